@@ -36,7 +36,7 @@ class ProcessorUse:
         self._is_shared = False
 
     def look(self, cpu: float, now: float, period: float) -> None:
-        """Take in how many seconds of processor time the process has used so far; look again after a period."""
+        """Record how many seconds of processor time the process has used so far; look again after a period."""
         passed = now - self._looked_at
         self._is_shared = cpu - self._cpu > SATURATED * passed and self.computed > COMPUTING * passed
         self._cpu, self._looked_at, self.look_at = cpu, now, now + period

@@ -149,7 +149,7 @@ class Registry:
         """Record that discovery lost somebody. A peer that is up is judged by its connection instead."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state in _HINTS:
-            # Not buried: a hint is taken back, and the next one counts again.
+            # Not remembered as dead: a hint is taken back, and the next one counts again.
             del self.peers[instance]
         return []
 

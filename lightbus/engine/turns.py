@@ -131,7 +131,7 @@ class Turns:
         self._tell_all(name, done, is_done=True)
 
     def heard(self, by: InstanceId, name: str, beat: int, *, is_done: bool) -> None:
-        """Take in what another one tells."""
+        """Note what another one tells."""
         if name not in self.counts:
             return
         before = self._notes.get(name)
@@ -213,7 +213,7 @@ class SchedulesApi(Api):
         self._turns = turns
 
     async def note(self, instance: str, schedule: str, beat: int, done: bool) -> None:
-        """Take in that a worker has begun a beat of a schedule, or is done with all beats up to it."""
+        """Note that a worker has begun a beat of a schedule, or is done with all beats up to it."""
         self._turns.heard(instance, schedule, beat, is_done=done)
 
 

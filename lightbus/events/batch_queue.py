@@ -83,7 +83,7 @@ class BatchQueue(ListenerQueue):
     # Together
 
     def take_batch(self) -> list[Chunk]:
-        """Take in hand what is to be handled together: what comes first, stream by stream."""
+        """Take what is to be handled together: what comes first, stream by stream."""
         chunks: list[Chunk] = []
         counts: dict[Stream, int] = {}
         left = 0 if self.is_closed else self.listener.batch

@@ -163,7 +163,13 @@ class Subscription:
             if reason != self._refusal:
                 self._refusal = reason
                 publisher = self._requests.peer.announcement
-                logger.info("%s does not take %s in: %s", publisher, self.listener, reason)
+                logger.info(
+                    "%s does not take the listener %s into its group, and is asked again in %g s: %s",
+                    publisher,
+                    self.listener,
+                    JOIN_AGAIN_AFTER,
+                    reason,
+                )
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
 
     def assigned(self, message: Assign) -> None:

@@ -114,7 +114,9 @@ class Streaming:
                 await followed.left.wait()
         except Exception as error:
             if followed.ready.done():
-                logger.exception("What streams of %s followed could not be ended", followed.reader.api)
+                logger.exception(
+                    "The listener of the streams of %s could not be ended: this is a fault of ours", followed.reader.api
+                )
             else:
                 followed.ready.set_exception(error)
                 followed.ready.exception()  # whoever wanted to follow may be gone by now

@@ -45,7 +45,10 @@ class Guard:
         """Note that a message of somebody's was none."""
         number = self._number(UNREADABLE, type(error).__name__)
         if _is_due(number):
-            self._logger.warning("Message %d that cannot be read, of %s: %s", number, who, f"{error!s:.500}")
+            self._logger.warning(
+                "%d messages could not be read so far and were ignored, the last one of %s: %s",
+                number, who, f"{error!s:.500}",
+            )  # fmt: skip
 
     def failed(self, who: object, message: object, error: Exception) -> None:
         """Note that a message could not be handled: a fault of ours, whatever is in it."""
@@ -53,7 +56,7 @@ class Guard:
         number = self._number(what, type(error).__name__)
         if _is_due(number):
             self._logger.error(
-                "Failure %d to handle %s of %s, which is left alone: %s: %s",
+                "%d failures so far to handle %s of %s, which is ignored: %s: %s",
                 number, what, who, type(error).__name__, f"{error!s:.500}",
                 exc_info=error if number == 1 else None,
             )  # fmt: skip

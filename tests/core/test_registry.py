@@ -96,11 +96,11 @@ class AnySequence(RuleBasedStateMachine):
         self.live: dict[str, Peer] = {}
         self.gone: set[str] = set()
 
-    def take(self, do: Callable[..., list[Fact] | None], *args: Any, buried: bool = True, **kwargs: Any) -> None:
+    def take(self, do: Callable[..., list[Fact] | None], *args: Any, remembered: bool = True, **kwargs: Any) -> None:
         """Carry out an input, take in its facts, and note who is gone for good."""
         known = set(self.registry.peers)
         folded(do(*args, **kwargs) or [], self.live)
-        if buried:
+        if remembered:
             self.gone |= known - self.registry.peers.keys()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 10.0, 2000.0]))
@@ -154,13 +154,13 @@ class AnySequence(RuleBasedStateMachine):
     @rule(instance=instances)
     def is_withdrawn(self, instance: str) -> None:
         was_live = instance in self.live
-        self.take(self.registry.withdrawn, instance, buried=False)
+        self.take(self.registry.withdrawn, instance, remembered=False)
         assert (instance in self.live) is was_live
 
     @rule(instance=instances)
     def is_rumoured_gone(self, instance: str) -> None:
         was_live = instance in self.live
-        self.take(self.registry.rumoured_gone, instance, buried=False)
+        self.take(self.registry.rumoured_gone, instance, remembered=False)
         assert (instance in self.live) is was_live
 
     @rule()

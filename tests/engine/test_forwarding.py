@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from helpers.calling import A, FakeDoorway, peer
+from helpers.calling import A, FakeRequestContext, peer
 from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.engine.forwarding import Forwarder
 from lightbus.exceptions import EventNotFound, InvalidEventArguments, PeerUnreachable, ProtocolError
@@ -21,7 +21,7 @@ from lightbus.rpc.request import OutboundBatch, OutboundEvent
 from lightbus.wire.api_info import ApiInfo
 
 
-class Engine(FakeDoorway):
+class Engine(FakeRequestContext):
     """An engine whose publisher takes what it is given, or raises what it is told to."""
 
     def __init__(self, *apis: str) -> None:

@@ -107,8 +107,8 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
         journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
         journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, owed={})
-        bury = Reject("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
-        assert await talk.ask(bury) == Acked([])
+        reject = Reject("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
+        assert await talk.ask(reject) == Acked([])
         assert (journal.dead_letters.all(), journal.cursors.of("auth", "shop")) == ([], {topic: head})
         assert "was deleted by retention before it became a dead letter for the group shop" in caplog.text
 
@@ -120,7 +120,7 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
 def test_what_is_said_of_an_event_that_is_not_there(
     tmp_path: Path, event: str, sequence: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is refused as what somebody else has: nothing is counted, set aside, or acknowledged."""
+    """It is refused as what somebody else has: nothing is counted, made a dead letter, or acknowledged."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

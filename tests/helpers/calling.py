@@ -83,7 +83,7 @@ class FakeDealer:
         self.closed = "abandoned"
 
 
-class FakeDoorway:
+class FakeRequestContext:
     """The engine behind a door: it knows what it is told, and its connections are fakes."""
 
     identity = ME
@@ -122,17 +122,17 @@ class FakeDoorway:
         return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
 
 
-def call(context: FakeDoorway, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutboundCall:
+def call(context: FakeRequestContext, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutboundCall:
     """Return a call on its way."""
     kwargs = options.pop("kwargs", {"user": "sally"})
     return OutboundCall(context, api, "check", Deadline.after(left), kwargs, **options)
 
 
-def run(test: Callable[[FakeDoorway, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:
+def run(test: Callable[[FakeRequestContext, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:
     """Run a test with the door of a loop."""
 
     async def main() -> None:
-        context = FakeDoorway(*peers, **options)
+        context = FakeRequestContext(*peers, **options)
         caller = Caller(context)
         try:
             await test(context, caller)

@@ -19,7 +19,7 @@ def test_it_is_logged_in_ever_longer_intervals(caplog: pytest.LogCaptureFixture)
     guard.failed("the peer", "a subscription", KeyError("no"))
     assert [record.args[0] for record in caplog.records] == [1, 10, 100, 1000, 1]  # type: ignore[index]
     assert [record.exc_info is not None for record in caplog.records] == [True, False, False, False, True]
-    assert "to handle a Cancel message of the peer, which is left alone: KeyError: 'no'" in caplog.text
+    assert "1 failures so far to handle a Cancel message of the peer, which is ignored: KeyError: 'no'" in caplog.text
     assert guard.total == 1001
 
 

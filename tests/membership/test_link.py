@@ -472,7 +472,7 @@ def other(surroundings: Surroundings) -> Iterator[Place]:
 
 
 def test_a_worker_with_our_key(keyed: Place) -> None:
-    """Who has the key is welcomed as without one."""
+    """Whoever has the key is answered as without one."""
 
     async def scenario() -> None:
         worker = keyed.worker(welcome())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import MS, wait_until_async
-from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, run, snapshot
+from helpers.calling import ME, A, B, FakeRequestContext, call, peer, refusal, run, snapshot
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
@@ -41,7 +41,7 @@ from lightbus.wire.envelope import Accepted, Cancel, Error, Fire, Message, Reque
 def test_a_call_and_its_result() -> None:
     """The request says what is called and by whom, how much time is left, and which instance is meant."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Result(True)
         current_call.set(ServedCall(Deadline.in_seconds(9.0), (B,)))
         assert await caller.request(call(context, trace={"traceparent": "00"})) is True
@@ -59,7 +59,7 @@ def test_a_call_and_its_result() -> None:
 def test_calls_share_a_connection() -> None:
     """Answers find their calls by id, in whatever order they come; one too late finds nobody."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         tasks = [asyncio.ensure_future(caller.request(call(context, kwargs={"n": n}))) for n in range(3)]
         await wait_until_async(lambda: len(context.sent(A)) == 3)
         assert caller.pending.in_flight == {A: 3}
@@ -77,7 +77,7 @@ def test_calls_share_a_connection() -> None:
 def test_a_hand_off_and_its_answer() -> None:
     """An event goes out as it was encoded, and comes to what the publisher says of it."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.wanted.clear()
         context.replies[A] = lambda message: Accepted("j-1", A)
         event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"record", "key")
@@ -92,7 +92,7 @@ def test_a_hand_off_and_its_answer() -> None:
 def test_an_unknown_name_is_resolved_first() -> None:
     """An API that nobody of this process asked for before is looked for; who is found then is asked."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.wanted.clear()
         context.replies[A] = lambda message: Result(1)
         context.on_resolve = lambda: setattr(context, "snapshot", snapshot(peer(A)))
@@ -107,7 +107,7 @@ def test_an_unknown_name_is_resolved_first() -> None:
 def test_resolved_and_gone_again() -> None:
     """Whoever was found may be gone when it is to be asked; then it is looked for again."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Result(1)
         found = iter([snapshot(peer(A, PeerState.SUSPECT)), snapshot(peer(A))])
         context.on_resolve = lambda: setattr(context, "snapshot", next(found))
@@ -120,7 +120,7 @@ def test_resolved_and_gone_again() -> None:
 def test_arguments_that_cannot_be_sent() -> None:
     """The caller reads which argument it is; nothing was sent."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         with pytest.raises(DeformError, match=r"arguments of auth\.check cannot be sent: kwargs\.user is an object"):
             await caller.request(call(context, kwargs={"user": object()}))
         with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.check take \d+ bytes; a message may have 10000"):
@@ -136,7 +136,7 @@ def test_arguments_that_cannot_be_sent() -> None:
 def test_a_refused_call_moves_to_another_peer() -> None:
     """A peer that certainly did not start it is asked once, and then the next."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = context.replies[B] = lambda message: refusal()
         with pytest.raises(PeerBusy, match=r"No peer takes auth\.check: it is full\."):
             await caller.request(call(context))
@@ -151,7 +151,7 @@ def test_a_refused_call_moves_to_another_peer() -> None:
 def test_a_standstill_is_answered_with_its_number() -> None:
     """A peer that stood still gets the call once more, with its number; refused again for that, it is passed over."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda m: Result(1) if isinstance(m, Request) and m.epoch == 4 else refusal(epoch=4)
         assert await caller.request(call(context)) == 1
         assert [m.epoch for m in context.sent(A) if isinstance(m, Request)] == [0, 4]
@@ -166,7 +166,7 @@ def test_a_standstill_is_answered_with_its_number() -> None:
 def test_refusals_end_with_the_deadline() -> None:
     """A peer that refuses with ever new numbers holds nobody beyond the deadline."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         numbers = iter(range(1, 2**62))
         context.replies[A] = lambda message: refusal(epoch=next(numbers))
         with pytest.raises((PeerBusy, LightbusTimeout)):
@@ -180,7 +180,7 @@ def test_refusals_end_with_the_deadline() -> None:
 def test_a_peer_refuses_for_another_reason() -> None:
     """Whatever the reason was, when all have refused there is one error of those that mean `nothing was done`."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: refusal("peer_refused")
         with pytest.raises(PeerBusy, match="No peer takes"):
             await caller.request(call(context))
@@ -191,7 +191,7 @@ def test_a_peer_refuses_for_another_reason() -> None:
 def test_who_left_after_refusing_has_the_last_word() -> None:
     """When the only peer refuses, leaves and has no successor, the caller is told of the refusal."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         def leave(message: Message) -> Message:
             context.snapshot = snapshot()
             return refusal()
@@ -219,7 +219,7 @@ def test_who_left_after_refusing_has_the_last_word() -> None:
 def test_an_error_is_raised_once(error: Error, kind: type[Exception], text: str) -> None:
     """An answer that is final, or may have been executed, is the caller's; nobody else is asked."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = context.replies[B] = lambda message: error
         with pytest.raises(LightbusException) as caught:
             await caller.request(call(context))
@@ -241,7 +241,7 @@ def test_an_error_is_raised_once(error: Error, kind: type[Exception], text: str)
 def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...]) -> None:
     """The caller gets type, arguments, traceback and peer, as far as they were sent."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Error("worker_error", "it failed", True, details)
         with pytest.raises(LightbusWorkerError) as caught:
             await caller.request(call(context))
@@ -257,7 +257,7 @@ def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...])
 def test_an_answer_of_the_wrong_kind(reply: Message) -> None:
     """A message that is no answer to a call is a fault of the peer, and does not pass for a result."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: reply
         with pytest.raises(ProtocolError, match=f"answered auth.check with a {type(reply).__name__} message"):
             await caller.request(call(context))
@@ -268,7 +268,7 @@ def test_an_answer_of_the_wrong_kind(reply: Message) -> None:
 def test_a_result_is_no_answer_to_a_hand_off() -> None:
     """Nor does a result pass for the acceptance of an event."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Result(1)
         with pytest.raises(ProtocolError, match=r"answered auth\.seen with a Result message"):
             await caller.request(OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"r", None))
@@ -279,7 +279,7 @@ def test_a_result_is_no_answer_to_a_hand_off() -> None:
 def test_an_unreadable_answer() -> None:
     """The call it was for fails at once; what is for no call is counted."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         broken = envelope.encode(Result(1), 1)[:10] + b"\xc1"
         context.replies[A] = lambda message: broken
         with pytest.raises(ProtocolError, match="cannot be decoded"):
@@ -296,7 +296,7 @@ def test_an_unreadable_answer() -> None:
 def test_the_deadline_passes() -> None:
     """The caller is told that it may have been executed, and the peer that nobody waits any more."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         with pytest.raises(
             LightbusTimeout, match=r"did not answer auth\.check within 0\.0\d+ s\. It may or may not have been"
         ):
@@ -309,7 +309,7 @@ def test_the_deadline_passes() -> None:
 def test_others_go_on_when_one_is_late() -> None:
     """One call's deadline is not another's."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         patient = asyncio.ensure_future(caller.request(call(context)))
         await wait_until_async(lambda: context.sent(A))
         with pytest.raises(LightbusTimeout):
@@ -323,7 +323,7 @@ def test_others_go_on_when_one_is_late() -> None:
 def test_a_cancelled_task_cancels_its_call() -> None:
     """The peer is told when nobody waits any more, for whatever reason."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
         await wait_until_async(lambda: context.sent(A))
         task.cancel()
@@ -338,7 +338,7 @@ def test_a_cancelled_task_cancels_its_call() -> None:
 def test_a_call_waits_for_its_connection() -> None:
     """A frame that cannot leave yet leaves when the connection stands."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.connected = False
         context.replies[A] = lambda message: Result(1)
         task = asyncio.ensure_future(caller.request(call(context)))
@@ -352,7 +352,7 @@ def test_a_call_waits_for_its_connection() -> None:
 def test_a_call_that_was_given_up_never_leaves() -> None:
     """Without a connection it was certainly not executed; the caller is told so, and so it stays."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.connected = False
         with pytest.raises(PeerUnreachable, match=r"auth\.check was not sent: no connection to auth-service aaaa…"):
             await caller.request(call(context, left=10 * MS))
@@ -365,7 +365,7 @@ def test_a_call_that_was_given_up_never_leaves() -> None:
 def test_a_peer_is_lost_while_it_has_a_call() -> None:
     """What it had may have been executed, so it is not repeated, and the error says both."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
         await wait_until_async(lambda: context.sent(A))
         context.snapshot = snapshot(peer(B))
@@ -382,7 +382,7 @@ def test_a_peer_is_lost_while_it_has_a_call() -> None:
 def test_only_what_the_lost_peer_had_fails() -> None:
     """Calls to others go on; of one whose task was cancelled at the same moment nobody hears."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         lost = asyncio.ensure_future(caller.request(call(context, only=A)))
         cancelled = asyncio.ensure_future(caller.request(call(context, only=A)))
         other = asyncio.ensure_future(caller.request(call(context, only=B)))
@@ -405,7 +405,7 @@ def test_only_what_the_lost_peer_had_fails() -> None:
 def test_cancelled_at_the_last_moment(what: str) -> None:
     """When a task is cancelled, and in the same turn its call ends in another way, it is cancelled."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context, left=250 * MS)))
         await wait_until_async(lambda: context.sent(A))
         if what == "deadline":
@@ -428,7 +428,7 @@ def test_cancelled_at_the_last_moment(what: str) -> None:
 def test_an_idempotent_call_is_repeated() -> None:
     """What may be executed twice moves to another peer when the first is lost."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[B] = lambda message: Result("from b")
         task = asyncio.ensure_future(caller.request(call(context, idempotent=True)))
         await wait_until_async(lambda: context.sent(A))
@@ -442,7 +442,7 @@ def test_an_idempotent_call_is_repeated() -> None:
 def test_a_call_that_never_left_moves_on() -> None:
     """When the connection breaks before the frame is gone, another peer is asked; without one the reason is told."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.connected = False
         context.replies[B] = lambda message: Result("from b")
         first = asyncio.ensure_future(caller.request(call(context)))
@@ -461,7 +461,7 @@ def test_a_call_that_never_left_moves_on() -> None:
 def test_closing_fails_what_waits() -> None:
     """Nobody waits for a bus that is closed, and nothing goes out through it."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
         await wait_until_async(lambda: context.sent(A))
         caller.close()
@@ -477,7 +477,7 @@ def test_closing_fails_what_waits() -> None:
 
 def test_the_sockets_of_a_closed_loop_are_abandoned() -> None:
     """After its loop has ended, a door only lets go of its sockets."""
-    context = FakeDoorway(peer(A))
+    context = FakeRequestContext(peer(A))
 
     async def main() -> Caller:
         context.replies[A] = lambda message: Result(1)
@@ -495,7 +495,7 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
     async def main() -> None:
         transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
         endpoint = f"ipc://{tmp_path}/rpc"
-        context = FakeDoorway(peer(A, endpoint=endpoint))
+        context = FakeRequestContext(peer(A, endpoint=endpoint))
         context.transport = transport
         caller = Caller(context)
         arrived: list[Message] = []
@@ -519,7 +519,7 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
 def test_one_instance_can_be_meant() -> None:
     """A call for one instance goes to no other, and needs no resolving; where that one is not up, it fails."""
 
-    async def test(context: FakeDoorway, caller: Caller) -> None:
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.wanted.clear()
         context.replies[B] = lambda message: Result("from b")
         assert await caller.request(call(context, only=B)) == "from b"

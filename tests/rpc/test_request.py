@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.calling import ME, A, B, FakeDoorway, call, peer, refusal, snapshot
+from helpers.calling import ME, A, B, FakeRequestContext, call, peer, refusal, snapshot
 from lightbus.core.partitions import rendezvous
 from lightbus.core.peers import Peer
 from lightbus.deadline import Deadline
@@ -17,7 +17,7 @@ from lightbus.wire.envelope import Message, Result
 
 def test_the_least_loaded_is_asked() -> None:
     """Of two peers the one with fewer calls of ours gets the next."""
-    context = FakeDoorway(peer(A), peer(B))
+    context = FakeRequestContext(peer(A), peer(B))
     for _ in range(20):
         chosen = call(context).pick(context.snapshot, {A: 3, B: 1})
         assert chosen is not None
@@ -29,7 +29,7 @@ def test_a_call_is_for_those_who_serve_it() -> None:
     infos = (ApiInfo(name="auth", events=("seen",)),)
     publisher = peer(A)
     publisher = replace(publisher, announcement=replace(publisher.announcement, apis=infos, api_names=None))
-    alone, both = FakeDoorway(publisher), FakeDoorway(publisher, peer(B))
+    alone, both = FakeRequestContext(publisher), FakeRequestContext(publisher, peer(B))
     assert call(alone).pick(alone.snapshot, {}) is None
     assert call(alone).pick(alone.snapshot, {}, resolved=True) == publisher
     for resolved in (False, True):
@@ -41,7 +41,7 @@ def test_a_call_is_for_those_who_serve_it() -> None:
 def test_a_key_sticks_to_a_publisher() -> None:
     """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
     peers = (peer(A), peer(B))
-    context = FakeDoorway(*peers)
+    context = FakeRequestContext(*peers)
     event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
     first = rendezvous("customer-1", [A, B])
     chosen = event.pick(context.snapshot, {A: 9, B: 9})
@@ -58,7 +58,7 @@ def test_a_key_sticks_to_a_publisher() -> None:
 
 def test_events_without_a_key_stick_to_a_publisher() -> None:
     """Without a key all events of a process go one way, so that they stay in order."""
-    context = FakeDoorway(peer(A), peer(B))
+    context = FakeRequestContext(peer(A), peer(B))
     expected = rendezvous(ME.instance, [A, B])
     for _ in range(5):
         event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"", None)
@@ -69,7 +69,7 @@ def test_events_without_a_key_stick_to_a_publisher() -> None:
 
 def test_an_event_that_cannot_be_sent() -> None:
     """A hand-off is bounded like a call."""
-    context = FakeDoorway(peer(A), max_message_size=100)
+    context = FakeRequestContext(peer(A), max_message_size=100)
     event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
     with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
         event.frame(peer(A), 1)
@@ -82,7 +82,7 @@ def test_an_event_that_only_some_take() -> None:
     """It goes to a peer that takes it; where none does, both limits are said."""
     small, large = peer(A), peer(B)
     small = replace(small, announcement=replace(small.announcement, max_message_size=1500))
-    event = OutboundEvent(FakeDoorway(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
+    event = OutboundEvent(FakeRequestContext(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
     with pytest.raises(NotStarted) as refusal:
         event.frame(small, 1)
     event.refused(small, refusal.value)
@@ -97,13 +97,13 @@ def test_an_event_that_only_some_take() -> None:
 def test_a_bare_outgoing_has_no_message() -> None:
     """What is sent is up to calls and hand-offs."""
     with pytest.raises(NotImplementedError):
-        OutboundRequest(FakeDoorway(), "auth", "check", Deadline.after(1.0)).message(peer(A))
+        OutboundRequest(FakeRequestContext(), "auth", "check", Deadline.after(1.0)).message(peer(A))
 
 
 class ScriptedChannel:
     """Carries nothing: each peer that is asked has one of `answers`, in their order."""
 
-    def __init__(self, context: FakeDoorway, *answers: Message | Exception) -> None:
+    def __init__(self, context: FakeRequestContext, *answers: Message | Exception) -> None:
         self.asked: list[str] = []
         self.looked_for: list[str] = []
         self._context = context
@@ -133,7 +133,7 @@ def carried_out(channel: ScriptedChannel, outgoing: OutboundRequest, *wanted: st
 @pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
 def test_next_peer_is_asked_where_nothing_was_started(answer: Exception) -> None:
     """A peer that certainly did not start the call is followed by another, which is asked once."""
-    context = FakeDoorway(peer(A), peer(B))
+    context = FakeRequestContext(peer(A), peer(B))
     channel = ScriptedChannel(context, answer, Result("done"))
     assert carried_out(channel, call(context), "auth") == "done"
     assert sorted(channel.asked) == [A, B]
@@ -142,7 +142,7 @@ def test_next_peer_is_asked_where_nothing_was_started(answer: Exception) -> None
 
 def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
     """A call that may have been executed ends with PeerLost; one that is idempotent goes to the next peer."""
-    context = FakeDoorway(peer(A), peer(B))
+    context = FakeRequestContext(peer(A), peer(B))
     channel = ScriptedChannel(context, PeerLost("it went away"))
     with pytest.raises(PeerLost, match="it went away"):
         carry_out(channel, call(context), {"auth"}).send(None)
@@ -155,7 +155,7 @@ def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
 @pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
 def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
     """Where all who did not start a call have left, whoever comes after them is asked; nobody: the refusal is told."""
-    context = FakeDoorway(peer(A))
+    context = FakeRequestContext(peer(A))
 
     class Restarting(ScriptedChannel):
         async def ask(self, asked: Peer, outgoing: OutboundRequest) -> Message:
@@ -182,7 +182,7 @@ def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
 
 def test_api_is_looked_for_before_its_first_call() -> None:
     """Peers that happen to be known do not do for an API that nobody looked for; a fixed peer needs no looking."""
-    context = FakeDoorway(peer(A))
+    context = FakeRequestContext(peer(A))
     channel = ScriptedChannel(context, Result(1))
     assert carried_out(channel, call(context)) == 1
     assert channel.looked_for == ["auth"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
+from ...core.peers import Peer
 from ...exceptions import LightbusException, NotReachable
 from ..support.completing import complete_groups
 from ..support.connection import Connection, on_bus
@@ -24,7 +25,12 @@ AT_A_TIME = 200
 MAX_DEAD = 1_000_000
 """Dead letters of one publisher that are read."""
 
+MAX_BEGINNINGS = 10
+"""How often it is begun to read them: whoever drops some meanwhile is done at some time."""
+
 NONE = "There are no dead letters."
+
+Answer: TypeAlias = list[dict[str, Any]]
 
 COLUMNS = (
     Column(title="NATIVE ID"),
@@ -148,23 +154,47 @@ def _say(bus: Connection, group: str, native_ids: list[str], done: set[str], wha
 
 async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
-    for peer, answer in await ask_publishers(bus, "dead", group=group):
-        seen: set[tuple[str, str]] = set()
-        while answer:  # an answer holds so many bytes
-            found += [(peer.instance, each) for each in answer]
-            before = len(seen)
-            seen |= {(each["group"], each["native_id"]) for each in answer}
-            if len(seen) == before or len(seen) > MAX_DEAD:  # it tells the same again, or makes them up
-                bus.silent.add(peer.instance)
-                bus.output.note(f"{peer.announcement} tells of no end of dead letters: only the first ones are shown.")
-                break
-            told = await ask_each(bus, [peer], "dead", group=group, skip=len(seen))
-            answer = told[0][1] if told else []
+    for peer, first in await ask_publishers(bus, "dead", group=group):
+        found += [(peer.instance, each) for each in await _all_of(bus, peer, first, group)]
     if group and not found:
         groups = await groups_on_bus(bus)
         if group not in (names := {each["name"] for each in groups}):
             raise no_such_group(group, names)
     return sorted(found, key=lambda pair: float(pair[1]["died_at"]))
+
+
+async def _all_of(bus: Connection, peer: Peer, answer: Answer, group: str) -> list[dict[str, Any]]:
+    """
+    Return all dead letters of a publisher, given the first that it told: an answer holds so many bytes.
+
+    Each further answer begins with the last letter of the one before. Where it does not, some were retried or dropped
+    meanwhile, and those behind them have moved up: it is begun anew, so that none is passed over.
+    """
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
+    place, beginnings = len(answer), 1
+    while answer and beginnings <= MAX_BEGINNINGS and len(seen) <= MAX_DEAD:
+        seen |= {_key(each): each for each in answer}
+        last = _key(answer[-1])
+        answer = await _told(bus, peer, group, place - 1)
+        if answer and _key(answer[0]) == last and place <= len(seen):
+            answer = answer[1:] or await _told(bus, peer, group, place)  # the next one may be too large for both
+            place += len(answer)
+        else:
+            answer = await _told(bus, peer, group, 0)
+            place, beginnings = len(answer), beginnings + 1
+    if answer:
+        bus.silent.add(peer.instance)
+        bus.output.note(f"{peer.announcement} tells of no end of dead letters: only the first ones are shown.")
+    return list(seen.values())
+
+
+async def _told(bus: Connection, peer: Peer, group: str, skip: int) -> Answer:
+    told = await ask_each(bus, [peer], "dead", group=group, skip=skip)
+    return told[0][1] if told else []
+
+
+def _key(letter: dict[str, Any]) -> tuple[str, str]:
+    return letter["group"], letter["native_id"]
 
 
 async def _chosen(bus: Connection, native_id: str, group: str) -> list[tuple[str, dict[str, Any]]]:

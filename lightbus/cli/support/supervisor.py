@@ -93,7 +93,7 @@ class _WorkerProcess:
         self.process = subprocess.Popen(self._command, env=environment, process_group=0, pass_fds=[pipe])
 
     def look(self) -> bool:
-        """Take in what it tells; return whether it serves since just now."""
+        """Read what it tells; return whether it serves since just now."""
         before = self.is_ready
         with suppress(BlockingIOError):
             while True:

@@ -203,7 +203,7 @@ def test_what_a_member_may_have_begun(is_done: bool, begun: int) -> None:
 
 
 def test_handled_events_were_not_left_undone() -> None:
-    """A member that goes without a word leaves in doubt what it was given since."""
+    """A member that goes without a word leaves open whether it has handled what it was given since."""
     bench = Bench(ONE, ONE)
     bench.join()
     bench.waiting(ONE)

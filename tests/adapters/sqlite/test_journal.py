@@ -448,7 +448,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.know_ids()
 
     @rule(topic=topics, share=st.floats(0, 1))
-    def bury(self, topic: Topic, share: float) -> None:
+    def dead_letter(self, topic: Topic, share: float) -> None:
         entries = self.model.get(topic)
         if entries:
             entry = entries[int(share * (len(entries) - 1))]

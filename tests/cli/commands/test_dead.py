@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers import wait_until
+from lightbus.cli.commands import dead
 
 if TYPE_CHECKING:
     from ..conftest import Commands
+
+Letters = list[dict[str, Any]]
 
 
 @pytest.mark.long
@@ -35,3 +41,57 @@ def test_dead_letters_are_shown_given_again_and_dropped(commands: Commands) -> N
     ]
     assert "There are no dead letters" in commands.run("dead", "list").stderr
     assert "No event x-1 is a dead letter" in commands.run("dead", "show", "x-1", code=3).stderr
+
+
+def letters(*numbers: int) -> Letters:
+    """Return dead letters of one group."""
+    return [{"group": "mail", "native_id": f"a-{number}"} for number in numbers]
+
+
+def read(monkeypatch: pytest.MonkeyPatch, page: Callable[[int], Letters]) -> tuple[list[str], list[str]]:
+    """Read all letters of a publisher that answers with a page behind so many; return their ids, and what was noted."""
+    peer, notes = SimpleNamespace(instance="b" * 16, announcement="shop/one"), list[str]()
+    bus: Any = SimpleNamespace(silent=set[str](), output=SimpleNamespace(note=notes.append))
+
+    async def ask_each(
+        bus: Any, peers: list[Any], procedure: str, *, group: str, skip: int
+    ) -> list[tuple[Any, Letters]]:
+        return [(peers[0], page(skip))]
+
+    monkeypatch.setattr(dead, "ask_each", ask_each)
+    found = asyncio.run(dead._all_of(bus, peer, page(0), "mail"))  # type: ignore[arg-type]
+    return [each["native_id"] for each in found], notes
+
+
+def test_letters_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one is too large to be in an answer with another one."""
+    kept = letters(*range(10))
+    for size in (1, 3, 100):
+        found, notes = read(monkeypatch, lambda skip, size=size: kept[skip:][:size])  # type: ignore[misc]
+        assert found == [each["native_id"] for each in kept]
+        assert notes == []
+
+
+@pytest.mark.parametrize("dropped", [1, 2, 3, 6])
+def test_letters_that_are_dropped_meanwhile_hide_no_others(monkeypatch: pytest.MonkeyPatch, dropped: int) -> None:
+    """Those behind them move up by as many."""
+    kept, asked = letters(*range(10)), list[int]()
+
+    def page(skip: int) -> Letters:
+        asked.append(skip)
+        if len(asked) == 3:
+            del kept[:dropped]
+        return kept[skip:][:3]
+
+    found, notes = read(monkeypatch, page)
+    assert {*found} >= {each["native_id"] for each in kept}
+    assert len(found) == len({*found})
+    assert notes == []
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_publisher_that_tells_of_no_end(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """One that tells the same again is left, with a word about it."""
+    found, notes = read(monkeypatch, lambda skip: letters(*range(size)))
+    assert len(found) == size
+    assert notes == ["shop/one tells of no end of dead letters: only the first ones are shown."]

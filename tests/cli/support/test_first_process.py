@@ -52,7 +52,7 @@ def start(processes: Processes, directory: Path, **env: str) -> tuple[Process, i
     return outer, int(children[0])
 
 
-def test_orphans_are_buried(processes: Processes, tmp_path: Path) -> None:
+def test_orphans_leave_no_zombies(processes: Processes, tmp_path: Path) -> None:
     """Whoever loses his parent there leaves no zombie, and a signal ends the worker as anywhere else."""
     outer, first = start(processes, tmp_path)
     outer.wait_for_line("Ready")
@@ -60,7 +60,7 @@ def test_orphans_are_buried(processes: Processes, tmp_path: Path) -> None:
     with bus.client:
         for _ in range(5):
             bus.home.leave_an_orphan()
-        wait_until(lambda: bus.home.zombies() == 0, what="the orphans are buried")
+        wait_until(lambda: bus.home.zombies() == 0, what="no zombies are left")
     os.kill(first, signal.SIGTERM)
     assert outer.wait() == 0
     assert "Stopping, on SIGTERM" in outer.stderr
