@@ -6,10 +6,11 @@ A public name is imported when it is first used, so that `import lightbus` and `
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .old_names import GONE, RENAMED
+from .old_names import GONE, RENAMED, GoneModules
 
 if TYPE_CHECKING:
     from .client import BusClient
@@ -142,6 +143,9 @@ __all__ = [
     "import_bus_module",
     "load_config",
 ]
+
+if GoneModules not in sys.meta_path:
+    sys.meta_path.append(GoneModules)  # the last: it is asked for what nobody has
 
 _HOMES = {
     "client": {"BusClient"},

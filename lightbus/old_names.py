@@ -1,8 +1,10 @@
-"""The exceptions of Lightbus 1.x that have another name here, or none: what a program is given or told instead."""
+"""Exceptions and modules of Lightbus 1.x that have another name here, or none: what a program is told instead."""
 
 from __future__ import annotations
 
-__all__ = ["GONE", "RENAMED", "name_today"]
+from collections.abc import Sequence
+
+__all__ = ["GONE", "GONE_MODULES", "RENAMED", "GoneModules", "name_today"]
 
 RENAMED = {
     "AsyncFunctionOrMethodRequired": "InvalidDeclaration",
@@ -59,3 +61,27 @@ def name_today(name: str) -> str:
     if name not in RENAMED:
         raise AttributeError(f"module 'lightbus.exceptions' has no attribute '{name}'")
     return RENAMED[name]
+
+
+_CAST = "Values are cast, and made plain, by the bus itself (docs/types.md)."
+
+GONE_MODULES = {
+    "lightbus.bus": "Import BusPath from lightbus, and make one with lightbus.create().",
+    "lightbus.commands": "Run commands by lightbus.cli.main(), or `python -m lightbus`.",
+    "lightbus.log": "Use lightbus.configure_logging(), or lightbus.json_logs.JsonFormatter.",
+    "lightbus.serializers": "There are no serializers to choose.",
+    "lightbus.transports": f"{_NO_TRANSPORTS} How to bring one of your own is in docs/ports.md.",
+    "lightbus.utilities.casting": _CAST,
+    "lightbus.utilities.deforming": _CAST,
+}
+"""Module of 1.x -> what there is instead."""
+
+
+class GoneModules:
+    """Finds none of the modules of 1.x that are gone, and says what there is instead. The last of `sys.meta_path`."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> None:
+        """Raise ModuleNotFoundError, with a sentence, for one of them."""
+        if name in GONE_MODULES:
+            raise ModuleNotFoundError(f"There is no {name} any more. {GONE_MODULES[name]}", name=name)

@@ -8,7 +8,7 @@ import pytest
 
 import lightbus
 from lightbus import exceptions
-from lightbus.old_names import GONE, RENAMED, name_today
+from lightbus.old_names import GONE, GONE_MODULES, RENAMED, name_today
 
 
 @pytest.mark.parametrize("name", RENAMED)
@@ -31,3 +31,18 @@ def test_a_name_that_never_was() -> None:
     assert not hasattr(lightbus, "NoSuchError")
     with pytest.raises(AttributeError, match="NoSuchError"):
         name_today("NoSuchError")
+
+
+@pytest.mark.parametrize("module", [*GONE_MODULES, "lightbus.transports.redis.event"])
+def test_a_module_that_is_gone_says_what_there_is_instead(module: str) -> None:
+    """It is not found, as before, for those who expect that; with a sentence for those who do not."""
+    with pytest.raises(ModuleNotFoundError, match=r"There is no lightbus\.[a-z.]+ any more\. [A-Z].+\.$") as caught:
+        importlib.import_module(module)
+    assert caught.value.name is not None
+    assert module.startswith(caught.value.name)
+
+
+def test_a_module_that_never_was() -> None:
+    """It is not found, as any."""
+    with pytest.raises(ModuleNotFoundError, match="No module named 'lightbus.no_such_module'"):
+        importlib.import_module("lightbus.no_such_module")
