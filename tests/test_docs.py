@@ -89,13 +89,15 @@ def prose(document: str) -> str:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name: str) -> None:
-    """A link within the project leads to a file that exists, and to a heading that is in it."""
+    """A link within the project leads to a file (of the site, from its pages), and to a heading that is in it."""
     for target in re.findall(r"\]\(([^)]+)\)", prose(DOCUMENTS[name])):
         if re.match(r"https?://", target):
             continue
         path, _, anchor = target.partition("#")
         file = (ROOT / name).parent / path if path else ROOT / name
         assert file.exists(), target
+        if name.startswith("docs/"):
+            assert file.resolve().is_relative_to(ROOT / "docs"), f"{target} is not in the site: write it as code"
         if anchor:
             assert anchor in slugs(file.read_text(encoding="utf-8")), target
 

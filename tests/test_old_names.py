@@ -44,5 +44,5 @@ def test_a_module_that_is_gone_says_what_there_is_instead(module: str) -> None:
 
 def test_a_module_that_never_was() -> None:
     """It is not found, as any."""
-    with pytest.raises(ModuleNotFoundError, match="No module named 'lightbus.no_such_module'"):
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'lightbus\.no_such_module'"):
         importlib.import_module("lightbus.no_such_module")
