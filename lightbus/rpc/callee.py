@@ -12,6 +12,12 @@ __all__ = ["Callee"]
 QUICK = 0.0005
 """Seconds that a call takes which is executed at once, without a task: what else the loop has to do waits for it."""
 
+MANY = 100
+"""
+Calls in a row after which one that takes longer was interrupted, more likely than not: by another process that had its
+turn. Where the next one takes as long, it is the procedure that does.
+"""
+
 
 class Callee:
     """
@@ -28,11 +34,12 @@ class Callee:
         passes, result_passes: tell whether arguments, or a result, need no closer look (`Signature`).
         checks_result: whether a result that does is held against the schema.
         usage: what is counted of its calls.
-        was_quick: whether the latest call was executed within `QUICK`.
+        was_quick: whether the latest call was executed within `QUICK`, or is the first of many that was not.
 
     """
 
     __slots__ = (
+        "_quick",
         "_waits_nowhere",
         "api",
         "checks_result",
@@ -56,6 +63,8 @@ class Callee:
         self.checks_result = settings.validation.outgoing
         self.usage: Usage | None = None
         self.was_quick = True
+        self._quick = 0
+        """Calls in a row that were."""
         self._waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)
 
     @property
@@ -65,4 +74,8 @@ class Callee:
 
     def note_duration(self, seconds: float) -> None:
         """Note how long the handler of a call took."""
-        self.was_quick = seconds < QUICK
+        if seconds < QUICK:
+            self.was_quick = True
+            self._quick += 1
+        else:
+            self.was_quick, self._quick = self._quick >= MANY, 0

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lightbus.config import ApiSettings
-from lightbus.rpc.callee import QUICK, Callee
+from lightbus.rpc.callee import MANY, QUICK, Callee
 from lightbus.service.api import Api
 
 
@@ -52,6 +52,20 @@ def test_only_what_is_quick_is_executed_at_once() -> None:
     assert not price.is_executed_at_once
     price.note_duration(QUICK / 2)
     assert price.is_executed_at_once
+
+
+def test_after_many_quick_calls_a_single_long_one_was_interrupted() -> None:
+    """The process was not given its turn; only a second one says that the procedure takes long, and that at once."""
+    price = callee(Shop(), "price")
+    for _ in range(MANY):
+        price.note_duration(QUICK / 2)
+    price.note_duration(1.0)
+    assert price.is_executed_at_once
+    price.note_duration(1.0)
+    assert not price.is_executed_at_once
+    price.note_duration(QUICK / 2)
+    price.note_duration(1.0)
+    assert not price.is_executed_at_once, "it has to be quick many times again"
 
 
 def test_questions_about_the_worker() -> None:
