@@ -329,7 +329,8 @@ async def _kept(
     if stored.done():
         places = stored.result()
     else:
-        places = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
+        async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
+            places = await asyncio.wrap_future(stored)
     if wait_for == "ack" and places:
         await asyncio.to_thread(_wait_for_groups, publisher, places, wait_for, deadline, what)
 

@@ -162,7 +162,8 @@ class BackendPublisher:
             self._loop.call_soon_threadsafe(self._put, self._queued(message, event, partial(_settle, elsewhere)))
             kept = asyncio.wrap_future(elsewhere)
         try:
-            place = await asyncio.wait_for(kept, PUBLISH_TIMEOUT)
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
+                place = await kept
         except TimeoutError:
             raise self._no_answer(message.canonical_name) from None
         return self._noted(message, place)

@@ -114,7 +114,8 @@ class Publisher:
             return None
         journal, name, stored = begun
         if isinstance(stored, Future):
-            stored = await asyncio.wait_for(asyncio.wrap_future(stored), LATE_TIMEOUT)
+            async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
+                stored = await asyncio.wrap_future(stored)
         return self._published(message, journal, name, stored)
 
     def _begin(self, message: EventMessage, event: Event) -> tuple[Journal, Topic, Stored | Future[Stored]] | None:

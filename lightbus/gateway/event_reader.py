@@ -121,7 +121,8 @@ class EventReader:
         """Return when there are more events than so many, or the time is over."""
         if self.number <= number:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._more.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._more.wait()
 
     async def past(self, places: dict[str, int]) -> AsyncIterator[Item]:
         """
@@ -177,7 +178,9 @@ class EventReader:
                 await asyncio.sleep(READ_AGAIN)
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), READ_EVERY)
+                # Not `wait_for`: before Python 3.12 that forgets a cancellation which comes as it is woken.
+                async with asyncio.timeout(READ_EVERY):
+                    await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(PAUSE)
 

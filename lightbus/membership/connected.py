@@ -61,7 +61,8 @@ class _Confirmations:
     async def wait(self, seconds: float) -> set[bytes]:
         """Wait for them, at most so long; return those that are missing."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._complete.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._complete.wait()
         return self._missing
 
 

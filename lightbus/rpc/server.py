@@ -227,7 +227,8 @@ class Server:
         self._idle = asyncio.Event()
         self._take_in_ended()
         try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
         except TimeoutError:
             for job in list(self._jobs.values()):
                 job.interrupt()

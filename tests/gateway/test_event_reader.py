@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
+from helpers.waiting import LEAST
 from lightbus import BusPath, EventMessage, NotReachable, OnError
 from lightbus.cli.support.connection import Connection
 from lightbus.gateway import event_reader as module
@@ -87,6 +88,19 @@ def test_what_was_heard_of_is_read_at_once(shop: BusPath, on_bus: Any, monkeypat
     items = on_bus(main)
     assert sorted(products(items)) == ["chair", "lamp"]
     assert [item.journal for item in items if item.sequence == 0] == [""]
+
+
+def test_reading_ends_amid_what_it_is_told(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops as it is woken waits for nothing more."""
+    monkeypatch.setattr(module, "READ_EVERY", 600.0)
+
+    async def main(bus: Connection) -> None:
+        reader = EventReader(bus, "shop", "*")
+        async with asyncio.timeout(LEAST), reader.reading():
+            await wait_until_async(lambda: reader._wake._waiters)  # type: ignore[attr-defined]
+            reader._wake.set()
+
+    on_bus(main)
 
 
 def test_only_the_latest_are_held(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:

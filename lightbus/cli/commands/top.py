@@ -160,7 +160,8 @@ class _Screen:
         while not self.over and (left := end - time.monotonic()) > 0:
             self._key.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._key.wait(), min(left, LOOK_EVERY))
+                async with asyncio.timeout(min(left, LOOK_EVERY)):
+                    await self._key.wait()
                 self._live.update(self._drawn(), refresh=True)
 
     def _on_keys(self, descriptor: int) -> None:

@@ -139,9 +139,9 @@ class Connection:
         which = "No live peer" if among is None else "None of the peers that serve it"
         raise NotReachable(f"{which} is called '{name}' ({self.where}). There are those of: {there}. {HINT}")
 
-    async def ask(self, peer: Peer, procedure: str, *, timeout: float = ASK_TIMEOUT, **kwargs: Any) -> Any:
-        """Call a procedure of a peer's own `internal.peer`. Raises what a call raises."""
-        options = {"peer": peer.instance, "timeout": timeout}
+    async def ask(self, peer: Peer, procedure: str, *, timeout: float | None = None, **kwargs: Any) -> Any:
+        """Call a procedure of a peer's own `internal.peer`, within `ASK_TIMEOUT`. Raises what a call raises."""
+        options = {"peer": peer.instance, "timeout": ASK_TIMEOUT if timeout is None else timeout}
         return await self.client.call_rpc_remote("internal.peer", procedure, kwargs, options)
 
     async def told(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
@@ -208,7 +208,8 @@ def asked_to_end() -> asyncio.Event:
 async def passes(event: asyncio.Event, seconds: float) -> bool:
     """Wait for an event so many seconds at most; return whether it is set."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True
