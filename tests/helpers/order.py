@@ -42,7 +42,7 @@ def rotated(tests: Path, worker: int, workers: int) -> list[str]:
 
 def in_order_of_files(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Return the tests in the order of their files, in whatever order these were collected."""
-    return sorted(items, key=lambda item: item.path)
+    return sorted(items, key=lambda item: str(item.path))
 
 
 def side_by_side(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
