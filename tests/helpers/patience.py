@@ -9,6 +9,7 @@ have longer defaults, as if a file had set them; a test of what is late says wha
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,17 +21,31 @@ SECONDS = 60.0
 SETTINGS = {"apis": {"default": {"rpc_timeout": SECONDS, "event_fire_timeout": SECONDS}}}
 
 
+LONGER = {
+    ("lightbus.engine.loop_host", "STOP_TIMEOUT"): 20.0,
+    ("lightbus.cli.support.connection", "ASK_TIMEOUT"): 5.0,
+    ("lightbus.cli.support.publishers", "ASK_TIMEOUT"): 5.0,
+}
+"""Seconds of other waits. Not as long as all others: some tests have a worker hang, and wait for the end of it."""
+
+
 @contextmanager
 def patient_calls() -> Iterator[None]:
-    """Lay these settings below all others that a process has."""
+    """Lay these settings below all others that a process has, and wait longer where it has imported what waits."""
     loading: Any = importlib.import_module("lightbus.config.loading")  # not before: who starts says where bytecode is
     given = loading._given
 
     def patient(*args: Any) -> list[Any]:
         return [loading.Layer(origin="the tests", values=SETTINGS), *given(*args)]
 
+    changed = [(loading, "_given", given)]
     loading._given = patient
+    for (name, constant), seconds in LONGER.items():
+        if (module := sys.modules.get(name)) is not None:
+            changed.append((module, constant, getattr(module, constant)))
+            setattr(module, constant, seconds)
     try:
         yield
     finally:
-        loading._given = given
+        for module, constant, before in changed:
+            setattr(module, constant, before)
