@@ -57,9 +57,9 @@ class Budget:
 
 
 BUDGETS: tuple[Budget, ...] = (
-    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=42, allocations=36),
+    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=36, allocations=31),
     Budget(path="sync_async", side="worker", title="worker", calls=44, allocations=84),
-    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=58, allocations=118),
+    Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=56, allocations=112),
     Budget(path="async_one", side="client", title="async call, one after another: caller", calls=52, allocations=90),
     Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=45, allocations=53),
     Budget(path="in_flight", side="worker", title="worker", calls=46, allocations=62),
