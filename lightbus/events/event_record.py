@@ -7,16 +7,16 @@ from typing import Any, TypeAlias
 from ..exceptions import DeformError
 from ..message import EventMessage
 from ..service.api import Event
-from ..tracing import Trace
 from ..wire import codec
 from ..wire.envelope import Record
 
-__all__ = ["EventIds", "Row", "cannot_be_sent", "encoded", "key_of", "native_id", "record_of"]
+__all__ = ["RECORD_FIELDS", "EventIds", "Row", "cannot_be_sent", "key_of", "native_id", "record_of"]
 
 Row: TypeAlias = tuple[bytes, str | None, float, str]
 """An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
 
-_FIELDS = Record._fields
+RECORD_FIELDS = Record._fields
+"""What is packed into a record, in this order; of the trace, which comes last, nothing where there is none."""
 
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
 """Types whose text is the same before and behind the wire."""
@@ -61,22 +61,14 @@ class EventIds:
 
 def record_of(message: EventMessage) -> bytes:
     """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
-    # As `encoded` does it, of the fields of a Record, without making one: each event that is fired comes by.
+    # The fields of a Record, without making one: each event that is fired comes by.
     fields: list[Any] = [message.id, message.version, message.published_at, message.kwargs]
     if message._trace:
         fields.append(message._trace)
     try:
-        return codec.encode(fields, names=_FIELDS)
+        return codec.encode(fields, names=RECORD_FIELDS)
     except DeformError as error:
         raise cannot_be_sent(message.canonical_name, error) from None
-
-
-def encoded(id: str, version: int, published_at: float, kwargs: dict[str, Any], trace: Trace | None) -> bytes:
-    """Return a record of these. Raises DeformError, which does not say of which event."""
-    fields: list[Any] = [id, version, published_at, kwargs]
-    if trace is not None:
-        fields.append(trace)
-    return codec.encode(fields, names=_FIELDS)
 
 
 def cannot_be_sent(event: str, error: DeformError) -> DeformError:

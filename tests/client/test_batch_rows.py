@@ -17,6 +17,7 @@ from lightbus.wire.envelope import decode_record
 
 class AuthApi(Api):
     moved = Event([Parameter("user", str), Parameter("age", int, default=18), Parameter("what", Any)], key="user")
+    plain = Event([Parameter("user", str), Parameter("number", int)])
 
     class Meta:
         name = "auth"
@@ -63,3 +64,18 @@ def test_arguments_are_checked_where_that_is_wanted() -> None:
     settings = ApiSettings.model_validate({"validate": {"outgoing": False}})
     _, [row] = made({"user": 5}, settings=settings)
     assert decode_record(row[0]).kwargs == {"user": 5, "age": 18}
+
+
+def test_all_are_looked_at_together() -> None:
+    """Where they have no defaults; one that is wrong, wherever it is, is found and named all the same."""
+    engine: Any = SimpleNamespace(event_ids=EventIds("me"))
+    event = AuthApi().events["plain"]
+    good: list[dict[str, Any]] = [{"user": "sally", "number": number} for number in range(5)]
+    ids, rows = rows_of(engine, "auth", event, good, ApiSettings(), None)
+    records = [decode_record(record) for record, *_ in rows]
+    assert ([record.kwargs for record in records], [record.id for record in records]) == (good, ids)
+    for place in range(5):
+        for wrong in ({"user": "sally", "number": "x"}, {"user": "sally"}, {"user": "sally", "other": 1}):
+            with pytest.raises(ValidationError) as caught:
+                rows_of(engine, "auth", event, [*good[:place], wrong, *good[place + 1 :]], ApiSettings(), None)
+            assert caught.value.__notes__ == [f"It is number {place} of 5 that were to be fired together: none was."]
