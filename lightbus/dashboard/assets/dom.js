@@ -22,6 +22,26 @@ function made(element, attributes, children) {
   return element;
 }
 
+// An element that is made only where none of this key and version is shown already: `make` returns it.
+export function once(tag, key, version, make) {
+  const place = h(tag, { key });
+  place.dataset.version = version;
+  place.make = make;
+  return place;
+}
+
+function filled(place) {
+  const element = place.make();
+  element.dataset.key = place.dataset.key;
+  element.dataset.version = place.dataset.version;
+  return element;
+}
+
+function whole(node) {
+  if (node.nodeType === 1) for (const place of node.querySelectorAll("[data-version]")) if (place.make) place.replaceWith(filled(place));
+  return node;
+}
+
 // Make `into` hold what `wanted` (an array of nodes) holds, by as few changes as can be.
 export function show(into, ...wanted) {
   const fragment = document.createElement("div");
@@ -33,15 +53,18 @@ function morphChildren(from, to) {
   const keyed = new Map();
   for (const child of from.children) if (child.dataset.key !== undefined) keyed.set(child.dataset.key, child);
   let here = from.firstChild;
-  for (const next of [...to.childNodes]) {
+  for (const child of [...to.childNodes]) {
+    const shown = child.make && keyed.get(child.dataset.key);
+    const isSame = shown && shown.dataset.version === child.dataset.version;
+    const next = child.make && !isSame ? filled(child) : child;
     const key = next.nodeType === 1 ? next.dataset.key : undefined;
     let match = key === undefined ? here : keyed.get(key);
     if (key === undefined && match?.nodeType === 1 && match.dataset.key !== undefined) match = null;
     if (match && isAlike(match, next)) {
       if (match !== here) from.insertBefore(match, here);
       else here = here.nextSibling;
-      morph(match, next);
-    } else from.insertBefore(next, here);
+      if (!isSame) morph(match, next);
+    } else from.insertBefore(whole(next), here);
   }
   while (here) {
     const gone = here;

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { number } from "./format.js";
 
-const AT_ONCE = 200; // rows that are drawn: more nobody reads, and they would cost frames
+const AT_ONCE = 50; // rows that are drawn: more nobody reads, and they would cost frames
 const sorts = new Map(); // table -> [column, descending]
 const filters = new Map(); // table -> text
 const whole = new Set(); // tables of which all rows are wanted

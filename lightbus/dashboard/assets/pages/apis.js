@@ -5,6 +5,8 @@ import { tryIt } from "../tryit.js";
 
 export const STREAM = "apis";
 
+const AT_ONCE = 40; // APIs that are drawn
+const ASK_AGAIN = 3000; // milliseconds after which is asked again what was not answered
 let wanted = "";
 let detail = null;
 let digest = ""; // of what the shown description was asked for
@@ -26,8 +28,8 @@ function all(data, context) {
     heading("APIs", h("input", { key: "search", type: "search", class: "search", placeholder: "Search APIs, procedures, events", "aria-label": "Search APIs, procedures, events", oninput: (event) => { wanted = event.target.value; context.redraw(); } })),
     !data.apis.length && empty("Nobody serves an API."),
     data.apis.length > 0 && !shown.length && empty(`Nothing is called “${wanted}”.`),
-    h("div", { class: "apis" }, shown.slice(0, 100).map((api) => summary(api, text))),
-    shown.length > 100 && h("p", { class: "dim" }, `${number(shown.length - 100)} more: search for them.`),
+    h("div", { class: "apis" }, shown.slice(0, AT_ONCE).map((api) => summary(api, text))),
+    shown.length > AT_ONCE && h("p", { class: "dim" }, `${number(shown.length - AT_ONCE)} more: search for them.`),
   ];
 }
 
@@ -75,6 +77,7 @@ async function load(stamp, context) {
   const told = await ask(`/api/describe?name=${encodeURIComponent(context.name)}`).catch((error) => ({ error: error.message }));
   if (digest === stamp) {
     detail = told;
+    if (told.error) setTimeout(() => { digest = digest === stamp ? "" : digest; }, ASK_AGAIN); // it may be busy
     context.redraw();
   }
 }

@@ -1,11 +1,11 @@
 import { chart, spark } from "../charts.js";
-import { h } from "../dom.js";
+import { h, once, show } from "../dom.js";
 import { bytes, clock, duration, json, number, rate } from "../format.js";
 import { ask, badge, card, empty, heading, link, table, to } from "../parts.js";
 
 export const STREAM = "events";
 
-const KEPT = 300;
+const KEPT = 150;
 let rows = [];
 let held = 0; // came while it was paused
 let passed = 0;
@@ -16,6 +16,7 @@ let opened = null; // the event whose way is shown
 let fate = null;
 let timer = null;
 let kept = null; // what the history search found
+let due = false; // the list is drawn before the next frame
 let redraw = () => {};
 
 const RATES = [
@@ -46,8 +47,19 @@ function listen() {
     passed += told.passed_over;
     if (paused) held += told.events.length + told.passed_over;
     else rows = [...told.events.reverse(), ...rows].slice(0, KEPT);
-    if (told.events.length) redraw();
+    if (told.events.length) drawTail();
   };
+}
+
+// Four times a second there may be events: the rest of the page stays as it is.
+function drawTail() {
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    const box = document.getElementById("tail");
+    if (box) show(box, tail());
+  });
 }
 
 async function follow(event) {
@@ -68,7 +80,7 @@ async function follow(event) {
 function tail() {
   const set = (name) => (event) => { filter = { ...filter, [name]: event.target.value }; rows = []; listen(); redraw(); };
   const pause = () => { paused = !paused; held = 0; redraw(); };
-  return h("section", { class: "card", key: "tail", "aria-label": "Live events" },
+  return [
     h("div", { class: "bar" },
       h("h2", {}, "Live"),
       h("input", { key: "pattern", type: "search", class: "search", placeholder: "auth.* or *.created", "aria-label": "Names of events, with wildcards", value: filter.pattern, onchange: set("pattern") }),
@@ -76,15 +88,19 @@ function tail() {
       h("button", { key: "pause", type: "button", "aria-pressed": paused ? "true" : "false", onclick: pause }, paused ? `Go on (${number(held)} passed)` : "Pause"),
       h("button", { key: "clear", type: "button", class: "quiet", onclick: () => { [rows, passed] = [[], 0]; redraw(); } }, "Clear"),
       passed > 0 && h("span", { class: "dim" }, `${number(passed)} more came than can be shown`)),
-    rows.length ? list(rows, "The latest events") : empty(paused ? "Paused." : "No event yet. What is fired from now on appears here."));
+    rows.length ? list(rows, "The latest events") : empty(paused ? "Paused." : "No event yet. What is fired from now on appears here."),
+  ];
 }
 
-const list = (events, caption) => h("ol", { class: "event-list", tabindex: "0", "aria-label": caption }, events.map((event) => h("li", { key: event.id },
+const list = (events, caption) => h("ol", { class: "event-list", tabindex: "0", "aria-label": caption }, events.map((event) =>
+  once("li", event.id, opened?.id === event.id ? JSON.stringify(fate) : "closed", () => entry(event))));
+
+const entry = (event) => h("li", {},
   h("button", { type: "button", class: "event", "aria-expanded": opened?.id === event.id ? "true" : "false", onclick: () => follow(event) },
     h("span", { class: "event-time" }, clock(event.published_at)),
     h("b", {}, event.name ?? `${event.api}.${event.event}`),
     h("span", { class: "event-args" }, JSON.stringify(event.kwargs))),
-  opened?.id === event.id && way(event))));
+  opened?.id === event.id && way(event));
 
 function way(event) {
   const groups = Object.entries(fate?.groups ?? {}).sort();
@@ -126,8 +142,8 @@ function past(data) {
 export function render(data) {
   return [
     heading("Events", paused && badge("paused", "warn")),
-    card(null, chart("Events fired per second", [{ name: "events", values: data.curve, tone: "events" }])),
-    tail(),
+    card(null, chart("Events fired per second", [{ name: "events", values: data.curve, tone: "events" }], { seconds: data.every })),
+    h("section", { class: "card", key: "tail", id: "tail", "aria-label": "Live events" }, tail()),
     past(data),
     card("By event", table("event-rates", RATES, data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
   ];

@@ -6,6 +6,9 @@ import { badge, card, empty, findings, heading, link, table, tile, to } from "..
 
 export const STREAM = "overview";
 
+const NAMES = 10; // of one edge that are listed
+let isOpen = false; // the table of edges
+
 const COLUMNS = [
   { title: "Service", cell: (row) => link(to("service", row.name), row.name), sort: (row) => row.name },
   { title: "Processes", right: true, cell: (row) => (row.up < row.processes ? badge(`${row.up} of ${row.processes}`, "warn") : row.processes), sort: (row) => row.processes },
@@ -21,12 +24,20 @@ const COLUMNS = [
 const EDGES = [
   { title: "From", cell: (row) => row.from, sort: (row) => row.from },
   { title: "To", cell: (row) => row.to, sort: (row) => row.to },
-  { title: "What", cell: (row) => row.names.map((each) => h("div", {}, each.name, h("span", { class: "dim" }, ` ${number(each.count)} in all`))), sort: (row) => row.names[0].name },
+  { title: "What", cell: (row) => named(row.names), sort: (row) => row.names[0].name },
   { title: "Kind", cell: (row) => badge(row.kind === "calls" ? "call" : "event", row.kind), sort: (row) => row.kind },
   { title: "Rate", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
   { title: "p99", right: true, cell: (row) => duration(Math.max(0, ...row.names.map((each) => each.p99 ?? 0)) || null) },
   { title: "Errors", right: true, cell: (row) => (row.kind === "calls" ? rate(row.errors) : "–"), sort: (row) => row.errors },
 ];
+
+function named(names) {
+  const shown = names.length > NAMES ? [...names].sort((a, b) => b.rate - a.rate || b.count - a.count).slice(0, NAMES) : names;
+  return [
+    shown.map((each) => h("div", {}, each.name, h("span", { class: "dim" }, ` ${number(each.count)} in all`))),
+    names.length > NAMES && h("div", { class: "dim" }, `and ${number(names.length - NAMES)} more`),
+  ];
+}
 
 export function render(data, context) {
   const { totals, curves } = data;
@@ -46,7 +57,7 @@ export function render(data, context) {
       h("div", { class: "picture", tabindex: "0", role: "region", "aria-label": "Who uses whom" }, picture),
       h("p", { class: "key dim" }, h("span", { class: "key-line calls" }, "calls"), h("span", { class: "key-line listens" }, "events"), h("span", { class: "key-line failing" }, "with errors"),
         left > 0 && ` The ${plural(left, "service")} with the least to do are not drawn.`),
-      h("details", {}, h("summary", {}, "As a table"), table("edges", EDGES, data.edges, { id: (row) => `${row.kind}>${row.from}>${row.to}`, caption: "Who uses whom", none: "Nobody has used anybody yet.", filter: (row) => `${row.from} ${row.to} ${said(row)[0]}` }))),
+      h("details", { ontoggle: (event) => { isOpen = event.target.open; context.redraw(); } }, h("summary", {}, "As a table"), isOpen && table("edges", EDGES, data.edges, { id: (row) => `${row.kind}>${row.from}>${row.to}`, caption: "Who uses whom", none: "Nobody has used anybody yet.", filter: (row) => `${row.from} ${row.to} ${said(row)[0]}` }))),
     card("Services", table("services", COLUMNS, data.services, { id: (row) => row.name, caption: "Services", filter: (row) => row.name })),
   ];
 }
