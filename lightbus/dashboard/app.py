@@ -31,7 +31,7 @@ from .options import DashboardOptions
 from .pages import PAGES, View
 from .round import Round
 from .viewer import EVERY, PageViewer
-from .watcher import Watcher
+from .watcher import Watcher, interval
 
 __all__ = ["Dashboard"]
 
@@ -184,6 +184,7 @@ class Dashboard:
         if made is None or made[:2] != stamp:
             view = View(now, watcher.before, watcher.series, watcher.findings, name=name)
             common = {"number": now.number, "clock": now.clock, "examined": watcher.examined}
+            common["every"] = interval(len(now.sightings))
             if len(self._made) > MAX_STREAMS:
                 self._made.clear()
             made = self._made[page, name] = (*stamp, encoded({**common, **PAGES[page](view)}))

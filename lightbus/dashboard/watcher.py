@@ -20,12 +20,12 @@ from ..exceptions import LightbusException
 from ..recurring import RecurringLog
 from .round import Round, Series, rates
 
-__all__ = ["Watcher"]
+__all__ = ["Watcher", "interval"]
 
 logger = logging.getLogger("lightbus.dashboard")
 
 EVERY = 2.0
-"""Seconds between two rounds: a page is looked at, and this is no load to anybody."""
+"""Seconds between two rounds, at least: a page is looked at, and this is no load to anybody."""
 
 LEASE = 5.0
 """Seconds for which rounds go on when nobody looks any more: whoever goes from page to page finds the curves."""
@@ -35,6 +35,14 @@ SLOW_EVERY = 5
 
 EXAMINE_EVERY = 15.0
 """Seconds between two examinations of the bus, as `lightbus doctor` does them."""
+
+PER_PEER = 0.05
+"""Seconds that the next round waits for each peer: a hundred of them are asked every five seconds."""
+
+
+def interval(peers: int) -> float:
+    """Return the seconds between two rounds of questions to so many peers."""
+    return max(EVERY, PER_PEER * peers)
 
 
 class Watcher:
@@ -108,7 +116,8 @@ class Watcher:
                     "round", logging.ERROR,
                     "The dashboard could not ask the bus how it is; it tries again every %g s", EVERY, exc_info=error,
                 )  # fmt: skip
-            await asyncio.sleep(max(EVERY / 4, EVERY - (time.monotonic() - began)))
+            every = interval(len(self.now.sightings) if self.now else 0)
+            await asyncio.sleep(max(every / 4, every - (time.monotonic() - began)))
         self._tasks[1].cancel()
         self._tasks = []
         # Rates over the time in which nobody was asked would be those of another time.

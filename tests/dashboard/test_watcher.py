@@ -155,3 +155,9 @@ def test_a_check_that_fails(
 
     assert watches(main) == ["slow", "well"]
     assert len([each for each in caplog.records if "'what breaks' could not be made" in each.getMessage()]) == 1
+
+
+def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it costs the dashboard no more to look at a hundred workers than at forty."""
+    monkeypatch.setattr(watcher, "EVERY", 2.0)
+    assert [watcher.interval(peers) for peers in (0, 40, 100)] == [2.0, 2.0, 5.0]

@@ -39,5 +39,5 @@ export function chart(title, curves, { seconds = 2, slots = 150 } = {}) {
         s("path", { class: "grid", d: `M0 2H${width}M0 ${height / 2}H${width}M0 ${height - 2}H${width}` }), paths),
       h("span", { class: "axis top" }, number(highest)),
       h("span", { class: "axis bottom" }, "0")),
-    h("div", { class: "axis-x" }, h("span", {}, `${(slots * seconds) / 60} min ago`), h("span", {}, "now")));
+    h("div", { class: "axis-x" }, h("span", {}, `${Math.round((slots * seconds) / 60)} min ago`), h("span", {}, "now")));
 }

@@ -67,11 +67,11 @@ export function render(data, context) {
       tile("Behind", number(behind.length), { note: behind.length ? "have events to handle" : "none has anything to do" }),
       tile("Events to handle", number(groups.reduce((all, each) => all + each.lag, 0)))),
     card("Consumer groups", table("groups", COLUMNS, groups, { id, caption: "Consumer groups", filter: (row) => `${row.api} ${row.name} ${row.events}` })),
-    shown && detail(shown, context),
+    shown && detail(shown, data.every, context),
   ];
 }
 
-function detail(group, context) {
+function detail(group, every, context) {
   const remove = async () => {
     if (!(await confirmed(`Forget the group ${group.name} of ${group.api}? Nothing is kept for it any more.`))) return;
     await ask("/api/actions/remove-group", { api: group.api, group: group.name }).then(
@@ -80,7 +80,7 @@ function detail(group, context) {
   return h("section", { class: "card", key: `detail-${id(group)}`, "aria-label": `Group ${group.name}` },
     h("h2", {}, group.name, h("span", { class: "dim" }, ` of ${group.api}`)),
     findings(group.why),
-    chart("Events to handle", [{ name: "lag", values: group.curve, tone: "lag" }]),
+    chart("Events to handle", [{ name: "lag", values: group.curve, tone: "lag" }], { seconds: every }),
     h("h3", {}, "Members"), table("members", MEMBERS, group.members, { id: (row) => row.instance, caption: "Members", none: "It has no process now." }),
     h("h3", {}, "At its publishers"), table("group-publishers", PUBLISHERS, group.publishers, { id: (row) => row.instance, caption: "At its publishers" }),
     context.about.actions && h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: remove }, "Forget this group")));
