@@ -115,6 +115,13 @@ def steady(session: nox.Session) -> None:
 
 
 @nox.session
+def scale(session: nox.Session) -> None:
+    """Look for an hour at the dashboard of 100 workers that fire 5,000 events a second (`--minutes`, `--rate`)."""
+    _install_wheel(session)
+    session.run("python", "tests/browser/scale.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documents as a site, in site/; a warning is an error."""
     session.install("-e", ".", *DOCS)

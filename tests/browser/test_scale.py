@@ -1,0 +1,44 @@
+"""What it costs to look at a crowd, in a short form of `nox -s scale`, and what counts as too much."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from browser.scale import PAGES, Crowd, Seen, Visit, look
+from helpers import Processes
+
+
+def visit(page: str = "overview", **other: float) -> Visit:
+    """Return a visit with nothing wrong, but for these."""
+    usual = {"at": 0.0, "share": 0.03, "server": 80.0, "heap": 2.0, "nodes": 3000, "longest": 30.0, "gap": 50.0}
+    return Visit(page=page, **{**usual, **other})  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+def test_a_crowd_is_no_burden(processes: Processes, tmp_path: Path) -> None:
+    """Twenty workers, a thousand events a second: frames, processor time and memory are within their bounds."""
+    crowd = Crowd(processes, tmp_path, workers=20, rate=1000, programs=2)
+    pages = {path: PAGES[path] for path in ("overview", "events", "groups")}
+    seen = asyncio.run(look(crowd, seconds=0, each=3, pages=pages))
+    assert seen.problems() == []
+    assert seen.rate > 0
+    assert [each.page for each in seen.visits] == [*pages]
+    assert all(each.longest > 0 and each.share > 0 and each.nodes > 100 for each in seen.visits)
+
+
+def test_what_is_over_is_named() -> None:
+    """A frame, a share of a processor, and memory that grows are each a problem of their own."""
+    seen = Seen(visits=[visit() for _ in range(12)])
+    assert seen.problems() == []
+    assert "overview" in "\n".join(seen.lines())
+    seen.visits[5] = visit("events", longest=75.0, share=0.2)
+    seen.visits[-3:] = [visit(server=120.0, heap=9.0)] * 3
+    assert seen.problems() == [
+        "events takes 75 ms for a frame, and may take 60",
+        "events takes 20% of a processor on the server, and may take 10%",
+        "the server grew from 80.0 to 120.0 MiB",
+        "the page grew from 2.0 to 9.0 MiB",
+    ]
