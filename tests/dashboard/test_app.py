@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from helpers import wait_until_async
 from helpers.asgi import Answer
+from helpers.clients import AuthApi
 from lightbus import BusPath
 from lightbus.cli.support.connection import Connection
 from lightbus.dashboard import app as application
 from lightbus.dashboard import watcher
 from lightbus.dashboard.app import Dashboard
 from lightbus.dashboard.options import DashboardOptions
+from lightbus.dashboard.viewer import PageViewer
+from lightbus.engine.binding import Binding
+from lightbus.testing import MemoryBus
+from lightbus.wire import envelope
+from lightbus.wire.messages import Request
 
 Ask = Callable[..., Awaitable[Answer]]
 Use = Callable[[Dashboard, Ask], Awaitable[Any]]
@@ -156,3 +164,75 @@ def test_pages_that_are_open_are_bounded(shop: BusPath, opened: Any, monkeypatch
         return [while_open, dashboard._open(values()).status_code]
 
     assert opened(use) == [503, 200]
+
+
+class Meter:
+    """Counts what arrives at the workers of a service, by kind of message, and knows what they hold for others."""
+
+    def __init__(self, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.arrived: Counter[str] = Counter()
+        self._bindings: set[Binding] = set()
+        plain = Binding._on_message
+
+        def counting(binding: Binding, routing_id: bytes, frame: bytes, waited: float | None = None) -> None:
+            if binding.identity.service == service:
+                self._bindings.add(binding)
+                self.arrived[_kind(envelope.decode(frame)[1])] += 1
+            plain(binding, routing_id, frame, waited)
+
+        monkeypatch.setattr(Binding, "_on_message", counting)
+
+    def connected(self) -> int:
+        """Return how many have introduced themselves, and have not left."""
+        return sum(len(binding.introductions.engines) for binding in self._bindings)
+
+    async def during(self, use: Callable[[], Awaitable[Any]]) -> Counter[str]:
+        """Return what arrives while something is done."""
+        before = self.arrived.copy()
+        await use()
+        return self.arrived - before
+
+
+def _kind(message: Any) -> str:
+    """Return the kind of a message, and of which API a call is: that of users may be made anew on a busy machine."""
+    return f"call of {message.api}" if isinstance(message, Request) else type(message).__name__
+
+
+def test_workers_pay_nothing_while_nobody_looks(hub: MemoryBus, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the same work a worker is sent the same, before a page was open and after it was closed; not meanwhile."""
+    monkeypatch.setattr(watcher, "EVERY", 0.02)
+    monkeypatch.setattr(watcher, "LEASE", 0.05)
+    meter = Meter("shop", monkeypatch)
+    shop, caller = hub.create(service_name="shop"), hub.create(service_name="caller")
+    shop.client.register_api(AuthApi())
+    hub.start(shop)
+
+    async def work() -> None:
+        for _ in range(50):
+            await caller.auth.check_password.call_async(username="ada", password="secret")
+            await caller.auth.user_registered.fire_async(username="ada")
+
+    async def use(dashboard: Dashboard, ask: Ask) -> None:
+        await work()  # whoever is new is introduced
+        await dashboard._bus.look_around()
+        alone, connected = await meter.during(work), meter.connected()
+        with dashboard.watcher.looking():
+            async with dashboard.events.viewing(PageViewer("", "")):
+                await wait_until_async(lambda: "auth" in dashboard.events.apis)
+                await wait_until_async(lambda: meter.connected() > connected)
+                number = (await dashboard.watcher.round_after(1)).number
+
+                async def work_and_be_seen() -> None:
+                    await work()
+                    await dashboard.watcher.round_after(number + 1)
+
+                watched = await meter.during(work_and_be_seen)
+        await wait_until_async(lambda: not dashboard.watcher.is_watching and meter.connected() == connected)
+        after = await meter.during(work)
+        asked = watched.keys() - alone.keys()
+        assert asked >= {"call of internal.peer", "call of internal.events"}
+        assert not asked & after.keys()
+        assert after["Fire"] == alone["Fire"] == watched["Fire"] == 50
+
+    opened(use)
+    caller.client.close()
