@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..events.events_api import split_native_id
@@ -12,6 +15,11 @@ __all__ = ["CLOCK_TOLERANCE", "MAX_TEXT", "Cursor"]
 
 MAX_TEXT = 16 * 1024
 """Characters of the text: a request's head holds twice as many."""
+
+PLAIN_TEXT = 1024
+"""Characters that journals and sequences may have as they are; more of them are packed, to less than half."""
+
+PACKED = "~"
 
 CLOCK_TOLERANCE = 60.0
 """Seconds that the clocks of hosts may be apart: rather more is given than something left out."""
@@ -38,6 +46,8 @@ class Cursor:
         try:
             if not separator or len(text) > MAX_TEXT or not math.isfinite(moment := float(since)):
                 raise ValueError
+            if rest.startswith(PACKED):
+                return cls(since=moment, places=dict(_unpacked(rest.removeprefix(PACKED))))
             return cls(since=moment, places=dict(map(split_native_id, rest.split(",") if rest else ())))
         except ValueError:
             raise InvalidArguments(
@@ -46,7 +56,8 @@ class Cursor:
             ) from None
 
     def __str__(self) -> str:
-        return f"{self.since:.3f}@{','.join(f'{journal}-{place}' for journal, place in self.places.items())}"
+        text = ",".join(f"{journal}-{place}" for journal, place in self.places.items())
+        return f"{self.since:.3f}@{text if len(text) <= PLAIN_TEXT else PACKED + _packed(self.places)}"
 
     def admits(self, journal: str, sequence: int, published_at: float, *, is_old: bool) -> bool:
         """
@@ -62,3 +73,28 @@ class Cursor:
         if place is None:
             return not is_old or published_at >= self.since
         return sequence > place
+
+
+def _packed(places: dict[str, int]) -> str:
+    """Return places in base64: of each journal its eight bytes, how many its sequence has, and these."""
+    packed = bytearray()
+    for journal, place in places.items():
+        size = (place.bit_length() + 7) // 8
+        packed += bytes.fromhex(journal) + bytes([size]) + place.to_bytes(size, "big")
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def _unpacked(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the places of a text of `_packed`. Raises ValueError where it is none."""
+    try:
+        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+    at = 0
+    while at < len(packed):
+        size = packed[at + 8] if at + 8 < len(packed) else len(packed)
+        sequence = packed[at + 9 : at + 9 + size]
+        if len(sequence) < size:
+            raise ValueError("it ends early")
+        yield split_native_id(f"{packed[at : at + 8].hex()}-{int.from_bytes(sequence, 'big')}")
+        at += 9 + size

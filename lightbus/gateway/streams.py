@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 
 from starlette.types import Receive, Scope, Send
 
 from ..exceptions import LightbusException
-from .cursor import MAX_TEXT, Cursor
+from ..recurring import RecurringLog
+from .cursor import MAX_TEXT, PLAIN_TEXT, Cursor
 from .event_reader import EventReader, Item
 
 __all__ = ["HEARTBEAT", "RETRY", "EventStream", "frames_of"]
+
+failures = RecurringLog(logging.getLogger("lightbus.gateway"))
 
 HEARTBEAT = 15.0
 """Seconds after which a stream shows that it is alive, where there is nothing to tell."""
@@ -75,14 +80,14 @@ class EventStream:
 
 async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes, None]:
     """Yield what a stream sends, without an end."""
-    number, unkept = reader.number, reader.unkept
-    yield f"retry: {RETRY}\n".encode() + _place(cursor) + b"\n"
+    number, unkept, frames = reader.number, reader.unkept, _Frames(cursor)
+    yield f"retry: {RETRY}\n".encode() + frames.place() + b"\n"
     is_behind = True
     while True:
         if is_behind:
             try:
                 async for item in reader.past(cursor.places):
-                    if frame := _given(item, cursor):
+                    if frame := frames.of(item):
                         yield frame
             except LightbusException as error:  # what came next would hide what was not read
                 yield f": {_line(error)}\n\n".encode()
@@ -94,47 +99,78 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
             if lost:
                 yield f'event: dropped\ndata: {{"count":{lost}}}\n\n'.encode()
             continue
-        for frame in _together(items or [], cursor):
+        for frame in frames.together(items or []):
             yield frame
         number += len(items or ())
         unkept += sum(not item.journal for item in items or ())
+        if frame := frames.rest():
+            yield frame
         before = time.monotonic()
         await reader.wait(number, HEARTBEAT)
         if reader.number == number and time.monotonic() - before >= HEARTBEAT / 2:
-            yield _beat(reader, cursor)
+            yield frames.beat(reader.places)
 
 
-def _beat(reader: EventReader, cursor: Cursor) -> bytes:
-    """Return what shows that a stream is alive: it moves the place over events that were others', too."""
-    for journal, place in reader.places.items():
-        cursor.places[journal] = max(place, cursor.places.get(journal, 0))
-    return b": alive\n" + _place(cursor) + b"\n"
+class _Frames:
+    """What one stream sends: events, and its place behind them. It moves the place on."""
 
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._unplaced = 0
+        """Bytes of events that were sent since the place was."""
+        self._length = 0
+        """Characters of the place when it was sent last."""
+        self._is_told = False
 
-def _together(items: list[Item], cursor: Cursor) -> list[bytes]:
-    """Return the frames of events, put together to larger ones."""
-    parts: list[bytearray] = [bytearray()]
-    for item in items:
-        parts[-1] += _given(item, cursor)
-        if len(parts[-1]) >= AT_ONCE:
-            parts.append(bytearray())
-    return [bytes(part) for part in parts if part]
+    def of(self, item: Item) -> bytes:
+        """Return the frame of an event, and move the place behind it; nothing where it was given before."""
+        cursor = self._cursor
+        if not item.journal:
+            return b"data: " + item.data + b"\n\n"
+        is_wanted = cursor.admits(item.journal, item.sequence, item.published_at, is_old=item.is_old)
+        if is_wanted or item.journal in cursor.places:
+            cursor.places[item.journal] = max(item.sequence, cursor.places.get(item.journal, 0))
+        if not is_wanted:
+            return b""
+        self._unplaced += len(item.data)
+        # That of many journals is longer than most events: it is sent behind as many bytes as it has itself.
+        is_due = self._length <= PLAIN_TEXT or self._unplaced >= self._length
+        return b"data: " + item.data + b"\n" + (self.place() if is_due else b"") + b"\n"
 
+    def together(self, items: list[Item]) -> list[bytes]:
+        """Return the frames of events, put together to larger ones."""
+        parts: list[bytearray] = [bytearray()]
+        for item in items:
+            parts[-1] += self.of(item)
+            if len(parts[-1]) >= AT_ONCE:
+                parts.append(bytearray())
+        return [bytes(part) for part in parts if part]
 
-def _given(item: Item, cursor: Cursor) -> bytes:
-    """Return the frame of an event, and move the place behind it; nothing where the stream was given it before."""
-    if not item.journal:
-        return b"data: " + item.data + b"\n\n"
-    is_wanted = cursor.admits(item.journal, item.sequence, item.published_at, is_old=item.is_old)
-    if is_wanted or item.journal in cursor.places:
-        cursor.places[item.journal] = max(item.sequence, cursor.places.get(item.journal, 0))
-    return b"data: " + item.data + b"\n" + _place(cursor) + b"\n" if is_wanted else b""
+    def rest(self) -> bytes:
+        """Return the place where it was not sent behind the last event."""
+        return self.place() + b"\n" if self._unplaced else b""
 
+    def beat(self, places: dict[str, int]) -> bytes:
+        """Return what shows that a stream is alive: it moves the place over events that were others', too."""
+        for journal, place in places.items():
+            self._cursor.places[journal] = max(place, self._cursor.places.get(journal, 0))
+        return b": alive\n" + self.place() + b"\n"
 
-def _place(cursor: Cursor) -> bytes:
-    """Return the line of a place; none where there are so many journals that no request's head would hold it."""
-    text = str(cursor)
-    return f"id: {text}\n".encode() if len(text) <= MAX_TEXT else b""
+    def place(self) -> bytes:
+        """Return the line of the place; where no request's head would hold it, what says so, once."""
+        text = str(self._cursor)
+        self._unplaced, self._length = 0, len(text)
+        if len(text) <= MAX_TEXT:
+            return f"id: {text}\n".encode()
+        if self._is_told:
+            return b""
+        self._is_told = True
+        count = len(self._cursor.places)
+        detail = f"There are {count} journals, more than an id can name: from here on this stream has no ids."
+        failures.say(
+            "place", logging.WARNING, "A stream cannot be taken up again where it stops. %s", detail, changes=False
+        )
+        return b"\nevent: no_place\ndata: " + json.dumps({"journals": count, "detail": detail}).encode() + b"\n\n"
 
 
 def _line(error: Exception) -> str:

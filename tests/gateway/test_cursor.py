@@ -24,10 +24,22 @@ def test_there_and_back(since: float, places: dict[str, int]) -> None:
     assert read.since == pytest.approx(since, abs=0.001)
 
 
+def test_many_journals() -> None:
+    """They are packed, so that a request's head has room for those of a thousand processes."""
+    places = {f"{number:016x}": number * 997 for number in range(1, 1001)}
+    text = str(Cursor(since=1764400000.0, places=places))
+    assert len(text) <= MAX_TEXT
+    assert Cursor.read(text).places == places
+    for cut in range(1, 14):
+        with contextlib.suppress(InvalidArguments):
+            assert Cursor.read(text[:-cut]).places.items() <= places.items() | {(f"{1000:016x}", 0)}
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "5", "@", "x@", "nan@", "inf@", f"1@{ONE}", f"1@{ONE}-", f"1@{ONE}-x", f"1@{ONE}-1,", "1@short-1", "1@,",
-     f"1@{ONE}-" + "9" * 20, "1@" + f"{ONE}-1," * 1000, "0@\x00"],
+     f"1@{ONE}-" + "9" * 20, "1@" + f"{ONE}-1," * 1000, "0@\x00",
+     "1@~A", "1@~AAAA", "1@~ä", "1@~ AAAAAAAAAAAA", "1@~AAAAAAAAAAAJ", "1@~AAAAAAAAAAAF", "1@~~"],
 )  # fmt: skip
 def test_no_place(text: str) -> None:
     """It is said where one comes from."""
@@ -35,7 +47,7 @@ def test_no_place(text: str) -> None:
         Cursor.read(text)
 
 
-@given(st.text(max_size=60))
+@given(st.text(max_size=60) | st.text("ABCDwxyz0189-_", max_size=80).map("1@~".__add__))
 def test_any_text(text: str) -> None:
     """Means a place, or is refused."""
     with contextlib.suppress(InvalidArguments):

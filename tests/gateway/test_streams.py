@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from lightbus.gateway import streams
 from lightbus.gateway.cursor import Cursor
 from lightbus.gateway.event_reader import Item
 from lightbus.gateway.streams import EventStream, frames_of
+from lightbus.recurring import RecurringLog
 
 ONE, TWO = "0123456789abcdef", "fedcba9876543210"
 
@@ -218,16 +220,47 @@ def test_a_stream_with_nothing_to_tell_shows_that_it_lives(monkeypatch: pytest.M
     asyncio.run(main())
 
 
-def test_a_place_that_no_head_could_hold_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The events come all the same."""
+def test_a_place_that_no_head_could_hold_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The events come all the same; that the stream cannot be taken up again is said, to the client and in the log."""
     monkeypatch.setattr(streams, "MAX_TEXT", 5)
+    monkeypatch.setattr(streams, "failures", RecurringLog(logging.getLogger("lightbus.gateway")))
 
-    async def main() -> tuple[list[str], str]:
-        reader = ScriptedReader(item(1))
+    async def main() -> Client:
+        reader = ScriptedReader(item(1), item(2))
         client = Client(reader, Cursor(since=0.0))
-        return await client.read(1), client.last
+        await client.read(2)
+        return client
 
-    assert asyncio.run(main()) == (["01"], "")
+    client = asyncio.run(main())
+    assert (client.given, client.last) == (["01", "02"], "")
+    [told] = client.events
+    assert told.startswith('no_place {"journals": 0, "detail": "There are 0 journals')
+    assert "cannot be taken up again" in caplog.text
+
+
+def test_the_place_of_many_journals_is_not_sent_behind_each_event() -> None:
+    """It would be most of what is sent; it comes behind the last of those that come together, so that all resume."""
+    journals = [f"{number:016x}" for number in range(1, 601)]
+
+    async def main() -> tuple[int, int]:
+        reader = ScriptedReader()
+        client = Client(reader, Cursor(since=0.0, places=dict.fromkeys(journals, 5)))
+        client.take(await anext(client.frames))
+        reader.push(*(item(number + 6, journals[number % 600]) for number in range(600)))
+        size = 0
+        while len(client.given) < 600 or client.last == "":
+            frame = await anext(client.frames)
+            size += len(frame)
+            client.take(frame)
+        client.take(await anext(client.frames))  # the place behind the last one
+        assert Cursor.read(client.last).places == {each: number + 6 for number, each in enumerate(journals)}
+        return size, len(client.last)
+
+    size, place = asyncio.run(main())
+    assert place > 4096
+    assert size < 600 * 30 + 4 * place
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["push", "read", "again"]), st.integers(1, 4)), max_size=30)
