@@ -15,6 +15,7 @@ import pytest
 
 from helpers import Process, wait_until
 from helpers.http import ask
+from helpers.nats_servers import NatsServer
 
 from ..conftest import Commands
 
@@ -189,3 +190,35 @@ def test_what_cannot_be_served(commands: Commands, args: tuple[str, ...], error:
     """It is said before anything is opened, with what to do."""
     process = commands.run("gateway", *args, code=2)
     assert error in process.stderr
+
+
+def test_streams_of_a_jetstream(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NATS keeps the events: fired by POST, streamed, and taken up again behind a place, without one twice."""
+    with NatsServer() as server:
+        settings = tmp_path / "lightbus.json"
+        settings.write_text(json.dumps({"apis": {"default": {"events": {"backend": "jetstream", "timeout": 1.0}}}}))
+        monkeypatch.setenv("LIGHTBUS_CONFIG", str(settings))
+        monkeypatch.setenv("LIGHTBUS_NATS_SERVERS", server.url)
+        _, shop = commands.services()
+        served = start(commands, "--allow", "auth.*", "--token-file", token_file(tmp_path))
+        with served.stream("auth/user_registered") as stream:
+            stream.begin()
+            assert served.post("auth/user_registered", username="ada", age=36)[0] == 200
+            shop.wait_for_line("^welcome ada 36$")
+            [event] = stream.read(1)
+            assert event["kwargs"] == {"username": "ada", "age": 36}
+            last = stream.last
+        for name in ("bob", "eve"):
+            assert served.post("auth/user_registered", username=name, age=1)[0] == 200
+        with served.stream("auth/user_registered", **{"Last-Event-ID": last}) as stream:
+            assert [each["kwargs"]["username"] for each in stream.read(2)] == ["bob", "eve"]
+            assert served.post("auth/user_registered", username="zoe", age=2)[0] == 200
+            assert [each["kwargs"]["username"] for each in stream.read(1)] == ["zoe"]
+        with served.stream("auth/user_registered?since=0") as stream:
+            assert [each["kwargs"]["username"] for each in stream.read(4)] == ["ada", "bob", "eve", "zoe"]
+        server.kill()
+        status, told = served.post("auth/user_registered", username="late", age=3)
+        assert (status, told["native_id"]) == (202, "")
+        server.start()
+        with served.stream("auth/user_registered", **{"Last-Event-ID": stream.last}) as stream:
+            assert [each["kwargs"]["username"] for each in stream.read(1)] == ["late"]
