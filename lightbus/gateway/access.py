@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from ..exceptions import InvalidConfiguration
+from ..exceptions import InvalidConfiguration, did_you_mean
 
 __all__ = ["Deed", "Rule", "Rules"]
 
@@ -79,6 +79,18 @@ class Rules:
 
     def __bool__(self) -> bool:
         return bool(self._rules)
+
+    def opening_nothing(self, members: Mapping[str, Iterable[str]]) -> list[str]:
+        """Return a sentence for each rule that none of these APIs, by name with their members, has anything for."""
+        known = {f"{api}.{member}" for api, names in members.items() for member in names}
+        found = []
+        for rule in self._rules:
+            apis = [api for api in members if fnmatchcase(api, rule.api)]
+            if any(fnmatchcase(member, rule.member) for api in apis for member in members[api]):
+                continue
+            near = did_you_mean(f"{rule.api}.{rule.member}", known) if apis else did_you_mean(rule.api, members)
+            found.append(f"Nobody on the bus has {rule.api}.{rule.member} now: what it allows is not open.{near}")
+        return found
 
     def allow(self, deed: Deed, api: str, member: str) -> bool:
         """Return whether something is allowed."""

@@ -56,3 +56,17 @@ def test_no_rule(text: str) -> None:
     """Is refused with how one is written."""
     with pytest.raises(InvalidConfiguration, match=r"auth\.check_password"):
         Rule.read(text)
+
+
+def test_rules_that_open_nothing() -> None:
+    """Are named, with what may have been meant; patterns that match something are not."""
+    members = {"auth": ["check_password", "user_registered"], "shop.orders": ["place"]}
+    rules = Rules.read(["auth.*", "call:*.place", "auht.*", "auth.chek_password", "nothing.at_all"])
+    assert rules.opening_nothing(members) == [
+        "Nobody on the bus has auht.* now: what it allows is not open. Did you mean 'auth'?",
+        "Nobody on the bus has auth.chek_password now: what it allows is not open. Did you mean 'auth.check_password'?",
+        "Nobody on the bus has nothing.at_all now: what it allows is not open.",
+    ]
+    assert Rules.read(["auth.*"]).opening_nothing({}) == [
+        "Nobody on the bus has auth.* now: what it allows is not open."
+    ]

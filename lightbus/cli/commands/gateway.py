@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from ...gateway.access import Rules
 from ...gateway.clients import read_clients
 from ...gateway.options import GatewayOptions, check_origin, clients_of_this_start
 from ...web.hosts import url_of
+from ..support.catalogue import served_apis
 from ..support.connection import Connection, asked_to_end, on_bus
 from ..support.options import ClientOptions, client_options
 
 __all__ = ["gateway"]
+
+logger = logging.getLogger("lightbus.gateway")
 
 SERVICE = "lightbus-gateway"
 """The service that it is of, on the bus."""
@@ -109,7 +113,7 @@ async def _serve(
 
     done = asked_to_end()
     url = url_of(given.address, listening.getsockname()[1])
-    looking = asyncio.create_task(bus.client.engine.questions.look_around(Deadline.after(options.wait)))
+    looking = asyncio.create_task(_look_around(bus, given.rules))
     token = given.clients.only.token if is_new else ""
     if bus.output.as_json:
         bus.output.record({"url": url, **({"token": token} if is_new else {})})
@@ -117,8 +121,16 @@ async def _serve(
         bus.output.line(f"Some of the bus '{bus.name}' is open at ", (url, "bold"), ". Ctrl-C ends it.")
         if is_new:
             bus.output.line(f"Who asks gives the token {token}")
-    bus.output.as_json = True
+    bus.output.as_json = True  # what a command would note of silent peers is told to who asks
     served = Gateway(bus, lambda: Connection(replace(options, as_json=True), service=SERVICE), given)
     await serve(served, listening, done)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
+
+
+async def _look_around(bus: Connection, rules: Rules) -> None:
+    """Look for everybody, and say which rules open nothing: a name may be misspelt, or its workers come later."""
+    await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
+    served = served_apis(bus.known())
+    for text in rules.opening_nothing({api.name: [*api.procedures, *api.events] for api in served}):
+        logger.warning("%s", text)

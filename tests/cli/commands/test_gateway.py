@@ -47,13 +47,25 @@ class Served:
 
     @contextmanager
     def stream(self, path: str, **headers: str) -> Iterator[Stream]:
-        host = re.sub("http://|/", "", self.url)
-        connection = http.client.HTTPConnection(host, timeout=120)
+        """Open a stream; again, as clients do, where publishers do not answer at the moment."""
+        opened = wait_until(lambda: self._opened(path, headers), 60)
+        assert opened is not None
+        connection, answer = opened
         try:
-            connection.request("GET", f"/api/{path}", headers={"authorization": f"Bearer {self.token}", **headers})
-            yield Stream(connection.getresponse())
+            yield Stream(answer)
         finally:
             connection.close()
+
+    def _opened(
+        self, path: str, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse] | None:
+        connection = http.client.HTTPConnection(re.sub("http://|/", "", self.url), timeout=120)
+        connection.request("GET", f"/api/{path}", headers={"authorization": f"Bearer {self.token}", **headers})
+        answer = connection.getresponse()
+        if answer.status != 503:
+            return connection, answer
+        connection.close()
+        return None
 
 
 class Stream:
@@ -222,3 +234,11 @@ def test_streams_of_a_jetstream(commands: Commands, tmp_path: Path, monkeypatch:
         server.start()
         with served.stream("auth/user_registered", **{"Last-Event-ID": stream.last}) as stream:
             assert [each["kwargs"]["username"] for each in stream.read(1)] == ["late"]
+
+
+def test_a_name_that_is_misspelt(commands: Commands) -> None:
+    """Is told of at the start: else each request would be answered as if there were nothing, and nobody knew why."""
+    commands.serve("auth").wait_for_line("Ready")
+    process = commands.start("gateway", "--port", "0", "--allow", "auht.*", "--allow", "auth.echo")
+    process.wait_for_line(r"Nobody on the bus has auht\.\* now: what it allows is not open\. Did you mean 'auth'\?")
+    assert "has auth.echo now" not in process.output
