@@ -98,6 +98,21 @@ def answer(connection: socket.socket) -> bytes:
     return received
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_no_answer_waits_for_the_one_before(address: str) -> None:
+    """What is accepted sends at once: else each body waited 40 ms for its head to be confirmed."""
+    try:
+        listening = bound_socket(address, 0, "The program")
+    except InvalidConfiguration:
+        pytest.skip("this host has no IPv6")
+    with listening:
+        listening.setblocking(True)
+        with socket.create_connection(listening.getsockname()[:2], timeout=60):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_second_requests_are_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has been answered, and begins a head that does not end, is given up."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
