@@ -6,14 +6,15 @@ import pytest
 
 from bench.command import programs_for
 from bench.meter import why_not
-from bench.steps import BUDGETS, KEPT_IN_TEST, count_steps, over_budget, table
+from bench.steps import BUDGETS, KEPT_IN_TEST, Measured, count_steps, over_budget, table
 
 SIZE = 40
 
-TRIES = 3
+TRIES = 5
 """
-How often it is counted at most. Beside others' work a frame is now and then read in two turns, which are steps; and
-what is counted is the difference of two windows, of which the first may have had something by the way.
+How often it is counted at most; of each side the least counts. Beside others' work a frame is now and then read in two
+turns, what an idle process does by the way comes oftener in the longer time, and what is counted is the difference of
+two windows, of which the first may have had something by the way: all of that only adds.
 """
 
 
@@ -24,16 +25,23 @@ def test_paths_within_their_budgets(kind: str) -> None:
     if reason := why_not(kind):
         pytest.skip(reason)
     counted = "calls" if kind == "calls" else "allocations"
-    wrong = [""]
+    least: Measured = {path: {} for path in KEPT_IN_TEST}
     for _ in range(TRIES):
         with programs_for("host") as programs:
             measured = count_steps(programs, kind, KEPT_IN_TEST, size=SIZE, rounds=2, say=print)
-        kept = [each for each in BUDGETS if each.path in KEPT_IN_TEST]
-        found = {f"{each.path}, {each.side}": measured[each.path][each.side][counted] for each in kept}
-        nothing = [f"{side}: {count} {counted} were counted" for side, count in found.items() if count <= 1]
-        if not (wrong := [*nothing, *over_budget(measured)]):
+        for path, sides in measured.items():
+            for side, counts in sides.items():
+                if counts[counted] > 1:  # a window that had more by the way than the longer one counts nothing
+                    least[path][side] = min(counts, least[path].get(side, counts), key=lambda each: each[counted])
+        if not (wrong := _wrong(least)):
             break
     assert not wrong, "\n".join(wrong)
+
+
+def _wrong(least: Measured) -> list[str]:
+    kept = [each for each in BUDGETS if each.path in KEPT_IN_TEST]
+    nothing = [f"{each.path}, {each.side}: nothing was counted" for each in kept if each.side not in least[each.path]]
+    return [*nothing, *over_budget(least)]
 
 
 def test_what_is_over_its_budget_is_named() -> None:
