@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..adapters.host.allocator import share_heaps
 from ..exceptions import InvalidConfiguration
 
 __all__ = ["HEAD_SECONDS", "ServedApp", "bound_socket", "serve"]
@@ -116,7 +117,8 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
 
 
 async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event) -> None:
-    """Serve until it is done."""
+    """Serve until it is done, in a process that does nothing else."""
+    share_heaps()  # each time somebody looks at events a client comes, with its threads, and goes
     server = _QuietServer(
         uvicorn.Config(
             served.app,

@@ -1,11 +1,12 @@
-"""How the C library keeps memory, for processes that are workers and nothing else."""
+"""How the C library keeps memory, for processes that are ours alone: workers, and servers of pages."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Mapping
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "share_heaps"]
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -25,11 +26,24 @@ def keep_freed_memory() -> bool:
     page by page for the next message, which costs several times as much as everything else that is done with it
     (mallopt(3); docs/architecture.md has the figures). Not done in a process that is not ours to tune.
     """
+    return _set({_M_MMAP_THRESHOLD: KEPT, _M_TRIM_THRESHOLD: KEPT, _M_ARENA_MAX: ARENAS})
+
+
+def share_heaps() -> bool:
+    """
+    Have the threads that begin from now on share two heaps; return whether they do.
+
+    For a program that runs for long and has threads come and go, as a dashboard does: each gets a heap of its own until
+    there are 16 (8 for a processor), and each heap keeps what was once needed there.
+    """
+    return _set({_M_ARENA_MAX: ARENAS})
+
+
+def _set(options: Mapping[int, int]) -> bool:
     if sys.platform != "linux":
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library than glibc
         return False
-    settings = {_M_MMAP_THRESHOLD: KEPT, _M_TRIM_THRESHOLD: KEPT, _M_ARENA_MAX: ARENAS}
-    return all(mallopt(setting, value) for setting, value in settings.items())
+    return all(mallopt(option, value) for option, value in options.items())

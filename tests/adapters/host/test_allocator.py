@@ -31,3 +31,44 @@ def _page_faults(mode: str) -> int:
 def test_freed_buffers_are_used_again() -> None:
     """A process that keeps freed memory does not fault its buffers in again for each message."""
     assert _page_faults("kept") < 100 < _page_faults("default")
+
+
+HEAPS = """
+import sys, threading
+from pathlib import Path
+from lightbus.adapters.host.allocator import share_heaps
+
+def work(begun, ended):
+    kept = [bytes(600) for _ in range(1000)]  # more than Python's own allocator takes
+    begun.wait()
+    ended.wait()
+
+def heaps():
+    # glibc reserves 64 MiB of addresses for each heap but the first, of which most are not to be used yet.
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return sum(1 for line in lines if " ---p " in line and size(line) > 2**25)
+
+def size(line):
+    first, last = line.split()[0].split("-")
+    return int(last, 16) - int(first, 16)
+
+if sys.argv[1] == "shared":
+    assert share_heaps()
+before, begun, ended = heaps(), threading.Barrier(9), threading.Event()
+threads = [threading.Thread(target=work, args=(begun, ended)) for _ in range(8)]
+for thread in threads:
+    thread.start()
+begun.wait()
+print(heaps() - before)
+ended.set()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_threads_share_heaps() -> None:
+    """Eight threads have one further heap between them, and more by default."""
+    shared, own = (
+        int(subprocess.run([sys.executable, "-c", HEAPS, mode], capture_output=True, text=True, check=True).stdout)
+        for mode in ("shared", "default")
+    )
+    assert shared <= 1 < own
