@@ -97,7 +97,7 @@ class Dealer(LoopSocket):
 
     def send(self, frame: bytes) -> bool:
         """Send now, or with others of this turn of the loop; False where there is no connection or others wait."""
-        if self._waiting:
+        if self._waiting or self._is_given_up:
             return False
         if self._waits_for_turn:
             return self._together.takes(frame) or self._keep(frame)
@@ -149,6 +149,8 @@ class Dealer(LoopSocket):
     def _send_now(self, frame: bytes) -> bool:
         """Send without waiting. Whoever does so sees to it that the socket is read afterwards."""
         with self._lock:
+            if self._is_given_up:  # libzmq may take it all the same, for a connection that is ending
+                return False
             try:
                 self._send_part(frame, NOBLOCK)
             except zmq.Again:
@@ -214,7 +216,7 @@ class Dealer(LoopSocket):
             self._on_message(frame)
 
     def _writable(self) -> None:
-        while self._waiting:
+        while self._waiting and not self._is_given_up:
             frame, on_sent, wanted = self._waiting[0]
             if wanted is not None and not wanted():
                 self._waiting.popleft()
