@@ -118,6 +118,6 @@ class OutboundCall(OutboundRequest):
             self._context.identity.instance,
             [] if served is None else [*served.chain],
             self.trace,
-            self._epochs.get(instance, 0),
+            self._stall_counts.get(instance, 0),
             self.kwargs,
         )

@@ -103,7 +103,7 @@ class OutboundRequest:
     # What most do without is a default of the class: there is less to set for each.
     _tried: frozenset[str] = frozenset()
     leaving: frozenset[str] = frozenset()
-    _epochs: Mapping[str, int] = MappingProxyType({})
+    _stall_counts: Mapping[str, int] = MappingProxyType({})
     _refusal: NotStarted | None = None
 
     def __init__(
@@ -199,9 +199,9 @@ class OutboundRequest:
         self._refusal = refusal
         instance = peer.instance
         # A process that stood still refuses what may be old. Sent again with its number, it knows that it is not.
-        epoch = refusal.error.details.get("epoch")
-        if isinstance(epoch, int) and self._epochs.get(instance) != epoch:
-            self._epochs = {**self._epochs, instance: epoch}
+        count = refusal.error.details.get("epoch")  # the name that it has on the wire
+        if isinstance(count, int) and self._stall_counts.get(instance) != count:
+            self._stall_counts = {**self._stall_counts, instance: count}
         else:
             self._tried |= {instance}
         if refusal.error.details.get("leaving"):

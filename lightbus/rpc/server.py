@@ -247,7 +247,7 @@ class Server:
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True, "leaving": True})
         if not self.has_just_stalled:
             self._stalled_until = 0.0
-        elif request.epoch != self.stall_count:
+        elif request.stall_count != self.stall_count:
             self._counts["refused_standstill"] += 1
             text = f"{me} stood still for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.stall_count})

@@ -156,7 +156,7 @@ def _check_of_all(cls: Callable[..., Message], checks: tuple[fields.Check, ...])
 
 def _is_request(values: list[Any]) -> bool:
     """Tell that of a REQUEST. The names in it, which take longest to check, are mostly those of one before."""
-    target, api, procedure, left, caller, chain, trace, epoch, kwargs = values
+    target, api, procedure, left, caller, chain, trace, stall_count, kwargs = values
     names = target, api, procedure, caller
     if (
         names in _known_requests
@@ -164,10 +164,10 @@ def _is_request(values: list[Any]) -> bool:
         and type(left) is float
         and type(chain) is list
         and not chain
-        and type(epoch) is int
+        and type(stall_count) is int
         and type(kwargs) is dict
         and _LEAST_SECONDS <= left <= _MOST_SECONDS
-        and 0 <= epoch <= _MAX_INT
+        and 0 <= stall_count <= _MAX_INT
     ):
         for key in kwargs:  # noqa: SIM110 - a generator costs more than most maps have keys
             if type(key) is not str:

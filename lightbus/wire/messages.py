@@ -136,7 +136,7 @@ class Request(NamedTuple):
     """The instances in which a call is waiting for this one (nested calls), outermost first."""
     trace: Trace
     """Trace context (W3C names), passed on untouched."""
-    epoch: Whole
+    stall_count: Whole
     """0, or the number that the worker gave when it refused this call because it had stood still."""
     kwargs: Arguments
 

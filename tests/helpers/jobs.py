@@ -56,7 +56,7 @@ def request_of(procedure: str = "echo", api: str = "work", **fields: Any) -> Req
     """Return a request; fields of the envelope may be given."""
     plain = {
         "target": ME, "api": api, "procedure": procedure, "left": 5.0, "caller": CALLER,
-        "chain": [], "trace": None, "epoch": 0, "kwargs": {},
+        "chain": [], "trace": None, "stall_count": 0, "kwargs": {},
     }  # fmt: skip
     return Request(**{**plain, **fields})
 

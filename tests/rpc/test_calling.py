@@ -152,9 +152,9 @@ def test_a_standstill_is_answered_with_its_number() -> None:
     """A peer that stood still gets the call once more, with its number; refused again for that, it is passed over."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
-        context.replies[A] = lambda m: Result(1) if isinstance(m, Request) and m.epoch == 4 else refusal(epoch=4)
+        context.replies[A] = lambda m: Result(1) if isinstance(m, Request) and m.stall_count == 4 else refusal(epoch=4)
         assert await caller.request(call(context)) == 1
-        assert [m.epoch for m in context.sent(A) if isinstance(m, Request)] == [0, 4]
+        assert [m.stall_count for m in context.sent(A) if isinstance(m, Request)] == [0, 4]
         context.dealers[A]._reply = lambda message: refusal(epoch=4)
         with pytest.raises(PeerBusy):
             await caller.request(call(context))

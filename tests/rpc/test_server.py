@@ -189,7 +189,7 @@ class Bench:
             "caller": CALLER,
             "chain": [],
             "trace": None,
-            "epoch": 0,
+            "stall_count": 0,
             "kwargs": {name: value for name, value in kwargs.items() if not name.startswith("_")},
             **{name[1:]: value for name, value in kwargs.items() if name.startswith("_")},
         }
@@ -749,9 +749,9 @@ def test_what_waited_through_a_standstill_is_refused() -> None:
         bench.server.loop_stalled(time.monotonic())
         error = await bench.error("echo")
         assert (error.code, error.started, error.details) == ("peer_busy", False, {"elsewhere": True, "epoch": 1})
-        assert await bench.value("echo", value=1, _epoch=1) == 1
+        assert await bench.value("echo", value=1, _stall_count=1) == 1
         bench.server.loop_stalled(time.monotonic())
-        assert (await bench.error("echo", _epoch=1)).details["epoch"] == 2
+        assert (await bench.error("echo", _stall_count=1)).details["epoch"] == 2
         assert bench.server.counts["refused_standstill"] == 2
 
     serve(test)
