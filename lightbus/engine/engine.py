@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -172,13 +173,19 @@ class Engine:
         """
         if not self.loop_host.close():
             return
-        all_left = self.loop_host.stop(at_exit=at_exit)
-        all_closed = self.channels.close(at_exit=at_exit)
+        in_use = self.loop_host.stop(at_exit=at_exit) + self.channels.close(at_exit=at_exit)
         if self._executor is not None:
             self._executor.shutdown()
         self.journals.close()
-        if all_left and all_closed:
+        self._close_transport_after(in_use)
+
+    def _close_transport_after(self, in_use: list[Future[None]]) -> None:
+        """Close the transport once nobody uses its sockets: now, or where the last loop that was busy lets them go."""
+        waiting = next((future for future in in_use if not future.done()), None)
+        if waiting is None:
             self.transport.close()
+        else:
+            waiting.add_done_callback(lambda _: self._close_transport_after(in_use))
 
     async def close_async(self) -> None:
         """Close everything; bounded. A node on the running loop is stopped on it."""

@@ -51,6 +51,7 @@ class LoopHost:
         self._guard: asyncio.Task[None] | None = None
         self._on_left: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
+        self._in_use: list[Future[None]] = []  # done when a thread's node uses its sockets no more
         self._stop_thread: asyncio.Event | None = None
 
     @property
@@ -158,9 +159,16 @@ class LoopHost:
 
     def _start_thread(self) -> tuple[Node, asyncio.AbstractEventLoop]:
         ready: Future[tuple[Node, asyncio.AbstractEventLoop]] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._live_in_thread(ready)), name="lightbus-engine", daemon=True
-        )
+        in_use: Future[None] = Future()
+        self._in_use = [*filter(_is_pending, self._in_use), in_use]
+
+        def live() -> None:
+            try:
+                asyncio.run(self._live_in_thread(ready))
+            finally:
+                in_use.set_result(None)
+
+        self._thread = threading.Thread(target=live, name="lightbus-engine", daemon=True)
         self._thread.start()
         return ready.result(START_TIMEOUT)
 
@@ -223,25 +231,28 @@ class LoopHost:
             was_open, self.closed = not self.closed, True
         return was_open
 
-    def stop(self, *, at_exit: bool) -> bool:
+    def stop(self, *, at_exit: bool) -> list[Future[None]]:
         """
-        Have the node leave, wherever it is; return whether nobody uses its sockets any more. Bounded.
+        Have the node leave, wherever it is; return what is done once nobody uses its sockets any more. Bounded.
 
-        From a plain thread. With `at_exit` it stays on a loop that is not ours and runs.
+        That is nothing, mostly: a loop that is busy for longer than `STOP_TIMEOUT` leaves when it comes to it. From a
+        plain thread. With `at_exit` the node stays on a loop that is not ours and runs.
         """
         thread = self._dismiss_thread()
         if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_TIMEOUT)
+        in_use = self._in_use
         place = self._place
-        if place is None:
-            return True
-        node, loop = place
-        if not loop.is_running():
-            self._abandon(node)
-        elif not at_exit:
-            with contextlib.suppress(TimeoutError, CancelledError):
-                asyncio.run_coroutine_threadsafe(self._release(node), loop).result(STOP_TIMEOUT)
-        return self._place is None
+        if place is not None and not place[1].is_running():
+            self._abandon(place[0])
+        elif place is not None and thread is None:
+            released: Future[None] = Future()
+            if not at_exit:
+                released = asyncio.run_coroutine_threadsafe(self._release(place[0]), place[1])
+                with contextlib.suppress(TimeoutError, CancelledError):
+                    released.result(STOP_TIMEOUT)
+            in_use = [*in_use, released]
+        return [*filter(_is_pending, in_use)]
 
     def _check_open(self) -> None:
         if self.closed:
@@ -270,3 +281,7 @@ def _wait_until_still(loop: asyncio.AbstractEventLoop, still: threading.Event, s
     until = time.monotonic() + seconds
     while not still.wait(LOOK_EVERY) and loop not in _STANDING and time.monotonic() < until:
         pass
+
+
+def _is_pending(future: Future[None]) -> bool:
+    return not future.done()

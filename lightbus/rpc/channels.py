@@ -110,21 +110,22 @@ class Channels:
         if caller is not None:
             caller.close()
 
-    def close(self, *, at_exit: bool = False) -> bool:
+    def close(self, *, at_exit: bool = False) -> list[Future[None]]:
         """
         Close all of them, each in its own loop, and wait for that; bounded. From a plain thread.
 
-        With `at_exit` those of loops that still run are left alone. Return whether there was none.
+        Return what is done once nobody uses their sockets any more: nothing, mostly. With `at_exit` those of loops that
+        still run are left alone.
         """
         left_alone = [caller for caller in self._all_callers() if at_exit and caller.loop.is_running()]
         callers = [caller for caller in self._all_callers() if caller not in left_alone]
         closing = [future for caller in callers if (future := _close_caller(caller)) is not None]
         for channel in self._others:
             channel.close()
-        wait(closing, timeout=CLOSE_TIMEOUT)
+        in_use = [*wait(closing, timeout=CLOSE_TIMEOUT).not_done, *(Future[None]() for _ in left_alone)]
         with self._lock:
             self._callers.clear()
-        return not left_alone
+        return in_use
 
     def _all_callers(self) -> list[Caller]:
         with self._lock:

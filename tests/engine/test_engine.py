@@ -400,6 +400,36 @@ def test_closing_at_exit_leaves_running_loops_alone(place: Place) -> None:
     engine.transport.close()
 
 
+def test_closing_while_the_loop_is_busy(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing does not wait for a loop that is busy, ours or the user's; whoever leaves last closes the transport."""
+    monkeypatch.setattr("lightbus.engine.loop_host.STOP_TIMEOUT", 0.01)
+    monkeypatch.setattr("lightbus.rpc.channels.CLOSE_TIMEOUT", 0.01)
+    engine, go_on, closed = place.engine(), threading.Event(), threading.Event()
+
+    def close(close_now: Callable[[], None] = engine.transport.close) -> None:
+        close_now()
+        closed.set()
+
+    monkeypatch.setattr(engine.transport, "close", close)
+    with another_loop() as run:
+        run(called(engine))
+        _, own = engine.loop_host.ensure()
+        for loop in (own, run(running_loop())):
+            loop.call_soon_threadsafe(go_on.wait, 60)
+        engine.close()
+        assert not closed.is_set()
+        go_on.set()
+        assert closed.wait(60)
+
+
+async def called(engine: Engine) -> None:
+    engine.caller()
+
+
+async def running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
 # Whole buses
 
 

@@ -149,7 +149,7 @@ def test_nobody_gets_in_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
     """It ends once; the thread is gone, and its node stopped."""
     where(host)
     assert (host.close(), host.close()) == (True, False)
-    assert host.stop(at_exit=False)
+    assert host.stop(at_exit=False) == []
     wait_until(lambda: owner.made[0].happened == ["started", "retired", "stopped"])
     with pytest.raises(BusAlreadyClosed):
         host.ensure()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers import MS, wait_until, wait_until_async
+from helpers import MS, wait_until_async
 from lightbus.core.registry import Peer, PeerLeft, PeerState, Source
 from lightbus.rpc import channels as module
 from lightbus.rpc.channels import Channels
@@ -258,7 +258,7 @@ def test_closing_all(channels: Channels) -> None:
     idle = resting.run_until_complete(made(channels))
     with loop_in_a_thread() as loop:
         busy = caller_on(loop, channels)
-        assert channels.close()
+        assert channels.close() == []
         assert busy.told == idle.told == channel.told == ["close"]
         assert busy.threads != idle.threads == [threading.current_thread()]
         assert caller_on(loop, channels) is not busy
@@ -268,21 +268,22 @@ def test_closing_all(channels: Channels) -> None:
 def test_closing_the_door_of_a_closed_loop(channels: Channels) -> None:
     """Its sockets are given up without touching the loop."""
     former = asyncio.run(made(channels))
-    assert channels.close()
+    assert channels.close() == []
     assert former.told == ["abandon"]
 
 
 def test_closing_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that a handler blocks is not waited for; it closes its channel when it can."""
+    """A loop that a handler blocks is not waited for; it closes its channel when it can, which can be seen."""
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
     busy = threading.Event()
     with loop_in_a_thread() as loop:
         caller = caller_on(loop, channels)
         loop.call_soon_threadsafe(busy.wait, 10)
-        assert channels.close()
+        [closed] = channels.close()
         assert caller.told == []
         busy.set()
-        wait_until(lambda: caller.told == ["close"])
+        closed.result(60)
+        assert caller.told == ["close"]
 
 
 def test_closing_at_exit(channels: Channels) -> None:
@@ -291,5 +292,5 @@ def test_closing_at_exit(channels: Channels) -> None:
     channels.add(channel)
     with loop_in_a_thread() as loop:
         running = caller_on(loop, channels)
-        assert not channels.close(at_exit=True)
+        assert [future.done() for future in channels.close(at_exit=True)] == [False]
         assert (running.told, former.told, channel.told) == ([], ["abandon"], ["close"])
