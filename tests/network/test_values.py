@@ -89,10 +89,17 @@ def containers(inner: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
         st.tuples(scalar, inner).map(
             lambda its: (dict[its[0][0], its[1][0]], st.dictionaries(its[0][1], its[1][1], max_size=3))
         ),
-        inner.map(lambda it: (Optional[it[0]], st.none() | it[1])),  # noqa: UP045 - not all have the operator |
+        inner.map(optional),
         inner.map(lambda it: (Box[it[0]], it[1].map(lambda value: Box[it[0]](held=value)))),
         st.tuples(inner, inner, st.sampled_from(MAKERS)).map(lambda drawn: drawn[2](drawn[0], drawn[1])),
     )
+
+
+def optional(inner: Drawn) -> Drawn:
+    """Return what may also be None, of which a member of an Enum whose value is None cannot be told apart."""
+    annotation, values = inner
+    drawn = st.none() | values.filter(lambda value: value is not Odd.NONE)
+    return Optional[annotation], drawn  # noqa: UP045 - not all have the operator |
 
 
 def dataclass_of(left: Drawn, right: Drawn) -> Drawn:
