@@ -64,8 +64,6 @@ class FollowedStreams:
         self._context = context
         self.ack = acks.add if assignment.group else _confirm_at_once
         """Acknowledges soon what was handled of a stream."""
-        self._live_positions: dict[TopicKey, int] = {}
-        """Of topics of best effort that are not followed, since we were taken for gone: up to where they came."""
         self._releasing: dict[Stream, frozenset[int]] = {}
         """Streams that are not ours any more, while an event of theirs is at hand; and with which partitions."""
         queue.sources.add(self)
@@ -216,10 +214,10 @@ class FollowedStreams:
     def release(self, partitions: frozenset[int]) -> None:
         """Hand out nothing more of these, and give them back once what is at hand is finished."""
         leaving = [stream for key, stream in self.streams.items() if key[2] in partitions]
+        self._queue.live_positions.forget(self.publisher, partitions)
         busy = []
         for stream in leaving:
             del self.streams[stream.key]
-            self._live_positions.pop(stream.key, None)
             self._forget(stream)
             if stream.at_hand:
                 busy.append(stream)
@@ -251,13 +249,13 @@ class FollowedStreams:
         for stream in streams.values():
             self._forget(stream)
             if isinstance(stream, LiveStream):
-                self._live_positions[stream.key] = stream.position
+                self._queue.live_positions.note(self.publisher, stream.key, stream.position)
             if not stream.at_hand:
                 self._remember(stream)
 
     def add_live(self, key: TopicKey) -> LiveStream:
         """Follow a topic of best effort: from where we were, if that was not given back, else from what comes next."""
-        stream = LiveStream(key, self, position=self._live_positions.pop(key, 0))
+        stream = LiveStream(key, self, position=self._queue.live_positions.take(self.publisher, key))
         self.streams[key] = stream
         return stream
 

@@ -15,6 +15,7 @@ from ..core.streams import Entry, Stream
 from ..listener import Listener
 from .invocation import AHEAD, TURN, Turn
 from .listener_context import DeliverySource
+from .live_positions import LivePositions
 
 __all__ = ["MAX_QUEUED", "ListenerQueue", "Retry"]
 
@@ -61,6 +62,8 @@ class ListenerQueue:
         """What brings its events: one for each publisher."""
         self.positions: dict[Any, int] = {}
         """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
+        self.live_positions = LivePositions()
+        """Up to where topics of best effort came that are not followed at the moment."""
         self.is_closed = False
         """Whether nothing more is handed out."""
         self.wake = asyncio.Event()

@@ -688,6 +688,31 @@ def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.Lo
     run(test)
 
 
+def test_best_effort_of_a_publisher_that_is_lost_and_found_again(run: Callable[[Test], None]) -> None:
+    """What it published meanwhile is counted as missed, by the next event or by its word of which is the newest."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, B)
+        seen = await listens.listen("loose")
+        turns = publisher.publisher.batcher._turns
+        turns.topic = lambda *_: turns._make_topics("auth", "loose")[3]  # type: ignore[method-assign]
+        await publisher.fire("loose", n=1)
+        await wait_until_async(lambda: numbers(seen) == [1])
+        listens.consumer.peer_left(A)
+        for n in (2, 3, 4):
+            await publisher.fire("loose", n=n)
+            await asyncio.sleep(0)
+        listens.consumer.peer_is_up(publisher.peer)
+        await wait_until_async(lambda: listens.consumer.is_live_at(A))
+        await publisher.fire("loose", n=5)
+        await wait_until_async(lambda: numbers(seen) == [1, 5])
+        assert listens.consumer.runners[0].queue.counts["dropped"] == 3
+        await listens.stop()
+
+    run(test)
+
+
 def test_a_draining_publisher_stays(run: Callable[[Test], None]) -> None:
     """What it still publishes arrives."""
 
