@@ -13,6 +13,7 @@ import pytest
 from helpers import MS, Stopwatch, scaled, wait_until_async
 from helpers.handlers import no_handlers
 from helpers.surroundings import Surroundings
+from helpers.waiting import LEAST
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
 from lightbus.adapters.zmq import local_addresses
@@ -84,7 +85,7 @@ class Place:
         user = User()
         user.wanted.update(wanted)
         security = HostSecurity(places=Places.only(self.directory))
-        self._transports.append(ZmqTransport(security, addressing, heartbeat_interval=0.1, heartbeat_timeout=0.5))
+        self._transports.append(ZmqTransport(security, addressing, heartbeat_interval=0.1, heartbeat_timeout=LEAST))
         options = {"wait": 200 * MS, **options}
         made = Node(
             user,

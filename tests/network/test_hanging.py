@@ -101,10 +101,14 @@ def test_memory_is_not_filled_for_a_listener_that_hangs(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_best_effort_misses_is_counted(
-    network: Network, start: Callable[..., Process], tmp_path: Path, mode: str
+    network: Network, start: Callable[..., Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Each event is handled or counted as missed, and the listener need not stop, nor anything else be fired, first."""
     network.use(mode)
+    patient = network.config(
+        network={"heartbeat_timeout": 30.0}, worker={"member_timeout": 3.0}
+    )  # of calls none is lost
+    monkeypatch.setenv("LIGHTBUS_CONFIG", patient)
     start("stream")
     listener = start("misses", UNTIL=str(tmp_path / "end"))
     bus = network.bus()
