@@ -247,9 +247,9 @@ class FollowedStreams:
         self._releasing.clear()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
-            self._forget(stream)
-            if isinstance(stream, LiveStream):
+            if isinstance(stream, LiveStream):  # before what waits is forgotten: it counts as dropped, not as missed
                 self._queue.live_positions.note(self.publisher, stream.key, stream.position)
+            self._forget(stream)
             if not stream.at_hand:
                 self._remember(stream)
 

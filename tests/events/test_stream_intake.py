@@ -167,6 +167,19 @@ def test_best_effort_is_bounded_and_its_gaps_are_said(
     assert "were lost on the way" in caplog.text
 
 
+def test_what_waits_of_best_effort_is_counted_once_when_we_are_taken_for_gone() -> None:
+    """It is dropped then, as nobody else has it; followed again, the topic misses only what was published meanwhile."""
+
+    async def test(play: Play) -> None:
+        play.publish((1, 0), (2, 1), (3, 2), journal="")
+        play.followed.drop_all()
+        assert play.queue.counts["dropped"] == 3
+        play.publish((6, 5), journal="")
+        assert (play.waiting(("", "seen", 1)), play.queue.counts["dropped"]) == ([6], 3 + 2)
+
+    run(test)
+
+
 def test_a_full_queue_leaves_events_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are asked for once there is room."""
     monkeypatch.setattr(listener_queue, "MAX_BYTES", 2)
