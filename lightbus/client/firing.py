@@ -123,7 +123,8 @@ class Firing:
             if wait_for == "ack" and place is not None:
                 seconds = deadline.left()
                 try:
-                    await asyncio.wait_for(asyncio.wrap_future(publisher.handled_by_all(place, seconds)), seconds)
+                    async with asyncio.timeout(seconds):
+                        await asyncio.wrap_future(publisher.handled_by_all(place, seconds))
                 except LightbusTimeout:
                     raise
                 except TimeoutError:

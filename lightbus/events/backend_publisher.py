@@ -253,7 +253,7 @@ class BackendPublisher:
             waits.set_exception(LightbusTimeout(f"{IN_OUTBOX} {self.outbox.path} {HANDED_OVER}"))
             return waits
         handled = place.backend.when_handled(place.api, place.sequence)
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(handled, seconds), self._loop)
+        return asyncio.run_coroutine_threadsafe(_within(seconds, handled), self._loop)
 
     def _put(self, queued: _Queued) -> None:
         """Send an event behind those that wait. On the node's loop."""
@@ -334,6 +334,11 @@ class BackendPublisher:
             if queued.is_own or not isinstance(error, EventBackendUnreachable):  # else it waits at who has fired it
                 self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
             queued.settle(error)
+
+
+async def _within(seconds: float, handled: Awaitable[None]) -> None:
+    async with asyncio.timeout(seconds):
+        await handled
 
 
 def _settle(future: Future[BackendPlace] | asyncio.Future[BackendPlace], outcome: BackendPlace | JournalError) -> None:

@@ -38,7 +38,8 @@ async def multicast_problem(address: str, seconds: float) -> str | None:
             ear.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
             label = f"doctor-{os.urandom(8).hex()}"
             ear.sendto(_question(f"{label}.{SERVICE_TYPE}"), (MDNS_GROUP, MDNS_PORT))
-            await asyncio.wait_for(_hear(ear, label.encode()), seconds)
+            async with asyncio.timeout(seconds):
+                await _hear(ear, label.encode())
     except TimeoutError:
         return f"what was sent did not come back within {seconds:g} s"
     except OSError as error:

@@ -114,7 +114,8 @@ class NatsConnection:
             **self._credentials(),
         )
         try:
-            await asyncio.wait_for(connecting, settings.timeout)  # it would go on trying for ever
+            async with asyncio.timeout(settings.timeout):  # it would go on trying for ever
+                await connecting
         except TimeoutError:
             await client.close()
             raise self._not_connected() from self._last_error
@@ -197,7 +198,8 @@ class NatsConnection:
             client, self._client = self._client, None
         if client is not None:
             try:
-                await asyncio.wait_for(client.close(), CLOSE_TIMEOUT)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await client.close()
             except (OSError, nats.errors.Error):
                 logger.debug("The connection to %s was not closed in time", self.settings.places)
             finally:
