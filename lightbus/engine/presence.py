@@ -59,6 +59,7 @@ class Presence:
             announcement=lambda: node.own.told_to_others,
             peers_digest=lambda: node.changes.digest,
             verified=node.peers.verified,
+            known=node.peers.announcement_of,
             claimed=lambda other: node.peers.heard(other, Source.CLAIM),
         )
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)

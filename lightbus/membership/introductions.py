@@ -22,6 +22,9 @@ logger = logging.getLogger("lightbus.binding")
 
 MAX_ENGINES = 4096
 
+KEPT_FOR = 1.0
+"""Seconds for which the message of the peers that we know is sent as it was encoded: by so much their ages are off."""
+
 FAREWELL = 1.0
 """Seconds in which those who are connected can read what we still owed them, before we close."""
 
@@ -35,6 +38,8 @@ class NodeView:
     peers_digest: Callable[[], str]
     verified: Callable[[], list[tuple[Announcement, float]]]
     """The peers that we have seen ourselves, each with the seconds since we heard of it."""
+    known: Callable[[str], Announcement | None]
+    """What an instance is known to say of itself, if it is known."""
     claimed: Callable[[Announcement], None]
     """Is told that somebody announced itself to us."""
 
@@ -62,6 +67,10 @@ class Introductions:
         self._identity = identity
         self._view = view
         self._send = send
+        self._encoded = b""
+        """The message of the peers that we know, as it was told last."""
+        self._encoded_of: list[Announcement] = []
+        self._encoded_until = 0.0
 
     def on_hello(self, routing_id: bytes, hello: Hello) -> None:
         """Answer with what we say of ourselves, and with the peers we know where they are others than it knows."""
@@ -77,13 +86,12 @@ class Introductions:
         self.counts["hellos"] += is_new
         self._reply(routing_id, self._welcome())
         if hello.peers_digest != self._view.peers_digest():
-            known = [[announcement.to_wire(), age] for announcement, age in self._view.verified()]
-            self._reply(routing_id, Peers(known, []))
+            self._send(routing_id, self._known_peers(now))
         if is_new and self.draining:
             self._reply(routing_id, Drain())
         if hello.announcement is not None:
             with contextlib.suppress(ProtocolError):
-                announcement = Announcement.from_wire(hello.announcement)
+                announcement = Announcement.from_wire(hello.announcement, self._view.known(hello.instance))
                 if announcement.instance == hello.instance:  # nobody announces others
                     self._view.claimed(announcement)
 
@@ -126,6 +134,15 @@ class Introductions:
     def _welcome(self) -> Welcome:
         announcement = self._view.announcement()
         return Welcome(announcement.to_wire(), self._view.peers_digest(), time.time(), self.draining)
+
+    def _known_peers(self, now: float) -> bytes:
+        """Return the message of the peers that we know, encoded once for all who ask while these say the same."""
+        verified = self._view.verified()
+        peers = [announcement for announcement, _ in verified]
+        if now >= self._encoded_until or peers != self._encoded_of:
+            self._encoded = envelope.encode(Peers([[each.to_wire(), age] for each, age in verified], []))
+            self._encoded_of, self._encoded_until = peers, now + KEPT_FOR
+        return self._encoded
 
     def _reply(self, routing_id: bytes, message: Message) -> None:
         self._send(routing_id, envelope.encode(message))

@@ -83,6 +83,8 @@ class Link:
         self.denied = False
         self._user = user
         self._closed = False
+        self._announcement: Announcement | None = None
+        """What the latest WELCOME said."""
         self._on_reached = on_reached
         self._fingerprint = fingerprint
         self._refusal = transport.security.refusal
@@ -154,7 +156,7 @@ class Link:
         raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
 
     def _on_welcome(self, welcome: Welcome) -> None:
-        announcement = Announcement.from_wire(welcome.announcement)
+        announcement = Announcement.from_wire(welcome.announcement, self._announcement)
         if self.instance and announcement.instance != self.instance:
             self._end("is another process now", refused=True)
             return
@@ -165,6 +167,7 @@ class Link:
             self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
             return
         self.instance = announcement.instance
+        self._announcement = announcement
         self.established = True
         self._user.on_established(self, announcement, welcome)
 

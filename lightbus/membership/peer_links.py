@@ -97,6 +97,11 @@ class PeerLinks:
         peers = self._registry.peers.values()
         return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance in self.links]
 
+    def announcement_of(self, instance: str) -> Announcement | None:
+        """Return what an instance says of itself, or is said of it; None where it is not known."""
+        peer = self._registry.peers.get(instance)
+        return None if peer is None else peer.announcement
+
     def say_hello(self) -> None:
         """Introduce ourselves, again, to all of them."""
         for link in list(self.links.values()):
@@ -192,9 +197,13 @@ class PeerLinks:
     def _on_peers(self, message: Peers) -> None:
         for entry in message.joined:
             match entry:
-                case [announcement, float() | int(), *_]:
+                case [{"id": str(instance)} as said, float() | int(), *_]:
+                    known = self._registry.peers.get(instance)
+                    if known is not None and known.is_live:
+                        continue  # it says of itself what there is to say: of a hundred peers each tells of all others
                     with contextlib.suppress(ProtocolError):
-                        self.heard(Announcement.from_wire(announcement), Source.HEARSAY)
+                        read = Announcement.from_wire(said, None if known is None else known.announcement)
+                        self.heard(read, Source.HEARSAY)
         for instance in message.left:
             if isinstance(instance, str):
                 self._changes.apply(self._registry.rumoured_gone(instance))

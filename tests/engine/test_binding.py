@@ -154,6 +154,7 @@ class Place:
             announcement=lambda: self.said,
             peers_digest=lambda: "same",
             verified=lambda: self.known,
+            known=lambda instance: None,
             claimed=self.claims.append,
         )
         identity = Identity(bus="b", service="shop", process="p", instance=OWN)

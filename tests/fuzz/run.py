@@ -179,7 +179,11 @@ class Worker:
         me = self.publisher.identity
         announcement = Announcement(bus="b", instance=me.instance, service="s", process="p", host="h", apis=())
         view = NodeView(
-            announcement=lambda: announcement, peers_digest=lambda: "", verified=list, claimed=lambda other: None
+            announcement=lambda: announcement,
+            peers_digest=lambda: "",
+            verified=list,
+            known=lambda instance: announcement,
+            claimed=lambda other: None,
         )
         server = Server(
             identity=me, config=Config(), apis=self.publisher.apis, hooks=HookRegistry(), client=None,

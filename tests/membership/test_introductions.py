@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,6 +34,7 @@ class Place:
             announcement=lambda: self.said,
             peers_digest=lambda: "same",
             verified=lambda: self.known,
+            known=lambda instance: next((each for each, _ in self.known if each.instance == instance), None),
             claimed=self.claims.append,
         )
         identity = Identity(bus="b", service="shop", process="p", instance=OWN)
@@ -105,6 +108,39 @@ def test_a_connection_is_one_process(place: Place) -> None:
     assert error.message == f"through this connection the instance {OTHER} has said HELLO."
     assert [type(each) for each in place.hello(HELLO._replace(announcement=announcement(THIRD).to_wire()))] == [Welcome]
     assert (place.claims, len(place.introductions.engines)) == ([], 1)
+
+
+def test_peers_are_encoded_once_for_all_who_ask(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as they say the same, and their ages are not off by much: a stranger can ask as often as it likes."""
+    encoded: list[Message] = []
+
+    def encode(message: Message) -> bytes:
+        encoded.extend([message] if isinstance(message, Peers) else [])
+        return envelope.encode(message)
+
+    monkeypatch.setattr(module, "envelope", SimpleNamespace(encode=encode))
+    place.known = [(announcement(OTHER), 1.5)]
+    asks = HELLO._replace(peers_digest="other")
+    told = [place.hello(asks)[1] for _ in range(5)]
+    assert told == encoded * 5 == [Peers([[announcement(OTHER).to_wire(), 1.5]], [])] * 5
+    for known in ([], [(announcement(THIRD), 0.0)], [(replace(announcement(THIRD), service="other"), 0.0)]):
+        place.known = known
+        assert place.hello(asks)[1] == Peers([[each.to_wire(), age] for each, age in known], [])
+    monkeypatch.setattr(module, "KEPT_FOR", 0.0)
+    place.known = [(announcement(THIRD), 1.0)]
+    place.hello(asks)
+    place.known = [(announcement(THIRD), 2.0)]
+    assert place.hello(asks)[1] == Peers([[announcement(THIRD).to_wire(), 2.0]], [])
+
+
+def test_what_is_known_is_not_read_again(place: Place) -> None:
+    """What a process announces with each heartbeat is the same object while it says the same."""
+    known = announcement(OTHER)
+    place.known = [(known, 0.0)]
+    for said in (known, replace(known, service="other")):
+        place.hello(HELLO._replace(announcement=said.to_wire()))
+    assert place.claims == [known, replace(known, service="other")]
+    assert place.claims[0] is known
 
 
 def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

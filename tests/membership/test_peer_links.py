@@ -217,6 +217,29 @@ def test_hearsay_is_considered() -> None:
     run(test)
 
 
+def test_hearsay_of_who_answered_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred peers each tell of all others: who is up says of itself what counts, and others are read once."""
+
+    async def test(place: Place) -> None:
+        link = place.establish()
+        of_other, of_third = announcement(OTHER), announcement(THIRD)
+        place.peers.on_message(link, Peers([[of_third.to_wire(), 0.5]], []))
+        first = place.peers.announcement_of(THIRD)
+        assert (first, place.peers.announcement_of("c" * 16)) == (of_third, None)
+        read: list[object] = []
+        checked = Announcement.__post_init__
+        monkeypatch.setattr(Announcement, "__post_init__", lambda self: (read.append(self), checked(self))[1])
+        place.peers.on_message(link, Peers([[each.to_wire(), 0.5] for each in (of_other, of_third)] * 3, []))
+        assert (read, place.registry.peers[THIRD].announcement is first) == ([], True)
+        lie = {**of_other.to_wire(), "svc": "lie"}
+        news = {**of_third.to_wire(), "svc": "news"}
+        place.peers.on_message(link, Peers([[lie, 0.5], [news, 0.5], [{**news, "svc": ""}, 0.5]], []))
+        assert place.registry.peers[OTHER].announcement.service == "auth"
+        assert place.registry.peers[THIRD].announcement.service == "news"
+
+    run(test)
+
+
 def test_all_links_are_closed_at_the_end() -> None:
     """With a goodbye; on a loop that is closed, without."""
 

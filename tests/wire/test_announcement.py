@@ -126,6 +126,17 @@ def test_wire_round_trip(sent: Announcement) -> None:
 TXT_KEYS = [*tcp(fingerprint="f", digest="d").to_txt(), b"x"]
 
 
+def test_what_is_known_is_returned_as_it_is() -> None:
+    """Only where the value says the same; anything else is read, and checked, as ever."""
+    known = announcement(apis=(AUTH,))
+    assert Announcement.from_wire(known.to_wire(), known) is known
+    other = {**known.to_wire(), "svc": "other"}
+    assert Announcement.from_wire(other, known).service == "other"
+    for wrong in (None, [], {**known.to_wire(), "svc": 1}, {**known.to_wire(), "apis": None, "names": "x"}):
+        with pytest.raises(ProtocolError):
+            Announcement.from_wire(wrong, known)
+
+
 @given(st.dictionaries(st.sampled_from(TXT_KEYS), st.binary(max_size=40) | st.none()))
 def test_any_txt_is_read_or_refused(changed: dict[bytes, bytes | None]) -> None:
     """Whatever a stranger announces is a ProtocolError, or an announcement that can be passed on."""
