@@ -342,7 +342,9 @@ async def _within(seconds: float, handled: Awaitable[None]) -> None:
 
 
 def _settle(future: Future[BackendPlace] | asyncio.Future[BackendPlace], outcome: BackendPlace | JournalError) -> None:
-    if future.done():
+    """Pass an outcome on, unless nobody waits for it any more."""
+    # A future of another thread may be cancelled in any moment before it runs, and not afterwards.
+    if future.done() if isinstance(future, asyncio.Future) else not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, JournalError):
         future.set_exception(outcome)

@@ -428,6 +428,9 @@ class Batcher:
 
 
 def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError) -> None:
+    """Pass an outcome on, unless nobody waits for it any more."""
+    if not future.set_running_or_notify_cancel():
+        return
     if isinstance(outcome, JournalError):
         future.set_exception(outcome)
     else:

@@ -270,6 +270,41 @@ def test_events_wait_off_the_loop_for_a_program_that_locks_the_journal() -> None
     run(test)
 
 
+def test_who_gives_up_waiting_keeps_no_other_waiting() -> None:
+    """A task is cancelled whose event waits for the journal, on whichever loop: the event is kept, the rest is told."""
+
+    async def test(out: Out) -> None:
+        loop, event = asyncio.get_running_loop(), out.apis.get("auth").get_event("kept")
+
+        def message(what: str) -> EventMessage:
+            return EventMessage(api_name="auth", event_name="kept", kwargs={"what": what, "key": "k"})
+
+        async def given_up() -> None:
+            firing = asyncio.create_task(out.publisher.publish_async(message("given up"), event))
+            await wait_until_async(lambda: len(out.publisher.batcher._batch.waiters) == 1)
+            firing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await firing
+
+        out.fire(1)
+        with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            first = loop.create_task(out.publisher.publish_async(message("first"), event))
+            await wait_until_async(lambda: out.publisher.batcher.is_storing_late)
+            await asyncio.to_thread(lambda: asyncio.run(given_up()))
+            rest = [
+                loop.create_task(out.publisher.publish_async(message("here"), event)),
+                loop.run_in_executor(None, out.publisher.publish, message("in a thread"), event),
+            ]
+            await asyncio.sleep(0)
+            outsider.execute("ROLLBACK")
+        async with asyncio.timeout(60):
+            await asyncio.gather(first, *rest)
+        await wait_until_async(lambda: sum(map(len, out.records.values())) == 5)
+
+    run(test)
+
+
 def test_a_program_that_never_ends_is_an_error_for_who_fires() -> None:
     """It is said what it is; what is fired afterwards is stored."""
 
