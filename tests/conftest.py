@@ -27,7 +27,7 @@ from helpers.hubs import hub
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
 from helpers.order import in_order_of_files, rotated, side_by_side
 from helpers.patience import patient_calls
-from helpers.surroundings import Surroundings, logging_not_set_up, own_surroundings
+from helpers.surroundings import Roots, Surroundings, logging_not_set_up, own_surroundings
 
 __all__ = ["hub"]
 
@@ -173,11 +173,17 @@ def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     measuring.start()
 
 
+@pytest.fixture(scope="session")
+def _roots() -> Iterator[Roots]:
+    with closing(Roots()) as roots:
+        yield roots
+
+
 @pytest.fixture(autouse=True)
-def surroundings(_measured: None) -> Iterator[Surroundings]:
+def surroundings(_measured: None, _roots: Roots) -> Iterator[Surroundings]:
     """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""
     asyncio_log, complaints = logging.getLogger("asyncio"), TaskComplaints()
-    with logging_not_set_up(), own_surroundings() as made:
+    with logging_not_set_up(), own_surroundings(_roots) as made:
         before = Snapshot(made.bus)
         asyncio_log.addHandler(complaints)
         yield made

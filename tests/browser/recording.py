@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from browser import chromium
 from browser.replay import PAGES
 from browser.shop import EVERYBODY, Shop
 from helpers import Processes
-from helpers.surroundings import own_surroundings
+from helpers.surroundings import Roots, own_surroundings
 
 __all__ = ["LISTEN", "recorded"]
 
@@ -43,7 +44,7 @@ window.EventSource = class extends Plain {
 
 def recorded(seconds: float) -> dict[str, Any]:
     """Return what the pages of a dashboard are told after so many seconds, in which somebody looked at it."""
-    with tempfile.TemporaryDirectory() as logs, own_surroundings() as made:
+    with tempfile.TemporaryDirectory() as logs, closing(Roots()) as roots, own_surroundings(roots) as made:
         processes = Processes(Path(logs))
         try:
             url = Shop(processes)(*EVERYBODY, *TWICE)

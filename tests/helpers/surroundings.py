@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,57 @@ import pytest
 
 from .leaks import MARK
 
-__all__ = ["Surroundings", "logging_not_set_up", "own_surroundings"]
+__all__ = ["Roots", "Surroundings", "logging_not_set_up", "own_surroundings"]
 
 SHORT = "/tmp"
 """Where the directories are made: the path of a unix socket has 107 bytes at most, and TMPDIR may be long."""
+
+
+DIRECTORIES = ("run", "data", "tmp", "config")
+"""What a test has in its root."""
+
+
+class Roots:
+    """
+    Makes the directories of tests that come one after the other, and removes them.
+
+    Most tests write nothing: what was left as it was made is the next one's, for to make and remove five directories
+    takes as long as such a test does.
+    """
+
+    def __init__(self) -> None:
+        self._spare: Path | None = None
+
+    def take(self) -> Path:
+        """Return a directory in which there are the `DIRECTORIES`, for us alone, and nothing else."""
+        root, self._spare = self._spare, None
+        if root is None:
+            root = Path(tempfile.mkdtemp(prefix="lb-", dir=SHORT))
+            for name in DIRECTORIES:
+                (root / name).mkdir(mode=0o700)
+        return root
+
+    def give_back(self, root: Path) -> None:
+        """Remove a directory, or keep it where it is as it was."""
+        if self._spare is None and _is_as_made(root):
+            self._spare = root
+        else:
+            shutil.rmtree(root, ignore_errors=True)
+
+    def close(self) -> None:
+        """Keep none."""
+        if self._spare is not None:
+            shutil.rmtree(self._spare, ignore_errors=True)
+            self._spare = None
+
+
+def _is_as_made(root: Path) -> bool:
+    ours = [root / name for name in DIRECTORIES]
+    try:
+        are_for_us = all(os.lstat(each).st_mode == stat.S_IFDIR | 0o700 for each in [root, *ours])
+        return are_for_us and len(os.listdir(root)) == len(ours) and not any(os.listdir(each) for each in ours)
+    except OSError:
+        return False
 
 
 class Surroundings:
@@ -26,12 +74,7 @@ class Surroundings:
 
     def __init__(self, root: Path) -> None:
         self.bus = f"test-{secrets.token_hex(4)}"
-        self.runtime = root / "run"
-        self.data = root / "data"
-        self.temporary = root / "tmp"
-        self.settings = root / "config"
-        for directory in (self.runtime, self.data, self.temporary, self.settings):
-            directory.mkdir(mode=0o700)
+        self.runtime, self.data, self.temporary, self.settings = (root / name for name in DIRECTORIES)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that lead the library, and every child process, here."""
@@ -66,9 +109,9 @@ def _reset_logging() -> None:
 
 
 @contextmanager
-def own_surroundings() -> Iterator[Surroundings]:
+def own_surroundings(roots: Roots) -> Iterator[Surroundings]:
     """Make surroundings, lead the process there, and remove them. No LIGHTBUS_* setting of the user's gets in."""
-    made, root = None, Path(tempfile.mkdtemp(prefix="lb-", dir=SHORT))
+    made, root = None, roots.take()
     try:
         made = Surroundings(root)
         with pytest.MonkeyPatch.context() as patch:
@@ -80,7 +123,7 @@ def own_surroundings() -> Iterator[Surroundings]:
             patch.setattr(tempfile, "tempdir", str(made.temporary))
             yield made
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        roots.give_back(root)
         if made is not None:  # the sockets of what was killed
             for left in Path(SHORT).glob(f"lightbus-*/{made.bus}"):  # other users' as well
                 shutil.rmtree(left, ignore_errors=True)

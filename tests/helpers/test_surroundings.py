@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
-from helpers.surroundings import logging_not_set_up
+import pytest
+
+from helpers.surroundings import DIRECTORIES, Roots, logging_not_set_up
 from lightbus.logs import configure_logging
 
 
@@ -17,3 +23,42 @@ def test_logging_is_as_new() -> None:
         with logging_not_set_up():
             assert (ours.handlers, ours.level, ours.propagate) == ([], logging.NOTSET, True)
     assert (ours.handlers, ours.level, ours.propagate) == ([], logging.NOTSET, True)
+
+
+def test_directories_that_nobody_has_touched_are_the_next_tests() -> None:
+    """They are there, empty and for us alone; with the last test they are gone."""
+    with closing(Roots()) as roots:
+        first = roots.take()
+        assert {path.name: (path.stat().st_mode & 0o777, [*path.iterdir()]) for path in first.iterdir()} == {
+            name: (0o700, []) for name in DIRECTORIES
+        }
+        roots.give_back(first)
+        assert roots.take() == first
+        roots.give_back(first)
+        assert first.exists()
+    assert not first.exists()
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda root: (root / "data" / "journal").touch(),
+        lambda root: (root / "more").mkdir(),
+        lambda root: (root / "run").rmdir(),
+        lambda root: (root / "tmp").chmod(0o755),
+        lambda root: root.chmod(0o711),
+        lambda root: ((root / "config").rmdir(), (root / "config").symlink_to(root / "data")),
+        shutil.rmtree,
+    ],
+    ids=["a file", "a directory", "one is gone", "others' rights", "others' way", "a link", "all are gone"],
+)
+def test_directories_that_a_test_has_touched_are_removed(touch: Callable[[Path], object]) -> None:
+    """Whatever it did to them, no other test meets it."""
+    with closing(Roots()) as roots:
+        first = roots.take()
+        touch(first)
+        roots.give_back(first)
+        assert not first.exists()
+        second = roots.take()
+        assert sorted(path.name for path in second.iterdir()) == sorted(DIRECTORIES)
+        roots.give_back(second)
