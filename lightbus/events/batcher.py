@@ -20,6 +20,7 @@ from ..message import EventMessage
 from ..recurring import RecurringLog
 from .broadcast import Broadcast
 from .event_record import Row
+from .in_row import InRow
 from .partition_turns import PartitionTurns
 from .runs import queue_runs
 from .tick_batch import TickBatch, Waiter
@@ -29,8 +30,9 @@ __all__ = ["Batcher", "OwnJournal"]
 
 logger = logging.getLogger("lightbus.publishing")
 
-AT_ONCE = 16
-"""Events in a row that one task has stored one by one, before the rest of the loop has its turn."""
+
+SETTLE_AGAIN = 1.0
+"""Seconds after which it is tried again to put into the journal's tables what is noted beside them."""
 
 
 class OwnJournal(Protocol):
@@ -70,8 +72,7 @@ class Batcher:
         self._batch = TickBatch()
         self._stores_at_once = True
         """Whether events were fired one after another of late: then there is nothing to gain from waiting for more."""
-        self._run: tuple[object, int] = (None, 0)
-        """Who had events stored at once within this tick, and how many."""
+        self._row = InRow()
         self._live_numbers: dict[bytes, int] = {}
         self._journal: Journal | None = None
         self._late: TickBatch | None = None
@@ -278,10 +279,12 @@ class Batcher:
         with self._lock:
             self._flush_is_due = False
             batch, firsts, error = self._store_batch()
-            if self._run[1] > 1 and self._journal is not None:
-                self._journal.rest()
-                self._run = None, 0
-            pending, self._pending = self._pending, {}
+            self._row.end_tick()
+            pending: dict[bytes, list[list[Any]]] = {}
+            if (
+                self._journal is None or not self._journal.has_noted
+            ):  # else they are in no table yet, where those who miss them would look
+                pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
             self._turns.end_tick(self._count)
             self._count = 0
@@ -300,20 +303,17 @@ class Batcher:
     def _own_journal(self) -> Journal:
         if self._journal is None or self._journal.is_closed:
             self._journal = self._journals.own()
+            self._pending = {}  # of the one before: they are kept, and served by whoever opens that
         return self._journal
 
     def _may_store_at_once(self, who: object) -> bool:
         """Return whether the event of a task, or of a hand-off, need not wait for others. With the lock held."""
         if self._batch.runs or self._late is not None:
             return False
-        if not self._flush_is_due:
-            self._run = who, 1
-        else:
-            firing, count = self._run
-            if count == AT_ONCE or firing is not who:
-                return False
-            self._run = firing, count + 1
-        return self._journal is not None and self._journal.is_quick
+        journal, is_first = self._journal, not self._flush_is_due
+        if not self._row.goes_on(who, 0 if journal is None else journal.log.noted.count, is_first=is_first):
+            return False
+        return journal is not None and journal.is_quick
 
     def _store_at_once(self, topic: bytes, name: Topic, record: bytes, at: float, id: str) -> Stored | None:
         """
@@ -322,7 +322,7 @@ class Batcher:
         None where another program has the journal locked: then it is to be enqueued.
         """
         try:
-            stored = self._own_journal().append_one(name, record, at, id, more=self._run[1] > 1)
+            stored = self._own_journal().append_one(name, record, at, id, more=self._row.more)
         except JournalError as error:
             if is_locked(error) or is_removed(error):
                 return None
@@ -363,7 +363,7 @@ class Batcher:
         if self._late is not None:  # then it goes on waiting
             return batch, (), None
         self._stores_at_once = batch.is_small
-        if not batch.runs:
+        if not batch.runs and (self._journal is None or not self._journal.has_noted):
             return batch, (), None
         self._batch = TickBatch()
         try:
@@ -374,6 +374,8 @@ class Batcher:
                 self._store_late(batch, journal)
                 return batch, (), None
             self._note_failed(error)
+            if journal is not None and journal.has_noted:  # who fired these was told that they are kept
+                self.loop.call_later(SETTLE_AGAIN, self.flush)
             return batch, (), error
         self._stored(batch, firsts)
         return batch, firsts, None

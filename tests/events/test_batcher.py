@@ -98,6 +98,95 @@ def test_one_after_another_is_stored_at_once() -> None:
     run(test)
 
 
+async def begin_row(out: Out) -> None:
+    """Have a topic be known to the journal, and a task fire more than one event."""
+    await fire_of_a_key(out, 3)
+    await asyncio.sleep(0)
+
+
+async def fire_of_a_key(out: Out, count: int) -> list[str]:
+    """Fire one event after another, all of one topic; return their native ids."""
+    event = out.apis.get("auth").get_event("kept")
+    messages = [EventMessage(api_name="auth", event_name="kept", kwargs={"what": n, "key": "k"}) for n in range(count)]
+    for message in messages:
+        await out.publisher.publish_async(message, event)
+    return [message.native_id for message in messages]
+
+
+def test_events_of_a_row_share_a_commit() -> None:
+    """Who fires one after the other is told of each at once; they are noted, and are in the tables when published."""
+
+    async def test(out: Out) -> None:
+        await begin_row(out)
+        journal: Any = out.journals.journal
+        with contextlib.closing(sqlite3.connect(journal.path)) as outsider:
+
+            def in_tables() -> int:
+                return int(outsider.execute("SELECT sum(count) FROM events").fetchone()[0])
+
+            fired = fire_of_a_key(out, 20)
+            with pytest.raises(StopIteration) as ended:
+                fired.send(None)
+            assert ended.value.value == [out.native_id(n) for n in range(4, 24)]
+            assert (in_tables(), journal.log.noted.count) == (3, 20)
+            commits: list[int] = []
+            store = journal._store
+            journal._store = lambda runs: commits.append(journal.log.noted.count) or store(runs)
+            await asyncio.sleep(0)
+            assert (in_tables(), journal.log.noted.count, commits) == (23, 0, [20])
+        sequences = sorted(entry[0] for entries in out.records.values() for entry in entries)
+        assert sequences == list(range(1, 24))
+
+    run(test)
+
+
+def test_a_row_while_another_program_locks_the_journal() -> None:
+    """Its events are kept, and published in order once that is done; those behind them wait for it."""
+
+    async def test(out: Out) -> None:
+        await begin_row(out)
+        with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            assert await fire_of_a_key(out, 5) == [out.native_id(n) for n in range(4, 9)]
+            await wait_until_async(lambda: out.publisher.batcher.is_storing_late)
+            late = asyncio.create_task(fire_of_a_key(out, 3))
+            await asyncio.sleep(0)
+            out.publisher.flush()
+            assert (sum(map(len, out.records.values())), late.done()) == (3, False)
+            outsider.execute("ROLLBACK")
+        assert await late == [out.native_id(n) for n in range(9, 12)]
+        await wait_until_async(lambda: sum(map(len, out.records.values())) == 11)
+        for entries in out.records.values():
+            assert [entry[1] for entry in entries] == [0, *(entry[0] for entry in entries[:-1])]
+
+    run(test)
+
+
+def test_a_row_that_cannot_be_put_into_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays noted, and nothing else is stored in front of it; it is tried again without another event."""
+    monkeypatch.setattr("lightbus.events.batcher.SETTLE_AGAIN", 0.01)
+
+    async def test(out: Out) -> None:
+        await begin_row(out)
+        journal: Any = out.journals.journal
+        store = journal._store
+
+        def fail(runs: Sequence[Run]) -> list[Stored]:
+            raise OSError("the disk is full")
+
+        journal._store = fail
+        assert await fire_of_a_key(out, 5) == [out.native_id(n) for n in range(4, 9)]
+        await wait_until_async(lambda: out.publisher.counts["journal_errors"] >= 2)
+        with pytest.raises(JournalError, match="the disk is full"):
+            await fire_of_a_key(out, 1)
+        assert sum(map(len, out.records.values())) == 3
+        journal._store = store
+        await wait_until_async(lambda: sum(map(len, out.records.values())) == 8)
+        assert (journal.size[0], await fire_of_a_key(out, 1)) == (8, [out.native_id(9)])
+
+    run(test)
+
+
 def test_tasks_side_by_side_share_commits_again() -> None:
     """As soon as others fire as well, their events are stored together; only the first to fire goes on by itself."""
 

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from .noted_events import NOTED
+
 __all__ = ["aside_sentences", "is_damage", "put_aside"]
 
 MARK = ".corrupt-"
@@ -23,7 +25,7 @@ def put_aside(file: Path) -> Path:
     number = 1
     while (aside := file.with_name(f"{file.name}{MARK}{number}")).exists():
         number += 1
-    for suffix in ("-wal", "-shm", "-journal", ""):
+    for suffix in ("-wal", "-shm", "-journal", NOTED, ""):
         with contextlib.suppress(FileNotFoundError):
             Path(f"{file}{suffix}").rename(f"{aside}{suffix}")
     return aside

@@ -23,6 +23,7 @@ from .group_table import GroupTable
 from .journal_errors import journal_error
 from .journal_file import JournalFile, Row
 from .journal_history import JournalHistory
+from .noted_events import LARGEST
 from .retention import Retention
 from .rows import MAX_APART, JournalEntry, entries_of, joined, portions
 from .topic import Topic
@@ -146,6 +147,9 @@ class Journal(JournalFile):
 
     def append_runs(self, runs: Sequence[Run]) -> list[Stored]:
         """Store events by one commit, those of a topic in a row; return where the first of each run is. Likewise."""
+        if not runs:
+            self.settle()
+            return []
         if len(runs) == 1 and len(runs[0][2]) == 1:
             topic, at, [record], id = runs[0]
             return [self.append_one(topic, record, at, id)]
@@ -157,11 +161,7 @@ class Journal(JournalFile):
                 raise self._closed_error()
             try:
                 self._files.check()
-                self.log.read_lock.release()
-                self._write.execute("BEGIN IMMEDIATE")
-                outcome, rows, lasts, head = self._insert_runs(runs)
-                self._write.execute("COMMIT")
-                self._took_in(head, lasts, rows)
+                outcome = self._store(runs)
             except (sqlite3.Error, OSError) as error:
                 raise self._not_taken(sum([len(run[2]) for run in runs]), error) from error
             except BaseException:  # of a signal, say: it may come anywhere, also behind the commit
@@ -173,19 +173,22 @@ class Journal(JournalFile):
         """
         Store one event and return where it is. Likewise: the straight way for those that are fired one by one.
 
-        Where `more` are about to follow, what each would lock and release is locked until `rest` is called.
+        Where `more` are about to follow it is noted beside the tables, until `settle` is called, or anything else is
+        stored or read.
         """
         number = self.topics.numbers.get(topic)
+        if number is not None and more and not id and len(record) <= LARGEST:
+            return self._note(topic, number, record, at)
         if number is None or id:
             return self._append_runs([Run(topic, at, [record], id)])[0]
         # One statement is a transaction by itself: to begin and to end it costs as much again.
         with self.writing:
+            if self.log.noted.count:
+                return self._append_runs([Run(topic, at, [record], id)])[0]
             if self._closed:
                 raise self._closed_error()
             try:
                 self._files.check()
-                if more:
-                    self.log.read_lock.keep(self._write)
                 lasts = self.topics.lasts
                 head, previous = self.head + 1, lasts.get(topic, 0)
                 self._write.execute(_INSERT_ROW, (head, number, previous, at, record, 1, self.clock.now()))
@@ -199,10 +202,51 @@ class Journal(JournalFile):
                 raise
         return _new(Stored, (head, previous, True))
 
-    def rest(self) -> None:
-        """Release what is locked for events that were about to follow."""
+    def _note(self, topic: Topic, number: int, record: bytes, at: float) -> Stored:
         with self.writing:
-            self.log.read_lock.release()
+            if self._closed:
+                raise self._closed_error()
+            try:
+                if not self.log.noted.count:
+                    self._files.check()
+                last = self.topics.lasts.get(topic, 0)
+                sequence, previous = self.log.noted.add(topic, number, at, record, self.head, last)
+            except OSError:  # then it is tried without that file, and what is in the way is found out
+                return self._append_runs([Run(topic, at, [record])])[0]
+        return _new(Stored, (sequence, previous, True))
+
+    @property
+    def has_noted(self) -> bool:
+        """Whether events are noted beside the tables, and not in them yet."""
+        return self.log.noted.count > 0 and not self._closed
+
+    def settle(self, *, must: bool = True) -> None:
+        """Have what is noted beside the tables in them. Raises JournalError, if it must; then it stays noted."""
+        if not self.log.noted.count:
+            return
+        with self.writing:
+            if not self.has_noted:
+                return
+            try:
+                self._store(())
+            except (sqlite3.Error, OSError) as error:
+                failed = self._not_taken(self.log.noted.count, error)
+                if must:
+                    raise failed from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _store(self, runs: Sequence[Run]) -> list[Stored]:
+        """Commit what is noted, and then these; return where the first of each of these is."""
+        noted = self.log.noted.runs()
+        self._write.execute("BEGIN IMMEDIATE")
+        outcome, rows, lasts, head = self._insert_runs([*noted, *runs] if noted else runs)
+        self._write.execute("COMMIT")
+        self._took_in(head, lasts, rows)
+        if noted:
+            self.log.noted.forget()
+        return outcome[len(noted) :]
 
     def _not_taken(self, count: int, error: Exception) -> JournalError:
         """Roll back, and return why so many events were not taken."""
@@ -211,7 +255,7 @@ class Journal(JournalFile):
         self._refusal = self.head, time.monotonic(), str(refusal)
         return refusal
 
-    def _insert_runs(self, runs: Sequence[Run]) -> _Numbered:
+    def _insert_runs(self, runs: Sequence[tuple[Topic, float, list[bytes], str]]) -> _Numbered:
         """Number events and insert them, those of a run in few rows. Within a transaction."""
         topics, head, seen = self.topics, self.head, self.clock.now()
         firsts: list[Stored] = []
@@ -268,6 +312,7 @@ class Journal(JournalFile):
 
     def count_after(self, topic: Topic, sequence: int) -> int:
         """Return how many events of a topic are behind a sequence."""
+        self.settle(must=False)
         if sequence >= self.topics.lasts.get(topic, 0):
             return 0
         # Of the row that has the sequence, what is behind it.

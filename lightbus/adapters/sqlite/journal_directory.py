@@ -24,6 +24,7 @@ from .group_table import KnownGroup, group_of_row
 from .journal import Journal
 from .journal_errors import DAMAGED, journal_error
 from .journal_time import offset_of
+from .noted_events import still_noted
 
 __all__ = ["JournalDirectory", "apis_in", "has_events", "safe_name"]
 
@@ -40,7 +41,8 @@ def has_events(path: Path) -> bool:
 
 def _has_events(file: Path) -> bool:
     with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
-        return connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
+        stored = connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
+        return stored or bool(still_noted(file, connection))
     return False
 
 
@@ -53,11 +55,14 @@ def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
         even_empty: whether those count of which nothing is left.
 
     """
-    query = "SELECT DISTINCT api FROM topics"
-    if not even_empty:
-        query += " WHERE id IN (SELECT topic FROM events UNION SELECT topic FROM dead)"
+    query = "SELECT id, api FROM topics"
     with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
-        return {api for (api,) in connection.execute(query)}
+        topics = dict(connection.execute(query).fetchall())
+        if even_empty:
+            return set(topics.values())
+        filled = {number for (number,) in connection.execute("SELECT topic FROM events UNION SELECT topic FROM dead")}
+        filled |= {noted.number for noted in still_noted(file, connection)}
+        return {api for number, api in topics.items() if number in filled}
     return set()
 
 

@@ -22,6 +22,7 @@ from .journal_errors import DAMAGED, is_locked, is_removed, journal_error
 from .journal_files import JournalFiles
 from .journal_schema import make_or_upgrade
 from .journal_time import JournalTime
+from .noted_events import put_into_tables
 from .rows import LENGTH_SIZE, row_with, size_of
 from .topic import Topic
 from .topic_table import TopicTable
@@ -157,7 +158,6 @@ class JournalFile:
             if self._closed:
                 raise self._closed_error()
             try:
-                self.log.read_lock.release()
                 self._write.execute("BEGIN IMMEDIATE")
                 for statement, rows in changes:
                     self._write.executemany(statement, rows)
@@ -187,15 +187,20 @@ class JournalFile:
                 self.see_to_files()
             time.sleep(RETRY_EVERY)
 
+    def settle(self, *, must: bool = True) -> None:
+        """Have what is noted beside the tables in them. Raises JournalError, if it must; then it stays noted."""
+
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """Read what is found by an index, and soon: also the loop does."""
+        self.settle(must=False)
         with self._reading, self._reads():
             yield self._read
 
     @contextlib.contextmanager
     def slow_reader(self) -> Iterator[sqlite3.Connection]:
         """Read what may take longer; never on a loop. It holds up the looking after the journal, and nothing else."""
+        self.settle(must=False)
         with self._keeping, self._reads():
             yield self._keep
 
@@ -260,7 +265,7 @@ class JournalFile:
     def _write_anew(self) -> None:
         """Copy all there is into a new file and go on with that. With all locks held."""
         make_private(self.path.parent)
-        self.log.read_lock.release()
+        self.settle()
         copy = self.path.with_suffix(".anew")
         copy.unlink(missing_ok=True)
         self._write.execute("VACUUM INTO ?", (str(copy),))
@@ -272,7 +277,7 @@ class JournalFile:
         self._connect({})
 
     def _close_connections(self) -> None:
-        self.log.read_lock.release()
+        self.log.noted.close()
         for connection in (self._keep, self._read, self._write):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
@@ -289,6 +294,7 @@ class JournalFile:
         with self._keeping, self.writing, self._reading:
             if self._closed:
                 return
+            self.settle(must=False)
             self._closed = True
             with contextlib.suppress(sqlite3.Error):
                 self.clock.note(self._write)
@@ -302,7 +308,7 @@ class JournalFile:
             if self._closed:
                 return
             self._closed = True
-            self.log.read_lock.release()
+            self.log.noted.abandon()
             try:
                 for connection in (self._keep, self._read, self._write):
                     connection.close()
@@ -334,6 +340,7 @@ class JournalFile:
             with contextlib.suppress(OSError):
                 self._lock.close()
             self._lock = None
+        self.log.noted.abandon()
 
     # Inside
 
@@ -345,6 +352,7 @@ class JournalFile:
         write.execute("BEGIN EXCLUSIVE")
         make_or_upgrade(write, self.path, new)
         self.clock.go_on(write)
+        put_into_tables(self.path, write, self.clock.now())
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
         if before >= MAX_EPOCH:
             raise JournalError(
@@ -359,6 +367,7 @@ class JournalFile:
         self.head = self.size_noted_at = epoch << EPOCH_BITS
         write.execute("UPDATE size SET count = ?, bytes = ?, through = ?", (*self.size, self.head))
         write.execute("COMMIT")
+        self.log.noted.remove()
         self.epoch = epoch
 
     def note_time(self) -> None:
@@ -378,8 +387,6 @@ class JournalFile:
 
     def _roll_back(self) -> None:
         """Undo what is under way. Where it was on disk already, and only not noted by us, it is noted now."""
-        with contextlib.suppress(sqlite3.Error):
-            self.log.read_lock.release()
         if not self._write.in_transaction and not self.topics.added and is_locked(sys.exception()):
             return  # nothing was begun
         with contextlib.suppress(sqlite3.Error):
@@ -390,6 +397,7 @@ class JournalFile:
             if count:
                 self.size = (self.size[0] + count, self.size[1] + size)
                 self.head = self._write.execute("SELECT max(sequence) FROM events").fetchone()[0]
+                self.log.noted.forget()
             self.topics.load(self._write)
 
 

@@ -6,6 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+from .noted_events import NOTED
+
 __all__ = ["JournalFiles"]
 
 SUFFIXES = ("", "-wal", "-shm")
@@ -38,7 +40,7 @@ class JournalFiles:
 
     def remove(self) -> None:
         """Remove them, and the lock last."""
-        for suffix in SUFFIXES:
+        for suffix in (*SUFFIXES, NOTED):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
 

@@ -40,6 +40,7 @@ class JournalHistory:
         }
         lower, upper = -1e300 if start is None else start, 1e300 if stop is None else stop
         entries: list[tuple[Topic, JournalEntry]] = []
+        self._file.settle(must=False)
         before: int | None = self._file.head + 1 if numbers else None
         while before is not None and len(entries) < limit:
             rows, before = self._rows_before(before, numbers, lower, upper)
@@ -151,6 +152,7 @@ class JournalHistory:
 
         """
         topics = {number: topic for topic, number in list(self._topics.numbers.items()) if topic.api == api}
+        self._file.settle(must=False)
         before: int | None = self._file.head + 1 if topics else None
         while before is not None:
             rows, before = self._rows_with(before, topics, within)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from .read_lock import ReadLock
+from .noted_events import NotedEvents
 
 __all__ = ["WriteAheadLog"]
 
@@ -23,11 +23,11 @@ LARGE = 16 * 1024 * 1024
 
 
 class WriteAheadLog:
-    """The write-ahead log of one journal."""
+    """The write-ahead log of one journal, and the events that are noted beside it."""
 
     def __init__(self, path: Path) -> None:
-        self.read_lock = ReadLock()
-        """Of the connection that writes: while it is kept the log cannot be cut down."""
+        self.noted = NotedEvents(path)
+        """What is ahead of the tables in a file of ours."""
         self._path = path
         self._is_grown = False
         """Whether it was said that it grows."""
@@ -56,7 +56,6 @@ class WriteAheadLog:
             _, frames, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if size > LARGE and frames == done:
                 with writing:
-                    self.read_lock.release()
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def warn_if_grown(self) -> None:

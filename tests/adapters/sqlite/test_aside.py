@@ -31,12 +31,12 @@ def test_damage_is_told_from_trouble(error: BaseException | None, expected: bool
 def test_a_database_is_put_aside_with_its_files(tmp_path: Path) -> None:
     """Nothing is left under its name, and what was in it is there for whoever wants to look."""
     file = tmp_path / "a.sqlite"
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in ("", "-wal", "-shm", "-journal", "-noted"):
         Path(f"{file}{suffix}").write_text(f"content{suffix}")
     moved = put_aside(file)
     assert moved.name == "a.sqlite.corrupt-1"
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {
-        f"a.sqlite.corrupt-1{suffix}": f"content{suffix}" for suffix in ("", "-wal", "-shm", "-journal")
+        f"a.sqlite.corrupt-1{suffix}": f"content{suffix}" for suffix in ("", "-wal", "-shm", "-journal", "-noted")
     }
 
 

@@ -23,6 +23,7 @@ from helpers.journals import DAY, ONE, TWO, event, group, page, rows
 from lightbus.adapters.host.locks import JournalLock
 from lightbus.adapters.sqlite.journal import Journal, NewEvent, Run, TopicPage
 from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
+from lightbus.adapters.sqlite.noted_events import NOTED
 from lightbus.adapters.sqlite.rows import MAX_EVENTS, JournalEntry
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
@@ -406,6 +407,23 @@ class AgainstAModel(RuleBasedStateMachine):
                 self.model.setdefault(topic, []).append(JournalEntry(where.sequence, where.previous, record))
                 self.newest[topic] = where.sequence
                 self.ids |= {id} - {""}
+
+    @rule(events=st.lists(st.tuples(topics, st.binary(max_size=20)), min_size=1, max_size=5), crashes=st.booleans())
+    def note(self, events: list[tuple[Topic, bytes]], crashes: bool) -> None:
+        """Events of a row, behind which the process may be killed."""
+        for topic, record in events:
+            where = self.journal.append_one(topic, record, 1.0, more=True)
+            assert where == (where.sequence, self.newest.get(topic, 0), True)
+            self.model.setdefault(topic, []).append(JournalEntry(where.sequence, where.previous, record))
+            self.newest[topic] = where.sequence
+        if crashes:
+            left = {suffix: Path(f"{self.path}{suffix}") for suffix in ("", "-wal", NOTED)}
+            files = {suffix: file.read_bytes() for suffix, file in left.items() if file.exists()}
+            self.journal.close()
+            for suffix, data in files.items():
+                left[suffix].write_bytes(data)
+            self.journal = Journal(self.path)
+        self.journal.settle()
 
     @rule(topic=topics, share=st.floats(0, 1))
     def acknowledge(self, topic: Topic, share: float) -> None:

@@ -1,0 +1,194 @@
+"""Events that are fired one after the other are noted in a file beside the journal, and soon put into its tables.
+
+To append to a file is one system call; to commit to SQLite takes ten times as long, however few events that is for.
+What is noted survives the end of every process as what is committed does: whoever opens the journal next puts it into
+its tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from .rows import MAX_APART
+from .topic import Topic
+
+__all__ = ["LARGEST", "NOTED", "Noted", "NotedEvents", "put_into_tables", "still_noted"]
+
+NOTED = "-noted"
+"""What the name of the file has behind that of the journal."""
+
+LARGEST = 4096
+"""Bytes of a record that is noted; to write a larger one twice takes longer than to commit it."""
+
+_CHECKSUM = struct.Struct(">I")
+_HEAD = struct.Struct(">IqId")
+"""How long the record is, the event's sequence, the number of its topic, and the time of day."""
+
+_INSERT = """
+    INSERT OR IGNORE INTO events (sequence, topic, previous, at, record, count, seen) VALUES (?, ?, ?, ?, ?, 1, ?)
+"""
+
+_NEWEST = """
+    SELECT max(coalesce((SELECT max(sequence) FROM events), 0), coalesce((SELECT max(floor) FROM topics), 0))
+"""
+_NEWEST_OF_TOPIC = """
+    SELECT max(floor, coalesce((SELECT max(sequence) FROM events WHERE topic = ?1), 0)) FROM topics WHERE id = ?1
+"""
+
+
+class Noted(NamedTuple):
+    """An event as it is read from the file: its sequence, the number of its topic, the time of day, its record."""
+
+    sequence: int
+    number: int
+    at: float
+    record: bytes
+
+
+class NotedEvents:
+    """
+    The events of one journal that are noted and not in its tables yet. With the writing lock held.
+
+    Args:
+        path: the journal.
+
+    Attributes:
+        count: how many there are.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.count = 0
+        self._events: list[tuple[Topic, float, bytes]] = []
+        self._lasts: dict[Topic, int] = {}
+        self._path = f"{path}{NOTED}"
+        self._file = -1
+        self._inode = 0
+        self._size = 0
+
+    def add(self, topic: Topic, number: int, at: float, record: bytes, head: int, last: int) -> tuple[int, int]:
+        """
+        Note an event; return its sequence, and that of the one before it in its topic.
+
+        Args:
+            topic, number, at, record: of the event; the number is its topic's.
+            head: the newest sequence in the tables.
+            last: that of the topic.
+
+        Raises:
+            OSError: it is not noted.
+
+        """
+        count, size, lasts = self.count, self._size, self._lasts
+        if not count:
+            self._see_to_file()
+        sequence, previous = head + count + 1, lasts.get(topic, last)
+        body = _HEAD.pack(len(record), sequence, number, at) + record
+        entry = _CHECKSUM.pack(crc32(body)) + body
+        try:
+            if os.pwrite(self._file, entry, size) != len(entry):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
+            self._events.append((topic, at, record))
+            lasts[topic] = sequence
+            self.count, self._size = count + 1, size + len(entry)
+        except BaseException:  # of a signal, say: it may come anywhere
+            self._take_back(topic, previous, count, size)
+            raise
+        return sequence, previous
+
+    def _take_back(self, topic: Topic, last: int, count: int, size: int) -> None:
+        """Go back to where so many events were noted: the number of what was not is another event's soon."""
+        self.count, self._size, self._lasts[topic] = count, size, last
+        del self._events[count:]
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, size)
+
+    def runs(self) -> list[tuple[Topic, float, list[bytes], str]]:
+        """Return the events as the journal stores them, those of a topic in a row: its topic, when, records, no id."""
+        runs: list[tuple[Topic, float, list[bytes], str]] = []
+        latest, first, records = None, 0.0, [b""]
+        for topic, at, record in self._events:
+            if topic is latest and abs(at - first) <= MAX_APART:
+                records.append(record)
+            else:
+                latest, first, records = topic, at, [record]
+                runs.append((topic, at, records, ""))
+        return runs
+
+    def forget(self) -> None:
+        """Begin anew: all of it is in the tables."""
+        self.count = self._size = 0
+        self._events.clear()
+        self._lasts.clear()
+
+    def close(self) -> None:
+        """Close the file. It is removed where all of it is in the tables."""
+        if self._file >= 0 and not self.count:
+            self.remove()
+        self.abandon()
+
+    def remove(self) -> None:
+        """Remove the file: all of it is in the tables."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+
+    def abandon(self) -> None:
+        """Close the file without touching it."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = -1
+
+    def _see_to_file(self) -> None:
+        """Open the file, anew where it was removed. What was in it is in the tables."""
+        if self._file >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self._path).st_ino == self._inode:
+                    return
+            self.abandon()
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._inode = os.fstat(self._file).st_ino
+
+
+def still_noted(path: Path, connection: sqlite3.Connection) -> list[Noted]:
+    """Return the events that are noted beside a journal and not in its tables. It changes nothing."""
+    noted = list(_noted(path))
+    if not noted:
+        return []
+    [most] = connection.execute(_NEWEST).fetchone()
+    numbers = {number for (number,) in connection.execute("SELECT id FROM topics")}
+    return [each for each in noted if each.sequence > most and each.number in numbers]
+
+
+def put_into_tables(path: Path, write: sqlite3.Connection, seen: float) -> None:
+    """Put what was left noted beside a journal into its tables, within a transaction, in the journal's own time."""
+    lasts: dict[int, int] = {}
+    for sequence, number, at, record in still_noted(path, write):
+        if number not in lasts:
+            [lasts[number]] = write.execute(_NEWEST_OF_TOPIC, (number,)).fetchone()
+        write.execute(_INSERT, (sequence, number, lasts[number], at, record, seen))
+        lasts[number] = sequence
+
+
+def _noted(path: Path) -> Iterator[Noted]:
+    """Give what is in the file, up to where a write was broken off or older ones begin."""
+    with contextlib.suppress(FileNotFoundError):
+        data = Path(f"{path}{NOTED}").read_bytes()
+        position, before = 0, 0
+        while (start := position + _CHECKSUM.size + _HEAD.size) <= len(data):
+            length, sequence, number, at = _HEAD.unpack_from(data, position + _CHECKSUM.size)
+            body = data[position + _CHECKSUM.size : start + length]
+            if len(body) != _HEAD.size + length or crc32(body) != _CHECKSUM.unpack_from(data, position)[0]:
+                return
+            if before and sequence != before + 1:
+                return
+            yield Noted(sequence, number, at, body[_HEAD.size :])
+            position, before = start + length, sequence

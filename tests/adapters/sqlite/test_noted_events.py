@@ -1,0 +1,283 @@
+"""Events of a row are noted beside the journal: what else is done with it, or comes between, loses none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.journals import ONE, TWO
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.journal_directory import apis_in, has_events
+from lightbus.adapters.sqlite.noted_events import LARGEST, NOTED, still_noted
+from lightbus.adapters.sqlite.topic import Topic
+from lightbus.exceptions import JournalError
+
+
+def records(journal: Journal, topic: Topic = ONE) -> list[bytes]:
+    """Return what is found in it of a topic, whose events must follow on each other."""
+    entries = journal.page(topic, 0, limit=1000, max_bytes=10**9).entries
+    assert [entry.previous for entry in entries[1:]] == [entry.sequence for entry in entries[:-1]]
+    return [entry.record for entry in entries]
+
+
+def in_tables(path: Path) -> int:
+    """Return how many events its tables have, as another program sees them."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT coalesce(sum(count), 0) FROM events").fetchone()[0])
+
+
+def note(journal: Journal, *events: bytes, topic: Topic = ONE) -> list[tuple[int, int]]:
+    """Have events noted; return where they are."""
+    return [journal.append_one(topic, record, 1.0, more=True)[:2] for record in events]
+
+
+def crashed(journal: Journal, directory: Path) -> Path:
+    """Return a journal as it is when its process is killed now."""
+    directory.mkdir()
+    for suffix in ("", "-wal", NOTED):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(f"{journal.path}{suffix}", directory)
+    return directory / journal.path.name
+
+
+@pytest.fixture
+def begun(journal: Journal) -> Journal:
+    """Return a journal that knows two topics: those of new ones are not noted."""
+    journal.append([NewEvent(ONE, b"1", 1.0), NewEvent(TWO, b"2", 1.0)])
+    return journal
+
+
+def test_they_are_numbered_as_others_are(begun: Journal, path: Path) -> None:
+    """They have their numbers at once, and keep them in the tables."""
+    head = begun.head
+    assert note(begun, b"a", b"b") == [(head + 1, head - 1), (head + 2, head + 1)]
+    assert note(begun, b"c", topic=TWO) == [(head + 3, head)]
+    assert note(begun, b"d") == [(head + 4, head + 2)]
+    assert (in_tables(path), begun.head, begun.log.noted.count) == (2, head, 4)
+    begun.settle()
+    assert (in_tables(path), begun.head, begun.log.noted.count, begun.size) == (6, head + 4, 0, (6, 6))
+    assert (records(begun), records(begun, TWO)) == ([b"1", b"a", b"b", b"d"], [b"2", b"c"])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"topic": Topic("auth", "new", 1)}, {"id": "id-1"}, {"record": bytes(LARGEST + 1)}],
+    ids=["new topic", "handed off", "large"],
+)
+def test_what_is_not_noted(begun: Journal, path: Path, event: dict[str, Any]) -> None:
+    """It is stored behind what is noted, by the same commit."""
+    note(begun, b"a")
+    begun.append_one(**{"topic": ONE, "record": b"r", "at": 1.0, **event}, more=True)
+    assert (in_tables(path), begun.log.noted.count) == (4, 0)
+
+
+STORES: dict[str, Callable[[Journal], object]] = {
+    "one": lambda journal: journal.append_one(ONE, b"z", 1.0),
+    "several": lambda journal: journal.append([NewEvent(ONE, b"z", 1.0), NewEvent(TWO, b"z", 1.0)]),
+}
+
+
+@pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+def test_what_is_stored_next_comes_behind_them(begun: Journal, store: Callable[[Journal], object]) -> None:
+    """One commit takes both, and more can be noted then."""
+    note(begun, b"a", b"b")
+    store(begun)
+    assert begun.log.noted.count == 0
+    note(begun, b"c")
+    assert records(begun) == [b"1", b"a", b"b", b"z", b"c"]
+
+
+def test_who_reads_finds_them(begun: Journal) -> None:
+    """Whatever is asked for: a page, one by its number, the newest, or how many there are."""
+    [(sequence, _)] = note(begun, b"a")
+    assert begun.record(sequence) == b"a"
+    note(begun, b"b")
+    assert begun.count_after(ONE, sequence) == 1
+    note(begun, b"c")
+    assert [entry.record for _, entry in begun.history.latest(ONE.api, ONE.event)][-1] == b"c"
+    [(sequence, _)] = note(begun, b"d")
+    assert begun.history.find(lambda record: record == b"d", within=b"d", api=ONE.api) == (ONE, sequence)
+    assert records(begun) == [b"1", b"a", b"b", b"c", b"d"]
+
+
+def test_they_survive_their_process(path: Path) -> None:
+    """What was noted is there when the process was killed right behind it, under the same numbers."""
+    code = f"""
+import os, signal
+from pathlib import Path
+from lightbus.adapters.sqlite.journal import Journal
+from lightbus.adapters.sqlite.topic import Topic
+journal = Journal(Path({str(path)!r}))
+for number in range(5):
+    stored = journal.append_one(Topic{tuple(ONE)!r}, b"%d" % number, 1.0, more=True)
+print(stored.sequence, journal.log.noted.count, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    sequence, noted = map(int, ended.stdout.split())
+    assert (ended.returncode, noted, in_tables(path)) == (-9, 4, 1)
+    with contextlib.closing(Journal(path)) as journal:
+        assert records(journal) == [b"0", b"1", b"2", b"3", b"4"]
+        assert journal.topics.last(ONE) == sequence
+        assert journal.size == (5, 5)
+        assert not Path(f"{path}{NOTED}").exists()
+
+
+def test_what_is_in_the_tables_is_not_put_there_again(begun: Journal, tmp_path: Path) -> None:
+    """Also where it was deleted since; what is noted behind it is."""
+    note(begun, b"a", b"b", b"c")
+    begun.settle()
+    begun.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed={ONE: {}, TWO: {}})
+    assert begun.size == (0, 0)
+    with contextlib.closing(Journal(crashed(begun, tmp_path / "one"))) as journal:
+        assert (records(journal), journal.size) == ([], (0, 0))
+    note(begun, b"d")
+    with contextlib.closing(Journal(crashed(begun, tmp_path / "two"))) as journal:
+        assert records(journal) == [b"d"]
+
+
+def test_whoever_looks_from_outside_knows_of_them(path: Path, tmp_path: Path) -> None:
+    """A journal in whose tables nothing is has events where some are noted, and they are of its API."""
+    journal = Journal(path)
+    journal.append([NewEvent(ONE, b"1", 1.0)])
+    journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed={ONE: {}})
+    left = crashed(journal, tmp_path / "none")
+    assert (has_events(left.parent), apis_in(left)) == (False, set())
+    note(journal, b"a")
+    left = crashed(journal, tmp_path / "one")
+    assert (has_events(left.parent), apis_in(left)) == (True, {ONE.api})
+    journal.close()
+    assert [each.name for each in tmp_path.glob("*noted")] == []
+
+
+@pytest.mark.parametrize("cut", [1, 30, 40])
+def test_a_write_that_was_broken_off(begun: Journal, tmp_path: Path, cut: int) -> None:
+    """What is whole is there; of what is not nothing is."""
+    note(begun, b"a" * 20, b"b" * 20)
+    path = crashed(begun, tmp_path / "cut")
+    noted = Path(f"{path}{NOTED}")
+    noted.write_bytes(noted.read_bytes()[:-cut])
+    with contextlib.closing(Journal(path)) as journal:
+        assert records(journal) == [b"1", b"a" * 20]
+
+
+def test_damage_loses_no_more_than_what_is_behind_it(begun: Journal, tmp_path: Path) -> None:
+    """Whichever byte is another one, the journal opens, with the events before it."""
+    note(begun, b"a", b"b", b"c")
+    path = crashed(begun, tmp_path / "whole")
+    whole = Path(f"{path}{NOTED}").read_bytes()
+    assert len(whole) % 3 == 0
+    for position in range(len(whole)):
+        damaged = crashed(begun, tmp_path / str(position))
+        changed = bytes(byte ^ (0xFF if each == position else 0) for each, byte in enumerate(whole))
+        Path(f"{damaged}{NOTED}").write_bytes(changed)
+        with contextlib.closing(Journal(damaged)) as journal:
+            assert records(journal) == [b"1", b"a", b"b", b"c"][: 1 + position // (len(whole) // 3)]
+
+
+def test_one_that_was_interrupted_is_not_there(begun: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it was written: its number is the next one's."""
+    note(begun, b"a")
+    write = os.pwrite
+
+    def interrupted(*given: Any) -> int:
+        write(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "pwrite", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        note(begun, b"b")
+    monkeypatch.undo()
+    with contextlib.closing(Journal(crashed(begun, tmp_path / "between"))) as journal:
+        assert records(journal) == [b"1", b"a"]
+    note(begun, b"c")
+    with contextlib.closing(Journal(crashed(begun, tmp_path / "behind"))) as journal:
+        assert records(journal) == [b"1", b"a", b"c"]
+    assert records(begun) == [b"1", b"a", b"c"]
+
+
+@pytest.mark.parametrize("written", [3, OSError("no space")], ids=["too little", "nothing"])
+def test_where_it_cannot_be_noted_it_is_committed(
+    begun: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, written: Any
+) -> None:
+    """With what was noted before."""
+    note(begun, b"a")
+
+    def fail(*given: Any) -> int:
+        if isinstance(written, OSError):
+            raise written
+        return int(written)
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    note(begun, b"b")
+    assert (in_tables(path), records(begun)) == (4, [b"1", b"a", b"b"])
+
+
+def test_they_stay_noted_while_the_journal_is_locked(begun: Journal, path: Path) -> None:
+    """They are put into the tables once it can be; readers do without them till then."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as outsider:
+        outsider.execute("BEGIN IMMEDIATE")
+        note(begun, b"a", b"b")
+        with pytest.raises(JournalError, match="did not take 2 events"):
+            begun.settle()
+        assert (records(begun), begun.log.noted.count) == ([b"1"], 2)
+        note(begun, b"c")
+        outsider.execute("COMMIT")
+    assert records(begun) == [b"1", b"a", b"b", b"c"]
+
+
+def test_a_journal_that_is_closed_while_it_is_locked(begun: Journal, path: Path) -> None:
+    """What is noted is left so, for whoever opens it next; one that is closed as usual leaves no file."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as outsider:
+        outsider.execute("BEGIN IMMEDIATE")
+        note(begun, b"a")
+        begun.close()
+        assert [each.record for each in still_noted(path, outsider)] == [b"a"]
+        outsider.execute("COMMIT")
+    with contextlib.closing(Journal(path)) as journal:
+        assert records(journal) == [b"1", b"a"]
+        note(journal, b"b")
+    assert not Path(f"{path}{NOTED}").exists()
+    with contextlib.closing(Journal(path)) as journal:
+        assert records(journal) == [b"1", b"a", b"b"]
+
+
+@pytest.mark.parametrize("gone", [[""], [NOTED], ["", "-wal", "-shm", NOTED]], ids=["journal", "noted", "all"])
+def test_files_that_were_removed(begun: Journal, path: Path, gone: list[str], tmp_path: Path) -> None:
+    """What is noted is in the files that are written anew, and events are noted there."""
+    note(begun, b"a", b"b")
+    for suffix in gone:
+        Path(f"{path}{suffix}").unlink()
+    begun.see_to_files()
+    begun.settle()
+    note(begun, b"c")
+    with contextlib.closing(Journal(crashed(begun, tmp_path / "copy"))) as journal:
+        assert records(journal) == [b"1", b"a", b"b", b"c"]
+    assert records(begun) == [b"1", b"a", b"b", b"c"]
+
+
+def test_deleting_takes_them_along(begun: Journal, tmp_path: Path) -> None:
+    """No file of a journal that was deleted is left."""
+    note(begun, b"a")
+    begun.delete()
+    assert list(tmp_path.glob(f"*{NOTED}")) == []
+
+
+def test_a_copy_of_a_process_leaves_them_alone(begun: Journal) -> None:
+    """What is forked off lets go of the file; its parent goes on."""
+    note(begun, b"a")
+    if (child := os.fork()) == 0:
+        begun.abandon()
+        os._exit(0)
+    os.waitpid(child, 0)
+    note(begun, b"b")
+    assert records(begun) == [b"1", b"a", b"b"]
