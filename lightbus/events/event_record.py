@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, TypeAlias
 
 from ..exceptions import DeformError
@@ -57,6 +58,11 @@ class EventIds:
     def next(self) -> str:
         """Return a new id. `next` on a range iterator is one step under the interpreter lock."""
         return f"{self._prefix}{next(self._numbers)}"
+
+    def several(self, count: int) -> list[str]:
+        """Return so many new ids."""
+        prefix = self._prefix
+        return [f"{prefix}{number}" for number in islice(self._numbers, count)]
 
 
 def record_of(message: EventMessage) -> bytes:

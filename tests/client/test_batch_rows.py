@@ -79,3 +79,7 @@ def test_all_are_looked_at_together() -> None:
             with pytest.raises(ValidationError) as caught:
                 rows_of(engine, "auth", event, [*good[:place], wrong, *good[place + 1 :]], ApiSettings(), None)
             assert caught.value.__notes__ == [f"It is number {place} of 5 that were to be fired together: none was."]
+        too_large = {"user": "sally", "number": 10**4000}
+        with pytest.raises(DeformError, match=r"cannot be sent: kwargs\.number") as refused:
+            rows_of(engine, "auth", event, [*good[:place], too_large, *good[place + 1 :]], ApiSettings(), None)
+        assert refused.value.__notes__ == [f"It is number {place} of 5 that were to be fired together: none was."]

@@ -75,9 +75,15 @@ def test_an_unknown_event_has_no_key() -> None:
 
 
 def test_event_ids_are_unique() -> None:
-    """Each thread gets other ids, and all begin with the instance that fires."""
+    """Each thread gets other ids, also several at once, and all begin with the instance that fires."""
     ids, made = EventIds(ME), [list[str]() for _ in range(4)]
-    threads = [threading.Thread(target=lambda own=own: own.extend(ids.next() for _ in range(1000))) for own in made]
+
+    def make(own: list[str]) -> None:
+        for _ in range(100):
+            own += [ids.next() for _ in range(5)]
+            own += ids.several(5)
+
+    threads = [threading.Thread(target=make, args=(own,)) for own in made]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -242,6 +242,24 @@ def test_nesting_bombs_are_refused(opening: bytes, levels: int) -> None:
         decode(opening * levels + b"\x01")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[], [1, "two", {"three": [b"3"]}], [{"when": date(2026, 11, 29)}, {3: {4, 5}}], [bytes(100_000), 1]],
+    ids=["none", "plain", "others", "large"],
+)
+def test_several_are_encoded_as_each_is(values: list[Any]) -> None:
+    """Whatever is in them; afterwards others are, too."""
+    assert codec.encode_all(values) == [codec.encode(value) for value in values]
+    assert codec.encode_all([1, 2]) == [codec.encode(1), codec.encode(2)]
+
+
+def test_several_of_which_one_cannot_be_encoded() -> None:
+    """The error tells where it is, by the names of its items."""
+    with pytest.raises(DeformError, match=r"kwargs\.what"):
+        codec.encode_all([["id", {"what": 1}], ["id", {"what": object()}]], names=("id", "kwargs"))
+    assert codec.encode_all([1, 2]) == [codec.encode(1), codec.encode(2)]
+
+
 def test_an_exception_in_to_bus_is_reported_with_its_place() -> None:
     """What `__to_bus__` raises is chained to an error that says where it was."""
 
