@@ -16,7 +16,7 @@ TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
 TOGETHER = 64
-"""The same of events that are fired together."""
+"""The same of events that are fired together; in a crowd it is more of these, too."""
 
 IN_CROWD = 128
 """The same in a crowd: as many as a listener handles in one turn."""
@@ -59,11 +59,11 @@ class PartitionTurns:
     def runs(self, names: tuple[str, str], records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
         """Do the same with events without keys; return their records by topic."""
         topics = self._topics.get(names) or self._make_topics(*names)
-        turn = self._turn + count // self._after
-        self._turn += _even(len(records))
+        turn, together = self._turn + count // self._after, max(TOGETHER, self._after)
+        self._turn += _even(len(records), together)
         return [
-            (*topics[(turn + start // TOGETHER) % PARTITIONS], records[start : start + TOGETHER])
-            for start in range(0, len(records), TOGETHER)
+            (*topics[(turn + start // together) % PARTITIONS], records[start : start + together])
+            for start in range(0, len(records), together)
         ]
 
     def end_tick(self, count: int) -> None:
@@ -81,7 +81,7 @@ class PartitionTurns:
         return topics
 
 
-def _even(count: int) -> int:
+def _even(count: int, together: int = TOGETHER) -> int:
     """Return how many partitions so many events take that are fired together, or one more."""
-    partitions = -(-count // TOGETHER)
+    partitions = -(-count // together)
     return partitions + partitions % 2

@@ -67,6 +67,21 @@ def test_events_in_a_crowd_share_more() -> None:
     assert tick(2 * TURN_AFTER) == [TURN_AFTER, TURN_AFTER]
 
 
+def test_lists_in_a_crowd_share_more() -> None:
+    """The same of events that are fired together, again and again."""
+    turns = PartitionTurns()
+
+    def tick(count: int) -> list[int]:
+        """Return how many of a list went to each partition."""
+        runs = turns.runs(("auth", "seen"), [b""] * count, 0)
+        turns.end_tick(count)
+        return [len(records) for _, _, records in runs]
+
+    assert [tick(2 * TOGETHER) for _ in range(CROWDED)] == [[TOGETHER, TOGETHER]] * CROWDED
+    assert [tick(2 * IN_CROWD + 1), tick(1)] == [[IN_CROWD, IN_CROWD, 1], [1]]
+    assert tick(2 * TOGETHER) == [TOGETHER, TOGETHER]
+
+
 @pytest.mark.parametrize("count", [1, 16, 17, 64, 65, 100, 128, 1000])
 @pytest.mark.parametrize("together", [False, True])
 def test_all_partitions_have_their_turn(count: int, together: bool) -> None:
