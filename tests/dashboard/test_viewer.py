@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lightbus import EventMessage
+from lightbus.dashboard import viewer as module
 from lightbus.dashboard.viewer import AT_ONCE, PageViewer
 
 
@@ -47,3 +48,12 @@ def test_more_than_anybody_reads() -> None:
     assert [each["kwargs"]["n"] for each in told["events"]] == [*range(7, AT_ONCE + 7)]
     assert told["passed_over"] == 7
     assert viewer.take() == {"events": [], "passed_over": 0}
+
+
+def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes up names of events takes no memory; what is asked for is shown as before."""
+    monkeypatch.setattr(module, "MAX_NAMES", 3)
+    viewer = PageViewer("auth.*", "")
+    wanted = shown(viewer, *((f"auth.{number}", {"n": number}) for number in range(10)), *EVENTS)
+    assert wanted == [*({"n": number} for number in range(10)), *(EVENTS[each][1] for each in (0, 1))]
+    assert len(viewer._wanted) <= 3
