@@ -1,7 +1,15 @@
 // Curves. A sparkline says how it goes; a chart also how much.
 
 import { h, s } from "./dom.js";
-import { number } from "./format.js";
+import { number, plural } from "./format.js";
+
+export const ROUNDS = 150; // that the server remembers
+const SPARK = 60; // of these in a table's curve
+export const CURVE = "curve"; // the title of a table's column of curves, until it is known how long a round is
+
+// A table's columns, the title of its curves saying how far back they reach.
+export const over = (columns, every, slots = SPARK) =>
+  columns.map((each) => (each.title === CURVE ? { ...each, title: plural(Math.round((slots * every) / 60), "minute") } : each));
 
 const line = (points) => points.map(([x, y], index) => `${index ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
@@ -12,7 +20,7 @@ function placed(values, width, height, slots, top) {
   return values.map((value, index) => [first + index * step, height - 2 - (value / highest) * (height - 5)]);
 }
 
-export function spark(values, { width = 120, height = 28, slots = 60, tone = "calls", label = "" } = {}) {
+export function spark(values, { width = 120, height = 28, slots = SPARK, tone = "calls", label = "" } = {}) {
   const points = placed(values.slice(-slots), width, height, slots);
   const name = label || `curve, now ${number(values.at(-1) ?? 0)}`;
   const box = { class: `spark ${tone}`, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, preserveAspectRatio: "none" };
@@ -23,7 +31,7 @@ export function spark(values, { width = 120, height = 28, slots = 60, tone = "ca
     s("path", { class: "line", d }));
 }
 
-export function chart(title, curves, { seconds = 2, slots = 150 } = {}) {
+export function chart(title, curves, { seconds = 2, slots = ROUNDS } = {}) {
   const [width, height] = [600, 120];
   const highest = Math.max(1, ...curves.flatMap((each) => each.values));
   const paths = curves.map(({ values, tone }) => {

@@ -1,4 +1,4 @@
-import { chart, spark } from "../charts.js";
+import { CURVE, chart, over, spark } from "../charts.js";
 import { h, once, show } from "../dom.js";
 import { bytes, clock, duration, json, number, rate } from "../format.js";
 import { ask, badge, card, empty, heading, link, table, to } from "../parts.js";
@@ -23,7 +23,7 @@ const RATES = [
   { title: "Event", cell: (row) => row.name, sort: (row) => row.name },
   { title: "Service", cell: (row) => link(to("service", row.service), row.service), sort: (row) => row.service },
   { title: "Fired", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
-  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
+  { title: CURVE, wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
   { title: "In all", right: true, cell: (row) => number(row.count), sort: (row) => row.count },
   { title: "Bytes", right: true, cell: (row) => bytes(row.bytes), sort: (row) => row.bytes },
 ];
@@ -145,6 +145,6 @@ export function render(data) {
     card(null, chart("Events fired per second", [{ name: "events", values: data.curve, tone: "events" }], { seconds: data.every })),
     h("section", { class: "card", key: "tail", id: "tail", "aria-label": "Live events" }, tail()),
     past(data),
-    card("By event", table("event-rates", RATES, data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
+    card("By event", table("event-rates", over(RATES, data.every), data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
   ];
 }

@@ -1,4 +1,4 @@
-import { chart, spark } from "../charts.js";
+import { CURVE, ROUNDS, chart, over, spark } from "../charts.js";
 import { h } from "../dom.js";
 import { duration, number, plural } from "../format.js";
 import { ask, badge, card, confirmed, empty, findings, heading, state, table, tile, toast } from "../parts.js";
@@ -14,7 +14,7 @@ const COLUMNS = [
   { title: "State", cell: (row) => state(row.state), sort: (row) => row.state },
   { title: "Members", right: true, cell: (row) => number(row.members.length), sort: (row) => row.members.length },
   { title: "Lag", right: true, cell: (row) => number(row.lag), sort: (row) => row.lag },
-  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { slots: 150, tone: "lag", label: `${row.name}: events to handle` }) },
+  { title: CURVE, wide: true, cell: (row) => spark(row.curve, { slots: ROUNDS, tone: "lag", label: `${row.name}: events to handle` }) },
   { title: "Dead", right: true, cell: (row) => (row.dead ? badge(number(row.dead), "bad") : "0"), sort: (row) => row.dead },
   { title: "Lost", right: true, cell: (row) => (row.lost ? badge(number(row.lost), "bad") : "0"), sort: (row) => row.lost },
   { title: "Last seen", right: true, cell: (row) => (row.members.length ? "now" : `${duration(-row.last_seen)} ago`), sort: (row) => row.last_seen },
@@ -66,7 +66,7 @@ export function render(data, context) {
       tile("Groups", number(groups.length)),
       tile("Behind", number(behind.length), { note: behind.length ? "have events to handle" : "none has anything to do" }),
       tile("Events to handle", number(groups.reduce((all, each) => all + each.lag, 0)))),
-    card("Consumer groups", table("groups", COLUMNS, groups, { id, caption: "Consumer groups", filter: (row) => `${row.api} ${row.name} ${row.events}` })),
+    card("Consumer groups", table("groups", over(COLUMNS, data.every, ROUNDS), groups, { id, caption: "Consumer groups", filter: (row) => `${row.api} ${row.name} ${row.events}` })),
     shown && detail(shown, data.every, context),
   ];
 }

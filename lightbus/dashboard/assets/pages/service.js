@@ -1,4 +1,4 @@
-import { spark } from "../charts.js";
+import { CURVE, over, spark } from "../charts.js";
 import { h } from "../dom.js";
 import { duration, number, plural, rate } from "../format.js";
 import { badge, card, empty, findings, heading, link, state, table, tile, to } from "../parts.js";
@@ -21,7 +21,7 @@ const PROCESSES = [
 const PROCEDURES = [
   { title: "Procedure", cell: (row) => link(to("apis", row.name.slice(0, row.name.lastIndexOf("."))), row.name), sort: (row) => row.name },
   { title: "Calls", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
-  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { label: `${row.name}: calls per second` }) },
+  { title: CURVE, wide: true, cell: (row) => spark(row.curve, { label: `${row.name}: calls per second` }) },
   { title: "p50", right: true, cell: (row) => duration(row.p50), sort: (row) => row.p50 },
   { title: "p99", right: true, cell: (row) => duration(row.p99), sort: (row) => row.p99 },
   { title: "In all", right: true, cell: (row) => number(row.calls), sort: (row) => row.calls },
@@ -34,7 +34,7 @@ const LISTENERS = [
   { title: "Events", cell: (row) => row.events.map((each) => `${row.api}.${each}`).join(", "), sort: (row) => row.api },
   { title: "Group", cell: (row) => (row.group ? link("groups", row.group) : "each process everything"), sort: (row) => row.group },
   { title: "Handled", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
-  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
+  { title: CURVE, wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
   { title: "Lag", right: true, cell: (row) => number(row.lag), sort: (row) => row.lag },
   { title: "Waiting here", right: true, cell: (row) => number(row.waiting), sort: (row) => row.waiting },
   { title: "Failed", right: true, cell: (row) => (row.failed ? badge(number(row.failed), "bad") : "0"), sort: (row) => row.failed },
@@ -44,7 +44,7 @@ const LISTENERS = [
 const EVENTS = [
   { title: "Event", cell: (row) => row.name, sort: (row) => row.name },
   { title: "Fired", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
-  { title: "5 minutes", wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
+  { title: CURVE, wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
   { title: "In all", right: true, cell: (row) => number(row.count), sort: (row) => row.count },
 ];
 
@@ -62,8 +62,8 @@ export function render(data) {
       tile("Running", number(sum((each) => each.running)), { note: `${number(sum((each) => each.concurrency))} may run at a time` }),
       tile("Queue", number(sum((each) => each.queued)))),
     card("Processes", table("processes", PROCESSES, data.processes, { id: (row) => row.instance, caption: "Processes", filter: (row) => `${row.process} ${row.host}` })),
-    card("Procedures", table("procedures", PROCEDURES, data.procedures, { id: (row) => row.name, caption: "Procedures", none: "None was called yet.", filter: (row) => row.name })),
-    card("Listeners", table("listeners", LISTENERS, data.listeners, { id: (row) => `${row.api} ${row.name}`, caption: "Listeners", none: "It listens to nothing.", filter: (row) => `${row.api} ${row.name}` })),
-    card("Events it fires", table("fires", EVENTS, data.events, { id: (row) => row.name, caption: "Events it fires", none: "It has fired none yet.", filter: (row) => row.name })),
+    card("Procedures", table("procedures", over(PROCEDURES, data.every), data.procedures, { id: (row) => row.name, caption: "Procedures", none: "None was called yet.", filter: (row) => row.name })),
+    card("Listeners", table("listeners", over(LISTENERS, data.every), data.listeners, { id: (row) => `${row.api} ${row.name}`, caption: "Listeners", none: "It listens to nothing.", filter: (row) => `${row.api} ${row.name}` })),
+    card("Events it fires", table("fires", over(EVENTS, data.every), data.events, { id: (row) => row.name, caption: "Events it fires", none: "It has fired none yet.", filter: (row) => row.name })),
   ];
 }
