@@ -70,10 +70,10 @@ async def _serve(
         bus.output.record({"url": url, "token": given.token})
     else:
         _greet(bus, given, url)
-    bus.output.as_json = True  # what a command would note of silent peers is on the page
     shown = Dashboard(bus, lambda: Connection(replace(options, as_json=True)), given)
-    if opens:
-        await asyncio.to_thread(webbrowser.open, url)
+    if opens and not await asyncio.to_thread(webbrowser.open, url):
+        bus.output.note(f"There is no browser here that could be started: open {url} yourself.")
+    bus.output.as_json = True  # what a command would note of silent peers is on the page
     await serve(shown, listening, done)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)

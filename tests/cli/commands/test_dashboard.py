@@ -60,3 +60,14 @@ def test_port_that_is_in_use(commands: Commands) -> None:
         error = commands.run("dashboard", "--port", port, code=2).stderr
     assert f"The dashboard cannot listen at 127.0.0.1, port {port}" in error
     assert "Choose another one with --port" in error
+
+
+def test_no_browser_to_open(commands: Commands) -> None:
+    """Where none can be started that is said, and the dashboard serves all the same."""
+    nothing = {"PATH": "/nothing-is-here", "BROWSER": "", "DISPLAY": "", "WAYLAND_DISPLAY": "", "TERM": ""}
+    process = commands.start("dashboard", "--port", "0", "--open", env=nothing)
+    url = process.wait_for_line(r"is at (http://127\.0\.0\.1:\d+/)")[1]
+    process.wait_for_line(f"There is no browser here that could be started: open {url} yourself.")
+    assert get(url + "login")[0] == 200
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0, process.report()
