@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ..exceptions import DeformError, InvalidArguments
 from ..web.bodies import read_body
 from ..wire.plain import json_form
 
-__all__ = ["encoded", "event_stream", "json_answer", "read_object"]
+__all__ = ["Ending", "encoded", "event_stream", "json_answer", "read_object"]
 
 
 def encoded(value: Any) -> bytes:
@@ -49,6 +50,21 @@ async def read_object(request: Request) -> dict[str, Any]:
 def event_stream(values: AsyncIterator[bytes]) -> Response:
     """Return an answer that goes on: one value after the other, as a browser's `EventSource` reads them."""
     return StreamingResponse(_framed(values), media_type="text/event-stream")
+
+
+class Ending:
+    """An answer that calls `on_end` when it ends, however that is, and even if it was never begun."""
+
+    def __init__(self, answer: Response, on_end: Callable[[], None]) -> None:
+        self.status_code: int = answer.status_code
+        self._answer = answer
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._on_end()
 
 
 async def _framed(values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

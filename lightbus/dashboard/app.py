@@ -25,7 +25,7 @@ from ..web.bodies import TooLarge, read_body
 from ..web.live_events import LiveEvents
 from . import questions
 from .actions import ACTIONS
-from .answers import encoded, event_stream, json_answer, read_object
+from .answers import Ending, encoded, event_stream, json_answer, read_object
 from .guard import AccessGuard, admit
 from .options import DashboardOptions
 from .pages import PAGES, View
@@ -140,19 +140,14 @@ class Dashboard:
     async def _live_events(self, request: Request) -> Response:
         return self._open(self._portions(PageViewer(_query(request, "pattern"), _query(request, "text"))))
 
-    def _open(self, values: AsyncIterator[bytes]) -> Response:
+    def _open(self, values: AsyncIterator[bytes]) -> Any:
         if self._streams >= MAX_STREAMS:
             return json_answer({"message": f"{MAX_STREAMS} pages are open already. Close some."}, 503)
-        return event_stream(self._counted(values))
+        self._streams += 1  # at once: of many that are opened together none has begun when the next one asks
+        return Ending(event_stream(_closed_at_end(values)), self._one_less)
 
-    async def _counted(self, values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        self._streams += 1
-        try:
-            async with contextlib.aclosing(values):  # type: ignore[type-var]
-                async for value in values:
-                    yield value
-        finally:
-            self._streams -= 1
+    def _one_less(self) -> None:
+        self._streams -= 1
 
     async def _rounds(self, page: str, name: str) -> AsyncIterator[bytes]:
         latest: Round | None = None
@@ -201,6 +196,12 @@ class Dashboard:
                 if told["events"] or quiet >= HEARTBEAT:
                     quiet = 0.0
                     yield encoded(told)
+
+
+async def _closed_at_end(values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(values):  # type: ignore[type-var]
+        async for value in values:
+            yield value
 
 
 async def _answered(question: Callable[[Request], Awaitable[Any]], request: Request) -> Response:

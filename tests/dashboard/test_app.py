@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from helpers import wait_until_async
 from helpers.asgi import Answer
@@ -154,16 +155,19 @@ def test_pages_that_are_open_are_bounded(shop: BusPath, opened: Any, monkeypatch
 
     async def values() -> AsyncIterator[bytes]:
         yield b"1"
-        yield b"2"
+
+    async def gone(*_: Any) -> Any:
+        raise OSError("who asked is gone")
 
     async def use(dashboard: Dashboard, ask: Ask) -> list[int]:
-        first: Any = dashboard._counted(values())
-        await anext(first)
-        while_open = dashboard._open(values()).status_code
-        await first.aclose()
-        return [while_open, dashboard._open(values()).status_code]
+        # Two at once, of which the first has not begun when the second one asks.
+        opened_at_once = [dashboard._open(values()) for _ in range(2)]
+        with pytest.raises(ClientDisconnect):
+            await opened_at_once[0]({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)  # not begun
+        later = dashboard._open(values())
+        return [each.status_code for each in (*opened_at_once, later, dashboard._open(values()))]
 
-    assert opened(use) == [503, 200]
+    assert opened(use) == [200, 503, 200, 503]
 
 
 class Meter:
