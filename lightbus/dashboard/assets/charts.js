@@ -8,7 +8,7 @@ const SPARK = 60; // of these in a table's curve
 export const CURVE = "curve"; // the title of a table's column of curves, until it is known how long a round is
 
 // A table's columns, the title of its curves saying how far back they reach.
-export const over = (columns, every, slots = SPARK) =>
+export const over = (columns, every = 2, slots = SPARK) =>
   columns.map((each) => (each.title === CURVE ? { ...each, title: plural(Math.round((slots * every) / 60), "minute") } : each));
 
 const line = (points) => points.map(([x, y], index) => `${index ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
