@@ -98,3 +98,17 @@ def test_nobody_waits_for_less_than_a_minute(time: FakeTime, machine: Machine) -
     with pytest.raises(AssertionError, match="not true after 60 s: it never comes"):
         wait_until(lambda: False, 0.5, "it never comes")
     assert 60.0 <= watch.elapsed <= 61.0
+
+
+def test_what_a_condition_looked_at_is_told(time: FakeTime, machine: Machine) -> None:
+    """Who waited in vain says what there was instead, and not only that it was something else."""
+    heard = [b"one", b"three"]
+
+    def is_more(most: int = 2) -> bool:
+        return len(heard) > most
+
+    with pytest.raises(AssertionError) as raised:
+        wait_until(is_more)
+    assert str(raised.value).splitlines()[1:] == ["  heard: [b'one', b'three']", "  most: 2"]
+    with pytest.raises(AssertionError, match=r"not true after 60 s: bool$"):
+        wait_until(bool)

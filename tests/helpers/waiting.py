@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable
+from reprlib import Repr
 from typing import TypeVar
 
 from .scale import PATIENCE
@@ -23,6 +25,11 @@ PAUSE = 0.005
 
 MOST = 4
 """Where the machine has more to do than it can, nobody waits more than this many times as long."""
+
+SHOWN = Repr()
+"""How a condition's names are shown: shortened, and an object whose `repr()` fails by its class."""
+
+SHOWN.maxlist, SHOWN.maxstring, SHOWN.maxother = 20, 200, 500
 
 
 def wait_until(condition: Callable[[], T], timeout: float = LEAST, what: str = "") -> T:
@@ -59,4 +66,14 @@ def _is_over(watch: Stopwatch, timeout: float) -> bool:
 
 def _not_true(condition: Callable[[], object], watch: Stopwatch, what: str) -> AssertionError:
     name = what or getattr(condition, "__qualname__", repr(condition))
-    return AssertionError(f"not true after {watch.elapsed:.0f} s: {name}")
+    return AssertionError(f"not true after {watch.elapsed:.0f} s: {name}{_looked_at(condition)}")
+
+
+def _looked_at(condition: Callable[[], object]) -> str:
+    """Return what a condition's names stood for in the end, a line each: that is what its test would print first."""
+    try:
+        found = dict(inspect.getclosurevars(condition).nonlocals)
+    except (TypeError, ValueError):  # no function of Python's, or a name of it that is not set
+        return ""
+    found.update(zip(condition.__code__.co_varnames, condition.__defaults__ or (), strict=False))
+    return "".join(f"\n  {name}: {SHOWN.repr(value)}" for name, value in found.items())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Protocol
 
 import pytest
@@ -67,6 +68,12 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
             transport.close()
 
 
+def _some(heard: Sequence[object]) -> str:
+    """Return how many there are, and the first and the last of them."""
+    shown = [*heard[:3], *heard[3:][-2:]]
+    return f"({len(heard)}) " + ", ".join(shorten(repr(each), 60, placeholder="...") for each in shown)
+
+
 class Worker:
     """A worker's two sockets, and what they heard."""
 
@@ -88,6 +95,10 @@ class Worker:
         self.rpc = await wait_until_async(partial(_bound, self.router, before.rpc))
         self.event = await wait_until_async(partial(_bound, self.publisher, before.event))
         return self
+
+    def __repr__(self) -> str:
+        """Return what it heard so far, for who waits for more."""
+        return f"<Worker: frames {_some(self.frames)}, subscriptions {_some(self.told)}>"
 
     @property
     def frames(self) -> list[bytes]:
@@ -113,6 +124,11 @@ class Caller:
         on_state = self.states.append if is_link else None
         self.dealer: DealerSocket = transport.dealer(endpoint, self.frames.append, on_state=on_state)
 
+    def __repr__(self) -> str:
+        """Return what it heard so far, and what became of its connection, where it is a link."""
+        states = ", ".join(state.name for state in self.states)
+        return f"<Caller: frames {_some(self.frames)}, states [{states}]>"
+
     def say(self, frame: bytes) -> None:
         """Send it, now or once that is possible."""
         if not self.dealer.send(frame):
@@ -125,6 +141,10 @@ class Reader:
     def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
         self.frames: list[bytes] = []
         self.socket: SubscriberSocket = transport.subscriber(endpoint, self.frames.append)
+
+    def __repr__(self) -> str:
+        """Return what it heard so far."""
+        return f"<Reader: frames {_some(self.frames)}>"
 
 
 class Scene:
