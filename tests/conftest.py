@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from helpers import DOORS, SCALE, Door, Processes, examples
+from helpers import DOORS, SCALE, Door, Processes, examples, own
 from helpers.bytecode import keep_bytecode
 from helpers.forking import ForkServer
 from helpers.hubs import hub
@@ -55,6 +55,12 @@ patch =
 disable_warnings = no-data-collected
 """
 """Settings of coverage for programs that tests start: those of pyproject.toml, but for what takes each of them long."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let those who bring an implementation of a port name it (`docs/ports.md`)."""
+    what = "package.module:name of a factory, or what an event backend has for settings"
+    parser.addoption(own.OPTION, help=f"examine this in tests/ports, instead of what is built in: {what}")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.discovering import announcement, listening
+from helpers.own import examine, made_by
 from helpers.surroundings import Surroundings
 from lightbus.adapters.host.nearby import NearbyDiscovery
 from lightbus.adapters.host.places import Places
@@ -53,9 +54,14 @@ def documented() -> Any:
     return names["FileDiscovery"]
 
 
-@pytest.fixture(params=["memory", "zeroconf", "directories", "documented"])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Return what makes discoveries that hear each other: all implementations take the same exam."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have all implementations take the same exam, or the one that is named."""
+    examine(metafunc, "make", ["memory", "zeroconf", "directories", "documented"])
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Return what makes discoveries that hear each other. One's own finds an empty directory."""
     if request.param == "memory":
         hub = MemoryHub()
         yield lambda bus: MemoryDiscovery(bus, hub)
@@ -65,8 +71,11 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     elif request.param == "documented":
         with tempfile.TemporaryDirectory() as directory:
             yield lambda bus: documented()(bus, directory)
-    else:
+    elif request.param == "zeroconf":
         yield ZeroconfDiscovery
+    else:
+        monkeypatch.chdir(tmp_path)
+        yield made_by(request.param)
 
 
 @pytest.fixture

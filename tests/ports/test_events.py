@@ -7,12 +7,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
+from helpers.own import examine, settings_of
 from lightbus import Api, BatchFailed, BusPath, Event, EventMessage, OnError, Parameter
 from lightbus.events import delivery
 from lightbus.testing import MemoryBus
@@ -101,10 +103,16 @@ class Town:
         return client.call_rpc_blocking("internal.events", procedure, arguments, peer)
 
 
-@pytest.fixture(params=["journal", "memory", "jetstream"])
-def settings(request: pytest.FixtureRequest) -> Settings:
-    """Return the settings that have events kept: whatever does so takes the same exam."""
-    events = {"backend": request.param}
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have whatever keeps events take the same exam, or what is named."""
+    examine(metafunc, "settings", ["journal", "memory", "jetstream"])
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings that have events kept. One's own backend finds an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    events = settings_of(request.param)
     if request.param == "jetstream":
         events["servers"] = request.getfixturevalue("nats_server")
     return {"apis": {"default": {"events": events}}}

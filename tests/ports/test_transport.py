@@ -16,11 +16,13 @@ from typing import Protocol
 import pytest
 
 from helpers import MS, wait_until, wait_until_async
+from helpers.own import examine, made_by
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.network import MemoryNetwork
 from lightbus.adapters.memory.transport import MemoryTransport
 from lightbus.adapters.zmq.security import HostSecurity, InsecureSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
+from lightbus.config.settings import NetworkSettings
 from lightbus.exceptions import TransportError
 from lightbus.ports.transport import (
     Addressing,
@@ -44,9 +46,14 @@ class Make(Protocol):
         """Return one more, as of another process."""
 
 
-@pytest.fixture(params=["memory", "ipc", "tcp"])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Return what makes transports: all implementations take the same exam. They are closed in the end."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have all implementations take the same exam, or the one that is named."""
+    examine(metafunc, "make", ["memory", "ipc", "tcp"])
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Return what makes transports of one bus; they are closed in the end. One's own finds an empty directory."""
     made: list[Transport] = []
     network = MemoryNetwork()
     with tempfile.TemporaryDirectory() as directory:  # a short path: there are to be sockets in it
@@ -54,13 +61,16 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         def make(max_message_size: int = LARGE) -> Transport:
             if request.param == "memory":
                 made.append(MemoryTransport(network, max_message_size=max_message_size))
-            else:
+            elif request.param in ("ipc", "tcp"):
                 security = (
                     HostSecurity(places=Places.only(Path(directory)))
                     if request.param == "ipc"
                     else InsecureSecurity(bus="b", addresses=("127.0.0.1",))
                 )
                 made.append(ZmqTransport(security, max_message_size=max_message_size))
+            else:
+                monkeypatch.chdir(tmp_path)
+                made.append(made_by(request.param)("b", NetworkSettings(max_message_size=max_message_size)))
             return made[-1]
 
         yield make

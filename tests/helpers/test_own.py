@@ -1,0 +1,90 @@
+"""Whoever brings an implementation of a port has it examined without a change to the tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.own import made_by, settings_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def examined(tmp_path: Path, module: str, *arguments: str) -> tuple[int, str]:
+    """Run contracts with a module that is at hand; return how that ended, and what was said."""
+    (tmp_path / "mine.py").write_text(module)
+    options = ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'of_tests'}", "-o", f"pythonpath=tests {tmp_path}"]
+    command = [sys.executable, "-m", "pytest", "-q", *options, *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+TRANSPORT = """
+from lightbus.testing import MemoryNetwork, MemoryTransport
+
+NETWORK = MemoryNetwork()
+
+def make(bus, settings):
+    return MemoryTransport(NETWORK, max_message_size=settings.max_message_size)
+"""
+
+
+def test_transport_that_is_named_is_examined(tmp_path: Path) -> None:
+    """And no other: it is made as `create` makes one."""
+    test = "tests/ports/test_transport.py::test_state_of_a_transport_is_told"
+    code, said = examined(tmp_path, TRANSPORT, test, "--own", "mine:make")
+    assert (code, re.findall(r"\d+ passed", said)) == (0, ["1 passed"]), said
+
+
+DISCOVERY = """
+class make:
+    problem = "out of order"
+
+    def __init__(self, bus):
+        pass
+
+    async def start(self, found, lost):
+        raise OSError("out of order")
+"""
+
+
+def test_discovery_that_fails_does_not_pass(tmp_path: Path) -> None:
+    """What is told is its own error."""
+    test = "tests/ports/test_discovery.py::test_own_announcement_is_not_told"
+    code, said = examined(tmp_path, DISCOVERY, test, "--own", "mine:make")
+    assert code == 1, said
+    assert "test_own_announcement_is_not_told[own]" in said
+    assert "OSError: out of order" in said
+
+
+def test_event_backend_that_is_named_is_examined(tmp_path: Path) -> None:
+    """By the name that settings have for it, or with its options, in a directory where nothing is yet."""
+    test = "tests/ports/test_events.py::test_listener_without_a_group_is_given_everything"
+    code, said = examined(tmp_path, "", test, "--own", '{"backend": "memory"}')
+    assert (code, re.findall(r"\d+ passed", said)) == (0, ["1 passed"]), said
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("mine", "must be package.module:name"),
+        ("no_such_package:make", "No module named 'no_such_package'"),
+        ("json:no_such_name", "has no attribute 'no_such_name'"),
+    ],
+)
+def test_what_cannot_be_used_is_told(name: str, why: str) -> None:
+    """It is an error of whoever wrote the command."""
+    with pytest.raises(pytest.UsageError, match=re.escape(why)):
+        made_by(name)
+
+
+def test_settings_of_an_event_backend() -> None:
+    """They are the name of an entry point, or all that is to stand in the settings."""
+    assert settings_of("shelf") == {"backend": "shelf"}
+    assert settings_of('{"backend": "shelf", "path": "events"}') == {"backend": "shelf", "path": "events"}
+    with pytest.raises(pytest.UsageError, match="is no JSON"):
+        settings_of("{shelf")
