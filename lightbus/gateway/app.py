@@ -39,6 +39,9 @@ ASSETS = Path(__file__).parent / "assets"
 MAX_AT_ONCE = 250
 """Calls and events that are under way at the same time: each holds its arguments."""
 
+WATCH_AFTER = 0.05
+"""Seconds that a call takes before it is looked whether who asked is still there."""
+
 
 class Gateway:
     """
@@ -169,23 +172,49 @@ class Gateway:
 
 
 async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
-    """Return what a call returns. Who goes before it is answered gives it up: then it is cancelled."""
-    calling = asyncio.ensure_future(called)
-    gone = asyncio.ensure_future(_gone(request))
+    """
+    Return what a call returns. Who goes before it is answered gives it up: then it is cancelled.
+
+    Whether he goes is looked at only where the call takes a while: most are answered before, and need no task for it.
+    """
+    calling = asyncio.current_task()
+    assert calling is not None  # a request is answered in one
+    watch = _Watch(request, calling)
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER, watch.begin)
+    before = calling.cancelling()
     try:
-        await asyncio.wait((calling, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not calling.done():
-            raise Refusal(408, "gone", "Who asked is gone.")  # nobody is told
-        return calling.result()
+        return await called
+    except asyncio.CancelledError:
+        if watch.is_gone and calling.uncancel() <= before:
+            raise Refusal(408, "gone", "Who asked is gone.") from None  # nobody is told
+        raise
     finally:
-        gone.cancel()
-        calling.cancel()
-        await asyncio.gather(calling, gone, return_exceptions=True)
+        timer.cancel()
+        await watch.end()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """Cancels a task when who asked has gone."""
+
+    def __init__(self, request: Request, calling: asyncio.Task[Any]) -> None:
+        self.is_gone = False
+        self._request = request
+        self._calling = calling
+        self._watching: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        self._watching = asyncio.ensure_future(self._wait())
+
+    async def end(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def _wait(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        self.is_gone = True
+        self._calling.cancel()
 
 
 def _client_of(request: Request) -> Client:

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Mapping
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,13 +65,13 @@ class GatewayGuard:
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
         is_foreign = bool(origin) and origin.lower() in self._options.origins
-        added = {**HEADERS, **(_for_origin(origin) if is_foreign else {})}
+        added = [*_ADDED, *(_raw(_for_origin(origin)) if is_foreign else ())]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answered = MutableHeaders(scope=message)
-                for name, value in added.items():
-                    answered.setdefault(name, value)
+                answered = message["headers"] = list(message.get("headers", ()))
+                there = {name for name, _ in answered}
+                answered += [each for each in added if each[0] not in there]
             await send(message)
 
         answer: ASGIApp = self._app
@@ -115,14 +115,17 @@ class GatewayGuard:
         """Return who asks; None for what everybody may see. Raises Refusal."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         client = self._options.clients.having(token.strip()) if scheme.lower() == "bearer" else None
+        if client is not None:
+            self._check_rate(f"client {client.name}")
+            return client
         address = _network(scope)
-        self._check_rate(address if client is None else f"client {client.name}")
-        if client is None and scope["path"] not in OPEN_TO_ALL:
+        self._check_rate(address)
+        if scope["path"] not in OPEN_TO_ALL:
             self._log.say("token", logging.WARNING, "A request without a token of ours was refused: %s", address)
             raise Refusal(
                 401, "no_token", "Send a token of this gateway: Authorization: Bearer TOKEN.", WWW_Authenticate="Bearer"
             )
-        return client
+        return None
 
     def _check_rate(self, who: str) -> None:
         seconds = self._rates.wait(who, time.monotonic())
@@ -130,6 +133,15 @@ class GatewayGuard:
             text = f"{self._options.rate:g} requests a second are answered to each client."
             self._log.say(("rate", who), logging.WARNING, "%s sends too many requests: %s", who, text)
             raise Refusal(429, "too_many", text, Retry_After=str(math.ceil(seconds)))
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return headers as an answer has them."""
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+_ADDED = _raw(HEADERS)
+"""Those of every answer, made once."""
 
 
 def _for_origin(origin: str) -> Mapping[str, str]:

@@ -12,6 +12,9 @@ __all__ = ["MAX_TARGET", "HostNames", "host_of", "is_local", "url_of"]
 MAX_TARGET = 4096
 """Bytes of a path and its query."""
 
+MAX_SEEN = 100
+"""`Host` headers that named us and are remembered."""
+
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 
@@ -19,10 +22,19 @@ class HostNames:
     """The names under which we answer: those of this host, and `names`."""
 
     def __init__(self, names: Iterable[str]) -> None:
+        self._seen: set[str] = set()
         self._names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
 
     def has(self, host: str) -> bool:
         """Return whether a `Host` header names us."""
+        if host in self._seen:
+            return True
+        is_ours = self._is_ours(host)
+        if is_ours and len(self._seen) < MAX_SEEN:
+            self._seen.add(host)  # most say the same one with each request
+        return is_ours
+
+    def _is_ours(self, host: str) -> bool:
         name = host_of(host)
         if name is None:
             return False

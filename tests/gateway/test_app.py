@@ -160,6 +160,39 @@ def test_who_goes_before_he_is_answered_cancels(hub: MemoryBus, shop: BusPath, o
     opened(use)
 
 
+def test_a_quick_call_is_not_watched() -> None:
+    """Whether who asked is there is looked at only where a call takes a while; whoever else ends it is heard."""
+
+    class Request:
+        asked = 0
+
+        async def receive(self) -> dict[str, Any]:
+            self.asked += 1
+            return await asyncio.Future()
+
+    async def quick() -> int:
+        await asyncio.sleep(0)
+        return 7
+
+    async def fails() -> None:
+        raise KeyError("its own")
+
+    async def main() -> None:
+        request: Any = Request()
+        assert await application._unless_gone(request, quick()) == 7
+        with pytest.raises(KeyError):
+            await application._unless_gone(request, fails())
+        assert request.asked == 0
+        slow = asyncio.create_task(application._unless_gone(request, asyncio.Event().wait()))
+        await wait_until_async(lambda: request.asked == 1)
+        slow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await slow
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
 def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is told to come later, and is served then."""
     monkeypatch.setattr(application, "MAX_AT_ONCE", 1)

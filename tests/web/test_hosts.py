@@ -24,6 +24,16 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(map(names.has, ["evil.example", "localhost.evil.example", "", "127.0.0.1@evil", "x:y"]))
 
 
+def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for ever other addresses takes no memory, and is answered; what is none of ours is never remembered."""
+    monkeypatch.setattr(hosts, "MAX_SEEN", 3)
+    names = HostNames([])
+    for _ in range(2):
+        assert all(names.has(f"192.0.2.{number}") for number in range(10))
+        assert not any(names.has(f"evil-{number}.example") for number in range(10))
+    assert len(names._seen) == 3
+
+
 @pytest.mark.parametrize(
     ("address", "local"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("x", False)],
