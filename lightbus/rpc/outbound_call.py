@@ -16,7 +16,8 @@ from ..exceptions import (
     UnknownProcedure,
     ValidationError,
 )
-from ..wire.envelope import Error, Message, Request, Result
+from ..wire import envelope
+from ..wire.envelope import Error, Message, Result
 from .request import NotStarted, OutboundRequest, RequestContext, remote_error
 
 __all__ = ["OutboundCall"]
@@ -108,9 +109,10 @@ class OutboundCall(OutboundRequest):
     def is_targeted(self) -> bool:
         return self.only is not None
 
-    def message(self, peer: Peer) -> Request:
+    def encoded(self, peer: Peer, call_id: int) -> bytes:
         instance, served = peer.announcement.instance, current_call.get()
-        return Request(
+        # The fields of a Request, without making one: there is a frame of these for nearly every call.
+        fields = [
             instance,
             self.api,
             self.name,
@@ -120,4 +122,5 @@ class OutboundCall(OutboundRequest):
             self.trace,
             self._stall_counts.get(instance, 0),
             self.kwargs,
-        )
+        ]
+        return envelope.encode_request(fields, call_id)

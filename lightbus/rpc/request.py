@@ -161,7 +161,7 @@ class OutboundRequest:
     def frame(self, peer: Peer, call_id: int) -> bytes:
         """Return the frame for `peer`. Raises DeformError, PayloadTooLarge, or NotStarted where only `peer` refuses."""
         try:
-            frame = envelope.encode(self.message(peer), call_id)
+            frame = self.encoded(peer, call_id)
         except DeformError as error:
             raise self.not_encodable(error) from None
         if len(frame) > (limit := self._context.max_message_size):
@@ -179,6 +179,10 @@ class OutboundRequest:
             f"{peer.announcement.max_message_size} bytes, and this process may send {self._context.max_message_size}. "
             "Send less, or raise network.max_message_size there."
         )
+
+    def encoded(self, peer: Peer, call_id: int) -> bytes:
+        """Return what `frame` does, whatever its size."""
+        return envelope.encode(self.message(peer), call_id)
 
     def message(self, peer: Peer) -> Message:
         """Return the message for `peer`."""

@@ -17,7 +17,7 @@ All of the protocol is to be had from here.
 
 import reprlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import call
 from typing import Any, get_args
 
@@ -56,6 +56,7 @@ __all__ = [
     "encode",
     "encode_published",
     "encode_record",
+    "encode_request",
     "encode_result",
     "event_topic",
     "is_marker_topic",
@@ -84,7 +85,7 @@ _KIND_OF: dict[Any, int] = {cls: kind for kind, (cls, _) in _TABLE.items()}
 _known_requests: set[tuple[str, str, str, str]] = set()
 _LEAST_SECONDS, _MOST_SECONDS, _MAX_INT = -fields.MAX_SECONDS, fields.MAX_SECONDS, fields.MAX_INT
 _pack_head, _unpack_head = _HEAD.pack, _HEAD.unpack_from
-_RESULT = int(Kind.RESULT)
+_RESULT, _REQUEST = int(Kind.RESULT), int(Kind.REQUEST)
 _unpack, _restore = codec.unpackb, codec.restore
 _new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a function in Python
 
@@ -98,6 +99,11 @@ def encode(message: Message, call_id: int = 0) -> bytes:
 def encode_result(value: Any, call_id: int) -> bytes:
     """Return the frame of a RESULT: what `encode` returns, without a message in between."""
     return _pack_head(_RESULT, PROTOCOL_VERSION, call_id) + codec.encode([value], names=Result._fields)
+
+
+def encode_request(values: Sequence[Any], call_id: int) -> bytes:
+    """Return the frame of a REQUEST of these values, in the order of its fields: what `encode` returns, likewise."""
+    return _pack_head(_REQUEST, PROTOCOL_VERSION, call_id) + codec.encode(values, names=Request._fields)
 
 
 def call_id_of(frame: bytes) -> int:

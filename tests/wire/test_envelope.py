@@ -344,6 +344,22 @@ def test_a_request_like_one_before_is_checked_all_the_same(field: str, value: An
         decode(frame)
 
 
+@given(request=messages(Kind.REQUEST) | messages(Kind.RESULT), call_id=call_ids)
+def test_frames_that_are_made_without_a_message(request: Request | Result, call_id: int) -> None:
+    """A call and its result are put on the wire from their values: the frame is that of the message."""
+    if isinstance(request, Request):
+        assert envelope.encode_request([*request], call_id) == encode(request, call_id)
+    else:
+        assert envelope.encode_result(request.value, call_id) == encode(request, call_id)
+
+
+def test_arguments_that_cannot_be_sent_are_named() -> None:
+    """What is wrong with an argument is told by its path, as of any message."""
+    values = ["a" * 16, "auth", "check", 1.0, "c" * 16, [], None, 0, {"user": [object()]}]
+    with pytest.raises(DeformError, match=r"kwargs\.user\[0\]"):
+        envelope.encode_request(values, 1)
+
+
 def test_the_names_of_few_requests_are_known() -> None:
     """A stranger who calls ever new procedures makes nobody remember them all."""
     for number in range(2 * envelope.MOST_KNOWN + 1):
