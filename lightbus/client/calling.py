@@ -40,7 +40,7 @@ class Calling:
         self._engines = engines
         self._registration = registration
         self._hooks = hooks
-        self._find_api = registration.apis.find
+        self._apis = registration.apis
 
     async def call(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
@@ -50,13 +50,13 @@ class Calling:
         if settings.strict_validation and self._schemas.wants(api_name):
             await self._schemas.learn(api_name, _deadline(settings, api_name, name, options))
         request = self._request(engine, settings, api_name, name, {} if kwargs is None else kwargs, options)
-        if not self._hooks.is_about("rpc_call") or api_name.startswith("internal."):
+        if "rpc_call" not in self._hooks.registry.subjects or api_name.startswith("internal."):
             try:  # as `_ask` does: a coroutine less for each call
                 value = await engine.caller().request(request)
             except InvalidArguments:
                 await self._schemas.learn_of_refusal(api_name, request.deadline)
                 raise
-            return value if self._find_api(api_name) is None else self._result(request, value)
+            return value if api_name not in self._apis.by_name else self._result(request, value)
         message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
             return await self._call_with_hooks(engine, request, message)
@@ -72,8 +72,9 @@ class Calling:
             self._schemas.learn_blocking(api_name, _deadline(settings, api_name, name, options))
         request = self._request(engine, settings, api_name, name, {} if kwargs is None else kwargs, options)
         # Hooks are not told where this library, or one of its tools, asks a worker.
-        if not self._hooks.is_about("rpc_call") or api_name.startswith("internal."):
-            return self._result(request, self._ask_blocking(request))
+        if "rpc_call" not in self._hooks.registry.subjects or api_name.startswith("internal."):
+            value = self._ask_blocking(request)
+            return value if api_name not in self._apis.by_name else self._result(request, value)
         message = _message(engine, request)
         with self._hooks.around("around_rpc_call", rpc_message=message):
             return self._call_with_hooks_blocking(request, message)
@@ -162,7 +163,7 @@ class Calling:
         )
 
     def _validate_call(self, api_name: str, name: str, kwargs: Kwargs) -> None:
-        api = self._find_api(api_name)
+        api = self._apis.by_name.get(api_name)
         if api is not None:
             api.get_procedure(name).signature.validate(kwargs)
         elif self._registration.schema.knows(api_name):
@@ -171,7 +172,7 @@ class Calling:
             self._schemas.check(api_name, name, kwargs)
 
     def _result(self, request: OutboundCall, value: Any) -> Any:
-        api = self._find_api(request.api)
+        api = self._apis.by_name.get(request.api)
         if api is None:
             return value
         procedure = api.procedures.get(request.name)

@@ -134,6 +134,9 @@ class Engine:
 
     def caller(self) -> Caller:
         """Return the channel of the running loop."""
+        place, caller = self.loop_host.place, self.channels.callers.get(asyncio.get_running_loop())
+        if caller is not None and place is not None and not place[1].is_closed():
+            return caller  # as nearly always
         self.loop_host.ensure()
         return self.channels.caller(self)
 

@@ -47,7 +47,8 @@ class LoopHost:
         self.closed = False
         self._owner = owner
         self._lock = threading.RLock()  # over the fields below, and whatever moves the node
-        self._place: tuple[Node, asyncio.AbstractEventLoop] | None = None
+        self.place: tuple[Node, asyncio.AbstractEventLoop] | None = None
+        """The node and its loop, which may be closed."""
         self._guard: asyncio.Task[None] | None = None
         self._on_left: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
@@ -57,22 +58,22 @@ class LoopHost:
     @property
     def node(self) -> Node | None:
         """The node, where there is one."""
-        return None if self._place is None else self._place[0]
+        return None if self.place is None else self.place[0]
 
     @property
     def is_running(self) -> bool:
         """Whether there is a node, on a loop that is not closed."""
-        return self._place is not None and not self._place[1].is_closed()
+        return self.place is not None and not self.place[1].is_closed()
 
     def ensure(self) -> tuple[Node, asyncio.AbstractEventLoop]:
         """Return the node and its loop; start them in a thread where there is none. Raises BusAlreadyClosed."""
-        place = self._place
+        place = self.place
         if place is not None and not place[1].is_closed():
             return place
         with self._lock:
             self._check_open()
             self._leave_closed_loop()
-            return self._place or self._start_thread()
+            return self.place or self._start_thread()
 
     def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
         """Run a coroutine on the node's loop. From any thread."""
@@ -97,7 +98,7 @@ class LoopHost:
         with self._lock:
             self._check_open()
             self._leave_closed_loop()
-            if self._place is not None and self._thread is None:
+            if self.place is not None and self._thread is None:
                 raise UnsupportedUse("This bus has a worker on another event loop. Stop that one first.")
             thread = self._dismiss_thread()
             node, _ = self._move_in()
@@ -133,8 +134,8 @@ class LoopHost:
                 await self._release(node)
 
     def _leave_closed_loop(self) -> None:
-        if self._place is not None and self._place[1].is_closed():
-            self._abandon(self._place[0])
+        if self.place is not None and self.place[1].is_closed():
+            self._abandon(self.place[0])
 
     def _abandon(self, node: Node) -> None:
         self._guard = None  # its loop does not run
@@ -142,11 +143,11 @@ class LoopHost:
         node.abandon()
 
     def _move_in(self) -> tuple[Node, asyncio.AbstractEventLoop]:
-        place = self._place = self._owner.make_node(), asyncio.get_running_loop()
+        place = self.place = self._owner.make_node(), asyncio.get_running_loop()
         return place
 
     def _move_out(self, node: Node, known: Sequence[Peer]) -> None:
-        self._place = None
+        self.place = None
         self._owner.node_left(known, served=node.presence is not None)
         guard, self._guard = self._guard, None
         if guard is not None:
@@ -191,10 +192,10 @@ class LoopHost:
         """Ask the thread to end, and return it; None where there is none."""
         with self._lock:
             thread, self._thread = self._thread, None
-            if thread is None or self._place is None or self._stop_thread is None:
+            if thread is None or self.place is None or self._stop_thread is None:
                 return None
             with contextlib.suppress(RuntimeError):
-                self._place[1].call_soon_threadsafe(self._stop_thread.set)
+                self.place[1].call_soon_threadsafe(self._stop_thread.set)
             return thread
 
     def pause(self, seconds: float) -> Callable[[], None]:
@@ -216,7 +217,7 @@ class LoopHost:
             if is_locked:
                 self._lock.release()
 
-        place = self._place
+        place = self.place
         if place is not None and place[1].is_running() and place[1] is not asyncio._get_running_loop():
             with contextlib.suppress(RuntimeError):  # closed just now
                 place[1].call_soon_threadsafe(stand_still)
@@ -242,7 +243,7 @@ class LoopHost:
         if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_TIMEOUT)
         in_use = self._in_use
-        place = self._place
+        place = self.place
         if place is not None and not place[1].is_running():
             self._abandon(place[0])
         elif place is not None and thread is None:

@@ -34,13 +34,13 @@ class Callee:
         passes, result_passes: tell whether arguments, or a result, need no closer look (`Signature`).
         checks_result: whether a result that does is held against the schema.
         usage: what is counted of its calls.
+        waits_nowhere: whether the procedure is a coroutine that waits for nothing.
         was_quick: whether the latest call was executed within `QUICK`, or is the first of many that was not.
 
     """
 
     __slots__ = (
         "_quick",
-        "_waits_nowhere",
         "api",
         "checks_result",
         "is_internal",
@@ -50,6 +50,7 @@ class Callee:
         "result_passes",
         "settings",
         "usage",
+        "waits_nowhere",
         "was_quick",
     )
 
@@ -65,12 +66,12 @@ class Callee:
         self.was_quick = True
         self._quick = 0
         """Calls in a row that were."""
-        self._waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)
+        self.waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)
 
     @property
     def is_executed_at_once(self) -> bool:
         """Whether a call needs no task: it waits for nothing, and is not long."""
-        return self._waits_nowhere and self.was_quick
+        return self.waits_nowhere and self.was_quick
 
     def note_duration(self, seconds: float) -> None:
         """Note how long the handler of a call took."""

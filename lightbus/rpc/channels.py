@@ -50,7 +50,8 @@ class Channels:
     """All channels of an engine. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._callers: dict[asyncio.AbstractEventLoop, Caller] = {}
+        self.callers: dict[asyncio.AbstractEventLoop, Caller] = {}
+        """Those that were made, by their loops, which may be closed."""
         self._others: list[ThreadChannel] = []
         self._lock = threading.Lock()  # over the callers
 
@@ -61,12 +62,12 @@ class Channels:
     def caller(self, context: RequestContext) -> Caller:
         """Return the channel of the running loop, made at first use; those of loops that are closed are dropped."""
         loop = asyncio.get_running_loop()
-        caller = self._callers.get(loop)
+        caller = self.callers.get(loop)
         if caller is None:
             with self._lock:
-                for closed in [loop for loop in self._callers if loop.is_closed()]:
-                    self._callers.pop(closed).abandon()
-                caller = self._callers[loop] = Caller(context)
+                for closed in [loop for loop in self.callers if loop.is_closed()]:
+                    self.callers.pop(closed).abandon()
+                caller = self.callers[loop] = Caller(context)
         return caller
 
     def peer_left(self, fact: PeerLeft) -> None:
@@ -106,7 +107,7 @@ class Channels:
     def close_own(self) -> None:
         """Close the channel of the running loop."""
         with self._lock:
-            caller = self._callers.pop(asyncio.get_running_loop(), None)
+            caller = self.callers.pop(asyncio.get_running_loop(), None)
         if caller is not None:
             caller.close()
 
@@ -124,12 +125,12 @@ class Channels:
             channel.close()
         in_use = [*wait(closing, timeout=CLOSE_TIMEOUT).not_done, *(Future[None]() for _ in left_alone)]
         with self._lock:
-            self._callers.clear()
+            self.callers.clear()
         return in_use
 
     def _all_callers(self) -> list[Caller]:
         with self._lock:
-            return list(self._callers.values())
+            return list(self.callers.values())
 
     def _awaits(self, instance: str) -> bool:
         return any(caller.awaits(instance) for caller in self._all_callers()) or any(

@@ -81,7 +81,7 @@ class Runner:
         loop, task, callee = self._loop, self._ended_task, job.callee
         frame, value = b"", None
         if (
-            (self._hooks.is_about("rpc_execution") and not callee.is_internal)
+            ("rpc_execution" in self._hooks.subjects and not callee.is_internal)
             or self._places.waiting
             or not task.done()
         ):

@@ -146,7 +146,7 @@ class Server:
             self._refuse(routing_id, call_id, request, refusal)
             return
         callee = self._callees.get((request.api, request.procedure))
-        if callee is None or self._apis.find(request.api) is not callee.api:
+        if callee is None or self._apis.by_name.get(request.api) is not callee.api:
             try:
                 callee = self._make_callee(request)
             except LightbusException as error:
@@ -289,7 +289,7 @@ class Server:
                 self._forget(job)
                 self._refuse_busy(job, f"has no thread for it ({error})")
                 self._loop.call_soon(self._places.leave, job)  # which may begin with the next one
-        elif not (callee.is_executed_at_once and runner.run_at_once(job)):
+        elif not (callee.was_quick and callee.waits_nowhere and runner.run_at_once(job)):  # `is_executed_at_once`
             job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:

@@ -163,7 +163,8 @@ class ApiRegistry:
     """
 
     def __init__(self, on_removed: Callable[[str], None] = lambda name: None) -> None:
-        self._apis: dict[str, Api] = {}
+        self.by_name: dict[str, Api] = {}
+        """For those who look at each call; another one after each change."""
         self._on_removed = on_removed
 
     def add(self, api: Api) -> None:
@@ -183,7 +184,7 @@ class ApiRegistry:
             raise InvalidApiRegistryEntry(
                 f"{what} is no Api. Make a class that inherits from lightbus.Api, and register an instance of it."
             )
-        other = self._apis.get(api.meta.name)
+        other = self.by_name.get(api.meta.name)
         if other is not None and _name_of(other) != _name_of(api):
             logger.warning(
                 "The Api '%s' is an instance of '%s' from now on, and no longer of '%s': both have that name. Rename "
@@ -192,7 +193,7 @@ class ApiRegistry:
                 _name_of(api),
                 _name_of(other),
             )
-        self._apis = {**self._apis, api.meta.name: api}
+        self.by_name = {**self.by_name, api.meta.name: api}
 
     def get(self, name: str) -> Api:
         """
@@ -202,17 +203,17 @@ class ApiRegistry:
             UnknownApi: none is registered here by this name; the message gives near names and all there are.
 
         """
-        api = self._apis.get(name)
+        api = self.by_name.get(name)
         if api is None:
             raise UnknownApi(
-                f"No Api named '{name}' is registered in this process.{did_you_mean(name, self._apis)} "
-                f"Registered: {', '.join(self._apis) or 'none'}. Add it with bus.client.register_api()."
+                f"No Api named '{name}' is registered in this process.{did_you_mean(name, self.by_name)} "
+                f"Registered: {', '.join(self.by_name) or 'none'}. Add it with bus.client.register_api()."
             )
         return api
 
     def find(self, name: str) -> Api | None:
         """Return the Api of this name, or None: for those who look often and do not mind."""
-        return self._apis.get(name)
+        return self.by_name.get(name)
 
     def remove(self, name: str) -> None:
         """
@@ -223,24 +224,24 @@ class ApiRegistry:
 
         """
         self.get(name)
-        self._apis = {known: api for known, api in self._apis.items() if known != name}
+        self.by_name = {known: api for known, api in self.by_name.items() if known != name}
         self._on_removed(name)
 
     def public(self) -> list[Api]:
         """Return the Apis that are not internal."""
-        return [api for api in self._apis.values() if not api.meta.internal]
+        return [api for api in self.by_name.values() if not api.meta.internal]
 
     def internal(self) -> list[Api]:
         """Return the internal Apis."""
-        return [api for api in self._apis.values() if api.meta.internal]
+        return [api for api in self.by_name.values() if api.meta.internal]
 
     def all(self) -> list[Api]:
         """Return all Apis, in the order in which they were added."""
-        return list(self._apis.values())
+        return list(self.by_name.values())
 
     def names(self) -> list[str]:
         """Return the names of all Apis, in the order in which they were added."""
-        return list(self._apis)
+        return list(self.by_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

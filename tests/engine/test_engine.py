@@ -251,6 +251,24 @@ def test_loop_that_was_just_closed(place: Place) -> None:
     gc.collect()  # tasks of a closed loop
 
 
+def test_a_loop_that_calls_again_has_its_node(place: Place) -> None:
+    """A loop is given the same channel each time, and a node is started for it where that of before has ended."""
+    engine = place.engine()
+
+    async def main() -> None:
+        first = engine.caller()
+        assert engine.caller() is first
+        loop = asyncio.new_event_loop()
+        await asyncio.to_thread(loop.run_until_complete, engine.loop_host.adopt(lambda: None))
+        await asyncio.to_thread(loop.run_until_complete, engine.loop_host.release())
+        loop.close()
+        assert not engine.is_running
+        assert engine.caller() is first
+        assert engine.is_running
+
+    asyncio.run(main())
+
+
 def test_one_loop_at_a_time(place: Place) -> None:
     """While a loop has the node, another one cannot have it, and is told so."""
     engine = place.engine()
