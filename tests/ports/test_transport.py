@@ -38,6 +38,9 @@ from lightbus.wire.announcement import Announcement
 INSTANCE = "0123456789abcdef"
 LARGE = 1024 * 1024
 
+MOST_UNREAD = 512 * LARGE
+"""Bytes for one connection, in sockets and beside them, that no transport keeps while nobody reads them."""
+
 
 class Make(Protocol):
     """Makes transports that reach each other."""
@@ -340,6 +343,30 @@ def test_answer_to_somebody_who_left(make: Make) -> None:
         assert worker.router.dropped == 1
         assert not worker.router.send(b"nobody", b"ever")
         assert worker.router.dropped == 2
+
+    play(make, scenario)
+
+
+def test_answers_to_somebody_who_reads_nothing(make: Make) -> None:
+    """They are taken up to a bound, and then dropped, counted, without waiting; others are answered all the while."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker(echoes=True)
+        idle = scene.here.blocking_dealer(worker.rpc)
+        await asyncio.to_thread(wait_until, lambda: idle.send(b"hello"))
+        await wait_until_async(lambda: len(worker.heard) == 1)
+        routing_id = worker.heard[0][0]
+        caller, answer = scene.caller(worker), b"x" * LARGE
+        sent = 0
+        while not worker.router.dropped:
+            worker.router.send(routing_id, answer)
+            sent += 1
+            assert sent * LARGE < MOST_UNREAD
+            await asyncio.sleep(0)
+        assert sent > 1
+        caller.say(b"and me?")
+        await wait_until_async(lambda: caller.frames == [b"and me?"])
+        idle.close()
 
     play(make, scenario)
 

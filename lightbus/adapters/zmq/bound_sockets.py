@@ -78,7 +78,7 @@ class Router(_BoundSocket):
     ) -> None:
         self._on_message = on_message
         self._lock = threading.RLock()
-        self.unread = Unread(self._give)
+        self.unread = Unread(self._give, self._count_dropped)
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._read_bytes = 0
@@ -192,6 +192,9 @@ class Router(_BoundSocket):
             self._give_each(routing_id, bundle.frames)
         elif not self._give(routing_id, bundle.message()):
             self.dropped += len(bundle.frames) - 1
+
+    def _count_dropped(self, count: int) -> None:
+        self.dropped += count
 
     def _give_each(self, routing_id: bytes, frames: list[bytes]) -> bool:
         """Give libzmq frames one by one, as far as they need not wait; return whether all were taken."""

@@ -52,20 +52,24 @@ class Unread:
 
     Args:
         send: gives libzmq a frame for a routing id.
+        on_dropped: told how many frames are dropped: their connection was closed, or had gone, before they were sent.
         most: bytes that are kept for a connection that takes none.
         most_in_all: bytes that are kept for all.
 
     """
 
     def __init__(
-        self, send: Callable[[bytes, bytes], bool], most: int = MAX_UNREAD, most_in_all: int = MAX_UNREAD_IN_ALL
+        self,
+        send: Callable[[bytes, bytes], bool],
+        on_dropped: Callable[[int], None],
+        most: int = MAX_UNREAD,
+        most_in_all: int = MAX_UNREAD_IN_ALL,
     ) -> None:
         self.closed = 0
         """How many connections were closed since they did not read."""
-        self.dropped = 0
-        """Frames for connections that were closed, or had gone, before they could be sent."""
         self.kept_bytes = 0
         self._send = send
+        self._on_dropped = on_dropped
         self._most = most
         self._most_in_all = most_in_all
         self._callers: dict[bytes, _UnreadByCaller] = {}
@@ -128,7 +132,7 @@ class Unread:
 
     def _keeps(self, routing_id: bytes, caller: _UnreadByCaller, frame: bytes) -> bool:
         if caller.is_closed:
-            self.dropped += 1
+            self._on_dropped(1)
             return True
         if not caller.kept and caller.connection.state & WRITABLE:
             caller.given = len(frame)
@@ -174,7 +178,7 @@ class Unread:
 
     def _drop(self, routing_id: bytes, caller: _UnreadByCaller) -> None:
         self._behind.pop(routing_id, None)
-        self.dropped += len(caller.kept)
+        self._on_dropped(len(caller.kept))
         self.kept_bytes -= caller.kept_bytes
         caller.kept_bytes = 0
         caller.kept.clear()

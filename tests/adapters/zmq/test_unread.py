@@ -50,11 +50,15 @@ class Kept(Unread):
 
     def __init__(self, most: int = MOST, most_in_all: int = 10 * MOST) -> None:
         self.sent: list[bytes] = []
-        super().__init__(self._note, most, most_in_all)
+        self.dropped = 0
+        super().__init__(self._note, self._lose, most, most_in_all)
 
     def _note(self, routing_id: bytes, frame: bytes) -> bool:
         self.sent.append(frame)
         return True
+
+    def _lose(self, count: int) -> None:
+        self.dropped += count
 
     def give(self, routing_id: bytes, frame: bytes) -> None:
         """Do as the socket does."""
@@ -106,6 +110,7 @@ def test_who_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCapture
     assert (unread.closed, unread.kept_bytes) == (0, MOST)
     unread.give(ID, b"y")
     assert (unread.closed, unread.kept_bytes, bool(unread)) == (1, 0, False)
+    assert unread.dropped == MOST // len(LARGE) + 1
     assert wire.is_over()
     assert "has not read while 16 MiB of results came to wait for it, and was disconnected (1 so far)" in caplog.text
     dropped = unread.dropped
