@@ -106,7 +106,9 @@ class TopicState(NamedTuple):
     Attributes:
         cursor: everything up to this sequence is handled.
         head: the newest sequence.
-        begun: up to this one somebody may have begun events, and have been lost over one of them.
+        begun: up to this one somebody may have begun events, and have been lost over one of them: what `begin` recorded
+            and nobody acknowledged, and what a member was given that is gone, or closed without being done. Each of
+            these is begun with `begin`; others are handled without.
 
     """
 

@@ -6,8 +6,9 @@ them with a `DealerSocket`, or a `BlockingSocket` in a plain thread, and with a 
 is not known here, and what an `Endpoint` looks like is known to nobody else.
 
 Whether a connection is what it seems is for HELLO to say: a transport that loses frames or connections harms nobody, as
-long as what arrives is whole, and in the order in which it was sent on that connection. Every implementation passes
-`tests/ports/test_transport.py`.
+long as what arrives is whole, and in the order in which it was sent on that connection. That a peer is gone without a
+word (a host without power, a process that is stopped) nobody else notices: a link then reports DISCONNECTED, after
+`network.heartbeat_timeout`. Every implementation passes `tests/ports/test_transport.py`.
 """
 
 from __future__ import annotations
@@ -79,11 +80,16 @@ class Endpoints:
 
 
 class Socket(Protocol):
-    """What all sockets of an event loop can do. Made, used and closed on one loop, on which they call back."""
+    """
+    What all sockets of an event loop can do.
+
+    Made, used and closed on one loop, on which they call back: not before the method that made them has returned, and
+    not after they were closed.
+    """
 
     @property
     def dropped(self) -> int:
-        """Frames that were not sent, since their receiver was gone or too far behind."""
+        """Frames that were not sent, since their receiver was gone or too far behind; also such as were taken first."""
 
     def close(self) -> None:
         """Close, as often as one likes. What was sent may be dropped where it was not read yet."""
@@ -200,6 +206,9 @@ class Addressing(Protocol):
     Where peers are, and where we are. Made for one node, and only touched from its loop.
 
     What is told of a peer is a stranger's word. No method waits for a network.
+
+    Not every endpoint comes from here: the fixed peers of the settings (`discovery.peers`) are `tcp://host:port` with
+    the address that a name has, or `ipc:///path`. Those that a transport cannot read are a TransportError of `dealer`.
     """
 
     @property
@@ -331,7 +340,7 @@ class Transport(Protocol):
         """Have it called, from any thread, when blocking sockets may hold much that nobody waits for."""
 
     def close(self) -> None:
-        """Close every socket that is still open."""
+        """Close every socket that is still open; from any thread, when nobody uses one any more."""
 
 
 TransportFactory: TypeAlias = Callable[[str, NetworkSettings], Transport]

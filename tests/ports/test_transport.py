@@ -136,6 +136,7 @@ class Caller:
         self.states: list[LinkState] = []
         on_state = self.states.append if is_link else None
         self.dealer: DealerSocket = transport.dealer(endpoint, self.frames.append, on_state=on_state)
+        assert self.states == []  # nobody is called back before he has what he asked for
 
     def __repr__(self) -> str:
         """Return what it heard so far, and what became of its connection, where it is a link."""
