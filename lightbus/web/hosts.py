@@ -7,7 +7,9 @@ import re
 import socket
 from collections.abc import Iterable
 
-__all__ = ["MAX_TARGET", "HostNames", "host_of", "is_local", "url_of"]
+from ..exceptions import InvalidConfiguration
+
+__all__ = ["MAX_TARGET", "HostNames", "check_host_name", "host_of", "is_local", "url_of"]
 
 MAX_TARGET = 4096
 """Bytes of a path and its query."""
@@ -49,6 +51,16 @@ def host_of(host: str) -> str | None:
     """Return the name or address in a `Host` header, in small letters; None where it is malformed."""
     match = _HOST.fullmatch(host)
     return None if match is None else match[1].lower()
+
+
+def check_host_name(name: str) -> str:
+    """Return a name that a `Host` header may have. Raises InvalidConfiguration where none would ever say it."""
+    if host_of(name) != name.lower():
+        raise InvalidConfiguration(
+            f"{name!r:.100} is no host name, and would never be asked for: write it as bus.example, without a scheme, "
+            "a port and a path."
+        )
+    return name
 
 
 def is_local(address: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from typing import Protocol
@@ -108,12 +110,19 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
         # 4.2.3.2 and 4.2.3.4).
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        raise InvalidConfiguration(
-            f"{what} cannot listen at {address}, port {port}: {error.strerror or error}. "
-            "Choose another one with --port, or --port 0 for any that is free."
-        ) from error
+        raise InvalidConfiguration(f"{what} cannot listen at {address}, port {port}: {_why(error)}") from error
     bound.setblocking(False)
     return bound
+
+
+def _why(error: OSError) -> str:
+    """Return why it cannot be listened there, and what to do."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        problem = error.strerror if isinstance(error, socket.gaierror) else os.strerror(errno.EADDRNOTAVAIL)
+        return f"{problem}. Give --host an address of this host: 127.0.0.1 for this host only, 0.0.0.0 for all it has."
+    # Python adds the address to the words of the system.
+    problem = os.strerror(error.errno) if error.errno else str(error)
+    return f"{problem}. Choose another one with --port, or --port 0 for any that is free."
 
 
 async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event) -> None:

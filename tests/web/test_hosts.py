@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from lightbus.exceptions import InvalidConfiguration
 from lightbus.web import hosts
-from lightbus.web.hosts import HostNames, host_of, is_local, url_of
+from lightbus.web.hosts import HostNames, check_host_name, host_of, is_local, url_of
 
 
 def test_host_of() -> None:
@@ -22,6 +23,18 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     names = HostNames(["Bus.example"])
     assert all(map(names.has, ["localhost:1", "WORKSHOP", "bus.example:443", "192.0.2.7:80", "[::1]"]))
     assert not any(map(names.has, ["evil.example", "localhost.evil.example", "", "127.0.0.1@evil", "x:y"]))
+
+
+@pytest.mark.parametrize("name", ["http://bus.example", "bus.example:80", "bus.example/x", "b us", "", "*.example"])
+def test_a_name_that_nobody_would_ask_for(name: str) -> None:
+    """It is an error that says how to write it; a name and an address are taken as they are."""
+    assert [check_host_name(each) for each in ("Bus.example", "192.0.2.7", "[::1]")] == [
+        "Bus.example",
+        "192.0.2.7",
+        "[::1]",
+    ]
+    with pytest.raises(InvalidConfiguration, match=r"write it as bus\.example"):
+        check_host_name(name)
 
 
 def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

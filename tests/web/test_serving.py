@@ -171,3 +171,22 @@ def test_a_place_that_is_taken() -> None:
             bound_socket("127.0.0.1", port, "The second")
     with pytest.raises(InvalidConfiguration, match="cannot listen at"):
         bound_socket("no such host at all", 0, "The third")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"), [("unknown.example", "--host"), ("203.0.113.1", "--host"), ("127.0.0.1", "--port")]
+)
+def test_where_it_cannot_listen(address: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says why, and which option to change: the address that is none of this host's, or the port that is taken."""
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        if address == "unknown.example":
+            monkeypatch.setattr(serving.socket, "getaddrinfo", unknown)
+        with pytest.raises(InvalidConfiguration) as raised:
+            bound_socket(address, taken.getsockname()[1], "The program")
+    text = str(raised.value)
+    other = {"--host": "--port", "--port": "--host"}[expected]
+    assert (expected in text, other in text, "while attempting" in text) == (True, False, False)

@@ -13,6 +13,7 @@ import click
 from ...dashboard.options import DashboardOptions
 from ...deadline import Deadline
 from ...exceptions import InvalidConfiguration
+from ...web.hosts import check_host_name
 from ...web.tokens import read_token
 from ..support.connection import Connection, asked_to_end, on_bus
 from ..support.options import ClientOptions, client_options
@@ -50,7 +51,9 @@ def dashboard(
         raise InvalidConfiguration(
             f"The dashboard needs the package {error.name}, which is not installed: pip install 'lightbus[dashboard]'"
         ) from error
-    given = DashboardOptions(address=address, port=port, actions=allow_actions, names=names)
+    given = DashboardOptions(
+        address=address, port=port, actions=allow_actions, names=tuple(map(check_host_name, names))
+    )
     if token_file is not None:
         given = replace(given, token=read_token(token_file))
     with bound_socket(given.address, given.port, "The dashboard") as listening:

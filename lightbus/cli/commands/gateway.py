@@ -15,7 +15,7 @@ from ...exceptions import InvalidConfiguration
 from ...gateway.access import Rules
 from ...gateway.clients import read_clients
 from ...gateway.options import GatewayOptions, check_origin, clients_of_this_start
-from ...web.hosts import url_of
+from ...web.hosts import check_host_name, url_of
 from ..support.catalogue import served_apis
 from ..support.connection import Connection, asked_to_end, on_bus
 from ..support.options import ClientOptions, client_options
@@ -92,7 +92,7 @@ def gateway(
         clients=clients_of_this_start(address) if token_file is None else read_clients(token_file),
         address=address,
         port=port,
-        names=names,
+        names=tuple(map(check_host_name, names)),
         origins=tuple(map(check_origin, origins)),
         rate=rate,
         max_body=max_body,
