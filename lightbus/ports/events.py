@@ -7,7 +7,7 @@ numbers and hands out; what is done with an event is not known here. Retries and
 hooks, casting and validation are the listener's, and the same wherever an event came from.
 
 All calls of one object come from one event loop, and it calls back there. Every implementation passes
-`tests/ports/test_events.py`.
+`tests/ports/test_event_backends.py` and `tests/ports/test_events.py`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,241 @@
+"""The contract of event backends, where no bus is around them: what one member does and another is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.nats_servers import NatsServer
+from helpers.own import examine, settings_of
+from helpers.waiting import LEAST
+from lightbus.config import load_config
+from lightbus.engine.event_backends import EventBackendChoice
+from lightbus.membership.context import Identity
+from lightbus.ports.events import (
+    EventBackend,
+    EventBackendUnreachable,
+    EventSubscription,
+    EventTopic,
+    OutgoingEvent,
+    SubscriptionRequest,
+    TopicState,
+)
+from lightbus.wire.envelope import PARTITIONS
+
+T = TypeVar("T")
+
+Settings: TypeAlias = dict[str, Any]
+
+TOPIC = EventTopic("sold", 3)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have all backends take the same exam, or the one that is named."""
+    examine(metafunc, "settings", ["memory", "jetstream"])
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings `events` of an API. One's own backend finds an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    events = settings_of(request.param)
+    if request.param == "jetstream":
+        events["servers"] = request.getfixturevalue("nats_server")
+    return events
+
+
+@pytest.fixture
+def nats_server() -> Iterator[str]:
+    """Run a server, and return its URL."""
+    with NatsServer() as server:
+        yield server.url
+
+
+class Member:
+    """A process that listens, and what it was told."""
+
+    def __init__(self, backend: EventBackend, instance: str) -> None:
+        self.backend = backend
+        self.instance = instance
+        self.states: dict[EventTopic, TopicState] = {}
+        self.revoked: set[int] = set()
+
+    def __repr__(self) -> str:
+        """Return what it was told."""
+        return f"<Member {self.instance}: {list(self.states.values())}, revoked {sorted(self.revoked)}>"
+
+    def follow(self, states: Sequence[TopicState]) -> None:
+        """Note how topics stand: as what it heard first says, from where, and as the latest does, how far."""
+        for state in states:
+            self.states[state.topic] = self.states.get(state.topic, state)._replace(head=state.head)
+
+    def revoke(self, partitions: frozenset[int]) -> None:
+        """Note what is to be given back."""
+        self.revoked |= partitions
+
+    async def join(self) -> EventSubscription:
+        """Become one of the group."""
+        request = SubscriptionRequest(api="shop", events=("sold",), group="mail", member=self.instance, since="0")
+        self.subscription = await reached(lambda: self.backend.subscribe(request, self))
+        return self.subscription
+
+    async def told(self, topic: EventTopic, head: int) -> TopicState:
+        """Return how a topic stands, once it is told that it has come so far."""
+        await wait_until_async(lambda: topic in self.states and self.states[topic].head >= head)
+        return self.states[topic]
+
+
+async def reached(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until the backend can be reached: it may just be starting."""
+    async with asyncio.timeout(LEAST):
+        while True:
+            try:
+                return await ask()
+            except EventBackendUnreachable:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def members(settings: Settings) -> AsyncIterator[tuple[Member, Member]]:
+    """Have two processes, each with a backend of its own; none has joined."""
+    choice = EventBackendChoice(load_config({"apis": {"shop": {"events": settings}}}, environ={}))
+    made = []
+    for name in ("one", "two"):
+        identity = Identity(bus="b", service="mail", process=name)
+        made.append(Member(choice.make("shop", identity), identity.instance))
+    for member in made:
+        await member.backend.start()
+    try:
+        yield made[0], made[1]
+    finally:
+        for member in made:
+            await member.backend.stop()
+
+
+def event(number: int, topic: EventTopic = TOPIC) -> OutgoingEvent:
+    """Return an event."""
+    return OutgoingEvent(api="shop", topic=topic, id=f"id-{number}", record=b"%d" % number, published_at=1e9 + number)
+
+
+async def kept(member: Member, *events: OutgoingEvent) -> list[int]:
+    """Have events kept; return their sequences."""
+
+    async def publish() -> list[int]:
+        sequences = []
+        for result in await member.backend.publish(events):
+            if not isinstance(result, int):
+                raise result
+            sequences.append(result)
+        return sequences
+
+    return await reached(publish)
+
+
+def test_event_that_is_published_again_is_the_same(settings: Settings) -> None:
+    """It has the sequence that it had, also where another process publishes it, and is handed out once."""
+
+    async def scenario() -> None:
+        async with members(settings) as (one, two):
+            first, second = await kept(one, event(1), event(2))
+            assert first < second
+            *again, third = await kept(two, event(2), event(1), event(3))
+            assert again == [second, first]
+            assert third > second
+            await one.join()
+            await one.told(TOPIC, third)
+            page = await one.subscription.fetch(TOPIC, 0, 9)
+            assert [each.record for each in page.events] == [b"1", b"2", b"3"]
+            assert page.through >= third
+
+    asyncio.run(scenario())
+
+
+def test_page_that_is_asked_for_again_is_the_same(settings: Settings) -> None:
+    """It has at most so many events, and the next one goes on where it ended."""
+
+    async def scenario() -> None:
+        async with members(settings) as (one, _):
+            sequences = await kept(one, *(event(number) for number in range(5)))
+            await one.join()
+            await one.told(TOPIC, sequences[-1])
+            page = await one.subscription.fetch(TOPIC, 0, 3)
+            assert [each.sequence for each in page.events] == sequences[:3]
+            assert await one.subscription.fetch(TOPIC, 0, 3) == page
+            rest = await one.subscription.fetch(TOPIC, page.through, 3)
+            assert [each.sequence for each in rest.events] == sequences[3:]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_what_a_member_was_given_may_have_been_begun(settings: Settings, is_done: bool) -> None:
+    """Where it closes and was not done, the next one is told so; and of nothing that was acknowledged."""
+
+    async def scenario() -> None:
+        async with members(settings) as (one, two):
+            sequences = await kept(one, *(event(number) for number in range(3)))
+            leaving = await one.join()
+            await one.told(TOPIC, sequences[-1])
+            await leaving.fetch(TOPIC, 0, 9)
+            await leaving.ack({TOPIC: sequences[0]})
+            await leaving.close(is_done=is_done)
+            await two.join()
+            state = await two.told(TOPIC, sequences[-1])
+            assert state.cursor == sequences[0]
+            assert (state.begun >= sequences[1]) is not is_done
+
+    asyncio.run(scenario())
+
+
+def test_deliveries_are_counted_whoever_begins(settings: Settings) -> None:
+    """The count goes on with the next member, and is no less than whoever begins says."""
+
+    async def scenario() -> None:
+        async with members(settings) as (one, two):
+            [sequence] = await kept(one, event(1))
+            leaving = await one.join()
+            await one.told(TOPIC, sequence)
+            await leaving.fetch(TOPIC, 0, 9)
+            assert await leaving.begin(TOPIC, sequence, 1) == 1
+            assert await leaving.begin(TOPIC, sequence, 5) == 5
+            await leaving.close(is_done=False)
+            staying = await two.join()
+            state = await two.told(TOPIC, sequence)
+            assert state.begun >= sequence
+            await staying.fetch(TOPIC, 0, 9)
+            assert await staying.begin(TOPIC, sequence, 1) == 6
+
+    asyncio.run(scenario())
+
+
+def test_partition_moves_once_it_is_given_back(settings: Settings) -> None:
+    """Until then it is its owner's; from then on nothing is recorded of what that one says."""
+    topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
+
+    async def scenario() -> None:
+        async with members(settings) as (one, two):
+            sequences = await kept(one, *(event(topic.partition, topic) for topic in topics))
+            first = await one.join()
+            for topic, sequence in zip(topics, sequences, strict=True):
+                await one.told(topic, sequence)
+            second = await two.join()
+            await wait_until_async(lambda: one.revoked)
+            moving = topics[min(one.revoked)]
+            sequence = sequences[moving.partition]
+            assert moving not in two.states
+            assert await second.begin(moving, sequence, 1) == 0
+            await first.ack({moving: sequence})
+            await first.release(frozenset(one.revoked))
+            [newer] = await kept(one, event(99, moving))
+            assert (await two.told(moving, newer)).cursor == sequence
+            assert await first.begin(moving, newer, 1) == 0
+            await first.ack({moving: newer})
+            assert await one.backend.status("shop", newer) == {"mail": "waiting"}
+
+    asyncio.run(scenario())
