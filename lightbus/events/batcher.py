@@ -281,9 +281,9 @@ class Batcher:
             batch, firsts, error = self._store_batch()
             self._row.end_tick()
             pending: dict[bytes, list[list[Any]]] = {}
-            if (
-                self._journal is None or not self._journal.has_noted
-            ):  # else they are in no table yet, where those who miss them would look
+            journal = self._journal
+            # What is in no table yet is held back: there those would look who miss it.
+            if journal is None or not journal.log.noted.count or not journal.has_noted:
                 pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
             self._turns.end_tick(self._count)
@@ -296,7 +296,7 @@ class Batcher:
             batch.fail(error)
         elif firsts:
             batch.tell(self.journal_id, firsts)
-        return 0 if self._journal is None else self._journal.head
+        return 0 if journal is None else journal.head
 
     # Inside
 
@@ -363,7 +363,7 @@ class Batcher:
         if self._late is not None:  # then it goes on waiting
             return batch, (), None
         self._stores_at_once = batch.is_small
-        if not batch.runs and (self._journal is None or not self._journal.has_noted):
+        if not batch.runs and (self._journal is None or not self._journal.log.noted.count):
             return batch, (), None
         self._batch = TickBatch()
         try:
