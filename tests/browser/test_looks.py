@@ -75,6 +75,27 @@ def test_change_is_seen(css: str, tmp_path: Path) -> None:
     assert "blocks differ" in asyncio.run(look())
 
 
+def test_much_that_is_wrong_is_told_in_part() -> None:
+    """Of a hundred findings the first are shown, each once, and the others counted: all would cost frames."""
+
+    async def look() -> tuple[int, list[str]]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await replay.go(page, "peers")
+            await page.evaluate(
+                """async () => {
+                    const { findings } = await import("/assets/parts.js");
+                    const wrong = Array.from({ length: 100 }, (_, number) => ({ text: `peer ${number} is wrong` }));
+                    document.body.replaceChildren(findings([...wrong, ...wrong]));
+                }"""
+            )
+            told = await page.locator(".findings > li").all_inner_texts()
+            return len(told), [" ".join(each.split()) for each in (told[0], told[-1])]
+
+    assert asyncio.run(look()) == (21, ["▲ peer 0 is wrong", "80 more: lightbus doctor names all of them."])
+
+
 def test_what_is_kept_is_what_pages_are_told(shop: Any, visit: Any) -> None:
     """A dashboard tells its pages all fields of the answers that are kept; else: nox -s pictures -- --anew."""
 

@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 import { number } from "./format.js";
 
 const AT_ONCE = 50; // rows that are drawn: more nobody reads, and they would cost frames
+const FINDINGS = 20; // that are told in words: where there are more, the first ones say what it is
 const sorts = new Map(); // table -> [column, descending]
 const filters = new Map(); // table -> text
 const whole = new Set(); // tables of which all rows are wanted
@@ -66,9 +67,11 @@ export const words = (text) => text.split("`").map((each, index) => (index % 2 ?
 
 export function findings(list, { none } = {}) {
   if (!list.length) return none ? h("div", { class: "finding ok" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "✓"), h("div", {}, none)) : null;
-  return h("ul", { class: "findings" }, list.map((each) => h("li", { class: `finding ${each.level ?? "warning"}`, key: each.text },
+  const told = [...new Map(list.map((each) => [each.text, each])).values()]; // one may be about several peers
+  return h("ul", { class: "findings" }, told.slice(0, FINDINGS).map((each) => h("li", { class: `finding ${each.level ?? "warning"}`, key: each.text },
     h("span", { class: "finding-mark", "aria-hidden": "true" }, each.level === "error" ? "!" : "▲"),
-    h("div", {}, h("p", {}, each.check && h("b", {}, `${each.check}: `), words(each.text)), each.remedy && h("p", { class: "remedy" }, words(each.remedy))))));
+    h("div", {}, h("p", {}, each.check && h("b", {}, `${each.check}: `), words(each.text)), each.remedy && h("p", { class: "remedy" }, words(each.remedy))))),
+    told.length > FINDINGS && h("li", { class: "more", key: "more" }, words(`${number(told.length - FINDINGS)} more: \`lightbus doctor\` names all of them.`)));
 }
 
 export function tile(title, value, { note, curve, tone } = {}) {
