@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..adapters.host.allocator import share_heaps
 from ..exceptions import InvalidConfiguration
+from ..recurring import RecurringLog
 
 __all__ = ["HEAD_SECONDS", "ServedApp", "bound_socket", "serve"]
+
+logger = logging.getLogger("lightbus.web")
 
 HEAD_SECONDS = 10.0
 """Seconds in which a connection has to have sent the head of its first request, and of each that follows."""
@@ -85,6 +89,30 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
+REFUSED = {
+    "Invalid HTTP request received.": "Somebody sent what is no HTTP request, and was refused",
+    "Exceeded concurrency limit.": f"There are {MAX_CONNECTIONS} connections: who asks now is told to come later",
+}
+"""What uvicorn says of those who ask, each time, and what it is in our words."""
+
+NO_NEWS = ("Unsupported upgrade request.", "No supported WebSocket library")
+"""What it says of who asks for a WebSocket: there are none here, and nobody need install anything."""
+
+
+class _Remarks(logging.Filter):
+    """Has what strangers cause be said now and then, not with each request, by which anybody could fill the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = RecurringLog(logger)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if text in REFUSED:
+            self._log.say(text, logging.WARNING, REFUSED[text])
+        return text not in REFUSED and not text.startswith(NO_NEWS)
+
+
 class ServedApp(Protocol):
     """What is served: an application, of which some answers go on until they are ended."""
 
@@ -145,6 +173,8 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
             timeout_graceful_shutdown=END_SECONDS,
         )
     )
+    remarks, its_log = _Remarks(), logging.getLogger("uvicorn.error")
+    its_log.addFilter(remarks)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     ended = asyncio.create_task(done.wait())
     try:
@@ -154,4 +184,5 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
         served.end_streams()
         server.should_exit = True
         await serving
+        its_log.removeFilter(remarks)
         await served.close()

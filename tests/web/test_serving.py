@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -190,3 +191,21 @@ def test_where_it_cannot_listen(address: str, expected: str, monkeypatch: pytest
     text = str(raised.value)
     other = {"--host": "--port", "--port": "--host"}[expected]
     assert (expected in text, other in text, "while attempting" in text) == (True, False, False)
+
+
+def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """What is no request is said once, not each time; who asks for a WebSocket is answered, and it is no news."""
+
+    def use(port: int, program: Program) -> list[bytes]:
+        upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n"
+        answers = []
+        for sent in (b"nonsense\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"nonsense\r\n\r\n", upgrade):
+            with connected(port) as connection:
+                connection.sendall(sent)
+                answers.append(connection.recv(12))
+        return answers
+
+    assert served(use) == [b"HTTP/1.1 400"] * 3 + [b"HTTP/1.1 200"]
+    said = [(each.name, each.getMessage()) for each in caplog.records if each.levelno >= logging.WARNING]
+    assert said == [("lightbus.web", "Somebody sent what is no HTTP request, and was refused")]
+    assert logging.getLogger("uvicorn.error").filters == []
