@@ -17,7 +17,7 @@ def test_no_event_is_lost(chaos: random.Random) -> None:
     """Every event whose `fire` had returned is handled by every group, in order; `nox -s chaos` runs it for long."""
     directory = Path(tempfile.mkdtemp(prefix="lb-chaos-", dir="/tmp"))
     plan = Plan(
-        seconds=10,
+        seconds=6,
         least_blows=3,
         seed=chaos.randrange(2**32),
         rate=300,

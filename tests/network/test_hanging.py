@@ -79,7 +79,7 @@ def test_memory_is_not_filled_for_a_listener_that_hangs(
     network: Network, start: Callable[..., Process], stopped: Callable[[Process], None], how: str, size: int
 ) -> None:
     """What is fired while a listener does not read waits in the journal, and in the memory of neither side."""
-    count = 400 * MIB // size
+    count = 320 * MIB // size
     publisher, listener = start("sale"), start("tally", BLOCK="0" if how == "stopped" else "8")
     listener.wait_for_line(r"Events of sale .* arrive")
     bus = network.bus()
