@@ -251,6 +251,15 @@ def test_worker_that_is_not_what_it_should_be_is_shown(services: Path, monkeypat
     assert "--- the worker 'auth' wrote:" in result.output
 
 
+def test_worker_that_serves_nothing_is_shown(services: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that runs, and does not advertise its API: exit code 1, and for how long that was waited for."""
+    monkeypatch.setattr("lightbus.cli.commands.demo.START_SECONDS", 0.5)
+    (services / "auth" / "bus.py").write_text("import lightbus\n\nbus = lightbus.create()\n")
+    result = CliRunner().invoke(_group, ["demo"])
+    assert result.exit_code == 1
+    assert re.search("Within 0.5 s no peer advertised auth( and customers)?[.]", result.output)
+
+
 def test_other_words_of_a_worker_are_kept(services: Path) -> None:
     """What a worker writes besides its observations is no observation, and is shown when something fails."""
     (services / "auth" / "bus.py").write_text("print('hello')\nprint('[1]')\nraise SystemExit(3)\n")
