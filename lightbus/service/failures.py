@@ -53,7 +53,10 @@ PACKAGE = Path(__file__).parents[1]
 OURS = tuple(str(PACKAGE / name) for name in ("rpc", "events", "engine", "service", "client", "cli", "scheduling.py"))
 """Where the code is that calls the user's."""
 
-CARRIERS = tuple(str(Path(asyncio.__file__).parents[1] / name) for name in ("asyncio", "concurrent"))
+CARRIERS = (
+    *(str(Path(asyncio.__file__).parents[1] / name) for name in ("asyncio", "concurrent")),
+    "uvloop/",  # as it names its own files
+)
 """Where the code is through which ours does that."""
 
 

@@ -99,6 +99,22 @@ def test_an_error_of_ours_is_told_without_our_frames() -> None:
     assert "lightbus/client/" in trace_of(raised(lambda: handler(None)))  # a fault, and no error of ours
 
 
+@pytest.mark.parametrize("carrier", [asyncio.__file__, "uvloop/loop.pyx"])
+def test_a_failing_function_is_told_without_the_loop_that_ran_it(carrier: str) -> None:
+    """Whichever loop it is: the first line is one of the user's."""
+    names: dict[str, Any] = {}
+    exec(compile("def run(function): function()", carrier, "exec"), names)
+
+    def handler() -> None:
+        raise ValueError("no database")
+
+    with pytest.raises(ValueError, match="no database") as caught:
+        names["run"](handler)
+    first, *_, last = trace_of(caught.value.with_traceback(caught.tb.tb_next)).splitlines()[1:]
+    assert first.endswith("in handler")
+    assert last == "ValueError: no database"
+
+
 def test_what_is_long_is_cut() -> None:
     """A text of megabytes does not keep the rest from its caller."""
     message = sent(raised(lambda: ValueError("x" * 3_000_000)), 10_000)
