@@ -109,7 +109,7 @@ class Dashboard:
         except (TooLarge, TimeoutError, InvalidArguments):
             given = {}
         admitted = admit(request, self.options, given.get("token", [""])[0].strip())
-        return admitted or Response(status_code=303, headers={"Location": "/login?again"})
+        return admitted or Response(status_code=303, headers={"Location": "/login?again#again"})
 
     async def _about(self, request: Request) -> Response:
         from ..__about__ import version

@@ -4,7 +4,36 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
+
+from helpers import Processes
+
+
+def test_the_token_is_given(processes: Processes, tmp_path: Path, visit: Any) -> None:
+    """By the form, as who opens a dashboard on another host does; one that is wrong is said to be."""
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef")
+    file.chmod(0o600)
+    asked = ("--allow-host", "bus.example", "--token-file", str(file))  # with a name of its own everybody gives it
+    dashboard = processes.lightbus("dashboard", "--port", "0", *asked, cwd=tmp_path)
+    url = dashboard.wait_for_line(r"is at (http://127\.0\.0\.1:\d+/)")[1]
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await page.goto(url)
+        problem = page.get_by_text("That is not its token.")
+        assert not await problem.is_visible()
+        await page.get_by_label("Token").fill("a-token-that-is-wrong")
+        await page.get_by_role("button", name="Open").click()
+        await problem.wait_for()
+        await page.get_by_label("Token").fill("0123456789abcdef")
+        await page.get_by_role("button", name="Open").click()
+        await page.wait_for_selector("main h1")
+        assert page.url.startswith(url)
+        assert "login" not in page.url
+
+    visit(url, look)
 
 
 async def _try_it(page: Any, name: str, kind: str) -> Any:
