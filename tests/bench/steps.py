@@ -57,12 +57,12 @@ class Budget:
 
 
 BUDGETS: tuple[Budget, ...] = (
-    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=36, allocations=31),
-    Budget(path="sync_async", side="worker", title="worker", calls=44, allocations=84),
+    Budget(path="sync_async", side="client", title="sync call, async def handler: caller", calls=34, allocations=31),
+    Budget(path="sync_async", side="worker", title="worker", calls=40, allocations=84),
     Budget(path="sync_def", side="worker", title="sync call, def handler: worker", calls=56, allocations=112),
-    Budget(path="async_one", side="client", title="async call, one after another: caller", calls=52, allocations=90),
-    Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=45, allocations=53),
-    Budget(path="in_flight", side="worker", title="worker", calls=46, allocations=62),
+    Budget(path="async_one", side="client", title="async call, one after another: caller", calls=45, allocations=90),
+    Budget(path="in_flight", side="client", title="async calls, 100 in flight: caller", calls=40, allocations=53),
+    Budget(path="in_flight", side="worker", title="worker", calls=40, allocations=62),
     Budget(path="events_1", side="worker", title="event of best effort: publisher", calls=18, allocations=28),
     Budget(path="events_1", side="client", title="listener", calls=8, allocations=34),
     Budget(path="kept_1", side="worker", title="kept event, 100 in flight: publisher", calls=24, allocations=48),
