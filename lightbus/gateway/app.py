@@ -18,15 +18,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..cli.support.connection import Connection
-from ..exceptions import EventNotFound, LightbusException, UnknownProcedure
+from ..exceptions import EventNotFound, LightbusException, UnknownProcedure, did_you_mean
 from .access import Deed
 from .clients import Client
 from .document import Documents
 from .forms import value_form
 from .guard import GatewayGuard
-from .members import Member, find_member
+from .members import Member, find_member, names_on
 from .options import GatewayOptions
-from .problems import Refusal, problem, problem_of
+from .problems import NOT_OPEN, Refusal, problem, problem_of
 from .requests import arguments_of, cursor_of, names_of, now_at, options_of
 from .streaming import Streaming
 
@@ -38,6 +38,11 @@ ASSETS = Path(__file__).parent / "assets"
 
 MAX_AT_ONCE = 250
 """Calls and events that are under way at the same time: each holds its arguments."""
+
+NO_PATH = "There is nothing here. A procedure or an event is at /api/API/NAME; /openapi.json names those that are open."
+WRONG_METHOD = (
+    "POST calls a procedure or fires an event, GET streams an event; the header Allow names what is right here."
+)
 
 WATCH_AFTER = 0.05
 """Seconds that a call takes before it is looked whether who asked is still there."""
@@ -99,7 +104,7 @@ class Gateway:
             deed = Deed.FIRE if kind is Member.EVENT else Deed.CALL
             self._check(request, (deed,), api, name)
             if kind is Member.UNKNOWN or name == "*":
-                raise Refusal(404, UnknownProcedure.code, f"The API {api} has no {name} at the moment.")
+                raise Refusal(404, UnknownProcedure.code, self._unknown(request, (Deed.CALL, Deed.FIRE), api, name))
             if kind is Member.EVENT:
                 return await self._fire(request, api, name, arguments, options)
             called = self._bus.client.call_rpc_remote(api, name, arguments, options)
@@ -119,7 +124,7 @@ class Gateway:
         cursor = cursor_of(request)
         kind = await find_member(self._bus, api, name)
         if kind is Member.UNKNOWN:
-            raise Refusal(404, EventNotFound.code, f"The API {api} has no {name} at the moment.")
+            raise Refusal(404, EventNotFound.code, self._unknown(request, (Deed.LISTEN,), api, name))
         if kind is Member.PROCEDURE:
             raise Refusal(405, "no_event", f"{api}.{name} is no event: it is called by POST.", Allow="POST")
         if request.method == "HEAD":
@@ -142,7 +147,17 @@ class Gateway:
             return
         if any(self.options.rules.allow(deed, api, name) for deed in deeds):
             raise Refusal(403, "not_allowed", f"{client.name} may not do that with {api}.{name}.")
-        raise Refusal(404, "not_found", "There is nothing here.")
+        raise Refusal(404, "not_found", NOT_OPEN)
+
+    def _unknown(self, request: Request, deeds: tuple[Deed, ...], api: str, name: str) -> str:
+        """Say that an API has nothing of this name, and what is near to it of what this client may use."""
+        client = _client_of(request)
+        open_to_it = [
+            each
+            for each in names_on(self._bus, api)
+            if any(self.options.allow(client, deed, api, each) for deed in deeds)
+        ]
+        return f"The API {api} has no {name} at the moment.{did_you_mean(name, open_to_it)}"
 
     @contextlib.contextmanager
     def _one_more(self) -> Iterator[None]:
@@ -226,7 +241,7 @@ async def _refused(request: Request, error: HTTPException) -> Response:
     """Answer where no route leads: by what is usual for it."""
     status = HTTPStatus(error.status_code)
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "refused")
-    detail = "There is nothing here." if status == 404 else status.description or status.phrase
+    detail = {404: NO_PATH, 405: WRONG_METHOD}.get(status, status.description or status.phrase)
     return problem(status, code, detail, error.headers)
 
 

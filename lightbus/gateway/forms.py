@@ -49,8 +49,19 @@ def read_object(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError("it is no object of arguments by name")
+        raise ValueError(f"it is {_KINDS[type(value)]}")
     return value
+
+
+_KINDS = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+"""What JSON other than an object is called."""
 
 
 def _refuse(name: str) -> Any:

@@ -8,7 +8,7 @@ from ..cli.support.connection import Connection
 from ..core.peers import Peer
 from ..deadline import Deadline
 
-__all__ = ["LOOK_SECONDS", "Member", "find_member"]
+__all__ = ["LOOK_SECONDS", "Member", "find_member", "names_on"]
 
 LOOK_SECONDS = 3.0
 """Seconds for which somebody is looked for that serves an API."""
@@ -33,6 +33,14 @@ async def find_member(bus: Connection, api: str, name: str) -> Member:
     if any(_serves(peer, api, name) for peer in snapshot.by_api.get(api, ())):
         return Member.PROCEDURE
     return Member.UNKNOWN
+
+
+def names_on(bus: Connection, api: str) -> list[str]:
+    """Return the procedures and events that an API has, as far as it is known who serves it."""
+    snapshot = bus.client.engine.snapshot
+    infos = [info for peer in snapshot.by_api.get(api, ()) for info in peer.announcement.apis or ()]
+    names = {name for info in infos if info.name == api for name in info.procedures}
+    return sorted(names | {event for of, event in snapshot.events if of == api})
 
 
 def _serves(peer: Peer, api: str, procedure: str) -> bool:

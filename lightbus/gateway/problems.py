@@ -24,13 +24,16 @@ from ..exceptions import (
     UnknownProcedure,
 )
 
-__all__ = ["MAX_SECONDS", "TIMEOUT", "Refusal", "problem", "problem_of"]
+__all__ = ["MAX_SECONDS", "NOT_OPEN", "TIMEOUT", "Refusal", "problem", "problem_of"]
 
 TIMEOUT = "Lightbus-Timeout"
 """The header with the seconds that a request may take."""
 
 MAX_SECONDS = 60.0
 """Seconds that a request may take."""
+
+NOT_OPEN = "Nothing of this name is open here: it is misspelt, or no --allow of the gateway names it."
+"""Said of what is not there and of what may not be used: the same, so that nobody learns which."""
 
 RETRY_AFTER = 1
 """Seconds after which it is worth asking again where nobody is there, or everybody is busy."""

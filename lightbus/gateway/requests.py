@@ -13,7 +13,7 @@ from ..exceptions import InvalidArguments
 from ..web.bodies import TooLarge, read_body
 from .cursor import CLOCK_TOLERANCE, Cursor
 from .forms import read_object
-from .problems import MAX_SECONDS, TIMEOUT, Refusal
+from .problems import MAX_SECONDS, NOT_OPEN, TIMEOUT, Refusal
 
 __all__ = ["arguments_of", "cursor_of", "names_of", "now_at", "options_of"]
 
@@ -27,7 +27,7 @@ def names_of(request: Request) -> tuple[str, str]:
     """Return the API and its member that a path names; `*` is every event. Raises Refusal for what is no name."""
     api, member = request.path_params["api"], request.path_params["member"]
     if not _NAME.fullmatch(api) or not (member == "*" or _NAME.fullmatch(member)):
-        raise Refusal(404, "not_found", "There is nothing here.")
+        raise Refusal(404, "not_found", NOT_OPEN)
     return api, member
 
 

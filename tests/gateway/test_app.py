@@ -59,6 +59,42 @@ def test_what_is_not_open_might_as_well_not_be(shop: BusPath, opened: Any) -> No
     assert {(each.status, each.body) for each in answers} == {(404, answers[0].body)}
 
 
+def test_what_is_misspelt(shop: BusPath, opened: Any) -> None:
+    """Near names are told, of what this client may do with them: others might as well not be there."""
+
+    async def use(asked: Asked) -> Any:
+        return [
+            await asked.ask("/api/shop/prise", {}),
+            await asked.ask("/api/shop/orderd"),
+            await asked.ask("/api/shop/prise", {}, token=ONLY_LISTENS),
+            await asked.ask("/api/shop/secrets", {}),
+        ]
+
+    rules = ("call:shop.pri*", "listen:shop.orde*", "call:shop.secrets")
+    called, listened, may_not, hidden = opened(use, *rules)
+    assert (called.status, told(called)["error"]) == (404, "unknown_procedure")
+    assert told(called)["detail"] == "The API shop has no prise at the moment. Did you mean 'price'?"
+    assert told(listened)["detail"] == "The API shop has no orderd at the moment. Did you mean 'ordered'?"
+    assert may_not.status == 403
+    assert told(hidden)["detail"] == "The API shop has no secrets at the moment."
+
+
+def test_no_path_and_no_method_of_ours(shop: BusPath, opened: Any) -> None:
+    """The answer says how it is asked instead."""
+
+    async def use(asked: Asked) -> Any:
+        return [await asked.ask("/shop/price"), await asked.ask("/api/shop/price", method="PUT")]
+
+    path, method = opened(use)
+    assert (path.status, told(path)["error"], "/api/API/NAME" in told(path)["detail"]) == (404, "not_found", True)
+    assert (method.status, told(method)["error"], "POST calls" in told(method)["detail"]) == (
+        405,
+        "method_not_allowed",
+        True,
+    )
+    assert "POST" in method.headers["allow"]
+
+
 def test_what_is_open_to_others_only(shop: BusPath, opened: Any) -> None:
     """A client is told that it may not."""
 

@@ -78,6 +78,16 @@ def test_no_object(body: bytes) -> None:
         read_object(body)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(b"[1]", "a list"), (b'"a"', "a string"), (b"1.5", "a number"), (b"true", "true or false"), (b"null", "null")],
+)
+def test_what_it_is_instead_of_an_object(body: bytes, said: str) -> None:
+    """It is said."""
+    with pytest.raises(ValueError, match=f"^it is {said}$"):
+        read_object(body)
+
+
 def test_no_body() -> None:
     """Is no argument."""
     assert read_object(b"") == {}

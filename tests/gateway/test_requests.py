@@ -43,7 +43,7 @@ def test_names(api: str, member: str) -> None:
 )  # fmt: skip
 def test_no_names(api: str, member: str) -> None:
     """Nothing is looked for under them."""
-    with pytest.raises(Refusal, match="nothing here"):
+    with pytest.raises(Refusal, match="Nothing of this name is open here"):
         names_of(request(path={"api": api, "member": member}))
 
 
