@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from ..cli.checks.finding import Finding, Level
 from ..cli.commands.peers import Sighting
 from ..cli.support.catalogue import served_apis
-from ..cli.support.group_pace import trouble
+from ..cli.support.group_pace import stopped_listeners, trouble, unhandled
+from ..engine.peer_api import NOT_KEPT
 from .round import Round, Series, edge_rates, rates
 
 __all__ = ["PAGES", "View"]
@@ -105,7 +106,8 @@ def groups(view: View) -> Fields:
         found[group["api"], group["name"]].append(group)
     earlier = {_place(each): each for each in (view.before.groups if view.before else ())}
     names = {each.peer.instance: str(each.peer.announcement.process) for each in view.now.sightings}
-    return {"groups": [_group(view, told, earlier, names) for _, told in sorted(found.items())]}
+    stopped = stopped_listeners((each.peer.announcement, each.stats) for each in view.now.live)
+    return {"groups": [_group(view, told, earlier, names, stopped.get(of, "")) for of, told in sorted(found.items())]}
 
 
 def peers(view: View) -> Fields:
@@ -128,7 +130,7 @@ def peers(view: View) -> Fields:
 
 def journals(view: View) -> Fields:
     """Return what is kept where, and how full it is."""
-    told = [each.fields() for each in view.findings if each.check in ("journals", "outbox", "losses")]
+    told = [each.fields() for each in view.findings if _is_about_journals(each)]
     return {"journals": view.now.journals, "findings": told}
 
 
@@ -252,14 +254,16 @@ def _events(view: View) -> list[Fields]:
     return sorted(found.values(), key=lambda each: (-each["rate"], each["name"]))
 
 
-def _group(view: View, told: list[Fields], earlier: dict[tuple[str, ...], Fields], names: dict[str, str]) -> Fields:
+def _group(
+    view: View, told: list[Fields], earlier: dict[tuple[str, ...], Fields], names: dict[str, str], stopped: str
+) -> Fields:
     first = told[0]
     members: defaultdict[str, set[int]] = defaultdict(set)
     for each in told:
         for member, partitions in each["members"].items():
             members[member].update(partitions)
     lag = sum(each["lag"] for each in told)
-    why = _why(told, earlier, has_members=bool(members))
+    why = _why(told, earlier, stopped, has_members=bool(members))
     state = "ok" if not why else "stuck" if any("handled none" in each["text"] for each in why) else "warning"
     return {
         "api": first["api"],
@@ -283,16 +287,17 @@ def _group(view: View, told: list[Fields], earlier: dict[tuple[str, ...], Fields
     }
 
 
-def _why(told: list[Fields], earlier: dict[tuple[str, ...], Fields], *, has_members: bool) -> list[Fields]:
+def _why(
+    told: list[Fields], earlier: dict[tuple[str, ...], Fields], stopped: str, *, has_members: bool
+) -> list[Fields]:
     """Return what is wrong with a group, in the words of `lightbus doctor`."""
     found = []
     for each in told:
-        name = f"the group {each['name']} at {each['publisher']} {each['instance'][:4]}"
+        name = f"the group {each['name']} of {each['api']} at {each['publisher']} {each['instance'][:4]}"
         if each["lag"] and not has_members:
-            text = f"{name} has {each['lag']} events to handle and no process."
-            found.append({"text": text, "remedy": "Start its service, or give the group up."})
+            found.append(unhandled(name, each, stopped)._asdict())
         elif each["members"] and (known := earlier.get(_place(each))) and (wrong := trouble(name, known, each)):
-            found.append({"text": wrong.text, "remedy": wrong.remedy})
+            found.append(wrong._asdict())
         if each["mixed"]:
             text = f"two different programs listen as {name}: each is given a part of the events."
             found.append({"text": text, "remedy": "Give one of them another service_name or listener_name."})
@@ -307,6 +312,11 @@ def _dead(groups_of: list[Fields]) -> int:
     """Return the dead letters: a publisher counts those of a group under each of the APIs that it listens to."""
     counted = {(each["instance"], each["name"]): each["dead"] for each in groups_of}
     return sum(counted.values())
+
+
+def _is_about_journals(finding: Finding) -> bool:
+    # That a journal takes nothing any more is told by its worker, as part of how it is.
+    return finding.level > Level.OK and (finding.check in ("journals", "outbox", "losses") or NOT_KEPT in finding.text)
 
 
 def _is_about(finding: Finding, sighting: Sighting) -> bool:

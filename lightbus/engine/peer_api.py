@@ -28,7 +28,10 @@ from .engine import Engine
 from .forwarding import refusals
 from .turns import Turns, stats_of
 
-__all__ = ["Parts", "PeerApi"]
+__all__ = ["NOT_KEPT", "Parts", "PeerApi"]
+
+NOT_KEPT = "No event can be kept here at the moment."
+"""How a worker whose journal takes nothing says so, among its problems."""
 
 
 class Described(Protocol):
@@ -203,7 +206,7 @@ def _problems(parts: Parts) -> list[str]:
     if parts.server.queued:
         problems.append(f"{parts.server.queued} calls wait for their turn: worker.rpc_concurrency is reached.")
     if why_not := parts.why_not_kept():
-        problems.append(f"No event can be kept here at the moment. {why_not}")
+        problems.append(f"{NOT_KEPT} {why_not}")
     problems += parts.put_by()
     for each in parts.consumer.runners:
         if each.stopped_by is not None:

@@ -15,6 +15,7 @@ from lightbus.cli.commands.peers import Sighting
 from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View
 from lightbus.dashboard.round import Round, Series
+from lightbus.engine.peer_api import NOT_KEPT
 
 A, B = "a" * 16, "b" * 16
 
@@ -139,6 +140,24 @@ def test_what_is_wrong_with_a_group(now: dict[str, Any], before: dict[str, Any],
     [shown] = PAGES["groups"](view({"groups": [group(**now)]}, {"groups": [group(**before)]}))["groups"]
     assert shown["state"] == state
     assert [text in each["text"] for each in shown["why"]] == ([] if text is None else [True])
+
+
+def test_a_group_whose_listener_has_stopped() -> None:
+    """Its process is there: it is that which has to be mended, and nobody is told to start it, or to give it up."""
+    now = {"sightings": [sighting(A, 1, stopped="ValueError: x")], "groups": [group(lag=5)]}
+    [shown] = PAGES["groups"](view(now, now))["groups"]
+    [why] = shown["why"]
+    assert f"has 5 events to handle and no listener: that of {peer(instance=A).announcement} has stopped" in why["text"]
+    assert why["remedy"] == "Mend its handler, and start the worker again."
+
+
+def test_journals_tell_of_one_that_takes_nothing() -> None:
+    """A worker says it as part of how it is; what else is wrong with it is told on other pages."""
+    full = Finding(level=Level.WARNING, check="health", text=f"auth: {NOT_KEPT} The disk is full: make room.")
+    shown = PAGES["journals"](
+        view({}, findings=[BAD, full, replace(BAD, check="journals"), replace(full, level=Level.OK)])
+    )
+    assert [each["text"] for each in shown["findings"]] == [full.text, BAD.text]
 
 
 def test_peers() -> None:

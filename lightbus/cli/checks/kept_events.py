@@ -11,7 +11,7 @@ from ...adapters.sqlite.outbox import HostOutbox
 from ...engine.forwarding import refusals
 from ...exceptions import JournalError
 from ..support.connection import Connection
-from ..support.group_pace import BETWEEN_LOOKS, trouble
+from ..support.group_pace import BETWEEN_LOOKS, stopped_listeners, trouble, unhandled
 from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import Examination, Finding, Level
 
@@ -75,7 +75,9 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
     for group in groups:
         name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
         if group["lag"] and (group["api"], group["name"]) not in present:
-            yield _unhandled(examination, group, name, stopped.get((group["api"], group["name"]), ""))
+            of = stopped.get((group["api"], group["name"]), "")
+            wrong = unhandled(name, group, of, is_anybody_silent=bool(examination.bus.silent))
+            yield Finding(level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy)
         if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
             yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)
         if group["mixed"]:
@@ -94,32 +96,10 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
             )
 
 
-def _unhandled(examination: Examination, group: dict[str, Any], name: str, stopped: str) -> Finding:
-    """Tell of a group that has events and no member, and of the process in which its listener has stopped, if any."""
-    text = f"{name} has {group['lag']} events to handle and "
-    if stopped:
-        text += f"no listener: that of {stopped} has stopped."
-        return Finding(
-            level=Level.WARNING, check="groups", text=text, remedy="Mend its handler, and start the worker again."
-        )
-    return Finding(
-        level=Level.WARNING,
-        check="groups",
-        text=f"{text}no process.",
-        remedy=("Who does not answer may be it: see above." if examination.bus.silent else "Start its service.")
-        + f" To delete for good what is kept for it: lightbus groups remove {group['name']}",
-    )
-
-
 async def _stopped(examination: Examination) -> dict[tuple[str, str], str]:
-    """Return the groups a listener of which has stopped, by API and name, with the process that it is in."""
     peers = [sighting.peer for sighting in examination.live]
-    return {
-        (listener["api"], f"{peer.announcement.service}-{listener['name']}"): str(peer.announcement)
-        for peer, told in zip(peers, await examination.bus.told_by_all(peers, "stats"), strict=True)
-        for listener in told.get("listeners", ())
-        if listener.get("stopped")
-    }
+    told = await examination.bus.told_by_all(peers, "stats")
+    return stopped_listeners((peer.announcement, stats) for peer, stats in zip(peers, told, strict=True))
 
 
 async def _later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:

@@ -1,11 +1,13 @@
-"""Whether a group gets on with what it has to handle: two looks at it, and what they say together."""
+"""Whether a group gets on with what it has to handle: whether there is anybody, and what two looks say together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["BEHIND", "BETWEEN_LOOKS", "Trouble", "trouble"]
+from ...wire.announcement import Announcement
+
+__all__ = ["BEHIND", "BETWEEN_LOOKS", "Trouble", "stopped_listeners", "trouble", "unhandled"]
 
 BETWEEN_LOOKS = 2.0
 """Seconds between the two looks."""
@@ -47,3 +49,36 @@ def trouble(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> T
             "or see what takes the handler so long; `lightbus lag` shows whether it catches up.",
         )
     return None
+
+
+def unhandled(name: str, group: Mapping[str, Any], stopped: str, *, is_anybody_silent: bool = False) -> Trouble:
+    """
+    Return what is wrong with a group that has events and no member.
+
+    Args:
+        name: how it is called in the text.
+        group: what its publisher says of it: `lag` in events, and its `name`.
+        stopped: the process in which a listener of it has stopped; empty where none has.
+        is_anybody_silent: whether somebody did not answer, who may be a member of it.
+
+    """
+    text = f"{name} has {group['lag']} events to handle and "
+    if stopped:
+        return Trouble(
+            f"{text}no listener: that of {stopped} has stopped.", "Mend its handler, and start the worker again."
+        )
+    return Trouble(
+        f"{text}no process.",
+        ("Who does not answer may be it: see above." if is_anybody_silent else "Start its service.")
+        + f" To delete for good what is kept for it: `lightbus groups remove {group['name']}`.",
+    )
+
+
+def stopped_listeners(told: Iterable[tuple[Announcement, Mapping[str, Any]]]) -> dict[tuple[str, str], str]:
+    """Return the groups a listener of which has stopped, by API and name, with the process that it is in."""
+    return {
+        (listener["api"], f"{announcement.service}-{listener['name']}"): str(announcement)
+        for announcement, stats in told
+        for listener in stats.get("listeners", ())
+        if listener.get("stopped")
+    }

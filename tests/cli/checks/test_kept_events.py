@@ -57,7 +57,7 @@ def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
         shop.signal(signal.SIGCONT)
     assert [each["remedy"] for each in findings] == [
         "Who does not answer may be it: see above. To delete for good what is kept for it: "
-        "lightbus groups remove shop-greeter"
+        "`lightbus groups remove shop-greeter`."
     ]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lightbus.cli.support.group_pace import BEHIND, trouble
+from helpers.scripted_bus import peer
+from lightbus.cli.support.group_pace import BEHIND, stopped_listeners, trouble, unhandled
 
 
 def at(lag: int, acks: int) -> dict[str, Any]:
@@ -44,3 +45,28 @@ def test_a_group_that_falls_behind() -> None:
     assert found is not None
     assert found.text == "the group mail has 281200 events to handle, 1200 more than 2 s ago."
     assert "`concurrency`" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("stopped", "is_anybody_silent", "text", "remedy"),
+    [
+        ("", False, "and no process.", "Start its service. To delete for good"),
+        ("", True, "and no process.", "Who does not answer may be it"),
+        ("mail 1234", False, "and no listener: that of mail 1234 has stopped.", "Mend its handler"),
+    ],
+    ids=["nobody is there", "somebody is silent", "its listener has stopped"],
+)
+def test_a_group_without_members(stopped: str, is_anybody_silent: bool, text: str, remedy: str) -> None:
+    """Nobody is told to give it up where its process is there, and may go on."""
+    found = unhandled("the group mail", {"name": "mail", "lag": 7}, stopped, is_anybody_silent=is_anybody_silent)
+    assert found.text == f"the group mail has 7 events to handle {text}"
+    assert found.remedy.startswith(remedy)
+
+
+def test_stopped_listeners() -> None:
+    """By the API and the group, which is the service's and the listener's name."""
+    mail = peer("mail").announcement
+    listeners = [
+        {"api": "auth", "name": "greet", "stopped": "KeyError: 1"}, {"api": "auth", "name": "count", "stopped": None}
+    ]  # fmt: skip
+    assert stopped_listeners([(mail, {"listeners": listeners}), (mail, {})]) == {("auth", "mail-greet"): str(mail)}
