@@ -108,9 +108,11 @@ def test_dead_letters_and_groups(shop: Any, visit: Any) -> None:
         await browser.go(page, "dead")
         letter = page.locator("section.letter").first
         await letter.get_by_text("the mail server does not know").wait_for()
-        await letter.get_by_role("button", name="Drop").click()
+        await letter.get_by_role("button", name="Drop").focus()
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="Yes, do it").click()
         await page.get_by_text("Drop: 1 event").wait_for()
-        await page.locator("section.letter").first.wait_for()
+        await page.locator("section.letter button:focus").wait_for()  # the keyboard goes on at the next one
         await page.get_by_role("button", name=re.compile(r"^Retry \d+ events?$")).click()
         await page.get_by_role("button", name="Yes, do it").click()
         await page.get_by_text(re.compile(r"^Retry: \d+ event")).wait_for()

@@ -53,6 +53,8 @@ def test_nobody_is_on_the_bus(shop: Any, visit: Any) -> None:
         page = await browser.page()
         for path in ("apis", "events", "groups", "dead", "peers", "journals", "service/nobody", "apis/nothing"):
             await browser.go(page, path)
+        await browser.go(page, "service/cut%2")
+        await page.get_by_text("No process of “cut%2” is on the bus.").wait_for()
         await browser.go(page, "overview")
         await page.get_by_text("Start a worker").first.wait_for()  # and soon again, in what doctor found
         browser.start("web")

@@ -22,9 +22,14 @@ let data = null;
 let stream = null;
 let due = false;
 
+// A link that was cut off in the middle of a sign is read as it stands.
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
+}
+
 function where() {
   const [, name = "", ...rest] = location.hash.split("/");
-  return [PAGES[name] ? name : "overview", rest.map(decodeURIComponent).join("/")];
+  return [PAGES[name] ? name : "overview", rest.map(decoded).join("/")];
 }
 
 function go() {

@@ -38,27 +38,37 @@ export function render(data, context) {
     letters.length > 0 && context.about.actions && !progress && h("div", { class: "buttons" },
       h("button", { type: "button", class: "primary", onclick: () => all("retry-dead", "Retry", letters, context) }, `Retry ${plural(letters.length, "event")}`),
       h("button", { type: "button", class: "danger", onclick: () => all("drop-dead", "Drop", letters, context) }, `Drop ${plural(letters.length, "event")}`)),
-    letters.map((each) => letter(each, data.clock, context)),
+    letters.map((each, index) => letter(each, index, data.clock, context)),
     told.more > 0 && h("p", { class: "dim" }, `And ${number(told.more)} more: they follow as these are dealt with.`),
   ];
 }
 
-function letter(each, now, context) {
-  const one = (action, what) => () => run(action, what, [each], context);
+function letter(each, index, now, context) {
+  const one = (action, what) => () => run(action, what, [each], context).then(() => goOnAt(index));
+  const drop = async () => { if (await confirmed(`Drop ${each.api}.${each.event} for ${each.group}?`)) await one("drop-dead", "Drop")(); };
   return h("section", { class: "card letter", key: `${each.group} ${each.native_id}` },
     h("div", { class: "letter-head" },
       h("h2", {}, `${each.api}.${each.event}`), badge(`for ${each.group}`), badge(plural(each.deliveries, "delivery", "deliveries")),
       h("span", { class: "dim" }, `given up ${ago(each.died_at, now)}, fired ${clock(each.published_at)}`),
       context.about.actions && h("div", { class: "buttons" },
         h("button", { type: "button", "aria-label": `Retry ${each.native_id}`, onclick: one("retry-dead", "Retry") }, "Retry"),
-        h("button", { type: "button", class: "danger", "aria-label": `Drop ${each.native_id}`, onclick: one("drop-dead", "Drop") }, "Drop"))),
+        h("button", { type: "button", class: "danger", "aria-label": `Drop ${each.native_id}`, onclick: drop }, "Drop"))),
     h("pre", { class: "error-text", tabindex: "0" }, each.error),
     h("details", {}, h("summary", {}, "Arguments"), h("pre", { tabindex: "0" }, json(each.kwargs))),
     h("p", { class: "dim small" }, `id ${each.id} · kept as ${each.native_id} by ${each.publisher} ${each.instance.slice(0, 4)}`));
 }
 
+// What was focused is gone with its letter: the keyboard goes on at the one that has taken its place.
+function goOnAt(index) {
+  requestAnimationFrame(() => {
+    if (document.activeElement && document.activeElement !== document.body) return;
+    const left = document.querySelectorAll(".letter");
+    (left[Math.min(index, left.length - 1)]?.querySelector("button") ?? document.getElementById("main")).focus({ preventScroll: true });
+  });
+}
+
 async function all(action, what, letters, context) {
-  if (await confirmed(`${what} ${plural(letters.length, "event")}?`)) await run(action, what, letters, context);
+  if (await confirmed(`${what} ${plural(letters.length, "event")}?`)) await run(action, what, letters, context).then(() => goOnAt(0));
 }
 
 async function run(action, what, letters, context) {
