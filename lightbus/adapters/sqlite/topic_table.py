@@ -50,7 +50,7 @@ class TopicTable:
             query = "SELECT max(sequence) FROM events WHERE topic = ?"
             lasts[topic] = max(floor, connection.execute(query, (number,)).fetchone()[0] or 0)
         self.lasts = lasts
-        self._index(lasts)
+        self._of = _by_api(lasts)
 
     def add(self, topic: Topic, write: sqlite3.Connection) -> int:
         """Give a topic that is new its number, within a transaction, and return that."""
@@ -72,10 +72,7 @@ class TopicTable:
 
     def _index(self, new: Iterable[Topic]) -> None:
         """Record of which API topics are that are in `lasts` by now."""
-        by_api: dict[str, list[Topic]] = {}
-        for topic in new:
-            by_api.setdefault(topic.api, []).append(topic)
-        for api, topics in by_api.items():
+        for api, topics in _by_api(new).items():
             self._of[api] = (*self._of.get(api, ()), *topics)
 
     def forget_added(self) -> None:
@@ -83,3 +80,10 @@ class TopicTable:
         for topic in self.added:
             self.names.pop(self.numbers.pop(topic), None)
         self.added.clear()
+
+
+def _by_api(topics: Iterable[Topic]) -> dict[str, tuple[Topic, ...]]:
+    found: dict[str, list[Topic]] = {}
+    for topic in topics:
+        found.setdefault(topic.api, []).append(topic)
+    return {api: tuple(those) for api, those in found.items()}

@@ -57,3 +57,11 @@ def test_topics_of_an_api() -> None:
     assert table.of("shop") == {sold: 5, more: 4}
     assert table.of("stock") == {moved: 2}
     assert table.of("other") == {}
+
+
+def test_what_is_read_again_takes_no_more_room(journal: Journal) -> None:
+    """As after each commit that failed: the topics of an API are those that there are, each of them once."""
+    store(journal, event(ONE), event(TWO))
+    for _ in range(3):
+        journal.topics.load(journal._write)
+    assert journal.topics._of == {"auth": (ONE, TWO)}
