@@ -191,10 +191,10 @@ class Journal(JournalFile):
                 self._files.check()
                 lasts = self.topics.lasts
                 head, previous = self.head + 1, lasts.get(topic, 0)
+                count, size = self.size[0] + 1, self.size[1] + len(record)
                 self._write.execute(_INSERT_ROW, (head, number, previous, at, record, 1, self.clock.now()))
-                self.head = lasts[topic] = head
-                count, size = self.size
-                self.size = count + 1, size + len(record)
+                lasts[topic] = head
+                self.size, self.head = (count, size), head  # nothing comes between these two
             except (sqlite3.Error, OSError) as error:
                 raise self._not_taken(1, error) from error
             except BaseException:
@@ -243,9 +243,9 @@ class Journal(JournalFile):
         self._write.execute("BEGIN IMMEDIATE")
         outcome, rows, lasts, head = self._insert_runs([*noted, *runs] if noted else runs)
         self._write.execute("COMMIT")
-        self._took_in(head, lasts, rows)
-        if noted:
+        if noted:  # first: as long as the newest sequence is the one before, an interrupt finds that they are stored
             self.log.noted.forget()
+        self._took_in(head, lasts, rows)
         return outcome[len(noted) :]
 
     def _not_taken(self, count: int, error: Exception) -> JournalError:

@@ -377,13 +377,12 @@ class JournalFile:
                 self.change(change)
 
     def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[Row]) -> None:
-        self.head = head
         count, size = self.size
         for row in rows:
             count += row[5]
             size += size_of(row[4], row[5])
-        self.size = count, size
         self.topics.move(lasts)
+        self.size, self.head = (count, size), head  # at last, and nothing comes between: see `_roll_back`
 
     def _roll_back(self) -> None:
         """Undo what is under way. Where it was on disk already, and only not noted by us, it is noted now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -281,3 +282,53 @@ def test_a_copy_of_a_process_leaves_them_alone(begun: Journal) -> None:
     os.waitpid(child, 0)
     note(begun, b"b")
     assert records(begun) == [b"1", b"a", b"b"]
+
+
+class InterruptedAt:
+    """Interrupts, as a signal may, what is run in it: in front of so many lines of the journal, but for its undoing."""
+
+    def __init__(self, lines: int) -> None:
+        self.lines = lines
+
+    def __enter__(self) -> None:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+
+    def __exit__(self, *error: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: Any, event: str, argument: Any) -> Any:
+        if f"{os.sep}sqlite{os.sep}" not in frame.f_code.co_filename or frame.f_code.co_name == "_roll_back":
+            return None
+        if event == "line":
+            self.lines -= 1
+            if self.lines == 0:
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@pytest.mark.parametrize(
+    "action",
+    [lambda journal: journal.settle(), STORES["one"], STORES["several"]],
+    ids=["settling", "storing one", "storing several"],
+)
+@pytest.mark.parametrize("noted", [[b"a", b"b"], []], ids=["some noted", "none noted"])
+def test_an_interrupt_at_any_point(
+    begun: Journal, path: Path, action: Callable[[Journal], object], noted: list[bytes]
+) -> None:
+    """Wherever it comes: each event is there once, under the number that was told, and what is counted is there."""
+    for point in itertools.count(1):
+        before = begun.topics.last(ONE)
+        told = [sequence for sequence, _ in note(begun, *noted)]
+        interrupt = InterruptedAt(point)
+        with contextlib.suppress(KeyboardInterrupt), interrupt:
+            action(begun)
+        told += [sequence for sequence, _ in note(begun, b"y")]
+        assert [begun.record(sequence) for sequence in told] == [*noted, b"y"]
+        found = begun.page(ONE, before, limit=100, max_bytes=1000).entries
+        assert [entry.record for entry in found if entry.record != b"z"] == [*noted, b"y"]
+        assert [entry.previous for entry in found] == [before, *(entry.sequence for entry in found[:-1])]
+        assert begun.size[0] == in_tables(path)
+        if interrupt.lines > 0:  # it was over before
+            break
+    assert point > 3
