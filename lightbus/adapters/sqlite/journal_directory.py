@@ -24,7 +24,7 @@ from .group_table import KnownGroup, group_of_row
 from .journal import Journal
 from .journal_errors import DAMAGED, journal_error
 from .journal_time import offset_of
-from .noted_events import still_noted
+from .noted_events import Noted, still_noted
 
 __all__ = ["JournalDirectory", "apis_in", "has_events", "safe_name"]
 
@@ -42,8 +42,15 @@ def has_events(path: Path) -> bool:
 def _has_events(file: Path) -> bool:
     with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
         stored = connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
-        return stored or bool(still_noted(file, connection))
+        return stored or bool(_still_noted(file, connection))
     return False
+
+
+def _still_noted(file: Path, connection: sqlite3.Connection) -> list[Noted]:
+    """Return what is noted beside a journal, as far as it can be read."""
+    with contextlib.suppress(OSError):
+        return still_noted(file, connection)
+    return []
 
 
 def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
@@ -61,7 +68,7 @@ def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
         if even_empty:
             return set(topics.values())
         filled = {number for (number,) in connection.execute("SELECT topic FROM events UNION SELECT topic FROM dead")}
-        filled |= {noted.number for noted in still_noted(file, connection)}
+        filled |= {noted.number for noted in _still_noted(file, connection)}
         return {api for number, api in topics.items() if number in filled}
     return set()
 

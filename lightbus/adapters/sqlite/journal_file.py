@@ -127,7 +127,7 @@ class JournalFile:
                 # From now on nobody waits for another program inside of SQLite: see `patiently`.
                 for connection, seconds in ((self._write, 0), (self._keep, 0), (self._read, READ_PATIENCE)):
                     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
-            except DAMAGED as error:
+            except (*DAMAGED, OSError) as error:  # that of what is noted beside it, too
                 raise journal_error(path, "cannot be opened", error) from error
             opened.pop_all()
         self._files = JournalFiles(path)
@@ -352,7 +352,7 @@ class JournalFile:
         write.execute("BEGIN EXCLUSIVE")
         make_or_upgrade(write, self.path, new)
         self.clock.go_on(write)
-        put_into_tables(self.path, write, self.clock.now())
+        self.log.noted.mark = put_into_tables(self.path, write, self.clock.now())
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
         if before >= MAX_EPOCH:
             raise JournalError(

@@ -11,10 +11,11 @@ import contextlib
 import errno
 import os
 import sqlite3
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from zlib import crc32
 
 from .rows import MAX_APART
@@ -62,11 +63,12 @@ class NotedEvents:
 
     Attributes:
         count: how many there are.
+        mark: of the journal, see `put_into_tables`.
 
     """
 
     def __init__(self, path: Path) -> None:
-        self.count = 0
+        self.count = self.mark = 0
         self._events: list[tuple[Topic, float, bytes]] = []
         self._lasts: dict[Topic, int] = {}
         self._path = f"{path}{NOTED}"
@@ -92,7 +94,7 @@ class NotedEvents:
             self._see_to_file()
         sequence, previous = head + count + 1, lasts.get(topic, last)
         body = _HEAD.pack(len(record), sequence, number, at) + record
-        entry = _CHECKSUM.pack(crc32(body)) + body
+        entry = _CHECKSUM.pack(crc32(body, self.mark)) + body
         try:
             if os.pwrite(self._file, entry, size) != len(entry):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
@@ -130,8 +132,8 @@ class NotedEvents:
         self._lasts.clear()
 
     def close(self) -> None:
-        """Close the file. It is removed where all of it is in the tables."""
-        if self._file >= 0 and not self.count:
+        """Close the file. It is removed where all of it is in the tables, and where it is not another's by now."""
+        if self._file >= 0 and not self.count and self._is_there():
             self.remove()
         self.abandon()
 
@@ -150,17 +152,24 @@ class NotedEvents:
     def _see_to_file(self) -> None:
         """Open the file, anew where it was removed. What was in it is in the tables."""
         if self._file >= 0:
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(self._path).st_ino == self._inode:
-                    return
+            if self._is_there():
+                return
             self.abandon()
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A link may point to anything: what it points to is not written to. Then events are committed one by one.
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._inode = os.fstat(self._file).st_ino
+
+    def _is_there(self) -> bool:
+        """Return whether others find the file that we have open."""
+        with contextlib.suppress(OSError):
+            return os.stat(self._path).st_ino == self._inode
+        return False
 
 
 def still_noted(path: Path, connection: sqlite3.Connection) -> list[Noted]:
-    """Return the events that are noted beside a journal and not in its tables. It changes nothing."""
-    noted = list(_noted(path))
+    """Return the events that are noted beside a journal and not in its tables. It changes nothing. Raises OSError."""
+    marked = connection.execute("SELECT value FROM about WHERE key = 'noted'").fetchone()
+    noted = list(_noted(path, 0 if marked is None else int(marked[0])))
     if not noted:
         return []
     [most] = connection.execute(_NEWEST).fetchone()
@@ -168,27 +177,42 @@ def still_noted(path: Path, connection: sqlite3.Connection) -> list[Noted]:
     return [each for each in noted if each.sequence > most and each.number in numbers]
 
 
-def put_into_tables(path: Path, write: sqlite3.Connection, seen: float) -> None:
-    """Put what was left noted beside a journal into its tables, within a transaction, in the journal's own time."""
+def put_into_tables(path: Path, write: sqlite3.Connection, seen: float) -> int:
+    """
+    Put what was left noted beside a journal into its tables, within a transaction, in the journal's own time.
+
+    Return the mark that goes into the checksums of what is noted beside this journal: the file of another one, in which
+    the numbers are those of other topics, may be put beside it by mistake. Raises OSError: it cannot be read.
+    """
     lasts: dict[int, int] = {}
     for sequence, number, at, record in still_noted(path, write):
         if number not in lasts:
             [lasts[number]] = write.execute(_NEWEST_OF_TOPIC, (number,)).fetchone()
         write.execute(_INSERT, (sequence, number, lasts[number], at, record, seen))
         lasts[number] = sequence
+    mark = int.from_bytes(os.urandom(4), "big")
+    write.execute("INSERT OR IGNORE INTO about VALUES ('noted', ?)", (str(mark),))
+    return int(write.execute("SELECT value FROM about WHERE key = 'noted'").fetchone()[0])
 
 
-def _noted(path: Path) -> Iterator[Noted]:
-    """Give what is in the file, up to where a write was broken off or older ones begin."""
-    with contextlib.suppress(FileNotFoundError):
-        data = Path(f"{path}{NOTED}").read_bytes()
-        position, before = 0, 0
-        while (start := position + _CHECKSUM.size + _HEAD.size) <= len(data):
-            length, sequence, number, at = _HEAD.unpack_from(data, position + _CHECKSUM.size)
-            body = data[position + _CHECKSUM.size : start + length]
-            if len(body) != _HEAD.size + length or crc32(body) != _CHECKSUM.unpack_from(data, position)[0]:
+def _noted(path: Path, mark: int) -> Iterator[Noted]:
+    """Give what is in the file, up to where a write was broken off, older ones begin, or something else does."""
+    with contextlib.suppress(FileNotFoundError), _opened(f"{path}{NOTED}") as file:
+        before = 0
+        while len(start := file.read(_CHECKSUM.size + _HEAD.size)) == _CHECKSUM.size + _HEAD.size:
+            [checksum], head = _CHECKSUM.unpack_from(start), start[_CHECKSUM.size :]
+            length, sequence, number, at = _HEAD.unpack(head)
+            if length > LARGEST or (before and sequence != before + 1):
                 return
-            if before and sequence != before + 1:
+            record = file.read(length)
+            if len(record) != length or crc32(record, crc32(head, mark)) != checksum:
                 return
-            yield Noted(sequence, number, at, body[_HEAD.size :])
-            position, before = start + length, sequence
+            yield Noted(sequence, number, at, record)
+            before = sequence
+
+
+def _opened(name: str) -> BinaryIO:
+    """Open it for reading. What is no file, but a directory, say, has no events of ours: as if there was nothing."""
+    if not stat.S_ISREG(os.stat(name).st_mode):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return open(name, "rb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 
 from helpers.journals import ONE, TWO
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
-from lightbus.adapters.sqlite.journal_directory import apis_in, has_events
+from lightbus.adapters.sqlite.journal_directory import JournalDirectory, apis_in, has_events
 from lightbus.adapters.sqlite.noted_events import LARGEST, NOTED, still_noted
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.exceptions import JournalError
@@ -282,6 +283,108 @@ def test_a_copy_of_a_process_leaves_them_alone(begun: Journal) -> None:
     os.waitpid(child, 0)
     note(begun, b"b")
     assert records(begun) == [b"1", b"a", b"b"]
+
+
+def test_what_is_noted_and_cannot_be_read(begun: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is left alone, and what is noted beside it: it is put into the tables once it can be read."""
+    note(begun, b"a")
+    path = crashed(begun, tmp_path / "crashed")
+    directory = JournalDirectory(path.parent, host="h")
+
+    def refused(*given: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), given[0])
+
+    monkeypatch.setattr("lightbus.adapters.sqlite.noted_events.open", refused, raising=False)
+    with pytest.raises(JournalError, match=r"cannot be opened: .*-noted'\. May this user write there"):
+        Journal(path)
+    assert (directory.adopt(), has_events(path.parent), apis_in(path)) == ([], True, {ONE.api})
+    with contextlib.closing(directory.open_own()) as own:
+        assert own.path != path
+    monkeypatch.undo()
+    with contextlib.closing(Journal(path)) as journal:
+        assert records(journal) == [b"1", b"a"]
+
+
+def directory(noted: Path) -> None:
+    noted.mkdir()
+
+
+def pipe(noted: Path) -> None:
+    os.mkfifo(noted)
+
+
+def link(noted: Path) -> None:
+    target = noted.with_name("somebody's")
+    target.write_bytes(b"of value")
+    noted.symlink_to(target)
+
+
+def link_to_nothing(noted: Path) -> None:
+    noted.symlink_to(noted.with_name("nothing"))
+
+
+def noise(noted: Path) -> None:
+    noted.write_bytes(os.urandom(5000))
+
+
+def zeros(noted: Path) -> None:
+    noted.write_bytes(bytes(5000))
+
+
+@pytest.mark.parametrize("make", [directory, pipe, link, link_to_nothing, noise, zeros])
+def test_something_else_under_its_name(
+    begun: Journal, path: Path, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """Beside a journal that is opened, and beside one in use: nothing is lost for it, and nothing written into it."""
+    left = crashed(begun, tmp_path / "left")
+    make(Path(f"{left}{NOTED}"))
+    assert has_events(left.parent)
+    with contextlib.closing(Journal(left)) as journal:
+        note(journal, b"a", b"b")
+        assert records(journal) == [b"1", b"a", b"b"]
+    note(begun, b"a")
+    begun.settle()
+    Path(f"{path}{NOTED}").unlink()
+    make(Path(f"{path}{NOTED}"))
+    note(begun, b"b", b"c")
+    with contextlib.closing(Journal(crashed_but_for(begun, tmp_path / "killed"))) as journal:
+        assert records(journal) == [b"1", b"a", b"b", b"c"]
+    assert records(begun) == [b"1", b"a", b"b", b"c"]
+    assert {each.read_bytes() for each in tmp_path.rglob("somebody's")} <= {b"of value"}
+    assert list(tmp_path.rglob("nothing")) == []
+
+
+def crashed_but_for(journal: Journal, directory: Path) -> Path:
+    """Return a journal as it is when its process is killed, with the file beside it where it is one."""
+    noted = Path(f"{journal.path}{NOTED}")
+    if noted.is_symlink() or not noted.is_file():
+        directory.mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{journal.path}{suffix}", directory)
+        return directory / journal.path.name
+    return crashed(journal, directory)
+
+
+def test_what_is_noted_beside_another_journal(begun: Journal, tmp_path: Path) -> None:
+    """It is not taken for its own, whose topics may have the same numbers."""
+    with contextlib.closing(Journal(tmp_path / "other.sqlite")) as other:
+        other.append([NewEvent(TWO, b"2", 1.0)])
+        other._begin_epoch({})
+        note(other, b"a", topic=TWO)
+        path = crashed(begun, tmp_path / "mixed")
+        shutil.copy(f"{other.path}{NOTED}", f"{path}{NOTED}")
+    with contextlib.closing(Journal(path)) as journal:
+        assert (records(journal), records(journal, TWO)) == ([b"1"], [b"2"])
+
+
+def test_the_file_of_another_process_is_not_removed(begun: Journal, path: Path) -> None:
+    """Where somebody else has the journal by now, since the lock was taken away."""
+    note(begun, b"a")
+    begun.settle()
+    Path(f"{path}{NOTED}").unlink()
+    Path(f"{path}{NOTED}").write_bytes(b"another's")
+    begun.close()
+    assert Path(f"{path}{NOTED}").read_bytes() == b"another's"
 
 
 class InterruptedAt:
