@@ -265,6 +265,7 @@ class JournalSet:
 
     def abandon(self) -> None:
         """Let go of everything without touching it: this process was forked off the one that it belongs to."""
+        self._closed = True  # nor is another one opened by what is left here of the parent
         for journal in self.all():
             journal.abandon()
 

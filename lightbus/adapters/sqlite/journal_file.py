@@ -333,7 +333,13 @@ class JournalFile:
         return resume
 
     def abandon(self) -> None:
-        """Let go of a journal that the parent of this forked process holds, without touching it."""
+        """
+        Let go of a journal that the parent of this forked process holds, without touching it.
+
+        Nor is it touched from now on: the parent may be in the midst of a row of events, and a loop that goes on in the
+        child would end that row in its place.
+        """
+        self._closed = True
         # The lock belongs to the open file that both have: only our copy of the descriptor goes, the lock stays.
         # The connections are kept and not closed: closing them would take the parent's file for ours.
         if self._lock is not None:

@@ -274,13 +274,24 @@ def test_deleting_takes_them_along(begun: Journal, tmp_path: Path) -> None:
     assert list(tmp_path.glob(f"*{NOTED}")) == []
 
 
-def test_a_copy_of_a_process_leaves_them_alone(begun: Journal) -> None:
-    """What is forked off lets go of the file; its parent goes on."""
+def test_a_copy_of_a_process_leaves_them_alone(begun: Journal, path: Path) -> None:
+    """What is forked off lets go of the file, and of the tables, whatever it does then; its parent goes on."""
     note(begun, b"a")
+    noted = Path(f"{path}{NOTED}").read_bytes()
     if (child := os.fork()) == 0:
+        refused = 0
         begun.abandon()
-        os._exit(0)
-    os.waitpid(child, 0)
+        begun.settle()
+        for store in (*STORES.values(), lambda journal: note(journal, b"x"), records):
+            with contextlib.suppress(JournalError):
+                store(begun)
+                refused -= 1
+            refused += 1
+        begun.close()
+        begun.delete()
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+    assert (in_tables(path), Path(f"{path}{NOTED}").read_bytes()) == (2, noted)
     note(begun, b"b")
     assert records(begun) == [b"1", b"a", b"b"]
 
