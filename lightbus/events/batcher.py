@@ -77,6 +77,8 @@ class Batcher:
         self._journal: Journal | None = None
         self._late: TickBatch | None = None
         """What a thread is storing, since another program had the journal locked. What is fired meanwhile waits."""
+        self._settles_again = False
+        """Whether it will be tried again to put what is noted into the tables."""
 
     @property
     def waiting(self) -> int:
@@ -374,8 +376,9 @@ class Batcher:
                 self._store_late(batch, journal)
                 return batch, (), None
             self._note_failed(error)
-            if journal is not None and journal.has_noted:  # who fired these was told that they are kept
-                self.loop.call_later(SETTLE_AGAIN, self.flush)
+            if journal is not None and journal.has_noted and not self._settles_again:
+                self._settles_again = True  # who fired these was told that they are kept
+                self.loop.call_later(SETTLE_AGAIN, partial(_settle_again, self, journal))
             return batch, (), error
         self._stored(batch, firsts)
         return batch, firsts, None
@@ -437,3 +440,9 @@ def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def _settle_again(batcher: Batcher, journal: Journal) -> None:
+    batcher._settles_again = False
+    if not journal.is_closed:  # else whoever opens it next does that
+        batcher.flush()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -183,6 +183,48 @@ def test_a_row_that_cannot_be_put_into_the_tables(monkeypatch: pytest.MonkeyPatc
         journal._store = store
         await wait_until_async(lambda: sum(map(len, out.records.values())) == 8)
         assert (journal.size[0], await fire_of_a_key(out, 1)) == (8, [out.native_id(9)])
+
+    run(test)
+
+
+def test_a_row_is_tried_again_by_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many events are refused meanwhile; and not for a journal that was closed."""
+    monkeypatch.setattr("lightbus.events.batcher.SETTLE_AGAIN", 1000.0)
+
+    async def test(out: Out) -> None:
+        await begin_row(out)
+        journal: Any = out.journals.journal
+        loop: Any = asyncio.get_running_loop()
+        again: list[Callable[[], None]] = []
+        later, store = loop.call_later, journal._store
+
+        def call_later(delay: float, action: Any, *given: Any) -> Any:
+            if delay == 1000.0:
+                again.append(action)
+            return later(delay, action, *given)
+
+        def fail(runs: Sequence[Run]) -> list[Stored]:
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        journal._store = fail
+        await fire_of_a_key(out, 5)
+        await wait_until_async(lambda: again)
+        for _ in range(10):
+            with pytest.raises(JournalError, match="the disk is full"):
+                await fire_of_a_key(out, 1)
+        assert len(again) == 1
+        again.pop()()
+        assert (len(again), sum(map(len, out.records.values()))) == (1, 3)
+        journal._store = store
+        again.pop()()
+        assert (again, sum(map(len, out.records.values()))) == ([], 8)
+        journal._store = fail
+        await fire_of_a_key(out, 3)
+        await wait_until_async(lambda: again)
+        journal.close()
+        again.pop()()
+        assert (again, sum(map(len, out.records.values()))) == ([], 8)
 
     run(test)
 
