@@ -272,8 +272,7 @@ class JournalSet:
     def _open_directory(self) -> JournalDirectory:
         if self._directory is None:
             directory = self._new_directory(self._identity.service)
-            kind = volatile_filesystem(self.path)
-            if kind is not None:
+            if (kind := volatile_filesystem(self.path)) is not None:
                 logger.warning(
                     "Events are kept in %s, which is on %s: they are gone when that is. "
                     "Set LIGHTBUS_DATA_DIR to a directory that stays.",
