@@ -23,11 +23,11 @@ BY_NAME = {row.name: row for row in ROWS}
     [
         ("sync_async", 137, 100, Verdict.GOAL),  # 1.37 <= 1.1 and a quarter
         ("sync_async", 138, 100, Verdict.FIRST_STEP),
-        ("sync_async", 175, 100, Verdict.FIRST_STEP),  # 1.75 = 1.4 and a quarter
-        ("sync_async", 176, 100, Verdict.NO),
-        ("in_flight", 75, 100, Verdict.GOAL),
-        ("in_flight", 74, 100, Verdict.FIRST_STEP),
-        ("in_flight", 44, 100, Verdict.NO),
+        ("sync_async", 156, 100, Verdict.FIRST_STEP),  # 1.56 <= 1.25 and a quarter
+        ("sync_async", 157, 100, Verdict.NO),
+        ("in_flight", 105, 100, Verdict.GOAL),
+        ("in_flight", 104, 100, Verdict.FIRST_STEP),
+        ("in_flight", 82, 100, Verdict.NO),
         ("cold", 312, 44, Verdict.GOAL),  # the figure itself is bounded, whatever raw takes
         ("cold", 626, 44, Verdict.NO),
         ("sync_async_p99", 1, 100, Verdict.UNRATED),
