@@ -108,13 +108,15 @@ class Backend(MemoryEventBackend):
 class Play:
     """A listener to all of an API, at work."""
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, until: asyncio.Event | None = None) -> None:
         self.place = Place()
         self.seen: list[int] = []
         self.context = Context()
 
         async def handle(n: int) -> None:
             self.seen.append(n)
+            if until is not None:
+                await until.wait()
 
         self.runner = ListenerRunner(
             self.context, replace(listener(handle), concurrency=concurrency), lambda runner, reason: None
@@ -206,22 +208,13 @@ def test_partitions_are_given_back_once_what_is_at_hand_is_done(monkeypatch: pyt
     monkeypatch.setattr("lightbus.events.backend_source.AGAIN_AFTER", 0.01)
 
     async def main() -> None:
-        play = Play(1)
-        begun, done = asyncio.Event(), asyncio.Event()
-
-        async def handle(n: int) -> None:
-            play.seen.append(n)
-            begun.set()
-            await done.wait()
-
-        play.runner = ListenerRunner(play.context, listener(handle), lambda runner, reason: None)
-        request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
-        losses = LossReports(play.context, play.runner.queue.counts)
-        source = play.source = BackendSource(play.backend, play.runner.queue, request, losses)
+        done = asyncio.Event()
+        play = Play(1, until=done)
+        source = play.source
         await source.start()
         play.place.events[FIRST] = [1, 2]
         play.tell((FIRST, 2))
-        await begun.wait()
+        await play.sees(1)
         source.revoke(frozenset({1}))
         await asyncio.sleep(0)
         assert play.place.released == []
