@@ -130,7 +130,7 @@ class Publisher:
         return self.batcher.append_elsewhere(names, record, key, message.published_at)
 
     def _published(self, message: EventMessage, journal: Journal, name: Topic, stored: Stored) -> Place:
-        message.native_id = journal.id, stored.sequence
+        message._native_id = journal.id, stored.sequence
         message.publisher = self.identity.instance
         return name, stored.sequence
 
@@ -168,7 +168,7 @@ class Publisher:
         name, stored = self.batcher.append(names, record, key, message.published_at, "", who, kept)
         if stored is None:
             stored = await kept
-        message.native_id = self.batcher.journal_id, stored[0]
+        message._native_id = self.batcher.journal_id, stored[0]
         message.publisher = self.identity.instance
         return name, stored[0]
 

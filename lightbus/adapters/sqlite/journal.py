@@ -157,7 +157,7 @@ class Journal(JournalFile):
 
     def _append_runs(self, runs: Sequence[Run]) -> list[Stored]:
         with self.writing:
-            if self._closed:
+            if self.is_closed:
                 raise self._closed_error()
             try:
                 self._files.check()
@@ -185,7 +185,7 @@ class Journal(JournalFile):
         with self.writing:
             if self.log.noted.count:
                 return self._append_runs([Run(topic, at, [record], id)])[0]
-            if self._closed:
+            if self.is_closed:
                 raise self._closed_error()
             try:
                 self._files.check()
@@ -204,7 +204,7 @@ class Journal(JournalFile):
 
     def _note(self, topic: Topic, number: int, record: bytes, at: float) -> Stored:
         with self.writing:
-            if self._closed:
+            if self.is_closed:
                 raise self._closed_error()
             try:
                 if not self.log.noted.count:
@@ -218,7 +218,7 @@ class Journal(JournalFile):
     @property
     def has_noted(self) -> bool:
         """Whether events are noted beside the tables, and not in them yet."""
-        return self.log.noted.count > 0 and not self._closed
+        return self.log.noted.count > 0 and not self.is_closed
 
     def settle(self, *, must: bool = True) -> None:
         """Have what is noted beside the tables in them. Raises JournalError, if it must; then it stays noted."""

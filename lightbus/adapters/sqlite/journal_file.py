@@ -99,7 +99,8 @@ class JournalFile:
         self.writing = threading.RLock()
         self._reading = threading.Lock()
         self._keeping = threading.Lock()
-        self._closed = False
+        self.is_closed = False
+        """Whether it is closed or left: then it neither takes events nor gives any."""
         self.is_quick = durability != "power"
         """Whether a commit waits for no disk."""
         self.epoch = 0
@@ -155,7 +156,7 @@ class JournalFile:
         if not changes:
             return
         with self.writing:
-            if self._closed:
+            if self.is_closed:
                 raise self._closed_error()
             try:
                 self._write.execute("BEGIN IMMEDIATE")
@@ -206,7 +207,7 @@ class JournalFile:
 
     @contextlib.contextmanager
     def _reads(self) -> Iterator[None]:
-        if self._closed:
+        if self.is_closed:
             raise self._closed_error()
         try:
             yield
@@ -223,7 +224,7 @@ class JournalFile:
         all is written back the log is cut down, with the writing lock held for that moment.
         """
         with self._keeping:
-            if self._closed:
+            if self.is_closed:
                 return
             try:
                 self.log.write_back(self._keep, self.writing)
@@ -242,7 +243,7 @@ class JournalFile:
         Raises JournalError where that is not possible, or another process has the journal now.
         """
         with self._keeping, self.writing, self._reading:
-            if self._closed:
+            if self.is_closed:
                 return
             try:
                 if gone := self._files.gone():
@@ -282,20 +283,15 @@ class JournalFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed, or was given up."""
-        return self._closed
-
     # The end
 
     def close(self) -> None:
         """Close the file, and let others have the journal."""
         with self._keeping, self.writing, self._reading:
-            if self._closed:
+            if self.is_closed:
                 return
             self.settle(must=False)
-            self._closed = True
+            self.is_closed = True
             with contextlib.suppress(sqlite3.Error):
                 self.clock.note(self._write)
             self._close_connections()
@@ -305,9 +301,9 @@ class JournalFile:
     def delete(self) -> None:
         """Close and remove the file; the lock goes last. Once closed it may be somebody else's, and is left alone."""
         with self._keeping, self.writing, self._reading:
-            if self._closed:
+            if self.is_closed:
                 return
-            self._closed = True
+            self.is_closed = True
             self.log.noted.abandon()
             try:
                 for connection in (self._keep, self._read, self._write):
@@ -339,7 +335,7 @@ class JournalFile:
         Nor is it touched from now on: the parent may be in the midst of a row of events, and a loop that goes on in the
         child would end that row in its place.
         """
-        self._closed = True
+        self.is_closed = True
         # The lock belongs to the open file that both have: only our copy of the descriptor goes, the lock stays.
         # The connections are kept and not closed: closing them would take the parent's file for ours.
         if self._lock is not None:
