@@ -17,7 +17,7 @@ from browser.shop import EVERYBODY, Shop
 from helpers import Processes
 from helpers.surroundings import Roots, own_surroundings
 
-__all__ = ["LISTEN", "recorded"]
+__all__ = ["LISTEN", "TOLD", "recorded"]
 
 TWICE = ("stock", "warehouse")
 """Services of which there are two processes."""
@@ -33,13 +33,17 @@ const Plain = EventSource;
 window.EventSource = class extends Plain {
   constructor(url) {
     super(url);
+    window.told[url] ??= [];
     this.addEventListener("message", (event) => {
-      if (!window.paused) (window.told[url] ??= []).push(JSON.parse(event.data));
+      if (!window.paused) window.told[url].push(JSON.parse(event.data));
     });
   }
 };
 """
 """Notes what streams tell."""
+
+TOLD = "() => Object.values(window.told).every((parts) => parts.length)"
+"""Whether each stream that was opened has told something: what a page shows may come from one of several."""
 
 
 def recorded(seconds: float) -> dict[str, Any]:
@@ -83,6 +87,7 @@ async def _looked(url: str, seconds: float) -> dict[str, Any]:
         for path, text in PAGES.items():
             await page.goto(f"{url}#/{path}")
             await page.get_by_text(text).first.wait_for()
+            await page.wait_for_function(TOLD)
             if path == "events":
                 await _follow_one(page)
             await page.wait_for_timeout(5000)  # two rounds

@@ -13,7 +13,7 @@ from PIL import Image
 from browser import chromium
 from browser.images import differing
 from browser.pictures import LOOKS, kept_file, shot
-from browser.recording import LISTEN
+from browser.recording import LISTEN, TOLD
 from browser.replay import ANSWERS, PAGES, Replay, fields
 from browser.shop import EVERYBODY
 
@@ -105,6 +105,7 @@ def test_what_is_kept_is_what_pages_are_told(shop: Any, visit: Any) -> None:
         for path, text in PAGES.items():
             await browser.go(page, path)
             await page.get_by_text(text).first.wait_for()
+            await page.wait_for_function(TOLD)
         streams = {asked: fields(parts[-1]) for asked, parts in (await page.evaluate("window.told")).items()}
         kept = {asked: fields(told) for asked, told in json.loads(ANSWERS.read_text())["streams"].items()}
         assert streams.keys() == kept.keys()
