@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
 
 from helpers import wait_until_async
-from helpers.nats_servers import NatsServer
-from helpers.own import examine, settings_of
+from helpers.own import examine
 from helpers.waiting import LEAST
 from lightbus.config import load_config
 from lightbus.engine.event_backends import EventBackendChoice
@@ -37,24 +35,7 @@ TOPIC = EventTopic("sold", 3)
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have all backends take the same exam, or the one that is named."""
-    examine(metafunc, "settings", ["memory", "jetstream"])
-
-
-@pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return the settings `events` of an API. One's own backend finds an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    events = settings_of(request.param)
-    if request.param == "jetstream":
-        events["servers"] = request.getfixturevalue("nats_server")
-    return events
-
-
-@pytest.fixture
-def nats_server() -> Iterator[str]:
-    """Run a server, and return its URL."""
-    with NatsServer() as server:
-        yield server.url
+    examine(metafunc, "event_settings", ["memory", "jetstream"])
 
 
 class Member:
@@ -102,9 +83,9 @@ async def reached(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def members(settings: Settings) -> AsyncIterator[tuple[Member, Member]]:
+async def members(event_settings: Settings) -> AsyncIterator[tuple[Member, Member]]:
     """Have two processes, each with a backend of its own; none has joined."""
-    choice = EventBackendChoice(load_config({"apis": {"shop": {"events": settings}}}, environ={}))
+    choice = EventBackendChoice(load_config({"apis": {"shop": {"events": event_settings}}}, environ={}))
     made = []
     for name in ("one", "two"):
         identity = Identity(bus="b", service="mail", process=name)
@@ -137,11 +118,11 @@ async def kept(member: Member, *events: OutgoingEvent) -> list[int]:
     return await reached(publish)
 
 
-def test_event_that_is_published_again_is_the_same(settings: Settings) -> None:
+def test_event_that_is_published_again_is_the_same(event_settings: Settings) -> None:
     """It has the sequence that it had, also where another process publishes it, and is handed out once."""
 
     async def scenario() -> None:
-        async with members(settings) as (one, two):
+        async with members(event_settings) as (one, two):
             first, second = await kept(one, event(1), event(2))
             assert first < second
             *again, third = await kept(two, event(2), event(1), event(3))
@@ -156,11 +137,11 @@ def test_event_that_is_published_again_is_the_same(settings: Settings) -> None:
     asyncio.run(scenario())
 
 
-def test_page_that_is_asked_for_again_is_the_same(settings: Settings) -> None:
+def test_page_that_is_asked_for_again_is_the_same(event_settings: Settings) -> None:
     """It has at most so many events, and the next one goes on where it ended."""
 
     async def scenario() -> None:
-        async with members(settings) as (one, _):
+        async with members(event_settings) as (one, _):
             sequences = await kept(one, *(event(number) for number in range(5)))
             await one.join()
             await one.told(TOPIC, sequences[-1])
@@ -174,11 +155,11 @@ def test_page_that_is_asked_for_again_is_the_same(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("is_done", [True, False])
-def test_what_a_member_was_given_may_have_been_begun(settings: Settings, is_done: bool) -> None:
+def test_what_a_member_was_given_may_have_been_begun(event_settings: Settings, is_done: bool) -> None:
     """Where it closes and was not done, the next one is told so; and of nothing that was acknowledged."""
 
     async def scenario() -> None:
-        async with members(settings) as (one, two):
+        async with members(event_settings) as (one, two):
             sequences = await kept(one, *(event(number) for number in range(3)))
             leaving = await one.join()
             await one.told(TOPIC, sequences[-1])
@@ -193,11 +174,11 @@ def test_what_a_member_was_given_may_have_been_begun(settings: Settings, is_done
     asyncio.run(scenario())
 
 
-def test_deliveries_are_counted_whoever_begins(settings: Settings) -> None:
+def test_deliveries_are_counted_whoever_begins(event_settings: Settings) -> None:
     """The count goes on with the next member, and is no less than whoever begins says."""
 
     async def scenario() -> None:
-        async with members(settings) as (one, two):
+        async with members(event_settings) as (one, two):
             [sequence] = await kept(one, event(1))
             leaving = await one.join()
             await one.told(TOPIC, sequence)
@@ -214,12 +195,12 @@ def test_deliveries_are_counted_whoever_begins(settings: Settings) -> None:
     asyncio.run(scenario())
 
 
-def test_partition_moves_once_it_is_given_back(settings: Settings) -> None:
+def test_partition_moves_once_it_is_given_back(event_settings: Settings) -> None:
     """Until then it is its owner's; from then on nothing is recorded of what that one says."""
     topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
 
     async def scenario() -> None:
-        async with members(settings) as (one, two):
+        async with members(event_settings) as (one, two):
             sequences = await kept(one, *(event(topic.partition, topic) for topic in topics))
             first = await one.join()
             for topic, sequence in zip(topics, sequences, strict=True):

@@ -7,14 +7,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from helpers import Door, wait_until
-from helpers.nats_servers import NatsServer
-from helpers.own import examine, settings_of
+from helpers.own import examine
 from lightbus import Api, BatchFailed, BusPath, Event, EventMessage, OnError, Parameter
 from lightbus.events import delivery
 from lightbus.testing import MemoryBus
@@ -105,32 +103,15 @@ class Town:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have whatever keeps events take the same exam, or what is named."""
-    examine(metafunc, "settings", ["journal", "memory", "jetstream"])
+    examine(metafunc, "event_settings", ["journal", "memory", "jetstream"])
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return the settings that have events kept. One's own backend finds an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    events = settings_of(request.param)
-    if request.param == "jetstream":
-        events["servers"] = request.getfixturevalue("nats_server")
-    return {"apis": {"default": {"events": events}}}
-
-
-@pytest.fixture
-def nats_server() -> Iterator[str]:
-    """Run a server, and return its URL."""
-    with NatsServer() as server:
-        yield server.url
-
-
-@pytest.fixture
-def town(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
+def town(event_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
     """Return a bus with a publisher; failed events are tried again at once."""
     monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.01)
     with MemoryBus() as hub:
-        yield Town(hub, settings)
+        yield Town(hub, {"apis": {"default": {"events": event_settings}}})
 
 
 def test_event_is_given_to_each_group_once(town: Town, door: Door) -> None:
