@@ -119,6 +119,8 @@ class PeerApi(Api):
             "queued": parts.server.queued,
             "concurrency": self._client.engine.config.worker.rpc_concurrency,
             "connected": len(parts.binding.introductions.engines),
+            "refused_connections": dict(parts.binding.refused_connections),
+            "dropped_answers": parts.binding.dropped,
             "calls": dict(parts.server.counts),
             "procedures": [_procedure(*key, usage) for key, usage in sorted(parts.server.log.usage.items())],
             "events": [

@@ -54,7 +54,7 @@ _CALL: Form = {
 
 _STATS: Form = {
     "uptime?": _number, "running": _count, "queued": _count, "concurrency": _count, "connected?": _count,
-    "calls?": {...: _count},
+    "refused_connections?": {...: _count}, "dropped_answers?": _count, "calls?": {...: _count},
     "procedures": [{
         "api": _text, "procedure": _text, "calls": _count, "errors": _count, "p50": _maybe(_number),
         "p99": _maybe(_number), "callers": {...: _count},

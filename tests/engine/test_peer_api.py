@@ -210,6 +210,7 @@ def test_stats_at_rest(service: BusPath, bus: BusPath) -> None:
     assert (told["running"], told["queued"], told["concurrency"], told["procedures"]) == (0, 0, 100, [])
     assert 0 < told["uptime"] < 60
     assert told["connected"] >= 1
+    assert (told["refused_connections"], told["dropped_answers"]) == ({}, 0)
 
 
 def test_stats_of_events(service: BusPath, bus: BusPath) -> None:

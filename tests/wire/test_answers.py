@@ -22,7 +22,8 @@ GROUP = {
 }  # fmt: skip
 LISTENER = {"api": "auth", "events": ["seen"], "name": "l", "group": None}
 STATS = {
-    "uptime": 1.0, "running": 0, "queued": 0, "concurrency": 100, "connected": 1, "calls": {"served": 3},
+    "uptime": 1.0, "running": 0, "queued": 0, "concurrency": 100, "connected": 1,
+    "refused_connections": {"no_key": 1}, "dropped_answers": 0, "calls": {"served": 3},
     "procedures": [{
         "api": "auth", "procedure": "p", "calls": 1, "errors": 0, "p50": None, "p99": 0.5, "callers": {"web": 1},
     }],

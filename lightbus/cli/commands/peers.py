@@ -233,6 +233,10 @@ def _facts(sighting: Sighting, health: dict[str, Any]) -> Iterator[tuple[str, st
         yield "up for", _running(sighting.info)
     yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in sighting.peer.announcement.apis or ())
     yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
+    if refused := sighting.stats.get("refused_connections"):
+        yield "refused", "connections: " + ", ".join(f"{each} ({refused[each]})" for each in sorted(refused))
+    if dropped := sighting.stats.get("dropped_answers"):
+        yield "dropped", f"{number(dropped)} answers: who had asked was gone, or did not read"
     for problem in [each for what in ("problems", "losses", "refused") for each in health.get(what, [])] or ["none"]:
         yield "problems", problem
 

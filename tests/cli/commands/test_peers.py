@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+import lightbus
 from helpers import on_terminal, wait_until
 from lightbus import LightbusTimeout
 from lightbus.cli.commands.peers import COLUMNS, sight
 from lightbus.cli.support.connection import Connection
 from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.engine.binding import Binding
 from lightbus.wire.announcement import Announcement
 
 if TYPE_CHECKING:
@@ -107,6 +109,20 @@ def test_info(commands: Commands) -> None:
     text = commands.text("peers", "info", auth["instance"][:6])
     assert re.search(r"^auth\.check_password +1 +0 .* shop \(1\)$", text, re.MULTILINE)
     assert re.search(r"^auth\.user_registered +1$", text, re.MULTILINE)
+
+
+def test_what_a_worker_turned_away(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`peers info` tells of connections that were refused, and of answers that nobody took."""
+    monkeypatch.setattr(Binding, "refused_connections", {"no_key": 2, "another_key": 1})
+    monkeypatch.setattr(Binding, "dropped", 3)
+    bus = lightbus.create({"security": {"mode": "host"}}, service_name="till")
+    bus.client.start_in_background()
+    try:
+        text = commands.text("peers", "info", "till")
+    finally:
+        bus.client.close()
+    assert "refused    connections: another_key (1), no_key (2)\n" in text
+    assert "dropped    3 answers: who had asked was gone, or did not read\n" in text
 
 
 def test_columns_order_and_forms(commands: Commands, tmp_path: Path) -> None:
