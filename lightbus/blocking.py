@@ -12,6 +12,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from .adapters.host.descriptors import descriptors_left
@@ -71,7 +72,8 @@ class _Line:
     """
     What there is of one peer: idle sockets, and the calls that are with it.
 
-    What is done to its list and its sets is one step of the interpreter's each, and needs no lock.
+    What is done to its list and its sets, and to the map of all lines, is one step of the interpreter's each, and needs
+    no lock.
     """
 
     __slots__ = ("busy", "idle", "is_lost", "peer", "unsent")
@@ -127,10 +129,11 @@ class BlockingChannel:
         self._in_flight = _InFlight(self._lines)
         self._on_sent: list[tuple[_Line, Callable[[], None]]] = []
         self._ids = itertools.count(1)
-        self._room = threading.Condition()  # over what follows, and over changes of `_lines` and `_on_sent`
+        self._room = threading.Condition()  # over what follows, and over changes of `_on_sent`
         self._sockets = 0
         self._waiting_for_room = 0
         self._closed = False
+        self._all_closed: Future[None] = Future()
         engine.channels.add(self)
         engine.transport.when_grown(self._close_surplus)
 
@@ -158,8 +161,7 @@ class BlockingChannel:
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Close the idle sockets to a peer that left. Busy ones notice by themselves."""
-        with self._room:
-            line = self._lines.pop(peer.instance, None)
+        line = self._lines.pop(peer.instance, None)
         if line is not None:
             line.is_lost = True
             self._close_idle(line)
@@ -179,14 +181,15 @@ class BlockingChannel:
         line = self._lines.get(instance)
         return line is not None and bool(line.busy)
 
-    def close(self) -> None:
-        """Close the idle sockets, and wait a moment for the busy ones, whose calls raise now."""
+    def close(self) -> Future[None]:
+        """Close the idle sockets, and have busy ones raise; return what is done once all are closed."""
         self._closed = True
         for line in list(self._lines.values()):
             self._close_idle(line)
-        with self._room:
+        with self._room:  # who makes a socket has seen that it is closed, or is counted
             self._room.notify_all()
-            self._room.wait_for(lambda: self._sockets == 0, timeout=1.0)
+            self._note_all_closed()
+        return self._all_closed
 
     # One call. Coroutines for the loop of both channels: here they block, and never suspend.
 
@@ -197,7 +200,8 @@ class BlockingChannel:
             peer = outgoing.pick(snapshot, self._in_flight, resolved=resolved)
             if peer is None:
                 return None
-            line = self._lines.get(peer.announcement.instance) or self._add_line(peer)
+            instance = peer.announcement.instance
+            line = self._lines.get(instance) or self._lines.setdefault(instance, _Line(peer))
             line.busy.add(outgoing)
             line.unsent.add(outgoing)
             if self._engine.snapshot is snapshot:
@@ -205,10 +209,6 @@ class BlockingChannel:
             # It may be leaving, and have been told that nothing is unsent before this was noted.
             line.busy.discard(outgoing)
             self._is_sent(line, outgoing)
-
-    def _add_line(self, peer: Peer) -> _Line:
-        with self._room:
-            return self._lines.setdefault(peer.announcement.instance, _Line(peer))
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API."""
@@ -326,6 +326,8 @@ class BlockingChannel:
         except BaseException as error:
             with self._room:
                 self._sockets -= 1
+            self._note_all_closed()
+            with self._room:
                 if not isinstance(error, TransportError) or not self._sockets or outgoing.deadline.passed():
                     raise
                 self._room.wait(LOOK_EVERY)  # others took the last open files just now
@@ -349,6 +351,7 @@ class BlockingChannel:
         with self._room:
             self._sockets -= 1
             self._room.notify()
+        self._note_all_closed()
 
     def _wait_for_socket(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Return an idle socket; None where there may be one more. Under the lock."""
@@ -400,11 +403,14 @@ class BlockingChannel:
                 self._close_idle(line)
 
     def _close_idle(self, line: _Line) -> None:
-        with self._room, contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):
             while True:
-                line.idle.pop().close()
-                self._sockets -= 1
-                self._room.notify()
+                self._drop(line.idle.pop())
+
+    def _note_all_closed(self) -> None:
+        if self._closed and not self._sockets:
+            with contextlib.suppress(InvalidStateError):  # another thread was quicker
+                self._all_closed.set_result(None)
 
 
 def _run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -235,6 +235,33 @@ def test_closing_ends_waiting_calls(bus: BusPath, monkeypatch: pytest.MonkeyPatc
     assert watch.seconds < 1.5
 
 
+def test_closing_while_a_thread_does_not_run(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket is closed by itself, when it goes on, and only then is the transport: libzmq would end the process."""
+    monkeypatch.setattr("lightbus.rpc.channels.CLOSE_TIMEOUT", 0.01)
+    go_on, stands, closed = threading.Event(), threading.Event(), threading.Event()
+    transport, receive = bus.client.engine.transport, BlockingDealer.receive
+
+    def stand(self: BlockingDealer, seconds: float) -> bytes | None:
+        stands.set()
+        assert go_on.wait(60)
+        return receive(self, seconds)
+
+    def close(close_now: Callable[[], None] = transport.close) -> None:
+        close_now()
+        closed.set()
+
+    monkeypatch.setattr(BlockingDealer, "receive", stand)
+    monkeypatch.setattr(transport, "close", close)
+    [held] = in_threads(1, lambda: bus.work.hold(seconds=30))
+    assert stands.wait(60)
+    bus.client.close()
+    assert not closed.is_set()
+    go_on.set()
+    with pytest.raises(LightbusShutdownInProgress):
+        held.result(60)
+    assert closed.wait(60)
+
+
 def test_engine_that_moves(bus: BusPath) -> None:
     """Calls on their way do not mind that a worker is started and stopped in their process meanwhile."""
     held = in_threads(2, lambda: bus.work.hold(seconds=1.0))

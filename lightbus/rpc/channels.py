@@ -42,8 +42,8 @@ class ThreadChannel(Protocol):
     def awaits(self, instance: str) -> bool:
         """Return whether an answer of this instance is waited for. From any thread."""
 
-    def close(self) -> None:
-        """Close the idle connections, and have the busy ones raise."""
+    def close(self) -> Future[None]:
+        """Close the idle connections, and have the busy ones raise; return what is done once all are closed."""
 
 
 class Channels:
@@ -121,8 +121,7 @@ class Channels:
         left_alone = [caller for caller in self._all_callers() if at_exit and caller.loop.is_running()]
         callers = [caller for caller in self._all_callers() if caller not in left_alone]
         closing = [future for caller in callers if (future := _close_caller(caller)) is not None]
-        for channel in self._others:
-            channel.close()
+        closing += [channel.close() for channel in self._others]
         in_use = [*wait(closing, timeout=CLOSE_TIMEOUT).not_done, *(Future[None]() for _ in left_alone)]
         with self._lock:
             self.callers.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +63,8 @@ class FakeDoor:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.callbacks: list[Callable[[], None]] = []
+        self.closed: Future[None] = Future()
+        self.closed.set_result(None)
         self.in_flight = 0
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
@@ -73,8 +76,9 @@ class FakeDoor:
     def awaits(self, instance: str) -> bool:
         return instance == INSTANCE and self.in_flight > 0
 
-    def close(self) -> None:
+    def close(self) -> Future[None]:
         self.told.append("close")
+        return self.closed
 
 
 @pytest.fixture
@@ -284,6 +288,15 @@ def test_closing_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch)
         busy.set()
         closed.result(60)
         assert caller.told == ["close"]
+
+
+def test_closing_while_a_thread_uses_its_socket(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for either, and can be seen."""
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
+    channel = FakeDoor()
+    channel.closed = Future()
+    channels.add(channel)
+    assert channels.close() == [channel.closed]
 
 
 def test_closing_at_exit(channels: Channels) -> None:
