@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -84,11 +85,12 @@ async def reached(ask: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def members(event_settings: Settings) -> AsyncIterator[tuple[Member, Member]]:
-    """Have two processes, each with a backend of its own; none has joined."""
+    """Have two processes, each with a backend of its own, on a bus that nobody had before; none has joined."""
+    bus = f"ports-{secrets.token_hex(4)}"
     choice = EventBackendChoice(load_config({"apis": {"shop": {"events": event_settings}}}, environ={}))
     made = []
     for name in ("one", "two"):
-        identity = Identity(bus="b", service="mail", process=name)
+        identity = Identity(bus=bus, service="mail", process=name)
         made.append(Member(choice.make("shop", identity), identity.instance))
     for member in made:
         await member.backend.start()
