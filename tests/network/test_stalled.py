@@ -14,8 +14,8 @@ import zmq
 
 from helpers import Process, Processes
 from lightbus import BusPath
-from lightbus.adapters.zmq.intake import MAX_WAITING
 from lightbus.adapters.zmq.meter import Meter
+from lightbus.adapters.zmq.receive_limit import MAX_WAITING
 
 from .conftest import Network, free_port
 

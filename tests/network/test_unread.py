@@ -13,7 +13,7 @@ import pytest
 
 from helpers import Process, Processes
 from helpers.zmtp import RawPeer, message
-from lightbus.adapters.zmq.unread import AHEAD, MAX_UNREAD
+from lightbus.adapters.zmq.unread_replies import AHEAD, MAX_UNREAD
 from lightbus.wire import envelope
 from lightbus.wire.announcement import new_instance_id
 from lightbus.wire.envelope import Request

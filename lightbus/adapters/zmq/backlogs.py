@@ -15,7 +15,7 @@ import select
 import socket
 from contextlib import suppress
 
-from .borrowing import borrowed
+from .socket_from_fd import borrowed
 
 __all__ = [
     "CLOSED",

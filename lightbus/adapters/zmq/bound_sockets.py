@@ -13,7 +13,7 @@ from .backlogs import Backlogs
 from .bundles import BUNDLED, MOST_BYTES, Bundle, frames_of
 from .gate import Gate
 from .loop_socket import EVENTS, NOBLOCK, POLLIN, LoopSocket
-from .unread import Unread
+from .unread_replies import Unread
 
 __all__ = ["PublishingSocket", "Router"]
 

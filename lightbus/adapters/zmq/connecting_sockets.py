@@ -35,9 +35,9 @@ class Dealer(LoopSocket):
     """
     Speaks with one ROUTER. Frames sent before the connection stands wait here, not in libzmq.
 
-    Its connection can be given up from another thread, while its loop stands still (`surplus`). So each use of the
-    socket is under a lock, which makes it usable from several threads (zmq_socket(3): "with a full fence memory
-    barrier").
+    Its connection can be given up from another thread, while its loop stands still (`unsolicited_messages`). So each
+    use of the socket is under a lock, which makes it usable from several threads (zmq_socket(3): "with a full fence
+    memory barrier").
     """
 
     def __init__(

@@ -25,10 +25,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
-from .entrance import OF_THIS_HOST, Entrance, EntranceState
-from .intake import Ask, Intake
+from .listening_socket import OF_THIS_HOST, Entrance, EntranceState
+from .receive_limit import Ask, Intake
 from .socket_poll import SocketPoll
-from .surplus import Surplus
+from .unsolicited_messages import Surplus
 
 __all__ = ["Gate", "reason_of"]
 

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 
 from .backlogs import KernelConnection
-from .borrowing import borrowed
+from .socket_from_fd import borrowed
 
 __all__ = ["Meter"]
 

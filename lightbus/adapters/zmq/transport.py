@@ -16,7 +16,7 @@ from ...ports.transport import Addressing, LinkState
 from .blocking_dealer import BlockingDealer
 from .connecting_sockets import CautiousSubscriber, Dealer, Subscriber
 from .security import Security
-from .surplus import Surplus
+from .unsolicited_messages import Surplus
 
 if TYPE_CHECKING:
     from .bound_sockets import PublishingSocket, Router
@@ -207,7 +207,7 @@ class ZmqTransport:
         - The same happens where a heartbeat of the other end waits behind the full queue: the answer to it is written
           to what is no connection any more (`process_heartbeat_message`). Anybody could bring that about, so no queue
           that others fill is bounded by libzmq. It is read at once, and bounded behind it (`engine.inbox`), and from
-          outside (`intake`).
+          outside (`receive_limit`).
 
         The kernel answers the probes of TCP also for a process that does not read. Who connects to a ROUTER sends
         heartbeats itself, which are answered, and with the time to live that they carry a dead connection is noticed.
@@ -222,8 +222,8 @@ class ZmqTransport:
     def _asking_socket(self, fingerprint: str) -> zmq.Socket[bytes]:
         """Return a DEALER, whose heartbeats tell whether the peer is there."""
         socket = self._client_socket(zmq.DEALER, fingerprint)
-        # What arrives should have been asked for (`surplus`). A queue that gets full may end the process, see
-        # `_without_own_heartbeats`.
+        # What arrives should have been asked for (`unsolicited_messages`). A queue that gets full may end the process,
+        # see `_without_own_heartbeats`.
         socket.set(zmq.RCVHWM, 0)
         return socket
 

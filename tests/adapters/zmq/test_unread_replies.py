@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lightbus.adapters.zmq.unread import AHEAD, FEW, Unread
+from lightbus.adapters.zmq.unread_replies import AHEAD, FEW, Unread
 
 ID = b"\x00\x00\x00\x00\x01"
 OTHER = b"\x00\x00\x00\x00\x02"

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
-from lightbus.adapters.zmq.intake import LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, STEP
 from lightbus.adapters.zmq.meter import Meter
-from lightbus.adapters.zmq.surplus import Surplus, connections_to
+from lightbus.adapters.zmq.receive_limit import LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, STEP
+from lightbus.adapters.zmq.unsolicited_messages import Surplus, connections_to
 
 pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lightbus.adapters.zmq.backlogs import MAX_TOPICS
-from lightbus.adapters.zmq.intake import (
+from lightbus.adapters.zmq.meter import Meter
+from lightbus.adapters.zmq.receive_limit import (
     LOOK_CLOSELY,
     LOOK_EVERY,
     LOOK_SELDOM,
@@ -19,7 +20,6 @@ from lightbus.adapters.zmq.intake import (
     Intake,
     memory_in_use,
 )
-from lightbus.adapters.zmq.meter import Meter
 
 pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
 

@@ -23,7 +23,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from .borrowing import borrowed
+from .socket_from_fd import borrowed
 
 __all__ = ["Turnstile"]
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from lightbus.adapters.zmq.borrowing import borrowed
+from lightbus.adapters.zmq.socket_from_fd import borrowed
 
 
 def test_it_stays_open() -> None:

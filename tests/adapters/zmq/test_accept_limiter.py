@@ -12,7 +12,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from helpers import wait_until
-from lightbus.adapters.zmq.turnstile import Turnstile
+from lightbus.adapters.zmq.accept_limiter import Turnstile
 
 pytestmark = pytest.mark.skipif(not Turnstile.POSSIBLE, reason="the set that libzmq waits at is shown by Linux only")
 

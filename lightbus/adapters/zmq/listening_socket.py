@@ -8,8 +8,8 @@ import time
 from contextlib import suppress
 from enum import Enum
 
-from .borrowing import borrowed
-from .turnstile import Turnstile
+from .accept_limiter import Turnstile
+from .socket_from_fd import borrowed
 
 __all__ = ["NOT_SEEN", "OF_THIS_HOST", "Entrance", "EntranceState"]
 

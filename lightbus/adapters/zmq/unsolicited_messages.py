@@ -3,8 +3,8 @@ What comes to those who asked for less: libzmq reads whatever a worker sends, al
 
 While an event loop that calls stands still, or is sent more than it can read, answers that nobody asked for would pile
 up in its sockets, a gigabyte a second: their queues cannot be bounded (`transport._without_own_heartbeats`). So it is
-looked, as at a worker's gate (`intake`), how much the process has grown, and where it has the loops are asked whether
-anything waits. What comes from each peer, until they have said that nothing does, is read off its connections
+looked, as at a worker's gate (`receive_limit`), how much the process has grown, and where it has the loops are asked
+whether anything waits. What comes from each peer, until they have said that nothing does, is read off its connections
 (`meter`). Beyond a bound those to the peer that sent most are given up. What libzmq has read of them stays, and the
 loop connects anew once it has taken that. Answers that are awaited are no surplus: each may be as large as a message.
 """
@@ -24,9 +24,9 @@ from typing import Protocol
 from weakref import WeakSet
 
 from ...recurring import RecurringLog
-from .borrowing import borrowed
-from .intake import LEAST_SENT, LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, MIB, STEP, memory_in_use
 from .meter import Meter
+from .receive_limit import LEAST_SENT, LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, MIB, STEP, memory_in_use
+from .socket_from_fd import borrowed
 
 __all__ = ["Receiver", "Surplus", "connections_to"]
 

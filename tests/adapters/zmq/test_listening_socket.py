@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.zmq.entrance import NOT_SEEN, OF_THIS_HOST, Entrance
+from lightbus.adapters.zmq.listening_socket import NOT_SEEN, OF_THIS_HOST, Entrance
 
 
 class Pair:
