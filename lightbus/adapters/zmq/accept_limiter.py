@@ -1,5 +1,5 @@
 """
-Lets libzmq take one connection at a time at a listening socket, and the next one only when it is let in.
+Lets libzmq take one connection at a time at a listening socket, and the next one only when this says so.
 
 libzmq takes all who come, and cannot be told to stop. Where the process has no descriptor left `accept` fails, and on a
 unix socket libzmq ends the process for that: EMFILE is not among the errors that `ipc_listener_t::accept` lets pass
@@ -9,7 +9,7 @@ many there are, and end some, is too slow: a program connects ten thousand times
 So where room gets scarce the listening socket is armed for one event (EPOLLONESHOT of epoll_ctl(2)) in the set that
 libzmq waits at, which Linux shows in /proc/self/fdinfo (proc_pid_fdinfo(5)), and armed again as long as there is room.
 Those who come meanwhile wait in the kernel, up to the backlog, or are turned away. Where the set cannot be seen
-(macOS), there is no turnstile.
+(macOS), there is no limiter.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import socket
 import sys
 from contextlib import suppress
 
-from .socket_from_fd import borrowed
+from .socket_from_fd import socket_from_fd
 
-__all__ = ["Turnstile"]
+__all__ = ["AcceptLimiter"]
 
 _PROC = "/proc/self"
 _EPOLL_CTL_MOD = 3
@@ -41,7 +41,7 @@ class _EpollEvent(ctypes.Structure):
     _fields_ = (("events", ctypes.c_uint32), ("data", ctypes.c_uint64))
 
 
-class Turnstile:
+class AcceptLimiter:
     """
     At one listening socket of libzmq's. Whoever uses it sees to it that the socket is not being closed.
 
@@ -61,10 +61,10 @@ class Turnstile:
         self._inode = os.fstat(descriptor).st_ino
 
     @classmethod
-    def at(cls, descriptor: int) -> Turnstile | None:
-        """Return the turnstile for a listening socket; None where it is not (yet) waited at, or that is not shown."""
+    def at(cls, descriptor: int) -> AcceptLimiter | None:
+        """Return the limiter for a listening socket; None where it is not (yet) waited at, or that is not shown."""
         with suppress(OSError):
-            with borrowed(descriptor) as listener:
+            with socket_from_fd(descriptor) as listener:
                 if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                     return None
             for name in os.listdir(f"{_PROC}/fd"):
@@ -73,15 +73,15 @@ class Turnstile:
                     return cls(descriptor, int(name), data)
         return None
 
-    def open(self) -> None:
+    def accept_all(self) -> None:
         """Have libzmq take all who come."""
         self._arm(select.EPOLLIN)
 
-    def let_one_in(self) -> None:
+    def accept_one(self) -> None:
         """Have libzmq take the next connection, and then no other."""
         self._arm(select.EPOLLIN | select.EPOLLONESHOT)
 
-    def shut(self) -> None:
+    def accept_none(self) -> None:
         """Have libzmq take none."""
         self._arm(0)
 
@@ -89,7 +89,7 @@ class Turnstile:
         """End the connections that wait; return where they came from (empty: from this host)."""
         turned_away: list[str] = []
         if self._is_there():
-            with suppress(OSError), borrowed(self.descriptor) as listener:
+            with suppress(OSError), socket_from_fd(self.descriptor) as listener:
                 listener.setblocking(False)  # libzmq, which may be quicker, is prepared for that
                 while True:
                     connection, address = listener.accept()

@@ -15,7 +15,7 @@ import select
 import socket
 from contextlib import suppress
 
-from .socket_from_fd import borrowed
+from .socket_from_fd import socket_from_fd
 
 __all__ = [
     "CLOSED",
@@ -98,7 +98,7 @@ class KernelConnection:
         """End it, if it is there. The descriptor stays libzmq's, which sees the end of the stream and closes it."""
         with suppress(OSError):
             if self.is_there:
-                with borrowed(self.descriptor) as ended:
+                with socket_from_fd(self.descriptor) as ended:
                     ended.shutdown(socket.SHUT_RDWR)
                 return True
         return False

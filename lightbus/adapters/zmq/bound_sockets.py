@@ -13,7 +13,7 @@ from .backlogs import Backlogs
 from .bundles import BUNDLED, MOST_BYTES, Bundle, frames_of
 from .gate import Gate
 from .loop_socket import EVENTS, NOBLOCK, POLLIN, LoopSocket
-from .unread_replies import Unread
+from .unread_replies import UnreadReplies
 
 __all__ = ["PublishingSocket", "Router"]
 
@@ -78,7 +78,7 @@ class Router(_BoundSocket):
     ) -> None:
         self._on_message = on_message
         self._lock = threading.RLock()
-        self.unread = Unread(self._give, self._count_dropped)
+        self.unread = UnreadReplies(self._give, self._count_dropped)
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._read_bytes = 0

@@ -25,10 +25,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
-from .listening_socket import OF_THIS_HOST, Entrance, EntranceState
-from .receive_limit import Ask, Intake
+from .receive_limit import Ask, ReceiveLimit
 from .socket_poll import SocketPoll
-from .unsolicited_messages import Surplus
+from .unsolicited_messages import UnsolicitedMessages
+from .watched_socket import OF_THIS_HOST, AcceptMode, WatchedSocket
 
 __all__ = ["Gate", "reason_of"]
 
@@ -97,7 +97,7 @@ class Gate:
         admitted: who may connect: a name for the log and the `User-Id`, by CURVE public key; None: everybody.
         limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
         largest: bytes that a message may have.
-        surplus: what else is to be looked at as often: what comes to the sockets that connect.
+        unsolicited: what else is to be looked at as often: what comes to the sockets that connect.
         clock: seconds, for the pauses between log lines.
 
     Attributes:
@@ -112,7 +112,7 @@ class Gate:
         *,
         limit: int | None = None,
         largest: int = 0,
-        surplus: Surplus | None = None,
+        unsolicited: UnsolicitedMessages | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class Gate:
         self._context = context
         self._limit = connection_limit(descriptor_limit()) if limit is None else limit
         self._clock = clock
-        self._door = EntranceState.OPEN
+        self._accept_mode = AcceptMode.ALL
         self._zap = context.socket(zmq.REP)
         try:
             self._zap.bind(ZAP_ENDPOINT)
@@ -136,11 +136,11 @@ class Gate:
         self._lock = threading.Lock()  # over `_ring`
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What the thread is to do next."""
-        self.intake = Intake(largest)
-        self._surplus = surplus
+        self.receive_limit = ReceiveLimit(largest)
+        self._unsolicited = unsolicited
         self._poll = SocketPoll()
-        self._watched: WeakKeyDictionary[zmq.Socket[bytes], Entrance] = WeakKeyDictionary()
-        self._monitors: dict[zmq.Socket[bytes], Entrance] = {}
+        self._watched: WeakKeyDictionary[zmq.Socket[bytes], WatchedSocket] = WeakKeyDictionary()
+        self._monitors: dict[zmq.Socket[bytes], WatchedSocket] = {}
         self._log_at = 0.0
         self._pause = FIRST_PAUSE
         self._thread = threading.Thread(target=self._run, name="lightbus-gate", daemon=True)
@@ -183,7 +183,7 @@ class Gate:
         monitor.set(zmq.RCVHWM, 0)
         # Connected here: an event that nobody is connected for would hold up libzmq's thread, and with it everything.
         monitor.connect(endpoint)
-        watch = self._watched[socket] = Entrance()
+        watch = self._watched[socket] = WatchedSocket()
         self._tasks.put(partial(self._register, monitor, watch))
         self._wake()
         return partial(self.unwatch, socket)
@@ -191,7 +191,7 @@ class Gate:
     def read_by(self, socket: zmq.Socket[bytes], ask: Ask, *, subscriptions: bool = False) -> None:
         """Have what comes over a watched socket bounded, given what asks its loop whether nothing waits to be read."""
         watch = self._watched[socket]
-        self._tasks.put(lambda: self.intake.add(watch, ask, subscriptions=subscriptions))
+        self._tasks.put(lambda: self.receive_limit.add(watch, ask, subscriptions=subscriptions))
         self._wake()
 
     def before_unbind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
@@ -214,7 +214,7 @@ class Gate:
         watch = self._watched.pop(socket, None)
         if watch is not None:
             watch.end()
-            self._tasks.put(partial(self.intake.remove, watch))
+            self._tasks.put(partial(self.receive_limit.remove, watch))
             self._wake()
         # Now, while somebody reads the last events, and not when libzmq closes the socket, in a thread of its own.
         with suppress(zmq.ZMQError):
@@ -226,8 +226,8 @@ class Gate:
     def _run(self) -> None:
         self._poll.add(self._zap)
         self._poll.add(self._bell)
-        if self.intake.descriptor is not None:
-            self._poll.add_descriptor(self.intake.descriptor)
+        if self.receive_limit.descriptor is not None:
+            self._poll.add_descriptor(self.receive_limit.descriptor)
         is_open = True
         while is_open:
             try:
@@ -237,7 +237,7 @@ class Gate:
             except Exception:  # without this thread nobody would get in, and libzmq would wait for its reader
                 logger.exception("the gate could not handle what happened at a socket; it goes on")
         self._do_tasks()
-        self.intake.close()
+        self.receive_limit.close()
         for socket in (self._zap, self._bell, *self._monitors):
             socket.close(linger=0)
 
@@ -251,41 +251,41 @@ class Gate:
                     return False
                 self._do_tasks()
             elif isinstance(socket, int):
-                self.intake.woken(time.monotonic())
+                self.receive_limit.woken(time.monotonic())
             elif not self._look(socket):
                 self._poll.remove(socket)
                 del self._monitors[socket]
                 socket.close(linger=0)
-        self.intake.look(time.monotonic())
-        if self._surplus is not None:
-            self._surplus.look(time.monotonic())
-        if self._door is EntranceState.SHUT or self.intake.is_over:
+        self.receive_limit.look(time.monotonic())
+        if self._unsolicited is not None:
+            self._unsolicited.look(time.monotonic())
+        if self._accept_mode is AcceptMode.NONE or self.receive_limit.is_over:
             self._open_as_far_as_there_is_room()
-        if self._door is EntranceState.SHUT and not self.intake.is_over:
+        if self._accept_mode is AcceptMode.NONE and not self.receive_limit.is_over:
             self._turn_away()
         return True
 
     def _timeout(self) -> int | None:
         """Return the milliseconds until there is something to do, whatever happens; None: nothing."""
-        pauses = [LOOK_EVERY] if self._door is EntranceState.SHUT else []
-        seconds = (self.intake.pause, None if self._surplus is None else self._surplus.pause)
+        pauses = [LOOK_EVERY] if self._accept_mode is AcceptMode.NONE else []
+        seconds = (self.receive_limit.pause, None if self._unsolicited is None else self._unsolicited.pause)
         return min([*pauses, *(int(each * 1000) for each in seconds if each is not None)], default=None)
 
     def _do_tasks(self) -> None:
         while not self._tasks.empty():
             self._tasks.get()()
 
-    def _register(self, monitor: zmq.Socket[bytes], watch: Entrance) -> None:
+    def _register(self, monitor: zmq.Socket[bytes], watch: WatchedSocket) -> None:
         self._monitors[monitor] = watch
         self._poll.add(monitor)
 
     def _open_as_far_as_there_is_room(self) -> None:
-        left = 0 if self.intake.is_over else min(self._limit - self.connections, descriptors_left())
-        door = EntranceState.OPEN if left > AMPLE else EntranceState.ONE_BY_ONE if left > 0 else EntranceState.SHUT
-        if door is not self._door or door is EntranceState.ONE_BY_ONE:
-            self._door = door
+        left = 0 if self.receive_limit.is_over else min(self._limit - self.connections, descriptors_left())
+        mode = AcceptMode.ALL if left > AMPLE else AcceptMode.ONE_AT_A_TIME if left > 0 else AcceptMode.NONE
+        if mode is not self._accept_mode or mode is AcceptMode.ONE_AT_A_TIME:
+            self._accept_mode = mode
             for watch in self._monitors.values():
-                watch.set_door(door)
+                watch.set_accept_mode(mode)
 
     def _turn_away(self) -> None:
         for watch in self._monitors.values():
@@ -310,19 +310,19 @@ class Gate:
             return False
         watch = self._monitors[monitor]
         if event == zmq.EVENT_LISTENING:
-            watch.listens(value, message["endpoint"].decode(), self._door)
+            watch.listens(value, message["endpoint"].decode(), self._accept_mode)
             self._open_as_far_as_there_is_room()
         elif event == zmq.EVENT_ACCEPT_FAILED:
             self._open_as_far_as_there_is_room()
         elif event == zmq.EVENT_ACCEPTED:
             is_full = self.connections >= self._limit
             watch.accepted(value, message["endpoint"].decode(), is_full=is_full)
-            self.intake.accepted(watch, value)
+            self.receive_limit.accepted(watch, value)
             self._open_as_far_as_there_is_room()
         elif event in _FAILED:
             watch.failed = reason_of(event, value)
         elif event == zmq.EVENT_DISCONNECTED:
-            self.intake.disconnected(watch, value)
+            self.receive_limit.disconnected(watch, value)
             reason, address = watch.disconnected(value)
             if reason:
                 self.counts[reason] += 1

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 
 from .backlogs import KernelConnection
-from .socket_from_fd import borrowed
+from .socket_from_fd import socket_from_fd
 
 __all__ = ["Meter"]
 
@@ -47,7 +47,7 @@ class Meter:
         self.peer = ""
         """Who was at the other end when we ended it: an address, or a process of this host."""
         self._before = 0
-        with borrowed(descriptor) as found:
+        with socket_from_fd(descriptor) as found:
             self._is_unix = found.family == socket.AF_UNIX
             if self._is_unix:
                 found.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, FAR)
@@ -55,7 +55,7 @@ class Meter:
     def reset(self) -> None:
         """Count from now on."""
         self.latest = 0
-        with suppress(OSError), borrowed(self.connection.descriptor) as found:
+        with suppress(OSError), socket_from_fd(self.connection.descriptor) as found:
             if self._is_unix:
                 found.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, FAR)
             else:
@@ -65,7 +65,7 @@ class Meter:
         """Return, and keep as `latest`, how many bytes have come; where it is gone, how many it was before."""
         with suppress(OSError):
             if self.connection.is_there:
-                with borrowed(self.connection.descriptor) as found:
+                with socket_from_fd(self.connection.descriptor) as found:
                     if self._is_unix:
                         self.latest = FAR - found.getsockopt(socket.SOL_SOCKET, SO_PEEK_OFF)
                     else:
@@ -78,7 +78,7 @@ class Meter:
         self.connection.close()
 
     def _who(self) -> str:
-        with suppress(OSError), borrowed(self.connection.descriptor) as found:
+        with suppress(OSError), socket_from_fd(self.connection.descriptor) as found:
             if not self._is_unix:
                 return str(found.getpeername()[0])
             credentials = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)

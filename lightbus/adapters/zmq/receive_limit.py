@@ -24,7 +24,7 @@ from ...recurring import RecurringLog
 from .backlogs import MAX_TOPICS
 from .meter import Meter
 
-__all__ = ["MAX_WAITING", "Ask", "Intake", "memory_in_use"]
+__all__ = ["MAX_WAITING", "Ask", "ReceiveLimit", "memory_in_use"]
 
 logger = logging.getLogger("lightbus.transport")
 
@@ -146,7 +146,7 @@ class _Incoming:
             self.ended += meter.latest
 
 
-class Intake:
+class ReceiveLimit:
     """
     What comes in over the bound sockets of a context. Only touched from the gate's thread.
 

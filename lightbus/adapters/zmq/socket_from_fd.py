@@ -6,11 +6,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["borrowed"]
+__all__ = ["socket_from_fd"]
 
 
 @contextmanager
-def borrowed(descriptor: int) -> Iterator[socket.socket]:
+def socket_from_fd(descriptor: int) -> Iterator[socket.socket]:
     """Give the socket of a descriptor, and leave the descriptor open. Any use may raise OSError: it may be closed."""
     # And not a copy of it: when all descriptors are taken, none could be made.
     found = socket.socket(fileno=descriptor)

@@ -16,7 +16,7 @@ from ...ports.transport import Addressing, LinkState
 from .blocking_dealer import BlockingDealer
 from .connecting_sockets import CautiousSubscriber, Dealer, Subscriber
 from .security import Security
-from .unsolicited_messages import Surplus
+from .unsolicited_messages import UnsolicitedMessages
 
 if TYPE_CHECKING:
     from .bound_sockets import PublishingSocket, Router
@@ -75,7 +75,7 @@ class ZmqTransport:
         self._addressing = addressing
         self.gate: Gate | None = None
         """Who admits others to our bound sockets; made with the first of them."""
-        self.surplus = Surplus(max_message_size)
+        self.unsolicited = UnsolicitedMessages(max_message_size)
         """What bounds what comes to our dealers and was not asked for."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
@@ -129,7 +129,7 @@ class ZmqTransport:
         dealer = Dealer(socket, on_message, on_state)
         dealer.awaited = awaited
         dealer.connect(endpoint)
-        self.surplus.add(dealer)
+        self.unsolicited.add(dealer)
         return dealer
 
     def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str = "") -> Subscriber:
@@ -156,11 +156,11 @@ class ZmqTransport:
     def look(self, now: float) -> None:
         """Look whether more waits to be read than may, unless the gate's thread does."""
         if self.gate is None:
-            self.surplus.look(now)
+            self.unsolicited.look(now)
 
     def when_grown(self, callback: Callable[[], None]) -> None:
         """Have it called where the process has grown, from a thread of ours or that which looks."""
-        self.surplus.when_grown(callback)
+        self.unsolicited.when_grown(callback)
 
     @property
     def refused(self) -> dict[str, int]:
@@ -183,7 +183,9 @@ class ZmqTransport:
         if self.gate is None:
             from .gate import Gate
 
-            self.gate = Gate(self._context, self.security.admitted, surplus=self.surplus, largest=self.max_message_size)
+            self.gate = Gate(
+                self._context, self.security.admitted, unsolicited=self.unsolicited, largest=self.max_message_size
+            )
         socket = self._socket(kind)
         socket.set(zmq.BACKLOG, BACKLOG)
         self.security.prepare_server(socket)

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from .backlogs import GONE, WRITABLE, KernelConnection, is_worth_a_line
 
-__all__ = ["AHEAD", "MAX_UNREAD", "MAX_UNREAD_IN_ALL", "Unread"]
+__all__ = ["AHEAD", "MAX_UNREAD", "MAX_UNREAD_IN_ALL", "UnreadReplies"]
 
 logger = logging.getLogger("lightbus.transport")
 
@@ -46,7 +46,7 @@ class _UnreadByCaller:
         self.is_closed = False
 
 
-class Unread:
+class UnreadReplies:
     """
     What waits for the callers of one ROUTER. Only touched from its loop.
 

@@ -6,7 +6,8 @@ up in its sockets, a gigabyte a second: their queues cannot be bounded (`transpo
 looked, as at a worker's gate (`receive_limit`), how much the process has grown, and where it has the loops are asked
 whether anything waits. What comes from each peer, until they have said that nothing does, is read off its connections
 (`meter`). Beyond a bound those to the peer that sent most are given up. What libzmq has read of them stays, and the
-loop connects anew once it has taken that. Answers that are awaited are no surplus: each may be as large as a message.
+loop connects anew once it has taken that. Answers that are awaited are none of them: each may be as large as a
+message.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from weakref import WeakSet
 from ...recurring import RecurringLog
 from .meter import Meter
 from .receive_limit import LEAST_SENT, LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, MIB, STEP, memory_in_use
-from .socket_from_fd import borrowed
+from .socket_from_fd import socket_from_fd
 
-__all__ = ["Receiver", "Surplus", "connections_to"]
+__all__ = ["Receiver", "UnsolicitedMessages", "connections_to"]
 
 logger = logging.getLogger("lightbus.transport")
 
@@ -48,7 +49,7 @@ class Receiver(Protocol):
         """Receive nothing more until all is read that has come; False where that cannot be now. From any thread."""
 
 
-class Surplus:
+class UnsolicitedMessages:
     """
     What comes in over the sockets of a context that connect. Any thread may use it.
 
@@ -173,23 +174,23 @@ class Surplus:
 
     def _give_up(self, growth: int) -> None:
         """Give up the connections to the peer that has sent most, if that is more than was asked for."""
-        surplus = self._surplus()
-        if not surplus:
+        unsolicited = self._unsolicited_bytes()
+        if not unsolicited:
             return
-        endpoint, size = max(surplus.items(), key=lambda each: each[1])
+        endpoint, size = max(unsolicited.items(), key=lambda each: each[1])
         given_up = [each for each in list(self._waiting) if each.endpoint == endpoint and each.give_up()]
         if not given_up:
             return
         self.given_up += 1
         self._log.say(
-            "surplus", logging.WARNING,
+            "unsolicited", logging.WARNING,
             "Messages that nobody asked for wait to be read, and take %d MiB: the connection to %s, over which %d MiB "
             "came, was closed (%d so far), and is made again once they are read. Calls that were with it may not be "
             "answered any more",
             growth // MIB, endpoint, size // MIB, self.given_up, changes=False,
         )  # fmt: skip
 
-    def _surplus(self) -> dict[str, int]:
+    def _unsolicited_bytes(self) -> dict[str, int]:
         """Return the bytes that came from each peer which sent more than is awaited of it."""
         came = Counter(self._ended)
         for endpoint, meter in self._meters.values():
@@ -213,7 +214,7 @@ def connections_to(endpoints: Collection[str]) -> Iterator[tuple[int, str]]:
 
 
 def _peer(descriptor: int) -> str:
-    with borrowed(descriptor) as found:
+    with socket_from_fd(descriptor) as found:
         address = found.getpeername()
         if found.family == socket.AF_UNIX:
             return f"ipc://{os.fsdecode(address)}"

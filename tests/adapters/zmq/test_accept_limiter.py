@@ -12,9 +12,11 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from helpers import wait_until
-from lightbus.adapters.zmq.accept_limiter import Turnstile
+from lightbus.adapters.zmq.accept_limiter import AcceptLimiter
 
-pytestmark = pytest.mark.skipif(not Turnstile.POSSIBLE, reason="the set that libzmq waits at is shown by Linux only")
+pytestmark = pytest.mark.skipif(
+    not AcceptLimiter.POSSIBLE, reason="the set that libzmq waits at is shown by Linux only"
+)
 
 
 class Place:
@@ -27,7 +29,7 @@ class Place:
         self.monitor = self.router.get_monitor_socket(zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED)
         self.router.bind(f"ipc://{path}")
         self.descriptor = int(recv_monitor_message(self.monitor)["value"])
-        self.turnstile = wait_until(lambda: Turnstile.at(self.descriptor))
+        self.limiter = wait_until(lambda: AcceptLimiter.at(self.descriptor))
         self.connections: list[socket.socket] = []
 
     def come(self, count: int) -> None:
@@ -65,13 +67,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def test_one_by_one_and_all(place: Place) -> None:
     """Each permission is for one; without any, all wait; opened, all are taken."""
-    place.turnstile.shut()
+    place.limiter.accept_none()
     place.come(5)
     assert place.taken(0)
     for _ in range(2):
-        place.turnstile.let_one_in()
+        place.limiter.accept_one()
         assert place.taken(1)
-    place.turnstile.open()
+    place.limiter.accept_all()
     assert place.taken(3)
     place.come(1)
     assert place.taken(1)
@@ -81,33 +83,33 @@ def test_those_who_wait_are_turned_away(place: Place) -> None:
     """Their connections are closed; who is in stays, and who comes later is taken again."""
     place.come(1)
     assert place.taken(1)
-    place.turnstile.shut()
+    place.limiter.accept_none()
     place.come(3)
-    assert place.turnstile.turn_away() == ["", "", ""]
+    assert place.limiter.turn_away() == ["", "", ""]
     assert [each.recv(100) for each in place.connections[1:]] == [b"", b"", b""]
-    assert place.turnstile.turn_away() == []
+    assert place.limiter.turn_away() == []
     assert place.connections[0].recv(1) != b""
-    place.turnstile.open()
+    place.limiter.accept_all()
     place.come(1)
     assert place.taken(1)
 
 
-def test_something_else_has_no_turnstile(place: Place) -> None:
+def test_a_descriptor_that_is_no_listening_socket_has_no_limiter(place: Place) -> None:
     """A connection has none, nor has what is closed, or what libzmq does not wait at."""
     place.come(1)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         for descriptor in (place.connections[0].fileno(), listener.fileno(), 10_000):
-            assert Turnstile.at(descriptor) is None
+            assert AcceptLimiter.at(descriptor) is None
 
 
 def test_another_one_with_its_number_is_left_alone(place: Place) -> None:
     """Once its listener is closed nothing is done by its number."""
-    turnstile = Turnstile(os.dup(place.descriptor), 0, 0)
+    limiter = AcceptLimiter(os.dup(place.descriptor), 0, 0)
     reader, writer = os.pipe()
-    os.dup2(reader, turnstile.descriptor)
-    turnstile.shut()
-    assert turnstile.turn_away() == []
-    for each in (reader, writer, turnstile.descriptor):
+    os.dup2(reader, limiter.descriptor)
+    limiter.accept_none()
+    assert limiter.turn_away() == []
+    for each in (reader, writer, limiter.descriptor):
         os.close(each)

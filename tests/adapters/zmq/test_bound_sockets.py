@@ -65,7 +65,7 @@ def test_topics_that_no_listener_has_are_refused(tmp_path: Path) -> None:
         publisher = transport.publisher(lambda topic, subscribed: topics.append(topic) if subscribed else None)
         publisher.bind(f"ipc://{tmp_path}/pub")
         assert transport.gate is not None
-        intake = transport.gate.intake  # which may be first to see it
+        receive_limit = transport.gate.receive_limit  # which may be first to see it
         with zmq.Context() as context, context.socket(zmq.SUB) as long, context.socket(zmq.SUB) as many:
             for each in (long, many):
                 each.linger, each.sndhwm, each.reconnect_ivl = 0, 0, -1
@@ -73,7 +73,7 @@ def test_topics_that_no_listener_has_are_refused(tmp_path: Path) -> None:
             long.subscribe(b"x" * 17_000)
             for number in range(MAX_TOPICS // 10_000 + 50):
                 many.subscribe(b"%010d" % number * 1000)
-            await wait_until_async(lambda: publisher.backlogs.too_many_topics + intake.closed == 1, timeout=20)
+            await wait_until_async(lambda: publisher.backlogs.too_many_topics + receive_limit.closed == 1, timeout=20)
             assert all(len(topic) == 10_000 for topic in topics)
         publisher.close()
         transport.close()

@@ -17,7 +17,7 @@ from lightbus.adapters.zmq.receive_limit import (
     MAX_WAITING,
     STEP,
     TOPICS_GROWTH,
-    Intake,
+    ReceiveLimit,
     memory_in_use,
 )
 
@@ -33,8 +33,8 @@ class Place:
         self.memory = 100 * MIB
         self.now = 0.0
         self.asked: list[Callable[[bool], None]] = []
-        self.intake = Intake(largest, memory=lambda: self.memory)
-        self.intake.add("socket", self.asked.append, subscriptions=subscriptions)
+        self.receive_limit = ReceiveLimit(largest, memory=lambda: self.memory)
+        self.receive_limit.add("socket", self.asked.append, subscriptions=subscriptions)
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
 
     def connect(self) -> socket.socket:
@@ -42,7 +42,7 @@ class Place:
         ours, theirs = socket.socketpair()
         self._pairs.append((ours, theirs))
         theirs.settimeout(5)
-        self.intake.accepted("socket", ours.fileno())
+        self.receive_limit.accepted("socket", ours.fileno())
         return theirs
 
     def send(self, theirs: socket.socket, size: int) -> None:
@@ -55,7 +55,7 @@ class Place:
 
     def look(self) -> None:
         self.now += LOOK_SELDOM
-        self.intake.look(self.now)
+        self.receive_limit.look(self.now)
 
     def grow(self, size: int) -> None:
         """Have the process take so much more, and look."""
@@ -71,7 +71,7 @@ class Place:
             return True
 
     def close(self) -> None:
-        self.intake.close()
+        self.receive_limit.close()
         for pair in self._pairs:
             for each in pair:
                 each.close()
@@ -103,15 +103,15 @@ def test_who_sends_most_while_nothing_is_read_is_disconnected(place: Place, capl
     place.send(modest, 2 * MIB)
     place.grow(MAX_WAITING)
     assert [place.is_open(each) for each in (greedy, second, modest)] == [False, False, True]
-    assert (place.intake.closed, place.intake.is_over) == (2, True)
+    assert (place.receive_limit.closed, place.receive_limit.is_over) == (2, True)
     [record] = caplog.records
     assert "the connection of process " in record.getMessage()
     assert "which sent 30 MiB, was closed (1 so far)" in record.getMessage()
     place.look()
-    assert (place.is_open(modest), place.intake.is_over) == (True, True)
+    assert (place.is_open(modest), place.receive_limit.is_over) == (True, True)
     place.asked[0](True)
     place.look()
-    assert not place.intake.is_over
+    assert not place.receive_limit.is_over
 
 
 def test_what_is_read_counts_no_more(place: Place) -> None:
@@ -123,7 +123,7 @@ def test_what_is_read_counts_no_more(place: Place) -> None:
         while place.asked:
             place.asked.pop()(True)
     assert place.is_open(busy)
-    assert not place.intake.is_over
+    assert not place.receive_limit.is_over
 
 
 def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
@@ -146,7 +146,7 @@ def test_a_handler_that_takes_the_memory_ends_nobody(place: Place) -> None:
     place.send(modest, 5 * MIB)
     place.grow(4 * MAX_WAITING)
     assert place.is_open(modest)
-    assert place.intake.closed == 0
+    assert place.receive_limit.closed == 0
 
 
 def test_who_comes_and_goes_counts(place: Place) -> None:
@@ -158,10 +158,10 @@ def test_who_comes_and_goes_counts(place: Place) -> None:
         place.send(passing, 6 * MIB)
         place.look()
         [ours] = [ours for ours, theirs in place._pairs if theirs is passing]
-        place.intake.disconnected("socket", ours.fileno())
+        place.receive_limit.disconnected("socket", ours.fileno())
     place.send(modest, 1 * MIB)
     place.grow(MAX_WAITING)
-    assert place.intake.is_over
+    assert place.receive_limit.is_over
     assert not place.is_open(modest)
 
 
@@ -184,12 +184,12 @@ def test_subscriptions_are_looked_at_when_they_come(publisher: Place, caplog: py
     """Who sends more of them than any listener has, before they are taken in, is disconnected at once."""
     many, few = publisher.connect(), publisher.connect()
     publisher.send(few, 300_000)
-    publisher.intake.woken(publisher.now)
+    publisher.receive_limit.woken(publisher.now)
     publisher.send(many, MAX_TOPICS)
-    publisher.intake.woken(publisher.now)
+    publisher.receive_limit.woken(publisher.now)
     assert publisher.is_open(many)
     publisher.send(many, 1)
-    publisher.intake.woken(publisher.now)
+    publisher.receive_limit.woken(publisher.now)
     assert (publisher.is_open(many), publisher.is_open(few)) == (False, True)
     assert f"it sent {MAX_TOPICS + 1} bytes of subscriptions faster than they could be taken in" in caplog.text
 
@@ -199,7 +199,7 @@ def test_subscriptions_that_are_taken_in_count_no_more(publisher: Place) -> None
     listener = publisher.connect()
     for number in range(5):
         publisher.send(listener, MAX_TOPICS // 2)
-        publisher.intake.woken(publisher.now)
+        publisher.receive_limit.woken(publisher.now)
         publisher.asked[number](True)
         publisher.look()
     assert publisher.is_open(listener)
@@ -211,21 +211,21 @@ def test_subscriptions_of_many_are_bounded_by_what_they_take(publisher: Place) -
     publisher.look()
     for listener in listeners:
         publisher.send(listener, MIB)
-        publisher.intake.woken(publisher.now)
+        publisher.receive_limit.woken(publisher.now)
     assert all(publisher.is_open(each) for each in listeners)
     publisher.grow(TOPICS_GROWTH + 1)
     assert not any(publisher.is_open(each) for each in listeners)
-    assert publisher.intake.is_over
+    assert publisher.receive_limit.is_over
     publisher.asked[0](True)
     publisher.look()
-    assert not publisher.intake.is_over
+    assert not publisher.receive_limit.is_over
 
 
 def test_there_is_nothing_to_look_at_without_connections(place: Place) -> None:
     """A worker whom nobody is connected to sleeps."""
-    assert place.intake.pause is None
+    assert place.receive_limit.pause is None
     place.connect()
-    assert place.intake.pause == LOOK_EVERY
+    assert place.receive_limit.pause == LOOK_EVERY
 
 
 def test_the_memory_in_use_is_known() -> None:
@@ -242,11 +242,11 @@ def test_a_process_that_does_not_grow_is_looked_at_less_often(place: Place) -> N
     place.look()
     for _ in range(5):
         place.look()
-    assert place.intake.pause == LOOK_SELDOM
+    assert place.receive_limit.pause == LOOK_SELDOM
     place.grow(1)
-    assert place.intake.pause == LOOK_EVERY
+    assert place.receive_limit.pause == LOOK_EVERY
     place.grow(STEP)
-    assert place.intake.pause == LOOK_CLOSELY
+    assert place.receive_limit.pause == LOOK_CLOSELY
     place.memory -= STEP
     place.look()
-    assert place.intake.pause == LOOK_EVERY
+    assert place.receive_limit.pause == LOOK_EVERY

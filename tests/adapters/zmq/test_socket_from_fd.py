@@ -7,16 +7,16 @@ import socket
 
 import pytest
 
-from lightbus.adapters.zmq.socket_from_fd import borrowed
+from lightbus.adapters.zmq.socket_from_fd import socket_from_fd
 
 
 def test_it_stays_open() -> None:
     """The one that it belongs to goes on using it, also where something fails."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        with borrowed(ours.fileno()) as found:
+        with socket_from_fd(ours.fileno()) as found:
             found.send(b"hello")
-        with pytest.raises(OSError), borrowed(ours.fileno()) as found:  # noqa: PT011 - which one does not matter
+        with pytest.raises(OSError), socket_from_fd(ours.fileno()) as found:  # noqa: PT011 - which one does not matter
             found.getsockopt(-1, -1)
         assert theirs.recv(10) == b"hello"
         ours.send(b"again")
@@ -28,10 +28,10 @@ def test_one_that_is_closed_or_no_socket() -> None:
     number = ours.fileno()
     ours.close()
     theirs.close()
-    with pytest.raises(OSError, match="Bad file descriptor"), borrowed(number):
+    with pytest.raises(OSError, match="Bad file descriptor"), socket_from_fd(number):
         pass
     reader, writer = os.pipe()
-    with pytest.raises(OSError, match="non-socket"), borrowed(reader):
+    with pytest.raises(OSError, match="non-socket"), socket_from_fd(reader):
         pass
     os.close(reader)
     os.close(writer)

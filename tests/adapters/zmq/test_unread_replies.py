@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lightbus.adapters.zmq.unread_replies import AHEAD, FEW, Unread
+from lightbus.adapters.zmq.unread_replies import AHEAD, FEW, UnreadReplies
 
 ID = b"\x00\x00\x00\x00\x01"
 OTHER = b"\x00\x00\x00\x00\x02"
@@ -45,7 +45,7 @@ class Wire:
         self.theirs.close()
 
 
-class Kept(Unread):
+class Kept(UnreadReplies):
     """Notes what libzmq was given."""
 
     def __init__(self, most: int = MOST, most_in_all: int = 10 * MOST) -> None:

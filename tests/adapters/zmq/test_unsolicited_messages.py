@@ -10,7 +10,7 @@ import pytest
 
 from lightbus.adapters.zmq.meter import Meter
 from lightbus.adapters.zmq.receive_limit import LOOK_CLOSELY, LOOK_SELDOM, MAX_WAITING, STEP
-from lightbus.adapters.zmq.unsolicited_messages import Surplus, connections_to
+from lightbus.adapters.zmq.unsolicited_messages import UnsolicitedMessages, connections_to
 
 pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts what comes over a connection")
 
@@ -69,16 +69,16 @@ class Place:
     def __init__(self, family: int) -> None:
         self.memory = 100 * MIB
         self.now = 0.0
-        self.surplus = Surplus(64 * MIB, memory=lambda: self.memory)
+        self.unsolicited = UnsolicitedMessages(64 * MIB, memory=lambda: self.memory)
         self.peers = [Peer(family), Peer(family)]
         for peer in self.peers:
-            self.surplus.add(peer)
+            self.unsolicited.add(peer)
 
     def grow(self, size: int) -> None:
         """Have the process take so much more, and look."""
         self.memory += size
         self.now += LOOK_SELDOM
-        self.surplus.look(self.now)
+        self.unsolicited.look(self.now)
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
@@ -100,7 +100,7 @@ def test_who_sends_what_nobody_asked_for_is_given_up(place: Place, caplog: pytes
     place.grow(MAX_WAITING - STEP)
     assert bad.given_up == 0
     place.grow(STEP)
-    assert (bad.given_up, good.given_up, place.surplus.given_up) == (1, 0, 1)
+    assert (bad.given_up, good.given_up, place.unsolicited.given_up) == (1, 0, 1)
     [record] = caplog.records
     assert f"the connection to {bad.endpoint}, over which 30 MiB came, was closed (1 so far)" in record.getMessage()
 
@@ -128,7 +128,7 @@ def test_what_is_read_counts_no_more(place: Place) -> None:
         for peer in place.peers:
             while peer.answers:
                 peer.answers.pop()(True)
-    assert place.surplus.given_up == 0
+    assert place.unsolicited.given_up == 0
 
 
 def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
@@ -151,7 +151,7 @@ def test_what_takes_the_memory_otherwise_ends_nobody(place: Place) -> None:
     place.grow(STEP)
     place.peers[0].sends(5 * MIB)
     place.grow(4 * MAX_WAITING)
-    assert place.surplus.given_up == 0
+    assert place.unsolicited.given_up == 0
 
 
 def test_who_connects_again_and_again_counts(place: Place) -> None:
@@ -170,7 +170,7 @@ def test_who_connects_again_and_again_counts(place: Place) -> None:
     assert bad.given_up == 1
     bad.is_busy = True
     place.grow(STEP)
-    assert (bad.given_up, place.surplus.given_up) == (1, 1)
+    assert (bad.given_up, place.unsolicited.given_up) == (1, 1)
 
 
 def test_a_loop_that_is_closed_reads_no_more(place: Place) -> None:
@@ -182,13 +182,13 @@ def test_a_loop_that_is_closed_reads_no_more(place: Place) -> None:
     bad.sends(30 * MIB)
     good.answers.pop()(True)
     place.grow(2 * MAX_WAITING)
-    assert place.surplus.given_up == 0
+    assert place.unsolicited.given_up == 0
 
 
 def test_who_else_has_something_to_give_up_is_called(place: Place) -> None:
     """Each time, while the process has grown and something waits."""
     calls: list[int] = []
-    place.surplus.when_grown(lambda: calls.append(1))
+    place.unsolicited.when_grown(lambda: calls.append(1))
     place.grow(0)
     assert not calls
     place.grow(STEP)
@@ -198,18 +198,18 @@ def test_who_else_has_something_to_give_up_is_called(place: Place) -> None:
 
 def test_how_often_it_is_looked() -> None:
     """Seldom, closely while the process has grown and something waits, and not at all where there is no socket."""
-    surplus = Surplus(memory=lambda: memory)
+    unsolicited = UnsolicitedMessages(memory=lambda: memory)
     memory = MIB
-    assert surplus.pause is None
+    assert unsolicited.pause is None
     peer = Peer(socket.AF_INET)
-    surplus.add(peer)
-    surplus.look(0)
-    assert surplus.pause == LOOK_SELDOM
+    unsolicited.add(peer)
+    unsolicited.look(0)
+    assert unsolicited.pause == LOOK_SELDOM
     memory += STEP
-    surplus.look(LOOK_SELDOM / 2)
-    assert surplus.pause == LOOK_SELDOM
-    surplus.look(LOOK_SELDOM)
-    assert surplus.pause == LOOK_CLOSELY
+    unsolicited.look(LOOK_SELDOM / 2)
+    assert unsolicited.pause == LOOK_SELDOM
+    unsolicited.look(LOOK_SELDOM)
+    assert unsolicited.pause == LOOK_CLOSELY
     peer.close()
 
 

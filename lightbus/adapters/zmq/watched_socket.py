@@ -1,4 +1,4 @@
-"""What is known of one bound socket: who is behind the descriptors of its connections, and where it takes some."""
+"""One bound socket as its monitor reports it: who is behind its connections, and which new ones it accepts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from contextlib import suppress
 from enum import Enum
 
-from .accept_limiter import Turnstile
-from .socket_from_fd import borrowed
+from .accept_limiter import AcceptLimiter
+from .socket_from_fd import socket_from_fd
 
-__all__ = ["NOT_SEEN", "OF_THIS_HOST", "Entrance", "EntranceState"]
+__all__ = ["NOT_SEEN", "OF_THIS_HOST", "AcceptMode", "WatchedSocket"]
 
-TURNSTILE_WAIT = 0.001
-TURNSTILE_TRIES = 200
+LIMITER_WAIT = 0.001
+LIMITER_TRIES = 200
 """How often, with pauses of so many seconds, a socket is looked for in the set that libzmq waits at: it is put there
 by another thread."""
 
@@ -22,17 +22,17 @@ NOT_SEEN = "from somebody who was gone at once"
 OF_THIS_HOST = "from this host"
 
 
-class EntranceState(Enum):
-    """What becomes of somebody who comes."""
+class AcceptMode(Enum):
+    """Which new connections are accepted."""
 
-    OPEN = "taken"
-    ONE_BY_ONE = "taken, and the next one when that is known"
-    SHUT = "turned away"
+    ALL = "all"
+    ONE_AT_A_TIME = "one, and the next when that one is known"
+    NONE = "none"
 
 
-class Entrance:
+class WatchedSocket:
     """
-    What the monitor of one socket has told: who is behind a descriptor, and why the latest handshake failed.
+    What the monitor of one socket has reported: who is behind a descriptor, and why the latest handshake failed.
 
     The gate's thread uses it; others only end it.
     """
@@ -41,55 +41,55 @@ class Entrance:
         self.failed = ""
         self._addresses: dict[int, str] = {}
         self._turned_away: set[int] = set()
-        self._turnstiles: dict[str, Turnstile] = {}
+        self._limiters: dict[str, AcceptLimiter] = {}
         """By endpoint."""
         self._is_ended = False
-        # Over the turnstiles: whoever is about to close a listening socket takes care that none is used any more.
+        # Over the limiters: whoever is about to close a listening socket takes care that none is used any more.
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def listens(self, descriptor: int, endpoint: str, door: EntranceState) -> None:
+    def listens(self, descriptor: int, endpoint: str, mode: AcceptMode) -> None:
         """Record that the socket listens, too, at an endpoint."""
-        for _ in range(TURNSTILE_TRIES):
+        for _ in range(LIMITER_TRIES):
             with self._lock:
                 if self._is_ended or not _is_at(descriptor, endpoint):
                     return
-                if (turnstile := Turnstile.at(descriptor)) is not None:
-                    self._turnstiles[endpoint] = turnstile
-                    _set(turnstile, door)
+                if (limiter := AcceptLimiter.at(descriptor)) is not None:
+                    self._limiters[endpoint] = limiter
+                    _set(limiter, mode)
                     return
-            if not Turnstile.POSSIBLE:
+            if not AcceptLimiter.POSSIBLE:
                 return
-            time.sleep(TURNSTILE_WAIT)
+            time.sleep(LIMITER_WAIT)
 
     def stops_listening(self, endpoint: str) -> None:
         """Leave alone from now on what listens at an endpoint."""
         with self._lock:
-            self._turnstiles.pop(endpoint, None)
+            self._limiters.pop(endpoint, None)
 
     def end(self) -> None:
         """Leave everything alone from now on that listens."""
         with self._lock:
             self._is_ended = True
-            self._turnstiles.clear()
+            self._limiters.clear()
 
-    def set_door(self, door: EntranceState) -> None:
+    def set_accept_mode(self, mode: AcceptMode) -> None:
         """Have those who come taken, or not."""
         with self._lock:
-            for turnstile in self._turnstiles.values():
-                _set(turnstile, door)
+            for limiter in self._limiters.values():
+                _set(limiter, mode)
 
     def turn_away(self) -> list[str]:
         """End the connections that wait; return where they came from."""
         with self._lock:
-            return [address for turnstile in self._turnstiles.values() for address in turnstile.turn_away()]
+            return [address for limiter in self._limiters.values() for address in limiter.turn_away()]
 
     def accepted(self, descriptor: int, endpoint: str, *, is_full: bool) -> None:
         """Note a connection; where there is no room for it, end it."""
         self._addresses[descriptor] = NOT_SEEN
-        with suppress(OSError), borrowed(descriptor) as connection:
+        with suppress(OSError), socket_from_fd(descriptor) as connection:
             peer = connection.getpeername()
             self._addresses[descriptor] = f"from {peer[0]}" if isinstance(peer, tuple) else OF_THIS_HOST
             # By now it may be another one that has this number: it must be one of this socket's, at least.
@@ -107,18 +107,18 @@ class Entrance:
         return reason, self._addresses.pop(descriptor, NOT_SEEN)
 
 
-def _set(turnstile: Turnstile, door: EntranceState) -> None:
-    if door is EntranceState.OPEN:
-        turnstile.open()
-    elif door is EntranceState.ONE_BY_ONE:
-        turnstile.let_one_in()
+def _set(limiter: AcceptLimiter, mode: AcceptMode) -> None:
+    if mode is AcceptMode.ALL:
+        limiter.accept_all()
+    elif mode is AcceptMode.ONE_AT_A_TIME:
+        limiter.accept_one()
     else:
-        turnstile.shut()
+        limiter.accept_none()
 
 
 def _is_at(descriptor: int, endpoint: str) -> bool:
     """Return whether a descriptor is a socket that is bound there, or was taken there."""
-    with suppress(OSError), borrowed(descriptor) as found:
+    with suppress(OSError), socket_from_fd(descriptor) as found:
         name = found.getsockname()
         return endpoint.endswith(f":{name[1]}") if isinstance(name, tuple) else endpoint == f"ipc://{name}"
     return False

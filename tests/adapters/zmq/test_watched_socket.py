@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.zmq.listening_socket import NOT_SEEN, OF_THIS_HOST, Entrance
+from lightbus.adapters.zmq.watched_socket import NOT_SEEN, OF_THIS_HOST, WatchedSocket
 
 
 class Pair:
@@ -40,36 +40,36 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
 
 def test_who_comes_and_goes_is_known(pair: Pair) -> None:
     """A connection counts until it ends, and it is known where it came from."""
-    entrance = Entrance()
-    entrance.accepted(pair.ours.fileno(), pair.endpoint, is_full=False)
-    assert len(entrance) == 1
+    watched = WatchedSocket()
+    watched.accepted(pair.ours.fileno(), pair.endpoint, is_full=False)
+    assert len(watched) == 1
     came_from = "from 127.0.0.1" if pair.endpoint.startswith("tcp") else OF_THIS_HOST
-    assert entrance.disconnected(pair.ours.fileno()) == ("", came_from)
-    assert len(entrance) == 0
-    assert entrance.disconnected(pair.ours.fileno()) == ("", NOT_SEEN)
+    assert watched.disconnected(pair.ours.fileno()) == ("", came_from)
+    assert len(watched) == 0
+    assert watched.disconnected(pair.ours.fileno()) == ("", NOT_SEEN)
 
 
 def test_who_comes_when_it_is_full_is_turned_away(pair: Pair) -> None:
     """The connection is ended, and the reason is told once."""
-    entrance = Entrance()
-    entrance.accepted(pair.ours.fileno(), pair.endpoint, is_full=True)
+    watched = WatchedSocket()
+    watched.accepted(pair.ours.fileno(), pair.endpoint, is_full=True)
     assert pair.other.recv(1) == b""
-    assert entrance.disconnected(pair.ours.fileno())[0] == "too_many"
-    assert entrance.disconnected(pair.ours.fileno())[0] == ""
+    assert watched.disconnected(pair.ours.fileno())[0] == "too_many"
+    assert watched.disconnected(pair.ours.fileno())[0] == ""
 
 
 def test_a_number_that_is_another_connection_by_now_is_left_alone(pair: Pair) -> None:
     """Where the descriptor belongs to a connection of another socket, that one goes on."""
-    entrance = Entrance()
-    entrance.accepted(pair.ours.fileno(), "tcp://127.0.0.1:1", is_full=True)
+    watched = WatchedSocket()
+    watched.accepted(pair.ours.fileno(), "tcp://127.0.0.1:1", is_full=True)
     pair.ours.send(b"x")
     assert pair.other.recv(1) == b"x"
 
 
 def test_why_a_handshake_failed_is_told_once(pair: Pair) -> None:
     """A failure belongs to the connection that ends next, and to no other."""
-    entrance = Entrance()
-    entrance.accepted(pair.ours.fileno(), pair.endpoint, is_full=False)
-    entrance.failed = "no_key"
-    assert entrance.disconnected(pair.ours.fileno())[0] == "no_key"
-    assert entrance.disconnected(pair.ours.fileno())[0] == ""
+    watched = WatchedSocket()
+    watched.accepted(pair.ours.fileno(), pair.endpoint, is_full=False)
+    watched.failed = "no_key"
+    assert watched.disconnected(pair.ours.fileno())[0] == "no_key"
+    assert watched.disconnected(pair.ours.fileno())[0] == ""
