@@ -101,7 +101,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self.lookup = Lookup(
             self.registry,
-            self.peers.dialler,
+            self.peers.dialer,
             user.wanted,
             wait=wait,
             where=self.where,
@@ -109,7 +109,7 @@ class Node:
             look=discovery.look,
         )
         self.registry.inherit(known, time.monotonic())
-        self.peers.dialler.confirm(self.registry.peers.values())
+        self.peers.dialer.confirm(self.registry.peers.values())
 
     # From beginning to end
 
@@ -143,7 +143,7 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
         self.lookup.stop()
-        self.peers.dialler.close()
+        self.peers.dialer.close()
         return [peer for peer in self.registry.peers.values() if peer.is_up]
 
     async def stop(self) -> None:
@@ -170,12 +170,12 @@ class Node:
 
     def where(self) -> str:
         """Return how and where peers are looked for, for messages."""
-        seeds = self.peers.dialler.describe_seeds()
+        seeds = self.peers.dialer.describe_seeds()
         return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked(), seeds]))
 
     def fixed_peers(self) -> list[FixedPeer]:
         """Return how each fixed peer does."""
-        return self.peers.dialler.seeds.report()
+        return self.peers.dialer.seeds.report()
 
     # What discovery says
 
@@ -195,13 +195,13 @@ class Node:
         if self.addressing.look(now):
             self._spawn(self._move(self.addressing.addresses))
         self.transport.look(now)
-        self.peers.dialler.dial_due(now)
+        self.peers.dialer.dial_due(now)
         self.lookup.tick()
         if now - self._last_hello > HELLO_EVERY:
             self._last_hello = now
             self.registry.forget_silent(now)
             self.peers.say_hello()
-        if not self.changes.stopped and not self.peers.dialler.is_due(now + QUIET_TICK):
+        if not self.changes.stopped and not self.peers.dialer.is_due(now + QUIET_TICK):
             self._tick_again_after(QUIET_TICK)
 
     def _tick_again_after(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ from ..ports.transport import MOST_ENDPOINTS, Addressing, Transport
 from .link import Dial, Link, LinkUser
 from .seeds import Seeds
 
-__all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialler"]
+__all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialer"]
 
 logger = logging.getLogger("lightbus.dialing")
 
@@ -62,7 +62,7 @@ class DialUser(LinkUser, Protocol):
         """An attempt ended, one way or the other."""
 
 
-class Dialler:
+class Dialer:
     """
     Only touched from the node's loop.
 

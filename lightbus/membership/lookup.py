@@ -10,7 +10,7 @@ from ..core.registry import CROWD, PeerState, Registry
 from ..core.resolver import explain
 from ..deadline import Deadline
 from ..exceptions import LightbusException
-from .dialer import EVERYTHING, Dialler
+from .dialer import EVERYTHING, Dialer
 from .link import HELLO_TIMEOUT
 from .running_clock import LONGEST_STEP, RunningClock
 
@@ -45,7 +45,7 @@ class Lookup:
 
     Args:
         registry: the peers we know.
-        dialler: tries those that may have the name.
+        dialer: tries those that may have the name.
         wanted: the APIs that this process uses; those asked for are added.
         wait: seconds that a name nobody advertises is waited for, from now on.
         where: says how peers are looked for, for messages.
@@ -57,7 +57,7 @@ class Lookup:
     def __init__(
         self,
         registry: Registry,
-        dialler: Dialler,
+        dialer: Dialer,
         wanted: set[str],
         *,
         wait: float,
@@ -67,7 +67,7 @@ class Lookup:
     ) -> None:
         self._registry = registry
         self._look = look
-        self._dialler = dialler
+        self._dialler = dialer
         self._wanted = wanted
         self._wait = wait
         self._where = where

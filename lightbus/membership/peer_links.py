@@ -13,7 +13,7 @@ from ..exceptions import ProtocolError
 from ..ports.transport import Addressing, Transport
 from ..wire.announcement import Announcement
 from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
-from .dialer import Dialler
+from .dialer import Dialer
 from .link import Link
 from .own_announcement import OwnAnnouncement
 from .peer_changes import PeerChanges
@@ -48,7 +48,7 @@ class PeerLinks:
 
     Attributes:
         links: those that stand, by instance.
-        dialler: makes new ones.
+        dialer: makes new ones.
 
     """
 
@@ -71,7 +71,7 @@ class PeerLinks:
         self._own = own
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
-        self.dialler = Dialler(
+        self.dialer = Dialer(
             self,
             transport,
             addressing,
@@ -89,7 +89,7 @@ class PeerLinks:
             return
         now = time.monotonic()
         self._changes.apply(self._registry.announced(announcement, source, now))
-        self.dialler.consider(announcement.instance, now)
+        self.dialer.consider(announcement.instance, now)
 
     def verified(self) -> list[tuple[Announcement, float]]:
         """Return the peers that we are connected to and that are up, each with the seconds since we heard of it."""
@@ -117,7 +117,7 @@ class PeerLinks:
 
     def abandon(self) -> None:
         """Close those of a loop that is closed."""
-        self.dialler.abandon()
+        self.dialer.abandon()
         for link in self.links.values():
             link.abandon()
         self.links.clear()
@@ -131,10 +131,10 @@ class PeerLinks:
     def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """Mark a peer as up that answered HELLO."""
         if announcement.instance == self._registry.own:
-            self.dialler.linked(link, ourselves=True)
+            self.dialer.linked(link, ourselves=True)
             link.close()
             return
-        self.dialler.linked(link)
+        self.dialer.linked(link)
         older = self.links.get(announcement.instance)
         if older is not None and older is not link:
             link.close()  # found by its address and by its announcement: one link is enough
@@ -192,7 +192,7 @@ class PeerLinks:
     def _drop(self, link: Link, goodbye: str = "") -> None:
         link.close(goodbye)
         self.links.pop(link.instance, None)
-        self.dialler.unlinked(link.instance)
+        self.dialer.unlinked(link.instance)
 
     def _on_peers(self, message: Peers) -> None:
         for entry in message.joined:

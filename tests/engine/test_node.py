@@ -460,7 +460,7 @@ def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str
             nonlocal dials
             for _ in range(scaled(5000, least=1000)):
                 place.hub.publish(ghost(api), gone=False)
-                dials = max(dials, len(client.peers.dialler._dials))
+                dials = max(dials, len(client.peers.dialer._dials))
                 await asyncio.sleep(0)
 
         flooding = asyncio.create_task(flood())
@@ -570,7 +570,7 @@ def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         client = place.node()
-        monkeypatch.setattr(client.peers.dialler, "dial_due", fail)
+        monkeypatch.setattr(client.peers.dialer, "dial_due", fail)
         with pytest.raises(RuntimeError):
             await client.start()
         await wait_until_async(lambda: failures > 3)

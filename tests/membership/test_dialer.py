@@ -21,7 +21,7 @@ from lightbus.membership.dialer import (
     MAX_ADDRESSES_TRIED,
     MAX_DIALS,
     UNPROVEN_SHARE,
-    Dialler,
+    Dialer,
 )
 from lightbus.membership.seeds import WARN_AFTER, FixedPeer
 from lightbus.ports.transport import MOST_ENDPOINTS
@@ -73,7 +73,7 @@ class FakeLink:
 
 
 class Place:
-    """A dialler, what it is made from, and the attempts it opened."""
+    """A dialer, what it is made from, and the attempts it opened."""
 
     def __init__(self, dials: list[FakeDial]) -> None:
         self.dials = dials
@@ -83,7 +83,7 @@ class Place:
         self.failed: list[tuple[str, str, bool]] = []
         self.refusing: list[tuple[str, str]] = []
         self.ended = 0
-        self.dialler = self.make()
+        self.dialer = self.make()
 
     def make(
         self,
@@ -91,13 +91,13 @@ class Place:
         directory: Path | None = None,
         near: bool = False,
         fingerprints: Sequence[str] = ("",),
-    ) -> Dialler:
-        """Return a dialler in this place."""
+    ) -> Dialer:
+        """Return a dialer in this place."""
         user: Any = self
         transport: Any = None
         tcp = TcpAddressing([OWN.partition("/")[0]] if near else [])
         addressing = tcp if directory is None else HostAddressing(Places.only(directory))
-        self.dialler = Dialler(
+        self.dialer = Dialer(
             user,
             transport,
             addressing,
@@ -107,7 +107,7 @@ class Place:
             seeds=seeds,
             fingerprints=fingerprints,
         )
-        return self.dialler
+        return self.dialer
 
     def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
         self.failed.append((instance, reason, refused))
@@ -194,7 +194,7 @@ def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
     made = replace(announcement(1), addresses=tuple(f"10.0.0.{number}" for number in range(1, 7)))
     place.announce(made)
     for _ in range(3):
-        place.dialler.dial(place.registry.peers[instance(1)])
+        place.dialer.dial(place.registry.peers[instance(1)])
         place.dials[-1].fail()
         place.registry.silent(instance(1), 0.0, "does not answer")
     tried = [[endpoint.removesuffix(":7001").rpartition(".")[2] for endpoint in dial.endpoints] for dial in place.dials]
@@ -206,12 +206,12 @@ def test_addresses_tried_are_bounded(place: Place) -> None:
     many = tuple(f"10.0.0.{number}" for number in range(1, 17))
     place.wanted.add("auth")
     peers = [place.announce(replace(announcement(number), addresses=many)) for number in range(1, 100)]
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED * UNPROVEN_SHARE
-    place.dialler.dial_asked(peers)
+    place.dialer.dial_asked(peers)
     assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED) // 2
     place.announce(announcement(100))
-    place.dialler.consider(instance(100), 0.0)
+    place.dialer.consider(instance(100), 0.0)
     assert place.targets[-1] == instance(100)
 
 
@@ -222,7 +222,7 @@ def test_who_is_announced_without_our_key_costs_no_socket(place: Place, fingerpr
     place.wanted.add("auth")
     place.announce(replace(announcement(1), fingerprint=fingerprint))
     place.announce(replace(announcement(2), fingerprint="ours"))
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.targets == [instance(2)]
     [(refused, reason)] = place.refusing
     assert refused == instance(1)
@@ -234,7 +234,7 @@ def test_the_first_and_the_last_are_tried_first(place: Place) -> None:
     place.wanted.add("auth")
     for number in range(1, 100):
         place.announce(announcement(number))
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.targets[:4] == [instance(99), instance(1), instance(98), instance(2)]
 
 
@@ -245,12 +245,12 @@ def test_without_descriptors_nobody_is_tried(
     place.wanted.add("auth")
     place.announce(announcement(1))
     monkeypatch.setattr(module, "descriptors_left", lambda: 0)
-    place.dialler.dial_due(0.0)
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.dials == []
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["Nobody new is connected to"]
     monkeypatch.setattr(module, "descriptors_left", lambda: 1)
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.targets == [instance(1)]
 
 
@@ -266,23 +266,23 @@ def test_whom_not_to_try(place: Place) -> None:
     peer, linked = place.announce(announcement(1)), place.announce(announcement(2))
     place.links[instance(2)] = "a link"
     for each in (peer, peer, linked, replace(peer, announcement=announcement(0))):
-        place.dialler.dial(each)
+        place.dialer.dial(each)
     assert place.targets == [instance(1)]
 
 
 def test_a_failed_attempt_may_be_repeated(place: Place) -> None:
     """The node is told why it failed and that it is over, and the peer can be tried again."""
     peer = place.announce(announcement(1))
-    place.dialler.dial(peer)
+    place.dialer.dial(peer)
     place.dials[0].fail("does not answer")
     assert (place.failed, place.ended) == ([(instance(1), "does not answer", False)], 1)
-    place.dialler.dial(peer)
+    place.dialer.dial(peer)
     assert place.targets == [instance(1)] * 2
 
 
 def test_a_success_is_for_the_link_to_tell(place: Place) -> None:
     """The node is told that the attempt is over, and nothing of a failure."""
-    place.dialler.dial(place.announce(announcement(1)))
+    place.dialer.dial(place.announce(announcement(1)))
     place.dials[0].succeed()
     assert (place.failed, place.ended) == ([], 1)
 
@@ -300,15 +300,15 @@ def test_what_refused_means(place: Place, addresses: tuple[str, ...], certain: b
 
 def test_a_peer_whose_files_are_not_seen(place: Place, tmp_path: Path) -> None:
     """Nobody is dialled, and the reason names both directories: it may be in a directory that only it has."""
-    dialler = place.make(directory=tmp_path)
+    dialer = place.make(directory=tmp_path)
     peer = place.announce(replace(announcement(1, port=0), directory="/somewhere/else"))
-    dialler.dial(peer)
+    dialer.dial(peer)
     assert place.dials == []
     ((failed, reason, refused),) = place.failed
     assert (failed, refused) == (instance(1), False)
     assert "its sockets are in /somewhere/else" in reason
     assert f"nor in {tmp_path}" in reason
-    assert "set XDG_RUNTIME_DIR to the same one for both" in dialler.hint(peer)
+    assert "set XDG_RUNTIME_DIR to the same one for both" in dialer.hint(peer)
 
 
 def test_refused_by_a_file(place: Place, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_peers_of_use_are_tried(place: Place) -> None:
     place.announce(announcement(1, apis=("auth", "shop")))
     place.announce(announcement(2, apis=("shop",)))
     place.announce(announcement(3, apis=None))
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.targets == [instance(3), instance(1)]  # the latest first
 
 
@@ -343,10 +343,10 @@ def test_who_was_heard_of_just_now(place: Place) -> None:
         place.announce(announcement(number, apis=apis))
     place.registry.silent(instance(2), 0.0, "does not answer")
     for number in (2, 3, 4):
-        place.dialler.consider(instance(number), 0.0)
+        place.dialer.consider(instance(number), 0.0)
     assert place.targets == []
-    place.dialler.consider(instance(1), 0.0)
-    place.dialler.consider(instance(2), retry_delay(1))
+    place.dialer.consider(instance(1), 0.0)
+    place.dialer.consider(instance(2), retry_delay(1))
     assert place.targets == [instance(1), instance(2)]
 
 
@@ -355,7 +355,7 @@ def test_exchange_partners(place: Place) -> None:
     place.links[instance(100)] = "a link"
     for number in range(1, 6):
         place.announce(announcement(number, apis=("shop",)))
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert len(place.dials) == EXCHANGE_PARTNERS - 1
 
 
@@ -366,7 +366,7 @@ def test_everybody_is_tried(place: Place) -> None:
         place.links[instance(100 + number)] = "a link"
     for number in range(1, 6):
         place.announce(announcement(number, apis=("shop",)))
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert len(place.dials) == 5
 
 
@@ -375,7 +375,7 @@ def test_who_introduced_itself_is_tried(place: Place) -> None:
     for number in range(EXCHANGE_PARTNERS):
         place.links[instance(100 + number)] = "a link"
     place.announce(announcement(1, apis=()), Source.CLAIM)
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.targets == [instance(1)]
 
 
@@ -385,10 +385,10 @@ def test_a_pause_after_a_failure(place: Place) -> None:
     for number in (1, 2):
         place.announce(announcement(number))
     place.registry.silent(instance(1), 0.0, "does not answer")
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert place.targets == [instance(2)]
     place.dials[0].fail()
-    place.dialler.dial_due(retry_delay(1))
+    place.dialer.dial_due(retry_delay(1))
     assert place.targets == [instance(2), instance(2), instance(1)]
 
 
@@ -397,12 +397,12 @@ def test_attempts_are_bounded(place: Place) -> None:
     place.wanted.add("auth")
     for number in range(1, MAX_DIALS + 10):
         place.announce(announcement(number))
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert len(place.dials) == MAX_DIALS
-    place.dialler.dial(place.registry.peers[instance(MAX_DIALS + 5)])
+    place.dialer.dial(place.registry.peers[instance(MAX_DIALS + 5)])
     assert len(place.dials) == MAX_DIALS
     place.dials[0].fail()
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert len(place.dials) == MAX_DIALS + 1
 
 
@@ -411,14 +411,14 @@ def test_confirming(place: Place) -> None:
     peers = [place.announce(announcement(number)) for number in range(1, MAX_DIALS + 3)]
     for peer in peers:
         place.registry.answered(peer.announcement, 0.0, endpoint=peer.instance, event_endpoint="")
-    place.dialler.confirm(peers)
-    place.dialler.dial_due(0.0)
+    place.dialer.confirm(peers)
+    place.dialer.dial_due(0.0)
     assert len(place.dials) == MAX_DIALS
     for dial in place.dials[:]:
         place.links[dial.target] = "a link"
         dial.succeed()
-    place.dialler.dial_due(0.0)
-    place.dialler.dial_due(0.0)
+    place.dialer.dial_due(0.0)
+    place.dialer.dial_due(0.0)
     assert sorted(place.targets) == sorted(peer.instance for peer in peers)
 
 
@@ -440,51 +440,51 @@ def seen(*answering: str) -> FixedPeer:
 
 def test_a_fixed_peer_that_answers(place: Place) -> None:
     """It is tried at its address, by no instance, and once it answered no more; until it is gone, and after a pause."""
-    dialler = place.make([SEED])
-    assert dialler.has_untried_seed()
-    dialler.dial_due(100.0)
-    dialler.dial_due(100.0)
+    dialer = place.make([SEED])
+    assert dialer.has_untried_seed()
+    dialer.dial_due(100.0)
+    dialer.dial_due(100.0)
     (dial,) = place.dials
-    assert dialler.seeds.report() == [seen()]
+    assert dialer.seeds.report() == [seen()]
     assert (dial.endpoints, dial.target) == ((SEED,), "")
     dial.succeed()
     link: Any = FakeLink(instance(1), SEED)
-    dialler.linked(link)
-    assert (dialler.has_untried_seed(), dialler.seeds.report()) == (False, [seen(SEED)])
-    dialler.dial_due(1000.0)
+    dialer.linked(link)
+    assert (dialer.has_untried_seed(), dialer.seeds.report()) == (False, [seen(SEED)])
+    dialer.dial_due(1000.0)
     assert len(place.dials) == 1
-    dialler.unlinked(instance(2))
-    dialler.unlinked(instance(1))
-    dialler.dial_due(100.0)
+    dialer.unlinked(instance(2))
+    dialer.unlinked(instance(1))
+    dialer.dial_due(100.0)
     assert len(place.dials) == 1
-    dialler.dial_due(100.0 + retry_delay(1))
+    dialer.dial_due(100.0 + retry_delay(1))
     assert place.targets == [SEED, SEED]
 
 
 def test_who_is_due_soon(place: Place) -> None:
     """It is known whether somebody is to be tried by a moment: a fixed peer, one taken to be up, one that is wanted."""
-    dialler = place.make([SEED])
-    assert dialler.is_due(100.0)
-    dialler.dial_due(100.0)
+    dialer = place.make([SEED])
+    assert dialer.is_due(100.0)
+    dialer.dial_due(100.0)
     place.dials[0].succeed()
     link: Any = FakeLink(instance(1), SEED)
-    dialler.linked(link)
-    assert not dialler.is_due(100.0)
-    dialler.unlinked(instance(1))
-    assert not dialler.is_due(100.0)
-    assert dialler.is_due(100.0 + retry_delay(1))
+    dialer.linked(link)
+    assert not dialer.is_due(100.0)
+    dialer.unlinked(instance(1))
+    assert not dialer.is_due(100.0)
+    assert dialer.is_due(100.0 + retry_delay(1))
 
 
 def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplog: pytest.LogCaptureFixture) -> None:
     """It goes on being tried, at growing intervals, and there is one warning, not at the first failure."""
     caplog.set_level(logging.DEBUG, "lightbus.dialing")
-    dialler = place.make([SEED])
+    dialer = place.make([SEED])
     for failures in range(1, WARN_AFTER + 2):
-        dialler.dial_due(now[0])
+        dialer.dial_due(now[0])
         assert len(place.dials) == failures
         place.dials[-1].fail("does not answer.")
         now[0] += retry_delay(failures) * 0.9
-        dialler.dial_due(now[0])
+        dialer.dial_due(now[0])
         assert len(place.dials) == failures
         now[0] += retry_delay(failures) * 0.2
     assert [record.levelname for record in caplog.records] == [*["DEBUG"] * (WARN_AFTER - 1), "WARNING", "DEBUG"]
@@ -495,23 +495,23 @@ def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplo
 
 def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
     """A list of all hosts, the same on each, has us in it: we are tried once, and never again."""
-    dialler = place.make([SEED])
-    dialler.dial_due(100.0)
+    dialer = place.make([SEED])
+    dialer.dial_due(100.0)
     place.dials[0].succeed()
     link: Any = FakeLink("", SEED)
-    dialler.linked(link, ourselves=True)
-    dialler.dial_due(1000.0)
+    dialer.linked(link, ourselves=True)
+    dialer.dial_due(1000.0)
     assert len(place.dials) == 1
 
 
 def test_how_the_fixed_peers_do(place: Place) -> None:
     """A message can say how many of them answer; without any it says nothing."""
     assert place.make().describe_seeds() == ""
-    dialler = place.make([SEED, "tcp://10.0.0.8:7000"])
-    assert dialler.describe_seeds() == "0 of 2 fixed peers answer"
+    dialer = place.make([SEED, "tcp://10.0.0.8:7000"])
+    assert dialer.describe_seeds() == "0 of 2 fixed peers answer"
     link: Any = FakeLink(instance(1), SEED)
-    dialler.linked(link)
-    assert dialler.describe_seeds() == "1 of 2 fixed peers answer"
+    dialer.linked(link)
+    assert dialer.describe_seeds() == "1 of 2 fixed peers answer"
 
 
 # --- whether it is worth waiting --------------------------------------------------------------------
@@ -520,22 +520,22 @@ def test_how_the_fixed_peers_do(place: Place) -> None:
 @pytest.mark.parametrize(("apis", "expected"), [(("auth",), True), (("shop",), False), (None, True)])
 def test_an_attempt_at_a_peer(place: Place, apis: tuple[str, ...] | None, expected: bool) -> None:
     """It may lead to a name that the peer is announced with, or where it has not told; while it lasts."""
-    assert not place.dialler.may_find("auth")
-    place.dialler.dial(place.announce(announcement(1, apis=apis)))
-    assert place.dialler.may_find("auth") is expected
+    assert not place.dialer.may_find("auth")
+    place.dialer.dial(place.announce(announcement(1, apis=apis)))
+    assert place.dialer.may_find("auth") is expected
     place.dials[0].fail()
-    assert not place.dialler.may_find("auth")
+    assert not place.dialer.may_find("auth")
 
 
 def test_an_attempt_at_a_fixed_peer(place: Place) -> None:
     """The first one may lead to anything; one that failed before is not waited for again."""
-    dialler = place.make([SEED])
-    dialler.dial_due(100.0)
-    assert dialler.may_find("auth")
+    dialer = place.make([SEED])
+    dialer.dial_due(100.0)
+    assert dialer.may_find("auth")
     place.dials[0].fail()
-    dialler.dial_due(1000.0)
+    dialer.dial_due(1000.0)
     assert len(place.dials) == 2
-    assert not dialler.may_find("auth")
+    assert not dialer.may_find("auth")
 
 
 # --- the end ----------------------------------------------------------------------------------------
@@ -544,13 +544,13 @@ def test_an_attempt_at_a_fixed_peer(place: Place) -> None:
 @pytest.mark.parametrize("how", ["close", "abandon"])
 def test_the_end(place: Place, how: str) -> None:
     """All attempts end, and no other begins."""
-    dialler = place.make([SEED])
+    dialer = place.make([SEED])
     peer = place.announce(announcement(1))
-    dialler.dial(peer)
-    getattr(dialler, how)()
+    dialer.dial(peer)
+    getattr(dialer, how)()
     assert [dial.ended for dial in place.dials] == [how]
-    dialler.confirm([peer])
-    dialler.dial(peer)
-    dialler.dial_due(1000.0)
+    dialer.confirm([peer])
+    dialer.dial(peer)
+    dialer.dial_due(1000.0)
     assert len(place.dials) == 1
-    assert not dialler.may_find("auth")
+    assert not dialer.may_find("auth")

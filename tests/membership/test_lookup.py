@@ -15,7 +15,7 @@ from lightbus.core.registry import CROWD, Peer, Registry, Source
 from lightbus.deadline import Deadline
 from lightbus.exceptions import PeerRefused, PeerUnreachable, UnknownApi
 from lightbus.membership import lookup as module
-from lightbus.membership.dialer import EVERYTHING, Dialler
+from lightbus.membership.dialer import EVERYTHING, Dialer
 from lightbus.membership.link import HELLO_TIMEOUT
 from lightbus.membership.lookup import Lookup, NodeStopped
 from lightbus.membership.running_clock import LONGEST_STEP
@@ -62,12 +62,12 @@ class Place:
 
     def __init__(self, wait: float) -> None:
         self.registry = Registry()
-        self.dialler = FakeDialler()
+        self.dialer = FakeDialler()
         self.wanted: set[str] = set()
         self.foreign_peers: dict[str, list[str]] = {}
         self.lookup = Lookup(
             self.registry,
-            cast(Dialler, self.dialler),
+            cast(Dialer, self.dialer),
             self.wanted,
             wait=wait,
             where=lambda: "zeroconf on 127.0.0.1",
@@ -273,8 +273,8 @@ def test_somebody_who_does_not_answer() -> None:
         place.announce(2, "shop")
         with pytest.raises(PeerUnreachable, match="auth-service 0000"):
             await place.lookup.resolve("auth", Deadline.after(LONG))
-        assert place.dialler.dialled == [f"{1:016x}"]
-        assert place.dialler.looks == 1
+        assert place.dialer.dialled == [f"{1:016x}"]
+        assert place.dialer.looks == 1
 
     run(test, wait=0.0)
 
@@ -283,9 +283,9 @@ def test_an_attempt_on_its_way() -> None:
     """While somebody is tried who may have the name it is waited for, and no longer."""
 
     async def test(place: Place) -> None:
-        place.dialler.trying.add("auth")
+        place.dialer.trying.add("auth")
         task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
-        place.dialler.trying.clear()
+        place.dialer.trying.clear()
         place.lookup.wake()
         with pytest.raises(UnknownApi):
             await asyncio.wait_for(task, HELLO_TIMEOUT * 0.9)
@@ -298,7 +298,7 @@ def test_an_attempt_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELLO_TIMEOUT", 20 * MS)
 
     async def test(place: Place) -> None:
-        place.dialler.trying.add("auth")
+        place.dialer.trying.add("auth")
         with pytest.raises(UnknownApi):
             await place.lookup.resolve("auth", Deadline.after(LONG))
 
@@ -428,7 +428,7 @@ def test_a_fixed_peer_refuses_us() -> None:
     """Where nobody else has the name, a fixed peer that does not let us in is the reason."""
 
     async def test(place: Place) -> None:
-        place.dialler.refusing.append("the fixed peer x has another key")
+        place.dialer.refusing.append("the fixed peer x has another key")
         with pytest.raises(PeerRefused, match="But the fixed peer x has another key"):
             await place.lookup.resolve("auth", Deadline.after(LONG))
 
@@ -481,11 +481,11 @@ def test_who_does_not_answer_does_not_hold_it_up() -> None:
     async def test(place: Place) -> None:
         made = place.announce(1, "shop")
         place.registry.silent(made.instance, time.monotonic(), "does not answer")
-        place.dialler.untried_seed = True
+        place.dialer.untried_seed = True
         task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
         await asyncio.sleep(60 * MS)
         assert not task.done()
-        place.dialler.untried_seed = False
+        place.dialer.untried_seed = False
         await task
 
     run(test)

@@ -116,7 +116,7 @@ def run(test: Callable[[Place], Awaitable[None]]) -> None:
         place = Place()
         await test(place)
         place.peers.close()
-        place.peers.dialler.close()
+        place.peers.dialer.close()
         place.changes.stop()
         await asyncio.sleep(0)
 
