@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .engine.turns import Turns
+from .engine.schedule_election import Turns
 from .exceptions import InvalidSchedule
 from .service.execution import check_ran, is_cancelled, is_generator, name_of
 from .service.failures import report

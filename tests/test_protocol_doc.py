@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lightbus.core.partitions import partition_of
-from lightbus.engine.turns import GRACE, RETELL, SCHEDULES_API, SchedulesApi
+from lightbus.engine.schedule_election import GRACE, RETELL, SCHEDULES_API, SchedulesApi
 from lightbus.exceptions import LightbusException
 from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement

@@ -12,7 +12,7 @@ from ..wire.announcement import Announcement
 from ..wire.api_info import ApiInfo
 from .engine import Engine
 from .peer_api import PeerApi
-from .turns import SCHEDULES_API, SchedulesApi
+from .schedule_election import SCHEDULES_API, SchedulesApi
 
 __all__ = ["announcement_of", "api_infos"]
 

@@ -35,7 +35,7 @@ from .node import Node
 from .peer_api import Described, Parts, PeerApi
 from .peer_learning import PeerLearner
 from .presence import Presence
-from .turns import SchedulesApi, Turns
+from .schedule_election import SchedulesApi, Turns
 
 __all__ = ["Served", "WorkerParts", "assemble", "published_apis"]
 

@@ -26,7 +26,7 @@ from ..service.schema import Schema
 from .binding import Binding
 from .engine import Engine
 from .forwarding import refusals
-from .turns import Turns, stats_of
+from .schedule_election import Turns, stats_of
 
 __all__ = ["NOT_KEPT", "Parts", "PeerApi"]
 

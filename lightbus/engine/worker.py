@@ -20,7 +20,7 @@ from .advertising import api_infos
 from .assembly import Served, WorkerParts, assemble, published_apis
 from .node import Node
 from .peer_api import PeerApi
-from .turns import SchedulesApi, turns_of
+from .schedule_election import SchedulesApi, turns_of
 from .watchdog import Watchdog
 from .worker_tasks import TasksUser, WorkerTasks
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..service.execution import Execution, close_unused, is_cancelled, runs_on_loop
 from ..service.failures import report
-from .turns import Turns
+from .schedule_election import Turns
 
 __all__ = ["FollowsTime", "FollowsTurns", "TasksUser", "WorkerTasks"]
 

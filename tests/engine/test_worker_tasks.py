@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from lightbus.engine.turns import Turns
+from lightbus.engine.schedule_election import Turns
 from lightbus.engine.worker_tasks import WorkerTasks
 
 

@@ -12,8 +12,8 @@ import pytest
 from helpers import wait_until_async
 from lightbus import PeerLost
 from lightbus.core.partitions import rendezvous
-from lightbus.engine import turns as module
-from lightbus.engine.turns import SchedulesApi, Turns, stats_of
+from lightbus.engine import schedule_election as module
+from lightbus.engine.schedule_election import SchedulesApi, Turns, stats_of
 
 NAME = "bus.tidy/10"
 LONG = 3600.0
