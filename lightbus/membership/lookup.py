@@ -67,7 +67,7 @@ class Lookup:
     ) -> None:
         self._registry = registry
         self._look = look
-        self._dialler = dialer
+        self._dialer = dialer
         self._wanted = wanted
         self._wait = wait
         self._where = where
@@ -99,9 +99,9 @@ class Lookup:
         asked_at = self._clock.read()
         if not self._is_up(api, to_call=to_call, leaving=leaving):
             self._look()
-        self._dialler.dial_due(time.monotonic())
+        self._dialer.dial_due(time.monotonic())
         # Quarantined or not: somebody asks, so it is worth an attempt.
-        self._dialler.dial_asked(self._registry.advertising(api))
+        self._dialer.dial_asked(self._registry.advertising(api))
         while not self._is_up(api, to_call=to_call, leaving=leaving):
             left = min(self._patience(api, asked_at, leaving), deadline.left())
             if left <= 0 and to_call and self._is_up(api, leaving=leaving):
@@ -121,7 +121,7 @@ class Lookup:
         await self.resolve(api, deadline)
         while True:
             until = self._started_at + self._wait
-            if self._dialler.may_find(api) or self._is_untried(api):
+            if self._dialer.may_find(api) or self._is_untried(api):
                 until = max(until, asked_at + HELLO_TIMEOUT)
             left = min(until - self._clock.read(), deadline.left())
             if left <= 0:
@@ -131,7 +131,7 @@ class Lookup:
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
         """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
         self._wanted.update(apis)
-        self._dialler.dial_due(time.monotonic())
+        self._dialer.dial_due(time.monotonic())
         while True:
             missing = [api for api in apis if not self._is_up(api)]
             if not missing or deadline.passed():
@@ -148,7 +148,7 @@ class Lookup:
         seen, quiet_since = self._picture(), self._clock.read()
         while not deadline.passed():
             now = self._clock.read()
-            self._dialler.dial_due(time.monotonic())
+            self._dialer.dial_due(time.monotonic())
             if self._picture() != seen or self._is_busy():
                 seen, quiet_since = self._picture(), now
             elif seen and now - quiet_since >= QUIET:
@@ -177,7 +177,7 @@ class Lookup:
 
     def _is_busy(self) -> bool:
         untried = any(peer.state is PeerState.UNVERIFIED for peer in self._registry.peers.values())
-        return untried or self._dialler.has_untried_seed()
+        return untried or self._dialer.has_untried_seed()
 
     def _note_unknown(self, api: str) -> None:
         """Go on looking for a name that nobody has, but not for all that were ever asked for: they may be anybody's."""
@@ -196,7 +196,7 @@ class Lookup:
     def _patience(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
         """Return for how many more seconds it makes sense to wait for an API."""
         until = self._started_at + self._wait * (CROWD_PATIENCE if self._is_crowded() else 1)
-        if self._dialler.may_find(api) or self._is_untried(api):
+        if self._dialer.may_find(api) or self._is_untried(api):
             until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
         if leaving or self._may_return(api, time.monotonic()):
             until = max(until, asked_at + self._wait)
@@ -217,8 +217,8 @@ class Lookup:
     def _explain(self, api: str) -> LightbusException:
         waited = self._clock.read() - self._started_at
         snapshot = self._registry.snapshot()
-        refusals = [*self._dialler.refusals(), *self._foreign_peers(api)]
-        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialler.hint)
+        refusals = [*self._dialer.refusals(), *self._foreign_peers(api)]
+        return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialer.hint)
 
     async def _change(self, seconds: float) -> None:
         if self._stopped:
