@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .engine.schedule_election import Turns
+from .engine.schedule_election import ScheduleElection
 from .exceptions import InvalidSchedule
 from .service.execution import check_ran, is_cancelled, is_generator, name_of
 from .service.failures import report
@@ -91,20 +91,20 @@ class InTurn:
     also_run_immediately: bool
     name: str
 
-    async def follow(self, run: RunUser, turns: Turns) -> None:
+    async def follow(self, run: RunUser, election: ScheduleElection) -> None:
         """Run the function at those beats that are ours, until cancelled."""
-        await turns.join(self.name)
+        await election.join(self.name)
         last = self._beat_now()
-        if self.also_run_immediately and turns.elects_us(self.name):
-            await turns.run(self.name, last, lambda: _run(self.function, run), self._beat_now)
+        if self.also_run_immediately and election.elects_us(self.name):
+            await election.run(self.name, last, lambda: _run(self.function, run), self._beat_now)
         while True:
             beat = self._beat_now() + 1
             if beat == last:  # a timer may be early by a little
                 beat += 1
             await asyncio.sleep(max(0.0, beat * self.interval - time.time()))
             last = beat
-            if await turns.is_ours(self.name, beat, self.interval):
-                await turns.run(self.name, beat, lambda: _run(self.function, run), self._beat_now)
+            if await election.is_ours(self.name, beat, self.interval):
+                await election.run(self.name, beat, lambda: _run(self.function, run), self._beat_now)
 
     def _beat_now(self) -> int:
         return int(time.time() // self.interval)

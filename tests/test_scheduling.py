@@ -192,7 +192,7 @@ def test_following_a_timetable(immediately: bool, runs: int) -> None:
     assert _follow(timetable) == runs
 
 
-class Turns:
+class ScheduleElection:
     """Says whose turn it is: ours, at every second beat."""
 
     def __init__(self) -> None:
@@ -216,7 +216,7 @@ class Turns:
 @pytest.mark.parametrize("immediately", [False, True])
 def test_what_is_run_in_turn_is_run_at_those_beats_that_are_ours(immediately: bool) -> None:
     """Beats are whole multiples of the interval since 1970, each is asked for once, and a failure ends nothing."""
-    turns: Any = Turns()
+    election: Any = ScheduleElection()
     timetable = every_in_turn(print, seconds=0.02, also_run_immediately=immediately)
 
     async def run(function: Callable[..., Any]) -> None:
@@ -224,18 +224,18 @@ def test_what_is_run_in_turn_is_run_at_those_beats_that_are_ours(immediately: bo
 
     async def main() -> None:
         began = int(time.time() // 0.02)
-        task = asyncio.create_task(timetable.follow(run, turns))
-        while len(turns.ran) < 3:
+        task = asyncio.create_task(timetable.follow(run, election))
+        while len(election.ran) < 3:
             await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.wait([task])
-        assert turns.asked[0] > began
-        assert turns.asked[-1] <= time.time() / 0.02 + 1
+        assert election.asked[0] > began
+        assert election.asked[-1] <= time.time() / 0.02 + 1
 
     asyncio.run(main())
-    assert len({*turns.asked}) == len(turns.asked)
-    ours = [beat for beat in turns.asked if beat % 2 == 0]
-    assert turns.ran[immediately:] == ours[: len(turns.ran) - immediately]
+    assert len({*election.asked}) == len(election.asked)
+    ours = [beat for beat in election.asked if beat % 2 == 0]
+    assert election.ran[immediately:] == ours[: len(election.ran) - immediately]
 
 
 def test_schedules_that_are_run_in_turn_have_names_that_can_be_told() -> None:

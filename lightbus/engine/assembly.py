@@ -35,7 +35,7 @@ from .node import Node
 from .peer_api import Described, Parts, PeerApi
 from .peer_learning import PeerLearner
 from .presence import Presence
-from .schedule_election import SchedulesApi, Turns
+from .schedule_election import ScheduleElection, SchedulesApi
 
 __all__ = ["Served", "WorkerParts", "assemble", "published_apis"]
 
@@ -65,7 +65,7 @@ class WorkerParts:
     learner: PeerLearner
     left_behind: LeftBehind
     maintenance: JournalMaintenance
-    turns: Turns
+    election: ScheduleElection
     internal_apis: tuple[Api, ...]
     """Which everybody can ask a worker."""
     end_watching_journals: Callable[[], None]
@@ -91,7 +91,7 @@ def assemble(
     on_fatal: Callable[[Listener, Exception], None],
     on_stopped: Callable[[Listener, str], None],
     on_kept_changed: Callable[[], None],
-    turns: Turns,
+    election: ScheduleElection,
 ) -> WorkerParts:
     """
     Make a node a worker's, on its loop; nobody hears of it yet. Raises TransportError, or InvalidConfiguration.
@@ -100,7 +100,7 @@ def assemble(
         client, node: whose APIs are served, and where.
         serves_calls: whether calls are executed.
         on_fatal, on_stopped: are called when a listener fails whose policy is to stop the worker, or has stopped.
-        on_kept_changed, turns: is called when other APIs are kept here than before; say which schedules run here.
+        on_kept_changed, election: is called when other APIs are kept here than before; say which schedules run here.
 
     """
     engine, apis = client.engine, client.api_registry
@@ -110,7 +110,7 @@ def assemble(
     groups = handlers.coordinator.directory
     learner = PeerLearner(engine, groups, client.schema, lambda: published_apis(apis))
     consumer = _consumer(client, on_fatal, on_stopped)
-    _watch_peers(node, learner, consumer, turns)
+    _watch_peers(node, learner, consumer, election)
     left_behind = _left_behind(engine, groups, on_kept_changed)
     return WorkerParts(
         presence=presence,
@@ -124,8 +124,8 @@ def assemble(
         learner=learner,
         left_behind=left_behind,
         maintenance=JournalMaintenance(engine.journals, groups, engine.config, engine.executor, left_behind.look),
-        turns=turns,
-        internal_apis=_internal_apis(client, presence, consumer, backends, turns),
+        election=election,
+        internal_apis=_internal_apis(client, presence, consumer, backends, election),
         end_watching_journals=_watch_journals(engine, groups),
     )
 
@@ -214,7 +214,7 @@ def _left_behind(engine: Engine, groups: GroupDirectory, on_changed: Callable[[]
 
 
 def _internal_apis(
-    client: Served, presence: Presence, consumer: Consumer, backends: RunningBackends | None, turns: Turns
+    client: Served, presence: Presence, consumer: Consumer, backends: RunningBackends | None, election: ScheduleElection
 ) -> tuple[Api, ...]:
     engine, handlers = client.engine, presence.binding.handlers
     outgoing = handlers.outgoing
@@ -223,7 +223,7 @@ def _internal_apis(
         server=handlers.server,
         publisher=handlers.publisher,
         consumer=consumer,
-        turns=turns,
+        election=election,
         why_not_kept=lambda: engine.journals.problem,
         put_by=lambda: outgoing.outbox.problems if isinstance(outgoing, BackendPublisher) else [],
     )
@@ -242,7 +242,7 @@ def _internal_apis(
         max_bytes=journal.max_bytes,
         executor=engine.executor,
     )
-    return PeerApi(client, parts, version=__about__.version()), events_api, SchedulesApi(turns)
+    return PeerApi(client, parts, version=__about__.version()), events_api, SchedulesApi(election)
 
 
 def _is_first(engine: Engine, api: str) -> bool:
@@ -250,7 +250,7 @@ def _is_first(engine: Engine, api: str) -> bool:
     return engine.identity.instance <= min(peer.instance for peer in engine.snapshot.publishers(api))
 
 
-def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, turns: Turns) -> None:
+def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, election: ScheduleElection) -> None:
     def tell_consumer(facts: Sequence[Fact]) -> None:
         for fact in facts:
             if isinstance(fact, PeerLeft):
@@ -260,7 +260,7 @@ def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, turns: Tu
 
     node.changes.observe(learner.observe)
     node.changes.observe(tell_consumer)
-    node.changes.observe(lambda facts: turns.wake())
+    node.changes.observe(lambda facts: election.wake())
 
 
 def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None]:

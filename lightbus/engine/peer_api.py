@@ -26,7 +26,7 @@ from ..service.schema import Schema
 from .binding import Binding
 from .engine import Engine
 from .forwarding import refusals
-from .schedule_election import Turns, stats_of
+from .schedule_election import ScheduleElection, stats_of
 
 __all__ = ["NOT_KEPT", "Parts", "PeerApi"]
 
@@ -61,7 +61,7 @@ class Parts:
     server: Server
     publisher: Publisher
     consumer: Consumer
-    turns: Turns
+    election: ScheduleElection
     why_not_kept: Callable[[], str]
     """Returns why no event can be kept here at the moment, if so."""
     put_by: Callable[[], list[str]]
@@ -128,7 +128,7 @@ class PeerApi(Api):
                 for name, count in sorted(parts.publisher.published.items())
             ],
             "listeners": [_listener(runner) for runner in parts.consumer.runners],
-            "schedules": [*stats_of(parts.turns.counts)],
+            "schedules": [*stats_of(parts.election.counts)],
         }
 
     async def health(self) -> dict[str, Any]:

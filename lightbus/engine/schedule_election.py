@@ -22,7 +22,7 @@ from ..typing import InstanceId
 from .engine import Engine
 from .internal_calls import ask
 
-__all__ = ["SCHEDULES_API", "SchedulesApi", "Tell", "Turns", "stats_of", "turns_of"]
+__all__ = ["SCHEDULES_API", "Notify", "ScheduleElection", "SchedulesApi", "election_of", "stats_of"]
 
 logger = logging.getLogger("lightbus.scheduling")
 
@@ -34,13 +34,13 @@ GRACE = 5.0
 RETELL = 3.0
 """Seconds after which it is said again that a run still takes."""
 
-Tell = Callable[[InstanceId, str, int, bool], Awaitable[object]]
-"""Tells a worker of a schedule, a beat, and whether it is done or has begun. Raises LightbusException."""
+Notify = Callable[[InstanceId, str, int, bool], Awaitable[object]]
+"""Reports to a worker of a schedule, a beat, and whether it is done or has begun. Raises LightbusException."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
-    """What was heard last of a schedule: who began which beat, up to which all are done, and when it was heard."""
+class _RunReport:
+    """The latest report of a schedule: who began which beat, up to which all are done, and when it came."""
 
     by: InstanceId
     began: int
@@ -48,14 +48,14 @@ class _Note:
     at: float
 
 
-class Turns:
+class ScheduleElection:
     """
     Only touched from the worker's loop.
 
     Args:
         me: our instance id.
         members: returns the workers of our service that are up and have a schedule, by its name.
-        tell: tells one of them.
+        notify: reports a run to one of them.
         join: makes known to all of them that we have these schedules.
 
     Attributes:
@@ -68,17 +68,17 @@ class Turns:
         self,
         me: InstanceId,
         members: Callable[[str], Collection[InstanceId]],
-        tell: Tell,
+        notify: Notify,
         join: Callable[[], Awaitable[None]],
     ) -> None:
         self.counts: dict[str, Counter[str]] = {}
         self._me = me
         self._members = members
-        self._tell = tell
+        self._notify = notify
         self._join = join
-        self._notes: dict[str, _Note] = {}
+        self._reports: dict[str, _RunReport] = {}
         self._waiting: set[asyncio.Future[None]] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._notifications: set[asyncio.Task[None]] = set()
 
     @property
     def names(self) -> list[str]:
@@ -121,22 +121,22 @@ class Turns:
         self, name: str, beat: int, function: Callable[[], Awaitable[object]], now: Callable[[], int]
     ) -> None:
         """Run a beat, and keep the others informed; `now` returns the latest beat that is due at the end."""
-        telling = asyncio.get_running_loop().create_task(self._tell_of_a_run(name, beat))
+        reporting = asyncio.get_running_loop().create_task(self._report_run(name, beat))
         try:
             await function()
         finally:
-            telling.cancel()
+            reporting.cancel()
         done = max(beat, now())
-        self._notes[name] = _Note(self._me, done, done, time.monotonic())
-        self._tell_all(name, done, is_done=True)
+        self._reports[name] = _RunReport(self._me, done, done, time.monotonic())
+        self._notify_members(name, done, is_done=True)
 
-    def heard(self, by: InstanceId, name: str, beat: int, *, is_done: bool) -> None:
-        """Note what another one tells."""
+    def on_report(self, by: InstanceId, name: str, beat: int, *, is_done: bool) -> None:
+        """Record what another worker reports of a run."""
         if name not in self.counts:
             return
-        before = self._notes.get(name)
+        before = self._reports.get(name)
         done = beat if is_done else before.done if before is not None else beat - 1
-        self._notes[name] = _Note(by, beat, done, time.monotonic())
+        self._reports[name] = _RunReport(by, beat, done, time.monotonic())
         self.wake()
 
     def wake(self) -> None:
@@ -146,8 +146,8 @@ class Turns:
                 future.set_result(None)
 
     def stop(self) -> None:
-        """Tell nobody any more."""
-        for task in self._telling:
+        """Notify the others no more."""
+        for task in self._notifications:
             task.cancel()
 
     def _elected(self, name: str, silent: Collection[InstanceId]) -> InstanceId | None:
@@ -155,16 +155,16 @@ class Turns:
 
     def _is_done(self, name: str, beat: int, interval: float, since: float) -> bool:
         """Whether it is known to be done. What was heard before and is far ahead is of a clock that was set back."""
-        note = self._notes.get(name)
-        if note is None or note.done < beat:
+        report = self._reports.get(name)
+        if report is None or report.done < beat:
             return False
-        return note.at >= since or note.done - beat <= 1 + 2 * GRACE / interval
+        return report.at >= since or report.done - beat <= 1 + 2 * GRACE / interval
 
     def _is_running(self, name: str) -> bool:
-        note = self._notes.get(name)
-        if note is None or note.done >= note.began or note.by == self._me:
+        report = self._reports.get(name)
+        if report is None or report.done >= report.began or report.by == self._me:
             return False
-        return note.by in self._members(name) and time.monotonic() - note.at < 3 * RETELL
+        return report.by in self._members(name) and time.monotonic() - report.at < 3 * RETELL
 
     def _count(self, name: str, beat: int, *, taken_over_from: InstanceId | None) -> None:
         self.counts[name]["ran"] += 1
@@ -183,38 +183,38 @@ class Turns:
         finally:
             self._waiting.discard(future)
 
-    async def _tell_of_a_run(self, name: str, beat: int) -> None:
+    async def _report_run(self, name: str, beat: int) -> None:
         while True:
-            self._tell_all(name, beat, is_done=False)
+            self._notify_members(name, beat, is_done=False)
             await asyncio.sleep(RETELL)
 
-    def _tell_all(self, name: str, beat: int, *, is_done: bool) -> None:
+    def _notify_members(self, name: str, beat: int, *, is_done: bool) -> None:
         for instance in self._members(name):
             if instance != self._me:
-                task = asyncio.get_running_loop().create_task(self._tell_one(instance, name, beat, is_done))
-                self._telling.add(task)
-                task.add_done_callback(self._telling.discard)
+                task = asyncio.get_running_loop().create_task(self._notify_member(instance, name, beat, is_done))
+                self._notifications.add(task)
+                task.add_done_callback(self._notifications.discard)
 
-    async def _tell_one(self, instance: InstanceId, name: str, beat: int, is_done: bool) -> None:
+    async def _notify_member(self, instance: InstanceId, name: str, beat: int, is_done: bool) -> None:
         try:
-            await self._tell(instance, name, beat, is_done)
+            await self._notify(instance, name, beat, is_done)
         except LightbusException as error:
-            logger.debug("%s was not told of the schedule %s, and may run it, too: %s", instance, name, error)
+            logger.debug("%s was not notified of the schedule %s, and may run it, too: %s", instance, name, error)
 
 
 class SchedulesApi(Api):
-    """`internal.schedules`: what workers of a service tell each other of schedules that one of them runs."""
+    """`internal.schedules`: what workers of a service report to each other of schedules that one of them runs."""
 
     class Meta:
         name = SCHEDULES_API
         internal = True
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, election: ScheduleElection) -> None:
+        self._election = election
 
     async def note(self, instance: str, schedule: str, beat: int, done: bool) -> None:
         """Note that a worker has begun a beat of a schedule, or is done with all beats up to it."""
-        self._turns.heard(instance, schedule, beat, is_done=done)
+        self._election.on_report(instance, schedule, beat, is_done=done)
 
 
 def stats_of(counts: Mapping[str, Counter[str]]) -> Iterable[dict[str, object]]:
@@ -223,8 +223,8 @@ def stats_of(counts: Mapping[str, Counter[str]]) -> Iterable[dict[str, object]]:
         yield {"name": name, **{what: count[what] for what in ("ran", "left", "taken_over")}}
 
 
-def turns_of(engine: Engine, join: Callable[[], Awaitable[None]]) -> Turns:
-    """Return the turns of a worker of this engine."""
+def election_of(engine: Engine, join: Callable[[], Awaitable[None]]) -> ScheduleElection:
+    """Return the election of a worker of this engine."""
     me = engine.identity
 
     def members(schedule: str) -> list[InstanceId]:
@@ -235,10 +235,10 @@ def turns_of(engine: Engine, join: Callable[[], Awaitable[None]]) -> Turns:
             and any(info.name == SCHEDULES_API and schedule in info.procedures for info in peer.announcement.apis or ())
         ]
 
-    async def tell(instance: InstanceId, schedule: str, beat: int, done: bool) -> None:
+    async def notify(instance: InstanceId, schedule: str, beat: int, done: bool) -> None:
         peer = engine.snapshot.peers.get(instance)
         if peer is not None:
             kwargs = {"instance": me.instance, "schedule": schedule, "beat": beat, "done": done}
             await ask(engine, peer, SCHEDULES_API, "note", kwargs)
 
-    return Turns(me.instance, members, tell, join)
+    return ScheduleElection(me.instance, members, notify, join)

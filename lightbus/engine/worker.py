@@ -20,7 +20,7 @@ from .advertising import api_infos
 from .assembly import Served, WorkerParts, assemble, published_apis
 from .node import Node
 from .peer_api import PeerApi
-from .schedule_election import SchedulesApi, turns_of
+from .schedule_election import SchedulesApi, election_of
 from .watchdog import Watchdog
 from .worker_tasks import TasksUser, WorkerTasks
 
@@ -70,9 +70,9 @@ class Worker:
         self.parts: WorkerParts | None = None
         self._life = Execution(self.loop, self.engine.executor)
         """What the hooks of this run's start and end share."""
-        self._turns = turns_of(self.engine, self._join_schedules)
+        self._election = election_of(self.engine, self._join_schedules)
         self._tasks = WorkerTasks(
-            client, self.engine.executor, on_failure=lambda: self.request_stop(1), turns=self._turns
+            client, self.engine.executor, on_failure=lambda: self.request_stop(1), election=self._election
         )
         self._node: Node | None = None
         self.watchdog: Watchdog | None = None
@@ -95,7 +95,7 @@ class Worker:
             on_fatal=self._on_fatal,
             on_stopped=self._on_stopped,
             on_kept_changed=lambda: self._spawn(self.api_registered()),
-            turns=self._turns,
+            election=self._election,
         )
         self._take_over(parts)
         # Before the announcement: what `on_start` prepares is there when the first call comes.
@@ -124,7 +124,7 @@ class Worker:
             self.watchdog.stop()
         if self.parts is not None:
             self.parts.learner.stop()
-        self._turns.stop()
+        self._election.stop()
         await node.drain(settings.drain_grace)
         if self.parts is not None:
             await self._finish(self.parts, settings.shutdown_timeout)
@@ -181,7 +181,7 @@ class Worker:
             self.client.schema,
             serves_calls=self._serves_calls,
             kept=self.parts.left_behind.apis(),
-            schedules=self._turns.names,
+            schedules=self._election.names,
         )
         await self.parts.presence.advertise(infos)
 

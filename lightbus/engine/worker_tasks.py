@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..service.execution import Execution, close_unused, is_cancelled, runs_on_loop
 from ..service.failures import report
-from .schedule_election import Turns
+from .schedule_election import ScheduleElection
 
 __all__ = ["FollowsTime", "FollowsTurns", "TasksUser", "WorkerTasks"]
 
@@ -28,7 +28,9 @@ class FollowsTime(Protocol):
 class FollowsTurns(Protocol):
     """The same of a function that one worker of the service runs each time."""
 
-    def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]], turns: Turns) -> Coroutine[Any, Any, None]:
+    def follow(
+        self, run: Callable[[Callable[..., Any]], Awaitable[Any]], election: ScheduleElection
+    ) -> Coroutine[Any, Any, None]:
         """Run the function whenever it is due and our turn, by `run`, for ever."""
 
 
@@ -55,17 +57,19 @@ class WorkerTasks:
         user: declares what is to run.
         executor: the threads for `def` functions.
         on_failure: is called where one has ended that should not, after it was logged.
-        turns: says whose turn it is.
+        election: says whose turn it is.
 
     """
 
-    def __init__(self, user: TasksUser, executor: Executor, on_failure: Callable[[], None], turns: Turns) -> None:
+    def __init__(
+        self, user: TasksUser, executor: Executor, on_failure: Callable[[], None], election: ScheduleElection
+    ) -> None:
         self._user = user
         self._executor = executor
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = turns
+        self._election = election
         self._followed: list[FollowsTime | FollowsTurns] = []
         self._runs = False
 
@@ -85,7 +89,7 @@ class WorkerTasks:
         for each in self._user.in_turn:
             if all(other is not each for other in self._followed):
                 self._followed.append(each)
-                self._add(each.follow(self._run, self._turns))
+                self._add(each.follow(self._run, self._election))
         for awaitable in self._user.take_background_tasks():
             task = self._add(self._run_in_background(awaitable))
             task.add_done_callback(partial(_close, awaitable))  # where it is cancelled before it has begun

@@ -13,7 +13,7 @@ from helpers import wait_until_async
 from lightbus import PeerLost
 from lightbus.core.partitions import rendezvous
 from lightbus.engine import schedule_election as module
-from lightbus.engine.schedule_election import SchedulesApi, Turns, stats_of
+from lightbus.engine.schedule_election import ScheduleElection, SchedulesApi, stats_of
 
 NAME = "bus.tidy/10"
 LONG = 3600.0
@@ -35,7 +35,7 @@ class Service:
         self.first, self.second = (self.workers[each] for each in order[:2])
         self.order = order
 
-    def _worker(self, instance: str) -> Turns:
+    def _worker(self, instance: str) -> ScheduleElection:
         async def tell(other: str, name: str, beat: int, done: bool) -> None:
             if other in self.deaf:
                 raise PeerLost("It does not hear.")
@@ -44,7 +44,7 @@ class Service:
         async def join() -> None:
             return None
 
-        return Turns(instance, lambda name: self.up, tell, join)
+        return ScheduleElection(instance, lambda name: self.up, tell, join)
 
     async def join(self) -> None:
         for worker in self.workers.values():
@@ -75,7 +75,7 @@ def run(scenario: Callable[[Service], Awaitable[None]]) -> None:
 async def nothing() -> None: ...
 
 
-async def beat_of(worker: Turns, beat: int, interval: float = LONG) -> bool:
+async def beat_of(worker: ScheduleElection, beat: int, interval: float = LONG) -> bool:
     """Have a worker take part in a beat; return whether it ran it."""
     if not await worker.is_ours(NAME, beat, interval):
         return False
@@ -107,7 +107,7 @@ def test_one_that_leaves_before_it_has_begun_or_ended_is_replaced_at_once(
     async def scenario(service: Service) -> None:
         first, second = service.order[:2]
         waiting = [asyncio.create_task(beat_of(service.workers[each], 1)) for each in service.order[1:]]
-        service.second.heard(first, NAME, 1, is_done=False)
+        service.second.on_report(first, NAME, 1, is_done=False)
         await asyncio.sleep(0)
         service.leaves(first)
         assert [await each for each in waiting] == [True, False]
@@ -171,7 +171,7 @@ def test_one_that_went_silent_in_a_run_is_replaced(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "RETELL", 0.01)
 
     async def scenario(service: Service) -> None:
-        service.second.heard(service.order[0], NAME, 1, is_done=False)
+        service.second.on_report(service.order[0], NAME, 1, is_done=False)
         assert await beat_of(service.second, 1)
 
     run(scenario)
@@ -183,7 +183,7 @@ def test_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch, jump: int) -> None
     monkeypatch.setattr(module, "GRACE", 0.02)
 
     async def scenario(service: Service) -> None:
-        service.first.heard(service.order[1], NAME, 2_000_000, is_done=True)
+        service.first.on_report(service.order[1], NAME, 2_000_000, is_done=True)
         assert await beat_of(service.first, 2_000_000 + jump)
         assert not await beat_of(service.second, 2_000_000 + jump)
 
@@ -196,7 +196,7 @@ def test_beats_go_on_where_nobody_can_say_who_runs_them(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "RETELL", 60.0)
 
     async def scenario(service: Service) -> None:
-        service.second.heard(service.order[0], NAME, 1, is_done=False)
+        service.second.on_report(service.order[0], NAME, 1, is_done=False)
         assert not await beat_of(service.second, 1, interval=0.1)
 
     run(scenario)
@@ -206,9 +206,9 @@ def test_what_is_told_of_schedules_that_are_not_here_is_not_kept() -> None:
     """Whoever tells it: names of others would be kept for ever."""
 
     async def scenario(service: Service) -> None:
-        service.first.heard(service.order[1], "bus.other/10", 1, is_done=True)
+        service.first.on_report(service.order[1], "bus.other/10", 1, is_done=True)
         assert service.first.names == [NAME]
-        notes: Any = vars(service.first)["_notes"]
+        notes: Any = vars(service.first)["_reports"]
         assert notes == {}
 
     run(scenario)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from lightbus.engine.schedule_election import Turns
+from lightbus.engine.schedule_election import ScheduleElection
 from lightbus.engine.worker_tasks import WorkerTasks
 
 
@@ -53,7 +53,10 @@ def run(scenario: Callable[[Declared, WorkerTasks, list[str]], Awaitable[None]])
         declared, failures = Declared(), list[str]()
         with ThreadPoolExecutor(2) as executor:
             tasks = WorkerTasks(
-                declared, executor, lambda: failures.append("failed"), Turns("a" * 16, lambda name: [], _tell, _join)
+                declared,
+                executor,
+                lambda: failures.append("failed"),
+                ScheduleElection("a" * 16, lambda name: [], _tell, _join),
             )
             try:
                 await scenario(declared, tasks, failures)
