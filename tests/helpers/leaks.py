@@ -134,17 +134,16 @@ def _descriptors() -> set[tuple[int, str]]:
 
 def _processes(mark: bytes) -> set[tuple[int, str]]:
     """Return our children, and every process in whose environment the mark stands, with its command line."""
-    found = set()
-    for entry in os.scandir(_PROC) if _PROC.exists() else ():
-        if entry.name.isdigit() and int(entry.name) not in (os.getpid(), *RESIDENT):
+    found, children = set(), _started().alive
+    for name in os.listdir(_PROC) if _PROC.exists() else ():
+        if name.isdigit() and (pid := int(name)) != os.getpid() and pid not in RESIDENT:
             with suppress(OSError):  # it ended while we looked, or is another user's
-                directory = Path(entry.path)
-                if _parent(directory) == os.getpid() or mark in (directory / "environ").read_bytes().split(b"\0"):
-                    line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    found.add((int(entry.name), line))
+                if pid in children or mark in _content(f"{_PROC}/{name}/environ").split(b"\0"):
+                    line = _content(f"{_PROC}/{name}/cmdline").replace(b"\0", b" ").decode(errors="replace")
+                    found.add((pid, line))
     return found
 
 
-def _parent(directory: Path) -> int:
-    """Return the parent's id from /proc/PID/stat; the command in it is in brackets and may hold anything."""
-    return int((directory / "stat").read_text().rpartition(")")[2].split()[1])
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # of each process, after each test that starts one: no Path is made
+        return file.read()
