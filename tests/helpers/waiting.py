@@ -20,8 +20,12 @@ LEAST = 60.0
 """Seconds for which everybody waits at least. A test that passes pays nothing for them; a shorter time would say that
 a machine was slow, and not that something never came."""
 
-PAUSE = 0.005
-"""Seconds between two looks: short beside a test. What takes longer to look at is left alone for as long again."""
+PAUSE, LONGEST_PAUSE = 0.005, 0.025
+"""Seconds between two looks: short beside a test, and longer after a while, for looks take from the processor what is
+waited for may want. What takes longer to look at is left alone for as long again."""
+
+SHARE = 0.1
+"""Of the time for which we have waited already, a pause."""
 
 MOST = 4
 """Where the machine has more to do than it can, nobody waits more than this many times as long."""
@@ -44,7 +48,7 @@ def wait_until(condition: Callable[[], T], timeout: float = LEAST, what: str = "
     while not (value := condition()):
         if _is_over(watch, timeout):
             raise _not_true(condition, watch, what)
-        time.sleep(max(PAUSE, time.monotonic() - looked))
+        time.sleep(max(_pause(watch), time.monotonic() - looked))
         looked = time.monotonic()
     return value
 
@@ -55,8 +59,12 @@ async def wait_until_async(condition: Callable[[], T], timeout: float = LEAST, w
     while not (value := condition()):
         if _is_over(watch, timeout):
             raise _not_true(condition, watch, what)
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(_pause(watch))
     return value
+
+
+def _pause(watch: Stopwatch) -> float:
+    return max(PAUSE, min(LONGEST_PAUSE, SHARE * watch.elapsed))
 
 
 def _is_over(watch: Stopwatch, timeout: float) -> bool:
