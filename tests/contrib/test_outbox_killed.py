@@ -17,7 +17,9 @@ EVENTS = scaled(10_000, least=500)
 KILLS = 2
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(each, marks=pytest.mark.database) for each in ("postgres", "mariadb"))]
+)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return where a database is that nobody else uses."""
     if request.param == "sqlite":

@@ -4,7 +4,8 @@ The order in which tests run side by side.
 Tests that start programs wait most of the time, others compute: in the order of files there would be times when all
 wait, and the last to end would be a few that take long. So each worker begins with some of those that take long, and
 then has those that wait among those that compute. Of these it has whole files, as far as can be: what the tests of a
-file share is made once.
+file share is made once. So is a database server, which takes as long to start as some hundred tests: all that want one
+are one worker's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ __all__ = ["in_order_of_files", "rotated", "side_by_side"]
 
 STARTS_PROGRAMS = "processes"
 """The fixture by which tests do."""
+
+LONG, DATABASE = "long", "database"
+"""Marks of those that take long, and of those that want a database server."""
 
 LAST_START = 0.9
 """Share of a worker's tests after which none that starts programs comes any more: what is left at the end is short."""
@@ -47,16 +51,34 @@ def in_order_of_files(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 def side_by_side(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
     """Return the tests in an order for so many workers: each has a share of it, one behind the other."""
-    long = [item for item in items if item.get_closest_marker("long")]
-    others = [item for item in items if not item.get_closest_marker("long")]
+    first = [item for item in items if _is_marked(item, LONG) or _is_marked(item, DATABASE)]
+    others = [item for item in items if not (_is_marked(item, LONG) or _is_marked(item, DATABASE))]
     starting = [item for item in others if STARTS_PROGRAMS in getattr(item, "fixturenames", ())]
     computing = [item for item in others if STARTS_PROGRAMS not in getattr(item, "fixturenames", ())]
     ordered: list[pytest.Item] = []
-    for number in range(workers):
-        share = computing[number * len(computing) // workers : (number + 1) * len(computing) // workers]
-        ordered += long[number::workers]
-        ordered += _merged(starting[number::workers], share)
+    for number, begun_with in enumerate(_dealt(first, workers)):
+        starts = starting[number::workers]
+        # As large as xdist makes the shares, so that each worker begins where this one does.
+        size = (len(items) - len(ordered)) // (workers - number)
+        rest = size - len(begun_with) - len(starts) if number < workers - 1 else len(computing)
+        ordered += begun_with
+        ordered += _merged(starts, computing[: max(0, rest)])
+        del computing[: max(0, rest)]
     return ordered
+
+
+def _is_marked(item: pytest.Item, mark: str) -> bool:
+    return bool(item.get_closest_marker(mark))
+
+
+def _dealt(items: Sequence[pytest.Item], workers: int) -> list[list[pytest.Item]]:
+    """Return about as many for each worker, all that want a database server for the first."""
+    hands: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    hands[0] += [item for item in items if _is_marked(item, DATABASE)]
+    for item in items:
+        if not _is_marked(item, DATABASE):
+            min(hands, key=len).append(item)
+    return hands
 
 
 def _merged(starting: Sequence[pytest.Item], computing: Sequence[pytest.Item]) -> list[pytest.Item]:

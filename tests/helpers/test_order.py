@@ -13,7 +13,7 @@ from helpers.order import TOGETHER, in_order_of_files, rotated, side_by_side
 
 
 class Item:
-    """A test of a file: one that takes long, one that starts programs, or one that computes."""
+    """A test of a file: one that takes long, wants a database, starts programs, or one that computes."""
 
     def __init__(self, kind: str, file: str = "a") -> None:
         self.kind = kind
@@ -22,7 +22,7 @@ class Item:
 
     def get_closest_marker(self, name: str) -> bool:
         """Return whether it has a mark."""
-        return (name, self.kind) == ("long", "long")
+        return name == self.kind
 
 
 def ordered(items: list[Item], workers: int) -> list[Item]:
@@ -30,7 +30,7 @@ def ordered(items: list[Item], workers: int) -> list[Item]:
     return cast(list[Item], side_by_side(cast(list[pytest.Item], items), workers))
 
 
-kinds = st.sampled_from(["long", "starts", "computes"])
+kinds = st.sampled_from(["long", "database", "starts", "computes"])
 
 
 @given(st.lists(st.tuples(kinds, st.sampled_from("abc"))), st.integers(1, 5))
@@ -51,6 +51,28 @@ def test_each_worker_begins_with_those_that_take_long() -> None:
         assert all(share[at : at + 30].count("starts") in (5, 6, 7) for at in (2, 32, 62))
         assert "starts" not in share[-10:]
         assert "long" not in share[2:]
+
+
+def shares(items: list[Item], workers: int) -> list[list[Item]]:
+    """Return what each worker has of them, as xdist does it."""
+    found = []
+    for number in range(workers):
+        size = len(items) // (workers - number)
+        found.append(items[:size])
+        items = items[size:]
+    return found
+
+
+@pytest.mark.parametrize("workers", [2, 3, 6])
+def test_those_that_want_a_database_are_one_workers(workers: int) -> None:
+    """The server is started once. The others take that many more of those that take long, and each begins with its."""
+    items = [Item(kind) for kind in ["computes"] * 101 + ["long"] * 12 + ["starts"] * 40 + ["database"] * 7]
+    found = [[item.kind for item in share] for share in shares(ordered(items, workers), workers)]
+    assert [share.count("database") for share in found] == [7, *[0] * (workers - 1)]
+    begun_with = [share.count("long") + share.count("database") for share in found]
+    assert max(begun_with) <= max(7, min(begun_with) + 1)
+    for share, count in zip(found, begun_with, strict=True):
+        assert {*share[:count]} <= {"long", "database"}
 
 
 def test_those_of_one_kind_stay_in_their_order() -> None:

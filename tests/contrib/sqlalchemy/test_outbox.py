@@ -104,6 +104,7 @@ def test_mistakes(bus: BusPath, outbox: Outbox, engine: Any) -> None:
         relay_by(bus, "sqlite://")
 
 
+@pytest.mark.database
 def test_relay_at_mariadb(at_mariadb: Any, outbox: Outbox, hub: MemoryBus, bus: BusPath) -> None:
     """In order, none that was rolled back, by two workers at a time; an event of 100 kB is none too many."""
     outbox.relay(bus, at_mariadb, poll=0.02)

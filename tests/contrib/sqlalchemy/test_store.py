@@ -67,6 +67,7 @@ class ShopApi(Api):
         name = "shop"
 
 
+@pytest.mark.database
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath, driver: str) -> None:
     """Who waits is told when a transaction is committed, and not when it is rolled back; one at a time has the rows."""
@@ -96,6 +97,7 @@ def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: B
         engine.dispose()
 
 
+@pytest.mark.database
 def test_mariadb_has_one_relay_at_a_time(at_mariadb: Any, outbox: Outbox, bus: BusPath) -> None:
     """Another one does not wait for the rows, and whoever puts in further ones is not held up."""
     store, other = SqlAlchemyStore(at_mariadb, outbox.table), SqlAlchemyStore(at_mariadb, outbox.table)

@@ -30,6 +30,7 @@ def alias(mariadb: MariaDb) -> Iterator[str]:
     del connections["other"], connections.databases["other"]
 
 
+@pytest.mark.database
 def test_one_relay_at_a_time(alias: str) -> None:
     """Another one does not wait for the rows, and whoever puts in further ones is not held up."""
     from lightbus.contrib.django.outbox.models import OutboxEvent
