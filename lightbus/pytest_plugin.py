@@ -43,7 +43,7 @@ def lightbus_module(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def lightbus_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBus]:
     """Return a bus in memory; everything on it is closed at the test's end. Retries come after milliseconds."""
-    from .events import delivery
+    from .events.listening import delivery
     from .testing import memory_bus
 
     monkeypatch.setattr(delivery, "FIRST_PAUSE", RETRY_PAUSE)

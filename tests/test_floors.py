@@ -267,6 +267,35 @@ def test_checker_lets_good_imports_pass(module: str, source: str) -> None:
     assert violations(made_up_imports(source, module), f"lightbus.{module}") == []
 
 
+ROOMS_OF_EVENTS = [{""}, {"groups"}, {"publishing", "listening"}, {"backends"}]
+"""From the ground, as the floors: what all rooms share comes first, and what is beside each other is not known."""
+
+
+def step_of(module: str) -> tuple[int, str]:
+    """Return how high a module of events is, and in which room; what is in none is shared by all."""
+    first = module.removeprefix("lightbus.events").removeprefix(".").partition(".")[0]
+    for number, rooms in enumerate(ROOMS_OF_EVENTS):
+        if first in rooms:
+            return number, first
+    return 0, ""
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if name.startswith("lightbus.events.")])
+def test_rooms_of_events_stand_on_each_other(module: str) -> None:
+    """A module imports from its own room and from those below."""
+    number, room = step_of(module)
+    others = {name: step_of(name) for name in facts(module).imports if name.startswith("lightbus.events.")}
+    assert [name for name, (step, other) in others.items() if other != room and step >= number] == []
+
+
+def test_rooms_of_events() -> None:
+    """A module in no room is shared, and so is what it has."""
+    assert step_of("lightbus.events.newest") == step_of("lightbus.events.newest.Newest") == (0, "")
+    assert (
+        step_of("lightbus.events.groups.coordinator.Coordinator") == step_of("lightbus.events.groups") == (1, "groups")
+    )
+
+
 ENDPOINT = re.compile(r"\b(tcp|ipc|inproc)://")
 
 WRITES_ENDPOINTS = {"config.fields", "config.settings"}
@@ -334,7 +363,7 @@ SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.engine.engine": 1,
     "lightbus.engine.internal_calls": 1,
     "lightbus.engine.node": 2,
-    "lightbus.events.journal_set": 4,
+    "lightbus.events.publishing.journal_set": 4,
     "lightbus.plugins.__init__": 4,
     "lightbus.plugins.metrics": 2,
     "lightbus.pytest_plugin": 2,

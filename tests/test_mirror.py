@@ -1,4 +1,4 @@
-"""The tests mirror the package: lightbus/events/sorting.py has tests/events/test_sorting.py."""
+"""The tests mirror the package: lightbus/events/listening/sorting.py has tests/events/listening/test_sorting.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOTHING_TO_TEST = {
     "__about__.py",
     "typing.py",
     *("api.py", "schema.py", "hooks.py", "internal_apis.py", "client/utilities.py"),
-    *("events/consumer_context.py", "events/event_publisher.py"),
+    *("events/listening/consumer_context.py", "events/event_publisher.py"),
     "service/format_names.py",
     "contrib/django/apps.py",
     "contrib/django/outbox/apps.py",

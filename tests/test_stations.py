@@ -18,8 +18,8 @@ from lightbus import Api, BusPath, Event
 from lightbus.adapters.sqlite.journal_file import JournalFile
 from lightbus.adapters.zmq.bound_sockets import Router
 from lightbus.adapters.zmq.connecting_sockets import Dealer
-from lightbus.events.ack_collector import AckCollector
-from lightbus.events.cursor_store import CursorStore
+from lightbus.events.groups.cursor_store import CursorStore
+from lightbus.events.listening.ack_collector import AckCollector
 
 PACKAGE = str(Path(lightbus.__path__[0]))
 

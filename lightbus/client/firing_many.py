@@ -143,7 +143,7 @@ class FiringMany:
 
     def _store_blocking(self, portion: _Portion, unreachable: NotReachable | None) -> None:
         if portion.publisher is not None and portion.event is not None:
-            from ..events.batches import publish_batch  # only a worker has it imported already
+            from ..events.backends.batches import publish_batch  # only a worker has it imported already
 
             places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
             what = portion.messages[0].canonical_name
@@ -183,7 +183,7 @@ class FiringMany:
                 await self._hooks.run("before_event_sent", event_message=message)
                 self._firing.check_replaced(event, message, given, settings)
             if portion.publisher is not None and portion.event is not None:
-                from ..events.batches import publish_batch
+                from ..events.backends.batches import publish_batch
 
                 stored = publish_batch(portion.publisher, portion.messages, portion.event)
                 await _kept(portion.publisher, stored, wait_for, deadline, f"{api_name}.{name}")
@@ -205,7 +205,7 @@ class FiringMany:
     ) -> tuple[list[str], Future[list[AnyPlace]]]:
         """Have events published here of which nobody is told on the way; return their ids, and when they are kept."""
         ids, rows = rows_of(engine, api_name, event, events, settings, trace_of(options))
-        from ..events.batches import publish_rows
+        from ..events.backends.batches import publish_rows
 
         return ids, publish_rows(publisher, api_name, event, rows, ids)
 
@@ -341,7 +341,7 @@ def _wait_for_groups(
     """Return once every group has handled the events, where that is wanted. Raises LightbusTimeout."""
     if wait_for != "ack":
         return
-    from ..events.batches import newest_places
+    from ..events.backends.batches import newest_places
 
     seconds = deadline.left()
     waiting = [publisher.handled_by_all(place, seconds) for place in newest_places(places)]

@@ -105,7 +105,7 @@ class UnpublishedEvents:
         with self._engines.lock:
             publisher = self._engines.engine.publisher
             if publisher is not None and event is not None:  # it has become one just now: see take_over
-                from ..events.batches import publish_batch
+                from ..events.backends.batches import publish_batch
 
                 publish_batch(publisher, messages, event).result(LATE_TIMEOUT)
                 return

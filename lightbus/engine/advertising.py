@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..events.events_api import EventsApi
 from ..ports.transport import Endpoints
 from ..service.api import ApiRegistry
 from ..service.schema import Schema
 from ..wire.announcement import Announcement
 from ..wire.api_info import ApiInfo
 from .engine import Engine
+from .events_api import EventsApi
 from .peer_api import PeerApi
 from .schedule_election import SCHEDULES_API, SchedulesApi
 

@@ -11,17 +11,16 @@ from typing import Protocol
 from .. import __about__
 from ..adapters.sqlite.journal import Journal
 from ..core.registry import Fact, PeerLeft
-from ..events.backend_answers import BackendAnswers
-from ..events.backend_listeners import BackendListeners, Backends
-from ..events.backend_publisher import BackendPublisher
-from ..events.consumer import Consumer
-from ..events.coordinator import Coordinator
+from ..events.backends.backend_answers import BackendAnswers
+from ..events.backends.backend_listeners import BackendListeners, Backends
+from ..events.backends.backend_publisher import BackendPublisher
 from ..events.event_publisher import EventPublisher
-from ..events.events_api import EventsApi
-from ..events.group_directory import GroupDirectory
-from ..events.journal_set import JournalMaintenance
-from ..events.left_behind import LeftBehind
-from ..events.publisher import Publisher
+from ..events.groups.coordinator import Coordinator
+from ..events.groups.group_directory import GroupDirectory
+from ..events.listening.consumer import Consumer
+from ..events.publishing.journal_set import JournalMaintenance
+from ..events.publishing.left_behind import LeftBehind
+from ..events.publishing.publisher import Publisher
 from ..listener import Listener
 from ..rpc.server import Server
 from ..service.api import Api, ApiRegistry
@@ -31,6 +30,7 @@ from .advertising import announcement_of, api_infos
 from .binding import Handlers, Outlet
 from .engine import Engine
 from .event_backends import RunningBackends
+from .events_api import EventsApi
 from .node import Node
 from .peer_api import Described, Parts, PeerApi
 from .peer_learning import PeerLearner

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..events.batches import hand_off_batch
-from ..events.coordinator import Coordinator
+from ..events.backends.batches import hand_off_batch
 from ..events.event_publisher import EventPublisher
-from ..events.publisher import Publisher
-from ..events.replies import error_for
+from ..events.groups.coordinator import Coordinator
+from ..events.groups.replies import error_for
+from ..events.publishing.publisher import Publisher
 from ..exceptions import LightbusException, PeerBusy, ProtocolError
 from ..membership.connected import ConnectedEngines
 from ..membership.context import Identity

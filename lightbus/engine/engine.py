@@ -19,7 +19,7 @@ from ..config import Config
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..events.event_publisher import EventPublisher
 from ..events.event_record import EventIds
-from ..events.journal_set import JournalSet
+from ..events.publishing.journal_set import JournalSet
 from ..membership.context import Identity
 from ..ports.discovery import DiscoveryFactory
 from ..ports.transport import TransportFactory

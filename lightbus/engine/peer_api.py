@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from ..adapters.sqlite.aside import aside_sentences
 from ..config.features import Feature
-from ..events.consumer import Consumer
-from ..events.listener_runner import ListenerRunner
-from ..events.publisher import Publisher
+from ..events.listening.consumer import Consumer
+from ..events.listening.listener_runner import ListenerRunner
+from ..events.publishing.publisher import Publisher
 from ..exceptions import JournalError
 from ..rpc.server import Server
 from ..rpc.statistics import Usage

@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ..core.registry import Fact, Peer, PeerJoined
-from ..events.events_api import EventsApi, group_of_wire
-from ..events.fitting import Fitting
-from ..events.group_directory import GroupDirectory
-from ..events.group_pages import read_groups
+from ..events.groups.group_directory import GroupDirectory
+from ..events.listening.fitting import Fitting
+from ..events.listening.group_pages import read_groups
 from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema
 from .engine import Engine
+from .events_api import EventsApi, group_of_wire
 from .internal_calls import ask
 from .peer_api import PeerApi
 

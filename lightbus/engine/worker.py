@@ -11,13 +11,13 @@ from .. import __about__
 from ..config.features import ALL_FEATURES, Feature
 from ..deadline import Deadline
 from ..events.event_publisher import EventPublisher
-from ..events.events_api import EventsApi
 from ..exceptions import JournalError
 from ..listener import Listener
 from ..service.execution import Execution, is_cancelled
 from ..service.failures import as_exception, report
 from .advertising import api_infos
 from .assembly import Served, WorkerParts, assemble, published_apis
+from .events_api import EventsApi
 from .node import Node
 from .peer_api import PeerApi
 from .schedule_election import SchedulesApi, election_of

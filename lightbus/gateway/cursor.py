@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..events.events_api import split_native_id
+from ..engine.events_api import split_native_id
 from ..exceptions import InvalidArguments
 
 __all__ = ["CLOCK_TOLERANCE", "MAX_TEXT", "Cursor"]

@@ -20,7 +20,7 @@ from ..cli.support.connection import Connection
 from ..cli.support.kept import Journals
 from ..cli.support.message_lines import event_fields
 from ..cli.support.publishers import ask_each
-from ..events.events_api import split_native_id
+from ..engine.events_api import split_native_id
 from ..exceptions import LightbusException, NotReachable
 from ..message import EventMessage
 from ..recurring import RecurringLog

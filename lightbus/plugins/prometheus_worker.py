@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from .. import __about__
 from ..core.peers import PeerState
 from ..engine.assembly import WorkerParts
+from ..engine.events_api import EventsApi
 from ..engine.worker import Worker
-from ..events.events_api import EventsApi
 from ..rpc.statistics import BOUNDS, Usage
 
 __all__ = ["WorkerCollector"]

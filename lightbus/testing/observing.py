@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..client import BusClient
-from ..events.events_api import EventsApi
+from ..engine.events_api import EventsApi
 from ..exceptions import LightbusTimeout
 from ..message import EventMessage
 from ..path import BusPath

@@ -25,7 +25,7 @@ from helpers import wait_until
 from helpers.nats_servers import NatsCluster
 from lightbus import Api, BusPath, Event, EventMessage
 from lightbus.adapters.nats.places import StreamPlaces
-from lightbus.events.backend_publisher import BackendPublisher
+from lightbus.events.backends.backend_publisher import BackendPublisher
 from lightbus.testing import MemoryBus
 
 __all__ = ["Leaders", "leaders", "main"]

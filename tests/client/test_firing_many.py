@@ -25,7 +25,7 @@ from lightbus import (
     ValidationError,
 )
 from lightbus.client.firing_many import MOST_TOGETHER, PORTION
-from lightbus.events.publisher import Publisher
+from lightbus.events.publishing.publisher import Publisher
 from lightbus.testing import BusMocker
 
 USERS = [{"username": f"user {number}"} for number in range(40)]

@@ -13,7 +13,7 @@ from helpers.listeners import listener
 from lightbus.core.registry import Peer, PeerJoined, PeerLeft, PeerState, Source
 from lightbus.engine import peer_learning as module
 from lightbus.engine.peer_learning import PeerLearner
-from lightbus.events.group_pages import PAGE
+from lightbus.events.listening.group_pages import PAGE
 from lightbus.exceptions import LightbusTimeout
 from lightbus.membership.context import Identity
 from lightbus.service.schema import Schema

@@ -43,7 +43,7 @@ PRELOADED = (
     "lightbus.cli.commands.call", "lightbus.cli.commands.fire", "lightbus.cli.commands.tail",
     "rich.console", "rich.table",
     # what a worker needs
-    "lightbus.engine.worker", "lightbus.engine.threads", "lightbus.events.events_api",
+    "lightbus.engine.worker", "lightbus.engine.threads", "lightbus.engine.events_api",
     "lightbus.adapters.sqlite.journal_directory", "lightbus.adapters.zmq.bound_sockets",
     "lightbus.adapters.mdns.discovery", "lightbus.service.casting", "lightbus.plugins", "lightbus.plugins.health",
     "lightbus.cli.support.operating", "lightbus.cli.support.hangup", "zeroconf.asyncio", "jsonschema_rs",

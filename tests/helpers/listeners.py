@@ -10,8 +10,8 @@ from typing import Any
 from helpers import wait_until_async
 from lightbus.config import Config
 from lightbus.core.streams import Entry, Stream
-from lightbus.events.listener_context import ListenerContext
-from lightbus.events.listener_runner import ListenerRunner
+from lightbus.events.listening.listener_context import ListenerContext
+from lightbus.events.listening.listener_runner import ListenerRunner
 from lightbus.exceptions import ValidationError
 from lightbus.listener import Listener, OnError
 from lightbus.message import EventMessage

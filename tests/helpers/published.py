@@ -11,7 +11,7 @@ from typing import Any
 
 from helpers import wait_until_async
 from lightbus.adapters.sqlite.journal import Journal
-from lightbus.events.publisher import Publisher
+from lightbus.events.publishing.publisher import Publisher
 from lightbus.exceptions import JournalError
 from lightbus.membership.context import Identity
 from lightbus.message import EventMessage

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.events.consumer_context import ConsumerContext
-from lightbus.events.group_records import GroupRecords
-from lightbus.events.loss_reports import LossReports
-from lightbus.events.publisher_requests import PublisherRequests
-from lightbus.events.reading_pace import ReadingPace
+from lightbus.events.groups.group_records import GroupRecords
+from lightbus.events.listening.consumer_context import ConsumerContext
+from lightbus.events.listening.loss_reports import LossReports
+from lightbus.events.listening.publisher_requests import PublisherRequests
+from lightbus.events.listening.reading_pace import ReadingPace
 from lightbus.membership.context import Identity
 from lightbus.membership.guard import Guard
 from lightbus.wire import envelope

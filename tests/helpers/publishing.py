@@ -12,10 +12,10 @@ from typing import Any
 from lightbus.adapters.sqlite.journal import Journal
 from lightbus.config import Config
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.events.consumer import Consumer
-from lightbus.events.coordinator import Coordinator
-from lightbus.events.publisher import Publisher
-from lightbus.events.replies import error_for
+from lightbus.events.groups.coordinator import Coordinator
+from lightbus.events.groups.replies import error_for
+from lightbus.events.listening.consumer import Consumer
+from lightbus.events.publishing.publisher import Publisher
 from lightbus.exceptions import LightbusException
 from lightbus.listener import Listener
 from lightbus.membership.context import Identity

@@ -14,7 +14,7 @@ import pytest
 from helpers import Door, wait_until
 from helpers.own import examine
 from lightbus import Api, BatchFailed, BusPath, Event, EventMessage, OnError, Parameter
-from lightbus.events import delivery
+from lightbus.events.listening import delivery
 from lightbus.testing import MemoryBus
 
 Settings: TypeAlias = dict[str, Any]

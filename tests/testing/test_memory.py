@@ -22,7 +22,7 @@ from helpers.auth_api import AuthApi
 from helpers.surroundings import Surroundings
 from lightbus import Api, BusPath
 from lightbus.client import EngineState
-from lightbus.events.consumer import Consumer
+from lightbus.events.listening.consumer import Consumer
 from lightbus.testing import MemoryBus, MemoryDiscovery, bus_mocker, memory_bus
 
 DOCS = Path(__file__).parents[2] / "docs" / "testing.md"

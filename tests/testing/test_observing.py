@@ -8,7 +8,7 @@ import pytest
 import lightbus
 from helpers import Door
 from lightbus import Api, BusPath, Event, EventMessage, LightbusTimeout, OnError
-from lightbus.events import delivery
+from lightbus.events.listening import delivery
 from lightbus.testing import MemoryBus, memory_bus
 
 

@@ -21,7 +21,7 @@ from ...config import load_config
 from ...config.features import Feature
 from ...config.surroundings import make_private
 from ...core.peers import Peer
-from ...events.journal_set import directory_of
+from ...events.publishing.journal_set import directory_of
 from ...exceptions import LightbusException, LightbusTimeout, NotReachable, UnsupportedUse
 from ..support.bench_responder import API, EVENTS_API, BenchEventsApi, responder
 from ..support.connection import Connection, asked_to_end, on_bus

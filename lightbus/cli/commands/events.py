@@ -64,7 +64,7 @@ async def _migrate(bus: Connection, api: str, to: str, service: str | None) -> i
 
 
 async def _to_backend(bus: Connection, api: str, target: BackendMove) -> None:
-    from ...events.move_to_backend import move_to_backend
+    from ...events.backends.move_to_backend import move_to_backend
 
     with ExitStack() as opened:
         journals: list[Journal] = []
@@ -87,7 +87,7 @@ async def _to_backend(bus: Connection, api: str, target: BackendMove) -> None:
 
 
 async def _to_journal(bus: Connection, api: str, backend: MovableBackend, service: str | None) -> None:
-    from ...events.move_to_journal import MoveToJournal
+    from ...events.backends.move_to_journal import MoveToJournal
 
     source = backend.move(api)
     noted = await source.resume("journal")

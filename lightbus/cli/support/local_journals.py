@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal_directory import JournalDirectory
-from ...events.journal_set import directory_of
+from ...events.publishing.journal_set import directory_of
 from .connection import Connection
 
 __all__ = ["directories", "forget_here", "groups_here", "journal_directory", "place"]

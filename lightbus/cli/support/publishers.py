@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from ...core.peers import Peer
-from ...events.group_pages import read_groups
+from ...events.listening.group_pages import read_groups
 from ...exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, ENDED, Connection
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightbus.config import load_config
-from lightbus.events.journal_set import directory_of
+from lightbus.events.publishing.journal_set import directory_of
 
 if TYPE_CHECKING:
     from ..conftest import Commands

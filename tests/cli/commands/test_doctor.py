@@ -58,7 +58,7 @@ def test_errors(commands: Commands, tmp_path: Path) -> None:
 ODD = """
 import lightbus
 from lightbus.engine import peer_api
-from lightbus.events import events_api
+from lightbus.engine import events_api
 peer_api._losses = lambda parts: 7
 events_api._dead_page = lambda journals, group, skip: [{"group": group}]
 events_api._counted = lambda described, positions, journals: {"api": 1}
@@ -84,7 +84,7 @@ def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
 SLOW = """
 import asyncio
 import lightbus
-from lightbus.events import events_api
+from lightbus.engine import events_api
 
 async def groups(self, api="", after=(), limit=0):
     await asyncio.Event().wait()

@@ -12,7 +12,7 @@ from helpers import wait_until
 from helpers.journals import group
 from lightbus.adapters.sqlite.journal_directory import JournalDirectory
 from lightbus.config import load_config
-from lightbus.events.journal_set import directory_of
+from lightbus.events.publishing.journal_set import directory_of
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings

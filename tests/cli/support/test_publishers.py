@@ -19,7 +19,7 @@ from lightbus.cli.support.publishers import (
     nothing_shown,
 )
 from lightbus.core.peers import Peer, PeerState
-from lightbus.events.group_pages import PAGE
+from lightbus.events.listening.group_pages import PAGE
 from lightbus.exceptions import LightbusTimeout, NotReachable, ProtocolError, UnknownProcedure
 
 ONE, TWO = peer("auth", instance="1" * 16), peer("shop", instance="2" * 16)

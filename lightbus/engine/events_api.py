@@ -1,0 +1,406 @@
+"""What every publisher answers about the events it keeps, as ordinary calls of an internal API: `internal.events`.
+
+Ask one particular publisher with `bus_options={"peer": instance id}`: each answers for the journals that it serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, TypeVar
+
+from ..adapters.host.machine_time import machine_time
+from ..adapters.sqlite.dead_letters import Dead
+from ..adapters.sqlite.group_table import KnownGroup
+from ..adapters.sqlite.journal import Journal
+from ..adapters.sqlite.rows import JournalEntry
+from ..adapters.sqlite.topic import Topic
+from ..events.backends.backend_answers import BackendAnswers, group_of_backend, with_backend
+from ..events.event_record import native_id
+from ..events.groups.coordinator import Coordinator
+from ..events.groups.group_progress import count_lag
+from ..events.groups.group_state import GroupState, created_of, times_of
+from ..events.newest import MAX_HISTORY, newest_of
+from ..events.told_events import readable, told_event
+from ..service.api import Api
+from ..wire import field_types, fields
+
+__all__ = ["EventsApi", "group_of_wire", "split_native_id"]
+
+T = TypeVar("T")
+
+MAX_HISTORY_BYTES = 16 * 1024 * 1024
+"""About how many bytes of events are answered at a time."""
+
+GROUPS_AT_A_TIME = 200
+"""Groups that are looked at without a pause: the loop has other things to do, and there may be thousands."""
+
+DEAD_AT_A_TIME = 100
+"""Dead letters that are read at once."""
+
+MAX_PAGE = 500
+MAX_PAGE_BYTES = 1024 * 1024
+"""The same for those that are read page by page: reading them takes the loop a few milliseconds."""
+
+
+class EventsApi(Api):
+    """`internal.events`. Times are in seconds since 1970."""
+
+    class Meta:
+        name = "internal.events"
+        internal = True
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        *,
+        max_events: int,
+        max_bytes: int,
+        executor: Executor | None = None,
+        elsewhere: BackendAnswers | None = None,
+    ) -> None:
+        self._coordinator = coordinator
+        self._elsewhere = elsewhere
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self._executor = executor
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """Read what may take longer than the loop has."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    async def groups(self, api: str = "", after: list[str] | None = None, limit: int = 0) -> list[dict[str, Any]]:
+        """
+        Return the consumer groups (of one API): who is in them, how far they have come, what they have lost.
+
+        In the order of API and name. With a limit (0: none) a page: so many of those behind `after`, an API and a name.
+        One with fewer is the last.
+        """
+        known = {key: group for key, group in self._coordinator.groups.items() if api in ("", key[0])}
+        elsewhere = {} if self._elsewhere is None else await self._elsewhere.groups(api)
+        behind = tuple(after or ())
+        keys = sorted(key for key in known.keys() | elsewhere.keys() if key > behind)[: max(limit, 0) or None]
+        told = await self._told_of([known[key] for key in keys if key in known])
+        return [
+            group_of_backend(elsewhere[key]) if key not in told
+            else with_backend(told[key], elsewhere[key]) if key in elsewhere
+            else told[key]
+            for key in keys
+        ]  # fmt: skip
+
+    async def _told_of(self, groups: list[GroupState]) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return by API and name what the journals tell of groups."""
+        journals = self._coordinator.journals.all()
+        told: list[dict[str, Any]] = []
+        for start in range(0, len(groups), GROUPS_AT_A_TIME):
+            some = groups[start : start + GROUPS_AT_A_TIME]
+            asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in some]
+            told += await self._in_thread(partial(_all_counted, asked, journals))
+        return {(group.info.api, group.info.name): each for group, each in zip(groups, told, strict=True)}
+
+    async def lag(self, api: str, group: str) -> int | None:
+        """Return how many events a group has not handled yet; null where it is not known."""
+        more = None if self._elsewhere is None else await self._elsewhere.lag(api, group)
+        known = self._coordinator.groups.get((api, group))
+        if known is None:
+            return more
+        positions = self._coordinator.progress.positions(known)
+        return (more or 0) + await self._in_thread(lambda: count_lag(positions))
+
+    async def remove_group(self, api: str, group: str) -> bool:
+        """Forget a group: nothing is kept for it any more. Return whether it was known."""
+        was_known = self._coordinator.directory.forget(api, group)
+        return (self._elsewhere is not None and await self._elsewhere.remove_group(api, group)) or was_known
+
+    async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
+        """
+        Return the dead letters (of one group): events that were given as often as they may be.
+
+        Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
+        """
+        journals = self._coordinator.journals.all()
+        told = await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
+        if told or self._elsewhere is None:
+            return told
+        here = await self._in_thread(lambda: sum(journal.dead_letters.count(group or None) for journal in journals))
+        return (await self._elsewhere.dead(group))[max(0, skip - here) :][:MAX_HISTORY]
+
+    async def retry_dead(self, group: str, native_id: str) -> bool:
+        """Give a dead letter to its group again, and to no other. Return whether there is one."""
+        return bool(await self.retry_dead_events(group, [native_id]))
+
+    async def retry_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
+        """Do so for several, up to a thousand at a time; return those that there are."""
+        which = [split_native_id(each) for each in native_ids[:MAX_HISTORY]]
+        stored = await self._in_thread(lambda: self._coordinator.redelivery.store_dead(group, which))
+        found = [native_id(*each) for each in self._coordinator.redelivery.renew_retried(group, stored)]
+        return found if self._elsewhere is None else found + await self._elsewhere.retry_dead(group, which)
+
+    async def drop_dead(self, group: str, native_id: str) -> bool:
+        """Forget a dead letter. Return whether there is such an event."""
+        return bool(await self.drop_dead_events(group, [native_id]))
+
+    async def drop_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
+        """Do so for several, up to a thousand at a time; return those that there were."""
+        which = [(each, *split_native_id(each)) for each in native_ids[:MAX_HISTORY]]
+        drop = self._coordinator.redelivery.drop_dead
+        found = await self._in_thread(
+            lambda: [native for native, journal, sequence in which if drop(group, journal, sequence) is not None]
+        )
+        if self._elsewhere is None:
+            return found
+        return found + await self._elsewhere.drop_dead(group, [(journal, sequence) for _, journal, sequence in which])
+
+    async def history(
+        self,
+        api: str,
+        event: str,
+        start: float | None = None,
+        stop: float | None = None,
+        limit: int = MAX_HISTORY,
+    ) -> list[dict[str, Any]]:
+        """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
+        limit = max(1, min(limit, MAX_HISTORY))
+        journals = self._coordinator.journals.all()
+        elsewhere = [] if self._elsewhere is None else await self._elsewhere.history(api, event, start, stop, limit)
+
+        def read() -> list[dict[str, Any]]:
+            found = [
+                readable(
+                    _told(journal.id, *each)
+                    for each in journal.history.latest(api, event, start=start, stop=stop, limit=limit)
+                )
+                for journal in journals
+            ]
+            found.append(elsewhere)
+            return _within(newest_of(found, limit))
+
+        return await self._in_thread(read)
+
+    async def kept(
+        self, journal: str, after: int = 0, api: str = "*", event: str = "*", limit: int = MAX_PAGE
+    ) -> dict[str, Any] | None:
+        """
+        Return a page of what a journal keeps behind a sequence, oldest first; null where it is not served here.
+
+        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`. An
+        event that one group alone was given again is there once more, and names it (`only_group`).
+        """
+        held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
+        limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
+        if held is None:
+            return None if self._elsewhere is None else await self._elsewhere.kept(journal, after, api, event, limit)
+
+        def is_wanted(topic: Topic) -> bool:
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.declared_event, event)
+
+        def read() -> dict[str, Any]:
+            found, through, more = held.history.scan(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
+            told = (_told(held.id, *each) | _only_for(each[0]) for each in found)
+            return {"events": readable(told), "through": through, "more": more}
+
+        return await self._in_thread(read)
+
+    async def latest(
+        self,
+        journal: str,
+        before: int = fields.MAX_INT,
+        api: str = "*",
+        event: str = "*",
+        start: float | None = None,
+        stop: float | None = None,
+        limit: int = MAX_PAGE,
+    ) -> dict[str, Any] | None:
+        """
+        Return a page of what a journal keeps in front of a sequence, newest first; null where it is not served here.
+
+        Names may have wildcards. Besides `events`, which are those between two times, it has `before`: in front of
+        which sequence the next page begins, and null where there is none.
+        """
+        held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
+        limit, before = max(1, min(limit, MAX_PAGE)), max(0, min(before, fields.MAX_INT))
+        if held is None:
+            asked = self._elsewhere
+            return None if asked is None else await asked.latest(journal, before, api, event, start, stop, limit)
+
+        def is_wanted(topic: Topic) -> bool:
+            return fnmatchcase(topic.api, api) and fnmatchcase(topic.declared_event, event)
+
+        def read() -> dict[str, Any]:
+            found, further = held.history.page_before(
+                is_wanted, before, start=start, stop=stop, limit=limit, max_bytes=MAX_PAGE_BYTES
+            )
+            return {"events": readable(_told(held.id, *each) for each in found), "before": further}
+
+        return await self._in_thread(read)
+
+    async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
+        """
+        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead`.
+
+        Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
+        """
+        journals = {journal.id: journal for journal in self._coordinator.journals.all()}
+        asked = [(native, *split_native_id(native)) for native in native_ids[:MAX_HISTORY]]
+        known = [(native, journals[name], sequence) for native, name, sequence in asked if name in journals]
+        topics = await self._in_thread(lambda: [journal.topic_of(sequence) for _, journal, sequence in known])
+        owed = [
+            (native, journal, sequence, self._coordinator.progress.owed(journal, topic))
+            for (native, journal, sequence), topic in zip(known, topics, strict=True)
+            if topic is not None
+        ]
+        told = await self._in_thread(
+            lambda: {
+                native: {group: _status(journal, group, sequence, acked) for group, acked in groups.items()}
+                for native, journal, sequence, groups in owed
+            }
+        )
+        return told if self._elsewhere is None else told | await self._elsewhere.handled(asked)
+
+    async def journals(self) -> list[dict[str, Any]]:
+        """
+        Return the journals that this process serves: where, how full of what it may hold, and what groups lost.
+
+        `head` is the sequence of the newest event that there ever was. And the event backends that it answers for,
+        which may hold what they are set to (`max_events`, `max_bytes`: 0).
+        """
+        elsewhere = [] if self._elsewhere is None else await self._elsewhere.journals()
+        return elsewhere + [
+            {
+                "journal": journal.id,
+                "path": str(journal.path),
+                "head": journal.head,
+                "events": journal.size[0],
+                "bytes": journal.size[1],
+                "max_events": self._max_events,
+                "max_bytes": self._max_bytes,
+                "lost": [
+                    {"group": group, "api": topic.api, "event": topic.event, "count": count, "at": at}
+                    for group, topic, count, at in journal.retention.lost()
+                ],
+            }
+            for journal in self._coordinator.journals.all()
+        ]
+
+    def _described(self, group: GroupState) -> dict[str, Any]:
+        info = group.info
+        created_at, clock = times_of(info)
+        return {
+            **info._asdict(),
+            "events": list(info.events),
+            "created_at": created_at,
+            "last_seen": clock - (machine_time() - info.last_seen),
+            "clock": clock,
+            "members": {member: group.membership.held_by(member) for member in group.connections},
+            "acks": group.acks,
+            "mixed": group.is_mixed,
+        }
+
+
+def _all_counted(
+    asked: list[tuple[dict[str, Any], list[tuple[Journal, Topic, int]]]], journals: list[Journal]
+) -> list[dict[str, Any]]:
+    return [_counted(described, positions, journals) for described, positions in asked]
+
+
+def _counted(
+    described: dict[str, Any], positions: list[tuple[Journal, Topic, int]], journals: list[Journal]
+) -> dict[str, Any]:
+    name = described["name"]
+    return {
+        **described,
+        "lag": count_lag(positions),
+        "dead": sum(journal.dead_letters.count(name) for journal in journals),
+        "lost": sum(journal.retention.lost_by(name) for journal in journals),
+    }
+
+
+def _dead_page(journals: list[Journal], group: str, skip: int) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    size = 0
+    for journal in journals:
+        count = journal.dead_letters.count(group or None)
+        while skip < count and len(told) < MAX_HISTORY:
+            for each in journal.dead_letters.all(group or None, skip=skip, limit=DEAD_AT_A_TIME):
+                size += len(each.record) + len(each.error)
+                if told and (size > MAX_HISTORY_BYTES or len(told) == MAX_HISTORY):
+                    return told
+                told.append(_dead(journal.id, each))
+            skip += DEAD_AT_A_TIME
+        skip = max(0, skip - count)
+    return told
+
+
+def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
+    if sequence > acked:
+        return "waiting"
+    return "dead" if journal.dead_letters.has(group, sequence) else "acked"
+
+
+def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> KnownGroup:
+    """
+    Return a group as another publisher described it; one that is not `is_near` has another clock.
+
+    Raises ValueError for what is none.
+    """
+    if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
+        raise ValueError("no group as a publisher describes one")
+    return KnownGroup(
+        value["api"],
+        value["name"],
+        tuple(value["events"]),
+        created_of(value["created_at"], value["clock"], is_near=is_near),
+        created_of(value["last_seen"], value["clock"], is_near=is_near),
+        value["digest"],
+    )
+
+
+_OF_GROUP: dict[str, fields.Check] = {
+    "api": fields.text(field_types.MAX_NAME, least=1),
+    "name": fields.text(field_types.MAX_NAME, least=1),
+    "events": fields.listing(field_types.EventName, field_types.MAX_NAMES),
+    "created_at": fields.moment,
+    "last_seen": fields.moment,
+    "clock": fields.moment,
+    "digest": fields.text(64),
+}
+"""What another publisher says of a group is a stranger's word, as a message is."""
+
+
+def split_native_id(native_id: str) -> tuple[str, int]:
+    """Return journal and sequence of a native id. Raises ValueError for what is none."""
+    journal, _, sequence = native_id.rpartition("-")
+    if not (fields.instance_id(journal) and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
+        raise ValueError(f"{native_id!r:.100} is no native id: <journal>-<sequence>")
+    return journal, min(int(sequence), fields.MAX_INT)
+
+
+def _dead(journal: str, dead: Dead) -> dict[str, Any]:
+    told = _told(journal, dead.topic, JournalEntry(dead.sequence, 0, dead.record))
+    return {**told, "group": dead.group, "deliveries": dead.deliveries, "error": dead.error, "died_at": dead.died_at}
+
+
+def _told(journal: str, topic: Topic, entry: JournalEntry) -> dict[str, Any]:
+    return told_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
+
+
+def _only_for(topic: Topic) -> dict[str, Any]:
+    return {"only_group": topic.only_group} if topic.only_group else {}
+
+
+def _within(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest of these that are not too many bytes for one answer."""
+    size = 0
+    for number in range(len(found) - 1, -1, -1):
+        size += found[number]["size"]
+        if size > MAX_HISTORY_BYTES and number < len(found) - 1:
+            return found[number + 1 :]
+    return found
+
+
+def seconds(when: datetime | float | None) -> float | None:
+    """Return a time in seconds since 1970."""
+    return when.timestamp() if isinstance(when, datetime) else when

@@ -1,0 +1,103 @@
+"""What a listener has handled of an event backend's events is said there: soon, together, and until it is heard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from ...core.streams import Stream, Told
+from ...exceptions import EventBackendError
+from ...ports.events import EventSubscription, EventTopic
+from ..listening.listener_queue import ListenerQueue
+
+__all__ = ["AGAIN_AFTER", "BackendAcks", "topic_of"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+AGAIN_AFTER = 0.5
+"""Seconds after which a backend is asked or told again what it did not answer."""
+
+
+class BackendAcks:
+    """
+    Acknowledges streams. Only touched from the node's loop.
+
+    Args:
+        queue: gives a stream its turn again that waited for its acknowledgement.
+        failed: is told why the backend did not answer.
+
+    Attributes:
+        to_send: of which there is something to acknowledge.
+
+    """
+
+    def __init__(self, queue: ListenerQueue, failed: Callable[[EventBackendError], None]) -> None:
+        self.to_send: set[Stream] = set()
+        self._queue = queue
+        self._failed = failed
+        self._subscription: EventSubscription | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def open(self, subscription: EventSubscription) -> None:
+        """Send to this subscription from now on."""
+        self._subscription = subscription
+
+    async def stop(self) -> None:
+        """Send nothing more by itself."""
+        self._closed = True
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+
+    def mark(self, stream: Stream) -> None:
+        """Note that there is something to acknowledge of a stream."""
+        self.to_send.add(stream)
+        if self._sending is None and self._subscription is not None and not self._closed:
+            self._sending = asyncio.get_running_loop().create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        try:
+            await self.flush()
+        except Exception as error:
+            logger.error("Acknowledgements were not sent: this is a fault of ours", exc_info=error)
+        finally:
+            self._sending = None  # at once: what is marked from now on needs another one
+
+    async def flush(self) -> None:
+        """Acknowledge everything that was handled, also meanwhile."""
+        while self.to_send and self._subscription is not None:
+            try:
+                await self.send(())
+            except EventBackendError as error:
+                self._failed(error)
+                await asyncio.sleep(AGAIN_AFTER)
+
+    async def send(self, others: Iterable[Stream]) -> None:
+        """Acknowledge what was handled, also of other streams. Raises EventBackendError, and sends it again later."""
+        if self._subscription is None:
+            return
+        streams, self.to_send = {*self.to_send, *others}, set()
+        handled: dict[Stream, Told] = {}
+        for stream in streams:
+            if (told := stream.to_tell()) is not None:
+                handled[stream] = told
+        if not handled:
+            return
+        try:
+            await self._subscription.ack({topic_of(stream): told.sequence for stream, told in handled.items()})
+        except BaseException:
+            self.to_send |= streams
+            for stream in handled:
+                stream.was_not_confirmed()
+            raise
+        for stream, told in handled.items():
+            stream.confirmed = max(stream.confirmed, told.events)
+            self._queue.go_on(stream)
+
+
+def topic_of(stream: Stream) -> EventTopic:
+    """Return which topic of its API a stream is of."""
+    _, event, partition = stream.key
+    return EventTopic(event, partition)

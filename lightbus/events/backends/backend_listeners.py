@@ -1,0 +1,81 @@
+"""The listeners of this process whose events an event backend keeps: each is subscribed there, besides at its peers.
+
+At its peers all the same: events of best effort come from there, and what their journals still hold of another day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from ...listener import Listener
+from ...membership.context import Identity
+from ...ports.events import EventBackend, SubscriptionRequest
+from ..listening.consumer import Consumer
+from ..listening.listener_runner import ListenerRunner
+from .backend_source import BackendSource
+
+__all__ = ["BackendListeners", "Backends"]
+
+
+class Backends(Protocol):
+    """The event backends of this process, on the node's loop."""
+
+    def has(self, api: str) -> bool:
+        """Return whether the durable events of an API are kept by one. From any thread."""
+
+    async def get(self, api: str) -> EventBackend:
+        """Return that one, started at first use."""
+
+
+class BackendListeners:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        backends: where events are.
+        consumer: has the listeners at work.
+
+    """
+
+    def __init__(self, identity: Identity, backends: Backends, consumer: Consumer) -> None:
+        self._identity = identity
+        self._backends = backends
+        self._consumer = consumer
+        self._sources: dict[Listener, BackendSource] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def add(self, listener: Listener) -> None:
+        """Have a listener that is at work be given what is kept elsewhere, too."""
+        runner = self._consumer.runner_of(listener)
+        if runner is None or not self._backends.has(listener.api):
+            return
+        request = SubscriptionRequest(
+            api=listener.api,
+            events=listener.events,
+            group=listener.group_of(self._identity.service),
+            member=self._identity.instance,
+            since=listener.since,
+        )
+        source = BackendSource(await self._backends.get(listener.api), runner.queue, request, self._consumer.losses)
+        self._sources[listener] = source
+        await source.start()
+
+    def stopped(self, listener: Listener) -> None:
+        """Have a listener that has failed leave its group, once what else it has at hand is finished."""
+        source, runner = self._sources.pop(listener, None), self._consumer.runner_of(listener)
+        if source is not None and runner is not None:
+            task = asyncio.get_running_loop().create_task(_let_leave(source, runner))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def stop(self) -> None:
+        """Acknowledge what was handled, and leave all groups, after the listeners have stopped."""
+        sources, self._sources = self._sources, {}
+        await asyncio.gather(*self._leaving, *(source.close() for source in sources.values()))
+
+
+async def _let_leave(source: BackendSource, runner: ListenerRunner) -> None:
+    await runner.stop(None)
+    await source.close()

@@ -1,0 +1,113 @@
+"""What a backend cannot take at the moment waits in the outbox of this host, and what is fired meanwhile behind it.
+
+From there it is handed over by any process of the bus that runs here (`engine.forwarding`), in the order in which it
+was fired. Only when nothing of an API waits any more, what is fired goes to the backend at once again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from ...adapters.sqlite.outbox import HostOutbox
+from ...exceptions import EventBackendUnreachable, JournalError
+from ...recurring import RecurringLog
+
+__all__ = ["BackendOutbox", "Keepable"]
+
+logger = logging.getLogger("lightbus.publishing")
+
+T = TypeVar("T")
+
+
+class Keepable(NamedTuple):
+    """An event of this process that a backend has not taken."""
+
+    event: str
+    id: str
+    key: str | None
+    record: bytes
+
+
+class BackendOutbox:
+    """
+    Only touched from the node's loop.
+
+    Args:
+        directory: where the outbox is.
+        service: whose process this is.
+        executor: threads that may wait for the disk.
+        counts: of the publisher: put_by.
+
+    """
+
+    def __init__(self, directory: Path, service: str, executor: Callable[[], Executor], counts: Counter[str]) -> None:
+        self._directory = directory
+        self._outbox = HostOutbox(directory)
+        self._service = service
+        self._executor = executor
+        self._counts = counts
+        self._reasons: dict[str, str] = {}
+        """Why events of an API wait."""
+        self._looked: set[str] = set()
+        """APIs of which it is known whether an earlier process has left events here."""
+        self._failures = RecurringLog(logger)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._outbox.path
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each API of which events wait, as far as this process knows."""
+        return [
+            f"Events of {api} wait in the outbox {self.path}, and are handed over once their backend takes them: {why}"
+            for api, why in sorted(self._reasons.items())
+        ]
+
+    async def has(self, api: str) -> bool:
+        """Return whether events of an API wait, which none may overtake; where that cannot be told, none does."""
+        if api in self._looked and api not in self._reasons:
+            return False
+        self._looked.add(api)
+        try:
+            counts = await self._in_thread(self._outbox.counts) if HostOutbox.exists(self._directory) else {}
+        except JournalError as error:
+            self._failures.say("outbox", logging.ERROR, "%s What waits in it may be overtaken.", error)
+            return False
+        if api not in counts:
+            if self._reasons.pop(api, None) is not None:
+                self._failures.over(api)
+                logger.info("The events of %s that waited in the outbox are with their backend", api)
+            return False
+        self._reasons.setdefault(api, "an earlier process has left them.")
+        return True
+
+    async def keep(self, api: str, rows: Sequence[Keepable], error: EventBackendUnreachable | None) -> None:
+        """Keep events, in order, for what went wrong; None: behind those that wait. Raises JournalError."""
+        by_name: list[tuple[str, list[tuple[str, str | None, bytes]]]] = []
+        for event, id, key, record in rows:
+            if not by_name or by_name[-1][0] != event:
+                by_name.append((event, []))
+            by_name[-1][1].append((id, key, record))
+        if error is not None:
+            self._reasons[api] = str(error)
+
+        def put() -> None:
+            for event, each in by_name:
+                self._outbox.put_all(api=api, event=event, rows=each, service=self._service)
+
+        await self._in_thread(put)
+        self._counts["put_by"] += len(rows)
+        if error is not None:
+            text = "Events of %s are put into the outbox %s, and handed over once their backend takes them: %s"
+            self._failures.say(api, logging.WARNING, text, api, self.path, error)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor(), function)

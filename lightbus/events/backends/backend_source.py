@@ -1,0 +1,272 @@
+"""A listener at an event backend: what the backend keeps for it goes into its queue, and its acknowledgements go back.
+
+For the listener it is one more publisher: its events wait in a `Stream` for each topic, as those of the journals do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from ...core.ordering import Order, Watermark
+from ...core.streams import Entry, Stream
+from ...exceptions import EventBackendError
+from ...ports.events import EventBackend, EventPage, EventSubscription, EventTopic, SubscriptionRequest, TopicState
+from ...recurring import RecurringLog
+from ..listening.listener_queue import ListenerQueue
+from ..listening.loss_reports import LossReports
+from .backend_acks import AGAIN_AFTER, BackendAcks, topic_of
+
+__all__ = ["BackendSource"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+T = TypeVar("T")
+
+PAGE = 500
+"""Events asked for at a time."""
+
+ERROR_LENGTH = 10_000
+
+
+class BackendSource:
+    """
+    One listener at one backend. Only touched from the node's loop.
+
+    Args:
+        backend: where its events are.
+        queue: what waits for the listener.
+        request: what it wants, as which group.
+        losses: reports events that were deleted too early.
+
+    """
+
+    publisher = ""
+    """Who published an event is not known here."""
+
+    def __init__(
+        self, backend: EventBackend, queue: ListenerQueue, request: SubscriptionRequest, losses: LossReports
+    ) -> None:
+        self.backend = backend
+        self.queue = queue
+        self.request = request
+        self._losses = losses
+        self._store = backend.store(request.api)
+        self._subscription: EventSubscription | None = None
+        self._order: Order[Stream] | None = Order() if queue.listener.concurrency == 1 else None
+        self._told = Watermark()
+        """Up to which sequence the backend has told of all topics: what a page has behind it waits for the others."""
+        self._streams: dict[EventTopic, Stream] = {}
+        self._releasing: dict[Stream, frozenset[int]] = {}
+        self._acks = BackendAcks(queue, self._failed)
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = RecurringLog(logger)
+        self._closed = False
+
+    # From beginning to end
+
+    async def start(self) -> None:
+        """Join the group; tried again until it works, which is not waited for."""
+        try:
+            await self._subscribe()
+        except EventBackendError as error:
+            self._failed(error)
+            self._spawn(self._subscribe_later())
+
+    async def _subscribe(self) -> None:
+        subscription = await self.backend.subscribe(self.request, self)
+        if self._closed:
+            await subscription.close()
+        else:
+            self._subscription = subscription
+            self._acks.open(subscription)
+            for stream in list(self._streams.values()):  # that it has told us of before it came back
+                self.fetch_more(stream)
+
+    async def _subscribe_later(self) -> None:
+        while self._subscription is None:
+            await asyncio.sleep(AGAIN_AFTER)
+            try:
+                await self._subscribe()
+            except EventBackendError as error:
+                self._failed(error)
+
+    async def close(self) -> None:
+        """Acknowledge what was handled, and leave the group. What is at hand is finished before, or never."""
+        if self._closed:
+            return
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        streams, self._streams = self._streams, {}
+        is_done = not any(stream.at_hand for stream in [*streams.values(), *self._releasing])
+        for stream in streams.values():
+            self.queue.forget(stream)
+        await self._acks.stop()
+        if (subscription := self._subscription) is not None:
+            try:
+                await self._acks.send({*streams.values(), *self._releasing})
+                await subscription.close(is_done=is_done)
+            except EventBackendError as error:
+                self._failed(error)
+
+    def _failed(self, error: EventBackendError) -> None:
+        text = "The listener %s is given nothing by its event backend at the moment, and goes on trying: %s"
+        self._failures.say("backend", logging.WARNING, text, self.queue.listener, error)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What the backend says
+
+    def follow(self, states: Sequence[TopicState]) -> None:
+        """Record how topics stand that are ours."""
+        for topic, cursor, head, begun in states:
+            stream = self._streams.get(topic)
+            if stream is None:
+                key = (self._store, *topic)
+                stream = self._streams[topic] = Stream(key, self, cursor=cursor, head=head, possibly_delivered=begun)
+                stream.order = self._order
+                stream.watermark = self._told
+            else:
+                stream.heard_of(head)
+            self.fetch_more(stream)
+        if self._order is not None and states:
+            self._told.answered(max(state.head for state in states))
+            self.queue.queue(self._order)
+
+    def revoke(self, partitions: frozenset[int]) -> None:
+        """Hand out nothing more of these, and give them back once what is at hand is finished."""
+        leaving = [stream for topic, stream in self._streams.items() if topic.partition in partitions]
+        for stream in leaving:
+            del self._streams[topic_of(stream)]
+            self.queue.forget(stream)
+        busy = [stream for stream in leaving if stream.at_hand]
+        self._releasing.update(dict.fromkeys(busy, partitions))
+        self._acks.to_send.update(leaving)
+        if not busy:
+            self._give_back(partitions)
+
+    def _give_back(self, partitions: frozenset[int]) -> None:
+        async def release(subscription: EventSubscription) -> None:
+            await self._acks.flush()
+            while True:
+                try:
+                    return await subscription.release(partitions)
+                except EventBackendError as error:
+                    self._failed(error)
+                    await asyncio.sleep(AGAIN_AFTER)
+
+        if self._subscription is not None and not self._closed:
+            self._spawn(release(self._subscription))
+
+    # What waits
+
+    def fetch_more(self, stream: Stream) -> None:
+        """Ask for more of a topic, where there is more and little waits."""
+        if not self._has(stream) or self._subscription is None:
+            return
+        if stream.order is not None:
+            stream.order.note(stream)
+        if self.queue.is_full and (stream.ready or stream.order is None):
+            self.queue.starve(stream)
+        elif (after := stream.wanted()) is not None:
+            self._spawn(self._fetch(self._subscription, stream, after))
+
+    async def _fetch(self, subscription: EventSubscription, stream: Stream, after: int) -> None:
+        try:
+            page = await subscription.fetch(topic_of(stream), after, PAGE)
+        except EventBackendError as error:
+            self._failed(error)
+            stream.failed_to_ask()
+            self.queue.go_on(stream)
+            self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
+            return
+        if self._has(stream):
+            self._take(stream, page, after)
+
+    def _take(self, stream: Stream, page: EventPage, after: int) -> None:
+        rows = []
+        for sequence, record in page.events:
+            rows.append(Entry(sequence, after, record))
+            after = sequence
+        size = stream.size
+        taken = stream.page(rows, page.through, trimmed=page.lost)
+        if page.lost:
+            self._note_lost(stream, page.lost)
+        self.queue.ready(stream, max(0, taken), stream.size - size)
+        if stream.is_to_tell:
+            self._acks.mark(stream)
+        if page.events or page.through > after:
+            self.fetch_more(stream)
+        else:  # it is not ours any more, and we are told so soon
+            self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
+
+    def _note_lost(self, stream: Stream, count: int) -> None:
+        request = self.request
+        where, remedy = "the event backend", "Have it keep more (apis.<name>.events)"
+        self._losses.deleted(request.api, topic_of(stream).event, request.group, where, count, remedy=remedy)
+
+    # What was handled
+
+    def ack(self, stream: Stream) -> None:
+        """Acknowledge soon what was handled of a stream."""
+        self._acks.mark(stream)
+
+    def after_turn(self, stream: Stream) -> None:
+        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
+        if self._has(stream):
+            self.fetch_more(stream)
+        else:
+            self._finished(stream)
+
+    def retry(self, stream: Stream) -> None:
+        """Have the group be given the event at hand again, which was not handled here."""
+        if self._has(stream):
+            self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
+        else:
+            self._finished(stream)
+
+    def was_handled(self, key: Any, sequence: int) -> None:
+        """Record that a topic was handled up to here as it came from another source."""
+        stream = self._streams.get(EventTopic(*key[1:]))
+        if stream is not None and stream.key == key and sequence > stream.handled:
+            self.queue.skip(stream, sequence)
+            self._acks.mark(stream)
+            self.queue.go_on(stream)
+
+    async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
+        if not self.request.group or self._subscription is None:
+            return at_least
+        beginning = self._subscription.begin(topic_of(stream), entry.sequence, at_least)
+        return await self._until_answered(beginning, 0)
+
+    async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        """Have an event kept with its error, to be given to nobody; return whether it is."""
+        if not self.request.group or self._subscription is None:
+            return True
+        text = error[:ERROR_LENGTH]
+        keeping = self._subscription.dead_letter(topic_of(stream), entry.sequence, deliveries, text)
+        return await self._until_answered(keeping, False)
+
+    async def _until_answered(self, asking: Coroutine[Any, Any, T], otherwise: T) -> T:
+        try:
+            return await asking
+        except EventBackendError as error:
+            self._failed(error)
+            return otherwise
+
+    def _finished(self, stream: Stream) -> None:
+        """Record that what was at hand of a stream that is not ours any more is finished."""
+        partitions = self._releasing.pop(stream, None)
+        if partitions is not None and partitions not in self._releasing.values():
+            self._give_back(partitions)
+
+    def _has(self, stream: Stream) -> bool:
+        return not self._closed and self._streams.get(topic_of(stream)) is stream

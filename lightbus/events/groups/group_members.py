@@ -1,0 +1,203 @@
+"""Who is connected to a publisher as a member of which group, and what each of them is told."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+from ...adapters.sqlite.journal import Journal
+from ...core.groups import MemberAssignment
+from ...exceptions import PeerRefused
+from ...membership.context import Identity
+from ...recurring import RecurringLog
+from ...wire.envelope import Assign, Join, Streams
+from ...wire.sizes import Receivers, fitting_partitions
+from .group_progress import GroupProgress
+from .group_state import GroupState, MemberConnection, times_of
+from .group_store import GroupStore
+from .replies import Send
+from .served_journals import ServedJournals
+
+__all__ = ["GroupMembers"]
+
+logger = logging.getLogger("lightbus.groups")
+
+
+class GroupMembers:
+    """
+    The members of all groups of a publisher. Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        groups: by API and name.
+        journals: those that are served.
+        progress: knows where topics stand for a group.
+        store: keeps who has which partitions.
+        receivers: how large a message each takes.
+        send: says something to a member.
+        counts: of the coordinator: lost, hung.
+
+    Attributes:
+        edition: how often all members of groups were to be told of something new to them. Beats say which they heard.
+
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        groups: Mapping[tuple[str, str], GroupState],
+        journals: ServedJournals,
+        progress: GroupProgress,
+        store: GroupStore,
+        receivers: Receivers,
+        send: Send,
+        counts: Counter[str],
+    ) -> None:
+        self.edition = 0
+        self._identity = identity
+        self._groups = groups
+        self._journals = journals
+        self._progress = progress
+        self._store = store
+        self._receivers = receivers
+        self._send = send
+        self._counts = counts
+        self._log = RecurringLog(logger)
+        self._members: dict[tuple[bytes, str, str], str] = {}
+        """Who speaks through a connection for a group: routing id, API, group -> member."""
+        self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
+        """Presence topic -> API, group, member: a process has one for all that it listens to."""
+
+    def connect(self, group: GroupState, join: Join, routing_id: bytes) -> None:
+        """Record through which connection a member speaks: as one of a group at a time."""
+        api, name = group.info.api, group.info.name
+        before = self._members.get((routing_id, api, name), join.member)
+        if before != join.member:  # or it would be as many members as it likes, and handle nothing as any of them
+            self._lose(group, before, f"speaks as {join.member[:4]} now")
+        self.disconnect(group, join.member)
+        group.connections[join.member] = MemberConnection(
+            routing_id, join.presence, join.digest, self._receivers.most(join.max_message_size)
+        )
+        self._members[routing_id, api, name] = join.member
+        self._presences.setdefault(join.presence, set()).add((api, name, join.member))
+
+    def disconnect(self, group: GroupState, member: str) -> None:
+        """Forget the connection of a member."""
+        connection = group.connections.pop(member, None)
+        if connection is not None:
+            api, name = group.info.api, group.info.name
+            self._members.pop((connection.routing_id, api, name), None)
+            present = self._presences.get(connection.presence, set())
+            present.discard((api, name, member))
+            if not present:
+                self._presences.pop(connection.presence, None)
+
+    def find(self, routing_id: bytes, api: str, name: str) -> tuple[GroupState, str] | None:
+        """Return the group and the member for which a connection speaks; None where there is none."""
+        group, member = self._groups.get((api, name)), self._members.get((routing_id, api, name))
+        return None if group is None or member is None else (group, member)
+
+    def speaker(self, routing_id: bytes, api: str, name: str) -> tuple[GroupState, str]:
+        """Return the group and the member for which a connection speaks. Raises PeerRefused where there is none."""
+        group, member = self._groups.get((api, name)), self._members.get((routing_id, api, name))
+        if group is None or member is None:
+            raise PeerRefused(
+                f"{self._identity} does not know you as a member of the group {name} of {api}: join again."
+            )
+        return group, member
+
+    def describe(self, routing_id: bytes) -> str:
+        """Return who speaks through a connection, for a log line."""
+        member = next((member for (each, _, _), member in self._members.items() if each == routing_id), None)
+        return f"the connection {routing_id.hex()}" if member is None else f"the member {member}"
+
+    # What they are told
+
+    def assign(self, group: GroupState, assignment: MemberAssignment, call_id: int = 0) -> None:
+        """Tell a member what it has from now on, as the answer to its question where it has asked."""
+        connection = group.connections.get(assignment.member)
+        if connection is None:
+            return
+        info = group.info
+        self._store.save_held(group, assignment.partitions, is_held=True)
+        events = self._journals.event_names(info.api, info.events, info.name)
+        partitions = list(assignment.partitions)
+        message = Assign(
+            info.api, info.name, assignment.generation, partitions, events, *times_of(info), group.is_mixed
+        )  # fmt: skip
+        connection.generation, connection.events = assignment.generation, events
+        self._send(connection.routing_id, call_id, message)
+
+    def renew(self, group: GroupState, journals: list[Journal]) -> None:
+        """Have the members of a group learn of events in journals that are published to nobody."""
+        events = self._journals.event_names(group.info.api, group.info.events, group.info.name)
+        for member, connection in list(group.connections.items()):
+            if events != connection.events:  # there is a name that is new to it
+                for assignment in group.membership.renew(member):
+                    self.assign(group, assignment)
+            self._tell_streams(group, member, journals)
+        if group.connections:
+            self.edition += 1
+
+    def _tell_streams(self, group: GroupState, member: str, journals: list[Journal]) -> None:
+        info, connection, partitions = group.info, group.connections[member], group.membership.held_by(member)
+        streams = self._progress.streams(group, partitions, journals)
+        taken, _ = fitting_partitions(partitions, streams, connection.max_message_size)
+        if len(taken) == len(partitions):  # else it is told by the next beat, and asks for as much as it takes
+            message = Streams(info.api, info.name, group.membership.generation, partitions, streams)
+            self._send(connection.routing_id, 0, message)
+
+    def compare(self, group: GroupState, member: str, generation: int, held: list[int]) -> bool:
+        """Mend what a member believes of itself and we do not, or the other way round; return whether it is one."""
+        connection, membership = group.connections[member], group.membership
+        if generation > connection.generation:
+            return False  # of a group of this name that was removed
+        if generation == 0:
+            return True  # it is joining
+        assigned = membership.assigned_to(member)
+        if generation != connection.generation or not {*held} >= {*assigned}:
+            self.assign(group, MemberAssignment(member, connection.generation, assigned))
+        elif given_back := {*membership.held_by(member)} - {*held}:
+            for assignment in membership.released(member, generation, given_back):
+                self.assign(group, assignment)
+        return True
+
+    # Those that go
+
+    def leave(self, group: GroupState, member: str) -> None:
+        """Let a member go that has finished everything, and give its partitions to others."""
+        held = group.membership.held_by(member)
+        assignments = group.membership.leave(member)
+        self.disconnect(group, member)
+        self._store.save_held(group, held, is_held=False)
+        for assignment in assignments:
+            self.assign(group, assignment)
+
+    def unsubscribed(self, topic: bytes) -> None:
+        """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""
+        self._receivers.left(topic)
+        for api, name, member in list(self._presences.get(topic, ())):
+            self._lose(self._groups[api, name], member, "is gone")
+            self._counts["lost"] += 1
+
+    def lose_silent(self, group: GroupState, now: float, timeout: float) -> None:
+        """Take the partitions of members that hang."""
+        for member in group.membership.silent(now, timeout):
+            self._lose(group, member, f"gave no sign of life for {timeout:g} s")
+            self._counts["hung"] += 1
+
+    def _lose(self, group: GroupState, member: str, what: str) -> None:
+        lost, assignments = group.membership.lost(member)
+        self._log.say(
+            (group.info.api, group.info.name, member), logging.INFO,
+            "The member %s of the group %s %s; its %d partitions are given to others",
+            member[:4], group.info.name, what, len(lost.partitions),
+        )  # fmt: skip
+        self.disconnect(group, member)
+        for journal in self._journals.all():
+            if journal.id in group.cursors:
+                topics = self._journals.topics(group, lost.partitions, journal)
+                group.cursors[journal.id].mark_in_flight(topics)
+        for assignment in assignments:
+            self.assign(group, assignment)

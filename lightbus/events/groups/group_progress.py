@@ -1,0 +1,86 @@
+"""How far the groups of a publisher have come in its journals: what they have handled, and what they are owed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...adapters.sqlite.journal import Journal
+from ...adapters.sqlite.topic import Topic
+from ...wire.envelope import PARTITIONS
+from .group_state import GroupState
+from .served_journals import ServedJournals
+
+__all__ = ["GroupProgress", "count_lag"]
+
+
+class GroupProgress:
+    """
+    Reads where groups stand; changes nothing. Only touched from the node's loop.
+
+    Args:
+        groups: by API and name.
+        journals: those that are served.
+
+    """
+
+    def __init__(self, groups: Mapping[tuple[str, str], GroupState], journals: ServedJournals) -> None:
+        self._groups = groups
+        self._journals = journals
+
+    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+        """Return how far each group that is owed a topic has come in it (what retention asks)."""
+        return {
+            group.info.name: group.cursors[journal.id].acked.get(topic, 0)
+            for group in self._groups.values()
+            if group.info.api == topic.api and group.is_owed(topic.event) and journal.id in group.cursors
+        }
+
+    def is_owed(self, journal: Journal) -> bool:
+        """Return whether any group has something left to handle in a journal."""
+        return any(
+            acked < journal.topics.last(topic)
+            for topic in journal.topics.all()
+            for acked in self.owed(journal, topic).values()
+        )
+
+    def handled_by_all(self, topic: Topic) -> int | None:
+        """Return up to where every group has handled a topic of our own journal; None where none is owed it."""
+        return min(self.owed(self._journals.own(), topic).values(), default=None)
+
+    def has_reached(self, group: GroupState, journal: str, topic: Topic, sequence: int) -> bool:
+        """
+        Return whether a topic that the group is owed has come so far: nobody can have handled what is not there yet.
+
+        Who says so is mistaken, and would have the group passed over for what is fired later.
+        """
+        held = self._journals.get(journal) if journal in group.cursors and group.is_owed(topic.event) else None
+        return held is not None and sequence <= held.topics.last(topic)
+
+    def lag(self, group: GroupState) -> int:
+        """Return how many events a group has not handled yet."""
+        return count_lag(self.positions(group))
+
+    def positions(self, group: GroupState) -> list[tuple[Journal, Topic, int]]:
+        """Return up to where a group has handled each topic that it is owed: what its lag is counted from."""
+        return [
+            (journal, topic, group.cursors[journal.id].acked.get(topic, 0))
+            for journal in self._journals.all()
+            for topic, _ in self._journals.topics(group, range(PARTITIONS), journal)
+        ]
+
+    def streams(self, group: GroupState, partitions: Iterable[int], journals: Iterable[Journal]) -> list[Any]:
+        """Return where topics stand for a group, as rows of a STREAMS message."""
+        rows = []
+        partitions = list(partitions)
+        for journal in journals:
+            failed = journal.deliveries.failing(group.info.name)
+            for topic, head in self._journals.topics(group, partitions, journal):
+                standing = group.cursors[journal.id].standing(topic, head, failed.get(topic, 0))
+                rows.append([journal.id, topic.event, topic.partition, *standing])
+        return rows
+
+
+def count_lag(positions: Iterable[tuple[Journal, Topic, int]]) -> int:
+    """Return how many events are behind these positions. Where they are many this takes its time: from a thread."""
+    return sum(journal.count_after(topic, acked) for journal, topic, acked in positions)

@@ -1,0 +1,131 @@
+"""What groups were passed over for because they were known here too late: found in a thread, a page at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+from ...adapters.sqlite.journal import Journal
+from ...adapters.sqlite.topic import Topic
+from ...exceptions import JournalError
+from ...recurring import RecurringLog
+from ...wire.envelope import PARTITIONS
+from .group_members import GroupMembers
+from .group_state import GroupState, Moment
+from .group_store import GroupStore
+from .redelivery import Redelivery
+from .served_journals import ServedJournals
+
+__all__ = ["LateEvents"]
+
+logger = logging.getLogger("lightbus.groups")
+
+
+class LateEvents:
+    """
+    Gives a group what was fired since its creation, where that is longer ago than was known here. On the node's loop.
+
+    Until a group has it all, its journals know it as of when it had begun: who serves them next begins with it anew.
+
+    Args:
+        groups: by API and name.
+        journals: where the events are.
+        redelivery: stores them once more.
+        members: are told.
+        store: keeps since when a group exists, once it has them.
+        counts: of the coordinator: given_late.
+
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[tuple[str, str], GroupState],
+        journals: ServedJournals,
+        redelivery: Redelivery,
+        members: GroupMembers,
+        store: GroupStore,
+        counts: Counter[str],
+    ) -> None:
+        self._groups = groups
+        self._journals = journals
+        self._redelivery = redelivery
+        self._members = members
+        self._store = store
+        self._counts = counts
+        self._failures = RecurringLog(logger)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    def learn_creation(self, group: GroupState, created_at: float, *, is_near: bool) -> None:
+        """
+        Record since when a group exists; have it given what it was passed over for where that is longer than we knew.
+
+        Its cursors stay: what is behind them was handled. What was fired since its creation is stored once more, for
+        this group alone.
+        """
+        if created_at >= group.info.created_at:
+            return
+        end = group.owed_since
+        group.info, group.is_estimated = group.info._replace(created_at=created_at), not is_near
+        if group.given_since is not None:
+            return  # who is at it goes on until the group has everything
+        if group.has_own_start or group.owed_since >= end:
+            self._store.save_group(group)
+            return
+        group.given_since = end
+        task = asyncio.get_running_loop().create_task(self._give(group))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _give(self, group: GroupState) -> None:
+        before = self._counts["given_late"]
+        async with self._one_at_a_time:
+            try:
+                while group.given_since is not None and group.owed_since < group.given_since:
+                    since = group.owed_since
+                    for journal in self._journals.all():
+                        await self._give_of(journal, group, since, group.given_since)
+                    group.given_since = since
+                group.given_since = None
+                if self._is_known(group):
+                    self._store.save_group(group)
+            except JournalError as error:
+                self._failed(group, error)
+        if (count := self._counts["given_late"] - before) and self._is_known(group):
+            self._members.renew(group, self._journals.all())
+            text = "The group %s of %s is older than was known here: it is given %d events more"
+            self._failures.say(
+                ("late", group.info.api, group.info.name), logging.INFO, text, group.info.name, group.info.api, count
+            )
+
+    async def _give_of(self, journal: Journal, group: GroupState, since: Moment, end: Moment) -> None:
+        """Store what a journal has of this time, as long as anybody is interested. Raises JournalError."""
+        topics = [topic for topic, _ in self._journals.topics(group, range(PARTITIONS), journal)]
+        for topic in topics:
+            if topic.only_group:
+                continue
+            after, last = await asyncio.to_thread(_between, journal, topic, since, end)
+            while after < last and self._is_known(group) and self._journals.get(journal.id) is journal:
+                target = self._journals.target(journal)
+                after, count = await asyncio.to_thread(
+                    self._redelivery.store_late, group.info.name, journal, target, topic, after, last
+                )
+                self._counts["given_late"] += count
+
+    def _failed(self, group: GroupState, error: JournalError) -> None:
+        info = group.info
+        text = "The group %s of %s is not given what it missed: %s"
+        self._failures.say((info.api, info.name), logging.ERROR, text, info.name, info.api, error)
+        if group.given_since is not None:  # to be tried again when it joins
+            group.info, group.is_estimated = info._replace(created_at=float(group.given_since)), False
+            group.given_since = None
+
+    def _is_known(self, group: GroupState) -> bool:
+        return self._groups.get((group.info.api, group.info.name)) is group
+
+
+def _between(journal: Journal, topic: Topic, since: Moment, end: Moment) -> tuple[int, int]:
+    """Return behind which sequence of a topic the events of a time begin, and which is the last of them."""
+    return journal.history.position_since(topic, since), journal.history.position_since(topic, end)

@@ -1,0 +1,32 @@
+"""How peers are answered: by messages to whoever speaks through a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ...exceptions import LightbusException, ProtocolError
+from ...wire import envelope
+from ...wire.envelope import Error, Message
+
+__all__ = ["Send", "error_for", "sender"]
+
+Send: TypeAlias = Callable[[bytes, int, Message], None]
+"""Sends a message to a routing id, as the answer to a call id; 0 where it is none."""
+
+
+def sender(reply: Callable[[bytes, bytes], bool]) -> Send:
+    """Return what sends messages by way of what sends frames."""
+
+    def send(routing_id: bytes, call_id: int, message: Message) -> None:
+        reply(routing_id, envelope.encode(message, call_id))
+
+    return send
+
+
+def error_for(message: Message, error: Exception) -> Error:
+    """Return the answer to a message that could not be handled: whatever else goes wrong is in what its fields say."""
+    if isinstance(error, LightbusException):
+        return Error(error.code, str(error), False, {})
+    text = f"a {type(message).__name__} message has fields that do not fit: {error!s:.500}"
+    return Error(ProtocolError.code, text, False, {})

@@ -1,0 +1,193 @@
+"""
+Where in a journal somebody begins: with an event that is given by its id, at a time, or with what comes next.
+
+An id and a time of day are found by going through the journal: in a thread, before whoever asks is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from ...adapters.sqlite.journal import Journal
+from ...adapters.sqlite.topic import Topic
+from ...exceptions import JournalError, PeerRefused
+from ...membership.context import Identity
+from ...recurring import RecurringLog
+from ..told_events import id_of
+from .group_state import Moment
+from .served_journals import ServedJournals
+
+__all__ = ["StartingPoints", "position_of"]
+
+logger = logging.getLogger("lightbus.groups")
+
+MAX_SEARCHES = 100
+"""Questions that wait at a time for an event to be found by its id."""
+
+MAX_MISSED = 1000
+"""Events that are remembered to have been asked for in vain, so that it is said once."""
+
+
+class _At(int):
+    """The sequence that an id stands for."""
+
+
+class _Positions(dict[Topic, int]):
+    """Per topic the sequence that a time of day stands for."""
+
+
+class StartingPoints:
+    """
+    Finds the events that listeners want to begin with (`since`). Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        journals: where they are looked for.
+
+    """
+
+    def __init__(self, identity: Identity, journals: ServedJournals) -> None:
+        self._identity = identity
+        self._journals = journals
+        self._missed: set[tuple[str, str]] = set()
+        self._sought: dict[tuple[str, str], dict[str, int]] = {}
+        """Per API and id of an event its sequence in each journal in which it was looked for; 0 where it is not."""
+        self._timed: dict[tuple[str, float], dict[str, _Positions]] = {}
+        """The same per API and time of day. Only until who asked is answered: what is fired later may be older."""
+        self._failures = RecurringLog(logger)
+        self._searching: set[asyncio.Task[None]] = set()
+        self._one_search = asyncio.Lock()
+
+    def resolve(self, journal: Journal, api: str, since: Any) -> Any:
+        """Return what was found of an event's id or native id, or of a time; anything else, or unknown, as it is."""
+        if (time := _time_of(since)) is not None:
+            return self._timed.get((api, time), {}).get(journal.id, since)
+        if not _is_id(since):
+            return since
+        found = _native(journal, since) or self._sought.get((api, since), {}).get(journal.id)
+        return _At(found) if found else since
+
+    def check(self, api: str, since: Any) -> None:
+        """Warn of an event that somebody wants to begin with, and that no journal here has. Once for each."""
+        if not _is_id(since) or (api, since) in self._missed:
+            return
+        for journal in self._journals.all():
+            found = self.resolve(journal, api, since)
+            if isinstance(found, _At) and journal.record(found) is not None:
+                return
+        if len(self._missed) < MAX_MISSED:
+            self._missed.add((api, since))
+        self._failures.say(
+            ("missed", api, since), logging.WARNING,
+            "Somebody wants the events of %s since %s, and no journal here has that event. Unless another publisher "
+            "has it, it was deleted or never was, and they are given what is fired from now on. "
+            "Give the id of an event that is kept (bus.%s.<event>.history()), or a time.",
+            api, since, api,
+        )  # fmt: skip
+
+    def unsearched(self, api: str, since: Any) -> list[Journal]:
+        """Return the journals in which it is still to be looked for what somebody wants to begin with."""
+        if (time := _time_of(since)) is not None:
+            return [each for each in self._journals.all() if each.id not in self._timed.get((api, time), {})]
+        if not _is_id(since):
+            return []
+        known = self._sought.get((api, since), {})
+        return [each for each in self._journals.all() if each.id not in known and _native(each, since) is None]
+
+    def search(self, journals: list[Journal], api: str, since: Any, then: Callable[[], object]) -> None:
+        """
+        Look in a thread for an event by its id, or for a time. Raises PeerRefused where too many are looked for.
+
+        Where a journal cannot be read for its times nobody is answered: whoever asks does so again.
+        """
+        if len(self._searching) >= MAX_SEARCHES:
+            raise PeerRefused(f"{self._identity} looks for {MAX_SEARCHES} events already: ask again later")
+        task = asyncio.get_running_loop().create_task(self._search(journals, api, since, then))
+        self._searching.add(task)
+        task.add_done_callback(self._searching.discard)
+
+    async def _search(self, journals: list[Journal], api: str, since: Any, then: Callable[[], object]) -> None:
+        time = _time_of(since)
+        async with self._one_search:
+            try:
+                for journal in journals:
+                    if time is not None:
+                        topics = list(journal.topics.of(api))
+                        found = await asyncio.to_thread(_positions_of, journal, topics, time)
+                        self._timed.setdefault((api, time), {})[journal.id] = found
+                    elif journal.id not in self._sought.get((api, since), {}):
+                        self._note_sought(
+                            (api, since), journal, await asyncio.to_thread(_sequence_of, journal, api, since)
+                        )
+                then()
+            except JournalError as error:
+                text = "Where the events of %s since %s begin is not found: %s"
+                self._failures.say(("times", api), logging.ERROR, text, api, since, error)
+            finally:
+                if time is not None:
+                    self._timed.pop((api, time), None)
+
+    def _note_sought(self, name: tuple[str, str], journal: Journal, found: int) -> None:
+        if name not in self._sought and len(self._sought) >= MAX_MISSED:
+            del self._sought[next(iter(self._sought))]
+        self._sought.setdefault(name, {})[journal.id] = found
+
+
+def position_of(journal: Journal, topic: Topic, head: int, since: Any, otherwise: Moment | None = None) -> int:
+    """
+    Return behind which sequence of a topic somebody begins.
+
+    Args:
+        journal, topic: where.
+        head: the newest sequence of the topic.
+        since: a time or an event as `resolve` returned it, `"0"` for all there is, `"$"` for what comes next.
+        otherwise: since when, where no journal here has the event.
+
+    """
+    if since == "$":
+        return head
+    if since == "0":
+        return 0
+    if isinstance(since, _At):
+        return min(since, head)
+    if isinstance(since, str):
+        since = otherwise  # another publisher has it
+    if isinstance(since, Moment):
+        return journal.history.position_since(topic, since)
+    return min(since.get(topic, 0), head) if isinstance(since, _Positions) else head
+
+
+def _is_id(since: Any) -> bool:
+    return isinstance(since, str) and since not in ("0", "$")
+
+
+def _time_of(since: Any) -> float | None:
+    """Return a time of day in seconds since 1970; None where it is none."""
+    if isinstance(since, datetime):
+        return since.timestamp()
+    return float(since) if isinstance(since, (int, float)) and not isinstance(since, Moment) else None
+
+
+def _positions_of(journal: Journal, topics: list[Topic], time: float) -> _Positions:
+    """Return behind which sequence each topic has what is not older than a time. From a thread. Raises JournalError."""
+    return _Positions({topic: journal.history.position_before(topic, time) for topic in topics})
+
+
+def _native(journal: Journal, since: str) -> int | None:
+    """Return the sequence of an event that is given by its native id; None where that is another journal's, or none."""
+    name, _, number = since.rpartition("-")
+    return int(number) if name == journal.id and number.isascii() and number.isdigit() else None
+
+
+def _sequence_of(journal: Journal, api: str, id: str) -> int:
+    """Return the sequence of the event of an id; 0 where it is not there. From a thread."""
+    try:
+        found = journal.history.find(lambda record: id_of(record) == id, id.encode(), api)
+    except JournalError as error:
+        logger.error("The event %s is not looked for: %s", id, error)
+        return 0
+    return 0 if found is None else found[1]

@@ -1,0 +1,105 @@
+"""Collects what was handled of the streams of one publisher, and acknowledges it together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from functools import partial
+from typing import Any, Protocol
+
+from ...core.streams import UNCONFIRMED, Stream, Told
+from ...wire.envelope import Ack, Acked, Error, Message
+from .publisher_requests import PublisherRequests
+
+__all__ = ["AckCollector"]
+
+ACK_AFTER = 0.01
+LONGEST_ACK_AFTER = 0.05
+"""Seconds in which acknowledgements are collected: more while there is much to do, up to the second."""
+
+MUCH = 16
+"""Events handled in that time that are much."""
+
+_HALF = UNCONFIRMED // 2
+
+
+class Acknowledges(Protocol):
+    """Whose streams they are: one listener at this publisher."""
+
+    def ack_message(self, positions: list[Any]) -> Ack:
+        """Return what acknowledges up to these positions."""
+
+    def give_turn(self, stream: Stream) -> None:
+        """Give a stream its turn, if more of it may be handed out now."""
+
+    def not_a_member(self) -> None:
+        """Record that the publisher does not know us as a member."""
+
+
+class AckCollector:
+    """
+    What is to be acknowledged to one publisher. Only touched from the node's loop.
+
+    Args:
+        requests: says it until it is answered.
+        counts: where refused ones are counted.
+
+    """
+
+    def __init__(self, requests: PublisherRequests, counts: Counter[str]) -> None:
+        self._requests = requests
+        self._counts = counts
+        self._streams: set[Stream] = set()
+        self._after = ACK_AFTER
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, stream: Stream) -> None:
+        """Acknowledge soon what was handled of a stream, and what is until then."""
+        self._streams.add(stream)
+        untold = stream.untold
+        # Or it would have to stop; not where half of what it may go on for is left, and nothing of it waits.
+        if untold > _HALF or (untold == _HALF and stream.ready):
+            self.flush()
+        elif self._timer is None and not self._closed:
+            self._timer = self._loop.call_later(self._after, self.flush)
+
+    def flush(self) -> None:
+        """Acknowledge everything that was handled."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        streams, self._streams = self._streams, set()
+        is_much = sum([stream.untold for stream in streams]) >= MUCH
+        self._after = min(2 * self._after, LONGEST_ACK_AFTER) if is_much else ACK_AFTER
+        by_owner: dict[Acknowledges, list[tuple[Stream, Told]]] = {}
+        for stream in streams:
+            told = stream.to_tell()
+            if told is not None:
+                by_owner.setdefault(stream.owner, []).append((stream, told))
+        for owner, handled in by_owner.items():
+            rows = [[*stream.key, told.sequence] for stream, told in handled]
+            answered = partial(self._answered, owner, handled)
+            self._requests.ask(partial(owner.ack_message, rows), answered, is_urgent=True)
+
+    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, Told]], answer: Message | None) -> None:
+        if isinstance(answer, Acked):
+            self._counts["refused_acks"] += len(answer.refused)
+            for stream, told in handled:
+                if stream.key[2] not in answer.refused:
+                    stream.confirmed = max(stream.confirmed, told.events)
+                    owner.give_turn(stream)
+                else:
+                    stream.was_not_confirmed()  # if it is ours all the same, it is told again
+        else:
+            for stream, _ in handled:
+                stream.was_not_confirmed()
+        if isinstance(answer, Error):
+            owner.not_a_member()
+
+    def close(self) -> None:
+        """Acknowledge nothing any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()

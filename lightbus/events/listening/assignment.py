@@ -1,0 +1,69 @@
+"""What a publisher has assigned to one listener, and what of it is followed by now. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from ...wire.envelope import Assign, Open
+
+__all__ = ["Assignment", "Pair"]
+
+Pair: TypeAlias = tuple[str, int]
+"""An event's name, and a partition."""
+
+
+class Assignment:
+    """
+    What one listener has at one publisher. Only touched from the node's loop.
+
+    Args:
+        api: whose events.
+        group: the group's name; empty for a listener that shares with nobody.
+        since: where that begins which a listener without a group is given.
+
+    Attributes:
+        generation: of the group's assignments, the latest that we know of; 0 while we are no member.
+        partitions, events: what we were assigned.
+        followed: the pairs of which we know where they stand.
+
+    """
+
+    def __init__(self, api: str, group: str, since: Any) -> None:
+        self.api = api
+        self.group = group
+        self.generation = 0
+        self.partitions: frozenset[int] = frozenset()
+        self.events: tuple[str, ...] = ()
+        self.followed: set[Pair] = set()
+        self._since = "$" if group or since is None else since
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that is assigned is followed."""
+        return len(self.followed) == len(self.events) * len(self.partitions)
+
+    @property
+    def pairs(self) -> set[Pair]:
+        """What is assigned, by event and partition."""
+        return {(event, partition) for event in self.events for partition in self.partitions}
+
+    def change(self, message: Assign) -> tuple[frozenset[int], set[Pair]]:
+        """Record what is ours now; return the partitions and the pairs that are not any more."""
+        partitions, before = self.partitions, self.pairs
+        self.generation = message.generation
+        self.partitions, self.events = frozenset(message.partitions), tuple(message.events)
+        return partitions - self.partitions, before - self.pairs
+
+    def clear(self) -> None:
+        """Have nothing any more."""
+        self.generation = 0
+        self.partitions, self.events = frozenset(), ()
+        self.followed.clear()
+
+    def question(self, pairs: set[Pair], max_message_size: int) -> Open | None:
+        """Return what asks where the topics of these stand; None where there are none."""
+        if not pairs:
+            return None
+        events = sorted({event for event, _ in pairs})
+        partitions = sorted({partition for _, partition in pairs})
+        return Open(self.api, self.group, self.generation, partitions, events, self._since, max_message_size)

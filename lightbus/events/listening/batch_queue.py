@@ -1,0 +1,154 @@
+"""What waits for a listener that is given events together, and what is left of batches that failed in part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from ...core.ordering import Order
+from ...core.streams import UNCONFIRMED, Entry, Stream, entry_of
+from ...listener import Listener
+from .listener_queue import ListenerQueue
+
+__all__ = ["BatchQueue", "Chunk", "Left", "Whose"]
+
+Whose = tuple[Stream, float, Order[Stream] | None]
+"""Whose turn it is, as `ListenerQueue.next` says."""
+
+
+class Left(NamedTuple):
+    """An event of a batch that comes behind one that is tried again; `failed` or not, it waits for that one."""
+
+    entry: Entry
+    failed: bool
+
+
+class Chunk(NamedTuple):
+    """Events of one stream, in order, that are part of a batch."""
+
+    stream: Stream
+    entries: list[Entry]
+
+
+class BatchQueue(ListenerQueue):
+    """
+    What waits for one listener. Only touched from the node's loop.
+
+    Attributes:
+        is_filled: set when so much waits that a batch need not wait for more.
+
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener)
+        self.is_filled = asyncio.Event()
+        self._left: dict[Stream, deque[Left]] = {}
+
+    def ready(self, stream: Stream, count: int, size: int) -> None:
+        super().ready(stream, count, size)
+        if self.has_enough(stream):
+            self.is_filled.set()
+
+    def has_enough(self, stream: Stream) -> bool:
+        """Return whether there is a whole batch, or as much of a stream, or of all, as waits here at a time."""
+        return self.backlog >= self.listener.batch or len(stream.ready) >= UNCONFIRMED or self.is_full
+
+    def close(self) -> None:
+        super().close()
+        self.is_filled.set()
+
+    # One at a time
+
+    def comes_alone(self, stream: Stream) -> bool:
+        """Return whether the next event of a stream is to be given by itself: it, or a batch with it, failed before."""
+        return stream in self._retries or stream.is_next_possibly_delivered
+
+    def give_back(self, whose: Whose) -> None:
+        """
+        Leave a turn to whoever takes the next one: he finds the same stream.
+
+        It keeps its place. Behind the others, two journals could send each other there for ever, one of whose events
+        the next comes alone, and the other's not.
+        """
+        stream, _, order = whose
+        if order is not None:
+            order.note(stream)
+            order.queued = True
+            self._runnable.appendleft(order)
+        else:
+            stream.queued = True
+            self._runnable.appendleft(stream)
+
+    # Together
+
+    def take_batch(self) -> list[Chunk]:
+        """Take what is to be handled together: what comes first, stream by stream."""
+        chunks: list[Chunk] = []
+        counts: dict[Stream, int] = {}
+        left = 0 if self.is_closed else self.listener.batch
+        while left and (whose := self.next()) is not None:
+            stream, before, order = whose
+            if self.comes_alone(stream):
+                self.give_back(whose)
+                break
+            taken: list[Entry] = []
+            if is_ours := stream in counts or self.begin(stream):
+                taken = [*map(entry_of, stream.take_several(before, left, counts.get(stream, 0)))]
+                chunks.append(Chunk(stream, taken))
+                counts[stream] = counts.get(stream, 0) + len(taken)
+                left -= len(taken)
+            if order is not None:
+                self.queue(order)
+                if is_ours:
+                    order.note(stream)
+                    if not taken:
+                        break  # others do not pass it
+        for stream, count in counts.items():
+            if count:
+                stream.at_hand = count
+            else:
+                self._leave(stream)
+        for _, taken in chunks:
+            self.backlog -= len(taken)
+            self.backlog_bytes -= sum([len(entry[2]) for entry in taken])
+        return [chunk for chunk in chunks if chunk.entries]
+
+    def handled(self, stream: Stream, entries: list[Entry]) -> None:
+        """Note that events that are at hand were handled, the first ones of those of their stream."""
+        if entries:
+            stream.done(entries[-1], len(entries))
+            self.handled_by[stream.key[1]] += len(entries)
+            stream.owner.ack(stream)
+
+    def end_of_batch(self, stream: Stream) -> None:
+        """Note that all is done with a stream's part of a batch, unless it waits to be tried again."""
+        self._took(0, 0)
+        if not stream.at_hand:
+            stream.owner.after_turn(stream)
+        if stream not in self._retries:
+            self._leave(stream)
+
+    # What is left
+
+    def keep_left(self, stream: Stream, rest: list[Left]) -> None:
+        """Have events wait for the one in front of them that is tried again; not where that was put back."""
+        self.counts["failed"] += sum(each.failed for each in rest)
+        if rest and stream in self._retries:
+            self._left[stream] = deque(rest)
+
+    def next_left(self, stream: Stream) -> Left | None:
+        """Return what is next of a batch that failed, now that what was in front of it is done."""
+        left = self._left.get(stream)
+        if not left:
+            self._left.pop(stream, None)
+            return None
+        return left.popleft()
+
+    def forget(self, stream: Stream) -> None:
+        self._left.pop(stream, None)
+        super().forget(stream)
+
+    def put_back(self, stream: Stream) -> bool:
+        self._left.pop(stream, None)
+        return super().put_back(stream)

@@ -1,0 +1,253 @@
+"""
+The way of an event in: all listeners of this process, and the publishers that they follow.
+
+A `ListenerRunner` is a listener at work, a `PublisherConnection` our connection to one publisher, and a `Subscription`
+one listener there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from typing import Any
+
+from ...config import Config
+from ...core.registry import Peer
+from ...exceptions import LightbusTimeout, did_you_mean
+from ...listener import Listener
+from ...membership.context import Identity
+from ...membership.guard import Guard
+from ...ports.transport import Transport
+from ...recurring import RecurringLog
+from ...service.api import ApiRegistry
+from ...service.hooks import HookRegistry
+from ..groups.group_records import GroupRecords
+from .consumer_context import ConsumerContext
+from .listener_context import ListenerContext
+from .listener_runner import ListenerRunner
+from .loss_reports import LossReports
+from .publisher_connection import PublisherConnection
+from .reading_pace import ReadingPace
+from .subscription import Subscription
+
+__all__ = ["Consumer"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+TICK = 1.0
+
+LEAVE_TIMEOUT = 1.0
+"""Seconds in which publishers confirm that what we handled is acknowledged."""
+
+
+class Consumer:
+    """
+    All listeners of this process, and their connections. Only touched from the node's loop.
+
+    Args:
+        identity: who we are.
+        transport: makes the connections.
+        config, apis, hooks, client: as for the server.
+        executor: the threads in which `def` functions run.
+        on_fatal: called when a listener fails whose policy is to stop the worker.
+        on_stopped: called when a listener has stopped, and what it failed with.
+
+    Attributes:
+        counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
+        guard: logs what could not be handled of what publishers send.
+        runners: the listeners.
+        losses: reports events that are lost.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        transport: Transport,
+        config: Config,
+        apis: ApiRegistry,
+        hooks: HookRegistry,
+        client: Any,
+        executor: Executor | None,
+        on_fatal: Callable[[Listener, Exception], None],
+        on_stopped: Callable[[Listener, str], None],
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.guard = Guard(logger)
+        self.runners: list[ListenerRunner] = []
+        self._connections: dict[str, PublisherConnection] = {}
+        """By the publisher's instance."""
+        self._identity = identity
+        self._transport = transport
+        self._config = config
+        self._on_stopped = on_stopped
+        self._pace = ReadingPace(self._connections, self.runners)
+        self._listeners = ListenerContext(
+            config=config, apis=apis, hooks=hooks, client=client, executor=executor,
+            on_fatal=on_fatal, caught_up=self._pace.caught_up,
+        )  # fmt: skip
+        self.losses = LossReports(self._listeners, self.counts)
+        self._records = GroupRecords()
+        self._context = ConsumerContext(
+            identity=identity, records=self._records, losses=self.losses,
+            pace=self._pace, guard=self.guard, counts=self.counts,
+        )  # fmt: skip
+        self._failures = RecurringLog(logger)
+        self._warned_of: defaultdict[str, set[str]] = defaultdict(set)
+        self._loop = asyncio.get_running_loop()
+        self._ticked_at = self._loop.time()
+        self._timer = self._loop.call_later(TICK, self._tick)
+        self._stopped = False
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def add(self, listener: Listener, peers: Iterable[Peer]) -> None:
+        """
+        Start a listener, and return when it is live at every publisher that is up now.
+
+        A publisher that does not confirm within `event_listener_setup_timeout` is a warning: it goes on being tried.
+        """
+        runner = ListenerRunner(self._listeners, listener, self._stop_listener)
+        self.runners.append(runner)
+        group = self._group_of(listener)
+        self._records.joins(listener.api, group)
+        for peer in peers:
+            if peer.instance not in self._connections:  # or each of many listeners would go through all of them
+                self._follow(peer)
+        publishers = [
+            connection
+            for connection in self._connections.values()
+            if listener.api in (connection.peer.announcement.api_names or ())
+        ]
+        for connection in publishers:
+            self._warn_of_unknown(listener, connection.peer)
+        subscriptions = [connection.subscribe(runner.queue, group) for connection in publishers]
+        await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, str(listener))
+
+    def runner_of(self, listener: Listener) -> ListenerRunner | None:
+        """Return the runner of a listener, if it is at work."""
+        return next((runner for runner in self.runners if runner.listener is listener), None)
+
+    def peer_is_up(self, peer: Peer) -> None:
+        """Record that a peer joined, or says something new of itself."""
+        known = self._connections.get(peer.instance)
+        if known is not None:
+            if (known.peer.event_endpoint, known.peer.endpoint) != (peer.event_endpoint, peer.endpoint):
+                self.peer_left(peer.instance)
+            elif known.peer.announcement.digest != peer.announcement.digest:
+                known.join()  # it may have events that "*" did not mean before
+        self._follow(peer)
+
+    def peer_left(self, instance: str) -> None:
+        """Record that a peer is no longer up."""
+        if (connection := self._connections.pop(instance, None)) is not None:
+            connection.close()
+
+    async def stop(self, seconds: float) -> None:
+        """Take nothing more in, finish what is being handled, acknowledge it, and leave the groups in order."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._timer.cancel()
+        self._pace.close()
+        self._report_dropped()
+        await asyncio.gather(*(runner.stop(seconds) for runner in self.runners))
+        await asyncio.gather(*self._leaving)
+        await asyncio.gather(*(connection.leave(LEAVE_TIMEOUT) for connection in self._connections.values()))
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
+
+    def is_live_at(self, instance: str) -> bool:
+        """Return whether all that the listeners want of a publisher arrives. From any thread (`lightbus.testing`)."""
+        connection = self._connections.get(instance)
+        return connection is not None and connection.is_live
+
+    def _group_of(self, listener: Listener) -> str:
+        """Return the name of a listener's consumer group; empty where it shares with nobody."""
+        return listener.group_of(self._identity.service)
+
+    def _stop_listener(self, runner: ListenerRunner, reason: str) -> None:
+        """Have a listener that has failed leave its groups, once what else it has at hand is finished."""
+        self._on_stopped(runner.listener, reason)
+        task = self._loop.create_task(self._let_leave(runner))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _let_leave(self, runner: ListenerRunner) -> None:
+        await runner.stop(None)
+        for connection in self._connections.values():
+            connection.unsubscribe(runner.queue)
+        self._pace.caught_up()  # nobody has to wait for it any more
+
+    def _report_dropped(self) -> None:
+        for connection in self._connections.values():
+            for queue, subscription in connection.subscriptions.items():
+                waiting = sum(len(stream.ready) for stream in subscription.followed.live_streams)
+                if waiting:
+                    logger.warning(
+                        "The listener %s stops: %d events of best effort that waited are dropped",
+                        queue.listener, waiting,
+                    )  # fmt: skip
+
+    def _follow(self, peer: Peer) -> None:
+        connection = self._connections.get(peer.instance)
+        if connection is not None:
+            connection.peer = peer  # it may advertise other APIs than it did, also such as nobody listens to yet
+        names = peer.announcement.api_names or ()
+        runners = [each for each in self.runners if each.listener.api in names and each.stopped_by is None]
+        if not runners or not peer.event_endpoint or self._stopped:
+            return
+        if connection is None:
+            connection = PublisherConnection(self._context, self._transport, peer)
+            self._connections[peer.instance] = connection
+        for runner in runners:
+            self._warn_of_unknown(runner.listener, peer)
+            connection.subscribe(runner.queue, self._group_of(runner.listener))
+
+    def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
+        """Say so where a listener waits for an event that its API does not have: a typo would wait for ever."""
+        info = next((api for api in peer.announcement.apis or () if api.name == listener.api), None)
+        if info is None or info.keeps:
+            return
+        for event in {*listener.events} - {*info.events, "*"} - self._warned_of[listener.name]:
+            self._warned_of[listener.name].add(event)
+            logger.warning(
+                "The listener %s waits for %s.%s, and %s has no such event.%s Its events are: %s",
+                listener.name,
+                listener.api,
+                event,
+                peer.announcement,
+                did_you_mean(event, info.events),
+                ", ".join(info.events) or "none",
+            )
+
+    async def _live(self, subscriptions: list[Subscription], seconds: float, what: str) -> None:
+        waits = [each.live_at for each in subscriptions]
+        if not waits:
+            return
+        _, late = await asyncio.wait(waits, timeout=seconds)
+        if late:
+            error = LightbusTimeout(
+                f"{len(late)} of {len(waits)} publishers did not confirm the subscription of {what} within "
+                f"{seconds} s. It is set up as soon as they do; raise `event_listener_setup_timeout` if they are slow."
+            )
+            logger.warning("%s", error)
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK, self._tick)
+        now = self._loop.time()
+        loop_stalled = now - self._ticked_at > self._config.worker.member_timeout
+        self._ticked_at = now
+        if loop_stalled:
+            # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
+            self.counts["standstills"] += 1
+            text = "The event loop stood still for long; events that waited meanwhile are left to their new owners"
+            self._failures.say("clock", logging.WARNING, text)
+        for connection in list(self._connections.values()):
+            if loop_stalled:
+                connection.join_again()
+            connection.tick()

@@ -1,0 +1,41 @@
+"""What the connections to all publishers share: who we are, what we know of our groups, where trouble is counted."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ...membership.context import Identity
+from ...membership.guard import Guard
+from ..groups.group_records import GroupRecords
+from .loss_reports import LossReports
+from .reading_pace import ReadingPace
+
+__all__ = ["ConsumerContext"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerContext:
+    """
+    The process that listens. Only touched from the node's loop.
+
+    Attributes:
+        identity: who we are.
+        records: what we know of our groups.
+        losses: where it is said which events are lost.
+        pace: how fast published events are read.
+        guard: logs what could not be handled of what publishers send.
+        numbers: of the questions that we put to publishers: it is known of each who asked, whomever it is put to next.
+        counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
+
+    """
+
+    identity: Identity
+    records: GroupRecords
+    losses: LossReports
+    pace: ReadingPace
+    guard: Guard
+    counts: Counter[str]
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

@@ -1,0 +1,229 @@
+"""One event is given to a listener: for the first time or again, and what becomes of it when it does not fit or fails.
+
+The policies of `OnError` are here and nowhere else, wherever the event came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+from ...core.streams import Entry, Stream
+from ...exceptions import JournalError, LightbusException, PayloadTooLarge, ProtocolError
+from ...listener import BatchFailed, Listener, OnError
+from ...message import EventMessage
+from ...phrases import safely
+from ...service.failures import as_exception, is_a, report, show
+from ...wire import envelope
+from ..event_record import native_id
+from .cancel_guard import CancelGuard, current_task
+from .invocation import Invocation, Turn
+from .listener_context import ListenerContext
+from .listener_queue import ListenerQueue, Retry
+
+__all__ = ["Delivery", "failures", "next_pause"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+"""Seconds for which it is waited before an event that failed is tried again."""
+
+
+def next_pause(last: float) -> float:
+    """Return how long to wait before the next delivery of an event, after the one before this time; 0 for none."""
+    return min(2 * last, LONGEST_PAUSE) if last else FIRST_PAUSE
+
+
+def failures(messages: Sequence[EventMessage], error: BaseException) -> list[BaseException | None]:
+    """Return with what each of the events failed that a handler was given together; None for those that did not."""
+    if not is_a(error, BatchFailed):
+        return [error] * len(messages)
+    assert isinstance(error, BatchFailed)
+    reasons = error.reasons
+    if unknown := reasons.keys() - {message.id for message in messages}:
+        logger.error("A listener says that events failed which it was not given: %s. All count as failed",
+                     safely(repr, sorted(unknown)[:10]))  # fmt: skip
+        return [error] * len(messages)
+    return [reasons.get(message.id) for message in messages]
+
+
+class Delivery:
+    """
+    Gives events to one listener. Only touched from the node's loop.
+
+    All methods that return a bool say whether the stream goes on with its next event.
+
+    Args:
+        context: of the process.
+        queue: where the event at hand is marked as done, put back, or to be tried again.
+        invocation: calls the function.
+        guard: against handlers that cancel their task.
+        stop_listener: called with its error when the listener is to stop for good.
+
+    """
+
+    def __init__(
+        self,
+        context: ListenerContext,
+        queue: ListenerQueue,
+        invocation: Invocation,
+        guard: CancelGuard,
+        stop_listener: Callable[[BaseException], None],
+    ) -> None:
+        self._context = context
+        self._queue = queue
+        self._invocation = invocation
+        self._guard = guard
+        self._stop_listener = stop_listener
+        self._is_fatal = False
+        """Whether the worker was told to stop."""
+        self._one_at_a_time = asyncio.Lock()
+        """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
+
+    @property
+    def _listener(self) -> Listener:
+        return self._queue.listener
+
+    async def give(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn, pause: float = 0.0) -> bool:
+        """Give an event to the listener, after so long a pause."""
+        try:
+            message = self._invocation.message(stream, entry, deliveries, turn)
+        except PayloadTooLarge as error:
+            # A dead letter, for when this process takes more: it is told from there to try again.
+            return await self.does_not_fit(stream, entry, deliveries, error)
+        except LightbusException as error:
+            self.note_invalid(stream, entry, error)
+            return self._queue.done(stream, entry)
+        try:
+            args, kwargs = self._invocation.arguments(message, turn)
+        except LightbusException as error:
+            return await self.does_not_fit(stream, entry, deliveries, error)
+        try:
+            await self._invocation.execute((message,), args, kwargs)
+        except BaseException as error:
+            return await self.raised(stream, entry, message, error, pause)
+        return self._queue.done(stream, entry)
+
+    async def give_again(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:
+        """Give an event to the listener that it, or another of the group, may have been given before."""
+        await self._guard.shielded(self._one_at_a_time.acquire())
+        try:
+            return await self._redeliver(stream, entry, at_least, turn, pause)
+        finally:
+            self._one_at_a_time.release()
+
+    async def raised(
+        self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, pause: float = 0.0
+    ) -> bool:
+        """Decide what becomes of an event whose handler, or a hook of it, raised."""
+        await self.go_on_after(error)
+        if (misfit := self._invocation.handler.misfit(error, message.kwargs)) is not None:
+            return await self.does_not_fit(stream, entry, message.deliveries, misfit)
+        found = failures([message], error)[0] if self._listener.batch else error
+        if found is None:
+            return self._queue.done(stream, entry)
+        return await self.failed(stream, entry, message, as_exception(self._listener.name, found), pause)
+
+    async def go_on_after(self, error: BaseException) -> None:
+        """Go on although a handler raised, whatever it did to the task that it ran in; else raise it."""
+        if current_task().cancelling():
+            if self._guard.is_ending:
+                raise error
+            await self._guard.shake_off()
+
+    async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float) -> bool:
+        # Recorded before it happens: should it end this process, it is known which event that was.
+        most = self._listener.max_deliveries
+        recording = stream.owner.record_delivery(stream, entry, min(at_least, most))
+        deliveries = await self._guard.shielded(recording)
+        if deliveries == 0:
+            return self._queue.put_back(stream)
+        if deliveries > most:
+            text = "Each delivery ended the process, or the handler."
+            return await self._dead_letter(stream, entry, deliveries - 1, text)
+        self._queue.counts["redelivered"] += 1
+        return await self.give(stream, entry, max(deliveries, at_least), turn, pause)
+
+    async def _dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        if not await self._guard.shielded(stream.owner.dead_letter(stream, entry, deliveries, error)):
+            return self._queue.put_back(stream)
+        self._queue.counts["dead_lettered"] += 1
+        return self._queue.done(stream, entry)
+
+    async def does_not_fit(self, stream: Stream, entry: Entry, deliveries: int, error: LightbusException) -> bool:
+        """
+        Make a dead letter of an event that does not fit.
+
+        Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer sends
+        stops us, and the event is kept for when one of them was mended.
+        """
+        self.note_invalid(stream, entry, error)
+        return await self._dead_letter(stream, entry, deliveries, f"{type(error).__name__}: {error}")
+
+    def note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
+        """Count and log an event that is not given to the listener."""
+        self._queue.counts["invalid"] += 1
+        logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self._listener.name, error)
+
+    async def failed(
+        self,
+        stream: Stream,
+        entry: Entry,
+        message: EventMessage,
+        error: Exception,
+        pause: float = 0.0,
+        *,
+        logs: bool = True,
+    ) -> bool:
+        """Decide what becomes of an event that failed with an error of the handler's, and log it unless told not to."""
+        policy, deliveries, most = self._listener.on_error, message.deliveries, self._listener.max_deliveries
+        retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._queue.is_closed
+        self._queue.counts["failed"] += 1
+        if policy is OnError.ACKNOWLEDGE_AND_LOG:
+            self._log_failure(message, error, "It counts as handled.", logs=logs)
+            return self._queue.done(stream, entry)
+        if deliveries >= most:
+            kept = "a dead letter (lightbus dead list)" if self._listener.group else "dropped, as there is no group"
+            self._log_failure(message, error, f"It was the last one: the event is {kept}.", logs=logs)
+            going_on = await self._dead_letter(stream, entry, deliveries, show(error))
+        elif retries:
+            retry = Retry(entry, deliveries, next_pause(pause))
+            text = f"It is tried again in {retry.pause:g} s, and its partition waits for it."
+            self._log_failure(message, error, text, logs=logs)
+            self._queue.retry_later(stream, retry)
+            return False
+        else:
+            self._log_failure(message, error, "It is given to the group again.", logs=logs)
+            if deliveries == 1:  # the others are on record
+                await self._guard.shielded(stream.owner.record_delivery(stream, entry, 1))
+            going_on = self._queue.put_back(stream)
+        if policy is OnError.SHUTDOWN:
+            if not self._is_fatal:
+                self._is_fatal = True
+                self._context.on_fatal(self._listener, error)
+            self._queue.is_closed = True
+        elif policy is OnError.STOP_LISTENER and deliveries >= most:
+            self._stop_listener(error)
+        return going_on
+
+    def _log_failure(self, message: EventMessage, error: Exception, what_next: str, *, logs: bool) -> None:
+        if not logs:
+            return
+        text = "The listener %s failed on %s, delivery %d of %d. %s"
+        most = self._listener.max_deliveries
+        about = self._listener.name, safely(repr, message), message.deliveries, most, what_next
+        if is_a(error, JournalError):  # a disk that is full fails all that fire something: no traceback of each
+            logger.error(text, *about[:-1], f"{what_next} It raised: {error}")
+        else:
+            report(logger, logging.ERROR, error, text, *about)
+
+
+def _where(stream: Stream, entry: Entry) -> str:
+    journal, event, partition = stream.key
+    name = f"The event {event} at {native_id(journal, entry.sequence) or entry.sequence} (partition {partition})"
+    with contextlib.suppress(ProtocolError):
+        name += f", {envelope.decode_record(entry.record).id}"
+    return name

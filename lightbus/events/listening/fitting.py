@@ -1,0 +1,107 @@
+"""Says which listeners can never be given an event, as soon as the schema of that event is known.
+
+Where the API is registered when a listener is declared, that is an error there. All other schemas, loaded ones and
+those of peers, are known only when the worker runs: then it is a warning, for no peer shall keep us from starting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from ...core.peers import Peer
+from ...exceptions import InvalidDeclaration, LightbusException, did_you_mean
+from ...listener import Listener
+from ...service.handlers import Handler
+from ...service.schema import Schema
+
+__all__ = ["Fitting"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+MAX_SAID = 1000
+"""Warnings after which no more are given: a peer may announce ever new schemas."""
+
+
+class Fitting:
+    """
+    Holds listeners against schemas. Only touched from the node's loop.
+
+    Args:
+        schema: the schemas that are registered or loaded here.
+        ask: asks a peer for the schema of one of its APIs.
+
+    """
+
+    def __init__(self, schema: Schema, ask: Callable[[Peer, str], Awaitable[Any]]) -> None:
+        self._schema = schema
+        self._ask = ask
+        self._asked: dict[tuple[str, str], asyncio.Future[dict[str, list[str]]]] = {}
+        """Per API and digest of its schema what a peer tells of its events: asked once, however many listeners wait."""
+        self._said: set[tuple[str, str, str, str]] = set()
+
+    async def check(self, listeners: Iterable[Listener], peers: Iterable[Peer]) -> None:
+        """Warn of those listeners that need what the events that they listen to do not have."""
+        peers = list(peers)
+        for listener in listeners:
+            if self._schema.knows(listener.api):
+                self._hold_against(listener, _events(self._schema.get_api_schema(listener.api)), "this process")
+                continue
+            for peer in peers:
+                if listener.api in (peer.announcement.api_names or ()):
+                    self._hold_against(listener, await self._told(peer, listener.api), str(peer.announcement))
+
+    async def _told(self, peer: Peer, api: str) -> dict[str, list[str]]:
+        info = next((info for info in peer.announcement.apis or () if info.name == api), None)
+        key = api, peer.instance if info is None else info.digest
+        asked = self._asked.get(key)
+        if asked is None:
+            if len(self._asked) >= MAX_SAID:
+                return {}
+            asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api, key))
+        return await asyncio.shield(asked)  # a listener that ends meanwhile takes the answer from nobody else
+
+    async def _ask_events(self, peer: Peer, api: str, key: tuple[str, str]) -> dict[str, list[str]]:
+        try:
+            return _events(await self._ask(peer, api))
+        except LightbusException as error:
+            del self._asked[key]  # the next one asks again
+            logger.debug("%s does not tell the schema of %s: %s", peer.announcement, api, error)
+            return {}
+
+    def _hold_against(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:
+        if listener.batch:
+            return  # any event fits it
+        try:
+            handler = Handler(listener.function, name=listener.name, casts=False)
+        except InvalidDeclaration:
+            return  # refused when it was declared
+        for event in events if "*" in listener.events else listener.events:
+            names = events.get(event)
+            if names is None or not (lacking := handler.lacking(names)):
+                continue
+            key = listener.name, listener.api, event, lacking[0]
+            if key not in self._said and len(self._said) < MAX_SAID:
+                self._said.add(key)
+                logger.warning(
+                    "The listener %s wants the argument '%s', and %s.%s of %s does not have it.%s It has: %s. %s",
+                    listener.name, lacking[0], listener.api, event, where, did_you_mean(lacking[0], names),
+                    ", ".join(names) or "none",
+                    "Each such event will be a dead letter (lightbus dead list)." if handler.is_certain
+                    else "Unless a decorator gives it, each such event will be a dead letter (lightbus dead list).",
+                )  # fmt: skip
+
+
+def _events(schema: Any) -> dict[str, list[str]]:
+    """Return the names of the arguments of each event, as far as a schema, maybe a stranger's, says all of them."""
+    found = {}
+    try:
+        for event, parts in schema["events"].items():
+            parameters = parts["parameters"]
+            if parameters.get("additionalProperties") is False:
+                found[str(event)] = [str(name) for name in parameters["properties"]]
+    except (AttributeError, KeyError, TypeError):
+        pass  # it has another form
+    return found

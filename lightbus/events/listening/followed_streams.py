@@ -1,0 +1,289 @@
+"""The streams that one listener follows at one publisher, and what is asked and told about the events in them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ...core.streams import Entry, LiveStream, Stream
+from ...wire.envelope import Ack, Acked, Fetch, Message, Page, Reject, Release, Start, Started
+from ...wire.sizes import stand_in
+from ..groups.group_records import TopicKey
+from .ack_collector import AckCollector
+from .assignment import Assignment
+from .consumer_context import ConsumerContext
+from .listener_queue import ListenerQueue
+from .publisher_requests import PublisherRequests
+
+__all__ = ["FollowedStreams"]
+
+PAGE = 500
+"""Events asked for at a time."""
+
+FETCH_AGAIN_AFTER = 0.5
+"""Seconds after which an event that was put back is asked for again."""
+
+
+class FollowedStreams:
+    """
+    The streams of one listener at one publisher: the `owner` of each. Only touched from the node's loop.
+
+    Args:
+        assignment: what is ours at this publisher.
+        queue: where what is ready waits for the listener.
+        requests: what the publisher is asked by.
+        acks: collects what was handled.
+        context: of the process.
+        not_a_member: called when the publisher does not know us as a member of the group.
+
+    Attributes:
+        streams: by journal, event and partition.
+        publisher: the publisher's instance.
+
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        queue: ListenerQueue,
+        requests: PublisherRequests,
+        acks: AckCollector,
+        context: ConsumerContext,
+        not_a_member: Callable[[], None],
+    ) -> None:
+        self.streams: dict[TopicKey, Stream] = {}
+        self.publisher = requests.peer.instance
+        self.not_a_member = not_a_member
+        self.give_turn = queue.go_on
+        """Gives a stream its turn, if more of it may be handed out now."""
+        self._assignment = assignment
+        self._queue = queue
+        self._requests = requests
+        self._acks = acks
+        self._context = context
+        self.ack = acks.add if assignment.group else _confirm_at_once
+        """Acknowledges soon what was handled of a stream."""
+        self._releasing: dict[Stream, frozenset[int]] = {}
+        """Streams that are not ours any more, while an event of theirs is at hand; and with which partitions."""
+        queue.sources.add(self)
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that we have not given back."""
+        return sorted(self._assignment.partitions.union(*self._releasing.values()))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an event of one of them is at hand."""
+        return any(stream.at_hand for stream in self.streams.values())
+
+    @property
+    def live_streams(self) -> Iterable[LiveStream]:
+        """Those of best effort: what waits of them is in no journal."""
+        return [stream for stream in self.streams.values() if isinstance(stream, LiveStream)]
+
+    def owns(self, stream: Stream) -> bool:
+        """Return whether a stream is (still) followed for this listener."""
+        return self.streams.get(stream.key) is stream
+
+    # What is lacking
+
+    def fetch_more(self, stream: Stream) -> None:
+        """Ask for more of a topic, where there is more and little waits."""
+        if not self.owns(stream):
+            return
+        if stream.order is not None:
+            stream.order.note(stream)
+        if self._queue.is_full and (stream.ready or stream.order is None):  # else others wait for this one
+            self._queue.starve(stream)
+            return
+        after = stream.wanted()
+        if after is not None:
+            journal, event, partition = stream.key
+            limit = self._requests.max_message_size
+            message = Fetch(self._assignment.api, journal, event, partition, after, PAGE, limit)
+            self._requests.ask(
+                lambda: message if self.owns(stream) else None, lambda answer: self._on_page(stream, answer)
+            )
+
+    def _on_page(self, stream: Stream, answer: Message | None) -> None:
+        if not isinstance(answer, Page):
+            stream.failed_to_ask()
+            self._queue.go_on(stream)
+            return
+        if not self.owns(stream):
+            return
+        size, trimmed, before = stream.size, stream.trimmed, (stream.position, stream.head)
+        records = [row if type(row[2]) is bytes else [row[0], row[1], stand_in(row[2])] for row in answer.records]
+        count = stream.page(records, answer.through, trimmed=answer.trimmed)
+        self._context.counts["fetched"] += len(answer.records)
+        if stream.trimmed > trimmed:
+            assignment, publisher = self._assignment, self._requests.peer.announcement
+            lost = stream.trimmed - trimmed
+            self._context.losses.deleted(assignment.api, stream.key[1], assignment.group, publisher, lost)
+        if answer.more:
+            stream.heard_of(answer.through + 1)
+        self._queue.ready(stream, max(0, count), stream.size - size)
+        self.ack(stream)
+        if count or (stream.position, stream.head) != before or answer.through > stream.position:
+            self.fetch_more(stream)
+        # else there is nothing, whatever was said: it is asked again with the next tick, and not without end
+
+    def tick(self) -> None:
+        """Ask again for what is missing, and acknowledge again what was not confirmed."""
+        for stream in list(self.streams.values()):
+            if stream.head > stream.position:
+                self.fetch_more(stream)
+            if stream.is_to_tell:
+                self.ack(stream)
+
+    # What is handled
+
+    async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
+        """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
+        assignment = self._assignment
+        if not assignment.group:
+            return at_least
+        journal, event, partition = stream.key
+        group = (assignment.api, assignment.group, assignment.generation)
+        message = Start(*group, journal, event, partition, entry.sequence, at_least)
+        self._acks.flush()
+        records, about = self._context.records, (assignment.api, assignment.group, stream.key, entry.sequence)
+        number = records.take_start(*about) or next(self._requests.numbers)
+        answer = await self._ask(stream, message, number)
+        if answer is None:  # it may be counted: whoever serves the journal next knows it by its number
+            records.start_unanswered(*about, number)
+        return answer.deliveries if isinstance(answer, Started) else 0
+
+    async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
+        """Have an event kept with its error, to be given to nobody; return whether it is."""
+        assignment = self._assignment
+        if not assignment.group:
+            return True
+        journal, event, partition = stream.key
+        group = (assignment.api, assignment.group, assignment.generation)
+        message = Reject(*group, journal, event, partition, entry.sequence, deliveries, error[:10_000])
+        answer = await self._ask(stream, message)
+        return isinstance(answer, Acked) and not answer.refused
+
+    async def _ask(self, stream: Stream, message: Message, number: int = 0) -> Message | None:
+        # Repeated under its number, which the publisher knows it by: what it changes is changed once.
+        answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+
+        def answered(message: Message | None) -> None:
+            if not answer.done():
+                answer.set_result(message)
+
+        self._requests.ask(lambda: message if self.owns(stream) else None, answered, is_urgent=True, number=number)
+        return await answer
+
+    def after_turn(self, stream: Stream) -> None:
+        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
+        if stream.ready and stream.head <= stream.position:
+            return  # as nearly always; what waits of a stream that is not ours any more was dropped
+        if self.streams.get(stream.key) is not stream:
+            self._finished(stream)
+        else:
+            self.fetch_more(stream)
+
+    def retry(self, stream: Stream) -> None:
+        """Have the event at hand be given again, which was not handled: left to its new owner, if there is one."""
+        if self.owns(stream):
+            asyncio.get_running_loop().call_later(FETCH_AGAIN_AFTER, self.fetch_more, stream)
+        else:
+            self._finished(stream)
+
+    def was_handled(self, key: TopicKey, sequence: int) -> None:
+        """Record that a topic was handled up to here by a stream that came before ours."""
+        stream = self.streams.get(key)
+        if stream is not None and sequence > stream.handled:
+            self._queue.skip(stream, sequence)
+            self.ack(stream)
+            self._queue.go_on(stream)
+
+    # What is acknowledged
+
+    def ack_message(self, positions: list[Any]) -> Ack:
+        """Return what acknowledges up to these positions."""
+        assignment = self._assignment
+        return Ack(assignment.api, assignment.group, assignment.generation, positions)
+
+    # Giving back
+
+    def release(self, partitions: frozenset[int]) -> None:
+        """Hand out nothing more of these, and give them back once what is at hand is finished."""
+        leaving = [stream for key, stream in self.streams.items() if key[2] in partitions]
+        self._queue.live_positions.forget(self.publisher, partitions)
+        busy = []
+        for stream in leaving:
+            del self.streams[stream.key]
+            self._forget(stream)
+            if stream.at_hand:
+                busy.append(stream)
+        if not busy:
+            self._give_back(partitions)
+        for stream in busy:
+            self._releasing[stream] = partitions
+
+    def _finished(self, stream: Stream) -> None:
+        """Record that what was at hand of a stream that is not ours any more is finished."""
+        partitions = self._releasing.pop(stream, None)
+        if partitions is None:
+            self.was_handled(stream.key, stream.handled)
+            self._remember(stream)
+        elif partitions not in self._releasing.values():
+            self._give_back(partitions)
+
+    def _give_back(self, partitions: frozenset[int]) -> None:
+        assignment = self._assignment
+        if assignment.group:
+            self._acks.flush()  # what was handled of them is acknowledged first: they go the same way
+            message = Release(assignment.api, assignment.group, assignment.generation, sorted(partitions))
+            self._requests.send(message)
+
+    def drop_all(self) -> None:
+        """Hand out nothing more; what was handled is remembered for whoever serves these journals next."""
+        self._releasing.clear()
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            if isinstance(stream, LiveStream):  # before what waits is forgotten: it counts as dropped, not as missed
+                self._queue.live_positions.note(self.publisher, stream.key, stream.position)
+            self._forget(stream)
+            if not stream.at_hand:
+                self._remember(stream)
+
+    def add_live(self, key: TopicKey) -> LiveStream:
+        """Follow a topic of best effort: from where we were, if that was not given back, else from what comes next."""
+        stream = LiveStream(key, self, position=self._queue.live_positions.take(self.publisher, key))
+        self.streams[key] = stream
+        return stream
+
+    def _forget(self, stream: Stream) -> None:
+        """Hand out nothing more of a stream. What waits of best effort nobody else has."""
+        if isinstance(stream, LiveStream):
+            self._queue.counts["dropped"] += len(stream.ready)
+        self._queue.forget(stream)
+
+    def _remember(self, stream: Stream) -> None:
+        """Note how far a stream was handled, here and for the other publishers that this listener follows."""
+        if isinstance(stream, LiveStream):
+            return
+        assignment, key, handled = self._assignment, stream.key, stream.handled
+        if not assignment.group:
+            self._queue.positions[key] = max(handled, self._queue.positions.get(key, 0))
+            return
+        self._context.records.remember(assignment.api, assignment.group, key, handled)
+        for other in list(self._queue.sources - {self}):
+            other.was_handled(key, handled)
+
+    def close(self) -> None:
+        """Be no source of the listener any more."""
+        self._queue.sources.discard(self)
+
+
+def _confirm_at_once(stream: Stream) -> None:
+    """Take what a listener without a group has handled for acknowledged: nobody is told."""
+    told = stream.to_tell()
+    if told is not None:
+        stream.confirmed = told.events

@@ -1,0 +1,42 @@
+"""Asking a publisher which groups there are, page by page: ten thousand in one answer take it half a second."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ...exceptions import ProtocolError
+
+__all__ = ["PAGE", "read_groups"]
+
+PAGE = 500
+"""Groups in an answer."""
+
+MAX_PAGES = 200
+"""Ten times what a publisher takes (`group_directory.MAX_GROUPS`): those of journals that it adopts come on top."""
+
+
+async def read_groups(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """
+    Return all groups that a publisher tells of, asked for one page after the other.
+
+    Args:
+        ask: asks it for its groups, given the arguments that say which page.
+
+    Raises ProtocolError for one that tells of no end of them, and whatever `ask` raises.
+
+    """
+    found: list[dict[str, Any]] = []
+    after: list[str] = []
+    for _ in range(MAX_PAGES):
+        page = await ask({"after": after, "limit": PAGE})
+        found += page
+        if len(page) < PAGE:
+            return found
+        last = max([each["api"], each["name"]] for each in page)
+        if last <= after:
+            break
+        after = last
+    raise ProtocolError(
+        "it tells of no end of groups, or of the same ones again. Is it another version, or none at all?"
+    )

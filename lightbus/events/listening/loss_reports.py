@@ -1,0 +1,68 @@
+"""Says which events listeners of this process will never be given: in the log, in numbers, and to the hook for that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ...recurring import RecurringLog
+from ...service.execution import Execution
+from ...service.failures import report
+from .listener_context import ListenerContext
+
+__all__ = ["LossReports"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+JOURNAL_REMEDY = "Raise journal.max_events or journal.max_bytes there"
+
+
+class LossReports:
+    """
+    Reports events that are lost. Only touched from the node's loop.
+
+    Args:
+        context: has the hooks.
+        counts: where they are counted: lost, gaps.
+
+    """
+
+    def __init__(self, context: ListenerContext, counts: Counter[str]) -> None:
+        self._context = context
+        self._counts = counts
+        self._failures = RecurringLog(logger)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def deleted(
+        self, api: str, event: str, group: str, publisher: object, count: int, *, remedy: str = JOURNAL_REMEDY
+    ) -> None:
+        """Report that retention deleted events before this group could have them."""
+        self._counts["lost"] += count
+        logger.error(
+            "%d events of %s.%s were deleted by the retention of %s before the group %s could have them. "
+            "%s, or have the group's processes run more often.",
+            count, api, event, publisher, group, remedy,
+        )  # fmt: skip
+        if self._context.hooks.has("on_events_lost"):
+            details = {"api_name": api, "event_name": event, "group": group, "count": count}
+            task = asyncio.get_running_loop().create_task(self._run_hook(details))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def missed(self, api: str, event: str, publisher: object, count: int) -> None:
+        """Report that so many events of best effort were lost on the way."""
+        self._counts["gaps"] += 1
+        text = "%d events of %s.%s from %s were lost on the way: this process reads too slowly"
+        self._failures.say((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
+
+    async def _run_hook(self, details: dict[str, Any]) -> None:
+        context = self._context
+        execution = Execution(asyncio.get_running_loop(), context.executor)
+        call: Callable[..., Awaitable[Any]] = execution.call
+        try:
+            await context.hooks.run("on_events_lost", call, client=context.client, **details)
+        except BaseException as error:
+            report(logger, logging.ERROR, error, "The hook on_events_lost failed")

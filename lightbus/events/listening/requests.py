@@ -1,0 +1,109 @@
+"""What one peer asks of another and waits for: said again until it is answered, or not wanted any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ...wire.envelope import Message
+
+__all__ = ["LITTLE_PATIENCE", "LONGEST_PATIENCE", "PATIENCE", "Answer", "Requests", "Say"]
+
+PATIENCE = 2.0
+LONGEST_PATIENCE = 8.0
+"""
+Seconds after which something is asked again, and again after twice the time, up to the longest. An answer that comes
+late is taken all the same: over a slow way it may never come in time.
+"""
+
+LITTLE_PATIENCE = 0.25
+"""
+The same for what is short, is asked often, and has a listener stand still until it is answered: that an event is
+about to be given again, or was handled. When many events are given again one by one, and one in fifty of these frames
+gets lost, each of them costs 5 ms on average instead of 40 ms: that decides whether the group ever catches up.
+"""
+
+Answer: TypeAlias = Callable[[Message | None], None]
+"""Is given the answer to what was asked; None where there will be none."""
+
+Say: TypeAlias = Callable[[int], bool]
+"""Says what is asked, for the first time or again, under its number; returns False where it is not wanted any more."""
+
+
+@dataclass(slots=True)
+class _OpenRequest:
+    say: Say
+    answer: Answer
+    patience: float
+    due: float
+
+
+class Requests:
+    """
+    What waits for an answer. Only touched from the loop it belongs to.
+
+    Whoever asks must expect to be heard twice: what is asked is about a state, or tells a repeat by its number.
+
+    Args:
+        numbers: a number for each; who shares them asks no two questions under the same.
+
+    """
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._open: dict[int, _OpenRequest] = {}
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(
+        self, say_again: Say, answer: Answer, now: float, *, is_urgent: bool = False, number: int = 0
+    ) -> tuple[int, float]:
+        """
+        Note what is asked now; `answer` is called once. Return its number, and in how many seconds to look again.
+
+        Args:
+            say_again: asks it where there was no answer for a while.
+            answer: is given the answer.
+            now: in seconds, as for `tick`.
+            is_urgent: whether it is asked again early.
+            number: of the same question, as it was put to somebody who did not answer.
+
+        """
+        patience = LITTLE_PATIENCE if is_urgent else PATIENCE
+        number = number or next(self._numbers)
+        self._open[number] = _OpenRequest(say_again, answer, patience, now + patience)
+        return number, patience
+
+    def next_look(self, seconds: float) -> float | None:
+        """Return in how many seconds to look again at what is urgent, after so many; None: every tick is enough."""
+        return 2 * seconds if self._open and 2 * seconds < PATIENCE else None
+
+    def take(self, number: int) -> Answer | None:
+        """Return what is to be given the answer of a number, which waits no more; None where nobody does."""
+        request = self._open.pop(number, None)
+        return None if request is None else request.answer
+
+    def answered(self, number: int, answer: Message | None) -> bool:
+        """Hand an answer on; return whether somebody waited for it."""
+        give = self.take(number)
+        if give is not None:
+            give(answer)
+        return give is not None
+
+    def tick(self, now: float) -> None:
+        """Ask again what should have been answered by now, and give up what is not wanted any more."""
+        for number, request in list(self._open.items()):
+            if now < request.due or number not in self._open:
+                continue
+            if request.say(number):
+                request.patience = min(2 * request.patience, LONGEST_PATIENCE)
+                request.due = now + request.patience
+            else:
+                self.answered(number, None)
+
+    def close(self) -> None:
+        """Tell everybody who waits that there will be no answer."""
+        for number in list(self._open):
+            self.answered(number, None)

@@ -1,0 +1,111 @@
+"""Puts in order what a listener follows at one publisher: by the sequences of the journals, whatever the partition.
+
+That is possible where one process has all partitions of its group and handles one event at a time. Where it has some
+only, each partition is in order by itself: nothing is waited for then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ...core.ordering import ATTEMPTS, Order, Watermark
+from ...core.streams import Stream
+from ...wire.envelope import PARTITIONS, Streams
+
+__all__ = ["Sorting"]
+
+
+class Sorting:
+    """The order of the streams of one subscription. Only touched from the node's loop."""
+
+    def __init__(self) -> None:
+        self.is_whole = False
+        """Whether all partitions are ours."""
+        self.is_unknown = False
+        """Whether it is to be asked where everything stands, since all partitions have only become ours."""
+        self._orders: dict[str, Order[Stream]] = {}
+        """By journal."""
+        self._watermarks: dict[tuple[str, str], Watermark] = {}
+        """By journal and event."""
+        self._heads: dict[tuple[str, str], int] = {}
+        self._covered: set[int] = set()
+        """What was told of late, and of which partitions."""
+        self._attempts = 0
+
+    @property
+    def orders(self) -> Iterable[Order[Stream]]:
+        """The order of each journal."""
+        return self._orders.values()
+
+    @property
+    def lacks(self) -> bool:
+        """Whether it is to be asked where everything stands."""
+        return self.is_unknown or any(each.lacks for each in self._watermarks.values())
+
+    def place(self, stream: Stream) -> None:
+        """Merge a stream with the others of its journal."""
+        journal, event, _ = stream.key
+        stream.order = self._orders.setdefault(journal, Order())
+        stream.watermark = self._watermark(journal, event)
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """Note which partitions are ours now."""
+        is_whole = len(set(partitions)) == PARTITIONS
+        if is_whole != self.is_whole:
+            self.is_whole = self.is_unknown = is_whole
+            self._attempts = 0
+            self._covered.clear()
+            self._heads.clear()
+            for watermark in self._watermarks.values():
+                watermark.begin(0 if is_whole else math.inf)
+
+    def published(self, journal: str, event: str, follows: int, complete: int) -> bool:
+        """Note how a message follows on others (see `Watermark`); return whether more may be handed out by it."""
+        if not self.is_whole:
+            return False
+        watermark = self._watermark(journal, event)
+        if complete == 0:  # of a publisher that does not say
+            watermark.begin(math.inf)
+            return True
+        return watermark.published(follows, complete)
+
+    def on_streams(self, message: Streams) -> None:
+        """Note where topics stand, once that is told of all partitions: maybe in several messages."""
+        if not self.is_whole:
+            return
+        for journal, event, _, _, head, _ in message.streams:
+            self._heads[journal, event] = max(head, self._heads.get((journal, event), 0))
+        self._covered.update(message.partitions)
+        if len(self._covered) >= PARTITIONS:
+            for name, head in self._heads.items():
+                self._watermark(*name).answered(head)
+            self._covered.clear()
+            self._heads.clear()
+            self.is_unknown = False
+
+    def failed(self) -> None:
+        """Note that it was asked in vain. After some attempts nothing is waited for any more."""
+        for watermark in self._watermarks.values():
+            if watermark.lacks:
+                watermark.failed()
+        if self.is_unknown:
+            self._attempts += 1
+            if self._attempts >= ATTEMPTS:
+                self.is_unknown = False
+                for watermark in self._watermarks.values():
+                    watermark.begin(math.inf)
+
+    def _watermark(self, journal: str, event: str) -> Watermark:
+        found = self._watermarks.get((journal, event))
+        if found is None:
+            found = self._watermarks[journal, event] = Watermark(0 if self.is_whole else math.inf)
+        return found
+
+    def clear(self) -> None:
+        """Forget everything: what comes is asked for anew."""
+        self.is_whole = self.is_unknown = False
+        self._orders.clear()
+        self._watermarks.clear()
+        self._covered.clear()
+        self._heads.clear()

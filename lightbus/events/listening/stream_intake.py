@@ -1,0 +1,242 @@
+"""Puts what a publisher says into the streams that one listener follows there.
+
+Whatever gets lost on the way is noticed by what arrives: what is published says which event it follows, and now and
+then where the topics stand (HEAD, STREAMS). What is missing is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...core.streams import LiveStream, Stream
+from ...wire.envelope import Events, Head, Message, Open, Streams
+from ..groups.group_records import TopicKey
+from .assignment import Assignment, Pair
+from .consumer_context import ConsumerContext
+from .followed_streams import FollowedStreams
+from .listener_queue import MAX_QUEUED, ListenerQueue
+from .publisher_requests import PublisherRequests
+from .sorting import Sorting
+
+__all__ = ["StreamIntake"]
+
+CATCH_UP_EVERY = 30.0
+"""Seconds after which we ask where our topics stand even if there seems to be nothing new."""
+
+
+class StreamIntake:
+    """
+    What arrives for one listener from one publisher. Only touched from the node's loop.
+
+    Args:
+        assignment: what is ours at this publisher, and followed.
+        followed: the streams.
+        queue: where what is ready waits for the listener.
+        requests: what the publisher is asked by.
+        context: of the process.
+
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        followed: FollowedStreams,
+        queue: ListenerQueue,
+        requests: PublisherRequests,
+        context: ConsumerContext,
+    ) -> None:
+        self._assignment = assignment
+        self._followed = followed
+        self._queue = queue
+        self._requests = requests
+        self._losses = context.losses
+        self._sorting = Sorting() if queue.listener.concurrency == 1 else None
+        """Where one event is handled at a time, also of different partitions."""
+        self._early: dict[TopicKey, int] = {}
+        """Of topics that are not followed yet: the newest event that was published."""
+        self._is_asking = False
+        self._edition = 0
+        """Of what all members were to be told of late: the latest that we know all of."""
+        self._is_catching_up = False
+        self._caught_up_at = requests.now()
+
+    # What arrives
+
+    def on_events(self, event: str, partition: int, message: Events) -> None:
+        """Put what was published to a topic into its stream."""
+        if partition not in self._assignment.partitions:
+            return  # another listener's, of the same process
+        records = message.records
+        key = (message.journal, event, partition)
+        stream = self._followed.streams.get(key)
+        if stream is not None or (stream := self._unknown(key, records[-1][0])) is not None:
+            if type(stream) is LiveStream:
+                self._on_live(stream, records)
+            elif self._queue.is_full:
+                stream.heard_of(records[-1][0])
+                self._queue.starve(stream)
+            else:
+                size = stream.size
+                if count := stream.live(records):
+                    self._queue.ready(stream, count, stream.size - size)
+            if stream.head > stream.position:
+                self._followed.fetch_more(stream)
+        if self._sorting is not None and message.journal:
+            self._order(self._sorting, message.journal, event, message.follows, message.complete)
+
+    def _on_live(self, stream: LiveStream, records: Sequence[Any]) -> None:
+        """Put events of best effort into their stream, as many as there is room for."""
+        room = max(0, MAX_QUEUED - self._queue.backlog)
+        size, missed = stream.size, stream.missed
+        count = stream.live(records[:room])
+        if len(records) > room:
+            stream.refused(records[room:])
+            self._queue.drop(len(records) - room)
+        self._count_missed(stream, missed)
+        if count:
+            self._queue.ready(stream, count, stream.size - size)
+
+    def _count_missed(self, stream: LiveStream, before: int) -> None:
+        """Report what is missing of a topic, if that is more than it was before."""
+        if count := stream.missed - before:
+            self._queue.counts["dropped"] += count
+            self._losses.missed(self._assignment.api, stream.key[1], self._requests.peer.announcement, count)
+
+    def on_head(self, event: str, partition: int, message: Head) -> None:
+        """Ask for what is missing, given which event of a topic is the newest."""
+        if partition not in self._assignment.partitions:
+            return
+        journal, sequence = message.journal, message.sequence
+        if not journal:
+            self._on_live_head(event, partition, sequence)
+            return
+        if self._sorting is not None:
+            bounds = (message.follows, message.complete) if message.complete else (sequence, sequence)
+            self._order(self._sorting, journal, event, *bounds)
+        key = (journal, event, partition)
+        stream = self._followed.streams.get(key) or self._unknown(key, sequence)
+        if stream is not None:
+            stream.heard_of(sequence)
+            self._followed.fetch_more(stream)
+
+    def _on_live_head(self, event: str, partition: int, sequence: int) -> None:
+        """Count what did not arrive of best effort, where nothing came behind it that would have shown it."""
+        key = ("", event, partition)
+        stream = self._followed.streams.get(key) or self._unknown(key, sequence)
+        if isinstance(stream, LiveStream):
+            missed = stream.missed
+            stream.heard_of(sequence)
+            self._count_missed(stream, missed)
+
+    def on_streams(self, message: Streams) -> None:
+        """Follow topics from where they stand for us, and ask for what is missing."""
+        followed = self._followed
+        for journal, event, partition, cursor, head, possibly_delivered in message.streams:
+            key = (journal, event, partition)
+            if (stream := followed.streams.get(key)) is not None:
+                stream.heard_of(head)
+            elif (event, partition) in self._assignment.followed:
+                cursor = max(cursor, self._queue.positions.get(key, 0))
+                stream = Stream(key, followed, cursor=cursor, head=head, possibly_delivered=possibly_delivered)
+                stream.heard_of(self._early.pop(key, 0))
+                self._add(stream)
+            else:
+                continue
+            followed.fetch_more(stream)
+        if self._sorting is not None:
+            self._sorting.on_streams(message)
+            self._hand_out(self._sorting)
+
+    def _unknown(self, key: TopicKey, newest: int) -> Stream | None:
+        """Return the stream of a topic that was not there when we asked where each stands."""
+        if not key[0]:
+            return self._followed.add_live(key)
+        if key[1:] in self._assignment.followed:
+            stream = Stream(key, self._followed, cursor=0)
+        else:
+            self._early[key] = newest
+            return None
+        self._add(stream)
+        return stream
+
+    def _add(self, stream: Stream) -> None:
+        self._followed.streams[stream.key] = stream
+        if self._sorting is not None and stream.key[0]:
+            self._sorting.place(stream)
+
+    # The order of different topics
+
+    def _order(self, sorting: Sorting, journal: str, event: str, follows: int, complete: int) -> None:
+        """Record how what was published follows on what was before: only together are topics in order."""
+        if sorting.published(journal, event, follows, complete):
+            self._hand_out(sorting)
+        elif sorting.lacks:
+            self.ask_for_missing()
+
+    def _hand_out(self, sorting: Sorting) -> None:
+        """Hand out what may be handed out by now."""
+        for order in sorting.orders:
+            self._queue.queue(order)
+
+    def ask_for_missing(self) -> None:
+        """Ask where all topics stand, where something did not arrive of which we do not know the topic."""
+        sorting, assignment = self._sorting, self._assignment
+        if sorting is None or not sorting.lacks or self._is_asking or not assignment.is_complete:
+            return
+
+        def message() -> Open | None:
+            made = assignment.question(assignment.followed, self._requests.max_message_size)
+            # A topic that we do not know yet began after we had asked first: all of it is ours.
+            return made if made is None or assignment.group else made._replace(since="0")
+
+        def answered(answer: Message | None) -> None:
+            self._is_asking = False
+            if isinstance(answer, Streams):
+                self.on_streams(answer)
+            if sorting.lacks:
+                sorting.failed()  # and asked again by the next tick
+                self._hand_out(sorting)
+
+        self._is_asking = True
+        self._requests.ask(message, answered)
+
+    # What all members are told
+
+    def catch_up(self, edition: int) -> None:
+        """Ask where our topics stand, if the publisher told its members something of that and we may have missed it."""
+        pairs = self._assignment.followed
+        is_due = edition != self._edition or self._requests.now() - self._caught_up_at > CATCH_UP_EVERY
+        if is_due and pairs and not self._is_catching_up:
+            self._is_catching_up = True
+            self._catch_up_with(set(pairs), edition)
+
+    def _catch_up_with(self, pairs: set[Pair], edition: int) -> None:
+        assignment = self._assignment
+
+        def answered(answer: Message | None) -> None:
+            if isinstance(answer, Streams):
+                self.on_streams(answer)
+                rest = {pair for pair in pairs & assignment.followed if pair[1] not in answer.partitions}
+                if rest and answer.partitions:
+                    self._catch_up_with(rest, edition)
+                    return
+                self._edition, self._caught_up_at = edition, self._requests.now()
+            self._is_catching_up = False
+
+        self._requests.ask(
+            lambda: assignment.question(pairs & assignment.followed, self._requests.max_message_size), answered
+        )
+
+    # What is ours
+
+    def assigned(self) -> None:
+        """Record that other partitions are ours than before."""
+        if self._sorting is not None:
+            self._sorting.assigned(self._assignment.partitions)
+
+    def clear(self) -> None:
+        """Forget what arrived for streams that are not followed any more."""
+        self._early.clear()
+        if self._sorting is not None:
+            self._sorting.clear()

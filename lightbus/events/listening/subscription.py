@@ -1,0 +1,211 @@
+"""
+A listener at one publisher: its membership in its group there.
+
+It joins, is assigned partitions, follows their topics (`TopicOpening`), and joins anew when the publisher does not know
+it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...wire.envelope import Assign, Error, Join, Message
+from ...wire.sizes import most
+from .ack_collector import AckCollector
+from .assignment import Assignment
+from .consumer_context import ConsumerContext
+from .followed_streams import FollowedStreams
+from .listener_queue import ListenerQueue
+from .publisher_requests import PublisherRequests
+from .stream_intake import StreamIntake
+from .topic_opening import TopicOpening
+from .topic_subscriptions import TopicSubscriptions
+
+__all__ = ["Subscription"]
+
+logger = logging.getLogger("lightbus.listeners")
+
+POSITION_BYTES = 1024
+"""Bytes of one of the positions that a JOIN tells, at most."""
+
+JOIN_AGAIN_AFTER = 0.5
+"""Seconds between two attempts to join a group at a publisher that refuses."""
+
+
+class Subscription:
+    """
+    One listener at one publisher. Only touched from the node's loop.
+
+    Args:
+        context: of the process.
+        requests: what the publisher is asked by.
+        topics: what we are subscribed to there.
+        acks: collects what was handled.
+        presence: the topic by which the publisher sees that we are connected.
+        queue: what waits for the listener.
+        group: the group's name; empty for a listener that shares with nobody.
+        on_live: called when everything that is assigned is followed.
+
+    Attributes:
+        assignment: what we have here.
+        followed: the streams of that.
+        intake: takes what arrives.
+        live_at: done as soon as everything that was assigned first is followed.
+
+    """
+
+    def __init__(
+        self,
+        context: ConsumerContext,
+        requests: PublisherRequests,
+        topics: TopicSubscriptions,
+        acks: AckCollector,
+        *,
+        presence: bytes,
+        queue: ListenerQueue,
+        group: str,
+        on_live: Callable[[], None],
+    ) -> None:
+        self.listener = queue.listener
+        self.assignment = Assignment(self.listener.api, group, self.listener.since)
+        self.followed = FollowedStreams(self.assignment, queue, requests, acks, context, self.join_again)
+        self.intake = StreamIntake(self.assignment, self.followed, queue, requests, context)
+        self._opening = TopicOpening(
+            self.assignment, self.intake, requests, topics, self._complete, self._join_again_later
+        )
+        self.live_at: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._context = context
+        self._requests = requests
+        self._presence = presence
+        self._on_live = on_live
+        self._closed = False
+        self._is_joining = False
+        self._is_outdated = False
+        """Whether what is asked for by joining is to be asked for once more."""
+        self._refusal = ""
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The API, and the group."""
+        return self.assignment.api, self.assignment.group
+
+    @property
+    def is_live(self) -> bool:
+        """Whether everything that is assigned is followed, and something was."""
+        return self.live_at.done() and self.assignment.is_complete
+
+    @property
+    def state(self) -> list[Any]:
+        """What we believe to have here: the generation, and the partitions that we have not given back."""
+        return [self.assignment.generation, self.followed.partitions]
+
+    def join(self) -> None:
+        """Become a member, or learn anew what we have."""
+        if self._closed:
+            return
+        if self._is_joining:
+            self._is_outdated = True
+            return
+        self._is_joining, self._is_outdated = True, False
+        self._requests.ask(self._join_message, self._joined)
+
+    def join_again(self) -> None:
+        """Give up what we have here, and ask anew: the publisher does not know us any more."""
+        if not self._closed:
+            self._drop_all()
+            self.join()
+
+    def _join_again_later(self, generation: int) -> None:
+        """Join again after a while, unless we were assigned something else by then."""
+
+        def join_again() -> None:
+            if self.assignment.generation == generation:
+                self.join_again()
+
+        asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, join_again)
+
+    def _join_message(self) -> Join | None:
+        if self._closed:
+            return None
+        identity, records, listener = self._context.identity, self._context.records, self.listener
+        announcement = self._requests.peer.announcement
+        room = most(self._requests.max_message_size, announcement.max_message_size) // POSITION_BYTES
+        return Join(
+            announcement.instance,
+            *self.name,
+            list(listener.events),
+            identity.instance,
+            identity.host,
+            self._presence,
+            records.created_at(*self.name),
+            time.time(),
+            listener.digest,
+            listener.since,
+            records.positions_of(*self.name)[-room:],  # of what is left out some is handled twice
+            self._requests.max_message_size,
+        )
+
+    def _joined(self, answer: Message | None) -> None:
+        self._is_joining = False
+        if self._is_outdated:
+            self.join()
+        elif isinstance(answer, Assign):
+            self._refusal = ""
+            # Of a group that was made anew the generations begin anew.
+            self.assignment.generation = min(self.assignment.generation, answer.generation)
+            self.assigned(answer)
+        elif not self._closed:
+            reason = answer.message if isinstance(answer, Error) else "it does not answer"
+            if reason != self._refusal:
+                self._refusal = reason
+                publisher = self._requests.peer.announcement
+                logger.info(
+                    "%s does not take the listener %s into its group, and is asked again in %g s: %s",
+                    publisher,
+                    self.listener,
+                    JOIN_AGAIN_AFTER,
+                    reason,
+                )
+            asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
+
+    def assigned(self, message: Assign) -> None:
+        """Record which partitions are ours now. However often it is said, it is the same."""
+        if self._closed or message.generation < self.assignment.generation:
+            return
+        self._context.records.learn(*self.name, message)
+        partitions, pairs = self.assignment.change(message)
+        self._opening.leave(pairs)
+        self.intake.assigned()
+        if partitions:
+            self.followed.release(partitions)
+        self._opening.follow()
+
+    def tick(self) -> None:
+        """Do again what was in vain: follow what is ours, ask for what is missing, acknowledge what was handled."""
+        if not self.assignment.is_complete:
+            self._opening.follow()
+        self.intake.ask_for_missing()
+        self.followed.tick()
+
+    def _complete(self) -> None:
+        if not self.live_at.done():
+            self.live_at.set_result(None)
+        self._on_live()
+
+    def _drop_all(self) -> None:
+        self.assignment.clear()
+        self.intake.clear()
+        self._opening.clear()
+        self.followed.drop_all()
+
+    def close(self) -> None:
+        """Follow nothing any more: the publisher is gone, or the listener."""
+        if not self._closed:
+            self._drop_all()
+            self._closed = True
+            self.followed.close()
+            self.live_at.cancel()

@@ -1,0 +1,121 @@
+"""
+How one listener begins to follow what it was assigned at one publisher, so that it misses nothing.
+
+Subscribe to the topics, await the marker that says that this is in force, and only then ask where each topic stands.
+What comes live meanwhile is behind that, or is found to be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ...wire import envelope
+from ...wire.envelope import PARTITIONS, Message, Streams
+from .assignment import Assignment, Pair
+from .publisher_requests import PublisherRequests
+from .stream_intake import StreamIntake
+from .topic_subscriptions import TopicSubscriptions
+
+__all__ = ["TopicOpening"]
+
+
+class TopicOpening:
+    """
+    Which topics are subscribed to, and about to be followed. Only touched from the node's loop.
+
+    Args:
+        assignment: what is ours at this publisher.
+        intake: is told where topics stand.
+        requests: what the publisher is asked by.
+        topics: the subscriptions at this publisher.
+        on_complete: called when everything that is assigned is followed.
+        on_refused: called, with the generation of the group, when the publisher does not say where topics stand.
+
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        intake: StreamIntake,
+        requests: PublisherRequests,
+        topics: TopicSubscriptions,
+        on_complete: Callable[[], None],
+        on_refused: Callable[[int], None],
+    ) -> None:
+        self._assignment = assignment
+        self._intake = intake
+        self._requests = requests
+        self._topics = topics
+        self._on_complete = on_complete
+        self._on_refused = on_refused
+        self._subscribed: set[Pair] = set()
+        self._asking: dict[Pair, object] = {}
+        """Those that are about to be followed, each with the attempt that it belongs to."""
+
+    def follow(self) -> None:
+        """Subscribe to what is assigned and not followed yet, and ask where that stands once it is in force."""
+        new = self._assignment.pairs - self._assignment.followed - self._asking.keys()
+        if new:
+            attempt = object()
+            self._asking.update(dict.fromkeys(new, attempt))
+            self._subscribed |= new
+            self._topics.set_topics(self, self._prefixes())
+            self._topics.when_in_force(lambda: self._ask(attempt), lambda: bool(self._attempted(attempt)))
+        elif self._assignment.is_complete:
+            self._on_complete()
+
+    def _attempted(self, attempt: object) -> set[Pair]:
+        """Return what an attempt is about; what was taken from us meanwhile is not, even if it is ours again."""
+        return {pair for pair, other in self._asking.items() if other is attempt}
+
+    def _ask(self, attempt: object) -> None:
+        size = self._requests.max_message_size
+        self._requests.ask(
+            lambda: self._assignment.question(self._attempted(attempt), size),
+            lambda answer: self._answered(attempt, answer),
+        )
+
+    def _answered(self, attempt: object, answer: Message | None) -> None:
+        pairs = self._attempted(attempt)
+        for pair in pairs:
+            del self._asking[pair]
+        if isinstance(answer, Streams):
+            # What the publisher does not take for ours, or has no room for, is not in the answer, and asked for again.
+            partitions = set(answer.partitions)
+            self._assignment.followed |= {pair for pair in pairs if pair[1] in partitions}
+            self._intake.on_streams(answer)
+            if partitions or self._assignment.is_complete:
+                self.follow()
+            self._intake.ask_for_missing()
+        elif answer is not None and pairs:
+            self._on_refused(self._assignment.generation)
+
+    def leave(self, pairs: Iterable[Pair]) -> None:
+        """Follow these no more."""
+        gone = set(pairs)
+        self._assignment.followed -= gone
+        for pair in gone & self._asking.keys():
+            del self._asking[pair]
+        if gone & self._subscribed:
+            self._subscribed -= gone
+            self._topics.set_topics(self, self._prefixes())
+
+    def clear(self) -> None:
+        """Be subscribed to nothing any more."""
+        self._asking.clear()
+        self._subscribed.clear()
+        self._topics.set_topics(self, ())
+
+    def _prefixes(self) -> list[bytes]:
+        """Return what to subscribe to: one prefix for all partitions of an event, where they are all there."""
+        by_event: dict[str, list[int]] = {}
+        for event, partition in self._subscribed:
+            by_event.setdefault(event, []).append(partition)
+        api = self._assignment.api
+        prefixes = []
+        for event, partitions in by_event.items():
+            if len(partitions) == PARTITIONS:
+                prefixes.append(envelope.subscription(api, event))
+            else:
+                prefixes += [envelope.event_topic(api, event, partition) for partition in partitions]
+        return prefixes

@@ -1,0 +1,102 @@
+"""Our SUB at one publisher: which topics it is subscribed to, for whom, and from when on that is in force."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from ...ports.transport import SubscriberSocket
+from ...wire import envelope
+from ...wire.envelope import Message
+from .publisher_requests import PublisherRequests
+
+__all__ = ["TopicSubscriptions"]
+
+MAX_MARKERS = 4
+"""Markers that are waited for at a time by one who asks for them again and again: each of them would do."""
+
+
+class TopicSubscriptions:
+    """
+    What we are subscribed to at one publisher. Only touched from the node's loop.
+
+    Args:
+        socket: the SUB.
+        requests: counts markers among what waits for an answer, and has them asked for again.
+
+    """
+
+    def __init__(self, socket: SubscriberSocket, requests: PublisherRequests) -> None:
+        self._socket = socket
+        self._requests = requests
+        self._users: Counter[bytes] = Counter()
+        """Per prefix how many want it."""
+        self._by_user: dict[object, list[bytes]] = {}
+        self._markers: dict[bytes, int] = {}
+        """Per topic the number of the request that it answers."""
+        self._closed = False
+
+    def set_topics(self, user: object, prefixes: Iterable[bytes]) -> None:
+        """Be subscribed to what somebody wants from now on, and to what the others want."""
+        before, after = Counter(self._by_user.pop(user, ())), Counter(prefixes)
+        if after:
+            self._by_user[user] = list(after)
+        for prefix in after - before:
+            self._users[prefix] += 1
+            if self._users[prefix] == 1:
+                self._socket.subscribe(prefix)
+        for prefix in before - after:
+            self._users[prefix] -= 1
+            if not self._users[prefix]:
+                del self._users[prefix]
+                self._socket.unsubscribe(prefix)
+
+    def when_in_force(self, callback: Callable[[], None], wanted: Callable[[], bool]) -> None:
+        """Call back once all that we are subscribed to now is in force at the publisher, if that is still wanted."""
+        # A publisher answers a subscription to a marker's topic with a message to it. The subscriptions of one socket
+        # take effect in their order: so all those before it are in force by then.
+
+        def say(number: int) -> bool:
+            earlier = [topic for topic, other in self._markers.items() if other == number]
+            is_wanted = not self._closed and wanted()
+            for topic in earlier[: 1 - MAX_MARKERS] if is_wanted else earlier:
+                self._forget_marker(topic)
+            if not is_wanted:
+                return False
+            topic = envelope.marker_topic(os.urandom(16))
+            self._markers[topic] = number
+            self._socket.subscribe(topic)
+            return True
+
+        def answered(marker: Message | None) -> None:
+            if marker is not None:
+                callback()
+
+        self._requests.ask_by(say, answered)
+
+    def on_marker(self, topic: bytes, marker: Message) -> None:
+        """Record that a marker arrived."""
+        number = self._markers.get(topic)
+        if number is not None:
+            for each in [each for each, other in self._markers.items() if other == number]:
+                self._forget_marker(each)
+            self._requests.answered(number, marker)
+
+    def _forget_marker(self, topic: bytes) -> None:
+        del self._markers[topic]
+        if not self._closed:
+            self._socket.unsubscribe(topic)
+
+    def pause(self) -> None:
+        """Read nothing that is published for now."""
+        self._socket.pause()
+
+    def resume(self) -> None:
+        """Go on reading."""
+        self._socket.resume()
+
+    def close(self) -> None:
+        """Unsubscribe from everything."""
+        self._closed = True
+        self._socket.close()

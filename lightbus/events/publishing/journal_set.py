@@ -1,0 +1,450 @@
+"""The journals that this process serves: its own, to which it appends, and those it adopted from processes that ended.
+
+They are opened when they are needed, looked after while this process publishes, and closed with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from ...adapters.host.directories import data_directory, has_no_room, volatile_filesystem
+from ...adapters.host.machine_time import machine_time
+from ...config import Config
+from ...exceptions import JournalError
+from ...membership.context import Identity
+from ...recurring import RecurringLog
+
+if TYPE_CHECKING:
+    from ...adapters.sqlite.group_table import KnownGroup
+    from ...adapters.sqlite.journal import Journal
+    from ...adapters.sqlite.journal_directory import JournalDirectory
+    from ...adapters.sqlite.topic import Topic
+
+__all__ = ["JournalMaintenance", "JournalSet", "directory_of"]
+
+logger = logging.getLogger("lightbus.journal")
+
+T = TypeVar("T")
+
+InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a function in a thread."""
+
+ADOPT_EVERY = 3.0
+"""Seconds between two looks for journals whose process has ended, give or take a third: not all look at once."""
+
+MAX_ADOPTED = 8
+"""
+Adopted journals that are kept open though nobody is owed anything in them: their events can be asked for. Each takes
+eight descriptors, and with each restart beside us there may be one more; the next process to start continues one.
+"""
+
+CHECKPOINT_EVERY = 1.0
+TRIM_EVERY = 30.0
+
+
+def directory_of(config: Config, bus: str) -> Path:
+    """Return the directory that holds what this bus keeps on disk, for all services of this user."""
+    return data_directory(config.journal.data_dir) / bus
+
+
+class JournalSet:
+    """
+    The journals of a process. Any thread may use it.
+
+    Args:
+        config: the settings.
+        identity: who we are: the bus and the service say where the journals are.
+
+    """
+
+    def __init__(self, config: Config, identity: Identity) -> None:
+        self.path = directory_of(config, identity.bus)
+        self.failure = ""
+        """Why our own journal could not be opened when that was tried last."""
+        self._observers: tuple[Callable[[Journal], None], ...] = ()
+        self._config = config
+        self._identity = identity
+        self._directory: JournalDirectory | None = None
+        self._own: Journal | None = None
+        self._adopted: dict[str, Journal] = {}
+        self._others: dict[str, JournalDirectory] = {}
+        """The directories of other services, of which we serve what they left behind."""
+        self._services: dict[str, str] = {}
+        """Per journal of another service which one that is."""
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def own(self) -> Journal:
+        """Return the journal of this process; at first use one that nobody holds is continued, or a new one made."""
+        own = self._own
+        if own is not None and not own.is_closed:
+            return own
+        with self._lock:
+            if self._own is None or self._own.is_closed:
+                if self._closed:
+                    raise JournalError("The bus was closed: nothing is stored any more.")
+                try:
+                    self._own = self._open_own()
+                except JournalError as error:
+                    self.failure = str(error)
+                    raise
+                self.failure = ""
+            own = self._own
+        for observer in self._observers:
+            observer(own)
+        return own
+
+    def _open_own(self) -> Journal:
+        directory = self._open_directory()
+        journal = directory.open_own()
+        try:
+            for group in directory.siblings_groups():
+                journal.groups.save(group)
+        except BaseException:
+            journal.close()  # and let somebody have it who can write it
+            raise
+        logger.info("Events are kept in %s", journal.path)
+        return journal
+
+    @property
+    def problem(self) -> str:
+        """Why no event can be kept here at the moment; empty where nothing is known to be in the way."""
+        own = self._own
+        if self.failure or own is None:
+            return self.failure
+        return f"The journal {own.path} is on a full disk: make room." if has_no_room(own.path.parent) else own.refusal
+
+    def observe(self, observer: Callable[[Journal], None]) -> Callable[[], None]:
+        """Tell somebody of our own journal whenever it is opened, in any thread; return what ends that."""
+
+        def end() -> None:
+            self._observers = tuple(each for each in self._observers if each is not observer)
+
+        self._observers = (*self._observers, observer)
+        return end
+
+    @property
+    def opened(self) -> Journal | None:
+        """Our own journal, where it was opened already."""
+        return self._own
+
+    def is_left(self) -> bool:
+        """Return whether the service has a journal with events in it, whoever holds it; it makes and opens nothing."""
+        return any(self._having_events([self._identity.service]))
+
+    def all(self) -> list[Journal]:
+        """Return all journals that are open, our own first."""
+        own = self._own
+        journals = [*([] if own is None else [own]), *self._adopted.values()]
+        return [journal for journal in journals if not journal.is_closed]
+
+    def get(self, journal: str) -> Journal | None:
+        """Return the open journal of this name."""
+        own = self._own
+        return own if own is not None and own.id == journal else self._adopted.get(journal)
+
+    def adopt(self) -> list[Journal]:
+        """Take over the journals of this service that nobody holds any more, and return them."""
+        with self._lock:
+            if self._closed or not (self.path / self._identity.service).is_dir():
+                return []  # who only answers calls needs no disk
+            adopted = self._open_directory().adopt()
+            self._adopted = {**self._adopted, **{journal.id: journal for journal in adopted}}
+        for journal in adopted:
+            logger.info("Serving the journal %s too, whose process has ended", journal.path)
+        return adopted
+
+    # Other services
+
+    def others(self) -> list[Journal]:
+        """Return the journals of other services that we serve."""
+        return [journal for journal in self.all() if journal.id in self._services]
+
+    def service_of(self, journal: Journal) -> str:
+        """Return whose journal it is."""
+        return self._services.get(journal.id, self._identity.service)
+
+    def adopt_others(self, here: Container[str]) -> list[Journal]:
+        """Take over what has events and nobody holds of services that are not `here` on this host, and return it."""
+        adopted: list[Journal] = []
+        with self._lock:
+            paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
+            others = {path.name for path in paths} - {self._identity.service}
+            for service in self._having_events(name for name in sorted(others) if name not in here):
+                adopted += self._take_in(service, self._directory_of(service).adopt_filled())
+        for journal in adopted:
+            logger.info("Serving the journal %s, whose service has no worker on this host", journal.path)
+        return adopted
+
+    def journal_of(self, service: str) -> Journal:
+        """Return a journal of another service to store its events in. Raises JournalError."""
+        with self._lock:
+            if self._closed:
+                raise JournalError("The bus was closed: nothing is stored any more.")
+            for journal in self.others():
+                if self._services[journal.id] == service:
+                    return journal
+            directory = self._directory_of(service)
+            journal = directory.open_own()
+            for group in directory.siblings_groups():
+                journal.groups.save(group)
+            self._take_in(service, [journal])
+        logger.info(
+            "Events of the service '%s', which has no worker on this host, are kept in %s", service, journal.path
+        )
+        return journal
+
+    def _directory_of(self, service: str) -> JournalDirectory:
+        if service not in self._others:
+            self._others[service] = self._new_directory(service)
+        return self._others[service]
+
+    def _take_in(self, service: str, journals: list[Journal]) -> list[Journal]:
+        self._adopted = {**self._adopted, **{journal.id: journal for journal in journals}}
+        self._services.update((journal.id, service) for journal in journals)
+        return journals
+
+    def drop(self, journal: Journal) -> None:
+        """Delete an adopted journal in which nobody is owed anything any more; one of another service is given back."""
+        if journal.id in self._services:  # it may be the only one that knows the groups of its service
+            self.give_back(journal)
+            return
+        with self._lock:
+            self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
+            journal.delete()
+        logger.info("Deleted the journal %s: it is not owed to anybody any more", journal.path)
+
+    def give_back(self, journal: Journal) -> None:
+        """Close an adopted journal in which nobody is owed anything now, and leave it to a process of its service."""
+        with self._lock:
+            self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
+            service = self._services.pop(journal.id, None)
+            directory = self._open_directory() if service is None else self._directory_of(service)
+            directory.give_back(journal)
+        if service is None:
+            logger.info("Closed the journal %s: all groups have handled it, and many are open", journal.path)
+        else:
+            logger.info("The journal %s is left to its own service", journal.path)
+
+    def release(self) -> None:
+        """Close all journals, so that others may adopt them; the next use opens them again."""
+        with self._lock:
+            journals = self.all()
+            self._own, self._adopted = None, {}
+            for journal in journals:
+                journal.close()
+
+    def close(self) -> None:
+        """Close all journals for good."""
+        self._closed = True
+        self.release()
+
+    def pause(self, seconds: float) -> Callable[[], None]:
+        """Have nobody use a journal, and return what lets them go on: for a fork."""
+        resumes: list[Callable[[], None]] = []
+        if self._lock.acquire(timeout=seconds):
+            resumes.append(self._lock.release)
+        resumes += [journal.pause(seconds) for journal in self.all()]
+
+        def resume() -> None:
+            for each in resumes:
+                each()
+
+        return resume
+
+    def abandon(self) -> None:
+        """Let go of everything without touching it: this process was forked off the one that it belongs to."""
+        self._closed = True  # nor is another one opened by what is left here of the parent
+        for journal in self.all():
+            journal.abandon()
+
+    def _open_directory(self) -> JournalDirectory:
+        if self._directory is None:
+            directory = self._new_directory(self._identity.service)
+            if (kind := volatile_filesystem(self.path)) is not None:
+                logger.warning(
+                    "Events are kept in %s, which is on %s: they are gone when that is. "
+                    "Set LIGHTBUS_DATA_DIR to a directory that stays.",
+                    self.path, kind,
+                )  # fmt: skip
+            self._directory = directory
+        return self._directory
+
+    def _having_events(self, services: Iterable[str]) -> Iterator[str]:
+        from ...adapters.sqlite.journal_directory import has_events
+
+        return (service for service in services if has_events(self.path / service))
+
+    def _new_directory(self, service: str) -> JournalDirectory:
+        from ...adapters.sqlite.journal_directory import JournalDirectory  # who only calls has no use for it
+
+        settings, host = self._config.journal, self._identity.host
+        return JournalDirectory(self.path / service, host=host, durability=settings.durability)
+
+
+class RetentionSource(Protocol):
+    """Who knows what groups are owed: the coordinator. On its loop only."""
+
+    def journal_added(self, journal: Journal) -> None:
+        """Serve one more journal."""
+
+    def journal_removed(self, journal: Journal) -> None:
+        """Serve one less."""
+
+    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+        """Return how far each group that is owed a topic has come in it."""
+
+    def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
+        """Return the groups that were not seen for so long."""
+
+    def forget(self, api: str, name: str) -> bool:
+        """Forget a group."""
+
+    def lost(self, group: str, api: str, event: str, count: int) -> None:
+        """Record that retention deleted events that a group had not handled."""
+
+
+class JournalMaintenance:
+    """
+    Looks after the journals of a publisher: adopts, trims, writes back. Made and stopped on the node's loop.
+
+    Files are touched in threads, one at a time, so that no event waits for it.
+    """
+
+    def __init__(
+        self,
+        journals: JournalSet,
+        coordinator: RetentionSource,
+        config: Config,
+        executor: Executor,
+        looks_after: Callable[[InThread], Awaitable[None]] | None = None,
+    ) -> None:
+        self._journals = journals
+        self._coordinator = coordinator
+        self._config = config
+        self._executor = executor
+        self._failures = RecurringLog(logger)
+        self._looks_after = looks_after
+        """What else is looked after whenever journals are adopted."""
+        self._adopt_at = self._trim_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.Handle = self._loop.call_soon(self._look)
+
+    async def stop(self) -> None:
+        """Stop, and return when no thread of ours touches a journal any more."""
+        self.abandon()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def abandon(self) -> None:
+        """Stop, and wait for nobody: the loop is about to end, or has."""
+        self._timer.cancel()
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                self._task.cancel()
+
+    def _look(self) -> None:
+        self._timer = self._loop.call_later(CHECKPOINT_EVERY, self._look)
+        if self._task is None:
+            self._task = self._loop.create_task(self._care())
+
+    async def _care(self) -> None:
+        now = time.monotonic()
+        try:
+            if now >= self._adopt_at:
+                self._adopt_at = now + ADOPT_EVERY * random.uniform(0.67, 1.33)
+                await self._adopt()
+            if now >= self._trim_at:
+                self._trim_at = now + TRIM_EVERY
+                await self._trim()
+            for journal in self._journals.all():
+                await self._in_thread(partial(self._look_after, journal))
+            self._failures.over("care")
+        except JournalError as error:
+            self._failures.say("care", logging.ERROR, "%s", error)
+        except Exception as error:
+            text = "Looking after the journals failed (%r); it is tried again"
+            self._failures.say("care", logging.ERROR, text, error, exc_info=error)
+        finally:
+            self._task = None
+
+    def _look_after(self, journal: Journal) -> None:
+        try:
+            journal.see_to_files()
+        finally:
+            if journal.is_closed:  # another process has it
+                self._loop.call_soon_threadsafe(self._coordinator.journal_removed, journal)
+        journal.checkpoint()
+
+    async def _adopt(self) -> None:
+        for journal in await self._in_thread(self._journals.adopt):
+            self._coordinator.journal_added(journal)
+        adopted = [journal for journal in self._journals.all() if journal is not self._journals.opened]
+        for journal in adopted:
+            if len(adopted) > MAX_ADOPTED and self._is_settled(journal):
+                adopted = [each for each in adopted if each is not journal]
+                self._coordinator.journal_removed(journal)
+                await self._in_thread(partial(self._journals.give_back, journal))
+        if self._looks_after is not None:
+            await self._looks_after(self._in_thread)
+
+    def _is_settled(self, journal: Journal) -> bool:
+        """Return whether every group has handled all of a journal, and there is no dead letter in it."""
+        if journal.dead_letters.all(limit=1):
+            return False
+        return all(
+            acked >= last
+            for topic, last in journal.topics.lasts.items()
+            for acked in self._coordinator.owed(journal, topic).values()
+        )
+
+    async def _trim(self) -> None:
+        settings = self._config.journal
+        for info in self._coordinator.expired(machine_time(), settings.group_expiry):
+            logger.warning(
+                "The group %s of %s was not seen for %d days and is forgotten: nothing is kept for it any more",
+                info.name, info.api, settings.group_expiry / 86_400,
+            )  # fmt: skip
+            self._coordinator.forget(info.api, info.name)
+        for journal in self._journals.all():
+            owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.topics.all()}
+            await self._trim_journal(journal, owed)
+
+    async def _trim_journal(self, journal: Journal, owed: dict[Topic, dict[str, int]]) -> None:
+        settings = self._config.journal
+        trim = partial(
+            journal.retention.trim,
+            min_age=settings.min_age,
+            max_events=settings.max_events,
+            max_bytes=settings.max_bytes,
+            owed=owed,
+        )
+        losses: Counter[tuple[str, str, str]] = Counter()
+        for group, topic, count in await self._in_thread(trim):
+            losses[group, topic.api, topic.event] += count
+        for (group, api, event), count in losses.items():
+            self._coordinator.lost(group, api, event, count)
+        if journal is not self._journals.opened and journal.retention.is_drained():
+            self._coordinator.journal_removed(journal)
+            await self._in_thread(partial(self._journals.drop, journal))
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """Run a function in a thread, and see it through even if we are cancelled: it has a journal in its hands."""
+        future = asyncio.get_running_loop().run_in_executor(self._executor, function)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise

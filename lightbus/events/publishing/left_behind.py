@@ -1,0 +1,156 @@
+"""What ended processes of other services left on this host: any worker of the bus here takes care of it.
+
+A job that registers its API, fires and ends may be the only process of its service that ever runs here. Its events wait
+in a journal or in the outbox, with nobody to serve them. So a worker of another service serves them, as they are: it
+knows nothing of their API, takes no new events of it, and goes by the groups that the journals of that service know.
+Where a worker of that service runs on this host, they are its own matter.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Container
+from functools import partial
+from typing import Protocol
+
+from ...adapters.sqlite.journal import Journal, NewEvent
+from ...adapters.sqlite.outbox import HostOutbox, Waiting
+from ...adapters.sqlite.topic import Topic
+from ...core.partitions import partition_of
+from ...wire.envelope import PARTITIONS
+from .journal_set import InThread, JournalSet
+
+__all__ = ["LeftBehind"]
+
+logger = logging.getLogger("lightbus.outbox")
+
+WAIT = 2.0
+"""Seconds for which events wait in the outbox for a process of their own service: it may be about to publish them."""
+
+FIRST_LOOK = 2.0
+"""Seconds after our start before we look: until then we do not know who is here."""
+
+AT_A_TIME = 500
+
+
+class Serving(Protocol):
+    """Who serves journals: the coordinator. On its loop only."""
+
+    def journal_added(self, journal: Journal) -> None:
+        """Serve one more journal."""
+
+    def journal_removed(self, journal: Journal) -> None:
+        """Serve one less."""
+
+    def journal_grew(self, journal: Journal) -> None:
+        """Record that events were stored in a journal that are not published live."""
+
+    def is_owed(self, journal: Journal) -> bool:
+        """Return whether any group has something left to handle in a journal."""
+
+
+class LeftBehind:
+    """
+    Takes care of it, on the node's loop; files are touched in threads.
+
+    Args:
+        journals: has the journals.
+        coordinator: serves them.
+        services: returns the services of which a worker runs on this host.
+        published: returns the APIs that somebody publishes.
+        on_changed: is called when other APIs are kept here than before.
+
+    """
+
+    def __init__(
+        self,
+        journals: JournalSet,
+        coordinator: Serving,
+        *,
+        services: Callable[[], Container[str]],
+        published: Callable[[], Container[str]],
+        on_changed: Callable[[], None],
+    ) -> None:
+        self._journals = journals
+        self._coordinator = coordinator
+        self._services = services
+        self._published = published
+        self._on_changed = on_changed
+        self._outbox = HostOutbox(journals.path)
+        self._empty_state: object = None
+        self._waits_since: dict[str, float] = {}
+        """Per API since when its events have been waiting in the outbox with nobody to publish them."""
+        self._begin_at = time.monotonic() + FIRST_LOOK
+        self._turn = 0
+        self._kept: object = None
+
+    async def look(self, in_thread: InThread) -> None:
+        """Serve what nobody else does, and give back what somebody does now. Raises JournalError."""
+        if time.monotonic() < self._begin_at:
+            return
+        here = self._services()
+        for journal in self._journals.others():
+            if self._journals.service_of(journal) in here and not self._coordinator.is_owed(journal):
+                self._coordinator.journal_removed(journal)
+                await in_thread(partial(self._journals.give_back, journal))
+        for journal in await in_thread(partial(self._journals.adopt_others, here)):
+            self._coordinator.journal_added(journal)
+        await self._empty_outbox(in_thread, here)
+        kept = self.apis()
+        if kept != self._kept:
+            self._kept = kept
+            self._on_changed()
+
+    def apis(self) -> dict[str, tuple[str, ...]]:
+        """Return the APIs whose events are kept here for other services, each with the names of its events."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for journal in self._journals.others():
+            for topic in journal.topics.all():
+                found[topic.api].add(topic.declared_event)
+        return {api: tuple(sorted(events)) for api, events in found.items()}
+
+    async def _empty_outbox(self, in_thread: InThread, here: Container[str]) -> None:
+        state = self._outbox.state()
+        if state is None or state == self._empty_state:
+            return
+        waiting: dict[str, str] = await in_thread(self._outbox.services)
+        if not waiting:
+            self._empty_state = self._outbox.state()
+        now, published = time.monotonic(), self._published()
+        alone = {api: service for api, service in waiting.items() if service not in here and api not in published}
+        self._waits_since = {api: self._waits_since.get(api, now) for api in alone}
+        by_service: defaultdict[str, list[str]] = defaultdict(list)
+        for api, service in alone.items():
+            if now - self._waits_since[api] >= WAIT:
+                by_service[service].append(api)
+        for service, apis in by_service.items():
+            await self._take_out(in_thread, service, apis)
+
+    async def _take_out(self, in_thread: InThread, service: str, apis: list[str]) -> None:
+        """Move the events of a service from the outbox into a journal of it, and have that served."""
+        before = {journal.id for journal in self._journals.others()}
+        journal: Journal = await in_thread(partial(self._journals.journal_of, service))
+        if journal.id not in before:
+            self._coordinator.journal_added(journal)
+        moved: int = await in_thread(partial(self._move, journal, apis))
+        if moved:
+            logger.info("%d events of %s that waited in the outbox are published here", moved, ", ".join(apis))
+            self._coordinator.journal_grew(journal)
+
+    def _move(self, journal: Journal, apis: list[str]) -> int:
+        count = 0
+        with self._outbox.hold() as is_ours:
+            while is_ours() and (waiting := self._outbox.waiting(dict.fromkeys(apis, ""), AT_A_TIME)):
+                # By their ids: what was stored, and not taken out since we were killed, is stored once.
+                journal.patiently(partial(journal.append, [self._stored(event) for event in waiting]))
+                self._outbox.delivered([event.id for event in waiting])
+                count += len(waiting)
+        return count
+
+    def _stored(self, event: Waiting) -> NewEvent:
+        if event.key is None:
+            self._turn += 1
+        partition = self._turn % PARTITIONS if event.key is None else partition_of(event.key, PARTITIONS)
+        return NewEvent(Topic(event.api, event.event, partition), event.record, time.time(), id=event.id)

@@ -1,0 +1,87 @@
+"""Which partition an event falls into at its publisher: that of its key, else one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ...adapters.sqlite.topic import Topic
+from ...core.partitions import partition_of
+from ...wire import envelope
+from ...wire.envelope import PARTITIONS
+
+__all__ = ["CROWDED", "IN_CROWD", "TOGETHER", "TURN_AFTER", "PartitionTurns"]
+
+TURN_AFTER = 16
+"""Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
+
+TOGETHER = 64
+"""The same of events that are fired together; in a crowd it is more of these, too."""
+
+IN_CROWD = 128
+"""The same in a crowd: as many as a listener handles in one turn."""
+
+CROWDED = 8
+"""
+Ticks in a row with at least `TOGETHER` events, from which on they are a crowd: each partition still has its turn soon,
+and messages and rows of the journal are shared by more. A single burst is spread, for listeners that handle several at
+a time.
+"""
+
+
+class PartitionTurns:
+    """Chooses partitions. Its owner sees to it that one thread at a time does."""
+
+    def __init__(self) -> None:
+        self._turn = int.from_bytes(os.urandom(1), "big")
+        self._after = TURN_AFTER
+        self._crowded = 0
+        """Ticks in a row that were crowded."""
+        self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
+
+    def topic(self, names: tuple[str, str], key: str | None, count: int) -> tuple[bytes, Topic]:
+        """Return the topic of an event's partition, by its API and name, where so many were fired within this tick."""
+        topics = self._topics.get(names) or self._make_topics(*names)
+        if key is not None:
+            return topics[partition_of(key, PARTITIONS)]
+        return topics[(self._turn + count // self._after) % PARTITIONS]
+
+    def spread(self, names: tuple[str, str], keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
+        """Return topics of events that are fired together: those of their keys, else of so many in a row the same."""
+        topics = self._topics.get(names) or self._make_topics(*names)
+        turn = self._turn + count // self._after
+        self._turn += _even(len(keys))
+        return [
+            topics[(turn + number // TOGETHER) % PARTITIONS if key is None else partition_of(key, PARTITIONS)]
+            for number, key in enumerate(keys)
+        ]
+
+    def runs(self, names: tuple[str, str], records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
+        """Do the same with events without keys; return their records by topic."""
+        topics = self._topics.get(names) or self._make_topics(*names)
+        turn, together = self._turn + count // self._after, max(TOGETHER, self._after)
+        self._turn += _even(len(records), together)
+        return [
+            (*topics[(turn + start // together) % PARTITIONS], records[start : start + together])
+            for start in range(0, len(records), together)
+        ]
+
+    def end_tick(self, count: int) -> None:
+        """Give the next partition its turn, after so many events."""
+        self._turn += -(-count // self._after) | 1  # odd: so each partition comes first as often as any other
+        self._crowded = self._crowded + 1 if count >= TOGETHER else 0
+        self._after = IN_CROWD if self._crowded >= CROWDED else TURN_AFTER
+
+    def _make_topics(self, api: str, event: str) -> list[tuple[bytes, Topic]]:
+        topics = [
+            (envelope.event_topic(api, event, partition), Topic(api, event, partition))
+            for partition in range(PARTITIONS)
+        ]
+        self._topics[api, event] = topics
+        return topics
+
+
+def _even(count: int, together: int = TOGETHER) -> int:
+    """Return how many partitions so many events take that are fired together, or one more."""
+    partitions = -(-count // together)
+    return partitions + partitions % 2

@@ -1,0 +1,229 @@
+"""The way of an event out: fire -> validate -> journal -> PUB, and the hand-off for processes that do not publish.
+
+An event is numbered and stored first, and published then: whoever misses it live finds it in the journal. Events of
+best effort are numbered and published only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeAlias
+
+from ...adapters.sqlite.journal import Journal, Stored
+from ...adapters.sqlite.topic import Topic
+from ...exceptions import JournalError, LightbusTimeout
+from ...membership.context import Identity
+from ...message import EventMessage
+from ...service.api import ApiRegistry, Event
+from ...wire import envelope
+from ...wire.envelope import Fire, Message
+from ...wire.sizes import Receivers
+from ..backend_places import Place
+from ..event_publisher import LATE_TIMEOUT
+from ..event_record import key_of, record_of
+from .batcher import Batcher, OwnJournal
+from .broadcast import Broadcast
+from .hand_off import HandOffs, WhenHandled
+from .record_size import RecordSize
+
+__all__ = ["Publisher", "Subscriptions"]
+
+Subscriptions: TypeAlias = Callable[[bytes, bool], None]
+"""Is told of every subscription that begins or ends, by its topic."""
+
+
+CROWD = 512
+"""Events queued for publishing beyond which a firing loop lets the others have a turn."""
+
+
+class Publisher:
+    """
+    Publishes the events of the APIs that this process advertises. `publish` may be called from any thread.
+
+    Args:
+        identity: who we are.
+        apis: whose events may be fired.
+        send: publishes a frame.
+        journals: has the journal of this process.
+        receivers: who is subscribed, and how large a message it takes.
+        when_handled: calls back once all groups have handled an event of ours.
+        on_subscription: is told of every subscription that asks for no marker.
+        max_message_size: bytes that a frame may have.
+        validates: whether what is handed off of an API is held against its schema.
+
+    Attributes:
+        batcher: stores events.
+        broadcast: publishes what is stored.
+        hand_offs: takes in the events of other processes.
+        size: how large an event may be.
+
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        apis: ApiRegistry,
+        send: Callable[[bytes], None],
+        journals: OwnJournal,
+        receivers: Receivers,
+        *,
+        when_handled: WhenHandled,
+        on_subscription: Subscriptions,
+        max_message_size: int,
+        validates: Callable[[str], bool] = lambda api: True,
+    ) -> None:
+        self.identity = identity
+        self.counts: Counter[str] = Counter()
+        """published, stored, handed_off (to us), repeated, refused, markers, journal_errors, too_large."""
+        self.broadcast = Broadcast(identity.instance, send, receivers, self.counts)
+        self.batcher = Batcher(journals, self.broadcast, self.counts)
+        self.loop = self.batcher.loop
+        self.published, self.published_bytes = self.broadcast.published, self.broadcast.published_bytes
+        self.size = RecordSize(max_message_size)
+        self.hand_offs = HandOffs(identity, apis, self.batcher, self.size, when_handled, self.counts, validates)
+        self._when_handled = when_handled
+        self._on_subscription = on_subscription
+
+    def publish(self, message: EventMessage, event: Event) -> Place | None:
+        """
+        Store an event of this process and have it published; note in it where it is to be found. From any thread.
+
+        Return where it is; None for one of best effort.
+
+        Raises DeformError where an argument cannot be put on the wire, PayloadTooLarge where all are too much for it,
+        JournalError where it cannot be stored.
+        """
+        begun = self._begin(message, event)
+        if begun is None:
+            return None
+        journal, name, stored = begun
+        if isinstance(stored, Future):
+            try:
+                stored = stored.result(LATE_TIMEOUT)
+            except TimeoutError:
+                raise JournalError(f"The journal {journal.path} did not take the event: its worker stops.") from None
+        return self._published(message, journal, name, stored)
+
+    async def _publish_elsewhere(self, message: EventMessage, event: Event) -> Place | None:
+        """Do the same on another loop than the node's."""
+        begun = self._begin(message, event)
+        if begun is None:
+            return None
+        journal, name, stored = begun
+        if isinstance(stored, Future):
+            async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
+                stored = await asyncio.wrap_future(stored)
+        return self._published(message, journal, name, stored)
+
+    def _begin(self, message: EventMessage, event: Event) -> tuple[Journal, Topic, Stored | Future[Stored]] | None:
+        """Store an event, or have it stored as soon as the journal lets it; None for one of best effort."""
+        record = self.record(message)
+        key = key_of(event, message.kwargs)
+        names = message.api_name, message.event_name
+        if event.delivery == "best_effort":
+            self.batcher.append_live(names, record, key)
+            message.publisher = self.identity.instance
+            return None
+        return self.batcher.append_elsewhere(names, record, key, message.published_at)
+
+    def _published(self, message: EventMessage, journal: Journal, name: Topic, stored: Stored) -> Place:
+        message._native_id = journal.id, stored.sequence
+        message.publisher = self.identity.instance
+        return name, stored.sequence
+
+    def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
+        """
+        Begin to have an event kept and published, on a loop; note in it where it is to be found.
+
+        Return what is to be awaited until it is kept; None where it is, and for one of best effort, unless so many of
+        those wait that the others are to have a turn first.
+        """
+        is_kept = event.delivery != "best_effort"
+        if is_kept and not self.batcher.is_on_loop():
+            return self._publish_elsewhere(message, event)
+        record = record_of(message)
+        if len(record) > self.size.most:
+            self.size.check(message.canonical_name, record)
+        key = None if event.key is None else key_of(event, message.kwargs)
+        message.publisher = self.identity.instance
+        if is_kept:
+            return self.batcher.keep(message, record, key)
+        waiting = self.batcher.append_live((message.api_name, message.event_name), record, key)
+        return asyncio.sleep(0) if waiting > CROWD else None
+
+    async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
+        """Do the same on the node's loop, where all that is fired within one tick shares one commit."""
+        if event.delivery == "best_effort" or not self.batcher.is_on_loop():
+            place = await self._publish_elsewhere(message, event)
+            if self.batcher.waiting > CROWD:
+                await asyncio.sleep(0)
+            return place
+        record = self.record(message)
+        key = None if event.key is None else key_of(event, message.kwargs)
+        names = message.api_name, message.event_name
+        who, kept = asyncio.current_task(self.loop), self.loop.create_future()
+        name, stored = self.batcher.append(names, record, key, message.published_at, "", who, kept)
+        if stored is None:
+            stored = await kept
+        message._native_id = self.batcher.journal_id, stored[0]
+        message.publisher = self.identity.instance
+        return name, stored[0]
+
+    def handled_by_all(self, place: Place, seconds: float) -> Future[None]:
+        """
+        Return what is done once every group that is owed an event of ours has handled it. From any thread.
+
+        It is given up after so many seconds: then nothing comes of it. It may raise LightbusTimeout before.
+        """
+        handled: Future[None] = Future()
+
+        def done(error: LightbusTimeout | None) -> None:
+            if not handled.set_running_or_notify_cancel():
+                return  # whoever fired it does not wait any more
+            if error is None:
+                handled.set_result(None)
+            else:
+                handled.set_exception(error)
+
+        self.loop.call_soon_threadsafe(self._when_handled, *place, seconds, done)
+        return handled
+
+    def record(self, message: EventMessage) -> bytes:
+        """Return an event as it is kept. Raises DeformError, and PayloadTooLarge where it is too much."""
+        record = record_of(message)
+        if len(record) > self.size.most:
+            self.size.check(message.canonical_name, record)
+        return record
+
+    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+        """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
+        self.hand_offs.take(fire, reply)
+
+    @property
+    def waiting(self) -> int:
+        """How many events are queued."""
+        return self.batcher.waiting
+
+    def flush(self) -> int:
+        """Store and publish what is queued; return the newest sequence of our journal. Only on the node's loop."""
+        return self.batcher.flush()
+
+    def subscribed(self, topic: bytes, subscribed: bool) -> None:
+        """
+        Record a subscription. One to a marker is answered with it.
+
+        libzmq passes subscriptions on in the order they were made, so when the marker's arrives all before it are in
+        force. What is queued goes out first: those events are older than the marker, and older ones are not live.
+        """
+        if subscribed and envelope.is_marker_topic(topic):
+            head = self.batcher.flush()
+            self.broadcast.send_marker(topic, self.batcher.journal_id, head)
+        else:
+            self._on_subscription(topic, subscribed)
+
+    def tick(self, now: float) -> None:
+        """Have topics that fell idle say which event is their newest."""
+        self.broadcast.tick(now)

@@ -1,0 +1,33 @@
+"""Events that were stored in runs, many of a topic in a row, are numbered: as they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...adapters.sqlite.journal import Stored
+from ...adapters.sqlite.topic import Topic
+
+__all__ = ["queue_runs"]
+
+
+def queue_runs(
+    pending: dict[bytes, list[list[Any]]], runs: Sequence[tuple[bytes, Topic, list[bytes]]], firsts: Sequence[Stored]
+) -> list[tuple[Topic, int]]:
+    """
+    Put the events of runs behind what is to be published of their topics; return the last one of each run.
+
+    What was handed off, and is there already, was published before.
+    """
+    lasts: list[tuple[Topic, int]] = []
+    for (topic, name, records), (sequence, previous, is_new) in zip(runs, firsts, strict=True):
+        lasts.append((name, sequence + len(records) - 1))
+        if not is_new:
+            continue
+        entries: list[list[Any]] = [[each, each - 1, record] for each, record in enumerate(records, sequence)]
+        entries[0][1] = previous
+        if topic in pending:
+            pending[topic] += entries
+        else:
+            pending[topic] = entries
+    return lasts

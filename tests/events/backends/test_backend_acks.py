@@ -1,0 +1,152 @@
+"""What was handled is acknowledged at an event backend: together, and until it is heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.listeners import listener
+from lightbus.core.streams import Entry, Stream
+from lightbus.events.backends import backend_acks as module
+from lightbus.events.backends.backend_acks import BackendAcks, topic_of
+from lightbus.events.listening.listener_queue import ListenerQueue
+from lightbus.exceptions import EventBackendError
+from lightbus.ports.events import EventSubscription, EventTopic
+
+
+class Subscription:
+    """Notes what is acknowledged; fails as often as it is told to, and waits where it is held."""
+
+    def __init__(self) -> None:
+        self.acked: list[dict[EventTopic, int]] = []
+        self.fails = 0
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def ack(self, handled: Mapping[EventTopic, int]) -> None:
+        """Note how far topics are handled."""
+        await self.free.wait()
+        if self.fails:
+            self.fails -= 1
+            raise EventBackendError("It is away.")
+        self.acked.append(dict(handled))
+
+
+class Play:
+    """Streams of a listener, and their acknowledgements."""
+
+    def __init__(self) -> None:
+        self.subscription = Subscription()
+        self.failures: list[EventBackendError] = []
+        self.queue = ListenerQueue(listener(lambda: None))
+        self.acks = BackendAcks(self.queue, self.failures.append)
+        self.streams = [Stream(("store", "sold", number), cursor=0) for number in (1, 2)]
+
+    def open(self) -> None:
+        """Be subscribed."""
+        self.acks.open(cast(EventSubscription, self.subscription))
+
+    def handle(self, number: int, sequence: int) -> None:
+        """Handle an event of a stream."""
+        stream = self.streams[number]
+        stream.live([[sequence, stream.position, b"x"]])
+        entry = stream.take()
+        assert entry == Entry(sequence, entry.previous if entry else 0, b"x")
+        stream.done(entry)
+        self.acks.mark(stream)
+
+
+def run(test: Callable[[Play], Awaitable[None]]) -> None:
+    """Run a test."""
+
+    async def main() -> None:
+        play = Play()
+        await test(play)
+        await play.acks.stop()
+
+    asyncio.run(main())
+
+
+def test_what_is_handled_together_is_acknowledged_together() -> None:
+    """What is handled while an acknowledgement is on its way follows on it."""
+
+    async def test(play: Play) -> None:
+        play.open()
+        play.handle(0, 1)
+        play.handle(1, 2)
+        play.handle(0, 3)
+        play.subscription.free.clear()
+        await asyncio.sleep(0)
+        play.handle(1, 4)
+        play.subscription.free.set()
+        first, second = (topic_of(stream) for stream in play.streams)
+        await wait_until_async(lambda: play.subscription.acked == [{first: 3, second: 2}, {second: 4}])
+
+    run(test)
+
+
+def test_every_mark_is_acknowledged_whenever_it_comes() -> None:
+    """Also one that comes just as the acknowledgement before it was heard."""
+
+    async def test(play: Play) -> None:
+        play.open()
+        for sequence in range(1, 50):
+            play.handle(0, sequence)
+            for _ in range(sequence % 7):
+                await asyncio.sleep(0)
+        await wait_until_async(lambda: play.subscription.acked[-1] == {EventTopic("sold", 1): 49})
+
+    run(test)
+
+
+def test_what_was_not_heard_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what was handled meanwhile; each failure is told."""
+    monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
+
+    async def test(play: Play) -> None:
+        play.open()
+        play.subscription.fails = 2
+        play.handle(0, 1)
+        await wait_until_async(lambda: play.failures)
+        play.handle(1, 2)
+        await wait_until_async(lambda: _united(play.subscription.acked) == {1: 1, 2: 2})
+        assert len(play.failures) == 2
+
+    run(test)
+
+
+def test_before_there_is_a_subscription_nothing_is_said() -> None:
+    """It waits until there is one."""
+
+    async def test(play: Play) -> None:
+        play.handle(0, 1)
+        await play.acks.flush()
+        await play.acks.send(())
+        play.open()
+        await play.acks.flush()
+        assert _united(play.subscription.acked) == {1: 1}
+
+    run(test)
+
+
+def test_after_the_end_only_what_is_asked_for_is_said() -> None:
+    """The last acknowledgement is its owner's."""
+
+    async def test(play: Play) -> None:
+        play.open()
+        await play.acks.stop()
+        play.handle(0, 1)
+        await asyncio.sleep(0)
+        assert play.subscription.acked == []
+        await play.acks.send(play.streams)
+        assert _united(play.subscription.acked) == {1: 1}
+
+    run(test)
+
+
+def _united(acked: list[dict[EventTopic, int]]) -> dict[Any, int]:
+    return {topic.partition: sequence for each in acked for topic, sequence in each.items()}

@@ -1,0 +1,122 @@
+"""The listeners whose events a backend keeps are subscribed there, as long as they are at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import cast
+
+from helpers import wait_until_async
+from helpers.listeners import Context, listener
+from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.events.backends.backend_listeners import BackendListeners
+from lightbus.events.listening.consumer import Consumer
+from lightbus.events.listening.listener_runner import ListenerRunner
+from lightbus.events.listening.loss_reports import LossReports
+from lightbus.listener import Listener
+from lightbus.membership.context import Identity
+from lightbus.message import EventMessage
+from lightbus.ports.events import BackendContext, EventBackend, EventTopic, OutgoingEvent
+from lightbus.wire.records import Record, encode_record
+
+
+class Process:
+    """A process with one listener of auth.seen, and the backend that keeps its events."""
+
+    def __init__(self, bus: str) -> None:
+        self.given: list[int] = []
+        self.listener = replace(listener(self.handle), group="{service_name}-greeter")
+        context = Context()
+        self.runner: ListenerRunner | None = context.runner(self.listener)
+        self.losses = LossReports(context, Counter())
+        self.is_kept = True
+        self.backend = MemoryEventBackend(BackendContext(bus=bus, instance="1" * 16))
+        self.listeners = BackendListeners(Identity(bus=bus, service="shop", process="p"), self, cast(Consumer, self))
+
+    def handle(self, message: EventMessage) -> None:
+        """Note what comes."""
+        self.given.append(message.kwargs["n"])
+
+    def runner_of(self, listener: Listener) -> ListenerRunner | None:
+        """Return the listener at work."""
+        return self.runner
+
+    def has(self, api: str) -> bool:
+        """Return whether the backend keeps the events."""
+        return self.is_kept
+
+    async def get(self, api: str) -> EventBackend:
+        """Return it."""
+        return self.backend
+
+    async def fire(self, number: int) -> None:
+        """Have an event be kept."""
+        record = encode_record(Record(f"id-{number}", 1, 0.0, {"n": number}))
+        topic = EventTopic("seen", 1)
+        event = OutgoingEvent(api="auth", topic=topic, id=f"id-{number}", record=record, published_at=0.0)
+        await self.backend.publish([event])
+
+    async def members(self) -> int:
+        """Return how many listen."""
+        return sum(len(group.members) for group in await self.backend.groups("auth"))
+
+
+def run(test: Callable[[Process], Awaitable[None]]) -> None:
+    """Run a test with a process of its own."""
+
+    async def main() -> None:
+        process = Process(f"bus-{test.__qualname__}")
+        runner = process.runner
+        await test(process)
+        await process.listeners.stop()
+        if runner is not None:
+            await runner.stop(None)
+        await process.backend.stop()
+
+    asyncio.run(main())
+
+
+def test_listener_is_given_what_the_backend_keeps() -> None:
+    """As the group that it is of its service; it leaves with the process."""
+
+    async def test(process: Process) -> None:
+        await process.listeners.add(process.listener)
+        await process.fire(1)
+        await wait_until_async(lambda: process.given == [1])
+        [group] = await process.backend.groups("auth")
+        assert (group.name, len(group.members)) == ("shop-greeter", 1)
+        await process.listeners.stop()
+        assert await process.members() == 0
+
+    run(test)
+
+
+def test_listener_of_other_events_is_not_subscribed() -> None:
+    """Nor one that is not at work any more."""
+
+    async def test(process: Process) -> None:
+        process.is_kept = False
+        await process.listeners.add(process.listener)
+        process.is_kept, process.runner = True, None
+        await process.listeners.add(process.listener)
+        assert await process.backend.groups("auth") == []
+
+    run(test)
+
+
+def test_listener_that_has_failed_leaves() -> None:
+    """Once what it has at hand is finished; others of its group are given the rest."""
+
+    async def test(process: Process) -> None:
+        await process.listeners.add(process.listener)
+        process.listeners.stopped(process.listener)
+        process.listeners.stopped(process.listener)
+        await process.listeners.stop()
+        assert await process.members() == 0
+        await process.fire(2)
+        assert await process.backend.lag("auth", "shop-greeter") == 1
+        assert process.given == []
+
+    run(test)

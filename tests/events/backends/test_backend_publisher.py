@@ -1,0 +1,128 @@
+"""Publishing where a backend keeps events: together, in order, and never behind what it did not take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from helpers import Door, wait_until
+from lightbus import Api, BusPath, Event, EventBackendError, EventBackendUnreachable
+from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.adapters.sqlite.outbox import HostOutbox
+from lightbus.engine import event_backends, forwarding
+from lightbus.events.backends import backend_publisher as module
+from lightbus.events.backends.backend_publisher import BackendPublisher
+from lightbus.message import EventMessage
+from lightbus.ports.events import BackendContext, OutgoingEvent
+from lightbus.testing import MemoryBus
+from lightbus.wire import envelope
+
+
+class ShopApi(Api):
+    sold = Event(parameters=["number"])
+
+    class Meta:
+        name = "shop"
+
+
+class Moody(MemoryEventBackend):
+    """In memory, and away as often as it is told to be."""
+
+    away = 0
+    refuses = False
+    batches: list[int]
+
+    def __init__(self, context: BackendContext) -> None:
+        super().__init__(context)
+        type(self).batches = []
+
+    async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
+        """Keep events, but for when it is away."""
+        type(self).batches.append(len(events))
+        if self.refuses:
+            return [EventBackendError("It is full.")] * len(events)
+        if self.away:
+            type(self).away -= 1
+            return [EventBackendUnreachable("It is away.")] * len(events)
+        return await super().publish(events)
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[BusPath]:
+    """Return a publisher that runs, and whose backend can be made to fail."""
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Moody)
+    monkeypatch.setattr(Moody, "away", 0)
+    monkeypatch.setattr(forwarding, "LOOK_EVERY", 0.2)
+    with MemoryBus() as hub:
+        shop = hub.create({"apis": {"default": {"events": {"backend": "memory"}}}}, service_name="shop")
+        shop.client.register_api(ShopApi())
+        hub.start(shop)
+        yield shop
+
+
+def numbers(shop: BusPath) -> list[int]:
+    """Return what is kept, in order."""
+    found: list[EventMessage] = shop.shop.sold.history()
+    return [event.kwargs["number"] for event in found]
+
+
+def publisher(shop: BusPath) -> BackendPublisher:
+    """Return what publishes."""
+    worker = shop.client.worker
+    assert worker is not None
+    assert worker.parts is not None
+    assert isinstance(worker.parts.outgoing, BackendPublisher)
+    return worker.parts.outgoing
+
+
+def hand_off(shop: BusPath, *given: int) -> Any:
+    """Hand off events to it together, as another process does; return what becomes of them."""
+    records = [envelope.encode_record(envelope.Record(f"id-{n}", 1, time.time(), {"number": n})) for n in given]
+    rows = [(record, None, time.time(), "") for record in records]
+    return publisher(shop).put_together("shop", "sold", rows, [f"id-{n}" for n in given], is_own=False)
+
+
+def test_what_is_away_is_waited_for_in_order(shop: BusPath, door: Door) -> None:
+    """What is fired while it is away and behind that waits in the outbox, and is there once, in order."""
+    door.fire(shop.shop.sold, number=0)
+    Moody.away = 3
+    for number in range(1, 6):
+        message = door.fire(shop.shop.sold, number=number)
+        assert message.native_id == ""
+    wait_until(lambda: numbers(shop) == [*range(6)], 20.0)
+    wait_until(lambda: door.fire(shop.shop.sold, number=6).native_id)
+    assert sorted(set(numbers(shop))) == [*range(7)]
+    assert publisher(shop).counts["put_by"] >= 5
+
+
+def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first are not taken, those behind them are not either: who has fired them sends all again."""
+    monkeypatch.setattr(module, "MAX_BATCH", 2)
+    Moody.away = 1
+    with pytest.raises(EventBackendUnreachable):
+        hand_off(shop, 1, 2, 3, 4, 5).result(60)
+    assert numbers(shop) == []
+    hand_off(shop, 1, 2, 3, 4, 5).result(60)
+    assert numbers(shop) == [1, 2, 3, 4, 5]
+    assert not HostOutbox.exists(shop.client.engine.journals.path)
+
+
+def test_what_is_refused_is_an_error(shop: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not taken; nothing waits for it."""
+    monkeypatch.setattr(Moody, "refuses", True)
+    with pytest.raises(EventBackendError, match="It is full"):
+        door.fire(shop.shop.sold, number=1)
+    monkeypatch.setattr(Moody, "refuses", False)
+    door.fire(shop.shop.sold, number=2)
+    assert numbers(shop) == [2]
+
+
+def test_many_go_together(shop: BusPath) -> None:
+    """What waits is published together, as many as may be."""
+    shop.shop.sold.fire_many([{"number": number} for number in range(1200)])
+    assert len(Moody.batches) <= 5
+    assert max(Moody.batches) == module.MAX_BATCH
+    assert publisher(shop).counts["stored"] == 1200

@@ -1,0 +1,259 @@
+"""A listener at an event backend: what is handed out when, whatever pages and news come in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.listeners import Context, listener
+from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.events.backends import backend_acks as acks
+from lightbus.events.backends.backend_source import BackendSource
+from lightbus.events.listening.listener_runner import ListenerRunner
+from lightbus.events.listening.loss_reports import LossReports
+from lightbus.exceptions import EventBackendError
+from lightbus.ports.events import (
+    BackendContext,
+    EventInbox,
+    EventPage,
+    EventTopic,
+    KeptEvent,
+    SubscriptionRequest,
+    TopicState,
+)
+from lightbus.wire import envelope
+
+FIRST, SECOND = EventTopic("sold", 1), EventTopic("opened", 2)
+
+
+def kept(sequence: int) -> KeptEvent:
+    """Return an event whose argument is its sequence."""
+    record = envelope.Record(f"id-{sequence}", 1, 0.0, {"n": sequence})
+    return KeptEvent(sequence, envelope.encode_record(record))
+
+
+class Place:
+    """Where events are: answers what it is asked, from what it has; notes what it is told."""
+
+    def __init__(self) -> None:
+        self.events: dict[EventTopic, list[int]] = {FIRST: [], SECOND: []}
+        self.asked: list[tuple[EventTopic, int]] = []
+        self.acked: dict[EventTopic, int] = {}
+        self.released: list[frozenset[int]] = []
+        self.closed: list[bool] = []
+        self.fails = 0
+        self.lost = 0
+        self.held_back = asyncio.Event()
+        self.held_back.set()
+
+    async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
+        """Return a page."""
+        self.asked.append((topic, after))
+        await self.held_back.wait()
+        self._fail()
+        events = [number for number in self.events[topic] if number > after][:limit]
+        lost, self.lost = self.lost, 0
+        return EventPage([kept(number) for number in events], max([after, *events]), lost)
+
+    async def ack(self, handled: Mapping[EventTopic, int]) -> None:
+        """Note how far topics are handled."""
+        self._fail()
+        self.acked.update(handled)
+
+    async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
+        """Return that it is the delivery that is thought."""
+        self._fail()
+        return at_least
+
+    async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
+        """Keep an event as dead."""
+        self._fail()
+        return True
+
+    async def release(self, partitions: frozenset[int]) -> None:
+        """Note what is given back."""
+        self._fail()
+        self.released.append(partitions)
+
+    async def close(self, *, is_done: bool = True) -> None:
+        """Note the end."""
+        self.closed.append(is_done)
+
+    def _fail(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise EventBackendError("It is away.")
+
+
+class Backend(MemoryEventBackend):
+    """Has everybody subscribe to one place."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(BackendContext(bus="source", instance="1" * 16))
+        self.place = place
+        self.refusals = 0
+
+    async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> Place:  # type: ignore[override]
+        """Return the place."""
+        if self.refusals:
+            self.refusals -= 1
+            raise EventBackendError("It is away.")
+        return self.place
+
+
+class Play:
+    """A listener to all of an API, at work."""
+
+    def __init__(self, concurrency: int, until: asyncio.Event | None = None) -> None:
+        self.place = Place()
+        self.seen: list[int] = []
+        self.context = Context()
+
+        async def handle(n: int) -> None:
+            self.seen.append(n)
+            if until is not None:
+                await until.wait()
+
+        self.runner = ListenerRunner(
+            self.context, replace(listener(handle), concurrency=concurrency), lambda runner, reason: None
+        )
+        self.backend = Backend(self.place)
+        request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
+        losses = LossReports(self.context, self.runner.queue.counts)
+        self.source = BackendSource(self.backend, self.runner.queue, request, losses)
+
+    def tell(self, *states: tuple[EventTopic, int]) -> None:
+        """Tell which events are the newest of topics."""
+        self.source.follow([TopicState(topic, 0, head) for topic, head in states])
+
+    async def sees(self, *numbers: int) -> None:
+        """Wait until just these were handled, in this order."""
+        await wait_until_async(lambda: len(self.seen) >= len(numbers))
+        assert self.seen == [*numbers]
+
+
+def run(test: Callable[[Play], Awaitable[None]], concurrency: int = 1) -> None:
+    """Run a test with a listener at work."""
+
+    async def main() -> None:
+        play = Play(concurrency)
+        await play.source.start()
+        await test(play)
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
+def test_page_that_is_ahead_of_the_news_waits() -> None:
+    """What a page has of one topic behind all that was told waits for the other topics, in which more may be before."""
+
+    async def test(play: Play) -> None:
+        play.place.events = {FIRST: [1, 4], SECOND: [2, 3]}
+        play.tell((FIRST, 1))
+        await play.sees(1)
+        await wait_until_async(lambda: play.runner.queue.backlog == 1)  # 4 is here
+        play.place.held_back.clear()
+        play.tell((SECOND, 3))
+        await wait_until_async(lambda: (SECOND, 0) in play.place.asked)
+        play.tell((FIRST, 4))
+        await asyncio.sleep(0)
+        assert play.seen == [1]
+        play.place.held_back.set()
+        await play.sees(1, 2, 3, 4)
+
+    run(test)
+
+
+def test_page_is_handed_out_at_once_where_order_is_not_promised() -> None:
+    """With `concurrency` above 1 topics do not wait for one another."""
+
+    async def test(play: Play) -> None:
+        play.place.events = {FIRST: [1, 4], SECOND: [2, 3]}
+        play.tell((FIRST, 1))
+        await play.sees(1, 4)
+
+    run(test, concurrency=2)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_what_a_backend_does_not_answer_is_asked_again(concurrency: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining, pages and acknowledgements: nothing is lost by that, and nothing handed out twice."""
+    monkeypatch.setattr(acks, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
+
+    async def main() -> None:
+        play = Play(concurrency)
+        play.backend.refusals = 2
+        await play.source.start()
+        play.place.fails = 2
+        play.place.events[FIRST] = [1, 2]
+        play.tell((FIRST, 2))
+        await play.sees(1, 2)
+        play.place.fails = 2
+        await wait_until_async(lambda: play.place.acked.get(FIRST) == 2)
+        assert play.seen == [1, 2]
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
+def test_partitions_are_given_back_once_what_is_at_hand_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And acknowledged before; what waits of them is dropped."""
+    monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
+
+    async def main() -> None:
+        done = asyncio.Event()
+        play = Play(1, until=done)
+        source = play.source
+        await source.start()
+        play.place.events[FIRST] = [1, 2]
+        play.tell((FIRST, 2))
+        await play.sees(1)
+        source.revoke(frozenset({1}))
+        await asyncio.sleep(0)
+        assert play.place.released == []
+        done.set()
+        await wait_until_async(lambda: play.place.released == [frozenset({1})])
+        assert (play.seen, play.place.acked) == ([1], {FIRST: 1})
+        play.place.fails = 2  # it is said until it is heard: nobody else has the partition before
+        source.revoke(frozenset({2}))
+        await wait_until_async(lambda: play.place.released[1:] == [frozenset({2})])
+        await play.runner.stop(1.0)
+        await source.close()
+        assert play.place.closed == [True]
+
+    asyncio.run(main())
+
+
+def test_events_that_were_deleted_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """With where to have more kept."""
+
+    async def test(play: Play) -> None:
+        play.place.lost, play.place.events[FIRST] = 3, [7]
+        play.tell((FIRST, 7))
+        await play.sees(7)
+        assert play.runner.queue.counts["lost"] == 3
+        assert "3 events of shop.sold were deleted" in caplog.text
+        assert "apis.<name>.events" in caplog.text
+
+    run(test)
+
+
+def test_what_was_handled_elsewhere_is_not_given_again() -> None:
+    """Another source of the same events has had them."""
+
+    async def test(play: Play) -> None:
+        play.place.events[FIRST] = [1, 2, 3]
+        play.tell((FIRST, 1))
+        play.source.was_handled((play.backend.store("shop"), *FIRST), 2)
+        play.tell((FIRST, 3))
+        await wait_until_async(lambda: play.place.acked.get(FIRST) == 3)
+        assert 2 not in play.seen
+
+    run(test)

@@ -1,0 +1,231 @@
+"""Groups are made, learned, bounded and forgotten, and begin in each journal where they are owed to."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.group_talk import B, C, Talk, run, store_ago
+from helpers.publishing import Publishes
+from lightbus.adapters.host.machine_time import machine_time
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.topic import Topic
+from lightbus.events.groups import group_directory
+from lightbus.events.groups.coordinator import Coordinator
+from lightbus.events.groups.group_directory import LOOK_FIRST
+from lightbus.wire.envelope import (
+    Assign,
+    Error,
+    Leave,
+    Streams,
+)
+from lightbus.wire.sizes import Receivers
+
+
+def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
+    """A publisher that hears of a group only now owes it what it has published since the group was created."""
+
+    async def test(publisher: Publishes) -> None:
+        journal = publisher.journals.own()
+        for n, seconds in enumerate((40.0, 30.0, 20.0)):  # whatever the clock said
+            store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r%d" % n, 1e9 * (3 - n)))
+        now = machine_time()
+        publisher.coordinator.directory.merge(KnownGroup("auth", "mail", ("seen",), now - 35, now, "d"))
+        # no API of ours:
+        publisher.coordinator.directory.merge(KnownGroup("else", "mail", ("seen",), now - 35, now, "d"))
+        group = publisher.coordinator.groups["auth", "mail"]
+        assert publisher.coordinator.progress.lag(group) == 2
+        publisher.coordinator.directory.merge(group.info._replace(created_at=now - 45))
+        assert publisher.coordinator.groups["auth", "mail"].info.created_at == now - 45
+        assert set(publisher.coordinator.groups) == {("auth", "mail")}
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("since", "late"), [(None, 2), ("$", 2), ("0", 0)])
+def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, late: int) -> None:
+    """What was fired between the starts of two members is owed, whichever joins first; unless all was, anyway."""
+
+    async def test(publisher: Publishes) -> None:
+        now = time.time()
+        journal = publisher.journals.own()
+        for seconds in (40, 30, 20):
+            store_ago(journal, seconds, NewEvent(Topic("auth", "seen", 1), b"r", 1.0))
+        await Talk(publisher, b"one").join(B, created_at=now - 10, since=since)
+        await Talk(publisher, b"two").join(C, created_at=now - 35, since=since)
+        await wait_until_async(lambda: publisher.coordinator.counts["given_late"] == late)
+        group = publisher.coordinator.groups["auth", "shop"]
+        assert group.info.created_at == pytest.approx(machine_time() - 35, abs=2.0)
+        await Talk(publisher, b"one").join(B, created_at=now - 35, since=since)
+        assert publisher.coordinator.progress.lag(group) == (3 if since == "0" else 2)
+
+    run(tmp_path, test)
+
+
+def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> None:
+    """While it was down it saw no member: before a group is forgotten it has the time to come."""
+
+    async def test(publisher: Publishes) -> None:
+        now = machine_time()
+        publisher.coordinator.directory.merge(KnownGroup("auth", "mail", ("seen",), 1.0, now - 100 * 86_400, "d"))
+        month = 30 * 86_400.0
+        assert publisher.coordinator.directory.expired(now, month) == []
+        assert [info.name for info in publisher.coordinator.directory.expired(now + LOOK_FIRST + 1, month)] == ["mail"]
+        await Talk(publisher).join(group="mail")
+        assert publisher.coordinator.directory.expired(now + LOOK_FIRST + 1, month) == []
+
+    run(tmp_path, test)
+
+
+def test_another_event_of_a_group(tmp_path: Path) -> None:
+    """An event that a listener names for the first time is owed from then on."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join()
+        await publisher.fire("gone", n=1)
+        await publisher.fire("seen", n=2)
+        await talk.join(events=["gone", "seen"])
+        group = publisher.coordinator.groups["auth", "shop"]
+        assert group.info.events == ("gone", "seen")
+        assert publisher.coordinator.progress.lag(group) == 1
+
+    run(tmp_path, test)
+
+
+def test_two_programs_under_one_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They are served, and said to be two."""
+
+    async def test(publisher: Publishes) -> None:
+        await Talk(publisher, b"one").join(B, digest="one")
+        await Talk(publisher, b"two").join(C, digest="two")
+        assert publisher.coordinator.counts["mixed"] == 1
+        assert "Two different programs listen under the group shop of auth" in caplog.text
+
+    run(tmp_path, test)
+
+
+def test_names_of_events_are_bounded_in_bytes(tmp_path: Path) -> None:
+    """A group of too many long names is refused, whether new or known; it stays what it was."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        long = [f"{number:04}" + "x" * 1000 for number in range(300)]
+        assert isinstance(await talk.join(events=["seen"]), Assign)
+        for group in ("shop", "other"):
+            refused = await talk.join(group=group, member=C, events=long)
+            assert isinstance(refused, Error)
+            assert (refused.code, "Share the events out" in refused.message) == ("peer_busy", True)
+        assert list(publisher.coordinator.groups) == [("auth", "shop")]
+        assert publisher.coordinator.groups["auth", "shop"].info.events == ("seen",)
+        assert isinstance(await talk.join(group="other", events=long[:200]), Assign)
+
+    run(tmp_path, test)
+
+
+def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept for them was accepted: the bounds are for who comes new."""
+    monkeypatch.setattr(group_directory, "MAX_GROUPS", 1)
+
+    async def test(publisher: Publishes) -> None:
+        other = Journal(tmp_path / "00000000000000ff.sqlite")
+        for name in ("one", "two"):
+            other.groups.save(KnownGroup("auth", name, ("x" * 300_000,), machine_time(), machine_time(), "d"))
+        publisher.journals.adopted.append(other)
+        publisher.coordinator.directory.journal_added(other)
+        assert set(publisher.coordinator.groups) == {("auth", "one"), ("auth", "two")}
+        assert isinstance(await Talk(publisher).join(group="three"), Error)
+
+    run(tmp_path, test)
+
+
+def test_an_adopted_journal(tmp_path: Path) -> None:
+    """Its groups are known from then on, those of ours are owed what is in it, and members are told of it."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join(created_at=time.time() - 20)
+        other = Journal(tmp_path / "00000000000000ff.sqlite")
+        store_ago(other, 30, NewEvent(Topic("auth", "seen", 3), b"old", 9.0))
+        store_ago(other, 10, NewEvent(Topic("auth", "seen", 3), b"new", 1.0))
+        other.groups.save(KnownGroup("auth", "mail", ("seen",), machine_time() - 40, machine_time(), "d"))
+        publisher.journals.adopted.append(other)
+        publisher.coordinator.directory.journal_added(other)
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "mail"]) == 2
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 1
+        await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
+        assert [row[:3] for row in talk.heard[-1].streams] == [[other.id, "seen", 3]]  # type: ignore[union-attr]
+        publisher.coordinator.directory.journal_removed(other)
+        assert publisher.coordinator.progress.owed(other, Topic("auth", "seen", 3)) == {}
+
+    run(tmp_path, test)
+
+
+def test_what_was_held_is_possibly_delivered_after_a_restart(tmp_path: Path) -> None:
+    """A member that had a partition when its publisher ended may have begun something, unless it says otherwise."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join()
+        await publisher.fire("seen", n=1)
+        journal = publisher.journals.own()
+        [(topic, head)] = journal.topics.of("auth").items()
+        again = Coordinator(
+            publisher.identity, publisher.apis, publisher.journals, publisher._reply, publisher.handle, Receivers(2**26)
+        )
+        group = again.groups["auth", "shop"]
+        assert group.cursors[journal.id].standing(topic, head).possibly_delivered == head
+        again.cursors.adopt_reported(group, [[journal.id, "seen", topic.partition, 0]])
+        assert group.cursors[journal.id].standing(topic, head).possibly_delivered == 0
+
+    run(tmp_path, test)
+
+
+def test_groups_are_forgotten(tmp_path: Path) -> None:
+    """One that is removed is kept for no more; one without members that was not seen for long is named for that."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join()
+        assert publisher.coordinator.directory.expired(machine_time() + 100, 10) == []  # it has a member
+        await talk.ask(Leave("auth", "shop"))
+        assert [info.name for info in publisher.coordinator.directory.expired(machine_time() + 100, 10)] == ["shop"]
+        assert publisher.coordinator.directory.forget("auth", "shop")
+        assert not publisher.coordinator.directory.forget("auth", "shop")
+        assert publisher.journals.own().groups.all() == []
+
+    run(tmp_path, test)
+
+
+def test_what_retention_takes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the remedies."""
+
+    async def test(publisher: Publishes) -> None:
+        publisher.coordinator.directory.lost("shop", "auth", "seen", 7)
+        assert publisher.coordinator.counts["trimmed_unread"] == 7
+        assert (
+            "7 events of auth.seen were deleted that the group shop had not handled. Raise journal.max" in caplog.text
+        )
+
+    run(tmp_path, test)
+
+
+def test_a_group_that_cannot_begin_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its beginning fails it has begun nowhere; questions about the others are answered, and it may try again."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await publisher.fire("seen", n=1)
+        with monkeypatch.context() as broken:
+            broken.setattr(publisher.coordinator.directory, "_begin", lambda *args: 1 / 0)
+            answer = await talk.join()
+        assert isinstance(answer, Error)
+        assert (answer.code, publisher.coordinator.groups) == ("protocol_error", {})
+        assert publisher.guard.total == 1
+        assert isinstance(await talk.join(), Assign)
+
+    run(tmp_path, test)

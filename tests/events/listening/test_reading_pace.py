@@ -1,0 +1,118 @@
+"""Published events are read no faster than the listeners handle them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from helpers import wait_until_async
+from helpers.listeners import listener
+from lightbus.events.listening import reading_pace as module
+from lightbus.events.listening.listener_queue import ListenerQueue
+from lightbus.events.listening.reading_pace import PORTION, ReadingPace
+
+
+class Reader:
+    """What reads the events of a publisher."""
+
+    def __init__(self) -> None:
+        self.is_paused = False
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+
+
+class Runner:
+    """A listener at work, with so many events that wait."""
+
+    def __init__(self, backlog: int = 0) -> None:
+        self.queue = ListenerQueue(listener(lambda: None))
+        self.queue.backlog = backlog
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await test()
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have reading wait for slow listeners for as long as the test takes."""
+    monkeypatch.setattr(module, "PATIENCE", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_reading_pauses_after_a_portion() -> None:
+    """All publishers are read no further, until the listener has caught up; then the next portion begins."""
+
+    async def test() -> None:
+        readers, runner = {"a": Reader(), "b": Reader()}, Runner(backlog=1)
+        pace = ReadingPace(readers, [runner])
+        for _ in range(2):
+            pace.note_received(PORTION - 1)
+            assert not readers["a"].is_paused
+            pace.note_received(1)
+            pace.note_received(5)
+            assert all(reader.is_paused for reader in readers.values())
+            pace.caught_up()
+            assert readers["a"].is_paused  # another one has
+            runner.queue.backlog = 0
+            pace.caught_up()
+            assert not any(reader.is_paused for reader in readers.values())
+            runner.queue.backlog = 1
+        pace.close()
+
+    run(test)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("why", ["is_slow", "waits"])
+def test_reading_does_not_wait_for_whom_it_would_not_help(why: str) -> None:
+    """One that is slow, and one that is to be read what comes in front of what it has."""
+
+    async def test() -> None:
+        reader, runner = Reader(), Runner(backlog=1)
+        setattr(runner.queue, why, True)
+        pace = ReadingPace({"a": reader}, [runner])
+        pace.note_received(PORTION)
+        pace.caught_up()
+        assert not reader.is_paused
+        pace.close()
+
+    run(test)
+
+
+def test_slow_listeners_are_noted() -> None:
+    """Who has not caught up in time is waited for no longer, and reading goes on."""
+
+    async def test() -> None:
+        reader, slow, quick = Reader(), Runner(backlog=1), Runner()
+        pace = ReadingPace({"a": reader}, [slow, quick])
+        pace.note_received(PORTION)
+        await wait_until_async(lambda: not reader.is_paused)
+        assert (slow.queue.is_slow, quick.queue.is_slow) == (True, False)
+        pace.close()
+
+    run(test)
+
+
+@pytest.mark.usefixtures("patient")
+def test_nothing_is_read_after_the_end() -> None:
+    """Whatever is finished then."""
+
+    async def test() -> None:
+        reader, runner = Reader(), Runner()
+        pace = ReadingPace({"a": reader}, [runner])
+        pace.note_received(PORTION)
+        pace.close()
+        pace.caught_up()
+        assert reader.is_paused
+
+    run(test)

@@ -1,0 +1,89 @@
+"""Asking until it is answered, or not wanted any more."""
+
+from __future__ import annotations
+
+import itertools
+from itertools import pairwise
+
+from lightbus.events.listening.requests import LITTLE_PATIENCE, LONGEST_PATIENCE, PATIENCE, Requests
+from lightbus.wire.envelope import Acked, Message
+
+
+class Asker:
+    """Somebody who asks one thing."""
+
+    def __init__(self) -> None:
+        self.requests = Requests(itertools.count(1))
+        self.said: list[int] = []
+        self.answers: list[Message | None] = []
+        self.is_wanted = True
+
+    def ask(self, now: float = 0.0, *, is_urgent: bool = False) -> float:
+        """Ask."""
+        number, seconds = self.requests.add(self._say, self.answers.append, now, is_urgent=is_urgent)
+        self._say(number)
+        return seconds
+
+    def _say(self, number: int) -> bool:
+        if self.is_wanted:
+            self.said.append(number)
+        return self.is_wanted
+
+
+def test_an_answer_reaches_who_asked() -> None:
+    """Once: a second one is nobody's."""
+    asker = Asker()
+    asker.ask()
+    assert asker.requests.answered(1, Acked([]))
+    assert not asker.requests.answered(1, Acked([]))
+    assert (asker.said, asker.answers, len(asker.requests)) == ([1], [Acked([])], 0)
+
+
+def test_it_is_asked_again_under_its_number() -> None:
+    """After a pause that doubles up to the longest; a late answer to the first time is taken."""
+    asker = Asker()
+    asker.ask()
+    times = []
+    for tenths in range(1, 400):
+        before = len(asker.said)
+        asker.requests.tick(tenths / 10)
+        if len(asker.said) > before:
+            times.append(tenths / 10)
+    assert times[:3] == [PATIENCE, 3 * PATIENCE, 7 * PATIENCE]
+    assert {round(later - earlier, 1) for earlier, later in pairwise(times[2:])} == {LONGEST_PATIENCE}
+    assert set(asker.said) == {1}
+    assert asker.requests.answered(1, Acked([]))
+
+
+def test_what_is_urgent_is_asked_again_early() -> None:
+    """And says when to look: a tick every second or so would be too late."""
+    asker = Asker()
+    looks, now = [asker.ask(is_urgent=True)], 0.0
+    while (seconds := looks[-1]) is not None:
+        now += seconds
+        asker.requests.tick(now)
+        looks.append(asker.requests.next_look(seconds))
+    assert looks == [LITTLE_PATIENCE, 2 * LITTLE_PATIENCE, 4 * LITTLE_PATIENCE, None]
+    assert asker.said == [1] * 4
+    asker.requests.answered(1, None)
+    assert asker.requests.next_look(LITTLE_PATIENCE) is None
+
+
+def test_what_is_not_wanted_any_more_is_given_up() -> None:
+    """When it would be asked again."""
+    asker = Asker()
+    asker.ask()
+    asker.is_wanted = False
+    asker.requests.tick(PATIENCE / 2)
+    assert asker.answers == []
+    asker.requests.tick(PATIENCE)
+    assert (asker.said, asker.answers, len(asker.requests)) == ([1], [None], 0)
+
+
+def test_closing_tells_everybody() -> None:
+    """Whoever waits is told that there will be no answer; an answer may ask anew."""
+    asker = Asker()
+    asker.ask()
+    asker.ask()
+    asker.requests.close()
+    assert asker.answers == [None, None]

@@ -1,0 +1,182 @@
+"""What ended processes of other services left: whose turn it is, and what is done with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightbus.adapters.sqlite.group_table import KnownGroup
+from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.journal_directory import JournalDirectory
+from lightbus.adapters.sqlite.outbox import HostOutbox
+from lightbus.adapters.sqlite.topic import Topic
+from lightbus.config import Config
+from lightbus.events.publishing import left_behind as module
+from lightbus.events.publishing.journal_set import JournalSet
+from lightbus.events.publishing.left_behind import LeftBehind
+from lightbus.membership.context import Identity
+
+TOPIC = Topic("news", "printed", 3)
+READER = KnownGroup("news", "reader", ("printed",), 1.0, 2.0, "d")
+
+
+class Serves:
+    """Notes what it is told to serve; what is in `owing` is owed to somebody."""
+
+    def __init__(self) -> None:
+        self.served: list[str] = []
+        self.grown: list[str] = []
+        self.owing = True
+
+    def journal_added(self, journal: Journal) -> None:
+        self.served.append(journal.id)
+
+    def journal_removed(self, journal: Journal) -> None:
+        self.served.remove(journal.id)
+
+    def journal_grew(self, journal: Journal) -> None:
+        self.grown.append(journal.id)
+
+    def is_owed(self, journal: Journal) -> bool:
+        return self.owing
+
+
+class World:
+    """One worker of the service `shop`, and who else there is."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        config = Config.model_validate({"journal": {"data_dir": tmp_path}})
+        self.journals = JournalSet(config, Identity(bus="b", service="shop", process="p", instance="a" * 16, host="h"))
+        self.path = tmp_path / "b"
+        self.here: set[str] = {"shop"}
+        self.published: set[str] = set()
+        self.serves = Serves()
+        self.changes: list[Any] = []
+        self.left = LeftBehind(
+            self.journals,
+            self.serves,
+            services=lambda: self.here,
+            published=lambda: self.published,
+            on_changed=lambda: self.changes.append(self.left.apis()),
+        )
+
+    async def look(self) -> None:
+        await self.left.look(asyncio.to_thread)
+
+    def leave(self, service: str = "news", *, is_stored: bool = True) -> None:
+        """Leave a journal behind, as a process of a service that ended."""
+        journal = JournalDirectory(self.path / service, host="h").open_own()
+        journal.groups.save(READER)
+        if is_stored:
+            journal.append([NewEvent(TOPIC, b"r", 1.0)])
+        journal.close()
+
+    def put(self, id: str, *, service: str = "news", key: str | None = None) -> None:
+        """Put an event into the outbox."""
+        HostOutbox(self.path).put(id=id, api="news", event="printed", key=key, record=id.encode(), service=service)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return one in which nobody has to wait."""
+    monkeypatch.setattr(module, "FIRST_LOOK", 0.0)
+    monkeypatch.setattr(module, "WAIT", 0.0)
+    return World(tmp_path)
+
+
+def run(world: World, test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test, and close what it opened."""
+    try:
+        asyncio.run(test())  # type: ignore[arg-type]
+    finally:
+        world.journals.close()
+
+
+def test_a_journal_is_served_until_its_own_service_is_there(world: World) -> None:
+    """One with events that nobody holds; it is given back once nothing is owed in it, and is never deleted."""
+    world.leave()
+    world.leave("empty", is_stored=False)
+    world.leave("shop")
+
+    async def test() -> None:
+        await world.look()
+        [journal] = world.journals.others()
+        assert world.serves.served == [journal.id]
+        assert world.changes == [{"news": ("printed",)}]
+        world.here.add("news")
+        await world.look()
+        assert world.serves.served == [journal.id]
+        world.serves.owing = False
+        await world.look()
+        assert (world.serves.served, world.journals.others()) == ([], [])
+        assert world.changes == [{"news": ("printed",)}, {}]
+        [own] = JournalDirectory(world.path / "news", host="h").adopt()
+        assert own.id == journal.id
+        own.close()
+
+    run(world, test)
+
+
+def test_a_drained_journal_of_another_service_stays(world: World) -> None:
+    """It may be the only one that knows the groups of its service."""
+    world.leave()
+
+    async def test() -> None:
+        await world.look()
+        [journal] = world.journals.others()
+        world.journals.drop(journal)
+        assert (journal.path.exists(), world.journals.others()) == (True, [])
+
+    run(world, test)
+
+
+def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> None:
+    """In order, each once whenever we are killed, and with the groups that the service knows."""
+    world.leave(is_stored=False)
+    for id, key in (("a", "k"), ("b", "k"), ("c", None), ("a", "k")):
+        world.put(id, key=key)
+    world.put("x", service="")
+
+    async def test() -> None:
+        await world.look()
+        [journal] = world.journals.others()
+        assert journal.path.parent.name == "news"
+        assert journal.groups.all() == [READER]
+        assert (world.serves.served, world.serves.grown) == ([journal.id], [journal.id])
+        assert HostOutbox(world.path).counts() == {}
+        found = journal.history.latest("news", "printed")
+        assert sorted(entry.record for _, entry in found) == [b"a", b"b", b"c", b"x"]
+        assert len({topic for topic, entry in found if entry.record in (b"a", b"b")}) == 1
+        world.put("a", key="k")
+        world.put("d")
+        await world.look()
+        assert len(journal.history.latest("news", "printed")) == 5
+        assert world.serves.served == [journal.id]
+
+    run(world, test)
+
+
+@pytest.mark.parametrize("who", ["its service is here", "its API is published", "its service is unknown", "it is new"])
+def test_what_may_still_be_published_by_its_own_service_waits(
+    world: World, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes it out of turn: a process that lives on publishes what it kept itself, in order."""
+    world.put("a", service="" if who == "its service is unknown" else "news")
+    if who == "its service is here":
+        world.here.add("news")
+    elif who == "its API is published":
+        world.published.add("news")
+    elif who == "it is new":
+        monkeypatch.setattr(module, "WAIT", 3600.0)
+
+    async def test() -> None:
+        for _ in range(2):
+            await world.look()
+        assert HostOutbox(world.path).counts() == {"news": 1}
+        assert world.serves.served == []
+
+    run(world, test)
