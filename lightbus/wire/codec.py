@@ -7,6 +7,7 @@ of `decode` a ProtocolError.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -71,6 +72,12 @@ _PER_BYTE = 8
 _FEW = 256 * 1024
 """Bytes below which a message is not worth counting: it may be that many empty lists, which are 16 MB."""
 
+_SHORT_LIST, _FEW_CONTAINERS = 256, 1024
+"""
+Items of a list or map, and such in all, of what is unpacked before it was seen that it is whole: a file, say, with what
+describes it. Room for as many, a thousand lists deep, is 2 MiB.
+"""
+
 SHORT = 2048
 """Bytes below which a message is not looked through before it is unpacked: it cannot make us do much in vain."""
 
@@ -99,7 +106,7 @@ _TWO_DOUBLES = Struct(">dd")
 _THREE_INTS = Struct(">iii")
 
 
-def encode(value: Any, *, name: str = "value", names: Sequence[str] = ()) -> bytes:
+def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: bytes = b"") -> bytes:
     """
     Return `value` as msgpack bytes.
 
@@ -109,6 +116,7 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = ()) -> byt
             `__to_bus__` method, which returns any of these.
         name: what an error calls the value.
         names: what an error calls the items of `value`, where it is a list: `["api_name", "kwargs"]`.
+        head: what they are to have in front: to join that later would copy a large value once more.
 
     Raises:
         DeformError: something in it cannot be carried; the message gives the path to it, "kwargs.items[3].when".
@@ -117,17 +125,19 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = ()) -> byt
     try:
         packer = _idle_packers.pop()  # another thread, or a `__to_bus__` that comes back in here, takes another one
     except IndexError:
-        packer = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER)
+        packer = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER, autoreset=False)
     try:
-        packed: bytes = packer.pack(value)
+        packer.pack(value)
+        packed: bytes = head + packer.getbuffer()
     except _PossibleKey:
-        return _encode_with_keys_checked(value, name, names)
+        return head + _encode_with_keys_checked(value, name, names)
     except Exception as error:  # whatever a `__to_bus__` of the user's raises, too
         raise explain(value, error, name=name, names=names, check=_check_scalar) from error
     if len(packed) < _LARGE:
+        packer.reset()
         _idle_packers.append(packer)
     elif len(packed) > _FEW:
-        _see_that_it_can_be_decoded(packed, value, name)
+        _see_that_it_can_be_decoded(packed, len(head), value, name)
     return packed
 
 
@@ -137,22 +147,17 @@ def encode_all(values: Sequence[Any], *, names: Sequence[str] = ()) -> list[byte
 
     Raises DeformError where one of them cannot be carried; which one, `encode` tells.
     """
+    pack = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER).pack
     try:
-        packer = _idle_packers.pop()
-    except IndexError:
-        packer = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER)
-    try:
-        pack = packer.pack
         packed: list[bytes] = [pack(value) for value in values]
     except Exception:  # one needs a closer look
         return [encode(value, names=names) for value in values]
     if max(map(len, packed), default=0) >= _LARGE:
         return [encode(value, names=names) for value in values]
-    _idle_packers.append(packer)
     return packed
 
 
-def _see_that_it_can_be_decoded(packed: bytes, value: Any, name: str) -> None:
+def _see_that_it_can_be_decoded(packed: bytes, start: int, value: Any, name: str) -> None:
     # To count is to unpack. Mostly that so few bytes could begin something is enough. Those of a file, or of another
     # large text or value of bytes, need not even be looked through, which takes longer than all the rest of a call.
     if len(packed) - _within_large(value) <= MAX_CONTAINERS:
@@ -160,7 +165,7 @@ def _see_that_it_can_be_decoded(packed: bytes, value: Any, name: str) -> None:
     if len(packed) <= MAX_VALUES and len(packed) - len(packed.translate(None, _BEGINNINGS)) <= MAX_CONTAINERS:
         return
     try:
-        _unpack(packed)
+        _unpack(memoryview(packed)[start:])
     except (_TooMuch, ValueError):
         raise DeformError(
             f"{name} cannot be sent in one message: {_TOO_MUCH}. Send it in parts, or as bytes."
@@ -203,6 +208,10 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
 
 def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
     size = len(data)
+    if size > _LARGE:
+        with suppress(ValueError, _TooMuch):
+            work = work or Work()
+            return work.unpack(data, items=_SHORT_LIST, containers=_FEW_CONTAINERS, object_hook=work.add_map)
     if size > SHORT:
         _see_that_it_is_whole(data)
     # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
@@ -246,6 +255,7 @@ class Work:
     def __init__(self) -> None:
         self._containers = 0
         self._values = 0
+        self._most_containers = MAX_CONTAINERS
         self.within_large = 0
         """Bytes of the message within large texts and bytes."""
 
@@ -257,10 +267,12 @@ class Work:
             return len(data) + (_PER_BYTE + _PER_CONTAINER) * rest
         return _PER_BYTE * len(data) + _PER_CONTAINER * (len(data) - len(data.translate(None, _BEGINNINGS)))
 
-    def unpack(self, data: bytes | memoryview, **hooks: Any) -> Any:
-        self._containers = self._values = 0
+    def unpack(
+        self, data: bytes | memoryview, *, items: int = MAX_VALUES, containers: int = MAX_CONTAINERS, **hooks: Any
+    ) -> Any:
+        self._containers, self._values, self._most_containers = 0, 0, containers
         # For each list room is made before its items are seen, so none may say that it has more than there are bytes.
-        most = min(MAX_VALUES, memoryview(data).nbytes)
+        most = min(items, memoryview(data).nbytes)
         limits = {"max_array_len": most, "max_map_len": most // 2}
         return unpackb(data, ext_hook=self.add_extension, list_hook=self.add_list, timestamp=3, **limits, **hooks)
 
@@ -283,7 +295,7 @@ class Work:
     def _count(self, values: int) -> None:
         self._containers += 1
         self._values += values
-        if self._containers > MAX_CONTAINERS or self._values > MAX_VALUES:
+        if self._containers > self._most_containers or self._values > MAX_VALUES:
             raise _TooMuch(_TOO_MUCH)
 
 

@@ -93,17 +93,17 @@ _new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a
 def encode(message: Message, call_id: int = 0) -> bytes:
     """Return the frame of `message`. Raises DeformError where a value in it cannot be put on the wire."""
     head = _pack_head(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id)
-    return head + codec.encode([*message], names=message._fields)
+    return codec.encode([*message], names=message._fields, head=head)
 
 
 def encode_result(value: Any, call_id: int) -> bytes:
     """Return the frame of a RESULT: what `encode` returns, without a message in between."""
-    return _pack_head(_RESULT, PROTOCOL_VERSION, call_id) + codec.encode([value], names=Result._fields)
+    return codec.encode([value], names=Result._fields, head=_pack_head(_RESULT, PROTOCOL_VERSION, call_id))
 
 
 def encode_request(values: Sequence[Any], call_id: int) -> bytes:
     """Return the frame of a REQUEST of these values, in the order of its fields: what `encode` returns, likewise."""
-    return _pack_head(_REQUEST, PROTOCOL_VERSION, call_id) + codec.encode(values, names=Request._fields)
+    return codec.encode(values, names=Request._fields, head=_pack_head(_REQUEST, PROTOCOL_VERSION, call_id))
 
 
 def call_id_of(frame: bytes) -> int:

@@ -343,11 +343,12 @@ def test_lists_that_are_not_finished_are_given_no_room(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("number", [100, 30_000, 300_000], ids=["short", "few bytes", "many"])
 def test_only_other_keys_have_a_message_unpacked_twice(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is damaged is not tried again."""
+    """What is damaged is not tried again. Whether a message has short lists only ends at the first other one."""
     unpacked: list[dict[str, Any]] = []
 
     def unpackb(data: Any, **options: Any) -> Any:
-        unpacked.append(options)
+        if options.get("max_array_len") != codec._SHORT_LIST:
+            unpacked.append(options)
         return msgpack.unpackb(data, **options)
 
     monkeypatch.setattr(codec, "unpackb", unpackb)
@@ -392,6 +393,33 @@ def test_large_bytes_are_not_looked_through(value: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(codec, "_unpack", pytest.fail)
     monkeypatch.setattr(codec, "_BEGINNINGS", None)  # which looking through it would need
     assert len(encode([value])) > MANY
+
+
+@pytest.mark.parametrize("value", [FILE, {"data": FILE[:100_000]}, [[FILE]] * 100], ids=["alone", "small", "several"])
+def test_large_bytes_are_not_copied_to_see_that_they_are_whole(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of few values that are large is unpacked at once."""
+    data = encode(value)
+    monkeypatch.setattr(codec, "_see_that_it_is_whole", pytest.fail)
+    assert decode(data) == value
+
+
+@pytest.mark.parametrize(
+    "value", [[FILE, [0] * 300], [FILE, [[]] * 200, [[[]] * 200] * 200]], ids=["a long list", "many lists"]
+)
+def test_it_is_seen_first_that_many_values_are_whole(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any other large message it is, and it is unpacked as ever."""
+    looked: list[int] = []
+    monkeypatch.setattr(codec, "_see_that_it_is_whole", lambda data: looked.append(len(data)))
+    data = encode(value)
+    looked.clear()
+    assert decode(data) == value
+    assert looked == [len(data)]
+
+
+def test_the_head_is_in_front() -> None:
+    """What is encoded follows it, whatever became of the first attempt."""
+    for value in ("short", FILE, (1, 2)):
+        assert encode(value, head=b"head") == b"head" + encode(value)
 
 
 @pytest.mark.unmeasured
