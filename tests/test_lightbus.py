@@ -61,5 +61,5 @@ def test_client_imports_nothing_of_a_worker(processes: Processes) -> None:
     files = {"adapters.sqlite.journal", "adapters.memory.events", "adapters.zmq.gate"}
     assert not {f"lightbus.{name}" for name in of_a_worker | files} & modules
     libraries = {"pydantic", "jsonschema_rs", "yaml", "rich", "click", "schedule", "cryptography"}
-    of_python = {"importlib.metadata", "email", "sysconfig", "zipfile", "http", "xml"}
+    of_python = {"importlib.metadata", "email", "sysconfig", "zipfile", "http", "xml", "sqlite3"}
     assert not (libraries | of_python) & modules

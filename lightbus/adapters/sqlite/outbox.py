@@ -1,7 +1,8 @@
 """The outbox: events that wait on this host for somebody to publish them.
 
 One SQLite file for each bus and data directory, shared by all processes: any may put events in, and one at a time hands
-them off when a publisher is there.
+them off when a publisher is there. Each process of the bus looks now and then whether there is one. So SQLite, 1 MB of
+memory, is imported only where there is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,8 +22,6 @@ from ...config.surroundings import make_private
 from ..host.directories import is_shared
 from ..host.locks import is_there, lock_file
 from ..host.machine_time import machine_time
-from .aside import put_aside
-from .journal_errors import DAMAGED, is_locked, journal_error
 
 __all__ = ["HostOutbox", "Refused", "Waiting"]
 
@@ -37,7 +35,6 @@ COLUMNS = 8
 
 RETRY_EVERY = 0.02
 
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY_TIMEOUT = 5.0
 """Seconds for which one process waits for another that writes."""
 
@@ -157,7 +154,7 @@ class HostOutbox:
         """Take out what was handed off."""
         rows = [(id,) for id in ids]
 
-        def take_out(connection: sqlite3.Connection) -> None:
+        def take_out(connection: Any) -> None:
             connection.executemany("DELETE FROM waiting WHERE id = ?", rows)
             connection.executemany("DELETE FROM refused WHERE id = ?", rows)
 
@@ -203,6 +200,8 @@ class HostOutbox:
 
         What is given tells whether we are: not where another process is, nor once the lock's file was taken away.
         """
+        from .journal_errors import journal_error
+
         path = self.path.with_suffix(".lock")
         try:
             descriptor = lock_file(path)
@@ -221,12 +220,16 @@ class HostOutbox:
             "cannot be read", lambda connection: [made(row) for row in connection.execute(query, arguments).fetchall()]
         )
 
-    def _use(self, what: str, action: Callable[[sqlite3.Connection], T]) -> T:
+    def _use(self, what: str, action: Callable[[Any], T]) -> T:
         """
         Do something with it by one commit, and return what that returns. Raises JournalError.
 
         Again and again while others have it locked. One that is damaged is put aside, and a new one takes its place.
         """
+        from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
+
+        from .journal_errors import DAMAGED, is_locked, journal_error
+
         end = time.monotonic() + BUSY_TIMEOUT
         aside = None
         while True:
@@ -234,14 +237,17 @@ class HostOutbox:
             try:
                 return self._do(action)
             except (*DAMAGED, OSError) as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE and aside is None:
+                damage = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                if damage in (SQLITE_CORRUPT, SQLITE_NOTADB) and aside is None:
                     aside = self._put_aside(inode, error)
                 elif not is_locked(error) or time.monotonic() > end:
                     raise journal_error(self.path, what, error) from error
             time.sleep(RETRY_EVERY)
 
-    def _do(self, action: Callable[[sqlite3.Connection], T]) -> T:
+    def _do(self, action: Callable[[Any], T]) -> T:
         """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
+        import sqlite3
+
         with HostOutbox.lock:
             make_private(self.path.parent)
             connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None)
@@ -265,6 +271,8 @@ class HostOutbox:
 
     def _put_aside(self, inode: int, error: Exception) -> bool:
         """Put it aside where it is the file that was found to be damaged, and not what somebody made in its place."""
+        from .aside import put_aside
+
         with HostOutbox.lock, open(self.path, "rb") as damaged:
             fcntl.flock(damaged, fcntl.LOCK_EX)  # of several that find it damaged, one at a time
             if self._inode() != inode or not is_there(damaged.fileno(), self.path):
