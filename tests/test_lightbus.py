@@ -60,6 +60,6 @@ def test_client_imports_nothing_of_a_worker(processes: Processes) -> None:
     of_a_worker = {"engine.worker", "engine.threads", "rpc.server", "events.publisher", "events.consumer"}
     files = {"adapters.sqlite.journal", "adapters.memory.events", "adapters.zmq.gate"}
     assert not {f"lightbus.{name}" for name in of_a_worker | files} & modules
-    libraries = {"pydantic", "jsonschema_rs", "yaml", "rich", "click", "schedule", "cryptography"}
+    libraries = {"pydantic_core", "pydantic", "jsonschema_rs", "yaml", "rich", "click", "schedule", "cryptography"}
     of_python = {"importlib.metadata", "email", "sysconfig", "zipfile", "http", "xml", "sqlite3"}
     assert not (libraries | of_python) & modules

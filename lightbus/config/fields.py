@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import PydanticCustomError
-
 from ..exceptions import InvalidConfiguration
 from . import names
 from .keys import parse_keys
@@ -146,6 +144,8 @@ def _path(value: Any) -> Path:
     try:
         return Path(value)
     except TypeError:
+        from pydantic_core import PydanticCustomError  # seldom, and then its core has the last word anyway
+
         raise PydanticCustomError("path_type", "Input is not a valid path") from None
 
 

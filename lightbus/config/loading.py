@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import ValidationError
-
 from ..exceptions import InvalidConfiguration
 from .config import Config
 from .environment import ENVIRONMENT, warn_of_unknown
@@ -21,7 +19,6 @@ from .features import Feature
 from .keys import default_key_file, read_key_file
 from .layers import Layer, Merged, merge
 from .names import default_service_name
-from .problems import explain
 from .sources import describe, read_settings
 from .surroundings import expand_home
 from .translation import translate
@@ -212,6 +209,12 @@ def key_origin(
 def _build(merged: Merged) -> Config:
     try:
         return Config.model_validate(merged.values)
-    except ValidationError as error:
+    except ValueError as error:
+        from pydantic_core import ValidationError  # by now it is loaded in any case
+
+        from .problems import explain
+
+        if not isinstance(error, ValidationError):
+            raise
         # `from None`: the raw error repeats all of this in words for programmers, and shows values.
         raise explain(error, Config, merged) from None

@@ -1,7 +1,8 @@
 """What a section of the configuration is made of: settings with kind, default and words, validated by pydantic's core.
 
 The core alone: pydantic itself, and a model for each section, would take each process that only makes a call 10 MB of
-memory and a third of the time to its first one.
+memory and a third of the time to its first one. And even that is asked only where a value is not plainly what it is to
+be (`plain_validation`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from dataclasses import dataclass, replace
 from types import GenericAlias
 from typing import Any, ClassVar, NoReturn, Self, TypeAlias
 
-from pydantic_core import SchemaValidator
-
 from ..typing import JsonSchema
+from .plain_validation import Unclear, validated
 
 __all__ = [
     "CoreSchema",
@@ -130,7 +130,7 @@ class Settings:
     """The settings by the names of their attributes."""
     takes_more: ClassVar[bool] = False
     """Whether it has any further keys."""
-    _made_validator: ClassVar[SchemaValidator | None] = None
+    _made_validator: ClassVar[Any] = None
 
     def __init_subclass__(cls) -> None:
         declared = {name: each for name, each in vars(cls).items() if isinstance(each, Setting)}
@@ -140,12 +140,19 @@ class Settings:
         cls._made_validator = None
 
     def __init__(self, /, **values: Any) -> None:
-        self._validator().validate_python(values, self_instance=self)
+        try:
+            self.__setstate__(validated(self.core_schema(), values).__getstate__())
+        except Unclear:
+            self._validator().validate_python(values, self_instance=self)
 
     @classmethod
     def model_validate(cls, values: Any) -> Self:
         """Return the section that a mapping holds. Raises pydantic's ValidationError."""
-        made: Self = cls._validator().validate_python(values)
+        made: Self
+        try:
+            made = validated(cls.core_schema(), values)
+        except Unclear:
+            made = cls._validator().validate_python(values)
         return made
 
     @classmethod
@@ -194,9 +201,11 @@ class Settings:
         return {**values, **(self.model_extra or {})}
 
     @classmethod
-    def _validator(cls) -> SchemaValidator:
-        """Return what validates it, made at first need: a section within another one is validated with that."""
+    def _validator(cls) -> Any:
+        """Return the core's validator of it, made at first need: a section in another one is validated with that."""
         if cls._made_validator is None:
+            from pydantic_core import SchemaValidator  # see above
+
             # Inputs are hidden, since they would put a key or a password into a traceback.
             cls._made_validator = SchemaValidator(cls.core_schema(), {"hide_input_in_errors": True})
         return cls._made_validator
