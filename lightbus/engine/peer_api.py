@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from ..adapters.sqlite.aside import aside_sentences
+from ..adapters.sqlite.quarantine import quarantine_sentences
 from ..config.features import Feature
 from ..events.listening.consumer import Consumer
 from ..events.listening.listener_runner import ListenerRunner
@@ -136,7 +136,7 @@ class PeerApi(Api):
         Return whether this worker does what it is there for, what it does not, and what was lost since its start.
 
         And which events wait on its host, in the outbox that its processes share, since their publishers refuse them,
-        and which files of events there are damaged and were put aside.
+        and which files of events there are damaged and were renamed.
         """
         engine = self._client.engine
         problems = _problems(self._parts) + engine.outbox_problems
@@ -145,7 +145,7 @@ class PeerApi(Api):
             refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         except JournalError as error:
             refused = [str(error)]
-        look = partial(aside_sentences, engine.journals.path, engine.identity.host)
+        look = partial(quarantine_sentences, engine.journals.path, engine.identity.host)
         refused += await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         losses = _losses(self._parts)
         return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}

@@ -261,7 +261,7 @@ def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
     wait_until(lambda: bus.internal.peer.health(bus_options=targeted(service))["healthy"])
     damage(outbox.path)
     [text] = bus.internal.peer.health(bus_options=targeted(service))["refused"]
-    assert "was damaged and is put aside: what is in it is not delivered" in text
+    assert "was damaged and is quarantined under this name: what is in it is not delivered" in text
 
 
 def test_schema(service: BusPath, bus: BusPath) -> None:

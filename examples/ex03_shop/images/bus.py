@@ -16,7 +16,7 @@ WIDTH = 16
 @bus.client.on_start()
 def on_start():
     THUMBNAILS.mkdir(exist_ok=True)
-    # A picture that cannot be read is tried again, and then set aside: it does not stop the others.
+    # A picture that cannot be read is tried again, and then becomes a dead letter: it does not stop the others.
     bus.store.image_uploaded.listen(resize, listener_name="resize", on_error=OnError.RETRY, max_deliveries=2)
 
 

@@ -33,7 +33,7 @@ class DeadLetters:
         self._topics = file.topics
 
     def add(self, group: str, topic: Topic, sequence: int, deliveries: int, error: str, at: float) -> bool:
-        """Set an event aside for a group, with its record; return whether it is there (still)."""
+        """Record an event as a dead letter of a group; return whether it is there (still)."""
         record = self._file.record(sequence)
         if record is None:
             return False

@@ -19,12 +19,12 @@ from ...config.surroundings import make_private
 from ...exceptions import JournalError
 from ..host.directories import is_shared
 from ..host.locks import JournalLock
-from .aside import is_damage, put_aside
 from .group_table import KnownGroup, group_of_row
 from .journal import Journal
 from .journal_errors import DAMAGED, journal_error
 from .journal_time import offset_of
 from .noted_events import Noted, still_noted
+from .quarantine import is_damage, quarantine
 
 __all__ = ["JournalDirectory", "apis_in", "has_events", "safe_name"]
 
@@ -215,9 +215,9 @@ class JournalDirectory:
                 self._refuse(file, "%s", error)
             else:
                 try:
-                    self._set_aside(file, error)
+                    self._quarantine(file, error)
                 except OSError as also:
-                    self._refuse(file, "%s It cannot be put aside: %s", error, also)
+                    self._refuse(file, "%s It cannot be renamed out of the way: %s", error, also)
         return None
 
     def _is_ours(self, file: Path) -> bool:
@@ -245,12 +245,12 @@ class JournalDirectory:
         )  # fmt: skip
         return False
 
-    def _set_aside(self, file: Path, error: JournalError) -> None:
-        aside = put_aside(file)
+    def _quarantine(self, file: Path, error: JournalError) -> None:
+        renamed = quarantine(file)
         file.with_suffix(".lock").unlink(missing_ok=True)
         logger.error(
-            "%s It is put aside as %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
-            str(error), aside, aside,
+            "%s It was renamed to %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
+            str(error), renamed, renamed,
         )  # fmt: skip
 
     def _create(self) -> Journal:

@@ -224,22 +224,22 @@ class HostOutbox:
         """
         Do something with it by one commit, and return what that returns. Raises JournalError.
 
-        Again and again while others have it locked. One that is damaged is put aside, and a new one takes its place.
+        Again and again while others have it locked. One that is damaged is renamed, and a new one takes its place.
         """
         from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 
         from .journal_errors import DAMAGED, is_locked, journal_error
 
         end = time.monotonic() + BUSY_TIMEOUT
-        aside = None
+        is_renamed: bool | None = None
         while True:
             inode = self._inode()
             try:
                 return self._do(action)
             except (*DAMAGED, OSError) as error:
                 damage = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if damage in (SQLITE_CORRUPT, SQLITE_NOTADB) and aside is None:
-                    aside = self._put_aside(inode, error)
+                if damage in (SQLITE_CORRUPT, SQLITE_NOTADB) and is_renamed is None:
+                    is_renamed = self._quarantine(inode, error)
                 elif not is_locked(error) or time.monotonic() > end:
                     raise journal_error(self.path, what, error) from error
             time.sleep(RETRY_EVERY)
@@ -269,18 +269,18 @@ class HostOutbox:
         except OSError:
             return 0
 
-    def _put_aside(self, inode: int, error: Exception) -> bool:
-        """Put it aside where it is the file that was found to be damaged, and not what somebody made in its place."""
-        from .aside import put_aside
+    def _quarantine(self, inode: int, error: Exception) -> bool:
+        """Rename it where it is the file that was found to be damaged, and not what somebody made in its place."""
+        from .quarantine import quarantine
 
         with HostOutbox.lock, open(self.path, "rb") as damaged:
             fcntl.flock(damaged, fcntl.LOCK_EX)  # of several that find it damaged, one at a time
             if self._inode() != inode or not is_there(damaged.fileno(), self.path):
                 return False
-            aside = put_aside(self.path)
+            renamed = quarantine(self.path)
         logger.error(
-            "The outbox %s is damaged (%s). It is put aside as %s, and what waits in it is not handed off; "
+            "The outbox %s is damaged (%s). It was renamed to %s, and what waits in it is not handed off; "
             "`sqlite3 %s .recover` may read some of it. What is fired from now on is kept in a new one.",
-            self.path, error, aside, aside,
+            self.path, error, renamed, renamed,
         )  # fmt: skip
         return True

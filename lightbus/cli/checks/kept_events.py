@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ...adapters.sqlite.aside import aside_sentences
 from ...adapters.sqlite.outbox import HostOutbox
+from ...adapters.sqlite.quarantine import quarantine_sentences
 from ...engine.forwarding import refusals
 from ...exceptions import JournalError
 from ..support.connection import Connection
@@ -59,11 +59,11 @@ async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
 
 def _refused_here(examination: Examination) -> list[str]:
     engine = examination.bus.client.engine
-    aside = aside_sentences(engine.journals.path, engine.identity.host)
+    damaged = quarantine_sentences(engine.journals.path, engine.identity.host)
     try:
-        return refusals(engine.journals.path, engine.identity.host) + aside
+        return refusals(engine.journals.path, engine.identity.host) + damaged
     except JournalError as error:
-        return [str(error), *aside]
+        return [str(error), *damaged]
 
 
 async def check_groups(examination: Examination) -> AsyncIterator[Finding]:

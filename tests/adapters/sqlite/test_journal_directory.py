@@ -330,9 +330,9 @@ def test_a_corrupt_journal_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptur
     made.path.write_bytes(b"no database" * 1000)
     own = directory(tmp_path).open_own()
     assert own.id != made.id
-    aside = made.path.with_name(f"{made.path.name}.corrupt-1")
-    assert aside.read_bytes().startswith(b"no database")
-    assert f"put aside as {aside}" in caplog.text
+    renamed = made.path.with_name(f"{made.path.name}.corrupt-1")
+    assert renamed.read_bytes().startswith(b"no database")
+    assert f"It was renamed to {renamed}" in caplog.text
     own.close()
 
 
@@ -358,7 +358,7 @@ def test_a_damaged_journal_stops_nobody(caplog: pytest.LogCaptureFixture, at: in
 
 
 def test_a_journal_whose_names_are_no_text(tmp_path: Path) -> None:
-    """It is put aside as any other that is damaged, and no descriptor of it stays open."""
+    """It is renamed as any other that is damaged, and no descriptor of it stays open."""
     made = directory(tmp_path).open_own()
     made.close()
     damaged = bytearray(made.path.read_bytes())

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus.adapters.sqlite.aside import aside_sentences
 from lightbus.adapters.sqlite.outbox import HostOutbox
+from lightbus.adapters.sqlite.quarantine import quarantine_sentences
 from lightbus.exceptions import JournalError
 
 
@@ -227,10 +227,10 @@ def test_a_damaged_outbox_is_put_aside(
     put(outbox, "a")
     put(HostOutbox(tmp_path), "b")
     assert [each.id for each in HostOutbox(tmp_path).waiting()][-2:] == ["a", "b"]
-    [aside] = tmp_path.glob("*.corrupt-1")
-    assert len([each for each in caplog.messages if "is put aside as" in each and str(aside) in each]) == 1
-    [told] = aside_sentences(tmp_path, "host")
-    assert str(aside) in told
+    [renamed] = tmp_path.glob("*.corrupt-1")
+    assert len([each for each in caplog.messages if "was renamed to" in each and str(renamed) in each]) == 1
+    [told] = quarantine_sentences(tmp_path, "host")
+    assert str(renamed) in told
 
 
 def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.sqlite import aside
-from lightbus.adapters.sqlite.aside import aside_sentences, is_damage, put_aside
+from lightbus.adapters.sqlite import quarantine as module
+from lightbus.adapters.sqlite.quarantine import is_damage, quarantine, quarantine_sentences
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from lightbus.adapters.sqlite.aside import aside_sentences, is_damage, put_aside
     ],
 )
 def test_damage_is_told_from_trouble(error: BaseException | None, expected: bool) -> None:
-    """What cannot be used at the moment is not put aside."""
+    """What cannot be used at the moment is not quarantined."""
     assert is_damage(error) is expected
 
 
@@ -33,7 +33,7 @@ def test_a_database_is_put_aside_with_its_files(tmp_path: Path) -> None:
     file = tmp_path / "a.sqlite"
     for suffix in ("", "-wal", "-shm", "-journal", "-noted"):
         Path(f"{file}{suffix}").write_text(f"content{suffix}")
-    moved = put_aside(file)
+    moved = quarantine(file)
     assert moved.name == "a.sqlite.corrupt-1"
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {
         f"a.sqlite.corrupt-1{suffix}": f"content{suffix}" for suffix in ("", "-wal", "-shm", "-journal", "-noted")
@@ -45,7 +45,7 @@ def test_a_second_one_does_not_replace_the_first(tmp_path: Path) -> None:
     file, names = tmp_path / "a.sqlite", []
     for number in range(3):
         file.write_text(str(number))
-        names.append(put_aside(file).name)
+        names.append(quarantine(file).name)
     assert names == [f"a.sqlite.corrupt-{number}" for number in (1, 2, 3)]
     assert (tmp_path / names[0]).read_text() == "0"
 
@@ -56,7 +56,7 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "a.sqlite.corrupt-1-wal").mkdir()
     (tmp_path / "a.sqlite-wal").write_text("")
     with pytest.raises(OSError, match="sqlite"):
-        put_aside(tmp_path / "a.sqlite")
+        quarantine(tmp_path / "a.sqlite")
 
 
 def test_people_are_told_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,17 +64,17 @@ def test_people_are_told_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "shop").mkdir()
     for file in (tmp_path / "outbox.sqlite", tmp_path / "shop" / "a.sqlite"):
         file.write_text("")
-        put_aside(file)
+        quarantine(file)
     (tmp_path / "shop" / "b.sqlite").write_text("")  # is used
     (tmp_path / "shop" / "a.sqlite.corrupt-1-wal").write_text("")  # goes with the first
-    told = aside_sentences(tmp_path, "there")
+    told = quarantine_sentences(tmp_path, "there")
     assert len(told) == 2
     assert f"{tmp_path}/outbox.sqlite.corrupt-1 on there was damaged" in told[0]
     assert f"`sqlite3 {tmp_path}/shop/a.sqlite.corrupt-1 .recover` may read some of it" in told[1]
-    monkeypatch.setattr(aside, "MAX_TOLD", 1)
-    assert len(aside_sentences(tmp_path, "there")) == 1
+    monkeypatch.setattr(module, "MAX_LISTED", 1)
+    assert len(quarantine_sentences(tmp_path, "there")) == 1
 
 
 def test_nothing_is_aside(tmp_path: Path) -> None:
     """Also where there is no such directory."""
-    assert aside_sentences(tmp_path, "there") == aside_sentences(tmp_path / "none", "there") == []
+    assert quarantine_sentences(tmp_path, "there") == quarantine_sentences(tmp_path / "none", "there") == []
