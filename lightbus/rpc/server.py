@@ -132,7 +132,7 @@ class Server:
         `memory` is how many bytes its arguments take, where that is known to be more than those of the frame.
         """
         if self._ended:
-            self._take_in_ended()
+            self._finish_ended()
         if request.left <= 0:
             self._counts["expired"] += 1  # nobody waits for an answer
             return
@@ -162,7 +162,7 @@ class Server:
             self._forget(job)
             self._refuse_busy(job, reason)
         elif self._ended and places.waiting:
-            self._take_in_ended()  # a thread that was done just now saw nobody wait
+            self._finish_ended()  # a thread that ended just now saw nobody wait
 
     def _make_callee(self, request: Request) -> Callee:
         """Return what is called, and keep it. Raises LightbusException where there is no such procedure."""
@@ -186,19 +186,19 @@ class Server:
     @property
     def counts(self) -> Counter[str]:
         """served, failed, refused_busy, refused_draining, refused_standstill, refused_target, expired, cancelled."""
-        self._take_in_ended()
+        self._finish_ended()
         return self._counts
 
     @property
     def log(self) -> CallLog:
         """What is kept of the calls that were answered."""
-        self._take_in_ended()
+        self._finish_ended()
         return self._log
 
     @property
     def running(self) -> int:
         """How many calls hold a place."""
-        self._take_in_ended()
+        self._finish_ended()
         return self._places.running
 
     @property
@@ -209,7 +209,7 @@ class Server:
     @property
     def executing(self) -> int:
         """How many calls are executed now, nested ones included; those of `internal.` APIs are left out."""
-        self._take_in_ended()
+        self._finish_ended()
         return sum(not job.callee.is_internal for job in self._jobs.values()) - self.queued
 
     @property
@@ -225,7 +225,7 @@ class Server:
     async def finish(self, seconds: float) -> int:
         """Wait until nothing runs, at most so long; return how many handlers were left behind."""
         self._idle = asyncio.Event()
-        self._take_in_ended()
+        self._finish_ended()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -345,11 +345,11 @@ class Server:
             is_much = job.memory >= LARGE or len(self._ended) > MOST_ENDED
             if not job.was_answered or is_much or self._places.waiting or self._idle is not None:
                 job.told = time.monotonic()
-                self._loop.call_soon_threadsafe(self._take_in_ended)
+                self._loop.call_soon_threadsafe(self._finish_ended)
         except RuntimeError:
             logger.warning("%s ended after the worker had stopped; its caller gets no answer", job.name)
 
-    def _take_in_ended(self) -> None:
+    def _finish_ended(self) -> None:
         while self._ended:
             self._finished(*self._ended.popleft())
         self._look_whether_idle()

@@ -95,7 +95,7 @@ class Kind(IntEnum):
 
 
 class Hello(NamedTuple):
-    """Engine to worker: who I am, and whom I believe to be speaking to. Repeated, it is the heartbeat."""
+    """Engine to worker: who I am, and which instance I expect here. Repeated, it is the heartbeat."""
 
     bus: Name
     target: AnyInstance
@@ -389,8 +389,9 @@ class Beat(NamedTuple):
     """`[api, group]` each."""
     states: MemberStates = []  # noqa: RUF012 - nobody changes a message
     """
-    For each of the groups what the sender believes. Of a consumer: the generation it was assigned last, and the
-    partitions that it has not given back. Of a publisher: the number of its latest STREAMS that went to all members.
+    For each of the groups the state that the sender has recorded. Of a consumer: the generation it was assigned last,
+    and the partitions that it has not given back. Of a publisher: the number of its latest STREAMS that went to all
+    members.
     """
 
 

@@ -239,7 +239,7 @@ class ZeroconfDiscovery:
         else:
             self._table.ignored["unresolved"] += 1
 
-    def _note_stranger(self, info: AsyncServiceInfo) -> None:
+    def _record_foreign_peer(self, info: AsyncServiceInfo) -> None:
         """Remember a peer with another key, for a message only: two hosts whose keys differ would find no reason."""
         with contextlib.suppress(ProtocolError):
             announcement = _announcement(info)
@@ -252,7 +252,7 @@ class ZeroconfDiscovery:
         properties = info.properties
         if properties.get(b"bus") != self._bus.encode():
             self._table.ignored["other bus"] += 1
-            self._note_stranger(info)
+            self._record_foreign_peer(info)
             return None
         version = properties.get(b"v") or b""
         if version != b"%d" % PROTOCOL_VERSION:
