@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["class_name", "clean", "safely", "with_article"]
+__all__ = ["INTERNAL_ERROR", "class_name", "clean", "safely", "with_article"]
+
+INTERNAL_ERROR = "internal error, please report it with this traceback and the output of `lightbus version`"
+"""What a log line says of a failure that is in the library itself, whatever the user did."""
 
 
 def safely(show: Callable[[Any], str], value: Any) -> str:

@@ -234,7 +234,7 @@ class Binding:
             self._not_handled(routing_id, call_id, message, error)
 
     def _not_handled(self, routing_id: bytes, call_id: int, message: Message, error: Exception) -> None:
-        """Answer a question with why it cannot be handled; what is a fault of ours is counted, too."""
+        """Answer a request with why it cannot be handled; an internal error is counted, too."""
         if not isinstance(error, LightbusException):
             self.guard.failed(self.handlers.coordinator.describe(routing_id), message, error)
         if call_id:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from ..phrases import INTERNAL_ERROR
 from ..rpc.runner import HandlerExecutor
 
 __all__ = ["HandlerThreads"]
@@ -83,7 +84,7 @@ class HandlerThreads(HandlerExecutor):
             try:
                 function(argument)
             except BaseException:
-                logger.exception("What a thread did for %s has failed: this is a fault of ours", argument)
+                logger.exception("The work of a thread for %s has failed: %s", argument, INTERNAL_ERROR)
 
         self._give(work)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..cli.support.connection import Connection
+from ..phrases import INTERNAL_ERROR
 from ..web.live_events import LiveEvents
 from .cursor import Cursor
 from .event_reader import EventReader
@@ -114,9 +115,8 @@ class Streaming:
                 await followed.left.wait()
         except Exception as error:
             if followed.ready.done():
-                logger.exception(
-                    "The listener of the streams of %s could not be ended: this is a fault of ours", followed.reader.api
-                )
+                api = followed.reader.api
+                logger.exception("The listener of the streams of %s could not be ended: %s", api, INTERNAL_ERROR)
             else:
                 followed.ready.set_exception(error)
                 followed.ready.exception()  # whoever wanted to follow may be gone by now

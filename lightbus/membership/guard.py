@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from ..phrases import INTERNAL_ERROR
+
 __all__ = ["Guard"]
 
 UNREADABLE = "unreadable"
@@ -38,11 +40,11 @@ class Guard:
 
     @property
     def failures(self) -> int:
-        """How much of that was a fault of ours: messages that could be read, and not be handled."""
+        """How much of that was our error: messages that could be read, and not be handled."""
         return sum(number for (what, _), number in self._counts.items() if what != UNREADABLE)
 
     def unreadable(self, who: object, error: Exception) -> None:
-        """Note that a message of somebody's was none."""
+        """Count a message that could not be read."""
         number = self._number(UNREADABLE, type(error).__name__)
         if _is_due(number):
             self._logger.warning(
@@ -51,13 +53,13 @@ class Guard:
             )  # fmt: skip
 
     def failed(self, who: object, message: object, error: Exception) -> None:
-        """Note that a message could not be handled: a fault of ours, whatever is in it."""
+        """Count a message that could not be handled: an internal error, whatever is in it."""
         what = message if isinstance(message, str) else f"a {type(message).__name__} message"
         number = self._number(what, type(error).__name__)
         if _is_due(number):
             self._logger.error(
-                "%d failures so far to handle %s of %s, which is ignored: %s: %s",
-                number, what, who, type(error).__name__, f"{error!s:.500}",
+                "%d failures so far to handle %s of %s, which is ignored: %s: %s (%s)",
+                number, what, who, type(error).__name__, f"{error!s:.500}", INTERNAL_ERROR,
                 exc_info=error if number == 1 else None,
             )  # fmt: skip
 

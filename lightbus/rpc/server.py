@@ -15,6 +15,7 @@ from typing import Any
 from ..config import Config
 from ..exceptions import LightbusException, PeerBusy, PeerRefused, PeerUnreachable
 from ..membership.context import MAX_CHAIN, Identity
+from ..phrases import INTERNAL_ERROR
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from ..wire import envelope
@@ -318,7 +319,7 @@ class Server:
             if job.arguments is not None:
                 self._log.show(job.request, job.arrived, job.arguments, b"" if job.cancelled else frame)
         except Exception:
-            logger.exception("The end of %s could not be noted: this is a fault of ours", job.name)
+            logger.exception("The end of %s could not be recorded: %s", job.name, INTERNAL_ERROR)
         self._jobs.pop((job.routing_id, job.call_id), None)
         if self._idle is not None:
             self._look_whether_idle()

@@ -260,7 +260,7 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
 
 
 def test_a_question_that_cannot_be_handled_is_answered(place: Place) -> None:
-    """With the reason where it is refused; a fault of ours is counted, too. What had to wait is answered likewise."""
+    """With the reason where it is refused; an internal error is counted, too. What had to wait is answered likewise."""
 
     async def scenario() -> None:
         caller = place.caller()

@@ -25,7 +25,7 @@ from lightbus.testing import MemoryBus
 from .conftest import CLIENTS, ONLY_LISTENS, TOKEN
 
 STATUS = {200, 202, 400, 401, 403, 404, 405, 413, 414, 415, 421, 422}
-"""What a request may be answered with where nothing is wrong but the request; a 500 is a fault of ours."""
+"""What a request may be answered with where nothing is wrong but the request; a 500 is an internal error."""
 
 METHODS = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "get", "", "A" * 50]
 APIS = ["shop", "shop.other", "internal.peer", "*", "", "..", "shop\x00", "SHOP", "ß", "[a-z]", "a" * 300]

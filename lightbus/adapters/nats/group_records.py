@@ -20,6 +20,7 @@ from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSe
 from nats.js.kv import KeyValue
 
 from ...exceptions import EventBackendError
+from ...phrases import INTERNAL_ERROR
 from .connection import NatsConnection
 from .record_forms import read_record
 
@@ -172,7 +173,7 @@ class GroupRecordsBucket:
             try:
                 listener(key)
             except Exception:  # the others, and the watch itself, go on
-                logger.exception("A change of the record %s could not be taken in: this is a fault of ours", key)
+                logger.exception("A change of the record %s could not be handled: %s", key, INTERNAL_ERROR)
 
     async def put(self, key: str, value: Any) -> None:
         """Record something, whatever was there. Raises EventBackendError."""

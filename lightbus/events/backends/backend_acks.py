@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ...core.streams import Stream, Told
 from ...exceptions import EventBackendError
+from ...phrases import INTERNAL_ERROR
 from ...ports.events import EventSubscription, EventTopic
 from ..listening.listener_queue import ListenerQueue
 
@@ -61,7 +62,7 @@ class BackendAcks:
         try:
             await self.flush()
         except Exception as error:
-            logger.error("Acknowledgements were not sent: this is a fault of ours", exc_info=error)
+            logger.error("Acknowledgements were not sent: %s", INTERNAL_ERROR, exc_info=error)
         finally:
             self._sending = None  # at once: what is marked from now on needs another one
 

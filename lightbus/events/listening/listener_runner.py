@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from ...listener import Listener
-from ...phrases import safely
+from ...phrases import INTERNAL_ERROR, safely
 from .batch_queue import BatchQueue
 from .batch_turns import BatchTurns
 from .cancel_guard import CancelGuard
@@ -81,7 +81,7 @@ class ListenerRunner:
         else:
             error = None if self._guard.is_ending else RuntimeError("its task was cancelled")
         if error is not None and not self.queue.is_closed:
-            logger.critical("The listener %s cannot go on: this is a fault of ours", self.listener.name, exc_info=error)
+            logger.critical("The listener %s cannot go on: %s", self.listener.name, INTERNAL_ERROR, exc_info=error)
             self._give_up(error)
 
     def _give_up(self, error: BaseException) -> None:

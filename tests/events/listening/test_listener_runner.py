@@ -66,7 +66,7 @@ def test_a_fault_of_ours_is_not_silent(caplog: pytest.LogCaptureFixture) -> None
         feeder(runner).source.ack = broken  # type: ignore[method-assign]
         give(runner, 1)
         await wait_until_async(lambda: context.stopped)
-        assert "The listener greeter cannot go on: this is a fault of ours" in caplog.text
+        assert "The listener greeter cannot go on: internal error, please report it" in caplog.text
         assert runner.stopped_by == "KeyError: 'our own'"
 
     run(lambda message: None, test)
