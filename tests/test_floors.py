@@ -93,7 +93,7 @@ ONLY_IN = {
 
 NO_WORLD = {"core", "wire"}
 WORLD = {"asyncio", "selectors", "signal", "socket", "subprocess", "threading", "time"}
-"""What rooms that hold only state and bytes may not import: `now` is an argument, sockets are `io`'s."""
+"""What rooms that hold only state and bytes may not import: `now` is an argument, sockets are the adapters'."""
 
 
 def floor_of(room: str) -> int:

@@ -125,17 +125,17 @@ class History:
         return self._found(api_name, name)
 
     def _found(self, api_name: str, name: str) -> list[str]:
-        """Return the instances to ask; say who else may know something and cannot be asked."""
+        """Return the instances to ask; warn of publishers that may have events and cannot be asked."""
         snapshot = self._engines.engine.snapshot
         if name != "*":
             check_remote_event(snapshot, api_name, name)
         if silent := snapshot.announced.get(api_name, ()):
             logger.warning(
-                "What is told of the events of %s lacks what %s: %s. Their events are told again once they are back, "
-                "or another process of their service has taken over",
+                "The history of %s is not complete: %s %s not answer, and may have more of its events. Ask again once "
+                "they are back, or another process of their service has taken over",
                 api_name,
-                "a publisher keeps that does not answer" if len(silent) == 1 else "publishers keep that do not answer",
                 ", ".join(map(str, silent)),
+                "does" if len(silent) == 1 else "do",
             )
         return [peer.instance for peer in snapshot.publishers(api_name)]
 

@@ -131,7 +131,10 @@ class Lifecycle:
         except UnsupportedUse as error:
             logger.debug("A worker was started just now, and publishes what this process fires: %s", error)
         except Exception:
-            logger.exception("What this process has fired is kept, but cannot be published by it")
+            logger.exception(
+                "The events that this process has fired are in the journal, but it cannot publish them; "
+                "another process of its service will"
+            )
 
     async def _start_publisher(self) -> Worker:
         return await self._workers.start(lambda: self._new_worker((), publishes_only=True))

@@ -212,7 +212,7 @@ class Forwarder:
             event, error = found[0]
             others = f" (and {len(found) - 1} others of this name)" if len(found) > 1 else ""
             logger.warning(
-                "The event %s of %s%s is not taken by who publishes it now, and is kept in the outbox %s: %s %s",
+                "The event %s of %s%s was refused by its publisher, and is kept in the outbox %s: %s %s",
                 event.id, name, others, self._outbox.path, error, _remedy(event.api),
             )  # fmt: skip
 

@@ -229,7 +229,7 @@ class Dialer:
         if now >= self._warned_at:
             self._warned_at = now + WARN_EVERY
             logger.warning(
-                "Nobody new is connected to: this process may have %d open files, and has. Raise the limit (ulimit -n)",
+                "No new peer is connected to: all %d files that this process may open are. Raise the limit (ulimit -n)",
                 descriptor_limit(),
             )
         return False

@@ -109,7 +109,10 @@ class Introductions:
         """Return when every connected engine has confirmed that it sends nothing new, or after so many seconds."""
         self.draining = True
         if missing := await self.engines.drain(seconds):
-            logger.info("Not all confirm that they send nothing new: %s", ", ".join(sorted({*map(str, missing)})))
+            logger.info(
+                "Not all callers have confirmed that they send no more calls: %s",
+                ", ".join(sorted({*map(str, missing)})),
+            )
 
     async def say_goodbye(self) -> None:
         """

@@ -92,7 +92,7 @@ class HealthPlugin(LightbusPlugin):
         if self.server is None:
             pages = {"/live": self.live, "/ready": self.ready, **self._pages}
             self.server = StatusServer(*self._place, pages, asked_by=self.asked_by)
-            logger.info("Health of this worker is told at %s: %s", self.server.url, " ".join(pages))
+            logger.info("The health of this worker is served at %s: %s", self.server.url, " ".join(pages))
 
     async def after_worker_started(self, *, client: Any) -> None:
         """It is ready from now on."""

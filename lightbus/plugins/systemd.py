@@ -32,7 +32,7 @@ def notify(message: str, environment: Mapping[str, str] = os.environ) -> bool:
             sender.settimeout(1.0)
             sender.sendto(message.encode(), address)
     except OSError as error:
-        logger.warning("systemd could not be told %r at NOTIFY_SOCKET: %s", message, error)
+        logger.warning("systemd could not be notified of %r at NOTIFY_SOCKET: %s", message, error)
         return False
     return True
 

@@ -419,7 +419,7 @@ def test_draining_is_bounded(place: Place, caplog: pytest.LogCaptureFixture) -> 
         assert watch.seconds < 1
 
     place.run(scenario)
-    assert "Not all confirm that they send nothing new: 's' 'p'" in caplog.text
+    assert "Not all callers have confirmed that they send no more calls: 's' 'p'" in caplog.text
 
 
 def test_goodbye(place: Place) -> None:

@@ -152,7 +152,7 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
     run(engine, tmp_path, test)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2  # one for each form of the API
-    assert warnings[0].startswith("The event auth.gone 1 of auth.gone (and 1 others of this name) is not taken by who ")
+    assert warnings[0].startswith("The event auth.gone 1 of auth.gone (and 1 others of this name) was refused by its ")
     assert f"{error} It is tried again once the API 'auth' changes" in warnings[0]
 
 

@@ -173,7 +173,7 @@ def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> Non
     for why, change in changes.items():
         (place / "news.py").write_text(STREAM.replace(*change))
         publisher = worker(processes, place, "news")
-        pattern = re.compile(f"The event .* of news.printed is not taken by who publishes it now.*{why}")
+        pattern = re.compile(f"The event .* of news.printed was refused by its publisher.*{why}")
         wait_until(lambda: pattern.search(publisher.stderr + reader.stderr), 20)  # noqa: B023
         publisher.ask_to_end()
         assert publisher.wait(60) == 0

@@ -81,7 +81,7 @@ def test_nobody_is_told_where_nobody_asks() -> None:
 def test_a_supervisor_that_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """That is logged, and no reason to fail."""
     assert notify("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "none")}) is False
-    assert "systemd could not be told 'READY=1'" in caplog.text
+    assert "systemd could not be notified of 'READY=1'" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="abstract names are Linux's")

@@ -24,7 +24,7 @@ def keep_freed_memory() -> bool:
 
     A large message passes through half a dozen buffers. By default each is given back at once and faulted in again
     page by page for the next message, which costs several times as much as everything else that is done with it
-    (mallopt(3); docs/architecture.md has the figures). Not done in a process that is not ours to tune.
+    (mallopt(3); docs/architecture/measurements.md has the figures). Not done in a process that is not ours to tune.
     """
     return _set({_M_MMAP_THRESHOLD: KEPT, _M_TRIM_THRESHOLD: KEPT, _M_ARENA_MAX: ARENAS})
 

@@ -114,7 +114,9 @@ class NearbyDiscovery:
                     _write(path, text)
                     written.append(path)
         if not written:
-            logger.warning("Nobody on this host can find this worker: it cannot be written down in %s", self._places)
+            logger.warning(
+                "No process on this host can find this worker: its announcement cannot be written to %s", self._places
+            )
         self._written = written
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:

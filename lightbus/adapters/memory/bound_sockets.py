@@ -47,9 +47,7 @@ class _MemoryListeningSocket(MemoryLoopSocket):
             return  # as happens: nobody waits for it
         self._unread += 1
         if self._unread & (self._unread - 1) == 0:  # the first time, and then after twice as many
-            logger.warning(
-                "%s was dropped: who it is for does not read what it is sent (%d so far)", what, self._unread
-            )
+            logger.warning("%s was dropped: its receiver does not read what it is sent (%d so far)", what, self._unread)
 
 
 class MemoryRouter(_MemoryListeningSocket):

@@ -293,11 +293,12 @@ class ApiStream:
         return StoredEvent(sequence, topic, data or b"", published_at(headers)), only
 
     def _note_foreign(self, subject: str) -> None:
-        """Say once that somebody else writes into the stream."""
+        """Log once that another program writes into the stream."""
         if not self._is_foreign_known:
             self._is_foreign_known = True
             logger.warning(
-                "Somebody else writes into the stream %s, last with the subject %s. What is no event is left out.",
+                "Another program writes into the stream %s, last with the subject %s. Its messages are no events of "
+                "Lightbus and are skipped; give that program a stream of its own.",
                 self.places.stream, subject,
             )  # fmt: skip
 

@@ -154,7 +154,7 @@ class GroupRecordsBucket:
             self.records.pop(key, None)
             if key not in self.unreadable:
                 logger.warning(
-                    "The record %s in the bucket %s was written by somebody else (%s). It counts for nothing; where a "
+                    "The record %s in the bucket %s was written by another program (%s) and is ignored; where a "
                     "group needs it, it is written over. Remove it: nats kv del %s %s",
                     key, self._name, error, self._name, key,
                 )  # fmt: skip

@@ -213,7 +213,9 @@ class TcpSockets:
                 self._router.unbind(at.rpc)
                 raise
         except TransportError as error:
-            logger.warning("This worker is not reachable at the new address %s: %s", address, error)
+            logger.warning(
+                "This worker is not reachable at the new address %s, but still at its other ones: %s", address, error
+            )
         else:
             self._bound[address] = None
 

@@ -233,8 +233,8 @@ class Backlogs:
             self.too_many_topics += 1
             if is_worth_a_line(self.too_many_topics):
                 logger.warning(
-                    "A connection was subscribed to %d topics of %d bytes, and was closed (%d so far): no listener is. "
-                    "One may have %d of %d bytes, and all together twice as many",
+                    "A connection that had subscribed to %d topics of %d bytes was closed (%d so far). One may have "
+                    "%d topics of %d bytes, all together twice as many: no listener needs more: look who connects",
                     len(subscriber.topics), subscriber.size, self.too_many_topics, MAX_NUMBER, MAX_TOPICS,
                 )  # fmt: skip
 

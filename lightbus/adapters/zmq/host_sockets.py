@@ -104,18 +104,19 @@ class HostSockets:
     def _look_after(self, place: Path) -> bool:
         before = self._bound.pop(place)
         if self._bind(place):
-            logger.warning("The sockets of this worker in %s were removed by somebody, and are made anew", place)
+            logger.warning("The sockets of this worker in %s were removed by another program, and are made anew", place)
         elif len(self._bound) > 0:
             logger.warning(
-                "The sockets of this worker in %s were removed by somebody (%s); who comes later finds it in %s",
+                "The sockets of this worker in %s were removed by another program (%s); "
+                "new callers reach it at those in %s",
                 place, self._problems[place], ", ".join(map(str, self._bound)),
             )  # fmt: skip
         else:
             self._bound[place] = before  # looked after again: there is no other
             self._failures.say(
                 "unreachable", logging.ERROR,
-                "The sockets of this worker were removed by somebody, and cannot be made anew (%s): nobody new can "
-                "reach it. %s; %s",
+                "The sockets of this worker were removed by another program, and cannot be made anew (%s): no new "
+                "caller can reach it. %s; %s",
                 self._problems[place],
                 "It is not tried again: restart it" if self._is_given_up(place) else "It is tried again", REMEDY,
             )  # fmt: skip

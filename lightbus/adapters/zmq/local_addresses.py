@@ -1,4 +1,4 @@
-"""At which of its host's addresses a process is, as interfaces come and go. The operating system is asked in `io`."""
+"""At which of its host's addresses a process is, as interfaces come and go; `adapters/host` asks the system."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class SupervisedPlugin(LightbusPlugin):
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pipe)
         _clear_up()
-        logger.error("Whoever looks after this worker (lightbus run --workers) has ended without a word to it")
+        logger.error("The parent process of this worker (lightbus run --workers) has ended without stopping it")
         os.kill(os.getpid(), signal.SIGTERM)
 
 

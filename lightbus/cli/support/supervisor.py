@@ -237,7 +237,7 @@ class Supervisor:
         while self._signals:
             number = self._signals.pop(0)
             if number == signal.SIGHUP:
-                logger.info("Nobody is replaced any more, on SIGHUP: all are stopping")
+                logger.info("No worker is replaced any more, on SIGHUP: all are stopping")
                 continue
             for worker in self._workers:
                 worker.send(number)

@@ -247,7 +247,7 @@ def test_what_somebody_else_writes_into_them_stops_nobody(
         asyncio.run(_scribble(server, places, desk))
         shop.fire(2, door=door)
         wait_until(lambda: 2 in shop.received)
-        wait_until(lambda: "written by somebody else" in caplog.text and "Somebody else writes into" in caplog.text)
+        wait_until(lambda: "written by another program" in caplog.text and "Another program writes into" in caplog.text)
         assert [event.kwargs["number"] for event in shop.bus.shop.sold.history()] == [1, 2]
 
         another = hub.create(shop.settings, service_name="late")

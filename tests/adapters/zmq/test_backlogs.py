@@ -158,7 +158,7 @@ def test_who_is_subscribed_to_too_much_is_disconnected(
     backlogs.heard(descriptor, b"x" * MAX_TOPICS)
     assert not connection.is_open()
     assert backlogs.too_many_topics == 1
-    assert "A connection was subscribed to 2 topics of 4194305 bytes, and was closed (1 so far)" in caplog.text
+    assert "A connection that had subscribed to 2 topics of 4194305 bytes was closed (1 so far)" in caplog.text
 
 
 def test_who_is_subscribed_to_too_many_is_disconnected(connections: list[Connection]) -> None:

@@ -112,8 +112,8 @@ def test_what_is_removed_is_bound_anew(one: Path, two: Path, what: str, caplog: 
         assert worker.look()
         assert await worker.is_reached_at(place)
         assert not worker.look()
-        assert [each.message for each in caplog.records if "removed by somebody" in each.message] == [
-            f"The sockets of this worker in {place} were removed by somebody, and are made anew"
+        assert [each.message for each in caplog.records if "removed by another program" in each.message] == [
+            f"The sockets of this worker in {place} were removed by another program, and are made anew"
         ]
 
     run(scenario, one, two)
@@ -138,14 +138,14 @@ def test_a_directory_that_comes_back(one: Path, two: Path) -> None:
 
 
 def test_the_only_directory_is_waited_for(one: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where there is no other place the worker says once that nobody new can reach it, and goes on trying."""
+    """Where there is no other place the worker says once that no new caller can reach it, and goes on trying."""
 
     async def scenario(worker: Worker) -> None:
         worker.sockets.open()
         (place,) = worker.places.candidates()
         shutil.rmtree(one)
         assert [worker.look() for _ in range(5)] == [False] * 5
-        assert sum("nobody new can reach it" in each.message for each in caplog.records) == 1
+        assert sum("no new caller can reach it" in each.message for each in caplog.records) == 1
         one.mkdir()
         assert worker.look()
         assert await worker.is_reached_at(place)
@@ -208,7 +208,7 @@ def test_it_says_whether_it_is_tried_again(
             if number == 0 and removed == 1:
                 monkeypatch.setattr(worker.places, "make", lambda place: fail(place))
             worker.look()
-        assert f"nobody new can reach it. {said}; " in caplog.text
+        assert f"no new caller can reach it. {said}; " in caplog.text
 
     def fail(place: Path) -> None:
         raise InvalidConfiguration(f"{place} cannot be made")

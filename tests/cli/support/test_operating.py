@@ -46,7 +46,7 @@ def test_metrics_and_health_of_a_worker(processes: Processes, directory: Path) -
     """Both are served where the options say, on this host only, as long as the worker runs."""
     worker = processes.worker("bus", "--metrics-port", "0", "--health-port", f"127.0.0.1:{free_port()}", cwd=directory)
     worker.wait_for_line("Ready")
-    health, metrics = url_of(worker, "Health of this worker is told at"), url_of(worker, "Metrics at")
+    health, metrics = url_of(worker, "The health of this worker is served at"), url_of(worker, "Metrics at")
     assert metrics != health
     assert ask(f"{health}/live") == (200, "alive\n")
     status, text = ask(f"{health}/ready")

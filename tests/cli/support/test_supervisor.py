@@ -87,7 +87,7 @@ def test_supervisor_that_is_killed(processes: Processes, directory: Path) -> Non
     workers = wait_until(lambda: both(supervisor), 30)
     supervisor.signal(signal.SIGKILL)
     wait_until(lambda: not any(map(is_running, workers)), 30)
-    assert supervisor.stderr.count("Whoever looks after this worker") == 2
+    assert supervisor.stderr.count("The parent process of this worker (lightbus run --workers) has ended") == 2
     assert len(re.findall("lightbus.worker: Stopped auth", supervisor.stderr)) == 2
 
 
@@ -131,7 +131,7 @@ def test_hangup_while_they_stop(processes: Processes, directory: Path) -> None:
     supervisor.signal(signal.SIGTERM)
     wait_until(lambda: supervisor.stdout.count("stops") == 2, 30)
     supervisor.signal(signal.SIGHUP)
-    supervisor.wait_for_line("Nobody is replaced any more, on SIGHUP")
+    supervisor.wait_for_line("No worker is replaced any more, on SIGHUP")
     (directory / "go").touch()
     assert supervisor.wait(60) == 0
 
