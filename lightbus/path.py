@@ -143,7 +143,7 @@ class BusPath(PathNames):
     async def fire_many_async(
         self, events: Iterable[Kwargs] | AsyncIterable[Kwargs], *, bus_options: Any = None
     ) -> list[str]:
-        """Do the same on an event loop; the events may come from an async generator, too."""
+        """Fire many of these events together, as `fire_many` does; they may come from an async generator, too."""
         self._check((), InvalidEventArguments)
         return await self._client.firing_many.fire(self._api_name, self._name, events, bus_options)
 
@@ -212,7 +212,7 @@ class BusPath(PathNames):
     async def history_async(
         self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
     ) -> list[EventMessage]:
-        """Do the same on an event loop."""
+        """Return, on an event loop, what `history` returns."""
         return await self._client.history.history_async(self._api_name, self._name, start, stop, limit=limit)
 
     def lag(self, listener_name: str) -> int:
@@ -224,7 +224,7 @@ class BusPath(PathNames):
         return self._client.history.lag(self._api_name, listener_name, self._name)
 
     async def lag_async(self, listener_name: str) -> int:
-        """Do the same on an event loop."""
+        """Return, on an event loop, how many events a listener of this service has not handled yet."""
         return await self._client.history.lag_async(self._api_name, listener_name, self._name)
 
     # Schemas

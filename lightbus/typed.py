@@ -108,7 +108,7 @@ class TypedEvent(_MemberPath, Generic[Arguments, Handler]):
     async def fire_many_async(
         self, events: Iterable[Arguments] | AsyncIterable[Arguments], *, bus_options: FireOptions | None = None
     ) -> list[str]:
-        """Do the same on an event loop; the events may come from an async generator, too."""
+        """Fire many of these events together on an event loop; they may come from an async generator, too."""
         raise NotImplementedError
 
     @overload
@@ -154,7 +154,7 @@ class TypedEvent(_MemberPath, Generic[Arguments, Handler]):
     async def history_async(
         self, start: datetime | float | None = None, stop: datetime | float | None = None, *, limit: int = 1000
     ) -> list[EventMessage]:
-        """Do the same on an event loop."""
+        """Return, on an event loop, the newest events of this name that its publishers have kept, oldest first."""
         raise NotImplementedError
 
     def lag(self, listener_name: str) -> int:
@@ -162,5 +162,5 @@ class TypedEvent(_MemberPath, Generic[Arguments, Handler]):
         raise NotImplementedError
 
     async def lag_async(self, listener_name: str) -> int:
-        """Do the same on an event loop."""
+        """Return, on an event loop, how many events a listener of this service has not handled yet."""
         raise NotImplementedError

@@ -318,7 +318,7 @@ class BusClient(OldClientNames):
     def call_rpc_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Any:
-        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        """Call a procedure from a plain thread. Raises CannotBlockHere inside a running event loop."""
         return self._calling.call_blocking(api_name, name, kwargs, options)
 
     def fire_event(
@@ -330,7 +330,7 @@ class BusClient(OldClientNames):
     def fire_event_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> EventMessage:
-        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        """Fire an event from a plain thread. Raises CannotBlockHere inside a running event loop."""
         return self._firing.fire_blocking(api_name, name, kwargs, options)
 
     def wait_for_apis(self, *names: str, timeout: float = 5.0) -> None:
@@ -338,7 +338,7 @@ class BusClient(OldClientNames):
         self.names.wait_for_apis(*names, timeout=timeout)
 
     async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
-        """Do the same on an event loop."""
+        """Wait, on an event loop, until each of these APIs is advertised. Raises LightbusTimeout."""
         await self.names.wait_for_apis_async(*names, timeout=timeout)
 
     # A worker's life, and the end

@@ -64,7 +64,7 @@ class Calling:
     def call_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Any:
-        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        """Call a procedure from a plain thread. Raises CannotBlockHere inside a running event loop."""
         if asyncio._get_running_loop() is not None:  # asked here, too: the texts take longer than the question
             forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
         engine, settings = self._engines.engine, self._config.api(api_name)

@@ -71,7 +71,7 @@ class Firing:
         return message
 
     def _own_event(self, engine: Engine, event: Event, api_name: str, name: str, kwargs: Kwargs | None) -> EventMessage:
-        """Do the same as `new_event` for an event of this process, without options: the straight way."""
+        """Return what `new_event` does for an event of this process, without options: the straight way."""
         signature = event.signature
         if kwargs is None:
             kwargs = {}
@@ -142,7 +142,7 @@ class Firing:
     def fire_blocking(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> EventMessage:
-        """Do the same from a plain thread. Raises CannotBlockHere inside a running event loop."""
+        """Fire an event from a plain thread. Raises CannotBlockHere inside a running event loop."""
         if asyncio._get_running_loop() is not None:
             forbid_in_loop(f"bus.{api_name}.{name}.fire()", f"bus.{api_name}.{name}.fire_async()")
         engine = self._engines.engine

@@ -99,7 +99,7 @@ class FiringMany:
         events: Iterable[Kwargs] | AsyncIterable[Kwargs],
         options: BusOptions | None = None,
     ) -> list[str]:
-        """Do the same on an event loop; what yields the events may be asynchronous."""
+        """Fire many events on an event loop; what yields them may be asynchronous."""
         is_whole, ids = isinstance(events, Collection), list[str]()
         with _told_how_many(ids):
             async for portion in _portions_async(f"{api_name}.{name}", events):
@@ -325,7 +325,7 @@ def _waited(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
 async def _kept(
     publisher: EventPublisher, stored: Future[list[AnyPlace]], wait_for: str, deadline: Deadline, what: str
 ) -> None:
-    """Do the same as `_waited` and `_wait_for_groups` on a loop."""
+    """Return, on a loop, where the events are kept once they are on disk and handled as far as is wanted."""
     if stored.done():
         places = stored.result()
     else:

@@ -80,7 +80,7 @@ class History:
         *,
         limit: int = 1000,
     ) -> list[EventMessage]:
-        """Do the same on an event loop."""
+        """Return, on an event loop, what `history` returns."""
         question = _question(api_name, name, start, stop, limit)
         peers = await self._publishers_async(api_name, name)
         calls = (self._calling.call(EVENTS_API, "history", question, {"peer": peer}) for peer in peers)
@@ -99,7 +99,7 @@ class History:
         return _sum(answers, question["group"], api_name)
 
     async def lag_async(self, api_name: str, listener_name: str, name: str = "*") -> int:
-        """Do the same on an event loop."""
+        """Return, on an event loop, how many events a listener of this service has not handled yet."""
         question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
         peers = await self._publishers_async(api_name, name)
         calls = (self._calling.call(EVENTS_API, "lag", question, {"peer": peer}) for peer in peers)

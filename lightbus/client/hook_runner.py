@@ -61,6 +61,6 @@ class HookRunner:
             await self.registry.run(name, call, client=self._client, **details)
 
     def run_blocking(self, name: str, **details: Any) -> None:
-        """Do the same in a plain thread."""
+        """Run the functions and plugins of a hook in this thread, which is a plain one."""
         if self.has(name):
             self.registry.run_blocking(name, CallersContext.call_blocking, client=self._client, **details)

@@ -214,7 +214,7 @@ class Lifecycle:
             engine.close(at_exit=is_exiting())
 
     async def close_async(self) -> None:
-        """Do the same on an event loop."""
+        """Leave the bus and close everything without blocking the event loop; bounded."""
         self._unpublished.stop()
         worker = self._workers.worker
         if worker is not None and worker.loop is asyncio.get_running_loop():

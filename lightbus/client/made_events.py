@@ -78,7 +78,7 @@ class MadeEvents:
 
     @asynccontextmanager
     async def storing_async(self, message: EventMessage) -> AsyncIterator[None]:
-        """Do the same on an event loop."""
+        """Run the hooks before and around what is done meanwhile, on an event loop: the event is stored."""
         if not self._hooks.is_about("event_sent"):
             yield
             return

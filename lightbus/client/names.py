@@ -105,7 +105,7 @@ class Names:
         self._check_none_missing(missing, timeout)
 
     async def wait_for_apis_async(self, *names: str, timeout: float = 5.0) -> None:
-        """Do the same on an event loop."""
+        """Wait, on an event loop, until each of these APIs is advertised. Raises LightbusTimeout."""
         _check_names(names)
         deadline = Deadline.after(timeout)
         missing = await self._engines.engine.questions.wait_for(names, deadline)

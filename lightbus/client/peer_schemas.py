@@ -81,7 +81,7 @@ class PeerSchemas:
             self._keep(api_name, digest, await engine.caller().request(self._question(peer, api_name, deadline)))
 
     def learn_blocking(self, api_name: str, deadline: Deadline) -> None:
-        """Do the same from a plain thread."""
+        """Ask, from a plain thread, for the schemas of an API that are not known yet."""
         if api_name not in self._engines.engine.snapshot.by_api:
             self._engines.channel.resolve(api_name, deadline)
         for peer, digest in self._missing(api_name):
@@ -94,7 +94,7 @@ class PeerSchemas:
                 await self.learn(api_name, deadline)
 
     def learn_of_refusal_blocking(self, api_name: str, deadline: Deadline) -> None:
-        """Do the same from a plain thread."""
+        """Ask for the schema after a refusal, as `learn_of_refusal` does, from a plain thread."""
         if self._is_elsewhere(api_name):
             with contextlib.suppress(LightbusException):
                 self.learn_blocking(api_name, deadline)

@@ -57,7 +57,7 @@ def bus_health(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
 
 
 async def bus_health_async(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
-    """Do the same on an event loop."""
+    """Return what `bus_health` returns, without blocking the event loop."""
     reasons = _own_reasons(bus.client)
     if needs:
         try:

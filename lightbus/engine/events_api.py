@@ -44,7 +44,7 @@ DEAD_AT_A_TIME = 100
 
 MAX_PAGE = 500
 MAX_PAGE_BYTES = 1024 * 1024
-"""The same for those that are read page by page: reading them takes the loop a few milliseconds."""
+"""Events and bytes of an answer that is read page by page: reading them takes the loop a few milliseconds."""
 
 
 class EventsApi(Api):

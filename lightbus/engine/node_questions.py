@@ -43,7 +43,7 @@ class NodeQuestions:
     def resolve_blocking(
         self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
     ) -> None:
-        """Do the same from a plain thread."""
+        """Wait in a plain thread for a peer that advertises `api`, as `resolve` does on a loop."""
         what = f"'{api}' was looked for"
         self._ask_blocking(
             lambda node: node.lookup.resolve(api, deadline, to_call=to_call, leaving=leaving), deadline, what
@@ -54,7 +54,7 @@ class NodeQuestions:
         await self._ask(lambda node: node.lookup.resolve_all(api, deadline))
 
     def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
-        """Do the same from a plain thread."""
+        """Wait in a plain thread until everybody who advertises `api` is known, as far as can be told."""
         self._ask_blocking(lambda node: node.lookup.resolve_all(api, deadline), deadline, f"'{api}' was looked for")
 
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
@@ -62,7 +62,7 @@ class NodeQuestions:
         return await self._ask(lambda node: node.lookup.wait_for(apis, deadline))
 
     def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Do the same from a plain thread."""
+        """Wait in a plain thread until each of these APIs is advertised; return those that were not in time."""
         names = ", ".join(apis)
         return self._ask_blocking(lambda node: node.lookup.wait_for(apis, deadline), deadline, f"it waited for {names}")
 

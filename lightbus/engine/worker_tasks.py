@@ -26,7 +26,7 @@ class FollowsTime(Protocol):
 
 
 class FollowsTurns(Protocol):
-    """The same of a function that one worker of the service runs each time."""
+    """A schedule whose function one worker of the service runs each time."""
 
     def follow(
         self, run: Callable[[Callable[..., Any]], Awaitable[Any]], election: ScheduleElection

@@ -28,10 +28,10 @@ class EventPublisher(Protocol):
         """Have an event kept and published, from any thread; return where it is, None for one of best effort."""
 
     def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
-        """Begin to do the same on a loop; return what is to be awaited, None where nothing is."""
+        """Begin to have an event kept, on a loop; return what is to be awaited, None where nothing is."""
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
-        """Do the same on a loop."""
+        """Have an event kept and published, on a loop; return where it is, None for one of best effort."""
 
     def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
         """Publish an event for a process that cannot."""

@@ -24,7 +24,7 @@ MAX_STREAMS = 200
 """Streams that are open at the same time."""
 
 MAX_STREAMS_OF_ONE = 50
-"""The same of one client."""
+"""Streams of one client that are open at the same time."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

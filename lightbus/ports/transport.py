@@ -118,7 +118,7 @@ class RouterSocket(ListeningSocket, Protocol):
         """Send without waiting; False (and counted in `dropped`) where it is gone, or has too much to read."""
 
     def send_from_thread(self, routing_id: bytes, frame: bytes) -> bool:
-        """Do the same from another thread than that of the loop; False, too, where the socket was closed."""
+        """Send from another thread than that of the loop; False, too, where the socket was closed."""
 
 
 class PublisherSocket(ListeningSocket, Protocol):

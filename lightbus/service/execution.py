@@ -342,7 +342,7 @@ class CallersContext:
     def call_blocking(
         function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
     ) -> Any:
-        """Do the same in a thread without a loop; what is to be awaited is, on a loop made for it."""
+        """Call a function in a thread without a loop; what is to be awaited is, on a loop made for it."""
         value = function(*args, **kwargs)
         if not is_awaitable(value):
             return value

@@ -104,7 +104,7 @@ class HookRegistry:
         self._add(name, function, (_BEFORE_PLUGINS if before_plugins else _AFTER_PLUGINS, 0))
 
     def register_callback(self, name: str, fn: Callable[..., Any], before_plugins: bool = False) -> None:
-        """Do the same, by the name that it has in Lightbus 1.x."""
+        """Call `fn` at hook `name`: what `add` is called in Lightbus 1.x."""
         self.add(name, fn, before_plugins=before_plugins)
 
     def add_for_plugin(self, name: str, method: Callable[..., Any], *, priority: int) -> None:
@@ -140,7 +140,7 @@ class HookRegistry:
             _check_ran(entry, await call(entry.function, (), entry.arguments(details), on_loop=entry.is_async))
 
     def run_blocking(self, name: str, call: CallBlocking, /, **details: Any) -> None:
-        """Do the same in this thread, in which no loop runs: blocking channels have seen to that."""
+        """Call the functions in this thread, in which no loop runs: blocking channels have seen to that."""
         for entry in self._entries.get(name, ()):
             _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 

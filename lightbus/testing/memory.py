@@ -120,7 +120,7 @@ class MemoryBus:
             time.sleep(LOOK_EVERY)
 
     async def start_async(self, *buses: BusPath, timeout: float = 5.0) -> None:
-        """Do the same with workers on the running loop."""
+        """Run a worker of each of these on the running loop; return when all of them serve and listen."""
         for bus in buses:
             await bus.client.start_worker()
         deadline = Deadline.after(timeout)
@@ -141,7 +141,7 @@ class MemoryBus:
     async def wait_for_event_async(
         self, event: BusPath | str, *, number: int = 1, timeout: float = 5.0
     ) -> EventMessage:
-        """Do the same on an event loop."""
+        """Return, on an event loop, an event once it was fired on this bus."""
         self._check_observes()
         return await self._observer.event_async(event, number, timeout)
 
@@ -155,7 +155,7 @@ class MemoryBus:
         self._observer.all_handled(timeout)
 
     async def wait_until_handled_async(self, timeout: float = 5.0) -> None:
-        """Do the same on an event loop."""
+        """Return, on an event loop, when every listener on this bus has handled what was fired."""
         await self._observer.all_handled_async(timeout)
 
     def close(self) -> None:

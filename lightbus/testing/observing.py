@@ -61,7 +61,7 @@ class Observer:
         return self.fired(event)[number - 1]
 
     async def event_async(self, event: BusPath | str, number: int, timeout: float) -> EventMessage:
-        """Do the same on an event loop."""
+        """Return, on an event loop, the event of a name with a number, once it was fired."""
         await _wait_async(lambda: len(self.fired(event)) >= number, timeout, lambda: self._missing(event, number))
         return self.fired(event)[number - 1]
 
@@ -79,7 +79,7 @@ class Observer:
             time.sleep(LOOK_EVERY)
 
     async def all_handled_async(self, timeout: float) -> None:
-        """Do the same on an event loop."""
+        """Return, on an event loop, when every listener has handled what was fired, retries included."""
         deadline = time.monotonic() + timeout
         while left := await self._unhandled_twice():
             if time.monotonic() > deadline:

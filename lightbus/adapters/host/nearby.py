@@ -224,7 +224,7 @@ class HostDiscovery:
         self._make = multicast
         self._made: Discovery | None = None
         self._multicast: Discovery | None = None
-        """The same, once it has started."""
+        """Multicast, once it has started."""
         self._own: Announcement | None = None
         self._begin: asyncio.Task[None] | None = None
 

@@ -102,7 +102,7 @@ class Router(_BoundSocket):
         return True
 
     def send_from_thread(self, routing_id: bytes, frame: bytes) -> bool:
-        """Do the same from another thread; False, too, where the socket was closed."""
+        """Send from another thread than that of the loop; False, too, where the socket was closed."""
         with self._lock:
             if self._socket.closed:
                 return False

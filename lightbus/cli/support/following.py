@@ -22,7 +22,7 @@ LOOK_EVERY = 1.0
 """Seconds between two looks for publishers and workers that came meanwhile."""
 
 SORT_EVERY = 0.1
-"""The same between two looks at what is held back to be given out in order of time."""
+"""Seconds between two looks at what is held back to be given out in order of time."""
 
 PATIENCE = 3.0
 """Seconds for which publishers are waited for that do not say that they know what is wanted of them."""

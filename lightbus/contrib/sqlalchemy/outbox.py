@@ -68,7 +68,7 @@ class Outbox:
         return message.id
 
     async def fire_async(self, session: Any, event: BusPath, /, **kwargs: Any) -> str:
-        """Do the same in the transaction of an AsyncSession or AsyncConnection."""
+        """Store an event, as `fire` does, in the transaction of an AsyncSession or AsyncConnection."""
         made = client_of(event).made_events
         message = made.make(*place_of(event), kwargs, is_ours=True)
         async with made.storing_async(message):

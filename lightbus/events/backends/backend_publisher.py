@@ -151,7 +151,7 @@ class BackendPublisher:
         return self._journal.begin(message, event)
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
-        """Do the same on a loop."""
+        """Have an event kept, on a loop; return where it is, None for one of best effort."""
         if not self.is_kept_elsewhere(message.api_name, event):
             return await self._journal.publish_async(message, event)
         if threading.get_ident() == self._thread:

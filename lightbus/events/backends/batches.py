@@ -24,7 +24,7 @@ __all__ = ["hand_off_batch", "newest_places", "publish_batch", "publish_rows"]
 
 
 def publish_batch(publisher: EventPublisher, messages: Sequence[EventMessage], event: Event) -> Future[list[AnyPlace]]:
-    """Do the same as `publish_rows` with messages; note in each where it is to be found."""
+    """Publish the events of these messages together; note in each where it is to be found."""
     key, instance = event.key, _journal_of(publisher).identity.instance
     rows = [
         (record_of(each), None if key is None else key_of(event, each.kwargs), each.published_at, "")

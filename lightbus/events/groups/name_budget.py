@@ -12,7 +12,7 @@ MAX_BYTES_OF_GROUP = 256 * 1024
 """Bytes of the names that one group listens to."""
 
 MAX_BYTES = 16 * 1024 * 1024
-"""The same of all groups: they are in memory, in each journal, and in the answer to who asks which groups there are."""
+"""Bytes of the names that all groups listen to: they are in memory, in each journal, and in each list of groups."""
 
 
 class NameBudget:

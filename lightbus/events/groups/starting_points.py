@@ -57,7 +57,7 @@ class StartingPoints:
         self._sought: dict[tuple[str, str], dict[str, int]] = {}
         """Per API and id of an event its sequence in each journal in which it was looked for; 0 where it is not."""
         self._timed: dict[tuple[str, float], dict[str, _Positions]] = {}
-        """The same per API and time of day. Only until who asked is answered: what is fired later may be older."""
+        """Per API and time of day the places in each journal, until it is answered: later events may be older."""
         self._failures = RecurringLog(logger)
         self._searching: set[asyncio.Task[None]] = set()
         self._one_search = asyncio.Lock()

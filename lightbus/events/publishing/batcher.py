@@ -142,7 +142,7 @@ class Batcher:
         return name, None
 
     def keep(self, message: EventMessage, record: bytes, key: str | None) -> asyncio.Future[Any] | None:
-        """Do the same with an event of this process, and note in it where it is; return what is to be awaited."""
+        """Keep an event of this process, and note in it where it is; return what is to be awaited."""
         with self._lock:
             topic, name = self._turns.topic((message.api_name, message.event_name), key, self._count)
             at = message.published_at

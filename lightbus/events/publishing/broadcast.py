@@ -26,7 +26,7 @@ FRAME_OVERHEAD = 1024
 """Bytes of a frame besides its record: topic, names, numbers."""
 
 FRAME_LEAST = 128
-"""The same without the topic."""
+"""Bytes of a frame besides its record and its topic."""
 
 FIRST_HEAD = 0.5
 LAST_HEAD = 30.0
@@ -65,7 +65,7 @@ class Broadcast:
         self._heads: dict[bytes, tuple[int, float, float]] = {}
         """Per topic its newest sequence, when to say so next, and the pause before that."""
         self._live_heads: dict[bytes, tuple[int, float, float]] = {}
-        """The same of those of best effort: nobody can ask for what was missed, but who did can count it."""
+        """Per topic of best effort its newest sequence: what a subscriber missed it cannot ask for, but can count."""
         self._journal = ""
         """Whose newest sequences these are, and up to where all was published."""
         self._complete: dict[bytes, int] = {}

@@ -8,7 +8,7 @@ AT_ONCE = 16
 """Events in a row that one task has stored at once, before the rest of the loop has its turn."""
 
 IN_ROW = 64
-"""The same where they are small, and only noted beside the journal's tables: that takes a tenth as long."""
+"""Small events that one task has noted in a row beside the journal's tables: that takes a tenth as long."""
 
 
 class InRow:

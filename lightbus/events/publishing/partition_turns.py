@@ -16,10 +16,10 @@ TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
 TOGETHER = 64
-"""The same of events that are fired together; in a crowd it is more of these, too."""
+"""Events fired together that go to one partition before the next has its turn; in a crowd it is more, too."""
 
 IN_CROWD = 128
-"""The same in a crowd: as many as a listener handles in one turn."""
+"""Events that go to one partition in a crowd: as many as a listener handles in one turn."""
 
 CROWDED = 8
 """
@@ -57,7 +57,7 @@ class PartitionTurns:
         ]
 
     def runs(self, names: tuple[str, str], records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
-        """Do the same with events without keys; return their records by topic."""
+        """Return the records of events without keys by the topics that `spread` gives them."""
         topics = self._topics.get(names) or self._make_topics(*names)
         turn, together = self._turn + count // self._after, max(TOGETHER, self._after)
         self._turn += _even(len(records), together)

@@ -108,7 +108,7 @@ class Publisher:
         return self._published(message, journal, name, stored)
 
     async def _publish_elsewhere(self, message: EventMessage, event: Event) -> Place | None:
-        """Do the same on another loop than the node's."""
+        """Store an event of this process and have it published, from another loop than the node's."""
         begun = self._begin(message, event)
         if begun is None:
             return None
@@ -155,7 +155,7 @@ class Publisher:
         return asyncio.sleep(0) if waiting > CROWD else None
 
     async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
-        """Do the same on the node's loop, where all that is fired within one tick shares one commit."""
+        """Store an event and have it published. What the loop fires within one tick is one commit."""
         if event.delivery == "best_effort" or not self.batcher.is_on_loop():
             place = await self._publish_elsewhere(message, event)
             if self.batcher.waiting > CROWD:
