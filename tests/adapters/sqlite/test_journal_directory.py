@@ -323,7 +323,7 @@ def test_a_container_that_is_made_anew(tmp_path: Path, monkeypatch: pytest.Monke
     after.close()
 
 
-def test_a_corrupt_journal_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_corrupt_journal_is_quarantined(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It stays on disk under another name, which the log says, and another one is used."""
     made = directory(tmp_path).open_own()
     made.close()

@@ -216,7 +216,7 @@ def _overwrite(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_zero, _cut, _cut_to_a_page, _overwrite])
-def test_a_damaged_outbox_is_put_aside(
+def test_a_damaged_outbox_is_quarantined(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is named and said once, and what is put in afterwards waits in a new one; doctor tells of it."""

@@ -28,7 +28,7 @@ def test_damage_is_told_from_trouble(error: BaseException | None, expected: bool
     assert is_damage(error) is expected
 
 
-def test_a_database_is_put_aside_with_its_files(tmp_path: Path) -> None:
+def test_a_database_is_quarantined_with_its_files(tmp_path: Path) -> None:
     """Nothing is left under its name, and what was in it is there for whoever wants to look."""
     file = tmp_path / "a.sqlite"
     for suffix in ("", "-wal", "-shm", "-journal", "-noted"):
