@@ -77,7 +77,7 @@ def test_wrong_settings() -> None:
         create({"apis": {"default": {"rpc_timeout": "soon"}}})
 
 
-def test_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_members_or_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """`features` is honoured, as members or names; without it the environment's count."""
     assert create(features=[Feature.RPCS]).client.features == (Feature.RPCS,)
     assert create(features=["events", "tasks"]).client.features == (Feature.EVENTS, Feature.TASKS)

@@ -22,7 +22,7 @@ def written(formatter: JsonFormatter, message: str = "%s items", *args: Any, **g
     return dict(json.loads(line))
 
 
-def test_a_record() -> None:
+def test_record_has_time_level_logger_message_and_process() -> None:
     """It says when, how urgent, by whom, what, and which process it was."""
     told = written(JsonFormatter(service="shop", process=""), "%s items", 3)
     assert datetime.fromisoformat(told.pop("timestamp")).tzinfo is not None
@@ -30,7 +30,7 @@ def test_a_record() -> None:
     assert told == {"level": "warning", "logger": "shop.stock", "message": "3 items", "service": "shop"}
 
 
-def test_extras() -> None:
+def test_extra_fields_replace_none_of_ours() -> None:
     """What the application gives besides is there; it takes the place of nothing of ours."""
     told = written(
         JsonFormatter(service="shop"), "x", extra={"order": 5, "when": datetime(2026, 1, 2), "service": "mine"}
@@ -38,7 +38,7 @@ def test_extras() -> None:
     assert (told["order"], told["when"], told["service"]) == (5, "2026-01-02 00:00:00", "shop")
 
 
-def test_an_exception() -> None:
+def test_traceback_is_one_value() -> None:
     """The traceback is one value."""
     try:
         raise ValueError("broken")

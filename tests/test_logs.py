@@ -52,7 +52,7 @@ def test_what_a_stranger_said_stays_text(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(("level", "number"), [("debug", 10), ("WARNING", 30), (5, 5), (logging.ERROR, 40)])
-def test_level(level: str | int, number: int) -> None:
+def test_level_is_a_name_or_a_number(level: str | int, number: int) -> None:
     """By name, in any case, or by number."""
     configure_logging(level)
     assert ROOT.level == number

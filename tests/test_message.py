@@ -10,7 +10,7 @@ from lightbus.message import EventMessage, ResultMessage, RpcMessage, event_mess
 from lightbus.typing import Kwargs
 
 
-def test_a_call() -> None:
+def test_call_shows_no_values_in_a_log() -> None:
     """A call knows its name and arguments, and does not show their values in a log."""
     message = RpcMessage(api_name="auth", procedure_name="check", kwargs={"user": "x", "password": "secret"}, id="7")
     assert (message.id, message.native_id, message.canonical_name) == ("7", "", "auth.check")
@@ -18,7 +18,7 @@ def test_a_call() -> None:
     assert RpcMessage(api_name="auth", procedure_name="check").kwargs == {}
 
 
-def test_a_result() -> None:
+def test_result_names_its_call_and_whether_it_failed() -> None:
     """A result says which call it answers, and whether the handler raised."""
     message = ResultMessage(result=True, rpc_message_id="7", api_name="auth", procedure_name="check")
     assert (message.result, message.rpc_message_id, message.error, message.trace) == (True, "7", False, "")
@@ -27,7 +27,7 @@ def test_a_result() -> None:
     assert repr(failed) == "<ResultMessage error of .>"
 
 
-def test_an_event() -> None:
+def test_event_keeps_its_id_over_deliveries() -> None:
     """An event is known by its id on every delivery, and tells whether this is the first."""
     message = EventMessage(api_name="auth", event_name="seen", kwargs={"user": "x"}, id="4f2a-1", publisher="4f2a")
     assert (message.id, message.canonical_name, message.procedure_name) == ("4f2a-1", "auth.seen", "seen")

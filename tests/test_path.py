@@ -259,7 +259,7 @@ def test_calling_an_event_fires_it(bus: BusPath) -> None:
     assert bus.shop.orders.count(what="tea") == 7
 
 
-def test_schemas(bus: BusPath) -> None:
+def test_path_checks_values_against_its_schemas(bus: BusPath) -> None:
     """A path knows the schemas of what it leads to, and checks values against them."""
     assert bus.shop.orders.count.parameter_schema["required"] == ["what"]
     assert bus.shop.orders.sold.parameter_schema["properties"]["what"]["type"] == "string"

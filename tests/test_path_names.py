@@ -12,7 +12,7 @@ from lightbus import UnsupportedUse, create
 bus = create(service_name="shop")
 
 
-def test_names() -> None:
+def test_last_part_is_the_member() -> None:
     """The last part is the procedure or event, what is before it is the API."""
     path = bus.shop.orders.count
     assert path.api_name == "shop.orders"
@@ -33,7 +33,7 @@ def test_names_above() -> None:
     ]
 
 
-def test_copies() -> None:
+def test_copied_path_is_the_same_bus() -> None:
     """A copy is the same bus; pickled it would be for another process, which has to make its own."""
     assert copy.copy(bus.shop) is bus.shop
     assert copy.deepcopy({"bus": bus})["bus"] is bus

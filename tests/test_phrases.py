@@ -24,7 +24,7 @@ def test_names_have_their_article(name: str, expected: str) -> None:
 
 
 @given(st.text())
-def test_clean(text: str) -> None:
+def test_control_characters_are_escaped(text: str) -> None:
     """Whatever a stranger is called, it does not reach the terminal as a control character."""
     assert clean(text).isprintable()
     assert not text.isprintable() or clean(text) == text

@@ -21,7 +21,7 @@ ID = "4bf92f3577b34da6a3ce929d0e0e4736"
         ({"traceparent": 5}, ""),
     ],
 )
-def test_id(trace: dict[str, object] | None, expected: str) -> None:
+def test_trace_id_is_read_from_traceparent(trace: dict[str, object] | None, expected: str) -> None:
     """It is read from `traceparent`; of anything else there is none."""
     assert trace_id_of(trace) == expected
 

@@ -45,7 +45,7 @@ def test_listen_has_the_same_options() -> None:
         (typed.ListenOptions, options.LISTEN_OPTIONS),
     ],
 )
-def test_options(declared: Any, known: tuple[str, ...]) -> None:
+def test_bus_options_are_those_checked_at_run_time(declared: Any, known: tuple[str, ...]) -> None:
     """`bus_options` has those that are checked when a program runs."""
     assert {*declared.__annotations__} == {*known}
 

@@ -33,7 +33,7 @@ BY_NAME = {row.name: row for row in ROWS}
         ("sync_async_p99", 1, 100, Verdict.UNRATED),
     ],
 )
-def test_verdict(name: str, value: float, raw: float, expected: Verdict) -> None:
+def test_target_is_met_within_a_quarter(name: str, value: float, raw: float, expected: Verdict) -> None:
     """A target is met within a quarter of it, to either side by whether less or more is better."""
     assert verdict(BY_NAME[name], value, raw) is expected
 

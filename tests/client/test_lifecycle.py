@@ -75,7 +75,7 @@ def test_request_shutdown(served: BusPath) -> None:
     assert served.auth.check_password(username="sally", password="secret") is True
 
 
-def test_features(bus: BusPath, caller: BusPath) -> None:
+def test_worker_does_only_what_its_features_say(bus: BusPath, caller: BusPath) -> None:
     """A worker does what its features say: without `rpcs` it serves no call, without `tasks` no clock."""
     ran: list[str] = []
     heard: list[str] = []

@@ -52,7 +52,9 @@ def test_nothing_said_gives_the_defaults() -> None:
         ({"service_name": None}, "file"),
     ],
 )
-def test_precedence(file: Path, arguments: dict[str, Any], name: str) -> None:
+def test_command_line_wins_over_arguments_environment_and_file(
+    file: Path, arguments: dict[str, Any], name: str
+) -> None:
     """The command line goes before arguments, these before the environment, this before the file."""
     config = load(file, **arguments)
     assert (config.service_name, config.process_name, config.bus.log_level) == (name, "file", "error")

@@ -99,7 +99,7 @@ def problem(values: dict[str, Any]) -> str:
         ),
     ],
 )
-def test_sentence(values: dict[str, Any], sentence: str) -> None:
+def test_each_fault_is_a_sentence_with_key_and_remedy(values: dict[str, Any], sentence: str) -> None:
     """Each kind of fault is a sentence that names the key, where it was written, and what to write."""
     assert problem(values) == sentence
 

@@ -95,7 +95,7 @@ def test_further_keys() -> None:
     assert lorry != Car()
 
 
-def test_copies() -> None:
+def test_copy_leaves_the_original_unchanged() -> None:
     """A copy with other values leaves the first one as it was; copied and pickled they are equal."""
     car = Car.model_validate({"engine": {"power": 70}})
     changed = car.model_copy(update={"top_speed": 5.0})

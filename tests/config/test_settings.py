@@ -72,7 +72,7 @@ def refusal(section: type[settings.Settings], **values: Any) -> str:
         ),
     ],
 )
-def test_defaults(section: type[settings.Settings], defaults: dict[str, Any]) -> None:
+def test_defaults_are_those_of_the_documents(section: type[settings.Settings], defaults: dict[str, Any]) -> None:
     """The defaults are those the documents name."""
     assert section().model_dump(by_alias=True) == defaults
 

@@ -102,7 +102,7 @@ def test_syntax_error_names_the_line(tmp_path: Path, name: str, text: str, probl
     assert problem in str(caught.value)
 
 
-def test_not_text(tmp_path: Path) -> None:
+def test_binary_file_is_refused(tmp_path: Path) -> None:
     """A file that is not text is said to be none."""
     (tmp_path / "bus.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidConfiguration, match="is not UTF-8 text"):
@@ -158,7 +158,7 @@ def test_redirection_on_this_host_is_followed() -> None:
         assert read_settings(f"{address}/bus.yaml") == {"service_name": "auth"}
 
 
-def test_not_found() -> None:
+def test_http_error_is_shown_without_secrets() -> None:
     """What the server answers is in the error; what may be secret in the address is not."""
     with web_server(lambda request: request.send_error(404)) as address, pytest.raises(InvalidConfiguration) as caught:
         read_settings(f"{address}/bus.yaml?token=secret")
@@ -174,7 +174,7 @@ def test_nobody_answers() -> None:
             read_settings(f"https://127.0.0.1:{bound.getsockname()[1]}/bus.yaml")
 
 
-def test_too_large() -> None:
+def test_endless_body_is_not_read_to_its_end() -> None:
     """A body without end is not read to its end."""
     with (
         web_server(page(b"#" * (MAX_FETCHED_BYTES + 1))) as address,
@@ -183,7 +183,7 @@ def test_too_large() -> None:
         read_settings(f"{address}/bus.yaml")
 
 
-def test_too_slow() -> None:
+def test_slow_server_is_given_up() -> None:
     """A server that answers but never finishes is given up."""
     given_up = threading.Event()
 

@@ -76,7 +76,7 @@ def test_home_of_another_user(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "relative"}])
-def test_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
+def test_unknown_user_has_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
     """A user that the system does not know has none, unless HOME says one."""
     monkeypatch.setattr(surroundings, "_home_of_user", lambda: None)
     assert home_directory(home) == NO_HOME

@@ -98,7 +98,7 @@ def test_views_and_probes() -> None:
         assert web.get("/price/lamp").text == "40"
 
 
-def test_mistakes() -> None:
+def test_wrong_use_is_answered_with_what_to_write() -> None:
     """A program without the extension, and arguments in another order, are told what to write."""
     app = Flask("shop")
     with app.app_context(), pytest.raises(UsageError, match=r"Lightbus\(app, bus\)"):

@@ -86,7 +86,7 @@ def test_a_word_that_crosses_another_assignment_counts() -> None:
     assert made.holds("a", changes["a"].generation, kept)
 
 
-def test_silence() -> None:
+def test_silent_members_are_named() -> None:
     """Who was not heard of for longer than the timeout is named; who is no member is not taken for one."""
     made = group()
     made.join("a", 0.0)

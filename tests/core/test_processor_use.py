@@ -26,7 +26,7 @@ def looked(computed: float, cpu: float) -> ProcessorUse:
         pytest.param(0.0, 0.0, False, id="nobody"),
     ],
 )
-def test_who_computes(computed: float, cpu: float, is_shared: bool) -> None:
+def test_fewer_handlers_run_where_all_of_them_compute(computed: float, cpu: float, is_shared: bool) -> None:
     """Only where handlers compute, and all of a processor is used, fewer of them do as much."""
     assert looked(computed, cpu).is_shared(2.1) is is_shared
 

@@ -112,7 +112,7 @@ def test_one_event_at_a_time() -> None:
     assert stream.can_go_on
 
 
-def test_acknowledgements() -> None:
+def test_each_position_is_acknowledged_once() -> None:
     """Each is told once, also if it was not confirmed; and only so many events go unconfirmed."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2 * UNCONFIRMED))
@@ -439,7 +439,7 @@ TestFollowing = pytest.mark.long(Following.TestCase)
 TestFollowing.settings = settings(max_examples=examples(3000))
 
 
-def test_bounds() -> None:
+def test_unconfirmed_events_are_bounded_by_possibly_delivered() -> None:
     """A member may not handle more unconfirmed than are taken for possibly delivered when it is gone."""
     assert module.UNCONFIRMED <= module.HIGH
     assert module.LOW < module.HIGH

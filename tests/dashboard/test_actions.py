@@ -15,7 +15,7 @@ from lightbus.testing import MemoryBus
 CALL = {"api": "auth", "procedure": "check_password", "arguments": {"username": "ada", "password": "secret"}}
 
 
-def test_call(shop: BusPath, on_bus: Any) -> None:
+def test_call_is_answered_with_time_and_peer(shop: BusPath, on_bus: Any) -> None:
     """The answer comes with its time and with who gave it; a named peer is the one that is asked."""
     instance = shop.client.engine.identity.instance
     for peer in (None, instance):
@@ -54,7 +54,7 @@ def test_call_that_is_wrong(shop: BusPath, on_bus: Any, wrong: dict[str, Any], e
         on_bus(lambda bus: ACTIONS["call"](bus, {**CALL, **wrong}))
 
 
-def test_fire(shop: BusPath, on_bus: Any) -> None:
+def test_fired_event_is_kept_with_its_id(shop: BusPath, on_bus: Any) -> None:
     """The event is kept, with the id that the page is told."""
     given = {"api": "auth", "event": "user_registered", "arguments": {"username": "ada"}}
     told = on_bus(lambda bus: ACTIONS["fire"](bus, given))

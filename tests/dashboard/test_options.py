@@ -34,7 +34,7 @@ def test_each_start_has_a_token_of_its_own() -> None:
     assert first.token not in repr(first)
 
 
-def test_url() -> None:
+def test_ipv6_address_is_written_in_brackets() -> None:
     """An address of the sixth version stands in brackets."""
     assert DashboardOptions().url(8420) == "http://127.0.0.1:8420/"
     assert DashboardOptions(address="::1").url(1) == "http://[::1]:1/"

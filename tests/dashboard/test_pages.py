@@ -67,7 +67,7 @@ def test_a_busy_bus_has_every_page(page: str) -> None:
     json.dumps(PAGES[page](view(seen, seen, name="auth", findings=[BAD])), allow_nan=False)
 
 
-def test_overview() -> None:
+def test_overview_sums_services_and_problems() -> None:
     """Sums over all, the services, and what is wrong; a letter that is told under two APIs is one."""
     groups = [group(dead=2, lag=3), group(dead=2, api="shop"), group(B, dead=1, lag=4)]
     now = {"sightings": [sighting(A, 10), sighting(B, 6, waiting=5, stopped="ValueError")], "groups": groups}
@@ -96,7 +96,7 @@ def test_edges_join_what_two_services_do() -> None:
     assert (told["from"], told["to"], told["kind"]) == ("auth", "mail", "listens")
 
 
-def test_service() -> None:
+def test_service_page_merges_its_processes() -> None:
     """Its processes together: calls, callers and the slowest times; its listeners with the lag of their group."""
     now = {
         "sightings": [sighting(A, 10, waiting=1), sighting(B, 6, waiting=2)],
@@ -160,7 +160,7 @@ def test_journals_tell_of_one_that_takes_nothing() -> None:
     assert [each["text"] for each in shown["findings"]] == [full.text, BAD.text]
 
 
-def test_peers() -> None:
+def test_peers_page_shows_clock_and_problems() -> None:
     """Everybody, with the clock, and with what is wrong about him; of others nothing."""
     now = {"sightings": [sighting(A, 4), sighting(B, 4)], "skews": {A: 0.5}}
     first, second = PAGES["peers"](view(now, {"sightings": [sighting(A, 0)]}, findings=[BAD, FINE]))["peers"]

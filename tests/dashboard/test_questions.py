@@ -59,7 +59,7 @@ def test_dead_letters(hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: p
     assert (len(told["dead"]), told["more"]) == (2, 1)
 
 
-def test_history(shop: BusPath, on_bus: Any) -> None:
+def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> None:
     """By name or for a whole API, oldest first, in a span of time; of an API that nobody publishes nothing."""
     for name in ("ada", "grace"):
         shop.auth.user_registered(username=name)

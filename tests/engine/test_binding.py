@@ -381,7 +381,7 @@ def test_standstill_is_noticed_by_a_request(place: Place) -> None:
     place.run(scenario)
 
 
-def test_draining(place: Place) -> None:
+def test_draining_worker_refuses_new_calls_until_all_confirmed(place: Place) -> None:
     """Draining takes nothing new and is over when all have confirmed; who comes meanwhile is told so, too."""
 
     async def scenario() -> None:
@@ -422,7 +422,7 @@ def test_draining_is_bounded(place: Place, caplog: pytest.LogCaptureFixture) -> 
     assert "Not all callers have confirmed that they send no more calls: 's' 'p'" in caplog.text
 
 
-def test_goodbye(place: Place) -> None:
+def test_goodbye_follows_all_that_was_sent_before(place: Place) -> None:
     """We say goodbye, and everybody has read what came before it when we are done waiting."""
 
     async def scenario() -> None:

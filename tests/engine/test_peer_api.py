@@ -113,14 +113,14 @@ def groups_known_to(bus: BusPath) -> set[tuple[str, str]]:
     return set(worker.parts.coordinator.groups)
 
 
-def test_ping(service: BusPath, bus: BusPath, door: Door) -> None:
+def test_ping_returns_the_wall_clock(service: BusPath, bus: BusPath, door: Door) -> None:
     """It answers with its wall clock, in seconds since 1970."""
     before = time.time()
     told = door.call(bus.internal.peer.ping, bus_options=targeted(service))
     assert before <= told <= time.time()
 
 
-def test_info(service: BusPath, bus: BusPath, surroundings: Surroundings) -> None:
+def test_info_names_identity_start_and_listeners(service: BusPath, bus: BusPath, surroundings: Surroundings) -> None:
     """It says who it is, since when it runs, and what it listens to."""
     info = bus.internal.peer.info(bus_options=targeted(service))
     started_at = info.pop("started_at")
@@ -227,7 +227,7 @@ def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
     assert [listener[what] for what in ("waiting", "failed", "retried", "dropped", "invalid")] == [0] * 5
 
 
-def test_health(service: BusPath, bus: BusPath) -> None:
+def test_health_names_a_stalled_loop(service: BusPath, bus: BusPath) -> None:
     """A worker that does what it is there for says so; one that has just stood still names that as a problem."""
     well = {"healthy": True, "problems": [], "losses": [], "refused": []}
 
@@ -264,7 +264,7 @@ def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
     assert "was damaged and is quarantined under this name: what is in it is not delivered" in text
 
 
-def test_schema(service: BusPath, bus: BusPath) -> None:
+def test_schema_is_that_of_the_declaration(service: BusPath, bus: BusPath) -> None:
     """It gives the schemas of an API, as they are where the API is declared."""
     told = bus.internal.peer.schema(api="auth", bus_options=targeted(service))
     assert told == service.schema.get_api_schema("auth")

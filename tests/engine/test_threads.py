@@ -46,14 +46,14 @@ def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[F
     return go_on, futures
 
 
-def test_a_result(threads: HandlerThreads) -> None:
+def test_arguments_are_passed_and_the_result_returned(threads: HandlerThreads) -> None:
     """Arguments are handed on, by position and by name, and the result comes back."""
     assert threads.submit(divmod, 17, 5).result(60) == (3, 2)
     assert threads.submit(sorted, [1, 3, 2], reverse=True).result(60) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("error", [ValueError("no luck"), SystemExit(3), KeyboardInterrupt()])
-def test_an_error(threads: HandlerThreads, error: BaseException) -> None:
+def test_error_of_a_function_is_the_futures(threads: HandlerThreads, error: BaseException) -> None:
     """Whatever a function raises is the future's, and the thread goes on."""
 
     def fail() -> None:
@@ -193,7 +193,7 @@ def test_where_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: py
     assert futures[0].result(60)
 
 
-def test_shutdown(threads: HandlerThreads) -> None:
+def test_shutdown_cancels_what_waits_and_finishes_what_runs(threads: HandlerThreads) -> None:
     """What waits is cancelled, what runs is finished, nobody waits, and the threads end."""
     go_on, futures = occupy(threads, LIMIT)
     waiting = threads.submit(int)
@@ -206,7 +206,7 @@ def test_shutdown(threads: HandlerThreads) -> None:
     wait_until(lambda: handlers() == [])
 
 
-def test_after_shutdown(threads: HandlerThreads) -> None:
+def test_nothing_is_taken_after_shutdown(threads: HandlerThreads) -> None:
     """Nothing is taken any more, and a second shutdown changes nothing."""
     threads.submit(int).result(60)
     threads.shutdown()

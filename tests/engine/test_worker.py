@@ -68,7 +68,7 @@ def caller() -> Iterator[BusPath]:
     bus.client.close()
 
 
-def test_announcement(bus: BusPath, caller: BusPath) -> None:
+def test_announcement_names_procedures_events_versions_and_digests(bus: BusPath, caller: BusPath) -> None:
     """A worker says who it is and what it has: procedures, events, versions, a digest of each schema."""
     bus.client.start_in_background()
     caller.client.wait_for_apis("auth")

@@ -43,7 +43,7 @@ def kind(name: str) -> dict[str, Any]:
     return found
 
 
-def test_unit() -> None:
+def test_systemd_unit_notifies_and_waits_for_running_calls() -> None:
     """It starts what there is, is told by the worker that it serves, and waits for running calls."""
     unit = configparser.ConfigParser(interpolation=None, strict=False, delimiters="=")
     unit.optionxform = str  # type: ignore[assignment,method-assign]
@@ -64,7 +64,7 @@ def instructions() -> list[tuple[str, str]]:
     return [(each["instruction"], each["value"]) for each in parsed if each["instruction"] != "COMMENT"]
 
 
-def test_image() -> None:
+def test_image_has_one_command_and_a_health_check() -> None:
     """Its command is one, and it is asked for its health where it tells of it."""
     found = dict(instructions())
     command = json.loads(found["ENTRYPOINT"])
@@ -92,7 +92,7 @@ def test_image_is_well_made() -> None:
     assert values["ENV"].partition("=")[2].startswith(values["VOLUME"])
 
 
-def test_manifests() -> None:
+def test_manifests_agree_in_names_ports_and_probes() -> None:
     """Names, ports and volumes belong together; probes ask what there is; running calls are waited for."""
     stateful, service = kind("StatefulSet"), kind("Service")
     spec = stateful["spec"]["template"]["spec"]

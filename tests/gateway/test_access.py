@@ -52,7 +52,7 @@ def test_some_of_an_api() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "shop", "shop.", ".price", "shop..price", "read:shop.price", "shop price", "ä.b"])
-def test_no_rule(text: str) -> None:
+def test_invalid_rule_is_refused_with_the_form(text: str) -> None:
     """Is refused with how one is written."""
     with pytest.raises(InvalidConfiguration, match=r"auth\.check_password"):
         Rule.read(text)

@@ -21,7 +21,7 @@ def told(answer: Any) -> Any:
     return json.loads(answer.body)
 
 
-def test_calls(shop: BusPath, opened: Any) -> None:
+def test_call_takes_an_object_and_returns_any_value(shop: BusPath, opened: Any) -> None:
     """The arguments are an object, the result is any value."""
 
     async def use(asked: Asked) -> Any:
@@ -144,7 +144,7 @@ def test_who_is_not_there(shop: BusPath, opened: Any, monkeypatch: pytest.Monkey
     assert "GET" in answers[5].headers["allow"]
 
 
-def test_errors(shop: BusPath, opened: Any) -> None:
+def test_handler_error_and_timeout_have_their_status(shop: BusPath, opened: Any) -> None:
     """A handler's, and the end of the time."""
 
     async def use(asked: Asked) -> Any:
@@ -246,7 +246,7 @@ def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monke
     assert (second.status, second.headers["retry-after"], third.status) == (503, "1", 200)
 
 
-def test_streams(shop: BusPath, opened: Any) -> None:
+def test_stream_begins_now_at_the_start_or_behind_a_cursor(shop: BusPath, opened: Any) -> None:
     """Of one event, or of all that are open; from now on, from the beginning, or behind what came last."""
     shop.shop.ordered.fire(product="before")
 

@@ -36,7 +36,7 @@ def test_clients_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "0123456789abcde", "0123456789abcdef0", "shop", "\udcff", "None"])
-def test_nobody(token: str) -> None:
+def test_unknown_token_is_refused(token: str) -> None:
     """A token that is none of ours is nobody's, whatever it is."""
     assert Clients([Client(name="shop", token="0123456789abcdef")]).having(token) is None
     assert Clients([]).having(token) is None

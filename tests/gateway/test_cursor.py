@@ -41,14 +41,14 @@ def test_many_journals() -> None:
      f"1@{ONE}-" + "9" * 20, "1@" + f"{ONE}-1," * 1000, "0@\x00",
      "1@~A", "1@~AAAA", "1@~ä", "1@~ AAAAAAAAAAAA", "1@~AAAAAAAAAAAJ", "1@~AAAAAAAAAAAF", "1@~~"],
 )  # fmt: skip
-def test_no_place(text: str) -> None:
+def test_invalid_cursor_is_refused(text: str) -> None:
     """It is said where one comes from."""
     with pytest.raises(InvalidArguments, match="Last-Event-ID"):
         Cursor.read(text)
 
 
 @given(st.text(max_size=60) | st.text("ABCDwxyz0189-_", max_size=80).map("1@~".__add__))
-def test_any_text(text: str) -> None:
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     """Means a place, or is refused."""
     with contextlib.suppress(InvalidArguments):
         assert len(str(Cursor.read(text))) <= MAX_TEXT

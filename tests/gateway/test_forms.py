@@ -43,13 +43,13 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
         ([Decimal(1), math.nan], b'["1",null]'),
     ],
 )
-def test_values(value: Any, form: bytes) -> None:
+def test_values_are_written_as_the_schemas_say(value: Any, form: bytes) -> None:
     """JSON's own types as they are, others as the schemas describe them, and null for numbers that are none."""
     assert value_form(value) == form
 
 
 @pytest.mark.parametrize("value", ["half \udcff", ["\ud800", math.nan], {"\udcff": date(2026, 1, 2)}])
-def test_half_characters(value: Any) -> None:
+def test_lone_surrogates_survive(value: Any) -> None:
     """They come through, as JSON can write them."""
     json.loads(value_form(value).decode("utf-8"))
 
@@ -72,7 +72,7 @@ def test_json_stays_what_it_is(value: Any) -> None:
     [b"{", b"[1]", b"1", b"null", b'{"a":NaN}', b'{"a":-Infinity}', b"\xff", b"[" * 100_000, b'{"a":1}}', b"\x00",
      '{"a":1}'.encode("utf-16"), b'{"a":' + b"1" * 5000 + b"}"],
 )  # fmt: skip
-def test_no_object(body: bytes) -> None:
+def test_body_that_is_no_object_is_a_value_error(body: bytes) -> None:
     """Whatever it is, it is a ValueError."""
     with pytest.raises(ValueError, match=r"."):
         read_object(body)
@@ -88,19 +88,19 @@ def test_what_it_is_instead_of_an_object(body: bytes, said: str) -> None:
         read_object(body)
 
 
-def test_no_body() -> None:
+def test_missing_body_means_no_arguments() -> None:
     """Is no argument."""
     assert read_object(b"") == {}
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes(body: bytes) -> None:
+def test_any_bytes_are_an_object_or_a_value_error(body: bytes) -> None:
     """Give an object, or a ValueError."""
     with contextlib.suppress(ValueError):
         assert isinstance(read_object(body), dict)
 
 
-def test_event() -> None:
+def test_event_has_the_fields_of_the_stream() -> None:
     """What streams tell, and nothing besides."""
     event = {"id": "i", "native_id": "n", "api": "a", "event": "e", "version": 1, "published_at": 2.5, "kwargs": {}}
     assert json.loads(event_form({**event, "size": 7})) == event

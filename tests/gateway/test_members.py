@@ -27,7 +27,7 @@ def test_what_a_name_is(shop: BusPath, on_bus: Any, api: str, name: str, member:
     assert on_bus(lambda bus: find_member(bus, api, name)) is member
 
 
-def test_names(shop: BusPath, on_bus: Any) -> None:
+def test_members_of_an_unserved_api_are_none(shop: BusPath, on_bus: Any) -> None:
     """All that an API has; of one that nobody is known to serve there are none."""
 
     async def names(bus: Any) -> list[list[str]]:

@@ -27,7 +27,7 @@ def test_a_new_token_on_this_host_only() -> None:
             clients_of_this_start(address)
 
 
-def test_origins() -> None:
+def test_origins_are_written_as_browsers_do() -> None:
     """As browsers write them."""
     assert check_origin("HTTPS://Shop.example/") == "https://shop.example"
     assert check_origin("http://127.0.0.1:3000") == "http://127.0.0.1:3000"

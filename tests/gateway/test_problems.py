@@ -68,7 +68,7 @@ def test_a_result_that_is_wrong_is_not_the_callers_fault() -> None:
     assert problem_of(error).status_code == 500
 
 
-def test_refusal() -> None:
+def test_refusal_survives_words_that_no_header_can_hold() -> None:
     """Words that no header and no JSON can hold do no harm."""
     answer = Refusal(429, "too_many", "half a \udcff", Retry_After="2").answer()
     assert json.loads(bytes(answer.body))["title"] == "Too Many Requests"

@@ -27,7 +27,7 @@ def test_one_does_not_cost_another() -> None:
     assert limit.wait("b", 0) == 0
 
 
-def test_no_limit() -> None:
+def test_zero_means_no_limit() -> None:
     """Zero is any number."""
     limit = RateLimit(0)
     assert {limit.wait("a", 0) for _ in range(1000)} == {0.0}

@@ -31,7 +31,7 @@ def read(most: int = 100, **given: Any) -> Any:
 @pytest.mark.parametrize(
     ("api", "member"), [("shop", "price"), ("shop.orders", "place"), ("a_b", "_c"), ("shop", "*"), ("a-b", "c-d")]
 )
-def test_names(api: str, member: str) -> None:
+def test_path_names_a_procedure_or_an_event(api: str, member: str) -> None:
     """As they are declared, and every event."""
     assert names_of(request(path={"api": api, "member": member})) == (api, member)
 
@@ -41,19 +41,19 @@ def test_names(api: str, member: str) -> None:
     [("..", "price"), ("shop", ".."), ("shop", ""), ("*", "price"), ("shop.", "x"), ("shop", "pri ce"), ("shop", "p*"),
      ("shop\x00", "x"), ("shöp", "x"), ("shop", "x\n"), ("shop", "[a-z]")],
 )  # fmt: skip
-def test_no_names(api: str, member: str) -> None:
+def test_invalid_names_are_not_looked_up(api: str, member: str) -> None:
     """Nothing is looked for under them."""
     with pytest.raises(Refusal, match="Nothing of this name is open here"):
         names_of(request(path={"api": api, "member": member}))
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/ld+json"])
-def test_arguments(kind: str) -> None:
+def test_arguments_are_a_json_object(kind: str) -> None:
     """A JSON object."""
     assert read(body=b'{"a": 1}', content_type=kind) == {"a": 1}
 
 
-def test_no_arguments() -> None:
+def test_no_arguments_need_no_body() -> None:
     """Need no body, and no type of it."""
     assert read() == {}
 
@@ -99,7 +99,7 @@ def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_options() -> None:
+def test_timeout_and_trace_are_taken_from_headers() -> None:
     """How long it may take, and the trace that it is part of."""
     assert options_of(request()) == {}
     asked = options_of(request(lightbus_timeout="2.5", traceparent=TRACE))
@@ -108,7 +108,7 @@ def test_options() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon", "", str(MAX_SECONDS + 1), "1e400", "0x10"])
-def test_no_time(text: str) -> None:
+def test_invalid_timeout_is_refused(text: str) -> None:
     """It is refused, with what may be said."""
     with pytest.raises(Refusal, match=r"Lightbus-Timeout is .* 60 at most"):
         options_of(request(lightbus_timeout=text))
@@ -128,7 +128,7 @@ def test_where_a_stream_begins() -> None:
 @pytest.mark.parametrize(
     "given", [{"query": "since=yesterday"}, {"query": "since="}, {"query": "since=0001-01-01"}, {"last_event_id": "7"}]
 )
-def test_nowhere(given: Any) -> None:
+def test_invalid_start_is_refused(given: Any) -> None:
     """It is refused, with what may be said."""
     with pytest.raises(Refusal) as raised:
         cursor_of(request(**given))

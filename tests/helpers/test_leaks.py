@@ -15,7 +15,7 @@ from helpers.surroundings import Surroundings
 SHORTLY = 20 * MS
 
 
-def test_nothing_left(surroundings: Surroundings) -> None:
+def test_closed_loop_and_ended_thread_are_no_leak(surroundings: Surroundings) -> None:
     """A loop that ran and was closed, and a thread that ended, are no leftovers."""
     before = Snapshot(surroundings.bus)
     asyncio.run(asyncio.sleep(0))
@@ -25,7 +25,7 @@ def test_nothing_left(surroundings: Surroundings) -> None:
     assert before.leaked() == []
 
 
-def test_thread(surroundings: Surroundings) -> None:
+def test_running_thread_is_a_leak(surroundings: Surroundings) -> None:
     """A thread that still runs is named; one that ends within the patience is waited for."""
     before, release = Snapshot(surroundings.bus), threading.Event()
     thread = threading.Thread(target=release.wait, name="forgotten", daemon=True)
@@ -49,7 +49,7 @@ def test_loop_with_task(surroundings: Surroundings) -> None:
     assert before.leaked() == []
 
 
-def test_descriptors(surroundings: Surroundings, tmp_path: Path) -> None:
+def test_open_socket_and_file_are_leaks(surroundings: Surroundings, tmp_path: Path) -> None:
     """An open socket and an open file are named."""
     before = Snapshot(surroundings.bus)
     with socket.socket(), (tmp_path / "forgotten").open("w"):

@@ -88,7 +88,7 @@ def test_all_are_told() -> None:
     run(scenario)
 
 
-def test_silence() -> None:
+def test_silent_process_is_forgotten_and_new_when_it_returns() -> None:
     """Whoever has missed several HELLOs in a row is forgotten, and one who speaks again is new."""
 
     async def scenario(line: Line) -> None:

@@ -406,7 +406,7 @@ def test_attempts_are_bounded(place: Place) -> None:
     assert len(place.dials) == MAX_DIALS + 1
 
 
-def test_confirming(place: Place) -> None:
+def test_peers_taken_to_be_up_are_dialed_once(place: Place) -> None:
     """Peers that are taken to be up are tried as well, once, before others and as far as there is room."""
     peers = [place.announce(announcement(number)) for number in range(1, MAX_DIALS + 3)]
     for peer in peers:
@@ -542,7 +542,7 @@ def test_an_attempt_at_a_fixed_peer(place: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "abandon"])
-def test_the_end(place: Place, how: str) -> None:
+def test_ending_stops_all_attempts_and_begins_no_other(place: Place, how: str) -> None:
     """All attempts end, and no other begins."""
     dialer = place.make([SEED])
     peer = place.announce(announcement(1))

@@ -201,7 +201,7 @@ def test_what_a_link_says(place: Place) -> None:
     place.run(scenario)
 
 
-def test_nobody_listens(place: Place, nobody: str) -> None:
+def test_closed_port_is_known_at_once(place: Place, nobody: str) -> None:
     """Where nobody listens it is known at once, and for certain."""
 
     async def scenario() -> None:
@@ -288,7 +288,9 @@ def test_silence_after_the_handshake(surroundings: Surroundings, silent: str) ->
     ],
     ids=["instance", "bus", "refusal", "misplaced", "announcement", "nonsense"],
 )
-def test_wrong_answer(place: Place, answer: bytes | Message, reason: str, refused: bool) -> None:
+def test_wrong_welcome_is_reported_with_the_reason(
+    place: Place, answer: bytes | Message, reason: str, refused: bool
+) -> None:
     """Whoever answers anything but the right WELCOME is not the peer; the reason is said."""
 
     async def scenario() -> None:

@@ -137,7 +137,7 @@ def test_a_name_that_comes() -> None:
     run(test)
 
 
-def test_several_wait() -> None:
+def test_each_waiter_is_woken_for_its_own_api() -> None:
     """All of them are woken, each for its own name; one that was cancelled is in nobody's way."""
 
     async def test(place: Place) -> None:
@@ -403,7 +403,7 @@ def test_some_names_are_missing() -> None:
 # --- the end ----------------------------------------------------------------------------------------
 
 
-def test_stopping() -> None:
+def test_waiters_move_to_the_next_node_on_stop() -> None:
     """Whoever waits is sent to the next node, and so is whoever comes later and would have to wait."""
 
     async def test(place: Place) -> None:

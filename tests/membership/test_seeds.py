@@ -215,7 +215,7 @@ def test_an_address_is_named_with_its_name(place: Place, caplog: pytest.LogCaptu
     assert place.seeds.refusals() == [f"the fixed peer {NAME} at {ONE} breaks off"]
 
 
-def test_the_end(place: Place) -> None:
+def test_no_lookup_begins_after_close(place: Place) -> None:
     """No lookup is begun any more, and one that ends changes nothing."""
     place.due()
     place.seeds.close()

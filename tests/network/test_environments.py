@@ -243,7 +243,7 @@ def test_first_process(processes: Processes, shop: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", ["000", "077", "0777"])
-def test_umasks(processes: Processes, shop: Path, volume: Path, umask: str) -> None:
+def test_kept_files_are_private_under_any_umask(processes: Processes, shop: Path, volume: Path, umask: str) -> None:
     """Whatever a process takes from the rights of new files, or leaves to others, what it keeps is for it alone."""
     volume.chmod(0o755)
     keeps_events(
@@ -335,7 +335,7 @@ def test_home_that_cannot_be_looked_into(processes: Processes, shop: Path, volum
 
 
 @pytest.mark.new_interpreters
-def test_no_disk(processes: Processes, shop: Path) -> None:
+def test_worker_without_events_needs_no_directory(processes: Processes, shop: Path) -> None:
     """Who only answers calls needs no directory for events, and says nothing of it."""
     worker = serves(
         processes, shop, STRANGER, **{**NOWHERE, "HOME": "/", "LIGHTBUS_DATA_DIR": "/nobody-may-write-here"}

@@ -198,7 +198,7 @@ def test_handler_raises_an_error_of_ours(bus: BusPath, door: Door) -> None:
 
 
 @pytest.mark.parametrize("procedure", ["sleeps", "sleeps_async"])
-def test_timeout(bus: BusPath, door: Door, procedure: str) -> None:
+def test_timeout_says_what_may_have_happened(bus: BusPath, door: Door, procedure: str) -> None:
     """A call that takes too long ends in time, and says what may have happened and what to do."""
     bus.client.wait_for_apis("trouble")
     with pytest.raises(LightbusTimeout, match=r"^trouble \w+… on host \S+ did not answer trouble\.sleeps.* may or may"):

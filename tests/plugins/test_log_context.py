@@ -40,7 +40,7 @@ def bus(hub: MemoryBus) -> BusPath:
 
 
 @pytest.mark.parametrize("procedure", ["check", "check_async"])
-def test_a_call(hub: MemoryBus, bus: BusPath, door: Door, procedure: str) -> None:
+def test_handler_logs_the_call_it_serves(hub: MemoryBus, bus: BusPath, door: Door, procedure: str) -> None:
     """A handler knows which call it serves; its caller, who serves none, knows of none."""
     hub.start(bus)
     door.call(getattr(bus.auth, procedure))
@@ -49,7 +49,7 @@ def test_a_call(hub: MemoryBus, bus: BusPath, door: Door, procedure: str) -> Non
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_an_event(hub: MemoryBus, bus: BusPath, is_async: bool) -> None:
+def test_listener_logs_the_event_it_handles(hub: MemoryBus, bus: BusPath, is_async: bool) -> None:
     """A listener knows which event it handles, and for which group."""
 
     def hear(message: EventMessage) -> None:

@@ -126,7 +126,9 @@ def assert_is_chain(*spans: ReadableSpan) -> None:
 
 
 @pytest.mark.parametrize("procedure", ["check_password", "check_later"])
-def test_a_call(hub: MemoryBus, auth: BusPath, caller: BusPath, traces: Traces, door: Door, procedure: str) -> None:
+def test_call_is_a_client_span_with_a_server_span_below(
+    hub: MemoryBus, auth: BusPath, caller: BusPath, traces: Traces, door: Door, procedure: str
+) -> None:
     """It is a span of its caller and one of its worker below that, named as the conventions say, and measured."""
     hub.start(auth)
     door.call(getattr(caller.auth, procedure), username="sally")

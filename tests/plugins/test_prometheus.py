@@ -169,6 +169,6 @@ def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         (KeyboardInterrupt(), "cancelled"),
     ],
 )
-def test_outcomes(error: BaseException | None, outcome: str) -> None:
+def test_outcomes_are_few_label_values(error: BaseException | None, outcome: str) -> None:
     """There are few, whatever is raised: they are the values of a label."""
     assert outcome_of(error) == outcome

@@ -48,7 +48,7 @@ def bus(hub: MemoryBus, registry: CollectorRegistry) -> BusPath:
     return bus
 
 
-def test_calls(bus: BusPath, registry: CollectorRegistry) -> None:
+def test_served_call_is_in_its_histogram_once(bus: BusPath, registry: CollectorRegistry) -> None:
     """A served call is in its histogram, once; a failed one among the errors, too."""
     bus.auth.check_password(username="sally")
     with pytest.raises(LightbusWorkerError):
@@ -65,7 +65,7 @@ def test_calls(bus: BusPath, registry: CollectorRegistry) -> None:
     assert value("lightbus_calls_limit") == bus.client.config.worker.rpc_concurrency
 
 
-def test_events(bus: BusPath, registry: CollectorRegistry) -> None:
+def test_published_and_handled_events_are_counted(bus: BusPath, registry: CollectorRegistry) -> None:
     """Published and handled events are counted; how far a group is and how full the journals are is asked."""
     for name in ("sally", "harry"):
         bus.auth.user_registered(username=name)
@@ -81,7 +81,7 @@ def test_events(bus: BusPath, registry: CollectorRegistry) -> None:
     assert 0 < full < 0.01
 
 
-def test_peers(bus: BusPath, registry: CollectorRegistry) -> None:
+def test_peers_are_counted_by_state(bus: BusPath, registry: CollectorRegistry) -> None:
     """Others are counted by their state; oneself is not."""
     wait_until(lambda: registry.get_sample_value("lightbus_peers", {"state": "up"}) == 1)
     assert registry.get_sample_value("lightbus_peers", {"state": "suspect"}) == 0

@@ -130,7 +130,7 @@ def test_host_whose_name_is_no_text(hub: MemoryBus, monkeypatch: pytest.MonkeyPa
     assert heard.get(timeout=60).kwargs["hostname"] == "b-ro"
 
 
-def test_no_pings(hub: MemoryBus, heard: Heard) -> None:
+def test_only_start_and_end_are_reported_without_pings(hub: MemoryBus, heard: Heard) -> None:
     """With `ping_enabled=False` only the start and the end are told."""
     bus = worker(hub, ping_enabled=False, ping_interval=0.001)
     hub.start(bus)
@@ -187,7 +187,7 @@ def test_events_are_best_effort() -> None:
     assert api.meta.internal
 
 
-def test_settings() -> None:
+def test_settings_come_from_the_configuration() -> None:
     """The plugin takes its settings from the configuration, checked."""
     config = Config.model_validate({"plugins": {"internal_state": {"enabled": True}}})
     plugin = StatePlugin.from_config(config=config, **StatePlugin.Config(ping_interval=5).model_dump())

@@ -34,12 +34,12 @@ def server() -> Iterator[StatusServer]:
         ("/", (404, "There is no / here, but: /bad /live /ready\n")),
     ],
 )
-def test_pages(server: StatusServer, path: str, expected: tuple[int, str]) -> None:
+def test_failing_page_is_answered(server: StatusServer, path: str, expected: tuple[int, str]) -> None:
     """A page is found by its path; one that fails is answered all the same."""
     assert ask(server.url + path) == expected
 
 
-def test_head(server: StatusServer) -> None:
+def test_head_gets_the_status_only(server: StatusServer) -> None:
     """Who asks for the head alone gets the status."""
     assert ask(server.url + "/live", method="HEAD") == (200, "")
 
@@ -76,13 +76,13 @@ def test_port_that_is_taken(server: StatusServer) -> None:
         (" localhost:0 ", ("localhost", 0)),
     ],
 )
-def test_places(text: str, place: tuple[str, int]) -> None:
+def test_port_alone_is_served_on_loopback(text: str, place: tuple[str, int]) -> None:
     """A port alone is served on this host only."""
     assert parse_place(text, "--health-port") == place
 
 
 @pytest.mark.parametrize("text", ["", "http", "70000", "host:", "-1", "9100:host"])
-def test_no_place(text: str) -> None:
+def test_invalid_address_is_refused_with_the_forms(text: str) -> None:
     """What is none is refused with the forms that there are."""
     with pytest.raises(InvalidConfiguration, match=r"--health-port is .* or an address and a port: 9100"):
         parse_place(text, "--health-port")

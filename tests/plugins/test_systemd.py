@@ -104,6 +104,6 @@ def test_abstract_names() -> None:
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
     ],
 )
-def test_interval(environment: dict[str, str], expected: float | None) -> None:
+def test_watchdog_is_fed_twice_per_interval(environment: dict[str, str], expected: float | None) -> None:
     """A beat is sent twice in the time that is given, and only by the process that is watched."""
     assert watchdog_interval(environment) == expected

@@ -254,7 +254,7 @@ def test_closing_the_own_one(channels: Channels) -> None:
     asyncio.run(main())
 
 
-def test_closing_all(channels: Channels) -> None:
+def test_each_channel_is_closed_where_its_sockets_are_used(channels: Channels) -> None:
     """Each is closed where nobody else uses its sockets: in its loop, or here where that does not run any more."""
     channel = FakeDoor()
     channels.add(channel)

@@ -55,7 +55,7 @@ def in_user_code(job: Job) -> Job:
 
 
 @pytest.mark.parametrize("value", [None, 7, [1, {"a": b"b"}]])
-def test_a_result(value: Any) -> None:
+def test_result_goes_under_the_calls_number(value: Any) -> None:
     """It goes under the number of the call."""
     assert decoded(Bench().replies.of_result(job_of(), value)) == Result(value)
 

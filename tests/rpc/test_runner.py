@@ -78,7 +78,7 @@ def name_of(kind: str, *, blocking: bool) -> str:
 
 
 @KINDS
-def test_a_result(blocking: bool) -> None:
+def test_handler_is_given_the_arguments(blocking: bool) -> None:
     """The handler is given the arguments."""
 
     async def test(bench: Bench) -> None:

@@ -22,7 +22,7 @@ from lightbus.rpc.statistics import BOUNDS, LATEST, MAX_CALLERS, OTHERS, Usage, 
         ([*range(1, 101)], 1.0, 100),
     ],
 )
-def test_percentile(values: list[float], share: float, expected: float | None) -> None:
+def test_percentile_is_the_nearest_rank(values: list[float], share: float, expected: float | None) -> None:
     """It is the nearest rank: the smallest value that so large a share does not exceed."""
     assert percentile(values, share) == expected
 
@@ -36,7 +36,7 @@ def test_percentile_is_one_of_the_values(values: list[float], share: float) -> N
     assert sum(value <= found for value in values if found is not None) >= share * len(values)
 
 
-def test_counts() -> None:
+def test_calls_errors_and_callers_are_counted() -> None:
     """Calls, errors and callers are counted."""
     usage = Usage()
     usage.note(0.1, "web", failed=False)

@@ -73,7 +73,7 @@ def test_a_call_is_told() -> None:
         (Error("peer_busy", "too much", False, {}), ("peer_busy", "too much")),
     ],
 )
-def test_errors(answer: Error, error: tuple[str, str]) -> None:
+def test_trace_names_the_error_type_or_code(answer: Error, error: tuple[str, str]) -> None:
     """The type of what was raised is told, or the code of an error of ours, and its words."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)

@@ -31,7 +31,7 @@ class BareApi(Api):
         name = "bare"
 
 
-def test_described() -> None:
+def test_signatures_and_docstrings_are_described() -> None:
     """Signatures read as in Python, docstrings are set to the left."""
     assert describe_api(ShopApi()) == {
         "api": "shop",

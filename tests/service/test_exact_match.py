@@ -32,7 +32,7 @@ DEEP = ExactMatch([Parameter("names", list[str]), Parameter("any", Any)], None, 
         (DEEP, {"names": ["ada"], "any": object}, False),  # what is in a list is looked at by the schema
     ],
 )
-def test_arguments(match: ExactMatch, kwargs: dict[str, Any], passes: bool) -> None:
+def test_arguments_match_their_annotations_exactly(match: ExactMatch, kwargs: dict[str, Any], passes: bool) -> None:
     """All that are required, none that is unknown, and each of a type that its annotation names."""
     assert match.arguments(kwargs) is passes
     assert match.arguments_of_all([kwargs, dict(reversed(kwargs.items()))]) is passes
@@ -62,6 +62,6 @@ def test_arguments_of_several_calls(match: ExactMatch, others: dict[str, Any], p
     ("match", "value", "passes"),
     [(PLAIN, True, True), (PLAIN, 1, False), (LOOSE, object(), True), (COUNTS, [1], False), (DEEP, None, True)],
 )
-def test_results(match: ExactMatch, value: Any, passes: bool) -> None:
+def test_result_matches_its_annotation(match: ExactMatch, value: Any, passes: bool) -> None:
     """Of the type that is named; without an annotation anything."""
     assert match.result(value) is passes

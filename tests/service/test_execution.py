@@ -450,7 +450,7 @@ def test_what_is_no_awaitable(value: Any) -> None:
     assert not is_awaitable(value)
 
 
-def test_names() -> None:
+def test_function_is_named_as_it_is_and_an_object_by_its_repr() -> None:
     """A function is called what it is; an object by its repr."""
     assert name_of(plain) == "plain"
     assert name_of(functools.partial(functools.partial(plain, 1), 2)) == "plain"

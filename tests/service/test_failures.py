@@ -75,7 +75,7 @@ def test_a_log_that_is_broken(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_the_usual() -> None:
+def test_failure_has_type_text_arguments_and_traceback() -> None:
     """Type, text, arguments and traceback."""
     message = sent(raised(lambda: KeyError("bare", 3)))
     assert message.message == "work.fail raised KeyError: ('bare', 3)"

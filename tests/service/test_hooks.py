@@ -177,7 +177,7 @@ def test_hooks_are_those_of_the_documents() -> None:
 
 
 @both_doors
-def test_order(door: Callable[..., None]) -> None:
+def test_hooks_run_in_order_of_plugins_and_adding(door: Callable[..., None]) -> None:
     """First what is to come before plugins, then plugins by priority, then the rest; each in the order of adding."""
     registry, order = HookRegistry(), list[str]()
 

@@ -38,7 +38,7 @@ def test_what_is_said_is_what_pydantic_says(annotation: Any) -> None:
     "annotation",
     [str, None, Any, list[int], dict[str, Any], int | None, None | int | str, Optional[list[dict[str, float]]]],  # noqa: UP045
 )
-def test_plain(annotation: Any) -> None:
+def test_builtin_types_are_described_without_pydantic(annotation: Any) -> None:
     """Builtin types, and lists, dicts and unions of them, are described here."""
     assert plain_schema(annotation) == Caster({"it": annotation}, what="it").properties["it"]
 
@@ -48,7 +48,7 @@ class Name(str):
 
 
 @pytest.mark.parametrize("annotation", [date, Name, set[int], tuple[int, ...], dict[int, str], list[date], "str", 5])
-def test_not_plain(annotation: Any) -> None:
+def test_other_types_are_left_to_pydantic(annotation: Any) -> None:
     """Everything else is left to pydantic."""
     assert plain_schema(annotation) is None
 

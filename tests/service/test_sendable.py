@@ -156,7 +156,7 @@ class Post(pydantic.BaseModel):
     ],
     ids=str,
 )
-def test_refused(annotation: Any, why: str) -> None:
+def test_unsendable_part_is_named_with_a_replacement(annotation: Any, why: str) -> None:
     """The reason names the part that cannot be sent, and what to write instead."""
     assert why in str(why_not_sendable(annotation))
 

@@ -69,7 +69,7 @@ class Strict(pydantic.BaseModel):
     it: str
 
 
-def test_strictly() -> None:
+def test_strict_mode_makes_no_text_of_other_values() -> None:
     """Nothing is made text of where that is said, by a setting or by a model; lengths are those of the text."""
     with pytest.raises(ValidationError):
         signature(str).cast({"it": 5}, strict=True)

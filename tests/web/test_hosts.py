@@ -17,7 +17,7 @@ def test_host_of() -> None:
     assert [host_of(each) for each in given] == ["localhost", "[::1]", "a.b", None, None, None, None, None]
 
 
-def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_given_and_numeric_hosts_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of this host, those that are given, and addresses, which cannot be led elsewhere."""
     monkeypatch.setattr(hosts.socket, "gethostname", lambda: "Workshop")
     names = HostNames(["Bus.example"])

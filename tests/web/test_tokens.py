@@ -18,7 +18,7 @@ def test_new_tokens_differ() -> None:
 
 
 @pytest.mark.parametrize(("given", "same"), [("right", True), ("", False), ("righ", False), ("rechtä\udcff", False)])
-def test_comparison(given: str, same: bool) -> None:
+def test_any_header_can_be_compared(given: str, same: bool) -> None:
     """Whatever a header holds can be compared."""
     assert is_same(given, "right") is same
 
@@ -32,7 +32,7 @@ def test_token_is_read_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "short", "with a space in it, long", "ünicode-token-of-length"])
-def test_no_token(tmp_path: Path, content: str) -> None:
+def test_weak_token_is_refused(tmp_path: Path, content: str) -> None:
     """What could be guessed, or no header can hold, is refused with how to make one."""
     file = tmp_path / "token"
     file.write_text(content)

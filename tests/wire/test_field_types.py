@@ -67,7 +67,7 @@ EDGES: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "last", "too_much"), EDGES, ids=[name for name, _, _ in EDGES])
-def test_bounds(name: str, last: Any, too_much: Any) -> None:
+def test_bounds_of_fields_are_part_of_the_protocol(name: str, last: Any, too_much: Any) -> None:
     """The last value that is taken, and the first that is not: both sides of the protocol count with them."""
     assert check_of(name)(last)
     assert not check_of(name)(too_much)

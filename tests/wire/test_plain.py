@@ -164,7 +164,7 @@ def test_endless_to_bus_is_refused() -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_json_form(value: Any, form: Any) -> None:
+def test_each_type_has_its_json_schema_form(value: Any, form: Any) -> None:
     """Each type has the form that JSON Schema, and pydantic, know it by."""
     assert json_form(value) == form
 

@@ -26,7 +26,9 @@ from lightbus.adapters.host.directories import (
         ("darwin", {"XDG_DATA_HOME": "/data"}, "{home}/Library/Application Support/lightbus"),
     ],
 )
-def test_data_directory(monkeypatch: pytest.MonkeyPatch, platform: str, environ: dict[str, str], expected: str) -> None:
+def test_data_directory_is_the_platforms_unless_configured(
+    monkeypatch: pytest.MonkeyPatch, platform: str, environ: dict[str, str], expected: str
+) -> None:
     """It is the platform's own, unless one is configured."""
     monkeypatch.setattr(sys, "platform", platform)
     assert data_directory(None, environ) == Path(expected.format(home=Path.home()))

@@ -58,7 +58,7 @@ def used(reports: list[InterfaceReport]) -> list[str]:
     ],
     ids=lambda value: value.name if isinstance(value, Interface) else "",
 )
-def test_judgement(interface: Interface, is_used: bool, reason: str) -> None:
+def test_interface_is_used_if_it_is_up_and_leads_to_a_lan(interface: Interface, is_used: bool, reason: str) -> None:
     """An interface is used if it is up and leads to a LAN; the reason is in the report."""
     (judged,) = report([interface])
 
@@ -78,7 +78,7 @@ def test_judgement(interface: Interface, is_used: bool, reason: str) -> None:
         (["eth2"], []),
     ],
 )
-def test_wanted(wanted: list[str], expected: list[str]) -> None:
+def test_only_named_interfaces_are_used_where_some_are_named(wanted: list[str], expected: list[str]) -> None:
     """What is named, by name or address, is used whatever it is, and nothing else."""
     assert used(report(HOST, wanted)) == expected
 
@@ -95,7 +95,7 @@ def test_unknown_address_is_refused_with_what_there_is() -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_usable_addresses() -> None:
+def test_usable_addresses_are_those_of_the_report() -> None:
     """The process uses the addresses that the report says."""
     assert usable_addresses() == ("192.0.2.7", "198.51.100.7", "203.0.113.7")
     assert usable_addresses(["lo"]) == ("127.0.0.1",)
@@ -103,7 +103,7 @@ def test_usable_addresses() -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_networks_of() -> None:
+def test_networks_are_the_usable_addresses_with_their_prefix() -> None:
     """The own networks are the usable addresses with their prefix lengths."""
     assert networks_of(usable_addresses()) == ("192.0.2.7/24", "198.51.100.7/16", "203.0.113.7/24")
     assert networks_of(["127.0.0.1", "192.0.2.99"]) == ("127.0.0.1/8",)
@@ -162,7 +162,7 @@ def test_no_more_addresses_than_can_be_announced(monkeypatch: pytest.MonkeyPatch
         ("2001:db8::7", "192.0.2.7/24", False),
     ],
 )
-def test_same_subnet(address: str, network: str, expected: bool) -> None:
+def test_subnet_is_decided_by_the_prefix_length(address: str, network: str, expected: bool) -> None:
     """An address is in the subnet that the prefix length says."""
     assert same_subnet(address, network) is expected
 

@@ -265,7 +265,7 @@ class FakeMulticast(NoDiscovery):
         self.asked.append("stop")
 
 
-def test_multicast_follows(places: list[Path]) -> None:
+def test_multicast_starts_later_and_announces_what_was_announced_before(places: list[Path]) -> None:
     """In mode host multicast comes a moment later, and announces what was announced before; it ends with the rest."""
 
     async def scenario() -> None:

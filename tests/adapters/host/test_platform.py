@@ -8,7 +8,7 @@ from lightbus.adapters.host.platform import check_platform
 from lightbus.exceptions import UnsupportedUse
 
 
-def test_platform() -> None:
+def test_unsupported_platform_is_refused_with_where_to_run_instead() -> None:
     """Linux and macOS are served; elsewhere the refusal says where to run it instead."""
     check_platform("linux")
     check_platform("darwin")

@@ -62,7 +62,7 @@ class Bench:
         return [event.sequence for event in self.group.waiting(topic, after, limit)]
 
 
-def test_what_waits() -> None:
+def test_events_behind_a_position_are_returned_page_by_page() -> None:
     """The events of a topic behind a place, so many at a time."""
     bench = Bench(ONE, TWO, ONE, ONE)
     assert bench.waiting() == [1, 3, 4]
@@ -87,7 +87,7 @@ def test_events_for_one_group(group: str, given: list[int]) -> None:
     assert bench.waiting() == given
 
 
-def test_handled_events() -> None:
+def test_cursor_goes_forward_only() -> None:
     """A cursor goes forward only."""
     bench = Bench(ONE, ONE, ONE)
     bench.group.ack(ONE, 2)
@@ -167,7 +167,7 @@ def test_a_member_alone_has_everything() -> None:
     assert not bench.group.holds("two", member.generation, 3)
 
 
-def test_members_share() -> None:
+def test_newcomer_is_granted_partitions_that_others_released() -> None:
     """A newcomer has its part once the others have let go of it; nobody's part is another's at any time."""
     bench = Bench()
     one, two = bench.join("one"), bench.join("two")

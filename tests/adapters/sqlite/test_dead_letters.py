@@ -36,7 +36,7 @@ def test_they_are_told_in_the_order_in_which_they_came(journal: Journal) -> None
     assert [each.record for each in letters.all("shop")] == [b"5"]
 
 
-def test_dead_letters(journal: Journal) -> None:
+def test_dead_letters_are_listed_and_taken_out_once(journal: Journal) -> None:
     """Dead letters are listed with its record and error, and can be taken out once."""
     [stored] = journal.append([NewEvent(ONE, b"poison", 1.0)])
     journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)

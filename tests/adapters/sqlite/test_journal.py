@@ -95,7 +95,7 @@ def test_one_that_is_interrupted(journal: Journal, is_done: bool) -> None:
     assert journal.append_one(ONE, b"c", 1.0).previous == first.sequence + is_done
 
 
-def test_pages(journal: Journal) -> None:
+def test_page_is_bounded_by_events_and_bytes(journal: Journal) -> None:
     """A page has so many events, or about so many bytes, and says whether there is more."""
     sequences = [each.sequence for each in journal.append([event(record=b"x" * 10) for _ in range(5)])]
     first = page(journal, limit=2)

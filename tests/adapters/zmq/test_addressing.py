@@ -145,7 +145,7 @@ def test_ports_are_chosen() -> None:
     run(scenario)
 
 
-def test_fixed_ports() -> None:
+def test_fixed_port_is_used_or_named_in_the_error() -> None:
     """A fixed port is that one; if it is taken, the error names it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -157,7 +157,7 @@ def test_fixed_ports() -> None:
         run(scenario)
 
 
-def test_addresses_move(caplog: pytest.LogCaptureFixture) -> None:
+def test_worker_listens_at_new_addresses_of_its_host(caplog: pytest.LogCaptureFixture) -> None:
     """A worker listens at the addresses its host has now, too, at the same ports, as far as it can."""
 
     async def scenario(sockets: Sockets) -> None:

@@ -52,14 +52,14 @@ def test_a_question_and_its_answer(place: Place) -> None:
     assert wait_until(lambda: place.dealer.receive(10.0)) == b"question!"
 
 
-def test_nobody_there(place: Place) -> None:
+def test_send_fails_soon_where_nothing_listens(place: Place) -> None:
     """A send is over soon, and nothing was sent: the caller may ask somebody else."""
     assert not place.dealer.send(b"question")
     assert not place.dealer.was_used
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 60.0])
-def test_no_answer(place: Place, seconds: float) -> None:
+def test_waiting_for_a_reply_is_sliced(place: Place, seconds: float) -> None:
     """A look ends soon, however long the caller would wait: it is to see whether the peer is still there."""
     place.bind()
     assert place.dealer.receive(seconds) is None

@@ -266,7 +266,7 @@ def test_a_socket_listens_elsewhere(place: Place) -> None:
         (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, errno.EPIPE, "broken_off"),
     ],
 )
-def test_reasons(event: int, value: int, reason: str) -> None:
+def test_handshake_failures_are_told_apart(event: int, value: int, reason: str) -> None:
     """What libzmq reports is told apart, as far as it can be."""
     assert reason_of(event, value) == reason
     assert REASONS[reason]

@@ -58,7 +58,7 @@ def test_looks_are_rare() -> None:
     assert host.looks == 2
 
 
-def test_networks() -> None:
+def test_networks_follow_from_the_addresses() -> None:
     """Our networks are those of our addresses; without addresses there are none."""
     assert LocalAddresses(HOME).networks == ("127.0.0.1/8",)
     assert LocalAddresses().networks == ()

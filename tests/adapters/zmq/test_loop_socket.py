@@ -185,7 +185,7 @@ def test_a_port_is_chosen_and_given_back(tmp_path: Path) -> None:
     pair(test, tmp_path)
 
 
-def test_closing_twice(tmp_path: Path) -> None:
+def test_socket_can_be_closed_twice(tmp_path: Path) -> None:
     """In whatever way."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:

@@ -65,7 +65,7 @@ def test_a_connection_that_stands_and_ends(tmp_path: Path) -> None:
     watching(test, tmp_path)
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_closed_port_is_reported_as_refused(tmp_path: Path) -> None:
     """That is a refusal."""
 
     async def test(bench: Bench) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
+def test_refused_events_in_the_outbox_are_reported_once(commands: Commands, surroundings: Surroundings) -> None:
     """What waits in the outbox of a host since it is refused is said once, however many processes tell it."""
     commands.services()
     outbox = HostOutbox(surroundings.data / surroundings.bus)
@@ -28,7 +28,7 @@ def test_refused_events(commands: Commands, surroundings: Surroundings) -> None:
     assert "outbox.sqlite.corrupt-1" in commands.run("doctor", code=1).stdout
 
 
-def test_stuck_group(commands: Commands) -> None:
+def test_group_that_handles_nothing_is_warned_of(commands: Commands) -> None:
     """A group that has processes and events to handle, and handles none, is warned of with what to look at."""
     commands.services()
     mail = commands.serve("mail", replace=("max_deliveries=1", "max_deliveries=1000"))

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 YEAR_2400 = 13_569_465_600.0
 
 
-def test_nobody(commands: Commands) -> None:
+def test_empty_bus_is_a_warning_with_what_to_start(commands: Commands) -> None:
     """An empty bus is a warning that says where it looked and what to start."""
     process = commands.run("doctor", "--wait", "0.2", code=1)
     assert "warning peers: nobody is on the bus (bus 'test-" in process.stdout
     assert "Start a worker (lightbus run)" in process.stdout
 
 
-def test_warnings(commands: Commands) -> None:
+def test_duplicate_names_and_mixed_versions_are_warned_of(commands: Commands) -> None:
     """Two processes of one name and two versions of one API are warned of, and make the exit code 1."""
     for version in (1, 2):
         worker = commands.serve("auth", "--process-name", "same", version=version, where=f"auth-{version}")

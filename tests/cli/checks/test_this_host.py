@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_data_directory(commands: Commands, tmp_path: Path) -> None:
+def test_data_directory_that_can_be_made_is_no_finding(commands: Commands, tmp_path: Path) -> None:
     """A directory that is not there yet is no finding where it can be made; the default one is looked at, too."""
     home = tmp_path / "home"
     home.mkdir()
@@ -70,7 +70,7 @@ def test_a_disk_without_room(
         (40, 100, "3.9 MiB left"),
     ],
 )
-def test_little_room(
+def test_full_disk_is_reported(
     available: int, files: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full, or nearly, is told of, also where only another file has no room."""

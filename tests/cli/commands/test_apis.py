@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_apis(commands: Commands) -> None:
+def test_apis_are_listed_with_members_and_servers(commands: Commands) -> None:
     """Both forms show each API with its members and who serves it."""
     commands.services()
     auth, shop = commands.json("apis")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_calls(commands: Commands) -> None:
+def test_each_call_is_counted_once_and_the_responder_ends(commands: Commands) -> None:
     """Each is counted once, in the histogram too; whom it has started is gone afterwards."""
     [told] = commands.json("bench", "calls", "--count", "60", "--concurrency", "3", "--size", "10")
     assert (told["type"], told["count"], told["failed"]) == ("calls", 60, 0)

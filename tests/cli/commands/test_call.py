@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_call(commands: Commands) -> None:
+def test_result_is_shown_as_json(commands: Commands) -> None:
     """The result is shown as JSON, and text as it is; what reads as a number is text where the schema wants text."""
     commands.services()
     assert commands.text("call", "auth.check_password", "username=admin", "password=1234") == "true\n"

@@ -24,7 +24,7 @@ def shown() -> str:
     return result.output
 
 
-def test_one_screen() -> None:
+def test_cheat_sheet_fits_a_small_terminal() -> None:
     """All of it is on a terminal of 80 columns and 24 lines, with a line left for the prompt."""
     lines = shown().splitlines()
     assert len(lines) <= 23

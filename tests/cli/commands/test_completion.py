@@ -23,7 +23,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("shell", FILES)
-def test_install(commands: Commands, tmp_path: Path, shell: str) -> None:
+def test_completion_is_installed_for_the_users_shell(commands: Commands, tmp_path: Path, shell: str) -> None:
     """One command installs it for the shell that SHELL says; for zsh it is mentioned in .zshrc, and only once."""
     home = tmp_path / "home"
     home.mkdir()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_context(commands: Commands, surroundings: Surroundings, tmp_path: Path) -> None:
+def test_command_uses_the_bus_of_its_context(commands: Commands, surroundings: Surroundings, tmp_path: Path) -> None:
     """Contexts are added, shown, used and removed; a command looks at the bus that its context names."""
     commands.serve("auth").wait_for_line("Ready")
     elsewhere = {"LIGHTBUS_BUS": ""}

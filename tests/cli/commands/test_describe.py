@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_describe(commands: Commands) -> None:
+def test_api_is_described_with_servers_and_listening_groups(commands: Commands) -> None:
     """An API is shown in its author's words, with who serves it and which groups listen."""
     commands.services()
     text = commands.text("describe", "auth")
@@ -54,7 +54,7 @@ def test_types_are_explained(commands: Commands) -> None:
     assert told["more_types"] == ["Street"]
 
 
-def test_who_listens(commands: Commands) -> None:
+def test_groups_without_a_process_are_shown(commands: Commands) -> None:
     """Groups that have no process now are told, and listeners that share with nobody; commands are left out."""
     _, shop = commands.services()
     tail = commands.start("tail")
@@ -75,7 +75,7 @@ def test_who_listens(commands: Commands) -> None:
     assert tail.running
 
 
-def test_mixed_versions(commands: Commands) -> None:
+def test_mixed_versions_are_flagged_and_the_latest_described(commands: Commands) -> None:
     """Where two versions of an API are served, both lists flag it, and the latest is described."""
     for version in (1, 2):
         commands.serve("auth", version=version, where=f"auth-{version}").wait_for_line("Ready")
@@ -87,7 +87,7 @@ def test_mixed_versions(commands: Commands) -> None:
     assert "MIXED: its peers do not all serve the same" in text
 
 
-def test_unknown_names(commands: Commands) -> None:
+def test_unknown_name_is_answered_with_near_ones(commands: Commands) -> None:
     """A name that is not there ends with near ones."""
     commands.services()
     assert "Did you mean 'auth'?" in commands.run("describe", "aut", code=3).stderr

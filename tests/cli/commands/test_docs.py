@@ -28,7 +28,7 @@ def test_of_the_bus(commands: Commands, tmp_path: Path) -> None:
     assert "Return whether this is the user&#x27;s password." in page
 
 
-def test_written_again(tmp_path: Path) -> None:
+def test_pages_of_removed_apis_are_removed(tmp_path: Path) -> None:
     """Pages of what is gone are removed, and no file of somebody else's."""
     schemas, site = tmp_path / "schemas.json", tmp_path / "site"
 

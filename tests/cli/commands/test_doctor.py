@@ -27,7 +27,7 @@ def test_all_is_well(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_long_finding_is_wrapped_between_words(commands: Commands, tmp_path: Path, columns: int) -> None:
     """On a terminal a finding that is long goes on below itself, broken between words."""
     commands.services()
     with on_terminal(columns, tmp_path, "doctor", "--wait", "20") as terminal:
@@ -39,7 +39,7 @@ def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
     assert "one key on each host opens it to the LAN: lightbus keys init." in shown
 
 
-def test_errors(commands: Commands, tmp_path: Path) -> None:
+def test_errors_make_the_exit_code_2(commands: Commands, tmp_path: Path) -> None:
     """A fixed peer that does not answer and a data directory that is a file are errors, and make the exit code 2."""
     file = tmp_path / "file"
     file.touch()

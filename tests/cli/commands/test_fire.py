@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_fire(commands: Commands) -> None:
+def test_event_is_fired_and_its_publisher_named(commands: Commands) -> None:
     """An event reaches its listener, with the default that was left out; both forms say who took it."""
     _, shop = commands.services()
     assert "auth.user_registered is taken by auth " in commands.text("fire", "auth.user_registered", "username=sally")
@@ -33,7 +33,7 @@ def test_fire_where_nobody_takes_it(commands: Commands) -> None:
     assert re.search("warning health: auth .*No event can be kept here at the moment. .*/proc/nowhere", text)
 
 
-def test_fire_checks(commands: Commands) -> None:
+def test_arguments_are_checked_before_firing(commands: Commands) -> None:
     """Types are checked against the advertised schema, and what is no event is not fired."""
     commands.services()
     error = commands.run("fire", "auth.user_registered", "username=ada", "age=old", code=2).stderr

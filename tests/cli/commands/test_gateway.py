@@ -177,7 +177,7 @@ def test_a_new_token_for_this_start(commands: Commands) -> None:
     assert served.post("auth/echo", token="0123456789abcdef", value="x")[0] == 401
 
 
-def test_for_people(commands: Commands) -> None:
+def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
     """Where it is, and what to give."""
     process = commands.start("gateway", "--port", "0", "--allow", "auth.*")
     process.wait_for_line(r"is open at http://127\.0\.0\.1:\d+/\. Ctrl-C ends it\.")

@@ -16,7 +16,7 @@ EDGES = [
 ]
 
 
-def test_tree() -> None:
+def test_tree_has_a_line_for_each_service_and_use() -> None:
     """Each service has a line, and below it one for each use; control characters are written out."""
     assert tree(["auth", "shop"], EDGES) == [
         "auth",
@@ -26,7 +26,7 @@ def test_tree() -> None:
     ]
 
 
-def test_mermaid() -> None:
+def test_mermaid_draws_events_dashed_and_escapes_quotes() -> None:
     """Events flow dashed from who publishes to who listens; quotes do not break the text."""
     lines = mermaid(["auth", "shop"], EDGES)
     assert lines[0] == "flowchart LR"
@@ -34,7 +34,7 @@ def test_mermaid() -> None:
     assert lines[-2:] == ['    s2 -->|"auth.check (12.3k)"| s1', '    s0 -.->|"auth.event (0)"| s2']
 
 
-def test_dot() -> None:
+def test_dot_draws_what_mermaid_does() -> None:
     """The same for Graphviz."""
     lines = dot(["auth", "shop"], EDGES)
     assert (lines[0], lines[-1]) == ("digraph lightbus {", "}")
@@ -42,7 +42,7 @@ def test_dot() -> None:
     assert '    "a\\"b\\\\x1b" -> "shop" [label="auth.event (0)", style=dashed];' in lines
 
 
-def test_picture(commands: Commands, tmp_path: Path) -> None:
+def test_picture_is_drawn_where_graphviz_is_installed(commands: Commands, tmp_path: Path) -> None:
     """Where Graphviz is installed it draws; where it is not, the command says so."""
     commands.services()
     program = tmp_path / "bin" / "dot"
@@ -55,7 +55,7 @@ def test_picture(commands: Commands, tmp_path: Path) -> None:
     assert (tmp_path / "bus.svg").read_text().startswith("digraph lightbus {")
 
 
-def test_graph(commands: Commands) -> None:
+def test_callers_and_listeners_are_shown_with_counts(commands: Commands) -> None:
     """Who calls and who listens is shown with the counts, in each form; the command itself is no part of it."""
     commands.services()
     commands.run("call", "shop.orders.place", "username=admin")

@@ -35,12 +35,12 @@ EVENT = {
         ({"version": (">=", 2)}, True),
     ],
 )
-def test_conditions(given: dict[str, Any], matches: bool) -> None:
+def test_all_conditions_have_to_hold(given: dict[str, Any], matches: bool) -> None:
     """Each condition has to hold."""
     assert Search(**given).matches(EVENT) is matches
 
 
-def test_internal_events() -> None:
+def test_internal_events_are_shown_when_asked_for() -> None:
     """Those of internal APIs are found when they are asked for, by the option or by name."""
     event = {**EVENT, "api": "internal.state"}
     shown = [Search(**given).matches(event) for given in ({}, {"internal": True}, {"api": "int*"}, {"id": "i-1"})]  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def test_internal_events() -> None:
 
 
 @pytest.mark.long
-def test_inspect(commands: Commands) -> None:
+def test_each_filter_finds_its_events(commands: Commands) -> None:
     """Every filter finds what it is for, in each form; what is not there is said, and has an exit code."""
     auth, _ = commands.services()
     for name, age in (("sally", 31), ("ada", 36), ("bob", 7)):
@@ -100,7 +100,7 @@ def test_inspect(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("is_valid", [False, True])
-def test_validation(commands: Commands, is_valid: bool) -> None:
+def test_invalid_event_is_shown_with_the_reason(commands: Commands, is_valid: bool) -> None:
     """
     An event that does not satisfy the schema of today is shown with the reason, and the exit code tells.
 
@@ -124,7 +124,7 @@ def test_validation(commands: Commands, is_valid: bool) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_terminal_output_leaves_no_progress_bar(commands: Commands, tmp_path: Path, columns: int) -> None:
     """On a terminal it is for people; no bar is left there, and what comes from the bus cannot control it."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")

@@ -62,7 +62,9 @@ def test_init_overwrites_nothing(file: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_init_elsewhere(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_file_may_be_named_by_option_or_environment(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file may be anywhere, named by the option or by the environment."""
     assert run("init", "--file", str(tmp_path / "a.key")).output.startswith("Wrote the key ")
     monkeypatch.setenv("LIGHTBUS_BUS_KEY_FILE", str(tmp_path / "b.key"))

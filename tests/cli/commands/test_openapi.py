@@ -74,7 +74,7 @@ def test_what_is_written(schemas: str, tmp_path: Path) -> None:
     assert [*json.loads(asynchronous)["operations"]] == ["auth.check", "shop.orders.placed"]
 
 
-def test_refusals(schemas: str) -> None:
+def test_refusal_says_what_can_be_done(schemas: str) -> None:
     """What cannot be done is said, with what can."""
     with pytest.raises(UnsupportedUse, match="--bus and --schema were both given: name one of them"):
         run("--bus", "bus", "--schema", schemas)

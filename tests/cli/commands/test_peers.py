@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_peers(commands: Commands) -> None:
+def test_peers_are_listed_with_round_trip_time(commands: Commands) -> None:
     """
     Both forms show who is there, since when, with what, how quickly it answers, and that it is up.
 
@@ -51,7 +51,7 @@ def test_peers(commands: Commands) -> None:
     assert "\x1b" not in narrow.output
 
 
-def test_nobody(commands: Commands) -> None:
+def test_empty_bus_says_where_it_looked(commands: Commands) -> None:
     """Where nobody is, it says what it looked for and where, and who knows more; nothing is on standard output."""
     process = commands.run("peers", "--wait", "0.3", "--bus-name", "empty", code=3)
     assert process.stdout == ""
@@ -70,7 +70,7 @@ def test_nobody(commands: Commands) -> None:
         (PeerState.DRAINING, True, "draining"),
     ],
 )
-def test_state(known: PeerState, answers: bool, state: str) -> None:
+def test_peer_is_up_only_if_it_answered_a_ping(known: PeerState, answers: bool, state: str) -> None:
     """Nobody is up who has not answered a ping just now, whatever was announced."""
 
     class Bus:
@@ -90,7 +90,7 @@ def test_state(known: PeerState, answers: bool, state: str) -> None:
     assert len(sighting.row()) == len(COLUMNS)
 
 
-def test_info(commands: Commands) -> None:
+def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:
     """`peers info` has the statistics, by service or instance; a name that nobody has ends with what there is."""
     commands.services()
     commands.run("call", "shop.orders.place", "username=admin")

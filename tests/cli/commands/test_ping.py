@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_ping(commands: Commands) -> None:
+def test_each_reply_is_shown_and_counted(commands: Commands) -> None:
     """Each answer is shown, and the statistics at the end, for a peer, for an API and for everybody."""
     commands.services()
     told = commands.json("ping", "auth", "-c", "2", "-i", "0")
@@ -41,7 +41,7 @@ def test_ctrl_c_shows_the_statistics(commands: Commands) -> None:
     assert process.stderr == ""
 
 
-def test_statistics() -> None:
+def test_lost_pings_count_as_sent() -> None:
     """Pings that nobody answered count as sent; without any answer there are no times."""
     announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
     peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)

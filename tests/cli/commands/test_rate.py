@@ -24,7 +24,7 @@ def counted(at: float, seen: tuple[int, int], sent: tuple[int, int] = (0, 0), up
     return Counted(at=at, uptime=uptime, events={SEEN: seen, SENT: sent})
 
 
-def test_rates() -> None:
+def test_rates_are_counted_between_two_readings() -> None:
     """Rates are what was counted between two readings, over all publishers; the most frequent comes first."""
     before = {"a": counted(10.0, (5, 500), (1, 10)), "b": counted(10.0, (0, 0))}
     now = {"a": counted(12.0, (9, 900), (21, 30)), "b": counted(12.0, (2, 100))}
@@ -35,13 +35,13 @@ def test_rates() -> None:
     assert len(seen.row()) == len(COLUMNS)
 
 
-def test_newcomer() -> None:
+def test_new_worker_counts_since_its_start() -> None:
     """A worker that was not there at the last reading has published all since its start; one that left nothing."""
     [rate, _] = rates({"gone": counted(10.0, (9, 9))}, {"new": counted(12.0, (6, 60), uptime=2.0)})
     assert (rate.events, rate.bytes, rate.published) == (3.0, 30.0, 6)
 
 
-def test_rate(commands: Commands) -> None:
+def test_events_are_counted_until_interrupted(commands: Commands) -> None:
     """Events are counted as they are published, in both forms, of those that match; Ctrl-C ends it without a word."""
     commands.services()
     measuring = commands.start("rate", "auth.*", "--json", "-i", "0.1")
@@ -64,7 +64,7 @@ def test_rate(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_terminal_shows_one_changing_table(commands: Commands, tmp_path: Path, columns: int) -> None:
     """On a terminal it is one table that changes, each row on one line."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=sally")

@@ -18,7 +18,7 @@ from lightbus.cli.commands.replay import _Pace
         ([100.0, 90.0, 101.0], 1.0, [0.0, 0.0, 1.0]),
     ],
 )
-def test_pace(times: list[float], speed: float, due: list[float]) -> None:
+def test_events_keep_their_distances_at_a_speed(times: list[float], speed: float, due: list[float]) -> None:
     """Events keep their distances, at a speed; where a clock went back nobody waits."""
     pace = _Pace(speed)
     assert [pace.due(at) for at in times] == pytest.approx(due)

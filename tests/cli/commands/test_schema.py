@@ -44,7 +44,7 @@ def test_directories_and_json(commands: Commands, tmp_path: Path) -> None:
     assert told["breaks"] == ["publishers", "listeners"]
 
 
-def test_no_schema(commands: Commands, tmp_path: Path) -> None:
+def test_unreadable_schema_is_named(commands: Commands, tmp_path: Path) -> None:
     """What cannot be read is named."""
     (tmp_path / "old.json").write_text("[]")
     process = commands.start("schema", "diff", str(tmp_path / "old.json"), str(tmp_path / "new.json"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LINES = "print('answer', bus.auth.check_password(username='admin', password='1234'), 'auth' in dir(bus))\n"
 
 
-def test_shell(commands: Commands, tmp_path: Path) -> None:
+def test_shell_is_a_client_without_a_bus_module(commands: Commands, tmp_path: Path) -> None:
     """Without a bus module it is a client of the bus; calls work, and what is there is completed."""
     commands.services()
     # As where IPython is not installed: the standard prompt reads what it is given.

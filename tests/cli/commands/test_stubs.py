@@ -67,7 +67,9 @@ def test_a_file_that_was_changed(commands: Commands, tmp_path: Path) -> None:
         (("--schema", "{}", "--out", "/dev/null/bus.pyi"), 2, "cannot be written to /dev/null/bus.pyi"),
     ],
 )
-def test_refusals(commands: Commands, tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+def test_refusal_says_what_can_be_done(
+    commands: Commands, tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
     """What cannot be done is said, with what can."""
     (tmp_path / "schemas.json").write_text("{}")
     given = [str(tmp_path / "schemas.json") if word == "{}" else word for word in words]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_tail(commands: Commands) -> None:
+def test_live_and_kept_events_are_shown_without_a_group(commands: Commands) -> None:
     """Live events are shown in both forms, those that are kept with --since, and no group is made of it."""
     commands.services()
     following = commands.start("tail", "auth.*")
@@ -59,7 +59,7 @@ def objects(text: str, kind: str) -> list[dict[str, Any]]:
     return [each for each in map(json.loads, text.splitlines()) if each["type"] == kind]
 
 
-def test_calls(commands: Commands) -> None:
+def test_rpc_shows_each_answered_call(commands: Commands) -> None:
     """With --rpc each call is shown when it was answered, nested ones as well, also of a worker that came later."""
     auth = commands.serve("auth")
     auth.wait_for_line("Ready")
@@ -93,7 +93,7 @@ def test_calls(commands: Commands) -> None:
     assert "internal.peer" not in every.stdout
 
 
-def test_filters(commands: Commands) -> None:
+def test_events_and_calls_are_filtered(commands: Commands) -> None:
     """Calls alone, those that failed alone, those of one caller; events by what is in them."""
     auth = commands.serve("auth")
     auth.wait_for_line("Ready")
@@ -142,7 +142,7 @@ def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_terminal_lines_begin_with_the_time(commands: Commands, tmp_path: Path, columns: int) -> None:
     """On a terminal a line begins with the time, and what comes from the bus cannot control the terminal."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")

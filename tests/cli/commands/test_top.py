@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_stream(commands: Commands) -> None:
+def test_json_is_a_stream_until_interrupted(commands: Commands) -> None:
     """With --json it is a stream, which Ctrl-C ends without a word; without a terminal it says what to use."""
     _, shop = commands.services()
     process = commands.start("top", "--json", "-i", "0.1")
@@ -35,7 +35,7 @@ def test_stream(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_screen(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_rows_fit_and_keys_sort_and_quit(commands: Commands, tmp_path: Path, columns: int) -> None:
     """Each row is one line at either width; a key sorts, and q gives the terminal back."""
     commands.services()
     with on_terminal(columns, tmp_path, "top", "-i", "0.2", "--wait", "20") as terminal:

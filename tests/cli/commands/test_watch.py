@@ -56,12 +56,14 @@ A, B = peer("a", "auth"), peer("b", "auth")
         ([A], [peer("a", "auth", "shop")], [("peer", "a", "up"), ("api", "shop", "added")]),
     ],
 )
-def test_changes(before: list[Peer], now: list[Peer], expected: list[tuple[str, ...]]) -> None:
+def test_each_change_of_a_peer_is_reported_once(
+    before: list[Peer], now: list[Peer], expected: list[tuple[str, ...]]
+) -> None:
     """Each change of a peer is told once; an API comes with its first peer and goes with its last."""
     assert told(before, now) == expected
 
 
-def test_watch(commands: Commands) -> None:
+def test_watch_begins_with_what_is_there(commands: Commands) -> None:
     """It begins with what is there and goes on with what changes, in both forms; it may begin before anybody is."""
     early = commands.start("watch", "--wait", "0.3")
     early.wait_for_line("Nobody is on the bus yet")

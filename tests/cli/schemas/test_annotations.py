@@ -65,14 +65,14 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("annotation", "given", "returned", "heard"), FORMS)
-def test_forms(annotation: Any, given: str, returned: str, heard: str) -> None:
+def test_annotation_depends_on_who_gives_the_value(annotation: Any, given: str, returned: str, heard: str) -> None:
     """Who calls may give what is accepted, who is called gives what the bus carries, who listens says what he wants."""
     schema = schema_of(annotation)
     forms = [Annotations().of(schema, form, prefix="Auth") for form in (Form.GIVEN, Form.RETURNED, Form.HEARD)]
     assert forms == [given, returned, heard]
 
 
-def test_definitions() -> None:
+def test_class_is_written_once_with_optional_fields_marked() -> None:
     """A class once, with what is not needed marked so, and with a form for objects."""
     annotations = Annotations()
     for prefix in ("Auth", "Shop"):

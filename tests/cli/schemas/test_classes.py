@@ -50,7 +50,7 @@ def test_names_that_meet() -> None:
         ({"class": {}, "n": {}}, "self, *, bus_options: CallOptions | None = None, **kwargs: Any"),
     ],
 )
-def test_parameters(properties: dict[str, Any], parameters: str) -> None:
+def test_parameters_are_written_by_name_with_defaults(properties: dict[str, Any], parameters: str) -> None:
     """By name, with the default where it is a value of the type; none where one has a name that Python cannot write."""
     assert f"def __call__({parameters}" in text_of(auth=members(rpcs={"f": properties}))
 

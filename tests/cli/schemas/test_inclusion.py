@@ -65,13 +65,13 @@ NOT_WIDER = [
 
 
 @pytest.mark.parametrize(("wide", "narrow"), WIDER)
-def test_wider(wide: Any, narrow: Any) -> None:
+def test_wider_schema_accepts_all_of_the_narrower(wide: Any, narrow: Any) -> None:
     """What satisfies the second satisfies the first."""
     assert includes(wide, narrow)
 
 
 @pytest.mark.parametrize(("wide", "narrow"), NOT_WIDER)
-def test_not_wider(wide: Any, narrow: Any) -> None:
+def test_schema_is_not_wider_where_a_value_fits_the_other_only(wide: Any, narrow: Any) -> None:
     """Some value satisfies the second only, or it cannot be seen that none does."""
     assert not includes(wide, narrow)
 

@@ -14,7 +14,7 @@ NEW = SchemaChange(api="auth", member="find", kind="procedure", change="the proc
 GONE = SchemaChange(api="auth", member=None, kind="api", change="the API is gone", breaks=("callers", "publishers"))
 
 
-def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_breaking_changes_come_first_with_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     """What breaks somebody first, and a count."""
     report(Output(), [NEW, GONE])
     report(Output(), [NEW])
@@ -29,7 +29,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_change_is_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
     """An object a line."""
     report(Output(as_json=True), [GONE])
     told = json.loads(capsys.readouterr().out)

@@ -58,7 +58,7 @@ def test_it_is_valid(apis: dict[str, DescribedApi]) -> None:
         published().validate(document)
 
 
-def test_a_procedure(apis: dict[str, DescribedApi]) -> None:
+def test_procedure_receives_arguments_and_replies_with_the_result(apis: dict[str, DescribedApi]) -> None:
     """Who serves it receives the arguments, and replies with the result."""
     document = valid(apis)
     operation = document["operations"]["shop.orders.place"]
@@ -72,7 +72,7 @@ def test_a_procedure(apis: dict[str, DescribedApi]) -> None:
     assert "description" not in payload
 
 
-def test_an_event(apis: dict[str, DescribedApi]) -> None:
+def test_event_is_sent_by_the_server_of_its_api(apis: dict[str, DescribedApi]) -> None:
     """Who serves its API sends it; how it is delivered is told where it is known."""
     document = valid(apis)
     placed = document["operations"]["shop.orders.placed"]

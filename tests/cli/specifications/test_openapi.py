@@ -28,7 +28,7 @@ def test_it_is_valid(apis: dict[str, DescribedApi]) -> None:
         OpenAPIV31SpecValidator(document).validate()
 
 
-def test_a_procedure(apis: dict[str, DescribedApi]) -> None:
+def test_procedure_is_a_post_of_its_arguments(apis: dict[str, DescribedApi]) -> None:
     """Is a POST of its arguments, answered by its result or by an error."""
     document = valid(apis, servers=["https://api.example.com"])
     post = document["paths"]["/shop.orders/place"]["post"]
@@ -46,7 +46,7 @@ def test_a_procedure(apis: dict[str, DescribedApi]) -> None:
     assert not document["paths"]["/other/a"]["post"]["requestBody"]["required"]
 
 
-def test_an_event(apis: dict[str, DescribedApi]) -> None:
+def test_event_is_a_webhook(apis: dict[str, DescribedApi]) -> None:
     """Is a webhook."""
     hook = valid(apis)["webhooks"]["shop.orders.placed"]["post"]
     assert hook["x-lightbus-key"] == "at"

@@ -45,12 +45,12 @@ SCHEMA = {
         (f"unknown={'[' * 100_000}", "[" * 100_000),
     ],
 )
-def test_value(word: str, expected: Any) -> None:
+def test_value_is_json_where_it_parses_else_text(word: str, expected: Any) -> None:
     """A value is JSON where it parses, else text; where both would do, what the schema wants."""
     assert parse_arguments([word], SCHEMA) == {word.partition("=")[0]: expected}
 
 
-def test_whole_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_from_files_and_stdin_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file, standard input or an object gives several arguments at once, and they add up."""
     file = tmp_path / "all.json"
     file.write_text('{"a": 1}')
@@ -79,7 +79,7 @@ def test_value_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (["a=@/nowhere/at/all"], "cannot be read"),
     ],
 )
-def test_refused(words: list[str], reason: str) -> None:
+def test_meaningless_arguments_are_refused_with_the_reason(words: list[str], reason: str) -> None:
     """What cannot be meant is refused with the reason."""
     with pytest.raises(InvalidArguments, match=reason):
         parse_arguments(words, {})

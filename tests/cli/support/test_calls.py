@@ -53,7 +53,7 @@ def followed(bus: ScriptedBus, is_over: Callable[[], bool]) -> tuple[list[int], 
         ([told(), told(1, 2), told(1), told(noted=1)], [1, 2, 1], []),  # it had forgotten us: a new watch
     ],
 )
-def test_numbers(answers: list[Answer], shown: list[int], dropped: list[int]) -> None:
+def test_calls_are_shown_once_and_gaps_counted(answers: list[Answer], shown: list[int], dropped: list[int]) -> None:
     """Each call is shown once, and how many numbers are missing; the number of the last one is given back."""
     bus = ScriptedBus(*answers)
     count = len(answers)

@@ -48,7 +48,7 @@ def test_same_version_with_another_schema_is_mixed() -> None:
     assert [api.is_mixed for api in served_apis([peer(1, AUTH), peer(2, AUTH)])] == [False]
 
 
-def test_names() -> None:
+def test_name_is_an_api_or_an_api_and_member() -> None:
     """A name is an API, or an API and its member; dots are part of APIs' names, too."""
     apis = served_apis([peer(1, AUTH, ORDERS)])
     assert split_name("auth", apis) == (apis[0], None)
@@ -57,7 +57,7 @@ def test_names() -> None:
     assert split_name("shop.orders.place", apis) == (apis[1], "place")
 
 
-def test_unknown_names() -> None:
+def test_unknown_name_is_answered_with_near_ones() -> None:
     """A name that is not there ends with near ones."""
     apis = served_apis([peer(1, AUTH, ORDERS)])
     with pytest.raises(UnknownApi, match="Did you mean 'auth'"):
@@ -68,7 +68,7 @@ def test_unknown_names() -> None:
         split_name("auth.chek", apis)
 
 
-def test_targets() -> None:
+def test_target_needs_an_api_and_a_member() -> None:
     """What is called or fired has an API and a member."""
     assert split_target("shop.orders.place") == ("shop.orders", "place")
     for name in ("auth", ".check", "auth."):

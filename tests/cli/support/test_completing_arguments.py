@@ -44,7 +44,9 @@ SCHEMA = {
         (("=",), "b", []),
     ],
 )
-def test_words(given: tuple[str, ...], incomplete: str, words: list[str]) -> None:
+def test_argument_names_and_enum_values_are_completed(
+    given: tuple[str, ...], incomplete: str, words: list[str]
+) -> None:
     """Names end with an equals sign; values are those that the schema names."""
     assert argument_words(SCHEMA, given, incomplete) == words
 

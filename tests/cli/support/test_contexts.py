@@ -64,7 +64,7 @@ def test_the_one_in_use_gives_what_is_not_set(saved: Path) -> None:
         assert environment(None, environ(saved, LIGHTBUS_BUS=given))[0]["LIGHTBUS_BUS"] == expected
 
 
-def test_none(tmp_path: Path) -> None:
+def test_without_a_file_or_home_nothing_changes(tmp_path: Path) -> None:
     """Without a file, or a home, everything is as it is."""
     assert environment(None, environ(tmp_path)) == (environ(tmp_path), "")
     assert environment(None, {"OTHER": "1"}) == ({"OTHER": "1"}, "")

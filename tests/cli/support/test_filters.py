@@ -33,12 +33,12 @@ def where(*conditions: str) -> MessageFilter:
 
 
 @pytest.mark.parametrize(("pattern", "wanted"), [("*", True), ("shop.*", True), ("shop.paid", True), ("auth.*", False)])
-def test_by_name(pattern: str, wanted: bool) -> None:
+def test_filter_by_name_matches_the_whole_name(pattern: str, wanted: bool) -> None:
     """The whole name has to match."""
     assert wants(MessageFilter(pattern=pattern)) is wanted
 
 
-def test_by_arguments() -> None:
+def test_filter_by_arguments_needs_all_conditions() -> None:
     """All conditions have to hold; of what was too large to be told none does."""
     paid = {"amount": 150, "to": {"city": "London"}}
     assert wants(where("amount > 100"), paid)
@@ -50,7 +50,7 @@ def test_by_arguments() -> None:
 @pytest.mark.parametrize(
     ("name", "wanted"), [("auth", True), ("one", True), ("aaaa", True), ("aaa", False), ("shop", False)]
 )
-def test_by_sender(name: str, wanted: bool) -> None:
+def test_filter_by_sender_takes_service_process_or_instance(name: str, wanted: bool) -> None:
     """A service, a process, or the beginning of an instance's id."""
     assert wants(MessageFilter(sender=name)) is wanted
 
@@ -62,7 +62,7 @@ def test_by_a_sender_that_is_gone() -> None:
     assert not wants(MessageFilter(sender="script"), sender="b" * 16)
 
 
-def test_as_options() -> None:
+def test_filters_are_read_from_the_command_line() -> None:
     """They are read from the command line; what is no condition is refused."""
     given: list[Any] = []
 

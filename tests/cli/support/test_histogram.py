@@ -11,19 +11,19 @@ from lightbus.cli.support.output import Output
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 50), (90, 90), (99, 99), (99.9, 100), (0, 1), (100, 100)])
-def test_percentiles(percent: float, expected: int) -> None:
+def test_percentiles_are_recorded_values(percent: float, expected: int) -> None:
     """Are values that were there: the least that so many percent do not exceed."""
     assert percentile(range(1, 101), percent) == expected
     assert percentile([7], percent) == 7
 
 
-def test_summary() -> None:
+def test_summary_does_not_depend_on_the_order() -> None:
     """In any order; of nothing there is nothing."""
     assert summary([3.0, 1.0, 2.0]) == {"min": 1.0, "p50": 2.0, "p90": 3.0, "p99": 3.0, "p999": 3.0, "max": 3.0}
     assert {*summary([]).values()} == {None}
 
 
-def test_bars(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bars_reach_from_the_first_to_the_last_value(capsys: pytest.CaptureFixture[str]) -> None:
     """Go from the first to the last with something in it, those without between them included; each value is in one."""
     times = [1e-6, 0.9e-3, 1e-3, 1.1e-3, 9e-3, 1e9]
     bars = histogram(times)

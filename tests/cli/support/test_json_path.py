@@ -35,7 +35,7 @@ VALUE = {
         ("note.any", []),
     ],
 )
-def test_find(path: str, found: list[Any]) -> None:
+def test_path_finds_all_values(path: str, found: list[Any]) -> None:
     """A path leads to all values that are there."""
     assert [*find(VALUE, parse_path(path))] == found
 
@@ -68,13 +68,13 @@ def test_find(path: str, found: list[Any]) -> None:
         ("address.street", False),
     ],
 )
-def test_search(search: str, matches: bool) -> None:
+def test_search_compares_text_and_json_values(search: str, matches: bool) -> None:
     """A value is compared as what it is: a text with what was written, all else with its meaning in JSON."""
     assert parse_search(search).matches(VALUE) is matches
 
 
 @pytest.mark.parametrize("text", ["", "$", "=3", "a.", "a[", "a[x]", "a..", "a]b"])
-def test_no_path(text: str) -> None:
+def test_invalid_path_is_refused(text: str) -> None:
     """What is no path is refused, with what it was."""
     with pytest.raises(ValueError, match="is no path"):
         parse_search(text)

@@ -55,13 +55,13 @@ def test_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
         ("-name", ["push", "mail", "audit"]),
     ],
 )
-def test_order(capsys: pytest.CaptureFixture[str], sort: str, names: list[str]) -> None:
+def test_rows_are_sorted_by_a_column(capsys: pytest.CaptureFixture[str], sort: str, names: list[str]) -> None:
     """By a column's value, for people and for programs alike."""
     assert [line.split()[0] for line in shown(capsys, sort=sort)][1:] == names
     assert [json.loads(line)["name"] for line in shown(capsys, sort=sort, as_json=True)] == names
 
 
-def test_columns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_named_columns_are_shown_in_that_order(capsys: pytest.CaptureFixture[str]) -> None:
     """Those that are named, in that order; for programs the fields."""
     assert shown(capsys, columns=("up for", "Name"))[:2] == ["UP FOR  NAME", "1 h     mail"]
     assert json.loads(shown(capsys, columns=("members", "lag"), as_json=True)[0]) == {"members": ["a"], "lag": 9}
@@ -103,7 +103,7 @@ def test_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
     )  # fmt: skip
 
 
-def test_as_options() -> None:
+def test_columns_and_order_are_given_as_options() -> None:
     """They are given to the command as one."""
     given: list[ListView] = []
 

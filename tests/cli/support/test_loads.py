@@ -30,7 +30,7 @@ def stats(calls: int, errors: int, published: int, handled: int) -> dict[str, An
     }
 
 
-def test_rates() -> None:
+def test_rates_are_counted_between_two_readings() -> None:
     """Rates are what was counted between two readings; latency is that of the slowest procedure."""
     before = Reading(peer=peer(), at=10.0, stats=stats(100, 1, 10, 10))
     now = Reading(peer=peer(), at=12.0, stats=stats(150, 3, 14, 16))
@@ -44,7 +44,7 @@ def test_rates() -> None:
     assert len(load.row()) == len(COLUMNS)
 
 
-def test_newcomer() -> None:
+def test_new_worker_counts_since_its_start() -> None:
     """A worker that was not there at the last reading has done all since its start; one without statistics nothing."""
     [load] = loads({}, [Reading(peer=peer(), at=12.0, stats=stats(150, 3, 14, 15))])
     assert (load.calls, load.events) == (1.5, 0.3)
@@ -66,7 +66,7 @@ def test_lag_of_groups() -> None:
     assert first.fields()["type"] == "group"
 
 
-def test_order() -> None:
+def test_greatest_comes_first() -> None:
     """The greatest comes first, or the service's name."""
     readings = [Reading(peer=peer(n), at=12.0, stats=stats(n, 0, 0, 0)) for n in (1, 3, 2)]
     rows = loads({}, readings)

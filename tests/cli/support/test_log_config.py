@@ -19,7 +19,7 @@ from lightbus.exceptions import InvalidConfiguration
         ("a.toml", '[loggers."log.config.test"]\nlevel = "ERROR"'),
     ],
 )
-def test_forms(tmp_path: Path, name: str, content: str) -> None:
+def test_yaml_json_and_toml_are_read(tmp_path: Path, name: str, content: str) -> None:
     """YAML, JSON and TOML; `version: 1` need not be written, and loggers that are not named stay as they are."""
     other = logging.getLogger("log.config.other")
     (tmp_path / name).write_text(content)

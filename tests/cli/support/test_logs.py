@@ -132,7 +132,9 @@ def untouched_logging() -> Iterator[logging.Logger]:
         ("ERROR", {"bus": {"log_level": "info"}}, "INFO", "ERROR"),
     ],
 )
-def test_levels(chosen: str | None, settings: dict[str, object], of_lightbus: str, of_others: str) -> None:
+def test_application_level_holds_unless_the_settings_name_one(
+    chosen: str | None, settings: dict[str, object], of_lightbus: str, of_others: str
+) -> None:
     """A level of the application's holds for everything, unless the settings name one for Lightbus."""
     with untouched_logging() as root:
         logs = ApplicationLogging()

@@ -34,7 +34,7 @@ def bus(*, as_json: bool = False) -> Connection:
     return cast(Connection, SimpleNamespace(output=Output(as_json=as_json), client=client))
 
 
-def test_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+def test_event_line_has_time_name_arguments_and_publisher(capsys: pytest.CaptureFixture[str]) -> None:
     """Time, name, arguments, who published it; all its fields for programs."""
     show_event(bus(), event_fields(SEEN))
     show_event(bus(as_json=True), event_fields(SEEN))
@@ -56,7 +56,9 @@ def test_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     ],
     ids=["answered", "raised", "failed", "too large"],
 )
-def test_a_call(capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: str) -> None:
+def test_call_line_has_arguments_outcome_and_duration(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: str
+) -> None:
     """Its arguments, what came of it, how long it took, who called and who answered."""
     show_call(bus(), AUTH, CALL | changes)
     assert expected in capsys.readouterr().out
@@ -70,7 +72,7 @@ def test_a_call_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "number" not in told
 
 
-def test_an_acknowledgement(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ack_line_names_group_and_event(capsys: pytest.CaptureFixture[str]) -> None:
     """Which group is done with which event, or has given it up."""
     for status, words in (("acked", "acked by shop-g"), ("dead", "a dead letter of shop-g")):
         ack = GroupAck(message=SEEN, group="shop-g", status=status, at=1.0)

@@ -72,7 +72,7 @@ def test_fields_and_values() -> None:
         (99, ["User", "Address", "Colour", "Street"], []),
     ],
 )
-def test_depth(depth: int, names: list[str], deeper: list[str]) -> None:
+def test_types_are_shown_to_the_wanted_depth(depth: int, names: list[str], deeper: list[str]) -> None:
     """Types of types are told as deep as that is wanted, and what is deeper is named; one that has itself ends."""
     types, more = named_types([schema_of(dict[str, User])], depth)
     assert ([each.name for each in types], more) == (names, deeper)

@@ -12,7 +12,7 @@ from lightbus.cli.support.new_service import service_files
 @pytest.mark.parametrize(
     ("name", "api", "title"), [("greeter", "greeter", "Greeter"), ("image-store2", "image_store2", "ImageStore2")]
 )
-def test_names(name: str, api: str, title: str) -> None:
+def test_service_and_api_names_are_derived(name: str, api: str, title: str) -> None:
     """The service is called as it is wanted, its API so that it can be written in Python."""
     files = service_files(name)
     assert f'service_name="{name}"' in files["bus.py"]

@@ -107,7 +107,7 @@ def test_places_of_several_workers(metrics: str | None, health: str | None, erro
             check_places(metrics=metrics, health=health, workers=2)
 
 
-def test_said_twice() -> None:
+def test_option_and_setting_of_one_meaning_are_refused() -> None:
     """An option and the setting of the same meaning are too much."""
     with memory_bus() as hub:
         bus = hub.create({"plugins": {"health": {"enabled": True, "port": 0}}})

@@ -72,7 +72,7 @@ def test_options_before_the_subcommand() -> None:
     assert ClientOptions(bus_name="behind").over(ClientOptions()) == ClientOptions(bus_name="behind")
 
 
-def test_bus_options() -> None:
+def test_bus_options_left_out_are_none() -> None:
     """Short forms included; what is not given is None."""
     shown = run(serve, "-b", "shop", "-s", "service", "-p", "one")
     assert "('module', 'shop')" in shown

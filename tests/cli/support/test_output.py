@@ -102,7 +102,7 @@ def test_json_line_is_one_line(value: Any) -> None:
     [(None, ""), (0.0, "0 us"), (0.00038, "380 us"), (0.0123, "12.3 ms"), (4.2, "4.2 s"), (90, "1.5 min"),
      (7200, "2.0 h"), (172_800, "2.0 d")],
 )  # fmt: skip
-def test_duration(seconds: float | None, expected: str) -> None:
+def test_duration_has_the_unit_with_few_digits(seconds: float | None, expected: str) -> None:
     """Durations have the unit that leaves few digits."""
     assert duration(seconds) == expected
 
@@ -111,12 +111,12 @@ def test_duration(seconds: float | None, expected: str) -> None:
     ("value", "expected"),
     [(None, ""), (0, "0"), (0.25, "0.2"), (3, "3"), (12.4, "12"), (9999, "9999"), (12_345, "12.3k"), (2e6, "2.0M")],
 )
-def test_number(value: float | None, expected: str) -> None:
+def test_large_numbers_are_shortened(value: float | None, expected: str) -> None:
     """Numbers stay short."""
     assert number(value) == expected
 
 
-def test_ago() -> None:
+def test_clock_ahead_of_ours_shows_no_negative_time() -> None:
     """A clock that is ahead of ours shows no negative time."""
     assert ago(100.0, 105.0) == "5.0 s"
     assert ago(105.0, 100.0) == "just now"

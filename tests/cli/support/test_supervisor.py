@@ -153,7 +153,7 @@ def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
         (LONGEST_PAUSE, SETTLED_AFTER, 1.0),
     ],
 )
-def test_pauses(last: float, ran: float, expected: float) -> None:
+def test_restart_pause_doubles_for_early_exits(last: float, ran: float, expected: float) -> None:
     """They double as long as it ends soon after its start."""
     assert next_pause(last, ran) == expected
 

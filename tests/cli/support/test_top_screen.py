@@ -44,7 +44,7 @@ def test_same_names_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("field", "style"), [("errors", "\x1b[31m"), ("queued", "\x1b[33m"), ("lag", "\x1b[33m")])
-def test_colours(field: str, style: str) -> None:
+def test_errors_and_lag_are_coloured(field: str, style: str) -> None:
     """Errors are red, queues and lag yellow, where there are any; all else is plain."""
     assert f"{style}7" in screen(Rows([load(**{field: 7})], [], []), TopView(), colour=True).replace(" ", "")
     assert style not in screen(Rows([load()], [], []), TopView(), colour=True)
@@ -65,7 +65,7 @@ def test_only_and_procedures() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_it_fits(width: int) -> None:
+def test_screen_fits_any_terminal_size(width: int) -> None:
     """On any width the keys are there, and no more lines than the terminal has; what is left out is counted."""
     rows = Rows([load(process=str(n)) for n in range(50)], [], [GROUP] * 50)
     lines = screen(rows, TopView(), width=width).splitlines()

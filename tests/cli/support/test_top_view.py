@@ -27,7 +27,7 @@ from lightbus.cli.support.top_view import TopView
         (["\x1b[A"], TopView()),
     ],
 )
-def test_keys(keys: list[str], expected: TopView) -> None:
+def test_keys_sort_switch_filter_and_quit(keys: list[str], expected: TopView) -> None:
     """They sort, switch, begin and end a filter, and quit; what belongs to a filter does nothing else."""
     view = TopView()
     for each in keys:
@@ -48,7 +48,7 @@ def test_keys(keys: list[str], expected: TopView) -> None:
         ("[", ["shop"], False),
     ],
 )
-def test_only(only: str, names: list[str], wanted: bool) -> None:
+def test_filter_matches_a_part_of_the_name(only: str, names: list[str], wanted: bool) -> None:
     """A part of a name is enough, in any case; with a star the whole of it has to be so."""
     assert TopView(only=only).wants(names) is wanted
 

@@ -87,7 +87,7 @@ def test_hooks_before_it_run_where_it_is_stored(hub: MemoryBus, bus: BusPath, ou
     assert heard == [{"traceparent": "00-1-2-01"}]
 
 
-def test_mistakes(bus: BusPath, outbox: Outbox, engine: Any) -> None:
+def test_wrong_arguments_are_refused_before_the_commit(bus: BusPath, outbox: Outbox, engine: Any) -> None:
     """They are told before the commit: a wrong argument, a wrong name, an API of somebody else, an AsyncEngine."""
     fire: Any = outbox.fire
     relay_by: Any = outbox.relay

@@ -16,7 +16,7 @@ from lightbus.wire import fields
 from lightbus.wire.fields import FIRST_MOMENT, LAST_MOMENT
 
 
-def test_clocks(tmp_path: Path) -> None:
+def test_creation_time_of_another_clock_is_corrected(tmp_path: Path) -> None:
     """A group's creation by another host's clock is put right, in favour of the group; a future one is now."""
 
     async def test(publisher: Publishes) -> None:

@@ -117,7 +117,7 @@ def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplo
 
 
 @pytest.mark.parametrize("policy", [OnError.RETRY, OnError.SHUTDOWN])
-def test_deliveries_end(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> None:
+def test_event_becomes_a_dead_letter_after_max_deliveries(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> None:
     """A poisonous event becomes a dead letter after five deliveries, with its error, and holds nothing up for ever."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 1 * MS)
 

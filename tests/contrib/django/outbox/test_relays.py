@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 
-def test_databases(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relay_uses_the_databases_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the setting, else the default one."""
     from lightbus.contrib.django.outbox.relays import relays
 
