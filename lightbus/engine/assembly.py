@@ -19,7 +19,7 @@ from ..events.groups.coordinator import Coordinator
 from ..events.groups.group_directory import GroupDirectory
 from ..events.listening.consumer import Consumer
 from ..events.publishing.journal_set import JournalMaintenance
-from ..events.publishing.left_behind import LeftBehind
+from ..events.publishing.orphaned_journals import LeftBehind
 from ..events.publishing.publisher import Publisher
 from ..listener import Listener
 from ..rpc.server import Server

@@ -24,8 +24,8 @@ from ..events.event_record import native_id
 from ..events.groups.coordinator import Coordinator
 from ..events.groups.group_progress import count_lag
 from ..events.groups.group_state import GroupState, created_of, times_of
+from ..events.kept_events import readable, told_event
 from ..events.newest import MAX_HISTORY, newest_of
-from ..events.told_events import readable, told_event
 from ..service.api import Api
 from ..wire import field_types, fields
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..core.registry import Fact, Peer, PeerJoined
 from ..events.groups.group_directory import GroupDirectory
-from ..events.listening.fitting import Fitting
 from ..events.listening.group_pages import read_groups
+from ..events.listening.listener_schema_check import Fitting
 from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema

@@ -14,7 +14,7 @@ from lightbus.adapters.sqlite.journal import NewEvent
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.engine import events_api as module
 from lightbus.engine.events_api import EventsApi
-from lightbus.events.told_events import id_of
+from lightbus.events.kept_events import id_of
 from lightbus.ports.events import GroupSummary
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope

@@ -17,7 +17,7 @@ from ...exceptions import EventBackendError
 from ...ports.events import EventBackend, GroupSummary, StoredEvent
 from ...recurring import RecurringLog
 from ..event_record import native_id
-from ..told_events import readable, told_event
+from ..kept_events import readable, told_event
 from .backend_listeners import Backends
 
 __all__ = ["BackendAnswers", "group_of_backend", "with_backend"]

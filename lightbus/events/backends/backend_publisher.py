@@ -24,9 +24,9 @@ from ...service.api import ApiRegistry, Event
 from ...wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
 from ..backend_places import AnyPlace, BackendPlace
 from ..event_record import Row, key_of, native_id
+from ..publishing.outcome_collector import Together
 from ..publishing.partition_turns import TURN_AFTER
 from ..publishing.publisher import Publisher
-from ..publishing.together import Together
 from .backend_listeners import Backends
 from .backend_outbox import BackendOutbox, Keepable
 

@@ -14,7 +14,7 @@ from ...adapters.sqlite.topic import Topic
 from ...ports.events import EventTopic
 from ...ports.moving import BackendMove, MovedDeadLetter, MovedEvent, MovedGroup
 from ..groups.group_state import times_of
-from ..told_events import record_or_damaged
+from ..kept_events import record_or_damaged
 
 __all__ = ["move_to_backend"]
 

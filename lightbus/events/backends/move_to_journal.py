@@ -14,7 +14,7 @@ from ...adapters.sqlite.journal import Journal, NewEvent, Stored
 from ...adapters.sqlite.topic import Topic
 from ...ports.events import DeadLetter, EventTopic, StoredEvent
 from ...ports.moving import BackendMove, StandingGroup
-from ..told_events import id_of
+from ..kept_events import id_of
 
 __all__ = ["MoveToJournal"]
 

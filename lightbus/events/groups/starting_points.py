@@ -17,7 +17,7 @@ from ...adapters.sqlite.topic import Topic
 from ...exceptions import JournalError, PeerRefused
 from ...membership.context import Identity
 from ...recurring import RecurringLog
-from ..told_events import id_of
+from ..kept_events import id_of
 from .group_state import Moment
 from .served_journals import ServedJournals
 

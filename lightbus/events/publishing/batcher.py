@@ -21,10 +21,10 @@ from ...recurring import RecurringLog
 from ..event_record import Row
 from .broadcast import Broadcast
 from .in_row import InRow
+from .outcome_collector import Together
 from .partition_turns import PartitionTurns
 from .runs import queue_runs
 from .tick_batch import TickBatch, Waiter
-from .together import Together
 
 __all__ = ["Batcher", "OwnJournal"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.events.publishing.together import Together
+from lightbus.events.publishing.outcome_collector import Together
 
 
 def test_all_outcomes_in_order() -> None:

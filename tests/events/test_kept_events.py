@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.events.told_events import DAMAGED, id_of, readable, record_or_damaged, told_event
+from lightbus.events.kept_events import DAMAGED, id_of, readable, record_or_damaged, told_event
 from lightbus.wire.envelope import Record, encode_record
 
 RECORD = Record("a-1", 2, 17.5, {"user": "sally"})

@@ -15,9 +15,9 @@ from lightbus.adapters.sqlite.journal_directory import JournalDirectory
 from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.config import Config
-from lightbus.events.publishing import left_behind as module
+from lightbus.events.publishing import orphaned_journals as module
 from lightbus.events.publishing.journal_set import JournalSet
-from lightbus.events.publishing.left_behind import LeftBehind
+from lightbus.events.publishing.orphaned_journals import LeftBehind
 from lightbus.membership.context import Identity
 
 TOPIC = Topic("news", "printed", 3)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.events.listening.fitting import Fitting
+from lightbus.events.listening.listener_schema_check import Fitting
 from lightbus.exceptions import PeerUnreachable
 from lightbus.listener import Listener
 from lightbus.message import EventMessage
