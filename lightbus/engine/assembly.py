@@ -19,7 +19,7 @@ from ..events.groups.coordinator import Coordinator
 from ..events.groups.group_directory import GroupDirectory
 from ..events.listening.consumer import Consumer
 from ..events.publishing.journal_set import JournalMaintenance
-from ..events.publishing.orphaned_journals import LeftBehind
+from ..events.publishing.orphaned_journals import OrphanedJournals
 from ..events.publishing.publisher import Publisher
 from ..listener import Listener
 from ..rpc.server import Server
@@ -63,7 +63,7 @@ class WorkerParts:
     consumer: Consumer
     backend_listeners: BackendListeners | None
     learner: PeerLearner
-    left_behind: LeftBehind
+    orphaned_journals: OrphanedJournals
     maintenance: JournalMaintenance
     election: ScheduleElection
     internal_apis: tuple[Api, ...]
@@ -111,7 +111,7 @@ def assemble(
     learner = PeerLearner(engine, groups, client.schema, lambda: published_apis(apis))
     consumer = _consumer(client, on_fatal, on_stopped)
     _watch_peers(node, learner, consumer, election)
-    left_behind = _left_behind(engine, groups, on_kept_changed)
+    orphaned_journals = _orphaned_journals(engine, groups, on_kept_changed)
     return WorkerParts(
         presence=presence,
         server=handlers.server,
@@ -122,8 +122,8 @@ def assemble(
         consumer=consumer,
         backend_listeners=None if backends is None else BackendListeners(engine.identity, backends, consumer),
         learner=learner,
-        left_behind=left_behind,
-        maintenance=JournalMaintenance(engine.journals, groups, engine.config, engine.executor, left_behind.look),
+        orphaned_journals=orphaned_journals,
+        maintenance=JournalMaintenance(engine.journals, groups, engine.config, engine.executor, orphaned_journals.look),
         election=election,
         internal_apis=_internal_apis(client, presence, consumer, backends, election),
         end_watching_journals=_watch_journals(engine, groups),
@@ -203,8 +203,8 @@ def _consumer(
     )
 
 
-def _left_behind(engine: Engine, groups: GroupDirectory, on_changed: Callable[[], None]) -> LeftBehind:
-    return LeftBehind(
+def _orphaned_journals(engine: Engine, groups: GroupDirectory, on_changed: Callable[[], None]) -> OrphanedJournals:
+    return OrphanedJournals(
         engine.journals,
         groups,
         services=lambda: _services_here(engine),

@@ -24,7 +24,7 @@ from ..events.event_record import native_id
 from ..events.groups.coordinator import Coordinator
 from ..events.groups.group_progress import count_lag
 from ..events.groups.group_state import GroupState, created_of, times_of
-from ..events.kept_events import readable, told_event
+from ..events.kept_events import readable, serialize_kept_event
 from ..events.newest import MAX_HISTORY, newest_of
 from ..service.api import Api
 from ..wire import field_types, fields
@@ -384,7 +384,7 @@ def _dead(journal: str, dead: Dead) -> dict[str, Any]:
 
 
 def _told(journal: str, topic: Topic, entry: JournalEntry) -> dict[str, Any]:
-    return told_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
+    return serialize_kept_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
 
 
 def _only_for(topic: Topic) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.registry import Fact, Peer, PeerJoined
 from ..events.groups.group_directory import GroupDirectory
 from ..events.listening.group_pages import read_groups
-from ..events.listening.listener_schema_check import Fitting
+from ..events.listening.listener_schema_check import ListenerSchemaCheck
 from ..exceptions import LightbusException
 from ..listener import Listener
 from ..service.schema import Schema
@@ -42,7 +42,7 @@ class PeerLearner:
         self._engine = engine
         self._groups = groups
         self._published = published
-        self._fitting = Fitting(schema, self._ask_schema)
+        self._fitting = ListenerSchemaCheck(schema, self._ask_schema)
         self._listeners: list[Listener] = []
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -180,7 +180,7 @@ class Worker:
             self.client.api_registry,
             self.client.schema,
             serves_calls=self._serves_calls,
-            kept=self.parts.left_behind.apis(),
+            kept=self.parts.orphaned_journals.apis(),
             schedules=self._election.names,
         )
         await self.parts.presence.advertise(infos)

@@ -1,4 +1,4 @@
-"""Events that are kept, as they are told of to whoever asks: `history`, `dead`, `inspect` and the pages of a store."""
+"""Events that are kept, in the plain values that `history`, `dead`, `inspect` and the pages of a store answer with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..wire import envelope
 from ..wire.envelope import Record
 from .event_record import native_id
 
-__all__ = ["DAMAGED", "id_of", "readable", "record_or_damaged", "told_event"]
+__all__ = ["DAMAGED", "id_of", "readable", "record_or_damaged", "serialize_kept_event"]
 
 logger = logging.getLogger("lightbus.events")
 _recurring = RecurringLog(logger)
@@ -21,8 +21,10 @@ DAMAGED = Record("", 0, 0.0, {})
 """What stands for an event that nobody can read. Each one that was fired has an id."""
 
 
-def told_event(store: str, api: str, event: str, partition: int, sequence: int, data: bytes) -> dict[str, Any]:
-    """Return what is told of an event. One that is damaged has no id, no time and no arguments."""
+def serialize_kept_event(
+    store: str, api: str, event: str, partition: int, sequence: int, data: bytes
+) -> dict[str, Any]:
+    """Return a kept event in plain values. One that is damaged has no id, no time and no arguments."""
     try:
         record = envelope.decode_record(data)
     except ProtocolError as error:
@@ -47,9 +49,9 @@ def told_event(store: str, api: str, event: str, partition: int, sequence: int, 
     }
 
 
-def readable(told: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def readable(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return those that are not damaged."""
-    return [each for each in told if each["id"]]
+    return [each for each in events if each["id"]]
 
 
 def record_or_damaged(data: bytes) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.events.kept_events import DAMAGED, id_of, readable, record_or_damaged, told_event
+from lightbus.events.kept_events import DAMAGED, id_of, readable, record_or_damaged, serialize_kept_event
 from lightbus.wire.envelope import Record, encode_record
 
 RECORD = Record("a-1", 2, 17.5, {"user": "sally"})
@@ -13,7 +13,7 @@ RECORD = Record("a-1", 2, 17.5, {"user": "sally"})
 def test_what_is_told_of_an_event() -> None:
     """All that is in its record, and where it is."""
     data = encode_record(RECORD)
-    assert told_event("0123", "auth", "seen", 3, 9, data) == {
+    assert serialize_kept_event("0123", "auth", "seen", 3, 9, data) == {
         "id": "a-1", "native_id": "0123-9", "api": "auth", "event": "seen", "partition": 3, "version": 2,
         "published_at": 17.5, "kwargs": {"user": "sally"}, "size": len(data),
     }  # fmt: skip
@@ -24,7 +24,7 @@ def test_what_is_told_of_an_event() -> None:
 def test_what_cannot_be_read(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """Has a place and a size, and is said once for its journal."""
     store = f"{hash(data):x}"
-    told = [told_event(store, "auth", "seen", 3, sequence, data) for sequence in (9, 10)]
+    told = [serialize_kept_event(store, "auth", "seen", 3, sequence, data) for sequence in (9, 10)]
     assert told[0] | {"id": "", "kwargs": {}, "published_at": 0.0, "size": len(data)} == told[0]
     assert readable([*told, {"id": "a-1"}]) == [{"id": "a-1"}]
     assert (id_of(data), record_or_damaged(data)) == ("", DAMAGED)

@@ -17,7 +17,7 @@ from ...exceptions import EventBackendError
 from ...ports.events import EventBackend, GroupSummary, StoredEvent
 from ...recurring import RecurringLog
 from ..event_record import native_id
-from ..kept_events import readable, told_event
+from ..kept_events import readable, serialize_kept_event
 from .backend_listeners import Backends
 
 __all__ = ["BackendAnswers", "group_of_backend", "with_backend"]
@@ -231,4 +231,4 @@ def with_backend(told: dict[str, Any], state: GroupSummary) -> dict[str, Any]:
 
 
 def _told(store: str, api: str, event: StoredEvent) -> dict[str, Any]:
-    return told_event(store, api, event.topic.event, event.topic.partition, event.sequence, event.record)
+    return serialize_kept_event(store, api, event.topic.event, event.topic.partition, event.sequence, event.record)

@@ -24,7 +24,7 @@ from ...service.api import ApiRegistry, Event
 from ...wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
 from ..backend_places import AnyPlace, BackendPlace
 from ..event_record import Row, key_of, native_id
-from ..publishing.outcome_collector import Together
+from ..publishing.outcome_collector import OutcomeCollector
 from ..publishing.partition_turns import TURN_AFTER
 from ..publishing.publisher import Publisher
 from .backend_listeners import Backends
@@ -113,7 +113,7 @@ class BackendPublisher:
         self, api: str, event: str, rows: Sequence[Row], ids: Sequence[str], *, is_own: bool
     ) -> Future[list[BackendPlace]]:
         """Give events to the backend of an API behind those that wait: 500 at a time, which it keeps one by one."""
-        together: Together[BackendPlace] = Together(len(rows))
+        together: OutcomeCollector[BackendPlace] = OutcomeCollector(len(rows))
         queued = []
         for (record, key, published_at, _), id in zip(rows, ids, strict=True):
             topic = EventTopic(event, self._partition(key))

@@ -17,17 +17,17 @@ from ...listener import Listener
 from ...service.handlers import Handler
 from ...service.schema import Schema
 
-__all__ = ["Fitting"]
+__all__ = ["ListenerSchemaCheck"]
 
 logger = logging.getLogger("lightbus.listeners")
 
-MAX_SAID = 1000
+MAX_WARNINGS = 1000
 """Warnings after which no more are given: a peer may announce ever new schemas."""
 
 
-class Fitting:
+class ListenerSchemaCheck:
     """
-    Holds listeners against schemas. Only touched from the node's loop.
+    Compares listeners with the schemas of what they listen to. Only touched from the node's loop.
 
     Args:
         schema: the schemas that are registered or loaded here.
@@ -40,25 +40,25 @@ class Fitting:
         self._ask = ask
         self._asked: dict[tuple[str, str], asyncio.Future[dict[str, list[str]]]] = {}
         """Per API and digest of its schema what a peer tells of its events: asked once, however many listeners wait."""
-        self._said: set[tuple[str, str, str, str]] = set()
+        self._warned: set[tuple[str, str, str, str]] = set()
 
     async def check(self, listeners: Iterable[Listener], peers: Iterable[Peer]) -> None:
         """Warn of those listeners that need what the events that they listen to do not have."""
         peers = list(peers)
         for listener in listeners:
             if self._schema.knows(listener.api):
-                self._hold_against(listener, _events(self._schema.get_api_schema(listener.api)), "this process")
+                self._compare(listener, _events(self._schema.get_api_schema(listener.api)), "this process")
                 continue
             for peer in peers:
                 if listener.api in (peer.announcement.api_names or ()):
-                    self._hold_against(listener, await self._told(peer, listener.api), str(peer.announcement))
+                    self._compare(listener, await self._events_of(peer, listener.api), str(peer.announcement))
 
-    async def _told(self, peer: Peer, api: str) -> dict[str, list[str]]:
+    async def _events_of(self, peer: Peer, api: str) -> dict[str, list[str]]:
         info = next((info for info in peer.announcement.apis or () if info.name == api), None)
         key = api, peer.instance if info is None else info.digest
         asked = self._asked.get(key)
         if asked is None:
-            if len(self._asked) >= MAX_SAID:
+            if len(self._asked) >= MAX_WARNINGS:
                 return {}
             asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api, key))
         return await asyncio.shield(asked)  # a listener that ends meanwhile takes the answer from nobody else
@@ -71,7 +71,7 @@ class Fitting:
             logger.debug("%s does not tell the schema of %s: %s", peer.announcement, api, error)
             return {}
 
-    def _hold_against(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:
+    def _compare(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:
         if listener.batch:
             return  # any event fits it
         try:
@@ -83,8 +83,8 @@ class Fitting:
             if names is None or not (lacking := handler.lacking(names)):
                 continue
             key = listener.name, listener.api, event, lacking[0]
-            if key not in self._said and len(self._said) < MAX_SAID:
-                self._said.add(key)
+            if key not in self._warned and len(self._warned) < MAX_WARNINGS:
+                self._warned.add(key)
                 logger.warning(
                     "The listener %s wants the argument '%s', and %s.%s of %s does not have it.%s It has: %s. %s",
                     listener.name, lacking[0], listener.api, event, where, did_you_mean(lacking[0], names),
@@ -95,7 +95,7 @@ class Fitting:
 
 
 def _events(schema: Any) -> dict[str, list[str]]:
-    """Return the names of the arguments of each event, as far as a schema, maybe a stranger's, says all of them."""
+    """Return the names of the arguments of each event, as far as a schema says all of them."""
     found = {}
     try:
         for event, parts in schema["events"].items():

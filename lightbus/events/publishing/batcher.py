@@ -21,7 +21,7 @@ from ...recurring import RecurringLog
 from ..event_record import Row
 from .broadcast import Broadcast
 from .in_row import InRow
-from .outcome_collector import Together
+from .outcome_collector import OutcomeCollector
 from .partition_turns import PartitionTurns
 from .runs import queue_runs
 from .tick_batch import TickBatch, Waiter
@@ -199,7 +199,7 @@ class Batcher:
         Return the topic of each, and what tells where they are: mostly done already, unless another program has the
         journal locked. Raises JournalError.
         """
-        together: Together[Stored] = Together(len(rows))
+        together: OutcomeCollector[Stored] = OutcomeCollector(len(rows))
         stored: list[Stored] = []
 
         def waiter(topic: Topic, outcome: Stored | JournalError) -> None:

@@ -1,4 +1,4 @@
-"""What ended processes of other services left on this host: any worker of the bus here takes care of it.
+"""Journals and waiting events that ended processes of other services left on this host: any worker here serves them.
 
 A job that registers its API, fires and ends may be the only process of its service that ever runs here. Its events wait
 in a journal or in the outbox, with nobody to serve them. So a worker of another service serves them, as they are: it
@@ -22,7 +22,7 @@ from ...core.partitions import partition_of
 from ...wire.envelope import PARTITIONS
 from .journal_set import InThread, JournalSet
 
-__all__ = ["LeftBehind"]
+__all__ = ["OrphanedJournals"]
 
 logger = logging.getLogger("lightbus.outbox")
 
@@ -51,9 +51,9 @@ class Serving(Protocol):
         """Return whether any group has something left to handle in a journal."""
 
 
-class LeftBehind:
+class OrphanedJournals:
     """
-    Takes care of it, on the node's loop; files are touched in threads.
+    Serves them, on the node's loop; files are touched in threads.
 
     Args:
         journals: has the journals.

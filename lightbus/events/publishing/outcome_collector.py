@@ -1,16 +1,16 @@
-"""What becomes of events that were fired together: one outcome of all."""
+"""Collects the outcomes of events that were fired together into one."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-__all__ = ["Together"]
+__all__ = ["OutcomeCollector"]
 
 T = TypeVar("T")
 
 
-class Together(Generic[T]):
+class OutcomeCollector(Generic[T]):
     """
     Called with the outcome of each, in order.
 

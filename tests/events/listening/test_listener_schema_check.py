@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lightbus.core.peers import Peer, PeerState, Source
-from lightbus.events.listening.listener_schema_check import Fitting
+from lightbus.events.listening.listener_schema_check import ListenerSchemaCheck
 from lightbus.exceptions import PeerUnreachable
 from lightbus.listener import Listener
 from lightbus.message import EventMessage
@@ -60,7 +60,7 @@ def check(schema: Schema, *listeners: Listener, peers: list[Peer] | None = None,
         return told
 
     async def main() -> None:
-        fitting = Fitting(schema, ask)
+        fitting = ListenerSchemaCheck(schema, ask)
         for _ in range(2):
             await fitting.check(listeners, [peer()] if peers is None else peers)
 
@@ -134,7 +134,7 @@ def test_a_peer_is_asked_once_however_many_listeners_wait() -> None:
             asked.append(api)
             return await answer
 
-        fitting = Fitting(Schema(), ask)
+        fitting = ListenerSchemaCheck(Schema(), ask)
         checks = [asyncio.create_task(fitting.check([listener(wrong)], [peer()])) for _ in range(100)]
         await asyncio.sleep(0)
         answer.set_result(SCHEMA)
@@ -156,7 +156,7 @@ def test_a_peer_that_did_not_answer_is_asked_again(caplog: pytest.LogCaptureFixt
         return SCHEMA
 
     async def main() -> None:
-        fitting = Fitting(Schema(), ask)
+        fitting = ListenerSchemaCheck(Schema(), ask)
         await asyncio.gather(*(fitting.check([listener(wrong)], [peer()]) for _ in range(3)))
         assert not caplog.records
         await fitting.check([listener(wrong)], [peer()])
@@ -171,7 +171,7 @@ def test_a_listener_that_ends_while_a_peer_is_asked(caplog: pytest.LogCaptureFix
 
     async def main() -> None:
         answer = asyncio.get_running_loop().create_future()
-        fitting = Fitting(Schema(), lambda _peer, _api: answer)
+        fitting = ListenerSchemaCheck(Schema(), lambda _peer, _api: answer)
         first, second = (asyncio.ensure_future(fitting.check([listener(wrong)], [peer()])) for _ in range(2))
         await asyncio.sleep(0)
         first.cancel()

@@ -17,7 +17,7 @@ from lightbus.adapters.sqlite.topic import Topic
 from lightbus.config import Config
 from lightbus.events.publishing import orphaned_journals as module
 from lightbus.events.publishing.journal_set import JournalSet
-from lightbus.events.publishing.orphaned_journals import LeftBehind
+from lightbus.events.publishing.orphaned_journals import OrphanedJournals
 from lightbus.membership.context import Identity
 
 TOPIC = Topic("news", "printed", 3)
@@ -56,7 +56,7 @@ class World:
         self.published: set[str] = set()
         self.serves = Serves()
         self.changes: list[Any] = []
-        self.left = LeftBehind(
+        self.left = OrphanedJournals(
             self.journals,
             self.serves,
             services=lambda: self.here,

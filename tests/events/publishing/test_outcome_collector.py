@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.events.publishing.outcome_collector import Together
+from lightbus.events.publishing.outcome_collector import OutcomeCollector
 
 
 def test_all_outcomes_in_order() -> None:
     """There is a result once the last of them is known, and not before."""
-    together = Together[str](2)
+    together = OutcomeCollector[str](2)
     together("one")
     assert not together.future.done()
     together("two")
@@ -19,7 +19,7 @@ def test_all_outcomes_in_order() -> None:
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_the_first_error_is_the_outcome_of_all(place: int) -> None:
     """At once, wherever it comes; what follows changes nothing."""
-    together = Together[int](3)
+    together = OutcomeCollector[int](3)
     for number in range(place):
         together(number)
     together(ValueError("first"))
