@@ -127,7 +127,15 @@ class Group:
         return self._balance()
 
     def _balance(self, also: str = "") -> list[MemberAssignment]:
-        """Give what is free to whom it belongs, ask back what belongs to others; return what changed for whom."""
+        """
+        Grant free partitions to their owners, revoke those that belong to others; return the assignments that changed.
+
+        The owner of a partition is the rendezvous hash over the members, which all publishers of a group compute alike
+        without asking each other, and which moves nothing but the partitions of who came or left. A partition that has
+        a holder is never granted to another member: it is revoked, and granted once its holder has released it, so
+        that no two members handle it at a time. One that becomes its holder's own again counts as granted anew: words
+        of an older generation, by which it may be released already, are then not about this holding.
+        """
         changed = {also} if also in self.members else set()
         granted = []
         for partition in range(self.partitions):
@@ -141,7 +149,7 @@ class Group:
             elif holding.revoked != (holding.member != owner):
                 holding.revoked = holding.member != owner
                 if not holding.revoked:
-                    holding.generation = self.generation + 1  # it may have begun to let go of it
+                    holding.generation = self.generation + 1  # its holder may have begun to release it
                 changed.add(holding.member)
         if not changed:
             return []

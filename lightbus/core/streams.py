@@ -157,7 +157,15 @@ class Stream:
             self.head = head
 
     def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
-        """Record the answer to what was asked for; return how many events were taken."""
+        """
+        Record the answer to what was asked for; return how many events were taken.
+
+        The answer continues the stream only where it was asked for at or before our position: what waited is dropped
+        when a partition is lost, which sets the position back, and an answer to an earlier request would leave a gap.
+        Events that arrived live meanwhile were put aside, and follow the page, so that all come in order and once.
+        `through` is how far the publisher has looked: it may be behind the last entry, where the rest is not owed to
+        us, and the cursor may go there only once nothing before it waits or is handled.
+        """
         asked, self._asked = self._asked, None
         aside, self._aside = self._aside, deque()
         if asked is None or asked > self.position:
