@@ -1,4 +1,4 @@
-"""Events that were stored in runs, many of a topic in a row, are numbered: as they are sent."""
+"""Queues events that were stored in runs, many of a topic in a row, for publishing, with their numbers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def queue_runs(
     What was handed off, and is there already, was published before.
     """
     lasts: list[tuple[Topic, int]] = []
-    for (topic, name, records), (sequence, previous, is_new) in zip(runs, firsts, strict=True):
-        lasts.append((name, sequence + len(records) - 1))
+    for (wire_topic, topic, records), (sequence, previous, is_new) in zip(runs, firsts, strict=True):
+        lasts.append((topic, sequence + len(records) - 1))
         if not is_new:
             continue
         entries: list[list[Any]] = [[each, each - 1, record] for each, record in enumerate(records, sequence)]
         entries[0][1] = previous
-        if topic in pending:
-            pending[topic] += entries
+        if wire_topic in pending:
+            pending[wire_topic] += entries
         else:
-            pending[topic] = entries
+            pending[wire_topic] = entries
     return lasts
