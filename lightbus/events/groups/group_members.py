@@ -149,7 +149,7 @@ class GroupMembers:
             self._send(connection.routing_id, 0, message)
 
     def compare(self, group: GroupState, member: str, generation: int, held: list[int]) -> bool:
-        """Mend what a member believes of itself and we do not, or the other way round; return whether it is one."""
+        """Compare what a member reports with our record, and send what it lacks; return whether it is a member."""
         connection, membership = group.connections[member], group.membership
         if generation > connection.generation:
             return False  # of a group of this name that was removed

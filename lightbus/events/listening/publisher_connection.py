@@ -136,7 +136,7 @@ class PublisherConnection:
 
     def tick(self) -> None:
         """
-        Show that we are alive and what we believe to have, and ask again what was lost.
+        Report that we are alive and which partitions we have, and ask again for what was lost.
 
         A beat is repeated by the next one. Where we have missed an assignment it is answered with one; where we are not
         taken for a member any more, or have missed something else, its own answer says so.

@@ -100,7 +100,7 @@ class Subscription:
 
     @property
     def state(self) -> list[Any]:
-        """What we believe to have here: the generation, and the partitions that we have not given back."""
+        """Our assignment here: the generation, and the partitions that we have not given back."""
         return [self.assignment.generation, self.followed.partitions]
 
     def join(self) -> None:

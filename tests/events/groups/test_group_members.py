@@ -1,4 +1,4 @@
-"""What members and their publisher believe of each other is put right."""
+"""Where members and their publisher have different records of a group, they are put right."""
 
 from __future__ import annotations
 
