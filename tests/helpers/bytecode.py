@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["keep_bytecode"]
+__all__ = ["keep_bytecode", "kept_for"]
 
 
 def keep_bytecode(directory: Path) -> None:
@@ -21,3 +21,13 @@ def keep_bytecode(directory: Path) -> None:
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(directory)
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def kept_for(user: int) -> dict[str, str]:
+    """Return the variable by which programs of another user keep theirs: they may not write into our directory."""
+    if sys.pycache_prefix is None:
+        return {}
+    directory = Path(sys.pycache_prefix, f"of-{user}")
+    directory.mkdir(parents=True, exist_ok=True)
+    os.chown(directory, user, user)
+    return {"PYTHONPYCACHEPREFIX": str(directory)}

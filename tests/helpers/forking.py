@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .bytecode import kept_for
 from .interpreter import LARGEST, MEASURED
 
 __all__ = ["ForkServer", "Forked", "OtherHost", "Place"]
@@ -69,6 +70,7 @@ class Place(NamedTuple):
             argv = ["sh", "-c", f'umask {self.umask:o}; exec "$@"', "sh", *argv]
         if self.user is not None:
             argv = ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), "--clear-groups", *argv]
+            argv = ["env", *(f"{name}={value}" for name, value in kept_for(self.user).items()), *argv]
         if self.without:
             argv = ["env", *(f"--unset={name}" for name in self.without), *argv]
         if self.mounts:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.bytecode import keep_bytecode
+from helpers.bytecode import keep_bytecode, kept_for
 
 
 @pytest.fixture
@@ -41,3 +41,13 @@ def test_a_place_that_somebody_chose_is_kept(interpreter: pytest.MonkeyPatch, tm
     interpreter.setattr(sys, "pycache_prefix", "/chosen")
     keep_bytecode(tmp_path)
     assert sys.pycache_prefix == "/chosen"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
+def test_another_user_has_a_place_of_its_own(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert kept_for(12345) == {}
+    interpreter.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
+    [(name, place)] = kept_for(12345).items()
+    assert name == "PYTHONPYCACHEPREFIX"
+    assert Path(place).stat().st_uid == 12345
+    assert kept_for(12345) == {name: place}
