@@ -112,6 +112,12 @@ def room_of(module: str) -> str:
     return first or "__init__"
 
 
+@functools.lru_cache(maxsize=1)
+def nodes_of(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return all nodes of a module, which is looked through for one thing after the other."""
+    return tuple(ast.walk(tree))
+
+
 def imports(tree: ast.AST, module: str, modules: set[str]) -> Iterator[str]:
     """
     Yield the full name of everything that a module imports, inside functions and under TYPE_CHECKING too, and by name.
@@ -119,7 +125,7 @@ def imports(tree: ast.AST, module: str, modules: set[str]) -> Iterator[str]:
     `module` is the importing module's own name (`lightbus.wire.codec`; of a package with `.__init__`),
     `modules` all that exist, to tell `from . import codec`, a module, from a mere name.
     """
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -193,7 +199,7 @@ def facts(module: str) -> Facts:
         endpoints=endpoints_in(tree),
         sizes=[*sizes(tree, module, lines=source.count("\n"))],
         only_for_types=only_for_types(tree),
-        classes=[node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)],
+        classes=[node.name for node in nodes_of(tree) if isinstance(node, ast.ClassDef)],
     )
 
 
@@ -307,8 +313,8 @@ CHOOSES_TRANSPORT = {"engine.network", "io.transport"}
 
 def endpoints_in(tree: ast.AST) -> list[str]:
     """Return the texts of a module, those that describe it left out, in which an endpoint is written."""
-    described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in described]
+    described = {id(node.value) for node in nodes_of(tree) if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes_of(tree) if isinstance(node, ast.Constant) and id(node) not in described]
     written = [each.value.decode("latin-1") if isinstance(each.value, bytes) else each.value for each in texts]
     return [each for each in written if isinstance(each, str) and ENDPOINT.search(each)]
 
@@ -380,7 +386,7 @@ CIRCLES: list[set[str]] = []
 def sizes(tree: ast.AST, module: str, *, lines: int) -> Iterator[tuple[str, str, int]]:
     """Yield what is measured of a module and all that is in it: the name, what it is, how many."""
     yield module, "lines of a module", lines
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield f"{module}.{node.name}", "lines of a function", (node.end_lineno or 0) - node.lineno + 1
         elif isinstance(node, ast.ClassDef):
@@ -419,7 +425,7 @@ def giants() -> dict[str, dict[str, int]]:
 
 def only_for_types(tree: ast.AST) -> int:
     """Return how many imports a module has that are carried out only where types are checked."""
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    blocks = [node for node in nodes_of(tree) if isinstance(node, ast.If)]
     blocks = [node for node in blocks if "TYPE_CHECKING" in ast.dump(node.test)]
     return sum(isinstance(each, (ast.Import, ast.ImportFrom)) for block in blocks for each in ast.walk(block))
 
