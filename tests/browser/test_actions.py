@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from helpers import Processes
 
 
@@ -100,6 +102,7 @@ def test_follow_an_event(shop: Any, visit: Any) -> None:
     visit(shop("customers", "orders", "stock", "warehouse", "web"), look)
 
 
+@pytest.mark.long
 def test_dead_letters_and_groups(shop: Any, visit: Any) -> None:
     """Dead letters are dropped, and given again, one or all; a group is forgotten, after a question."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chaos.leaders import leaders
 
 
+@pytest.mark.long
 def test_no_event_is_lost_when_leaders_are_killed() -> None:
     """Every event is handled by each group, the first handlings of each key in order."""
     found = leaders(1500, every=2.0, least=2)

@@ -73,6 +73,7 @@ def test_life_of_a_worker(hub: MemoryBus, bus: BusPath, plugin: HealthPlugin) ->
         ask(url)
 
 
+@pytest.mark.long
 def test_a_listener_that_has_stopped(hub: MemoryBus, bus: BusPath, plugin: HealthPlugin) -> None:
     """Then it is not ready, and says which one and why."""
 

@@ -6,6 +6,8 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from helpers.damage import damage
 from lightbus.adapters.sqlite.outbox import HostOutbox
 
@@ -41,6 +43,7 @@ def test_group_that_handles_nothing_is_warned_of(commands: Commands) -> None:
     assert "RETRY" in findings[0]["remedy"]
 
 
+@pytest.mark.long
 def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
     """Nobody is told to give up what is kept for it: its process is there, and may go on."""
     auth = commands.serve("auth")
