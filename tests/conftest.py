@@ -39,7 +39,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "lightbus"
 
-TESTS_PER_PROCESSOR = 2
+TESTS_PER_PROCESSOR = 3
 
 UNMEASURED = {"bench", "browser", "chaos", "examples", "fuzz", "network"}
 """Directories whose tests are about what many parts do together, and long: coverage, which takes as much time again,
