@@ -16,7 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..web.bodies import MAX_BODY
-from ..web.hosts import MAX_TARGET, HostNames
+from ..web.heads import MAX_HEAD, MAX_TARGET, head_size, target_size
+from ..web.hosts import HostNames
 from ..web.tokens import is_same
 from .options import DashboardOptions
 from .same_user import is_of_own_user
@@ -73,8 +74,10 @@ class AccessGuard:
             return _no(
                 421, f"This dashboard is not called {host!r:.100}. To have it answer to a name: --allow-host NAME."
             )
-        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
+        if target_size(scope) > MAX_TARGET:
             return _no(414, "The address is too long.")
+        if head_size(scope) > MAX_HEAD:
+            return _no(431, f"The head of a request may have {MAX_HEAD} bytes.")
         if not _is_same_origin(scope, headers, host):
             return _no(403, "Only the dashboard's own pages may ask for this.")
         if (length := headers.get("content-length", "0")) and (not length.isdecimal() or int(length) > MAX_BODY):

@@ -18,7 +18,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..recurring import RecurringLog
-from ..web.hosts import MAX_TARGET, HostNames
+from ..web.heads import MAX_HEAD, MAX_TARGET, head_size, target_size
+from ..web.hosts import HostNames
 from .clients import Client
 from .options import GatewayOptions
 from .problems import Refusal
@@ -94,8 +95,10 @@ class GatewayGuard:
                 "wrong_host",
                 f"This gateway is not called {host!r:.100}. To have it answer to it: --allow-host NAME.",
             )
-        if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
+        if target_size(scope) > MAX_TARGET:
             raise Refusal(414, "too_long", f"A path and its query have {MAX_TARGET} bytes at most.")
+        if head_size(scope) > MAX_HEAD:
+            raise Refusal(431, "too_large", f"A request's head has {MAX_HEAD} bytes at most.", Connection="close")
         if "transfer-encoding" in headers and "content-length" in headers:
             raise Refusal(400, "bad_request", "A request says its length once: by Content-Length or in chunks.")
         length = headers.get("content-length", "0")

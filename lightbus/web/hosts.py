@@ -9,10 +9,7 @@ from collections.abc import Iterable
 
 from ..exceptions import InvalidConfiguration
 
-__all__ = ["MAX_TARGET", "HostNames", "check_host_name", "host_of", "is_local", "url_of"]
-
-MAX_TARGET = 4096
-"""Bytes of a path and its query."""
+__all__ = ["HostNames", "check_host_name", "host_of", "is_local", "url_of"]
 
 MAX_SEEN = 100
 """`Host` headers that named us and are remembered."""

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..adapters.host.allocator import share_heaps
 from ..exceptions import InvalidConfiguration
 from ..recurring import RecurringLog
+from .heads import MAX_HEAD
 
 __all__ = ["HEAD_SECONDS", "ServedApp", "bound_socket", "serve"]
 
@@ -31,9 +32,6 @@ STALL_SECONDS = 30.0
 
 MAX_CONNECTIONS = 500
 """Connections that are answered at the same time; others are told to come later."""
-
-MAX_HEAD = 32 * 1024
-"""Bytes of a request's head."""
 
 END_SECONDS = 3
 """Seconds that the server waits at its end for answers that are on their way."""

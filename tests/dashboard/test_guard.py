@@ -12,6 +12,7 @@ from lightbus.dashboard.guard import HEADERS, AccessGuard
 from lightbus.dashboard.options import DashboardOptions
 from lightbus.web import hosts
 from lightbus.web.bodies import MAX_BODY
+from lightbus.web.heads import MAX_HEAD
 
 TOKEN = "a-token-that-is-long-enough"
 
@@ -38,6 +39,12 @@ def test_a_name_that_was_led_here_is_refused(monkeypatch: pytest.MonkeyPatch, as
     answer = asks(guarded(monkeypatch), host=host)
     assert answer.status == 421
     assert b"--allow-host" in answer.body
+
+
+def test_a_head_that_came_in_one_piece_is_bounded(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """The server's parser bounds what it waits for; this is all that it took."""
+    assert asks(guarded(monkeypatch), x="a" * MAX_HEAD).status == 431
+    assert asks(guarded(monkeypatch), x="a" * (MAX_HEAD - 1000)).status == 200
 
 
 def test_a_name_that_is_allowed(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:

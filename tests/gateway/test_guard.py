@@ -13,6 +13,7 @@ from helpers.asgi import Answer, ask_app
 from lightbus.gateway.access import Rules
 from lightbus.gateway.guard import HEADERS, GatewayGuard
 from lightbus.gateway.options import GatewayOptions
+from lightbus.web.heads import MAX_HEAD
 
 from .conftest import CLIENTS, TOKEN
 
@@ -51,6 +52,15 @@ def test_nobody_else_does(authorization: str, caplog: pytest.LogCaptureFixture) 
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.headers["content-type"] == "application/problem+json"
     assert TOKEN not in answer.body.decode() + caplog.text
+
+
+def test_a_head_that_came_in_one_piece_is_bounded() -> None:
+    """The server's parser bounds what it waits for; this is all that it took, of one header or of many."""
+    answer = asks(guarded(), authorization=BEARER, x="a" * MAX_HEAD)
+    assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
+    many = {f"x_{number}": "" for number in range(MAX_HEAD // 8)}
+    assert asks(guarded(), authorization=BEARER, **many).status == 431
+    assert asks(guarded(), authorization=BEARER, x="a" * (MAX_HEAD - 1000)).status == 200
 
 
 def test_a_token_elsewhere_is_none() -> None:
