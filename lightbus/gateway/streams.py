@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Set
 
 from starlette.types import Receive, Scope, Send
 
@@ -25,6 +26,9 @@ HEARTBEAT = 15.0
 
 READ_AGAIN = 1.0
 """Seconds after which is read again what a publisher keeps that did not answer."""
+
+GAP_AFTER = 7.0
+"""Seconds after which journals that nobody has are told of: publishers are asked anew meanwhile (`LOOK_EVERY`)."""
 
 RETRY = 2000
 """Milliseconds after which a browser comes again, when the stream has ended."""
@@ -82,6 +86,7 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
     """Yield what a stream sends, without an end."""
     number, unkept, frames = reader.number, reader.unkept, _Frames(cursor)
     yield f"retry: {RETRY}\n".encode() + frames.place() + b"\n"
+    unknown_until = time.monotonic() + GAP_AFTER if cursor.places else math.inf
     is_behind = True
     while True:
         if is_behind:
@@ -106,7 +111,11 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
         if frame := frames.rest():
             yield frame
         before = time.monotonic()
-        await reader.wait(number, HEARTBEAT)
+        if before >= unknown_until:
+            unknown_until = math.inf
+            if frame := _gap(cursor.places.keys() - reader.places.keys()):
+                yield frame
+        await reader.wait(number, min(HEARTBEAT, max(0.0, unknown_until - before)))
         if reader.number == number and time.monotonic() - before >= HEARTBEAT / 2:
             yield frames.beat(reader.places)
 
@@ -171,6 +180,17 @@ class _Frames:
             "place", logging.WARNING, "A stream cannot be taken up again where it stops. %s", detail, changes=False
         )
         return b"\nevent: no_place\ndata: " + json.dumps({"journals": count, "detail": detail}).encode() + b"\n\n"
+
+
+def _gap(unknown: Set[str]) -> bytes:
+    """Return what says that journals are not there in which a stream is to go on; nothing where all of them are."""
+    if not unknown:
+        return b""
+    detail = (
+        f"No publisher that answers has {len(unknown)} of the journals of Last-Event-ID: of what they kept behind its "
+        "place nothing can be given, unless they come back. Was it from this bus?"
+    )
+    return b"event: gap\ndata: " + json.dumps({"journals": len(unknown), "detail": detail}).encode() + b"\n\n"
 
 
 def _line(error: Exception) -> str:

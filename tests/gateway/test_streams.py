@@ -33,7 +33,7 @@ class ScriptedReader:
         self.kept = [*kept]
         self.items: list[Item] = []
         self.number = self.unkept = 0
-        self.places: dict[str, int] = {}
+        self.places: dict[str, int] = {ONE: 0, TWO: 0}
         self.most = most
         self.reads = 0
         self.error: Exception | None = None
@@ -128,6 +128,28 @@ def test_what_came_while_the_past_was_read_comes_once() -> None:
         return await client.read(3)
 
     assert asyncio.run(main()) == ["01", "02", "03"]
+
+
+def test_journals_that_nobody_has_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place in them may be of another bus, or what they kept be gone: it is said, once, that there is a gap."""
+    monkeypatch.setattr(streams, "GAP_AFTER", 0.01)
+    monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
+
+    async def main(places: dict[str, int]) -> Client:
+        reader = ScriptedReader(item(1), item(2))
+        client = Client(reader, Cursor(since=0.0, places=places))
+        beats = 0
+        while beats < 3:
+            client.take(frame := await anext(client.frames))
+            beats += frame.startswith(b": alive")
+        return client
+
+    client = asyncio.run(main({ONE: 1, "a" * 16: 7, "b" * 16: 7}))
+    [told] = client.events
+    assert told.startswith('gap {"journals": 2, "detail": "No publisher that answers has 2 of the journals of Last-')
+    assert client.given == ["02"]
+    assert "a" * 16 in client.last  # whoever comes again goes on there, should the journal have come back
+    assert asyncio.run(main({ONE: 1, TWO: 1})).events == []
 
 
 def test_a_client_that_is_too_slow_goes_on_from_the_journals() -> None:
@@ -246,6 +268,7 @@ def test_the_place_of_many_journals_is_not_sent_behind_each_event() -> None:
 
     async def main() -> tuple[int, int]:
         reader = ScriptedReader()
+        reader.places = dict.fromkeys(journals, 5)
         client = Client(reader, Cursor(since=0.0, places=dict.fromkeys(journals, 5)))
         client.take(await anext(client.frames))
         reader.push(*(item(number + 6, journals[number % 600]) for number in range(600)))
