@@ -252,7 +252,9 @@ class Subscriber(LoopSocket):
     def resume(self) -> None:
         """Go on reading."""
         self._paused = False
-        self._look_again()
+        if self._is_overdue:  # of many publishers that are paused together most had nothing to say meanwhile
+            self._is_overdue = False
+            self._look_again()
 
     def _receive(self) -> None:
         self._on_message(self._receive_part(NOBLOCK))

@@ -48,6 +48,8 @@ class LoopSocket:
         """Whether what is read is the first, and perhaps the only one: the answer to it leaves at once."""
         self._looked_at = 0.0
         self._paused = False
+        self._is_overdue = False
+        """Whether there was something to look at while it was paused."""
         self._left = 0
         """Frames that are still to be read in this turn of the loop."""
         self.loop.add_reader(self._descriptor, self._readable)
@@ -114,7 +116,10 @@ class LoopSocket:
     def _readable(self) -> None:
         """Read until nothing is left. The only place that receives."""
         self._look_again_is_due = False
-        if self._socket.closed or self._paused:
+        if self._socket.closed:
+            return
+        if self._paused:
+            self._is_overdue = True
             return
         self._draining = self._is_alone = True
         self._left = FAIR_SHARE

@@ -9,6 +9,7 @@ import sys
 import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -178,3 +179,38 @@ def unread(connection: socket.socket) -> int:
     other = f":{connection.getpeername()[1]:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return waiting + sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(other))
+
+
+def test_a_pause_loses_nothing_and_costs_who_heard_nothing_no_look(tmp_path: Path) -> None:
+    """Of a hundred publishers that are paused together most have nothing to say: only the others are looked at."""
+
+    async def main() -> None:
+        transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
+        read: list[tuple[int, bytes]] = []
+        publishers = [transport.publisher(lambda topic, subscribed: topics.append(topic)) for _ in range(2)]
+        topics: list[bytes] = []
+        subscribers: list[Any] = []
+        for number, publisher in enumerate(publishers):
+            bound = publisher.bind(f"ipc://{tmp_path}/pub{number}")
+            subscribers.append(transport.subscriber(bound, lambda frame, of=number: read.append((of, frame))))
+            subscribers[-1].subscribe(b"")
+        await wait_until_async(lambda: len(topics) == 2)
+        await wait_until_async(lambda: not any(each._look_again_is_due for each in subscribers))
+        for count in range(1, 50):
+            for subscriber in subscribers:
+                subscriber.pause()
+            publishers[0].send(b"%d" % count)
+            await wait_until_async(lambda: subscribers[0]._is_overdue)
+            assert len(read) == count - 1
+            for subscriber in subscribers:
+                subscriber.resume()
+            assert [each._look_again_is_due for each in subscribers] == [True, False]
+            await wait_until_async(lambda count=count: len(read) == count)
+        publishers[1].send(b"at last")
+        await wait_until_async(lambda: read[-1] == (1, b"at last"))
+        assert [frame for of, frame in read if of == 0] == [b"%d" % count for count in range(1, 50)]
+        for each in (*subscribers, *publishers):
+            each.close()
+        transport.close()
+
+    asyncio.run(main())
