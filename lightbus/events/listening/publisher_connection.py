@@ -212,7 +212,8 @@ class PublisherConnection:
 
     def _on_head(self, topic: bytes, message: Head) -> None:
         api, event, partition = self._topics.get(topic) or self._split(topic)
-        for intake in self._find_intakes(api, event):
+        intakes = self._intakes.get((api, event))
+        for intake in self._find_intakes(api, event) if intakes is None else intakes:
             intake.on_head(event, partition, message)
 
     def _on_beat(self, answer: Beat) -> None:

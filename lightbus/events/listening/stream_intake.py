@@ -118,7 +118,8 @@ class StreamIntake:
         stream = self._followed.streams.get(key) or self._unknown(key, sequence)
         if stream is not None:
             stream.heard_of(sequence)
-            self._followed.fetch_more(stream)
+            if stream.head > stream.position:
+                self._followed.fetch_more(stream)
 
     def _on_live_head(self, event: str, partition: int, sequence: int) -> None:
         """Count what did not arrive of best effort, where nothing came behind it that would have shown it."""
