@@ -29,10 +29,14 @@ class View:
         self.findings = findings
         self.name = name
         self.rates = rates(now, before)
+        self._sums: defaultdict[tuple[str, str | None], float] = defaultdict(float)
+        for (service, kind, _, _), rate in self.rates.items():
+            self._sums[kind, service] += rate
+            self._sums[kind, None] += rate
 
     def sum_of(self, kind: str, *, service: str | None = None) -> float:
         """Return a rate over all, or over the processes of one service."""
-        return sum(rate for key, rate in self.rates.items() if key[1] == kind and service in (None, key[0]))
+        return self._sums[kind, service]
 
 
 def overview(view: View) -> Fields:
