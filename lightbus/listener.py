@@ -107,6 +107,8 @@ class Listener:
         since: where a new group begins: an id, a datetime, `"0"` or `"$"`.
         batch: how many events it is given together at most, as a list of EventMessages; 0: each by itself.
         batch_wait: seconds for which a batch that is not full waits for more.
+        takes_raw: whether it is a plain function of ours that is given events as they came (`RawEvents`), in no group:
+            for who looks at a few of many, as to decode each takes longer than all else.
 
     """
 
@@ -121,12 +123,18 @@ class Listener:
     since: Any = None
     batch: int = 0
     batch_wait: float = 0.0
+    takes_raw: bool = False
 
     @property
     def digest(self) -> str:
         """What tells it from another program's listener under the same group name."""
         where = f"{_origin(self.function)}:{self.name}"
         return hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether it is given what a publisher fired in that order, whatever the partition; else each partition is."""
+        return self.concurrency == 1 and not self.takes_raw
 
     def wants(self, event: str) -> bool:
         """Return whether it listens to an event of its API."""

@@ -21,8 +21,8 @@ from ..cli.support.kept import Journals
 from ..cli.support.message_lines import event_fields
 from ..cli.support.publishers import ask_each
 from ..engine.events_api import split_native_id
+from ..events.listening.raw_events import RawEvents
 from ..exceptions import LightbusException, NotReachable
-from ..message import EventMessage
 from ..recurring import RecurringLog
 from .forms import event_form
 
@@ -85,15 +85,16 @@ class EventReader:
         self._wake, self._more = asyncio.Event(), asyncio.Event()
         self._failures = RecurringLog(logger)
 
-    def add(self, message: EventMessage) -> None:
-        """Take an event that was heard of (`LiveEvents`)."""
-        if message.api_name != self.api or self.event not in ("*", message.event_name):
+    def add(self, events: RawEvents) -> None:
+        """Take events that were heard of (`LiveEvents`): of those that are kept it is enough that there are some."""
+        if events.api != self.api or self.event not in ("*", events.event):
             return
-        if not message.native_id:
-            self.unkept += 1
-            self._push(Item("", 0, message.published_at, False, event_form(event_fields(message))))
+        if not events.journal:
+            for message in events.messages():
+                self.unkept += 1
+                self._push(Item("", 0, message.published_at, False, event_form(event_fields(message))))
             return
-        if message.native_id.rpartition("-")[0] not in self.places:
+        if events.journal not in self.places:
             self._look_at = 0.0
         self._wake.set()
 

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..adapters.host.allocator import release_freed_memory
 from ..cli.support.connection import Connection
 from ..config.features import Feature
 from ..deadline import Deadline
-from ..message import EventMessage
+from ..engine.worker import Worker
+from ..events.listening.raw_events import RawEvents
+from ..listener import Listener
 
 __all__ = ["LiveEvents", "Viewer"]
+
+logger = logging.getLogger("lightbus.web")
 
 LOOK_EVERY = 1.0
 """Seconds between two looks for APIs that came meanwhile."""
@@ -27,8 +32,8 @@ LOOK_EVERY = 1.0
 class Viewer(Protocol):
     """Who is shown events."""
 
-    def add(self, message: EventMessage) -> None:
-        """Take an event. Called for every one that is listened to, so it is to be quick."""
+    def add(self, events: RawEvents) -> None:
+        """Take events of one name. Called for all that are listened to: it decodes no more of them than it needs."""
         ...
 
 
@@ -89,8 +94,10 @@ class LiveEvents:
         except BaseException:
             await bus.close()
             raise
+        worker = bus.client.worker
+        assert worker is not None  # it was started just now
         self._bus = bus
-        self._task = asyncio.create_task(self._listen_to_all(bus))
+        self._task = asyncio.create_task(self._listen_to_all(bus, worker))
 
     async def _end_if_left(self) -> None:
         async with self._door:
@@ -106,18 +113,26 @@ class LiveEvents:
             # Of some ten megabytes that its connections had; in a thread, since others are answered meanwhile.
             await asyncio.to_thread(release_freed_memory)
 
-    async def _listen_to_all(self, bus: Connection) -> None:
+    async def _listen_to_all(self, bus: Connection, worker: Worker) -> None:
         # Else it would be connected only to who is wanted for something, and to who was quick to come by himself.
         await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
         seen: set[str] = set()
-        while True:
-            for api in {api for api, _ in bus.client.engine.snapshot.events} - seen:
-                seen.add(api)
-                if not api.startswith("internal.") and self._wants(api):
-                    bus.client.listen_for_event(api, "*", self._on_event, listener_name=self._name, group=None)
-                    self.apis.add(api)
-            await asyncio.sleep(LOOK_EVERY)
+        async with asyncio.TaskGroup() as adding:  # each waits until its publishers confirm it
+            while True:
+                for api in {api for api, _ in bus.client.engine.snapshot.events} - seen:
+                    seen.add(api)
+                    if not api.startswith("internal.") and self._wants(api):
+                        adding.create_task(self._listen_to(worker, api))
+                        self.apis.add(api)
+                await asyncio.sleep(LOOK_EVERY)
 
-    async def _on_event(self, message: EventMessage, /, **_: Any) -> None:
+    async def _listen_to(self, worker: Worker, api: str) -> None:
+        listener = Listener(api=api, events=("*",), name=self._name, function=self._on_events, takes_raw=True)
+        try:
+            await worker.add_listener(listener)
+        except Exception:  # those of others come all the same
+            logger.exception("Events of %s cannot be listened to: this is a fault of ours", api)
+
+    def _on_events(self, events: RawEvents) -> None:
         for viewer in self._viewers:
-            viewer.add(message)
+            viewer.add(events)

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from lightbus import EventMessage
+from helpers.raw_events import raw_events
 from lightbus.dashboard import viewer as module
 from lightbus.dashboard.viewer import AT_ONCE, PageViewer
+from lightbus.events.listening.raw_events import RawEvents
+from lightbus.message import EventMessage
 
 
 def shown(viewer: PageViewer, *events: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     for number, (name, kwargs) in enumerate(events):
-        api, _, event = name.rpartition(".")
-        viewer.add(EventMessage(api_name=api, event_name=event, kwargs=kwargs, id=str(number)))
+        viewer.add(raw_events(name, kwargs, first=number))
     return [each["kwargs"] for each in viewer.take()["events"]]
 
 
@@ -39,11 +40,17 @@ def test_what_a_page_asks_for(pattern: str, text: str, wanted: list[int]) -> Non
     assert shown(PageViewer(pattern, text), *EVENTS) == [EVENTS[each][1] for each in wanted]
 
 
-def test_more_than_anybody_reads() -> None:
+@pytest.mark.parametrize(
+    "parts", [[1] * (AT_ONCE + 7), [AT_ONCE + 7], [20, AT_ONCE - 13], [3, 10, AT_ONCE - 6], [7, AT_ONCE]]
+)
+def test_more_than_anybody_reads(parts: list[int]) -> None:
     """The newest are shown, and the others counted; then it begins anew."""
     viewer = PageViewer("", "")
-    for number in range(AT_ONCE + 7):
-        viewer.add(EventMessage(api_name="auth", event_name="registered", kwargs={"n": number}))
+    begin = 0
+    for count in parts:
+        numbers = range(begin, begin + count)
+        viewer.add(raw_events("auth.registered", *({"n": number} for number in numbers), first=begin))
+        begin += count
     told = viewer.take()
     assert [each["kwargs"]["n"] for each in told["events"]] == [*range(7, AT_ONCE + 7)]
     assert told["passed_over"] == 7
@@ -57,3 +64,30 @@ def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     wanted = shown(viewer, *((f"auth.{number}", {"n": number}) for number in range(10)), *EVENTS)
     assert wanted == [*({"n": number} for number in range(10)), *(EVENTS[each][1] for each in (0, 1))]
     assert len(viewer._wanted) <= 3
+
+
+def test_nothing_is_decoded_that_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of events a second all but a few are only counted: that is what an open page costs."""
+    decoded = 0
+    plain = RawEvents.messages
+
+    def messages(events: RawEvents) -> list[EventMessage]:
+        nonlocal decoded
+        decoded += len(events.rows)
+        return plain(events)
+
+    monkeypatch.setattr(RawEvents, "messages", messages)
+    viewer = PageViewer("auth.*", "")
+    for _ in range(100):
+        viewer.add(raw_events("auth.registered", *({"n": n} for n in range(30))))
+        viewer.add(raw_events("shop.sold", {"n": 1}))
+    told = viewer.take()
+    assert (len(told["events"]), told["passed_over"], decoded) == (AT_ONCE, 3000 - AT_ONCE, AT_ONCE)
+
+
+def test_events_are_in_the_order_of_their_times() -> None:
+    """Those of different topics come as they come."""
+    viewer = PageViewer("", "")
+    viewer.add(raw_events("auth.registered", {"n": 3}, {"n": 4}, first=3))
+    viewer.add(raw_events("auth.left", {"n": 2}, first=2))
+    assert [each["kwargs"]["n"] for each in viewer.take()["events"]] == [2, 3, 4]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
+from helpers.raw_events import raw_events
 from helpers.waiting import LEAST
-from lightbus import BusPath, EventMessage, NotReachable, OnError
+from lightbus import BusPath, NotReachable, OnError
 from lightbus.cli.support.connection import Connection
 from lightbus.gateway import event_reader as module
 from lightbus.gateway.event_reader import EventReader, Item
@@ -79,9 +80,10 @@ def test_what_was_heard_of_is_read_at_once(shop: BusPath, on_bus: Any, monkeypat
         reader = EventReader(bus, "shop", "*")
         async with reader.reading():
             message = await shop.shop.ordered.fire_async(product="lamp")
-            reader.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "chair"}))
-            reader.add(EventMessage(api_name="other", event_name="seen", kwargs={"product": "none"}))
-            reader.add(message)
+            reader.add(raw_events("shop.seen", {"product": "chair"}))
+            reader.add(raw_events("other.seen", {"product": "none"}))
+            journal, _, sequence = message.native_id.rpartition("-")
+            reader.add(raw_events("shop.ordered", {"product": "lamp"}, journal=journal, first=int(sequence)))
             await wait_until_async(lambda: reader.number == 2)
         return reader.since(0) or []
 
@@ -110,9 +112,9 @@ def test_only_the_latest_are_held(shop: BusPath, on_bus: Any, monkeypatch: pytes
     async def main(bus: Connection) -> Any:
         reader = EventReader(bus, "shop", "seen")
         for number in range(5):
-            reader.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": str(number)}))
+            reader.add(raw_events("shop.seen", {"product": str(number)}))
         held = reader.since(2), reader.since(1), reader.since(5)
-        reader.add(EventMessage(api_name="shop", event_name="seen", kwargs={"product": "x" * module.MAX_BYTES}))
+        reader.add(raw_events("shop.seen", {"product": "x" * module.MAX_BYTES}))
         return *held, reader.since(5), reader.since(4)
 
     latest, more, none, large, both = on_bus(main)

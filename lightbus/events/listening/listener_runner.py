@@ -16,6 +16,7 @@ from .invocation import Invocation
 from .listener_context import ListenerContext
 from .listener_queue import ListenerQueue
 from .listener_turns import ListenerTurns
+from .raw_turns import RawTurns
 
 __all__ = ["ListenerRunner"]
 
@@ -48,7 +49,7 @@ class ListenerRunner:
         turns = (
             BatchTurns(context, queue, invocation, delivery, self._guard)
             if isinstance(queue, BatchQueue)
-            else ListenerTurns(context, queue, invocation, delivery, self._guard)
+            else (RawTurns if listener.takes_raw else ListenerTurns)(context, queue, invocation, delivery, self._guard)
         )
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(turns.work()) for _ in range(listener.concurrency)]

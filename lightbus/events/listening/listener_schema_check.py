@@ -46,6 +46,8 @@ class ListenerSchemaCheck:
         """Warn of those listeners that need what the events that they listen to do not have."""
         peers = list(peers)
         for listener in listeners:
+            if listener.batch or listener.takes_raw:
+                continue  # any event fits it
             if self._schema.knows(listener.api):
                 self._compare(listener, _events(self._schema.get_api_schema(listener.api)), "this process")
                 continue
@@ -72,8 +74,6 @@ class ListenerSchemaCheck:
             return {}
 
     def _compare(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:
-        if listener.batch:
-            return  # any event fits it
         try:
             handler = Handler(listener.function, name=listener.name, casts=False)
         except InvalidDeclaration:

@@ -51,7 +51,7 @@ class StreamIntake:
         self._queue = queue
         self._requests = requests
         self._losses = context.losses
-        self._sorting = Sorting() if queue.listener.concurrency == 1 else None
+        self._sorting = Sorting() if queue.listener.is_in_order else None
         """Where one event is handled at a time, also of different partitions."""
         self._early: dict[TopicKey, int] = {}
         """Of topics that are not followed yet: the newest event that was published."""

@@ -1,0 +1,36 @@
+"""The turns of a listener that is given events as they came: none of them is decoded, and none can fail."""
+
+from __future__ import annotations
+
+from ...core.streams import Stream
+from .invocation import TURN
+from .listener_turns import ListenerTurns
+from .raw_events import RawEvents
+
+__all__ = ["RawTurns"]
+
+
+class RawTurns(ListenerTurns):
+    """What the task of one listener does that is given `RawEvents`. Only touched from the node's loop."""
+
+    async def _turn(self, stream: Stream, before: float) -> int:
+        queue, function = self._queue, self._queue.listener.function
+        if not queue.begin(stream):
+            return 0
+        turn = queue.turns.pop(stream, None) or self._invocation.new_turn(stream)
+        count = 0
+        while count < TURN and not queue.is_closed:
+            rows = queue.take_several(stream, before, TURN - count)
+            if not rows and (entry := queue.take(stream, before)) is not None:
+                rows = [entry]  # what somebody else may have begun comes alone
+            if not rows:
+                break
+            stream.at_hand = len(rows)
+            function(RawEvents(turn.api, turn.event, turn.journal, turn.publisher, rows))
+            queue.settle(stream, rows, len(rows), is_one_failed=False)
+            stream.owner.ack(stream)
+            if stream.head > stream.position:
+                stream.owner.fetch_more(stream)
+            count += len(rows)
+        queue.end(stream, turn, count, is_going_on=True)
+        return count
