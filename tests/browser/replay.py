@@ -66,7 +66,12 @@ DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame
 SAME_LETTERS = """
 html { font-family: "DejaVu Sans" !important; }
 code, pre, .signature, textarea, .event-args { font-family: "DejaVu Sans Mono" !important; }
+* { content-visibility: visible !important; }
 """
+"""And nothing that is left out for lying below the window: a picture is of the whole page."""
+
+WHOLE = "document.querySelector('main').getAttribute('aria-busy') === 'false'"
+"""Whether all was drawn that a page has been told: long lists are drawn in portions."""
 
 
 class Replay:
@@ -102,6 +107,7 @@ class Replay:
         await page.add_style_tag(content=SAME_LETTERS)
         await page.get_by_text(PAGES[path]).first.wait_for()
         await page.wait_for_function("window.asking === 0")
+        await page.wait_for_function(WHOLE)
         await page.evaluate(DRAWN)
 
     async def _answer(self, route: Any) -> None:

@@ -96,6 +96,50 @@ def test_much_that_is_wrong_is_told_in_part() -> None:
     assert asyncio.run(look()) == (21, ["▲ peer 0 is wrong", "80 more: lightbus doctor names all of them."])
 
 
+DRAW_IN_PORTIONS = """
+async () => {
+    const { anew, h, row, show } = await import("/assets/dom.js");
+    let now = 0;
+    performance.now = () => (now += 3);  // as if each element took that long
+    let frame = 0;
+    Object.defineProperty(document.timeline, "currentTime", { get: () => frame });
+    const box = h("div", {});
+    const line = (text) => row("li", text[0], () => h("li", {}, text));
+    const draw = (letters, text) => show(box, h("ul", {}, letters.map((each) => line(each + text))));
+    const frames = (letters, text) => {
+        const seen = [];
+        anew();
+        for (let whole = false; !whole; ) {
+            frame += 1;
+            whole = draw(letters, text);
+            seen.push([...box.querySelectorAll("li")].map((each) => each.textContent).join(" "));
+        }
+        return seen;
+    };
+    return [frames(["a", "b", "c", "d", "e"], ""), frames(["e", "a", "c", "b"], "1")];
+}
+"""
+
+
+def test_long_lists_are_drawn_in_portions() -> None:
+    """
+    As many rows in a frame as there is time for: those that are there stay as they were until it is their turn.
+
+    A hundred rows at once would cost frames.
+    """
+
+    async def look() -> list[list[str]]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await replay.go(page, "peers")
+            return list(await page.evaluate(DRAW_IN_PORTIONS))
+
+    first, second = asyncio.run(look())
+    assert first == ["a b", "a b c d", "a b c d e"]
+    assert second == ["e1 a1 c b", "e1 a1 c1 b1"]
+
+
 def test_what_is_kept_is_what_pages_are_told(shop: Any, visit: Any) -> None:
     """A dashboard tells its pages all fields of the answers that are kept; else: nox -s pictures -- --anew."""
 

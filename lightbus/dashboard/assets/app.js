@@ -1,6 +1,6 @@
 // The shell: which page is shown, and the stream that keeps it up to date.
 
-import { h, show } from "./dom.js";
+import { anew, h, show } from "./dom.js";
 import { ask, onRedraw } from "./parts.js";
 import * as apis from "./pages/apis.js";
 import * as dead from "./pages/dead.js";
@@ -68,11 +68,20 @@ function told(text, tone) {
 }
 
 function draw() {
+  anew();
+  drawOn();
+}
+
+// Draw as much as a frame has time for, and the rest in the next ones.
+function drawOn() {
   if (due || !data) return;
   due = true;
   requestAnimationFrame(() => {
     due = false;
-    if (data) show(main, page.render(data, context));
+    if (!data) return;
+    const isWhole = show(main, page.render(data, context));
+    main.setAttribute("aria-busy", isWhole ? "false" : "true");
+    if (!isWhole) drawOn();
   });
 }
 

@@ -22,6 +22,24 @@ function made(element, attributes, children) {
   return element;
 }
 
+const BUDGET = 8; // milliseconds of a frame in which elements are made: what is left waits for the next one
+let frame = -1;
+let until = 0;
+let isWhole = true;
+let edition = 0;
+
+// Have everything be made anew that changes with what a page is told.
+export const anew = () => { edition += 1; };
+
+// An element of a long list: made anew for each edition, but only as many in a frame as there is time for.
+export const row = (tag, key, make) => once(tag, key, edition, make);
+
+function isLate() {
+  if (performance.now() < until) return false;
+  isWhole = false;
+  return true;
+}
+
 // An element that is made only where none of this key and version is shown already: `make` returns it.
 export function once(tag, key, version, make) {
   const place = h(tag, { key });
@@ -38,15 +56,23 @@ function filled(place) {
 }
 
 function whole(node) {
-  if (node.nodeType === 1) for (const place of node.querySelectorAll("[data-version]")) if (place.make) place.replaceWith(filled(place));
+  if (node.nodeType === 1) {
+    for (const place of node.querySelectorAll("[data-version]")) {
+      if (place.make) isLate() ? place.remove() : place.replaceWith(filled(place));
+    }
+  }
   return node;
 }
 
-// Make `into` hold what `wanted` (an array of nodes) holds, by as few changes as can be.
+// Make `into` hold what `wanted` (an array of nodes) holds, by as few changes as can be. Return whether there was time
+// for all of it: else it is to be shown again, in the next frame.
 export function show(into, ...wanted) {
+  if (frame !== document.timeline.currentTime) [frame, until] = [document.timeline.currentTime, performance.now() + BUDGET];
+  isWhole = true;
   const fragment = document.createElement("div");
   fragment.append(...wanted.flat(Infinity).filter(Boolean));
   morphChildren(into, fragment);
+  return isWhole;
 }
 
 function morphChildren(from, to) {
@@ -55,7 +81,11 @@ function morphChildren(from, to) {
   let here = from.firstChild;
   for (const child of [...to.childNodes]) {
     const shown = child.make && keyed.get(child.dataset.key);
-    const isSame = shown && shown.dataset.version === child.dataset.version;
+    let isSame = shown && shown.dataset.version === child.dataset.version;
+    if (child.make && !isSame && isLate()) {
+      if (!shown) continue;
+      isSame = true; // it stays as it is for a frame
+    }
     const next = child.make && !isSame ? filled(child) : child;
     const key = next.nodeType === 1 ? next.dataset.key : undefined;
     let match = key === undefined ? here : keyed.get(key);

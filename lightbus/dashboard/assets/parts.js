@@ -1,6 +1,6 @@
 // What several pages are made of.
 
-import { h } from "./dom.js";
+import { h, row as lazy } from "./dom.js";
 import { number } from "./format.js";
 
 const AT_ONCE = 50; // rows that are drawn: more nobody reads, and they would cost frames
@@ -56,8 +56,8 @@ function drawn(name, columns, rows, id, caption, by, descending) {
     const title = each.sort ? h("button", { type: "button", onclick: turn }, each.title) : each.title;
     return h("th", { role: "columnheader", scope: "col", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "aria-sort": order }, title);
   });
-  const body = rows.map((row) => h("tr", { role: "row", key: id(row) },
-    columns.map((each) => h("td", { role: "cell", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "data-label": each.title }, h("div", { class: "cell" }, each.cell(row))))));
+  const body = rows.map((row) => lazy("tr", id(row), () => h("tr", { role: "row" },
+    columns.map((each) => h("td", { role: "cell", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "data-label": each.title }, h("div", { class: "cell" }, each.cell(row)))))));
   return h("table", { role: "table" }, h("caption", { class: "unseen" }, caption),
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)), h("tbody", { role: "rowgroup" }, body));
 }

@@ -1,4 +1,4 @@
-import { h } from "../dom.js";
+import { h, row } from "../dom.js";
 import { json, number, plural, rate } from "../format.js";
 import { ask, badge, card, empty, heading, link, to } from "../parts.js";
 import { tryIt } from "../tryit.js";
@@ -28,7 +28,7 @@ function all(data, context) {
     heading("APIs", h("input", { key: "search", type: "search", class: "search", placeholder: "Search APIs, procedures, events", "aria-label": "Search APIs, procedures, events", oninput: (event) => { wanted = event.target.value; context.redraw(); } })),
     !data.apis.length && empty("Nobody serves an API."),
     data.apis.length > 0 && !shown.length && empty(`Nothing is called “${wanted}”.`),
-    h("div", { class: "apis" }, shown.slice(0, AT_ONCE).map((api) => summary(api, text))),
+    h("div", { class: "apis" }, shown.slice(0, AT_ONCE).map((api) => row("section", api.api, () => summary(api, text)))),
     shown.length > AT_ONCE && h("p", { class: "dim" }, `${number(shown.length - AT_ONCE)} more: search for them.`),
   ];
 }

@@ -58,7 +58,7 @@ function drawTail() {
   requestAnimationFrame(() => {
     due = false;
     const box = document.getElementById("tail");
-    if (box) show(box, tail());
+    if (box && !show(box, tail())) drawTail();
   });
 }
 
@@ -132,7 +132,7 @@ function past(data) {
     h("h2", {}, "Kept"),
     h("form", { class: "bar", onsubmit: search },
       h("input", { name: "name", required: true, list: "event-names", class: "search", placeholder: "auth.user_registered", "aria-label": "Event" }),
-      h("datalist", { id: "event-names" }, names.map((each) => h("option", { value: each }))),
+      once("datalist", "event-names", names.join(), () => h("datalist", { id: "event-names" }, names.map((each) => h("option", { value: each })))),
       h("select", { name: "minutes", "aria-label": "Of the last" }, spans.map(([value, text]) => h("option", { value }, text))),
       h("button", { type: "submit" }, "Search")),
     kept?.error && h("p", { class: "finding error" }, kept.error),
@@ -145,6 +145,6 @@ export function render(data) {
     card(null, chart("Events fired per second", [{ name: "events", values: data.curve, tone: "events" }], { seconds: data.every })),
     h("section", { class: "card", key: "tail", id: "tail", "aria-label": "Live events" }, tail()),
     past(data),
-    card("By event", table("event-rates", over(RATES, data.every), data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
+    h("section", { class: "card rows" }, h("h2", {}, "By event"), table("event-rates", over(RATES, data.every), data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
   ];
 }
