@@ -55,6 +55,8 @@ def test_nobody_is_on_the_bus(shop: Any, visit: Any) -> None:
             await browser.go(page, path)
         await browser.go(page, "service/cut%2")
         await page.get_by_text("No process of “cut%2” is on the bus.").wait_for()
+        await browser.go(page, "jurnals/all")
+        await page.get_by_text("Nothing is called “jurnals/all” here.").wait_for()
         await browser.go(page, "overview")
         await page.get_by_text("Start a worker").first.wait_for()  # and soon again, in what doctor found
         browser.start("web")

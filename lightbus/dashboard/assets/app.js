@@ -1,7 +1,7 @@
 // The shell: which page is shown, and the stream that keeps it up to date.
 
 import { anew, h, show } from "./dom.js";
-import { ask, onRedraw } from "./parts.js";
+import { ask, empty, heading, link, onRedraw } from "./parts.js";
 import * as apis from "./pages/apis.js";
 import * as dead from "./pages/dead.js";
 import * as events from "./pages/events.js";
@@ -11,6 +11,7 @@ import * as overview from "./pages/overview.js";
 import * as peers from "./pages/peers.js";
 import * as service from "./pages/service.js";
 
+const UNKNOWN = { STREAM: "overview", render: (data, { name }) => [heading("There is no such page"), empty(`Nothing is called “${name}” here.`, h("p", {}, link("overview", "Go to the overview")))] };
 const PAGES = { overview, service, apis, events, groups, dead, peers, journals };
 const NAV = [["overview", "Overview"], ["apis", "APIs"], ["events", "Events"], ["groups", "Groups"], ["dead", "Dead letters"], ["peers", "Peers"], ["journals", "Journals"]];
 
@@ -29,13 +30,14 @@ function decoded(text) {
 
 function where() {
   const [, name = "", ...rest] = location.hash.split("/");
-  return [PAGES[name] ? name : "overview", rest.map(decoded).join("/")];
+  const parts = rest.map(decoded).join("/");
+  return Object.hasOwn(PAGES, name) ? [name, parts] : name ? ["unknown", location.hash.slice(2)] : ["overview", parts];
 }
 
 function go() {
   const [name, rest] = where();
   page?.leave?.();
-  page = PAGES[name];
+  page = PAGES[name] ?? UNKNOWN;
   [data, context.name] = [null, rest];
   document.title = `${rest || (NAV.find(([each]) => each === name)?.[1] ?? "Service")} · ${context.about.bus} · Lightbus`;
   for (const link of document.querySelectorAll("#nav a")) {
