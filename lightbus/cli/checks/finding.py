@@ -23,12 +23,17 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done)."""
+    """
+    What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done).
+
+    Of which instances it tells is noted where the text may not name all of them (`about`).
+    """
 
     level: Level
     check: str
     text: str
     remedy: str = ""
+    about: frozenset[str] = frozenset()
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 
 from ...adapters.dns.lookup import lookup_remedy
@@ -61,9 +61,12 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
             remedy="Start a worker (lightbus run), as this user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY. A "
             "program that gives lightbus.create() a transport or a discovery of its own cannot be seen from here.",
         )
+    alike: defaultdict[tuple[str, str], list[Sighting]] = defaultdict(list)
     for sighting in examination.sightings:
         if sighting.rtt is None:
-            yield _silent(sighting, bus.client.engine.network.places)
+            alike[sighting.state, _remedy(sighting, bus.client.engine.network.places)].append(sighting)
+    for (state, remedy), several in alike.items():
+        yield _silent(state, remedy, several)
     for peer in bus.ended():
         yield Finding(
             level=Level.WARNING,
@@ -85,17 +88,41 @@ HANGS = (
 """What to do about one of this host that does not answer. One that was killed is told of as such."""
 
 
-def _silent(sighting: Sighting, places: Places | None) -> Finding:
-    text = f"{sighting.peer.announcement} is announced, and does not answer ({sighting.state})."
-    remedy = "Has it ended, or does a firewall keep its TCP ports from this host?"
-    if places is not None:
-        why = places.why_not(sighting.peer.instance, sighting.peer.announcement.directory)
-        remedy = f"{why[0].upper()}{why[1:]}." if why else HANGS
-    if sighting.state == "draining":
-        return Finding(level=Level.OK, check="peers", text=f"{sighting.peer.announcement} is shutting down.")
-    if sighting.state == "refused":
-        text, remedy = f"{sighting.peer.announcement} refuses us.", "Give both the same key (lightbus keys)."
-    return Finding(level=Level.ERROR, check="peers", text=text, remedy=remedy)
+MOST_NAMED = 10
+"""Peers that one sentence names; of the others it says how many they are."""
+
+
+def _remedy(sighting: Sighting, places: Places | None) -> str:
+    """Return what to do about a peer that does not answer."""
+    if sighting.state in NOT_SILENT:
+        return NOT_SILENT[sighting.state][2]
+    if places is None:
+        return "Has it ended, or does a firewall keep its TCP ports from this host?"
+    why = places.why_not(sighting.peer.instance, sighting.peer.announcement.directory)
+    return f"{why[0].upper()}{why[1:]}." if why else HANGS
+
+
+NOT_SILENT = {
+    "draining": ("is shutting down", "are shutting down", ""),
+    "refused": ("refuses us", "refuse us", "Give both the same key (lightbus keys)."),
+}
+"""By state what is said of one, and of several, and what to do."""
+
+
+def _silent(state: str, remedy: str, several: list[Sighting]) -> Finding:
+    """Tell in one sentence of peers that are alike."""
+    silent = (f"is announced, and does not answer ({state})", f"are announced, and do not answer ({state})")
+    of_one, of_several = NOT_SILENT.get(state, (*silent, ""))[:2]
+    names = ", ".join(str(each.peer.announcement) for each in several[:MOST_NAMED])
+    if len(several) > MOST_NAMED:
+        names += f" and {len(several) - MOST_NAMED} more"
+    return Finding(
+        level=Level.OK if state == "draining" else Level.ERROR,
+        check="peers",
+        text=f"{names} {of_one}." if len(several) == 1 else f"{len(several)} peers {of_several}: {names}.",
+        remedy=remedy,
+        about=frozenset(each.peer.instance for each in several),
+    )
 
 
 async def check_names(examination: Examination) -> AsyncIterator[Finding]:

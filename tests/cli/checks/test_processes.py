@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
-from lightbus.cli.checks.processes import check_seeds
+from lightbus.cli.checks.processes import check_peers, check_seeds
+from lightbus.cli.commands.peers import Sighting
 from lightbus.membership.seeds import FixedPeer
 
 if TYPE_CHECKING:
@@ -132,3 +134,28 @@ def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy:
     [found] = asyncio.run(look())
     assert (found.level, found.text) == (level, f"tcp://auth.example:1 {text}")
     assert remedy in (found.remedy or "")
+
+
+def test_silent_peers_are_told_of_together() -> None:
+    """Those that are alike in one sentence, with their names; and each of many is known to be meant."""
+
+    async def look(sightings: list[Sighting]) -> list[Finding]:
+        network = SimpleNamespace(places=None)
+        bus = SimpleNamespace(client=SimpleNamespace(engine=SimpleNamespace(network=network)), ended=list)
+        examination: Any = SimpleNamespace(bus=bus, sightings=sightings, live=[])
+        return [finding async for finding in check_peers(examination)]
+
+    def silent(number: int, state: str = "suspect") -> Sighting:
+        return Sighting(peer=peer("auth", instance=f"{number:016x}"), state=state)
+
+    seven = [silent(number) for number in range(7)]
+    others = [silent(20, "refused"), silent(21, "draining"), silent(22, "draining")]
+    found, draining, refused = sorted(asyncio.run(look([*seven, *others])), key=lambda each: -len(each.about))
+    names = ", ".join(str(each.peer.announcement) for each in seven)
+    assert found.text == f"7 peers are announced, and do not answer (suspect): {names}."
+    assert (found.level, found.about) == (Level.ERROR, {each.peer.instance for each in seven})
+    assert (draining.level, draining.text.partition(":")[0]) == (Level.OK, "2 peers are shutting down")
+    assert (refused.level, refused.text) == (Level.ERROR, f"{others[0].peer.announcement} refuses us.")
+    [many] = asyncio.run(look([silent(number) for number in range(14)]))
+    assert many.text.endswith("and 4 more.")
+    assert len(many.about) == 14
