@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -55,7 +56,7 @@ def overview(view: View) -> Fields:
             "dead": _dead(groups_of),
         },
         "curves": {name: view.series.of(name) for name in ("calls", "errors", "published", "lag")},
-        "findings": [each.fields() for each in view.findings if each.level > Level.OK],
+        "findings": [each.fields() for each in [*view.findings, *_gone(view)] if each.level > Level.OK],
         "services": services,
         "edges": _edges(view),
     }
@@ -75,7 +76,11 @@ def service(view: View) -> Fields:
         "procedures": _procedures(view, members),
         "listeners": _listeners(view, members),
         "events": [each for each in _events(view) if each["service"] == view.name],
-        "problems": [each.fields() for each in view.findings if each.level > Level.OK and f"{view.name} " in each.text],
+        "problems": [
+            each.fields()
+            for each in [*view.findings, *_gone(view)]
+            if each.level > Level.OK and f"{view.name} " in each.text
+        ],
     }
 
 
@@ -125,7 +130,7 @@ def peers(view: View) -> Fields:
                 "features": each.info.get("features", []),
                 "uptime": each.info.get("uptime"),
                 "calls": load.calls if (load := loads.get(each.peer.instance)) else None,
-                "why": [finding.fields() for finding in view.findings if _is_about(finding, each)],
+                "why": [finding.fields() for finding in _about(view.findings, each)],
             }
             for each in view.now.sightings
         ]
@@ -154,10 +159,41 @@ def _services(view: View) -> list[Fields]:
     members: defaultdict[str, list[Sighting]] = defaultdict(list)
     for each in view.now.sightings:
         members[each.peer.announcement.service].append(each)
-    return [_service(view, name, found) for name, found in sorted(members.items())]
+    problems = _problems(view)
+    return [_service(view, name, found, sorted(problems[name])) for name, found in sorted(members.items())]
 
 
-def _service(view: View, name: str, members: list[Sighting]) -> Fields:
+def _problems(view: View) -> dict[str, set[str]]:
+    """Return what is wrong with each service: with its processes, and with the groups that these are members of."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    services = {each.peer.instance: each.peer.announcement.service for each in view.now.sightings}
+    for each in view.now.sightings:
+        found[services[each.peer.instance]].update(finding.text for finding in _about(view.findings, each))
+    for group in groups(view)["groups"]:
+        for service in {services[each["instance"]] for each in group["members"] if each["instance"] in services}:
+            found[service].update(each["text"] for each in group["why"])
+    return found
+
+
+def _gone(view: View) -> list[Finding]:
+    """Return what is told of services that are not there any more, unless it is told already how one has ended."""
+    return [
+        Finding(
+            level=Level.WARNING,
+            check="services",
+            text=f"{each.service} is gone: no process of it is there. {each.last} answered last, at {_time(each.at)}.",
+            remedy="If nobody stopped it on purpose, see what it has logged last, and start it again.",
+        )
+        for each in view.now.gone
+        if not any(each.last in finding.text for finding in view.findings)
+    ]
+
+
+def _time(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def _service(view: View, name: str, members: list[Sighting], problems: list[str]) -> Fields:
     states = {each.state for each in members}
     slowest = [each["p99"] for member in members for each in member.stats.get("procedures", ()) if each["p99"]]
     return {
@@ -175,6 +211,7 @@ def _service(view: View, name: str, members: list[Sighting]) -> Fields:
         "lag": sum(listener["waiting"] for each in members for listener in each.stats.get("listeners", ())),
         "states": sorted(states),
         "stopped": sorted({listener for each in members for listener in each.stopped}),
+        "problems": problems,
     }
 
 
@@ -323,5 +360,7 @@ def _is_about_journals(finding: Finding) -> bool:
     return finding.level > Level.OK and (finding.check in ("journals", "outbox", "losses") or NOT_KEPT in finding.text)
 
 
-def _is_about(finding: Finding, sighting: Sighting) -> bool:
-    return finding.level > Level.OK and str(sighting.peer.announcement) in finding.text
+def _about(findings: list[Finding], sighting: Sighting) -> list[Finding]:
+    """Return what is wrong with a peer."""
+    name, instance = str(sighting.peer.announcement), sighting.peer.instance
+    return [each for each in findings if each.level > Level.OK and (instance in each.about or name in each.text)]

@@ -18,7 +18,7 @@ from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
 from ..exceptions import LightbusException
 from ..recurring import RecurringLog
-from .round import Round, Series, rates
+from .round import GoneService, Round, Series, rates
 
 __all__ = ["Watcher", "interval"]
 
@@ -35,6 +35,9 @@ SLOW_EVERY = 5
 
 EXAMINE_EVERY = 15.0
 """Seconds between two examinations of the bus, as `lightbus doctor` does them."""
+
+GONE_FOR = 600.0
+"""Seconds for which a service is told of that is not there any more."""
 
 PER_PEER = 0.05
 """Seconds that the next round waits for each peer: a hundred of them are asked every five seconds."""
@@ -68,6 +71,8 @@ class Watcher:
         self._left_at = 0.0
         self._changed = asyncio.Event()
         self._infos: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, tuple[float, str]] = {}
+        """By service when one of its processes answered last, and which."""
         self._journals: list[dict[str, Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = RecurringLog(logger)
@@ -150,7 +155,19 @@ class Watcher:
             edges=edges_between(peers, [each.info for each in live], [each.stats for each in live]),
             groups=_with_publisher(await ask_for_groups(self.bus, peers, quietly=True)),
             journals=self._journals,
+            gone=self._gone(sightings, clock),
         )
+
+    def _gone(self, sightings: list[Sighting], clock: float) -> list[GoneService]:
+        """Note which services are there, and return those that were."""
+        there = {each.peer.announcement.service for each in sightings}
+        self._seen |= {
+            each.peer.announcement.service: (clock, str(each.peer.announcement))
+            for each in sightings
+            if each.rtt is not None
+        }
+        self._seen = {name: seen for name, seen in self._seen.items() if clock - seen[0] < GONE_FOR}
+        return [GoneService(name, last, when) for name, (when, last) in sorted(self._seen.items()) if name not in there]
 
     async def _see(self, peer: Peer, *, again: bool) -> tuple[Sighting, float | None]:
         if not peer.is_live:

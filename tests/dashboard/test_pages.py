@@ -14,7 +14,7 @@ from lightbus.cli.commands.graph import Edge
 from lightbus.cli.commands.peers import Sighting
 from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View
-from lightbus.dashboard.round import Round, Series
+from lightbus.dashboard.round import GoneService, Round, Series
 from lightbus.engine.peer_api import NOT_KEPT
 
 A, B = "a" * 16, "b" * 16
@@ -78,6 +78,35 @@ def test_overview_sums_services_and_problems() -> None:
     assert [each["text"] for each in shown["findings"]] == [BAD.text]
     [auth] = shown["services"]
     assert (auth["processes"], auth["up"], auth["queued"], auth["lag"], auth["p99"]) == (2, 2, 2, 5, 0.2)
+
+
+def test_what_is_wrong_with_a_service() -> None:
+    """What is found of its processes, named in the text or not, and of the groups that they are members of."""
+    unnamed = Finding(level=Level.ERROR, check="peers", text="12 peers do not answer.", about=frozenset({B}))
+    stuck = {"acks": 5, "lag": 9, "members": {"c" * 16: [1]}}
+    mail = Sighting(peer=peer("mail", instance="c" * 16), state="up", rtt=0.001)
+    now = {"sightings": [sighting(A, 1), sighting(B, 1), mail], "groups": [group(**stuck)]}
+    shown = PAGES["overview"](view(now, {"groups": [group(**stuck)]}, findings=[BAD, FINE, unnamed]))
+    auth, mail_shown = shown["services"]
+    assert auth["problems"] == sorted([BAD.text, unnamed.text])
+    [problem] = mail_shown["problems"]
+    assert "handled none" in problem
+    peers = {each["instance"]: each["why"] for each in PAGES["peers"](view(now, findings=[unnamed]))["peers"]}
+    assert [len(peers[instance]) for instance in (A, B)] == [0, 1]
+
+
+def test_a_service_that_was_there() -> None:
+    """It is told of on its page and on the first one, unless doctor says how its last process ended."""
+    gone = GoneService("mail", "mail one (1234… on here)", 1000.0)
+    for page in ("overview", "service"):
+        shown = PAGES[page](view({"gone": [gone]}, name="mail"))
+        [told] = shown["findings" if page == "overview" else "problems"]
+        assert told["text"].startswith(
+            "mail is gone: no process of it is there. mail one (1234… on here) answered last"
+        )
+    killed = Finding(level=Level.WARNING, check="peers", text=f"{gone.last} has ended without a goodbye.")
+    shown = PAGES["overview"](view({"gone": [gone]}, findings=[killed]))
+    assert [each["text"] for each in shown["findings"]] == [killed.text]
 
 
 def test_edges_join_what_two_services_do() -> None:

@@ -161,3 +161,22 @@ def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it costs the dashboard no more to look at a hundred workers than at forty."""
     monkeypatch.setattr(watcher, "EVERY", 2.0)
     assert [watcher.interval(peers) for peers in (0, 40, 100)] == [2.0, 2.0, 5.0]
+
+
+def test_a_service_that_is_gone_is_remembered(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while: whoever looks sees that it was there; and not once it has come back."""
+
+    async def main(watching: Watcher) -> None:
+        with watching.looking():
+            told = await watching.round_after(0)
+            assert (len(told.sightings), told.gone) == (1, [])
+            [seen] = told.sightings
+            await asyncio.to_thread(shop.client.close)
+            while not told.gone:
+                told = await watching.round_after(told.number)
+            assert told.gone == [("shop", str(seen.peer.announcement), told.gone[0].at)]
+            monkeypatch.setattr(watcher, "GONE_FOR", 0.0)
+            while told.gone:
+                told = await watching.round_after(told.number)
+
+    watches(main)

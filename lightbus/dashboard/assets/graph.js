@@ -103,8 +103,9 @@ function drawnNode(service, place) {
   const isDown = !service || service.up < service.processes;
   const name = service.name;
   const note = service.processes && NODE.width < 140 ? rate(service.calls + service.handled) : service.processes ? `${plural(service.processes, "process", "processes")} · ${rate(service.calls + service.handled)}` : "comes and goes";
-  const tone = service.errors || service.stopped.length ? "bad" : isDown ? "warn" : "good";
+  const tone = service.errors || service.stopped.length ? "bad" : isDown || service.problems.length ? "warn" : "good";
   return s("a", { href: `#/${to("service", name)}`, class: "node", key: name, "aria-label": `Service ${name}, ${note}` },
+    service.problems.length > 0 && s("title", {}, service.problems.join("\n")),
     s("rect", { x, y, rx: 10, width: NODE.width, height: NODE.height }),
     s("circle", { class: `dot ${service.processes ? tone : "plain"}`, cx: x + 16, cy: y + 19, r: 4.5 }),
     s("text", { class: "node-name", x: x + 28, y: y + 23 }, fit(name, Math.floor((NODE.width - 36) / 7.4))),
@@ -115,7 +116,7 @@ export function topology(services, edges, room) {
   const isNarrow = room < 640;
   const known = new Map(services.map((each) => [each.name, each]));
   for (const name of edges.flatMap((edge) => [edge.from, edge.to])) {
-    if (!known.has(name)) known.set(name, { name, processes: 0, up: 0, calls: 0, handled: 0, errors: 0, stopped: [] });
+    if (!known.has(name)) known.set(name, { name, processes: 0, up: 0, calls: 0, handled: 0, errors: 0, stopped: [], problems: [] });
   }
   const busy = (name) => known.get(name).calls + known.get(name).handled;
   const names = [...known.keys()].sort((a, b) => busy(b) - busy(a) || (a < b ? -1 : 1)).slice(0, MOST).sort();

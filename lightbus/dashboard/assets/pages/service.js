@@ -52,7 +52,7 @@ export function render(data) {
   const up = data.processes.filter((each) => each.state === "up");
   const sum = (pick) => up.reduce((all, each) => all + (pick(each) ?? 0), 0);
   const head = heading(data.service, link("overview", "Overview"));
-  if (!data.processes.length) return [head, empty(`No process of “${data.service}” is on the bus.`)];
+  if (!data.processes.length) return [head, findings(data.problems), empty(`No process of “${data.service}” is on the bus.`)];
   return [
     head,
     findings(data.problems),
