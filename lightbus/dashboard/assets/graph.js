@@ -59,7 +59,7 @@ function curve([x1, y1], [x2, y2], isNarrow, lane) {
   const shift = lane * 11;
   if (x1 === x2 && y1 === y2) {
     const x = x1 + width / 2;
-    return { d: `M${x - 24} ${y1}C${x - 30} ${y1 - 28} ${x + 30} ${y1 - 28} ${x + 24} ${y1}`, middle: [x, y1 - 24] };
+    return { d: `M${x - 24} ${y1}C${x - 30} ${y1 - 28} ${x + 30} ${y1 - 28} ${x + 24} ${y1}`, at: () => [x, y1 - 24] };
   }
   const ahead = isNarrow ? y2 > y1 : x2 > x1;
   const a = isNarrow ? [x1 + width / 2 + shift * 2, ahead ? y1 + height : y1] : [ahead ? x1 + width : x1, y1 + height / 2 + shift];
@@ -69,11 +69,16 @@ function curve([x1, y1], [x2, y2], isNarrow, lane) {
     const bend = isNarrow ? [0, -34] : [54, 0];
     const from = isNarrow ? [a[0], y1] : [x1 + width, a[1]];
     const end = isNarrow ? [b[0], y2] : [x2 + width, b[1]];
-    return { d: `M${from}C${from[0] + bend[0]} ${from[1] + bend[1]} ${end[0] + bend[0]} ${end[1] + bend[1]} ${end}`, middle: [(from[0] + end[0]) / 2 + bend[0] * 0.75, (from[1] + end[1]) / 2 + bend[1] * 0.75] };
+    return bent(from, [from[0] + bend[0], from[1] + bend[1]], [end[0] + bend[0], end[1] + bend[1]], end);
   }
   const pull = (isNarrow ? b[1] - a[1] : b[0] - a[0]) * 0.45;
-  const d = isNarrow ? `M${a}C${a[0]} ${a[1] + pull} ${b[0]} ${b[1] - pull} ${b}` : `M${a}C${a[0] + pull} ${a[1]} ${b[0] - pull} ${b[1]} ${b}`;
-  return { d, middle: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2] };
+  return isNarrow ? bent(a, [a[0], a[1] + pull], [b[0], b[1] - pull], b) : bent(a, [a[0] + pull, a[1]], [b[0] - pull, b[1]], b);
+}
+
+// A curve between two points, drawn to two others, and the point at a share of its way.
+function bent(a, c, e, b) {
+  const point = (t, axis) => (1 - t) ** 3 * a[axis] + 3 * (1 - t) ** 2 * t * c[axis] + 3 * (1 - t) * t ** 2 * e[axis] + t ** 3 * b[axis];
+  return { d: `M${a}C${c} ${e} ${b}`, at: (t) => [point(t, 0), point(t, 1)] };
 }
 
 const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -84,18 +89,44 @@ export const said = (edge) => {
   return [what, rate(edge.rate), edge.kind === "calls" && slowest ? `p99 ${duration(slowest)}` : "", edge.errors ? `${rate(edge.errors)} errors` : ""].filter(Boolean);
 };
 
-function drawnEdge(edge, places, isNarrow, isTight, lane) {
-  const { d, middle } = curve(places.get(edge.from), places.get(edge.to), isNarrow, lane);
+const LETTER = 6.4; // pixels of a letter of a label, about
+const LINES = [0, 18, 30]; // where its lines are
+const ALONG = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78, 0.15, 0.85]; // shares of an edge's way at which its label may be
+
+// What is written on an edge: its name, how often, and errors.
+function label(edge, isTight) {
+  const words = said(edge);
+  const rates = words.slice(1, isTight ? 2 : 3).filter((each) => !each.endsWith("errors"));
+  return [fit(words[0].split(".").slice(-1)[0], 20), rates.join(" · "), ...(edge.errors > 0 ? [words.at(-1)] : [])];
+}
+
+const meet = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+
+// Where the label of an edge is written: where it lies on nothing else, or, where there is no such place, nowhere.
+function placed(lines, at, taken, width) {
+  const half = (Math.max(...lines.map((each) => each.length)) * LETTER) / 2;
+  for (const share of ALONG) {
+    const [middle, y] = at(share);
+    const x = Math.max(half, Math.min(width - half, middle));
+    const box = [x - half, y - 16, x + half, y + LINES[lines.length - 1] - 3];
+    if (taken.some((each) => meet(box, each))) continue;
+    taken.push(box);
+    return [x, y - 6];
+  }
+  return null;
+}
+
+function drawnEdge(edge, { d, at }, isTight, taken, width) {
   const tone = `${edge.kind}${edge.errors ? " failing" : ""}${edge.rate ? "" : " idle"}`;
   const words = said(edge);
   const about = `${edge.from} ${edge.kind === "calls" ? "calls" : "tells"} ${edge.to}: ${words.join(", ")}`;
-  const [x, y] = [middle[0], middle[1] - 6];
+  const lines = label(edge, isTight);
+  const place = placed(lines, at, taken, width);
+  const line = (index, tone) => lines[index] && s("text", { class: tone, x: place[0], y: place[1] + LINES[index], "text-anchor": "middle" }, lines[index]);
   return s("g", { class: `edge ${tone}`, key: `${edge.kind}>${edge.from}>${edge.to}` },
     s("title", {}, about),
     s("path", { class: "edge-line", d, "stroke-width": (1.2 + Math.min(3.4, Math.log10(1 + edge.rate))).toFixed(2), "marker-end": `url(#arrow-${edge.errors ? "failing" : edge.kind})` }),
-    s("text", { class: "edge-label", x, y, "text-anchor": "middle" }, fit(words[0].split(".").slice(-1)[0], 20)),
-    s("text", { class: "edge-rate", x, y: y + 18, "text-anchor": "middle" }, words.slice(1, isTight ? 2 : 3).filter((each) => !each.endsWith("errors")).join(" · ")),
-    edge.errors > 0 && s("text", { class: "edge-rate bad", x, y: y + 30, "text-anchor": "middle" }, words.at(-1)));
+    place && [line(0, "edge-label"), line(1, "edge-rate"), line(2, "edge-rate bad")]);
 }
 
 function drawnNode(service, place) {
@@ -123,12 +154,14 @@ export function topology(services, edges, room) {
   const drawn = edges.filter((edge) => names.includes(edge.from) && names.includes(edge.to));
   const { places, width, height, isTight } = layout(names, drawn, isNarrow, room);
   const lanes = new Map();
+  const taken = [...places.values()].map(([x, y]) => [x, y, x + NODE.width, y + NODE.height]); // nothing is written there
   const shapes = drawn.map((edge) => {
     const pair = [edge.from, edge.to].sort().join("\n");
     const count = lanes.get(pair) ?? 0;
     lanes.set(pair, count + 1);
     const alone = drawn.filter((each) => [each.from, each.to].sort().join("\n") === pair).length === 1;
-    return drawnEdge(edge, places, isNarrow, isTight, alone ? 0 : count % 2 ? 1 + Math.floor(count / 2) : -1 - Math.floor(count / 2));
+    const lane = alone ? 0 : count % 2 ? 1 + Math.floor(count / 2) : -1 - Math.floor(count / 2);
+    return drawnEdge(edge, curve(places.get(edge.from), places.get(edge.to), isNarrow, lane), isTight, taken, width);
   });
   const arrow = (tone) => s("marker", { id: `arrow-${tone}`, class: `arrow ${tone}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, s("path", { d: "M0 0L8 4L0 8Z" }));
   const picture = s("svg", { class: `topology${width < room * 1.4 ? " fits" : ""}`, viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Who uses whom" },
