@@ -75,6 +75,75 @@ def test_change_is_seen(css: str, tmp_path: Path) -> None:
     assert "blocks differ" in asyncio.run(look())
 
 
+def test_fifty_dead_letters_are_drawn() -> None:
+    """The others are counted, and drawn when they are asked for."""
+    kept = json.loads(ANSWERS.read_text())
+    [letter, *_] = kept["answers"]["/api/dead"]["dead"]
+    kept["answers"]["/api/dead"]["dead"] = [{**letter, "native_id": f"{number}"} for number in range(120)]
+
+    async def look() -> list[int]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, kept)
+            page = await replay.page(1024, "light")
+            await replay.go(page, "dead")
+            found = [await page.locator(".letter").count()]
+            assert await page.get_by_text("70 more.").count() == 1
+            await page.get_by_role("button", name="Show all").click()
+            await page.locator(".letter").nth(119).wait_for()
+            return [*found, await page.locator(".letter").count()]
+
+    assert asyncio.run(look()) == [50, 120]
+
+
+def test_what_is_wrong_with_a_service_is_seen_in_the_picture() -> None:
+    """A dot is not green beside a listener that is stuck, or a disk that is full, and tells why."""
+    kept = json.loads(ANSWERS.read_text())
+    [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
+    mail = next(each for each in overview["services"] if each["name"] == "mail")
+    mail["problems"] = ["mail 1234: its disk is full"]
+
+    async def look() -> tuple[str, str]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, kept)
+            page = await replay.page(1024, "light")
+            await replay.go(page, "overview")
+            node = page.locator(".node", has_text="mail")
+            return await node.locator(".dot").get_attribute("class"), await node.locator("title").text_content()
+
+    assert asyncio.run(look()) == ("dot warn", "mail 1234: its disk is full")
+
+
+OVERLAPPING = """
+() => {
+    const box = (element) => element.getBoundingClientRect();
+    const boxes = [...document.querySelectorAll(".edge-label, .edge-rate")].map((each) => [each.parentNode, each.textContent, box(each)]);
+    boxes.push(...[...document.querySelectorAll(".node rect")].map((each) => [each.parentNode, each.parentNode.textContent, box(each)]));
+    const meet = (a, b) => a.left + 1 < b.right && b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom;
+    const found = [];
+    for (const [of, text, one] of boxes) for (const [to, other, two] of boxes) if (of !== to && text < other && meet(one, two)) found.push([text, other]);
+    return [document.querySelectorAll(".edge-label").length, found];
+}
+"""
+
+
+@pytest.mark.parametrize(("width", "least"), [(390, 4), (1024, 5), (1920, 5)])
+@pytest.mark.usefixtures("same_letters")
+def test_what_is_written_in_the_picture_can_be_read(width: int, least: int) -> None:
+    """Who uses whom: nothing lies on anything else, and most edges have their label."""
+
+    async def look() -> tuple[int, list[list[str]]]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(width, "light")
+            await replay.go(page, "overview")
+            count, found = await page.evaluate(OVERLAPPING)
+            return count, found
+
+    count, found = asyncio.run(look())
+    assert found == []
+    assert count >= least
+
+
 def test_much_that_is_wrong_is_told_in_part() -> None:
     """Of a hundred findings the first are shown, each once, and the others counted: all would cost frames."""
 

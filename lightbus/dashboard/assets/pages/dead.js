@@ -1,14 +1,16 @@
-import { h } from "../dom.js";
+import { h, row } from "../dom.js";
 import { ago, clock, json, number, plural } from "../format.js";
 import { ask, badge, card, confirmed, empty, heading, toast } from "../parts.js";
 
 export const STREAM = "groups"; // its counts say when to ask again
 
-const PORTION = 50;
+const PORTION = 50; // that are dealt with by one request
+const AT_ONCE = 50; // letters that are drawn
 let told = null;
 let count = null;
 let progress = null;
 let group = "";
+let isWhole = false; // whether all are wanted
 
 async function look(context) {
   told = await ask("/api/dead").catch((error) => ({ dead: [], more: 0, error: error.message }));
@@ -16,7 +18,7 @@ async function look(context) {
 }
 
 export function enter(context) {
-  [told, count, progress] = [null, null, null];
+  [told, count, progress, isWhole] = [null, null, null, false];
   look(context);
 }
 
@@ -27,6 +29,7 @@ export function render(data, context) {
   if (!told) return [heading("Dead letters"), h("div", { class: "waiting" }, "Asking the publishers …")];
   const groups = [...new Set(told.dead.map((each) => each.group))].sort();
   const letters = told.dead.filter((each) => !group || each.group === group);
+  const shown = isWhole ? letters : letters.slice(0, AT_ONCE);
   const choice = h("select", { "aria-label": "Group", onchange: (event) => { group = event.target.value; context.redraw(); } },
     h("option", { value: "" }, "All groups"), groups.map((each) => h("option", { value: each, key: each }, each)));
   return [
@@ -38,7 +41,9 @@ export function render(data, context) {
     letters.length > 0 && context.about.actions && !progress && h("div", { class: "buttons" },
       h("button", { type: "button", class: "primary", onclick: () => all("retry-dead", "Retry", letters, context) }, `Retry ${plural(letters.length, "event")}`),
       h("button", { type: "button", class: "danger", onclick: () => all("drop-dead", "Drop", letters, context) }, `Drop ${plural(letters.length, "event")}`)),
-    letters.map((each, index) => letter(each, index, data.clock, context)),
+    shown.map((each, index) => row("section", `${each.group} ${each.native_id}`, () => letter(each, index, data.clock, context))),
+    letters.length > shown.length && h("p", { class: "more", key: "all" }, `${number(letters.length - shown.length)} more. `,
+      h("button", { type: "button", class: "quiet", onclick: () => { isWhole = true; context.redraw(); } }, "Show all")),
     told.more > 0 && h("p", { class: "dim" }, `And ${number(told.more)} more: they follow as these are dealt with.`),
   ];
 }
@@ -46,7 +51,7 @@ export function render(data, context) {
 function letter(each, index, now, context) {
   const one = (action, what) => () => run(action, what, [each], context).then(() => goOnAt(index));
   const drop = async () => { if (await confirmed(`Drop ${each.api}.${each.event} for ${each.group}?`)) await one("drop-dead", "Drop")(); };
-  return h("section", { class: "card letter", key: `${each.group} ${each.native_id}` },
+  return h("section", { class: "card letter" },
     h("div", { class: "letter-head" },
       h("h2", {}, `${each.api}.${each.event}`), badge(`for ${each.group}`), badge(plural(each.deliveries, "delivery", "deliveries")),
       h("span", { class: "dim" }, `given up ${ago(each.died_at, now)}, fired ${clock(each.published_at)}`),
