@@ -115,33 +115,45 @@ def test_what_is_wrong_with_a_service_is_seen_in_the_picture() -> None:
 
 OVERLAPPING = """
 () => {
-    const box = (element) => element.getBoundingClientRect();
-    const boxes = [...document.querySelectorAll(".edge-label, .edge-rate")].map((each) => [each.parentNode, each.textContent, box(each)]);
-    boxes.push(...[...document.querySelectorAll(".node rect")].map((each) => [each.parentNode, each.parentNode.textContent, box(each)]));
+    const found = (selector) => [...document.querySelectorAll(selector)];
+    const box = (each, text) => [each.parentNode, text, each.getBoundingClientRect()];
+    const boxes = found(".edge-label, .edge-rate").map((each) => box(each, each.textContent));
+    boxes.push(...found(".node rect").map((each) => box(each, each.parentNode.textContent)));
     const meet = (a, b) => a.left + 1 < b.right && b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom;
-    const found = [];
-    for (const [of, text, one] of boxes) for (const [to, other, two] of boxes) if (of !== to && text < other && meet(one, two)) found.push([text, other]);
-    return [document.querySelectorAll(".edge-label").length, found];
+    const over = [];
+    for (const [of, text, one] of boxes) {
+        for (const [to, other, two] of boxes) if (of !== to && text < other && meet(one, two)) over.push([text, other]);
+    }
+    return [found(".edge-label").length, over];
 }
 """
 
 
-@pytest.mark.parametrize(("width", "least"), [(390, 4), (1024, 5), (1920, 5)])
+@pytest.mark.parametrize("width", [390, 1024, 1920])
 @pytest.mark.usefixtures("same_letters")
-def test_what_is_written_in_the_picture_can_be_read(width: int, least: int) -> None:
-    """Who uses whom: nothing lies on anything else, and most edges have their label."""
+def test_what_is_written_in_the_picture_can_be_read(width: int) -> None:
+    """Who uses whom: however long the names are, nothing lies on anything else; what is not crowded has its label."""
+    kept = json.loads(ANSWERS.read_text())
+    [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
+    crowded = json.loads(json.dumps(kept))
+    for told in crowded["streams"].values():
+        for number, edge in enumerate(told.get("edges", ())):
+            edge.update(errors=0.5, names=[{**edge["names"][0], "name": f"orders.something_rather_{number}"}])
 
-    async def look() -> tuple[int, list[list[str]]]:
+    async def look() -> list[tuple[int, list[list[str]]]]:
+        seen = []
         async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(width, "light")
-            await replay.go(page, "overview")
-            count, found = await page.evaluate(OVERLAPPING)
-            return count, found
+            for answers in (kept, crowded):
+                replay = Replay(browser, answers)
+                page = await replay.page(width, "light")
+                await replay.go(page, "overview")
+                seen.append(await page.evaluate(OVERLAPPING))
+        return seen
 
-    count, found = asyncio.run(look())
-    assert found == []
-    assert count >= least
+    usual, worst = asyncio.run(look())
+    assert usual == [len(overview["edges"]), []]
+    assert worst[0] > 1
+    assert worst[1] == []
 
 
 def test_much_that_is_wrong_is_told_in_part() -> None:
