@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..adapters.sqlite.outbox import HostOutbox
 from ..deadline import Deadline
 from ..engine.engine import Engine
 from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
 from ..events.event_record import key_of, record_of
 from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
+from ..ports.outbox import EventOutbox
 from ..service.api import Event
 from ..wire.envelope import Accepted, Fire, Message
 from .engine_holder import EngineHolder
@@ -65,7 +65,6 @@ class UnpublishedEvents:
         self._registration = registration
         self._workers = workers
         self._publish = publish
-        self._outbox: HostOutbox | None = None
         self._seen: set[tuple[str, str]] = set()
         """Events of which it is on disk that there are such."""
         self._kept: Counter[str] = Counter()
@@ -99,7 +98,7 @@ class UnpublishedEvents:
             self._put(messages, event)
 
     def _put(self, messages: Sequence[EventMessage], event: Event | None) -> None:
-        outbox = self._open_outbox()
+        outbox = self._outbox
         rows = [(each.id, key_of(event, each.kwargs), record_of(each)) for each in messages]
         api, name = messages[0].api_name, messages[0].event_name
         with self._engines.lock:
@@ -150,17 +149,23 @@ class UnpublishedEvents:
             engine.publisher = publisher
 
     def _take_out(self, publisher: EventPublisher, instance: str) -> None:
-        outbox = self._open_outbox()
+        outbox = self._outbox
         if not self._kept:
             return
         with outbox.hold() as is_ours:
             waiting = outbox.waiting(dict.fromkeys(self._registration.kept(), ""), MOST_TAKEN) if is_ours() else []
             taken: list[str] = []
+            refused: list[str] = []
+
+            def answered(id: str, reply: Message) -> None:
+                (taken if isinstance(reply, Accepted) else refused).append(id)
+                if len(taken) + len(refused) == len(waiting):  # a journal takes them at once, an event backend soon
+                    outbox.delivered(taken)
+
             for event in waiting:
                 fire = Fire(instance, event.api, event.event, 0.0, event.key, event.record, "journal")
-                publisher.hand_off(fire, partial(_note_taken, taken, event.id))
+                publisher.hand_off(fire, partial(answered, event.id))
             publisher.flush()
-            outbox.delivered(taken)
 
     def stop(self) -> None:
         """Begin to publish no more, and say where the events are that this process kept and did not come to publish."""
@@ -175,12 +180,12 @@ class UnpublishedEvents:
             logger.warning(
                 "Nobody publishes %s at the moment: %d events wait on this host, in %s, and are handed over by any "
                 "process of the bus '%s' that runs here when somebody does",
-                ", ".join(sorted(kept)), kept.total(), self._open_outbox().path, self._engines.engine.identity.bus,
+                ", ".join(sorted(kept)), kept.total(), self._outbox.path, self._engines.engine.identity.bus,
             )  # fmt: skip
 
     def abandon(self) -> None:
         """Forget what the parent of a forked child keeps."""
-        self._publishing = self._resuming = self._outbox = None
+        self._publishing = self._resuming = None
         self._kept = Counter()
 
     # Going on where an earlier process of the service was ended
@@ -189,17 +194,13 @@ class UnpublishedEvents:
         """Publish again, unless this process ends before, where something is left to be published. At first use."""
         if self._workers.worker is not None or not self._registration.kept():
             return
-        if HostOutbox.exists(engine.journals.path) or engine.journals.is_left():
+        if self._outbox.exists() or engine.journals.is_left():
             self._resuming = _later(PUBLISH_AFTER, self._publish_what_is_left)
 
     def _publish_what_is_left(self) -> None:
         with contextlib.suppress(LightbusException):  # closed meanwhile, or what cannot be read: firing says so
             engine, names = self._engines.engine, self._registration.kept()
-            waiting = (
-                {*names}.intersection(self._open_outbox().counts())
-                if HostOutbox.exists(engine.journals.path)
-                else set()
-            )
+            waiting = {*names}.intersection(self._outbox.counts()) if self._outbox.exists() else set()
             is_left = engine.journals.is_left()
             if not waiting and not is_left:
                 return
@@ -214,7 +215,7 @@ class UnpublishedEvents:
         """Return whether an event of an API that is not registered here exists, as far as this host has ever seen."""
         if (api_name, name) in self._registration.schema.events:
             return True
-        return HostOutbox.exists(self._engines.engine.journals.path) and name in self._open_outbox().seen(api_name)
+        return self._outbox.exists() and name in self._outbox.seen(api_name)
 
     def note_seen(self, message: EventMessage) -> None:
         """Remember that there is such an event: then it can be kept when nobody is there to publish it."""
@@ -222,20 +223,13 @@ class UnpublishedEvents:
         if name not in self._seen and self._registration.apis.find(message.api_name) is None:
             self._seen.add(name)
             try:
-                self._open_outbox().note_seen(*name)
+                self._outbox.note_seen(*name)
             except JournalError as error:  # the event itself was taken
                 logger.debug("It is not remembered that there is an event %s: %s", message.canonical_name, error)
 
-    def _open_outbox(self) -> HostOutbox:
-        with self._engines.lock:
-            if self._outbox is None:
-                self._outbox = HostOutbox(self._engines.engine.journals.path)
-            return self._outbox
-
-
-def _note_taken(taken: list[str], id: str, reply: Message) -> None:
-    if isinstance(reply, Accepted):
-        taken.append(id)
+    @property
+    def _outbox(self) -> EventOutbox:
+        return self._engines.engine.outbox
 
 
 def _later(seconds: float, function: Callable[[], None]) -> threading.Timer:

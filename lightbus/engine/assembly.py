@@ -64,7 +64,8 @@ class WorkerParts:
     backend_listeners: BackendListeners | None
     learner: PeerLearner
     orphaned_journals: OrphanedJournals
-    maintenance: JournalMaintenance
+    maintenance: JournalMaintenance | None
+    """Looks after the journals; None where nothing is on disk."""
     election: ScheduleElection
     internal_apis: tuple[Api, ...]
     """Which everybody can ask a worker."""
@@ -72,14 +73,16 @@ class WorkerParts:
 
     def let_go(self) -> None:
         """Stop what a node does not end that leaves with its loop."""
-        self.maintenance.abandon()
+        if self.maintenance is not None:
+            self.maintenance.abandon()
         self.end_watching_journals()
 
     async def stop(self) -> None:
         """Return when no thread of ours touches a journal any more, and no event backend is in use."""
         if self.backends is not None:
             await self.backends.stop()
-        await self.maintenance.stop()
+        if self.maintenance is not None:
+            await self.maintenance.stop()
         self.end_watching_journals()
 
 
@@ -123,7 +126,7 @@ def assemble(
         backend_listeners=None if backends is None else BackendListeners(engine.identity, backends, consumer),
         learner=learner,
         orphaned_journals=orphaned_journals,
-        maintenance=JournalMaintenance(engine.journals, groups, engine.config, engine.executor, orphaned_journals.look),
+        maintenance=_maintenance(engine, groups, orphaned_journals),
         election=election,
         internal_apis=_internal_apis(client, presence, consumer, backends, election),
         end_watching_journals=_watch_journals(engine, groups),
@@ -181,8 +184,7 @@ def _handlers(client: Served, outlet: Outlet, backends: Backends | None, *, serv
     )
     outgoing: EventPublisher = publisher
     if backends is not None:
-        directory = engine.journals.path
-        outgoing = BackendPublisher(publisher, backends, apis, directory=directory, executor=lambda: engine.executor)
+        outgoing = BackendPublisher(publisher, backends, apis, outbox=engine.outbox, executor=lambda: engine.executor)
     return Handlers(server=server, publisher=publisher, coordinator=coordinator, outgoing=outgoing)
 
 
@@ -207,10 +209,19 @@ def _orphaned_journals(engine: Engine, groups: GroupDirectory, on_changed: Calla
     return OrphanedJournals(
         engine.journals,
         groups,
+        engine.outbox,
         services=lambda: _services_here(engine),
         published=lambda: engine.snapshot.by_api,
         on_changed=on_changed,
     )
+
+
+def _maintenance(
+    engine: Engine, groups: GroupDirectory, orphaned_journals: OrphanedJournals
+) -> JournalMaintenance | None:
+    if not engine.uses_disk:
+        return None
+    return JournalMaintenance(engine.journals, groups, engine.config, engine.executor, orphaned_journals.look)
 
 
 def _internal_apis(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..adapters.host.platform import check_platform
+from ..adapters.sqlite.outbox import HostOutbox
 from ..config import Config
 from ..core.registry import Peer, PeerLeft, Snapshot
 from ..events.event_publisher import EventPublisher
@@ -22,7 +23,8 @@ from ..events.event_record import EventIds
 from ..events.publishing.journal_set import JournalSet
 from ..membership.context import Identity
 from ..ports.discovery import DiscoveryFactory
-from ..ports.transport import TransportFactory
+from ..ports.outbox import EventOutbox
+from ..ports.transport import Transport, TransportFactory
 from ..rpc.calling import Caller
 from ..rpc.channels import Channels, ThreadChannel
 from ..wire.announcement import new_instance_id
@@ -57,6 +59,7 @@ class Engine:
         discovery: makes another way of finding peers than the settings say, anew for each node.
         transport: makes another transport than ZeroMQ's.
         directory: where the sockets of mode host are, instead of the user's own directories (tests).
+        outbox: where events wait that nobody publishes, instead of on disk: then nothing is looked for there.
 
     """
 
@@ -68,6 +71,7 @@ class Engine:
         discovery: DiscoveryFactory | None = None,
         transport: TransportFactory | None = None,
         directory: Path | None = None,
+        outbox: EventOutbox | None = None,
     ) -> None:
         check_platform()
         self.config = config
@@ -80,8 +84,8 @@ class Engine:
         self.publisher: EventPublisher | None = None
         """Publishes for this process, while it is a worker."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
-        self.transport = self.network.transport
         self.journals = JournalSet(config, identity)
+        self.outbox: EventOutbox = HostOutbox(self.journals.path) if outbox is None else outbox
         self.event_backends = EventBackendChoice(config)
         """Which APIs' events are kept elsewhere than in the journals."""
         self.loop_host = LoopHost(self)
@@ -102,6 +106,16 @@ class Engine:
     def is_running(self) -> bool:
         """Whether there is a node."""
         return self.loop_host.is_running
+
+    @property
+    def transport(self) -> Transport:
+        """Makes the sockets."""
+        return self.network.transport
+
+    @property
+    def uses_disk(self) -> bool:
+        """Whether journals of ended processes are looked for on this host, and looked after."""
+        return self.outbox.is_on_disk
 
     @property
     def outbox_problems(self) -> list[str]:
@@ -207,7 +221,7 @@ class Engine:
             self._was_worker = False
         node = self._new_node([peer for peer in self.snapshot.peers.values() if peer.is_up])
         self.snapshot = node.registry.snapshot()
-        self._forwarder = Forwarder(self, self.journals.path)
+        self._forwarder = Forwarder(self, self.outbox)
         return node
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:

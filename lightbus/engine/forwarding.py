@@ -9,14 +9,13 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any, Protocol
 
-from ..adapters.sqlite.outbox import HostOutbox, Waiting
 from ..core.partitions import rendezvous
 from ..core.registry import Peer, Snapshot
 from ..deadline import Deadline
 from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
+from ..ports.outbox import EventOutbox, Waiting
 from ..recurring import RecurringLog
 from ..rpc.calling import Caller
 from ..rpc.request import OutboundBatch, OutboundEvent, RequestContext
@@ -53,14 +52,13 @@ class Forwarder:
 
     Args:
         engine: whose channels are used.
-        directory: where the outbox is.
+        outbox: what waits.
 
     """
 
-    def __init__(self, engine: Forwarding, directory: Path) -> None:
+    def __init__(self, engine: Forwarding, outbox: EventOutbox) -> None:
         self._engine = engine
-        self._directory = directory
-        self._outbox = HostOutbox(directory)
+        self._outbox = outbox
         self._failures = RecurringLog(logger)
         self._reasons: dict[str, str] = {}
         """Why events of an API are not taken by those who publish it."""
@@ -217,11 +215,10 @@ class Forwarder:
             )  # fmt: skip
 
 
-def refusals(directory: Path, host: str) -> list[str]:
+def refusals(outbox: EventOutbox, host: str) -> list[str]:
     """Return a sentence about each name of an event that waits on this host since its publishers refuse it."""
-    if not HostOutbox.exists(directory):
+    if not outbox.exists():
         return []
-    outbox = HostOutbox(directory)
     return [
         f"{each.number} events of {each.api}.{each.event} are kept in the outbox {outbox.path} on {host}, since who "
         f"publishes them does not take them: {each.error} {_remedy(each.api)}"

@@ -140,7 +140,7 @@ class PeerApi(Api):
         """
         engine = self._client.engine
         problems = _problems(self._parts) + engine.outbox_problems
-        look = partial(refusals, engine.journals.path, engine.identity.host)
+        look = partial(refusals, engine.outbox, engine.identity.host)
         try:
             refused = await asyncio.get_running_loop().run_in_executor(engine.executor, look)
         except JournalError as error:

@@ -50,10 +50,13 @@ class RequestContext(Protocol):
     """What a channel needs of the engine behind it."""
 
     identity: Identity
-    transport: Transport
     snapshot: Snapshot
     wanted: set[str]
     max_message_size: int
+
+    @property
+    def transport(self) -> Transport:
+        """Makes the sockets."""
 
     async def resolve(
         self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()

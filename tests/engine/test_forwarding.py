@@ -62,7 +62,7 @@ def run(engine: Engine, directory: Path, test: Callable[[Forwarder], Any]) -> No
     """Run a test with a forwarder at work."""
 
     async def main() -> None:
-        forwarder = Forwarder(engine, directory)
+        forwarder = Forwarder(engine, HostOutbox(directory))
         try:
             await test(forwarder)
         finally:

@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ...config.surroundings import make_private
+from ...ports.outbox import TRY_AGAIN_AFTER, Refused, Waiting
 from ..host.directories import is_shared
 from ..host.locks import is_there, lock_file
 from ..host.machine_time import machine_time
 
-__all__ = ["HostOutbox", "Refused", "Waiting"]
+__all__ = ["HostOutbox"]
 
 logger = logging.getLogger("lightbus.outbox")
 
@@ -38,10 +39,6 @@ RETRY_EVERY = 0.02
 BUSY_TIMEOUT = 5.0
 """Seconds for which one process waits for another that writes."""
 
-TRY_AGAIN_AFTER = 600.0
-"""Seconds after which an event that was refused is tried again, though its API looks as it did: settings, too, may be
-why it was refused, and of several publishers another one may be asked."""
-
 _TABLES = """
     CREATE TABLE IF NOT EXISTS waiting (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, event TEXT NOT NULL, key TEXT,
@@ -53,36 +50,6 @@ _TABLES = """
 """
 
 _IS_DUE = "(api = ? AND NOT (refused.form IS NOT NULL AND refused.form = ? AND refused.at BETWEEN ? AND ?))"
-
-
-class Waiting(NamedTuple):
-    """
-    An event that waits.
-
-    Attributes:
-        at: when it was put in, in seconds since 1970.
-        refused: the form of its API in which it was refused last.
-        service: whose process, one that has registered its API, put it in; empty where it was another one's.
-
-    """
-
-    id: str
-    api: str
-    event: str
-    key: str | None
-    record: bytes
-    at: float
-    refused: str | None = None
-    service: str = ""
-
-
-class Refused(NamedTuple):
-    """Events of one name that wait and were refused: how many, and what was said to the latest."""
-
-    api: str
-    event: str
-    number: int
-    error: str
 
 
 class HostOutbox:
@@ -97,13 +64,14 @@ class HostOutbox:
     lock: ClassVar[threading.Lock] = threading.Lock()
     """Held by whoever is inside SQLite here; a fork waits for it (see `Journal.pause`), and its child makes another."""
 
+    is_on_disk = True
+
     def __init__(self, directory: Path) -> None:
         self.path = directory / NAME
 
-    @staticmethod
-    def exists(directory: Path) -> bool:
+    def exists(self) -> bool:
         """Return whether there is an outbox at all: a look that costs next to nothing."""
-        return (directory / NAME).exists()
+        return self.path.exists()
 
     def state(self) -> tuple[int, ...] | None:
         """Return what changes when anything is put in or taken out; None where there is none that we could look at."""

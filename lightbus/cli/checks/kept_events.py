@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ...adapters.sqlite.outbox import HostOutbox
 from ...adapters.sqlite.quarantine import quarantine_sentences
 from ...engine.forwarding import refusals
 from ...exceptions import JournalError
@@ -41,9 +40,9 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
 async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
     """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
     engine = examination.bus.client.engine
-    if not HostOutbox.exists(engine.journals.path):
+    outbox = engine.outbox
+    if not outbox.exists():
         return
-    outbox = HostOutbox(engine.journals.path)
     try:
         waiting = await asyncio.to_thread(outbox.counts)
     except JournalError:
@@ -61,7 +60,7 @@ def _refused_here(examination: Examination) -> list[str]:
     engine = examination.bus.client.engine
     damaged = quarantine_sentences(engine.journals.path, engine.identity.host)
     try:
-        return refusals(engine.journals.path, engine.identity.host) + damaged
+        return refusals(engine.outbox, engine.identity.host) + damaged
     except JournalError as error:
         return [str(error), *damaged]
 

@@ -11,11 +11,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ...adapters.sqlite.outbox import HostOutbox
 from ...exceptions import EventBackendUnreachable, JournalError
+from ...ports.outbox import EventOutbox
 from ...recurring import RecurringLog
 
 __all__ = ["BackendOutbox", "Keepable"]
@@ -39,16 +38,17 @@ class BackendOutbox:
     Only touched from the node's loop.
 
     Args:
-        directory: where the outbox is.
+        outbox: of this host.
         service: whose process this is.
         executor: threads that may wait for the disk.
         counts: of the publisher: put_by.
 
     """
 
-    def __init__(self, directory: Path, service: str, executor: Callable[[], Executor], counts: Counter[str]) -> None:
-        self._directory = directory
-        self._outbox = HostOutbox(directory)
+    def __init__(
+        self, outbox: EventOutbox, service: str, executor: Callable[[], Executor], counts: Counter[str]
+    ) -> None:
+        self._outbox = outbox
         self._service = service
         self._executor = executor
         self._counts = counts
@@ -59,8 +59,8 @@ class BackendOutbox:
         self._failures = RecurringLog(logger)
 
     @property
-    def path(self) -> Path:
-        """The file."""
+    def path(self) -> object:
+        """Where events wait."""
         return self._outbox.path
 
     @property
@@ -77,7 +77,7 @@ class BackendOutbox:
             return False
         self._looked.add(api)
         try:
-            counts = await self._in_thread(self._outbox.counts) if HostOutbox.exists(self._directory) else {}
+            counts = await self._in_thread(self._outbox.counts) if self._outbox.exists() else {}
         except JournalError as error:
             self._failures.say("outbox", logging.ERROR, "%s What waits in it may be overtaken.", error)
             return False

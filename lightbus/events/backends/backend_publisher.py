@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...core.partitions import partition_of
 from ...exceptions import EventBackendError, EventBackendUnreachable, JournalError, LightbusException, LightbusTimeout
 from ...message import EventMessage
 from ...ports.events import EventTopic, OutgoingEvent
+from ...ports.outbox import EventOutbox
 from ...recurring import RecurringLog
 from ...service.api import ApiRegistry, Event
 from ...wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
@@ -77,7 +77,7 @@ class BackendPublisher:
         journal: publishes what no backend keeps.
         backends: which keep what.
         apis: whose events may be fired.
-        directory: where the outbox is.
+        outbox: where events wait that a backend does not take.
         executor: threads that may wait for the disk.
 
     """
@@ -88,12 +88,12 @@ class BackendPublisher:
         backends: Backends,
         apis: ApiRegistry,
         *,
-        directory: Path,
+        outbox: EventOutbox,
         executor: Callable[[], Executor],
     ) -> None:
         self.counts: Counter[str] = Counter()
         """stored, failed, handed_off (to us), put_by (into the outbox)."""
-        self.outbox = BackendOutbox(directory, journal.identity.service, executor, self.counts)
+        self.outbox = BackendOutbox(outbox, journal.identity.service, executor, self.counts)
         self._journal = journal
         self._backends = backends
         self._apis = apis
@@ -223,10 +223,11 @@ class BackendPublisher:
             return
 
         def handled(future: Future[None]) -> None:
-            if future.cancelled() or future.exception() is None:
+            error = None if future.cancelled() else future.exception()
+            if error is None:
                 reply(accepted)
-            else:
-                text = "Not every group has handled the event in time. It is kept, and they are given it all the same."
+            elif not isinstance(error, TimeoutError):  # else it has given up by itself
+                text = f"Whether every group has handled the event cannot be told. It is kept: {error}"
                 reply(Error(LightbusTimeout.code, text, True, {}))
 
         self.handled_by_all(outcome, fire.left).add_done_callback(

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Protocol
 
 from ...adapters.sqlite.journal import Journal, NewEvent
-from ...adapters.sqlite.outbox import HostOutbox, Waiting
 from ...adapters.sqlite.topic import Topic
 from ...core.partitions import partition_of
+from ...ports.outbox import EventOutbox, Waiting
 from ...wire.envelope import PARTITIONS
 from .journal_set import InThread, JournalSet
 
@@ -58,6 +58,7 @@ class OrphanedJournals:
     Args:
         journals: has the journals.
         coordinator: serves them.
+        outbox: of this host.
         services: returns the services of which a worker runs on this host.
         published: returns the APIs that somebody publishes.
         on_changed: is called when other APIs are kept here than before.
@@ -68,6 +69,7 @@ class OrphanedJournals:
         self,
         journals: JournalSet,
         coordinator: Serving,
+        outbox: EventOutbox,
         *,
         services: Callable[[], Container[str]],
         published: Callable[[], Container[str]],
@@ -78,7 +80,7 @@ class OrphanedJournals:
         self._services = services
         self._published = published
         self._on_changed = on_changed
-        self._outbox = HostOutbox(journals.path)
+        self._outbox = outbox
         self._empty_state: object = None
         self._waits_since: dict[str, float] = {}
         """Per API since when its events have been waiting in the outbox with nobody to publish them."""

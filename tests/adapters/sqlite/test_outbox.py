@@ -25,49 +25,13 @@ def put(outbox: HostOutbox, id: str, api: str = "auth") -> None:
     outbox.put(id=id, api=api, event="seen", key=None, record=id.encode())
 
 
-def test_what_is_put_in_waits_in_order(tmp_path: Path) -> None:
-    """Also for another process; the same id once; what was delivered is out."""
-    for id in ("b", "a", "c", "a"):
-        put(HostOutbox(tmp_path / "shop"), id)
-    put(HostOutbox(tmp_path / "shop"), "x", api="other")
-    other = HostOutbox(tmp_path / "shop")
-    assert [each.record for each in other.waiting({"auth": ""})] == [b"b", b"a", b"c"]
-    assert [each.id for each in other.waiting(limit=2)] == ["b", "a"]
-    assert other.counts() == {"auth": 3, "other": 1}
-    other.delivered(["a", "b"])
-    assert [each.id for each in other.waiting()] == ["c", "x"]
-
-
-def test_what_was_refused_waits_for_another_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not given out again while its API has the form in which it was refused, or not for a while; it stays."""
-    outbox = HostOutbox(tmp_path)
-    for id in ("a", "b", "c"):
-        put(outbox, id)
-    put(outbox, "x", api="mail")
-    assert outbox.waiting({}) == []
-    outbox.refuse([("a", "1", "first"), ("b", "1", "second")])
-    outbox.refuse([("b", "2", "third"), ("taken meanwhile", "2", "")])
-    assert [each.id for each in outbox.waiting({"auth": "1"})] == ["b", "c"]
-    assert [each.id for each in outbox.waiting({"auth": "2"})] == ["a", "c"]
-    assert [each.id for each in outbox.waiting({"auth": "3", "mail": "1"})] == ["a", "b", "c", "x"]
-    assert [(each.id, each.refused) for each in outbox.waiting()] == [("a", "1"), ("b", "2"), ("c", None), ("x", None)]
-    [refused] = outbox.refused()
-    assert refused[:3] == ("auth", "seen", 2)
-    monkeypatch.setattr("lightbus.adapters.sqlite.outbox.TRY_AGAIN_AFTER", -1.0)
-    assert [each.id for each in outbox.waiting({"auth": "1"})] == ["a", "b", "c"]
-    outbox.delivered(["a", "b"])
-    assert outbox.refused() == []
-    put(outbox, "a")
-    assert outbox.waiting()[-1].refused is None
-
-
 def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
     """Whether there is an outbox is seen without opening one, and so is whether it changed."""
     outbox = HostOutbox(tmp_path)
-    assert (HostOutbox.exists(tmp_path), outbox.state()) == (False, None)
+    assert (HostOutbox(tmp_path).exists(), outbox.state()) == (False, None)
     put(outbox, "a")
     before = outbox.state()
-    assert HostOutbox.exists(tmp_path)
+    assert HostOutbox(tmp_path).exists()
     assert outbox.waiting()
     assert outbox.state() == before
     put(outbox, "b")
@@ -81,23 +45,6 @@ def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
     assert outbox.state() is None
     with pytest.raises(JournalError, match="outbox"):
         put(outbox, "a")
-
-
-def test_what_was_seen_is_remembered(tmp_path: Path) -> None:
-    """That there is such an event is known to every process, and once is enough."""
-    for _ in range(2):
-        HostOutbox(tmp_path).note_seen("auth", "seen")
-    assert HostOutbox(tmp_path).seen("auth") == {"seen"}
-    assert HostOutbox(tmp_path).seen("other") == set()
-
-
-def test_one_hands_off_at_a_time(tmp_path: Path) -> None:
-    """The second is told no, until the first has finished."""
-    put(HostOutbox(tmp_path), "a")
-    with HostOutbox(tmp_path).hold() as first, HostOutbox(tmp_path).hold() as second:
-        assert (first(), second()) == (True, False)
-    with HostOutbox(tmp_path).hold() as third:
-        assert third()
 
 
 def test_who_hands_off_notices_that_the_lock_was_taken_away(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def run(directory: Path, test: Callable[[BackendOutbox, Counter[str]], Awaitable
     async def main() -> None:
         counts: Counter[str] = Counter()
         with ThreadPoolExecutor(1) as executor:
-            await test(BackendOutbox(directory, "shop", lambda: executor, counts), counts)
+            await test(BackendOutbox(HostOutbox(directory), "shop", lambda: executor, counts), counts)
 
     asyncio.run(main())
 
@@ -67,7 +67,7 @@ def test_what_an_earlier_process_left_comes_first(tmp_path: Path) -> None:
 
     async def test(outbox: BackendOutbox, counts: Counter[str]) -> None:
         assert not await outbox.has("stock")
-        assert not HostOutbox.exists(tmp_path)
+        assert not HostOutbox(tmp_path).exists()
         HostOutbox(tmp_path).put(id="1", api="shop", event="sold", key=None, record=b"")
         assert await outbox.has("shop")
         assert "an earlier process" in outbox.problems[0]

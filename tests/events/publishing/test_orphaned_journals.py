@@ -59,6 +59,7 @@ class World:
         self.left = OrphanedJournals(
             self.journals,
             self.serves,
+            HostOutbox(self.path),
             services=lambda: self.here,
             published=lambda: self.published,
             on_changed=lambda: self.changes.append(self.left.apis()),
