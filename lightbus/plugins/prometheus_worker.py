@@ -216,7 +216,8 @@ def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
 
 
 def _full(journal: dict[str, Any]) -> float:
-    return float(max(journal["events"] / journal["max_events"], journal["bytes"] / journal["max_bytes"]))
+    bounds = (journal["events"], journal["max_events"]), (journal["bytes"], journal["max_bytes"])
+    return max((held / bound for held, bound in bounds if bound), default=0.0)  # 0: an event backend's own matter
 
 
 def _asked(loop: asyncio.AbstractEventLoop, api: EventsApi) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
