@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from ..adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from ..adapters.memory.events import MemoryEventStore
 from ..adapters.memory.network import MemoryNetwork
+from ..adapters.memory.outbox import MemoryOutbox
 from ..adapters.memory.transport import MemoryTransport
 from ..blocking import forbid_in_loop
 from ..client import BusClient, EngineState
 from ..config import Config, DiscoverySettings, JournalSettings, SecuritySettings
+from ..config.old_forms import Sections
+from ..config.settings import ApiSettings, EventsSettings
 from ..creation import create
 from ..deadline import Deadline
 from ..engine.engine import Engine
@@ -51,12 +55,14 @@ class MemoryBus:
             hub.start(auth)
             assert hub.create().auth.check_password(username="sally", password="secret")
 
-    Everything else is real: workers, threads, frames, validation. There is no socket, and no other bus is seen. Events
-    that are kept are in a temporary directory, which is made with the first of them. At the end everything on it is
-    closed, and the directory removed. In an event loop that runs workers, use `async with`.
+    Everything else is real: workers, handlers, frames, validation. There is no socket and no file, and no other bus is
+    seen. Events are kept in memory until the end, when everything on it is closed. In an event loop that runs workers,
+    use `async with`.
 
     Args:
         observe: take note of each event that is fired, for `wait_for_event`.
+        journal: keep events as a bus does that is not in memory: in journals on disk, in a temporary directory that is
+            made with the first of them, and removed at the end.
 
     Attributes:
         hub: where those on this bus find each other; of use for a `MemoryDiscovery` of one's own.
@@ -64,11 +70,13 @@ class MemoryBus:
 
     """
 
-    def __init__(self, *, observe: bool = False) -> None:
+    def __init__(self, *, observe: bool = False, journal: bool = False) -> None:
         self.hub = MemoryHub()
         self.network = MemoryNetwork()
         self._name = f"memory-{os.urandom(4).hex()}"
         self._directory = Path(tempfile.gettempdir()) / f"lightbus-{self._name}"  # made with the first journal
+        self._outbox = None if journal else MemoryOutbox()
+        self._events = MemoryEventStore.of_bus(self._name)  # held, so that events outlive whoever published them
         self._buses: list[BusClient] = []
         self._before: dict[BusClient, _Before] = {}
         self._observer = Observer(lambda: tuple(self._buses))
@@ -207,11 +215,14 @@ class MemoryBus:
                 "journal": JournalSettings(data_dir=self._directory),
             }
         )
+        if self._outbox is not None:
+            ours = ours.model_copy(update={"apis": _in_memory(ours.apis)})
         return Engine(
             ours,
             replace(identity, bus=self._name),
             discovery=lambda bus: MemoryDiscovery(bus, self.hub),
             transport=lambda bus, network: MemoryTransport(self.network, max_message_size=network.max_message_size),
+            outbox=self._outbox,
         )
 
     def _not_listening(self) -> list[str]:
@@ -246,6 +257,15 @@ class _Before:
     apis: frozenset[str]
     listeners: tuple[Listener, ...]
     timetables: tuple[Timetable, ...]
+
+
+def _in_memory(apis: Mapping[str, ApiSettings]) -> Sections[ApiSettings]:
+    """Return the settings of APIs with the event backend in memory, where they say that journals keep their events."""
+    in_memory = {"events": EventsSettings(backend="memory")}
+    return Sections(
+        (name, each.model_copy(update=in_memory) if each.events.backend == "journal" else each)
+        for name, each in apis.items()
+    )
 
 
 def _hears(listener: BusClient, publisher: BusClient) -> bool:

@@ -58,7 +58,7 @@ def measure(store: str, events: int, single: int) -> Row:
             options["servers"] = stack.enter_context(NatsServer()).url
         elif store == STORES[2]:
             options |= {"servers": stack.enter_context(NatsCluster()).urls, "replicas": 3, "timeout": 5.0}
-        hub = stack.enter_context(MemoryBus())
+        hub = stack.enter_context(MemoryBus(journal=store == STORES[0]))
         settings = {"apis": {"default": {"events": options}}}
         shop, mail = (hub.create(settings, service_name=name) for name in ("shop", "mail"))
         shop.client.register_api(ShopApi())

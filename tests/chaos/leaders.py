@@ -105,7 +105,7 @@ def leaders(events: int, *, every: float, least: int = 1, seed: int = 0) -> Lead
     Return when all was handled, or nothing more came for a minute.
     """
     found = Leaders()
-    with NatsCluster() as cluster, MemoryBus() as hub:
+    with NatsCluster() as cluster, MemoryBus(journal=True) as hub:
         options = {"backend": "jetstream", "servers": cluster.urls, "replicas": 3}
         settings = {"apis": {"default": {"events": options}}}
         shop = hub.create(settings, service_name="shop")

@@ -6,14 +6,13 @@ import pytest
 
 from helpers import Stopwatch, wait_until
 from lightbus import BusPath, InvalidParameters, UnknownApi
-from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.testing import MemoryBus
 
 
 def test_calling_an_event_fires_it(hub: MemoryBus, bus: BusPath, caller: BusPath) -> None:
     """With an event's options, and where nobody publishes it, it is kept as by `fire`, if it is a known one."""
     kept = bus.auth.user_registered(username="sally", bus_options={"wait_for": "journal"})
-    outbox = HostOutbox(bus.client.engine.journals.path)
+    outbox = bus.client.engine.outbox
     assert [each.id for each in outbox.waiting()] == [kept.id]
     wait_until(lambda: not outbox.waiting())  # it publishes it itself
     with pytest.raises(UnknownApi):

@@ -10,6 +10,7 @@ import pytest
 
 import lightbus
 from helpers import Door
+from helpers.clients import asked
 from lightbus import Api, BusPath, Event, EventMessage, InvalidParameters, LightbusTimeout, Parameter
 
 
@@ -19,8 +20,8 @@ def test_event_message_of_fire(served: BusPath, caller: BusPath, door: Door) -> 
     assert isinstance(message, EventMessage)
     assert message.kwargs == {"username": "sally", "age": 18}
     assert message.publisher == served.client.engine.identity.instance
-    journal = served.client.engine.journals.own()
-    assert message.native_id == f"{journal.id}-{journal.head}"
+    [kept] = asked(door)(served.auth.user_registered, "history")
+    assert message.native_id == kept.native_id != ""
     assert abs(message.published_at - time.time()) < 10
     handed_off = door.fire(caller.auth.user_registered, username="sally")
     assert handed_off.publisher == message.publisher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from helpers import Door, wait_until
 from helpers.clients import AuthApi, asked
 from lightbus import BusPath, CannotBlockHere, EventNotFound, InvalidParameters, UnknownListener
-from lightbus.testing import MemoryBus
+from lightbus.testing import MemoryBus, memory_bus
 
 
 def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
@@ -31,6 +32,25 @@ def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
     door.fire(served.auth.user_registered, username="sally", bus_options={"wait_for": "ack"})
     assert heard == ["sally"]
     assert ask(served.auth.user_registered, "lag", "greet") == 0
+
+
+@pytest.fixture
+def hub() -> Iterator[MemoryBus]:
+    """Return a bus in memory whose publishers keep journals: each is asked for its own."""
+    with memory_bus(journal=True) as hub:
+        yield hub
+
+
+def test_history_of_an_event_backend(door: Door) -> None:
+    """Where one backend keeps the events of all publishers, each event is told once."""
+    with memory_bus() as hub:
+        first, second = (hub.create(service_name="auth-service") for _ in range(2))
+        for bus in (first, second):
+            bus.client.register_api(AuthApi())
+            hub.start(bus)
+        fired = [door.fire(bus.auth.user_registered, username="sally") for bus in (first, second, first)]
+        found = asked(door)(hub.create().auth.user_registered, "history")
+        assert [message.id for message in found] == [message.id for message in fired]
 
 
 def test_all_publishers_are_asked(

@@ -13,7 +13,8 @@ from helpers import Door, wait_until
 from helpers.clients import AuthApi, asked
 from lightbus import Api, BusPath, Event, InvalidEventArguments, PeerUnreachable
 from lightbus.adapters.sqlite.outbox import HostOutbox
-from lightbus.testing import MemoryBus
+from lightbus.engine.forwarding import Forwarder
+from lightbus.testing import MemoryBus, memory_bus
 
 
 def test_an_event_is_taken_though_nothing_is_remembered(door: Door, tmp_path: Path) -> None:
@@ -29,12 +30,16 @@ def test_an_event_is_taken_though_nothing_is_remembered(door: Door, tmp_path: Pa
         assert message.native_id.startswith(served.client.engine.journals.own().id)
 
 
-def test_events_kept_in_memory_bus_are_kept_where_its_journals_are(bus: BusPath, door: Door) -> None:
-    """The outbox of a bus in memory is in its directory, which is gone with it, and not in the user's."""
-    door.fire(bus.auth.user_registered, username="sally")
-    path = bus.client.engine.journals.path
-    assert path.is_relative_to(bus.client.engine.config.journal.data_dir)
-    assert HostOutbox.exists(path)
+def test_events_kept_in_memory_bus_are_kept_where_its_journals_are(door: Door) -> None:
+    """With journals the outbox of a bus in memory is in its directory, which is gone with it, and not in the user's."""
+    with memory_bus(journal=True) as hub:
+        bus = hub.create(service_name="auth-service")
+        bus.client.register_api(AuthApi())
+        door.fire(bus.auth.user_registered, username="sally")
+        path = bus.client.engine.journals.path
+        assert path.is_relative_to(bus.client.engine.config.journal.data_dir)
+        assert HostOutbox(path).exists()
+    assert not path.exists()
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
@@ -53,7 +58,7 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
     assert bus.client.dropped_events == 1
     kept = door.fire(bus.loose.kept, what=1)
     assert (kept.native_id, kept.publisher) == ("", "")
-    assert [each.id for each in HostOutbox(bus.client.engine.journals.path).waiting()] == [kept.id]
+    assert [each.id for each in bus.client.engine.outbox.waiting()] == [kept.id]
     with pytest.raises(InvalidEventArguments):
         door.fire(bus.loose.seen, wath=1)
 
@@ -74,16 +79,30 @@ def test_a_process_that_keeps_events_publishes_them(hub: MemoryBus, bus: BusPath
         other.client.close()
 
 
-def test_what_a_process_keeps_and_publishes_is_in_order(bus: BusPath, door: Door) -> None:
+def test_what_a_process_keeps_and_publishes_is_in_order(door: Door) -> None:
     """What it fired before it published comes first, whatever is fired while it becomes the publisher."""
-    numbers = iter(range(10**6))
-    while bus.client.engine.publisher is None:
-        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
-    for _ in range(10):
-        door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
-    found = asked(door)(bus.auth.user_registered, "history")
-    assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
-    assert HostOutbox(bus.client.engine.journals.path).counts() == {}
+    with memory_bus(journal=True) as hub:
+        bus = hub.create(service_name="auth-service")
+        bus.client.register_api(AuthApi())
+        numbers = iter(range(10**6))
+        while bus.client.engine.publisher is None:
+            door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+        for _ in range(10):
+            door.fire(bus.auth.user_registered, username="sally", age=next(numbers))
+        found = asked(door)(bus.auth.user_registered, "history")
+        assert [each.kwargs["age"] for each in found] == list(range(next(numbers)))
+        assert HostOutbox(bus.client.engine.journals.path).counts() == {}
+
+
+def test_what_an_event_backend_took_waits_no_more(bus: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process fired before it published is not in the outbox any more once its backend has it, in order."""
+    monkeypatch.setattr(Forwarder, "_look", lambda forwarder: None)
+    for number in range(3):
+        door.fire(bus.auth.user_registered, username="sally", age=number)
+    assert bus.client.engine.outbox.counts() == {"auth": 3}
+    wait_until(lambda: bus.client.engine.outbox.counts() == {})
+    door.fire(bus.auth.user_registered, username="sally", age=3)
+    assert [each.kwargs["age"] for each in asked(door)(bus.auth.user_registered, "history")] == [0, 1, 2, 3]
 
 
 def test_who_keeps_events_says_at_the_end_where_they_are(
@@ -92,7 +111,7 @@ def test_who_keeps_events_says_at_the_end_where_they_are(
     """A process that ends before it published what it fired names the place, and who will deliver it."""
     for username in ("sally", "ada"):
         door.fire(bus.auth.user_registered, username=username)
-    path = HostOutbox(bus.client.engine.journals.path).path
+    path = bus.client.engine.outbox.path
     bus.client.close()
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said

@@ -37,7 +37,7 @@ def run(test: Callable[[BusPath, BusPath], Awaitable[None]]) -> None:
     """Run a test with a worker that publishes and one that may listen, both on this loop."""
 
     async def main() -> None:
-        async with memory_bus() as hub:
+        async with memory_bus(journal=True) as hub:
             publishes, listens = hub.create(), hub.create()
             publishes.client.register_api(AuthApi())
             await hub.start_async(publishes, listens)

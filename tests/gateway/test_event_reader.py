@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from lightbus import BusPath, NotReachable, OnError
 from lightbus.cli.support.connection import Connection
 from lightbus.gateway import event_reader as module
 from lightbus.gateway.event_reader import EventReader, Item
-from lightbus.testing import MemoryBus
+from lightbus.testing import MemoryBus, memory_bus
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,13 @@ def products(items: Any) -> list[str]:
 async def fire(shop: BusPath, *names: str) -> None:
     for product in names:
         await shop.shop.ordered.fire_async(product=product)
+
+
+@pytest.fixture
+def hub() -> Iterator[MemoryBus]:
+    """Return a bus in memory whose publishers keep journals."""
+    with memory_bus(journal=True) as hub:
+        yield hub
 
 
 def test_events_from_now_on(shop: BusPath, on_bus: Any) -> None:

@@ -29,7 +29,7 @@ class AuthApi(Api):
 
 @pytest.fixture
 def hub() -> Iterator[MemoryBus]:
-    with memory_bus() as hub:
+    with memory_bus(journal=True) as hub:
         yield hub
 
 
@@ -79,6 +79,17 @@ def test_published_and_handled_events_are_counted(bus: BusPath, registry: Collec
     full = value("lightbus_journal_full_ratio")
     assert full is not None
     assert 0 < full < 0.01
+
+
+def test_full_ratio_of_an_event_backend(registry: CollectorRegistry) -> None:
+    """How full one is that has no bound to tell is not known; the other figures are there all the same."""
+    with memory_bus() as hub:
+        bus = hub.create(service_name="auth", plugins=[PrometheusPlugin(registry=registry)])
+        bus.client.register_api(AuthApi())
+        hub.start(bus)
+        bus.auth.user_registered(username="sally")
+        wait_until(lambda: registry.get_sample_value("lightbus_journal_events") == 1)
+        assert registry.get_sample_value("lightbus_journal_full_ratio") == 0
 
 
 def test_peers_are_counted_by_state(bus: BusPath, registry: CollectorRegistry) -> None:

@@ -110,7 +110,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def town(event_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
     """Return a bus with a publisher; failed events are tried again at once."""
     monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.01)
-    with MemoryBus() as hub:
+    with MemoryBus(journal=event_settings["backend"] == "journal") as hub:
         yield Town(hub, {"apis": {"default": {"events": event_settings}}})
 
 

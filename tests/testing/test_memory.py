@@ -20,8 +20,9 @@ import lightbus.utilities.testing
 from helpers import Door, Processes, wait_until
 from helpers.auth_api import AuthApi
 from helpers.surroundings import Surroundings
-from lightbus import Api, BusPath
+from lightbus import Api, BusPath, Event, EventMessage, OnError, Parameter
 from lightbus.client import EngineState
+from lightbus.events.listening import delivery
 from lightbus.events.listening.consumer import Consumer
 from lightbus.testing import MemoryBus, MemoryDiscovery, bus_mocker, memory_bus
 
@@ -93,10 +94,10 @@ def test_memory_buses_are_alone(hub: MemoryBus, auth: BusPath) -> None:
 
 
 def test_settings_of_the_network_do_not_count(monkeypatch: pytest.MonkeyPatch, surroundings: Surroundings) -> None:
-    """Whatever bus, mode, interfaces and peers the environment names: only what is kept of events is on disk."""
+    """Whatever bus, mode, interfaces and peers the environment names; and with journals only they are on disk."""
     monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
     monkeypatch.setenv("LIGHTBUS_PEERS", "127.0.0.1:1")
-    with memory_bus() as hub:
+    with memory_bus(journal=True) as hub:
         auth = hub.create({"network": {"interfaces": ["127.0.0.1"]}, "apis": {"auth": {"rpc_timeout": 0.5}}})
         auth.client.register_api(AuthApi())
         hub.start(auth)
@@ -117,16 +118,77 @@ class ClockApi(Api):
         return 12
 
 
+def taken() -> tuple[set[str], set[str]]:
+    """Return which files and sockets this process has open, and its threads."""
+    files = set[str]()
+    for each in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            files.add(os.readlink(f"/proc/self/fd/{each}"))
+    return files, {thread.name for thread in threading.enumerate()}
+
+
+class ShopApi(Api):
+    sold = Event([Parameter("number", int)])
+    opened = Event(["number"])
+
+    class Meta:
+        name = "shop"
+
+
+class OtherApi(Api):
+    happened = Event(["what"])
+
+    class Meta:
+        name = "shop.other"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
+def test_events_take_no_file_no_socket_and_no_thread(
+    surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do groups, retries, dead letters, history, and events that wait for somebody to publish them."""
+    monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.001)
+    handled: list[int] = []
+
+    async def handle(message: EventMessage, number: int) -> None:
+        if number == 1:
+            raise ValueError("out of paper")
+        handled.append(number)
+
+    async def main() -> None:
+        before = taken()
+        async with memory_bus(observe=True) as hub:
+            shop, *desks = (hub.create(service_name=name) for name in ("shop", "desk", "desk", "mail"))
+            shop.client.register_api(ShopApi())
+            for bus in desks:
+                bus.shop.sold.listen(handle, listener_name="handle", bus_options={"since": "0"}, on_error=OnError.RETRY)
+            await hub.start_async(shop, *desks)
+            for number in (1, 2):
+                await desks[0].shop.sold.fire_async(number=number)
+            await hub.wait_until_handled_async(60)
+            assert handled == [2, 2]
+            assert len(await shop.shop.sold.history_async()) == 2
+            peer = {"peer": shop.client.engine.identity.instance}
+            dead = await desks[0].client.call_rpc_remote("internal.events", "dead", {}, peer)
+            assert sorted(each["group"] for each in dead) == ["desk-handle", "mail-handle"]
+            files, threads = taken()
+            assert files - before[0] == set()
+            assert threads - before[1] <= {"lightbus-watchdog", "lightbus-handler"}
+            alone = hub.create()
+            alone.client.register_api(OtherApi())
+            await alone.shop.other.happened.fire_async(what="nobody publishes it yet")
+            new = taken()[0] - before[0]  # of sockets its loop has a pair, in a thread of its own: it runs no worker
+            assert not [each for each in new if each.startswith("/")]
+        assert not list(surroundings.temporary.iterdir())
+        assert not list(surroundings.runtime.iterdir())
+        assert not list(surroundings.data.iterdir())
+
+    asyncio.run(main())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 def test_calls_take_no_file_no_socket_and_no_thread(surroundings: Surroundings) -> None:
     """A worker on a loop without kept events that calls itself opens nothing, and starts no threads for its network."""
-
-    def taken() -> tuple[set[str], set[str]]:
-        files = set[str]()
-        for each in os.listdir("/proc/self/fd"):
-            with suppress(FileNotFoundError):  # that of the listing itself
-                files.add(os.readlink(f"/proc/self/fd/{each}"))
-        return files, {thread.name for thread in threading.enumerate()}
 
     async def main() -> None:
         before = taken()

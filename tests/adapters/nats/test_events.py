@@ -102,7 +102,7 @@ def test_what_is_fired_while_the_servers_are_away(
     """It waits in the outbox, is counted and said, and is given to its group in order once they are back."""
     caplog.set_level(logging.INFO)
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         hub.start(shop.bus)
         shop.fire(0, 1, door=door)
@@ -126,7 +126,7 @@ def test_what_is_fired_while_the_servers_are_away(
 
 def test_servers_that_are_not_there_yet(server: NatsServer) -> None:
     """A worker starts without them; its listener joins once they are there, and is given what was fired before."""
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         hub.start(shop.bus)
         shop.fire(1, 2)
@@ -147,7 +147,7 @@ def test_servers_that_are_not_there_yet(server: NatsServer) -> None:
 def test_who_does_not_publish_keeps_it_as_well(server: NatsServer) -> None:
     """A process that hands its events off puts them into the outbox itself, and they are handed over in order."""
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         visitor = shop.create("visitor")
         hub.start(shop.bus)
@@ -164,7 +164,7 @@ def test_who_does_not_publish_keeps_it_as_well(server: NatsServer) -> None:
 def test_groups_are_not_waited_for_while_the_servers_are_away(server: NatsServer, door: Door) -> None:
     """`wait_for: ack` says that the event waits; it is given to the groups all the same."""
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         hub.start(shop.bus)
         shop.fire(1)
@@ -179,7 +179,7 @@ def test_groups_are_not_waited_for_while_the_servers_are_away(server: NatsServer
 def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> None:
     """With what to do about it; those beside it are kept, in order."""
     server.start("max_payload: 4096")
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         hub.start(shop.bus)
         shop.fire(1, door=door)
@@ -190,13 +190,13 @@ def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> N
         shop.fire(6, door=door)
         wait_until(lambda: shop.received[-1:] == [6])
         assert shop.received == [1, 3, 5, 6]
-        assert not HostOutbox.exists(shop.bus.client.engine.journals.path)
+        assert not HostOutbox(shop.bus.client.engine.journals.path).exists()
 
 
 def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
     """Neither firing nor listening pretends to work: the event is not taken, and the remedy is in the error."""
     server.start("authorization { user: shop, password: secret }")
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server, user="shop", password="wrong")
         hub.start(shop.bus)
         with pytest.raises(EventBackendError, match=r"does not let us in: .*Authorization Violation.* `user` and"):
@@ -220,7 +220,7 @@ def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
 def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, config: dict[str, Any], why: str) -> None:
     """Firing says what is wrong with it, and nothing is taken."""
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         places = StreamPlaces(shop.bus.client.engine.identity.bus, "shop")
         made = {"name": places.stream, "subjects": [f"{places.prefix}.>"], **config}
@@ -229,7 +229,7 @@ def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, con
         with pytest.raises(EventBackendError, match=why):
             shop.fire(1)
         assert asyncio.run(_stream(server, made)) == before
-        assert not HostOutbox.exists(shop.bus.client.engine.journals.path)
+        assert not HostOutbox(shop.bus.client.engine.journals.path).exists()
 
 
 def test_what_somebody_else_writes_into_them_stops_nobody(
@@ -237,7 +237,7 @@ def test_what_somebody_else_writes_into_them_stops_nobody(
 ) -> None:
     """Neither into the stream nor among the records of its groups, before a worker is there or later."""
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         places = StreamPlaces(shop.bus.client.engine.identity.bus, "shop")
         desk = digest("shop.desk")
@@ -302,7 +302,7 @@ def test_connection_may_be_encrypted(server: NatsServer, tmp_path: Path) -> None
     for name in ("ours", "other"):
         _make_certificate(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
     server.start(f"tls {{ cert_file: '{tmp_path}/ours.pem', key_file: '{tmp_path}/ours.key' }}")
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server, tls_ca=str(tmp_path / "ours.pem"))
         hub.start(shop.bus)
         shop.fire(1)
@@ -328,7 +328,7 @@ def test_events_that_are_deleted_unhandled(
     monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.1)
     caplog.set_level(logging.ERROR)
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server, max_events=10)
         hub.start(shop.bus)
         mail, received, told = _start_mail(shop)
@@ -364,7 +364,7 @@ def test_events_that_are_too_old(server: NatsServer, monkeypatch: pytest.MonkeyP
     """What `max_age` deletes counts, also where nothing is left of an event."""
     monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.1)
     server.start()
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server, max_age=1)
         hub.start(shop.bus)
         mail, _, _ = _start_mail(shop)
@@ -417,7 +417,7 @@ def test_history_of_a_mixed_bus(server: NatsServer, door: Door) -> None:
         class Meta:
             name = "books"
 
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:
         shop, second = Shop(hub, server), Shop(hub, server)
         books = hub.create(service_name="books")
         books.client.register_api(BooksApi())

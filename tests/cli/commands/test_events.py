@@ -92,7 +92,7 @@ class Town:
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Town]:
     """Return a town without anybody in it."""
-    with NatsServer() as server, MemoryBus() as hub:
+    with NatsServer() as server, MemoryBus(journal=True) as hub:
         monkeypatch.setenv("LIGHTBUS_NATS_SERVERS", server.url)
         monkeypatch.setenv("LIGHTBUS_DATA_DIR", str(hub._directory))
         monkeypatch.setenv("LIGHTBUS_BUS", hub._name)

@@ -56,7 +56,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[BusPath]:
     monkeypatch.setitem(event_backends.BUILT_IN, "memory", Moody)
     monkeypatch.setattr(Moody, "away", 0)
     monkeypatch.setattr(forwarding, "LOOK_EVERY", 0.2)
-    with MemoryBus() as hub:
+    with MemoryBus(journal=True) as hub:  # the outbox is on disk
         shop = hub.create({"apis": {"default": {"events": {"backend": "memory"}}}}, service_name="shop")
         shop.client.register_api(ShopApi())
         hub.start(shop)
@@ -107,7 +107,7 @@ def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.Mo
     assert numbers(shop) == []
     hand_off(shop, 1, 2, 3, 4, 5).result(60)
     assert numbers(shop) == [1, 2, 3, 4, 5]
-    assert not HostOutbox.exists(shop.client.engine.journals.path)
+    assert not HostOutbox(shop.client.engine.journals.path).exists()
 
 
 def test_what_is_refused_is_an_error(shop: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
