@@ -1,10 +1,11 @@
 """
 The message table: what peers say to each other. No state, no I/O.
 
-A message is added here and nowhere else: its number in `Kind`, its class, and its name in `Message` and `__all__`;
-`envelope.py` hands on what that names. What a field may hold stands beside it, as a type and a range
-(`field_types.py`), and is checked before anybody sees the message. Fields with a default may be missing at the end:
-they were added later. `docs/protocol.md` shows this table with test vectors.
+A message is added here and nowhere else: its number in `Kind`, its class, and its name in `Message` and `__all__`. All
+four are written out, since the types of who uses them are read from there; `tests/wire/test_messages.py` names the one
+that is missing. `envelope.py` hands on what `__all__` names. What a field may hold stands beside it, as a type and a
+range (`field_types.py`), and is checked before anybody sees the message. Fields with a default may be missing at the
+end: they were added later. `docs/protocol.md` shows this table with test vectors.
 """
 
 # Without `from __future__ import annotations`: the checks are read from the fields' annotations when this is imported,

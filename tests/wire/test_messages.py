@@ -26,6 +26,12 @@ def test_each_kind_has_its_class() -> None:
     assert len(CLASSES) == len(Kind)
 
 
+def test_each_class_is_in_the_table() -> None:
+    """A message that was written down has its place among them: the types need it, so nothing else can put it there."""
+    written = {each for each in vars(messages).values() if isinstance(each, type) and issubclass(each, tuple)}
+    assert {each for each in written if each.__module__ == messages.__name__} == set(CLASSES)
+
+
 def test_numbers_are_for_good() -> None:
     """They are on the wire: from 1 on without a gap, what is published from 32 on; none is ever used anew."""
     assert sorted(set(Kind) - PUBLISHED) == list(range(1, 28))
