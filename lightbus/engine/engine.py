@@ -237,8 +237,7 @@ class Engine:
     # Parts
 
     def _new_node(self, known: Sequence[Peer]) -> Node:
-        network = self.network
-        discovery = network.discovery()
+        discovery = self.network.discovery()
         return Node(
             self,
             self.identity,
@@ -246,7 +245,7 @@ class Engine:
             discovery,
             seeds=self.config.discovery.peers,
             wait=self.config.discovery.wait,
-            looked=lambda: network.describe(discovery),
-            foreign_peers=network.foreign_peers(discovery),
+            looked=discovery.describe,
+            foreign_peers=discovery.foreign_peers,
             known=known,
         )

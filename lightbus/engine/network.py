@@ -82,19 +82,6 @@ class Network:
             return HostDiscovery(NearbyDiscovery(self._bus, self.places), multicast)
         return NoDiscovery() if multicast is None else multicast()
 
-    def describe(self, discovery: Discovery) -> str:
-        """Return how peers are looked for, for messages: "zeroconf on 127.0.0.1"."""
-        if isinstance(discovery, ZeroconfDiscovery):
-            return f"zeroconf on {', '.join(discovery.addresses)}"
-        if isinstance(discovery, HostDiscovery):
-            return f"sockets in {self.places}"
-        return "zeroconf switched off" if isinstance(discovery, NoDiscovery) else f"by {type(discovery).__name__}"
-
-    @staticmethod
-    def foreign_peers(discovery: Discovery) -> Callable[[str], list[str]]:
-        """Return what tells, for an API, of the peers of other buses that `discovery` heard of."""
-        return discovery.foreign_peers if isinstance(discovery, ZeroconfDiscovery) else lambda api: []
-
     def _zmq(self, security: Security, addressing: Callable[[], Addressing] | None = None) -> Transport:
         network = self._config.network
         return ZmqTransport(

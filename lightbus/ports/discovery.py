@@ -27,6 +27,12 @@ class Discovery(Protocol):
     def problem(self) -> str | None:
         """A sentence with the remedy while discovery does not work; None while it does."""
 
+    def describe(self) -> str:
+        """Return how and where peers are looked for, for messages, before `start` too: "zeroconf on 127.0.0.1"."""
+
+    def foreign_peers(self, api: str) -> list[str]:
+        """Return a clause for messages about each peer of another bus that was heard of and has this API; or none."""
+
     async def start(self, found: Found, lost: Lost) -> None:
         """
         Listen. `found` is called for each peer of our bus, and again when what it announces changes; `lost` when it

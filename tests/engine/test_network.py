@@ -20,20 +20,22 @@ INSECURE = {"security": {"mode": "insecure"}, "bus": {"name": "b"}, "network": {
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind"),
+    ("settings", "kind", "described"),
     [
-        ({}, HostDiscovery),
-        ({"discovery": {"backend": "none"}}, HostDiscovery),
-        (INSECURE, ZeroconfDiscovery),
-        ({**INSECURE, "discovery": {"backend": "none"}}, NoDiscovery),
-        ({**INSECURE, "discovery": {"mdns": False}}, NoDiscovery),
+        ({}, HostDiscovery, "sockets in "),
+        ({"discovery": {"backend": "none"}}, HostDiscovery, "sockets in "),
+        (INSECURE, ZeroconfDiscovery, "zeroconf on "),
+        ({**INSECURE, "discovery": {"backend": "none"}}, NoDiscovery, "zeroconf switched off"),
+        ({**INSECURE, "discovery": {"mdns": False}}, NoDiscovery, "zeroconf switched off"),
     ],
     ids=["host", "host without multicast", "insecure", "insecure without", "insecure, as it was written before"],
 )
-def test_discovery_of_the_settings(tmp_path: Path, settings: dict[str, object], kind: type) -> None:
-    """Multicast is used or not; in mode host there are files in any case."""
+def test_discovery_of_the_settings(tmp_path: Path, settings: dict[str, object], kind: type, described: str) -> None:
+    """Multicast is used or not; in mode host there are files in any case. Messages say which it is."""
     network = Network(load_config(settings), "b", directory=tmp_path)
-    assert type(network.discovery()) is kind
+    discovery = network.discovery()
+    assert type(discovery) is kind
+    assert discovery.describe().startswith(described)
     network.transport.close()
 
 

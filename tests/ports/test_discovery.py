@@ -19,7 +19,7 @@ from helpers.surroundings import Surroundings
 from lightbus.adapters.host.nearby import NearbyDiscovery
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
-from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub
+from lightbus.adapters.memory.discovery import MemoryDiscovery, MemoryHub, NoDiscovery
 from lightbus.ports.discovery import Discovery
 from lightbus.wire.announcement import Announcement
 
@@ -56,12 +56,24 @@ def documented() -> Any:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have all implementations take the same exam, or the one that is named."""
-    examine(metafunc, "make", ["memory", "zeroconf", "directories", "documented"])
+    hear = ["memory", "zeroconf", "directories", "documented"]
+    examine(metafunc, "make", hear)
+    examine(metafunc, "make_any", [*hear, "none"])
 
 
 @pytest.fixture
 def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Return what makes discoveries that hear each other. One's own finds an empty directory."""
+    yield from made(request, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def make_any(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Return what makes discoveries, also such as hear of nobody."""
+    yield from made(request, tmp_path, monkeypatch)
+
+
+def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     if request.param == "memory":
         hub = MemoryHub()
         yield lambda bus: MemoryDiscovery(bus, hub)
@@ -73,6 +85,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             yield lambda bus: documented()(bus, directory)
     elif request.param == "zeroconf":
         yield ZeroconfDiscovery
+    elif request.param == "none":
+        yield lambda bus: NoDiscovery()
     else:
         monkeypatch.chdir(tmp_path)
         yield made_by(request.param)
@@ -204,3 +218,40 @@ def test_failing_callback_stops_nothing(make: Make, bus: str, caplog: pytest.Log
 
     asyncio.run(scenario())
     assert "a callback of discovery failed for auth-service" in caplog.text
+
+
+def test_life_of_one_that_is_alone(make_any: Make, bus: str) -> None:
+    """Announcing, moving, looking, withdrawing and stopping, each of it twice, is told to nobody, and fails in none."""
+
+    async def scenario() -> None:
+        own = announcement(bus)
+        discovery = make_any(bus)
+        async with listening(discovery) as ears:
+            for _ in range(2):
+                await discovery.announce(own)
+                await discovery.move(["127.0.0.1"], own)
+                discovery.look()
+            await discovery.move(["127.0.0.1"], None)
+            for _ in range(2):
+                await discovery.withdraw()
+            await discovery.stop()
+        assert (ears.found, ears.lost, discovery.problem) == ([], [], None)
+
+    asyncio.run(scenario())
+
+
+def test_it_describes_itself(make_any: Make, bus: str) -> None:
+    """For messages: how peers are looked for, at any time; and which of other buses it heard of, here none."""
+
+    async def scenario() -> None:
+        discovery = make_any(bus)
+        assert discovery.describe()
+        assert discovery.foreign_peers("auth") == []
+        async with listening(discovery):
+            await discovery.announce(announcement(bus))
+            assert discovery.describe()
+            assert discovery.foreign_peers("auth") == []
+        assert discovery.describe()
+        assert discovery.foreign_peers("auth") == []
+
+    asyncio.run(scenario())

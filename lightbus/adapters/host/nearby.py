@@ -90,6 +90,14 @@ class NearbyDiscovery:
         self._written: list[Path] = []
         self._timer: asyncio.TimerHandle | None = None
 
+    def describe(self) -> str:
+        """Say where sockets are looked for."""
+        return f"sockets in {self._places}"
+
+    def foreign_peers(self, api: str) -> list[str]:
+        """Return none: what is in these directories is of this bus."""
+        return []
+
     async def start(self, found: Found, lost: Lost) -> None:
         """Read who is there, and go on looking."""
         self._table.open(found, lost)
@@ -227,6 +235,14 @@ class HostDiscovery:
         """Multicast, once it has started."""
         self._own: Announcement | None = None
         self._begin: asyncio.Task[None] | None = None
+
+    def describe(self) -> str:
+        """Say where sockets are looked for: a bus of this host is found there, or not at all."""
+        return self._nearby.describe()
+
+    def foreign_peers(self, api: str) -> list[str]:
+        """Return none: what others announce on this host has no part in this bus."""
+        return []
 
     async def start(self, found: Found, lost: Lost) -> None:
         """Read who is there."""

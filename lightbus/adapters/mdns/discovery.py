@@ -89,6 +89,10 @@ class ZeroconfDiscovery:
         """The addresses whose interfaces take part."""
         return self._addresses
 
+    def describe(self) -> str:
+        """Say on which addresses it listens."""
+        return f"zeroconf on {', '.join(self._addresses)}"
+
     @property
     def ignored(self) -> Counter[str]:
         """What was heard and not told, by reason: a number for statistics and `doctor`."""

@@ -20,6 +20,14 @@ class NoDiscovery:
 
     problem: str | None = None
 
+    def describe(self) -> str:
+        """Say that nobody is looked for."""
+        return "zeroconf switched off"
+
+    def foreign_peers(self, api: str) -> list[str]:
+        """Return none."""
+        return []
+
     async def start(self, found: Found, lost: Lost) -> None:
         """Hear of nobody."""
 
@@ -81,6 +89,14 @@ class MemoryDiscovery:
         self._table = AnnouncementTable()
         self._own: Announcement | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def describe(self) -> str:
+        """Name it."""
+        return f"by {type(self).__name__}"
+
+    def foreign_peers(self, api: str) -> list[str]:
+        """Return none: the hub tells of no other bus."""
+        return []
 
     async def start(self, found: Found, lost: Lost) -> None:
         """Join the hub."""
