@@ -307,7 +307,7 @@ ENDPOINT = re.compile(r"\b(tcp|ipc|inproc)://")
 WRITES_ENDPOINTS = {"config.fields", "config.settings"}
 """Besides the adapters: the settings say how people write a fixed peer."""
 
-CHOOSES_TRANSPORT = {"engine.network", "io.transport"}
+CHOOSES_TRANSPORT = {"engine.zmq_network", "io.transport"}
 """Who picks the adapter; and an earlier name that is kept for programs that reach inside."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +11,12 @@ from ..adapters.host.nearby import HostDiscovery, NearbyDiscovery
 from ..adapters.host.places import Places, places_of_user
 from ..adapters.mdns.discovery import ZeroconfDiscovery
 from ..adapters.memory.discovery import NoDiscovery
-from ..adapters.zmq.addressing import TcpAddressing
-from ..adapters.zmq.security import HostSecurity, InsecureSecurity, Security
-from ..adapters.zmq.transport import ZmqTransport, versions
 from ..config import Config
 from ..exceptions import InvalidConfiguration
 from ..ports.discovery import Discovery, DiscoveryFactory
 from ..ports.transport import Addressing, Transport, TransportFactory
 
-__all__ = ["DISCOVERY_GROUP", "Network", "versions"]
+__all__ = ["DISCOVERY_GROUP", "Network"]
 
 DISCOVERY_GROUP = "lightbus_discovery"
 """The entry points among which `discovery.backend` names one: each a `DiscoveryFactory`."""
@@ -64,11 +61,15 @@ class Network:
         if transport is not None:
             self.transport = transport(bus, config.network)
         elif config.security.mode == "host":
+            from . import zmq_network
+
             self.places = places_of_user(bus, config.journal.data_dir) if directory is None else Places.only(directory)
-            self.transport = self._zmq(HostSecurity(places=self.places))
+            self.transport = zmq_network.host_transport(config.network, self.places)
         else:
+            from . import zmq_network
+
             self.addresses = usable_addresses(config.network.interfaces)
-            self.transport = self._zmq(self._tcp_security(), self._addressing)
+            self.transport = zmq_network.tcp_transport(config, bus, self.addresses, self._addressing)
 
     def discovery(self) -> Discovery:
         """Return a new discovery, for a node that begins."""
@@ -82,27 +83,11 @@ class Network:
             return HostDiscovery(NearbyDiscovery(self._bus, self.places), multicast)
         return NoDiscovery() if multicast is None else multicast()
 
-    def _zmq(self, security: Security, addressing: Callable[[], Addressing] | None = None) -> Transport:
-        network = self._config.network
-        return ZmqTransport(
-            security,
-            addressing,
-            max_message_size=network.max_message_size,
-            heartbeat_interval=network.heartbeat_interval,
-            heartbeat_timeout=network.heartbeat_timeout,
-        )
-
-    def _tcp_security(self) -> Security:
-        if self._config.security.mode == "bus_key":
-            from ..adapters.zmq.curve import KeySecurity
-
-            return KeySecurity(keys=self._config.security.keys, addresses=self.addresses)
-        return InsecureSecurity(bus=self._bus, addresses=self.addresses)
-
     def _addressing(self) -> Addressing:
+        from . import zmq_network
+
         self.addresses = self._follow(self.addresses)  # they may have changed since the last node
-        network = self._config.network
-        return TcpAddressing(self.addresses, self._follow, rpc_port=network.rpc_port, event_port=network.event_port)
+        return zmq_network.tcp_addressing(self._config.network, self.addresses, self._follow)
 
     def _follow(self, addresses: Sequence[str]) -> tuple[str, ...]:
         return follow_addresses(addresses, self._config.network.interfaces)

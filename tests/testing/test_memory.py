@@ -206,6 +206,43 @@ def test_calls_take_no_file_no_socket_and_no_thread(surroundings: Surroundings) 
     asyncio.run(main())
 
 
+PROGRAM = """
+import asyncio, sys
+import lightbus
+from lightbus.testing import memory_bus
+
+class ShopApi(lightbus.Api):
+    sold = lightbus.Event(["number"])
+    class Meta:
+        name = "shop"
+    async def read(self) -> int:
+        return 12
+
+async def main():
+    handled = asyncio.Event()
+    async with memory_bus() as hub:
+        shop, desk = hub.create(), hub.create()
+        shop.client.register_api(ShopApi())
+        async def handle(message, number): handled.set()
+        desk.shop.sold.listen(handle, listener_name="handle")
+        await hub.start_async(shop, desk)
+        assert await desk.shop.read.call_async() == 12
+        await desk.shop.sold.fire_async(number=1)
+        await handled.wait()
+
+asyncio.run(main())
+print(*(name for name in ("zmq", "zeroconf", "nats") if name in sys.modules), end="")
+"""
+
+
+@pytest.mark.new_interpreters
+def test_a_bus_in_memory_needs_no_library_of_a_network(processes: Processes) -> None:
+    """Calls and events go without ZeroMQ, zeroconf and NATS."""
+    process = processes.python("-c", PROGRAM)
+    assert process.wait() == 0, process.report()
+    assert process.stdout == ""
+
+
 def listening_bus() -> tuple[BusPath, queue.Queue[str]]:
     """Return a bus as a bus module makes it: API, listener and schedule are set up in `on_start`."""
     bus, heard = lightbus.create(service_name="auth"), queue.Queue[str]()

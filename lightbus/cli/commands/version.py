@@ -16,7 +16,7 @@ __all__ = ["version"]
 def version(as_json: bool) -> None:
     """Show the versions of Lightbus and what it is built on."""
     from ...__about__ import version as own_version
-    from ...engine.network import versions
+    from ...engine.zmq_network import versions
 
     found = {"lightbus": own_version(), "python": platform.python_version(), **versions()}
     found |= {name: version_of(name) for name in ("zeroconf", "msgpack")}
