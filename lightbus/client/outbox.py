@@ -146,7 +146,7 @@ class UnpublishedEvents:
             except JournalError as error:  # it is handed off later, as any process does
                 logger.error("%s", error)
             self._kept.clear()
-            engine.publisher = publisher
+            engine.publish_by(publisher)
 
     def _take_out(self, publisher: EventPublisher, instance: str) -> None:
         outbox = self._outbox

@@ -149,12 +149,12 @@ class Binding:
 
         Until then requests are still answered, as not started: they may have been on their way.
         """
-        self.handlers.server.draining = True
+        self.handlers.server.drain()
         await self.introductions.drain(seconds)
 
     async def say_goodbye(self) -> None:
         """Take nothing new, say that we leave, and return when everybody has said the same, or after a second."""
-        self.handlers.server.draining = True
+        self.handlers.server.drain()
         await self.introductions.say_goodbye()
 
     def close(self) -> None:

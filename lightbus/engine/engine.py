@@ -82,7 +82,7 @@ class Engine:
         self.event_ids = EventIds(identity.instance)
         self.channels = Channels()
         self.publisher: EventPublisher | None = None
-        """Publishes for this process, while it is a worker."""
+        """Publishes for this process, while it is a worker: see `publish_by`."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.journals = JournalSet(config, identity)
         self.outbox: EventOutbox = HostOutbox(self.journals.path) if outbox is None else outbox
@@ -212,6 +212,10 @@ class Engine:
         await asyncio.to_thread(self.close)
 
     # As the owner of the node
+
+    def publish_by(self, publisher: EventPublisher | None) -> None:
+        """Have what this process fires published by this one from now on; None: by others. On the node's loop."""
+        self.publisher = publisher
 
     def make_node(self) -> Node:
         """Return a node for the running loop, which goes on from what the one before it knew."""

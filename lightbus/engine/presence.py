@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from ..core.registry import Fact, PeerJoined, PeerLeft, Registry, Source
@@ -63,14 +62,14 @@ class Presence:
             claimed=lambda other: node.peers.heard(other, Source.CLAIM),
         )
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
-        node.own.current = announcement(self.binding.endpoints)
+        node.own.become(announcement(self.binding.endpoints))
         self._is_at_ours = node.own.current.addresses == node.addressing.addresses  # no others are to be dialled
         node.changes.observe(self._tell_engines)
         self._know_ourselves()
 
     async def announce(self) -> None:
         """Let others know that we are here, and what we offer."""
-        self._node.own.is_public = True
+        self._node.own.publish()
         self._tell_connected()
         await self._node.discovery.announce(self._node.own.current)
 
@@ -95,7 +94,7 @@ class Presence:
         self.binding.tick(now)
         if not self.binding.look(now):
             return False
-        self._node.own.current = replace(self._node.own.current, directory=self.binding.endpoints.directory)
+        self._node.own.move(directory=self.binding.endpoints.directory)
         self._know_ourselves()
         return self._node.own.is_public
 
@@ -109,7 +108,7 @@ class Presence:
                 self._node.registry.lost(self._node.registry.own, time.monotonic(), "has another address")
             )
         if self._is_at_ours:
-            self._node.own.current = replace(self._node.own.current, addresses=self.binding.endpoints.addresses)
+            self._node.own.move(addresses=self.binding.endpoints.addresses)
         self._know_ourselves()
         if self._node.own.is_public:
             self._tell_connected()

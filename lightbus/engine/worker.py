@@ -130,7 +130,7 @@ class Worker:
             await self._finish(self.parts, settings.shutdown_timeout)
         await self._tasks.wait(settings.shutdown_timeout)
         await self._last_hook("on_stop")
-        self.engine.publisher = None
+        self.engine.publish_by(None)
         if self.parts is not None:
             await self.parts.stop()
         await self.engine.loop_host.release()
@@ -153,7 +153,7 @@ class Worker:
     def _gone(self) -> None:
         """Let go of everything since the node has left this loop: after `stop`, or as the loop ends without it."""
         if self._node is not None:  # not by `stop`: the loop ends
-            self.engine.publisher = None
+            self.engine.publish_by(None)
             if self.parts is not None:
                 self.parts.let_go()
             self.engine.journals.release()

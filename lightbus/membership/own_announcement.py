@@ -21,13 +21,10 @@ class OwnAnnouncement:
         identity: who we are.
         max_message_size: bytes that a message to us may have.
 
-    Attributes:
-        current: what a worker announces, once it `is_public`.
-
     """
 
     def __init__(self, identity: Identity, max_message_size: int) -> None:
-        self.current = Announcement(
+        self._current = Announcement(
             bus=identity.bus,
             instance=identity.instance,
             service=identity.service,
@@ -35,25 +32,50 @@ class OwnAnnouncement:
             host=identity.host,
             apis=(),
         )
-        self.is_public = False
+        self._is_public = False
         self._max_message_size = max_message_size
+
+    @property
+    def current(self) -> Announcement:
+        """What a worker announces, once it `is_public`."""
+        return self._current
+
+    @property
+    def is_public(self) -> bool:
+        """Whether others are told of our APIs."""
+        return self._is_public
+
+    def become(self, announcement: Announcement) -> None:
+        """Have this to announce from now on, as a worker."""
+        self._current = announcement
+
+    def publish(self) -> None:
+        """Tell whoever asks, and whom we meet, from now on."""
+        self._is_public = True
+
+    def move(self, *, directory: str | None = None, addresses: tuple[str, ...] | None = None) -> None:
+        """Announce another directory, or other addresses, of ours."""
+        if directory is not None:
+            self._current = replace(self._current, directory=directory)
+        if addresses is not None:
+            self._current = replace(self._current, addresses=addresses)
 
     @property
     def told_to_others(self) -> Announcement:
         """What is answered to whoever finds us: no API before we are ready."""
-        return self.current if self.is_public else self._with_apis(())
+        return self._current if self._is_public else self._with_apis(())
 
     def change_apis(self, apis: Sequence[ApiInfo]) -> None:
         """Announce these APIs from now on."""
-        self.current = self._with_apis(apis)
+        self._current = self._with_apis(apis)
 
     def hello(self, target: str, peers_digest: str) -> Hello:
         """Return what to introduce ourselves with to an instance, or to whoever is there."""
-        me = self.current
-        announcement = me.to_wire() if self.is_public else None
+        me = self._current
+        announcement = me.to_wire() if self._is_public else None
         return Hello(
             me.bus, target, me.instance, me.service, me.process, peers_digest, announcement, self._max_message_size
         )
 
     def _with_apis(self, apis: Sequence[ApiInfo]) -> Announcement:
-        return replace(self.current, apis=tuple(apis), api_names=None, digest="")
+        return replace(self._current, apis=tuple(apis), api_names=None, digest="")

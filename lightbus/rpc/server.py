@@ -77,7 +77,7 @@ class Server:
         max_message_size_of: Callable[[str], int] = lambda instance: 0,
     ) -> None:
         self.identity = identity
-        self.draining = False
+        self._draining = False
         self.stall_count = 0
         """How often the loop stood still."""
         self._counts: Counter[str] = Counter()
@@ -139,7 +139,7 @@ class Server:
             return
         if (
             request.target != self.identity.instance
-            or self.draining
+            or self._draining
             or self._stalled_until > 0.0
             or not self._serves_calls
             or len(request.chain) >= MAX_CHAIN
@@ -223,6 +223,10 @@ class Server:
         """Whether the loop has just stood still, so that requests may be old."""
         return self._stalled_until > 0.0 and time.monotonic() < self._stalled_until
 
+    def drain(self) -> None:
+        """Refuse from now on what comes, as not started."""
+        self._draining = True
+
     async def finish(self, seconds: float) -> int:
         """Wait until nothing runs, at most so long; return how many handlers were left behind."""
         self._idle = asyncio.Event()
@@ -243,7 +247,7 @@ class Server:
             self._counts["refused_target"] += 1
             text = f"the call was meant for the instance {request.target}, and this is {me}."
             return Error(PeerRefused.code, text, False, {"elsewhere": True})
-        if self.draining:
+        if self._draining:
             self._counts["refused_draining"] += 1
             return Error(PeerBusy.code, f"{me} is shutting down.", False, {"elsewhere": True, "leaving": True})
         if not self.has_just_stalled:

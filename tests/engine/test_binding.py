@@ -74,6 +74,9 @@ class FakeServer:
     def loop_stalled(self, now: float) -> None:
         self.stall_count += 1
 
+    def drain(self) -> None:
+        self.draining = True
+
 
 class FakePublisher:
     """Takes every event."""

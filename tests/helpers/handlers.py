@@ -12,8 +12,6 @@ __all__ = ["no_handlers"]
 class NoHandler:
     """Takes no part in anything."""
 
-    draining = False
-
     def __init__(self) -> None:
         self.handlers: dict[type, Handler] = {}
 
@@ -21,6 +19,8 @@ class NoHandler:
 
     def describe(self, routing_id: bytes) -> str:
         return f"the connection {routing_id.hex()}"
+
+    def drain(self) -> None: ...
 
     def tick(self, now: float) -> None: ...
 

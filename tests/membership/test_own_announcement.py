@@ -27,12 +27,24 @@ def test_a_client_announces_nothing() -> None:
 def test_apis_are_told_once_they_are_public() -> None:
     """Who finds a worker before it is ready hears of no API; then all of it is told, in HELLO, too."""
     own = made()
-    own.current = replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",))
+    own.become(replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",)))
     own.change_apis([ApiInfo(name="auth", procedures=("check",))])
     assert (own.told_to_others.apis, own.told_to_others.rpc_port) == ((), 4711)
     assert own.hello("", "").announcement is None
-    own.is_public = True
+    own.publish()
     assert own.told_to_others.api_names == ("auth",)
     said = own.hello("", "").announcement
     assert said is not None
     assert Announcement.from_wire(said) == own.told_to_others
+
+
+def test_a_worker_moves() -> None:
+    """What it announces besides stays what it was."""
+    own = made()
+    own.become(replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",)))
+    own.move(addresses=("10.0.0.1",))
+    assert (own.current.addresses, own.current.rpc_port, own.current.directory) == (("10.0.0.1",), 4711, "")
+    own = made()
+    own.move(directory="/run/bus")
+    assert (own.current.addresses, own.current.directory, own.current.service) == ((), "/run/bus", "shop")
+    assert not own.is_public

@@ -143,7 +143,8 @@ def test_a_worker_introduces_itself_once_it_is_public(is_public: bool, introduce
     """Where the first HELLO went out before there was anything to announce."""
 
     async def test(place: Place) -> None:
-        place.own.is_public = is_public
+        if is_public:
+            place.own.publish()
         assert place.establish(introduced=introduced).happened == expected
 
     run(test)

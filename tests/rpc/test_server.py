@@ -731,7 +731,7 @@ def test_a_draining_worker_takes_nothing_new() -> None:
 
     async def test(bench: Bench) -> None:
         running = bench.request("wait")
-        bench.server.draining = True
+        bench.server.drain()
         error = await bench.error("echo")
         assert (error.code, error.started) == ("peer_busy", False)
         assert error.details == {"elsewhere": True, "leaving": True}
