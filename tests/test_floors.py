@@ -369,7 +369,7 @@ SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.engine.engine": 1,
     "lightbus.engine.internal_calls": 1,
     "lightbus.engine.node": 2,
-    "lightbus.events.publishing.journal_set": 4,
+    "lightbus.events.publishing.journal_set": 2,
     "lightbus.plugins.__init__": 4,
     "lightbus.plugins.metrics": 2,
     "lightbus.pytest_plugin": 2,

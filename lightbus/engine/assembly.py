@@ -18,7 +18,7 @@ from ..events.event_publisher import EventPublisher
 from ..events.groups.coordinator import Coordinator
 from ..events.groups.group_directory import GroupDirectory
 from ..events.listening.consumer import Consumer
-from ..events.publishing.journal_set import JournalMaintenance
+from ..events.publishing.journal_maintenance import JournalMaintenance
 from ..events.publishing.orphaned_journals import OrphanedJournals
 from ..events.publishing.publisher import Publisher
 from ..listener import Listener

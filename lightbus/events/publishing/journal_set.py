@@ -1,56 +1,29 @@
 """The journals that this process serves: its own, to which it appends, and those it adopted from processes that ended.
 
-They are opened when they are needed, looked after while this process publishes, and closed with it.
+They are opened when they are needed, looked after while this process publishes (`journal_maintenance.py`), and closed
+with it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import random
 import threading
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
-from concurrent.futures import Executor
-from functools import partial
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING
 
 from ...adapters.host.directories import data_directory, has_no_room, volatile_filesystem
-from ...adapters.host.machine_time import machine_time
 from ...config import Config
 from ...exceptions import JournalError
 from ...membership.context import Identity
-from ...recurring import RecurringLog
 
 if TYPE_CHECKING:
-    from ...adapters.sqlite.group_table import KnownGroup
     from ...adapters.sqlite.journal import Journal
     from ...adapters.sqlite.journal_directory import JournalDirectory
-    from ...adapters.sqlite.topic import Topic
 
-__all__ = ["JournalMaintenance", "JournalSet", "directory_of"]
+__all__ = ["JournalSet", "directory_of"]
 
 logger = logging.getLogger("lightbus.journal")
-
-T = TypeVar("T")
-
-InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Runs a function in a thread."""
-
-ADOPT_EVERY = 3.0
-"""Seconds between two looks for journals whose process has ended, give or take a third: not all look at once."""
-
-MAX_ADOPTED = 8
-"""
-Adopted journals that are kept open though nobody is owed anything in them: their events can be asked for. Each takes
-eight descriptors, and with each restart beside us there may be one more; the next process to start continues one.
-"""
-
-CHECKPOINT_EVERY = 1.0
-TRIM_EVERY = 30.0
 
 
 def directory_of(config: Config, bus: str) -> Path:
@@ -291,160 +264,3 @@ class JournalSet:
 
         settings, host = self._config.journal, self._identity.host
         return JournalDirectory(self.path / service, host=host, durability=settings.durability)
-
-
-class RetentionSource(Protocol):
-    """Who knows what groups are owed: the coordinator. On its loop only."""
-
-    def journal_added(self, journal: Journal) -> None:
-        """Serve one more journal."""
-
-    def journal_removed(self, journal: Journal) -> None:
-        """Serve one less."""
-
-    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
-        """Return how far each group that is owed a topic has come in it."""
-
-    def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
-        """Return the groups that were not seen for so long."""
-
-    def forget(self, api: str, name: str) -> bool:
-        """Forget a group."""
-
-    def lost(self, group: str, api: str, event: str, count: int) -> None:
-        """Record that retention deleted events that a group had not handled."""
-
-
-class JournalMaintenance:
-    """
-    Looks after the journals of a publisher: adopts, trims, writes back. Made and stopped on the node's loop.
-
-    Files are touched in threads, one at a time, so that no event waits for it.
-    """
-
-    def __init__(
-        self,
-        journals: JournalSet,
-        coordinator: RetentionSource,
-        config: Config,
-        executor: Executor,
-        looks_after: Callable[[InThread], Awaitable[None]] | None = None,
-    ) -> None:
-        self._journals = journals
-        self._coordinator = coordinator
-        self._config = config
-        self._executor = executor
-        self._failures = RecurringLog(logger)
-        self._looks_after = looks_after
-        """What else is looked after whenever journals are adopted."""
-        self._adopt_at = self._trim_at = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.Handle = self._loop.call_soon(self._look)
-
-    async def stop(self) -> None:
-        """Stop, and return when no thread of ours touches a journal any more."""
-        self.abandon()
-        if self._task is not None:
-            await asyncio.wait([self._task])
-
-    def abandon(self) -> None:
-        """Stop, and wait for nobody: the loop is about to end, or has."""
-        self._timer.cancel()
-        if self._task is not None:
-            with contextlib.suppress(RuntimeError):  # its loop is closed
-                self._task.cancel()
-
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(CHECKPOINT_EVERY, self._look)
-        if self._task is None:
-            self._task = self._loop.create_task(self._care())
-
-    async def _care(self) -> None:
-        now = time.monotonic()
-        try:
-            if now >= self._adopt_at:
-                self._adopt_at = now + ADOPT_EVERY * random.uniform(0.67, 1.33)
-                await self._adopt()
-            if now >= self._trim_at:
-                self._trim_at = now + TRIM_EVERY
-                await self._trim()
-            for journal in self._journals.all():
-                await self._in_thread(partial(self._look_after, journal))
-            self._failures.over("care")
-        except JournalError as error:
-            self._failures.say("care", logging.ERROR, "%s", error)
-        except Exception as error:
-            text = "Looking after the journals failed (%r); it is tried again"
-            self._failures.say("care", logging.ERROR, text, error, exc_info=error)
-        finally:
-            self._task = None
-
-    def _look_after(self, journal: Journal) -> None:
-        try:
-            journal.see_to_files()
-        finally:
-            if journal.is_closed:  # another process has it
-                self._loop.call_soon_threadsafe(self._coordinator.journal_removed, journal)
-        journal.checkpoint()
-
-    async def _adopt(self) -> None:
-        for journal in await self._in_thread(self._journals.adopt):
-            self._coordinator.journal_added(journal)
-        adopted = [journal for journal in self._journals.all() if journal is not self._journals.opened]
-        for journal in adopted:
-            if len(adopted) > MAX_ADOPTED and self._is_settled(journal):
-                adopted = [each for each in adopted if each is not journal]
-                self._coordinator.journal_removed(journal)
-                await self._in_thread(partial(self._journals.give_back, journal))
-        if self._looks_after is not None:
-            await self._looks_after(self._in_thread)
-
-    def _is_settled(self, journal: Journal) -> bool:
-        """Return whether every group has handled all of a journal, and there is no dead letter in it."""
-        if journal.dead_letters.all(limit=1):
-            return False
-        return all(
-            acked >= last
-            for topic, last in journal.topics.lasts.items()
-            for acked in self._coordinator.owed(journal, topic).values()
-        )
-
-    async def _trim(self) -> None:
-        settings = self._config.journal
-        for info in self._coordinator.expired(machine_time(), settings.group_expiry):
-            logger.warning(
-                "The group %s of %s was not seen for %d days and is forgotten: nothing is kept for it any more",
-                info.name, info.api, settings.group_expiry / 86_400,
-            )  # fmt: skip
-            self._coordinator.forget(info.api, info.name)
-        for journal in self._journals.all():
-            owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.topics.all()}
-            await self._trim_journal(journal, owed)
-
-    async def _trim_journal(self, journal: Journal, owed: dict[Topic, dict[str, int]]) -> None:
-        settings = self._config.journal
-        trim = partial(
-            journal.retention.trim,
-            min_age=settings.min_age,
-            max_events=settings.max_events,
-            max_bytes=settings.max_bytes,
-            owed=owed,
-        )
-        losses: Counter[tuple[str, str, str]] = Counter()
-        for group, topic, count in await self._in_thread(trim):
-            losses[group, topic.api, topic.event] += count
-        for (group, api, event), count in losses.items():
-            self._coordinator.lost(group, api, event, count)
-        if journal is not self._journals.opened and journal.retention.is_drained():
-            self._coordinator.journal_removed(journal)
-            await self._in_thread(partial(self._journals.drop, journal))
-
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        """Run a function in a thread, and see it through even if we are cancelled: it has a journal in its hands."""
-        future = asyncio.get_running_loop().run_in_executor(self._executor, function)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise

@@ -20,7 +20,8 @@ from ...adapters.sqlite.topic import Topic
 from ...core.partitions import partition_of
 from ...ports.outbox import EventOutbox, Waiting
 from ...wire.envelope import PARTITIONS
-from .journal_set import InThread, JournalSet
+from .journal_maintenance import InThread
+from .journal_set import JournalSet
 
 __all__ = ["OrphanedJournals"]
 

@@ -13,7 +13,7 @@ if host:
     socket.gethostname = lambda: host
 
 from lightbus.cli import main  # noqa: E402 - the clock goes first
-from lightbus.events.publishing import journal_set  # noqa: E402
+from lightbus.events.publishing import journal_maintenance  # noqa: E402
 
-journal_set.TRIM_EVERY = 0.1
+journal_maintenance.TRIM_EVERY = 0.1
 main(prog_name="lightbus")
