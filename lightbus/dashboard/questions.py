@@ -9,6 +9,7 @@ from ..cli.support.catalogue import served_apis, split_name
 from ..cli.support.connection import SERVICE, Connection
 from ..cli.support.publishers import ask_each
 from ..core.peers import Peer
+from ..engine.events_api import split_native_id
 from ..events.newest import newest_of
 from ..exceptions import LightbusException
 
@@ -69,6 +70,10 @@ async def history(bus: Connection, name: str, start: float | None, stop: float |
 
 async def event_fate(bus: Connection, native_id: str) -> dict[str, Any]:
     """Return what became of an event: for each group that is owed it `waiting`, `acked` or `dead`."""
+    try:
+        split_native_id(native_id)
+    except ValueError:  # workers refuse it, which would be told as a fault of theirs
+        return {"stored": False, "groups": {}}
     told = await ask_each(bus, workers(bus), "handled", quietly=True, native_ids=[native_id])
     found = [answer[native_id] for _, answer in told if native_id in answer]
     return {"stored": bool(found), "groups": {group: state for each in found for group, state in each.items()}}

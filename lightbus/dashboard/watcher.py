@@ -112,6 +112,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         self.series, self.before = Series(), None
+        self.bus.untold.clear()  # of the time before
         while not self._is_left():
             began = time.monotonic()
             try:
@@ -188,18 +189,26 @@ class Watcher:
     async def _examine(self) -> None:
         while True:
             now = await self.round_after(0 if self.now is None else self.now.number)
-            findings: list[Finding] = []
-            examination = Examination(bus=self.bus, sightings=now.sightings)
-            for name, check in CHECKS.items():
-                try:
-                    findings += [finding async for finding in check(examination)]
-                except LightbusException as error:
-                    logger.info("A check could not be made: %s", error)
-                except Exception as error:  # the others are worth making all the same
-                    self._failures.say(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
-            self.findings = sorted(findings, key=lambda each: -each.level)
+            self.findings = sorted(await self._found(now), key=lambda each: -each.level)
             self.examined = True
             await asyncio.sleep(EXAMINE_EVERY)
+
+    async def _found(self, now: Round) -> list[Finding]:
+        findings: list[Finding] = []
+        # What is told is how it is now: who did not answer since the examination before, of those that are there.
+        self.bus.untold.keep_only({each.peer.instance for each in now.sightings})
+        self.bus.silent.clear()
+        self.bus.silent.update(each.peer.instance for each in now.sightings if each.rtt is None)
+        examination = Examination(bus=self.bus, sightings=now.sightings)
+        for name, check in CHECKS.items():
+            try:
+                findings += [finding async for finding in check(examination)]
+            except LightbusException as error:
+                logger.info("A check could not be made: %s", error)
+            except Exception as error:  # the others are worth making all the same
+                self._failures.say(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
+        self.bus.untold.clear()
+        return findings
 
 
 def _with_publisher(answers: list[tuple[Peer, list[dict[str, Any]]]]) -> list[dict[str, Any]]:

@@ -43,6 +43,17 @@ def test_what_became_of_an_event(hub: MemoryBus, shop: BusPath, on_bus: Any) -> 
     assert [each["stored"] for each in told] == [True, True, False]
 
 
+@pytest.mark.parametrize("native_id", ["a\0", "", "nowhere-1"])
+def test_what_is_no_native_id(shop: BusPath, on_bus: Any, native_id: str) -> None:
+    """Nobody is asked, so that no worker is told of as one that does not answer."""
+
+    async def main(bus: Connection) -> Any:
+        await bus.look_around()
+        return await questions.event_fate(bus, native_id), bus.untold
+
+    assert on_bus(main) == ({"stored": False, "groups": {}}, {})
+
+
 def test_dead_letters(hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The latest first, of a group or of all; what a page has no room for is counted."""
     for age in (1, 2, 3):

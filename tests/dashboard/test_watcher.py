@@ -11,6 +11,7 @@ import pytest
 
 from helpers import wait_until_async
 from lightbus import BusPath
+from lightbus.cli.checks.processes import check_answers
 from lightbus.cli.support.connection import Connection
 from lightbus.dashboard import watcher
 from lightbus.dashboard.watcher import Watcher
@@ -155,6 +156,28 @@ def test_a_check_that_fails(
 
     assert watches(main) == ["slow", "well"]
     assert len([each for each in caplog.records if "'what breaks' could not be made" in each.getMessage()]) == 1
+
+
+def test_who_did_not_answer_once_is_told_of_once(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the examination that follows; and nothing is told of one that is not there any more."""
+    monkeypatch.setattr(watcher, "CHECKS", {"answers": check_answers})
+    monkeypatch.setattr(watcher, "EXAMINE_EVERY", 0.02)
+
+    async def main(watching: Watcher) -> None:
+        bus = watching.bus
+        bus.untold["f" * 16] = "long ago"
+        with watching.looking():
+            told = await watching.round_after(0)
+            await wait_until_async(lambda: watching.examined)
+            assert watching.findings == []
+            bus.untold |= {told.sightings[0].peer.instance: "too busy", "f" * 16: "gone since"}
+            bus.silent.add("f" * 16)
+            await wait_until_async(lambda: bool(watching.findings))
+            assert [each.text for each in watching.findings] == ["too busy"]
+            await wait_until_async(lambda: not watching.findings)
+        assert (bus.untold, bus.silent) == ({}, set())
+
+    watches(main)
 
 
 def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,11 @@ Command = Callable[["Connection"], Awaitable[int | None]]
 
 class Untold(dict[str, str]):
     """Why a peer that is there did not answer a question, the first of these: by instance."""
+
+    def keep_only(self, there: Container[str]) -> None:
+        """Forget instances that are not there any more."""
+        for instance in [each for each in self if each not in there]:
+            del self[instance]
 
     def note(self, peer: Peer, error: LightbusException) -> bool:
         """Record an error; return whether it is news. That an older version has no such procedure is no fault."""
