@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 from ..cli.checks.finding import Finding, Level
 from ..cli.commands.peers import Sighting
 from ..cli.support.catalogue import served_apis
-from ..cli.support.group_pace import stopped_listeners, trouble, unhandled
+from ..cli.support.group_pace import silent_members, stopped_listeners, trouble, unhandled
 from ..engine.peer_api import NOT_KEPT
+from ..wire.announcement import Announcement
 from .round import Round, Series, edge_rates, rates
 
 __all__ = ["PAGES", "View"]
@@ -116,7 +117,13 @@ def groups(view: View) -> Fields:
     earlier = {_place(each): each for each in (view.before.groups if view.before else ())}
     names = {each.peer.instance: str(each.peer.announcement.process) for each in view.now.sightings}
     stopped = stopped_listeners((each.peer.announcement, each.stats) for each in view.now.live)
-    return {"groups": [_group(view, told, earlier, names, stopped.get(of, "")) for of, told in sorted(found.items())]}
+    silent = [each.peer.announcement for each in view.now.sightings if each.is_silent]
+    return {
+        "groups": [
+            _group(view, told, names, _why(told, earlier, stopped.get(of, ""), silent))
+            for of, told in sorted(found.items())
+        ]
+    }
 
 
 def peers(view: View) -> Fields:
@@ -295,17 +302,13 @@ def _events(view: View) -> list[Fields]:
     return sorted(found.values(), key=lambda each: (-each["rate"], each["name"]))
 
 
-def _group(
-    view: View, told: list[Fields], earlier: dict[tuple[str, ...], Fields], names: dict[str, str], stopped: str
-) -> Fields:
+def _group(view: View, told: list[Fields], names: dict[str, str], why: list[Fields]) -> Fields:
     first = told[0]
     members: defaultdict[str, set[int]] = defaultdict(set)
     for each in told:
         for member, partitions in each["members"].items():
             members[member].update(partitions)
     lag = sum(each["lag"] for each in told)
-    why = _why(told, earlier, stopped, has_members=bool(members))
-    state = "ok" if not why else "stuck" if any("handled none" in each["text"] for each in why) else "warning"
     return {
         "api": first["api"],
         "name": first["name"],
@@ -319,7 +322,7 @@ def _group(
         "lost": sum(each["lost"] for each in told),
         "mixed": any(each["mixed"] for each in told),
         "last_seen": max(each["last_seen"] - each["clock"] for each in told),
-        "state": state,
+        "state": _state(lag, why, has_members=bool(members)),
         "why": why,
         "curve": view.series.of(f"lag/{first['api']}/{first['name']}"),
         "publishers": [
@@ -328,15 +331,23 @@ def _group(
     }
 
 
+def _state(lag: int, why: list[Fields], *, has_members: bool) -> str:
+    """Return `stuck` where nothing of what is to be handled is, which does not get better because nobody is there."""
+    if (lag and not has_members) or any("handled none" in each["text"] for each in why):
+        return "stuck"
+    return "warning" if why else "ok"
+
+
 def _why(
-    told: list[Fields], earlier: dict[tuple[str, ...], Fields], stopped: str, *, has_members: bool
+    told: list[Fields], earlier: dict[tuple[str, ...], Fields], stopped: str, silent: list[Announcement]
 ) -> list[Fields]:
     """Return what is wrong with a group, in the words of `lightbus doctor`."""
     found = []
+    has_members = any(each["members"] for each in told)
     for each in told:
         name = f"the group {each['name']} of {each['api']} at {each['publisher']} {each['instance'][:4]}"
         if each["lag"] and not has_members:
-            found.append(unhandled(name, each, stopped)._asdict())
+            found.append(unhandled(name, each, stopped, silent=silent_members(each["name"], silent))._asdict())
         elif each["members"] and (known := earlier.get(_place(each))) and (wrong := trouble(name, known, each)):
             found.append(wrong._asdict())
         if each["mixed"]:

@@ -157,7 +157,7 @@ def test_group_is_told_once() -> None:
 @pytest.mark.parametrize(
     ("now", "before", "state", "text"),
     [
-        ({"lag": 5}, {"lag": 5}, "warning", "has 5 events to handle and no process"),
+        ({"lag": 5}, {"lag": 5}, "stuck", "has 5 events to handle and no process."),
         ({"lag": 5, "members": {A: [0]}}, {"lag": 5}, "stuck", "has 5 events to handle, and handled none"),
         ({"lag": 5, "members": {A: [0]}, "acks": 3}, {"lag": 5}, "ok", None),
         ({"lag": 9000, "members": {A: [0]}, "acks": 3}, {"lag": 2000}, "warning", "7000 more than"),
@@ -178,6 +178,22 @@ def test_a_group_whose_listener_has_stopped() -> None:
     [why] = shown["why"]
     assert f"has 5 events to handle and no listener: that of {peer(instance=A).announcement} has stopped" in why["text"]
     assert why["remedy"] == "Mend its handler, and start the worker again."
+    assert shown["state"] == "stuck"
+
+
+@pytest.mark.parametrize(("service", "state", "text"), [
+    ("auth", "suspect", f"and no process that answers: {peer(instance=A).announcement} does not."),
+    ("auth", "draining", "and no process."),
+    ("mail", "suspect", "and no process."),
+])  # fmt: skip
+def test_a_group_whose_process_does_not_answer(service: str, state: str, text: str) -> None:
+    """Nobody is told to start what is there and hangs, nor to give up what it would handle; it goes on to be stuck."""
+    silent = Sighting(peer=peer(service, instance=A), state=state)
+    [shown] = PAGES["groups"](view({"sightings": [silent], "groups": [group(lag=5)]}))["groups"]
+    [why] = shown["why"]
+    assert shown["state"] == "stuck"
+    assert text in why["text"]
+    assert ("groups remove" in why["remedy"]) is (text == "and no process.")
 
 
 def test_journals_tell_of_one_that_takes_nothing() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from ...wire.announcement import Announcement
 from ..commands.peers import Sighting
 from ..support.connection import Connection
 
@@ -51,6 +52,11 @@ class Examination:
     def live(self) -> list[Sighting]:
         """Return those that answered."""
         return [sighting for sighting in self.sightings if sighting.rtt is not None]
+
+    @property
+    def silent(self) -> list[Announcement]:
+        """Return those that are there, and did not answer."""
+        return [each.peer.announcement for each in self.sightings if each.is_silent]
 
     @property
     def on_host_only(self) -> bool:

@@ -10,7 +10,7 @@ from ...adapters.sqlite.quarantine import quarantine_sentences
 from ...engine.forwarding import refusals
 from ...exceptions import JournalError
 from ..support.connection import Connection
-from ..support.group_pace import BETWEEN_LOOKS, stopped_listeners, trouble, unhandled
+from ..support.group_pace import BETWEEN_LOOKS, silent_members, stopped_listeners, trouble, unhandled
 from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import Examination, Finding, Level
 
@@ -75,7 +75,8 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
         name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
         if group["lag"] and (group["api"], group["name"]) not in present:
             of = stopped.get((group["api"], group["name"]), "")
-            wrong = unhandled(name, group, of, is_anybody_silent=bool(examination.bus.silent))
+            silent = silent_members(group["name"], examination.silent)
+            wrong = unhandled(name, group, of, silent=silent, is_anybody_silent=bool(examination.bus.silent))
             yield Finding(level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy)
         if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
             yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)

@@ -79,6 +79,11 @@ class Sighting:
     stats: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it is there and does not answer; one that shuts down need not."""
+        return self.rtt is None and self.state != "draining"
+
+    @property
     def apis(self) -> list[str]:
         """Return the public APIs it advertises."""
         announcement = self.peer.announcement

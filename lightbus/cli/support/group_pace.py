@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ...wire.announcement import Announcement
 
-__all__ = ["BEHIND", "BETWEEN_LOOKS", "Trouble", "stopped_listeners", "trouble", "unhandled"]
+__all__ = ["BEHIND", "BETWEEN_LOOKS", "Trouble", "silent_members", "stopped_listeners", "trouble", "unhandled"]
 
 BETWEEN_LOOKS = 2.0
 """Seconds between the two looks."""
@@ -51,7 +51,9 @@ def trouble(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> T
     return None
 
 
-def unhandled(name: str, group: Mapping[str, Any], stopped: str, *, is_anybody_silent: bool = False) -> Trouble:
+def unhandled(
+    name: str, group: Mapping[str, Any], stopped: str, *, silent: str = "", is_anybody_silent: bool = False
+) -> Trouble:
     """
     Return what is wrong with a group that has events and no member.
 
@@ -59,6 +61,7 @@ def unhandled(name: str, group: Mapping[str, Any], stopped: str, *, is_anybody_s
         name: how it is called in the text.
         group: what its publisher says of it: `lag` in events, and its `name`.
         stopped: the process in which a listener of it has stopped; empty where none has.
+        silent: the processes of its service that do not answer; empty where there is none.
         is_anybody_silent: whether somebody did not answer, who may be a member of it.
 
     """
@@ -67,11 +70,22 @@ def unhandled(name: str, group: Mapping[str, Any], stopped: str, *, is_anybody_s
         return Trouble(
             f"{text}no listener: that of {stopped} has stopped.", "Mend its handler, and start the worker again."
         )
+    if silent:
+        return Trouble(
+            f"{text}no process that answers: {silent} does not.",
+            "It may hang, or have been stopped (`kill -CONT` lets it go on): `lightbus doctor` says how it is. If it "
+            "stays so, end it and start it again: the events are kept.",
+        )
     return Trouble(
         f"{text}no process.",
         ("Who does not answer may be it: see above." if is_anybody_silent else "Start its service.")
         + f" To delete for good what is kept for it: `lightbus groups remove {group['name']}`.",
     )
+
+
+def silent_members(group: str, silent: Iterable[Announcement]) -> str:
+    """Return which of those that do not answer may be members of a group; no text where none may."""
+    return ", ".join(str(each) for each in silent if group.startswith(f"{each.service}-"))
 
 
 def stopped_listeners(told: Iterable[tuple[Announcement, Mapping[str, Any]]]) -> dict[tuple[str, str], str]:

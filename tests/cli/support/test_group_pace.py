@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.scripted_bus import peer
-from lightbus.cli.support.group_pace import BEHIND, stopped_listeners, trouble, unhandled
+from lightbus.cli.support.group_pace import BEHIND, silent_members, stopped_listeners, trouble, unhandled
 
 
 def at(lag: int, acks: int) -> dict[str, Any]:
@@ -48,19 +48,27 @@ def test_a_group_that_falls_behind() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stopped", "is_anybody_silent", "text", "remedy"),
+    ("given", "text", "remedy"),
     [
-        ("", False, "and no process.", "Start its service. To delete for good"),
-        ("", True, "and no process.", "Who does not answer may be it"),
-        ("mail 1234", False, "and no listener: that of mail 1234 has stopped.", "Mend its handler"),
+        ({}, "and no process.", "Start its service. To delete for good"),
+        ({"is_anybody_silent": True}, "and no process.", "Who does not answer may be it"),
+        ({"silent": "mail 1"}, "and no process that answers: mail 1 does not.", "It may hang"),
+        ({"stopped": "mail 1234"}, "and no listener: that of mail 1234 has stopped.", "Mend its handler"),
     ],
-    ids=["nobody is there", "somebody is silent", "its listener has stopped"],
+    ids=["nobody is there", "somebody is silent", "one of its service is silent", "its listener has stopped"],
 )
-def test_a_group_without_members(stopped: str, is_anybody_silent: bool, text: str, remedy: str) -> None:
+def test_a_group_without_members(given: dict[str, Any], text: str, remedy: str) -> None:
     """Nobody is told to give it up where its process is there, and may go on."""
-    found = unhandled("the group mail", {"name": "mail", "lag": 7}, stopped, is_anybody_silent=is_anybody_silent)
+    found = unhandled("the group mail", {"name": "mail", "lag": 7}, **{"stopped": "", **given})
     assert found.text == f"the group mail has 7 events to handle {text}"
     assert found.remedy.startswith(remedy)
+
+
+def test_silent_members() -> None:
+    """Those of the service that the group's name begins with."""
+    mail, shop = peer("mail").announcement, peer("shop").announcement
+    assert silent_members("mail-greet", [mail, shop]) == str(mail)
+    assert silent_members("mailing-greet", [mail, shop]) == ""
 
 
 def test_stopped_listeners() -> None:
