@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from ..cli.support.connection import Connection
 from ..exceptions import EventNotFound, LightbusException, UnknownProcedure, did_you_mean
+from ..recurring import RecurringLog
 from .access import Deed
 from .clients import Client
 from .document import Documents
@@ -26,7 +27,7 @@ from .forms import value_form
 from .guard import GatewayGuard
 from .members import Member, find_member, names_on
 from .options import GatewayOptions
-from .problems import NOT_OPEN, Refusal, problem, problem_of
+from .problems import NOT_OPEN, Refusal, is_of_the_bus, problem, problem_of
 from .requests import arguments_of, cursor_of, names_of, now_at, options_of
 from .streaming import Streaming
 
@@ -67,6 +68,7 @@ class Gateway:
         self.streaming = Streaming(bus, connect, lambda api: options.rules.allow_some(Deed.LISTEN, api))
         self._bus = bus
         self._documents = Documents(bus, options)
+        self._log = RecurringLog(logger)
         self.under_way = 0
         routes = [
             Route("/api/{api}/{member}", self._answered(self._member), methods=["GET", "POST"]),
@@ -178,6 +180,8 @@ class Gateway:
             except Refusal as refusal:
                 return refusal.answer()
             except LightbusException as error:
+                if is_of_the_bus(error):
+                    self._log.say(error.code, logging.WARNING, "A request to %s failed: %s", request.url.path, error)
                 return problem_of(error)
             except Exception:
                 logger.exception("A request to %s failed", request.url.path)

@@ -95,6 +95,9 @@ class GatewayGuard:
                 "wrong_host",
                 f"This gateway is not called {host!r:.100}. To have it answer to it: --allow-host NAME.",
             )
+        if b"%" in scope["raw_path"]:
+            # No path of ours needs it, and a proxy in front that has rules about paths may read it otherwise.
+            raise Refusal(404, "not_found", "Write a path as it is: nothing in it is encoded by %.")
         if target_size(scope) > MAX_TARGET:
             raise Refusal(414, "too_long", f"A path and its query have {MAX_TARGET} bytes at most.")
         if head_size(scope) > MAX_HEAD:

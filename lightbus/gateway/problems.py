@@ -24,7 +24,7 @@ from ..exceptions import (
     UnknownProcedure,
 )
 
-__all__ = ["MAX_SECONDS", "NOT_OPEN", "TIMEOUT", "Refusal", "problem", "problem_of"]
+__all__ = ["MAX_SECONDS", "NOT_OPEN", "TIMEOUT", "Refusal", "is_of_the_bus", "problem", "problem_of"]
 
 TIMEOUT = "Lightbus-Timeout"
 """The header with the seconds that a request may take."""
@@ -74,6 +74,16 @@ _STATUS: tuple[tuple[type[LightbusException], int], ...] = (
     (ProtocolError, 502),
 )
 
+_WORDS = {
+    404: "There is no such procedure or event at the moment.",
+    500: "This went wrong; the log of `lightbus gateway` says how.",
+    502: "The worker that did it was lost. It may or may not have been done.",
+    503: "Nobody can do it at the moment: who serves it is not there, or too busy. Nothing was done.",
+    504: f"It was not answered in time, and may or may not have been done. The time is the header {TIMEOUT}, "
+    f"{MAX_SECONDS:g} at most.",
+}
+"""What is said of trouble within the bus: its own words name hosts, processes and files, which no client is to know."""
+
 
 def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer that says what went wrong."""
@@ -83,12 +93,22 @@ def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | No
 
 
 def problem_of(error: LightbusException) -> Response:
-    """Return the answer for an error of the bus. Of a handler's error it has the words, and no traceback."""
+    """
+    Return the answer for an error of the bus.
+
+    Of a handler's error it has the words, and no traceback; of wrong arguments what is wrong with them. What else
+    happens within the bus is told in words of ours.
+    """
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    detail = str(error.args[0]) if isinstance(error, LightbusWorkerError) and error.args else str(error)
-    if isinstance(error, InvalidArguments) and detail.startswith("The result of "):
-        status = 500  # those of the call were right
-    if status == 504:
-        detail += f" Here that is the header {TIMEOUT}, {MAX_SECONDS:g} at most."
     headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
-    return problem(status, error.code, detail, headers)
+    if isinstance(error, LightbusWorkerError) and error.args:
+        return problem(status, error.code, str(error.args[0]))
+    if isinstance(error, InvalidArguments):
+        is_of_the_result = str(error).startswith("The result of ")  # those of the call were right
+        return problem(500 if is_of_the_result else status, error.code, str(error))
+    return problem(status, error.code, _WORDS.get(status, str(error)), headers)
+
+
+def is_of_the_bus(error: LightbusException) -> bool:
+    """Return whether an error is about the bus, and no fault of who asks nor the handler's: the log has its words."""
+    return not isinstance(error, InvalidArguments | LightbusWorkerError)

@@ -95,6 +95,17 @@ def test_no_path_and_no_method_of_ours(shop: BusPath, opened: Any) -> None:
     assert "POST" in method.headers["allow"]
 
 
+def test_names_are_written_as_they_are(shop: BusPath, opened: Any) -> None:
+    """A proxy in front may have rules about paths: none is served that it would read as another one."""
+
+    async def use(asked: Asked) -> Any:
+        given = {"product": "lamp"}
+        ways = ("/api/shop/price", "/api/shop%2fprice", "/api/shop/%70rice", "/api/%73hop/price", "/%61pi/shop/price")
+        return [(await asked.ask(path, given)).status for path in ways]
+
+    assert opened(use) == [200, 404, 404, 404, 404]
+
+
 def test_what_is_open_to_others_only(shop: BusPath, opened: Any) -> None:
     """A client is told that it may not."""
 
@@ -140,6 +151,7 @@ def test_who_is_not_there(shop: BusPath, opened: Any, monkeypatch: pytest.Monkey
     assert [each.status for each in answers] == [404, 404, 503, 503, 405, 405, 404, 404]
     assert {each.headers["content-type"] for each in answers} == {"application/problem+json"}
     assert answers[2].headers["retry-after"] == "1"
+    assert not any(b"memory-" in each.body for each in answers)  # the name of the bus
     assert answers[4].headers["allow"] == "POST"
     assert "GET" in answers[5].headers["allow"]
 

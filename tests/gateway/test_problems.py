@@ -8,7 +8,7 @@ import pytest
 
 from lightbus import exceptions
 from lightbus.exceptions import LightbusException, LightbusWorkerError
-from lightbus.gateway.problems import Refusal, problem_of
+from lightbus.gateway.problems import Refusal, is_of_the_bus, problem_of
 
 STATUS = {
     "InvalidArguments": 422,
@@ -41,7 +41,8 @@ def test_each_error_has_its_status(name: str, status: int) -> None:
     told = json.loads(bytes(answer.body))
     assert answer.status_code == status == told["status"]
     assert answer.media_type == "application/problem+json"
-    assert told["detail"].startswith("what happened")
+    is_his = status in (413, 422) or name == "LightbusWorkerError"
+    assert (told["detail"] == "what happened") is is_his
     assert told["error"] == getattr(exceptions, name).code
     assert ("retry-after" in answer.headers) is (status == 503)
 
@@ -60,6 +61,15 @@ def test_a_handlers_error_comes_without_its_traceback() -> None:
     told = bytes(problem_of(error).body).decode()
     assert "air is free" in told
     assert "/srv" not in told
+
+
+@pytest.mark.parametrize("name", [name for name, status in STATUS.items() if status not in (413, 422)])
+def test_what_is_within_the_bus_is_nobodys_matter(name: str) -> None:
+    """Who asks learns no path, host or name of the bus from its errors; a handler's words are its own."""
+    if name != "LightbusWorkerError":
+        error = getattr(exceptions, name)("nobody answers at ipc:///run/user/0/lightbus/host-root/a.rpc")
+        assert b"host-root" not in bytes(problem_of(error).body)
+        assert is_of_the_bus(error)
 
 
 def test_a_result_that_is_wrong_is_not_the_callers_fault() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from lightbus.cli.support.connection import SERVICE, Connection
 from lightbus.cli.support.options import ClientOptions
@@ -71,7 +72,7 @@ async def ask_app(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": target,
+        "path": unquote(target),
         "raw_path": target.encode(),
         "query_string": query.encode(),
         "root_path": "",
