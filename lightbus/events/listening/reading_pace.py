@@ -13,6 +13,9 @@ __all__ = ["ReadingPace"]
 PORTION = 256
 """Events read before the listeners get their turn."""
 
+RAW_PORTION = 2048
+"""The same where all listeners are given events as they came: each takes them in no time, and a pause costs more."""
+
 PATIENCE = 0.01
 """Seconds for which reading waits for a listener to catch up."""
 
@@ -50,16 +53,25 @@ class ReadingPace:
         self._readers = readers
         self._runners = runners
         self._count = 0
+        self._portion = PORTION
+        self._sized_for = 0
+        """How many listeners there were when the portion was chosen."""
         self._pause: asyncio.TimerHandle | None = None
         self._closed = False
 
     def note_received(self, count: int) -> None:
         """Record that so many events were read."""
+        if self._sized_for != len(self._runners):
+            self._choose_portion()
         self._count += count
-        if self._count >= PORTION and self._pause is None:
+        if self._count >= self._portion and self._pause is None:
             self._pause = asyncio.get_running_loop().call_later(PATIENCE, self._go_on_without_the_slow)
             for reader in self._readers.values():
                 reader.pause()
+
+    def _choose_portion(self) -> None:
+        self._sized_for = len(self._runners)
+        self._portion = RAW_PORTION if all(queue.listener.takes_raw for queue in self._queues) else PORTION
 
     def caught_up(self) -> None:
         """Record that a listener has nothing left to do: go on reading when that is true of all that are not slow."""

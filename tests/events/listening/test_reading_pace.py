@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from helpers import wait_until_async
 from helpers.listeners import listener
 from lightbus.events.listening import reading_pace as module
 from lightbus.events.listening.listener_queue import ListenerQueue
-from lightbus.events.listening.reading_pace import PORTION, ReadingPace
+from lightbus.events.listening.reading_pace import PORTION, RAW_PORTION, ReadingPace
 
 
 class Reader:
@@ -30,8 +31,8 @@ class Reader:
 class Runner:
     """A listener at work, with so many events that wait."""
 
-    def __init__(self, backlog: int = 0) -> None:
-        self.queue = ListenerQueue(listener(lambda: None))
+    def __init__(self, backlog: int = 0, *, takes_raw: bool = False) -> None:
+        self.queue = ListenerQueue(replace(listener(lambda: None), takes_raw=takes_raw))
         self.queue.backlog = backlog
 
 
@@ -67,6 +68,27 @@ def test_reading_pauses_after_a_portion() -> None:
             pace.caught_up()
             assert not any(reader.is_paused for reader in readers.values())
             runner.queue.backlog = 1
+        pace.close()
+
+    run(test)
+
+
+@pytest.mark.usefixtures("patient")
+def test_portions_of_events_that_nobody_decodes_are_larger() -> None:
+    """A pause costs more than to take them; not where another listener works at what it is given."""
+
+    async def test() -> None:
+        reader, runners = Reader(), [Runner(backlog=1, takes_raw=True)]
+        pace = ReadingPace({"a": reader}, runners)
+        pace.note_received(RAW_PORTION - 1)
+        assert not reader.is_paused
+        pace.note_received(1)
+        assert reader.is_paused
+        runners[0].queue.backlog = 0
+        pace.caught_up()
+        runners.append(Runner(backlog=1))
+        pace.note_received(PORTION)
+        assert reader.is_paused
         pace.close()
 
     run(test)
