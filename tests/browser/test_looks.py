@@ -156,6 +156,23 @@ def test_what_is_written_in_the_picture_can_be_read(width: int) -> None:
     assert worst[1] == []
 
 
+def test_the_page_that_is_shown_can_be_seen_in_the_row_of_all() -> None:
+    """On a narrow screen the row is wider: it is moved as far as it takes."""
+
+    async def look() -> list[bool]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(390, "light")
+            seen = []
+            for path in ("journals", "overview", "dead"):
+                await replay.go(page, path)
+                place = await page.locator("nav a[aria-current]").bounding_box()
+                seen.append(place["x"] >= 0 and place["x"] + place["width"] <= 390)
+            return seen
+
+    assert asyncio.run(look()) == [True, True, True]
+
+
 def test_much_that_is_wrong_is_told_in_part() -> None:
     """Of a hundred findings the first are shown, each once, and the others counted: all would cost frames."""
 

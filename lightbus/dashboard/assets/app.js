@@ -43,6 +43,7 @@ function go() {
   for (const link of document.querySelectorAll("#nav a")) {
     const isHere = link.dataset.page === (name === "service" ? "overview" : name);
     isHere ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+    if (isHere) link.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a narrow screen the row of them is wider
   }
   main.replaceChildren(h("div", { class: "waiting" }, "Asking the bus …"));
   main.scrollTop = 0;

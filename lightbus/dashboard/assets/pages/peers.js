@@ -16,7 +16,7 @@ const COLUMNS = [
   { title: "State", cell: (row) => [state(row.state), row.why.length ? h("div", { class: "dim" }, row.why[0].remedy) : null], sort: (row) => row.state },
   { title: "Host", cell: (row) => row.host, sort: (row) => row.host },
   { title: "Address", wide: true, cell: (row) => row.endpoint ?? "this host only", sort: (row) => row.endpoint },
-  { title: "APIs", wide: true, cell: (row) => row.apis.map((each, index) => [index ? ", " : "", link(to("apis", each), each)]), sort: (row) => row.apis.join() },
+  { title: "APIs", wide: true, cell: (row) => (row.apis.length ? row.apis.map((each, index) => [index ? ", " : "", link(to("apis", each), each)]) : "–"), sort: (row) => row.apis.join() },
   { title: "Calls", right: true, cell: (row) => rate(row.calls), sort: (row) => row.calls },
   { title: "Round trip", right: true, cell: (row) => duration(row.rtt), sort: (row) => row.rtt },
   { title: "Clock", right: true, cell: (row) => clock(row.skew), sort: (row) => Math.abs(row.skew ?? 0) },
