@@ -163,10 +163,7 @@ class ZeroconfDiscovery:
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is not None:
             with self._troubles("stop"):
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    if self._browser is not None:
-                        await self._browser.async_cancel()
-                    await zeroconf.async_close()
+                await self._close(zeroconf)
 
     def foreign_peers(self, api: str) -> list[str]:
         """Return a clause about each peer that offers an API on another bus, to holders of its key."""
@@ -189,6 +186,22 @@ class ZeroconfDiscovery:
             core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
         )
         _look_around(core)
+
+    async def _close(self, zeroconf: AsyncZeroconf) -> None:
+        async def close() -> None:
+            if self._browser is not None:
+                await self._browser.async_cancel()
+            await zeroconf.async_close()
+
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                # Where the loop ends, what zeroconf waits for here was cancelled. That is not our own end.
+                [outcome] = await asyncio.gather(close(), return_exceptions=True)
+            if isinstance(outcome, Exception):
+                raise outcome
+        finally:
+            zeroconf.zeroconf.engine.close()  # whatever came of that, no socket is left
+            await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
 
     async def _send(self, repeats: Awaitable[Any]) -> None:
         if self._sending is not None:

@@ -121,6 +121,31 @@ def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("turns", range(1, 9))
+def test_no_socket_is_left_by_a_loop_that_ends_while_it_starts(bus: str, turns: int) -> None:
+    """All that runs is cancelled then, in the library too, and whoever started it stops it (see `helpers.leaks`)."""
+    peer = ZeroconfDiscovery(bus)
+
+    async def life() -> None:
+        try:
+            await peer.start(lambda announced: None, lambda instance: None)
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await peer.stop()
+
+    async def scenario() -> None:
+        task = asyncio.create_task(life())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert peer.problem is None
+
+    asyncio.run(scenario())
+
+
 def test_renamed_service_replaces_the_old_name(bus: str) -> None:
     """A process that announces itself under another service name is not left behind under the old one."""
 
