@@ -24,7 +24,7 @@ from .ports.transport import BlockingSocket
 from .recurring import RecurringLog
 from .rpc.request import UNANSWERED, NeverSent, OutboundRequest, carry_out
 from .wire import envelope
-from .wire.envelope import Cancel, Message
+from .wire.envelope import AnyMessage, Cancel
 
 __all__ = ["BlockingChannel", "forbid_in_loop", "is_exiting", "note_exit", "wait_at_exit"]
 
@@ -216,11 +216,11 @@ class BlockingChannel:
             outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving
         )
 
-    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
         """Send the frame through a connection of the pool, and wait in this thread for the reply."""
         return self._ask(peer, outgoing)
 
-    def _ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
+    def _ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
         line = self._lines.get(peer.announcement.instance) or _lost(peer)
         dealer: BlockingSocket | None = None
         call_id = next(self._ids)

@@ -180,7 +180,7 @@ KNOWN = set(SOURCES) | {name.removesuffix(".__init__") for name in SOURCES}
 
 
 class Facts(NamedTuple):
-    """What is looked at of a module: imports, endpoints in it, sizes, imports for types only, classes."""
+    """What is looked at of a module: imports, endpoints in it, sizes, imports for types only, classes and aliases."""
 
     imports: list[str]
     endpoints: list[str]
@@ -199,7 +199,7 @@ def facts(module: str) -> Facts:
         endpoints=endpoints_in(tree),
         sizes=[*sizes(tree, module, lines=source.count("\n"))],
         only_for_types=only_for_types(tree),
-        classes=[node.name for node in nodes_of(tree) if isinstance(node, ast.ClassDef)],
+        classes=[*classes_in(tree)],
     )
 
 
@@ -493,8 +493,20 @@ NAMED_BY_THEIR_CLASS = {"Meta", "Config"}
 """Classes within a class: of an API, of a model of Django, of a plugin."""
 
 
+def classes_in(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of the classes of a module, and of the types that it gives a name of their own (aliases)."""
+    yield from (node.name for node in nodes_of(tree) if isinstance(node, ast.ClassDef))
+    for node in tree.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            if ast.unparse(node.annotation).rpartition(".")[2] == "TypeAlias":
+                yield node.target.id
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from (name for name in names if re.match(r"_?[A-Z]\w*[a-z]", name))
+
+
 def test_no_two_classes_share_a_name() -> None:
-    """Whoever reads a name knows which class it is, also where one of the two is private to its module."""
+    """Whoever reads a name knows which class or alias it is, also where one of the two is private to its module."""
     found: dict[str, list[str]] = {}
     for module in SOURCES:
         for name in facts(module).classes:
@@ -513,5 +525,7 @@ def test_what_is_measured() -> None:
         ("m.a", "lines of a function", 2),
         ("m.b", "lines of a function", 2),
     }
+    aliases = "A: TypeAlias = int\n_Back = Callable[[], None]\nC = D[0]\nLIST = list[int]\nb = list[int]\nE: int = 1"
+    assert [*classes_in(ast.parse(f"class F:\n    class G: ...\n{aliases}"))] == ["F", "G", "A", "_Back"]
     assert only_for_types(ast.parse("if TYPE_CHECKING:\n    from a import b\n    import c\nimport d")) == 2
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}, "e": set()}) == [{"a", "b", "c"}]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ..config import ApiSettings
 from ..engine.engine import Engine
-from ..events.event_record import RECORD_FIELDS, Row, cannot_be_sent, key_of
+from ..events.event_record import RECORD_FIELDS, RecordRow, cannot_be_sent, key_of
 from ..exceptions import DeformError, InvalidEventArguments, LightbusException
 from ..service.api import Event
 from ..tracing import Trace
@@ -20,14 +20,14 @@ __all__ = ["not_arguments", "note_number", "rows_of"]
 
 def rows_of(
     engine: Engine, api_name: str, event: Event, events: Sequence[Kwargs], settings: ApiSettings, trace: Trace | None
-) -> tuple[list[str], list[Row]]:
+) -> tuple[list[str], list[RecordRow]]:
     """Return the ids of events, and their rows. Raises what is wrong with the first wrong one."""
     signature, key, version = event.signature, event.key, event.version or 1
     fill_defaults, passes, validates = signature.fill_defaults, signature.passes, settings.validation.outgoing
     next_id, at = engine.event_ids.next, time.time()
     behind = [] if trace is None else [trace]
     ids: list[str] = []
-    rows: list[Row] = []
+    rows: list[RecordRow] = []
     # As nearly always: all of them are looked at together, in loops of C, and nothing is to be done for each.
     is_plain = validates and not signature.optional and set(map(type, events)) == {dict} and signature.all_pass(events)
     if is_plain and key is None:

@@ -17,7 +17,7 @@ from .registration import Registration
 
 __all__ = ["CallOrFire"]
 
-Do = Callable[[str, str, Kwargs, BusOptions | None], Any]
+CallOrFireFunction = Callable[[str, str, Kwargs, BusOptions | None], Any]
 
 
 class CallOrFire:
@@ -40,8 +40,8 @@ class CallOrFire:
         registration: Registration,
         unpublished: UnpublishedEvents,
         *,
-        call: Do,
-        fire: Do,
+        call: CallOrFireFunction,
+        fire: CallOrFireFunction,
     ) -> None:
         self._config = config
         self._engines = engines

@@ -31,7 +31,7 @@ from .outbox import UnpublishedEvents
 
 __all__ = ["MOST_TOGETHER", "PORTION", "FiringMany"]
 
-_Row: TypeAlias = tuple[EventMessage, str | None, bytes]
+_PreparedEvent: TypeAlias = tuple[EventMessage, str | None, bytes]
 """An event, its key, and its record."""
 
 _Terms: TypeAlias = tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]
@@ -287,7 +287,7 @@ class FiringMany:
         engine, limit = portion.engine, portion.engine.max_message_size // 2
         api_name, name = portion.messages[0].api_name, portion.messages[0].event_name
         peers = [peer.instance for peer in engine.snapshot.by_api.get(api_name, ())]
-        shares: dict[str | None, list[_Row]] = {}
+        shares: dict[str | None, list[_PreparedEvent]] = {}
         for message in portion.messages:
             key = key_of(portion.event, message.kwargs)
             whose = None if key is None or len(peers) == 1 else rendezvous(key, peers)
@@ -301,9 +301,9 @@ class FiringMany:
                 yield [message for message, *_ in rows], outgoing
 
 
-def _cut(rows: list[_Row], limit: int) -> Iterator[list[_Row]]:
+def _cut(rows: list[_PreparedEvent], limit: int) -> Iterator[list[_PreparedEvent]]:
     """Cut what may be parted into messages that are not too large."""
-    taken: list[_Row] = []
+    taken: list[_PreparedEvent] = []
     size = 0
     for row in rows:
         more = len(row[2]) + len(row[1] or "") + RECORD_OVERHEAD

@@ -22,7 +22,7 @@ from ..exceptions import JournalError, LightbusException, NotReachable
 from ..message import EventMessage
 from ..ports.outbox import EventOutbox
 from ..service.api import Event
-from ..wire.envelope import Accepted, Fire, Message
+from ..wire.envelope import Accepted, AnyMessage, Fire
 from .engine_holder import EngineHolder
 from .registration import Registration
 from .worker_holder import WorkerHolder
@@ -157,7 +157,7 @@ class UnpublishedEvents:
             taken: list[str] = []
             refused: list[str] = []
 
-            def answered(id: str, reply: Message) -> None:
+            def answered(id: str, reply: AnyMessage) -> None:
                 (taken if isinstance(reply, Accepted) else refused).append(id)
                 if len(taken) + len(refused) == len(waiting):  # a journal takes them at once, an event backend soon
                     outbox.delivered(taken)

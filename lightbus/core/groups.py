@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .partitions import rendezvous
 
-__all__ = ["Group", "Lost", "MemberAssignment"]
+__all__ = ["Group", "LostPartitions", "MemberAssignment"]
 
 
 class MemberAssignment(NamedTuple):
@@ -23,7 +23,7 @@ class MemberAssignment(NamedTuple):
     partitions: tuple[int, ...]
 
 
-class Lost(NamedTuple):
+class LostPartitions(NamedTuple):
     """Partitions whose owner is gone without having finished: what it was given may have been begun."""
 
     member: str
@@ -82,10 +82,10 @@ class Group:
         """Let a member go that has finished everything."""
         return self._without(member)
 
-    def lost(self, member: str) -> tuple[Lost, list[MemberAssignment]]:
+    def lost(self, member: str) -> tuple[LostPartitions, list[MemberAssignment]]:
         """Record that a member is gone; return what it leaves unfinished, and who has what from now on."""
         held = tuple(self.held_by(member))
-        return Lost(member, held), self._without(member)
+        return LostPartitions(member, held), self._without(member)
 
     def released(self, member: str, generation: int, partitions: Iterable[int]) -> list[MemberAssignment]:
         """Record that a member has finished with partitions that it was to release."""

@@ -26,12 +26,12 @@ MAX_SECONDS = 60.0
 MAX_LETTERS = 200
 """Dead letters that are dealt with by one request: the page sends one after the other, and shows how far it is."""
 
-Given: TypeAlias = dict[str, Any]
+ActionFields: TypeAlias = dict[str, Any]
 
-Action: TypeAlias = Callable[[Connection, Given], Awaitable[dict[str, Any]]]
+Action: TypeAlias = Callable[[Connection, ActionFields], Awaitable[dict[str, Any]]]
 
 
-async def call(bus: Connection, given: Given) -> dict[str, Any]:
+async def call(bus: Connection, given: ActionFields) -> dict[str, Any]:
     """Call a procedure at one peer: the one that is named, or any that serves it."""
     api, procedure = _text(given, "api"), _text(given, "procedure")
     arguments = _arguments(given)
@@ -47,7 +47,7 @@ async def call(bus: Connection, given: Given) -> dict[str, Any]:
     return {**answer, "seconds": time.perf_counter() - before}
 
 
-async def fire(bus: Connection, given: Given) -> dict[str, Any]:
+async def fire(bus: Connection, given: ActionFields) -> dict[str, Any]:
     """Fire an event."""
     api, event = _text(given, "api"), _text(given, "event")
     before = time.perf_counter()
@@ -56,17 +56,17 @@ async def fire(bus: Connection, given: Given) -> dict[str, Any]:
     return {**told, "seconds": time.perf_counter() - before}
 
 
-async def retry_dead(bus: Connection, given: Given) -> dict[str, Any]:
+async def retry_dead(bus: Connection, given: ActionFields) -> dict[str, Any]:
     """Give dead letters to their group again."""
     return await _with_letters(bus, "retry_dead_events", given)
 
 
-async def drop_dead(bus: Connection, given: Given) -> dict[str, Any]:
+async def drop_dead(bus: Connection, given: ActionFields) -> dict[str, Any]:
     """Forget dead letters."""
     return await _with_letters(bus, "drop_dead_events", given)
 
 
-async def remove_group(bus: Connection, given: Given) -> dict[str, Any]:
+async def remove_group(bus: Connection, given: ActionFields) -> dict[str, Any]:
     """Forget a consumer group at every publisher."""
     api, group = _text(given, "api"), _text(given, "group")
     told = await ask_each(bus, workers(bus), "remove_group", api=api, group=group)
@@ -83,7 +83,7 @@ ACTIONS: dict[str, Action] = {
 """All actions, by the last part of their path."""
 
 
-async def _with_letters(bus: Connection, procedure: str, given: Given) -> dict[str, Any]:
+async def _with_letters(bus: Connection, procedure: str, given: ActionFields) -> dict[str, Any]:
     native_ids = given.get("native_ids")
     if not isinstance(native_ids, list) or not all(isinstance(each, str) for each in native_ids):
         raise InvalidArguments("'native_ids' has to be a list of native ids.")
@@ -99,21 +99,21 @@ def _chosen(serving: list[Peer], instance: str | None) -> Peer:
     return random.choice(named)
 
 
-def _seconds(given: Given) -> float:
+def _seconds(given: ActionFields) -> float:
     seconds = given.get("timeout") or DEFAULT_SECONDS
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
         raise InvalidArguments("'timeout' has to be a number of seconds.")
     return min(float(seconds), MAX_SECONDS)
 
 
-def _text(given: Given, name: str) -> str:
+def _text(given: ActionFields, name: str) -> str:
     value = given.get(name)
     if not isinstance(value, str) or not value:
         raise InvalidArguments(f"'{name}' is missing: it has to be a text.")
     return value
 
 
-def _arguments(given: Given) -> dict[str, Any]:
+def _arguments(given: ActionFields) -> dict[str, Any]:
     value = given.get("arguments", {})
     if not isinstance(value, dict):
         raise InvalidArguments("'arguments' has to be an object of all arguments by name.")

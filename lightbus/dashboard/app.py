@@ -45,7 +45,7 @@ HEARTBEAT = 10.0
 MAX_STREAMS = 50
 """Pages that are open at the same time."""
 
-Handler = Callable[[Request], Awaitable[Response]]
+RouteHandler = Callable[[Request], Awaitable[Response]]
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ async def _answered(question: Callable[[Request], Awaitable[Any]], request: Requ
         return json_answer({"message": "This went wrong; the log of `lightbus dashboard` says how."}, 500)
 
 
-def _file(name: str) -> Handler:
+def _file(name: str) -> RouteHandler:
     async def answer(request: Request) -> Response:
         return FileResponse(ASSETS / name)
 

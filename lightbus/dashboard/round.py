@@ -11,12 +11,12 @@ from ..cli.commands.graph import Edge
 from ..cli.commands.peers import Sighting
 from ..cli.support.loads import Load, Reading, loads
 
-__all__ = ["KEPT", "GoneService", "Key", "Round", "Series", "edge_rates", "rates"]
+__all__ = ["KEPT", "GoneService", "Round", "RoundKey", "Series", "edge_rates", "rates"]
 
 KEPT = 150
 """Rounds that a curve shows."""
 
-Key: TypeAlias = tuple[str, ...]
+RoundKey: TypeAlias = tuple[str, ...]
 """What is counted: service, kind, API, name. Kinds: `calls`, `errors`, `published`, `handled`, `failed`."""
 
 
@@ -68,9 +68,9 @@ class Round:
         return dict(zip((each.peer.instance for each in readings), loads(earlier, readings), strict=True))
 
 
-def rates(now: Round, before: Round | None) -> dict[Key, float]:
+def rates(now: Round, before: Round | None) -> dict[RoundKey, float]:
     """Return per second what was counted between two rounds, over the processes of a service that were in both."""
-    found: defaultdict[Key, float] = defaultdict(float)
+    found: defaultdict[RoundKey, float] = defaultdict(float)
     if before is None:
         return found
     seconds = max(now.at - before.at, 1e-6)
@@ -118,7 +118,7 @@ def _reading(sighting: Sighting, at: float) -> Reading:
     return Reading(peer=sighting.peer, at=at, stats=sighting.stats)
 
 
-def _counted(sighting: Sighting) -> Iterator[tuple[Key, int]]:
+def _counted(sighting: Sighting) -> Iterator[tuple[RoundKey, int]]:
     service, stats = sighting.peer.announcement.service, sighting.stats
     for each in stats.get("procedures", ()):
         yield (service, "calls", each["api"], each["procedure"]), each["calls"]

@@ -11,13 +11,13 @@ from pathlib import Path
 
 __all__ = ["is_of_own_user", "owner_in"]
 
-Place = tuple[str, int]
+SocketAddress = tuple[str, int]
 """Address and port."""
 
 ESTABLISHED = "01"
 
 
-def is_of_own_user(client: Place, server: Place) -> bool:
+def is_of_own_user(client: SocketAddress, server: SocketAddress) -> bool:
     """Return whether the connection from `client` to `server` is this user's own. Where that cannot be told: no."""
     if not sys.platform.startswith("linux") or not ipaddress.ip_address(client[0]).is_loopback:
         return False
@@ -29,7 +29,7 @@ def is_of_own_user(client: Place, server: Place) -> bool:
         return False
 
 
-def owner_in(lines: Iterable[str], client: Place, server: Place) -> int | None:
+def owner_in(lines: Iterable[str], client: SocketAddress, server: SocketAddress) -> int | None:
     """Return the user whose socket is the client's end of a connection, in the form of Linux's /proc/net/tcp."""
     ends = [_hexadecimal(client), _hexadecimal(server), ESTABLISHED]
     for line in lines:
@@ -39,7 +39,7 @@ def owner_in(lines: Iterable[str], client: Place, server: Place) -> int | None:
     return None
 
 
-def _hexadecimal(place: Place) -> str:
+def _hexadecimal(place: SocketAddress) -> str:
     address, port = place
     packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     words = (packed[start : start + 4] for start in range(0, len(packed), 4))

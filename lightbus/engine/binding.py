@@ -25,7 +25,7 @@ from ..recurring import RecurringLog
 from ..rpc.server import Server
 from ..wire import envelope
 from ..wire.codec import Work
-from ..wire.envelope import Batch, Cancel, Drained, Error, Fire, Goodbye, Hello, Kind, Message, Request
+from ..wire.envelope import AnyMessage, Batch, Cancel, Drained, Error, Fire, Goodbye, Hello, Kind, Request
 from .inbox import LARGE, Inbox
 
 __all__ = ["Binding", "Handlers", "Outlet"]
@@ -35,7 +35,7 @@ logger = logging.getLogger("lightbus.binding")
 STANDSTILL = 1.0
 """Seconds by which the loop must be late to count as having stood still."""
 
-Handler: TypeAlias = Callable[[bytes, int, Any], object]
+MessageHandler: TypeAlias = Callable[[bytes, int, Any], object]
 """Is given the routing id, the call id, and the message."""
 
 
@@ -48,7 +48,7 @@ class Outlet:
     reply_from_thread: Callable[[bytes, bytes], bool]
     """Does the same from another thread than the loop's."""
     publish: Callable[[bytes], None]
-    handle: Callable[[bytes, int, Message], None]
+    handle: Callable[[bytes, int, AnyMessage], None]
     """Handles a message, of a routing id and with a call id, as if it had arrived just now."""
     engines: ConnectedEngines
 
@@ -188,7 +188,7 @@ class Binding:
 
     # What arrives
 
-    def _make_table(self) -> dict[type, Handler]:
+    def _make_table(self) -> dict[type, MessageHandler]:
         """Return which message goes to whom: all that a worker can be sent but calls, which have a way of their own."""
         introductions, engines = self.introductions, self.introductions.engines
         server = self.handlers.server
@@ -226,14 +226,14 @@ class Binding:
         except Exception as error:
             self._not_handled(routing_id, call_id, message, error)
 
-    def _handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
+    def _handle(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         """Handle what had to wait for something else."""
         try:
             self._table[type(message)](routing_id, call_id, message)
         except Exception as error:
             self._not_handled(routing_id, call_id, message, error)
 
-    def _not_handled(self, routing_id: bytes, call_id: int, message: Message, error: Exception) -> None:
+    def _not_handled(self, routing_id: bytes, call_id: int, message: AnyMessage, error: Exception) -> None:
         """Answer a request with why it cannot be handled; an internal error is counted, too."""
         if not isinstance(error, LightbusException):
             self.guard.failed(self.handlers.coordinator.describe(routing_id), message, error)
@@ -255,7 +255,7 @@ class Binding:
         except Exception as error:
             self.guard.failed("a subscriber", "a subscription", error)
 
-    def _misplaced(self, routing_id: bytes, call_id: int, message: Message) -> None:
+    def _misplaced(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         self.counts["misplaced"] += 1
         text = f"a {type(message).__name__} message is not for a worker like {self.identity}."
         self._reply(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
@@ -282,7 +282,7 @@ class Binding:
             error = Error(PeerBusy.code, reason, False, {"elsewhere": True})
             self._reply(routing_id, envelope.call_id_of(frame), error)
 
-    def _reply(self, routing_id: bytes, call_id: int, message: Message) -> None:
+    def _reply(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         self._router.send(routing_id, envelope.encode(message, call_id))
 
     def _look_at_clock(self, now: float) -> None:

@@ -358,7 +358,7 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> KnownGroup:
     )
 
 
-_OF_GROUP: dict[str, fields.Check] = {
+_OF_GROUP: dict[str, fields.FieldCheck] = {
     "api": fields.text(field_types.MAX_NAME, least=1),
     "name": fields.text(field_types.MAX_NAME, least=1),
     "events": fields.listing(field_types.EventName, field_types.MAX_NAMES),

@@ -27,7 +27,7 @@ T = TypeVar("T")
 KEPT = 10.0
 """Seconds for which a thread is kept that has nothing to do. Each takes some memory; to start one takes 50 us."""
 
-Work: TypeAlias = Callable[["_Thread"], None]
+ThreadWork: TypeAlias = Callable[["_Thread"], None]
 """What a thread is given: a function of the thread."""
 
 
@@ -51,7 +51,7 @@ class HandlerThreads(HandlerExecutor):
         self._limit = limit
         self._lock = threading.Lock()  # over all of these
         self._idle: list[_Thread] = []
-        self._waiting: deque[tuple[Work, Future[Any] | None]] = deque()
+        self._waiting: deque[tuple[ThreadWork, Future[Any] | None]] = deque()
         """If there is a thread for each, none waits for a thread that waits for it."""
         self._threads = 0
         self._looking = 0
@@ -100,7 +100,7 @@ class HandlerThreads(HandlerExecutor):
             if future is not None:
                 future.cancel()
 
-    def _give(self, work: Work, future: Future[Any] | None = None) -> None:
+    def _give(self, work: ThreadWork, future: Future[Any] | None = None) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("The bus was closed; nothing is executed any more.")
@@ -138,7 +138,7 @@ class HandlerThreads(HandlerExecutor):
             work(thread)
             del work  # a thread that waits must not keep a caller's arguments alive
 
-    def _next(self, thread: _Thread) -> Work | None:
+    def _next(self, thread: _Thread) -> ThreadWork | None:
         """Return what a thread is to do next, when there is something; None where it is to end."""
         while True:
             with self._lock:

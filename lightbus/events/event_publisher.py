@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ..message import EventMessage
 from ..service.api import Event
-from ..wire.envelope import Fire, Message
+from ..wire.envelope import AnyMessage, Fire
 from .backend_places import AnyPlace
 
 __all__ = ["LATE_TIMEOUT", "EventPublisher"]
@@ -33,7 +33,7 @@ class EventPublisher(Protocol):
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Have an event kept and published, on a loop; return where it is, None for one of best effort."""
 
-    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+    def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
         """Publish an event for a process that cannot."""
 
     def handled_by_all(self, place: Any, seconds: float) -> Future[None]:

@@ -11,9 +11,9 @@ from ..service.api import Event
 from ..wire import codec
 from ..wire.envelope import Record
 
-__all__ = ["RECORD_FIELDS", "EventIds", "Row", "cannot_be_sent", "key_of", "native_id", "record_of"]
+__all__ = ["RECORD_FIELDS", "EventIds", "RecordRow", "cannot_be_sent", "key_of", "native_id", "record_of"]
 
-Row: TypeAlias = tuple[bytes, str | None, float, str]
+RecordRow: TypeAlias = tuple[bytes, str | None, float, str]
 """An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
 
 RECORD_FIELDS = Record._fields

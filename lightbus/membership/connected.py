@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..core.liveness import Liveness, State
 from ..wire import envelope
-from ..wire.envelope import Drain, Goodbye, Hello, Message
+from ..wire.envelope import AnyMessage, Drain, Goodbye, Hello
 
 __all__ = ["HELLO_EVERY", "ConnectedEngine", "ConnectedEngines"]
 
@@ -139,7 +139,7 @@ class ConnectedEngines:
             if change.state is State.GONE:
                 self.forget(change.key)
 
-    def push(self, message: Message) -> None:
+    def push(self, message: AnyMessage) -> None:
         """Tell all of them something; forget those that are gone."""
         frame = envelope.encode(message)
         for routing_id in list(self._engines):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..exceptions import PeerRefused, ProtocolError
 from ..wire import envelope
 from ..wire.announcement import Announcement
-from ..wire.envelope import Drain, Error, Hello, Message, Peers, Welcome
+from ..wire.envelope import AnyMessage, Drain, Error, Hello, Peers, Welcome
 from .connected import ConnectedEngines
 from .context import Identity
 
@@ -147,5 +147,5 @@ class Introductions:
             self._encoded_of, self._encoded_until = peers, now + KEPT_FOR
         return self._encoded
 
-    def _reply(self, routing_id: bytes, message: Message) -> None:
+    def _reply(self, routing_id: bytes, message: AnyMessage) -> None:
         self._send(routing_id, envelope.encode(message))

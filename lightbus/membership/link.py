@@ -15,7 +15,7 @@ from ..exceptions import LightbusException, PeerRefused, ProtocolError
 from ..ports.transport import LinkState, Transport
 from ..wire import envelope
 from ..wire.announcement import Announcement
-from ..wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Welcome
+from ..wire.envelope import AnyMessage, Drain, Drained, Error, Goodbye, Hello, Peers, Welcome
 from .guard import Guard
 from .running_clock import RunningClock
 
@@ -47,7 +47,7 @@ class LinkUser(Protocol):
     def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """The peer answered HELLO, for the first time or again."""
 
-    def on_message(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: AnyMessage) -> None:
         """The peer pushed a Peers, Drain or Goodbye message."""
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
@@ -129,7 +129,7 @@ class Link:
         self._closed = True
         self._dealer.abandon()
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: AnyMessage) -> None:
         if self._closed:  # while somebody was waited for, before this was to be said
             return
         frame = envelope.encode(message)
@@ -145,14 +145,14 @@ class Link:
         except Exception as error:
             guard.failed(self.endpoint, "what a peer says of itself and of others", error)
 
-    def _on_pushed(self, message: Message) -> None:
+    def _on_pushed(self, message: AnyMessage) -> None:
         if self.established:
             self._user.on_message(self, message)
 
     def _on_error(self, error: Error) -> None:
         self._end(f"refused us: {error.message}")
 
-    def _misplaced(self, message: Message) -> None:
+    def _misplaced(self, message: AnyMessage) -> None:
         raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")
 
     def _on_welcome(self, welcome: Welcome) -> None:
@@ -288,7 +288,7 @@ class Dial:
         self._on_done(self, link, "", False)
         self._user.on_established(link, announcement, welcome)
 
-    def on_message(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: AnyMessage) -> None:
         """Nothing is pushed before WELCOME."""
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:

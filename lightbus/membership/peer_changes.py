@@ -10,14 +10,14 @@ from typing import TypeAlias
 
 from ..core.registry import Fact, PeerJoined, PeerLeft, Registry, Snapshot
 
-__all__ = ["Observer", "PeerChanges"]
+__all__ = ["PeerChanges", "PeerObserver"]
 
 logger = logging.getLogger("lightbus.node")
 
 REFRESH_AFTER = 0.05
 """Seconds in which announcements share one new snapshot: none of them alone changes what can be called."""
 
-Observer: TypeAlias = Callable[[Sequence[Fact]], None]
+PeerObserver: TypeAlias = Callable[[Sequence[Fact]], None]
 """Is told which peers joined, changed or left; not of those that were only heard of."""
 
 
@@ -47,11 +47,11 @@ class PeerChanges:
         self._registry = registry
         self._on_snapshot = on_snapshot
         self.wake = wake
-        self._observers: list[Observer] = []
+        self._observers: list[PeerObserver] = []
         self._loop = asyncio.get_running_loop()
         self._refresh_timer: asyncio.TimerHandle | None = None
 
-    def observe(self, observer: Observer) -> None:
+    def observe(self, observer: PeerObserver) -> None:
         """Tell somebody from now on, once channels and snapshots are right."""
         self._observers.append(observer)
 

@@ -12,7 +12,7 @@ from ..core.registry import PeerState, Registry, Source
 from ..exceptions import ProtocolError
 from ..ports.transport import Addressing, Transport
 from ..wire.announcement import Announcement
-from ..wire.envelope import Drain, Goodbye, Hello, Message, Peers, Welcome
+from ..wire.envelope import AnyMessage, Drain, Goodbye, Hello, Peers, Welcome
 from .dialer import Dialer
 from .link import Link
 from .own_announcement import OwnAnnouncement
@@ -152,7 +152,7 @@ class PeerLinks:
         if self._own.is_public and not link.introduced:
             link.say_hello()  # it went out before we had anything to announce
 
-    def on_message(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: AnyMessage) -> None:
         """Go by what a peer pushed."""
         match message:
             case Peers():

@@ -14,7 +14,7 @@ from .. import config as settings
 from ..engine.peer_api import PeerApi
 from ..engine.worker import Worker
 from . import LightbusPlugin
-from .status_server import LOOPBACK, Answer, Page, StatusServer
+from .status_server import LOOPBACK, Answer, PageFunction, StatusServer
 
 __all__ = ["STALLED_AFTER", "HealthPlugin"]
 
@@ -67,7 +67,7 @@ class HealthPlugin(LightbusPlugin):
         port: int,
         address: str = LOOPBACK,
         stalled_after: float = STALLED_AFTER,
-        pages: dict[str, Page] | None = None,
+        pages: dict[str, PageFunction] | None = None,
     ) -> None:
         self.server: StatusServer | None = None
         self.asked_by = "HealthPlugin(port=...)"

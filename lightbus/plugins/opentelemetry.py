@@ -31,7 +31,7 @@ except ImportError as error:
 
 __all__ = ["OpenTelemetryPlugin"]
 
-Wrap: TypeAlias = Iterator[None]
+SpanHook: TypeAlias = Iterator[None]
 
 SYSTEM = "lightbus"
 
@@ -72,7 +72,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
         self._processed = meter.create_histogram("messaging.process.duration", "s", text.format("handling events"))
 
     @contextmanager
-    def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> Wrap:
+    def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> SpanHook:
         """Trace a call that is made here."""
         attributes = _of_call(rpc_message)
         with self._span(_name_of(rpc_message), SpanKind.CLIENT, attributes, self._client) as span:
@@ -80,7 +80,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
             yield
 
     @contextmanager
-    def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> Wrap:
+    def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> SpanHook:
         """Trace a call that is served here, as a part of the trace that it was made in."""
         if rpc_message.api_name.startswith("internal."):
             yield
@@ -92,7 +92,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
             yield
 
     @contextmanager
-    def around_event_sent(self, *, event_message: EventMessage, client: Any) -> Wrap:
+    def around_event_sent(self, *, event_message: EventMessage, client: Any) -> SpanHook:
         """Trace an event that is fired here."""
         if event_message.api_name.startswith("internal."):
             yield
@@ -104,7 +104,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
             yield
 
     @contextmanager
-    def around_event_execution(self, *, event_message: EventMessage, listener_name: str, client: Any) -> Wrap:
+    def around_event_execution(self, *, event_message: EventMessage, listener_name: str, client: Any) -> SpanHook:
         """Trace each handling of an event, as a part of the trace that it was fired in, and linked to its firing."""
         if event_message.api_name.startswith("internal."):
             yield

@@ -44,7 +44,7 @@ __all__ = ["PrometheusPlugin", "outcome_of"]
 
 logger = logging.getLogger("lightbus.metrics")
 
-Wrap: TypeAlias = Iterator[None]
+MetricsHook: TypeAlias = Iterator[None]
 
 OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (LightbusWorkerError, "handler_error"),
@@ -191,7 +191,7 @@ class PrometheusPlugin(LightbusPlugin):
         return self._metrics.counting.setdefault(client, self) is self
 
     @contextmanager
-    def _call(self, message: RpcMessage) -> Wrap:
+    def _call(self, message: RpcMessage) -> MetricsHook:
         began = time.perf_counter()
         error: BaseException | None = None
         try:
@@ -205,7 +205,7 @@ class PrometheusPlugin(LightbusPlugin):
             self._metrics.calls.labels(api, procedure, outcome_of(error)).inc()
 
     @contextmanager
-    def _firing(self, message: EventMessage, *, is_kept: bool) -> Wrap:
+    def _firing(self, message: EventMessage, *, is_kept: bool) -> MetricsHook:
         error: BaseException | None = None
         try:
             yield
@@ -217,7 +217,7 @@ class PrometheusPlugin(LightbusPlugin):
                 self._metrics.fired.labels(message.api_name, message.event_name, outcome_of(error)).inc()
 
     @contextmanager
-    def _handling(self, message: EventMessage, listener: str) -> Wrap:
+    def _handling(self, message: EventMessage, listener: str) -> MetricsHook:
         began = time.perf_counter()
         try:
             yield

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..exceptions import InvalidConfiguration, TransportError
 from ..phrases import safely
 
-__all__ = ["LOOPBACK", "Answer", "Page", "StatusServer", "parse_place"]
+__all__ = ["LOOPBACK", "Answer", "PageFunction", "StatusServer", "parse_place"]
 
 LOOPBACK = "127.0.0.1"
 """Where it is served if nothing else is said: what it tells is for whoever asks."""
@@ -33,7 +33,7 @@ class Answer(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
-Page: TypeAlias = Callable[[], Answer]
+PageFunction: TypeAlias = Callable[[], Answer]
 
 
 def parse_place(text: str, option: str) -> tuple[str, int]:
@@ -52,7 +52,7 @@ class _BoundedServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    pages: Mapping[str, Page] = {}
+    pages: Mapping[str, PageFunction] = {}
 
     def __init__(self, *args: Any) -> None:
         self._connections: deque[Any] = deque()
@@ -132,7 +132,7 @@ class StatusServer:
 
     """
 
-    def __init__(self, address: str, port: int, pages: Mapping[str, Page], *, asked_by: str) -> None:
+    def __init__(self, address: str, port: int, pages: Mapping[str, PageFunction], *, asked_by: str) -> None:
         kind = _ServerOfIPv6 if ":" in address else _BoundedServer
         try:
             self._server = kind((address, port), _StatusHandler)

@@ -12,7 +12,7 @@ from ..core.registry import Peer
 from ..exceptions import LightbusShutdownInProgress, ProtocolError
 from ..ports.transport import DealerSocket
 from ..wire import envelope
-from ..wire.envelope import Cancel, Message
+from ..wire.envelope import AnyMessage, Cancel
 from .request import UNANSWERED, NeverSent, OutboundRequest, RequestContext, carry_out
 
 __all__ = ["Caller"]
@@ -30,7 +30,7 @@ class Caller:
 
     def __init__(self, context: RequestContext) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pending: PendingCalls[tuple[asyncio.Future[Message], OutboundRequest, Peer]] = PendingCalls()
+        self.pending: PendingCalls[tuple[asyncio.Future[AnyMessage], OutboundRequest, Peer]] = PendingCalls()
         self.protocol_errors = 0
         self._context = context
         self._dealers: dict[str, DealerSocket] = {}
@@ -64,7 +64,7 @@ class Caller:
         """Return when a peer is up that advertises the API."""
         await self._context.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving)
 
-    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
         """Send the frame as soon as there is a connection, and return the reply."""
         call_id, future = self._begin(peer, outgoing)
         try:
@@ -73,13 +73,13 @@ class Caller:
             self._give_up(call_id)
             raise
 
-    def _begin(self, peer: Peer, outgoing: OutboundRequest) -> tuple[int, asyncio.Future[Message]]:
+    def _begin(self, peer: Peer, outgoing: OutboundRequest) -> tuple[int, asyncio.Future[AnyMessage]]:
         """Send the frame as soon as there is a connection; return the call's id, and what is to become its reply."""
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
         instance = peer.announcement.instance
         dealer = self._dealers.get(instance) or self._connect(peer)
-        future: asyncio.Future[Message] = asyncio.Future(loop=self.loop)  # what `create_future` does, in C alone
+        future: asyncio.Future[AnyMessage] = asyncio.Future(loop=self.loop)  # what `create_future` does, in C alone
         call_id = self.pending.add(instance, outgoing.deadline.at, (future, outgoing, peer))
         try:
             frame = outgoing.frame(peer, call_id)

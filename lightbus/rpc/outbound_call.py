@@ -17,7 +17,7 @@ from ..exceptions import (
     ValidationError,
 )
 from ..wire import envelope
-from ..wire.envelope import Error, Message, Result
+from ..wire.envelope import AnyMessage, Error, Result
 from .request import NotStarted, OutboundRequest, RequestContext, remote_error
 
 __all__ = ["OutboundCall"]
@@ -81,7 +81,7 @@ class OutboundCall(OutboundRequest):
             return fitting(peers, self.api, self.name, self.version)
         return peers or (snapshot.by_api.get(self.api, ()) if resolved else ())
 
-    def outcome(self, reply: Message, peer: Peer) -> Any:
+    def outcome(self, reply: AnyMessage, peer: Peer) -> Any:
         if type(reply) is Result and not self.api.startswith("internal."):
             return reply.value  # as nearly always
         if self._mixed and type(reply) is Error and not reply.started and reply.code in _MISFITS:

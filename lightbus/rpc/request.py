@@ -29,7 +29,7 @@ from ..exceptions import (
 from ..membership.context import Identity
 from ..ports.transport import Transport
 from ..wire import envelope
-from ..wire.envelope import Accepted, Batch, Error, Fire, Message, Result
+from ..wire.envelope import Accepted, AnyMessage, Batch, Error, Fire, Result
 from ..wire.error_codes import error_for_code
 
 __all__ = [
@@ -96,7 +96,7 @@ class OutboundRequest:
 
     """
 
-    answer: ClassVar[type[Message]] = Result
+    answer: ClassVar[type[AnyMessage]] = Result
     """What it is answered with, where it is not an Error."""
     setting: ClassVar[str] = "rpc_timeout"
     """The setting that gives it its time."""
@@ -187,11 +187,11 @@ class OutboundRequest:
         """Return what `frame` does, whatever its size."""
         return envelope.encode(self.message(peer), call_id)
 
-    def message(self, peer: Peer) -> Message:
+    def message(self, peer: Peer) -> AnyMessage:
         """Return the message for `peer`."""
         raise NotImplementedError
 
-    def outcome(self, reply: Message, peer: Peer) -> Any:
+    def outcome(self, reply: AnyMessage, peer: Peer) -> Any:
         """Return the value a reply carries. Raises the error it carries; NotStarted where another peer may be asked."""
         if type(reply) is self.answer:
             return reply.value if type(reply) is Result else reply
@@ -277,7 +277,7 @@ class Channel(Protocol):
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer is up that advertises the API. Raises what NotReachable there is."""
 
-    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
         """Send the frame, and return the reply. Raises NotStarted, NeverSent, PeerLost, or what ends the request."""
 
 

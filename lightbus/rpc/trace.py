@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..exceptions import DeformError, PeerBusy, ProtocolError
 from ..wire import codec, envelope
-from ..wire.envelope import Error, Message, Request, Result
+from ..wire.envelope import AnyMessage, Error, Request, Result
 
 __all__ = ["LEASE", "CallWatch", "WatchedCall"]
 
@@ -88,7 +88,7 @@ class WatchedCall(NamedTuple):
             told["cut"].append("kwargs")
         if not self.frame:
             return {**told, "error": "cancelled", "message": "its caller gave up"}
-        answer: Message | None = None
+        answer: AnyMessage | None = None
         with contextlib.suppress(ProtocolError):  # it is left out
             answer = envelope.decode(self.frame)[1]
         if isinstance(answer, Error):

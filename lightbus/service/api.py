@@ -24,7 +24,7 @@ from ..exceptions import (
     did_you_mean,
 )
 from ..phrases import with_article
-from .declared import ApiMeta, Delivery, Event, Procedure, check_name
+from .declared import ApiMeta, DeliveryMode, Event, Procedure, check_name
 from .exposing import bound_method, is_method, own_members, why_left_out
 from .parameters import Parameter, WildcardParameter
 from .signature import Signature
@@ -33,7 +33,7 @@ __all__ = [
     "Api",
     "ApiMeta",
     "ApiRegistry",
-    "Delivery",
+    "DeliveryMode",
     "Event",
     "Parameter",
     "Procedure",

@@ -12,9 +12,9 @@ from ..keywords import unknown_keywords_raise
 from .parameters import Parameter, WildcardParameter, annotation_text
 from .signature import Signature
 
-__all__ = ["ApiMeta", "Delivery", "Event", "Procedure", "check_api_name", "check_name"]
+__all__ = ["ApiMeta", "DeliveryMode", "Event", "Procedure", "check_api_name", "check_name"]
 
-Delivery: TypeAlias = Literal["at_least_once", "best_effort"]
+DeliveryMode: TypeAlias = Literal["at_least_once", "best_effort"]
 """What is promised of an event: kept until every group had it, or sent once to whoever listens."""
 
 # Topics are built of names with NUL between them, and names stand in paths and file names: hence so few characters.
@@ -133,12 +133,12 @@ class Event:
         parameters: Iterable[str | Parameter] = (),
         *,
         key: str | None = None,
-        delivery: Delivery = "at_least_once",
+        delivery: DeliveryMode = "at_least_once",
         version: int | None = None,
     ) -> None:
         self.parameters = _event_parameters(parameters)
         self.key = key
-        self.delivery: Delivery = delivery
+        self.delivery: DeliveryMode = delivery
         self._own_version = version
         self.version = 1 if version is None else version
         self._belong("", "event")
@@ -226,9 +226,9 @@ def _as_written(parameters: Mapping[Any, Any] | set[Any] | frozenset[Any]) -> li
 
 
 def _check_event(event: Event) -> None:
-    if event.delivery not in get_args(Delivery):
+    if event.delivery not in get_args(DeliveryMode):
         raise InvalidApiEventConfiguration(
-            f"An event has delivery={event.delivery!r}. Choose one of {', '.join(get_args(Delivery))}."
+            f"An event has delivery={event.delivery!r}. Choose one of {', '.join(get_args(DeliveryMode))}."
         )
     names = [each.name for each in event.signature.parameters]
     if event.key is not None and event.key not in names:

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 from ..exceptions import InvalidDeclaration
 
-__all__ = ["NOTHING", "Opener", "Run", "Wrapping", "plainly"]
+__all__ = ["NOTHING", "Opener", "RunHook", "Wrapping", "plainly"]
 
 Opener: TypeAlias = tuple[Callable[..., Any], Mapping[str, Any]]
 """A function of the user's, and what it is told."""
 
-Run: TypeAlias = Callable[..., Any]
+RunHook: TypeAlias = Callable[..., Any]
 """Calls a function with arguments, in the context that it shall have."""
 
 NOTHING: AbstractContextManager[None] = nullcontext()
@@ -43,7 +43,7 @@ class Wrapping:
 
     __slots__ = ("_openers", "_run", "_stack")
 
-    def __init__(self, openers: Iterable[Opener], run: Run = plainly) -> None:
+    def __init__(self, openers: Iterable[Opener], run: RunHook = plainly) -> None:
         self._openers = openers
         self._run = run
         self._stack = ExitStack()

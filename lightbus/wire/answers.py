@@ -19,7 +19,7 @@ from . import field_types, fields
 
 __all__ = ["ANSWERS", "checked_answer", "misfit"]
 
-Form: TypeAlias = Any
+AnswerForm: TypeAlias = Any
 
 MAX_SHOWN = 100
 """Characters of the place that is named where an answer does not fit."""
@@ -38,21 +38,22 @@ def _place(value: Any) -> bool:
     return fields.instance_id(journal) and sequence.isascii() and sequence.isdigit()
 
 
-_LISTENER: Form = {"api": _text, "events": [_text], "name": _text, "group?": _maybe(_text)}
+_LISTENER: AnswerForm = {"api": _text, "events": [_text], "name": _text, "group?": _maybe(_text)}
 
-_EVENT: Form = {
+_EVENT: AnswerForm = {
     "id": _text, "native_id": _place, "api": _text, "event": _text, "version": _count,
-    "published_at": fields.moment, "kwargs": fields.is_arguments, "partition?": field_types.Partition, "size?": _count,
+    "published_at": fields.moment, "kwargs": fields.is_arguments,
+    "partition?": field_types.PartitionNumber, "size?": _count,
     "only_group?": _text,
 }  # fmt: skip
 
-_CALL: Form = {
+_CALL: AnswerForm = {
     "number": _count, "at": fields.moment, "seconds": _number, "caller": _text, "caller_service": _text, "api": _text,
     "procedure": _text, "kwargs": _maybe(fields.is_arguments), "kwargs_bytes": _count, "result": fields.anything,
     "result_bytes": _count, "error": _maybe(_text), "message": _maybe(_text), "cut": [_text],
 }  # fmt: skip
 
-_STATS: Form = {
+_STATS: AnswerForm = {
     "uptime?": _number, "running": _count, "queued": _count, "concurrency": _count, "connected?": _count,
     "refused_connections?": {...: _count}, "dropped_answers?": _count, "calls?": {...: _count},
     "procedures": [{
@@ -66,21 +67,21 @@ _STATS: Form = {
     }],
 }  # fmt: skip
 
-_GROUP: Form = {
+_GROUP: AnswerForm = {
     "api": _text, "name": _text, "events": [_text], "created_at": _number, "last_seen": _number, "clock": _number,
     "members": {...: field_types.Partitions}, "acks?": _count, "mixed": fields.flag, "lag": _count, "dead": _count,
     "lost": _count,
 }  # fmt: skip
 
-_JOURNAL: Form = {
+_JOURNAL: AnswerForm = {
     "journal": field_types.JournalId, "path": _text, "head?": _count, "events": _count, "bytes": _count,
     "max_events": _count, "max_bytes": _count,
     "lost": [{"group": _text, "api": _text, "event": _text, "count": _count, "at?": _maybe(_number)}],
 }  # fmt: skip
 
-_MEMBER: Form = {"name": _text, "signature": _text}
+_MEMBER: AnswerForm = {"name": _text, "signature": _text}
 
-ANSWERS: Mapping[str, Mapping[str, Form]] = {
+ANSWERS: Mapping[str, Mapping[str, AnswerForm]] = {
     "internal.peer": {
         "ping": _number,
         "info": {
@@ -125,7 +126,7 @@ def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
     return answer
 
 
-def misfit(form: Form, value: Any, path: str = "answer") -> str:
+def misfit(form: AnswerForm, value: Any, path: str = "answer") -> str:
     """Return what does not fit a form, with the way to it; no text where all does."""
     if isinstance(form, list):
         return _misfit_of_list(form[0], value, path)
@@ -135,7 +136,7 @@ def misfit(form: Form, value: Any, path: str = "answer") -> str:
     return "" if check(value) else f"{path[:MAX_SHOWN]} is of the type {type(value).__name__}, or out of its range"
 
 
-def _misfit_of_list(form: Form, value: Any, path: str) -> str:
+def _misfit_of_list(form: AnswerForm, value: Any, path: str) -> str:
     if type(value) is not list:
         return f"{path[:MAX_SHOWN]} is no list"
     for index, each in enumerate(value):
@@ -144,7 +145,7 @@ def _misfit_of_list(form: Form, value: Any, path: str) -> str:
     return ""
 
 
-def _misfit_of_map(form: Mapping[str | EllipsisType, Form], value: Any, path: str) -> str:
+def _misfit_of_map(form: Mapping[str | EllipsisType, AnswerForm], value: Any, path: str) -> str:
     if not fields.is_arguments(value):
         return f"{path[:MAX_SHOWN]} is no map of names"
     for name, part in form.items():

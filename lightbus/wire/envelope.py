@@ -26,7 +26,7 @@ from . import codec, fields, messages
 from .announcement import PROTOCOL_VERSION
 from .field_types import PARTITIONS
 from .messages import *  # noqa: F403 - they are written in one place
-from .messages import Events, Head, Kind, Marker, Message, Request, Result
+from .messages import AnyMessage, Events, Head, Kind, Marker, Request, Result
 from .records import Record, decode_fields, decode_record, decode_records, encode_record
 from .topics import (
     EVENT_TOPIC_PARTS,
@@ -74,8 +74,8 @@ MOST_KNOWN = 256
 
 # One row a message: its class, and a check for each of its fields. A missing kind is an error.
 # Fields with a default may be missing at the end: they were added later.
-_TABLE: dict[int, tuple[Callable[..., Message], tuple[fields.Check, ...]]] = {
-    Kind[cls.__name__.upper()]: (cls, fields.checks_of(cls)) for cls in get_args(Message)
+_TABLE: dict[int, tuple[Callable[..., AnyMessage], tuple[fields.FieldCheck, ...]]] = {
+    Kind[cls.__name__.upper()]: (cls, fields.checks_of(cls)) for cls in get_args(AnyMessage)
 }
 _DEFAULTS: dict[int, list[Any]] = {
     kind: [*getattr(cls, "_field_defaults", {}).values()] for kind, (cls, _) in _TABLE.items()
@@ -90,7 +90,7 @@ _unpack, _restore = codec.unpackb, codec.restore
 _new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a function in Python
 
 
-def encode(message: Message, call_id: int = 0) -> bytes:
+def encode(message: AnyMessage, call_id: int = 0) -> bytes:
     """Return the frame of `message`. Raises DeformError where a value in it cannot be put on the wire."""
     head = _pack_head(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id)
     return codec.encode([*message], names=message._fields, head=head)
@@ -111,7 +111,7 @@ def call_id_of(frame: bytes) -> int:
     return int(_HEAD.unpack_from(frame)[2]) if len(frame) >= _HEAD.size else 0
 
 
-def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, Message]:
+def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, AnyMessage]:
     """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else. `work` is told what it took."""
     if len(frame) <= codec.SHORT:
         # The short way of nearly all. Whatever is wrong with the others is found, and told, on the long one.
@@ -127,7 +127,7 @@ def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, Message]:
     return _decode_any(frame, work)
 
 
-def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, Message]:
+def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, AnyMessage]:
     if len(frame) < _HEAD.size:
         raise ProtocolError(f"A message of {len(frame)} bytes is too short: its head alone has {_HEAD.size}.")
     kind, version, call_id = _HEAD.unpack_from(frame)
@@ -151,7 +151,9 @@ def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, Message]:
     return call_id, cls(*values)
 
 
-def _check_of_all(cls: Callable[..., Message], checks: tuple[fields.Check, ...]) -> Callable[[list[Any]], bool] | None:
+def _check_of_all(
+    cls: Callable[..., AnyMessage], checks: tuple[fields.FieldCheck, ...]
+) -> Callable[[list[Any]], bool] | None:
     """Return what tells whether values, as many as there are fields, are those of a message; None: they always are."""
     if cls is Request:
         return _is_request
@@ -187,13 +189,13 @@ def _is_request(values: list[Any]) -> bool:
     return True
 
 
-_SHORT_WAYS: dict[int, tuple[Callable[..., Message], int, Callable[[list[Any]], bool] | None]] = {
+_SHORT_WAYS: dict[int, tuple[Callable[..., AnyMessage], int, Callable[[list[Any]], bool] | None]] = {
     kind: (cls, len(checks), _check_of_all(cls, checks)) for kind, (cls, checks) in _TABLE.items()
 }
 """By kind the class of a message, how many fields it has, and what tells whether they pass."""
 
 
-def _wrong_field(kind: int, checks: tuple[fields.Check, ...], values: list[Any]) -> ProtocolError:
+def _wrong_field(kind: int, checks: tuple[fields.FieldCheck, ...], values: list[Any]) -> ProtocolError:
     number = [check(value) for check, value in zip(checks, values, strict=True)].index(False)
     name = _TABLE[kind][0]._fields[number]  # type: ignore[attr-defined]
     return ProtocolError(
@@ -218,7 +220,7 @@ def encode_published(topic: bytes, message: Events | Marker | Head) -> bytes:
     return topic + encode(message)
 
 
-def decode_published(frame: bytes) -> tuple[bytes, Message]:
+def decode_published(frame: bytes) -> tuple[bytes, AnyMessage]:
     """Return `(topic, message)` of a PUB frame. Any bytes give that or ProtocolError, nothing else."""
     if frame[:1] == MARKER_PREFIX:
         end = MARKER_TOPIC_LENGTH

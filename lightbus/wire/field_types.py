@@ -20,6 +20,7 @@ __all__ = [
     "Bytes",
     "Chain",
     "Digest",
+    "EventKey",
     "EventName",
     "EventNames",
     "EventRows",
@@ -27,24 +28,23 @@ __all__ = [
     "Instance",
     "Instances",
     "JournalId",
-    "Key",
     "LastError",
     "MemberStates",
-    "Moment",
     "Name",
     "Number",
     "PageRecords",
-    "Partition",
+    "PartitionNumber",
     "Partitions",
     "PeerRows",
-    "Positions",
-    "Presence",
+    "PointInTime",
+    "PositionRows",
+    "PresenceBytes",
     "Prose",
     "Records",
     "Seconds",
     "Since",
     "StreamRows",
-    "Trace",
+    "TraceContext",
     "WaitFor",
     "Whole",
 ]
@@ -86,8 +86,8 @@ Bool: TypeAlias = Annotated[bool, fields.flag]
 Whole: TypeAlias = Annotated[int, fields.whole(0, fields.MAX_INT)]
 """A count or a sequence."""
 Number: TypeAlias = Annotated[int, fields.whole(0, 2**31 - 1)]
-Partition: TypeAlias = Annotated[int, fields.whole(0, PARTITIONS - 1)]
-Moment: TypeAlias = Annotated[float, fields.moment]
+PartitionNumber: TypeAlias = Annotated[int, fields.whole(0, PARTITIONS - 1)]
+PointInTime: TypeAlias = Annotated[float, fields.moment]
 """Seconds since 1970."""
 Seconds: TypeAlias = Annotated[float, fields.number(-fields.MAX_SECONDS, fields.MAX_SECONDS)]
 Arguments: TypeAlias = Annotated[dict[str, Any], fields.is_arguments]
@@ -95,22 +95,22 @@ AnyMap: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.is_a
 Bytes: TypeAlias = Annotated[bytes, fields.binary(MAX_BYTES)]
 Anything: TypeAlias = Annotated[Any, fields.anything]
 Since: TypeAlias = Annotated[Any, fields.since]
-Partitions: TypeAlias = Annotated[list[Any], fields.listing(Partition, PARTITIONS)]
+Partitions: TypeAlias = Annotated[list[Any], fields.listing(PartitionNumber, PARTITIONS)]
 EventNames: TypeAlias = Annotated[list[Any], fields.listing(EventName, MAX_NAMES)]
-Positions: TypeAlias = Annotated[
-    list[Any], fields.listing(fields.row(JournalId, EventName, Partition, Whole), MAX_ROWS)
+PositionRows: TypeAlias = Annotated[
+    list[Any], fields.listing(fields.row(JournalId, EventName, PartitionNumber, Whole), MAX_ROWS)
 ]
 StreamRows: TypeAlias = Annotated[
-    list[Any], fields.listing(fields.row(JournalId, EventName, Partition, Whole, Whole, Whole), MAX_ROWS)
+    list[Any], fields.listing(fields.row(JournalId, EventName, PartitionNumber, Whole, Whole, Whole), MAX_ROWS)
 ]
 Chain: TypeAlias = Annotated[list[str], fields.listing(fields.text(64), MAX_CHAIN)]
-Trace: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.string_map(MAX_TRACE))]
-Key: TypeAlias = Annotated[str | None, fields.optional(fields.prose(MAX_BYTES))]
-EventRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(Key, Bytes), MAX_RECORDS)]
+TraceContext: TypeAlias = Annotated[dict[str, Any] | None, fields.optional(fields.string_map(MAX_TRACE))]
+EventKey: TypeAlias = Annotated[str | None, fields.optional(fields.prose(MAX_BYTES))]
+EventRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(EventKey, Bytes), MAX_RECORDS)]
 WaitFor: TypeAlias = Annotated[str, fields.one_of("journal", "ack")]
 PeerRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(fields.is_arguments, Seconds), MAX_PEERS)]
 Instances: TypeAlias = Annotated[list[Any], fields.listing(fields.instance_id, MAX_PEERS)]
-Presence: TypeAlias = Annotated[bytes, fields.binary(64)]
+PresenceBytes: TypeAlias = Annotated[bytes, fields.binary(64)]
 GroupRows: TypeAlias = Annotated[list[Any], fields.listing(fields.row(Name, Name), MAX_ROWS)]
 LastError: TypeAlias = Annotated[str, fields.prose(10_000)]
 MemberStates: TypeAlias = Annotated[

@@ -17,7 +17,7 @@ __all__ = [
     "LAST_MOMENT",
     "MAX_INT",
     "MAX_SECONDS",
-    "Check",
+    "FieldCheck",
     "anything",
     "binary",
     "check_of",
@@ -42,7 +42,7 @@ __all__ = [
     "whole",
 ]
 
-Check: TypeAlias = Callable[[Any], bool]
+FieldCheck: TypeAlias = Callable[[Any], bool]
 
 MAX_INT = 2**63 - 1
 """The largest number that SQLite stores, and so the largest sequence."""
@@ -69,7 +69,7 @@ def flag(value: Any) -> bool:
     return value is True or value is False
 
 
-def text(most: int, *, least: int = 0) -> Check:
+def text(most: int, *, least: int = 0) -> FieldCheck:
     """
     Take a text of so many characters that can all be printed.
 
@@ -83,12 +83,12 @@ def text(most: int, *, least: int = 0) -> Check:
     return check
 
 
-def prose(most: int) -> Check:
+def prose(most: int) -> FieldCheck:
     """Take a text of so many characters, whatever they are."""
     return lambda value: type(value) is str and len(value) <= most
 
 
-def one_of(*values: str) -> Check:
+def one_of(*values: str) -> FieldCheck:
     """Take one of a few texts."""
     return lambda value: type(value) is str and value in values
 
@@ -98,17 +98,17 @@ def instance_id(value: Any) -> bool:
     return type(value) is str and len(value) == 16 and _HEX.issuperset(value)
 
 
-def binary(most: int) -> Check:
+def binary(most: int) -> FieldCheck:
     """Take so many bytes."""
     return lambda value: type(value) is bytes and len(value) <= most
 
 
-def whole(low: int, high: int) -> Check:
+def whole(low: int, high: int) -> FieldCheck:
     """Take an integer in a range, both ends included."""
     return lambda value: type(value) is int and low <= value <= high
 
 
-def number(low: float, high: float) -> Check:
+def number(low: float, high: float) -> FieldCheck:
     """Take an integer or a float in a range, both ends included. NaN is in none."""
     return lambda value: type(value) in (float, int) and low <= value <= high
 
@@ -118,7 +118,7 @@ def moment(value: Any) -> bool:
     return type(value) in (float, int) and FIRST_MOMENT <= value <= LAST_MOMENT
 
 
-def optional(kind: Any) -> Check:
+def optional(kind: Any) -> FieldCheck:
     """Take nil besides. Here and below a kind is a check, or a type with its check: `Annotated[type, check]`."""
     check = check_of(kind)
     return lambda value: value is None or check(value)
@@ -129,26 +129,26 @@ def no_instance_or_id(value: Any) -> bool:
     return value == "" or instance_id(value)
 
 
-def either(*kinds: Any) -> Check:
+def either(*kinds: Any) -> FieldCheck:
     """Take what one of these takes."""
     checks = tuple(map(check_of, kinds))
     return lambda value: any(check(value) for check in checks)
 
 
-def listing(kind: Any, most: int) -> Check:
+def listing(kind: Any, most: int) -> FieldCheck:
     """Take a list of so many items of one kind."""
     check = check_of(kind)
     return lambda value: type(value) is list and len(value) <= most and all(map(check, value))
 
 
-def row(*kinds: Any) -> Check:
+def row(*kinds: Any) -> FieldCheck:
     """Take a list that has an item of each of these kinds, in order, and no more."""
     checks = tuple(map(check_of, kinds))
     count = len(checks)
     return lambda value: type(value) is list and len(value) == count and passes(checks, value)
 
 
-def passes(checks: tuple[Check, ...], values: list[Any]) -> bool:
+def passes(checks: tuple[FieldCheck, ...], values: list[Any]) -> bool:
     """Return whether each value passes its check."""
     return all(map(operator.call, checks, values))
 
@@ -163,7 +163,7 @@ def is_arguments(value: Any) -> bool:
     return True
 
 
-def string_map(most: int) -> Check:
+def string_map(most: int) -> FieldCheck:
     """Take a map of so many entries whose keys are texts."""
     return lambda value: is_arguments(value) and len(value) <= most
 
@@ -182,7 +182,7 @@ def since(value: Any) -> bool:
     return moment(value)
 
 
-def published_records(most: int, *, or_sizes: bool = False) -> Check:
+def published_records(most: int, *, or_sizes: bool = False) -> FieldCheck:
     """Take a list of `[sequence, sequence of the one before, record]`, in order; or the size instead of a record."""
 
     def check(value: Any) -> bool:  # written out: it looks at each event that arrives
@@ -205,12 +205,12 @@ def published_records(most: int, *, or_sizes: bool = False) -> Check:
     return check
 
 
-def check_of(kind: Any) -> Check:
+def check_of(kind: Any) -> FieldCheck:
     """Return the check of a kind."""
     return kind.__metadata__[0] if hasattr(kind, "__metadata__") else kind  # type: ignore[no-any-return]
 
 
-def checks_of(cls: type) -> tuple[Check, ...]:
+def checks_of(cls: type) -> tuple[FieldCheck, ...]:
     """Return the checks that stand beside the fields of a message: each is `Annotated[type, check]`."""
     hints = get_type_hints(cls, include_extras=True)
     if missing := [name for name, hint in hints.items() if not hasattr(hint, "__metadata__")]:

@@ -1,10 +1,10 @@
 """
 The message table: what peers say to each other. No state, no I/O.
 
-A message is added here and nowhere else: its number in `Kind`, its class, and its name in `Message` and `__all__`. All
-four are written out, since the types of who uses them are read from there; `tests/wire/test_messages.py` names the one
-that is missing. `envelope.py` hands on what `__all__` names. What a field may hold stands beside it, as a type and a
-range (`field_types.py`), and is checked before anybody sees the message. Fields with a default may be missing at the
+A message is added here and nowhere else: its number in `Kind`, its class, and its name in `AnyMessage` and `__all__`.
+All four are written out, since the types of who uses them are read from there; `tests/wire/test_messages.py` names the
+one that is missing. `envelope.py` hands on what `__all__` names. What a field may hold stands beside it, as a type and
+a range (`field_types.py`), and is checked before anybody sees the message. Fields with a default may be missing at the
 end: they were added later. `docs/protocol.md` shows this table with test vectors.
 """
 
@@ -24,6 +24,7 @@ from .field_types import (
     Bytes,
     Chain,
     Digest,
+    EventKey,
     EventName,
     EventNames,
     EventRows,
@@ -31,32 +32,31 @@ from .field_types import (
     Instance,
     Instances,
     JournalId,
-    Key,
     LastError,
     MemberStates,
-    Moment,
     Name,
     Number,
     PageRecords,
-    Partition,
+    PartitionNumber,
     Partitions,
     PeerRows,
-    Positions,
-    Presence,
+    PointInTime,
+    PositionRows,
+    PresenceBytes,
     Prose,
     Records,
     Seconds,
     Since,
     StreamRows,
-    Trace,
+    TraceContext,
     WaitFor,
     Whole,
 )
 
 __all__ = [
-    "Accepted", "Ack", "Acked", "Assign", "Batch", "Beat", "Cancel", "Drain", "Drained", "Error", "Events", "Fetch",
-    "Fire", "Goodbye", "Head", "Hello", "Join", "Kind", "Leave", "Marker", "Message", "Open", "Page", "Peers", "Reject",
-    "Release", "Request", "Result", "Start", "Started", "Streams", "Welcome",
+    "Accepted", "Ack", "Acked", "AnyMessage", "Assign", "Batch", "Beat", "Cancel", "Drain", "Drained", "Error",
+    "Events", "Fetch", "Fire", "Goodbye", "Head", "Hello", "Join", "Kind", "Leave", "Marker", "Open", "Page",
+    "Peers", "Reject", "Release", "Request", "Result", "Start", "Started", "Streams", "Welcome",
 ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ class Welcome(NamedTuple):
 
     announcement: Arguments
     peers_digest: Digest
-    clock: Moment
+    clock: PointInTime
     """The worker's wall clock, seconds since 1970."""
     draining: Bool
 
@@ -135,7 +135,7 @@ class Request(NamedTuple):
     """The calling process's instance id."""
     chain: Chain
     """The instances in which a call is waiting for this one (nested calls), outermost first."""
-    trace: Trace
+    trace: TraceContext
     """Trace context (W3C names), passed on untouched."""
     stall_count: Whole
     """0, or the number that the worker gave when it refused this call because it had stood still."""
@@ -169,7 +169,7 @@ class Fire(NamedTuple):
     api: Name
     event: EventName
     left: Seconds
-    key: Key
+    key: EventKey
     record: Bytes
     wait_for: WaitFor
     """`"journal"`: answer when it is on disk; `"ack"`: when every group has handled it, too."""
@@ -231,17 +231,17 @@ class Join(NamedTuple):
     """The consuming process's instance id."""
     host: Name
     """The consumer's host: a publisher of the same host has the same clock."""
-    presence: Presence
+    presence: PresenceBytes
     """A topic to which the consumer is subscribed for as long as it is connected, and nobody else."""
-    created_at: Moment
+    created_at: PointInTime
     """When the group was created, as far as its members know, by the consumer's clock."""
-    clock: Moment
+    clock: PointInTime
     """The consumer's wall clock, seconds since 1970."""
     digest: Digest
     """Of the listener's module and name: two programs under one group name can be told apart."""
     since: Since
     """Where a group that is new begins: nil, `"0"`, `"$"`, an event's id or a time."""
-    positions: Positions
+    positions: PositionRows
     """What this process has handled already, `[journal, event, partition, sequence]` each."""
     max_message_size: Whole = 0
     """Bytes that a message to the consumer may have; 0: it does not say."""
@@ -256,9 +256,9 @@ class Assign(NamedTuple):
     partitions: Partitions
     events: EventNames
     """The events that the group is owed here, `"*"` expanded."""
-    created_at: Moment
+    created_at: PointInTime
     """When the group was created, by the publisher's clock."""
-    clock: Moment
+    clock: PointInTime
     """The publisher's wall clock."""
     mixed: Bool = False
     """Whether different programs are members of the group."""
@@ -296,7 +296,7 @@ class Fetch(NamedTuple):
     api: Name
     journal: JournalId
     event: EventName
-    partition: Partition
+    partition: PartitionNumber
     after: Whole
     limit: Whole
     max_message_size: Whole = 0
@@ -321,7 +321,7 @@ class Ack(NamedTuple):
     api: Name
     group: Name
     generation: Whole
-    positions: Positions
+    positions: PositionRows
     """`[journal, event, partition, sequence]` each."""
 
 
@@ -340,7 +340,7 @@ class Start(NamedTuple):
     generation: Whole
     journal: JournalId
     event: EventName
-    partition: Partition
+    partition: PartitionNumber
     sequence: Whole
     at_least: Number
     """The number that this delivery has at least."""
@@ -361,7 +361,7 @@ class Reject(NamedTuple):
     generation: Whole
     journal: JournalId
     event: EventName
-    partition: Partition
+    partition: PartitionNumber
     sequence: Whole
     deliveries: Number
     error: LastError
@@ -429,7 +429,7 @@ class Head(NamedTuple):
     """Both as in Events, where this stands for an event that is too large to be published; else 0."""
 
 
-Message: TypeAlias = (
+AnyMessage: TypeAlias = (
     Hello | Welcome | Request | Result | Error | Cancel | Fire | Batch | Accepted | Peers | Drain | Drained | Goodbye |
     Join | Assign | Open | Streams | Fetch | Page | Ack | Acked | Start | Started | Reject | Release | Leave | Beat |
     Events | Marker | Head

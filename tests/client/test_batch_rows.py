@@ -10,7 +10,7 @@ import pytest
 from lightbus import Api, DeformError, Event, InvalidEventArguments, Parameter, ValidationError
 from lightbus.client.batch_rows import rows_of
 from lightbus.config import ApiSettings
-from lightbus.events.event_record import EventIds, Row
+from lightbus.events.event_record import EventIds, RecordRow
 from lightbus.tracing import Trace
 from lightbus.wire.envelope import decode_record
 
@@ -23,7 +23,9 @@ class AuthApi(Api):
         name = "auth"
 
 
-def made(*events: Any, trace: Trace | None = None, settings: ApiSettings | None = None) -> tuple[list[str], list[Row]]:
+def made(
+    *events: Any, trace: Trace | None = None, settings: ApiSettings | None = None
+) -> tuple[list[str], list[RecordRow]]:
     """Return the ids and rows of events."""
     engine: Any = SimpleNamespace(event_ids=EventIds("me"))
     return rows_of(engine, "auth", AuthApi().events["moved"], events, settings or ApiSettings(), trace)

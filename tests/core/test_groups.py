@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from lightbus.core.groups import Group, Lost, MemberAssignment
+from lightbus.core.groups import Group, LostPartitions, MemberAssignment
 
 ALL = tuple(range(16))
 
@@ -50,7 +50,7 @@ def test_a_member_that_is_lost_leaves_it_unfinished() -> None:
     """Whoever lost it is told which partitions may have something begun in them."""
     made = group()
     made.join("a", 0.0)
-    assert made.lost("a") == (Lost("a", ALL), [])
+    assert made.lost("a") == (LostPartitions("a", ALL), [])
     assert made.holdings == {}
 
 

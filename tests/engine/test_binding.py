@@ -20,7 +20,7 @@ from lightbus.adapters.zmq.curve import KeySecurity
 from lightbus.adapters.zmq.security import HostSecurity
 from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
-from lightbus.engine.binding import STANDSTILL, Binding, Handler, Handlers, Outlet
+from lightbus.engine.binding import STANDSTILL, Binding, Handlers, MessageHandler, Outlet
 from lightbus.engine.inbox import LARGE
 from lightbus.exceptions import PeerRefused
 from lightbus.membership import introductions as module
@@ -32,6 +32,7 @@ from lightbus.wire import codec, envelope
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.envelope import (
     Ack,
+    AnyMessage,
     Beat,
     Cancel,
     Drain,
@@ -42,7 +43,6 @@ from lightbus.wire.envelope import (
     Hello,
     Kind,
     Leave,
-    Message,
     Peers,
     Request,
     Result,
@@ -84,7 +84,7 @@ class FakePublisher:
     def __init__(self) -> None:
         self.subscriptions: list[tuple[bytes, bool]] = []
 
-    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+    def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
         reply(Result("taken"))
 
     def tick(self, now: float) -> None: ...
@@ -97,9 +97,9 @@ class FakeCoordinator:
     """Remembers what consumers ask."""
 
     def __init__(self) -> None:
-        self.asked: list[Message] = []
+        self.asked: list[AnyMessage] = []
         self.asker = b""
-        self.handlers: dict[type, Handler] = {
+        self.handlers: dict[type, MessageHandler] = {
             Leave: self._refuse,
             **dict.fromkeys((Ack, Beat), lambda routing_id, call_id, message: self.asked.append(message)),
         }
@@ -122,16 +122,16 @@ class Caller:
     """A process connected to the binding."""
 
     def __init__(self, place: Place) -> None:
-        self.heard: list[Message] = []
+        self.heard: list[AnyMessage] = []
         self.dealer = place.transport.dealer(
             place.endpoints.rpc, lambda frame: self.heard.append(envelope.decode(frame)[1])
         )
 
-    def say(self, message: Message | bytes) -> None:
+    def say(self, message: AnyMessage | bytes) -> None:
         """Send a message, or any bytes."""
         self.dealer.send_later(message if isinstance(message, bytes) else envelope.encode(message, 7))
 
-    async def hears(self, *kinds: type) -> list[Message]:
+    async def hears(self, *kinds: type) -> list[AnyMessage]:
         """Wait for as many messages, see that they are of these kinds, and take them."""
         await wait_until_async(lambda: len(self.heard) >= len(kinds), what=f"{kinds} are heard: {self.heard}")
         assert [type(message) for message in self.heard] == list(kinds)
@@ -293,7 +293,7 @@ def test_messages_find_their_way(place: Place) -> None:
         caller.say(FIRE)
         assert await caller.hears(Result) == [Result("taken")]
         assert (place.server.handled, place.server.cancelled) == ([REQUEST], [7])
-        asked: list[Message] = [Leave("work", "g"), Beat([], []), Ack("work", "g", 1, [])]
+        asked: list[AnyMessage] = [Leave("work", "g"), Beat([], []), Ack("work", "g", 1, [])]
         for message in asked:
             caller.say(message)
         await wait_until_async(lambda: place.coordinator.asked == asked)
@@ -309,7 +309,7 @@ def test_messages_find_their_way(place: Place) -> None:
 
 
 @pytest.mark.parametrize("message", [Result(1), Drain(), Welcome({}, "", 0.0, False), Peers([], [])])
-def test_misplaced_messages(place: Place, message: Message) -> None:
+def test_misplaced_messages(place: Place, message: AnyMessage) -> None:
     """Messages of the protocol that no worker is sent are answered with an error, and counted."""
 
     async def scenario() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from lightbus.wire import envelope, field_types
-from lightbus.wire.envelope import Kind, Message, Record
+from lightbus.wire.envelope import AnyMessage, Kind, Record
 
 __all__ = ["API", "CLASSES", "EVENTS", "GROUP", "IDS", "JOURNAL", "any_message", "any_record", "kinds_of"]
 
@@ -21,7 +21,7 @@ IDS = ["a" * 16, "b" * 16, "0123456789abcdef"]
 JOURNAL = "0000000000000001"
 """Names that a worker under test knows: of messages that name nothing known, little is done."""
 
-CLASSES: dict[Kind, type[Message]] = {kind: getattr(envelope, kind.name.title()) for kind in Kind}
+CLASSES: dict[Kind, type[AnyMessage]] = {kind: getattr(envelope, kind.name.title()) for kind in Kind}
 
 _SEQUENCES = [0, 1, 2, 5, 2**40, 2**40 + 1, 2**62, 2**63 - 1]
 _WORDS = ["", "a", "check", "ü" * 5, "x y", "internal.peer", "0", "$", API, *EVENTS, GROUP]
@@ -112,8 +112,8 @@ _MADE: dict[Any, Callable[[Random], Any]] = {
     field_types.Bool: lambda random: random.random() < 0.5,
     field_types.Whole: _sequence,
     field_types.Number: lambda random: random.choice([0, 1, 5, 2**31 - 1]),
-    field_types.Partition: lambda random: random.randrange(16),
-    field_types.Moment: _moment,
+    field_types.PartitionNumber: lambda random: random.randrange(16),
+    field_types.PointInTime: _moment,
     field_types.Seconds: _moment,
     field_types.Arguments: lambda random: _announcement(random) if random.randrange(2) else _arguments(random),
     field_types.AnyMap: lambda random: random.choice([None, _announcement(random)]),
@@ -122,18 +122,18 @@ _MADE: dict[Any, Callable[[Random], Any]] = {
     field_types.Since: _since,
     field_types.Partitions: _partitions,
     field_types.EventNames: lambda random: _some(random, lambda: _event(random)),
-    field_types.Positions: lambda random: _some(random, lambda: _position(random)),
+    field_types.PositionRows: lambda random: _some(random, lambda: _position(random)),
     field_types.StreamRows: lambda random: _some(random, lambda: _position(random, 3)),
     field_types.Chain: lambda random: _some(random, lambda: _id(random)),
-    field_types.Trace: lambda random: random.choice([None, {"traceparent": "00-1-2-01"}]),
-    field_types.Key: lambda random: random.choice([None, "", "customer-1"]),
+    field_types.TraceContext: lambda random: random.choice([None, {"traceparent": "00-1-2-01"}]),
+    field_types.EventKey: lambda random: random.choice([None, "", "customer-1"]),
     field_types.EventRows: lambda random: _some(
         random, lambda: [random.choice([None, "customer-1"]), envelope.encode_record(any_record(random))]
     ),
     field_types.WaitFor: lambda random: random.choice(["journal", "ack"]),
     field_types.PeerRows: lambda random: _some(random, lambda: [_announcement(random), 1.5]),
     field_types.Instances: lambda random: _some(random, lambda: _id(random)),
-    field_types.Presence: lambda random: b"\xfe" + random.randbytes(16),
+    field_types.PresenceBytes: lambda random: b"\xfe" + random.randbytes(16),
     field_types.GroupRows: lambda random: _some(random, lambda: [API, GROUP]),
     field_types.MemberStates: lambda random: _some(random, lambda: random.choice([[3], [3, _partitions(random)]])),
     field_types.Records: _records,
@@ -148,9 +148,9 @@ def kinds_of(cls: type) -> list[Any]:
     return list(typing.get_type_hints(cls, include_extras=True).values())
 
 
-def any_message(random: Random, kind: Kind) -> Message:
+def any_message(random: Random, kind: Kind) -> AnyMessage:
     """Return some message of a kind."""
-    make: Callable[..., Message] = CLASSES[kind]
+    make: Callable[..., AnyMessage] = CLASSES[kind]
     held = kinds_of(CLASSES[kind])  # type: ignore[arg-type]
     return make(*(_MADE[each](random) for each in held))
 

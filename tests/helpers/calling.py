@@ -14,7 +14,7 @@ from lightbus.rpc.calling import Caller
 from lightbus.rpc.outbound_call import OutboundCall
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Error, Message
+from lightbus.wire.envelope import AnyMessage, Error
 
 ME = Identity(bus="b", service="web", process="p", instance="c" * 16, host="here")
 A, B = "a" * 16, "b" * 16
@@ -45,8 +45,10 @@ def snapshot(*peers: Peer) -> Snapshot:
 class FakeDealer:
     """A connection to one peer: what was sent is kept, and answered by `reply` where it is given."""
 
-    def __init__(self, on_message: Callable[[bytes], None], reply: Callable[[Message], Message | bytes | None]) -> None:
-        self.sent: list[tuple[int, Message]] = []
+    def __init__(
+        self, on_message: Callable[[bytes], None], reply: Callable[[AnyMessage], AnyMessage | bytes | None]
+    ) -> None:
+        self.sent: list[tuple[int, AnyMessage]] = []
         self.waiting: list[tuple[bytes, Callable[[], None], Callable[[], bool]]] = []
         self.connected = True
         self.closed = ""
@@ -72,7 +74,7 @@ class FakeDealer:
                 self.send(frame)
                 on_sent()
 
-    def receive(self, reply: Message | bytes, call_id: int) -> None:
+    def receive(self, reply: AnyMessage | bytes, call_id: int) -> None:
         """Have something arrive."""
         self._on_message(reply if isinstance(reply, bytes) else envelope.encode(reply, call_id))
 
@@ -94,7 +96,7 @@ class FakeRequestContext:
         self.wanted = {"auth"}
         self.max_message_size = max_message_size
         self.dealers: dict[str, FakeDealer] = {}
-        self.replies: dict[str, Callable[[Message], Message | bytes | None]] = {}
+        self.replies: dict[str, Callable[[AnyMessage], AnyMessage | bytes | None]] = {}
         self.connected = True
         self.resolved: list[str] = []
         self.on_resolve: Callable[[], None] = lambda: None
@@ -117,7 +119,7 @@ class FakeRequestContext:
         if known is None or (known and known <= {*leaving}):
             raise UnknownApi(f"nobody advertises {api}")
 
-    def sent(self, instance: str) -> list[Message]:
+    def sent(self, instance: str) -> list[AnyMessage]:
         """What a peer was sent."""
         return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
 

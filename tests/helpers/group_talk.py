@@ -15,8 +15,8 @@ from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.service.api import Api, Event
 from lightbus.wire import envelope
 from lightbus.wire.envelope import (
+    AnyMessage,
     Join,
-    Message,
 )
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
@@ -34,7 +34,7 @@ class Talk:
     """Somebody who speaks with a publisher in frames."""
 
     def __init__(self, publisher: Publishes, routing_id: bytes = b"me") -> None:
-        self.heard: list[Message] = []
+        self.heard: list[AnyMessage] = []
         self.routing_id = routing_id
         self._publisher = publisher
         publisher._dealers[routing_id] = self  # type: ignore[assignment]
@@ -43,14 +43,14 @@ class Talk:
         """Take in an answer."""
         self.heard.append(envelope.decode(frame)[1])
 
-    async def ask(self, message: Message) -> Message:
+    async def ask(self, message: AnyMessage) -> AnyMessage:
         """Say something, and return the answer."""
         before = len(self.heard)
         self._publisher.handle(self.routing_id, 1, message)
         await wait_until_async(lambda: len(self.heard) > before)
         return self.heard[-1]
 
-    async def join(self, member: str = B, group: str = "shop", **fields: Any) -> Message:
+    async def join(self, member: str = B, group: str = "shop", **fields: Any) -> AnyMessage:
         """Join a group."""
         now = time.time()
         values = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightbus.engine.binding import Handler, Handlers, Outlet
+from lightbus.engine.binding import Handlers, MessageHandler, Outlet
 
 __all__ = ["no_handlers"]
 
@@ -13,7 +13,7 @@ class NoHandler:
     """Takes no part in anything."""
 
     def __init__(self) -> None:
-        self.handlers: dict[type, Handler] = {}
+        self.handlers: dict[type, MessageHandler] = {}
 
     def handle(self, *arguments: object) -> None: ...
 

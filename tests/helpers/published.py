@@ -17,7 +17,7 @@ from lightbus.membership.context import Identity
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Events, Fire, Head, Marker, Message, Record
+from lightbus.wire.envelope import AnyMessage, Events, Fire, Head, Marker, Record
 from lightbus.wire.sizes import Receivers
 
 ME = "a" * 16
@@ -57,7 +57,7 @@ class Out:
     def __init__(self, directory: Path, max_message_size: int = 64 * 1024 * 1024) -> None:
         self.journals = Journals(directory)
         self.first = self.journals.journal.head
-        self.frames: list[tuple[bytes, Message]] = []
+        self.frames: list[tuple[bytes, AnyMessage]] = []
         self.sizes: list[int] = []
         self.awaited: list[tuple[Any, ...]] = []
         """Whose handling by all groups is waited for."""
@@ -101,11 +101,11 @@ class Out:
                 found[topic] += [[s - self.first, max(0, p - self.first), record] for s, p, record in message.records]
         return found
 
-    async def hand_off(self, event: str = "seen", *, kwargs: Any = None, id: str = "id-1", **fields: Any) -> Message:
+    async def hand_off(self, event: str = "seen", *, kwargs: Any = None, id: str = "id-1", **fields: Any) -> AnyMessage:
         """Have an event arrive from a process that does not publish; return the answer."""
         record = envelope.encode_record(Record(id, 1, 0.0, {"what": "it"} if kwargs is None else kwargs))
         values = {"target": ME, "api": "auth", "event": event, "left": 5.0, "key": None, "record": record, **fields}
-        answers: list[Message] = []
+        answers: list[AnyMessage] = []
         self.publisher.hand_off(Fire(**{"wait_for": "journal", **values}), answers.append)
         await wait_until_async(lambda: answers)
         return answers[0]

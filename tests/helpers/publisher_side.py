@@ -18,7 +18,7 @@ from lightbus.membership.context import Identity
 from lightbus.membership.guard import Guard
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Message, Streams
+from lightbus.wire.envelope import AnyMessage, Streams
 
 from .listeners import Context
 
@@ -44,15 +44,15 @@ class PublisherSide:
     max_message_size = 2**20
 
     def __init__(self) -> None:
-        self.said: list[tuple[int, Message]] = []
+        self.said: list[tuple[int, AnyMessage]] = []
         self.prefixes: list[bytes] = []
         self.is_up = True
         self.is_paused = False
         self.later: list[bytes] = []
         self.publish: Callable[[bytes], None] = lambda frame: None
         self.reply: Callable[[bytes], None] = lambda frame: None
-        self.unasked: list[Message] = []
-        self.not_handled: list[tuple[Message | None, Exception]] = []
+        self.unasked: list[AnyMessage] = []
+        self.not_handled: list[tuple[AnyMessage | None, Exception]] = []
 
     @property
     def peer(self) -> Peer:
@@ -73,7 +73,7 @@ class PublisherSide:
             transport, self.peer, unasked, lambda *what: self.not_handled.append(what), itertools.count(1)
         )
 
-    def heard(self) -> list[Message]:
+    def heard(self) -> list[AnyMessage]:
         """Return what it was told since it was read last."""
         said, self.said = self.said, []
         return [message for _, message in said]

@@ -25,7 +25,7 @@ from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Fire, Kind, Message
+from lightbus.wire.envelope import AnyMessage, Fire, Kind
 from lightbus.wire.sizes import Receivers
 
 from .losing import Losing, kind_of_published
@@ -97,7 +97,7 @@ class Publishes:
         self.loses: Callable[[bytes], bool] = lambda frame: False
         self.is_deaf = False
         self.guard = Guard(logging.getLogger("lightbus.groups"))
-        self.said: list[Message] = []
+        self.said: list[AnyMessage] = []
         """Everything that consumers have said to it."""
         self._hub = hub
         self._subs: list[_Sub] = []
@@ -140,9 +140,9 @@ class Publishes:
         await self.publisher.publish_async(message, declared)
         return message
 
-    def hand_off(self, fire: Fire) -> list[Message]:
+    def hand_off(self, fire: Fire) -> list[AnyMessage]:
         """Have an event handed off; return the list that the answer comes into."""
-        answers: list[Message] = []
+        answers: list[AnyMessage] = []
         self.publisher.hand_off(fire, answers.append)
         return answers
 
@@ -183,7 +183,7 @@ class Publishes:
             self.said.append(message)
             self.handle(routing_id, call_id, message)
 
-    def handle(self, routing_id: bytes, call_id: int, message: Message) -> None:
+    def handle(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         """Answer what a consumer asks, as a worker's binding does."""
         try:
             self.coordinator.handlers[type(message)](routing_id, call_id, message)

@@ -11,7 +11,7 @@ from helpers import MS
 from lightbus.membership import connected
 from lightbus.membership.connected import HELLO_EVERY, ConnectedEngines
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Drain, Goodbye, Hello, Message, Peers
+from lightbus.wire.envelope import AnyMessage, Drain, Goodbye, Hello, Peers
 
 ONE, TWO = b"one", b"two"
 SOON = 50 * MS
@@ -22,7 +22,7 @@ class Line:
     """What was sent to whom; some are gone."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[bytes, Message]] = []
+        self.sent: list[tuple[bytes, AnyMessage]] = []
         self.gone: set[bytes] = set()
         self.engines = ConnectedEngines(self._send)
 

@@ -15,7 +15,7 @@ from lightbus.membership.context import Identity
 from lightbus.membership.introductions import Introductions, NodeView
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Drain, Error, Goodbye, Hello, Message, Peers, Welcome
+from lightbus.wire.envelope import AnyMessage, Drain, Error, Goodbye, Hello, Peers, Welcome
 
 OWN, OTHER, THIRD = ("0" * 16, "a" * 16, "c" * 16)
 HELLO = Hello("b", OWN, OTHER, "s", "p", "same", None)
@@ -28,7 +28,7 @@ class Place:
         self.said = announcement(OWN)
         self.known: list[tuple[Announcement, float]] = []
         self.claims: list[Announcement] = []
-        self.sent: dict[bytes, list[Message]] = {}
+        self.sent: dict[bytes, list[AnyMessage]] = {}
         self.gone: set[bytes] = set()
         view = NodeView(
             announcement=lambda: self.said,
@@ -40,7 +40,7 @@ class Place:
         identity = Identity(bus="b", service="shop", process="p", instance=OWN)
         self.introductions = Introductions(identity, view, self._send)
 
-    def hello(self, hello: Hello = HELLO, *, routing_id: bytes = b"1") -> list[Message]:
+    def hello(self, hello: Hello = HELLO, *, routing_id: bytes = b"1") -> list[AnyMessage]:
         """Say HELLO through a connection; return what it is answered."""
         self.sent[routing_id] = []
         self.introductions.on_hello(routing_id, hello)
@@ -112,9 +112,9 @@ def test_a_connection_is_one_process(place: Place) -> None:
 
 def test_peers_are_encoded_once_for_all_who_ask(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as they say the same, and their ages are not off by much: a stranger can ask as often as it likes."""
-    encoded: list[Message] = []
+    encoded: list[AnyMessage] = []
 
-    def encode(message: Message) -> bytes:
+    def encode(message: AnyMessage) -> bytes:
         encoded.extend([message] if isinstance(message, Peers) else [])
         return envelope.encode(message)
 

@@ -27,7 +27,7 @@ from lightbus.membership.running_clock import LONGEST_STEP
 from lightbus.ports.transport import LinkState
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
-from lightbus.wire.envelope import Drain, Drained, Error, Goodbye, Hello, Message, Peers, Result, Welcome
+from lightbus.wire.envelope import AnyMessage, Drain, Drained, Error, Goodbye, Hello, Peers, Result, Welcome
 
 OWN, THEIR, OTHER = ("0" * 16, "a" * 16, "b" * 16)
 AT_ONCE = 500 * MS
@@ -39,7 +39,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.announces: dict[str, Any] | None = None
         self.welcomes: list[Link] = []
-        self.pushed: list[Message] = []
+        self.pushed: list[AnyMessage] = []
         self.ended: list[tuple[str, bool]] = []
         self.dialled: list[tuple[Link | None, str, bool]] = []
 
@@ -49,7 +49,7 @@ class FakeNode:
     def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         self.welcomes.append(link)
 
-    def on_message(self, link: Link, message: Message) -> None:
+    def on_message(self, link: Link, message: AnyMessage) -> None:
         self.pushed.append(message)
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
@@ -62,14 +62,14 @@ class FakeNode:
 class FakeWorker:
     """A ROUTER that answers each message with what it is told to."""
 
-    def __init__(self, place: Place, endpoint: str, *answers: bytes | Message) -> None:
-        self.heard: list[Message] = []
+    def __init__(self, place: Place, endpoint: str, *answers: bytes | AnyMessage) -> None:
+        self.heard: list[AnyMessage] = []
         self.answers = [answer if isinstance(answer, bytes) else envelope.encode(answer) for answer in answers]
         self.router: Router = place.transport.router(self._on_message)
         self.endpoint = self.router.bind(endpoint)
         self._from = b""
 
-    def say(self, message: Message) -> None:
+    def say(self, message: AnyMessage) -> None:
         """Push a message to whoever wrote last."""
         self.router.send(self._from, envelope.encode(message))
 
@@ -97,7 +97,7 @@ class Place:
         """Return the endpoint of a socket file."""
         return f"ipc://{self._directory}/{name}"
 
-    def worker(self, *answers: bytes | Message, endpoint: str = "tcp://127.0.0.1:*") -> FakeWorker:
+    def worker(self, *answers: bytes | AnyMessage, endpoint: str = "tcp://127.0.0.1:*") -> FakeWorker:
         """Bind a worker."""
         made = FakeWorker(self, endpoint, *answers)
         self._opened.append(made.router)
@@ -170,7 +170,7 @@ def test_worker_answers(place: Place, kind: str, target: str) -> None:
         await wait_until_async(lambda: place.node.welcomes)
         assert worker.heard == [Hello("b", target, OWN, "s", "p", "", None)]
         assert (place.node.welcomes, link.instance, link.established) == ([link], THEIR, True)
-        pushed: list[Message] = [Peers([], [OTHER]), Drain(), Goodbye(THEIR)]
+        pushed: list[AnyMessage] = [Peers([], [OTHER]), Drain(), Goodbye(THEIR)]
         for message in pushed:
             worker.say(message)
         await wait_until_async(lambda: len(place.node.pushed) == len(pushed))
@@ -289,7 +289,7 @@ def test_silence_after_the_handshake(surroundings: Surroundings, silent: str) ->
     ids=["instance", "bus", "refusal", "misplaced", "announcement", "nonsense"],
 )
 def test_wrong_welcome_is_reported_with_the_reason(
-    place: Place, answer: bytes | Message, reason: str, refused: bool
+    place: Place, answer: bytes | AnyMessage, reason: str, refused: bool
 ) -> None:
     """Whoever answers anything but the right WELCOME is not the peer; the reason is said."""
 

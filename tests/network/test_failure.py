@@ -22,7 +22,7 @@ from lightbus import Api, BusPath, Event, LightbusException, PeerLost
 from lightbus.adapters.zmq.bundles import frames_of
 from lightbus.membership import lookup
 from lightbus.wire import codec, envelope
-from lightbus.wire.envelope import Cancel, Error, Hello, Kind, Message, Peers, Request, Welcome
+from lightbus.wire.envelope import AnyMessage, Cancel, Error, Hello, Kind, Peers, Request, Welcome
 
 if TYPE_CHECKING:
     from network.conftest import Network
@@ -303,7 +303,7 @@ def plausible(chaos: random.Random, bus: str, instance: str) -> bytes:
     left = chaos.choice([5.0, 0.0, -1.0, float("nan"), float("inf"), 1e308, -(10**6)])
     chain: list[Any] = [[], {}, odd]
     claim: Any = chaos.choice([None, {}, [], {"v": 1, "bus": bus, "id": "f" * 16, "svc": odd, "addr": [odd]}])
-    messages: list[Message] = [
+    messages: list[AnyMessage] = [
         Hello(chaos.choice([bus, odd]), chaos.choice(["", instance, odd]), odd, odd, odd, odd, claim),
         Request(chaos.choice([instance, odd]), odd, odd, left, odd, chain, {odd: odd}, -1, {odd: odd}),
         Request(instance, "work", "who", left, odd, [odd] * 40, None, 2**40, {}),

@@ -20,7 +20,7 @@ from lightbus.rpc.server import LARGE, Server
 from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Error, Message, Request, Result
+from lightbus.wire.envelope import AnyMessage, Error, Request, Result
 
 ME = "a" * 16
 SEEN: ContextVar[int] = ContextVar("seen", default=0)
@@ -82,7 +82,7 @@ class Line:
         self.hooks = HookRegistry()
         self.executor = executor
         self.has_left = False
-        self.answers: list[Message] = []
+        self.answers: list[AnyMessage] = []
         self.answered_by: list[str] = []
         self.server = Server(
             identity=Identity(bus="b", service="s", process="p", instance=ME, host="h"),
@@ -100,7 +100,7 @@ class Line:
         self.answers.append(envelope.decode(frame)[1])
         return not self.has_left
 
-    async def call(self, name: str, **kwargs: Any) -> tuple[Message, bool]:
+    async def call(self, name: str, **kwargs: Any) -> tuple[AnyMessage, bool]:
         """Return the answer, and whether it was there before the callback ended."""
         at_once: list[bool] = []
 

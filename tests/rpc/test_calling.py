@@ -33,7 +33,7 @@ from lightbus.exceptions import (
 from lightbus.rpc.calling import Caller
 from lightbus.rpc.request import OutboundEvent
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Accepted, Cancel, Error, Fire, Message, Request, Result, Welcome
+from lightbus.wire.envelope import Accepted, AnyMessage, Cancel, Error, Fire, Request, Result, Welcome
 
 # What is sent, and what comes back
 
@@ -192,7 +192,7 @@ def test_who_left_after_refusing_has_the_last_word() -> None:
     """When the only peer refuses, leaves and has no successor, the caller is told of the refusal."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
-        def leave(message: Message) -> Message:
+        def leave(message: AnyMessage) -> AnyMessage:
             context.snapshot = snapshot()
             return refusal()
 
@@ -254,7 +254,7 @@ def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...])
 
 
 @pytest.mark.parametrize("reply", [Welcome({}, "", 0.0, False), Accepted("j-1", A), Cancel()])
-def test_an_answer_of_the_wrong_kind(reply: Message) -> None:
+def test_an_answer_of_the_wrong_kind(reply: AnyMessage) -> None:
     """A message that is no answer to a call is a fault of the peer, and does not pass for a result."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
@@ -498,7 +498,7 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
         context = FakeRequestContext(peer(A, endpoint=endpoint))
         context.transport = transport
         caller = Caller(context)
-        arrived: list[Message] = []
+        arrived: list[AnyMessage] = []
         with pytest.raises(PeerUnreachable):
             await caller.request(call(context, left=20 * MS, kwargs={"user": "given up"}))
         router = transport.router(lambda routing_id, frame: arrived.append(envelope.decode(frame)[1]))

@@ -23,7 +23,7 @@ from lightbus.rpc.job import Job
 from lightbus.rpc.replies import Replies
 from lightbus.service.execution import Execution
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Error, Message, Result
+from lightbus.wire.envelope import AnyMessage, Error, Result
 
 
 class Bench:
@@ -40,7 +40,7 @@ class Bench:
         return message
 
 
-def decoded(frame: bytes) -> Message:
+def decoded(frame: bytes) -> AnyMessage:
     """Return the message of an answer to call 1."""
     call_id, message = envelope.decode(frame)
     assert call_id == 1

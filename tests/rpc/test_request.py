@@ -12,7 +12,7 @@ from lightbus.deadline import Deadline
 from lightbus.exceptions import DeformError, PayloadTooLarge, PeerBusy, PeerLost, PeerUnreachable
 from lightbus.rpc.request import NeverSent, NotStarted, OutboundEvent, OutboundRequest, carry_out
 from lightbus.wire.api_info import ApiInfo
-from lightbus.wire.envelope import Message, Result
+from lightbus.wire.envelope import AnyMessage, Result
 
 
 def test_the_least_loaded_is_asked() -> None:
@@ -103,7 +103,7 @@ def test_a_bare_outgoing_has_no_message() -> None:
 class ScriptedChannel:
     """Carries nothing: each peer that is asked has one of `answers`, in their order."""
 
-    def __init__(self, context: FakeRequestContext, *answers: Message | Exception) -> None:
+    def __init__(self, context: FakeRequestContext, *answers: AnyMessage | Exception) -> None:
         self.asked: list[str] = []
         self.looked_for: list[str] = []
         self._context = context
@@ -115,7 +115,7 @@ class ScriptedChannel:
     async def look_for(self, outgoing: OutboundRequest) -> None:
         self.looked_for.append(outgoing.api)
 
-    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> Message:
+    async def ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
         self.asked.append(peer.instance)
         answer = next(self._answers)
         if isinstance(answer, Exception):
@@ -158,7 +158,7 @@ def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
     context = FakeRequestContext(peer(A))
 
     class Restarting(ScriptedChannel):
-        async def ask(self, asked: Peer, outgoing: OutboundRequest) -> Message:
+        async def ask(self, asked: Peer, outgoing: OutboundRequest) -> AnyMessage:
             context.snapshot = snapshot()
             return await super().ask(asked, outgoing)
 

@@ -19,7 +19,7 @@ from lightbus.rpc.replies import Replies
 from lightbus.rpc.runner import Runner
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Error, Message, Result
+from lightbus.wire.envelope import AnyMessage, Error, Result
 
 
 class Bench:
@@ -29,7 +29,7 @@ class Bench:
         self.config = config = Config(**settings)
         loop = asyncio.get_running_loop()
         self.hooks = HookRegistry()
-        self.finished: list[tuple[Job, Message | None]] = []
+        self.finished: list[tuple[Job, AnyMessage | None]] = []
         self.is_finished = asyncio.Event()
         self.places = CallPlaces(config, loop, Counter(), lambda job: None, lambda job, reason: None)
         self.runner = Runner(
@@ -43,7 +43,7 @@ class Bench:
         self.finished.append((job, envelope.decode(frame)[1] if frame else None))
         self.is_finished.set()
 
-    async def run(self, job: Job, *, blocking: bool = False) -> Message | None:
+    async def run(self, job: Job, *, blocking: bool = False) -> AnyMessage | None:
         """Execute a call, and return its answer."""
         job.callee.settings = self.config.api("work")
         self.places.take(job, frame_of(job))

@@ -31,7 +31,7 @@ from lightbus.service.api import Api, ApiRegistry
 from lightbus.service.failures import MAX_TRACE, PACKAGE
 from lightbus.service.hooks import HookRegistry
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Error, Message, Request, Result
+from lightbus.wire.envelope import AnyMessage, Error, Request, Result
 
 ME = "a" * 16
 CALLER = "c" * 16
@@ -154,7 +154,7 @@ class Bench:
     def __init__(self, executor: HandlerThreads, *, serves_calls: bool = True, **settings: Any) -> None:
         self.api = Worked()
         self.hooks = HookRegistry()
-        self.replies: list[tuple[bytes, int, Message]] = []
+        self.replies: list[tuple[bytes, int, AnyMessage]] = []
         self.sizes: list[int] = []
         apis = ApiRegistry()
         apis.add(self.api)
@@ -196,7 +196,7 @@ class Bench:
         self.server.handle(by, call_id, Request(**fields))
         return call_id
 
-    async def answer(self, call_id: int) -> Message:
+    async def answer(self, call_id: int) -> AnyMessage:
         """Return the answer to a call, once it is there."""
         found = await wait_until_async(
             lambda: [message for _, replied, message in self.replies if replied == call_id], what=f"answer to {call_id}"

@@ -11,7 +11,7 @@ from lightbus.exceptions import DeformError, PeerBusy, ProtocolError
 from lightbus.rpc import trace
 from lightbus.rpc.trace import LEASE, MAX_VALUE, CallWatch, WatchedCall
 from lightbus.wire import codec, envelope
-from lightbus.wire.envelope import Error, Message, Request, Result
+from lightbus.wire.envelope import AnyMessage, Error, Request, Result
 
 
 def request(api: str = "auth", **kwargs: Any) -> Request:
@@ -19,7 +19,7 @@ def request(api: str = "auth", **kwargs: Any) -> Request:
     return Request("0" * 16, api, "check", 5.0, "1" * 16, [], None, 0, kwargs)
 
 
-def note(watch: CallWatch, now: float = 0.0, answer: Message | None = None, **kwargs: Any) -> None:
+def note(watch: CallWatch, now: float = 0.0, answer: AnyMessage | None = None, **kwargs: Any) -> None:
     """Have a call answered."""
     asked = request(**kwargs)
     arguments = watch.arguments_of(asked)

@@ -22,11 +22,11 @@ from lightbus.wire import codec, envelope, field_types
 from lightbus.wire.envelope import (
     PARTITIONS,
     PROTOCOL_VERSION,
+    AnyMessage,
     Cancel,
     Error,
     Hello,
     Kind,
-    Message,
     Record,
     Request,
     Result,
@@ -76,8 +76,8 @@ REFUSED: dict[Any, list[Any]] = {
     field_types.Bool: [None, 0, 1, "true"],
     field_types.Whole: NO_WHOLE,
     field_types.Number: [*NO_WHOLE, 2**31],
-    field_types.Partition: [*NO_WHOLE, 16],
-    field_types.Moment: NO_NUMBER,
+    field_types.PartitionNumber: [*NO_WHOLE, 16],
+    field_types.PointInTime: NO_NUMBER,
     field_types.Seconds: NO_NUMBER,
     field_types.Arguments: [None, *NO_MAP],
     field_types.AnyMap: NO_MAP,
@@ -98,7 +98,7 @@ REFUSED: dict[Any, list[Any]] = {
     ],
     field_types.Partitions: [*NO_LIST, [16], [-1], [1.0], [True], [0] * 17],
     field_types.EventNames: [*NO_LIST, ["a\0b"], ["a"] * 5000],
-    field_types.Positions: [
+    field_types.PositionRows: [
         *NO_LIST,
         [["a" * 16, "seen", 0]],
         [["a" * 16, "seen", 16, 1]],
@@ -106,13 +106,13 @@ REFUSED: dict[Any, list[Any]] = {
     ],
     field_types.StreamRows: [*NO_LIST, [["a" * 16, "seen", 0, 1, 2]], [["a" * 16, "seen", 0, 1, 2, Decimal(3)]]],
     field_types.Chain: [*NO_LIST, ["a" * 65], ["a"] * 65],
-    field_types.Trace: [*NO_MAP, {str(n): "" for n in range(65)}],
-    field_types.Key: [1, b"a"],
+    field_types.TraceContext: [*NO_MAP, {str(n): "" for n in range(65)}],
+    field_types.EventKey: [1, b"a"],
     field_types.EventRows: [*NO_LIST, [["key"]], [[1, b"a"]], [["key", "a"]], [["key", b"a", 1]]],
     field_types.WaitFor: [*NO_TEXT, "", "disk"],
     field_types.PeerRows: [*NO_LIST, [[{}]], [[{}, math.nan]], [[{}, "1"]], [[[], 1.0]]],
     field_types.Instances: [*NO_LIST, ["a"], ["a" * 16] * 5000],
-    field_types.Presence: [None, "a", b"a" * 65],
+    field_types.PresenceBytes: [None, "a", b"a" * 65],
     field_types.GroupRows: [*NO_LIST, [["auth"]], [["auth", 1]]],
     field_types.Records: [
         *NO_LIST,
@@ -131,7 +131,7 @@ REFUSED: dict[Any, list[Any]] = {
 }
 
 
-def messages(kind: Kind) -> st.SearchStrategy[Message]:
+def messages(kind: Kind) -> st.SearchStrategy[AnyMessage]:
     """Return any message of a kind."""
     return seeds.map(lambda random: any_message_of(random, kind))
 
@@ -146,7 +146,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 partitions = st.integers(0, PARTITIONS - 1)
 
 
-def sample(kind: Kind) -> Message:
+def sample(kind: Kind) -> AnyMessage:
     """Return some message of a kind, the same one each time."""
     return any_message_of(Random(kind.value), kind)
 
@@ -158,7 +158,7 @@ def reads(data: bytes, read: Callable[[bytes], object]) -> None:
 
 
 @given(any_message, call_ids)
-def test_decoding_what_was_encoded_gives_the_same_message(message: Message, call_id: int) -> None:
+def test_decoding_what_was_encoded_gives_the_same_message(message: AnyMessage, call_id: int) -> None:
     """Encode then decode is the identity, for every kind and every call id."""
     frame = encode(message, call_id)
     assert decode(frame) == (call_id, message)
@@ -201,7 +201,7 @@ def test_any_fields_are_read_or_refused(kind: Kind, fields: Any) -> None:
 
 
 @given(any_message, st.data())
-def test_mutated_frames_are_read_or_refused(message: Message, data: st.DataObject) -> None:
+def test_mutated_frames_are_read_or_refused(message: AnyMessage, data: st.DataObject) -> None:
     """A frame that was damaged anywhere gives a message or a ProtocolError, alone and behind a topic."""
     frame = encode(message)
     start = data.draw(st.integers(0, len(frame)))

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from lightbus.wire import field_types
-from lightbus.wire.fields import MAX_INT, Check
+from lightbus.wire.fields import MAX_INT, FieldCheck
 
 NAMES = [name for name in field_types.__all__ if name not in ("MAX_NAME", "PARTITIONS")]
 
 
-def check_of(name: str) -> Check:
+def check_of(name: str) -> FieldCheck:
     """Return the check of a field type."""
-    check: Check = getattr(field_types, name).__metadata__[0]
+    check: FieldCheck = getattr(field_types, name).__metadata__[0]
     return check
 
 
@@ -39,23 +39,23 @@ EDGES: list[tuple[str, Any, Any]] = [
     ("LastError", "x" * 10_000, "x" * 10_001),
     ("Whole", MAX_INT, MAX_INT + 1),
     ("Number", 2**31 - 1, 2**31),
-    ("Partition", 15, 16),
+    ("PartitionNumber", 15, 16),
     ("Partitions", [0] * 16, [0] * 17),
     ("EventNames", ["x"] * 4096, ["x"] * 4097),
-    ("Positions", [[A_PEER, "x", 0, 1]] * 65_536, [[A_PEER, "x", 0, 1]] * 65_537),
+    ("PositionRows", [[A_PEER, "x", 0, 1]] * 65_536, [[A_PEER, "x", 0, 1]] * 65_537),
     ("StreamRows", [[A_PEER, "x", 0, 1, 2, 3]], [[A_PEER, "x", 0, 1, 2]]),
     ("Chain", ["x" * 64] * 64, ["x"] * 65),
-    ("Trace", {str(n): n for n in range(64)}, {str(n): n for n in range(65)}),
-    ("Key", None, 1),
+    ("TraceContext", {str(n): n for n in range(64)}, {str(n): n for n in range(65)}),
+    ("EventKey", None, 1),
     ("EventRows", [["key", b""], [None, b""]] * 5000, [["key", b""]] * 10_001),
     ("PeerRows", [[{}, 1.5]] * 4096, [[{}, 1.5]] * 4097),
     ("Instances", [A_PEER] * 4096, [A_PEER] * 4097),
-    ("Presence", b"x" * 64, b"x" * 65),
+    ("PresenceBytes", b"x" * 64, b"x" * 65),
     ("GroupRows", [["auth", "shop"]], [["auth"]]),
     ("MemberStates", [[7, [0, 15]], [7]], [[7, [16]]]),
     ("Records", [[1, 0, b""]], [[1, 0, 5]]),
     ("PageRecords", [[1, 0, b""], [2, 1, 5]], [[1, 0, -5]]),
-    ("Moment", 253_402_214_399, 253_402_214_400),
+    ("PointInTime", 253_402_214_399, 253_402_214_400),
     ("WaitFor", "journal", "disk"),
     ("AnyMap", None, []),
     ("Arguments", {"n": None}, None),

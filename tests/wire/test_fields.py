@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.wire import fields
-from lightbus.wire.fields import FIRST_MOMENT, LAST_MOMENT, MAX_INT, Check
+from lightbus.wire.fields import FIRST_MOMENT, LAST_MOMENT, MAX_INT, FieldCheck
 
 small = fields.whole(0, 9)
 SHORT = Annotated[str, fields.text(3)]
 
-CHECKS: dict[str, tuple[Check, list[Any], list[Any]]] = {
+CHECKS: dict[str, tuple[FieldCheck, list[Any], list[Any]]] = {
     "anything": (fields.anything, [None, object(), []], []),
     "flag": (fields.flag, [True, False], [0, 1, None, "", "true"]),
     "text": (fields.text(3, least=1), ["a", "abc", "ä b"], ["", "abcd", "a\0", "a\n", "\x1b[", b"a", None]),

@@ -1,4 +1,4 @@
-"""The message table: every kind has a class, a number and a place in `Message`; what came later is optional."""
+"""The message table: every kind has a class, a number and a place in `AnyMessage`; what came later is optional."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from lightbus.wire import envelope, messages
 from lightbus.wire.fields import checks_of
-from lightbus.wire.messages import Kind, Message
+from lightbus.wire.messages import AnyMessage, Kind
 
-CLASSES: list[type] = list(typing.get_args(Message))
+CLASSES: list[type] = list(typing.get_args(AnyMessage))
 PUBLISHED = {Kind.EVENTS, Kind.MARKER, Kind.HEAD}
 
 
@@ -41,7 +41,7 @@ def test_numbers_are_for_good() -> None:
 
 def test_all_is_said_to_be_public() -> None:
     """Who imports the table finds every message in it."""
-    assert set(messages.__all__) == {cls.__name__ for cls in CLASSES} | {"Kind", "Message"}
+    assert set(messages.__all__) == {cls.__name__ for cls in CLASSES} | {"Kind", "AnyMessage"}
     assert all(getattr(envelope, name) is getattr(messages, name) for name in messages.__all__)
     assert set(messages.__all__) <= set(envelope.__all__)
 

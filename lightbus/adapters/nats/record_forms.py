@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 __all__ = ["read_record"]
 
-_Start = Annotated[str, Field(pattern=":[0-9]{1,19}$")]
+_StartKey = Annotated[str, Field(pattern=":[0-9]{1,19}$")]
 """`<event>:<sequence>`."""
 
 
@@ -26,10 +26,10 @@ class _Info(TypedDict):
 
 
 @with_config(ConfigDict(strict=True))
-class _Partition(TypedDict):
+class _PartitionRecord(TypedDict):
     owner: NotRequired[str]
     cursors: NotRequired[dict[str, NonNegativeInt]]
-    starts: NotRequired[dict[_Start, NonNegativeInt]]
+    starts: NotRequired[dict[_StartKey, NonNegativeInt]]
     begun_through: NotRequired[NonNegativeInt]
     numbers: NotRequired[dict[str, NonNegativeInt | None]]
     lost: NotRequired[dict[str, NonNegativeInt]]
@@ -56,7 +56,7 @@ class _Counts(TypedDict):
 
 _FORMS: tuple[tuple[re.Pattern[str], TypeAdapter[Any]], ...] = (
     (re.compile(r"info\.[^.]+"), TypeAdapter(_Info)),
-    (re.compile(r"part\.[^.]+\.[0-9]{1,5}"), TypeAdapter(_Partition)),
+    (re.compile(r"part\.[^.]+\.[0-9]{1,5}"), TypeAdapter(_PartitionRecord)),
     (re.compile(r"member\.[^.]+\.[^.]+"), TypeAdapter(dict[str, Any])),
     (re.compile(r"dead\.[^.]+\.[0-9]{1,19}"), TypeAdapter(_DeadLetterRecord)),
     (re.compile(r"move\..+"), TypeAdapter(_Move)),

@@ -21,7 +21,7 @@ from .dead_letters import DeadLetters
 from .deliveries import Deliveries
 from .group_table import GroupTable
 from .journal_errors import journal_error
-from .journal_file import JournalFile, Row
+from .journal_file import JournalFile, JournalRow
 from .journal_history import JournalHistory
 from .noted_events import LARGEST
 from .retention import Retention
@@ -70,7 +70,7 @@ class Run(NamedTuple):
     id: str = ""
 
 
-_Numbered: TypeAlias = tuple[list[Stored], list[Row], dict[Topic, int], int]
+_Numbered: TypeAlias = tuple[list[Stored], list[JournalRow], dict[Topic, int], int]
 """What was inserted: where the first of each run is, the rows, the newest of each topic, and the newest of all."""
 
 
@@ -259,7 +259,7 @@ class Journal(JournalFile):
         """Number events and insert them, those of a run in few rows. Within a transaction."""
         topics, head, seen = self.topics, self.head, self.clock.now()
         firsts: list[Stored] = []
-        rows: list[Row] = []
+        rows: list[JournalRow] = []
         ids: dict[str, Stored] = {}
         lasts: dict[Topic, int] = {}
         for topic, at, records, id in runs:

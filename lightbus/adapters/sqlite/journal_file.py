@@ -28,7 +28,7 @@ from .topic import Topic
 from .topic_table import TopicTable
 from .write_ahead_log import WriteAheadLog
 
-__all__ = ["EPOCH_BITS", "JournalFile", "Row", "TableChange"]
+__all__ = ["EPOCH_BITS", "JournalFile", "JournalRow", "TableChange"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -59,7 +59,7 @@ SIZE = f"(length(record) - {LENGTH_SIZE} * count * (count > 1))"
 _SIZE_BEHIND = f"SELECT coalesce(sum(count), 0), coalesce(sum({SIZE}), 0) FROM events WHERE sequence > ?"
 
 
-Row: TypeAlias = tuple[int, int, int, float, bytes, int, float]
+JournalRow: TypeAlias = tuple[int, int, int, float, bytes, int, float]
 """
 Sequence of its last event, number of the topic, previous of its first event, time of day, records, number of events,
 and the journal's own time.
@@ -378,7 +378,7 @@ class JournalFile:
             if change := self.clock.change_due():
                 self.change(change)
 
-    def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[Row]) -> None:
+    def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[JournalRow]) -> None:
         count, size = self.size
         for row in rows:
             count += row[5]

@@ -37,7 +37,7 @@ START_SECONDS = 30.0
 SETTLE_SECONDS = 60.0
 """Seconds for the events to be handled after the last one was fired."""
 
-Do = Callable[[], Awaitable[Any]]
+Operation = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
     return 1 if failed or count < len(times) else 0
 
 
-async def _measured(bus: Connection, load: _BenchLoad, do: Do, label: str) -> tuple[list[float], int, float]:
+async def _measured(bus: Connection, load: _BenchLoad, do: Operation, label: str) -> tuple[list[float], int, float]:
     """Do it as often and as many at a time as is wanted; return how long each took, how many failed, and seconds."""
     done = asked_to_end()
     times: list[float] = []

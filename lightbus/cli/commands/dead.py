@@ -30,7 +30,7 @@ MAX_BEGINNINGS = 10
 
 NONE = "There are no dead letters."
 
-Answer: TypeAlias = list[dict[str, Any]]
+DeadLetterPage: TypeAlias = list[dict[str, Any]]
 
 COLUMNS = (
     Column(title="NATIVE ID"),
@@ -163,7 +163,7 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
     return sorted(found, key=lambda pair: float(pair[1]["died_at"]))
 
 
-async def _all_of(bus: Connection, peer: Peer, answer: Answer, group: str) -> list[dict[str, Any]]:
+async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: str) -> list[dict[str, Any]]:
     """
     Return all dead letters of a publisher, given the first that it told: an answer holds so many bytes.
 
@@ -188,7 +188,7 @@ async def _all_of(bus: Connection, peer: Peer, answer: Answer, group: str) -> li
     return list(seen.values())
 
 
-async def _told(bus: Connection, peer: Peer, group: str, skip: int) -> Answer:
+async def _told(bus: Connection, peer: Peer, group: str, skip: int) -> DeadLetterPage:
     told = await ask_each(bus, [peer], "dead", group=group, skip=skip)
     return told[0][1] if told else []
 

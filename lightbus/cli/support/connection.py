@@ -46,7 +46,7 @@ ENDED = "has ended without a goodbye (was it killed?)"
 
 HINT = "`lightbus doctor` looks for the reason."
 
-Command = Callable[["Connection"], Awaitable[int | None]]
+BusCommand = Callable[["Connection"], Awaitable[int | None]]
 
 
 class Untold(dict[str, str]):
@@ -182,7 +182,9 @@ class Connection:
         await self.client.close_async()
 
 
-def on_bus(options: ClientOptions, command: Command, *, data_dir: Path | None = None, service: str = SERVICE) -> None:
+def on_bus(
+    options: ClientOptions, command: BusCommand, *, data_dir: Path | None = None, service: str = SERVICE
+) -> None:
     """
     Run a command's coroutine on the bus, and end the program with the exit code that it returns.
 
@@ -220,7 +222,7 @@ async def passes(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def _run(options: ClientOptions, command: Command, data_dir: Path | None, service: str) -> int | None:
+async def _run(options: ClientOptions, command: BusCommand, data_dir: Path | None, service: str) -> int | None:
     bus = Connection(options, data_dir=data_dir, service=service)
     try:
         return await command(bus)

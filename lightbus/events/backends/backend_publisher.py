@@ -21,9 +21,9 @@ from ...ports.events import EventTopic, OutgoingEvent
 from ...ports.outbox import EventOutbox
 from ...recurring import RecurringLog
 from ...service.api import ApiRegistry, Event
-from ...wire.envelope import PARTITIONS, Accepted, Error, Fire, Message
+from ...wire.envelope import PARTITIONS, Accepted, AnyMessage, Error, Fire
 from ..backend_places import AnyPlace, BackendPlace
-from ..event_record import Row, key_of, native_id
+from ..event_record import RecordRow, key_of, native_id
 from ..publishing.outcome_collector import OutcomeCollector
 from ..publishing.partition_turns import TURN_AFTER
 from ..publishing.publisher import Publisher
@@ -110,7 +110,7 @@ class BackendPublisher:
         return self._journal
 
     def put_together(
-        self, api: str, event: str, rows: Sequence[Row], ids: Sequence[str], *, is_own: bool
+        self, api: str, event: str, rows: Sequence[RecordRow], ids: Sequence[str], *, is_own: bool
     ) -> Future[list[BackendPlace]]:
         """Give events to the backend of an API behind those that wait: 500 at a time, which it keeps one by one."""
         together: OutcomeCollector[BackendPlace] = OutcomeCollector(len(rows))
@@ -195,7 +195,7 @@ class BackendPublisher:
 
     # From others
 
-    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+    def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
         """Have an event kept for a process that does not publish; answer once it is (or is handled)."""
         api = self._apis.find(fire.api)
         event = None if api is None else api.events.get(fire.event)
@@ -213,7 +213,7 @@ class BackendPublisher:
         outgoing = OutgoingEvent(api=fire.api, topic=topic, id=id, record=data, published_at=time.time())
         self._put(_Queued(outgoing, key, False, partial(self._answer, fire, reply)))
 
-    def _answer(self, fire: Fire, reply: Callable[[Message], None], outcome: BackendPlace | JournalError) -> None:
+    def _answer(self, fire: Fire, reply: Callable[[AnyMessage], None], outcome: BackendPlace | JournalError) -> None:
         if isinstance(outcome, JournalError):
             reply(Error(outcome.code, str(outcome), False, {"elsewhere": True}))
             return

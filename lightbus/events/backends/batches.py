@@ -13,10 +13,10 @@ from ...adapters.sqlite.topic import Topic
 from ...exceptions import EventNotFound, LightbusException, LightbusTimeout, ProtocolError
 from ...message import EventMessage
 from ...service.api import Event
-from ...wire.envelope import Accepted, Batch, Error, Message
+from ...wire.envelope import Accepted, AnyMessage, Batch, Error
 from ..backend_places import AnyPlace, BackendPlace
 from ..event_publisher import EventPublisher
-from ..event_record import Row, key_of, native_id, record_of
+from ..event_record import RecordRow, key_of, native_id, record_of
 from ..publishing.publisher import Publisher
 from .backend_publisher import BackendPublisher
 
@@ -39,7 +39,7 @@ def publish_batch(publisher: EventPublisher, messages: Sequence[EventMessage], e
 
 
 def publish_rows(
-    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str]
+    publisher: EventPublisher, api: str, event: Event, rows: Sequence[RecordRow], ids: Sequence[str]
 ) -> Future[list[AnyPlace]]:
     """
     Keep events of this process and have them published. From any thread.
@@ -60,7 +60,7 @@ def publish_rows(
 
 
 def _publish(
-    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str]
+    publisher: EventPublisher, api: str, event: Event, rows: Sequence[RecordRow], ids: Sequence[str]
 ) -> Future[list[tuple[str, AnyPlace]]]:
     journal = _journal_of(publisher)
     journal.size.check_all(f"{api}.{event.name}", [row[0] for row in rows])
@@ -80,7 +80,7 @@ def newest_places(places: Iterable[AnyPlace]) -> list[AnyPlace]:
     return list(newest.values())
 
 
-def hand_off_batch(publisher: EventPublisher, batch: Batch, reply: Callable[[Message], None]) -> None:
+def hand_off_batch(publisher: EventPublisher, batch: Batch, reply: Callable[[AnyMessage], None]) -> None:
     """Publish events for a process that cannot; answer once they are kept, or handled if it asks for that."""
     journal = _journal_of(publisher)
     try:
@@ -93,7 +93,7 @@ def hand_off_batch(publisher: EventPublisher, batch: Batch, reply: Callable[[Mes
         journal.hand_offs.refuse(error, reply)
         return
     event, now = received[0][0], time.time()
-    rows: list[Row] = [
+    rows: list[RecordRow] = [
         (data, key if key is not None else key_of(event, kwargs), now, id)
         for (key, _), (_, kwargs, data, id) in zip(batch.rows, received, strict=True)
     ]
@@ -121,7 +121,7 @@ def _is_kept_elsewhere(publisher: EventPublisher, api: str, event: Event) -> boo
 
 
 def _keep(
-    publisher: EventPublisher, api: str, event: Event, rows: Sequence[Row], ids: Sequence[str], *, is_own: bool
+    publisher: EventPublisher, api: str, event: Event, rows: Sequence[RecordRow], ids: Sequence[str], *, is_own: bool
 ) -> Future[list[tuple[str, AnyPlace]]]:
     """Keep events wherever those of their API are kept; return in which store each is, and where."""
     kept: Future[list[tuple[str, AnyPlace]]] = Future()
@@ -174,7 +174,7 @@ def _sequence_of(place: AnyPlace) -> int:
 def _answer(
     publisher: EventPublisher,
     batch: Batch,
-    reply: Callable[[Message], None],
+    reply: Callable[[AnyMessage], None],
     done: Future[list[tuple[str, AnyPlace]]],
 ) -> None:
     if (error := done.exception()) is not None:

@@ -19,7 +19,7 @@ from ...adapters.sqlite.topic import Topic
 from ...membership.context import Identity
 from ...recurring import RecurringLog
 from ...service.api import ApiRegistry
-from ...wire.envelope import Ack, Beat, Fetch, Join, Leave, Message, Open, Reject, Release, Start
+from ...wire.envelope import Ack, AnyMessage, Beat, Fetch, Join, Leave, Open, Reject, Release, Start
 from ...wire.sizes import Receivers
 from .ack_waiters import AckWaiters, OnHandled
 from .cursor_store import CursorStore
@@ -74,7 +74,7 @@ class Coordinator:
         apis: ApiRegistry,
         journals: JournalSource,
         reply: Callable[[bytes, bytes], bool],
-        handle: Callable[[bytes, int, Message], None],
+        handle: Callable[[bytes, int, AnyMessage], None],
         receivers: Receivers,
         *,
         member_timeout: float = 10.0,

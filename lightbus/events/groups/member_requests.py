@@ -12,7 +12,7 @@ from typing import Any
 from ...exceptions import PeerBusy, PeerRefused
 from ...membership.context import Identity
 from ...service.api import ApiRegistry
-from ...wire.envelope import PARTITIONS, Assign, Beat, Join, Leave, Message, Open, Release, Streams
+from ...wire.envelope import PARTITIONS, AnyMessage, Assign, Beat, Join, Leave, Open, Release, Streams
 from ...wire.sizes import Receivers, fitting_partitions
 from .cursor_store import CursorStore
 from .group_directory import GroupDirectory
@@ -61,7 +61,7 @@ class MemberRequests:
         cursors: CursorStore,
         receivers: Receivers,
         send: Send,
-        handle: Callable[[bytes, int, Message], None],
+        handle: Callable[[bytes, int, AnyMessage], None],
         counts: Counter[str],
     ) -> None:
         self._identity = identity

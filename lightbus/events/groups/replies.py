@@ -7,24 +7,24 @@ from typing import TypeAlias
 
 from ...exceptions import LightbusException, ProtocolError
 from ...wire import envelope
-from ...wire.envelope import Error, Message
+from ...wire.envelope import AnyMessage, Error
 
 __all__ = ["Send", "error_for", "sender"]
 
-Send: TypeAlias = Callable[[bytes, int, Message], None]
+Send: TypeAlias = Callable[[bytes, int, AnyMessage], None]
 """Sends a message to a routing id, as the answer to a call id; 0 where it is none."""
 
 
 def sender(reply: Callable[[bytes, bytes], bool]) -> Send:
     """Return what sends messages by way of what sends frames."""
 
-    def send(routing_id: bytes, call_id: int, message: Message) -> None:
+    def send(routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         reply(routing_id, envelope.encode(message, call_id))
 
     return send
 
 
-def error_for(message: Message, error: Exception) -> Error:
+def error_for(message: AnyMessage, error: Exception) -> Error:
     """Return the answer to a message that could not be handled: whatever else goes wrong is in what its fields say."""
     if isinstance(error, LightbusException):
         return Error(error.code, str(error), False, {})

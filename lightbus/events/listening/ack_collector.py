@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ...core.streams import UNCONFIRMED, Stream, Told
-from ...wire.envelope import Ack, Acked, Error, Message
+from ...wire.envelope import Ack, Acked, AnyMessage, Error
 from .publisher_requests import PublisherRequests
 
 __all__ = ["AckCollector"]
@@ -83,7 +83,7 @@ class AckCollector:
             answered = partial(self._answered, owner, handled)
             self._requests.ask(partial(owner.ack_message, rows), answered, is_urgent=True)
 
-    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, Told]], answer: Message | None) -> None:
+    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, Told]], answer: AnyMessage | None) -> None:
         if isinstance(answer, Acked):
             self._counts["refused_acks"] += len(answer.refused)
             for stream, told in handled:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...core.streams import Entry, LiveStream, Stream
-from ...wire.envelope import Ack, Acked, Fetch, Message, Page, Reject, Release, Start, Started
+from ...wire.envelope import Ack, Acked, AnyMessage, Fetch, Page, Reject, Release, Start, Started
 from ...wire.sizes import stand_in
 from ..groups.group_records import TopicKey
 from .ack_collector import AckCollector
@@ -107,7 +107,7 @@ class FollowedStreams:
                 lambda: message if self.owns(stream) else None, lambda answer: self._on_page(stream, answer)
             )
 
-    def _on_page(self, stream: Stream, answer: Message | None) -> None:
+    def _on_page(self, stream: Stream, answer: AnyMessage | None) -> None:
         if not isinstance(answer, Page):
             stream.failed_to_ask()
             self._queue.go_on(stream)
@@ -167,11 +167,11 @@ class FollowedStreams:
         answer = await self._ask(stream, message)
         return isinstance(answer, Acked) and not answer.refused
 
-    async def _ask(self, stream: Stream, message: Message, number: int = 0) -> Message | None:
+    async def _ask(self, stream: Stream, message: AnyMessage, number: int = 0) -> AnyMessage | None:
         # Repeated under its number, which the publisher knows it by: what it changes is changed once.
-        answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[AnyMessage | None] = asyncio.get_running_loop().create_future()
 
-        def answered(message: Message | None) -> None:
+        def answered(message: AnyMessage | None) -> None:
             if not answer.done():
                 answer.set_result(message)
 

@@ -14,7 +14,7 @@ from ...core.peers import Peer
 from ...exceptions import ProtocolError
 from ...ports.transport import Transport
 from ...wire import envelope
-from ...wire.envelope import PRESENCE_PREFIX, Assign, Beat, Events, Head, Leave, Marker, Message, Streams
+from ...wire.envelope import PRESENCE_PREFIX, AnyMessage, Assign, Beat, Events, Head, Leave, Marker, Streams
 from .ack_collector import AckCollector
 from .consumer_context import ConsumerContext
 from .listener_queue import ListenerQueue
@@ -114,7 +114,7 @@ class PublisherConnection:
                 self._leave(subscription, lambda answer: None)
             subscription.close()
 
-    def _leave(self, subscription: Subscription, answered: Callable[[Message | None], None]) -> None:
+    def _leave(self, subscription: Subscription, answered: Callable[[AnyMessage | None], None]) -> None:
         message = Leave(*subscription.name)
         self._requests.ask(lambda: message, answered)
 
@@ -192,7 +192,7 @@ class PublisherConnection:
     # What arrives
 
     def _on_published(self, frame: bytes) -> None:
-        message: Message | None = None
+        message: AnyMessage | None = None
         try:
             topic, message = envelope.decode_published(frame)
             handler = self._published.get(type(message))
@@ -236,7 +236,7 @@ class PublisherConnection:
         for subscription in list(self._named.get((message.api, message.group), ())):
             subscription.intake.on_streams(message)
 
-    def _not_handled(self, message: Message | None, error: Exception) -> None:
+    def _not_handled(self, message: AnyMessage | None, error: Exception) -> None:
         """Note that something that arrived led to nothing; the next message is read as if there had not been any."""
         self._context.counts["unreadable"] += 1
         if message is None or isinstance(error, ProtocolError):
@@ -262,6 +262,6 @@ class PublisherConnection:
         return found
 
 
-def _finish(done: asyncio.Future[None], answer: Message | None) -> None:
+def _finish(done: asyncio.Future[None], answer: AnyMessage | None) -> None:
     if not done.done():
         done.set_result(None)

@@ -10,8 +10,8 @@ from typing import Any
 from ...core.peers import Peer
 from ...ports.transport import Transport
 from ...wire import envelope
-from ...wire.envelope import Message
-from .requests import Answer, Requests, Say
+from ...wire.envelope import AnyMessage
+from .requests import OnAnswer, Requests, Say
 
 __all__ = ["PublisherRequests"]
 
@@ -39,7 +39,7 @@ class PublisherRequests:
         transport: Transport,
         peer: Peer,
         unasked: Mapping[type, Callable[[Any], None]],
-        not_handled: Callable[[Message | None, Exception], None],
+        not_handled: Callable[[AnyMessage | None, Exception], None],
         numbers: Iterator[int],
     ) -> None:
         self.peer = peer
@@ -58,14 +58,14 @@ class PublisherRequests:
         """Return the time in seconds of a clock that is never put right."""
         return self._loop.time()
 
-    def send(self, message: Message, call_id: int = 0) -> None:
+    def send(self, message: AnyMessage, call_id: int = 0) -> None:
         """Send something."""
         frame = envelope.encode(message, call_id)
         if not self._closed and not self._dealer.send(frame):
             self._dealer.send_later(frame)
 
     def ask(
-        self, make: Callable[[], Message | None], answer: Answer, *, is_urgent: bool = False, number: int = 0
+        self, make: Callable[[], AnyMessage | None], answer: OnAnswer, *, is_urgent: bool = False, number: int = 0
     ) -> None:
         """
         Send something until it is answered.
@@ -91,13 +91,13 @@ class PublisherRequests:
         if is_urgent:
             self._loop.call_later(seconds, self._ask_again, seconds)
 
-    def ask_by(self, say: Say, answer: Answer) -> None:
+    def ask_by(self, say: Say, answer: OnAnswer) -> None:
         """Ask in another way than by a message to the publisher."""
         number, _ = self._requests.add(say, answer, self._loop.time())
         if not say(number):
             self._requests.answered(number, None)
 
-    def _say_again(self, make: Callable[[], Message | None], number: int) -> bool:
+    def _say_again(self, make: Callable[[], AnyMessage | None], number: int) -> bool:
         message = None if self._closed else make()
         if message is not None:
             self.send(message, number)
@@ -105,7 +105,7 @@ class PublisherRequests:
 
     def _on_frame(self, frame: bytes) -> None:
         """Hand on what the publisher says: to who asked, or else to who takes such messages."""
-        message: Message | None = None
+        message: AnyMessage | None = None
         try:
             number, message = envelope.decode(frame)
             answer = self._requests.take(number)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ...wire.envelope import Message
+from ...wire.envelope import AnyMessage
 
-__all__ = ["LITTLE_PATIENCE", "LONGEST_PATIENCE", "PATIENCE", "Answer", "Requests", "Say"]
+__all__ = ["LITTLE_PATIENCE", "LONGEST_PATIENCE", "PATIENCE", "OnAnswer", "Requests", "Say"]
 
 PATIENCE = 2.0
 LONGEST_PATIENCE = 8.0
@@ -24,7 +24,7 @@ about to be given again, or was handled. When many events are given again one by
 gets lost, each of them costs 5 ms on average instead of 40 ms: that decides whether the group ever catches up.
 """
 
-Answer: TypeAlias = Callable[[Message | None], None]
+OnAnswer: TypeAlias = Callable[[AnyMessage | None], None]
 """Is given the answer to what was asked; None where there will be none."""
 
 Say: TypeAlias = Callable[[int], bool]
@@ -34,7 +34,7 @@ Say: TypeAlias = Callable[[int], bool]
 @dataclass(slots=True)
 class _OpenRequest:
     say: Say
-    answer: Answer
+    answer: OnAnswer
     patience: float
     due: float
 
@@ -58,7 +58,7 @@ class Requests:
         return len(self._open)
 
     def add(
-        self, say_again: Say, answer: Answer, now: float, *, is_urgent: bool = False, number: int = 0
+        self, say_again: Say, answer: OnAnswer, now: float, *, is_urgent: bool = False, number: int = 0
     ) -> tuple[int, float]:
         """
         Note what is asked now; `answer` is called once. Return its number, and in how many seconds to look again.
@@ -80,12 +80,12 @@ class Requests:
         """Return in how many seconds to look again at what is urgent, after so many; None: every tick is enough."""
         return 2 * seconds if self._open and 2 * seconds < PATIENCE else None
 
-    def take(self, number: int) -> Answer | None:
+    def take(self, number: int) -> OnAnswer | None:
         """Return what is to be given the answer of a number, which waits no more; None where nobody does."""
         request = self._open.pop(number, None)
         return None if request is None else request.answer
 
-    def answered(self, number: int, answer: Message | None) -> bool:
+    def answered(self, number: int, answer: AnyMessage | None) -> bool:
         """Hand an answer on; return whether somebody waited for it."""
         give = self.take(number)
         if give is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.streams import LiveStream, Stream
-from ...wire.envelope import Events, Head, Message, Open, Streams
+from ...wire.envelope import AnyMessage, Events, Head, Open, Streams
 from ..groups.group_records import TopicKey
 from .assignment import Assignment, Pair
 from .consumer_context import ConsumerContext
@@ -191,7 +191,7 @@ class StreamIntake:
             # A topic that we do not know yet began after we had asked first: all of it is ours.
             return made if made is None or assignment.group else made._replace(since="0")
 
-        def answered(answer: Message | None) -> None:
+        def answered(answer: AnyMessage | None) -> None:
             self._is_asking = False
             if isinstance(answer, Streams):
                 self.on_streams(answer)
@@ -215,7 +215,7 @@ class StreamIntake:
     def _catch_up_with(self, pairs: set[Pair], edition: int) -> None:
         assignment = self._assignment
 
-        def answered(answer: Message | None) -> None:
+        def answered(answer: AnyMessage | None) -> None:
             if isinstance(answer, Streams):
                 self.on_streams(answer)
                 rest = {pair for pair in pairs & assignment.followed if pair[1] not in answer.partitions}

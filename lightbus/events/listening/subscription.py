@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...wire.envelope import Assign, Error, Join, Message
+from ...wire.envelope import AnyMessage, Assign, Error, Join
 from ...wire.sizes import most
 from .ack_collector import AckCollector
 from .assignment import Assignment
@@ -149,7 +149,7 @@ class Subscription:
             self._requests.max_message_size,
         )
 
-    def _joined(self, answer: Message | None) -> None:
+    def _joined(self, answer: AnyMessage | None) -> None:
         self._is_joining = False
         if self._is_outdated:
             self.join()

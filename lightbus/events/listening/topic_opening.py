@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ...wire import envelope
-from ...wire.envelope import PARTITIONS, Message, Streams
+from ...wire.envelope import PARTITIONS, AnyMessage, Streams
 from .assignment import Assignment, Pair
 from .publisher_requests import PublisherRequests
 from .stream_intake import StreamIntake
@@ -75,7 +75,7 @@ class TopicOpening:
             lambda answer: self._answered(attempt, answer),
         )
 
-    def _answered(self, attempt: object, answer: Message | None) -> None:
+    def _answered(self, attempt: object, answer: AnyMessage | None) -> None:
         pairs = self._attempted(attempt)
         for pair in pairs:
             del self._asking[pair]

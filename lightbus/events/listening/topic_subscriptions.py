@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ...ports.transport import SubscriberSocket
 from ...wire import envelope
-from ...wire.envelope import Message
+from ...wire.envelope import AnyMessage
 from .publisher_requests import PublisherRequests
 
 __all__ = ["TopicSubscriptions"]
@@ -69,13 +69,13 @@ class TopicSubscriptions:
             self._socket.subscribe(topic)
             return True
 
-        def answered(marker: Message | None) -> None:
+        def answered(marker: AnyMessage | None) -> None:
             if marker is not None:
                 callback()
 
         self._requests.ask_by(say, answered)
 
-    def on_marker(self, topic: bytes, marker: Message) -> None:
+    def on_marker(self, topic: bytes, marker: AnyMessage) -> None:
         """Record that a marker arrived."""
         number = self._markers.get(topic)
         if number is not None:

@@ -18,13 +18,13 @@ from ...adapters.sqlite.topic import Topic
 from ...exceptions import JournalError
 from ...message import EventMessage
 from ...recurring import RecurringLog
-from ..event_record import Row
+from ..event_record import RecordRow
 from .broadcast import Broadcast
 from .in_row import InRow
 from .outcome_collector import OutcomeCollector
 from .partition_turns import PartitionTurns
 from .runs import queue_runs
-from .tick_batch import TickBatch, Waiter
+from .tick_batch import TickBatch, TickWaiter
 
 __all__ = ["Batcher", "OwnJournal"]
 
@@ -110,7 +110,7 @@ class Batcher:
         at: float,
         id: str,
         who: object,
-        waiter: Waiter,
+        waiter: TickWaiter,
     ) -> tuple[Topic, Stored | None]:
         """
         Store an event on the node's loop: with all that is fired within this tick, or at once.
@@ -192,7 +192,7 @@ class Batcher:
                 self._call_flush()
         return count
 
-    def append_all(self, names: tuple[str, str], rows: Sequence[Row]) -> tuple[list[Topic], Future[list[Stored]]]:
+    def append_all(self, names: tuple[str, str], rows: Sequence[RecordRow]) -> tuple[list[Topic], Future[list[Stored]]]:
         """
         Store events by one commit, all or none, and have them published.
 
@@ -251,7 +251,7 @@ class Batcher:
             self._flush_soon()
             return queue_runs(self._pending, runs, firsts)
 
-    def append_all_live(self, names: tuple[str, str], rows: Sequence[Row]) -> None:
+    def append_all_live(self, names: tuple[str, str], rows: Sequence[RecordRow]) -> None:
         """Have events of best effort published."""
         with self._lock:
             topics = self._turns.spread(names, [key for _, key, _, _ in rows], self._count)

@@ -21,7 +21,7 @@ from ...exceptions import (
 from ...membership.context import Identity
 from ...service.api import ApiRegistry, Event
 from ...wire import envelope
-from ...wire.envelope import Accepted, Error, Fire, Message
+from ...wire.envelope import Accepted, AnyMessage, Error, Fire
 from ..event_record import key_of, native_id
 from ..groups.ack_waiters import OnHandled
 from .batcher import Batcher
@@ -32,7 +32,7 @@ __all__ = ["HandOffs", "WhenHandled"]
 WhenHandled: TypeAlias = Callable[[Topic, int, float, OnHandled], None]
 """Calls back once every group that is owed an event of our own journal has handled it; gives up after some seconds."""
 
-Reply: TypeAlias = Callable[[Message], None]
+Reply: TypeAlias = Callable[[AnyMessage], None]
 
 
 class HandOffs:

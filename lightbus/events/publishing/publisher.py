@@ -19,7 +19,7 @@ from ...membership.context import Identity
 from ...message import EventMessage
 from ...service.api import ApiRegistry, Event
 from ...wire import envelope
-from ...wire.envelope import Fire, Message
+from ...wire.envelope import AnyMessage, Fire
 from ...wire.sizes import Receivers
 from ..backend_places import Place
 from ..event_publisher import LATE_TIMEOUT
@@ -29,9 +29,9 @@ from .broadcast import Broadcast
 from .hand_off import HandOffs, WhenHandled
 from .record_size import RecordSize
 
-__all__ = ["Publisher", "Subscriptions"]
+__all__ = ["OnSubscription", "Publisher"]
 
-Subscriptions: TypeAlias = Callable[[bytes, bool], None]
+OnSubscription: TypeAlias = Callable[[bytes, bool], None]
 """Is told of every subscription that begins or ends, by its topic."""
 
 
@@ -71,7 +71,7 @@ class Publisher:
         receivers: Receivers,
         *,
         when_handled: WhenHandled,
-        on_subscription: Subscriptions,
+        on_subscription: OnSubscription,
         max_message_size: int,
         validates: Callable[[str], bool] = lambda api: True,
     ) -> None:
@@ -198,7 +198,7 @@ class Publisher:
             self.size.check(message.canonical_name, record)
         return record
 
-    def hand_off(self, fire: Fire, reply: Callable[[Message], None]) -> None:
+    def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
         """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
         self.hand_offs.take(fire, reply)
 

@@ -12,9 +12,9 @@ from ...adapters.sqlite.topic import Topic
 from ...exceptions import JournalError
 from ...message import EventMessage
 
-__all__ = ["TickBatch", "Waiter"]
+__all__ = ["TickBatch", "TickWaiter"]
 
-Waiter: TypeAlias = (
+TickWaiter: TypeAlias = (
     "tuple[EventMessage, asyncio.Future[Any]] | asyncio.Future[Any] | Callable[[Topic, Stored | JournalError], None]"
 )
 """Who is told what became of an event; in a message it is noted where it is."""
@@ -38,19 +38,19 @@ class TickBatch:
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self.topics: list[bytes] = []
-        self.waiters: list[list[Waiter]] = []
+        self.waiters: list[list[TickWaiter]] = []
         self._last_topic: bytes | None = None
         """Of the run that can be added to, with its time, its records, and who waits for them."""
         self._first_at = 0.0
         self._records: list[bytes] = []
-        self._waiters: list[Waiter] = []
+        self._waiters: list[TickWaiter] = []
 
     @property
     def is_small(self) -> bool:
         """Whether it has one event at most."""
         return len(self.runs) < 2 and len(self._records) < 2
 
-    def add(self, topic: bytes, name: Topic, record: bytes, at: float, id: str, waiter: Waiter) -> None:
+    def add(self, topic: bytes, name: Topic, record: bytes, at: float, id: str, waiter: TickWaiter) -> None:
         """Add an event. One that was handed off, which has an id, is a run by itself: it may be there already."""
         if topic is self._last_topic and not id and -MAX_APART <= at - self._first_at <= MAX_APART:
             self._records.append(record)
@@ -83,7 +83,7 @@ class TickBatch:
                 _tell(run.topic, waiter, error)
 
 
-def _tell(topic: Topic, waiter: Waiter, outcome: Stored | JournalError) -> None:
+def _tell(topic: Topic, waiter: TickWaiter, outcome: Stored | JournalError) -> None:
     future = waiter[1] if isinstance(waiter, tuple) else waiter
     if not isinstance(future, asyncio.Future):
         future(topic, outcome)

@@ -15,7 +15,7 @@ from lightbus.events.backends.batches import hand_off_batch, publish_batch
 from lightbus.exceptions import JournalError
 from lightbus.message import EventMessage
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Accepted, Batch, Error, Message, Record
+from lightbus.wire.envelope import Accepted, AnyMessage, Batch, Error, Record
 
 
 def messages(*what: str) -> list[EventMessage]:
@@ -30,8 +30,8 @@ def batch(*records: dict[str, Any], **fields: Any) -> Batch:
     return Batch(**{"wait_for": "journal", **values, **fields})
 
 
-def handed_off(out: Out, handed: Batch) -> list[Message]:
-    answers: list[Message] = []
+def handed_off(out: Out, handed: Batch) -> list[AnyMessage]:
+    answers: list[AnyMessage] = []
     hand_off_batch(out.publisher, handed, answers.append)
     return answers
 

@@ -18,12 +18,12 @@ from lightbus.exceptions import LightbusTimeout
 from lightbus.wire.envelope import (
     Ack,
     Acked,
+    AnyMessage,
     Assign,
     Beat,
     Fetch,
     Join,
     Leave,
-    Message,
     Open,
     Page,
     Reject,
@@ -163,7 +163,7 @@ HOSTILE = st.one_of(
 
 @given(messages=st.lists(HOSTILE, max_size=8))
 def test_whatever_strangers_send_is_answered_and_harms_nobody(
-    tmp_path_factory: pytest.TempPathFactory, messages: list[Message]
+    tmp_path_factory: pytest.TempPathFactory, messages: list[AnyMessage]
 ) -> None:
     """Fields of any content give an answer or none; an honest member is served all the same."""
 

@@ -14,7 +14,7 @@ from helpers.publisher_side import JOURNAL, PublisherSide
 from lightbus.core.streams import UNCONFIRMED, Stream
 from lightbus.events.listening import requests as requests_module
 from lightbus.events.listening.ack_collector import AckCollector
-from lightbus.wire.envelope import Ack, Acked, Error, Message
+from lightbus.wire.envelope import Ack, Acked, AnyMessage, Error
 
 
 class Owner:
@@ -54,7 +54,7 @@ class Play:
             assert entry is not None
             stream.done(entry)
 
-    def answer(self, message: Message) -> None:
+    def answer(self, message: AnyMessage) -> None:
         [(number, _)] = self.side.said
         self.side.said.clear()
         assert self.requests.answered(number, message)

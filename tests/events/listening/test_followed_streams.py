@@ -15,7 +15,7 @@ from lightbus.events.listening.ack_collector import AckCollector
 from lightbus.events.listening.assignment import Assignment
 from lightbus.events.listening.followed_streams import FollowedStreams
 from lightbus.events.listening.listener_queue import ListenerQueue
-from lightbus.wire.envelope import Ack, Acked, Assign, Error, Fetch, Message, Page, Reject, Release, Start, Started
+from lightbus.wire.envelope import Ack, Acked, AnyMessage, Assign, Error, Fetch, Page, Reject, Release, Start, Started
 
 
 class Play:
@@ -53,7 +53,7 @@ class Play:
         assert entry is not None
         return entry
 
-    def answer(self, message: Message) -> None:
+    def answer(self, message: AnyMessage) -> None:
         """Answer what was asked last."""
         number, _ = self.side.said[-1]
         self.side.said.clear()
@@ -185,7 +185,7 @@ def test_a_delivery_is_asked_for_under_its_number_until_it_is_answered() -> None
 @pytest.mark.parametrize(
     ("answer", "expected"), [(Acked([]), True), (Acked([1]), False), (Error("busy", "later", False, {}), False)]
 )
-def test_dead_letters_are_kept_by_the_publisher(answer: Message, expected: bool) -> None:
+def test_dead_letters_are_kept_by_the_publisher(answer: AnyMessage, expected: bool) -> None:
     """Whether it is kept is in the answer; it is not, where the partition is another member's by now."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:

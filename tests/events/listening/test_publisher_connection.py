@@ -19,6 +19,7 @@ from lightbus.wire import envelope
 from lightbus.wire.envelope import (
     PRESENCE_PREFIX,
     Acked,
+    AnyMessage,
     Assign,
     Beat,
     Drain,
@@ -26,7 +27,6 @@ from lightbus.wire.envelope import (
     Join,
     Leave,
     Marker,
-    Message,
     Open,
     Streams,
 )
@@ -53,7 +53,7 @@ class Play:
         rows = [[JOURNAL, event, 1, 0, 0, 0] for event in events]
         self.answer(Open, Streams("auth", group, 1, [1], rows))
 
-    def answer(self, kind: type, message: Message) -> None:
+    def answer(self, kind: type, message: AnyMessage) -> None:
         """Answer the oldest question of a kind."""
         number = next(number for number, said in self.side.said if isinstance(said, kind))
         self.side.said = [each for each in self.side.said if each[0] != number]

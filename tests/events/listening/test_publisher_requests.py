@@ -13,7 +13,7 @@ from lightbus.events.listening import requests as requests_module
 from lightbus.events.listening.publisher_requests import PublisherRequests
 from lightbus.exceptions import ProtocolError
 from lightbus.wire import envelope
-from lightbus.wire.envelope import Acked, Drain, Leave, Message, Streams
+from lightbus.wire.envelope import Acked, AnyMessage, Drain, Leave, Streams
 
 
 def run(test: Callable[[PublisherSide, PublisherRequests], Awaitable[None]]) -> None:
@@ -27,7 +27,7 @@ def run(test: Callable[[PublisherSide, PublisherRequests], Awaitable[None]]) -> 
 def test_a_question_is_sent_again_under_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is right by then; the first answer is taken, and no other."""
     monkeypatch.setattr(requests_module, "PATIENCE", 0.0)
-    answers: list[Message | None] = []
+    answers: list[AnyMessage | None] = []
     names = iter("abc")
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
@@ -46,7 +46,7 @@ def test_a_question_is_sent_again_under_its_number(monkeypatch: pytest.MonkeyPat
 def test_what_is_not_wanted_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent, and who asked is told that there is no answer."""
     monkeypatch.setattr(requests_module, "PATIENCE", 0.0)
-    answers: list[Message | None] = []
+    answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         wanted = [Leave("auth", "a")]
@@ -60,7 +60,7 @@ def test_what_is_not_wanted_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_not_wanted_at_all_is_not_asked() -> None:
     """Who asked is told at once, and no number is used up."""
-    answers: list[Message | None] = []
+    answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         requests.ask(lambda: None, answers.append)
@@ -72,7 +72,7 @@ def test_what_is_not_wanted_at_all_is_not_asked() -> None:
 
 def test_what_the_publisher_says_finds_its_way() -> None:
     """An answer to who asked, once; what was not asked to who takes such messages; of anything else nothing happens."""
-    answers: list[Message | None] = []
+    answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         requests.ask(lambda: Leave("auth", "a"), answers.append)
@@ -87,7 +87,7 @@ def test_what_the_publisher_says_finds_its_way() -> None:
 
 def test_what_cannot_be_read_or_handled_is_noted() -> None:
     """And what comes next is read as if there had not been any."""
-    answers: list[Message | None] = []
+    answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         requests.ask(lambda: Leave("auth", "a"), lambda answer: 1 // 0)
@@ -128,7 +128,7 @@ def test_frames_wait_for_the_connection() -> None:
 
 def test_everybody_is_told_at_the_end() -> None:
     """There will be no answer, also to what is asked later; nothing more is sent."""
-    answers: list[Message | None] = []
+    answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         requests.ask(lambda: Leave("auth", "a"), answers.append)

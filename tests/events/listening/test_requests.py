@@ -6,7 +6,7 @@ import itertools
 from itertools import pairwise
 
 from lightbus.events.listening.requests import LITTLE_PATIENCE, LONGEST_PATIENCE, PATIENCE, Requests
-from lightbus.wire.envelope import Acked, Message
+from lightbus.wire.envelope import Acked, AnyMessage
 
 
 class Asker:
@@ -15,7 +15,7 @@ class Asker:
     def __init__(self) -> None:
         self.requests = Requests(itertools.count(1))
         self.said: list[int] = []
-        self.answers: list[Message | None] = []
+        self.answers: list[AnyMessage | None] = []
         self.is_wanted = True
 
     def ask(self, now: float = 0.0, *, is_urgent: bool = False) -> float:

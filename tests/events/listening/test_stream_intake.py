@@ -18,7 +18,7 @@ from lightbus.events.listening.assignment import Assignment
 from lightbus.events.listening.followed_streams import FollowedStreams
 from lightbus.events.listening.listener_queue import ListenerQueue
 from lightbus.events.listening.stream_intake import StreamIntake
-from lightbus.wire.envelope import PARTITIONS, Assign, Events, Fetch, Head, Message, Open, Streams
+from lightbus.wire.envelope import PARTITIONS, AnyMessage, Assign, Events, Fetch, Head, Open, Streams
 
 SEEN = ("seen", 1)
 KEY = (JOURNAL, "seen", 1)
@@ -51,7 +51,7 @@ class Play:
     def waiting(self, key: tuple[str, str, int] = KEY) -> list[int]:
         return [entry[0] for entry in self.stream(key).ready]
 
-    def answer(self, message: Message) -> None:
+    def answer(self, message: AnyMessage) -> None:
         number, _ = self.side.said[-1]
         self.side.said.clear()
         assert self.requests.answered(number, message)

@@ -16,7 +16,7 @@ from lightbus.events.listening.stream_intake import StreamIntake
 from lightbus.events.listening.topic_opening import TopicOpening
 from lightbus.events.listening.topic_subscriptions import TopicSubscriptions
 from lightbus.wire import envelope
-from lightbus.wire.envelope import PARTITIONS, Assign, Error, Marker, Message, Open, Streams
+from lightbus.wire.envelope import PARTITIONS, AnyMessage, Assign, Error, Marker, Open, Streams
 
 
 class Play:
@@ -58,7 +58,7 @@ class Play:
         for topic in [each for each in self.side.prefixes if envelope.is_marker_topic(each)]:
             self.topics.on_marker(topic, Marker("", 0))
 
-    def answer(self, message: Message) -> None:
+    def answer(self, message: AnyMessage) -> None:
         """Answer what was asked last."""
         number, _ = self.side.said[-1]
         self.side.said.clear()

@@ -21,7 +21,7 @@ from lightbus.core.partitions import partition_of
 from lightbus.exceptions import JournalError
 from lightbus.message import EventMessage
 from lightbus.wire import envelope
-from lightbus.wire.envelope import PARTITIONS, Accepted, Error, Fire, Message, Record
+from lightbus.wire.envelope import PARTITIONS, Accepted, AnyMessage, Error, Fire, Record
 
 
 def test_one_commit_for_a_tick() -> None:
@@ -247,7 +247,7 @@ def test_hand_offs_are_stored_at_once_or_together() -> None:
     async def test(out: Out) -> None:
         await out.hand_off(id="id-0")
         commits = commits_of(out)
-        answers: list[Message] = []
+        answers: list[AnyMessage] = []
         record = envelope.encode_record(Record("id-1", 1, 0.0, {"what": "it"}))
         out.publisher.hand_off(Fire(ME, "auth", "seen", 5.0, None, record, "journal"), answers.append)
         assert answers == [Accepted(out.native_id(2), ME)]
