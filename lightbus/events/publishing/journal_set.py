@@ -155,7 +155,7 @@ class JournalSet:
             paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
             others = {path.name for path in paths} - {self._identity.service}
             for service in self._having_events(name for name in sorted(others) if name not in here):
-                adopted += self._take_in(service, self._directory_of(service).adopt_filled())
+                adopted += self._record_adopted(service, self._directory_of(service).adopt_filled())
         for journal in adopted:
             logger.info("Serving the journal %s, whose service has no worker on this host", journal.path)
         return adopted
@@ -172,7 +172,7 @@ class JournalSet:
             journal = directory.open_own()
             for group in directory.siblings_groups():
                 journal.groups.save(group)
-            self._take_in(service, [journal])
+            self._record_adopted(service, [journal])
         logger.info(
             "Events of the service '%s', which has no worker on this host, are kept in %s", service, journal.path
         )
@@ -183,7 +183,7 @@ class JournalSet:
             self._others[service] = self._new_directory(service)
         return self._others[service]
 
-    def _take_in(self, service: str, journals: list[Journal]) -> list[Journal]:
+    def _record_adopted(self, service: str, journals: list[Journal]) -> list[Journal]:
         self._adopted = {**self._adopted, **{journal.id: journal for journal in journals}}
         self._services.update((journal.id, service) for journal in journals)
         return journals

@@ -934,7 +934,7 @@ def test_stopping_without_listeners(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_loop_that_stood_still(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stalled_loop_joins_its_groups_anew(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
     """After a standstill longer than `member_timeout` everything is joined anew: others have the partitions by now."""
 
     async def test(hub: Hub, path: Path) -> None:
