@@ -270,7 +270,7 @@ class BlockingChannel:
         """Return what to try next where a socket could not send: mostly the same again. Raises where it is over."""
         self._check(line, outgoing, sent=False)
         if dealer.was_used:
-            # libzmq never reconnects after a breach of protocol, such as a reply over the limit.
+            # It may have broken for good, as by a reply over the limit: see `BlockingSocket.was_used`.
             connected = self._connect(line.peer)
             dealer.close()
             return connected

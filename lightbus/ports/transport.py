@@ -169,7 +169,11 @@ class BlockingSocket(Protocol):
 
     @property
     def was_used(self) -> bool:
-        """Whether a frame was sent: if none can be any more, the connection broke."""
+        """
+        Whether a frame was sent: if none can be any more, the connection broke.
+
+        It may be for good then: nobody is to wait for such a socket to connect again, but to close it and make another.
+        """
 
     def send(self, frame: bytes) -> bool:
         """Send; False when that was not possible within 50 ms."""
