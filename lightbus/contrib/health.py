@@ -82,6 +82,6 @@ def _own_reasons(client: BusClient) -> list[str]:
         if each.stopped_by is not None
     ]
     on_its_loop = asyncio._get_running_loop() is worker.loop  # then it does go on
-    if worker.watchdog is not None and not on_its_loop and worker.watchdog.silence > STALLED_AFTER:
+    if not on_its_loop and worker.watchdog.silence > STALLED_AFTER:
         reasons.append(f"The event loop of the worker has stood still for {worker.watchdog.silence:.1f} s.")
     return reasons

@@ -44,7 +44,7 @@ def culprit(frame: FrameType | None) -> str:
 
 class Watchdog:
     """
-    Reports a blocked loop, once per time it blocks. Made on the loop that it watches.
+    Reports a blocked loop, once per time it blocks. Made and started on the loop that it watches.
 
     A process that was stopped as a whole (SIGSTOP, a sleeping laptop) is not blocked by anybody: then the thread's own
     beat stayed out, too, and nothing is reported.
@@ -58,8 +58,13 @@ class Watchdog:
         self._beat_at = time.monotonic()
         self._delay = 0.0
         self._stop = threading.Event()
-        self._timer = self._loop.call_soon(self._beat)
+        self._timer: asyncio.Handle | None = None
         self._thread = threading.Thread(target=self._watch, name="lightbus-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch. Until then the loop counts as going on."""
+        self._beat_at = time.monotonic()
+        self._timer = self._loop.call_soon(self._beat)
         self._thread.start()
 
     @property
@@ -70,10 +75,12 @@ class Watchdog:
     @property
     def silence(self) -> float:
         """Seconds since the loop's last beat."""
-        return time.monotonic() - self._beat_at
+        return 0.0 if self._timer is None else time.monotonic() - self._beat_at
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, where there is one."""
+        if self._timer is None:
+            return
         self._timer.cancel()
         self._stop.set()
         self._thread.join(1.0)

@@ -75,7 +75,7 @@ class Worker:
             client, self.engine.executor, on_failure=lambda: self.request_stop(1), election=self._election
         )
         self._node: Node | None = None
-        self.watchdog: Watchdog | None = None
+        self.watchdog = Watchdog()
         self._added: list[Listener] = []
         self._advertising: set[asyncio.Task[None]] = set()
 
@@ -85,7 +85,7 @@ class Worker:
         """Bind, run the start hooks, set the listeners up, and announce."""
         client = self.client
         node = self._node = await self.engine.loop_host.adopt(self._gone)
-        self.watchdog = Watchdog()
+        self.watchdog.start()
         client.load_plugins()
         await self._hook("before_worker_start")
         parts = self.parts = assemble(
@@ -120,8 +120,7 @@ class Worker:
         self._tasks.cancel()
         for task in self._advertising:
             task.cancel()
-        if self.watchdog is not None:
-            self.watchdog.stop()
+        self.watchdog.stop()
         if self.parts is not None:
             self.parts.learner.stop()
         self._election.stop()
@@ -158,8 +157,7 @@ class Worker:
                 self.parts.let_go()
             self.engine.journals.release()
         self._node = None
-        if self.watchdog is not None:
-            self.watchdog.stop()
+        self.watchdog.stop()
         self.client.worker_is_gone(self)
         for name in (PeerApi.Meta.name, EventsApi.Meta.name, SchedulesApi.Meta.name):
             if name in self.client.api_registry.names():

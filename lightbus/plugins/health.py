@@ -110,8 +110,7 @@ class HealthPlugin(LightbusPlugin):
     def live(self) -> Answer:
         """Say whether the event loop goes on."""
         worker = self._worker
-        watchdog = None if worker is None else worker.watchdog
-        silence = 0.0 if watchdog is None else watchdog.silence
+        silence = 0.0 if worker is None else worker.watchdog.silence
         if silence > self._stalled_after:
             return Answer(503, f"The event loop has stood still for {silence:.1f} s.\n".encode())
         return Answer(200, b"alive\n")

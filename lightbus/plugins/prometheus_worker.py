@@ -80,10 +80,8 @@ def _worker(worker: Worker) -> Iterator[Metric]:
     )
     info.add_metric([me.bus, me.service, me.process, __about__.version()], 1)
     yield info
-    watchdog = worker.watchdog
-    if watchdog is not None:
-        text = "How many seconds late the worker's event loop is, or was at its last beat (four a second)."
-        yield _gauge("loop_delay_seconds", text, watchdog.delay)
+    text = "How many seconds late the worker's event loop is, or was at its last beat (four a second)."
+    yield _gauge("loop_delay_seconds", text, worker.watchdog.delay)
 
 
 def _calls(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:

@@ -26,6 +26,7 @@ def test_blocking_code_is_named(caplog: pytest.LogCaptureFixture) -> None:
 
     async def main() -> Watchdog:
         watching = Watchdog()
+        watching.start()
         try:
             await asyncio.create_task(handler(watching))
         finally:
@@ -46,6 +47,7 @@ def test_idle_loop_is_not_reported() -> None:
 
     async def main() -> int:
         watching = Watchdog()
+        watching.start()
         looks = asyncio.Event()
         asyncio.get_running_loop().call_later(watchdog.BLOCKED_AFTER + 3 * watchdog.LOOK_EVERY, looks.set)
         await looks.wait()
@@ -60,6 +62,7 @@ def test_stopping_ends_the_thread() -> None:
 
     async def main() -> Watchdog:
         watching = Watchdog()
+        watching.start()
         watching.stop()
         return watching
 
@@ -71,6 +74,7 @@ def test_delay_of_the_loop() -> None:
 
     async def main() -> None:
         watching = Watchdog()
+        watching.start()
         looks = asyncio.Event()
         asyncio.get_running_loop().call_later(2 * watchdog.LOOK_EVERY, looks.set)
         await looks.wait()
@@ -78,6 +82,17 @@ def test_delay_of_the_loop() -> None:
         block(watching)
         assert watching.silence > watchdog.BLOCKED_AFTER
         assert watching.delay > before
+        watching.stop()
+
+    asyncio.run(main())
+
+
+def test_before_it_is_started() -> None:
+    """The loop counts as going on, and there is nothing to end."""
+
+    async def main() -> None:
+        watching = Watchdog()
+        assert (watching.silence, watching.delay) == (0.0, 0.0)
         watching.stop()
 
     asyncio.run(main())
