@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import socket
+import sys
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import pytest
+
+from lightbus.exceptions import InvalidConfiguration
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -71,3 +75,13 @@ def test_no_browser_to_open(commands: Commands) -> None:
     assert get(url + "login")[0] == 200
     process.signal(signal.SIGTERM)
     assert process.wait() == 0, process.report()
+
+
+@pytest.mark.parametrize("command", [("dashboard",), ("gateway", "--allow", "auth.*")])
+def test_without_the_extra(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said in words what is to be installed."""
+    monkeypatch.delitem(sys.modules, "lightbus.web.serving", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    entered = getattr(importlib.import_module(f"lightbus.cli.commands.{command[0]}"), command[0])
+    with pytest.raises(InvalidConfiguration, match=r"package uvicorn, which .* pip install 'lightbus\[dashboard\]'"):
+        entered.main([*command[1:]], standalone_mode=False)
