@@ -109,9 +109,9 @@ class JournalMaintenance:
     def _look(self) -> None:
         self._timer = self._loop.call_later(CHECKPOINT_EVERY, self._look)
         if self._task is None:
-            self._task = self._loop.create_task(self._care())
+            self._task = self._loop.create_task(self._maintain())
 
-    async def _care(self) -> None:
+    async def _maintain(self) -> None:
         now = time.monotonic()
         try:
             if now >= self._adopt_at:
