@@ -77,11 +77,7 @@ def service(view: View) -> Fields:
         "procedures": _procedures(view, members),
         "listeners": _listeners(view, members),
         "events": [each for each in _events(view) if each["service"] == view.name],
-        "problems": [
-            each.fields()
-            for each in [*view.findings, *_gone(view)]
-            if each.level > Level.OK and f"{view.name} " in each.text
-        ],
+        "problems": [each.fields() for each in _of_service(view)[view.name]],
     }
 
 
@@ -170,15 +166,32 @@ def _services(view: View) -> list[Fields]:
     return [_service(view, name, found, sorted(problems[name])) for name, found in sorted(members.items())]
 
 
-def _problems(view: View) -> dict[str, set[str]]:
-    """Return what is wrong with each service: with its processes, and with the groups that these are members of."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
+def _of_service(view: View) -> dict[str, list[Finding]]:
+    """Return what is found wrong with each service: with itself, its processes, and the groups that are its own."""
+    found: defaultdict[str, list[Finding]] = defaultdict(list)
     services = {each.peer.instance: each.peer.announcement.service for each in view.now.sightings}
-    for each in view.now.sightings:
-        found[services[each.peer.instance]].update(finding.text for finding in _about(view.findings, each))
+    names = {*services.values(), *(each.service for each in view.now.gone)}
+    for finding in [*view.findings, *_gone(view)]:
+        if finding.level > Level.OK:
+            meant = finding.services | {services[each] for each in finding.about if each in services}
+            for service in meant | {_service_of(finding.group, names)}:
+                found[service].append(finding)
+    return found
+
+
+def _service_of(group: str, names: set[str]) -> str:
+    """Return whose a group is: its name is that of the service and of the listener. No text where it is nobody's."""
+    return max((name for name in names if group.startswith(f"{name}-")), key=len, default="")
+
+
+def _problems(view: View) -> dict[str, set[str]]:
+    """Return what is wrong with each service, and with its groups as of now."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for service, findings in _of_service(view).items():
+        found[service] = {each.text for each in findings}
+    services = {each.peer.announcement.service for each in view.now.sightings}
     for group in groups(view)["groups"]:
-        for service in {services[each["instance"]] for each in group["members"] if each["instance"] in services}:
-            found[service].update(each["text"] for each in group["why"])
+        found[_service_of(group["name"], services)].update(each["text"] for each in group["why"])
     return found
 
 
@@ -190,6 +203,7 @@ def _gone(view: View) -> list[Finding]:
             check="services",
             text=f"{each.service} is gone: no process of it is there. {each.last} answered last, at {_time(each.at)}.",
             remedy="If nobody stopped it on purpose, see what it has logged last, and start it again.",
+            services=frozenset({each.service}),
         )
         for each in view.now.gone
         if not any(each.last in finding.text for finding in view.findings)
@@ -373,5 +387,4 @@ def _is_about_journals(finding: Finding) -> bool:
 
 def _about(findings: list[Finding], sighting: Sighting) -> list[Finding]:
     """Return what is wrong with a peer."""
-    name, instance = str(sighting.peer.announcement), sighting.peer.instance
-    return [each for each in findings if each.level > Level.OK and (instance in each.about or name in each.text)]
+    return [each for each in findings if each.level > Level.OK and sighting.peer.instance in each.about]

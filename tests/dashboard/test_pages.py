@@ -49,8 +49,8 @@ def view(now: dict[str, Any], before: dict[str, Any] | None = None, *, name: str
     return View(Round(number=2, at=3.0, clock=2.0, **now), first, Series(), given.get("findings", []), name=name)
 
 
-BAD = Finding(level=Level.WARNING, check="peers", text=f"{peer(instance=A).announcement} is slow.", remedy="Wait.")
-FINE = Finding(level=Level.OK, check="peers", text=f"{peer(instance=A).announcement} is well.")
+BAD = Finding(level=Level.WARNING, check="peers", text="one is slow.", remedy="Wait.", about=frozenset({A}))
+FINE = replace(BAD, level=Level.OK, text="one is well.")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -83,7 +83,7 @@ def test_overview_sums_services_and_problems() -> None:
 def test_what_is_wrong_with_a_service() -> None:
     """What is found of its processes, named in the text or not, and of the groups that they are members of."""
     unnamed = Finding(level=Level.ERROR, check="peers", text="12 peers do not answer.", about=frozenset({B}))
-    stuck = {"acks": 5, "lag": 9, "members": {"c" * 16: [1]}}
+    stuck = {"name": "mail-greet", "acks": 5, "lag": 9, "members": {"c" * 16: [1]}}
     mail = Sighting(peer=peer("mail", instance="c" * 16), state="up", rtt=0.001)
     now = {"sightings": [sighting(A, 1), sighting(B, 1), mail], "groups": [group(**stuck)]}
     shown = PAGES["overview"](view(now, {"groups": [group(**stuck)]}, findings=[BAD, FINE, unnamed]))
@@ -93,6 +93,32 @@ def test_what_is_wrong_with_a_service() -> None:
     assert "handled none" in problem
     peers = {each["instance"]: each["why"] for each in PAGES["peers"](view(now, findings=[unnamed]))["peers"]}
     assert [len(peers[instance]) for instance in (A, B)] == [0, 1]
+
+
+def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
+    """Not where a publisher's name is in the text, nor where a service is called as another one ends."""
+
+    def finding(text: str, **given: Any) -> Finding:
+        return Finding(level=Level.WARNING, check="groups", text=text, **given)
+
+    others = [peer("mail", instance="c" * 16), peer("hung", instance="d" * 16)]
+    seen = [sighting(A, 1), *(Sighting(peer=each, state="up") for each in others)]
+    gone = GoneService("mail-eu", "mail-eu one", 1000.0)
+    findings = [
+        finding("Dead letters of the group mail-greet of auth at auth aaaa: 3.", group="mail-greet"),
+        finding("the group hung-watch of auth at auth aaaa has 5 events to handle", group="hung-watch"),
+        finding("the group mail-eu-greet of auth at auth aaaa has 5 events to handle", group="mail-eu-greet"),
+        finding("email and auth do not serve the same", services=frozenset({"email", "auth"})),
+        finding("mail is slow, says hung.", about=frozenset({A})),
+    ]
+
+    def told(name: str) -> list[str]:
+        shown = PAGES["service"](view({"sightings": seen, "gone": [gone]}, name=name, findings=findings))
+        return [each["text"].split()[0] for each in shown["problems"]]
+
+    assert {name: told(name) for name in ("auth", "mail", "hung", "email", "mail-eu")} == {
+        "auth": ["email", "mail"], "mail": ["Dead"], "hung": ["the"], "email": ["email"], "mail-eu": ["the", "mail-eu"],
+    }  # fmt: skip
 
 
 def test_a_service_that_was_there() -> None:

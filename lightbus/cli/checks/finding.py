@@ -27,7 +27,7 @@ class Finding:
     """
     What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done).
 
-    Of which instances it tells is noted where the text may not name all of them (`about`).
+    Of whom it tells is noted beside the text: of which instances (`about`), services, and which group.
     """
 
     level: Level
@@ -35,6 +35,8 @@ class Finding:
     text: str
     remedy: str = ""
     about: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
+    group: str = ""
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""

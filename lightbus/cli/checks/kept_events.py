@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from ...adapters.sqlite.quarantine import quarantine_sentences
+from ...core.peers import Peer
 from ...engine.forwarding import refusals
 from ...exceptions import JournalError
 from ..support.connection import Connection
-from ..support.group_pace import BETWEEN_LOOKS, silent_members, stopped_listeners, trouble, unhandled
+from ..support.group_pace import BETWEEN_LOOKS, Trouble, silent_members, stopped_listeners, trouble, unhandled
 from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import Examination, Finding, Level
 
@@ -27,14 +28,19 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
     for peer, told in zip(peers, await examination.bus.told_by_all(peers, "health"), strict=True):
         refused.update(told.get("refused", ()))  # all processes of a host tell the same
         for problem in told.get("problems", ()):
-            yield Finding(level=Level.WARNING, check="health", text=f"{peer.announcement}: {problem}")
+            yield _of(peer, check="health", text=problem)
         for loss in told.get("losses", ()):
-            yield Finding(level=Level.WARNING, check="losses", text=f"{peer.announcement}: {loss}")
+            yield _of(peer, check="losses", text=loss)
     for text in sorted(refused):
         yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
     if not examination.live:
         async for finding in _left_alone(examination):
             yield finding
+
+
+def _of(peer: Peer, *, check: str, text: str) -> Finding:
+    about = frozenset({peer.instance})
+    return Finding(level=Level.WARNING, check=check, text=f"{peer.announcement}: {text}", about=about)
 
 
 async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
@@ -72,28 +78,32 @@ async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
     later = await _later(examination.bus, groups)
     stopped = await _stopped(examination)
     for group in groups:
-        name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
-        if group["lag"] and (group["api"], group["name"]) not in present:
-            of = stopped.get((group["api"], group["name"]), "")
-            silent = silent_members(group["name"], examination.silent)
-            wrong = unhandled(name, group, of, silent=silent, is_anybody_silent=bool(examination.bus.silent))
-            yield Finding(level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy)
-        if _at(group) in later and (found := trouble(name, group, later[_at(group)])) is not None:
-            yield Finding(level=Level.WARNING, check="groups", text=found.text, remedy=found.remedy)
-        if group["mixed"]:
+        for wrong in _wrong(examination, group, later.get(_at(group)), present, stopped):
             yield Finding(
-                level=Level.WARNING,
-                check="groups",
-                text=f"two different programs listen as {name}: each is given a part of the events.",
-                remedy="Give one of them another service_name or listener_name.",
+                level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy, group=group["name"]
             )
-        if group["dead"]:
-            yield Finding(
-                level=Level.WARNING,
-                check="groups",
-                text=f"Dead letters of {name}: {group['dead']}.",
-                remedy="`lightbus dead list` shows them.",
-            )
+
+
+def _wrong(
+    examination: Examination,
+    group: dict[str, Any],
+    later: dict[str, Any] | None,
+    present: set[tuple[str, str]],
+    stopped: dict[tuple[str, str], str],
+) -> Iterator[Trouble]:
+    name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
+    if group["lag"] and (group["api"], group["name"]) not in present:
+        of, silent = stopped.get((group["api"], group["name"]), ""), silent_members(group["name"], examination.silent)
+        yield unhandled(name, group, of, silent=silent, is_anybody_silent=bool(examination.bus.silent))
+    if later is not None and (found := trouble(name, group, later)) is not None:
+        yield found
+    if group["mixed"]:
+        yield Trouble(
+            f"two different programs listen as {name}: each is given a part of the events.",
+            "Give one of them another service_name or listener_name.",
+        )
+    if group["dead"]:
+        yield Trouble(f"Dead letters of {name}: {group['dead']}.", "`lightbus dead list` shows them.")
 
 
 async def _stopped(examination: Examination) -> dict[tuple[str, str], str]:
@@ -127,6 +137,8 @@ async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
                     f"before the group {loss['group']} had handled them.",
                     remedy="Raise journal.max_events or journal.max_bytes there, or what the event backend is to keep, "
                     "or run the group's processes more.",
+                    about=frozenset({peer.instance}),
+                    group=loss["group"],
                 )
             if not journal["max_events"]:
                 continue
@@ -137,4 +149,5 @@ async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
                     check="journals",
                     text=f"the journal {journal['path']} of {peer.announcement} is {share:.0%} full.",
                     remedy="Beyond that the oldest events are deleted, handled or not: see `lightbus lag`.",
+                    about=frozenset({peer.instance}),
                 )

@@ -74,6 +74,8 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
             text=f"{peer.announcement} {ENDED}.",
             remedy="See the kernel's log (out of memory?), and start it again. What it left is removed by the next "
             "worker that starts on this host.",
+            about=frozenset({peer.instance}),
+            services=frozenset({peer.announcement.service}),
         )
     if examination.live:
         slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
@@ -127,14 +129,17 @@ def _silent(state: str, remedy: str, several: list[Sighting]) -> Finding:
 
 async def check_names(examination: Examination) -> AsyncIterator[Finding]:
     """See whether processes can be told apart by their names."""
-    names = Counter(_named(sighting.peer) for sighting in examination.live)
-    for (service, process), count in names.items():
-        if count > 1:
+    named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for sighting in examination.live:
+        named[_named(sighting.peer)].add(sighting.peer.instance)
+    for (service, process), instances in named.items():
+        if len(instances) > 1:
             yield Finding(
                 level=Level.WARNING,
                 check="names",
-                text=f"{count} processes are called '{service} {process}'.",
+                text=f"{len(instances)} processes are called '{service} {process}'.",
                 remedy="Leave --process-name out, or put {hostname} and {pid} in it, to tell them apart.",
+                about=frozenset(instances),
             )
 
 
@@ -149,6 +154,7 @@ async def check_clocks(examination: Examination) -> AsyncIterator[Finding]:
                 text=f"the clock of {sighting.peer.announcement} is {duration(abs(skew))} "
                 f"{'ahead of' if skew > 0 else 'behind'} ours.",
                 remedy="Have both hosts keep time (NTP): the times of events and in logs do not fit together.",
+                about=frozenset({sighting.peer.instance}),
             )
 
 
@@ -173,6 +179,7 @@ async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
                 text=f"the {len(api.peers)} peers that serve '{api.name}' do not serve the same "
                 f"(versions {', '.join(map(str, api.versions))}; services {', '.join(services)}).",
                 remedy="During an update that is so; otherwise update those that `lightbus describe` shows.",
+                services=frozenset(services),
             )
     for version, count in _library_versions(examination.live):
         yield Finding(level=Level.OK, check="versions", text=f"{count} workers run lightbus {version}.")
@@ -180,13 +187,14 @@ async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
 
 async def check_answers(examination: Examination) -> AsyncIterator[Finding]:
     """Tell of those who gave no answer to one of the questions before, or none that a worker gives."""
-    for reason in examination.bus.untold.values():
+    for instance, reason in examination.bus.untold.items():
         yield Finding(
             level=Level.WARNING,
             check="answers",
             text=reason,
             remedy="What it says is left out here. Where it has too much to do (`lightbus top`), ask again; is it of "
             "another version, update it, or this command (`lightbus version`).",
+            about=frozenset({instance}),
         )
 
 
