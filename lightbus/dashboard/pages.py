@@ -239,12 +239,11 @@ def _service(view: View, name: str, members: list[Sighting], problems: list[str]
 def _edges(view: View) -> list[Fields]:
     """Return one edge per pair of services and kind, with what goes over it."""
     per_second = edge_rates(view.now, view.before)
-    measured: dict[tuple[str, str], tuple[float | None, float]] = {}
+    slowest: defaultdict[tuple[str, str], float] = defaultdict(float)
     for each in view.now.live:
         for told in each.stats.get("procedures", ()):
             key = each.peer.announcement.service, f"{told['api']}.{told['procedure']}"
-            errors = view.rates.get((key[0], "errors", told["api"], told["procedure"]), 0.0)
-            measured[key] = max(told["p99"] or 0.0, measured.get(key, (0.0, 0.0))[0] or 0.0) or None, errors
+            slowest[key] = max(told["p99"] or 0.0, slowest[key])
     found: dict[tuple[str, str, str], Fields] = {}
     for edge in view.now.edges:
         # A listener's edge is told from who listens to who publishes; events go the other way.
@@ -253,8 +252,8 @@ def _edges(view: View) -> list[Fields]:
             (*ends, edge.kind),
             {"from": ends[0], "to": ends[1], "kind": edge.kind, "rate": 0.0, "errors": 0.0, "names": []},
         )
-        rate = per_second.get((edge.source, edge.target, edge.kind, edge.name), 0.0)
-        p99, errors = measured.get((edge.target, edge.name), (None, 0.0)) if edge.kind == "calls" else (None, 0.0)
+        rate, errors = per_second.get((edge.source, edge.target, edge.kind, edge.name), (0.0, 0.0))
+        p99 = slowest[edge.target, edge.name] or None if edge.kind == "calls" else None
         made["rate"] += rate
         made["errors"] += errors
         made["names"].append({"name": edge.name, "rate": rate, "count": edge.count, "p99": p99, "errors": errors})

@@ -82,17 +82,18 @@ def rates(now: Round, before: Round | None) -> dict[RoundKey, float]:
     return found
 
 
-def edge_rates(now: Round, before: Round | None) -> dict[tuple[str, str, str, str], float]:
-    """Return per second how often each edge was used between two rounds."""
+def edge_rates(now: Round, before: Round | None) -> dict[tuple[str, str, str, str], tuple[float, float]]:
+    """Return per second how often each edge was used between two rounds, and how often that failed."""
     if before is None:
         return {}
     seconds = max(now.at - before.at, 1e-6)
-    earlier = {(each.source, each.target, each.kind, each.name): each.count for each in before.edges}
-    return {
-        key: max(0, each.count - earlier.get(key, each.count)) / seconds
-        for each in now.edges
-        for key in [(each.source, each.target, each.kind, each.name)]
-    }
+    earlier = {(each.source, each.target, each.kind, each.name): each for each in before.edges}
+    found = {}
+    for each in now.edges:
+        key = each.source, each.target, each.kind, each.name
+        known = earlier.get(key, each)
+        found[key] = max(0, each.count - known.count) / seconds, max(0, each.errors - known.errors) / seconds
+    return found
 
 
 class Series:

@@ -181,6 +181,7 @@ def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
         "p50": usage.latency(0.5),
         "p99": usage.latency(0.99),
         "callers": dict(usage.callers),
+        "caller_errors": dict(usage.caller_errors),
     }
 
 
@@ -191,6 +192,7 @@ def _listener(runner: ListenerRunner) -> dict[str, Any]:
         "api": listener.api,
         "events": list(listener.events),
         "handled": dict(queue.handled_by),
+        "failed_by": dict(queue.failed_by),
         "waiting": queue.backlog,
         "stopped": runner.stopped_by,
         **{what: queue.counts[what] for what in ("failed", "retried", "dropped", "invalid")},

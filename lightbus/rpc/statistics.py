@@ -29,12 +29,13 @@ class Usage:
         calls: how many were answered.
         errors: how many of these with an error.
         callers: how many by the caller's service.
+        caller_errors: how many of these were answered with an error, for those services that had any.
         seconds: how long all of them took together.
         within: how many took so long: up to each of the `BOUNDS` and longer than the one before, and longer than all.
 
     """
 
-    __slots__ = ("_latest", "callers", "calls", "errors", "seconds", "within")
+    __slots__ = ("_latest", "caller_errors", "callers", "calls", "errors", "seconds", "within")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -42,6 +43,7 @@ class Usage:
         self.seconds = 0.0
         self.within = [0] * (len(BOUNDS) + 1)
         self.callers: dict[str, int] = {}
+        self.caller_errors: dict[str, int] = {}
         self._latest: deque[float] = deque(maxlen=LATEST)
 
     def note(self, seconds: float, caller: str, *, failed: bool) -> None:
@@ -55,6 +57,8 @@ class Usage:
         if caller not in callers and len(callers) >= MAX_CALLERS:
             caller = OTHERS
         callers[caller] = callers.get(caller, 0) + 1
+        if failed:
+            self.caller_errors[caller] = self.caller_errors.get(caller, 0) + 1
 
     def latency(self, share: float) -> float | None:
         """Return the seconds within which this share of the latest calls was answered; None where there was none."""

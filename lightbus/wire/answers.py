@@ -59,10 +59,12 @@ _STATS: AnswerForm = {
     "procedures": [{
         "api": _text, "procedure": _text, "calls": _count, "errors": _count, "p50": _maybe(_number),
         "p99": _maybe(_number), "callers": {...: _count},
+        "caller_errors?": {...: _count},
     }],
     "events": [{"api": _text, "event": _text, "published": _count, "bytes?": _count}],
     "listeners": [{
         "name": _text, "api": _text, "events": [_text], "handled": {...: _count}, "waiting": _count,
+        "failed_by?": {...: _count},
         "stopped?": _maybe(_text), "failed": _count, "dropped": _count, "retried?": _count, "invalid?": _count,
     }],
 }  # fmt: skip

@@ -151,6 +151,27 @@ def test_edges_join_what_two_services_do() -> None:
     assert (told["from"], told["to"], told["kind"]) == ("auth", "mail", "listens")
 
 
+def test_errors_are_on_the_edge_that_they_happen_on() -> None:
+    """Not on that of another caller of the same procedure; and those of a listener on the edge of its event."""
+
+    def edges(times: int) -> list[Edge]:
+        made = [
+            ("web", "calls", "auth.check", 0),
+            ("shop", "calls", "auth.check", 4),
+            ("mail", "listens", "auth.left", 2),
+        ]
+        return [
+            Edge(source=source, target="auth", kind=kind, name=name, count=10 * times, errors=errors * times)
+            for source, kind, name, errors in made
+        ]
+
+    shown = PAGES["overview"](view({"edges": edges(2)}, {"edges": edges(1)}))["edges"]
+    assert {(each["from"], each["to"]): each["errors"] for each in shown} == {
+        ("web", "auth"): 0.0, ("shop", "auth"): 2.0, ("auth", "mail"): 1.0,
+    }  # fmt: skip
+    assert [[name["errors"] for name in each["names"]] for each in shown] == [[0.0], [2.0], [1.0]]
+
+
 def test_service_page_merges_its_processes() -> None:
     """Its processes together: calls, callers and the slowest times; its listeners with the lag of their group."""
     now = {

@@ -68,17 +68,17 @@ def test_loads_are_those_of_who_answered() -> None:
 
 
 def test_rates_of_edges() -> None:
-    """Of each by itself; one that is new, or began to count anew, has none yet."""
+    """Of each by itself, with errors; one that is new, or began to count anew, has none yet."""
 
-    def edge(count: int, name: str = "auth.check") -> Edge:
-        return Edge(source="web", target="auth", kind="calls", name=name, count=count)
+    def edge(count: int, name: str = "auth.check", errors: int = 0) -> Edge:
+        return Edge(source="web", target="auth", kind="calls", name=name, count=count, errors=errors)
 
-    before = Round(number=1, at=1.0, clock=0.0, edges=[edge(10), edge(9, "auth.reset")])
-    now = Round(number=2, at=3.0, clock=0.0, edges=[edge(20), edge(1, "auth.reset"), edge(5, "auth.new")])
+    before = Round(number=1, at=1.0, clock=0.0, edges=[edge(10, errors=3), edge(9, "auth.reset", 2)])
+    now = Round(number=2, at=3.0, clock=0.0, edges=[edge(20, errors=5), edge(1, "auth.reset"), edge(5, "auth.new", 1)])
     assert edge_rates(now, before) == {
-        ("web", "auth", "calls", "auth.check"): 5.0,
-        ("web", "auth", "calls", "auth.reset"): 0.0,
-        ("web", "auth", "calls", "auth.new"): 0.0,
+        ("web", "auth", "calls", "auth.check"): (5.0, 1.0),
+        ("web", "auth", "calls", "auth.reset"): (0.0, 0.0),
+        ("web", "auth", "calls", "auth.new"): (0.0, 0.0),
     }
     assert edge_rates(now, None) == {}
 

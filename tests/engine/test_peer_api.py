@@ -199,7 +199,8 @@ def test_stats_of_calls(service: BusPath, bus: BusPath, door: Door) -> None:
     check, fail = stats(service, bus)["procedures"]
     assert 0 < check.pop("p50") <= check.pop("p99") < time.monotonic() - before
     assert check == {
-        "api": "auth", "procedure": "check_password", "calls": 3, "errors": 1, "callers": {"caller": 3}
+        "api": "auth", "procedure": "check_password", "calls": 3, "errors": 1, "callers": {"caller": 3},
+        "caller_errors": {"caller": 1},
     }  # fmt: skip
     assert (fail["procedure"], fail["calls"], fail["errors"]) == ("fail", 1, 1)
 

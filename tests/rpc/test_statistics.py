@@ -43,6 +43,7 @@ def test_calls_errors_and_callers_are_counted() -> None:
     usage.note(0.3, "web", failed=True)
     usage.note(0.2, "shop", failed=False)
     assert (usage.calls, usage.errors, usage.callers) == (3, 1, {"web": 2, "shop": 1})
+    assert usage.caller_errors == {"web": 1}
     assert (usage.latency(0.5), usage.latency(1.0)) == (0.2, 0.3)
 
 
@@ -59,12 +60,13 @@ def test_callers_are_bounded() -> None:
     """However many names come in, some are told apart and the others counted together."""
     usage = Usage()
     for number in range(MAX_CALLERS + 50):
-        usage.note(0.1, f"service-{number}", failed=False)
+        usage.note(0.1, f"service-{number}", failed=True)
     usage.note(0.1, "service-0", failed=False)
     assert len(usage.callers) == MAX_CALLERS + 1
     assert usage.callers[OTHERS] == 50
     assert usage.callers["service-0"] == 2
     assert sum(usage.callers.values()) == usage.calls
+    assert (len(usage.caller_errors), usage.caller_errors[OTHERS]) == (MAX_CALLERS + 1, 50)
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (0.0005, 0), (0.0006, 1), (10.0, 13), (11.0, 14)])

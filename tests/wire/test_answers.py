@@ -26,11 +26,12 @@ STATS = {
     "refused_connections": {"no_key": 1}, "dropped_answers": 0, "calls": {"served": 3},
     "procedures": [{
         "api": "auth", "procedure": "p", "calls": 1, "errors": 0, "p50": None, "p99": 0.5, "callers": {"web": 1},
+        "caller_errors": {},
     }],
     "events": [{"api": "auth", "event": "seen", "published": 1, "bytes": 9}],
     "listeners": [{
         "name": "l", "api": "auth", "events": ["seen"], "handled": {"seen": 1}, "waiting": 0, "stopped": None,
-        "failed": 0, "retried": 0, "dropped": 0, "invalid": 0,
+        "failed": 0, "failed_by": {}, "retried": 0, "dropped": 0, "invalid": 0,
     }],
     "schedules": [],
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Edge:
         kind: `calls` or `listens`.
         name: the procedure, or the event, with its API.
         count: calls since the start of the workers that are up, or events that were handled by them.
+        errors: how many of the calls were answered with an error, or how often handling an event failed.
 
     """
 
@@ -44,6 +45,7 @@ class Edge:
     kind: str
     name: str
     count: int
+    errors: int = 0
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""
@@ -89,15 +91,20 @@ def edges_between(
 
 def _calls(peers: Sequence[Peer], stats: Iterable[dict[str, Any]]) -> list[Edge]:
     found: Counter[tuple[str, str, str]] = Counter()
+    errors: Counter[tuple[str, str, str]] = Counter()
     for peer, told in zip(peers, stats, strict=True):
         for each in told.get("procedures", ()):
             for caller, calls in each["callers"].items():
-                found[caller, peer.announcement.service, f"{each['api']}.{each['procedure']}"] += calls
-    return [
-        Edge(source=source, target=target, kind="calls", name=name, count=count)
-        for (source, target, name), count in sorted(found.items())
-        if source != SERVICE
-    ]
+                edge = caller, peer.announcement.service, f"{each['api']}.{each['procedure']}"
+                found[edge] += calls
+                errors[edge] += each.get("caller_errors", {}).get(caller, 0)
+    return [each for each in _edges("calls", found, errors) if each.source != SERVICE]
+
+
+def _edges(kind: str, found: Counter[tuple[str, str, str]], errors: Counter[tuple[str, str, str]]) -> Iterator[Edge]:
+    for (source, target, name), count in sorted(found.items()):
+        failed = errors[source, target, name]
+        yield Edge(source=source, target=target, kind=kind, name=name, count=count, errors=failed)
 
 
 def _listens(peers: Sequence[Peer], infos: Iterable[dict[str, Any]], stats: Iterable[dict[str, Any]]) -> list[Edge]:
@@ -107,18 +114,18 @@ def _listens(peers: Sequence[Peer], infos: Iterable[dict[str, Any]], stats: Iter
         for event in api.events
     }
     found: Counter[tuple[str, str, str]] = Counter()
+    errors: Counter[tuple[str, str, str]] = Counter()
     for peer, info, told in zip(peers, infos, stats, strict=True):
-        handled = {(each["api"], each["name"]): each["handled"] for each in told.get("listeners", ())}
+        counted = {(each["api"], each["name"]): each for each in told.get("listeners", ())}
         for listener in info.get("listeners", ()):
-            counts = handled.get((listener["api"], listener["name"]), {})
+            counts = counted.get((listener["api"], listener["name"]), {})
             for (api, event), services in publishers.items():
                 if api == listener["api"] and {event, "*"} & {*listener["events"]}:
                     for service in services:
-                        found[peer.announcement.service, service, f"{api}.{event}"] += counts.get(event, 0)
-    return [
-        Edge(source=source, target=target, kind="listens", name=name, count=count)
-        for (source, target, name), count in sorted(found.items())
-    ]
+                        edge = peer.announcement.service, service, f"{api}.{event}"
+                        found[edge] += counts.get("handled", {}).get(event, 0)
+                        errors[edge] += counts.get("failed_by", {}).get(event, 0)
+    return [*_edges("listens", found, errors)]
 
 
 def _draw(lines: Iterable[str], file: Path) -> None:

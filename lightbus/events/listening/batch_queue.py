@@ -133,7 +133,9 @@ class BatchQueue(ListenerQueue):
 
     def keep_left(self, stream: Stream, rest: list[Left]) -> None:
         """Have events wait for the one in front of them that is tried again; not where that was put back."""
-        self.counts["failed"] += sum(each.failed for each in rest)
+        if failed := sum(each.failed for each in rest):
+            self.counts["failed"] += failed
+            self.failed_by[stream.key[1]] += failed
         if rest and stream in self._retries:
             self._left[stream] = deque(rest)
 

@@ -182,6 +182,7 @@ class Delivery:
         policy, deliveries, most = self._listener.on_error, message.deliveries, self._listener.max_deliveries
         retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._queue.is_closed
         self._queue.counts["failed"] += 1
+        self._queue.failed_by[stream.key[1]] += 1
         if policy is OnError.ACKNOWLEDGE_AND_LOG:
             self._log_failure(message, error, "It counts as handled.", logs=logs)
             return self._queue.done(stream, entry)

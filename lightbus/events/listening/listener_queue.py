@@ -51,6 +51,8 @@ class ListenerQueue:
         """failed, retried, redelivered, dead_lettered, dropped, invalid."""
         self.handled_by: Counter[str] = Counter()
         """How many were handled, by event."""
+        self.failed_by: Counter[str] = Counter()
+        """How often handling one failed, by event."""
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.waits = False

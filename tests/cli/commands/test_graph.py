@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightbus.cli.commands.graph import Edge, dot, mermaid, tree
+from helpers.scripted_bus import peer
+from lightbus.cli.commands.graph import Edge, dot, edges_between, mermaid, tree
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -40,6 +41,16 @@ def test_dot_draws_what_mermaid_does() -> None:
     assert (lines[0], lines[-1]) == ("digraph lightbus {", "}")
     assert '    "shop" -> "auth" [label="auth.check (12.3k)", style=solid];' in lines
     assert '    "a\\"b\\\\x1b" -> "shop" [label="auth.event (0)", style=dashed];' in lines
+
+
+def test_errors_are_counted_for_each_caller() -> None:
+    """Not for others who call the same, nor for who asks."""
+    callers = {"callers": {"web": 3, "shop": 4, "lightbus-cli": 1}, "caller_errors": {"shop": 2, "lightbus-cli": 1}}
+    stats = {"procedures": [{"api": "auth", "procedure": "check", **callers}]}
+    assert edges_between([peer("auth")], [{}], [stats]) == [
+        Edge(source="shop", target="auth", kind="calls", name="auth.check", count=4, errors=2),
+        Edge(source="web", target="auth", kind="calls", name="auth.check", count=3, errors=0),
+    ]
 
 
 def test_picture_is_drawn_where_graphviz_is_installed(commands: Commands, tmp_path: Path) -> None:

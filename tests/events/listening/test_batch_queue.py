@@ -131,7 +131,7 @@ def test_what_waits_behind_one_that_is_tried_again(waiting: Waiting) -> None:
     assert queue.next_left(stream) is None  # nothing is tried again
     queue._retries[stream] = Retry(entries[0], 1, 1.0)
     queue.keep_left(stream, [Left(entries[1], True), Left(entries[2], False)])
-    assert queue.counts["failed"] == 2
+    assert (queue.counts["failed"], queue.failed_by) == (2, {stream.key[1]: 2})
     assert queue.next_left(stream) == (entries[1], True)
     queue.forget(stream)
     assert queue.next_left(stream) is None

@@ -27,6 +27,7 @@ def test_an_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 2)
         assert dict(runner.queue.counts) == {"failed": 2}
+        assert runner.queue.failed_by == {"seen": 2}
         assert "The listener greeter failed on <EventMessage auth.seen() id=id-1>" in caplog.text
         assert "no luck" in caplog.text
         assert (context.fatal, feeder(runner).source.acked[-1]) == ([], 2)

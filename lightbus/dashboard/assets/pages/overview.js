@@ -28,7 +28,7 @@ const EDGES = [
   { title: "Kind", cell: (row) => badge(row.kind === "calls" ? "call" : "event", row.kind), sort: (row) => row.kind },
   { title: "Rate", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
   { title: "p99", right: true, cell: (row) => duration(Math.max(0, ...row.names.map((each) => each.p99 ?? 0)) || null) },
-  { title: "Errors", right: true, cell: (row) => (row.kind === "calls" ? rate(row.errors) : "–"), sort: (row) => row.errors },
+  { title: "Errors", right: true, cell: (row) => rate(row.errors), sort: (row) => row.errors },
 ];
 
 function named(names) {
