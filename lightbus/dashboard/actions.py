@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from ..cli.support.connection import Connection
 from ..cli.support.publishers import ask_each
 from ..core.peers import Peer
-from ..exceptions import InvalidArguments, LightbusException
+from ..exceptions import InvalidArguments, LightbusException, LightbusWorkerError
 from ..wire.plain import json_form
 from .questions import workers
 
@@ -43,7 +43,7 @@ async def call(bus: Connection, given: ActionFields) -> dict[str, Any]:
     try:
         answer["result"] = json_form(await bus.client.call_rpc_remote(api, procedure, arguments, options), finite=True)
     except LightbusException as error:
-        answer |= {"error": error.code, "message": str(error)}
+        answer |= {"error": error.code, **_words(error)}
     return {**answer, "seconds": time.perf_counter() - before}
 
 
@@ -90,6 +90,13 @@ async def _with_letters(bus: Connection, procedure: str, given: ActionFields) ->
     arguments = {"group": _text(given, "group"), "native_ids": native_ids[:MAX_LETTERS]}
     options = {"peer": _text(given, "instance")}
     return {"done": await bus.client.call_rpc_remote("internal.events", procedure, arguments, options)}
+
+
+def _words(error: LightbusException) -> dict[str, str]:
+    """Return what an error says; of a handler's the traceback for itself."""
+    if isinstance(error, LightbusWorkerError) and error.trace:
+        return {"message": str(error.args[0]), "trace": error.trace}
+    return {"message": str(error)}
 
 
 def _chosen(serving: list[Peer], instance: str | None) -> Peer:

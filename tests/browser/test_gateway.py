@@ -45,6 +45,24 @@ def test_what_may_be_done_is_shown_and_tried(
         await first.locator("summary").click()
         await first.locator("button").click()
         await first.locator("pre").filter(has_text=re.compile(r"^\d{3}\n")).wait_for()
+        answer = '{"a":9007199254740993,"b":[1.50],"c":"\u202e1"}'
+        await page.route("**/api/**", lambda route: route.fulfill(body=answer))
+        await first.locator("button").click()
+        await first.locator("pre").filter(has_text="9007199254740993").wait_for()
+        shown = await first.locator("pre").inner_text()
+        assert shown.split() == [
+            "200",
+            "{",
+            '"a":',
+            "9007199254740993,",
+            '"b":',
+            "[",
+            "1.50",
+            "],",
+            '"c":',
+            r'"\u202e1"',
+            "}",
+        ]
         # The customers are not there, whom an order asks: that is told in the page, and on the console by the browser.
         browser.complaints[:] = [each for each in browser.complaints if "status of" not in each and "/api/" not in each]
 

@@ -30,6 +30,8 @@ def test_call_that_fails(shop: BusPath, on_bus: Any) -> None:
     told = on_bus(lambda bus: ACTIONS["call"](bus, given))
     assert told["error"] == "worker_error"
     assert "tired" in told["message"]
+    assert "Traceback" not in told["message"]  # the page folds it
+    assert "in fail" in told["trace"]
     assert "result" not in told
 
 

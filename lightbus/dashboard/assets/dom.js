@@ -18,9 +18,15 @@ function made(element, attributes, children) {
     else if (name === "key") element.setAttribute("data-key", value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false));
+  element.append(...children.flat(Infinity).filter((each) => each !== null && each !== undefined && each !== false).map(shownText));
   return element;
 }
+
+// Signs that nobody sees, or that turn the order of what stands behind them (U+202E): a service's words could pass for
+// the page's own. They are shown as their number is written.
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const numbered = (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`;
+const shownText = (each) => (typeof each === "string" ? each.replace(UNSEEN, numbered) : each);
 
 const BUDGET = 8; // milliseconds of a frame in which elements are made: what is left waits for the next one
 let frame = -1;

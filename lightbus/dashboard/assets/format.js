@@ -1,5 +1,7 @@
 // Numbers, times and sizes in words.
 
+import { stringify } from "./exact.js";
+
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
@@ -41,4 +43,4 @@ export function clock(at) {
 export const ago = (at, now) => (at === null || at === undefined ? "–" : `${duration(Math.max(0, now - at))} ago`);
 export const short = (instance) => instance.slice(0, 4);
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
-export const json = (value) => JSON.stringify(value, null, 2);
+export const json = (value) => stringify(value, 2);

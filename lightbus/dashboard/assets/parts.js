@@ -1,6 +1,7 @@
 // What several pages are made of.
 
 import { h, row as lazy } from "./dom.js";
+import { parseTold, stringify } from "./exact.js";
 import { number } from "./format.js";
 
 const AT_ONCE = 50; // rows that are drawn: more nobody reads, and they would cost frames
@@ -85,10 +86,17 @@ export function toast(text, tone = "good") {
   setTimeout(() => made.remove(), 6000);
 }
 
+const PATIENCE = 75; // seconds for an answer: a call may take 60
+
+// Why a stream is not opened again by itself.
+export const whyClosed = () => ask("/api/about").then(() => "As many pages are open as may be: close some, and reload.", (error) => `${error.message} Reload the page.`);
+
 export async function ask(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  const answer = await fetch(path, options);
-  const value = await answer.json().catch(() => ({ message: `${answer.status} ${answer.statusText}` }));
+  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: stringify(body) };
+  const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE * 1000) }).catch((error) => {
+    throw new Error(error.name === "TimeoutError" ? `No answer came within ${PATIENCE} s. A browser keeps six connections to a host: are many windows of this page open?` : `The dashboard cannot be reached: ${error.message}`);
+  });
+  const value = await answer.text().then(parseTold).catch(() => ({ message: `${answer.status} ${answer.statusText}` }));
   if (!answer.ok) throw new Error(value.message ?? `${answer.status}`);
   return value;
 }

@@ -1,6 +1,7 @@
 // A form made from a schema, what came of it, and the code that does the same.
 
 import { h, show } from "./dom.js";
+import { parse, stringify, typed, written } from "./exact.js";
 import { duration, json } from "./format.js";
 import { ask, copyable } from "./parts.js";
 
@@ -11,25 +12,30 @@ function resolved(schema, root) {
   const some = schema.anyOf ?? schema.oneOf;
   if (some) {
     const real = some.map((each) => resolved(each, root)).filter((each) => each.type !== "null");
+    const decimal = real.find((each) => each.format === "decimal"); // 1.50 is sent as it is typed: as a text
+    if (decimal) return { ...decimal, default: schema.default, nullable: real.length + 1 < some.length };
     if (real.length === 1) return { ...real[0], default: schema.default, nullable: real.length < some.length };
   }
   return schema;
 }
 
+const asText = (value) => (typeof value === "string" && written(value) === null ? value : stringify(value));
+const bound = (value) => written(value) ?? value;
+
 // A field: its elements, and a function that reads the value, which throws where that cannot be one.
 function field(name, given, isRequired, root, id) {
   const schema = resolved(given, root);
-  const shown = schema.default === undefined || schema.default === null ? "" : typeof schema.default === "string" ? schema.default : JSON.stringify(schema.default);
+  const shown = schema.default === undefined || schema.default === null ? "" : asText(schema.default);
   const common = { id, name, required: isRequired && schema.type !== "string" ? true : null, placeholder: isRequired ? null : shown || "left out" };
   let input;
   let read;
   if (schema.enum || schema.type === "boolean") {
     const values = schema.enum ?? [true, false];
-    input = h("select", { id, name }, !isRequired && h("option", { value: "" }, `left out${shown ? ` (${shown})` : ""}`), values.map((each, index) => h("option", { value: String(index) }, String(each))));
+    input = h("select", { id, name }, !isRequired && h("option", { value: "" }, `left out${shown ? ` (${shown})` : ""}`), values.map((each, index) => h("option", { value: String(index) }, asText(each))));
     read = () => (input.value === "" ? LEFT_OUT : values[Number(input.value)]);
   } else if (schema.type === "integer" || schema.type === "number") {
-    input = h("input", { ...common, type: "number", step: schema.type === "integer" ? 1 : "any", min: schema.minimum, max: schema.maximum });
-    read = () => (input.value === "" ? LEFT_OUT : Number(input.value));
+    input = h("input", { ...common, type: "number", step: schema.type === "integer" ? 1 : "any", min: bound(schema.minimum), max: bound(schema.maximum) });
+    read = () => (input.value === "" ? LEFT_OUT : typed(input.value, schema.type === "integer"));
   } else if (schema.type === "string") {
     input = h("input", { ...common, type: "text", autocomplete: "off" });
     read = () => (input.value === "" && !isRequired ? LEFT_OUT : input.value);
@@ -37,7 +43,7 @@ function field(name, given, isRequired, root, id) {
     input = h("textarea", { ...common, rows: 3, spellcheck: "false", placeholder: schema.type === "array" ? "[ … ]" : schema.type === "object" ? "{ … }" : "JSON" });
     read = () => {
       if (input.value.trim() === "" && !isRequired) return LEFT_OUT;
-      try { return JSON.parse(input.value); } catch (error) { throw new Error(`${name} is no JSON: ${error.message}`); }
+      try { return parse(input.value); } catch (error) { throw new Error(`${name} is no JSON: ${error.message}`); }
     };
   }
   const type = [schema.type ?? "any", schema.format, schema.nullable ? "or null" : ""].filter(Boolean).join(" ");
@@ -45,6 +51,7 @@ function field(name, given, isRequired, root, id) {
 }
 
 const python = (value) => {
+  if (written(value) !== null) return written(value);
   if (value === null) return "None";
   if (value === true) return "True";
   if (value === false) return "False";
@@ -55,14 +62,22 @@ const python = (value) => {
 
 const shell = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
+// A text as the command line takes it: in quotes where it would be read as JSON, as a file's name, or as standard input.
+function word(value) {
+  if (typeof value !== "string" || written(value) !== null) return stringify(value);
+  if (/^[@-]|[^ -~]/.test(value)) return JSON.stringify(value);
+  try { JSON.parse(value); } catch { return value; }
+  return JSON.stringify(value);
+}
+
 function code(api, name, kind, values) {
   const given = Object.entries(values).map(([key, each]) => `${key}=${python(each)}`).join(", ");
-  const words = Object.entries(values).map(([key, each]) => shell(`${key}=${typeof each === "string" ? each : JSON.stringify(each)}`));
+  const words = Object.entries(values).map(([key, each]) => shell(`${key}=${word(each)}`));
   const path = `bus.${api}.${name}`;
   const isCall = kind === "procedure";
   return {
     Sync: `import lightbus\n\nbus = lightbus.create()\n${isCall ? "result = " : ""}${path}${isCall ? "" : ".fire"}(${given})`,
-    Async: `import lightbus\n\nbus = lightbus.create()\n${isCall ? "result = " : ""}await ${path}.${isCall ? "call_async" : "fire_async"}(${given})`,
+    Async: `import asyncio\n\nimport lightbus\n\nbus = lightbus.create()\n\nasync def main():\n    ${isCall ? "result = " : ""}await ${path}.${isCall ? "call_async" : "fire_async"}(${given})\n\nasyncio.run(main())`,
     CLI: `lightbus ${isCall ? "call" : "fire"} ${api}.${name} ${words.join(" ")}`.trim(),
   };
 }
@@ -105,7 +120,8 @@ export function tryIt(api, member, kind, peers, context) {
 
 function outcome(told) {
   const who = told.service ? ` by ${told.service} ${told.process}` : told.publisher ? `, kept by ${told.publisher.slice(0, 4)}` : "";
-  if (told.error) return [h("p", { class: "finding error" }, told.message), h("p", { class: "dim" }, `${told.error}, after ${duration(told.seconds)}${who}`)];
+  const trace = told.trace && h("details", {}, h("summary", {}, "Traceback"), h("pre", { tabindex: "0" }, told.trace));
+  if (told.error) return [h("p", { class: "finding error" }, told.message), trace, h("p", { class: "dim" }, `${told.error}, after ${duration(told.seconds)}${who}`)];
   if ("result" in told) return [h("p", { class: "dim" }, `Answered in ${duration(told.seconds)}${who}`), h("pre", { tabindex: "0", class: "result" }, json(told.result))];
   return [h("p", { class: "dim" }, `Fired in ${duration(told.seconds)}${who}: id ${told.id}`)];
 }

@@ -4,7 +4,7 @@ let token = "";
 
 function made(name, text, parent, attributes = {}) {
   const element = document.createElement(name);
-  element.textContent = text;
+  element.textContent = visible(text);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   parent.append(element);
   return element;
@@ -15,13 +15,23 @@ async function asked(path, options = {}) {
   return fetch(path, { ...options, headers });
 }
 
+// JSON with indents, and with its numbers as they are written: JavaScript's own are changed above 2^53.
 async function words(answer) {
   const text = await answer.text();
+  const mark = `number ${[...crypto.getRandomValues(new Uint32Array(4))].join("-")} `;
+  const kept = (part) => (part[0] === '"' ? part : `"${mark}${part}"`);
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    const value = JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?/g, kept));
+    return visible(JSON.stringify(value, null, 2).replace(new RegExp(`"${mark}([^"]*)"`, "g"), "$1"));
   } catch {
-    return text;
+    return visible(text);
   }
+}
+
+// Signs that nobody sees, or that turn the order of what stands behind them, are shown as their number is written.
+function visible(text) {
+  const unseen = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+  return text.replace(unseen, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 function resolved(schema, document) {

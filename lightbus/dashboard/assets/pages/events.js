@@ -1,7 +1,8 @@
 import { CURVE, chart, over, spark } from "../charts.js";
 import { h, once, show } from "../dom.js";
+import { parseTold, stringify } from "../exact.js";
 import { bytes, clock, duration, json, number, rate } from "../format.js";
-import { ask, badge, card, empty, heading, link, table, to } from "../parts.js";
+import { ask, badge, card, empty, heading, link, table, to, whyClosed } from "../parts.js";
 
 export const STREAM = "events";
 
@@ -16,6 +17,7 @@ let opened = null; // the event whose way is shown
 let fate = null;
 let timer = null;
 let kept = null; // what the history search found
+let trouble = ""; // why no events come
 let due = false; // the list is drawn before the next frame
 let redraw = () => {};
 
@@ -31,6 +33,7 @@ const RATES = [
 export function enter(context) {
   redraw = context.redraw;
   [rows, held, passed, opened, fate, kept] = [[], 0, 0, null, null, null];
+  trouble = "";
   listen();
 }
 
@@ -39,15 +42,26 @@ export function leave() {
   clearInterval(timer);
 }
 
+// Nobody sees a page that is hidden: its stream would keep one of the six connections that a browser has for a host.
+export const seen = () => listen();
+
 function listen() {
   live?.close();
+  if (document.hidden) return;
   live = new EventSource(`/api/events?${new URLSearchParams(filter)}`);
   live.onmessage = (event) => {
-    const told = JSON.parse(event.data);
+    const told = parseTold(event.data);
     passed += told.passed_over;
     if (paused) held += told.events.length + told.passed_over;
-    else rows = [...told.events.reverse(), ...rows].slice(0, KEPT);
-    if (told.events.length) drawTail();
+    else rows = [...told.events.reverse(), ...rows].filter((each, index) => index < KEPT || each.id === opened?.id);
+    if (told.events.length || trouble) drawTail();
+    trouble = "";
+  };
+  const mine = live;
+  live.onerror = async () => {
+    trouble = "The stream of events is broken: it is asked for again.";
+    if (mine.readyState === EventSource.CLOSED) trouble = await whyClosed();
+    drawTail();
   };
 }
 
@@ -69,6 +83,7 @@ async function follow(event) {
   redraw();
   if (!opened?.native_id) return;
   const look = async () => {
+    if (document.hidden) return;
     fate = await ask(`/api/fate?native_id=${encodeURIComponent(event.native_id)}`).catch((error) => ({ stored: false, groups: {}, error: error.message }));
     if (opened === event) redraw();
     if (!Object.values(fate.groups).includes("waiting")) clearInterval(timer);
@@ -88,6 +103,7 @@ function tail() {
       h("button", { key: "pause", type: "button", "aria-pressed": paused ? "true" : "false", onclick: pause }, paused ? `Go on (${number(held)} passed)` : "Pause"),
       h("button", { key: "clear", type: "button", class: "quiet", onclick: () => { [rows, passed] = [[], 0]; redraw(); } }, "Clear"),
       passed > 0 && h("span", { class: "dim" }, `${number(passed)} more came than can be shown`)),
+    trouble && h("p", { class: "finding error" }, trouble),
     rows.length ? list(rows, "The latest events") : empty(paused ? "Paused." : "No event yet. What is fired from now on appears here."),
   ];
 }
@@ -99,7 +115,7 @@ const entry = (event) => h("li", {},
   h("button", { type: "button", class: "event", "aria-expanded": opened?.id === event.id ? "true" : "false", onclick: () => follow(event) },
     h("span", { class: "event-time" }, clock(event.published_at)),
     h("b", {}, event.name ?? `${event.api}.${event.event}`),
-    h("span", { class: "event-args" }, JSON.stringify(event.kwargs))),
+    h("span", { class: "event-args" }, stringify(event.kwargs))),
   opened?.id === event.id && way(event));
 
 function way(event) {
