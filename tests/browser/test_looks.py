@@ -259,3 +259,59 @@ def test_what_is_kept_is_what_pages_are_told(shop: Any, visit: Any) -> None:
             } == {}
 
     visit(shop(*EVERYBODY), look)
+
+
+KEEP_STREAMS = """
+window.streams = [];
+const Plain = EventSource;
+window.EventSource = class extends Plain {
+  constructor(url) { super(url); window.streams.push(this); this.url = url; }
+};
+window.hide = (hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+};
+window.streaming = () => streams.filter((each) => each.readyState !== 2).map((each) => each.url.split("?")[0]).sort();
+window.tell = (events) => streams.findLast((each) => each.url.startsWith("/api/events")).onmessage(
+  { data: JSON.stringify({ events, passed_over: 0 }) });
+"""
+
+
+def test_hidden_page_takes_no_connection() -> None:
+    """A browser keeps six of them to a host: else a fourth window would not open. Shown again it is told everything."""
+
+    async def look() -> list[list[str]]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await page.add_init_script(KEEP_STREAMS)
+            await replay.go(page, "events")
+            return [
+                await page.evaluate("streaming()"),
+                await page.evaluate("(hide(true), streaming())"),
+                await page.evaluate("(hide(false), streaming())"),
+            ]
+
+    both = ["/api/events", "/api/stream/events"]
+    assert asyncio.run(look()) == [both, [], both]
+
+
+def test_opened_event_stays() -> None:
+    """However many come behind it; the others make way for them."""
+
+    async def look() -> tuple[int, list[str]]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await page.add_init_script(KEEP_STREAMS)
+            await replay.go(page, "events")
+            event = {"native_id": None, "name": "a.b", "version": 1, "published_at": 1.5, "publisher": "", "kwargs": {}}
+            await page.evaluate("(event) => tell([event])", {**event, "id": "first", "name": "the.first"})
+            await page.locator(".event", has_text="the.first").click()
+            await page.evaluate("(events) => tell(events)", [{**event, "id": f"{number}"} for number in range(200)])
+            await page.locator("#tail .event", has_text="a.b").first.wait_for()
+            tail = page.locator("#tail .event")
+            await page.wait_for_function("document.querySelectorAll('#tail .event').length > 150")
+            return await tail.count(), await page.locator("#tail .event[aria-expanded=true] b").all_inner_texts()
+
+    assert asyncio.run(look()) == (151, ["the.first"])

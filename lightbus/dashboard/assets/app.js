@@ -1,7 +1,7 @@
 // The shell: which page is shown, and the stream that keeps it up to date.
 
 import { anew, h, show } from "./dom.js";
-import { ask, empty, heading, link, onRedraw } from "./parts.js";
+import { ask, empty, heading, link, onRedraw, whyClosed } from "./parts.js";
 import * as apis from "./pages/apis.js";
 import * as dead from "./pages/dead.js";
 import * as events from "./pages/events.js";
@@ -62,12 +62,16 @@ function open() {
     told("live", "good");
     context.redraw();
   };
-  stream.onerror = () => told(mine.readyState === EventSource.CLOSED ? "not let in: reload" : "reconnecting", "bad");
+  stream.onerror = async () => {
+    const text = mine.readyState === EventSource.CLOSED ? await whyClosed() : "reconnecting: what is shown is not up to date";
+    if (mine === stream) told(text, "bad");
+  };
 }
 
 function told(text, tone) {
   if (status.textContent !== text) status.textContent = text;
   status.className = `status ${tone}`;
+  main.classList.toggle("old", tone === "bad");
 }
 
 function draw() {
@@ -103,7 +107,7 @@ async function begin() {
   context.about = await ask("/api/about");
   document.getElementById("bus").textContent = `bus ${context.about.bus}`;
   addEventListener("hashchange", () => { go(); main.focus({ preventScroll: true }); });
-  document.addEventListener("visibilitychange", open);
+  document.addEventListener("visibilitychange", () => { open(); page?.seen?.(); });
   addEventListener("resize", () => context.redraw());
   go();
 }
