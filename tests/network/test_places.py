@@ -77,6 +77,16 @@ def call(processes: Processes, *prefix: str, **env: str) -> Process:
     return caller
 
 
+def wait_until_nothing_is_wrong(processes: Processes, *prefix: str) -> None:
+    """Have the doctor look, again where a busy machine kept a worker from answering him within his second."""
+
+    def is_well() -> bool:
+        doctor = processes.start([*prefix, sys.executable, "-m", "lightbus", "doctor"])
+        return doctor.wait(60) == 0
+
+    wait_until(is_well)
+
+
 @pytest.mark.parametrize("variable", ["TMPDIR", "XDG_RUNTIME_DIR", "LIGHTBUS_DATA_DIR", "HOME"])
 @pytest.mark.parametrize("value", ["", "other"])
 def test_processes_of_different_environments_meet(
@@ -103,8 +113,7 @@ def test_no_multicast(processes: Processes, shop: Path) -> None:
     assert fire.wait() == 0, fire.stderr
     book.wait_for_line("sold 7")
     assert "WARNING" not in worker.stderr + book.stderr
-    doctor = processes.start([*NO_MULTICAST, sys.executable, "-m", "lightbus", "doctor"])
-    assert doctor.wait(60) == 0, doctor.stdout
+    wait_until_nothing_is_wrong(processes, *NO_MULTICAST)
 
 
 @ROOT
@@ -114,8 +123,7 @@ def test_port_5353_is_held(processes: Processes, shop: Path) -> None:
     worker = start(processes, shop, *PORT_IS_HELD)
     assert call(processes, *PORT_IS_HELD).output == "3\n"
     assert "WARNING" not in worker.stderr
-    doctor = processes.start([*PORT_IS_HELD, sys.executable, "-m", "lightbus", "doctor"])
-    assert doctor.wait(60) == 0, doctor.stdout
+    wait_until_nothing_is_wrong(processes, *PORT_IS_HELD)
 
 
 @ROOT
