@@ -70,6 +70,8 @@ class Watcher:
         self._lookers = 0
         self._left_at = 0.0
         self._changed = asyncio.Event()
+        self._is_fresh = False
+        """Whether `now` is a round of this time of looking; else it only has the number of the last one."""
         self._infos: dict[str, dict[str, Any]] = {}
         self._seen: dict[str, tuple[float, str]] = {}
         """By service when one of its processes answered last, and which."""
@@ -96,7 +98,7 @@ class Watcher:
 
     async def round_after(self, number: int) -> Round:
         """Return the latest round, as soon as it is one behind `number`."""
-        while self.now is None or self.now.number <= number:
+        while self.now is None or self.now.number <= number or not self._is_fresh:
             await self._changed.wait()
         return self.now
 
@@ -129,9 +131,12 @@ class Watcher:
         # Rates over the time in which nobody was asked would be those of another time.
         self.now = self.now and Round(number=self.now.number, at=self.now.at, clock=self.now.clock)
         self._infos = {}
+        # Nor is what was wrong then still so.
+        self._is_fresh, self.examined, self.findings = False, False, []
 
     def _take(self, now: Round) -> None:
         self.before, self.now = self.now if self.now and self.now.sightings else None, now
+        self._is_fresh = True
         self.series.note(_curves(now, self.before))
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

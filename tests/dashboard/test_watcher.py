@@ -11,6 +11,7 @@ import pytest
 
 from helpers import wait_until_async
 from lightbus import BusPath
+from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import check_answers
 from lightbus.cli.support.connection import Connection
 from lightbus.dashboard import watcher
@@ -62,6 +63,7 @@ def test_nobody_is_asked_while_nobody_looks(shop: BusPath, watches: Any) -> None
             again = await watching.round_after(left.number)
         assert again.number == left.number + 1
         assert watching.before is None  # rates over the time in between would be of another time
+        assert len(again.sightings) == 1
 
     watches(main)
 
@@ -132,8 +134,6 @@ def test_a_check_that_fails(
     shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The other checks are made, again and again; it is said once."""
-    from lightbus.cli.checks.finding import Finding, Level
-
     made = 0
 
     async def breaks(examination: Any) -> Any:
@@ -184,6 +184,22 @@ def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it costs the dashboard no more to look at a hundred workers than at forty."""
     monkeypatch.setattr(watcher, "EVERY", 2.0)
     assert [watcher.interval(peers) for peers in (0, 40, 100)] == [2.0, 2.0, 5.0]
+
+
+def test_who_looks_after_a_while_waits_for_a_new_round(shop: BusPath, watches: Any) -> None:
+    """What is left of the last one is not shown, nor what was wrong then."""
+
+    async def main(watching: Watcher) -> None:
+        with watching.looking():
+            await watching.round_after(0)
+            await wait_until_async(lambda: watching.examined)
+        watching.findings = [Finding(level=Level.WARNING, check="peers", text="long ago")]
+        await wait_until_async(lambda: not watching.is_watching)
+        assert (watching.examined, watching.findings) == (False, [])
+        with watching.looking():
+            assert len((await watching.round_after(-1)).sightings) == 1
+
+    watches(main)
 
 
 def test_a_service_that_is_gone_is_remembered(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
