@@ -1,6 +1,6 @@
 import { h } from "../dom.js";
 import { duration, number, rate } from "../format.js";
-import { badge, card, findings, heading, link, state, table, tile, to } from "../parts.js";
+import { badge, card, findings, heading, link, state, table, tile, to, words } from "../parts.js";
 
 export const STREAM = "peers";
 
@@ -13,7 +13,7 @@ const clock = (skew) => {
 const COLUMNS = [
   { title: "Service", cell: (row) => link(to("service", row.service), row.service), sort: (row) => row.service },
   { title: "Process", cell: (row) => [row.process, h("span", { class: "dim" }, ` ${row.instance.slice(0, 4)}`)], sort: (row) => row.process },
-  { title: "State", cell: (row) => [state(row.state), row.why.length ? h("div", { class: "dim" }, row.why[0].remedy) : null], sort: (row) => row.state },
+  { title: "State", cell: (row) => [state(row.state), row.why.map((each) => h("div", { class: "dim", key: each.text }, words(`${each.text} ${each.remedy}`)))], sort: (row) => row.state },
   { title: "Host", cell: (row) => row.host, sort: (row) => row.host },
   { title: "Address", wide: true, cell: (row) => row.endpoint ?? "this host only", sort: (row) => row.endpoint },
   { title: "APIs", wide: true, cell: (row) => (row.apis.length ? row.apis.map((each, index) => [index ? ", " : "", link(to("apis", each), each)]) : "–"), sort: (row) => row.apis.join() },
