@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ..cli.checks.finding import Finding, Level
+from ..cli.checks.processes import killed
 from ..cli.commands.peers import Sighting
 from ..cli.support.catalogue import served_apis
 from ..cli.support.group_pace import silent_members, stopped_listeners, trouble, unhandled
 from ..engine.peer_api import NOT_KEPT
 from ..wire.announcement import Announcement
-from .round import Round, Series, edge_rates, rates
+from .round import GoneService, Round, Series, edge_rates, rates
 
 __all__ = ["PAGES", "View"]
 
@@ -28,7 +29,7 @@ class View:
     ) -> None:
         self.now, self.before = now, before
         self.series = series
-        self.findings = findings
+        self.findings = _with_those_gone(findings, now)
         self.name = name
         self.rates = rates(now, before)
         self._sums: defaultdict[tuple[str, str | None], float] = defaultdict(float)
@@ -57,7 +58,7 @@ def overview(view: View) -> Fields:
             "dead": _dead(groups_of),
         },
         "curves": {name: view.series.of(name) for name in ("calls", "errors", "published", "lag")},
-        "findings": [each.fields() for each in [*view.findings, *_gone(view)] if each.level > Level.OK],
+        "findings": [each.fields() for each in view.findings if each.level > Level.OK],
         "services": services,
         "edges": _edges(view),
     }
@@ -87,7 +88,7 @@ def apis(view: View) -> Fields:
     for (_, kind, api, name), rate in view.rates.items():
         if kind in ("calls", "published"):
             calls[f"{api}.{name}"] += rate
-    served = served_apis(each.peer for each in view.now.sightings)
+    served = served_apis(each.peer for each in view.now.sightings if not each.has_ended)
     return {
         "apis": [
             {
@@ -171,7 +172,7 @@ def _of_service(view: View) -> dict[str, list[Finding]]:
     found: defaultdict[str, list[Finding]] = defaultdict(list)
     services = {each.peer.instance: each.peer.announcement.service for each in view.now.sightings}
     names = {*services.values(), *(each.service for each in view.now.gone)}
-    for finding in [*view.findings, *_gone(view)]:
+    for finding in view.findings:
         if finding.level > Level.OK:
             meant = finding.services | {services[each] for each in finding.about if each in services}
             for service in meant | {_service_of(finding.group, names)}:
@@ -195,19 +196,24 @@ def _problems(view: View) -> dict[str, set[str]]:
     return found
 
 
-def _gone(view: View) -> list[Finding]:
-    """Return what is told of services that are not there any more, unless it is told already how one has ended."""
-    return [
-        Finding(
-            level=Level.WARNING,
-            check="services",
-            text=f"{each.service} is gone: no process of it is there. {each.last} answered last, at {_time(each.at)}.",
-            remedy="If nobody stopped it on purpose, see what it has logged last, and start it again.",
-            services=frozenset({each.service}),
-        )
-        for each in view.now.gone
-        if not any(each.last in finding.text for finding in view.findings)
-    ]
+def _with_those_gone(findings: list[Finding], now: Round) -> list[Finding]:
+    """Return what is found wrong, and who is gone since."""
+    killed_now = [killed(each.peer) for each in now.sightings if each.has_ended]
+    found = [*findings, *(each for each in killed_now if each not in findings)]
+    found += [_gone(each) for each in now.gone if not any(each.last in finding.text for finding in found)]
+    return found
+
+
+def _gone(service: GoneService) -> Finding:
+    """Tell of a service that is not there any more."""
+    return Finding(
+        level=Level.WARNING,
+        check="services",
+        text=f"{service.service} is gone: no process of it is there. "
+        f"{service.last} answered last, at {_time(service.at)}.",
+        remedy="If nobody stopped it on purpose, see what it has logged last, and start it again.",
+        services=frozenset({service.service}),
+    )
 
 
 def _time(at: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from ..cli.checks.finding import Examination, Finding
 from ..cli.commands.doctor import CHECKS
 from ..cli.commands.graph import edges_between
-from ..cli.commands.peers import Sighting, state_of
+from ..cli.commands.peers import ENDED_STATE, Sighting, state_of
 from ..cli.support.connection import SERVICE, Connection
 from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
@@ -75,6 +75,10 @@ class Watcher:
         self._infos: dict[str, dict[str, Any]] = {}
         self._seen: dict[str, tuple[float, str]] = {}
         """By service when one of its processes answered last, and which."""
+        self._answered: dict[str, Sighting] = {}
+        """By instance who is there, with what it told last."""
+        self._killed: dict[str, tuple[float, Sighting]] = {}
+        """By instance who was killed, when that was seen, and what it told last."""
         self._journals: list[dict[str, Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = RecurringLog(logger)
@@ -149,6 +153,8 @@ class Watcher:
         sightings = [sighting for sighting, _ in seen]
         live = [each for each in sightings if each.rtt is not None]
         peers = [each.peer for each in live]
+        killed = self._note_killed(sightings, clock)
+        counted = [*live, *killed]  # so that what they did is shown still; nothing is done any more
         if is_slow_turn:
             self._journals = _with_publisher(await ask_each(self.bus, peers, "journals", quietly=True))
             self._infos = {each.peer.instance: each.info for each in live}
@@ -156,22 +162,30 @@ class Watcher:
             number=number,
             at=at,
             clock=clock,
-            sightings=sightings,
+            sightings=[*sightings, *(Sighting(peer=each.peer, state=ENDED_STATE) for each in killed)],
             skews={each.peer.instance: skew for each, skew in seen if skew is not None},
-            edges=edges_between(peers, [each.info for each in live], [each.stats for each in live]),
+            edges=edges_between(
+                [each.peer for each in counted], [each.info for each in counted], [each.stats for each in counted]
+            ),
             groups=_with_publisher(await ask_for_groups(self.bus, peers, quietly=True)),
             journals=self._journals,
-            gone=self._gone(sightings, clock),
+            gone=self._gone(live, {each.peer.announcement.service for each in counted + sightings}, clock),
         )
 
-    def _gone(self, sightings: list[Sighting], clock: float) -> list[GoneService]:
+    def _note_killed(self, sightings: list[Sighting], clock: float) -> list[Sighting]:
+        """Note who was killed since the round before, and return those of the last minutes as they were."""
+        there, places = {each.peer.instance for each in sightings}, self.bus.client.engine.network.places
+        for instance in self._answered.keys() - there:
+            last = self._answered.pop(instance)
+            if places is not None and places.has_ended(instance):  # who says goodbye takes its sockets along
+                self._killed[instance] = clock, last
+        self._answered |= {each.peer.instance: each for each in sightings if each.rtt is not None}
+        self._killed = {key: seen for key, seen in self._killed.items() if clock - seen[0] < GONE_FOR}
+        return [last for _, last in self._killed.values()]
+
+    def _gone(self, live: list[Sighting], there: set[str], clock: float) -> list[GoneService]:
         """Note which services are there, and return those that were."""
-        there = {each.peer.announcement.service for each in sightings}
-        self._seen |= {
-            each.peer.announcement.service: (clock, str(each.peer.announcement))
-            for each in sightings
-            if each.rtt is not None
-        }
+        self._seen |= {each.peer.announcement.service: (clock, str(each.peer.announcement)) for each in live}
         self._seen = {name: seen for name, seen in self._seen.items() if clock - seen[0] < GONE_FOR}
         return [GoneService(name, last, when) for name, (when, last) in sorted(self._seen.items()) if name not in there]
 

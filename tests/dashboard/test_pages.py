@@ -10,8 +10,9 @@ import pytest
 
 from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
+from lightbus.cli.checks.processes import killed
 from lightbus.cli.commands.graph import Edge
-from lightbus.cli.commands.peers import Sighting
+from lightbus.cli.commands.peers import ENDED_STATE, Sighting
 from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View
 from lightbus.dashboard.round import GoneService, Round, Series
@@ -133,6 +134,21 @@ def test_a_service_that_was_there() -> None:
     killed = Finding(level=Level.WARNING, check="peers", text=f"{gone.last} has ended without a goodbye.")
     shown = PAGES["overview"](view({"gone": [gone]}, findings=[killed]))
     assert [each["text"] for each in shown["findings"]] == [killed.text]
+
+
+def test_a_worker_that_was_killed() -> None:
+    """It is named on each page that it was shown on, once, and serves nothing and is not waited for."""
+    gone = Sighting(peer=peer(instance=B), state=ENDED_STATE)
+    now = {"sightings": [sighting(A, 1), gone], "groups": [group(lag=5)]}
+    for findings in ([], [killed(gone.peer)]):
+        for page, place in (("overview", "findings"), ("service", "problems")):
+            [told] = PAGES[page](view(now, findings=findings, name="auth"))[place]
+            assert told["text"] == f"{gone.peer.announcement} has ended without a goodbye (was it killed?)."
+    [auth] = PAGES["overview"](view(now))["services"]
+    assert (auth["processes"], auth["up"], auth["states"]) == (2, 1, ["gone", "up"])
+    assert [len(each["why"]) for each in PAGES["peers"](view(now))["peers"]] == [0, 1]
+    [told] = PAGES["groups"](view(now))["groups"]
+    assert told["why"][0]["text"].endswith("and no process.")
 
 
 def test_edges_join_what_two_services_do() -> None:

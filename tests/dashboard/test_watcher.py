@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from helpers import wait_until_async
+from helpers.clients import AuthApi
 from lightbus import BusPath
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import check_answers
 from lightbus.cli.support.connection import Connection
 from lightbus.dashboard import watcher
 from lightbus.dashboard.watcher import Watcher
+from lightbus.testing import MemoryBus
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +201,34 @@ def test_who_looks_after_a_while_waits_for_a_new_round(shop: BusPath, watches: A
         assert (watching.examined, watching.findings) == (False, [])
         with watching.looking():
             assert len((await watching.round_after(-1)).sightings) == 1
+
+    watches(main)
+
+
+def test_a_worker_that_was_killed_is_remembered(
+    shop: BusPath, hub: MemoryBus, watches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where others of its service are there: it is told of as gone, and what it did is shown, for a while."""
+    second = hub.create(service_name="shop")
+    second.client.register_api(AuthApi())
+    hub.start(second)
+
+    async def main(watching: Watcher) -> None:
+        await asyncio.to_thread(shop.auth.check_password, username="ada", password="x")
+        places = SimpleNamespace(has_ended=lambda instance: True)
+        with watching.looking():
+            told = await watching.round_after(0)
+            while len(told.live) < 2 or not told.edges:
+                told = await watching.round_after(told.number)
+            edges = told.edges
+            monkeypatch.setattr(watching.bus.client.engine.network, "places", places)
+            await asyncio.to_thread(second.client.close)
+            while not any(each.has_ended for each in told.sightings):
+                told = await watching.round_after(told.number)
+            assert (len(told.live), told.gone, told.edges) == (1, [], edges)
+            monkeypatch.setattr(watcher, "GONE_FOR", 0.0)
+            while any(each.has_ended for each in told.sightings):
+                told = await watching.round_after(told.number)
 
     watches(main)
 

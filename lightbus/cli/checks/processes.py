@@ -17,7 +17,7 @@ from ..support.connection import ENDED, Connection
 from ..support.output import duration
 from .finding import Examination, Finding, Level
 
-__all__ = ["check_answers", "check_clocks", "check_names", "check_peers", "check_seeds", "check_versions"]
+__all__ = ["check_answers", "check_clocks", "check_names", "check_peers", "check_seeds", "check_versions", "killed"]
 
 MAX_SKEW = 1.0
 """Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
@@ -63,24 +63,29 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
         )
     alike: defaultdict[tuple[str, str], list[Sighting]] = defaultdict(list)
     for sighting in examination.sightings:
-        if sighting.rtt is None:
+        if sighting.rtt is None and not sighting.has_ended:
             alike[sighting.state, _remedy(sighting, bus.client.engine.network.places)].append(sighting)
     for (state, remedy), several in alike.items():
         yield _silent(state, remedy, several)
     for peer in bus.ended():
-        yield Finding(
-            level=Level.WARNING,
-            check="peers",
-            text=f"{peer.announcement} {ENDED}.",
-            remedy="See the kernel's log (out of memory?), and start it again. What it left is removed by the next "
-            "worker that starts on this host.",
-            about=frozenset({peer.instance}),
-            services=frozenset({peer.announcement.service}),
-        )
+        yield killed(peer)
     if examination.live:
         slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
         text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."
         yield Finding(level=Level.OK, check="peers", text=text)
+
+
+def killed(peer: Peer) -> Finding:
+    """Tell of a process that has ended without a goodbye."""
+    return Finding(
+        level=Level.WARNING,
+        check="peers",
+        text=f"{peer.announcement} {ENDED}.",
+        remedy="See the kernel's log (out of memory?), and start it again. What it left is removed by the next "
+        "worker that starts on this host.",
+        about=frozenset({peer.instance}),
+        services=frozenset({peer.announcement.service}),
+    )
 
 
 HANGS = (
@@ -170,7 +175,7 @@ async def _skew(bus: Connection, peer: Peer) -> float | None:
 
 async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
     """See whether peers that serve one API serve the same."""
-    for api in served_apis(sighting.peer for sighting in examination.sightings):
+    for api in served_apis(sighting.peer for sighting in examination.sightings if not sighting.has_ended):
         if api.is_mixed:
             services = sorted({peer.announcement.service for peer in api.peers})
             yield Finding(

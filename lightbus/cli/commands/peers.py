@@ -18,7 +18,7 @@ from ..support.lists import Listing, ListView, Row, list_options, show_list
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, Output, ago, duration, number
 
-__all__ = ["STYLES", "Sighting", "peers", "sight", "state_of"]
+__all__ = ["ENDED_STATE", "STYLES", "Sighting", "peers", "sight", "state_of"]
 
 COLUMNS = (
     Column(title="SERVICE"),
@@ -55,6 +55,8 @@ LISTENERS = (
     Column(title="STATE"),
 )
 
+ENDED_STATE = "gone"
+
 STYLES = {"up": "green", "draining": "yellow", "suspect": "yellow", "refused": "red", "unverified": "red"}
 
 
@@ -66,7 +68,7 @@ class Sighting:
     Attributes:
         peer: as the registry knows it.
         state: `up` and `draining` have answered; `suspect` was up, and does not answer; `unverified` never has;
-            `refused` does not accept us.
+            `refused` does not accept us; `gone` was killed, which only who looks for a while can tell.
         rtt: seconds from a ping to its answer; None where there was none.
         info, stats: its INFO and STATS; empty where it did not answer.
 
@@ -81,7 +83,12 @@ class Sighting:
     @property
     def is_silent(self) -> bool:
         """Whether it is there and does not answer; one that shuts down need not."""
-        return self.rtt is None and self.state != "draining"
+        return self.rtt is None and self.state not in ("draining", ENDED_STATE)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was killed, and is told of for a while all the same."""
+        return self.state == ENDED_STATE
 
     @property
     def apis(self) -> list[str]:

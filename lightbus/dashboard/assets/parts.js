@@ -25,7 +25,7 @@ export const link = (to, text, attributes = {}) => h("a", { href: `#/${to}`, ...
 
 export const to = (...parts) => parts.map(encodeURIComponent).join("/");
 
-export const STATES = { up: "good", draining: "warn", suspect: "warn", refused: "bad", unverified: "bad", ok: "good", warning: "warn", stuck: "bad" };
+export const STATES = { up: "good", draining: "warn", suspect: "warn", refused: "bad", unverified: "bad", gone: "bad", ok: "good", warning: "warn", stuck: "bad" };
 
 export const state = (name) => badge(name, STATES[name] ?? "plain");
 

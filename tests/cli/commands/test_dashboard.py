@@ -9,7 +9,7 @@ import socket
 import sys
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 
 import pytest
@@ -43,6 +43,33 @@ def test_it_is_served_until_ctrl_c(commands: Commands) -> None:
     assert (status, b"<html" in page) == (200, True)
     process.signal(signal.SIGINT)
     assert process.wait() == 0, process.report()
+
+
+def test_a_worker_that_is_killed_is_named(commands: Commands) -> None:
+    """As long as somebody looks: which one it was, and that nobody told it to end."""
+    _, shop = commands.services()
+    process = commands.start("dashboard", "--port", "0", "--json")
+    told = json.loads(process.wait_for_line(r"^\{.*\}$")[0])
+    asked = urllib.request.Request(
+        f"{told['url']}api/stream/overview", headers={"Authorization": f"Bearer {told['token']}"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        pages = (json.loads(line[6:]) for line in answer if line.startswith(b"data: "))
+        next(page for page in pages if {"name": "shop", "up": 1}.items() <= named(page).items())
+        shop.signal(signal.SIGKILL)
+        page = next(
+            page for page in pages if any("ended without a goodbye" in each["text"] for each in page["findings"])
+        )
+    assert (named(page)["states"], named(page)["up"]) == (["gone"], 0)
+    [finding] = [each for each in page["findings"] if "goodbye" in each["text"]]
+    assert finding["text"].startswith("shop ")
+    assert [(each["from"], each["to"]) for each in page["edges"]] == [("auth", "shop")]
+
+
+def named(page: dict[str, Any]) -> dict[str, Any]:
+    """Return what a page tells of the service `shop`; nothing where it does not know it yet."""
+    found: dict[str, Any] = next((each for each in page["services"] if each["name"] == "shop"), {})
+    return found
 
 
 def test_what_people_are_told(commands: Commands, tmp_path: Path) -> None:
