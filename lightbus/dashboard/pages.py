@@ -196,12 +196,21 @@ def _problems(view: View) -> dict[str, set[str]]:
     return found
 
 
+GRAVITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "services", "groups", "health")
+"""Checks whose findings come first among those of a level: what loses events, then who is not there."""
+
+
 def _with_those_gone(findings: list[Finding], now: Round) -> list[Finding]:
-    """Return what is found wrong, and who is gone since."""
+    """Return what is found wrong, and who is gone since, the worst first."""
     killed_now = [killed(each.peer) for each in now.sightings if each.has_ended]
     found = [*findings, *(each for each in killed_now if each not in findings)]
     found += [_gone(each) for each in now.gone if not any(each.last in finding.text for finding in found)]
-    return found
+    return sorted(found, key=_gravity)
+
+
+def _gravity(finding: Finding) -> tuple[int, int]:
+    check = "kept" if NOT_KEPT in finding.text else finding.check
+    return -finding.level, GRAVITY.index(check) if check in GRAVITY else len(GRAVITY)
 
 
 def _gone(service: GoneService) -> Finding:

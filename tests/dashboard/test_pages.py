@@ -118,7 +118,7 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
         return [each["text"].split()[0] for each in shown["problems"]]
 
     assert {name: told(name) for name in ("auth", "mail", "hung", "email", "mail-eu")} == {
-        "auth": ["email", "mail"], "mail": ["Dead"], "hung": ["the"], "email": ["email"], "mail-eu": ["the", "mail-eu"],
+        "auth": ["email", "mail"], "mail": ["Dead"], "hung": ["the"], "email": ["email"], "mail-eu": ["mail-eu", "the"],
     }  # fmt: skip
 
 
@@ -149,6 +149,20 @@ def test_a_worker_that_was_killed() -> None:
     assert [len(each["why"]) for each in PAGES["peers"](view(now))["peers"]] == [0, 1]
     [told] = PAGES["groups"](view(now))["groups"]
     assert told["why"][0]["text"].endswith("and no process.")
+
+
+def test_what_loses_events_is_told_first() -> None:
+    """Of what is equally bad; and what is an error before all warnings."""
+
+    def finding(check: str, text: str, level: Level = Level.WARNING) -> Finding:
+        return Finding(level=level, check=check, text=text)
+
+    found = [
+        finding("versions", "differ"), finding("health", "slow"), finding("health", f"{NOT_KEPT} full"),
+        finding("groups", "behind"), finding("names", "same", Level.ERROR),
+    ]  # fmt: skip
+    shown = PAGES["overview"](view({}, findings=found))["findings"]
+    assert [each["text"] for each in shown] == ["same", f"{NOT_KEPT} full", "behind", "slow", "differ"]
 
 
 def test_edges_join_what_two_services_do() -> None:
