@@ -10,7 +10,6 @@ const ASK_AGAIN = 3000; // milliseconds after which is asked again what was not 
 let wanted = "";
 let detail = null;
 let digest = ""; // of what the shown description was asked for
-const form = new Map(); // API -> which of the forms that are served side by side
 
 export function enter() {
   [detail, digest] = [null, ""];
@@ -51,25 +50,60 @@ function one(data, context) {
   if (stamp !== digest) load(stamp, context);
   if (!detail) return [head, h("div", { class: "waiting" }, "Asking for its description …")];
   if (detail.error) return [head, h("div", { class: "finding error" }, detail.error)];
-  const shown = detail.forms.find((each) => each.digest === form.get(context.name)) ?? detail.forms[0];
+  const { forms } = detail;
+  const [first] = forms;
   return [
     head,
-    detail.mixed && h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, "Its peers do not all serve the same: the forms stand side by side below.")),
-    h("div", { class: "forms" }, detail.forms.length > 1 && detail.forms.map((each) => h("button", { type: "button", "aria-pressed": each === shown ? "true" : "false", onclick: () => { form.set(context.name, each.digest); context.redraw(); } },
-      `Version ${each.version}, ${plural(each.peers.length, "process", "processes")}${each === detail.forms[0] ? "" : `: ${difference(detail.forms[0], each)}`}`))),
-    shown.doc && h("p", { class: "doc" }, shown.doc),
-    h("p", { class: "dim" }, `version ${shown.version}, served by `, shown.peers.map((each, index) => [index ? ", " : "", link(to("service", each.service), `${each.service} ${each.instance.slice(0, 4)}`)])),
-    shown.procedures.map((each) => member(each, "procedure", shown, known, context)),
-    shown.events.map((each) => member(each, "event", shown, known, context)),
+    forms.length > 1 && h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `Its peers serve ${forms.length} versions of it: where they differ they stand side by side, and what is not in all of them is marked.`)),
+    first.doc && h("p", { class: "doc" }, first.doc),
+    forms.map((each) => h("p", { class: "dim" }, servedBy(each))),
+    ["procedure", "event"].flatMap((kind) => members(kind, known, context)),
   ];
 }
 
-// What another form has more, less or otherwise than the first.
-function difference(first, other) {
-  const signatures = (each) => new Map([...each.procedures, ...each.events].map((member) => [member.name, json([member.parameters, member.response])]));
-  const [before, now] = [signatures(first), signatures(other)];
-  const said = [...new Set([...before.keys(), ...now.keys()])].flatMap((name) => (!now.has(name) ? [`no ${name}`] : !before.has(name) ? [`${name} too`] : before.get(name) !== now.get(name) ? [`another ${name}`] : []));
-  return said.join(", ") || "the same members";
+const servedBy = (form) => [`version ${form.version}, served by `, form.peers.map((each, index) => [index ? ", " : "", link(to("service", each.service), `${each.service} ${each.instance.slice(0, 4)}`)])];
+const schema = (kind, each) => json({ parameters: each.parameters, ...(kind === "procedure" ? { response: each.response } : {}) });
+
+// The members of a kind: those that are the same in all versions, and those that are not with a column for each.
+function members(kind, known, context) {
+  const { forms } = detail;
+  const listed = (each) => (kind === "procedure" ? each.procedures : each.events);
+  const names = [...new Set(forms.flatMap((each) => listed(each).map((one) => one.name)))];
+  const peers = forms.flatMap((each) => each.peers);
+  return names.map((name) => {
+    const found = forms.map((each) => listed(each).find((one) => one.name === name));
+    const isSame = found.every((each) => each && json(each) === json(found[0]));
+    return h("section", { class: "card", key: `${forms.map((each) => each.digest)} ${kind} ${name}` },
+      isSame ? member(found[0], kind, peers, known, context) : [
+        h("div", { class: "bar" }, h("h2", {}, name), notes(found.find(Boolean), kind), h("span", { class: "dim" }, rate(known.rates[name] ?? 0))),
+        h("div", { class: "versions" }, found.map((each, index) => version(each, forms[index], kind, found, context)))]);
+  });
+}
+
+function version(each, form, kind, all, context) {
+  const others = all.filter((one) => one && one !== each);
+  const head = h("p", { class: "dim" }, servedBy(form));
+  if (!each) return h("div", { class: "version" }, head, h("p", {}, h("mark", {}, "It is not in this version.")));
+  return h("div", { class: "version" }, head,
+    h("h3", { class: "signature" }, marked(pieces(each.signature), others.map((one) => pieces(one.signature)))),
+    details(each, kind, form.peers, context, marked(lines(schema(kind, each)), others.map((one) => lines(schema(kind, one))))));
+}
+
+// The pieces of a text; of which another text has none of the like, that is what is different in it.
+const marked = (texts, others) => texts.map((each) => (others.every((other) => other.some((one) => one.trim() === each.trim())) ? each : h("mark", {}, each)));
+const lines = (text) => text.split(/(?<=\n)/);
+
+// A signature, taken apart into its name, its parameters and its result.
+function pieces(signature) {
+  const found = [""];
+  let depth = 0;
+  for (const sign of signature) {
+    depth += "([{".includes(sign) - ")]}".includes(sign);
+    if (depth === 1 && (sign === "," || (sign === "(" && found.length === 1))) found.push(sign, "");
+    else if (depth === 0 && sign === ")") found.push(sign, "");
+    else found[found.length - 1] += sign;
+  }
+  return found;
 }
 
 async function load(stamp, context) {
@@ -82,11 +116,17 @@ async function load(stamp, context) {
   }
 }
 
-function member(each, kind, shown, known, context) {
-  const notes = kind === "event" ? [badge((each.delivery ?? "event").replaceAll("_", " "), "listens"), each.key && badge(`in order by ${each.key}`)] : [badge("procedure", "calls")];
-  return h("section", { class: "card", key: `${shown.digest} ${kind} ${each.name}` },
-    h("div", { class: "bar" }, h("h2", { class: "signature" }, each.signature), notes, h("span", { class: "dim" }, rate(known.rates[each.name] ?? 0))),
-    each.doc && h("p", { class: "doc" }, each.doc),
-    h("details", {}, h("summary", {}, "Schema"), h("pre", { tabindex: "0" }, json({ parameters: each.parameters, ...(kind === "procedure" ? { response: each.response } : {}) }))),
-    h("details", {}, h("summary", {}, kind === "procedure" ? "Try it" : "Fire it"), tryIt(known.api, each, kind, shown.peers, context)));
+const notes = (each, kind) => (kind === "event" ? [badge((each.delivery ?? "event").replaceAll("_", " "), "listens"), each.key && badge(`in order by ${each.key}`)] : [badge("procedure", "calls")]);
+
+function member(each, kind, peers, known, context) {
+  return [
+    h("div", { class: "bar" }, h("h2", { class: "signature" }, each.signature), notes(each, kind), h("span", { class: "dim" }, rate(known.rates[each.name] ?? 0))),
+    details(each, kind, peers, context, schema(kind, each)),
+  ];
 }
+
+const details = (each, kind, peers, context, text) => [
+  each.doc && h("p", { class: "doc" }, each.doc),
+  h("details", {}, h("summary", {}, "Schema"), h("pre", { tabindex: "0" }, text)),
+  h("details", {}, h("summary", {}, kind === "procedure" ? "Try it" : "Fire it"), tryIt(context.name, each, kind, peers, context)),
+];
