@@ -315,3 +315,49 @@ def test_opened_event_stays() -> None:
             return await tail.count(), await page.locator("#tail .event[aria-expanded=true] b").all_inner_texts()
 
     assert asyncio.run(look()) == (151, ["the.first"])
+
+
+def test_versions_stand_side_by_side() -> None:
+    """What is not in all of them is marked; what is the same stands there once."""
+    kept = json.loads(ANSWERS.read_text())
+    described = kept["answers"]["/api/describe?name=orders"]
+    [form] = described["forms"]
+    other = json.loads(json.dumps({**form, "version": "3.0.0", "digest": "another"}))
+    place = next(each for each in other["procedures"] if each["name"] == "place")
+    place["signature"] = place["signature"].replace("email: str", "mail: str")
+    other["events"] = [each for each in other["events"] if each["name"] != "cancelled"]
+    described["forms"].append(other)
+
+    async def look() -> tuple[list[Any], list[Any], int]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, kept)
+            page = await replay.page(1024, "light")
+            await replay.go(page, "apis/orders")
+            shown = page.locator("section.card", has=page.get_by_role("heading", name="place", exact=True))
+            boxes = [await each.bounding_box() for each in await shown.locator(".version").all()]
+            marks = await page.locator("mark").all_inner_texts()
+            return marks, [box["y"] for box in boxes], await page.locator("h2", has_text="show(").count()
+
+    marks, heights, same = asyncio.run(look())
+    assert marks == ["email: str", "mail: str", "It is not in this version."]
+    assert heights[0] == heights[1]
+    assert same == 1
+
+
+def test_columns_without_room_are_unfolded() -> None:
+    """At 1024 px a row shows them below it, and keeps them while the page goes on."""
+
+    async def look() -> list[Any]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await replay.go(page, "peers")
+            seen = [await page.get_by_text("Found by").last.is_visible()]
+            await page.get_by_role("button", name="The other columns").first.click()
+            rest = page.locator("tr.rest dl")
+            await rest.wait_for()
+            seen.append(await rest.locator("dt").all_inner_texts())
+            await page.set_viewport_size({"width": 1920, "height": 900})
+            return [*seen, await rest.is_visible(), await page.locator("th", has_text="Found by").is_visible()]
+
+    assert asyncio.run(look()) == [False, ["Address", "APIs", "Version", "Found by"], False, True]

@@ -10,6 +10,8 @@ const sorts = new Map(); // table -> [column, descending]
 const filters = new Map(); // table -> text
 const whole = new Set(); // tables of which all rows are wanted
 
+const unfolded = new Set(); // rows, of which also the columns are wanted for which there is no room
+
 let redraw = () => {};
 export const onRedraw = (callback) => { redraw = callback; };
 
@@ -57,10 +59,20 @@ function drawn(name, columns, rows, id, caption, by, descending) {
     const title = each.sort ? h("button", { type: "button", onclick: turn }, each.title) : each.title;
     return h("th", { role: "columnheader", scope: "col", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "aria-sort": order }, title);
   });
-  const body = rows.map((row) => lazy("tr", id(row), () => h("tr", { role: "row" },
-    columns.map((each) => h("td", { role: "cell", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "data-label": each.title }, h("div", { class: "cell" }, each.cell(row)))))));
+  const rest = columns.filter((each) => each.wide);
+  const body = rows.flatMap((row) => [lazy("tr", id(row), () => h("tr", { role: "row" },
+    columns.map((each, index) => h("td", { role: "cell", class: [each.right && "right", each.wide && "wide"].filter(Boolean).join(" ") || null, "data-label": each.title }, h("div", { class: "cell" }, !index && rest.length > 0 && unfold(`${name} ${id(row)}`), each.cell(row)))))),
+    unfolded.has(`${name} ${id(row)}`) && lazy("tr", `${id(row)} rest`, () => h("tr", { role: "row", class: "rest" },
+      h("td", { role: "cell", colspan: columns.length - rest.length }, h("dl", {}, rest.map((each) => h("div", {}, h("dt", {}, each.title), h("dd", {}, each.cell(row))))))))]);
   return h("table", { role: "table" }, h("caption", { class: "unseen" }, caption),
     h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)), h("tbody", { role: "rowgroup" }, body));
+}
+
+// Where there is no room for all columns of a table, a row shows the others below it.
+function unfold(row) {
+  const isOpen = unfolded.has(row);
+  const turn = () => { isOpen ? unfolded.delete(row) : unfolded.add(row); redraw(); };
+  return h("button", { type: "button", class: "unfold", "aria-expanded": isOpen ? "true" : "false", "aria-label": "The other columns", onclick: turn }, isOpen ? "▾" : "▸");
 }
 
 // Text of ours in which commands stand between backticks.
