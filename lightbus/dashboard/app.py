@@ -28,7 +28,7 @@ from .actions import ACTIONS
 from .answers import Ending, encoded, event_stream, json_answer, read_object
 from .guard import AccessGuard, admit
 from .options import DashboardOptions
-from .pages import PAGES, View
+from .pages import PAGES, View, why_waiting
 from .round import Round
 from .viewer import EVERY, PageViewer
 from .watcher import Watcher, interval
@@ -75,7 +75,7 @@ class Dashboard:
         asked: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "/api/describe": lambda request: questions.describe_api(self._bus, _query(request, "name")),
             "/api/dead": lambda request: questions.dead_letters(self._bus, _query(request, "group")),
-            "/api/fate": lambda request: questions.event_fate(self._bus, _query(request, "native_id")),
+            "/api/fate": self._fate,
             "/api/oldest": lambda request: questions.oldest_events(self._bus),
             "/api/history": self._history,
         }
@@ -116,6 +116,13 @@ class Dashboard:
 
         told = {"bus": self._bus.name, "where": self._bus.where, "actions": self.options.actions, "version": version()}
         return json_answer(told)
+
+    async def _fate(self, request: Request) -> Any:
+        told = await questions.event_fate(self._bus, _query(request, "native_id"))
+        waiting = {group for group, state in told["groups"].items() if state == "waiting"}
+        now, watcher = self.watcher.now, self.watcher
+        view = None if now is None else View(now, watcher.before, watcher.series, watcher.findings)
+        return {**told, "why": {} if view is None else why_waiting(view, waiting)}
 
     async def _history(self, request: Request) -> Any:
         times = (_number(request, "start"), _number(request, "stop"))

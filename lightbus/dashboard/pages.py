@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from ..cli.checks.finding import Finding, Level
@@ -16,7 +16,7 @@ from ..engine.peer_api import NOT_KEPT
 from ..wire.announcement import Announcement
 from .round import GoneService, Round, Series, edge_rates, rates
 
-__all__ = ["PAGES", "View"]
+__all__ = ["PAGES", "View", "why_waiting"]
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -121,6 +121,12 @@ def groups(view: View) -> Fields:
             for of, told in sorted(found.items())
         ]
     }
+
+
+def why_waiting(view: View, waiting: Collection[str]) -> dict[str, str]:
+    """Return of these groups what is wrong with those that do not get on with their events."""
+    wrong = [each for each in groups(view)["groups"] if each["name"] in waiting and each["why"]]
+    return {each["name"]: each["why"][0]["text"] for each in wrong}
 
 
 def peers(view: View) -> Fields:

@@ -113,6 +113,46 @@ def test_what_is_wrong_with_a_service_is_seen_in_the_picture() -> None:
     assert asyncio.run(look()) == ("dot warn", "mail 1234: its disk is full")
 
 
+def test_it_is_said_why_a_peer_is_in_its_state() -> None:
+    """What is wrong, and what to do, with commands drawn as such; also of one that answers."""
+    kept = json.loads(ANSWERS.read_text())
+    [peers] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/peers")]
+    why = {"level": "warning", "check": "health", "text": "It has just stood still.", "remedy": "See `lightbus top`."}
+    peers["peers"] = [{**each, "why": [why] if each["service"] == "mail" else []} for each in peers["peers"]]
+
+    async def look() -> tuple[list[str], list[str]]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, kept)
+            page = await replay.page(1024, "light")
+            await replay.go(page, "peers")
+            cells = page.locator("td[data-label=State] .dim")
+            return await cells.all_inner_texts(), await cells.locator("code").all_inner_texts()
+
+    assert asyncio.run(look()) == (["It has just stood still. See lightbus top."], ["lightbus top"])
+
+
+def test_it_is_said_why_an_event_waits() -> None:
+    """It is not called delivered, and what is wrong with the group is told."""
+    kept = json.loads(ANSWERS.read_text())
+    for asked in kept["answers"]:
+        if asked.startswith("/api/fate"):
+            groups = {"mail-thanks": "waiting", "warehouse-reserve": "waiting"}
+            kept["answers"][asked] = {"stored": True, "groups": groups, "why": {"mail-thanks": "no process"}}
+
+    async def look() -> list[str]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, kept)
+            page = await replay.page(1024, "light")
+            await replay.go(page, "events")
+            await page.locator("#tail .event").first.click()
+            await page.get_by_text("mail-thanks").first.wait_for()
+            return [" ".join(each.split()) for each in await page.locator(".step").all_inner_texts()][-2:]
+
+    assert asyncio.run(look()) == [
+        "mail-thanks waits, not acked yet: no process", "warehouse-reserve waits, not acked yet"
+    ]  # fmt: skip
+
+
 OVERLAPPING = """
 () => {
     const found = (selector) => [...document.querySelectorAll(selector)];

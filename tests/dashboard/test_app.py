@@ -17,7 +17,7 @@ from helpers.clients import AuthApi
 from lightbus import BusPath
 from lightbus.cli.support.connection import Connection
 from lightbus.dashboard import app as application
-from lightbus.dashboard import watcher
+from lightbus.dashboard import questions, watcher
 from lightbus.dashboard.app import Dashboard
 from lightbus.dashboard.options import DashboardOptions
 from lightbus.dashboard.viewer import PageViewer
@@ -76,7 +76,33 @@ def test_questions_are_answered(shop: BusPath, opened: Any) -> None:
     assert described["api"] == "auth"
     assert [each["kwargs"]["username"] for each in history["events"]] == ["ada"]
     assert len(oldest["oldest"]) == 1
-    assert (dead["dead"], fate["stored"]) == ([], False)
+    assert (dead["dead"], fate["stored"], fate["why"]) == ([], False, {})
+
+
+def test_it_is_said_why_an_event_waits(
+    shop: BusPath, hub: MemoryBus, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as it does, where the group does not get on."""
+    monkeypatch.setattr(watcher, "EVERY", 0.02)
+    monkeypatch.setattr(watcher, "CHECKS", {})
+    monkeypatch.setattr(questions, "event_fate", fate_of(["shop-greet", "shop-count"]))
+    monkeypatch.setattr(application, "why_waiting", lambda view, waiting: dict.fromkeys(waiting, "it hangs"))
+
+    async def use(dashboard: Dashboard, ask: Ask) -> Any:
+        with dashboard.watcher.looking():
+            await dashboard.watcher.round_after(0)
+            return json.loads((await ask("/api/fate?native_id=x")).body)["why"]
+
+    assert opened(use) == {"shop-greet": "it hangs"}
+
+
+def fate_of(groups: list[str]) -> Callable[..., Awaitable[Any]]:
+    """Return what tells of any event that the first group has to handle it, and the others have."""
+
+    async def event_fate(bus: Connection, native_id: str) -> Any:
+        return {"stored": True, "groups": {each: "acked" if index else "waiting" for index, each in enumerate(groups)}}
+
+    return event_fate
 
 
 def test_pages_are_told_again_and_again(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

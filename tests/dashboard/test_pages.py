@@ -14,7 +14,7 @@ from lightbus.cli.checks.processes import killed
 from lightbus.cli.commands.graph import Edge
 from lightbus.cli.commands.peers import ENDED_STATE, Sighting
 from lightbus.dashboard.answers import encoded
-from lightbus.dashboard.pages import PAGES, View
+from lightbus.dashboard.pages import PAGES, View, why_waiting
 from lightbus.dashboard.round import GoneService, Round, Series
 from lightbus.engine.peer_api import NOT_KEPT
 
@@ -271,6 +271,14 @@ def test_a_group_whose_process_does_not_answer(service: str, state: str, text: s
     assert shown["state"] == "stuck"
     assert text in why["text"]
     assert ("groups remove" in why["remedy"]) is (text == "and no process.")
+
+
+def test_why_an_event_waits() -> None:
+    """Of the groups that do not get on: not of one that does, nor of one that is not asked for."""
+    told = [group(lag=5), group(name="auth-count", lag=1, members={A: [0]}), group(name="auth-mail", lag=2)]
+    found = why_waiting(view({"groups": told}), {"auth-greet", "auth-count"})
+    assert list(found) == ["auth-greet"]
+    assert "has 5 events to handle and no process" in found["auth-greet"]
 
 
 def test_journals_tell_of_one_that_takes_nothing() -> None:

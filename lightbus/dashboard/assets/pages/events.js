@@ -122,12 +122,12 @@ function way(event) {
   const groups = Object.entries(fate?.groups ?? {}).sort();
   const step = (title, note, tone) => h("li", { class: `step ${tone}` }, h("b", {}, title), h("span", { class: "dim" }, note));
   const tones = { acked: "good", dead: "bad", waiting: "warn" };
-  const words = { acked: "delivered and acked", dead: "failed too often: a dead letter", waiting: "delivered or under way, not acked yet" };
+  const words = { acked: "delivered and acked", dead: "failed too often: a dead letter", waiting: "waits, not acked yet" };
   return h("div", { class: "way" },
     h("ol", { class: "steps" },
       step("fired", clock(event.published_at), "good"),
       event.native_id ? step("stored", !fate || fate.stored ? event.native_id : "not kept any more", fate && !fate.stored ? "warn" : "good") : step("not stored", "best effort: it is sent, and kept nowhere", "plain"),
-      groups.map(([name, status]) => step(name, words[status] ?? status, tones[status] ?? "plain")),
+      groups.map(([name, status]) => step(name, [words[status] ?? status, fate.why?.[name] && `: ${fate.why[name]}`], fate.why?.[name] ? "bad" : tones[status] ?? "plain")),
       fate && event.native_id && !groups.length && fate.stored && step("no group", "nobody is owed it", "plain")),
     h("pre", { tabindex: "0" }, json(event.kwargs)),
     h("p", { class: "dim small" }, `id ${event.id} · version ${event.version} · publisher ${(event.publisher ?? "").slice(0, 4) || "unknown"}`));
