@@ -159,8 +159,10 @@ def test_change_is_told(make: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_goodbye_is_told(make: Make, bus: str) -> None:
+def test_goodbye_is_told(make: Make, bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that withdraws, or stops, is lost to the others, once; it can announce itself again."""
+    # Beside much multicast a socket's buffer is full at times, here as on a LAN: so three goodbyes, as there.
+    monkeypatch.setattr("lightbus.adapters.mdns.discovery.LOOPBACK", "")
 
     async def scenario() -> None:
         announced = announcement(bus)
