@@ -28,9 +28,11 @@ from .engine import Engine
 from .forwarding import refusals
 from .schedule_election import ScheduleElection, stats_of
 
-__all__ = ["NOT_KEPT", "Parts", "PeerApi"]
+__all__ = ["HAS_STOPPED", "NOT_KEPT", "Parts", "PeerApi"]
 
 NOT_KEPT = "No event can be kept here at the moment."
+
+HAS_STOPPED = "has stopped, since its handler failed:"
 """How a worker whose journal takes nothing says so, among its problems."""
 
 
@@ -215,7 +217,7 @@ def _problems(parts: Parts) -> list[str]:
     for each in parts.consumer.runners:
         if each.stopped_by is not None:
             problems.append(
-                f"The listener {each.listener} has stopped, since its handler failed: {each.stopped_by}. "
+                f"The listener {each.listener} {HAS_STOPPED} {each.stopped_by}. "
                 "Mend it, look at `lightbus dead list`, and start the worker again."
             )
         elif each.queue.is_slow:

@@ -9,6 +9,7 @@ from typing import Any
 from ...adapters.sqlite.quarantine import quarantine_sentences
 from ...core.peers import Peer
 from ...engine.forwarding import refusals
+from ...engine.peer_api import HAS_STOPPED, NOT_KEPT
 from ...exceptions import JournalError
 from ..support.connection import Connection
 from ..support.group_pace import BETWEEN_LOOKS, Trouble, silent_members, stopped_listeners, trouble, unhandled
@@ -16,6 +17,9 @@ from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import Examination, Finding, Level
 
 __all__ = ["check_groups", "check_health", "check_journals"]
+
+GRAVE = (NOT_KEPT, HAS_STOPPED)
+"""What in a worker's own words is an error: events are not kept, or not handled, until somebody does something."""
 
 NEAR_CAP = 0.9
 """How full a journal may be before it is a finding."""
@@ -40,7 +44,8 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
 
 def _of(peer: Peer, *, check: str, text: str) -> Finding:
     about = frozenset({peer.instance})
-    return Finding(level=Level.WARNING, check=check, text=f"{peer.announcement}: {text}", about=about)
+    level = Level.ERROR if any(grave in text for grave in GRAVE) else Level.WARNING
+    return Finding(level=level, check=check, text=f"{peer.announcement}: {text}", about=about)
 
 
 async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:

@@ -65,20 +65,21 @@ def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
 
 
 def test_a_listener_that_has_stopped(commands: Commands) -> None:
-    """It is a warning that says what it failed with; `peers` shows it, too, as do the peer's own statistics."""
+    """It is an error that says what it failed with; `peers` shows it, too, as do the peer's own statistics."""
     commands.services()
     mail = commands.serve("mail", replace=("RETRY", "STOP_LISTENER"))
     mail.wait_for_line("Events of auth .* arrive")
     commands.run("fire", "auth.user_registered", "username=sally")
     mail.wait_for_line("The listener fails of auth.user_registered has stopped")
     commands.run("fire", "auth.user_registered", "username=sally")
-    findings = commands.json("doctor", code=1)
+    findings = commands.json("doctor", code=2)
     [group] = [each for each in findings if "events to handle" in each["text"]]
     assert re.search(
         r"mail-fails of auth at auth \w{4} has 1 events to handle and no listener: that of mail ", group["text"]
     )
     assert (group["text"][-12:], group["remedy"][:16]) == ("has stopped.", "Mend its handler")
     [finding] = [each for each in findings if each["check"] == "health"]
+    assert finding["level"] == "error"
     assert (
         "fails of auth.user_registered has stopped, since its handler failed: ValueError: no sally" in finding["text"]
     )

@@ -29,8 +29,8 @@ def test_fire_where_nobody_takes_it(commands: Commands) -> None:
     commands.serve("auth", env={"LIGHTBUS_DATA_DIR": "/proc/nowhere"})
     text = commands.text("fire", "auth.user_registered", "username=ada")
     assert re.search(r"auth.user_registered waits on this host as \S+: nobody takes it now", text)
-    text = commands.run("doctor", "--wait", "3", code=1).stdout
-    assert re.search("warning health: auth .*No event can be kept here at the moment. .*/proc/nowhere", text)
+    text = commands.run("doctor", "--wait", "3", code=2).stdout
+    assert re.search("error   health: auth .*No event can be kept here at the moment. .*/proc/nowhere", text)
 
 
 def test_arguments_are_checked_before_firing(commands: Commands) -> None:
