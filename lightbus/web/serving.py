@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from typing import Protocol
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -55,6 +57,15 @@ class _Protocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stall_timer = self._stall_timer or self.loop.call_later(STALL_SECONDS, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request of HTTP in the form in which all else is refused (RFC 9457)."""
+        told = {"title": "Bad Request", "status": 400, "detail": msg, "error": "bad_request"}
+        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=json.dumps(told).encode()), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -168,6 +168,8 @@ def test_requests_within_requests(attacked: Any) -> None:
         return [exchange(port, each + hidden) for each in (both, twice, other)] + [exchange(port, folded)]
 
     both, twice, other, folded = attacked(attack)
+    assert b"application/problem+json" in twice
+    assert b'"error": "bad_request"' in twice
     assert status(both) == 400
     assert status(twice) == 400
     assert status(other) in (400, 501)
