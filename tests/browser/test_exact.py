@@ -77,6 +77,7 @@ def test_numbers_stay_as_they_are_typed(exact: str, visit: Any) -> None:
         await page.get_by_role("button", name="Search").click()
         found = page.get_by_label("Kept events").locator(".event-args").first
         await found.wait_for()
+        assert await page.get_by_text("1 event, the latest first, from").is_visible()
         assert await found.inner_text() == f'{{"number":{{"a":{BIG},"b":1.0,"c":"{BIG}"}}}}'
 
     visit(exact, look)
@@ -125,5 +126,22 @@ def test_error_is_told_apart_from_the_page(exact: str, visit: Any) -> None:
         await card.locator(".output summary").click()
         assert "in fail" in await trace.inner_text()
         assert "\u202e" not in await card.text_content()
+
+    visit(exact, look)
+
+
+def test_call_takes_as_long_as_is_said(exact: str, visit: Any) -> None:
+    """And the code that is offered says so, too."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "apis/exact")
+        card = await _opened(page, "wait")
+        await card.get_by_label("seconds number").fill("600")
+        await card.get_by_label("Time").fill("0.1")
+        await card.get_by_role("button", name="Call", exact=True).click()
+        await card.get_by_text("within 0.1 s").first.wait_for()
+        assert 'wait.call_async(seconds=600, bus_options={"timeout": 0.1})' in await _code(card, "Async")
+        assert await _code(card, "CLI") == "lightbus call --timeout 0.1 exact.wait seconds=600"
 
     visit(exact, look)

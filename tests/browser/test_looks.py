@@ -401,3 +401,23 @@ def test_columns_without_room_are_unfolded() -> None:
             return [*seen, await rest.is_visible(), await page.locator("th", has_text="Found by").is_visible()]
 
     assert asyncio.run(look()) == [False, ["Address", "APIs", "Version", "Found by"], False, True]
+
+
+def test_link_to_a_group_opens_it() -> None:
+    """Of a listener's group on the page of its service."""
+    kept = json.loads(ANSWERS.read_text())
+    service = next(told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/service"))
+    names = {"api": "orders", "name": "thanks", "events": ["created"], "group": "mail-thanks"}
+    service["listeners"] = [{**names, "rate": 0, "lag": 0, "curve": [], "waiting": 0, "failed": 0, "stopped": False}]
+    groups = kept["streams"]["/api/stream/groups?name="]
+    kept["streams"]["/api/stream/groups?name=orders%2Fmail-thanks"] = groups
+
+    async def look() -> None:
+        async with chromium.started() as browser:
+            replay = Replay(browser, kept)
+            page = await replay.page(1024, "light")
+            await replay.go(page, "service/orders")
+            await page.get_by_role("link", name="mail-thanks").click()
+            await page.get_by_role("heading", name="Members").wait_for()
+
+    asyncio.run(look())

@@ -70,15 +70,15 @@ function word(value) {
   return JSON.stringify(value);
 }
 
-function code(api, name, kind, values) {
-  const given = Object.entries(values).map(([key, each]) => `${key}=${python(each)}`).join(", ");
+function code(api, name, kind, values, seconds) {
+  const given = Object.entries(values).map(([key, each]) => `${key}=${python(each)}`).concat(seconds ? `bus_options={"timeout": ${seconds}}` : []).join(", ");
   const words = Object.entries(values).map(([key, each]) => shell(`${key}=${word(each)}`));
   const path = `bus.${api}.${name}`;
   const isCall = kind === "procedure";
   return {
     Sync: `import lightbus\n\nbus = lightbus.create()\n${isCall ? "result = " : ""}${path}${isCall ? "" : ".fire"}(${given})`,
     Async: `import asyncio\n\nimport lightbus\n\nbus = lightbus.create()\n\nasync def main():\n    ${isCall ? "result = " : ""}await ${path}.${isCall ? "call_async" : "fire_async"}(${given})\n\nasyncio.run(main())`,
-    CLI: `lightbus ${isCall ? "call" : "fire"} ${api}.${name} ${words.join(" ")}`.trim(),
+    CLI: `lightbus ${isCall ? "call" : "fire"} ${seconds ? `--timeout ${seconds} ` : ""}${api}.${name} ${words.join(" ")}`.trim(),
   };
 }
 
@@ -92,18 +92,20 @@ export function tryIt(api, member, kind, peers, context) {
   const output = h("div", { class: "output", role: "status" });
   const codes = h("div", { class: "codes" });
   let tab = "Sync";
+  const seconds = kind === "procedure" ? h("input", { id: `${prefix}.time`, type: "number", min: 0.001, max: 60, step: "any", placeholder: "10" }) : null;
+  const time = () => Number(seconds?.value) || null;
   const values = () => Object.fromEntries(fields.map((each) => [each.name, each.read()]).filter(([, each]) => each !== LEFT_OUT));
   const drawCode = () => {
     let texts;
-    try { texts = code(api, member.name, kind, values()); } catch (error) { texts = { Sync: error.message, Async: error.message, CLI: error.message }; }
+    try { texts = code(api, member.name, kind, values(), time()); } catch (error) { texts = { Sync: error.message, Async: error.message, CLI: error.message }; }
     show(codes, h("div", { class: "tabs", role: "group", "aria-label": "Code that does the same" }, Object.keys(texts).map((each) => h("button", { type: "button", "aria-pressed": each === tab ? "true" : "false", onclick: () => { tab = each; drawCode(); } }, each))), copyable(texts[tab]));
   };
-  const chosen = kind === "procedure" && peers.length > 1 ? h("select", { id: `${prefix}-peer` }, h("option", { value: "" }, "any"), peers.map((each) => h("option", { value: each.instance }, `${each.service} ${each.instance.slice(0, 4)}`))) : null;
+  const chosen = kind === "procedure" && peers.length > 1 ? h("select", { id: `${prefix}.peer` }, h("option", { value: "" }, "any"), peers.map((each) => h("option", { value: each.instance }, `${each.service} ${each.instance.slice(0, 4)}`))) : null;
   const submit = async (event) => {
     event.preventDefault();
     show(output, h("p", { class: "dim" }, "Under way …"));
     try {
-      const body = { api, [kind]: member.name, arguments: values(), peer: chosen?.value || null };
+      const body = { api, [kind]: member.name, arguments: values(), peer: chosen?.value || null, timeout: time() };
       show(output, outcome(await ask(`/api/actions/${kind === "procedure" ? "call" : "fire"}`, body)));
     } catch (error) {
       show(output, h("p", { class: "finding error" }, error.message));
@@ -112,7 +114,8 @@ export function tryIt(api, member, kind, peers, context) {
   const button = h("button", { type: "submit", class: "primary", disabled: !context.about.actions }, kind === "procedure" ? "Call" : "Fire");
   const form = h("form", { onsubmit: submit, oninput: drawCode },
     fields.length ? fields.map((each) => each.row) : h("p", { class: "dim" }, "It takes no arguments."),
-    chosen && h("div", { class: "field" }, h("label", { for: `${prefix}-peer` }, "Peer"), chosen),
+    chosen && h("div", { class: "field" }, h("label", { for: `${prefix}.peer` }, "Peer"), chosen),
+    seconds && h("div", { class: "field" }, h("label", { for: seconds.id }, "Time", h("span", { class: "dim" }, " seconds for the answer, 60 at most")), seconds),
     h("div", { class: "buttons" }, button, !context.about.actions && h("span", { class: "dim" }, "This dashboard only shows: start it with --allow-actions.")));
   drawCode();
   return h("div", { class: "try", "data-keep": "" }, form, output, codes);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +27,10 @@ class ExactApi(lightbus.Api):
         """Return it, and fire it."""
         await bus.exact.said.fire_async(number=more)
         return more
+
+    async def wait(self, seconds: float) -> None:
+        """Return after a while."""
+        await asyncio.sleep(seconds)
 
     def fail(self, text: str) -> None:
         """Raise ValueError."""

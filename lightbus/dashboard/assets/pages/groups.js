@@ -37,6 +37,11 @@ const PUBLISHERS = [
 const id = (row) => `${row.api} ${row.name}`;
 let redraw = () => {};
 
+// A link from another page names the group: its API and its own name.
+export function enter(context) {
+  chosen = context.name ? context.name.replace("/", " ") : null;
+}
+
 function choose(row) {
   chosen = chosen === id(row) ? null : id(row);
   redraw();

@@ -32,7 +32,7 @@ const PROCEDURES = [
 const LISTENERS = [
   { title: "Listener", cell: (row) => row.name, sort: (row) => row.name },
   { title: "Events", cell: (row) => row.events.map((each) => `${row.api}.${each}`).join(", "), sort: (row) => row.api },
-  { title: "Group", cell: (row) => (row.group ? link("groups", row.group) : "each process everything"), sort: (row) => row.group },
+  { title: "Group", cell: (row) => (row.group ? link(to("groups", row.api, row.group), row.group) : "each process everything"), sort: (row) => row.group },
   { title: "Handled", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
   { title: CURVE, wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
   { title: "Lag", right: true, cell: (row) => number(row.lag), sort: (row) => row.lag },
