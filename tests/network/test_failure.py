@@ -8,7 +8,7 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,21 +29,25 @@ if TYPE_CHECKING:
 
 AT_ONCE = 500 * MS
 IN_FLIGHT = 12
-"""Calls at a time: enough for both of two workers to have several."""
+"""Calls at a time: enough for both of two workers to have several, mostly."""
 
 
 class Holding:
-    """Calls that are being executed, made through one door from threads of their own."""
+    """Calls that are being executed, made through one door from threads of their own; each of `peers` has one."""
 
-    def __init__(self, threads: ThreadPoolExecutor, door: Door, path: BusPath, **kwargs: Any) -> None:
+    def __init__(
+        self, threads: ThreadPoolExecutor, door: Door, path: BusPath, *, peers: Sequence[str] = (), **kwargs: Any
+    ) -> None:
         self.watch = Stopwatch()
         self.failures: list[tuple[float, float]] = []
         """For each that failed, what the watch showed: the seconds elapsed, and those that count."""
-        self._calls = [threads.submit(self._call, door, path, kwargs) for _ in range(IN_FLIGHT)]
+        options = [{"peer": peer} for peer in peers] + [{}] * (IN_FLIGHT - len(peers))
+        self._calls = [threads.submit(self._call, door, path, {**kwargs, "bus_options": each}) for each in options]
 
     def _call(self, door: Door, path: BusPath, kwargs: dict[str, Any]) -> Any:
+        kwargs["bus_options"] = {"timeout": 40, **kwargs["bus_options"]}
         try:
-            return door.call(path, **kwargs, bus_options={"timeout": 40})
+            return door.call(path, **kwargs)
         except LightbusException as error:
             self.failures.append((self.watch.elapsed, self.watch.seconds))
             return error
@@ -85,7 +89,9 @@ def test_kill_of_one_of_two_workers(
     killed, other = network.start_all(mode, "work", "work")
     bus = network.bus()
     running(bus, killed, other)
-    holding = Holding(threads, door, bus.work.hold_until, file=str(done))
+    # Threads with a loop each choose by themselves: one time in some hundreds all would choose the same.
+    peers = [peer.instance for peer in bus.client.engine.snapshot.by_api["work"]]
+    holding = Holding(threads, door, bus.work.hold_until, peers=peers, file=str(done))
     network.wait_for_calls(bus, IN_FLIGHT)
     holding.watch = Stopwatch()
     killed.kill()
