@@ -1,7 +1,7 @@
 import { CURVE, chart, over, spark } from "../charts.js";
 import { h, once, show } from "../dom.js";
 import { parseTold, stringify } from "../exact.js";
-import { bytes, clock, duration, json, number, plural, rate } from "../format.js";
+import { bytes, clock, json, number, plural, rate } from "../format.js";
 import { ask, badge, card, empty, heading, link, table, to, whyClosed } from "../parts.js";
 
 export const STREAM = "events";
