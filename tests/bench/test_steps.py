@@ -10,7 +10,7 @@ from bench.steps import BUDGETS, KEPT_IN_TEST, Measured, count_steps, over_budge
 
 SIZE = 40
 
-TRIES = 5
+TRIES = 8
 """
 How often it is counted at most; of each side the least counts. Beside others' work a frame is now and then read in two
 turns, what an idle process does by the way comes oftener in the longer time, and what is counted is the difference of
