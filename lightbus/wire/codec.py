@@ -128,7 +128,7 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: 
         packer = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER, autoreset=False)
     try:
         packer.pack(value)
-        packed: bytes = head + packer.getbuffer()
+        packed: bytes = head + packer.getbuffer() if head else packer.bytes()
     except _PossibleKey:
         return head + _encode_with_keys_checked(value, name, names)
     except Exception as error:  # whatever a `__to_bus__` of the user's raises, too

@@ -70,7 +70,7 @@ BUDGETS: tuple[Budget, ...] = (
     Budget(path="kept_each", side="worker", title="kept event, each awaited: publisher", calls=31, allocations=53),
     Budget(path="kept_each", side="client", title="listener, acknowledging", calls=8, allocations=34),
     Budget(path="fire_handler_kept", side="worker", title="fire() in a handler thread", calls=37, allocations=140),
-    Budget(path="fire_script_kept", side="client", title="fire() by hand-off: script", calls=65, allocations=76),
+    Budget(path="fire_script_kept", side="client", title="fire() by hand-off: script", calls=65, allocations=72),
     Budget(path="fire_script_kept", side="worker", title="publisher", calls=91, allocations=304),
 )
 """In the order of the table."""
