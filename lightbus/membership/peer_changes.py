@@ -44,6 +44,7 @@ class PeerChanges:
     ) -> None:
         self.digest = ""
         self.stopped = False
+        self._snapshot = Snapshot()
         self._registry = registry
         self._on_snapshot = on_snapshot
         self.wake = wake
@@ -80,10 +81,13 @@ class PeerChanges:
             self._refresh_timer.cancel()
             self._refresh_timer = None
         self.digest = _digest(self._registry.verified())
-        self._on_snapshot(self._registry.snapshot(), left)
+        self._snapshot = self._registry.snapshot()
+        self._on_snapshot(self._snapshot, left)
 
     def _refresh_soon(self) -> None:
-        if self._refresh_timer is None:
+        # Of a hundred peers each says every few seconds what it said before: the registry keeps the very same objects
+        # then, which is all that is compared.
+        if self._refresh_timer is None and self._registry.peers != self._snapshot.peers:
             self._refresh_timer = self._loop.call_later(REFRESH_AFTER, self._refresh)
 
     def _log(self, fact: Fact) -> None:

@@ -86,6 +86,19 @@ def test_hearsay_shares_a_snapshot() -> None:
     run(scenario)
 
 
+def test_what_is_known_makes_no_snapshot() -> None:
+    """Of a hundred peers each announces itself again every few seconds: who is up already changes nothing by it."""
+
+    async def scenario(place: Place) -> None:
+        place.answers(OTHER)
+        place.told.clear()
+        place.hears_of(OTHER)
+        await asyncio.sleep(100 * MS)
+        assert place.told == []
+
+    run(scenario)
+
+
 def test_the_digest_stands_for_who_is_verified() -> None:
     """Those that know the same peers have the same digest, in whichever order they came; hearsay does not count."""
 
