@@ -109,6 +109,9 @@ class LightbusException(Exception):
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
+    peer: str = ""
+    """The peer that answered with this error, `"auth-service 4f2a… on host web-1"`; empty where it arose here."""
+
 
 class UsageError(LightbusException):
     """The program or its settings must change; trying again will not help."""
@@ -353,7 +356,7 @@ class LightbusWorkerError(LightbusException):
         remote_type: qualified name of the exception's class, `"builtins.ValueError"`.
         remote_args: the exception's `args`; what could not be put on the wire is there as its `repr`.
         trace: the remote traceback as text.
-        peer: the peer that executed it, `"auth-service 4f2a@host"`.
+        peer: the peer that executed it, `"auth-service 4f2a… on host web-1"`.
 
     """
 

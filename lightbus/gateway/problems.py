@@ -35,6 +35,11 @@ MAX_SECONDS = 60.0
 NOT_OPEN = "Nothing of this name is open here: it is misspelt, or no --allow of the gateway names it."
 """Said of what is not there and of what may not be used: the same, so that nobody learns which."""
 
+NEEDS_OTHERS = "What this needs of other services failed ({}); the log of `lightbus gateway` says how."
+"""Said where a handler raised an error of the bus, as when it called another service in vain."""
+
+_OURS = LightbusException.__module__ + "."
+
 RETRY_AFTER = 1
 """Seconds after which it is worth asking again where nobody is there, or everybody is busy."""
 
@@ -96,19 +101,32 @@ def problem_of(error: LightbusException) -> Response:
     """
     Return the answer for an error of the bus.
 
-    Of a handler's error it has the words, and no traceback; of wrong arguments what is wrong with them. What else
-    happens within the bus is told in words of ours.
+    Of a handler's error it has the words, and no traceback; of wrong arguments what is wrong with them; neither with
+    the process and host that say so. What else happens within the bus is told in words of ours.
     """
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
     if isinstance(error, LightbusWorkerError) and error.args:
-        return problem(status, error.code, str(error.args[0]))
+        kind = error.remote_type.removeprefix(_OURS)
+        return problem(status, error.code, NEEDS_OTHERS.format(kind) if is_of_the_bus(error) else _own_words(error))
     if isinstance(error, InvalidArguments):
         is_of_the_result = str(error).startswith("The result of ")  # those of the call were right
-        return problem(500 if is_of_the_result else status, error.code, str(error))
+        return problem(500 if is_of_the_result else status, error.code, _own_words(error))
     return problem(status, error.code, _WORDS.get(status, str(error)), headers)
 
 
 def is_of_the_bus(error: LightbusException) -> bool:
-    """Return whether an error is about the bus, and no fault of who asks nor the handler's: the log has its words."""
-    return not isinstance(error, InvalidArguments | LightbusWorkerError)
+    """
+    Return whether an error is about the bus, and no fault of who asks nor the handler's: the log has its words.
+
+    What a handler was told by the bus itself, as when it called another service in vain, is about the bus, too.
+    """
+    if isinstance(error, LightbusWorkerError):
+        return error.remote_type.startswith(_OURS)
+    return not isinstance(error, InvalidArguments)
+
+
+def _own_words(error: LightbusException) -> str:
+    """Return what is wrong, without who says so."""
+    text = str(error.args[0]) if error.args else str(error)
+    return text.removesuffix(f" (raised by {error.peer})").removesuffix(f" (says {error.peer})")

@@ -377,4 +377,6 @@ def remote_error(error: Error, peer: Peer) -> LightbusException:
             trace=str(details.get("trace", "")),
             peer=str(peer.announcement),
         )
-    return kind(f"{error.message} (says {peer.announcement})")
+    told = kind(f"{error.message} (says {peer.announcement})")
+    told.peer = str(peer.announcement)
+    return told

@@ -168,7 +168,7 @@ def test_handler_error_and_timeout_have_their_status(shop: BusPath, opened: Any)
 
     failed, late, wrong = opened(use)
     assert (failed.status, late.status, wrong.status) == (500, 504, 400)
-    assert "air is free" in told(failed)["detail"]
+    assert told(failed)["detail"] == "shop.price raised ValueError: air is free"
     assert "Traceback" not in failed.body.decode()
     assert "Lightbus-Timeout" in told(late)["detail"]
 

@@ -6,9 +6,12 @@ import json
 
 import pytest
 
+from helpers.scripted_bus import peer
 from lightbus import exceptions
 from lightbus.exceptions import LightbusException, LightbusWorkerError
 from lightbus.gateway.problems import Refusal, is_of_the_bus, problem_of
+from lightbus.rpc.request import remote_error
+from lightbus.wire.envelope import Error
 
 STATUS = {
     "InvalidArguments": 422,
@@ -45,6 +48,34 @@ def test_each_error_has_its_status(name: str, status: int) -> None:
     assert (told["detail"] == "what happened") is is_his
     assert told["error"] == getattr(exceptions, name).code
     assert ("retry-after" in answer.headers) is (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "status"),
+    [
+        ("worker_error", "shop.price raised ValueError: air is free", 500),
+        ("validation_error", "shop.price needs the argument 'product', which is missing.", 422),
+    ],
+)
+def test_who_says_it_is_left_out(code: str, words: str, status: int) -> None:
+    """What a worker answers names its process and host: that is nobody's matter, and what is wrong stays."""
+    who = peer("shop")
+    error = remote_error(Error(code, words, True, {"type": "builtins.ValueError"}), who)
+    assert str(who.announcement) in str(error)
+    answer = problem_of(error)
+    assert (answer.status_code, json.loads(bytes(answer.body))["detail"]) == (status, words)
+
+
+def test_a_handler_whose_call_failed() -> None:
+    """The words are those of the bus, of a host the client has nothing to do with: only their kind is told."""
+    details = {"type": "lightbus.exceptions.PeerUnreachable"}
+    words = "shop.price raised PeerUnreachable: nobody answers at tcp://10.0.0.3:4711"
+    error = remote_error(Error("worker_error", words, True, details), peer("shop"))
+    told = json.loads(bytes(problem_of(error).body))
+    assert told["detail"] == (
+        "What this needs of other services failed (PeerUnreachable); the log of `lightbus gateway` says how."
+    )
+    assert is_of_the_bus(error)
 
 
 def test_any_error_has_an_answer() -> None:
