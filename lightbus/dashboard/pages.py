@@ -208,7 +208,7 @@ GRAVITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "s
 
 def _with_those_gone(findings: list[Finding], now: Round) -> list[Finding]:
     """Return what is found wrong, and who is gone since, the worst first."""
-    killed_now = [killed(each.peer) for each in now.sightings if each.has_ended]
+    killed_now = [killed(each.peer.announcement) for each in now.sightings if each.has_ended]
     found = [*findings, *(each for each in killed_now if each not in findings)]
     found += [_gone(each) for each in now.gone if not any(each.last in finding.text for finding in found)]
     return sorted(found, key=_gravity)

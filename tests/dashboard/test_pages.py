@@ -140,7 +140,7 @@ def test_a_worker_that_was_killed() -> None:
     """It is named on each page that it was shown on, once, and serves nothing and is not waited for."""
     gone = Sighting(peer=peer(instance=B), state=ENDED_STATE)
     now = {"sightings": [sighting(A, 1), gone], "groups": [group(lag=5)]}
-    for findings in ([], [killed(gone.peer)]):
+    for findings in ([], [killed(gone.peer.announcement)]):
         for page, place in (("overview", "findings"), ("service", "problems")):
             [told] = PAGES[page](view(now, findings=findings, name="auth"))[place]
             assert told["text"] == f"{gone.peer.announcement} has ended without a goodbye (was it killed?)."

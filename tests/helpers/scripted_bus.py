@@ -32,7 +32,7 @@ class ScriptedBus:
     def __init__(self, *answers: Answer, service: str = "auth") -> None:
         self.answers = [*answers]
         self.peers = [peer(service)]
-        self.gone: list[Peer] = []
+        self.gone: list[Announcement] = []
         self.questions: list[dict[str, Any]] = []
         self.notes: list[str] = []
         self.watches_ended = 0
@@ -50,7 +50,7 @@ class ScriptedBus:
         """Return who is there."""
         return self.peers
 
-    def ended(self) -> list[Peer]:
+    def ended(self) -> list[Announcement]:
         """Return who has ended."""
         return self.gone
 

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from ...core.beats import next_beat
@@ -24,7 +25,7 @@ from ...ports.discovery import Discovery, Found, Lost
 from ...wire.announcement import Announcement
 from .places import PEER, RPC, Places
 
-__all__ = ["HostDiscovery", "NearbyDiscovery"]
+__all__ = ["HostDiscovery", "NearbyDiscovery", "written_announcements"]
 
 logger = logging.getLogger("lightbus.discovery")
 
@@ -289,6 +290,18 @@ class HostDiscovery:
             await asyncio.gather(self._begin, return_exceptions=True)
         if self._made is not None:
             await self._made.stop()
+
+
+def written_announcements(bus: str, places: Places) -> list[Announcement]:
+    """Return what the processes of a bus have written, each once, those included that ended and left their sockets."""
+    found: dict[str, Announcement] = {}
+    for place in places.there():
+        with contextlib.suppress(OSError):  # it was removed just now
+            for path in islice(place.glob(f"*{PEER}"), MAX_PEERS):
+                with contextlib.suppress(OSError, ValueError, RecursionError, ProtocolError):
+                    if (announcement := _announcement(path)) is not None and announcement.bus == bus:
+                        found[announcement.instance] = announcement
+    return [*found.values()]
 
 
 def _write(path: Path, text: str) -> None:

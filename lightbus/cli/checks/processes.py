@@ -11,6 +11,7 @@ from ...adapters.host.places import Places
 from ...core.peers import Peer
 from ...exceptions import LightbusException
 from ...membership.seeds import FixedPeer
+from ...wire.announcement import Announcement
 from ..commands.peers import Sighting
 from ..support.catalogue import served_apis
 from ..support.connection import ENDED, Connection
@@ -67,24 +68,24 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
             alike[sighting.state, _remedy(sighting, bus.client.engine.network.places)].append(sighting)
     for (state, remedy), several in alike.items():
         yield _silent(state, remedy, several)
-    for peer in bus.ended():
-        yield killed(peer)
+    for ended in bus.ended():
+        yield killed(ended)
     if examination.live:
         slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
         text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."
         yield Finding(level=Level.OK, check="peers", text=text)
 
 
-def killed(peer: Peer) -> Finding:
+def killed(process: Announcement) -> Finding:
     """Tell of a process that has ended without a goodbye."""
     return Finding(
         level=Level.WARNING,
         check="peers",
-        text=f"{peer.announcement} {ENDED}.",
+        text=f"{process} {ENDED}.",
         remedy="See the kernel's log (out of memory?), and start it again. What it left is removed by the next "
         "worker that starts on this host.",
-        about=frozenset({peer.instance}),
-        services=frozenset({peer.announcement.service}),
+        about=frozenset({process.instance}),
+        services=frozenset({process.service}),
     )
 
 

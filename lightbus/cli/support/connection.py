@@ -21,12 +21,14 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, S
 from pathlib import Path
 from typing import Any
 
+from ...adapters.host.nearby import written_announcements
 from ...client import BusClient
 from ...config import Config, load_config
 from ...core.peers import Peer
 from ...creation import configure_logging, create
 from ...deadline import Deadline
 from ...exceptions import LightbusException, NotReachable, UnknownApi, UnknownProcedure
+from ...wire.announcement import Announcement
 from .contexts import environment
 from .options import ClientOptions
 from .output import Output
@@ -102,13 +104,23 @@ class Connection:
     def known(self) -> list[Peer]:
         """Return everybody that is known by now, whatever the state, in the order in which lists show them."""
         every = self.client.engine.snapshot.peers.values()
-        return sorted((peer for peer in every if not self._has_ended(peer)), key=_order)
+        return sorted((peer for peer in every if not self._has_ended(peer)), key=_order_of_peers)
 
-    def ended(self) -> list[Peer]:
-        """Return who was killed on this host, so that what it left still announces it; no commands of ours."""
-        every = self.client.engine.snapshot.peers.values()
-        found = (peer for peer in every if peer.announcement.service != SERVICE and self._has_ended(peer))
-        return sorted(found, key=_order)
+    def ended(self) -> list[Announcement]:
+        """
+        Return who was killed on this host, as what it left still announces it; no commands of ours.
+
+        That is read anew: whoever refuses connections is forgotten by our own node within a second.
+        """
+        places = self.client.engine.network.places
+        if places is None:
+            return []
+        peers = self.client.engine.snapshot.peers
+        said = {instance: peer.announcement for instance, peer in peers.items()}
+        said |= {each.instance: each for each in written_announcements(self.name, places)}
+        live = {instance for instance, peer in peers.items() if peer.is_live}
+        silent = [each for each in said.values() if each.service != SERVICE and each.instance not in live]
+        return sorted((each for each in silent if places.has_ended(each.instance)), key=_order)
 
     def _has_ended(self, peer: Peer) -> bool:
         places = self.client.engine.network.places
@@ -132,7 +144,7 @@ class Connection:
             if not self.known():
                 raise self.nobody()
             await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # it says why there is none
-        return sorted(engine.snapshot.by_api.get(api, ()), key=_order)
+        return sorted(engine.snapshot.by_api.get(api, ()), key=_order_of_peers)
 
     async def named(self, name: str, *, among: Sequence[Peer] | None = None) -> list[Peer]:
         """Return the live peers of a service or process name, or whose instance begins so. Raises NotReachable."""
@@ -169,7 +181,7 @@ class Connection:
 
     def nobody(self) -> NotReachable:
         """Return the error for a bus with nobody on it."""
-        ended = "".join(f"{peer.announcement} {ENDED}. " for peer in self.ended())
+        ended = "".join(f"{each} {ENDED}. " for each in self.ended())
         context = f" (context '{self.context}')" if self.context else ""
         return NotReachable(
             f"Nobody is on the bus '{self.name}'{context}: looked for {self.options.wait:g} s ({self.where}). {ended}"
@@ -239,9 +251,12 @@ def _settings(options: ClientOptions, data_dir: Path | None, environ: Mapping[st
     return settings.model_copy(update={"plugins": {}})
 
 
-def _order(peer: Peer) -> tuple[str, str, str]:
-    announcement = peer.announcement
+def _order(announcement: Announcement) -> tuple[str, str, str]:
     return announcement.service, announcement.process, announcement.instance
+
+
+def _order_of_peers(peer: Peer) -> tuple[str, str, str]:
+    return _order(peer.announcement)
 
 
 def is_called(name: str, service: str, process: str, instance: str) -> bool:

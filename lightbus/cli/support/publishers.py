@@ -38,10 +38,10 @@ async def _who_answers(bus: Connection) -> list[Peer]:
         if not peer.is_live and peer.instance not in bus.silent:
             bus.silent.add(peer.instance)
             bus.output.note(f"{peer.announcement} does not answer ({peer.state.value}): what it keeps is not shown.")
-    for peer in bus.ended():
-        if peer.instance not in bus.noted:
-            bus.noted.add(peer.instance)
-            bus.output.note(f"{peer.announcement} {ENDED}: what it kept is shown once a worker here serves it.")
+    for ended in bus.ended():
+        if ended.instance not in bus.noted:
+            bus.noted.add(ended.instance)
+            bus.output.note(f"{ended} {ENDED}: what it kept is shown once a worker here serves it.")
     return [peer for peer in peers if peer.is_live]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from helpers import wait_until_async
 from lightbus.adapters.host import nearby
-from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery
+from lightbus.adapters.host.nearby import HostDiscovery, NearbyDiscovery, written_announcements
 from lightbus.adapters.host.places import Places
 from lightbus.adapters.memory.discovery import NoDiscovery
 from lightbus.core.beats import next_beat
@@ -295,3 +295,21 @@ def test_multicast_is_not_begun_with_for_a_moment(places: list[Path]) -> None:
         assert made == []
 
     run(scenario)
+
+
+def test_what_is_written_is_read_without_looking_on(places: list[Path]) -> None:
+    """Each process of the bus once, in however many places it is; what cannot be read is left out."""
+
+    async def scenario() -> None:
+        worker, other = Side(*places), Side(*places)
+        await worker.bind(announcement(1))
+        await other.bind(announcement(2, bus="another"))
+        for name in (3, 4):
+            (places[0] / f"{name:016x}.peer").write_text("{")
+        (places[0] / f"{3:016x}.rpc").touch()
+        assert [each.instance for each in written_announcements("demo", worker.places)] == [f"{1:016x}"]
+
+    run(scenario)
+    for place in places:
+        place.chmod(0o755)
+    assert written_announcements("demo", Side(*places).places) == []  # not ours alone

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from helpers import wait_until_async
 from helpers.asgi import MemoryConnection, on_connection
 from helpers.clients import AuthApi
 from lightbus import UnknownApi
@@ -19,6 +23,7 @@ from lightbus.cli.support.connection import INTERRUPTED, Connection, asked_to_en
 from lightbus.cli.support.options import ClientOptions
 from lightbus.exceptions import NotReachable
 from lightbus.testing import MemoryBus, memory_bus
+from lightbus.wire.announcement import Announcement
 
 INSTANCE = "54f303dad4f4b999"
 
@@ -75,6 +80,38 @@ def test_peers_come_in_order_and_answer(hub: MemoryBus) -> None:
         assert bus.ended() == []
 
     on(hub, use)
+
+
+def leave_behind(bus: Connection) -> Announcement:
+    """Leave what a worker of this host leaves that was killed, and return what it says of itself."""
+    said = Announcement(bus=bus.name, instance=INSTANCE, service="shop", process="one", host="here")
+    places = bus.client.engine.network.places
+    assert places is not None
+    place = places.candidates()[1]  # beside the events: no worker of another test cleans up there
+    for each in (place.parent, place):
+        each.mkdir(mode=0o700, exist_ok=True)
+    with closing(socket.socket(socket.AF_UNIX)) as dead:
+        dead.bind(str(place / f"{INSTANCE}.rpc"))
+        dead.listen(1)
+    (place / f"{INSTANCE}.peer").write_text(json.dumps(said.to_wire()))
+    return said
+
+
+def test_who_was_killed_is_told_of_when_our_node_has_forgotten_it() -> None:
+    """It does within a second, since nobody listens there; a command may take longer than that."""
+
+    async def use() -> None:
+        bus = Connection(ClientOptions(as_json=True, wait=20.0))
+        said = leave_behind(bus)
+        try:
+            with pytest.raises(NotReachable, match=r"shop .* has ended without a goodbye"):
+                await bus.look_around()
+            await wait_until_async(lambda: INSTANCE not in bus.client.engine.snapshot.peers)
+            assert [each.instance for each in bus.ended()] == [said.instance]
+        finally:
+            await bus.close()
+
+    asyncio.run(use())
 
 
 def test_peers_by_name(hub: MemoryBus) -> None:

@@ -61,7 +61,7 @@ def test_who_does_not_answer_is_noted_once() -> None:
 def test_who_has_ended_is_noted_once() -> None:
     """What it kept is with whoever serves its journal next: nothing is missing for good, and the exit code is 0."""
     bus, connection = bus_of([1], peers=[ONE])
-    bus.gone = [TWO]
+    bus.gone = [TWO.announcement]
     for _ in range(2):
         ask(connection)
     [note] = bus.notes
