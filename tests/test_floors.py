@@ -336,11 +336,14 @@ KNOW_ADAPTERS: dict[str, set[str]] = {
     "sqlite": {
         *("cli.checks.kept_events", "cli.commands.events", "cli.support.local_journals", "client.process_hooks"),
         *("engine.assembly", "engine.engine", "engine.events_api", "engine.peer_api", "events.backend_places"),
-        *(f"events.backends.{name}" for name in ("batches", "move_to_backend", "move_to_journal")),
+        *(f"events.backends.{name}" for name in ("move_to_backend", "move_to_journal")),
         *(f"events.groups.{name}" for name in ("ack_waiters", "coordinator", "cursor_store", "delivery_requests")),
         *(f"events.groups.group_{name}" for name in ("directory", "members", "progress", "state", "store")),
         *(f"events.groups.{name}" for name in ("late_events", "redelivery", "served_journals", "starting_points")),
-        *(f"events.publishing.{name}" for name in ("batcher", "hand_off", "journal_maintenance", "journal_set")),
+        *(
+            f"events.publishing.{name}"
+            for name in ("batcher", "batches", "hand_off", "journal_maintenance", "journal_set")
+        ),
         *(f"events.publishing.{name}" for name in ("orphaned_journals", "partition_turns", "publisher", "runs")),
         "events.publishing.tick_batch",
     },

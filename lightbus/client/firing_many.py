@@ -14,7 +14,7 @@ from ..config import ApiSettings
 from ..core.partitions import rendezvous
 from ..deadline import Deadline
 from ..engine.engine import Engine
-from ..events.backend_places import AnyPlace
+from ..events.backend_places import AnyPlace, newest_places
 from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
 from ..events.event_record import key_of, record_of
 from ..exceptions import InvalidEventArguments, JournalError, LightbusException, LightbusTimeout, NotReachable
@@ -143,9 +143,7 @@ class FiringMany:
 
     def _store_blocking(self, portion: _Portion, unreachable: NotReachable | None) -> None:
         if portion.publisher is not None and portion.event is not None:
-            from ..events.backends.batches import publish_batch  # only a worker has it imported already
-
-            places = _waited(publish_batch(portion.publisher, portion.messages, portion.event))
+            places = _waited(portion.publisher.batches.publish(portion.messages, portion.event))
             what = portion.messages[0].canonical_name
             _wait_for_groups(portion.publisher, places, portion.wait_for, portion.deadline, what)
         else:
@@ -183,9 +181,7 @@ class FiringMany:
                 await self._hooks.run("before_event_sent", event_message=message)
                 self._firing.check_replaced(event, message, given, settings)
             if portion.publisher is not None and portion.event is not None:
-                from ..events.backends.batches import publish_batch
-
-                stored = publish_batch(portion.publisher, portion.messages, portion.event)
+                stored = portion.publisher.batches.publish(portion.messages, portion.event)
                 await _kept(portion.publisher, stored, wait_for, deadline, f"{api_name}.{name}")
             else:
                 await self._hand_off(portion, unreachable)
@@ -205,9 +201,7 @@ class FiringMany:
     ) -> tuple[list[str], Future[list[AnyPlace]]]:
         """Have events published here of which nobody is told on the way; return their ids, and when they are kept."""
         ids, rows = rows_of(engine, api_name, event, events, settings, trace_of(options))
-        from ..events.backends.batches import publish_rows
-
-        return ids, publish_rows(publisher, api_name, event, rows, ids)
+        return ids, publisher.batches.publish_rows(api_name, event, rows, ids)
 
     @contextlib.contextmanager
     def _around(self, messages: Sequence[EventMessage]) -> Iterator[None]:
@@ -341,8 +335,6 @@ def _wait_for_groups(
     """Return once every group has handled the events, where that is wanted. Raises LightbusTimeout."""
     if wait_for != "ack":
         return
-    from ..events.backends.batches import newest_places
-
     seconds = deadline.left()
     waiting = [publisher.handled_by_all(place, seconds) for place in newest_places(places)]
     try:

@@ -104,9 +104,7 @@ class UnpublishedEvents:
         with self._engines.lock:
             publisher = self._engines.engine.publisher
             if publisher is not None and event is not None:  # it has become one just now: see take_over
-                from ..events.backends.batches import publish_batch
-
-                publish_batch(publisher, messages, event).result(LATE_TIMEOUT)
+                publisher.batches.publish(messages, event).result(LATE_TIMEOUT)
                 return
             service = "" if event is None else self._engines.engine.identity.service
             outbox.put_all(api=api, event=name, rows=rows, service=service)

@@ -236,7 +236,7 @@ def _internal_apis(
         consumer=consumer,
         election=election,
         why_not_kept=lambda: engine.journals.problem,
-        put_by=lambda: outgoing.outbox.problems if isinstance(outgoing, BackendPublisher) else [],
+        put_by=lambda: outgoing.put_by,
     )
     journal = engine.config.journal
     elsewhere = None

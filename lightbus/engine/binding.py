@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from ..events.backends.batches import hand_off_batch
 from ..events.event_publisher import EventPublisher
 from ..events.groups.coordinator import Coordinator
 from ..events.groups.replies import error_for
@@ -245,7 +244,7 @@ class Binding:
             text = f"{self.identity} is shutting down."
             self._reply(routing_id, call_id, Error("peer_busy", text, False, {"elsewhere": True, "leaving": True}))
         elif isinstance(fire, Batch):
-            hand_off_batch(self.handlers.outgoing, fire, partial(self._reply, routing_id, call_id))
+            self.handlers.outgoing.batches.hand_off(fire, partial(self._reply, routing_id, call_id))
         else:
             self.handlers.outgoing.hand_off(fire, partial(self._reply, routing_id, call_id))
 

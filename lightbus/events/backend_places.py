@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..adapters.sqlite.topic import Topic
 from ..ports.events import EventBackend
 
-__all__ = ["AnyPlace", "BackendPlace", "Place"]
+__all__ = ["AnyPlace", "BackendPlace", "Place", "newest_places", "sequence_of"]
 
 Place: TypeAlias = tuple[Topic, int]
 """Where an event is in our own journal."""
@@ -38,3 +39,16 @@ class BackendPlace:
 
 AnyPlace: TypeAlias = Place | BackendPlace
 """Where an event is: in a journal, or at a backend."""
+
+
+def sequence_of(place: AnyPlace) -> int:
+    """Return the number of an event where it is."""
+    return place.sequence if isinstance(place, BackendPlace) else place[1]
+
+
+def newest_places(places: Iterable[AnyPlace]) -> list[AnyPlace]:
+    """Return the last place of each topic: who has handled that has handled all before it."""
+    newest: dict[Any, AnyPlace] = {}
+    for place in places:
+        newest[place.api if isinstance(place, BackendPlace) else place[0]] = place
+    return list(newest.values())

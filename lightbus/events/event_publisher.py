@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from ..message import EventMessage
 from ..service.api import Event
-from ..wire.envelope import AnyMessage, Fire
+from ..wire.envelope import AnyMessage, Batch, Fire
 from .backend_places import AnyPlace
+from .event_record import RecordRow
 
-__all__ = ["LATE_TIMEOUT", "EventPublisher"]
+__all__ = ["LATE_TIMEOUT", "BatchPublisher", "EventPublisher"]
 
 LATE_TIMEOUT = 20.0
 """Seconds after which a thread that fires gives up, where what it waits for is not answered at all."""
 
 
+class BatchPublisher(Protocol):
+    """What publishes events that are fired together: all of them or none, where no backend keeps them."""
+
+    def publish(self, messages: Sequence[EventMessage], event: Event) -> Future[list[AnyPlace]]:
+        """Publish the events of these messages; note in each where it is to be found. From any thread."""
+
+    def publish_rows(
+        self, api: str, event: Event, rows: Sequence[RecordRow], ids: Sequence[str]
+    ) -> Future[list[AnyPlace]]:
+        """Publish encoded events; return where they are, or the last ones of their topics. From any thread."""
+
+    def hand_off(self, batch: Batch, reply: Callable[[AnyMessage], None]) -> None:
+        """Publish events for a process that cannot. On the node's loop."""
+
+
 class EventPublisher(Protocol):
     """What publishes for this process: its `Publisher`, or a `BackendPublisher` in front of that."""
+
+    @property
+    def batches(self) -> BatchPublisher:
+        """Publishes events that are fired together."""
+
+    @property
+    def put_by(self) -> list[str]:
+        """A sentence about each API whose events wait in the outbox of this host, as its backend takes none."""
 
     @property
     def waiting(self) -> int:

@@ -24,6 +24,7 @@ from ...service.api import ApiRegistry, Event
 from ...wire.envelope import PARTITIONS, Accepted, AnyMessage, Error, Fire
 from ..backend_places import AnyPlace, BackendPlace
 from ..event_record import RecordRow, key_of, native_id
+from ..publishing.batches import Batches
 from ..publishing.outcome_collector import OutcomeCollector
 from ..publishing.partition_turns import TURN_AFTER
 from ..publishing.publisher import Publisher
@@ -103,11 +104,15 @@ class BackendPublisher:
         self._waiting: defaultdict[str, list[_Queued]] = defaultdict(list)
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._failures = RecurringLog(logger)
-
-    @property
-    def journal(self) -> Publisher:
-        """What publishes that which no backend keeps."""
-        return self._journal
+        self.batches = Batches(
+            journal.identity,
+            journal.batcher,
+            journal.size,
+            journal.hand_offs,
+            journal.counts,
+            self.handled_by_all,
+            self,
+        )
 
     def put_together(
         self, api: str, event: str, rows: Sequence[RecordRow], ids: Sequence[str], *, is_own: bool
@@ -235,6 +240,11 @@ class BackendPublisher:
         )
 
     # Out
+
+    @property
+    def put_by(self) -> list[str]:
+        """A sentence about each API whose events wait in the outbox."""
+        return self.outbox.problems
 
     @property
     def waiting(self) -> int:

@@ -25,6 +25,7 @@ from ..backend_places import Place
 from ..event_publisher import LATE_TIMEOUT
 from ..event_record import key_of, record_of
 from .batcher import Batcher, OwnJournal
+from .batches import Batches
 from .broadcast import Broadcast
 from .hand_off import HandOffs, WhenHandled
 from .record_size import RecordSize
@@ -58,6 +59,7 @@ class Publisher:
         batcher: stores events.
         broadcast: publishes what is stored.
         hand_offs: takes in the events of other processes.
+        batches: publishes events that are fired together.
         size: how large an event may be.
 
     """
@@ -84,6 +86,7 @@ class Publisher:
         self.published, self.published_bytes = self.broadcast.published, self.broadcast.published_bytes
         self.size = RecordSize(max_message_size)
         self.hand_offs = HandOffs(identity, apis, self.batcher, self.size, when_handled, self.counts, validates)
+        self.batches = Batches(identity, self.batcher, self.size, self.hand_offs, self.counts, self.handled_by_all)
         self._when_handled = when_handled
         self._on_subscription = on_subscription
 
@@ -201,6 +204,11 @@ class Publisher:
     def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
         """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
         self.hand_offs.take(fire, reply)
+
+    @property
+    def put_by(self) -> list[str]:
+        """What cannot be kept is an error for who fires it: nothing waits."""
+        return []
 
     @property
     def waiting(self) -> int:

@@ -92,6 +92,9 @@ def test_what_is_away_is_waited_for_in_order(shop: BusPath, door: Door) -> None:
     for number in range(1, 6):
         message = door.fire(shop.shop.sold, number=number)
         assert message.native_id == ""
+        if number == 1:
+            [problem] = publisher(shop).put_by
+            assert "shop" in problem
     wait_until(lambda: numbers(shop) == [*range(6)], 20.0)
     wait_until(lambda: door.fire(shop.shop.sold, number=6).native_id)
     assert sorted(set(numbers(shop))) == [*range(7)]

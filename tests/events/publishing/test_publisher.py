@@ -26,6 +26,7 @@ def test_best_effort_is_not_stored() -> None:
         out.publisher.flush()
         assert {message.journal for _, message in out.frames if isinstance(message, Events)} == {""}
         assert out.journals.journal.size == (0, 0)
+        assert out.publisher.put_by == []
 
     run(test)
 

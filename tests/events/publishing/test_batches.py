@@ -11,7 +11,6 @@ import pytest
 from events.publishing.test_publisher import ME, Out, run
 
 from helpers import wait_until_async
-from lightbus.events.backends.batches import hand_off_batch, publish_batch
 from lightbus.exceptions import JournalError
 from lightbus.message import EventMessage
 from lightbus.wire import envelope
@@ -32,7 +31,7 @@ def batch(*records: dict[str, Any], **fields: Any) -> Batch:
 
 def handed_off(out: Out, handed: Batch) -> list[AnyMessage]:
     answers: list[AnyMessage] = []
-    hand_off_batch(out.publisher, handed, answers.append)
+    out.publisher.batches.hand_off(handed, answers.append)
     return answers
 
 
@@ -44,8 +43,8 @@ def test_another_program_has_the_journal() -> None:
         out.fire(1)
         with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
             outsider.execute("BEGIN IMMEDIATE")
-            first = publish_batch(out.publisher, messages("1", "2"), event)
-            second = await asyncio.to_thread(publish_batch, out.publisher, messages("3", "4"), event)
+            first = out.publisher.batches.publish(messages("1", "2"), event)
+            second = await asyncio.to_thread(out.publisher.batches.publish, messages("3", "4"), event)
             answers = handed_off(out, batch({"what": "5", "key": "k"}, {"what": "6", "key": "k"}))
             await wait_until_async(lambda: out.publisher.batcher.is_storing_late)
             assert (first.done(), second.done(), answers) == (False, False, [])
@@ -68,7 +67,7 @@ def test_a_journal_that_cannot_be_had() -> None:
         out.journals.problem = JournalError("no room")
         out.publisher.batcher._journal = None
         with pytest.raises(JournalError, match="no room"):
-            publish_batch(out.publisher, messages("1"), out.apis.get("auth").get_event("kept"))
+            out.publisher.batches.publish(messages("1"), out.apis.get("auth").get_event("kept"))
         [answer] = handed_off(out, batch({"what": "1", "key": "k"}))
         assert isinstance(answer, Error)
         assert (answer.code, answer.started, answer.details) == ("journal_error", False, {"elsewhere": True})
@@ -114,7 +113,7 @@ def test_events_without_a_key_take_turns() -> None:
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")
         many = [EventMessage(api_name="auth", event_name="seen", kwargs={"what": str(n)}) for n in range(200)]
-        places = publish_batch(out.publisher, many, event).result()
+        places = out.publisher.batches.publish(many, event).result()
         assert [len({topic for topic, _ in places[start : start + 64]}) for start in (0, 64, 128)] == [1, 1, 1]
         assert len({topic for topic, _ in places}) == 4
 
