@@ -81,16 +81,16 @@ def _address(value: str) -> str:
 
 
 def _peer(value: str) -> str:
-    """Return the ZeroMQ endpoint of a peer as people write it: `"10.0.0.7:5570"` becomes `"tcp://10.0.0.7:5570"`."""
-    if value.startswith("ipc:///") and len(value) > len("ipc:///") and value.isprintable():
-        return value
+    """Return a peer as people write it. A transport makes an endpoint of it (`Addressing.fixed_peer`)."""
     if value.startswith(SRV_SCHEME):
         return _service(value)
-    address = value.removeprefix("tcp://")
-    match = _HOST_AND_PORT.fullmatch(address)
+    scheme, _, rest = value.partition("://") if "://" in value else ("tcp", "", value)
+    if scheme == "ipc" and rest.startswith("/") and rest != "/" and value.isprintable():
+        return value
+    match = _HOST_AND_PORT.fullmatch(rest) if scheme == "tcp" else None
     if match is None or not 0 < int(match[3]) < 65536:
         raise ValueError(f"must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path, not {value!r}")
-    return f"tcp://{address}"
+    return value
 
 
 def _service(value: str) -> str:
@@ -210,7 +210,7 @@ ADDRESSES = _list_of(after(_address, TEXT))
 """Names or addresses of network interfaces; a string is split at its commas."""
 
 PEERS = _list_of(after(_peer, TEXT))
-"""Endpoints of fixed peers; a string is split at its commas."""
+"""Fixed peers; a string is split at its commas."""
 
 BUS_KEYS = ValueKind({"type": "function-plain", "function": {"type": "no-info", "function": _bus_keys}}, PEERS.json)
 """Bus keys, hidden from logs and tracebacks; a string is split at commas and blanks."""

@@ -247,7 +247,7 @@ class Engine:
             self.identity,
             self.transport,
             discovery,
-            seeds=self.config.discovery.peers,
+            fixed_peers=self.config.discovery.peers,
             wait=self.config.discovery.wait,
             looked=discovery.describe,
             foreign_peers=discovery.foreign_peers,

@@ -53,7 +53,7 @@ class Node:
         identity: who we are.
         transport: makes the sockets.
         discovery: finds and announces.
-        seeds: endpoints of fixed peers.
+        fixed_peers: as the settings have them.
         looked: returns how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
         foreign_peers: returns a clause about each peer of another bus that `discovery` heard of with an API, for
             messages.
@@ -75,7 +75,7 @@ class Node:
         transport: Transport,
         discovery: Discovery,
         *,
-        seeds: Sequence[str] = (),
+        fixed_peers: Sequence[str] = (),
         wait: float = 1.0,
         looked: Callable[[], str] = str,
         foreign_peers: Callable[[str], list[str]] = lambda api: [],
@@ -92,6 +92,7 @@ class Node:
         self.changes = PeerChanges(
             self.registry, on_snapshot=partial(user.peers_changed, self), wake=lambda: self.lookup.wake()
         )
+        seeds = [self.addressing.fixed_peer(written) for written in fixed_peers]
         self.peers = PeerLinks(user, transport, self.addressing, self.registry, self.changes, self.own, seeds=seeds)
         self._looked = looked
         self._tasks: set[asyncio.Task[Any]] = set()

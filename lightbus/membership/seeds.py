@@ -55,7 +55,7 @@ class FixedPeer:
     How a fixed peer does.
 
     Attributes:
-        endpoint: as the settings name it.
+        endpoint: as the transport reads what the settings say.
         is_name: whether it is looked up where it is.
         addresses: where it is tried.
         answering: those of them at which somebody answered; it may be this process itself.
@@ -93,7 +93,7 @@ class Address:
 
 
 class _Seed:
-    """A fixed peer as the settings name it."""
+    """A fixed peer of the settings."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -127,7 +127,7 @@ class Seeds:
     Only touched from the node's loop.
 
     Args:
-        endpoints: as the settings name them.
+        endpoints: of the fixed peers of the settings; names in them are looked up.
         on_lookup: called when a lookup ended: there may be other addresses to try.
         clock: the time, for lookups that end.
 

@@ -211,8 +211,8 @@ class Addressing(Protocol):
 
     What is told of a peer is a stranger's word. No method waits for a network.
 
-    Not every endpoint comes from here: the fixed peers of the settings (`discovery.peers`) are `tcp://host:port` with
-    the address that a name has, or `ipc:///path`. Those that a transport cannot read are a TransportError of `dealer`.
+    One endpoint does not come from here: that of a fixed peer whose name was looked up, which is `tcp://address:port`.
+    What a transport cannot read is a TransportError of `dealer`.
     """
 
     @property
@@ -227,6 +227,14 @@ class Addressing(Protocol):
 
     def can_reach(self, announcement: Announcement) -> bool:
         """Return whether a peer's sockets are of a kind that we can connect to."""
+
+    def fixed_peer(self, written: str) -> Endpoint:
+        """
+        Return the endpoint of a fixed peer as the settings have it (`discovery.peers`).
+
+        That is `host:port`, `tcp://host:port`, `ipc:///path`, or `srv+lightbus://name`. A name is looked up where the
+        endpoint is `tcp://` or that of such a record.
+        """
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return where to try a peer that was tried in vain so often: at most `MOST_ENDPOINTS`, the best first."""

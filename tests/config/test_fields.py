@@ -24,21 +24,21 @@ def refusal(kind: ValueKind, value: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("written", "endpoint"),
+    "written",
     [
-        ("10.0.0.7:5570", "tcp://10.0.0.7:5570"),
-        ("tcp://10.0.0.7:5570", "tcp://10.0.0.7:5570"),
-        ("auth.example.org:1", "tcp://auth.example.org:1"),
-        ("[::1]:65535", "tcp://[::1]:65535"),
-        ("[fe80::1%eth0]:5570", "tcp://[fe80::1%eth0]:5570"),
-        ("ipc:///run/lightbus/auth", "ipc:///run/lightbus/auth"),
-        ("srv+lightbus://auth.example", "srv+lightbus://auth.example"),
-        ("srv+lightbus://_rpc._tcp.auth.example.", "srv+lightbus://_rpc._tcp.auth.example."),
+        "10.0.0.7:5570",
+        "tcp://10.0.0.7:5570",
+        "auth.example.org:1",
+        "[::1]:65535",
+        "[fe80::1%eth0]:5570",
+        "ipc:///run/lightbus/auth",
+        "srv+lightbus://auth.example",
+        "srv+lightbus://_rpc._tcp.auth.example.",
     ],
 )
-def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
-    """Each form a peer may be written in becomes the endpoint to connect to."""
-    assert read(fields.PEERS, [written]) == [endpoint]
+def test_forms_of_a_peer(written: str) -> None:
+    """A peer stays as it is written, in each form: what endpoint that is, the transport says."""
+    assert read(fields.PEERS, [written]) == [written]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,9 @@ def test_peer_becomes_an_endpoint(written: str, endpoint: str) -> None:
         "service@auth:5570",
         "ipc://relative",
         "ipc:///",
+        "://10.0.0.7:5570",
+        "http://10.0.0.7:5570",
+        "tcp://tcp://10.0.0.7:5570",
         "ipc:///a\nb",
         "",
     ],

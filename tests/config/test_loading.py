@@ -105,7 +105,7 @@ def test_environment_variables() -> None:
         "features": (Feature.RPCS, Feature.EVENTS),
         "bus": {"name": "main", "log_level": "warning"},
         "network": {"interfaces": ["127.0.0.1", "eth0"]},
-        "discovery": {"peers": ["tcp://10.0.0.7:5570"]},
+        "discovery": {"peers": ["10.0.0.7:5570"]},
         "security": {"mode": "insecure"},
         "journal": {"data_dir": Path("/var/lib/lightbus")},
     }

@@ -208,7 +208,7 @@ def test_nothing_is_offered_before_it_is_announced(place: Place) -> None:
     async def scenario() -> None:
         worker = await place.worker("auth", announced=False)
         seed = f"ipc://{place.directory}/{worker.identity.instance}.rpc"
-        client = await place.client("auth", hub=MemoryHub(), seeds=[seed])
+        client = await place.client("auth", hub=MemoryHub(), fixed_peers=[seed])
         await wait_until_async(lambda: worker.identity.instance in client.peers.links)
         assert offered(client, "auth") == []
         await presence_of(worker).announce()
@@ -244,13 +244,13 @@ def test_one_fixed_peer_is_enough(place: Place, seeds_first: bool) -> None:
         if seed is not None:
             (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
         workers = [
-            await place.worker(f"api{number}", hub=MemoryHub(), seeds=[endpoint])
+            await place.worker(f"api{number}", hub=MemoryHub(), fixed_peers=[endpoint])
             for number in range(EXCHANGE_PARTNERS + 3)
         ]
         if seed is None:
             seed = await place.worker("seed", hub=alone)
             (place.directory / "seed.rpc").symlink_to(place.directory / f"{seed.identity.instance}.rpc")
-        client = await place.client(hub=MemoryHub(), seeds=[endpoint])
+        client = await place.client(hub=MemoryHub(), fixed_peers=[endpoint])
         names = [f"api{number}" for number in range(len(workers))]
         assert await client.lookup.wait_for([*names, "seed"], Deadline.after(5)) == []
         assert await workers[0].lookup.wait_for(names, Deadline.after(5)) == []
@@ -263,7 +263,7 @@ def test_fixed_peer_that_is_ourselves(place: Place) -> None:
 
     async def scenario() -> None:
         endpoint = f"ipc://{place.directory}/me.rpc"
-        worker = await place.worker("auth", seeds=[endpoint])
+        worker = await place.worker("auth", fixed_peers=[endpoint])
         (place.directory / "me.rpc").symlink_to(place.directory / f"{worker.identity.instance}.rpc")
         await asyncio.sleep(400 * MS)
         assert worker.peers.links == {}

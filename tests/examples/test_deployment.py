@@ -120,7 +120,7 @@ def test_settings_in_the_manifests(tmp_path: Path) -> None:
     assert (config.network.rpc_port, config.network.event_port) == (ports["rpc"], ports["events"])
     service = kind("Service")
     assert service["spec"]["clusterIP"] == "None"  # as a text: its name has the addresses of all pods
-    assert list(config.discovery.peers) == [f"tcp://{service['metadata']['name']}:{ports['rpc']}"]
+    assert list(config.discovery.peers) == [f"{service['metadata']['name']}:{ports['rpc']}"]
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "lightbus@.service", "kubernetes/auth.yaml"])

@@ -737,6 +737,18 @@ def test_announced_worker_is_reached(make: Make) -> None:
     play(make, scenario)
 
 
+def test_fixed_peers_are_read(make: Make) -> None:
+    """Each form of the settings is taken, and what was made of it stays as it is."""
+
+    async def scenario(scene: Scene) -> None:
+        addressing = scene.here.addressing()
+        for written in ("10.0.0.7:5570", "tcp://auth.example:5570", "ipc:///run/auth", "srv+lightbus://auth.example"):
+            endpoint = addressing.fixed_peer(written)
+            assert addressing.fixed_peer(endpoint) == endpoint
+
+    play(make, scenario)
+
+
 def test_worker_that_is_gone_is_not_there(make: Make) -> None:
     """Where a worker was that is gone, nobody is looked for, or whoever tries is refused, and that is certain."""
 

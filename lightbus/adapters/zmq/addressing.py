@@ -53,6 +53,10 @@ class HostAddressing:
         """Return whether it has no port, but files."""
         return announcement.on_host_only
 
+    def fixed_peer(self, written: str) -> Endpoint:
+        """Return the endpoint of a fixed peer: a host and a port are reached by TCP."""
+        return _fixed_peer(written)
+
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return its files that are seen here. The first is enough at first: they all lead to one process."""
         found = self._places.endpoints(announcement.instance, announcement.directory)
@@ -129,6 +133,10 @@ class TcpAddressing:
     def can_reach(self, announcement: Announcement) -> bool:
         """Return whether it has ports."""
         return not announcement.on_host_only
+
+    def fixed_peer(self, written: str) -> Endpoint:
+        """Return the endpoint of a fixed peer: a host and a port are reached by TCP."""
+        return _fixed_peer(written)
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return its addresses, those in our networks first; after a failure the next ones, where there are many."""
@@ -275,6 +283,10 @@ def _address_of(endpoint: Endpoint) -> str:
 
 def _tcp(address: str, port: int | str) -> Endpoint:
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def _fixed_peer(written: str) -> Endpoint:
+    return written if "://" in written else f"tcp://{written}"
 
 
 def _remedy(endpoint: Endpoint) -> str:

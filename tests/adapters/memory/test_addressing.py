@@ -72,6 +72,7 @@ def test_nothing_can_move() -> None:
     addressing = MemoryAddressing(MemoryNetwork())
     assert (addressing.addresses, addressing.look(0.0)) == ((), False)
     assert addressing.is_certain("memory:x/calls")
+    assert addressing.fixed_peer("10.0.0.7:5570") == "10.0.0.7:5570"
     assert addressing.is_gone(announced())
 
 

@@ -122,6 +122,16 @@ def test_a_file_that_is_gone_leads_to_another(tmp_path: Path) -> None:
     assert (endpoint, event) == (f"ipc://{tmp_path}/{INSTANCE}.rpc", f"ipc://{tmp_path}/{INSTANCE}.pub")
 
 
+@pytest.mark.parametrize("in_mode_host", [True, False])
+def test_fixed_peers(tmp_path: Path, in_mode_host: bool) -> None:
+    """A host and a port mean TCP in all modes; what has a scheme is taken at its word."""
+    addressing = HostAddressing(Places.only(tmp_path)) if in_mode_host else TcpAddressing(HERE)
+    assert addressing.fixed_peer("auth.example:5570") == "tcp://auth.example:5570"
+    assert addressing.fixed_peer("[fe80::1%eth0]:1") == "tcp://[fe80::1%eth0]:1"
+    for written in ("tcp://10.0.0.7:5570", "ipc:///run/auth", "srv+lightbus://auth.example"):
+        assert addressing.fixed_peer(written) == written
+
+
 @pytest.mark.parametrize(("address", "expected"), [("127.0.0.1", True), ("192.0.2.7", False)])
 def test_what_refused_means(address: str, expected: bool) -> None:
     """At our own addresses nobody is certainly nobody; elsewhere a cable may be unplugged."""
