@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-__all__ = ["BusOptions", "Endpoint", "InstanceId", "JsonSchema", "Kwargs", "MaybeAsync"]
+__all__ = ["BusOptions", "Endpoint", "InstanceId", "JsonSchema", "Kwargs"]
 
 Kwargs: TypeAlias = dict[str, Any]
 """Arguments of a call or an event by name: there are no positional ones on the bus."""
@@ -21,6 +21,3 @@ InstanceId: TypeAlias = str
 
 JsonSchema: TypeAlias = dict[str, Any]
 """A JSON Schema, draft 2020-12."""
-
-MaybeAsync: TypeAlias = Callable[..., Any] | Callable[..., Awaitable[Any]]
-"""A function of the user's: `def` (runs in a thread) or `async def` (runs on the loop)."""

@@ -26,7 +26,7 @@ from .journal_time import offset_of
 from .noted_events import Noted, still_noted
 from .quarantine import is_damage, quarantine
 
-__all__ = ["JournalDirectory", "apis_in", "has_events", "safe_name"]
+__all__ = ["JournalDirectory", "apis_in", "has_events"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -71,12 +71,6 @@ def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
         filled |= {noted.number for noted in _still_noted(file, connection)}
         return {api for number, api in topics.items() if number in filled}
     return set()
-
-
-def safe_name(name: str) -> str:
-    """Return a name as one part of a path: the same for the same name, another for another."""
-    safe = quote(name, safe=" +@=,")
-    return safe.replace(".", "%2E", 1) if safe.startswith(".") else safe
 
 
 class JournalDirectory:

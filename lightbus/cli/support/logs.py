@@ -17,11 +17,9 @@ from ...logs import TerminalHandler, configure_logging
 if TYPE_CHECKING:
     from ...client import BusClient
 
-__all__ = ["LOG_FORMATS", "ApplicationLogging", "end_in_json", "is_json", "log_as_supervisor", "writes_json"]
+__all__ = ["ApplicationLogging", "end_in_json", "is_json", "log_as_supervisor", "writes_json"]
 
 logger = logging.getLogger("lightbus.cli")
-
-LOG_FORMATS = ("text", "json", "auto")
 
 
 def is_json(log_format: str) -> bool:

@@ -23,7 +23,6 @@ from lightbus.adapters.sqlite.journal import Journal, NewEvent
 from lightbus.adapters.sqlite.journal_directory import (
     JournalDirectory,
     has_events,
-    safe_name,
 )
 from lightbus.adapters.sqlite.journal_file import EPOCH_BITS
 from lightbus.adapters.sqlite.topic import Topic
@@ -520,12 +519,3 @@ def test_groups_of_siblings(tmp_path: Path) -> None:
     assert set(found) == {"shop", "mail"}
     one.close()
     two.close()
-
-
-def test_names_become_paths() -> None:
-    """A name is one part of a path, whatever is in it, and no two are the same."""
-    names = ["auth", "a/b", "..", ".", ".hidden", "a%2Fb", "ä", "a b"]
-    paths = [safe_name(name) for name in names]
-    assert len(set(paths)) == len(names)
-    assert all("/" not in path and not path.startswith(".") for path in paths)
-    assert safe_name("auth-service_1.2") == "auth-service_1.2"
