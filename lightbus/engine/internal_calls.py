@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.peers import Peer
 from ..deadline import Deadline
 from ..rpc.outbound_call import OutboundCall
 from ..typing import Kwargs
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .engine import Engine
 
 __all__ = ["ask"]
 

@@ -11,16 +11,15 @@ import logging
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from .. import config as settings
 from ..exceptions import InvalidConfiguration, InvalidDeclaration, did_you_mean
+from ..message import EventMessage, ResultMessage, RpcMessage
 from ..service.hooks import HOOKS, HookRegistry
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from pydantic import BaseModel
-
-    from .. import config as settings
-    from ..message import EventMessage, ResultMessage, RpcMessage
 
 __all__ = ["ENTRY_POINT_GROUP", "LightbusPlugin", "load_plugins", "register_plugin"]
 

@@ -10,15 +10,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .. import config as settings
 from ..exceptions import LightbusException, NotReachable
+from ..message import EventMessage, ResultMessage, RpcMessage
 from ..service.api import Api, Event, Parameter
 from . import LightbusPlugin
-
-if TYPE_CHECKING:
-    from .. import config as settings
-    from ..message import EventMessage, ResultMessage, RpcMessage
 
 __all__ = ["MetricsApi", "MetricsPlugin"]
 

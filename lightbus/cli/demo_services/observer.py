@@ -12,11 +12,10 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ...client import BusClient
-    from ...message import EventMessage, ResultMessage, RpcMessage
+from ...client import BusClient
+from ...message import EventMessage, ResultMessage, RpcMessage
 
 __all__ = ["observe"]
 
