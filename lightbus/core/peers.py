@@ -148,6 +148,8 @@ class Snapshot:
     """Peers that are not up, per API they are announced with."""
     events: frozenset[tuple[str, str]] = frozenset()
     """`(API, event)` of everything that peers which are up publish."""
+    departed: frozenset[InstanceId] = frozenset()
+    """Instances that shut down lately and said so; of others that are not known any more the connection was lost."""
 
     def is_up(self, instance: InstanceId) -> bool:
         """Return whether a peer is (still) up or finishing its work."""

@@ -46,6 +46,9 @@ MAX_REFUSED = 3
 
 TOMBSTONES = 4096
 
+MAX_DEPARTED = 256
+"""Instances of which it is remembered that they said goodbye: each snapshot holds them."""
+
 CROWD = 16
 """Peers beyond which those that never answered are tried less often, the more there are."""
 
@@ -122,6 +125,7 @@ class Registry:
         self._fingerprints = frozenset(fingerprints)
         self.peers: dict[InstanceId, Peer] = {}
         self._evicted: dict[InstanceId, None] = {}
+        self._departed: dict[InstanceId, None] = {}
         self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
         """Announcements that were not noted, by reason."""
 
@@ -235,6 +239,10 @@ class Registry:
         if peer is None:
             return []
         self._bury(instance)
+        if peer.state is PeerState.DRAINING:
+            self._departed[instance] = None
+            while len(self._departed) > MAX_DEPARTED:
+                del self._departed[next(iter(self._departed))]
         return [PeerLeft(peer, reason)] if peer.is_live else []
 
     # Out
@@ -293,6 +301,7 @@ class Registry:
             keeping=_frozen(keeping),
             announced=_frozen(announced),
             events=events,
+            departed=frozenset(self._departed),
         )
 
     # Inside

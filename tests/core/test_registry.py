@@ -658,6 +658,20 @@ def test_whoever_left_is_remembered_only_so_long(monkeypatch: pytest.MonkeyPatch
     assert list(registry.peers) == [A]
 
 
+def test_who_said_goodbye_is_told_from_who_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while: only so many are remembered."""
+    monkeypatch.setattr(module, "MAX_DEPARTED", 1)
+    registry = Registry(OWN)
+    for instance in (A, B, C):
+        up(registry, instance)
+    registry.left(C, "refuses connections")
+    assert registry.snapshot().departed == frozenset()
+    for instance in (A, B):
+        registry.drains(instance, 1.0)
+        registry.left(instance, "said goodbye")
+        assert registry.snapshot().departed == {instance}
+
+
 def test_ghosts_are_forgotten() -> None:
     """Whom nobody has heard of for longer than any cache keeps a record is forgotten; whoever is up is not."""
     registry = Registry()
