@@ -27,7 +27,8 @@ class Finding:
     """
     What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done).
 
-    Of whom it tells is noted beside the text: of which instances (`about`), services, and which group.
+    Of whom it tells is noted beside the text: of which instances (`about`), services, and which group; `is_deserted`
+    where that has events and nobody who handles them.
     """
 
     level: Level
@@ -37,6 +38,7 @@ class Finding:
     about: frozenset[str] = frozenset()
     services: frozenset[str] = frozenset()
     group: str = ""
+    is_deserted: bool = False
 
     def fields(self) -> dict[str, Any]:
         """Return it as `--json` has it."""

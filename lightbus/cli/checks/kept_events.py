@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from ...engine.forwarding import refusals
 from ...engine.peer_api import HAS_STOPPED, NOT_KEPT
 from ...exceptions import JournalError
 from ..support.connection import Connection
-from ..support.group_pace import BETWEEN_LOOKS, Trouble, silent_members, stopped_listeners, trouble, unhandled
+from ..support.group_pace import BETWEEN_LOOKS, Trouble, group_at, named, silent_members, stopped_listeners, troubles
 from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import Examination, Finding, Level
 
@@ -33,8 +34,8 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
         refused.update(told.get("refused", ()))  # all processes of a host tell the same
         for problem in told.get("problems", ()):
             yield _of(peer, check="health", text=problem)
-        for loss in told.get("losses", ()):
-            yield _of(peer, check="losses", text=loss)
+        if losses := told.get("losses", ()):  # of one process they mostly have one reason
+            yield _of(peer, check="losses", text=" ".join(losses))
     for text in sorted(refused):
         yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
     if not examination.live:
@@ -79,36 +80,37 @@ def _refused_here(examination: Examination) -> list[str]:
 async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
     """See whether the groups get on with their events."""
     groups = await groups_on_bus(examination.bus) if examination.live else []
-    present = {(group["api"], group["name"]) for group in groups if group["members"]}
     later = await _later(examination.bus, groups)
     stopped = await _stopped(examination)
+    told: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
-        for wrong in _wrong(examination, group, later.get(_at(group)), present, stopped):
-            yield Finding(
-                level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy, group=group["name"]
-            )
+        told[group["api"], group["name"]].append(group)
+    for of, rows in told.items():
+        silent = silent_members(of[1], examination.silent)
+        pairs = [(each, later.get(_at(each))) for each in rows]
+        is_anybody_silent = bool(examination.bus.silent)
+        for wrong in troubles(rows, pairs, stopped.get(of, ""), silent=silent, is_anybody_silent=is_anybody_silent):
+            yield _of_group(of[1], wrong)
+    for name, wrong in _dead(groups):
+        yield _of_group(name, wrong)
 
 
-def _wrong(
-    examination: Examination,
-    group: dict[str, Any],
-    later: dict[str, Any] | None,
-    present: set[tuple[str, str]],
-    stopped: dict[tuple[str, str], str],
-) -> Iterator[Trouble]:
-    name = f"the group {group['name']} of {group['api']} at {group['publisher']} {group['instance'][:4]}"
-    if group["lag"] and (group["api"], group["name"]) not in present:
-        of, silent = stopped.get((group["api"], group["name"]), ""), silent_members(group["name"], examination.silent)
-        yield unhandled(name, group, of, silent=silent, is_anybody_silent=bool(examination.bus.silent))
-    if later is not None and (found := trouble(name, group, later)) is not None:
-        yield found
-    if group["mixed"]:
-        yield Trouble(
-            f"two different programs listen as {name}: each is given a part of the events.",
-            "Give one of them another service_name or listener_name.",
-        )
-    if group["dead"]:
-        yield Trouble(f"Dead letters of {name}: {group['dead']}.", "`lightbus dead list` shows them.")
+def _of_group(name: str, wrong: Trouble) -> Finding:
+    return Finding(
+        level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy, group=name,
+        is_deserted=wrong.is_deserted,
+    )  # fmt: skip
+
+
+def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Trouble]]:
+    """Tell of each group's dead letters: a publisher counts the same ones for each of the APIs it listens to."""
+    dead: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for group in groups:
+        if group["dead"]:
+            dead[group["name"]].append(group)
+    for name, told in dead.items():
+        count = sum({each["instance"]: each["dead"] for each in told}.values())
+        yield name, Trouble(f"Dead letters of {group_at(told)}: {count}.", "`lightbus dead list` shows them.")
 
 
 async def _stopped(examination: Examination) -> dict[tuple[str, str], str]:
@@ -132,19 +134,10 @@ def _at(group: dict[str, Any]) -> tuple[str, ...]:
 async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
     """See whether journals lost events, or soon will."""
     answers = await ask_publishers(examination.bus, "journals") if examination.live else []
+    for finding in _deleted(answers):
+        yield finding
     for peer, journals in answers:
         for journal in journals:
-            for loss in journal["lost"]:
-                yield Finding(
-                    level=Level.ERROR,
-                    check="journals",
-                    text=f"{loss['count']} events of {loss['api']}.{loss['event']} were deleted by {peer.announcement} "
-                    f"before the group {loss['group']} had handled them.",
-                    remedy="Raise journal.max_events or journal.max_bytes there, or what the event backend is to keep, "
-                    "or run the group's processes more.",
-                    about=frozenset({peer.instance}),
-                    group=loss["group"],
-                )
             if not journal["max_events"]:
                 continue
             share = max(journal["events"] / journal["max_events"], journal["bytes"] / journal["max_bytes"])
@@ -156,3 +149,27 @@ async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
                     remedy="Beyond that the oldest events are deleted, handled or not: see `lightbus lag`.",
                     about=frozenset({peer.instance}),
                 )
+
+
+def _deleted(answers: list[tuple[Peer, list[dict[str, Any]]]]) -> Iterator[Finding]:
+    """Tell of each group once what was deleted before it had handled it, of whatever event and wherever that was."""
+    lost: defaultdict[str, list[tuple[Peer, dict[str, Any]]]] = defaultdict(list)
+    for peer, journals in answers:
+        for journal in journals:
+            for loss in journal["lost"]:
+                lost[loss["group"]].append((peer, loss))
+    for group, losses in lost.items():
+        counts: Counter[str] = Counter()
+        for _, loss in losses:
+            counts[f"{loss['api']}.{loss['event']}"] += loss["count"]
+        what = " and ".join(f"{count} events of {name}" for name, count in sorted(counts.items()))
+        where = named({str(peer.announcement) for peer, _ in losses})
+        yield Finding(
+            level=Level.ERROR,
+            check="journals",
+            text=f"{what} were deleted by {where} before the group {group} had handled them.",
+            remedy="Raise journal.max_events or journal.max_bytes there, or what the event backend is to keep, "
+            "or run the group's processes more.",
+            about=frozenset(peer.instance for peer, _ in losses),
+            group=group,
+        )

@@ -77,13 +77,13 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
 
 
 def killed(process: Announcement) -> Finding:
-    """Tell of a process that has ended without a goodbye."""
+    """Tell of a process that has ended without a goodbye, on this host or another one."""
     return Finding(
         level=Level.WARNING,
         check="peers",
         text=f"{process} {ENDED}.",
-        remedy="See the kernel's log (out of memory?), and start it again. What it left is removed by the next "
-        "worker that starts on this host.",
+        remedy=f"See the kernel's log on {process.host} (out of memory?), and start it again there. What it left is "
+        "removed by the next worker that starts on that host.",
         about=frozenset({process.instance}),
         services=frozenset({process.service}),
     )

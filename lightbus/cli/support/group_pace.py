@@ -2,25 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...wire.announcement import Announcement
 
-__all__ = ["BEHIND", "BETWEEN_LOOKS", "Trouble", "silent_members", "stopped_listeners", "trouble", "unhandled"]
+__all__ = [
+    "BEHIND",
+    "BETWEEN_LOOKS",
+    "Trouble",
+    "group_at",
+    "named",
+    "silent_members",
+    "stopped_listeners",
+    "summed",
+    "trouble",
+    "troubles",
+    "unhandled",
+]
 
 BETWEEN_LOOKS = 2.0
 """Seconds between the two looks."""
+
+MOST_NAMED = 3
+"""Publishers that one sentence names; of the others it says how many they are."""
 
 BEHIND = 1000
 """Events that a group may have to handle without a word: it is busy."""
 
 
 class Trouble(NamedTuple):
-    """What is wrong with a group, and what to do about it."""
+    """What is wrong with a group, and what to do about it; `is_deserted` where it has events and nobody who handles."""
 
     text: str
     remedy: str
+    is_deserted: bool = False
+
+
+GroupPair = tuple[Mapping[str, Any], Mapping[str, Any] | None]
+"""What a publisher said of a group, and what it said a little earlier or later, if it did."""
+
+
+def troubles(
+    told: Sequence[Mapping[str, Any]], pairs: Iterable[GroupPair], stopped: str, **silent: Any
+) -> Iterator[Trouble]:
+    """
+    Return what is wrong with one group: each thing once, at however many publishers it is so.
+
+    Args:
+        told: what each publisher says of it, with `publisher` and `instance`.
+        pairs: the first and the second look at it, for each publisher that was asked twice.
+        stopped: the process in which a listener of it has stopped; empty where none has.
+        silent: who does not answer, as `unhandled` is told.
+
+    """
+    waiting = [each for each in told if each["lag"]]
+    if waiting and not any(each["members"] for each in told):
+        yield unhandled(group_at(waiting), summed(waiting), stopped, **silent)
+    alike: defaultdict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = defaultdict(list)
+    for first, second in pairs:
+        if second is not None and (found := trouble("", first, second)) is not None:
+            alike[found.remedy].append((first, second))
+    for several in alike.values():
+        firsts, seconds = zip(*several, strict=True)
+        together = trouble(group_at(seconds), summed(firsts), summed(seconds))
+        assert together is not None  # what holds for each of them holds for their sums
+        yield together
+    if mixed := [each for each in told if each["mixed"]]:
+        yield Trouble(
+            f"two different programs listen as {group_at(mixed)}: each is given a part of the events.",
+            "Give one of them another service_name or listener_name.",
+        )
+
+
+def group_at(told: Sequence[Mapping[str, Any]]) -> str:
+    """Return how a group is called in a sentence, with where it is so: at which publishers."""
+    apis = " and ".join(sorted({each["api"] for each in told}))
+    places = named({f"{each['publisher']} {each['instance'][:4]}" for each in told})
+    return f"the group {told[0]['name']} of {apis} at {places}"
+
+
+def named(places: Collection[str]) -> str:
+    """Return the first of several places, and how many more there are."""
+    shown = ", ".join(sorted(places)[:MOST_NAMED])
+    return f"{shown} and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else shown
+
+
+def summed(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what several publishers say of a group as if they were one."""
+    counts = [name for name in ("lag", "acks") if all(name in each for each in told)]
+    return {**told[0], **{name: sum(each[name] for each in told) for name in counts}}
 
 
 def trouble(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Trouble | None:
@@ -68,18 +140,20 @@ def unhandled(
     text = f"{name} has {group['lag']} events to handle and "
     if stopped:
         return Trouble(
-            f"{text}no listener: that of {stopped} has stopped.", "Mend its handler, and start the worker again."
+            f"{text}no listener: that of {stopped} has stopped.", "Mend its handler, and start the worker again.", True
         )
     if silent:
         return Trouble(
             f"{text}no process that answers: {silent} does not.",
             "It may hang, or have been stopped (`kill -CONT` lets it go on): `lightbus doctor` says how it is. If it "
             "stays so, end it and start it again: the events are kept.",
+            True,
         )
     return Trouble(
         f"{text}no process.",
         ("Who does not answer may be it: see above." if is_anybody_silent else "Start its service.")
         + f" To delete for good what is kept for it: `lightbus groups remove {group['name']}`.",
+        True,
     )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helpers.damage import damage
+from helpers.scripted_bus import ScriptedBus, peer
 from lightbus.adapters.sqlite.outbox import HostOutbox
+from lightbus.cli.checks import kept_events
+from lightbus.cli.checks.finding import Check, Examination, Finding, Level
+from lightbus.cli.commands.peers import Sighting
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings
@@ -95,3 +100,69 @@ def test_events_that_wait_while_no_worker_runs(commands: Commands, surroundings:
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     text = commands.run("doctor", "--wait", "0.2", code=1).stdout
     assert f"warning outbox: 1 events of mail wait on this host, in {outbox.path}, and no worker" in text
+
+
+ONE, TWO = (peer("shop", instance=digit * 16) for digit in "ab")
+
+
+def found_by(check: Check) -> list[Finding]:
+    """Return what a check finds on a bus with two workers of a shop."""
+    seen = [Sighting(peer=each, state="up", rtt=0.001) for each in (ONE, TWO)]
+    bus: Any = ScriptedBus({})
+
+    async def look() -> list[Finding]:
+        async def told_by_all(peers: Any, procedure: str) -> list[dict[str, Any]]:
+            losses = ["It was too slow, and missed 5 events.", "Events were lost 3 times."]
+            return [{"losses": losses, "listeners": []}, {"listeners": []}]
+
+        bus.told_by_all = told_by_all
+        return [finding async for finding in check(Examination(bus=bus, sightings=seen))]
+
+    return asyncio.run(look())
+
+
+def test_each_group_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever publishers it waits at; and the same dead letters are counted by a publisher for each of its APIs."""
+    usual = {"name": "mail-greet", "publisher": "shop", "lag": 3, "dead": 2, "members": {}, "mixed": False}
+    places = [("orders", ONE), ("stock", ONE), ("orders", TWO)]
+    groups = [{**usual, "api": api, "instance": place.instance} for api, place in places]
+
+    async def on_bus(bus: Any) -> list[dict[str, Any]]:
+        return groups
+
+    monkeypatch.setattr(kept_events, "groups_on_bus", on_bus)
+    found = found_by(kept_events.check_groups)
+    assert [each.text for each in found] == [
+        "the group mail-greet of orders at shop aaaa, shop bbbb has 6 events to handle and no process.",
+        "the group mail-greet of stock at shop aaaa has 3 events to handle and no process.",
+        "Dead letters of the group mail-greet of orders and stock at shop aaaa, shop bbbb: 4.",
+    ]
+    assert [each.is_deserted for each in found] == [True, True, False]
+
+
+def test_what_a_group_lost_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever event and wherever it was deleted; another group has lost something else."""
+    usual = {"max_events": 0, "events": 0, "bytes": 0, "max_bytes": 0}
+
+    def lost(group: str, event: str, count: int) -> dict[str, Any]:
+        return {"group": group, "api": "orders", "event": event, "count": count}
+
+    async def told(bus: Any, procedure: str) -> Any:
+        first = [lost("mail", "created", 5), lost("mail", "paid", 2), lost("stock", "paid", 1)]
+        return [(ONE, [{**usual, "lost": first}]), (TWO, [{**usual, "lost": [lost("mail", "created", 3)]}])]
+
+    monkeypatch.setattr(kept_events, "ask_publishers", told)
+    mail, stock = found_by(kept_events.check_journals)
+    assert mail.text == (
+        f"8 events of orders.created and 2 events of orders.paid were deleted by {ONE.announcement}, "
+        f"{TWO.announcement} before the group mail had handled them."
+    )
+    assert (mail.level, mail.about) == (Level.ERROR, {ONE.instance, TWO.instance})
+    assert stock.text.startswith("1 events of orders.paid were deleted")
+
+
+def test_what_a_process_lost_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together: it is mostly one and the same."""
+    monkeypatch.setattr(kept_events, "_refused_here", lambda examination: [])
+    [found] = found_by(kept_events.check_health)
+    assert found.text.endswith("It was too slow, and missed 5 events. Events were lost 3 times.")

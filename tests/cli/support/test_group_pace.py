@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from helpers.scripted_bus import peer
-from lightbus.cli.support.group_pace import BEHIND, silent_members, stopped_listeners, trouble, unhandled
+from lightbus.cli.support.group_pace import (
+    BEHIND,
+    named,
+    silent_members,
+    stopped_listeners,
+    trouble,
+    troubles,
+    unhandled,
+)
 
 
 def at(lag: int, acks: int) -> dict[str, Any]:
@@ -78,3 +86,41 @@ def test_stopped_listeners() -> None:
         {"api": "auth", "name": "greet", "stopped": "KeyError: 1"}, {"api": "auth", "name": "count", "stopped": None}
     ]  # fmt: skip
     assert stopped_listeners([(mail, {"listeners": listeners}), (mail, {})]) == {("auth", "mail-greet"): str(mail)}
+
+
+def row(publisher: str, **given: Any) -> dict[str, Any]:
+    """Return what a publisher says of a group."""
+    usual = {"api": "auth", "name": "mail-greet", "instance": "a" * 16, "lag": 0, "members": {}, "mixed": False}
+    return {**usual, "publisher": publisher, **given}
+
+
+def test_what_is_wrong_with_a_group_is_told_once() -> None:
+    """At however many publishers it is so: nobody is there for what waits at all of them."""
+    told = [row("one", lag=3), row("two", lag=4), row("three")]
+    [found] = troubles(told, [], "")
+    assert found.text == "the group mail-greet of auth at one aaaa, two aaaa has 7 events to handle and no process."
+    assert found.is_deserted
+
+
+def test_different_troubles_of_a_group_are_told_apart() -> None:
+    """It handles nothing of two publishers, falls behind at a third, and gets on at a fourth."""
+    told = [row(name, members={"m": [0]}, mixed=name == "d") for name in "abcd"]
+    pairs = [
+        ({**told[0], **at(3, 5)}, {**told[0], **at(3, 5)}),
+        ({**told[1], **at(4, 1)}, {**told[1], **at(6, 1)}),
+        ({**told[2], **at(BEHIND, 5)}, {**told[2], **at(BEHIND + 9, 8)}),
+        ({**told[3], **at(4, 1)}, {**told[3], **at(2, 3)}),
+        (told[3], None),
+    ]
+    found = [each.text for each in troubles(told, pairs, "")]
+    assert found == [
+        "the group mail-greet of auth at a aaaa, b aaaa has 7 events to handle, and handled none for 2 s.",
+        f"the group mail-greet of auth at c aaaa has {BEHIND + 9} events to handle, 9 more than 2 s ago.",
+        "two different programs listen as the group mail-greet of auth at d aaaa: each is given a part of the events.",
+    ]
+
+
+def test_of_many_places_the_first_are_named() -> None:
+    """And the others counted."""
+    assert named({"b", "a"}) == "a, b"
+    assert named({"e", "d", "c", "b", "a"}) == "a, b, c and 2 more"
