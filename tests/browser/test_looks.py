@@ -234,6 +234,22 @@ def test_much_that_is_wrong_is_told_in_part() -> None:
     assert asyncio.run(look()) == (21, ["▲ peer 0 is wrong", "80 more: lightbus doctor names all of them."])
 
 
+def test_a_command_that_shows_what_a_page_does_leads_there() -> None:
+    """Who reads that `lightbus dead list` shows them has the page of dead letters one click away."""
+
+    async def look() -> tuple[str, int]:
+        async with chromium.started() as browser:
+            replay = Replay(browser, json.loads(ANSWERS.read_text()))
+            page = await replay.page(1024, "light")
+            await replay.go(page, "overview")
+            await page.locator(".remedy").get_by_role("link", name="lightbus dead list").click()
+            await page.get_by_text("the mail server does not know").first.wait_for()
+            return page.url, len(replay.complaints)
+
+    url, complaints = asyncio.run(look())
+    assert (url.rpartition("#")[2], complaints) == ("/dead", 0)
+
+
 DRAW_IN_PORTIONS = """
 async () => {
     const { anew, h, row, show } = await import("/assets/dom.js");

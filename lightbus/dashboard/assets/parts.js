@@ -75,8 +75,13 @@ function unfold(row) {
   return h("button", { type: "button", class: "unfold", "aria-expanded": isOpen ? "true" : "false", "aria-label": "The other columns", onclick: turn }, isOpen ? "▾" : "▸");
 }
 
+// Commands that show what a page shows, too.
+const SHOWN_BY = { "lightbus dead list": "dead", "lightbus describe": "apis", "lightbus doctor": "overview", "lightbus lag": "groups", "lightbus peers": "peers", "lightbus top": "overview" };
+
+const command = (text) => (Object.hasOwn(SHOWN_BY, text) ? link(SHOWN_BY[text], h("code", {}, text)) : h("code", {}, text));
+
 // Text of ours in which commands stand between backticks.
-export const words = (text) => text.split("`").map((each, index) => (index % 2 ? h("code", {}, each) : each));
+export const words = (text) => text.split("`").map((each, index) => (index % 2 ? command(each) : each));
 
 export function findings(list, { none } = {}) {
   if (!list.length) return none ? h("div", { class: "finding ok" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "✓"), h("div", {}, none)) : null;
