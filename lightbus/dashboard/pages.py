@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from ..cli.checks.finding import Finding, Level
-from ..cli.checks.processes import killed
 from ..cli.commands.peers import Sighting
 from ..cli.support.catalogue import served_apis
-from ..cli.support.group_pace import silent_members, stopped_listeners, trouble, unhandled
+from ..cli.support.group_pace import silent_members, stopped_listeners, troubles
 from ..engine.peer_api import NOT_KEPT
 from ..wire.announcement import Announcement
-from .round import GoneService, Round, Series, edge_rates, rates
+from .problems import all_that_is_wrong, service_of
+from .round import Round, Series, edge_rates, rates
 
 __all__ = ["PAGES", "View", "why_waiting"]
 
@@ -29,7 +28,7 @@ class View:
     ) -> None:
         self.now, self.before = now, before
         self.series = series
-        self.findings = _with_those_gone(findings, now)
+        self.findings = all_that_is_wrong(findings, now)
         self.name = name
         self.rates = rates(now, before)
         self._sums: defaultdict[tuple[str, str | None], float] = defaultdict(float)
@@ -177,18 +176,12 @@ def _of_service(view: View) -> dict[str, list[Finding]]:
     """Return what is found wrong with each service: with itself, its processes, and the groups that are its own."""
     found: defaultdict[str, list[Finding]] = defaultdict(list)
     services = {each.peer.instance: each.peer.announcement.service for each in view.now.sightings}
-    names = {*services.values(), *(each.service for each in view.now.gone)}
     for finding in view.findings:
         if finding.level > Level.OK:
             meant = finding.services | {services[each] for each in finding.about if each in services}
-            for service in meant | {_service_of(finding.group, names)}:
+            for service in meant | {service_of(finding.group, {*services.values()})}:
                 found[service].append(finding)
     return found
-
-
-def _service_of(group: str, names: set[str]) -> str:
-    """Return whose a group is: its name is that of the service and of the listener. No text where it is nobody's."""
-    return max((name for name in names if group.startswith(f"{name}-")), key=len, default="")
 
 
 def _problems(view: View) -> dict[str, set[str]]:
@@ -198,41 +191,8 @@ def _problems(view: View) -> dict[str, set[str]]:
         found[service] = {each.text for each in findings}
     services = {each.peer.announcement.service for each in view.now.sightings}
     for group in groups(view)["groups"]:
-        found[_service_of(group["name"], services)].update(each["text"] for each in group["why"])
+        found[service_of(group["name"], services)].update(each["text"] for each in group["why"])
     return found
-
-
-GRAVITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "services", "groups", "health")
-"""Checks whose findings come first among those of a level: what loses events, then who is not there."""
-
-
-def _with_those_gone(findings: list[Finding], now: Round) -> list[Finding]:
-    """Return what is found wrong, and who is gone since, the worst first."""
-    killed_now = [killed(each.peer.announcement) for each in now.sightings if each.has_ended]
-    found = [*findings, *(each for each in killed_now if each not in findings)]
-    found += [_gone(each) for each in now.gone if not any(each.last in finding.text for finding in found)]
-    return sorted(found, key=_gravity)
-
-
-def _gravity(finding: Finding) -> tuple[int, int]:
-    check = "kept" if NOT_KEPT in finding.text else finding.check
-    return -finding.level, GRAVITY.index(check) if check in GRAVITY else len(GRAVITY)
-
-
-def _gone(service: GoneService) -> Finding:
-    """Tell of a service that is not there any more."""
-    return Finding(
-        level=Level.WARNING,
-        check="services",
-        text=f"{service.service} is gone: no process of it is there. "
-        f"{service.last} answered last, at {_time(service.at)}.",
-        remedy="If nobody stopped it on purpose, see what it has logged last, and start it again.",
-        services=frozenset({service.service}),
-    )
-
-
-def _time(at: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _service(view: View, name: str, members: list[Sighting], problems: list[str]) -> Fields:
@@ -376,18 +336,9 @@ def _why(
     told: list[Fields], earlier: dict[tuple[str, ...], Fields], stopped: str, silent: list[Announcement]
 ) -> list[Fields]:
     """Return what is wrong with a group, in the words of `lightbus doctor`."""
-    found = []
-    has_members = any(each["members"] for each in told)
-    for each in told:
-        name = f"the group {each['name']} of {each['api']} at {each['publisher']} {each['instance'][:4]}"
-        if each["lag"] and not has_members:
-            found.append(unhandled(name, each, stopped, silent=silent_members(each["name"], silent))._asdict())
-        elif each["members"] and (known := earlier.get(_place(each))) and (wrong := trouble(name, known, each)):
-            found.append(wrong._asdict())
-        if each["mixed"]:
-            text = f"two different programs listen as {name}: each is given a part of the events."
-            found.append({"text": text, "remedy": "Give one of them another service_name or listener_name."})
-    return found
+    pairs = [(known, each) for each in told if each["members"] and (known := earlier.get(_place(each)))]
+    found = troubles(told, pairs, stopped, silent=silent_members(told[0]["name"], silent))
+    return [{"text": each.text, "remedy": each.remedy} for each in found]
 
 
 def _place(group: Fields) -> tuple[str, ...]:

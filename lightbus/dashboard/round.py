@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from ..cli.commands.graph import Edge
 from ..cli.commands.peers import Sighting
 from ..cli.support.loads import Load, Reading, loads
 
-__all__ = ["KEPT", "GoneService", "Round", "RoundKey", "Series", "edge_rates", "rates"]
+__all__ = ["KEPT", "Round", "RoundKey", "Series", "edge_rates", "rates"]
 
 KEPT = 150
 """Rounds that a curve shows."""
 
 RoundKey: TypeAlias = tuple[str, ...]
 """What is counted: service, kind, API, name. Kinds: `calls`, `errors`, `published`, `handled`, `failed`."""
-
-
-class GoneService(NamedTuple):
-    """A service of which no process is there any more: which one answered last, and when, in seconds since 1970."""
-
-    service: str
-    last: str
-    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +34,6 @@ class Round:
         edges: who uses whom, since the start of the workers.
         groups: what each publisher says of each group.
         journals: what each publisher says of each journal, with `publisher` and `instance`.
-        gone: services that were there a while ago, and are not any more.
 
     """
 
@@ -54,7 +45,6 @@ class Round:
     edges: list[Edge] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     journals: list[dict[str, Any]] = field(default_factory=list)
-    gone: list[GoneService] = field(default_factory=list)
 
     @property
     def live(self) -> list[Sighting]:

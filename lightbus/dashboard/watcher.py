@@ -18,7 +18,7 @@ from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
 from ..exceptions import LightbusException
 from ..recurring import RecurringLog
-from .round import GoneService, Round, Series, rates
+from .round import Round, Series, rates
 
 __all__ = ["Watcher", "interval"]
 
@@ -37,7 +37,7 @@ EXAMINE_EVERY = 15.0
 """Seconds between two examinations of the bus, as `lightbus doctor` does them."""
 
 GONE_FOR = 600.0
-"""Seconds for which a service is told of that is not there any more."""
+"""Seconds for which a process is told of that was lost."""
 
 PER_PEER = 0.05
 """Seconds that the next round waits for each peer: a hundred of them are asked every five seconds."""
@@ -73,12 +73,10 @@ class Watcher:
         self._is_fresh = False
         """Whether `now` is a round of this time of looking; else it only has the number of the last one."""
         self._infos: dict[str, dict[str, Any]] = {}
-        self._seen: dict[str, tuple[float, str]] = {}
-        """By service when one of its processes answered last, and which."""
         self._answered: dict[str, Sighting] = {}
         """By instance who is there, with what it told last."""
         self._killed: dict[str, tuple[float, Sighting]] = {}
-        """By instance who was killed, when that was seen, and what it told last."""
+        """By instance who was lost without a goodbye, when that was seen, and what it told last."""
         self._journals: list[dict[str, Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = RecurringLog(logger)
@@ -169,25 +167,21 @@ class Watcher:
             ),
             groups=_with_publisher(await ask_for_groups(self.bus, peers, quietly=True)),
             journals=self._journals,
-            gone=self._gone(live, {each.peer.announcement.service for each in counted + sightings}, clock),
         )
 
     def _note_killed(self, sightings: list[Sighting], clock: float) -> list[Sighting]:
-        """Note who was killed since the round before, and return those of the last minutes as they were."""
-        there, places = {each.peer.instance for each in sightings}, self.bus.client.engine.network.places
+        """Note who was lost without a goodbye since the round before, and return those of the last minutes."""
+        there = {each.peer.instance for each in sightings}
+        departed = self.bus.client.engine.snapshot.departed
         for instance in self._answered.keys() - there:
             last = self._answered.pop(instance)
-            if places is not None and places.has_ended(instance):  # who says goodbye takes its sockets along
+            if instance not in departed:
                 self._killed[instance] = clock, last
         self._answered |= {each.peer.instance: each for each in sightings if each.rtt is not None}
-        self._killed = {key: seen for key, seen in self._killed.items() if clock - seen[0] < GONE_FOR}
+        self._killed = {
+            key: seen for key, seen in self._killed.items() if clock - seen[0] < GONE_FOR and key not in there
+        }
         return [last for _, last in self._killed.values()]
-
-    def _gone(self, live: list[Sighting], there: set[str], clock: float) -> list[GoneService]:
-        """Note which services are there, and return those that were."""
-        self._seen |= {each.peer.announcement.service: (clock, str(each.peer.announcement)) for each in live}
-        self._seen = {name: seen for name, seen in self._seen.items() if clock - seen[0] < GONE_FOR}
-        return [GoneService(name, last, when) for name, (when, last) in sorted(self._seen.items()) if name not in there]
 
     async def _see(self, peer: Peer, *, again: bool) -> tuple[Sighting, float | None]:
         if not peer.is_live:

@@ -15,7 +15,7 @@ from lightbus.cli.commands.graph import Edge
 from lightbus.cli.commands.peers import ENDED_STATE, Sighting
 from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View, why_waiting
-from lightbus.dashboard.round import GoneService, Round, Series
+from lightbus.dashboard.round import Round, Series
 from lightbus.engine.peer_api import NOT_KEPT
 
 A, B = "a" * 16, "b" * 16
@@ -104,7 +104,7 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
 
     others = [peer("mail", instance="c" * 16), peer("hung", instance="d" * 16)]
     seen = [sighting(A, 1), *(Sighting(peer=each, state="up") for each in others)]
-    gone = GoneService("mail-eu", "mail-eu one", 1000.0)
+    gone = Sighting(peer=peer("mail-eu", instance="e" * 16), state=ENDED_STATE)
     findings = [
         finding("Dead letters of the group mail-greet of auth at auth aaaa: 3.", group="mail-greet"),
         finding("the group hung-watch of auth at auth aaaa has 5 events to handle", group="hung-watch"),
@@ -114,26 +114,12 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
     ]
 
     def told(name: str) -> list[str]:
-        shown = PAGES["service"](view({"sightings": seen, "gone": [gone]}, name=name, findings=findings))
+        shown = PAGES["service"](view({"sightings": [*seen, gone]}, name=name, findings=findings))
         return [each["text"].split()[0] for each in shown["problems"]]
 
     assert {name: told(name) for name in ("auth", "mail", "hung", "email", "mail-eu")} == {
         "auth": ["email", "mail"], "mail": ["Dead"], "hung": ["the"], "email": ["email"], "mail-eu": ["mail-eu", "the"],
     }  # fmt: skip
-
-
-def test_a_service_that_was_there() -> None:
-    """It is told of on its page and on the first one, unless doctor says how its last process ended."""
-    gone = GoneService("mail", "mail one (1234… on here)", 1000.0)
-    for page in ("overview", "service"):
-        shown = PAGES[page](view({"gone": [gone]}, name="mail"))
-        [told] = shown["findings" if page == "overview" else "problems"]
-        assert told["text"].startswith(
-            "mail is gone: no process of it is there. mail one (1234… on here) answered last"
-        )
-    killed = Finding(level=Level.WARNING, check="peers", text=f"{gone.last} has ended without a goodbye.")
-    shown = PAGES["overview"](view({"gone": [gone]}, findings=[killed]))
-    assert [each["text"] for each in shown["findings"]] == [killed.text]
 
 
 def test_a_worker_that_was_killed() -> None:
@@ -149,20 +135,6 @@ def test_a_worker_that_was_killed() -> None:
     assert [len(each["why"]) for each in PAGES["peers"](view(now))["peers"]] == [0, 1]
     [told] = PAGES["groups"](view(now))["groups"]
     assert told["why"][0]["text"].endswith("and no process.")
-
-
-def test_what_loses_events_is_told_first() -> None:
-    """Of what is equally bad; and what is an error before all warnings."""
-
-    def finding(check: str, text: str, level: Level = Level.WARNING) -> Finding:
-        return Finding(level=level, check=check, text=text)
-
-    found = [
-        finding("versions", "differ"), finding("health", "slow"), finding("health", f"{NOT_KEPT} full"),
-        finding("groups", "behind"), finding("names", "same", Level.ERROR),
-    ]  # fmt: skip
-    shown = PAGES["overview"](view({}, findings=found))["findings"]
-    assert [each["text"] for each in shown] == ["same", f"{NOT_KEPT} full", "behind", "slow", "differ"]
 
 
 def test_edges_join_what_two_services_do() -> None:

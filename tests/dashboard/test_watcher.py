@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -205,27 +204,27 @@ def test_who_looks_after_a_while_waits_for_a_new_round(shop: BusPath, watches: A
     watches(main)
 
 
-def test_a_worker_that_was_killed_is_remembered(
+def test_a_worker_that_was_lost_is_remembered(
     shop: BusPath, hub: MemoryBus, watches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where others of its service are there: it is told of as gone, and what it did is shown, for a while."""
+    """On whatever host it was: it is told of as gone, and what it did is shown, for a while."""
     second = hub.create(service_name="shop")
     second.client.register_api(AuthApi())
     hub.start(second)
 
     async def main(watching: Watcher) -> None:
         await asyncio.to_thread(shop.auth.check_password, username="ada", password="x")
-        places = SimpleNamespace(has_ended=lambda instance: True)
         with watching.looking():
             told = await watching.round_after(0)
             while len(told.live) < 2 or not told.edges:
                 told = await watching.round_after(told.number)
-            edges = told.edges
-            monkeypatch.setattr(watching.bus.client.engine.network, "places", places)
-            await asyncio.to_thread(second.client.close)
+            edges, known = told.edges, watching.bus.known
+            lost = second.client.engine.identity.instance
+            monkeypatch.setattr(watching.bus, "known", lambda: [each for each in known() if each.instance != lost])
             while not any(each.has_ended for each in told.sightings):
                 told = await watching.round_after(told.number)
-            assert (len(told.live), told.gone, told.edges) == (1, [], edges)
+            assert [each.peer.instance for each in told.sightings if each.has_ended] == [lost]
+            assert (len(told.live), told.edges) == (1, edges)
             monkeypatch.setattr(watcher, "GONE_FOR", 0.0)
             while any(each.has_ended for each in told.sightings):
                 told = await watching.round_after(told.number)
@@ -233,20 +232,34 @@ def test_a_worker_that_was_killed_is_remembered(
     watches(main)
 
 
-def test_a_service_that_is_gone_is_remembered(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a while: whoever looks sees that it was there; and not once it has come back."""
+def test_who_comes_back_is_not_gone(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a connection that was cut for a while."""
 
     async def main(watching: Watcher) -> None:
         with watching.looking():
             told = await watching.round_after(0)
-            assert (len(told.sightings), told.gone) == (1, [])
-            [seen] = told.sightings
+            with monkeypatch.context() as away:
+                away.setattr(watching.bus, "known", list)
+                while not any(each.has_ended for each in told.sightings):
+                    told = await watching.round_after(told.number)
+            while len(told.live) < 1:
+                told = await watching.round_after(told.number)
+            assert [each.has_ended for each in told.sightings] == [False]
+
+    watches(main)
+
+
+def test_a_service_that_is_stopped_on_purpose_is_not_gone(shop: BusPath, watches: Any) -> None:
+    """It said goodbye: nobody has to look after it."""
+
+    async def main(watching: Watcher) -> None:
+        with watching.looking():
+            told = await watching.round_after(0)
+            assert len(told.live) == 1
             await asyncio.to_thread(shop.client.close)
-            while not told.gone:
+            while told.live:
                 told = await watching.round_after(told.number)
-            assert told.gone == [("shop", str(seen.peer.announcement), told.gone[0].at)]
-            monkeypatch.setattr(watcher, "GONE_FOR", 0.0)
-            while told.gone:
-                told = await watching.round_after(told.number)
+            told = await watching.round_after(told.number + 1)
+            assert not any(each.has_ended for each in told.sightings)
 
     watches(main)
