@@ -135,14 +135,25 @@ def events(count: int, run: str, subscribers: str) -> dict[str, float]:
 
 
 def kept(count: int, run: str, subscribers: str, in_flight: str) -> dict[str, float]:
-    """Have the worker fire `count` events that are kept, once so many subscribers of this run follow it."""
+    """
+    Have the worker fire `count` events that are kept, once so many subscribers of this run follow it.
+
+    Each has to hold partitions of its group by then: one that comes late would get none of the events.
+    """
     end = time.monotonic() + PATIENCE
-    while bus.auth.subscribers(run=run) < int(subscribers):
+    while bus.auth.subscribers(run=run) < int(subscribers) or _holders(run) < int(subscribers):
         if time.monotonic() > end:
             raise TimeoutError(f"not all of {subscribers} subscribers follow after {PATIENCE:g} s")
         time.sleep(0.02)
     bus.auth.keep_many.call(user=run, count=count, in_flight=int(in_flight), bus_options=LONG)
     return {}
+
+
+def _holders(run: str) -> int:
+    """Return how many members of the groups of this run hold partitions."""
+    [peer] = bus.client.engine.snapshot.by_api["auth"]
+    groups = bus.internal.events.groups.call(api="auth", bus_options={"peer": peer.instance})
+    return sum(bool(held) for group in groups if run in group["name"] for held in group["members"].values())
 
 
 def fire_handler(count: int) -> dict[str, float]:
