@@ -16,7 +16,7 @@ def ask(
     """Return the status and the body of an answer, whatever the status is."""
     try:
         request = urllib.request.Request(url, data, dict(headers or {}), method=method)
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=120) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from .forking import ForkServer, OtherHost, Place
 from .waiting import LEAST, wait_until
 
-__all__ = ["Process", "Processes"]
+__all__ = ["OF_THE_MACHINE", "Process", "Processes"]
 
 TERM_GRACE = 5.0
 """Seconds a program has to end after SIGTERM before the end of its test kills it."""
@@ -29,10 +29,11 @@ FAULTS = (
 )  # fmt: skip
 """What Python says of mistakes of ours, where it says anything."""
 
-_OF_THE_MACHINE = re.compile(
+OF_THE_MACHINE = re.compile(
     r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop (is blocked|stood still) for |"
     r"ignored the announcement of "
 )
+"""Lines that say something of the machine, and not of the program."""
 
 
 def _own_words(text: str) -> str:
@@ -44,7 +45,7 @@ def _own_words(text: str) -> str:
     """
     if not any(words in text for words in ("Executing <", "is blocked", "stood still", "ignored the announcement")):
         return text
-    return "".join(line for line in text.splitlines(keepends=True) if not _OF_THE_MACHINE.search(line))
+    return "".join(line for line in text.splitlines(keepends=True) if not OF_THE_MACHINE.search(line))
 
 
 def _text(file: Path) -> str:

@@ -12,10 +12,12 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .processes import OF_THE_MACHINE
+from .waiting import wait_until
 
 __all__ = ["Terminal", "on_terminal"]
 
@@ -35,16 +37,13 @@ class Terminal:
     def frames(self) -> list[list[str]]:
         """Return the screens drawn so far, as lines without colours."""
         text = self._drawn.decode(errors="replace")
-        return [
-            [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in frame.splitlines()]
-            for frame in text.split("\x1b[H")
-        ]
+        return [_own_lines(frame) for frame in text.split("\x1b[H")]
 
     @property
     def lines(self) -> list[str]:
         """Return all whole lines written so far, without colours and without those that are empty."""
-        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._drawn.decode(errors="replace").rpartition("\n")[0])
-        return [line.rstrip() for line in text.splitlines() if line.strip()]
+        text = self._drawn.decode(errors="replace").rpartition("\n")[0]
+        return [line for line in _own_lines(text) if line]
 
     def interrupt(self) -> None:
         """Send what Ctrl-C sends."""
@@ -57,23 +56,28 @@ class Terminal:
     def wait_for(self, pattern: str) -> list[str]:
         """Return the first whole screen, from now on, on which a line has this."""
         self._drawn = b""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
+
+        def found() -> list[str] | None:
             self.read()
-            for frame in self.frames[:-1]:
-                if any(re.search(pattern, line) for line in frame):
-                    return frame
-        raise AssertionError(f"no line like {pattern!r} on {self.frames[-1]}")
+            whole = self.frames[:-1]
+            return next((frame for frame in whole if any(re.search(pattern, line) for line in frame)), None)
+
+        try:
+            return wait_until(found) or []
+        except AssertionError:
+            raise AssertionError(f"no line like {pattern!r} on {self.frames[-1]}") from None
 
     def wait_for_line(self, pattern: str) -> str:
         """Return the first line that has this, of all that were written since the start."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
+
+        def found() -> str | None:
             self.read()
-            for line in self.lines:
-                if re.search(pattern, line):
-                    return line
-        raise AssertionError(f"no line like {pattern!r} among {self.lines}")
+            return next((line for line in self.lines if re.search(pattern, line)), None)
+
+        try:
+            return wait_until(found) or ""
+        except AssertionError:
+            raise AssertionError(f"no line like {pattern!r} among {self.lines}") from None
 
     def read(self) -> None:
         """Take in what was drawn meanwhile."""
@@ -86,10 +90,19 @@ class Terminal:
 
     def wait(self) -> int:
         """Return the exit code, drawing taken in meanwhile."""
-        end = time.monotonic() + 20
-        while self.program.poll() is None and time.monotonic() < end:
+
+        def has_ended() -> bool:
             self.read()
-        return self.program.wait(1)
+            return self.program.poll() is not None
+
+        wait_until(has_ended)
+        return self.program.wait()
+
+
+def _own_lines(text: str) -> list[str]:
+    """Return lines without colours, and without what is said of the machine."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return [line.rstrip() for line in plain.splitlines() if not OF_THE_MACHINE.search(line)]
 
 
 @contextmanager

@@ -138,4 +138,4 @@ def test_columns_order_and_forms(commands: Commands, tmp_path: Path) -> None:
         assert any("every 0.2 s; Ctrl-C ends it." in line for line in frame)
         assert [line for line in frame if len(line) > 80] == []
         terminal.interrupt()
-        assert terminal.program.wait(20) == 0
+        assert terminal.wait() == 0
