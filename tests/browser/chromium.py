@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["CHROMIUM", "FONTS", "lacks", "lacks_font", "started"]
+__all__ = ["CHROMIUM", "FONTS", "ResidentBrowser", "lacks", "lacks_font", "started"]
+
+T = TypeVar("T")
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 """The one without windows takes half of the processor."""
@@ -63,3 +66,32 @@ async def started() -> AsyncIterator[Any]:
             yield browser
         finally:
             await browser.close()
+
+
+class ResidentBrowser:
+    """
+    A browser for one visit after the other, and the event loop that it is on. It ends with `close`.
+
+    To start one, and the program that drives it, takes as long as most visits do.
+    """
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._browser = self._runner.run(self._stack.enter_async_context(started()))
+
+    def run(self, visit: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        """Return what a coroutine returns that is given the browser. What it left open is closed, cookies are gone."""
+        return self._runner.run(self._visited(visit))
+
+    async def _visited(self, visit: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await visit(self._browser)
+        finally:
+            for context in [*self._browser.contexts]:
+                await context.close()
+
+    def close(self) -> None:
+        """End the browser, and the loop."""
+        with self._runner:
+            self._runner.run(self._stack.aclose())

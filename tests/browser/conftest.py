@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from helpers.scale import PATIENCE
 
 Start = Callable[[str], Process]
 Visit = Callable[["Browser"], Coroutine[Any, Any, None]]
+InBrowser = Callable[[Callable[[Any], Coroutine[Any, Any, Any]]], Any]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,14 +71,26 @@ def shop(processes: Processes) -> Shop:
     return Shop(processes)
 
 
+@pytest.fixture(scope="session")
+def resident_browser() -> Iterator[chromium.ResidentBrowser]:
+    """Start a browser for all tests of this process."""
+    with closing(chromium.ResidentBrowser()) as made:
+        yield made
+
+
 @pytest.fixture
-def visit(shop: Shop) -> Callable[[str, Visit], None]:
-    """Return a function that looks at a dashboard with a browser, which ends with it."""
+def in_browser(resident_browser: chromium.ResidentBrowser) -> InBrowser:
+    """Return a function that returns what a coroutine returns that is given a browser in which no page is open."""
+    return resident_browser.run
 
-    async def run(url: str, visiting: Visit) -> None:
-        async with chromium.started() as started:
-            browser = Browser(started, url, shop.start)
-            await visiting(browser)
-            assert browser.complaints == []
 
-    return lambda url, visiting: asyncio.run(run(url, visiting))
+@pytest.fixture
+def visit(in_browser: InBrowser, shop: Shop) -> Callable[[str, Visit], None]:
+    """Return a function that looks at a dashboard with a browser."""
+
+    async def run(started: Any, url: str, visiting: Visit) -> None:
+        browser = Browser(started, url, shop.start)
+        await visiting(browser)
+        assert browser.complaints == []
+
+    return lambda url, visiting: in_browser(lambda started: run(started, url, visiting))

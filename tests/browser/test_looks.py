@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from browser.recording import LISTEN, TOLD
 from browser.replay import ANSWERS, PAGES, Replay, fields
 from browser.shop import EVERYBODY
 
+from .conftest import InBrowser
+
 FEW = 4
 """Blocks of a picture that may differ: another release of the browser may draw a letter elsewhere."""
 
@@ -30,22 +31,21 @@ def same_letters() -> None:
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.usefixtures("same_letters")
-def test_pages_look_as_they_are_kept(width: int, scheme: str, tmp_path: Path) -> None:
+def test_pages_look_as_they_are_kept(width: int, scheme: str, tmp_path: Path, in_browser: InBrowser) -> None:
     """At three widths, and dark: no page looks otherwise than in its picture, and none complains."""
 
-    async def look() -> dict[str, str]:
+    async def look(browser: Any) -> dict[str, str]:
         wrong = {}
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(width, scheme)
-            for path in PAGES:
-                await replay.go(page, path)
-                if told := _difference(await shot(page), kept_file(path, width, scheme), tmp_path):
-                    wrong[path] = told
-            assert replay.complaints == []
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(width, scheme)
+        for path in PAGES:
+            await replay.go(page, path)
+            if told := _difference(await shot(page), kept_file(path, width, scheme), tmp_path):
+                wrong[path] = told
+        assert replay.complaints == []
         return wrong
 
-    assert asyncio.run(look()) == {}, "if it is meant: nox -s pictures"
+    assert in_browser(look) == {}, "if it is meant: nox -s pictures"
 
 
 def _difference(now: Image.Image, file: Path, directory: Path) -> str:
@@ -61,77 +61,73 @@ def _difference(now: Image.Image, file: Path, directory: Path) -> str:
 
 @pytest.mark.parametrize("css", [".badge { background: #fcc !important }", "h1 { margin-top: 12px !important }"])
 @pytest.mark.usefixtures("same_letters")
-def test_change_is_seen(css: str, tmp_path: Path) -> None:
+def test_change_is_seen(css: str, tmp_path: Path, in_browser: InBrowser) -> None:
     """Another colour of something small is seen, and so is what has moved."""
 
-    async def look() -> str:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await replay.go(page, "service/orders")
-            await page.add_style_tag(content=css)
-            return _difference(await shot(page), kept_file("service/orders", 1024, "light"), tmp_path)
+    async def look(browser: Any) -> str:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await replay.go(page, "service/orders")
+        await page.add_style_tag(content=css)
+        return _difference(await shot(page), kept_file("service/orders", 1024, "light"), tmp_path)
 
-    assert "blocks differ" in asyncio.run(look())
+    assert "blocks differ" in in_browser(look)
 
 
-def test_fifty_dead_letters_are_drawn() -> None:
+def test_fifty_dead_letters_are_drawn(in_browser: InBrowser) -> None:
     """The others are counted, and drawn when they are asked for."""
     kept = json.loads(ANSWERS.read_text())
     [letter, *_] = kept["answers"]["/api/dead"]["dead"]
     kept["answers"]["/api/dead"]["dead"] = [{**letter, "native_id": f"{number}"} for number in range(120)]
 
-    async def look() -> list[int]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, kept)
-            page = await replay.page(1024, "light")
-            await replay.go(page, "dead")
-            found = [await page.locator(".letter").count()]
-            assert await page.get_by_text("70 more.").count() == 1
-            await page.get_by_role("button", name="Show all").click()
-            await page.locator(".letter").nth(119).wait_for()
-            return [*found, await page.locator(".letter").count()]
+    async def look(browser: Any) -> list[int]:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "dead")
+        found = [await page.locator(".letter").count()]
+        assert await page.get_by_text("70 more.").count() == 1
+        await page.get_by_role("button", name="Show all").click()
+        await page.locator(".letter").nth(119).wait_for()
+        return [*found, await page.locator(".letter").count()]
 
-    assert asyncio.run(look()) == [50, 120]
+    assert in_browser(look) == [50, 120]
 
 
-def test_what_is_wrong_with_a_service_is_seen_in_the_picture() -> None:
+def test_what_is_wrong_with_a_service_is_seen_in_the_picture(in_browser: InBrowser) -> None:
     """A dot is not green beside a listener that is stuck, or a disk that is full, and tells why."""
     kept = json.loads(ANSWERS.read_text())
     [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
     mail = next(each for each in overview["services"] if each["name"] == "mail")
     mail["problems"] = ["mail 1234: its disk is full"]
 
-    async def look() -> tuple[str, str]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, kept)
-            page = await replay.page(1024, "light")
-            await replay.go(page, "overview")
-            node = page.locator(".node", has_text="mail")
-            return await node.locator(".dot").get_attribute("class"), await node.locator("title").text_content()
+    async def look(browser: Any) -> tuple[str, str]:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "overview")
+        node = page.locator(".node", has_text="mail")
+        return await node.locator(".dot").get_attribute("class"), await node.locator("title").text_content()
 
-    assert asyncio.run(look()) == ("dot warn", "mail 1234: its disk is full")
+    assert in_browser(look) == ("dot warn", "mail 1234: its disk is full")
 
 
-def test_it_is_said_why_a_peer_is_in_its_state() -> None:
+def test_it_is_said_why_a_peer_is_in_its_state(in_browser: InBrowser) -> None:
     """What is wrong, and what to do, with commands drawn as such; also of one that answers."""
     kept = json.loads(ANSWERS.read_text())
     [peers] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/peers")]
     why = {"level": "warning", "check": "health", "text": "It has just stood still.", "remedy": "See `lightbus top`."}
     peers["peers"] = [{**each, "why": [why] if each["service"] == "mail" else []} for each in peers["peers"]]
 
-    async def look() -> tuple[list[str], list[str]]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, kept)
-            page = await replay.page(1024, "light")
-            await replay.go(page, "peers")
-            cells = page.locator("td[data-label=State] .dim")
-            return await cells.all_inner_texts(), await cells.locator("code").all_inner_texts()
+    async def look(browser: Any) -> tuple[list[str], list[str]]:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "peers")
+        cells = page.locator("td[data-label=State] .dim")
+        return await cells.all_inner_texts(), await cells.locator("code").all_inner_texts()
 
-    assert asyncio.run(look()) == (["It has just stood still. See lightbus top."], ["lightbus top"])
+    assert in_browser(look) == (["It has just stood still. See lightbus top."], ["lightbus top"])
 
 
-def test_it_is_said_why_an_event_waits() -> None:
+def test_it_is_said_why_an_event_waits(in_browser: InBrowser) -> None:
     """It is not called delivered, and what is wrong with the group is told."""
     kept = json.loads(ANSWERS.read_text())
     for asked in kept["answers"]:
@@ -139,16 +135,15 @@ def test_it_is_said_why_an_event_waits() -> None:
             groups = {"mail-thanks": "waiting", "warehouse-reserve": "waiting"}
             kept["answers"][asked] = {"stored": True, "groups": groups, "why": {"mail-thanks": "no process"}}
 
-    async def look() -> list[str]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, kept)
-            page = await replay.page(1024, "light")
-            await replay.go(page, "events")
-            await page.locator("#tail .event").first.click()
-            await page.get_by_text("mail-thanks").first.wait_for()
-            return [" ".join(each.split()) for each in await page.locator(".step").all_inner_texts()][-2:]
+    async def look(browser: Any) -> list[str]:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "events")
+        await page.locator("#tail .event").first.click()
+        await page.get_by_text("mail-thanks").first.wait_for()
+        return [" ".join(each.split()) for each in await page.locator(".step").all_inner_texts()][-2:]
 
-    assert asyncio.run(look()) == [
+    assert in_browser(look) == [
         "mail-thanks waits, not acked yet: no process", "warehouse-reserve waits, not acked yet"
     ]  # fmt: skip
 
@@ -171,7 +166,7 @@ OVERLAPPING = """
 
 @pytest.mark.parametrize("width", [390, 1024, 1920])
 @pytest.mark.usefixtures("same_letters")
-def test_what_is_written_in_the_picture_can_be_read(width: int) -> None:
+def test_what_is_written_in_the_picture_can_be_read(width: int, in_browser: InBrowser) -> None:
     """Who uses whom: however long the names are, nothing lies on anything else; what is not crowded has its label."""
     kept = json.loads(ANSWERS.read_text())
     [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
@@ -180,73 +175,69 @@ def test_what_is_written_in_the_picture_can_be_read(width: int) -> None:
         for number, edge in enumerate(told.get("edges", ())):
             edge.update(errors=0.5, names=[{**edge["names"][0], "name": f"orders.something_rather_{number}"}])
 
-    async def look() -> list[tuple[int, list[list[str]]]]:
+    async def look(browser: Any) -> list[tuple[int, list[list[str]]]]:
         seen = []
-        async with chromium.started() as browser:
-            for answers in (kept, crowded):
-                replay = Replay(browser, answers)
-                page = await replay.page(width, "light")
-                await replay.go(page, "overview")
-                seen.append(await page.evaluate(OVERLAPPING))
+        for answers in (kept, crowded):
+            replay = Replay(browser, answers)
+            page = await replay.page(width, "light")
+            await replay.go(page, "overview")
+            seen.append(await page.evaluate(OVERLAPPING))
         return seen
 
-    usual, worst = asyncio.run(look())
+    usual, worst = in_browser(look)
     assert usual == [len(overview["edges"]), []]
     assert worst[0] > 1
     assert worst[1] == []
 
 
-def test_the_page_that_is_shown_can_be_seen_in_the_row_of_all() -> None:
+def test_the_page_that_is_shown_can_be_seen_in_the_row_of_all(in_browser: InBrowser) -> None:
     """On a narrow screen the row is wider: it is moved as far as it takes."""
 
-    async def look() -> list[bool]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(390, "light")
-            seen = []
-            for path in ("journals", "overview", "dead"):
-                await replay.go(page, path)
-                place = await page.locator("nav a[aria-current]").bounding_box()
-                seen.append(place["x"] >= 0 and place["x"] + place["width"] <= 390)
-            return seen
+    async def look(browser: Any) -> list[bool]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(390, "light")
+        seen = []
+        for path in ("journals", "overview", "dead"):
+            await replay.go(page, path)
+            place = await page.locator("nav a[aria-current]").bounding_box()
+            seen.append(place["x"] >= 0 and place["x"] + place["width"] <= 390)
+        return seen
 
-    assert asyncio.run(look()) == [True, True, True]
+    assert in_browser(look) == [True, True, True]
 
 
-def test_much_that_is_wrong_is_told_in_part() -> None:
+def test_much_that_is_wrong_is_told_in_part(in_browser: InBrowser) -> None:
     """Of a hundred findings the first are shown, each once, and the others counted: all would cost frames."""
 
-    async def look() -> tuple[int, list[str]]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await replay.go(page, "peers")
-            await page.evaluate(
-                """async () => {
-                    const { findings } = await import("/assets/parts.js");
-                    const wrong = Array.from({ length: 100 }, (_, number) => ({ text: `peer ${number} is wrong` }));
-                    document.body.replaceChildren(findings([...wrong, ...wrong]));
-                }"""
-            )
-            told = await page.locator(".findings > li").all_inner_texts()
-            return len(told), [" ".join(each.split()) for each in (told[0], told[-1])]
+    async def look(browser: Any) -> tuple[int, list[str]]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await replay.go(page, "peers")
+        await page.evaluate(
+            """async () => {
+                const { findings } = await import("/assets/parts.js");
+                const wrong = Array.from({ length: 100 }, (_, number) => ({ text: `peer ${number} is wrong` }));
+                document.body.replaceChildren(findings([...wrong, ...wrong]));
+            }"""
+        )
+        told = await page.locator(".findings > li").all_inner_texts()
+        return len(told), [" ".join(each.split()) for each in (told[0], told[-1])]
 
-    assert asyncio.run(look()) == (21, ["▲ peer 0 is wrong", "80 more: lightbus doctor names all of them."])
+    assert in_browser(look) == (21, ["▲ peer 0 is wrong", "80 more: lightbus doctor names all of them."])
 
 
-def test_a_command_that_shows_what_a_page_does_leads_there() -> None:
+def test_a_command_that_shows_what_a_page_does_leads_there(in_browser: InBrowser) -> None:
     """Who reads that `lightbus dead list` shows them has the page of dead letters one click away."""
 
-    async def look() -> tuple[str, int]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await replay.go(page, "overview")
-            await page.locator(".remedy").get_by_role("link", name="lightbus dead list").click()
-            await page.get_by_text("the mail server does not know").first.wait_for()
-            return page.url, len(replay.complaints)
+    async def look(browser: Any) -> tuple[str, int]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await replay.go(page, "overview")
+        await page.locator(".remedy").get_by_role("link", name="lightbus dead list").click()
+        await page.get_by_text("the mail server does not know").first.wait_for()
+        return page.url, len(replay.complaints)
 
-    url, complaints = asyncio.run(look())
+    url, complaints = in_browser(look)
     assert (url.rpartition("#")[2], complaints) == ("/dead", 0)
 
 
@@ -275,21 +266,20 @@ async () => {
 """
 
 
-def test_long_lists_are_drawn_in_portions() -> None:
+def test_long_lists_are_drawn_in_portions(in_browser: InBrowser) -> None:
     """
     As many rows in a frame as there is time for: those that are there stay as they were until it is their turn.
 
     A hundred rows at once would cost frames.
     """
 
-    async def look() -> list[list[str]]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await replay.go(page, "peers")
-            return list(await page.evaluate(DRAW_IN_PORTIONS))
+    async def look(browser: Any) -> list[list[str]]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await replay.go(page, "peers")
+        return list(await page.evaluate(DRAW_IN_PORTIONS))
 
-    first, second = asyncio.run(look())
+    first, second = in_browser(look)
     assert first == ["a b", "a b c d", "a b c d e"]
     assert second == ["e1 a1 c b", "e1 a1 c1 b1"]
 
@@ -333,47 +323,45 @@ window.tell = (events) => streams.findLast((each) => each.url.startsWith("/api/e
 """
 
 
-def test_hidden_page_takes_no_connection() -> None:
+def test_hidden_page_takes_no_connection(in_browser: InBrowser) -> None:
     """A browser keeps six of them to a host: else a fourth window would not open. Shown again it is told everything."""
 
-    async def look() -> list[list[str]]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await page.add_init_script(KEEP_STREAMS)
-            await replay.go(page, "events")
-            return [
-                await page.evaluate("streaming()"),
-                await page.evaluate("(hide(true), streaming())"),
-                await page.evaluate("(hide(false), streaming())"),
-            ]
+    async def look(browser: Any) -> list[list[str]]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await page.add_init_script(KEEP_STREAMS)
+        await replay.go(page, "events")
+        return [
+            await page.evaluate("streaming()"),
+            await page.evaluate("(hide(true), streaming())"),
+            await page.evaluate("(hide(false), streaming())"),
+        ]
 
     both = ["/api/events", "/api/stream/events"]
-    assert asyncio.run(look()) == [both, [], both]
+    assert in_browser(look) == [both, [], both]
 
 
-def test_opened_event_stays() -> None:
+def test_opened_event_stays(in_browser: InBrowser) -> None:
     """However many come behind it; the others make way for them."""
 
-    async def look() -> tuple[int, list[str]]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await page.add_init_script(KEEP_STREAMS)
-            await replay.go(page, "events")
-            event = {"native_id": None, "name": "a.b", "version": 1, "published_at": 1.5, "publisher": "", "kwargs": {}}
-            await page.evaluate("(event) => tell([event])", {**event, "id": "first", "name": "the.first"})
-            await page.locator(".event", has_text="the.first").click()
-            await page.evaluate("(events) => tell(events)", [{**event, "id": f"{number}"} for number in range(200)])
-            await page.locator("#tail .event", has_text="a.b").first.wait_for()
-            tail = page.locator("#tail .event")
-            await page.wait_for_function("document.querySelectorAll('#tail .event').length > 150")
-            return await tail.count(), await page.locator("#tail .event[aria-expanded=true] b").all_inner_texts()
+    async def look(browser: Any) -> tuple[int, list[str]]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await page.add_init_script(KEEP_STREAMS)
+        await replay.go(page, "events")
+        event = {"native_id": None, "name": "a.b", "version": 1, "published_at": 1.5, "publisher": "", "kwargs": {}}
+        await page.evaluate("(event) => tell([event])", {**event, "id": "first", "name": "the.first"})
+        await page.locator(".event", has_text="the.first").click()
+        await page.evaluate("(events) => tell(events)", [{**event, "id": f"{number}"} for number in range(200)])
+        await page.locator("#tail .event", has_text="a.b").first.wait_for()
+        tail = page.locator("#tail .event")
+        await page.wait_for_function("document.querySelectorAll('#tail .event').length > 150")
+        return await tail.count(), await page.locator("#tail .event[aria-expanded=true] b").all_inner_texts()
 
-    assert asyncio.run(look()) == (151, ["the.first"])
+    assert in_browser(look) == (151, ["the.first"])
 
 
-def test_versions_stand_side_by_side() -> None:
+def test_versions_stand_side_by_side(in_browser: InBrowser) -> None:
     """What is not in all of them is marked; what is the same stands there once."""
     kept = json.loads(ANSWERS.read_text())
     described = kept["answers"]["/api/describe?name=orders"]
@@ -384,42 +372,40 @@ def test_versions_stand_side_by_side() -> None:
     other["events"] = [each for each in other["events"] if each["name"] != "cancelled"]
     described["forms"].append(other)
 
-    async def look() -> tuple[list[Any], list[Any], int]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, kept)
-            page = await replay.page(1024, "light")
-            await replay.go(page, "apis/orders")
-            shown = page.locator("section.card", has=page.get_by_role("heading", name="place", exact=True))
-            boxes = [await each.bounding_box() for each in await shown.locator(".version").all()]
-            marks = await page.locator("mark").all_inner_texts()
-            return marks, [box["y"] for box in boxes], await page.locator("h2", has_text="show(").count()
+    async def look(browser: Any) -> tuple[list[Any], list[Any], int]:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "apis/orders")
+        shown = page.locator("section.card", has=page.get_by_role("heading", name="place", exact=True))
+        boxes = [await each.bounding_box() for each in await shown.locator(".version").all()]
+        marks = await page.locator("mark").all_inner_texts()
+        return marks, [box["y"] for box in boxes], await page.locator("h2", has_text="show(").count()
 
-    marks, heights, same = asyncio.run(look())
+    marks, heights, same = in_browser(look)
     assert marks == ["email: str", "mail: str", "It is not in this version."]
     assert heights[0] == heights[1]
     assert same == 1
 
 
-def test_columns_without_room_are_unfolded() -> None:
+def test_columns_without_room_are_unfolded(in_browser: InBrowser) -> None:
     """At 1024 px a row shows them below it, and keeps them while the page goes on."""
 
-    async def look() -> list[Any]:
-        async with chromium.started() as browser:
-            replay = Replay(browser, json.loads(ANSWERS.read_text()))
-            page = await replay.page(1024, "light")
-            await replay.go(page, "peers")
-            seen = [await page.get_by_text("Found by").last.is_visible()]
-            await page.get_by_role("button", name="The other columns").first.click()
-            rest = page.locator("tr.rest dl")
-            await rest.wait_for()
-            seen.append(await rest.locator("dt").all_inner_texts())
-            await page.set_viewport_size({"width": 1920, "height": 900})
-            return [*seen, await rest.is_visible(), await page.locator("th", has_text="Found by").is_visible()]
+    async def look(browser: Any) -> list[Any]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await replay.go(page, "peers")
+        seen = [await page.get_by_text("Found by").last.is_visible()]
+        await page.get_by_role("button", name="The other columns").first.click()
+        rest = page.locator("tr.rest dl")
+        await rest.wait_for()
+        seen.append(await rest.locator("dt").all_inner_texts())
+        await page.set_viewport_size({"width": 1920, "height": 900})
+        return [*seen, await rest.is_visible(), await page.locator("th", has_text="Found by").is_visible()]
 
-    assert asyncio.run(look()) == [False, ["Address", "APIs", "Version", "Found by"], False, True]
+    assert in_browser(look) == [False, ["Address", "APIs", "Version", "Found by"], False, True]
 
 
-def test_link_to_a_group_opens_it() -> None:
+def test_link_to_a_group_opens_it(in_browser: InBrowser) -> None:
     """Of a listener's group on the page of its service."""
     kept = json.loads(ANSWERS.read_text())
     service = next(told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/service"))
@@ -428,12 +414,11 @@ def test_link_to_a_group_opens_it() -> None:
     groups = kept["streams"]["/api/stream/groups?name="]
     kept["streams"]["/api/stream/groups?name=orders%2Fmail-thanks"] = groups
 
-    async def look() -> None:
-        async with chromium.started() as browser:
-            replay = Replay(browser, kept)
-            page = await replay.page(1024, "light")
-            await replay.go(page, "service/orders")
-            await page.get_by_role("link", name="mail-thanks").click()
-            await page.get_by_role("heading", name="Members").wait_for()
+    async def look(browser: Any) -> None:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "service/orders")
+        await page.get_by_role("link", name="mail-thanks").click()
+        await page.get_by_role("heading", name="Members").wait_for()
 
-    asyncio.run(look())
+    in_browser(look)
