@@ -54,7 +54,7 @@ def test_waiting_for_the_groups(served: BusPath, caller: BusPath, door: Door) ->
     """With `wait_for` "ack" firing returns when the listeners have handled it, and is late when they do not."""
     gate = threading.Event()
     served.auth.user_registered.listen(lambda username: gate.wait(60), listener_name="slow")
-    caller.client.wait_for_apis("auth", timeout=20)
+    caller.client.wait_for_apis("auth", timeout=60)
     for bus in (served, caller):
         with pytest.raises(LightbusTimeout, match=r"user_registered .*within 0\.\d+ s.* Raise `event_fire_timeout` \("):
             door.fire(bus.auth.user_registered, username="sally", bus_options={"wait_for": "ack", "timeout": 0.2})

@@ -42,7 +42,7 @@ def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[F
 
     futures = [threads.submit(job) for _ in range(count)]
     for _ in range(min(count, LIMIT)):
-        assert running.acquire(timeout=10)
+        assert running.acquire(timeout=60)
     return go_on, futures
 
 

@@ -41,7 +41,7 @@ def port() -> int:
 
 def ask(port: int, path: str, data: bytes | None = None) -> str:
     """Return what the shop answers."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, timeout=120) as response:
         return str(response.read().decode())
 
 

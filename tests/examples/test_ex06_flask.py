@@ -31,7 +31,7 @@ def test_each_preloaded_process_is_a_worker(processes: Processes, tmp_path: Path
     wait_until(lambda: ask(f"{url}/health")[0] == 200, 30)
     observer = lightbus.create(service_name="observer")
     try:
-        observer.client.wait_for_apis("store", timeout=10)
+        observer.client.wait_for_apis("store", timeout=60)
         wait_until(lambda: len(observer.client.engine.snapshot.by_api["store"]) == 2, 20)
     finally:
         observer.client.close()

@@ -111,7 +111,7 @@ def test_worker_may_come_after_its_callers(network: Network, door: Door, mode: s
     with pytest.raises(UnknownApi):
         door.call(bus.work.who)
     worker = network.start_all(mode, "work")[0]
-    bus.client.wait_for_apis("work", timeout=10)
+    bus.client.wait_for_apis("work", timeout=60)
     assert door.call(bus.work.who) == worker.pid
 
 

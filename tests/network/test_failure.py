@@ -124,7 +124,7 @@ def test_call_that_has_nobody_left(network: Network, threads: ThreadPoolExecutor
     worker.kill()
     assert {type(result) for result in holding.results()} == {PeerLost}
     restarted = network.start(ready=False)
-    bus.client.wait_for_apis("work", timeout=10)
+    bus.client.wait_for_apis("work", timeout=60)
     assert door.call(bus.work.who) == restarted.pid
 
 

@@ -80,14 +80,14 @@ stop = False
 def run():
     while not stop:
         assert bus.work.echo(value=1) == 1
-bus.client.wait_for_apis("work", timeout=30)
+bus.client.wait_for_apis("work", timeout=60)
 threads = [threading.Thread(target=run) for _ in range(4)]
 for thread in threads: thread.start()
 children = []
 for number in range(10):
     child = os.fork()
     if child == 0:
-        bus.client.wait_for_apis("work", timeout=30)  # ten processes at once need longer than one
+        bus.client.wait_for_apis("work", timeout=60)  # ten processes at once need longer than one
         assert bus.work.echo(value=number) == number
         os._exit(0)
     children.append(child)
@@ -203,7 +203,7 @@ def test_gunicorn_preload(processes: Processes, worker: Process, threads: int) -
 
     def ask(number: int) -> None:
         path = ("sync", "async")[number % 2]
-        with urllib.request.urlopen(f"{url}/{path}/{number}", timeout=20) as response:
+        with urllib.request.urlopen(f"{url}/{path}/{number}", timeout=120) as response:
             answer = json.load(response)
         assert answer["number"] == number
         assert answer["worker"] == worker.pid

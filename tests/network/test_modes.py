@@ -165,7 +165,7 @@ CALL = """
     import lightbus, logging
     logging.basicConfig(level=logging.WARNING)
     bus = lightbus.create(service_name="caller")
-    bus.client.wait_for_apis("work", timeout=20)
+    bus.client.wait_for_apis("work", timeout=60)
     print("called", bus.work.who(), flush=True)
     bus.client.close()
 ' 2>&1

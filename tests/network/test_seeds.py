@@ -59,7 +59,7 @@ def test_name_server_that_hangs(
         door.call(bus.work.who, bus_options=PATIENT)
     server.hosts["seed.example"] = ["127.0.0.1"]
     server.answers.set()
-    bus.client.wait_for_apis("work", timeout=20)
+    bus.client.wait_for_apis("work", timeout=60)
     assert door.call(bus.work.who, bus_options=PATIENT) == worker.pid
 
 
@@ -73,6 +73,6 @@ def test_name_that_moves(server: NameServer, network: Network, monkeypatch: pyte
     with pytest.raises(UnknownApi):
         bus.work.who(bus_options=PATIENT)
     server.hosts["seed.example"] = ["127.0.0.1"]
-    bus.client.wait_for_apis("work", timeout=20)
+    bus.client.wait_for_apis("work", timeout=60)
     assert bus.work.who(bus_options=PATIENT) == worker.pid
     assert server.asked.count("seed.example") > 1

@@ -55,7 +55,7 @@ def test_many_that_say_nothing(server: StatusServer, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(status_server, "MOST_CONNECTIONS", 3)
     with ExitStack() as stack:
         place = "127.0.0.1", server.port
-        silent = [stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(6)]
+        silent = [stack.enter_context(socket.create_connection(place, timeout=60)) for _ in range(6)]
         assert ask(server.url + "/live") == (200, "alive\n")
         assert silent[0].recv(1) == b""
 

@@ -470,7 +470,7 @@ def in_a_namespace(setup: str, *args: str) -> str:
         pytest.skip("there is no `ip` to set up a network with")
     package = Path(lightbus.__path__[0]).parent
     command = [unshare, "-rn", "sh", "-c", f'{setup} exec "$@"', "sh", sys.executable, "-c", IN_A_NAMESPACE, *args]
-    done = subprocess.run(command, cwd=package, check=True, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, cwd=package, check=True, capture_output=True, text=True, timeout=240)
     return done.stdout.strip()
 
 

@@ -498,7 +498,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """What was accepted is there, the error says what to do, no attempt leaves a file, and with room it goes on."""
     script = 'mount -t tmpfs -o size=1m none "$0" && exec "$1" -c "$2" "$0"'
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable, FULL]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     first, *others, is_same, outcome = done.stdout.splitlines()
     assert "did not take 10 events: database or disk is full. The disk is full: make room." in first

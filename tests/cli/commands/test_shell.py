@@ -19,8 +19,8 @@ def test_shell_is_a_client_without_a_bus_module(commands: Commands, tmp_path: Pa
     # As where IPython is not installed: the standard prompt reads what it is given.
     code = "import sys; sys.modules['IPython'] = None; from lightbus.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "shell", "--wait", "10"],
-        input=LINES, capture_output=True, text=True, cwd=tmp_path, timeout=50, check=False,
+        [sys.executable, "-c", code, "shell", "--wait", "60"],
+        input=LINES, capture_output=True, text=True, cwd=tmp_path, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "answer True True" in done.stdout
@@ -34,6 +34,6 @@ def test_shell_of_a_module(commands: Commands, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, "shell"],
         input="print('service', bus.client.service_name)\n", capture_output=True, text=True,
-        cwd=tmp_path / "anywhere" / "shop", timeout=50, check=False,
+        cwd=tmp_path / "anywhere" / "shop", timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, "service shop" in done.stdout) == (0, True), done.stderr

@@ -246,7 +246,7 @@ def test_two_ways_to_say_it(processes: Processes, tmp_path: Path) -> None:
 
 def assert_it_serves(processes: Processes) -> None:
     """Assert that the worker answers a call, though it says nothing of its being ready."""
-    call = processes.lightbus("call", "shop.count", "--wait", "10")
+    call = processes.lightbus("call", "shop.count", "--wait", "60")
     call.wait(60)
     assert call.stdout.strip() == "1"
 
