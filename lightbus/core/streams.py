@@ -63,6 +63,8 @@ class Stream:
         cursor: everything up to this sequence was handled before.
         head: the newest sequence that is known of.
         possibly_delivered: up to this one events may have been begun by somebody else.
+        order: where it waits for its turn, if it is merged with the others of its journal.
+        watermark: up to where all events of its name are known of, if it is.
 
     """
 
@@ -89,7 +91,17 @@ class Stream:
         "watermark",
     )  # fmt: skip
 
-    def __init__(self, key: Any, owner: Any = None, *, cursor: int, head: int = 0, possibly_delivered: int = 0) -> None:
+    def __init__(
+        self,
+        key: Any,
+        owner: Any = None,
+        *,
+        cursor: int,
+        head: int = 0,
+        possibly_delivered: int = 0,
+        order: Order[Stream] | None = None,
+        watermark: Watermark | None = None,
+    ) -> None:
         self.key = key
         self.owner = owner
         self.position = cursor
@@ -106,9 +118,9 @@ class Stream:
         """How many of its events are being handled, or wait to be tried again; while some are, no more is begun."""
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
-        self.order: Order[Stream] | None = None
-        """Where it waits for its turn, if it is merged with the others of its journal; kept by whoever gives turns."""
-        self.watermark: Watermark | None = None
+        self.order = order
+        """None where it has its turns by itself: from the beginning, or since it was left."""
+        self.watermark = watermark
         self.failures = 0
         """How often in a row it was asked in vain for more."""
         self.trimmed = 0
@@ -117,7 +129,7 @@ class Stream:
         """Behind which sequence more was asked for; None where no answer is due."""
         self._aside: deque[Sequence[Any]] = deque()
         self.confirmed = 0
-        """How many events were handled in all as the publisher has it on disk; whoever it says so to notes it."""
+        """How many events were handled in all as the publisher has it on disk."""
         self._done = 0
         self._told = Told(cursor, 0)
         self._possible_left = UNCONFIRMED
@@ -293,6 +305,12 @@ class Stream:
         self.size = 0
         self.position = self.handled  # nothing behind what is at hand counts as handled when that is done
 
+    def leave(self) -> Order[Stream] | None:
+        """Forget what waits, and be merged with others no more; return what it was merged in."""
+        self.drop()
+        order, self.order = self.order, None
+        return order
+
     def put_back(self) -> None:
         """Record that what is at hand was not handled: what follows on it must not be handed out before it."""
         self.at_hand = 0
@@ -314,6 +332,11 @@ class Stream:
             return None
         self._told = Told(self.handled, self._done)
         return self._told
+
+    def was_confirmed(self, told: Told) -> None:
+        """Record that the publisher has on disk what it was told."""
+        if told.events > self.confirmed:
+            self.confirmed = told.events
 
     def was_not_confirmed(self) -> None:
         """Record that the publisher did not answer: it is to be told again."""
@@ -341,7 +364,7 @@ class LiveStream(Stream):
     def live(self, entries: Sequence[Any]) -> int:
         """Record what was published; return how many were taken: all, and the caller sees to it that there is room."""
         position, size = self.position, self.size
-        for sequence, previous, record in entries:  # `_pass_on`, written out
+        for sequence, previous, record in entries:
             if previous > position and position:
                 self.missed += previous - position
             if sequence > position:
@@ -354,12 +377,9 @@ class LiveStream(Stream):
     def refused(self, entries: Sequence[Any]) -> None:
         """Record what was published, and finds no room: it is no part of what did not arrive."""
         for sequence, previous, _ in entries:
-            self._pass_on(sequence, previous)
-
-    def _pass_on(self, sequence: int, previous: int) -> None:
-        if self.position and previous > self.position:
-            self.missed += previous - self.position
-        self.position = max(self.position, sequence)
+            if self.position and previous > self.position:
+                self.missed += previous - self.position
+            self.position = max(self.position, sequence)
 
     def heard_of(self, head: int) -> None:
         if self.position and head > self.position:

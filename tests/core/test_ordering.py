@@ -55,8 +55,7 @@ class Consumer:
 
     def stream(self, partition: int) -> Stream:
         if partition not in self.streams:
-            stream = self.streams[partition] = Stream(partition, cursor=0)
-            stream.order, stream.watermark = self.order, self.watermark
+            self.streams[partition] = Stream(partition, cursor=0, order=self.order, watermark=self.watermark)
         return self.streams[partition]
 
     def message(self, partition: int, records: list[Any], follows: int, complete: int) -> None:
@@ -92,7 +91,7 @@ class Consumer:
                 stream.done(entry)
                 most -= 1
             if (told := stream.to_tell()) is not None:
-                stream.confirmed = told.events
+                stream.was_confirmed(told)
             self.order.note(stream)
 
 
@@ -147,8 +146,7 @@ def streams(*firsts: int) -> tuple[Order, list[Stream]]:
     """Return an order of streams that have one event each, with these sequences."""
     order, watermark, made = Order(), Watermark(100), []
     for number, first in enumerate(firsts):
-        stream = Stream(number, cursor=0)
-        stream.order, stream.watermark = order, watermark
+        stream = Stream(number, cursor=0, order=order, watermark=watermark)
         if first:
             stream.live([[first, 0, b"x"]])
         order.note(stream)

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helpers import examples
 from lightbus.core import streams as module
+from lightbus.core.ordering import Order, Watermark
 from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, Told, entry_of
 
 
@@ -81,7 +82,7 @@ def test_no_more_waits_than_is_bounded() -> None:
     while handle(stream):
         told = stream.to_tell()
         assert told is not None
-        stream.confirmed = told.events
+        stream.was_confirmed(told)
     assert stream.wanted() == HIGH
 
 
@@ -121,7 +122,7 @@ def test_each_position_is_acknowledged_once() -> None:
     stream.was_not_confirmed()
     told = stream.to_tell()
     assert told == Told(UNCONFIRMED, UNCONFIRMED)
-    stream.confirmed = told.events
+    stream.was_confirmed(told)
     assert len(handle(stream)) == UNCONFIRMED
 
 
@@ -133,9 +134,23 @@ def test_a_confirmation_makes_room_for_what_it_confirms() -> None:
     first = stream.to_tell()
     handle(stream, 50)
     second = stream.to_tell()
+    assert first is not None
     assert (first, second) == (Told(100, 100), Told(150, 150))
-    stream.confirmed = 100
+    stream.was_confirmed(first)
     assert len(handle(stream)) == UNCONFIRMED - 50
+    stream.was_confirmed(Told(50, 50))  # a confirmation that comes late takes nothing back
+    assert stream.confirmed == 100
+
+
+def test_a_stream_that_is_left_is_merged_no_more() -> None:
+    """What waits of it is forgotten; what is at hand goes on, by itself."""
+    order: Order[Stream] = Order()
+    stream = Stream("t", cursor=0, order=order, watermark=Watermark())
+    stream.live(entries(1, 3))
+    assert stream.take() is not None
+    assert stream.leave() is order
+    assert (stream.order, len(stream.ready), stream.at_hand) == (None, 0, 1)
+    assert stream.leave() is None
 
 
 def test_what_was_dropped_is_not_acknowledged() -> None:
@@ -198,7 +213,7 @@ def test_possible_deliveries_end() -> None:
         stream.done(entry)
         told = stream.to_tell()
         assert told is not None
-        stream.confirmed = told.events
+        stream.was_confirmed(told)
     assert possible == UNCONFIRMED
     assert not Stream("t", cursor=5, possibly_delivered=7).is_possibly_delivered(Entry(8, 7, b""))
 
@@ -273,7 +288,7 @@ def test_everything_is_handed_out_in_order_whatever_happens(seed: int, count: in
         elif what == "tell" and (told := stream.to_tell()) is not None:
             if chance.random() < 0.8 or calm:
                 stored = told.sequence
-                stream.confirmed = max(stream.confirmed, told.events)
+                stream.was_confirmed(told)
             else:
                 stream.was_not_confirmed()
         elif what == "crash" and chance.random() < 0.05 and not calm:

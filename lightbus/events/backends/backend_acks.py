@@ -94,7 +94,7 @@ class BackendAcks:
                 stream.was_not_confirmed()
             raise
         for stream, told in handled.items():
-            stream.confirmed = max(stream.confirmed, told.events)
+            stream.was_confirmed(told)
             self._queue.go_on(stream)
 
 

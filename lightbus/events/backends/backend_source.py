@@ -129,10 +129,15 @@ class BackendSource:
         for topic, cursor, head, begun in states:
             stream = self._streams.get(topic)
             if stream is None:
-                key = (self._store, *topic)
-                stream = self._streams[topic] = Stream(key, self, cursor=cursor, head=head, possibly_delivered=begun)
-                stream.order = self._order
-                stream.watermark = self._told
+                stream = self._streams[topic] = Stream(
+                    (self._store, *topic),
+                    self,
+                    cursor=cursor,
+                    head=head,
+                    possibly_delivered=begun,
+                    order=self._order,
+                    watermark=self._told,
+                )
             else:
                 stream.heard_of(head)
             self.fetch_more(stream)

@@ -88,7 +88,7 @@ class AckCollector:
             self._counts["refused_acks"] += len(answer.refused)
             for stream, told in handled:
                 if stream.key[2] not in answer.refused:
-                    stream.confirmed = max(stream.confirmed, told.events)
+                    stream.was_confirmed(told)
                     owner.give_turn(stream)
                 else:
                     stream.was_not_confirmed()  # if it is ours all the same, it is told again

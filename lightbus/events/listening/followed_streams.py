@@ -286,4 +286,4 @@ def _confirm_at_once(stream: Stream) -> None:
     """Take what a listener without a group has handled for acknowledged: nobody is told."""
     told = stream.to_tell()
     if told is not None:
-        stream.confirmed = told.events
+        stream.was_confirmed(told)

@@ -126,10 +126,8 @@ class ListenerQueue:
     def forget(self, stream: Stream) -> None:
         """Drop what waits of a stream: it is kept elsewhere, and left to its new owner."""
         self._drop_waiting(stream)
-        stream.drop()
         self.turns.pop(stream, None)
-        order, stream.order = stream.order, None
-        if order is not None:
+        if (order := stream.leave()) is not None:
             order.forget(stream)
             self.queue(order)  # others may have waited for it
         if self._retries.pop(stream, None) is not None:

@@ -43,11 +43,9 @@ class Sorting:
         """Whether it is to be asked where everything stands."""
         return self.is_unknown or any(each.lacks for each in self._watermarks.values())
 
-    def place(self, stream: Stream) -> None:
-        """Merge a stream with the others of its journal."""
-        journal, event, _ = stream.key
-        stream.order = self._orders.setdefault(journal, Order())
-        stream.watermark = self._watermark(journal, event)
+    def place(self, journal: str, event: str) -> tuple[Order[Stream], Watermark]:
+        """Return what a stream is merged in with the others of its journal, and the watermark of its event."""
+        return self._orders.setdefault(journal, Order()), self._watermark(journal, event)
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """Note which partitions are ours now."""

@@ -139,9 +139,8 @@ class StreamIntake:
                 stream.heard_of(head)
             elif (event, partition) in self._assignment.followed:
                 cursor = max(cursor, self._queue.positions.get(key, 0))
-                stream = Stream(key, followed, cursor=cursor, head=head, possibly_delivered=possibly_delivered)
+                stream = self._follow(key, cursor, head, possibly_delivered)
                 stream.heard_of(self._early.pop(key, 0))
-                self._add(stream)
             else:
                 continue
             followed.fetch_more(stream)
@@ -154,17 +153,23 @@ class StreamIntake:
         if not key[0]:
             return self._followed.add_live(key)
         if key[1:] in self._assignment.followed:
-            stream = Stream(key, self._followed, cursor=0)
-        else:
-            self._early[key] = newest
-            return None
-        self._add(stream)
-        return stream
+            return self._follow(key)
+        self._early[key] = newest
+        return None
 
-    def _add(self, stream: Stream) -> None:
-        self._followed.streams[stream.key] = stream
-        if self._sorting is not None and stream.key[0]:
-            self._sorting.place(stream)
+    def _follow(self, key: TopicKey, cursor: int = 0, head: int = 0, possibly_delivered: int = 0) -> Stream:
+        journal, event, _ = key
+        order, watermark = (None, None) if self._sorting is None else self._sorting.place(journal, event)
+        stream = self._followed.streams[key] = Stream(
+            key,
+            self._followed,
+            cursor=cursor,
+            head=head,
+            possibly_delivered=possibly_delivered,
+            order=order,
+            watermark=watermark,
+        )
+        return stream
 
     # The order of different topics
 

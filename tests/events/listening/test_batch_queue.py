@@ -23,11 +23,8 @@ class Waiting:
         self.streams = [self._stream(partition) for partition in range(3)]
 
     def _stream(self, partition: int) -> Stream:
-        stream = Stream(("j", "seen", partition), self.source, cursor=0)
-        stream.order = self._order
-        if self._order is not None:
-            stream.watermark = Watermark(float("inf"))
-        return stream
+        watermark = None if self._order is None else Watermark(float("inf"))
+        return Stream(("j", "seen", partition), self.source, cursor=0, order=self._order, watermark=watermark)
 
     def put(self, partition: int, *sequences: int) -> None:
         """Have events of a partition come in."""
@@ -107,10 +104,12 @@ def test_what_somebody_else_may_have_begun(waiting: Waiting) -> None:
 def test_a_turn_that_is_left_to_another_keeps_its_place() -> None:
     """Two journals, of one of which the next event comes alone, do not give way to each other for ever."""
     queue, source = BatchQueue(replace(listener(print), batch=100)), Source()
-    together, alone = (Stream((journal, "seen", 0), source, cursor=0) for journal in "jk")
+    together, alone = (
+        Stream((journal, "seen", 0), source, cursor=0, order=Order(), watermark=Watermark(float("inf")))
+        for journal in "jk"
+    )
     alone.possibly_delivered = 1
     for stream in (together, alone):
-        stream.order, stream.watermark = Order(), Watermark(float("inf"))
         stream.live([[1, 0, b"abc"]])
         queue.ready(stream, 1, 3)
     for first in (together, alone):

@@ -96,7 +96,7 @@ class Confirms(Source):
         told, self._told = self._told, []
         for stream in told:
             if (told := stream.to_tell()) is not None:
-                stream.confirmed = told.events
+                stream.was_confirmed(told)
                 self._queue.go_on(stream)
 
 
@@ -360,8 +360,9 @@ def test_journals_of_publishers_that_died(form: str, seed: int, *, is_merged: bo
             order: Order[Stream] | None = Order() if is_merged else None
             for partition in range(3):
                 key = (str(journal), "seen", partition)
-                streams.append(stream := Stream(key, source, cursor=0, possibly_delivered=chance.choice([0, 20, 1000])))
-                stream.order, stream.watermark = order, Watermark(math.inf)
+                begun = chance.choice([0, 20, 1000])
+                mark = Watermark(math.inf)
+                streams.append(Stream(key, source, cursor=0, possibly_delivered=begun, order=order, watermark=mark))
         rows = [(chance.choice(streams), sequence) for sequence in range(1, 1001)]
         for stream, sequence in rows:
             record = envelope.encode_record(Record(f"{sequence}", 1, 0.5, {}))

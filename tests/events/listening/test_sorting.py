@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from lightbus.core.ordering import ATTEMPTS
-from lightbus.core.streams import Stream
 from lightbus.events.listening.sorting import Sorting
 from lightbus.wire.envelope import PARTITIONS, Streams
 
@@ -27,10 +26,9 @@ def whole() -> Sorting:
 def test_streams_of_a_journal_are_merged() -> None:
     """Those of another one are in an order of their own."""
     sorting = whole()
-    one, two, other = (Stream((journal, "seen", n), cursor=0) for n, journal in enumerate(["j", "j", "k"]))
-    for stream in (one, two, other):
-        sorting.place(stream)
-    assert one.order is two.order is not other.order
+    (one, mark), (two, same_mark), (other, _) = (sorting.place(journal, "seen") for journal in "jjk")
+    assert one is two is not other
+    assert mark is same_mark is not sorting.place("j", "gone")[1]
     assert len(list(sorting.orders)) == 2
 
 
@@ -61,10 +59,8 @@ def test_publishers_that_do_not_say_are_not_waited_for() -> None:
     """Of them nothing is known to be complete."""
     sorting = whole()
     assert sorting.published("j", "seen", 0, 0)
-    stream = Stream(("j", "seen", 1), cursor=0)
-    sorting.place(stream)
-    assert stream.watermark is not None
-    assert stream.watermark.upto == math.inf
+    _, watermark = sorting.place("j", "seen")
+    assert watermark.upto == math.inf
 
 
 def test_questions_in_vain_are_given_up() -> None:
