@@ -45,9 +45,10 @@ class Dealer(LoopSocket):
         socket: zmq.Socket[bytes],
         on_message: Callable[[bytes], None],
         on_state: Callable[[LinkState], None] | None = None,
+        awaited: Callable[[], int] = int,
     ) -> None:
         self.endpoint = ""
-        self.awaited: Callable[[], int] = int
+        self.awaited = awaited
         """Tells, from any thread, how many answers are waited for."""
         self._lock = threading.RLock()
         self._is_given_up = False

@@ -126,8 +126,7 @@ class ZmqTransport:
         socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
-        dealer = Dealer(socket, on_message, on_state)
-        dealer.awaited = awaited
+        dealer = Dealer(socket, on_message, on_state, awaited)
         dealer.connect(endpoint)
         self.unsolicited.add(dealer)
         return dealer
