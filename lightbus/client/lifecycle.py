@@ -204,6 +204,11 @@ class Lifecycle:
 
     # The end
 
+    def abandon(self) -> threading.Thread | None:
+        """Forget the thread that a forked child does not have, and return what stands for it, to stay untouched."""
+        thread, self.thread = self.thread, None
+        return thread
+
     def close(self) -> None:
         """Leave the bus and close everything; bounded."""
         self._unpublished.stop()

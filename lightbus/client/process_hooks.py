@@ -98,8 +98,7 @@ class InProcess:
 
     def abandon(self) -> list[Any]:
         """Forget what is the parent's, in a child, and return what has to stay untouched."""
-        inherited = [*self._engines.abandon(), self._workers.worker, self._lifecycle.thread]
-        self._workers.worker = self._lifecycle.thread = None
+        inherited = [*self._engines.abandon(), self._workers.abandon(), self._lifecycle.abandon()]
         self._unpublished.abandon()
         return inherited
 

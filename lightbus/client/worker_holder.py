@@ -68,6 +68,11 @@ class WorkerHolder:
         if self.worker is worker:
             self.worker = None
 
+    def abandon(self) -> Worker | None:
+        """Forget the worker that a forked child inherits, and return it, to stay untouched."""
+        worker, self.worker = self.worker, None
+        return worker
+
     def request_stop(self) -> None:
         """Ask the worker to stop; from any thread or handler."""
         if self.worker is not None:
