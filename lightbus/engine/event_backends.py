@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from ..config import Config
 from ..exceptions import InvalidConfiguration
@@ -56,9 +56,9 @@ def movable_backend(config: Config, name: str, api: str, identity: Identity) -> 
     settings = config.api(api).events
     options = settings.options if settings.backend == name else {}
     backend = _factory(name)(BackendContext(bus=identity.bus, instance=identity.instance, options=options))
-    if not hasattr(backend, "move"):
+    if not isinstance(backend, MovableBackend):
         raise InvalidConfiguration(f"The events of the backend {name} cannot be moved: there is journal and jetstream")
-    return cast(MovableBackend, backend)
+    return backend
 
 
 class EventBackendChoice:

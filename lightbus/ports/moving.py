@@ -9,7 +9,7 @@ from however many journals its events come.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from .events import DeadLetter, EventBackend, EventTopic, StoredEvent
 
@@ -119,8 +119,9 @@ class BackendMove(Protocol):
         """Delete all groups, and the events up to a sequence."""
 
 
+@runtime_checkable
 class MovableBackend(EventBackend, Protocol):
-    """A backend whose events can be moved."""
+    """A backend whose events can be moved: not every one has to be."""
 
     def move(self, api: str) -> BackendMove:
         """Return what moves the events of an API."""

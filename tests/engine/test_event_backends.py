@@ -11,7 +11,7 @@ from lightbus import InvalidConfiguration
 from lightbus.adapters.memory.events import MemoryEventBackend
 from lightbus.config import Config, load_config
 from lightbus.engine import event_backends
-from lightbus.engine.event_backends import BACKENDS_GROUP, EventBackendChoice, RunningBackends
+from lightbus.engine.event_backends import BACKENDS_GROUP, EventBackendChoice, RunningBackends, movable_backend
 from lightbus.membership.context import Identity
 
 ME = Identity(bus="b", service="s", process="p")
@@ -46,6 +46,21 @@ def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: journal, jetstream, memory, shelf"):
         EventBackendChoice(config(shop={"backend": "x"}))
     assert isinstance(EventBackendChoice(config(shop={"backend": "shelf"})).make("shop", ME), MemoryEventBackend)
+
+
+class Movable(MemoryEventBackend):
+    """One whose events can be moved."""
+
+    def move(self, api: str) -> None:
+        """Nothing is moved here."""
+
+
+def test_some_backends_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one cannot, that is said before anything is."""
+    with pytest.raises(InvalidConfiguration, match="backend memory cannot be moved"):
+        movable_backend(config(), "memory", "shop", ME)
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Movable)
+    assert isinstance(movable_backend(config(), "memory", "shop", ME), Movable)
 
 
 def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
