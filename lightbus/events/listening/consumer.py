@@ -125,7 +125,7 @@ class Consumer:
         for connection in publishers:
             self._warn_of_unknown(listener, connection.peer)
         subscriptions = [connection.subscribe(runner.queue, group) for connection in publishers]
-        await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, str(listener))
+        await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, listener)
 
     def runner_of(self, listener: Listener) -> ListenerRunner | None:
         """Return the runner of a listener, if it is at work."""
@@ -225,17 +225,18 @@ class Consumer:
                 ", ".join(info.events) or "none",
             )
 
-    async def _live(self, subscriptions: list[Subscription], seconds: float, what: str) -> None:
+    async def _live(self, subscriptions: list[Subscription], seconds: float, listener: Listener) -> None:
         waits = [each.live_at for each in subscriptions]
         if not waits:
             return
         _, late = await asyncio.wait(waits, timeout=seconds)
         if late:
             error = LightbusTimeout(
-                f"{len(late)} of {len(waits)} publishers did not confirm the subscription of {what} within "
+                f"{len(late)} of {len(waits)} publishers did not confirm the subscription of {listener} within "
                 f"{seconds} s. It is set up as soon as they do; raise `event_listener_setup_timeout` if they are slow."
             )
-            logger.warning("%s", error)
+            # One name may listen to a hundred APIs, whose publishers are all late beside a busy processor.
+            self._failures.say(("setup", listener.name), logging.WARNING, "%s", error, changes=False)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK, self._tick)

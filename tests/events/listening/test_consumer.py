@@ -729,6 +729,22 @@ def test_a_draining_publisher_stays(run: Callable[[Test], None]) -> None:
     run(test)
 
 
+def test_one_name_on_many_apis_that_are_not_confirmed(
+    run: Callable[[Test], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What concerns a hundred listeners of one name is one line, and not a hundred."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        hub.publish(A, path / "a", Auth()).is_deaf = True
+        listens = Listens(hub, B)
+        await listens.listen("seen")
+        await listens.listen("seen")
+        assert caplog.text.count("did not confirm the subscription of greeter of auth.seen within") == 1
+        await listens.stop()
+
+    run(test)
+
+
 def test_a_publisher_that_moved(run: Callable[[Test], None]) -> None:
     """The same instance at another endpoint is followed there."""
 
