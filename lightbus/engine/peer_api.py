@@ -184,6 +184,7 @@ def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
         "p99": usage.latency(0.99),
         "callers": dict(usage.callers),
         "caller_errors": dict(usage.caller_errors),
+        "caller_p99": usage.latency_by_caller(0.99),
     }
 
 

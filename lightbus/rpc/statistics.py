@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 __all__ = ["BOUNDS", "LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
@@ -35,7 +35,7 @@ class Usage:
 
     """
 
-    __slots__ = ("_latest", "caller_errors", "callers", "calls", "errors", "seconds", "within")
+    __slots__ = ("_latest", "_latest_callers", "caller_errors", "callers", "calls", "errors", "seconds", "within")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -45,6 +45,7 @@ class Usage:
         self.callers: dict[str, int] = {}
         self.caller_errors: dict[str, int] = {}
         self._latest: deque[float] = deque(maxlen=LATEST)
+        self._latest_callers: deque[str] = deque(maxlen=LATEST)
 
     def note(self, seconds: float, caller: str, *, failed: bool) -> None:
         """Count a call: the seconds from its arrival to its answer, and the caller's service."""
@@ -59,10 +60,19 @@ class Usage:
         callers[caller] = callers.get(caller, 0) + 1
         if failed:
             self.caller_errors[caller] = self.caller_errors.get(caller, 0) + 1
+        self._latest_callers.append(caller)
 
     def latency(self, share: float) -> float | None:
         """Return the seconds within which this share of the latest calls was answered; None where there was none."""
         return percentile(sorted(self._latest), share)
+
+    def latency_by_caller(self, share: float) -> dict[str, float]:
+        """Return the same for each service that made some of the latest calls, of its own calls."""
+        found: defaultdict[str, list[float]] = defaultdict(list)
+        for caller, seconds in zip(self._latest_callers, self._latest, strict=True):
+            found[caller].append(seconds)
+        told = {caller: percentile(sorted(times), share) for caller, times in found.items()}
+        return {caller: seconds for caller, seconds in told.items() if seconds is not None}
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -59,7 +59,7 @@ _STATS: AnswerForm = {
     "procedures": [{
         "api": _text, "procedure": _text, "calls": _count, "errors": _count, "p50": _maybe(_number),
         "p99": _maybe(_number), "callers": {...: _count},
-        "caller_errors?": {...: _count},
+        "caller_errors?": {...: _count}, "caller_p99?": {...: _number},
     }],
     "events": [{"api": _text, "event": _text, "published": _count, "bytes?": _count}],
     "listeners": [{

@@ -47,6 +47,18 @@ def test_calls_errors_and_callers_are_counted() -> None:
     assert (usage.latency(0.5), usage.latency(1.0)) == (0.2, 0.3)
 
 
+def test_latency_by_caller() -> None:
+    """Each service that made some of the latest calls has its own: what is slow for one need not be for another."""
+    usage = Usage()
+    usage.note(9.0, "early", failed=False)
+    for _ in range(LATEST // 2):
+        usage.note(0.1, "web", failed=False)
+        usage.note(0.4, "shop", failed=True)
+    assert usage.latency(0.99) == 0.4
+    assert usage.latency_by_caller(0.99) == {"web": 0.1, "shop": 0.4}
+    assert Usage().latency_by_caller(0.99) == {}
+
+
 def test_latency_is_that_of_the_latest_calls() -> None:
     """What was slow long ago does not count any more."""
     usage = Usage()

@@ -27,6 +27,7 @@ STATS = {
     "procedures": [{
         "api": "auth", "procedure": "p", "calls": 1, "errors": 0, "p50": None, "p99": 0.5, "callers": {"web": 1},
         "caller_errors": {},
+        "caller_p99": {},
     }],
     "events": [{"api": "auth", "event": "seen", "published": 1, "bytes": 9}],
     "listeners": [{
