@@ -220,25 +220,48 @@ def _service(view: View, name: str, members: list[Sighting], problems: list[str]
 def _edges(view: View) -> list[Fields]:
     """Return one edge per pair of services and kind, with what goes over it."""
     per_second = edge_rates(view.now, view.before)
-    slowest: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for each in view.now.live:
-        for told in each.stats.get("procedures", ()):
-            key = each.peer.announcement.service, f"{told['api']}.{told['procedure']}"
-            slowest[key] = max(told["p99"] or 0.0, slowest[key])
+    slowest, lags = _slowest(view), _lags(view)
     found: dict[tuple[str, str, str], Fields] = {}
     for edge in view.now.edges:
         # A listener's edge is told from who listens to who publishes; events go the other way.
         ends = (edge.source, edge.target) if edge.kind == "calls" else (edge.target, edge.source)
         made = found.setdefault(
             (*ends, edge.kind),
-            {"from": ends[0], "to": ends[1], "kind": edge.kind, "rate": 0.0, "errors": 0.0, "names": []},
+            {"from": ends[0], "to": ends[1], "kind": edge.kind, "rate": 0.0, "errors": 0.0, "lag": None, "names": []},
         )
         rate, errors = per_second.get((edge.source, edge.target, edge.kind, edge.name), (0.0, 0.0))
-        p99 = slowest[edge.target, edge.name] or None if edge.kind == "calls" else None
+        p99 = slowest.get((*ends, edge.name)) if edge.kind == "calls" else None
+        if edge.kind == "listens":
+            made["lag"] = lags.get(ends)
         made["rate"] += rate
         made["errors"] += errors
         made["names"].append({"name": edge.name, "rate": rate, "count": edge.count, "p99": p99, "errors": errors})
     return [*found.values()]
+
+
+def _slowest(view: View) -> dict[tuple[str, str, str], float]:
+    """Return the p99 of a service's own calls to a procedure, by caller, service and name, of its slowest process."""
+    found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
+    for each in view.now.live:
+        for told in each.stats.get("procedures", ()):
+            for caller, seconds in told.get("caller_p99", {}).items():
+                key = caller, each.peer.announcement.service, f"{told['api']}.{told['procedure']}"
+                found[key] = max(found[key], seconds)
+    return found
+
+
+def _lags(view: View) -> dict[tuple[str, str], int]:
+    """Return the events that wait at the processes of one service for the groups of another, by both."""
+    listening: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in view.now.live:
+        for listener in each.info.get("listeners", ()):
+            if listener.get("group"):
+                listening[listener["api"], listener["group"]].add(each.peer.announcement.service)
+    found: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for group in view.now.groups:
+        for service in listening[group["api"], group["name"]]:
+            found[group["publisher"], service] += group["lag"]
+    return found
 
 
 def _procedures(view: View, members: list[Sighting]) -> list[Fields]:

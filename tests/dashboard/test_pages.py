@@ -22,7 +22,8 @@ A, B = "a" * 16, "b" * 16
 
 
 def procedure(name: str, calls: int, *, p99: float | None = 0.2, **callers: int) -> dict[str, Any]:
-    return {"api": "auth", "procedure": name, "calls": calls, "errors": 0, "p50": 0.1, "p99": p99, "callers": callers}
+    told = {"api": "auth", "procedure": name, "calls": calls, "errors": 0, "p50": 0.1, "p99": p99, "callers": callers}
+    return {**told, "caller_p99": {caller: p99 / (2 + place) for place, caller in enumerate(callers)} if p99 else {}}
 
 
 def sighting(instance: str, calls: int, *, waiting: int = 0, stopped: str | None = None) -> Sighting:
@@ -149,7 +150,7 @@ def test_edges_join_what_two_services_do() -> None:
     called, told = PAGES["overview"](view(now, before))["edges"]
     assert (called["from"], called["to"], called["rate"]) == ("web", "auth", 4.0)
     assert [each["name"] for each in called["names"]] == ["auth.check", "auth.reset"]
-    assert called["names"][0]["p99"] == 0.2
+    assert [each["p99"] for each in called["names"]] == [0.1, None]
     assert (told["from"], told["to"], told["kind"]) == ("auth", "mail", "listens")
 
 
@@ -172,6 +173,29 @@ def test_errors_are_on_the_edge_that_they_happen_on() -> None:
         ("web", "auth"): 0.0, ("shop", "auth"): 2.0, ("auth", "mail"): 1.0,
     }  # fmt: skip
     assert [[name["errors"] for name in each["names"]] for each in shown] == [[0.0], [2.0], [1.0]]
+
+
+def test_latency_of_an_edge_is_its_own() -> None:
+    """Not that of another caller of the same procedure; of events it is how many wait for who listens."""
+    seen = [sighting(A, 0), Sighting(peer=peer("stock", instance=B), state="up", rtt=0.001)]
+    seen[0].stats["procedures"] = [procedure("check", 2, web=1, shop=1)]
+    seen[1].info["listeners"] = [{"api": "auth", "events": ["left"], "name": "count", "group": "stock-count"}]
+    edges = [
+        Edge(source=source, target="auth", kind=kind, name=name, count=1)
+        for source, kind, name in (
+            ("web", "calls", "auth.check"), ("shop", "calls", "auth.check"), ("old", "calls", "auth.check"),
+            ("stock", "listens", "auth.left"), ("auth", "listens", "auth.left"), ("mail", "listens", "auth.left"),
+        )
+    ]  # fmt: skip
+    groups = [
+        group(publisher="auth", name="stock-count", lag=3), group(B, publisher="auth", name="stock-count", lag=4),
+        group(publisher="other", name="stock-count", lag=9), group(publisher="auth", lag=0),
+    ]  # fmt: skip
+    shown = PAGES["overview"](view({"edges": edges, "sightings": seen, "groups": groups}))["edges"]
+    assert [(each["from"], each["to"], each["names"][0]["p99"], each["lag"]) for each in shown] == [
+        ("web", "auth", 0.1, None), ("shop", "auth", 0.2 / 3, None), ("old", "auth", None, None),
+        ("auth", "stock", None, 7), ("auth", "auth", None, 0), ("auth", "mail", None, None),
+    ]  # fmt: skip
 
 
 def test_service_page_merges_its_processes() -> None:

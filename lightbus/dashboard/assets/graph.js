@@ -83,10 +83,16 @@ function bent(a, c, e, b) {
 
 const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
+// How long what goes over an edge takes: of calls the p99 of this caller, of events how many are not handled yet.
+export const slowness = (edge) => {
+  const slowest = Math.max(0, ...edge.names.map((each) => each.p99 ?? 0));
+  if (edge.kind === "calls") return slowest ? `p99 ${duration(slowest)}` : "";
+  return edge.lag === null || edge.lag === undefined ? "" : edge.lag ? `${number(edge.lag)} waiting` : "none waiting";
+};
+
 export const said = (edge) => {
   const what = edge.names.length === 1 ? edge.names[0].name : plural(edge.names.length, edge.kind === "calls" ? "procedure" : "event");
-  const slowest = Math.max(0, ...edge.names.map((each) => each.p99 ?? 0));
-  return [what, rate(edge.rate), edge.kind === "calls" && slowest ? `p99 ${duration(slowest)}` : "", edge.errors ? `${rate(edge.errors)} errors` : ""].filter(Boolean);
+  return [what, rate(edge.rate), slowness(edge), edge.errors ? `${rate(edge.errors)} errors` : ""].filter(Boolean);
 };
 
 const LETTER = 6.4; // pixels of a letter of a label, about

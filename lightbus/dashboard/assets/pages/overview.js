@@ -1,7 +1,7 @@
 import { spark } from "../charts.js";
 import { h } from "../dom.js";
 import { duration, number, plural, rate } from "../format.js";
-import { said, topology } from "../graph.js";
+import { said, slowness, topology } from "../graph.js";
 import { badge, card, empty, findings, heading, link, table, tile, to } from "../parts.js";
 
 export const STREAM = "overview";
@@ -27,7 +27,7 @@ const EDGES = [
   { title: "What", cell: (row) => named(row.names), sort: (row) => row.names[0].name },
   { title: "Kind", cell: (row) => badge(row.kind === "calls" ? "call" : "event", row.kind), sort: (row) => row.kind },
   { title: "Rate", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
-  { title: "p99", right: true, cell: (row) => duration(Math.max(0, ...row.names.map((each) => each.p99 ?? 0)) || null) },
+  { title: "Latency", right: true, cell: (row) => slowness(row) || "–" },
   { title: "Errors", right: true, cell: (row) => rate(row.errors), sort: (row) => row.errors },
 ];
 
