@@ -47,8 +47,12 @@ async def read_object(request: Request) -> dict[str, Any]:
     return value
 
 
-def event_stream(values: AsyncIterator[bytes]) -> Response:
-    """Return an answer that goes on: one value after the other, as a browser's `EventSource` reads them."""
+def event_stream(values: AsyncIterator[tuple[str, bytes]]) -> Response:
+    """
+    Return an answer that goes on: one value after the other, as a browser's `EventSource` reads them.
+
+    Each has the name of an event in front of it, which is empty for `message`.
+    """
     return StreamingResponse(_framed(values), media_type="text/event-stream")
 
 
@@ -67,7 +71,7 @@ class Ending:
             self._on_end()
 
 
-async def _framed(values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _framed(values: AsyncIterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"  # milliseconds after which a browser comes again, when we were gone
-    async for value in values:
-        yield b"data: " + value + b"\n\n"
+    async for name, value in values:
+        yield (b"event: %s\n" % name.encode() if name else b"") + b"data: " + value + b"\n\n"

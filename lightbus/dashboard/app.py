@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -30,6 +30,7 @@ from .guard import AccessGuard, admit
 from .options import DashboardOptions
 from .pages import PAGES, View, why_waiting
 from .round import Round
+from .together import together
 from .viewer import EVERY, PageViewer
 from .watcher import Watcher, interval
 
@@ -42,8 +43,17 @@ ASSETS = Path(__file__).parent / "assets"
 HEARTBEAT = 10.0
 """Seconds after which a stream shows that it is alive, where there is nothing to tell."""
 
+PAGES_PATH, EVENTS_PATH = "/api/stream/", "/api/events"
+"""Where streams are: behind the first the name of the page."""
+
+MAX_ASKED = 300
+"""Characters of what is asked for: a name, a filter."""
+
 MAX_STREAMS = 50
 """Pages that are open at the same time."""
+
+MAX_TOGETHER = 20
+"""Of them that share one connection: as many different pages as a browser's windows show."""
 
 RouteHandler = Callable[[Request], Awaitable[Response]]
 
@@ -84,8 +94,9 @@ class Dashboard:
             Route("/login", _file("login.html")),
             Route("/login", self._log_in, methods=["POST"]),
             Route("/api/about", self._about),
-            Route("/api/stream/{page}", self._stream),
-            Route("/api/events", self._live_events),
+            Route(PAGES_PATH + "{page}", self._stream),
+            Route(EVENTS_PATH, self._live_events),
+            Route("/api/streams", self._several),
             *(Route(path, partial(_answered, question)) for path, question in asked.items()),
             Route("/api/actions/{action}", partial(_answered, self._act), methods=["POST"]),
             Mount("/assets", StaticFiles(directory=ASSETS)),
@@ -139,15 +150,33 @@ class Dashboard:
     # What is told again and again
 
     async def _stream(self, request: Request) -> Response:
-        page = request.path_params["page"]
-        if page not in PAGES:
+        if request.path_params["page"] not in PAGES:
             return json_answer({"message": "There is no such page."}, 404)
-        return self._open(self._rounds(page, _query(request, "name")))
+        return self._open(_unnamed(self._told(request.url.path, dict(request.query_params))))
 
     async def _live_events(self, request: Request) -> Response:
-        return self._open(self._portions(PageViewer(_query(request, "pattern"), _query(request, "text"))))
+        return self._open(_unnamed(self._told(request.url.path, dict(request.query_params))))
 
-    def _open(self, values: AsyncIterator[bytes]) -> Any:
+    async def _several(self, request: Request) -> Response:
+        """Open streams of other paths (`of`) as one: each value is an event, called by the place of its path."""
+        asked = [each.partition("?") for each in request.query_params.getlist("of")]
+        if not 0 < len(asked) <= MAX_TOGETHER:
+            return json_answer({"message": f"'of' names 1 to {MAX_TOGETHER} streams."}, 400)
+        if not all(self._is_stream(path) for path, _, _ in asked):
+            return json_answer({"message": "There is no such stream."}, 404)
+        return self._open(together([self._told(path, dict(parse_qsl(query))) for path, _, query in asked]))
+
+    def _is_stream(self, path: str) -> bool:
+        return path == EVENTS_PATH or (path.startswith(PAGES_PATH) and path.removeprefix(PAGES_PATH) in PAGES)
+
+    def _told(self, path: str, asked: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        """Return what the stream of a path tells, none of which has begun."""
+        given = {name: value[:MAX_ASKED] for name, value in asked.items()}
+        if path == EVENTS_PATH:
+            return self._portions(PageViewer(given.get("pattern", ""), given.get("text", "")))
+        return self._rounds(path.removeprefix(PAGES_PATH), given.get("name", ""))
+
+    def _open(self, values: AsyncIterator[tuple[str, bytes]]) -> Any:
         if self._streams >= MAX_STREAMS:
             return json_answer({"message": f"{MAX_STREAMS} pages are open already. Close some."}, 503)
         self._streams += 1  # at once: of many that are opened together none has begun when the next one asks
@@ -156,7 +185,7 @@ class Dashboard:
     def _one_less(self) -> None:
         self._streams -= 1
 
-    async def _rounds(self, page: str, name: str) -> AsyncIterator[bytes]:
+    async def _rounds(self, page: str, name: str) -> AsyncGenerator[bytes, None]:
         latest: Round | None = None
         with self.watcher.looking():
             while not self._closing.is_set():
@@ -192,7 +221,7 @@ class Dashboard:
             made = self._made[page, name] = (*stamp, encoded({**common, **PAGES[page](view)}))
         return made[2]
 
-    async def _portions(self, viewer: PageViewer) -> AsyncIterator[bytes]:
+    async def _portions(self, viewer: PageViewer) -> AsyncGenerator[bytes, None]:
         async with self.events.viewing(viewer):
             quiet = 0.0
             yield encoded({"events": [], "passed_over": 0})
@@ -205,7 +234,13 @@ class Dashboard:
                     yield encoded(told)
 
 
-async def _closed_at_end(values: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _unnamed(values: AsyncGenerator[bytes, None]) -> AsyncIterator[tuple[str, bytes]]:
+    async with contextlib.aclosing(values):
+        async for value in values:
+            yield "", value
+
+
+async def _closed_at_end(values: AsyncIterator[tuple[str, bytes]]) -> AsyncIterator[tuple[str, bytes]]:
     async with contextlib.aclosing(values):  # type: ignore[type-var]
         async for value in values:
             yield value
@@ -237,7 +272,7 @@ def _file(name: str) -> RouteHandler:
 
 
 def _query(request: Request, name: str) -> str:
-    return str(request.query_params.get(name, ""))[:300]
+    return str(request.query_params.get(name, ""))[:MAX_ASKED]
 
 
 def _number(request: Request, name: str) -> float | None:

@@ -46,10 +46,19 @@ class Browser:
         self.complaints: list[str] = []
 
     async def page(self, *, width: int = 1024, scheme: str = "light") -> Any:
-        """Open a window."""
-        page = await self._started.new_page(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+        """Open a window of a browser of its own."""
+        return self._watched(
+            await self._started.new_page(
+                viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+            )
         )
+
+    async def windows(self, count: int) -> list[Any]:
+        """Open several windows of one browser."""
+        context = await self._started.new_context()
+        return [self._watched(await context.new_page()) for _ in range(count)]
+
+    def _watched(self, page: Any) -> Any:
         page.set_default_timeout(60_000 * PATIENCE)
         page.on("console", lambda message: message.type in ("error", "warning") and self._note(message.text))
         page.on("pageerror", lambda error: self._note(str(error)))

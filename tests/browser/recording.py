@@ -28,6 +28,7 @@ FEW = 4
 """Dead letters that are kept: each looks as the others."""
 
 LISTEN = """
+delete window.SharedWorker;
 window.told = {};
 const Plain = EventSource;
 window.EventSource = class extends Plain {

@@ -37,6 +37,7 @@ PAGES = {
 """Each page, and what is there to be read once the bus has told."""
 
 STREAMS = """
+delete window.SharedWorker;
 window.EventSource = class {
   static CLOSED = 2;
   constructor(url) {

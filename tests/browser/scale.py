@@ -180,6 +180,7 @@ let last = performance.now();
 const note = (now) => { window.gaps.push(now - last); last = now; requestAnimationFrame(note); };
 requestAnimationFrame(note);
 window.told = 0;
+delete window.SharedWorker;  // so that the stream is the window's own, and seen here
 const Plain = EventSource;
 window.EventSource = class extends Plain {
   constructor(url) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -44,6 +45,26 @@ def test_each_page_can_be_read(shop: Any, visit: Any) -> None:
         assert wrong == {}
 
     visit(shop(*EVERYBODY), look)
+
+
+def test_many_windows(shop: Any, visit: Any) -> None:
+    """A browser has six connections for a host: eight windows go on all the same, and what each asks is answered."""
+
+    async def look(browser: Any) -> None:
+        paths = [*(f"service/{name}" for name in ("orders", "customers")), *["events"] * 4, "overview", "dead"]
+        windows = await browser.windows(len(paths))
+        for page, path in zip(windows, paths, strict=True):
+            await browser.go(page, path)
+        asked = "fetch('/api/about').then((answer) => answer.json()).then((told) => told.actions)"
+        assert await asyncio.gather(*(page.evaluate(asked) for page in windows)) == [True] * len(paths)
+        for page in windows[2:6]:
+            await page.locator("#tail .event").first.wait_for()
+        for page in windows[1:]:
+            await page.close()
+        await browser.go(windows[0], "events")
+        await windows[0].locator("#tail .event").first.wait_for()
+
+    visit(shop("customers", "orders", "web"), look)
 
 
 def test_nobody_is_on_the_bus(shop: Any, visit: Any) -> None:

@@ -63,13 +63,13 @@ def test_what_is_no_object(asked: Request, error: str) -> None:
 def test_a_stream_is_one_of_events() -> None:
     """Each value is one event, behind the pause after which a browser comes again."""
 
-    async def values() -> AsyncIterator[bytes]:
-        yield b"1"
-        yield b"2"
+    async def values() -> AsyncIterator[tuple[str, bytes]]:
+        yield "", b"1"
+        yield "0", b"2"
 
     async def read() -> list[bytes]:
         answer: Any = event_stream(values())
         assert answer.media_type == "text/event-stream"
         return [part async for part in answer.body_iterator]
 
-    assert asyncio.run(read()) == [b"retry: 2000\n\n", b"data: 1\n\n", b"data: 2\n\n"]
+    assert asyncio.run(read()) == [b"retry: 2000\n\n", b"data: 1\n\n", b"event: 0\ndata: 2\n\n"]

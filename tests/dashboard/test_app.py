@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -121,6 +123,34 @@ def test_pages_are_told_again_and_again(shop: BusPath, opened: Any, monkeypatch:
     told = opened(use)
     assert [each["totals"]["processes"] for each in told] == [1, 1, 1]
     assert told[0]["number"] < told[1]["number"] <= told[2]["number"]
+
+
+def test_several_streams_are_one(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each tells has its place among those that are asked for; what is no stream, or too many, is refused."""
+    monkeypatch.setattr(watcher, "EVERY", 0.02)
+    monkeypatch.setattr(watcher, "CHECKS", {})
+    paths = ["/api/stream/service?name=shop", "/api/events?pattern=auth.*&text=", "/api/stream/groups?name="]
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[Answer]:
+        def all_told(body: bytes) -> bool:
+            return all(b"event: %d\n" % number in body for number in range(len(paths)))
+
+        told = await ask(several(paths), enough=all_told)
+        assert dashboard._streams == 0
+        wrong = [["/api/dead"], ["/api/stream/nothing"], ["/api/streams?of=x"], ["//["], [], paths * 10]
+        return [told, *[await ask(several(each)) for each in wrong]]
+
+    told, *refused = opened(use)
+    parts = dict(re.findall(r"event: (\d)\ndata: (.*)\n", told.body.decode()))
+    assert json.loads(parts["0"])["service"] == "shop"
+    assert json.loads(parts["1"])["events"] == []
+    assert len(json.loads(parts["2"])["groups"]) == 1
+    assert [each.status for each in refused] == [404, 404, 404, 404, 400, 400]
+
+
+def several(paths: list[str]) -> str:
+    """Return the path of these streams together."""
+    return f"/api/streams?{urlencode([('of', each) for each in paths])}"
 
 
 def test_events_are_told_as_they_come(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import * as journals from "./pages/journals.js";
 import * as overview from "./pages/overview.js";
 import * as peers from "./pages/peers.js";
 import * as service from "./pages/service.js";
+import { stream as openStream } from "./streams.js";
 
 const UNKNOWN = { STREAM: "overview", render: (data, { name }) => [heading("There is no such page"), empty(`Nothing is called “${name}” here.`, h("p", {}, link("overview", "Go to the overview")))] };
 const PAGES = { overview, service, apis, events, groups, dead, peers, journals };
@@ -54,18 +55,19 @@ function go() {
 function open() {
   stream?.close();
   if (document.hidden || !page) return;
-  stream = new EventSource(`/api/stream/${page.STREAM}?name=${encodeURIComponent(context.name)}`);
-  const mine = stream;
-  stream.onmessage = (event) => {
-    if (mine !== stream) return;
-    data = JSON.parse(event.data);
-    told("live", "good");
-    context.redraw();
-  };
-  stream.onerror = async () => {
-    const text = mine.readyState === EventSource.CLOSED ? await whyClosed() : "reconnecting: what is shown is not up to date";
-    if (mine === stream) told(text, "bad");
-  };
+  const mine = openStream(`/api/stream/${page.STREAM}?name=${encodeURIComponent(context.name)}`, {
+    onmessage: (text) => {
+      if (mine !== stream) return;
+      data = JSON.parse(text);
+      told("live", "good");
+      context.redraw();
+    },
+    onerror: async (isClosed) => {
+      const text = isClosed ? await whyClosed() : "reconnecting: what is shown is not up to date";
+      if (mine === stream) told(text, "bad");
+    },
+  });
+  stream = mine;
 }
 
 function told(text, tone) {

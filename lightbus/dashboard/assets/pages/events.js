@@ -3,6 +3,7 @@ import { h, once, show } from "../dom.js";
 import { parseTold, stringify } from "../exact.js";
 import { bytes, clock, json, number, plural, rate } from "../format.js";
 import { ask, badge, card, empty, heading, link, table, to, whyClosed } from "../parts.js";
+import { stream } from "../streams.js";
 
 export const STREAM = "events";
 
@@ -42,27 +43,27 @@ export function leave() {
   clearInterval(timer);
 }
 
-// Nobody sees a page that is hidden: its stream would keep one of the six connections that a browser has for a host.
+// Nobody sees a page that is hidden: what it would be told is not asked for.
 export const seen = () => listen();
 
 function listen() {
   live?.close();
   if (document.hidden) return;
-  live = new EventSource(`/api/events?${new URLSearchParams(filter)}`);
-  live.onmessage = (event) => {
-    const told = parseTold(event.data);
-    passed += told.passed_over;
-    if (paused) held += told.events.length + told.passed_over;
-    else rows = [...told.events.reverse(), ...rows].filter((each, index) => index < KEPT || each.id === opened?.id);
-    if (told.events.length || trouble) drawTail();
-    trouble = "";
-  };
-  const mine = live;
-  live.onerror = async () => {
-    trouble = "The stream of events is broken: it is asked for again.";
-    if (mine.readyState === EventSource.CLOSED) trouble = await whyClosed();
-    drawTail();
-  };
+  live = stream(`/api/events?${new URLSearchParams(filter)}`, {
+    onmessage: (text) => {
+      const told = parseTold(text);
+      passed += told.passed_over;
+      if (paused) held += told.events.length + told.passed_over;
+      else rows = [...told.events.reverse(), ...rows].filter((each, index) => index < KEPT || each.id === opened?.id);
+      if (told.events.length || trouble) drawTail();
+      trouble = "";
+    },
+    onerror: async (isClosed) => {
+      trouble = "The stream of events is broken: it is asked for again.";
+      if (isClosed) trouble = await whyClosed();
+      drawTail();
+    },
+  });
 }
 
 // Four times a second there may be events: the rest of the page stays as it is.

@@ -1,0 +1,60 @@
+// What a page is told again and again. All windows of a browser share two connections, which a worker keeps for them: a
+// browser has six for a host, and more windows than that are to go on. Where it has no such workers, each window has its own.
+
+const REPEAT = 10_000; // milliseconds after which a window says anew what it wants: one that crashed says nothing
+
+const open = new Map(); // id -> stream
+let shared; // undefined: not tried yet
+let due = false;
+let next = 0;
+
+// A stream tells `onmessage(text)`, and `onerror(isClosed)` where it broke; `isClosed`: it is not asked for again.
+export function stream(url, { onmessage, onerror }) {
+  shared = shared === undefined ? started() : shared;
+  return shared ? ofAll(url, onmessage, onerror) : own(url, onmessage, onerror);
+}
+
+function own(url, onmessage, onerror) {
+  const source = new EventSource(url);
+  source.onmessage = (event) => onmessage(event.data);
+  source.onerror = () => onerror(source.readyState === EventSource.CLOSED);
+  return source;
+}
+
+function ofAll(url, onmessage, onerror) {
+  const id = `${(next += 1)}`;
+  let instead = null;
+  open.set(id, { url, onmessage, onerror, alone: () => { instead = own(url, onmessage, onerror); } });
+  say();
+  return { close: () => { instead?.close(); if (open.delete(id)) say(); } };
+}
+
+function started() {
+  if (typeof SharedWorker === "undefined") return null;
+  try {
+    const worker = new SharedWorker("/assets/worker.js", { name: "lightbus-streams" });
+    worker.onerror = () => { // it could not be had: each window goes on by itself
+      shared = null;
+      for (const each of open.values()) each.alone();
+      open.clear();
+    };
+    worker.port.onmessage = ({ data: { id, text, isClosed } }) => {
+      const each = open.get(id);
+      text === undefined ? each?.onerror(isClosed) : each?.onmessage(text);
+    };
+    setInterval(say, REPEAT);
+    addEventListener("pageshow", say);
+    addEventListener("pagehide", () => worker.port.postMessage({}));
+    return worker;
+  } catch { return null; }
+}
+
+// Say what is wanted: once for all that changes at the same time.
+function say() {
+  if (due) return;
+  due = true;
+  queueMicrotask(() => {
+    due = false;
+    shared?.port.postMessage(Object.fromEntries([...open].map(([id, { url }]) => [id, url])));
+  });
+}

@@ -1,0 +1,46 @@
+// Runs once for all windows of a browser: keeps the two streams of which each takes its part. Pages are told how things
+// are, so that their stream can be opened anew at any time; that of events is apart, for it would miss some meanwhile.
+
+const SILENT = 30_000; // milliseconds after which a window that says nothing is taken to be gone
+
+const windows = new Map(); // port -> { wanted: { id: url }, at }
+const kinds = { "/api/stream/": null, "/api/events": null }; // how urls begin -> { key, source }
+
+addEventListener("connect", ({ ports: [port] }) => {
+  port.onmessage = ({ data }) => {
+    const before = windows.get(port)?.wanted ?? {};
+    windows.set(port, { wanted: data, at: Date.now() });
+    settle(Object.entries(data).some(([id]) => !Object.hasOwn(before, id)));
+  };
+  port.start();
+});
+
+setInterval(() => {
+  for (const [port, { at }] of windows) if (Date.now() - at > SILENT) windows.delete(port);
+  settle(false);
+}, SILENT / 3);
+
+// Have open what is wanted. Whoever comes anew is told at once, and may find a stream that was given up.
+function settle(isNew) {
+  for (const [start, now] of Object.entries(kinds)) {
+    const wanted = [...new Set([...windows.values()].flatMap(({ wanted }) => Object.values(wanted)))].filter((url) => url.startsWith(start)).sort();
+    const key = wanted.join("\n");
+    const isGivenUp = now?.source.readyState === EventSource.CLOSED;
+    if (now && now.key === key && !(isNew && (isGivenUp || start === "/api/stream/"))) continue;
+    now?.source.close();
+    kinds[start] = key ? { key, source: opened(wanted) } : null;
+  }
+}
+
+function opened(urls) {
+  const source = new EventSource(`/api/streams?${new URLSearchParams(urls.map((url) => ["of", url]))}`);
+  urls.forEach((url, index) => source.addEventListener(`${index}`, (event) => tell([url], { text: event.data })));
+  source.onerror = () => tell(urls, { isClosed: source.readyState === EventSource.CLOSED });
+  return source;
+}
+
+function tell(urls, told) {
+  for (const [port, { wanted }] of windows) {
+    for (const [id, url] of Object.entries(wanted)) if (urls.includes(url)) port.postMessage({ id, ...told });
+  }
+}
