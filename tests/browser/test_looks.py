@@ -190,6 +190,47 @@ def test_what_is_written_in_the_picture_can_be_read(width: int, in_browser: InBr
     assert worst[1] == []
 
 
+SPILLED = """
+() => [...document.querySelectorAll(".node")].filter((node) => {
+    const box = node.querySelector("rect").getBoundingClientRect();
+    return [...node.querySelectorAll("text")].some((each) => each.getBoundingClientRect().right > box.right - 4);
+}).map((node) => node.textContent)
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1024])
+@pytest.mark.usefixtures("same_letters")
+def test_names_stay_in_their_boxes(width: int, in_browser: InBrowser) -> None:
+    """However wide the letters of a service's name are."""
+    kept = json.loads(ANSWERS.read_text().replace('"warehouse"', '"WWWWWMMMMMMWWWWWMMMMM"'))
+
+    async def look(browser: Any) -> list[str]:
+        replay = Replay(browser, kept)
+        page = await replay.page(width, "light")
+        await replay.go(page, "overview")
+        return list(await page.evaluate(SPILLED))
+
+    assert in_browser(look) == []
+
+
+def test_the_keyboard_passes_by_what_is_long(in_browser: InBrowser) -> None:
+    """The navigation, on the page that is shown, and the live events, of which there are a hundred."""
+
+    async def look(browser: Any) -> list[str]:
+        replay = Replay(browser, json.loads(ANSWERS.read_text()))
+        page = await replay.page(1024, "light")
+        await replay.go(page, "events")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        seen = [await page.evaluate("document.activeElement.id"), await page.locator("h1").inner_text()]
+        await page.get_by_role("button", name="Clear").focus()
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        return [*seen, await page.evaluate("document.activeElement.id"), page.url.rpartition("#")[2]]
+
+    assert in_browser(look) == ["main", "Events", "past", "/events"]
+
+
 def test_the_page_that_is_shown_can_be_seen_in_the_row_of_all(in_browser: InBrowser) -> None:
     """On a narrow screen the row is wider: it is moved as far as it takes."""
 

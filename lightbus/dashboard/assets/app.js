@@ -106,6 +106,7 @@ async function begin() {
   onRedraw(draw);
   document.getElementById("nav").append(...NAV.map(([name, title]) => h("a", { href: `#/${name}`, "data-page": name }, title)));
   document.getElementById("theme").onclick = toggleTheme;
+  document.querySelector("body > .skip").onclick = (event) => { event.preventDefault(); main.focus(); }; // what stands behind the # names the page
   context.about = await ask("/api/about");
   document.getElementById("bus").textContent = `bus ${context.about.bus}`;
   addEventListener("hashchange", () => { go(); main.focus({ preventScroll: true }); });

@@ -81,7 +81,22 @@ function bent(a, c, e, b) {
   return { d: `M${a}C${c} ${e} ${b}`, at: (t) => [point(t, 0), point(t, 1)] };
 }
 
-const fit = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const pen = document.createElement("canvas").getContext("2d");
+const [NAME, NOTE, LABEL] = ["600 13.5px", "11.5px", "11px"]; // as app.css has them
+
+function widthOf(text, font) {
+  pen.font = `${font} ${getComputedStyle(document.documentElement).fontFamily}`;
+  return pen.measureText(text).width;
+}
+
+// As much of a text as there is room for, in pixels.
+function fit(text, room, font) {
+  let shown = text;
+  for (let length = text.length - 1; length > 0 && widthOf(shown, font) > room; length -= 1) shown = `${text.slice(0, length)}…`;
+  return shown;
+}
+
+const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 // How long what goes over an edge takes: of calls the p99 of this caller, of events how many are not handled yet.
 export const slowness = (edge) => {
@@ -95,7 +110,7 @@ export const said = (edge) => {
   return [what, rate(edge.rate), slowness(edge), edge.errors ? `${rate(edge.errors)} errors` : ""].filter(Boolean);
 };
 
-const LETTER = 6.4; // pixels of a letter of a label, about
+const GAP = 5; // pixels that are left free beside a label
 const LINES = [0, 18, 30]; // where its lines are
 const ALONG = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78, 0.15, 0.85]; // shares of an edge's way at which its label may be
 
@@ -103,18 +118,18 @@ const ALONG = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78, 0.15, 0.85]; // shares of an
 function label(edge, isTight) {
   const words = said(edge);
   const rates = words.slice(1, isTight ? 2 : 3).filter((each) => !each.endsWith("errors"));
-  return [fit(words[0].split(".").slice(-1)[0], 20), rates.join(" · "), ...(edge.errors > 0 ? [words.at(-1)] : [])];
+  return [cut(words[0].split(".").slice(-1)[0], 20), rates.join(" · "), ...(edge.errors > 0 ? [words.at(-1)] : [])];
 }
 
 const meet = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
 
 // Where the label of an edge is written: where it lies on nothing else, or, where there is no such place, nowhere.
 function placed(lines, at, taken, width) {
-  const half = (Math.max(...lines.map((each) => each.length)) * LETTER) / 2;
+  const half = Math.max(...lines.map((each) => widthOf(each, LABEL))) / 2;
   for (const share of ALONG) {
     const [middle, y] = at(share);
     const x = Math.max(half, Math.min(width - half, middle));
-    const box = [x - half, y - 16, x + half, y + LINES[lines.length - 1] - 3];
+    const box = [x - half - GAP, y - 16, x + half + GAP, y + LINES[lines.length - 1] - 3];
     if (taken.some((each) => meet(box, each))) continue;
     taken.push(box);
     return [x, y - 6];
@@ -145,8 +160,8 @@ function drawnNode(service, place) {
     service.problems.length > 0 && s("title", {}, service.problems.join("\n")),
     s("rect", { x, y, rx: 10, width: NODE.width, height: NODE.height }),
     s("circle", { class: `dot ${service.processes ? tone : "plain"}`, cx: x + 16, cy: y + 19, r: 4.5 }),
-    s("text", { class: "node-name", x: x + 28, y: y + 23 }, fit(name, Math.floor((NODE.width - 36) / 7.4))),
-    s("text", { class: "node-note", x: x + 16, y: y + 40 }, fit(note, Math.floor((NODE.width - 24) / 5.6))));
+    s("text", { class: "node-name", x: x + 28, y: y + 23 }, fit(name, NODE.width - 36, NAME)),
+    s("text", { class: "node-note", x: x + 16, y: y + 40 }, fit(note, NODE.width - 24, NOTE)));
 }
 
 export function topology(services, edges, room) {

@@ -105,8 +105,14 @@ function tail() {
       h("button", { key: "clear", type: "button", class: "quiet", onclick: () => { [rows, passed] = [[], 0]; redraw(); } }, "Clear"),
       passed > 0 && h("span", { class: "dim" }, `${number(passed)} more came than can be shown`)),
     trouble && h("p", { class: "finding error" }, trouble),
+    rows.length > 0 && h("a", { key: "skip", class: "skip", href: "#past", onclick: skip }, "Skip the live events"),
     rows.length ? list(rows, "The latest events") : empty(paused ? "Paused." : "No event yet. What is fired from now on appears here."),
   ];
+}
+
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("past").focus();
 }
 
 const list = (events, caption) => h("ol", { class: "event-list", tabindex: "0", "aria-label": caption }, events.map((event) =>
@@ -145,7 +151,7 @@ function past(data) {
   };
   const names = [...new Set(data.events.flatMap((each) => [each.name, `${each.name.slice(0, each.name.lastIndexOf("."))}.*`]))].sort();
   const spans = [["5", "5 minutes"], ["60", "hour"], ["1440", "day"], ["0", "all that is kept"]];
-  return h("section", { class: "card", key: "past", "aria-label": "Kept events" },
+  return h("section", { class: "card", key: "past", id: "past", tabindex: "-1", "aria-label": "Kept events" },
     h("h2", {}, "Kept"),
     h("form", { class: "bar", onsubmit: search },
       h("input", { name: "name", required: true, list: "event-names", class: "search", placeholder: "auth.user_registered", "aria-label": "Event" }),
