@@ -110,15 +110,16 @@ export const said = (edge) => {
   return [what, rate(edge.rate), slowness(edge), edge.errors ? `${rate(edge.errors)} errors` : ""].filter(Boolean);
 };
 
-const GAP = 5; // pixels that are left free beside a label
-const LINES = [0, 18, 30]; // where its lines are
+const GAP = 8; // pixels that are left free beside a label
+const LINES = [0, 18, 30, 42]; // where its lines are
 const ALONG = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78, 0.15, 0.85]; // shares of an edge's way at which its label may be
 
-// What is written on an edge: its name, how often, and errors.
-function label(edge, isTight) {
-  const words = said(edge);
-  const rates = words.slice(1, isTight ? 2 : 3).filter((each) => !each.endsWith("errors"));
-  return [cut(words[0].split(".").slice(-1)[0], 20), rates.join(" · "), ...(edge.errors > 0 ? [words.at(-1)] : [])];
+// What is written on an edge: its name, how often, how long it takes where there is room for that, and errors.
+function label(edge, { isTight, isNarrow }) {
+  const [what, often] = said(edge);
+  const slow = isNarrow || edge.lag === 0 ? "" : slowness(edge);
+  const lines = [cut(what.split(".").slice(-1)[0], 20), ...(isTight ? [often, slow] : [[often, slow].filter(Boolean).join(" · ")])];
+  return [...lines, edge.errors > 0 ? said(edge).at(-1) : ""].filter(Boolean);
 }
 
 const meet = (one, other) => one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
@@ -137,17 +138,21 @@ function placed(lines, at, taken, width) {
   return null;
 }
 
-function drawnEdge(edge, { d, at }, isTight, taken, width) {
+function drawnEdge(edge, { d, at }, look, taken, width) {
   const tone = `${edge.kind}${edge.errors ? " failing" : ""}${edge.rate ? "" : " idle"}`;
   const words = said(edge);
   const about = `${edge.from} ${edge.kind === "calls" ? "calls" : "tells"} ${edge.to}: ${words.join(", ")}`;
-  const lines = label(edge, isTight);
-  const place = placed(lines, at, taken, width);
+  let lines = label(edge, look);
+  let place = placed(lines, at, taken, width);
+  if (!place) { // in less room
+    lines = label(edge, { ...look, isNarrow: true });
+    place = placed(lines, at, taken, width);
+  }
   const line = (index, tone) => lines[index] && s("text", { class: tone, x: place[0], y: place[1] + LINES[index], "text-anchor": "middle" }, lines[index]);
   return s("g", { class: `edge ${tone}`, key: `${edge.kind}>${edge.from}>${edge.to}` },
     s("title", {}, about),
     s("path", { class: "edge-line", d, "stroke-width": (1.2 + Math.min(3.4, Math.log10(1 + edge.rate))).toFixed(2), "marker-end": `url(#arrow-${edge.errors ? "failing" : edge.kind})` }),
-    place && [line(0, "edge-label"), line(1, "edge-rate"), line(2, "edge-rate bad")]);
+    place && lines.map((_, index) => line(index, !index ? "edge-label" : edge.errors > 0 && index === lines.length - 1 ? "edge-rate bad" : "edge-rate")));
 }
 
 function drawnNode(service, place) {
@@ -182,7 +187,7 @@ export function topology(services, edges, room) {
     lanes.set(pair, count + 1);
     const alone = drawn.filter((each) => [each.from, each.to].sort().join("\n") === pair).length === 1;
     const lane = alone ? 0 : count % 2 ? 1 + Math.floor(count / 2) : -1 - Math.floor(count / 2);
-    return drawnEdge(edge, curve(places.get(edge.from), places.get(edge.to), isNarrow, lane), isTight, taken, width);
+    return drawnEdge(edge, curve(places.get(edge.from), places.get(edge.to), isNarrow, lane), { isTight, isNarrow }, taken, width);
   });
   const arrow = (tone) => s("marker", { id: `arrow-${tone}`, class: `arrow ${tone}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, s("path", { d: "M0 0L8 4L0 8Z" }));
   const picture = s("svg", { class: `topology${width < room * 1.4 ? " fits" : ""}`, viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Who uses whom" },
