@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from ..core.registry import PeerState, Registry, Source
@@ -69,6 +69,11 @@ class PeerLinks:
         self._registry = registry
         self._changes = changes
         self._own = own
+        self._pushed: dict[type, Callable[[Link, Any], None]] = {
+            Peers: self._on_peers,
+            Drain: self._on_drain,
+            Goodbye: self._on_goodbye,
+        }
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
         self.dialer = Dialer(
@@ -153,17 +158,8 @@ class PeerLinks:
             link.say_hello()  # it went out before we had anything to announce
 
     def on_message(self, link: Link, message: AnyMessage) -> None:
-        """Go by what a peer pushed."""
-        match message:
-            case Peers():
-                self._on_peers(message)
-            case Drain():
-                self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
-                self._spawn(self._confirm_drain(link))
-            case Goodbye():
-                # Nothing new goes there, but what is on its way back may be behind this on another connection.
-                self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
-                self._spawn(self._part(link))
+        """Go by what a peer pushed: one of what a link lets through."""
+        self._pushed[type(message)](link, message)
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
         """Mark a peer as lost, or as gone where it had said that it leaves."""
@@ -194,7 +190,16 @@ class PeerLinks:
         self.links.pop(link.instance, None)
         self.dialer.unlinked(link.instance)
 
-    def _on_peers(self, message: Peers) -> None:
+    def _on_drain(self, link: Link, message: Drain) -> None:
+        self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
+        self._spawn(self._confirm_drain(link))
+
+    def _on_goodbye(self, link: Link, message: Goodbye) -> None:
+        # Nothing new goes there, but what is on its way back may be behind this on another connection.
+        self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
+        self._spawn(self._part(link))
+
+    def _on_peers(self, link: Link, message: Peers) -> None:
         for entry in message.joined:
             match entry:
                 case [{"id": str(instance)} as said, float() | int(), *_]:
