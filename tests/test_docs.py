@@ -412,6 +412,17 @@ def test_house_is_complete() -> None:
     assert len(named) == len({*named})
 
 
+ROOMS = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
+
+
+def test_modules_that_are_named_exist() -> None:
+    """What the pages on the architecture name as `room/module` is there, by this name."""
+    named = {found[1] for found in re.finditer(rf"\b((?:{ROOMS})/(?:\w+/)*\w\w+)\b", ARCHITECTURE)}
+    tests = PACKAGE.parent / "tests"
+    there = {name for name in named for at in (PACKAGE, tests) if (at / name).is_dir() or (at / f"{name}.py").exists()}
+    assert named - there == set()
+
+
 ID, ENDPOINT = "4f2a00112233445d", "ipc:///run/4f2a00112233445d.rpc"
 
 
