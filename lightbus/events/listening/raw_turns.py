@@ -25,7 +25,6 @@ class RawTurns(ListenerTurns):
                 rows = [entry]  # what somebody else may have begun comes alone
             if not rows:
                 break
-            stream.at_hand = len(rows)
             function(RawEvents(turn.api, turn.event, turn.journal, turn.publisher, rows))
             queue.settle(stream, rows, len(rows), is_one_failed=False)
             stream.owner.ack(stream)
