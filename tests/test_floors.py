@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +89,21 @@ ONLY_IN = {
     "starlette": {"contrib", "dashboard", "gateway", "web"},
     "fastapi": {"contrib"},
     "flask": {"contrib"},
+    "sqlalchemy": {"contrib"},
+    "asgiref": {"contrib", "utilities"},
+    "h11": {"web"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "IPython": {"cli"},
+    "watchfiles": {"cli"},
+    "uvloop": {"client"},
+    "pytest": {"pytest_plugin"},
+    "cryptography": {"adapters.zmq"},
+    "jsonschema_rs": {"service"},
+    "pydantic": {"adapters.nats", "plugins", "service"},
+    "pydantic_core": {"config", "gateway", "service"},
+    "typing_extensions": {"adapters.nats", "service"},
+    "yaml": {"cli", "config"},
 }
 """Libraries that only these rooms may import: everyone else sees our own interface."""
 
@@ -213,6 +229,16 @@ def facts(module: str) -> Facts:
 def test_module_keeps_to_its_floor(module: str) -> None:
     """A module imports from lower floors and its own only, and leaves the world to those who own it."""
     assert violations(facts(module).imports, module) == []
+
+
+def test_each_library_has_its_rooms() -> None:
+    """What Python does not bring is on the list, with all who import it and nobody else."""
+    importing: dict[str, set[str]] = {}
+    for module in SOURCES:
+        for top in {name.partition(".")[0] for name in facts(module).imports} - {"lightbus", ""}:
+            if top in ONLY_IN or top not in sys.stdlib_module_names:
+                importing.setdefault(top, set()).add(room_of(module.removeprefix("lightbus.")))
+    assert importing == ONLY_IN
 
 
 MADE_UP = {"lightbus.core", "lightbus.core.calls", "lightbus.service", "lightbus.service.api", "lightbus.wire.codec"}
