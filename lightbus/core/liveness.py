@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-__all__ = ["Liveness", "LivenessChange", "State", "judge"]
+__all__ = ["Liveness", "LivenessChange", "State", "classify_silence"]
 
 K = TypeVar("K")
 
@@ -19,7 +19,7 @@ class State(Enum):
     GONE = "gone"
 
 
-def judge(silence: float, suspect_after: float, gone_after: float) -> State:
+def classify_silence(silence: float, suspect_after: float, gone_after: float) -> State:
     """Return what a silence of so many seconds means."""
     if silence >= gone_after:
         return State.GONE
@@ -74,7 +74,7 @@ class Liveness(Generic[K]):
         """Return who became suspect or gone since the last time; the gone are forgotten."""
         changes: list[LivenessChange[K]] = []
         for key, heard in list(self._heard.items()):
-            state = judge(now - heard, self.suspect_after, self.gone_after)
+            state = classify_silence(now - heard, self.suspect_after, self.gone_after)
             if state is State.GONE:
                 self.forget(key)
                 changes.append(LivenessChange(key, state))

@@ -77,18 +77,18 @@ class Ordered(Protocol):
 
     ready: deque[Any]
     """What waits of it, each with its sequence first."""
-    at_hand: int
+    in_progress: int
     """How many of its events are being handled, or wait to be tried again."""
     watermark: Watermark | None
     position: int
     """Up to where all of it is here."""
 
     @property
-    def can_go_on(self) -> bool:
+    def can_deliver(self) -> bool:
         """Whether an event may be handed out now."""
 
     @property
-    def is_lacking(self) -> bool:
+    def awaits_events(self) -> bool:
         """Whether there is more of it, and nothing of that is here."""
 
 
@@ -98,7 +98,7 @@ S = TypeVar("S", bound=Ordered)
 class Order(Generic[S]):
     """The streams of one journal that a listener follows. Only touched from the loop they belong to."""
 
-    __slots__ = ("_first", "_lacking", "_waiting", "queued")
+    __slots__ = ("_awaiting", "_first", "_waiting", "queued")
 
     def __init__(self) -> None:
         self.queued = False
@@ -106,27 +106,27 @@ class Order(Generic[S]):
         self._waiting: list[tuple[int, int, S]] = []
         self._first: dict[S, int] = {}
         """The sequence with which a stream waits: what else there is of it in the heap is out of date."""
-        self._lacking: set[S] = set()
+        self._awaiting: set[S] = set()
 
     def note(self, stream: S) -> None:
         """Record that a stream has more to hand out, or lacks something, or does so no more."""
-        if stream.ready and not stream.at_hand:
+        if stream.ready and not stream.in_progress:
             first = stream.ready[0][0]
-            self._lacking.discard(stream)
+            self._awaiting.discard(stream)
             if self._first.get(stream) != first:
                 self._first[stream] = first
                 heapq.heappush(self._waiting, (first, id(stream), stream))
             return
         self._first.pop(stream, None)
-        if stream.is_lacking:
-            self._lacking.add(stream)
+        if stream.awaits_events:
+            self._awaiting.add(stream)
         else:
-            self._lacking.discard(stream)
+            self._awaiting.discard(stream)
 
     def forget(self, stream: S) -> None:
         """Wait for a stream no more."""
         self._first.pop(stream, None)
-        self._lacking.discard(stream)
+        self._awaiting.discard(stream)
 
     def next(self) -> tuple[S, float] | None:
         """
@@ -138,10 +138,10 @@ class Order(Generic[S]):
         if first is None:
             return None
         stream = first[2]
-        if not stream.can_go_on:
+        if not stream.can_deliver:
             return None  # others are not let pass: it goes on once what it has handled is confirmed
         upto = math.inf if stream.watermark is None else stream.watermark.upto
-        before = min([upto + 1, *(other.position + 1 for other in self._lacking)])
+        before = min([upto + 1, *(other.position + 1 for other in self._awaiting)])
         if first[0] >= before:
             return None
         heapq.heappop(self._waiting)
@@ -154,7 +154,7 @@ class Order(Generic[S]):
         while waiting:
             first, _, stream = waiting[0]
             if self._first.get(stream) == first:
-                if stream.ready and stream.ready[0][0] == first and not stream.at_hand:
+                if stream.ready and stream.ready[0][0] == first and not stream.in_progress:
                     return waiting[0]
                 heapq.heappop(waiting)
                 del self._first[stream]

@@ -157,7 +157,7 @@ class Registry:
             del self.peers[instance]
         return []
 
-    def rumoured_gone(self, instance: InstanceId) -> list[Fact]:
+    def reported_lost(self, instance: InstanceId) -> list[Fact]:
         """Record that another peer lost somebody. It is only a rumour, and so it only ends what was one."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state is PeerState.UNVERIFIED and peer.source is Source.HEARSAY:
@@ -238,7 +238,7 @@ class Registry:
         peer = self.peers.pop(instance, None)
         if peer is None:
             return []
-        self._bury(instance)
+        self._add_tombstone(instance)
         if peer.state is PeerState.DRAINING:
             self._departed[instance] = None
             while len(self._departed) > MAX_DEPARTED:
@@ -369,7 +369,7 @@ class Registry:
             state=_TRANSITIONS[peer.state, what],
             failures=peer.failures + 1,
             refused=peer.refused + 1 if refused else 0,
-            retry_at=now + retry_delay(peer.failures + 1) * _patience_with(peer, known=len(self.peers)),
+            retry_at=now + retry_delay(peer.failures + 1) * _retry_factor(peer, known=len(self.peers)),
             problem=reason,
         )
         if failed.state is not peer.state:
@@ -385,13 +385,13 @@ class Registry:
         old = [peer for peer in self.peers.values() if peer.endpoint == endpoint and peer.instance != instance]
         return [fact for peer in old for fact in self.left(peer.instance, "was replaced at its endpoint")]
 
-    def _bury(self, instance: InstanceId) -> None:
+    def _add_tombstone(self, instance: InstanceId) -> None:
         self._evicted[instance] = None
         while len(self._evicted) > TOMBSTONES:
             del self._evicted[next(iter(self._evicted))]
 
 
-def _patience_with(peer: Peer, *, known: int) -> float:
+def _retry_factor(peer: Peer, *, known: int) -> float:
     """Return by how much longer a peer is left alone: in a crowd of strangers all together cost what few would."""
     if peer.endpoint or known <= CROWD:
         return 1.0
@@ -407,9 +407,9 @@ def _difference(old: Peer, new: Peer, reason: str = "left") -> list[Fact]:
         return [PeerJoined(new)]
     if old.is_live and not new.is_live:
         return [PeerLeft(new, reason)]
-    return [PeerUpdated(new)] if new.is_live and _told(old) != _told(new) else []
+    return [PeerUpdated(new)] if new.is_live and _public_facts(old) != _public_facts(new) else []
 
 
-def _told(peer: Peer) -> tuple[object, ...]:
+def _public_facts(peer: Peer) -> tuple[object, ...]:
     """Return what others are told of a peer: a change of anything else concerns nobody."""
     return peer.state, peer.announcement, peer.endpoint, peer.event_endpoint

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .ordering import Order, Watermark
 
-__all__ = ["HIGH", "LOW", "UNCONFIRMED", "Entry", "Stream", "Told", "entry_of"]
+__all__ = ["HIGH", "LOW", "UNCONFIRMED", "AckPosition", "Entry", "Stream", "entry_of"]
 
 HIGH = 1024
 """Events of a stream that wait in memory; further ones wait in the journal."""
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
     record: bytes
 
 
-class Told(NamedTuple):
+class AckPosition(NamedTuple):
     """What a publisher is told of a stream: up to where all was handled, and how many events that makes in all."""
 
     sequence: int
@@ -69,16 +69,16 @@ class Stream:
     """
 
     __slots__ = (
-        "_aside",
-        "_asked",
+        "_acked",
         "_done",
-        "_possible_left",
-        "_told",
-        "at_hand",
+        "_held_back",
+        "_possible_remaining",
+        "_requested_after",
         "confirmed",
         "failures",
         "handled",
         "head",
+        "in_progress",
         "key",
         "order",
         "owner",
@@ -114,7 +114,7 @@ class Stream:
         """What may be handed out, as it came: `[sequence, previous, record]` each."""
         self.size = 0
         """Bytes of the records of those that are ready."""
-        self.at_hand = 0
+        self.in_progress = 0
         """How many of its events are being handled, or wait to be tried again; while some are, no more is begun."""
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
@@ -125,21 +125,21 @@ class Stream:
         """How often in a row it was asked in vain for more."""
         self.trimmed = 0
         """Events that were deleted before this consumer could have them."""
-        self._asked: int | None = None
+        self._requested_after: int | None = None
         """Behind which sequence more was asked for; None where no answer is due."""
-        self._aside: deque[Sequence[Any]] = deque()
+        self._held_back: deque[Sequence[Any]] = deque()
         self.confirmed = 0
         """How many events were handled in all as the publisher has it on disk."""
         self._done = 0
-        self._told = Told(cursor, 0)
-        self._possible_left = UNCONFIRMED
+        self._acked = AckPosition(cursor, 0)
+        self._possible_remaining = UNCONFIRMED
 
     # In
 
     def live(self, entries: Sequence[Any]) -> int:
         """Record what was published, `[sequence, previous, record]` each, in order; return how many were taken."""
-        if self._asked is not None:
-            self._keep_aside(entries)
+        if self._requested_after is not None:
+            self._hold_back(entries)
             return 0
         position, ready = self.position, self.ready
         if len(ready) + len(entries) > HIGH:
@@ -163,7 +163,7 @@ class Stream:
             self.head = position
         return taken
 
-    def heard_of(self, head: int) -> None:
+    def note_head(self, head: int) -> None:
         """Record which event is the newest."""
         if head > self.head:
             self.head = head
@@ -178,8 +178,8 @@ class Stream:
         `through` is how far the publisher has looked: it may be behind the last entry, where the rest is not owed to
         us, and the cursor may go there only once nothing before it waits or is handled.
         """
-        asked, self._asked = self._asked, None
-        aside, self._aside = self._aside, deque()
+        asked, self._requested_after = self._requested_after, None
+        aside, self._held_back = self._held_back, deque()
         if asked is None or asked > self.position:
             return 0  # what waited in front of it was dropped meanwhile: that is to be asked for first
         before, began = len(self.ready), self.position
@@ -191,53 +191,53 @@ class Stream:
         self.position = max(self.position, through)
         self.trimmed += trimmed
         self.head = max(self.head, self.position)
-        if not self.ready and not self.at_hand:
+        if not self.ready and not self.in_progress:
             self.handled = max(self.handled, self.position)  # what was skipped is not owed any more
         if aside:
             self.live(aside)
         self.failures = 0 if self.position > began else self.failures + 1
         return len(self.ready) - before
 
-    def failed_to_ask(self) -> None:
+    def request_failed(self) -> None:
         """Record that what was asked for will not be answered."""
         self.failures += 1
-        self._asked = None
-        self._aside.clear()
+        self._requested_after = None
+        self._held_back.clear()
 
     # Out
 
     def wanted(self) -> int | None:
         """Return behind which sequence to ask for more, and note that it is asked for; None where that is not due."""
-        if self._asked is not None or self.head <= self.position or len(self.ready) >= LOW:
+        if self._requested_after is not None or self.head <= self.position or len(self.ready) >= LOW:
             return None
-        self._asked = self.position
-        return self._asked
+        self._requested_after = self.position
+        return self._requested_after
 
     @property
-    def can_go_on(self) -> bool:
+    def can_deliver(self) -> bool:
         """Whether an event may be handed out now."""
-        return bool(self.ready) and not self.at_hand and self._done - self.confirmed < UNCONFIRMED
+        return bool(self.ready) and not self.in_progress and self._done - self.confirmed < UNCONFIRMED
 
     @property
-    def is_lacking(self) -> bool:
+    def awaits_events(self) -> bool:
         """Whether there is more of it, and nothing of that is here: others are to wait for it, but not for ever."""
-        return self.head > self.position and not self.ready and not self.at_hand and self.failures < MAX_FAILURES
+        return self.head > self.position and not self.ready and not self.in_progress and self.failures < MAX_FAILURES
 
     def take(self, before: float = math.inf) -> Entry | None:
         """Hand the next event out, if it comes before a sequence; None where that may not be now."""
         ready = self.ready
-        if not ready or self.at_hand or self._done - self.confirmed >= UNCONFIRMED:  # can_go_on, written out
+        if not ready or self.in_progress or self._done - self.confirmed >= UNCONFIRMED:  # can_deliver, written out
             return None
         if ready[0][0] >= before:
             return None
-        self.at_hand = 1
+        self.in_progress = 1
         entry = entry_of(ready.popleft())
         self.size -= len(entry[2])
         return entry
 
-    def take_several(self, before: float, most: int, already: int = 0) -> list[Sequence[Any]]:
+    def take_many(self, before: float, most: int, already: int = 0) -> list[Sequence[Any]]:
         """
-        Hand the next events out together, those before a sequence. Who takes them notes in `at_hand` how many they are.
+        Hand out together the next events before a sequence. The caller counts them in `in_progress`.
 
         They are as they came: `[sequence, previous, record]` each.
 
@@ -249,7 +249,7 @@ class Stream:
         """
         ready = self.ready
         count = min(most, len(ready), UNCONFIRMED - self._done + self.confirmed - already)
-        if count <= 0 or self.at_hand or self.is_possibly_delivered(ready[0]):
+        if count <= 0 or self.in_progress or self.is_possibly_delivered(ready[0]):
             return []
         if ready[count - 1][0] >= before:
             count = next(number for number, entry in enumerate(ready) if entry[0] >= before)
@@ -266,7 +266,7 @@ class Stream:
         """Take back the last ones of those that were handed out together: they were not begun."""
         self.ready.extendleft(reversed(entries))
         self.size += sum([len(entry[2]) for entry in entries])
-        self.at_hand -= len(entries)
+        self.in_progress -= len(entries)
 
     @property
     def is_next_possibly_delivered(self) -> bool:
@@ -275,16 +275,16 @@ class Stream:
 
     def is_possibly_delivered(self, entry: Sequence[Any]) -> bool:
         """Return whether somebody else may have begun this event: its start is to be recorded first."""
-        return entry[0] <= self.possibly_delivered and self._possible_left > 0
+        return entry[0] <= self.possibly_delivered and self._possible_remaining > 0
 
     def done(self, entry: Sequence[Any], count: int = 1) -> None:
         """Record that an event was handled, the last of so many that were handed out together."""
-        self.at_hand -= count
+        self.in_progress -= count
         self._done += count
         sequence = entry[0]
         if sequence <= self.possibly_delivered:
-            self._possible_left -= count
-        if not self.ready and not self.at_hand and self.position > sequence:
+            self._possible_remaining -= count
+        if not self.ready and not self.in_progress and self.position > sequence:
             sequence = self.position  # what was skipped behind it is not owed any more
         if sequence > self.handled:
             self.handled = sequence
@@ -313,42 +313,42 @@ class Stream:
 
     def put_back(self) -> None:
         """Record that what is at hand was not handled: what follows on it must not be handed out before it."""
-        self.at_hand = 0
+        self.in_progress = 0
         self.drop()
 
     @property
-    def is_to_tell(self) -> bool:
+    def is_ack_due(self) -> bool:
         """Whether more was handled than the publisher was told."""
-        return self.handled > self._told.sequence
+        return self.handled > self._acked.sequence
 
     @property
-    def untold(self) -> int:
+    def unacknowledged(self) -> int:
         """How many events were handled since the publisher was told."""
-        return self._done - self._told.events
+        return self._done - self._acked.events
 
-    def to_tell(self) -> Told | None:
+    def next_ack(self) -> AckPosition | None:
         """Return what the publisher is to be told, and note that it is; None where it was told all."""
-        if not self.is_to_tell:
+        if not self.is_ack_due:
             return None
-        self._told = Told(self.handled, self._done)
-        return self._told
+        self._acked = AckPosition(self.handled, self._done)
+        return self._acked
 
-    def was_confirmed(self, told: Told) -> None:
+    def ack_confirmed(self, told: AckPosition) -> None:
         """Record that the publisher has on disk what it was told."""
         if told.events > self.confirmed:
             self.confirmed = told.events
 
-    def was_not_confirmed(self) -> None:
+    def ack_failed(self) -> None:
         """Record that the publisher did not answer: it is to be told again."""
-        self._told = Told(-1, self.confirmed)
+        self._acked = AckPosition(-1, self.confirmed)
 
-    def _keep_aside(self, entries: Sequence[Any]) -> None:
+    def _hold_back(self, entries: Sequence[Any]) -> None:
         # They may well follow on what was asked for. If they are too many, they are asked for as well.
         self.head = max(self.head, entries[-1][0])
-        if len(self._aside) + len(entries) > HIGH:
-            self._aside.clear()
+        if len(self._held_back) + len(entries) > HIGH:
+            self._held_back.clear()
             return
-        self._aside.extend(entries)
+        self._held_back.extend(entries)
 
 
 class LiveStream(Stream):
@@ -381,7 +381,7 @@ class LiveStream(Stream):
                 self.missed += previous - self.position
             self.position = max(self.position, sequence)
 
-    def heard_of(self, head: int) -> None:
+    def note_head(self, head: int) -> None:
         if self.position and head > self.position:
             self.missed += head - self.position
         self.head = self.position = max(self.position, head)
@@ -394,8 +394,8 @@ class LiveStream(Stream):
         return None
 
     @property
-    def untold(self) -> int:
+    def unacknowledged(self) -> int:
         return 0
 
-    def to_tell(self) -> Told | None:
+    def next_ack(self) -> AckPosition | None:
         return None

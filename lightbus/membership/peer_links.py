@@ -211,7 +211,7 @@ class PeerLinks:
                         self.heard(read, Source.HEARSAY)
         for instance in message.left:
             if isinstance(instance, str):
-                self._changes.apply(self._registry.rumoured_gone(instance))
+                self._changes.apply(self._registry.reported_lost(instance))
 
     async def _confirm_drain(self, link: Link) -> None:
         await self._user.channels_have_seen(link.instance)

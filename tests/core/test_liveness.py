@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus.core.liveness import Liveness, LivenessChange, State, judge
+from lightbus.core.liveness import Liveness, LivenessChange, State, classify_silence
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from lightbus.core.liveness import Liveness, LivenessChange, State, judge
 )
 def test_what_silence_means(silence: float, state: State) -> None:
     """Three seconds make suspect and ten gone, where these are the bounds."""
-    assert judge(silence, 3.0, 10.0) is state
+    assert classify_silence(silence, 3.0, 10.0) is state
 
 
 def watch() -> Liveness[str]:
@@ -87,7 +87,7 @@ def test_changes_follow_from_silence(steps: list[tuple[str, float, bool]]) -> No
             heard[key] = now
             suspects.discard(key)
         for change in liveness.tick(now):
-            assert judge(now - heard[change.key], 3.0, 10.0) is change.state
+            assert classify_silence(now - heard[change.key], 3.0, 10.0) is change.state
             assert change.key not in suspects or change.state is State.GONE
             suspects.add(change.key)
             if change.state is State.GONE:

@@ -68,7 +68,7 @@ class Consumer:
         """Be told where all partitions stand."""
         heads = self.publisher.heads()
         for partition, head in heads.items():
-            self.stream(partition).heard_of(head)
+            self.stream(partition).note_head(head)
             self.order.note(self.stream(partition))
         self.watermark.answered(max(heads.values(), default=0))
 
@@ -80,7 +80,7 @@ class Consumer:
                 through = records[-1][0] if records else stream.head
                 stream.page(records, through)
                 if through < self.publisher.heads()[stream.key]:
-                    stream.heard_of(self.publisher.heads()[stream.key])
+                    stream.note_head(self.publisher.heads()[stream.key])
             self.order.note(stream)
 
     def handle(self, most: int = 1000) -> None:
@@ -90,8 +90,8 @@ class Consumer:
                 self.handled.append(entry.sequence)
                 stream.done(entry)
                 most -= 1
-            if (told := stream.to_tell()) is not None:
-                stream.was_confirmed(told)
+            if (told := stream.next_ack()) is not None:
+                stream.ack_confirmed(told)
             self.order.note(stream)
 
 
@@ -165,11 +165,11 @@ def test_a_stream_has_its_turn_up_to_the_next_one() -> None:
 def test_one_that_lacks_something_is_waited_for() -> None:
     """Until it is there, or was asked for in vain for too often; where it can only be later, others go on."""
     order, (first, second) = streams(3, 0)
-    second.heard_of(2)
+    second.note_head(2)
     order.note(second)
     assert order.next() is None
     for _ in range(MAX_FAILURES):
-        second.failed_to_ask()
+        second.request_failed()
     order.note(second)
     assert order.next() == (first, 101)
 
@@ -178,7 +178,7 @@ def test_one_that_lacks_something_is_waited_for() -> None:
     entry = second.take()
     assert entry is not None
     second.done(entry)
-    second.heard_of(9)
+    second.note_head(9)
     order.note(second)
     assert order.next() is None  # it may be the one behind 2
     order.forget(second)
@@ -188,7 +188,7 @@ def test_one_that_lacks_something_is_waited_for() -> None:
 def test_one_that_is_said_to_have_more_and_has_not_is_not_waited_for() -> None:
     """Answers that hold nothing are no better than none: what waits behind them is handed out in the end."""
     order, (first, second) = streams(3, 0)
-    second.heard_of(2)
+    second.note_head(2)
     for _ in range(MAX_FAILURES):
         order.note(second)
         assert order.next() is None

@@ -160,7 +160,7 @@ class AnySequence(RuleBasedStateMachine):
     @rule(instance=instances)
     def is_rumoured_gone(self, instance: str) -> None:
         was_live = instance in self.live
-        self.take(self.registry.rumoured_gone, instance, remembered=False)
+        self.take(self.registry.reported_lost, instance, remembered=False)
         assert (instance in self.live) is was_live
 
     @rule()
@@ -452,7 +452,7 @@ def test_a_rumour_ends_only_a_rumour() -> None:
     registry.silent(C, 0.0, "does not answer")
     up(registry, D)
     for instance in (A, B, C, D, E):
-        assert registry.rumoured_gone(instance) == []
+        assert registry.reported_lost(instance) == []
     assert list(registry.peers) == [B, C, D]
     registry.announced(hint(A), Source.HEARSAY, 1.0)
     assert A in registry.peers
@@ -463,7 +463,7 @@ def test_a_claim_is_more_than_hearsay() -> None:
     registry = Registry()
     registry.announced(hint(A), Source.HEARSAY, 0.0)
     registry.announced(hint(A), Source.CLAIM, 1.0)
-    registry.rumoured_gone(A)
+    registry.reported_lost(A)
     assert A in registry.peers
 
 
@@ -683,7 +683,7 @@ def test_ghosts_are_forgotten() -> None:
     assert set(registry.peers) == {B}
 
 
-@pytest.mark.parametrize("do", ["lost", "silent", "denied", "drains", "left", "withdrawn", "rumoured_gone"])
+@pytest.mark.parametrize("do", ["lost", "silent", "denied", "drains", "left", "withdrawn", "reported_lost"])
 def test_a_stranger_cannot_fail(do: str) -> None:
     """Of somebody unknown nothing is noted, and nobody is told."""
     registry = Registry()
@@ -694,7 +694,7 @@ def test_a_stranger_cannot_fail(do: str) -> None:
         "drains": (0.0,),
         "left": ("x",),
         "withdrawn": (),
-        "rumoured_gone": (),
+        "reported_lost": (),
     }
     assert getattr(registry, do)(A, *arguments[do]) == []
     assert registry.peers == {}

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from helpers import examples
 from lightbus.core import streams as module
 from lightbus.core.ordering import Order, Watermark
-from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, Told, entry_of
+from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, AckPosition, entry_of
 
 
 def entries(first: int, last: int) -> list[list[Any]]:
@@ -24,7 +24,7 @@ def entries(first: int, last: int) -> list[list[Any]]:
 def handle(stream: Stream, count: int = 10**6) -> list[int]:
     """Hand out and finish what is ready, and return the sequences."""
     handled = []
-    while stream.can_go_on and len(handled) < count:
+    while stream.can_deliver and len(handled) < count:
         entry = stream.take()
         handled.append(entry.sequence)
         stream.done(entry)
@@ -80,9 +80,9 @@ def test_no_more_waits_than_is_bounded() -> None:
     assert stream.live(entries(HIGH + 1, HIGH + 10)) == 0
     assert stream.wanted() is None
     while handle(stream):
-        told = stream.to_tell()
+        told = stream.next_ack()
         assert told is not None
-        stream.was_confirmed(told)
+        stream.ack_confirmed(told)
     assert stream.wanted() == HIGH
 
 
@@ -90,7 +90,7 @@ def test_a_failed_question_is_asked_again() -> None:
     """Where no answer comes, it is still due."""
     stream = Stream("t", cursor=0, head=3)
     assert stream.wanted() == 0
-    stream.failed_to_ask()
+    stream.request_failed()
     assert stream.wanted() == 0
 
 
@@ -100,7 +100,7 @@ def test_what_was_trimmed_is_skipped_and_counted() -> None:
     stream.wanted()
     stream.page([[8, 3, b"r8"]], 9, trimmed=5)
     assert handle(stream) == [8]
-    assert (stream.handled, stream.trimmed, stream.to_tell()) == (9, 5, Told(9, 1))
+    assert (stream.handled, stream.trimmed, stream.next_ack()) == (9, 5, AckPosition(9, 1))
 
 
 def test_one_event_at_a_time() -> None:
@@ -108,9 +108,9 @@ def test_one_event_at_a_time() -> None:
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2))
     entry = stream.take()
-    assert not stream.can_go_on
+    assert not stream.can_deliver
     stream.done(entry)
-    assert stream.can_go_on
+    assert stream.can_deliver
 
 
 def test_each_position_is_acknowledged_once() -> None:
@@ -118,11 +118,11 @@ def test_each_position_is_acknowledged_once() -> None:
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2 * UNCONFIRMED))
     assert len(handle(stream)) == UNCONFIRMED
-    assert (stream.to_tell(), stream.to_tell()) == (Told(UNCONFIRMED, UNCONFIRMED), None)
-    stream.was_not_confirmed()
-    told = stream.to_tell()
-    assert told == Told(UNCONFIRMED, UNCONFIRMED)
-    stream.was_confirmed(told)
+    assert (stream.next_ack(), stream.next_ack()) == (AckPosition(UNCONFIRMED, UNCONFIRMED), None)
+    stream.ack_failed()
+    told = stream.next_ack()
+    assert told == AckPosition(UNCONFIRMED, UNCONFIRMED)
+    stream.ack_confirmed(told)
     assert len(handle(stream)) == UNCONFIRMED
 
 
@@ -131,14 +131,14 @@ def test_a_confirmation_makes_room_for_what_it_confirms() -> None:
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2 * UNCONFIRMED))
     handle(stream, 100)
-    first = stream.to_tell()
+    first = stream.next_ack()
     handle(stream, 50)
-    second = stream.to_tell()
+    second = stream.next_ack()
     assert first is not None
-    assert (first, second) == (Told(100, 100), Told(150, 150))
-    stream.was_confirmed(first)
+    assert (first, second) == (AckPosition(100, 100), AckPosition(150, 150))
+    stream.ack_confirmed(first)
     assert len(handle(stream)) == UNCONFIRMED - 50
-    stream.was_confirmed(Told(50, 50))  # a confirmation that comes late takes nothing back
+    stream.ack_confirmed(AckPosition(50, 50))  # a confirmation that comes late takes nothing back
     assert stream.confirmed == 100
 
 
@@ -149,7 +149,7 @@ def test_a_stream_that_is_left_is_merged_no_more() -> None:
     stream.live(entries(1, 3))
     assert stream.take() is not None
     assert stream.leave() is order
-    assert (stream.order, len(stream.ready), stream.at_hand) == (None, 0, 1)
+    assert (stream.order, len(stream.ready), stream.in_progress) == (None, 0, 1)
     assert stream.leave() is None
 
 
@@ -161,7 +161,7 @@ def test_what_was_dropped_is_not_acknowledged() -> None:
     entry = stream.take()
     stream.drop()
     stream.done(entry)
-    assert (stream.handled, stream.to_tell()) == (3, Told(3, 3))
+    assert (stream.handled, stream.next_ack()) == (3, AckPosition(3, 3))
 
 
 def test_what_was_put_back_is_asked_for_again() -> None:
@@ -171,7 +171,7 @@ def test_what_was_put_back_is_asked_for_again() -> None:
     handle(stream, 1)
     stream.take()
     stream.put_back()
-    assert not stream.can_go_on
+    assert not stream.can_deliver
     assert stream.wanted() == 1
     stream.page(entries(2, 5), 5)
     assert handle(stream) == [2, 3, 4, 5]
@@ -181,12 +181,12 @@ def test_an_answer_from_before_a_drop_is_not_taken() -> None:
     """It begins behind what was dropped: that is asked for first, and nothing is acknowledged over its head."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 10))
-    stream.heard_of(20)
+    stream.note_head(20)
     assert stream.wanted() == 10
     stream.take()
     stream.put_back()
     assert stream.page(entries(11, 20), 20, trimmed=3) == 0
-    assert (handle(stream), stream.to_tell(), stream.trimmed) == ([], None, 0)
+    assert (handle(stream), stream.next_ack(), stream.trimmed) == ([], None, 0)
     assert stream.wanted() == 0
     stream.page(entries(1, 20), 20)
     assert handle(stream) == list(range(1, 21))
@@ -207,13 +207,13 @@ def test_possible_deliveries_end() -> None:
     stream = Stream("t", cursor=0, head=2000, possibly_delivered=2000)
     stream.live(entries(1, HIGH))
     possible = 0
-    while stream.can_go_on:
+    while stream.can_deliver:
         entry = stream.take()
         possible += stream.is_possibly_delivered(entry)
         stream.done(entry)
-        told = stream.to_tell()
+        told = stream.next_ack()
         assert told is not None
-        stream.was_confirmed(told)
+        stream.ack_confirmed(told)
     assert possible == UNCONFIRMED
     assert not Stream("t", cursor=5, possibly_delivered=7).is_possibly_delivered(Entry(8, 7, b""))
 
@@ -221,22 +221,22 @@ def test_possible_deliveries_end() -> None:
 def test_best_effort_counts_what_is_missing() -> None:
     """Everything that comes is handed out; a gap is counted, but for what was before we came."""
     stream = LiveStream("t")
-    stream.heard_of(4)
+    stream.note_head(4)
     stream.live([[5, 4, b""], [6, 5, b""], [9, 8, b""]])
     assert stream.missed == 2
-    assert (stream.wanted(), stream.to_tell()) == (None, None)
+    assert (stream.wanted(), stream.next_ack()) == (None, None)
     assert [entry[0] for entry in stream.ready] == [5, 6, 9]
     for _ in range(2):
-        stream.heard_of(12)
+        stream.note_head(12)
     assert stream.missed == 5
     stream.live([[14, 13, b""]])
-    assert (stream.missed, stream.wanted(), stream.is_lacking) == (6, None, False)
+    assert (stream.missed, stream.wanted(), stream.awaits_events) == (6, None, False)
 
 
 def test_best_effort_counts_nothing_of_what_was_before() -> None:
     """Where nothing has come yet, the newest that was published is no loss."""
     stream = LiveStream("t")
-    stream.heard_of(12)
+    stream.note_head(12)
     assert stream.missed == 0
     stream.live([[13, 12, b""]])
     assert stream.missed == 0
@@ -273,7 +273,7 @@ def test_everything_is_handed_out_in_order_whatever_happens(seed: int, count: in
             if chance.random() < 0.9:
                 waiting.remove(frame)
         elif what == "head":
-            stream.heard_of(published)
+            stream.note_head(published)
         elif what == "ask" and asked is None:
             asked = stream.wanted()
         elif what == "answer" and asked is not None:
@@ -281,16 +281,16 @@ def test_everything_is_handed_out_in_order_whatever_happens(seed: int, count: in
             stream.page(page, page[-1][0] if page else published)
             asked = None
         elif what == "fail" and asked is not None and not calm:
-            stream.failed_to_ask()
+            stream.request_failed()
             asked = None
         elif what == "handle":
             handled += handle(stream, chance.randint(1, 20))
-        elif what == "tell" and (told := stream.to_tell()) is not None:
+        elif what == "tell" and (told := stream.next_ack()) is not None:
             if chance.random() < 0.8 or calm:
                 stored = told.sequence
-                stream.was_confirmed(told)
+                stream.ack_confirmed(told)
             else:
-                stream.was_not_confirmed()
+                stream.ack_failed()
         elif what == "crash" and chance.random() < 0.05 and not calm:
             handled = [*handled, -stored]
             stream, asked = Stream("t", cursor=stored, head=published), None
@@ -325,7 +325,7 @@ class Following(RuleBasedStateMachine):
     def begin(self) -> None:
         """Begin behind what was stored, as a consumer does that takes the place of another."""
         self.stream = Stream("t", cursor=self.stored, head=self.head)
-        self.at_hand: list[Entry] = []
+        self.in_progress: list[Entry] = []
         self.last = self.stored
 
     @property
@@ -358,7 +358,7 @@ class Following(RuleBasedStateMachine):
     @precondition(lambda self: self.asked is None)
     @rule()
     def ask(self) -> None:
-        self.stream.heard_of(self.head)
+        self.stream.note_head(self.head)
         self.asked = self.stream.wanted()
 
     @precondition(lambda self: self.asked is not None)
@@ -373,27 +373,27 @@ class Following(RuleBasedStateMachine):
         if limit:
             self.stream.page(page, through, trimmed=len(behind) - len(found))
         else:
-            self.stream.failed_to_ask()
+            self.stream.request_failed()
 
-    @precondition(lambda self: not self.at_hand and self.stream.can_go_on)
+    @precondition(lambda self: not self.in_progress and self.stream.can_deliver)
     @rule(most=st.integers(1, 5), span=st.integers(0, 9))
     def take(self, most: int, span: int) -> None:
         """Take one, or several together."""
         if most == 1:
-            self.at_hand = [self.stream.take()]
+            self.in_progress = [self.stream.take()]
         else:
             before = self.stream.ready[0][0] + span
-            self.at_hand = [*map(entry_of, self.stream.take_several(before, most))]
-            self.stream.at_hand = len(self.at_hand)
-            assert all(entry.sequence < before for entry in self.at_hand)
-            assert bool(self.at_hand) == (span > 0)
+            self.in_progress = [*map(entry_of, self.stream.take_many(before, most))]
+            self.stream.in_progress = len(self.in_progress)
+            assert all(entry.sequence < before for entry in self.in_progress)
+            assert bool(self.in_progress) == (span > 0)
 
-    @precondition(lambda self: self.at_hand)
+    @precondition(lambda self: self.in_progress)
     @rule(handled=st.integers(0, 5), is_given_back=st.booleans(), is_one_failed=st.booleans())
     def finish(self, handled: int, is_given_back: bool, is_one_failed: bool) -> None:
         """Finish the first ones of what is at hand; the others are given back, unless the next one fails."""
-        begun, left = self.at_hand[:handled], self.at_hand[handled:]
-        self.at_hand = []
+        begun, left = self.in_progress[:handled], self.in_progress[handled:]
+        self.in_progress = []
         if left and is_given_back:
             self.stream.give_back(left[is_one_failed:])
         for entry in begun:
@@ -409,14 +409,14 @@ class Following(RuleBasedStateMachine):
 
     @rule(is_stored=st.booleans())
     def tell(self, is_stored: bool) -> None:
-        told = self.stream.to_tell()
+        told = self.stream.next_ack()
         if told is None:
             return
         if is_stored:
             self.stored = told.sequence
             self.stream.confirmed = max(self.stream.confirmed, told.events)
         else:
-            self.stream.was_not_confirmed()
+            self.stream.ack_failed()
 
     @rule(share=st.floats(0, 1))
     def trim(self, share: float) -> None:
@@ -441,9 +441,9 @@ class Following(RuleBasedStateMachine):
                 self.ask()
             if self.asked is not None:
                 self.answer(10)
-            if not self.at_hand and self.stream.can_go_on:
+            if not self.in_progress and self.stream.can_deliver:
                 self.take(4, 2**41)
-            if self.at_hand:
+            if self.in_progress:
                 self.finish(4, is_given_back=True, is_one_failed=False)
             self.tell(True)
         assert {entry.sequence for entry in self.log} <= self.done | self.trimmed

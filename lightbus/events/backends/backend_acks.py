@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ...core.streams import Stream, Told
+from ...core.streams import AckPosition, Stream
 from ...exceptions import EventBackendError
 from ...phrases import INTERNAL_ERROR
 from ...ports.events import EventSubscription, EventTopic
@@ -80,9 +80,9 @@ class BackendAcks:
         if self._subscription is None:
             return
         streams, self.to_send = {*self.to_send, *others}, set()
-        handled: dict[Stream, Told] = {}
+        handled: dict[Stream, AckPosition] = {}
         for stream in streams:
-            if (told := stream.to_tell()) is not None:
+            if (told := stream.next_ack()) is not None:
                 handled[stream] = told
         if not handled:
             return
@@ -91,10 +91,10 @@ class BackendAcks:
         except BaseException:
             self.to_send |= streams
             for stream in handled:
-                stream.was_not_confirmed()
+                stream.ack_failed()
             raise
         for stream, told in handled.items():
-            stream.was_confirmed(told)
+            stream.ack_confirmed(told)
             self._queue.go_on(stream)
 
 

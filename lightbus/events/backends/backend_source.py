@@ -102,7 +102,7 @@ class BackendSource:
         for task in self._tasks:
             task.cancel()
         streams, self._streams = self._streams, {}
-        is_done = not any(stream.at_hand for stream in [*streams.values(), *self._releasing])
+        is_done = not any(stream.in_progress for stream in [*streams.values(), *self._releasing])
         for stream in streams.values():
             self.queue.forget(stream)
         await self._acks.stop()
@@ -139,7 +139,7 @@ class BackendSource:
                     watermark=self._told,
                 )
             else:
-                stream.heard_of(head)
+                stream.note_head(head)
             self.fetch_more(stream)
         if self._order is not None and states:
             self._told.answered(max(state.head for state in states))
@@ -151,7 +151,7 @@ class BackendSource:
         for stream in leaving:
             del self._streams[topic_of(stream)]
             self.queue.forget(stream)
-        busy = [stream for stream in leaving if stream.at_hand]
+        busy = [stream for stream in leaving if stream.in_progress]
         self._releasing.update(dict.fromkeys(busy, partitions))
         self._acks.to_send.update(leaving)
         if not busy:
@@ -188,7 +188,7 @@ class BackendSource:
             page = await subscription.fetch(topic_of(stream), after, PAGE)
         except EventBackendError as error:
             self._failed(error)
-            stream.failed_to_ask()
+            stream.request_failed()
             self.queue.go_on(stream)
             self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
             return
@@ -205,7 +205,7 @@ class BackendSource:
         if page.lost:
             self._note_lost(stream, page.lost)
         self.queue.ready(stream, max(0, taken), stream.size - size)
-        if stream.is_to_tell:
+        if stream.is_ack_due:
             self._acks.mark(stream)
         if page.events or page.through > after:
             self.fetch_more(stream)

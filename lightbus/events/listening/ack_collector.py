@@ -7,7 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import Any, Protocol
 
-from ...core.streams import UNCONFIRMED, Stream, Told
+from ...core.streams import UNCONFIRMED, AckPosition, Stream
 from ...wire.envelope import Ack, Acked, AnyMessage, Error
 from .publisher_requests import PublisherRequests
 
@@ -58,9 +58,9 @@ class AckCollector:
     def add(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream, and what is until then."""
         self._streams.add(stream)
-        untold = stream.untold
+        unacknowledged = stream.unacknowledged
         # Or it would have to stop; not where half of what it may go on for is left, and nothing of it waits.
-        if untold > _HALF or (untold == _HALF and stream.ready):
+        if unacknowledged > _HALF or (unacknowledged == _HALF and stream.ready):
             self.flush()
         elif self._timer is None and not self._closed:
             self._timer = self._loop.call_later(self._after, self.flush)
@@ -71,11 +71,11 @@ class AckCollector:
             self._timer.cancel()
             self._timer = None
         streams, self._streams = self._streams, set()
-        is_much = sum([stream.untold for stream in streams]) >= MUCH
+        is_much = sum([stream.unacknowledged for stream in streams]) >= MUCH
         self._after = min(2 * self._after, LONGEST_ACK_AFTER) if is_much else ACK_AFTER
-        by_owner: dict[Acknowledges, list[tuple[Stream, Told]]] = {}
+        by_owner: dict[Acknowledges, list[tuple[Stream, AckPosition]]] = {}
         for stream in streams:
-            told = stream.to_tell()
+            told = stream.next_ack()
             if told is not None:
                 by_owner.setdefault(stream.owner, []).append((stream, told))
         for owner, handled in by_owner.items():
@@ -83,18 +83,20 @@ class AckCollector:
             answered = partial(self._answered, owner, handled)
             self._requests.ask(partial(owner.ack_message, rows), answered, is_urgent=True)
 
-    def _answered(self, owner: Acknowledges, handled: list[tuple[Stream, Told]], answer: AnyMessage | None) -> None:
+    def _answered(
+        self, owner: Acknowledges, handled: list[tuple[Stream, AckPosition]], answer: AnyMessage | None
+    ) -> None:
         if isinstance(answer, Acked):
             self._counts["refused_acks"] += len(answer.refused)
             for stream, told in handled:
                 if stream.key[2] not in answer.refused:
-                    stream.was_confirmed(told)
+                    stream.ack_confirmed(told)
                     owner.give_turn(stream)
                 else:
-                    stream.was_not_confirmed()  # if it is ours all the same, it is told again
+                    stream.ack_failed()  # if it is ours all the same, it is told again
         else:
             for stream, _ in handled:
-                stream.was_not_confirmed()
+                stream.ack_failed()
         if isinstance(answer, Error):
             owner.not_a_member()
 

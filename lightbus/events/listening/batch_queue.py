@@ -94,7 +94,7 @@ class BatchQueue(ListenerQueue):
                 break
             taken: list[Entry] = []
             if is_ours := stream in counts or self.begin(stream):
-                taken = [*map(entry_of, stream.take_several(before, left, counts.get(stream, 0)))]
+                taken = [*map(entry_of, stream.take_many(before, left, counts.get(stream, 0)))]
                 chunks.append(Chunk(stream, taken))
                 counts[stream] = counts.get(stream, 0) + len(taken)
                 left -= len(taken)
@@ -106,7 +106,7 @@ class BatchQueue(ListenerQueue):
                         break  # others do not pass it
         for stream, count in counts.items():
             if count:
-                stream.at_hand = count
+                stream.in_progress = count
             else:
                 self._leave(stream)
         for _, taken in chunks:
@@ -124,7 +124,7 @@ class BatchQueue(ListenerQueue):
     def end_of_batch(self, stream: Stream) -> None:
         """Note that all is done with a stream's part of a batch, unless it waits to be tried again."""
         self._took(0, 0)
-        if not stream.at_hand:
+        if not stream.in_progress:
             stream.owner.after_turn(stream)
         if stream not in self._retries:
             self._leave(stream)

@@ -76,7 +76,7 @@ class FollowedStreams:
     @property
     def is_busy(self) -> bool:
         """Whether an event of one of them is at hand."""
-        return any(stream.at_hand for stream in self.streams.values())
+        return any(stream.in_progress for stream in self.streams.values())
 
     @property
     def live_streams(self) -> Iterable[LiveStream]:
@@ -109,7 +109,7 @@ class FollowedStreams:
 
     def _on_page(self, stream: Stream, answer: AnyMessage | None) -> None:
         if not isinstance(answer, Page):
-            stream.failed_to_ask()
+            stream.request_failed()
             self._queue.go_on(stream)
             return
         if not self.owns(stream):
@@ -123,7 +123,7 @@ class FollowedStreams:
             lost = stream.trimmed - trimmed
             self._context.losses.deleted(assignment.api, stream.key[1], assignment.group, publisher, lost)
         if answer.more:
-            stream.heard_of(answer.through + 1)
+            stream.note_head(answer.through + 1)
         self._queue.ready(stream, max(0, count), stream.size - size)
         self.ack(stream)
         if count or (stream.position, stream.head) != before or answer.through > stream.position:
@@ -135,7 +135,7 @@ class FollowedStreams:
         for stream in list(self.streams.values()):
             if stream.head > stream.position:
                 self.fetch_more(stream)
-            if stream.is_to_tell:
+            if stream.is_ack_due:
                 self.ack(stream)
 
     # What is handled
@@ -219,7 +219,7 @@ class FollowedStreams:
         for stream in leaving:
             del self.streams[stream.key]
             self._forget(stream)
-            if stream.at_hand:
+            if stream.in_progress:
                 busy.append(stream)
         if not busy:
             self._give_back(partitions)
@@ -250,7 +250,7 @@ class FollowedStreams:
             if isinstance(stream, LiveStream):  # before what waits is forgotten: it counts as dropped, not as missed
                 self._queue.live_positions.note(self.publisher, stream.key, stream.position)
             self._forget(stream)
-            if not stream.at_hand:
+            if not stream.in_progress:
                 self._remember(stream)
 
     def add_live(self, key: TopicKey) -> LiveStream:
@@ -284,6 +284,6 @@ class FollowedStreams:
 
 def _confirm_at_once(stream: Stream) -> None:
     """Take what a listener without a group has handled for acknowledged: nobody is told."""
-    told = stream.to_tell()
+    told = stream.next_ack()
     if told is not None:
-        stream.was_confirmed(told)
+        stream.ack_confirmed(told)

@@ -100,7 +100,7 @@ class ListenerQueue:
             order.queued = True
             self._runnable.append(order)
         else:
-            if stream.queued or self.is_closed or not stream.can_go_on:
+            if stream.queued or self.is_closed or not stream.can_deliver:
                 return
             stream.queued = True
             self._runnable.append(stream)
@@ -188,12 +188,12 @@ class ListenerQueue:
             self.backlog_bytes -= len(entry[2])
         return entry
 
-    def take_several(self, stream: Stream, before: float, most: int) -> list[Sequence[Any]]:
+    def take_many(self, stream: Stream, before: float, most: int) -> list[Sequence[Any]]:
         """Return the next events of a stream as they came, those that may be handled without more ado."""
         size = stream.size
-        entries = stream.take_several(before, most if size <= AHEAD else 1)
+        entries = stream.take_many(before, most if size <= AHEAD else 1)
         if entries:
-            stream.at_hand = len(entries)
+            stream.in_progress = len(entries)
             self.backlog -= len(entries)
             self.backlog_bytes -= size - stream.size
         return entries
@@ -221,12 +221,12 @@ class ListenerQueue:
     def end(self, stream: Stream, turn: Turn, count: int, *, is_going_on: bool) -> None:
         """Note that a turn is over in which so many events were taken; more may follow, unless one is tried again."""
         self._took(0, 0)
-        if count and not stream.at_hand:
+        if count and not stream.in_progress:
             stream.owner.after_turn(stream)
         turn.count += count
         if stream.order is not None and stream.ready and turn.count < TURN:
             self.turns[stream] = turn
-        if is_going_on or not stream.at_hand:
+        if is_going_on or not stream.in_progress:
             self._leave(stream)
 
     def _leave(self, stream: Stream) -> None:

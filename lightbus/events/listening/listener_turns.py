@@ -85,7 +85,7 @@ class ListenerTurns:
             count = 1
             going_on = await delivery.give_again(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
         while going_on and count < TURN and not queue.is_closed:
-            if turn.is_plain and (entries := queue.take_several(stream, before, TURN - count)):
+            if turn.is_plain and (entries := queue.take_many(stream, before, TURN - count)):
                 handled, failed = invocation.run_through(entries, turn, cancelling)
                 queue.settle(stream, entries, handled, is_one_failed=failed is not None)
                 if handled:

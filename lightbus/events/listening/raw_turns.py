@@ -20,7 +20,7 @@ class RawTurns(ListenerTurns):
         turn = queue.turns.pop(stream, None) or self._invocation.new_turn(stream)
         count = 0
         while count < TURN and not queue.is_closed:
-            rows = queue.take_several(stream, before, TURN - count)
+            rows = queue.take_many(stream, before, TURN - count)
             if not rows and (entry := queue.take(stream, before)) is not None:
                 rows = [entry]  # what somebody else may have begun comes alone
             if not rows:

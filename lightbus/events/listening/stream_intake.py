@@ -74,7 +74,7 @@ class StreamIntake:
             if type(stream) is LiveStream:
                 self._on_live(stream, records)
             elif self._queue.is_full:
-                stream.heard_of(records[-1][0])
+                stream.note_head(records[-1][0])
                 self._queue.starve(stream)
             else:
                 size = stream.size
@@ -117,7 +117,7 @@ class StreamIntake:
         key = (journal, event, partition)
         stream = self._followed.streams.get(key) or self._unknown(key, sequence)
         if stream is not None:
-            stream.heard_of(sequence)
+            stream.note_head(sequence)
             if stream.head > stream.position:
                 self._followed.fetch_more(stream)
 
@@ -127,7 +127,7 @@ class StreamIntake:
         stream = self._followed.streams.get(key) or self._unknown(key, sequence)
         if isinstance(stream, LiveStream):
             missed = stream.missed
-            stream.heard_of(sequence)
+            stream.note_head(sequence)
             self._count_missed(stream, missed)
 
     def on_streams(self, message: Streams) -> None:
@@ -136,11 +136,11 @@ class StreamIntake:
         for journal, event, partition, cursor, head, possibly_delivered in message.streams:
             key = (journal, event, partition)
             if (stream := followed.streams.get(key)) is not None:
-                stream.heard_of(head)
+                stream.note_head(head)
             elif (event, partition) in self._assignment.followed:
                 cursor = max(cursor, self._queue.positions.get(key, 0))
                 stream = self._follow(key, cursor, head, possibly_delivered)
-                stream.heard_of(self._early.pop(key, 0))
+                stream.note_head(self._early.pop(key, 0))
             else:
                 continue
             followed.fetch_more(stream)

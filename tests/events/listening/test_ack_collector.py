@@ -129,7 +129,7 @@ def test_refused_partitions_are_told_again() -> None:
         play.acks.flush()
         play.answer(Acked([2]))
         assert (play.owner.going_on, play.counts) == ([(1, 1)], {"refused_acks": 1})
-        assert (one.is_to_tell, two.is_to_tell) == (False, True)
+        assert (one.is_ack_due, two.is_ack_due) == (False, True)
         assert (one.confirmed, two.confirmed) == (1, 0)
 
     run(test)
@@ -144,7 +144,7 @@ def test_a_publisher_that_does_not_know_the_member() -> None:
         play.acks.add(stream)
         play.acks.flush()
         play.answer(Error("not_member", "who are you?", False, {}))
-        assert (play.owner.refusals, play.owner.going_on, stream.is_to_tell) == (1, [], True)
+        assert (play.owner.refusals, play.owner.going_on, stream.is_ack_due) == (1, [], True)
 
     run(test)
 
@@ -174,6 +174,6 @@ def test_nothing_is_acknowledged_after_the_end() -> None:
         play.acks.close()
         play.requests.close()
         play.acks.flush()
-        assert (play.side.said, stream.is_to_tell) == ([], True)
+        assert (play.side.said, stream.is_ack_due) == ([], True)
 
     run(test)

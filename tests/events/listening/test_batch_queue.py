@@ -55,7 +55,7 @@ def test_in_the_order_of_the_journal() -> None:
     waiting.put(0, 1, 2, 5, 6)
     waiting.put(1, 3, 4, 7)
     assert waiting.take() == [[1, 2], [3, 4], [5, 6], [7]]
-    assert [stream.at_hand for stream in waiting.streams] == [4, 3, 0]
+    assert [stream.in_progress for stream in waiting.streams] == [4, 3, 0]
     assert (waiting.queue.backlog, waiting.queue.backlog_bytes) == (0, 0)
 
 
@@ -134,4 +134,4 @@ def test_what_waits_behind_one_that_is_tried_again(waiting: Waiting) -> None:
     assert queue.next_left(stream) == (entries[1], True)
     queue.forget(stream)
     assert queue.next_left(stream) is None
-    assert (stream.at_hand, waiting.source.retried) == (0, 1)
+    assert (stream.in_progress, waiting.source.retried) == (0, 1)

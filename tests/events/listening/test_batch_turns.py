@@ -95,8 +95,8 @@ class Confirms(Source):
     def confirm(self) -> None:
         told, self._told = self._told, []
         for stream in told:
-            if (told := stream.to_tell()) is not None:
-                stream.was_confirmed(told)
+            if (told := stream.next_ack()) is not None:
+                stream.ack_confirmed(told)
                 self._queue.go_on(stream)
 
 
@@ -412,7 +412,7 @@ def test_partitions_are_taken_away_while_an_event_is_tried_again() -> None:
         await wait_until_async(lambda: runner.queue.counts["retried"])
         stream: Stream = feeder(runner).stream()
         runner.queue.forget(stream)
-        assert (stream.handled, stream.at_hand, feeder(runner).source.retried) == (1, 0, 1)
+        assert (stream.handled, stream.in_progress, feeder(runner).source.retried) == (1, 0, 1)
 
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:

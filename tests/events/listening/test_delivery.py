@@ -197,14 +197,14 @@ def test_an_error_without_words(monkeypatch: pytest.MonkeyPatch, kind: type[Base
 
 def test_what_is_given_again_is_given_alone() -> None:
     """Side by side or not: of the events that may have ended a process, one at a time is on record as begun."""
-    at_hand: list[str] = []
+    in_progress: list[str] = []
     most: list[int] = []
 
     async def handle(message: EventMessage) -> None:
-        at_hand.append(message.id)
-        most.append(len(at_hand))
+        in_progress.append(message.id)
+        most.append(len(in_progress))
         await asyncio.sleep(0)
-        at_hand.remove(message.id)
+        in_progress.remove(message.id)
 
     async def main() -> None:
         runner = Context().runner(replace(listener(handle), concurrency=4))

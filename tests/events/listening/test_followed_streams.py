@@ -208,7 +208,7 @@ def test_without_a_group_nobody_is_told() -> None:
         assert await followed.record_delivery(stream, entry, 2) == 2
         assert await followed.dead_letter(stream, entry, 5, "no luck")
         play.queue.done(stream, entry)
-        assert not stream.is_to_tell
+        assert not stream.is_ack_due
         followed.release(frozenset({1}))
         assert play.side.heard() == []
         followed.streams[stream.key] = stream

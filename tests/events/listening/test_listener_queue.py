@@ -71,7 +71,7 @@ def test_more_is_asked_for_while_what_waits_is_handled(form: str) -> None:
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         stream, source = feeder(runner).stream(), feeder(runner).source
-        stream.heard_of(100)
+        stream.note_head(100)
         for number in range(1, 4):
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 3)
