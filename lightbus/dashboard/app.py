@@ -215,7 +215,7 @@ class Dashboard:
         if made is None or made[:2] != stamp:
             view = View(now, watcher.before, watcher.series, watcher.findings, name=name)
             common = {"number": now.number, "clock": now.clock, "examined": watcher.examined}
-            common["every"] = interval(len(now.sightings))
+            common["every"] = interval(len(now.reports))
             if len(self._made) > MAX_STREAMS:
                 self._made.clear()
             made = self._made[page, name] = (*stamp, encoded({**common, **PAGES[page](view)}))

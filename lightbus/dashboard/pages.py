@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
 from ..cli.checks.finding import Finding, Level
-from ..cli.commands.peers import Sighting
+from ..cli.commands.peers import PeerReport
 from ..cli.support.catalogue import served_apis
 from ..cli.support.group_pace import silent_members, stopped_listeners, troubles
 from ..engine.peer_api import NOT_KEPT
@@ -65,7 +65,7 @@ def overview(view: View) -> Fields:
 
 def service(view: View) -> Fields:
     """Return all there is to tell of the processes of one service."""
-    members = [each for each in view.now.sightings if each.peer.announcement.service == view.name]
+    members = [each for each in view.now.reports if each.peer.announcement.service == view.name]
     loads = view.now.loads(view.before)
     processes = [
         {**each.fields(), "load": load.fields() if (load := loads.get(each.peer.instance)) else None}
@@ -87,7 +87,7 @@ def apis(view: View) -> Fields:
     for (_, kind, api, name), rate in view.rates.items():
         if kind in ("calls", "published"):
             calls[f"{api}.{name}"] += rate
-    served = served_apis(each.peer for each in view.now.sightings if not each.has_ended)
+    served = served_apis(each.peer for each in view.now.reports if not each.has_ended)
     return {
         "apis": [
             {
@@ -111,9 +111,9 @@ def groups(view: View) -> Fields:
     for group in view.now.groups:
         found[group["api"], group["name"]].append(group)
     earlier = {_place(each): each for each in (view.before.groups if view.before else ())}
-    names = {each.peer.instance: str(each.peer.announcement.process) for each in view.now.sightings}
+    names = {each.peer.instance: str(each.peer.announcement.process) for each in view.now.reports}
     stopped = stopped_listeners((each.peer.announcement, each.stats) for each in view.now.live)
-    silent = [each.peer.announcement for each in view.now.sightings if each.is_silent]
+    silent = [each.peer.announcement for each in view.now.reports if each.is_silent]
     return {
         "groups": [
             _group(view, told, names, _why(told, earlier, stopped.get(of, ""), silent))
@@ -141,7 +141,7 @@ def peers(view: View) -> Fields:
                 "calls": load.calls if (load := loads.get(each.peer.instance)) else None,
                 "why": [finding.fields() for finding in _about(view.findings, each)],
             }
-            for each in view.now.sightings
+            for each in view.now.reports
         ]
     }
 
@@ -165,8 +165,8 @@ PAGES: dict[str, Callable[[View], Fields]] = {
 
 
 def _services(view: View) -> list[Fields]:
-    members: defaultdict[str, list[Sighting]] = defaultdict(list)
-    for each in view.now.sightings:
+    members: defaultdict[str, list[PeerReport]] = defaultdict(list)
+    for each in view.now.reports:
         members[each.peer.announcement.service].append(each)
     problems = _problems(view)
     return [_service(view, name, found, sorted(problems[name])) for name, found in sorted(members.items())]
@@ -175,7 +175,7 @@ def _services(view: View) -> list[Fields]:
 def _of_service(view: View) -> dict[str, list[Finding]]:
     """Return what is found wrong with each service: with itself, its processes, and the groups that are its own."""
     found: defaultdict[str, list[Finding]] = defaultdict(list)
-    services = {each.peer.instance: each.peer.announcement.service for each in view.now.sightings}
+    services = {each.peer.instance: each.peer.announcement.service for each in view.now.reports}
     for finding in view.findings:
         if finding.level > Level.OK:
             meant = finding.services | {services[each] for each in finding.about if each in services}
@@ -189,13 +189,13 @@ def _problems(view: View) -> dict[str, set[str]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
     for service, findings in _of_service(view).items():
         found[service] = {each.text for each in findings}
-    services = {each.peer.announcement.service for each in view.now.sightings}
+    services = {each.peer.announcement.service for each in view.now.reports}
     for group in groups(view)["groups"]:
         found[service_of(group["name"], services)].update(each["text"] for each in group["why"])
     return found
 
 
-def _service(view: View, name: str, members: list[Sighting], problems: list[str]) -> Fields:
+def _service(view: View, name: str, members: list[PeerReport], problems: list[str]) -> Fields:
     states = {each.state for each in members}
     slowest = [each["p99"] for member in members for each in member.stats.get("procedures", ()) if each["p99"]]
     return {
@@ -264,7 +264,7 @@ def _lags(view: View) -> dict[tuple[str, str], int]:
     return found
 
 
-def _procedures(view: View, members: list[Sighting]) -> list[Fields]:
+def _procedures(view: View, members: list[PeerReport]) -> list[Fields]:
     found: dict[tuple[str, str], Fields] = {}
     for member in members:
         for each in member.stats.get("procedures", ()):
@@ -284,7 +284,7 @@ def _procedures(view: View, members: list[Sighting]) -> list[Fields]:
     return sorted(found.values(), key=lambda each: (-each["rate"], each["name"]))
 
 
-def _listeners(view: View, members: list[Sighting]) -> list[Fields]:
+def _listeners(view: View, members: list[PeerReport]) -> list[Fields]:
     lags: defaultdict[tuple[str, str], int] = defaultdict(int)
     for told in view.now.groups:
         lags[told["api"], told["name"]] += told["lag"]
@@ -379,6 +379,6 @@ def _is_about_journals(finding: Finding) -> bool:
     return finding.level > Level.OK and (finding.check in ("journals", "outbox", "losses") or NOT_KEPT in finding.text)
 
 
-def _about(findings: list[Finding], sighting: Sighting) -> list[Finding]:
+def _about(findings: list[Finding], report: PeerReport) -> list[Finding]:
     """Return what is wrong with a peer."""
-    return [each for each in findings if each.level > Level.OK and sighting.peer.instance in each.about]
+    return [each for each in findings if each.level > Level.OK and report.peer.instance in each.about]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ..cli.commands.graph import Edge
-from ..cli.commands.peers import Sighting
+from ..cli.commands.peers import PeerReport
 from ..cli.support.loads import Load, Reading, loads
 
 __all__ = ["KEPT", "Round", "RoundKey", "Series", "edge_rates", "rates"]
@@ -29,7 +29,7 @@ class Round:
         number: from 1.
         at: when, by a clock that is never put right.
         clock: when, in seconds since 1970.
-        sightings: everybody that is known, with what it told of itself; no command of ours.
+        reports: everybody that is known, with what it told of itself; no command of ours.
         skews: by how many seconds the clock of an instance is ahead.
         edges: who uses whom, since the start of the workers.
         groups: what each publisher says of each group.
@@ -40,16 +40,16 @@ class Round:
     number: int
     at: float
     clock: float
-    sightings: list[Sighting] = field(default_factory=list)
+    reports: list[PeerReport] = field(default_factory=list)
     skews: dict[str, float] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     journals: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def live(self) -> list[Sighting]:
+    def live(self) -> list[PeerReport]:
         """Return those that answered."""
-        return [each for each in self.sightings if each.rtt is not None]
+        return [each for each in self.reports if each.rtt is not None]
 
     def loads(self, before: Round | None) -> dict[str, Load]:
         """Return the load of each process by its instance."""
@@ -105,12 +105,12 @@ class Series:
         return [*self._values.get(name, ())]
 
 
-def _reading(sighting: Sighting, at: float) -> Reading:
-    return Reading(peer=sighting.peer, at=at, stats=sighting.stats)
+def _reading(report: PeerReport, at: float) -> Reading:
+    return Reading(peer=report.peer, at=at, stats=report.stats)
 
 
-def _counted(sighting: Sighting) -> Iterator[tuple[RoundKey, int]]:
-    service, stats = sighting.peer.announcement.service, sighting.stats
+def _counted(report: PeerReport) -> Iterator[tuple[RoundKey, int]]:
+    service, stats = report.peer.announcement.service, report.stats
     for each in stats.get("procedures", ()):
         yield (service, "calls", each["api"], each["procedure"]), each["calls"]
         yield (service, "errors", each["api"], each["procedure"]), each["errors"]

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..cli.checks.finding import Examination, Finding
+from ..cli.checks.finding import CheckContext, Finding
 from ..cli.commands.doctor import CHECKS
 from ..cli.commands.graph import edges_between
-from ..cli.commands.peers import ENDED_STATE, Sighting, state_of
+from ..cli.commands.peers import ENDED_STATE, PeerReport, state_of
 from ..cli.support.connection import SERVICE, Connection
 from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
@@ -73,9 +73,9 @@ class Watcher:
         self._is_fresh = False
         """Whether `now` is a round of this time of looking; else it only has the number of the last one."""
         self._infos: dict[str, dict[str, Any]] = {}
-        self._answered: dict[str, Sighting] = {}
+        self._answered: dict[str, PeerReport] = {}
         """By instance who is there, with what it told last."""
-        self._killed: dict[str, tuple[float, Sighting]] = {}
+        self._killed: dict[str, tuple[float, PeerReport]] = {}
         """By instance who was lost without a goodbye, when that was seen, and what it told last."""
         self._journals: list[dict[str, Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -116,7 +116,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         self.series, self.before = Series(), None
-        self.bus.untold.clear()  # of the time before
+        self.bus.unanswered.clear()  # of the time before
         while not self._is_left():
             began = time.monotonic()
             try:
@@ -126,7 +126,7 @@ class Watcher:
                     "round", logging.ERROR,
                     "The dashboard could not ask the bus how it is; it tries again every %g s", EVERY, exc_info=error,
                 )  # fmt: skip
-            every = interval(len(self.now.sightings) if self.now else 0)
+            every = interval(len(self.now.reports) if self.now else 0)
             await asyncio.sleep(max(every / 4, every - (time.monotonic() - began)))
         self._tasks[1].cancel()
         self._tasks = []
@@ -137,7 +137,7 @@ class Watcher:
         self._is_fresh, self.examined, self.findings = False, False, []
 
     def _take(self, now: Round) -> None:
-        self.before, self.now = self.now if self.now and self.now.sightings else None, now
+        self.before, self.now = self.now if self.now and self.now.reports else None, now
         self._is_fresh = True
         self.series.note(_curves(now, self.before))
         changed, self._changed = self._changed, asyncio.Event()
@@ -148,10 +148,10 @@ class Watcher:
         is_slow_turn = number % SLOW_EVERY == 1
         seen = await asyncio.gather(*(self._see(peer, again=is_slow_turn) for peer in known))
         at, clock = time.monotonic(), time.time()
-        sightings = [sighting for sighting, _ in seen]
-        live = [each for each in sightings if each.rtt is not None]
+        reports = [report for report, _ in seen]
+        live = [each for each in reports if each.rtt is not None]
         peers = [each.peer for each in live]
-        killed = self._note_killed(sightings, clock)
+        killed = self._note_killed(reports, clock)
         counted = [*live, *killed]  # so that what they did is shown still; nothing is done any more
         if is_slow_turn:
             self._journals = _with_publisher(await ask_each(self.bus, peers, "journals", quietly=True))
@@ -160,7 +160,7 @@ class Watcher:
             number=number,
             at=at,
             clock=clock,
-            sightings=[*sightings, *(Sighting(peer=each.peer, state=ENDED_STATE) for each in killed)],
+            reports=[*reports, *(PeerReport(peer=each.peer, state=ENDED_STATE) for each in killed)],
             skews={each.peer.instance: skew for each, skew in seen if skew is not None},
             edges=edges_between(
                 [each.peer for each in counted], [each.info for each in counted], [each.stats for each in counted]
@@ -169,35 +169,35 @@ class Watcher:
             journals=self._journals,
         )
 
-    def _note_killed(self, sightings: list[Sighting], clock: float) -> list[Sighting]:
+    def _note_killed(self, reports: list[PeerReport], clock: float) -> list[PeerReport]:
         """Note who was lost without a goodbye since the round before, and return those of the last minutes."""
-        there = {each.peer.instance for each in sightings}
+        there = {each.peer.instance for each in reports}
         departed = self.bus.client.engine.snapshot.departed
         for instance in self._answered.keys() - there:
             last = self._answered.pop(instance)
             if instance not in departed:
                 self._killed[instance] = clock, last
-        self._answered |= {each.peer.instance: each for each in sightings if each.rtt is not None}
+        self._answered |= {each.peer.instance: each for each in reports if each.rtt is not None}
         self._killed = {
             key: seen for key, seen in self._killed.items() if clock - seen[0] < GONE_FOR and key not in there
         }
         return [last for _, last in self._killed.values()]
 
-    async def _see(self, peer: Peer, *, again: bool) -> tuple[Sighting, float | None]:
+    async def _see(self, peer: Peer, *, again: bool) -> tuple[PeerReport, float | None]:
         if not peer.is_live:
-            return Sighting(peer=peer, state=state_of(peer)), None
+            return PeerReport(peer=peer, state=state_of(peer)), None
         before, clock = time.perf_counter(), time.time()
         try:
             its_clock = float(await self.bus.ask(peer, "ping"))
         except (LightbusException, TypeError, ValueError):  # it does not answer, or not as a peer does
-            return Sighting(peer=peer, state="suspect"), None
+            return PeerReport(peer=peer, state="suspect"), None
         rtt, skew = time.perf_counter() - before, its_clock - (clock + time.time()) / 2
         info = {} if again else self._infos.get(peer.instance, {})
         if not info:
-            self._infos[peer.instance] = info = await self.bus.told(peer, "info")
-        stats = await self.bus.told(peer, "stats")
+            self._infos[peer.instance] = info = await self.bus.ask_or_empty(peer, "info")
+        stats = await self.bus.ask_or_empty(peer, "stats")
         state = "up" if peer.is_up else state_of(peer)
-        return Sighting(peer=peer, state=state, rtt=rtt, info=info, stats=stats), skew
+        return PeerReport(peer=peer, state=state, rtt=rtt, info=info, stats=stats), skew
 
     async def _examine(self) -> None:
         while True:
@@ -208,19 +208,19 @@ class Watcher:
 
     async def _found(self, now: Round) -> list[Finding]:
         findings: list[Finding] = []
-        # What is told is how it is now: who did not answer since the examination before, of those that are there.
-        self.bus.untold.keep_only({each.peer.instance for each in now.sightings})
+        # What is told is how it is now: who did not answer since the context before, of those that are there.
+        self.bus.unanswered.keep_only({each.peer.instance for each in now.reports})
         self.bus.silent.clear()
-        self.bus.silent.update(each.peer.instance for each in now.sightings if each.rtt is None)
-        examination = Examination(bus=self.bus, sightings=now.sightings)
+        self.bus.silent.update(each.peer.instance for each in now.reports if each.rtt is None)
+        context = CheckContext(bus=self.bus, reports=now.reports)
         for name, check in CHECKS.items():
             try:
-                findings += [finding async for finding in check(examination)]
+                findings += [finding async for finding in check(context)]
             except LightbusException as error:
                 logger.info("A check could not be made: %s", error)
             except Exception as error:  # the others are worth making all the same
                 self._failures.say(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
-        self.bus.untold.clear()
+        self.bus.unanswered.clear()
         return findings
 
 

@@ -66,9 +66,9 @@ class NodeQuestions:
         names = ", ".join(apis)
         return self._ask_blocking(lambda node: node.lookup.wait_for(apis, deadline), deadline, f"it waited for {names}")
 
-    async def look_around(self, deadline: Deadline) -> None:
+    async def discover_all(self, deadline: Deadline) -> None:
         """Know everybody on the bus: return when nobody new is heard of any more, or the time is over."""
-        await self._ask(lambda node: node.lookup.look_around(deadline))
+        await self._ask(lambda node: node.lookup.discover_all(deadline))
 
     def _check_not_closed(self) -> None:
         if self._host.closed:

@@ -203,7 +203,7 @@ class Worker:
 
     async def _join_schedules(self) -> None:
         """Know the other workers, and have them know which schedules this one may run, too."""
-        await self.engine.questions.look_around(Deadline.after(self.engine.config.discovery.wait))
+        await self.engine.questions.discover_all(Deadline.after(self.engine.config.discovery.wait))
         await self.api_registered()
 
     # Parts

@@ -9,7 +9,7 @@ from ..cli.schemas.gathering import DescribedApi, described_on_bus
 from ..cli.specifications.openapi import openapi_document
 from ..cli.support.connection import Connection
 from ..typing import JsonSchema
-from .access import Deed
+from .access import Action
 from .clients import Client
 from .options import GatewayOptions
 from .problems import TIMEOUT
@@ -60,7 +60,7 @@ class Documents:
         return frozenset((info.name, info.version, info.digest) for info in infos if self._is_wanted(info.name))
 
     def _is_wanted(self, api: str) -> bool:
-        return any(self._options.rules.allow_some(deed, api) for deed in Deed)
+        return any(self._options.rules.allow_some(action, api) for action in Action)
 
 
 def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: Client) -> dict[str, Any]:
@@ -73,11 +73,11 @@ def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: 
         _complete(path["post"])
     for name, api in sorted(allowed.items()):
         for event in sorted(api.schema["events"]):
-            may = {deed: options.allow(client, deed, name, event) for deed in (Deed.FIRE, Deed.LISTEN)}
+            may = {action: options.allow(client, action, name, event) for action in (Action.FIRE, Action.LISTEN)}
             post = _fired(fired[f"{name}.{event}"]["post"])
             document["paths"][f"/{name}/{event}"] = {
-                **({"post": post} if may[Deed.FIRE] else {}),
-                **({"get": _streamed(name, event, post)} if may[Deed.LISTEN] else {}),
+                **({"post": post} if may[Action.FIRE] else {}),
+                **({"get": _streamed(name, event, post)} if may[Action.LISTEN] else {}),
             }
     document["components"]["responses"] = {
         "Error": {"description": "It was not done.", "content": {"application/problem+json": {"schema": PROBLEM}}}
@@ -90,12 +90,12 @@ def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: 
 def _allowed(api: DescribedApi, options: GatewayOptions, client: Client) -> DescribedApi:
     """Return an API with only those members with which a client may do anything."""
 
-    def may(name: str, *deeds: Deed) -> bool:
-        return any(options.allow(client, deed, api.name, name) for deed in deeds)
+    def may(name: str, *actions: Action) -> bool:
+        return any(options.allow(client, action, api.name, name) for action in actions)
 
     schema = {
-        "rpcs": {name: each for name, each in api.schema["rpcs"].items() if may(name, Deed.CALL)},
-        "events": {name: each for name, each in api.schema["events"].items() if may(name, Deed.FIRE, Deed.LISTEN)},
+        "rpcs": {name: each for name, each in api.schema["rpcs"].items() if may(name, Action.CALL)},
+        "events": {name: each for name, each in api.schema["events"].items() if may(name, Action.FIRE, Action.LISTEN)},
     }
     return DescribedApi(name=api.name, schema=schema, version=api.version, doc=api.doc, events=api.events)
 

@@ -138,7 +138,7 @@ class Lookup:
                 return missing
             await self._change(deadline.left())
 
-    async def look_around(self, deadline: Deadline) -> None:
+    async def discover_all(self, deadline: Deadline) -> None:
         """
         Dial everybody, and return when each peer that was heard of has answered or failed, and nothing new comes.
 

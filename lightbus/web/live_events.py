@@ -115,7 +115,7 @@ class LiveEvents:
 
     async def _listen_to_all(self, bus: Connection, worker: Worker) -> None:
         # Else it would be connected only to who is wanted for something, and to who was quick to come by himself.
-        await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
+        await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
         seen: set[str] = set()
         async with asyncio.TaskGroup() as adding:  # each waits until its publishers confirm it
             while True:

@@ -108,7 +108,7 @@ NO_NEWS = ("Unsupported upgrade request.", "No supported WebSocket library")
 """What it says of who asks for a WebSocket: there are none here, and nobody need install anything."""
 
 
-class _Remarks(logging.Filter):
+class _LimitedWarnings(logging.Filter):
     """Has what strangers cause be said now and then, not with each request, by which anybody could fill the log."""
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
             timeout_graceful_shutdown=END_SECONDS,
         )
     )
-    remarks, its_log = _Remarks(), logging.getLogger("uvicorn.error")
+    remarks, its_log = _LimitedWarnings(), logging.getLogger("uvicorn.error")
     its_log.addFilter(remarks)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     ended = asyncio.create_task(done.wait())

@@ -274,7 +274,7 @@ def test_workers_pay_nothing_while_nobody_looks(hub: MemoryBus, opened: Any, mon
 
     async def use(dashboard: Dashboard, ask: Ask) -> None:
         await work()  # whoever is new is introduced
-        await dashboard._bus.look_around()
+        await dashboard._bus.discover_all()
         alone, connected = await meter.during(work), meter.connected()
         with dashboard.watcher.looking():
             async with dashboard.events.viewing(PageViewer("", "")):

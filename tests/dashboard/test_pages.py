@@ -12,7 +12,7 @@ from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import killed
 from lightbus.cli.commands.graph import Edge
-from lightbus.cli.commands.peers import ENDED_STATE, Sighting
+from lightbus.cli.commands.peers import ENDED_STATE, PeerReport
 from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View, why_waiting
 from lightbus.dashboard.round import Round, Series
@@ -26,7 +26,7 @@ def procedure(name: str, calls: int, *, p99: float | None = 0.2, **callers: int)
     return {**told, "caller_p99": {caller: p99 / (2 + place) for place, caller in enumerate(callers)} if p99 else {}}
 
 
-def sighting(instance: str, calls: int, *, waiting: int = 0, stopped: str | None = None) -> Sighting:
+def report(instance: str, calls: int, *, waiting: int = 0, stopped: str | None = None) -> PeerReport:
     listener = {"api": "auth", "name": "greet", "handled": {"left": calls}, "waiting": waiting, "failed": 0}
     stats = {
         "queued": 1,
@@ -35,7 +35,7 @@ def sighting(instance: str, calls: int, *, waiting: int = 0, stopped: str | None
         "listeners": [{**listener, "dropped": 0, "stopped": stopped}],
     }
     info = {"listeners": [{"api": "auth", "events": ["left"], "name": "greet", "group": "auth-greet"}]}
-    return Sighting(peer=peer(instance=instance), state="up", rtt=0.001, info=info, stats=stats)
+    return PeerReport(peer=peer(instance=instance), state="up", rtt=0.001, info=info, stats=stats)
 
 
 def group(instance: str = A, **given: Any) -> dict[str, Any]:
@@ -64,16 +64,16 @@ def test_an_empty_bus_has_every_page(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_busy_bus_has_every_page(page: str) -> None:
     """With two workers of a service, one that is silent, and groups."""
-    silent = Sighting(peer=peer("mail", instance="c" * 16), state="suspect")
-    seen: dict[str, Any] = {"sightings": [sighting(A, 4), sighting(B, 2), silent], "groups": [group(), group(B)]}
+    silent = PeerReport(peer=peer("mail", instance="c" * 16), state="suspect")
+    seen: dict[str, Any] = {"reports": [report(A, 4), report(B, 2), silent], "groups": [group(), group(B)]}
     json.dumps(PAGES[page](view(seen, seen, name="auth", findings=[BAD])), allow_nan=False)
 
 
 def test_overview_sums_services_and_problems() -> None:
     """Sums over all, the services, and what is wrong; a letter that is told under two APIs is one."""
     groups = [group(dead=2, lag=3), group(dead=2, api="shop"), group(B, dead=1, lag=4)]
-    now = {"sightings": [sighting(A, 10), sighting(B, 6, waiting=5, stopped="ValueError")], "groups": groups}
-    shown = PAGES["overview"](view(now, {"sightings": [sighting(A, 0), sighting(B, 0)]}, findings=[BAD, FINE]))
+    now = {"reports": [report(A, 10), report(B, 6, waiting=5, stopped="ValueError")], "groups": groups}
+    shown = PAGES["overview"](view(now, {"reports": [report(A, 0), report(B, 0)]}, findings=[BAD, FINE]))
     totals = shown["totals"]
     assert (totals["services"], totals["processes"], totals["hosts"]) == (1, 2, 1)
     assert (totals["calls"], totals["events"], totals["lag"], totals["dead"]) == (8.0, 8.0, 7, 3)
@@ -86,8 +86,8 @@ def test_what_is_wrong_with_a_service() -> None:
     """What is found of its processes, named in the text or not, and of the groups that they are members of."""
     unnamed = Finding(level=Level.ERROR, check="peers", text="12 peers do not answer.", about=frozenset({B}))
     stuck = {"name": "mail-greet", "acks": 5, "lag": 9, "members": {"c" * 16: [1]}}
-    mail = Sighting(peer=peer("mail", instance="c" * 16), state="up", rtt=0.001)
-    now = {"sightings": [sighting(A, 1), sighting(B, 1), mail], "groups": [group(**stuck)]}
+    mail = PeerReport(peer=peer("mail", instance="c" * 16), state="up", rtt=0.001)
+    now = {"reports": [report(A, 1), report(B, 1), mail], "groups": [group(**stuck)]}
     shown = PAGES["overview"](view(now, {"groups": [group(**stuck)]}, findings=[BAD, FINE, unnamed]))
     auth, mail_shown = shown["services"]
     assert auth["problems"] == sorted([BAD.text, unnamed.text])
@@ -104,8 +104,8 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
         return Finding(level=Level.WARNING, check="groups", text=text, **given)
 
     others = [peer("mail", instance="c" * 16), peer("hung", instance="d" * 16)]
-    seen = [sighting(A, 1), *(Sighting(peer=each, state="up") for each in others)]
-    gone = Sighting(peer=peer("mail-eu", instance="e" * 16), state=ENDED_STATE)
+    seen = [report(A, 1), *(PeerReport(peer=each, state="up") for each in others)]
+    gone = PeerReport(peer=peer("mail-eu", instance="e" * 16), state=ENDED_STATE)
     findings = [
         finding("Dead letters of the group mail-greet of auth at auth aaaa: 3.", group="mail-greet"),
         finding("the group hung-watch of auth at auth aaaa has 5 events to handle", group="hung-watch"),
@@ -115,7 +115,7 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
     ]
 
     def told(name: str) -> list[str]:
-        shown = PAGES["service"](view({"sightings": [*seen, gone]}, name=name, findings=findings))
+        shown = PAGES["service"](view({"reports": [*seen, gone]}, name=name, findings=findings))
         return [each["text"].split()[0] for each in shown["problems"]]
 
     assert {name: told(name) for name in ("auth", "mail", "hung", "email", "mail-eu")} == {
@@ -125,8 +125,8 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
 
 def test_a_worker_that_was_killed() -> None:
     """It is named on each page that it was shown on, once, and serves nothing and is not waited for."""
-    gone = Sighting(peer=peer(instance=B), state=ENDED_STATE)
-    now = {"sightings": [sighting(A, 1), gone], "groups": [group(lag=5)]}
+    gone = PeerReport(peer=peer(instance=B), state=ENDED_STATE)
+    now = {"reports": [report(A, 1), gone], "groups": [group(lag=5)]}
     for findings in ([], [killed(gone.peer.announcement)]):
         for page, place in (("overview", "findings"), ("service", "problems")):
             [told] = PAGES[page](view(now, findings=findings, name="auth"))[place]
@@ -145,7 +145,7 @@ def test_edges_join_what_two_services_do() -> None:
         Edge(source="web", target="auth", kind="calls", name="auth.reset", count=4),
         Edge(source="mail", target="auth", kind="listens", name="auth.left", count=2),
     ]
-    now = {"edges": edges, "sightings": [sighting(A, 0)]}
+    now = {"edges": edges, "reports": [report(A, 0)]}
     before = {"edges": [Edge(source="web", target="auth", kind="calls", name="auth.check", count=2)]}
     called, told = PAGES["overview"](view(now, before))["edges"]
     assert (called["from"], called["to"], called["rate"]) == ("web", "auth", 4.0)
@@ -177,7 +177,7 @@ def test_errors_are_on_the_edge_that_they_happen_on() -> None:
 
 def test_latency_of_an_edge_is_its_own() -> None:
     """Not that of another caller of the same procedure; of events it is how many wait for who listens."""
-    seen = [sighting(A, 0), Sighting(peer=peer("stock", instance=B), state="up", rtt=0.001)]
+    seen = [sighting(A, 0), PeerReport(peer=peer("stock", instance=B), state="up", rtt=0.001)]
     seen[0].stats["procedures"] = [procedure("check", 2, web=1, shop=1)]
     seen[1].info["listeners"] = [{"api": "auth", "events": ["left"], "name": "count", "group": "stock-count"}]
     edges = [
@@ -201,10 +201,10 @@ def test_latency_of_an_edge_is_its_own() -> None:
 def test_service_page_merges_its_processes() -> None:
     """Its processes together: calls, callers and the slowest times; its listeners with the lag of their group."""
     now = {
-        "sightings": [sighting(A, 10, waiting=1), sighting(B, 6, waiting=2)],
+        "reports": [report(A, 10, waiting=1), report(B, 6, waiting=2)],
         "groups": [group(lag=3), group(B, lag=4)],
     }
-    shown = PAGES["service"](view(now, {"sightings": [sighting(A, 0)]}, name="auth", findings=[BAD, FINE]))
+    shown = PAGES["service"](view(now, {"reports": [report(A, 0)]}, name="auth", findings=[BAD, FINE]))
     [check] = shown["procedures"]
     assert (check["calls"], check["rate"], check["p99"], check["callers"]) == (16, 5.0, 0.2, {"web": 16})
     [greet] = shown["listeners"]
@@ -221,7 +221,7 @@ def test_group_is_told_once() -> None:
         group(lag=3, members={A: [0, 1]}, acks=4),
         group(B, lag=4, members={A: [2], B: [3]}, acks=5, last_seen=102.0),
     ]
-    [shown] = PAGES["groups"](view({"sightings": [sighting(A, 1)], "groups": told}))["groups"]
+    [shown] = PAGES["groups"](view({"reports": [report(A, 1)], "groups": told}))["groups"]
     assert (shown["lag"], shown["last_seen"], shown["state"]) == (7, -1.0, "ok")
     assert [(each["process"], each["partitions"]) for each in shown["members"]] == [("one", [0, 1, 2]), ("", [3])]
     assert [each["instance"] for each in shown["publishers"]] == [A, B]
@@ -246,7 +246,7 @@ def test_what_is_wrong_with_a_group(now: dict[str, Any], before: dict[str, Any],
 
 def test_a_group_whose_listener_has_stopped() -> None:
     """Its process is there: it is that which has to be mended, and nobody is told to start it, or to give it up."""
-    now = {"sightings": [sighting(A, 1, stopped="ValueError: x")], "groups": [group(lag=5)]}
+    now = {"reports": [report(A, 1, stopped="ValueError: x")], "groups": [group(lag=5)]}
     [shown] = PAGES["groups"](view(now, now))["groups"]
     [why] = shown["why"]
     assert f"has 5 events to handle and no listener: that of {peer(instance=A).announcement} has stopped" in why["text"]
@@ -261,8 +261,8 @@ def test_a_group_whose_listener_has_stopped() -> None:
 ])  # fmt: skip
 def test_a_group_whose_process_does_not_answer(service: str, state: str, text: str) -> None:
     """Nobody is told to start what is there and hangs, nor to give up what it would handle; it goes on to be stuck."""
-    silent = Sighting(peer=peer(service, instance=A), state=state)
-    [shown] = PAGES["groups"](view({"sightings": [silent], "groups": [group(lag=5)]}))["groups"]
+    silent = PeerReport(peer=peer(service, instance=A), state=state)
+    [shown] = PAGES["groups"](view({"reports": [silent], "groups": [group(lag=5)]}))["groups"]
     [why] = shown["why"]
     assert shown["state"] == "stuck"
     assert text in why["text"]
@@ -288,8 +288,8 @@ def test_journals_tell_of_one_that_takes_nothing() -> None:
 
 def test_peers_page_shows_clock_and_problems() -> None:
     """Everybody, with the clock, and with what is wrong about him; of others nothing."""
-    now = {"sightings": [sighting(A, 4), sighting(B, 4)], "skews": {A: 0.5}}
-    first, second = PAGES["peers"](view(now, {"sightings": [sighting(A, 0)]}, findings=[BAD, FINE]))["peers"]
+    now = {"reports": [report(A, 4), report(B, 4)], "skews": {A: 0.5}}
+    first, second = PAGES["peers"](view(now, {"reports": [report(A, 0)]}, findings=[BAD, FINE]))["peers"]
     assert (first["skew"], first["calls"], [each["text"] for each in first["why"]]) == (0.5, 2.0, [BAD.text])
     assert (second["skew"], second["calls"]) == (None, 4.0)
 
@@ -298,7 +298,7 @@ def test_pages_of_many_workers_are_bounded() -> None:
     """A hundred workers with a thousand procedures, of services that all call each other, take less than a megabyte."""
     many = []
     for number in range(100):
-        each = sighting(f"{number:016x}", 1)
+        each = report(f"{number:016x}", 1)
         procedures = [procedure(f"p{number}_{n}", 1, web=1, shop=2) for n in range(10)]
         many.append(replace(each, stats={**each.stats, "procedures": procedures}))
     edges = [
@@ -308,7 +308,7 @@ def test_pages_of_many_workers_are_bounded() -> None:
         for n in range(12)
     ]
     groups = [group(f"{number:016x}", name=f"g{name}") for number in range(100) for name in range(3)]
-    seen: dict[str, Any] = {"sightings": many, "groups": groups, "edges": edges}
+    seen: dict[str, Any] = {"reports": many, "groups": groups, "edges": edges}
     sizes = {page: len(encoded(make(view(seen, seen, name="auth")))) for page, make in PAGES.items()}
     assert max(sizes.values()) < 1_000_000, sizes
     assert len(PAGES["overview"](view(seen, seen))["edges"]) == 400

@@ -7,7 +7,7 @@ import pytest
 from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import killed
-from lightbus.cli.commands.peers import ENDED_STATE, Sighting
+from lightbus.cli.commands.peers import ENDED_STATE, PeerReport
 from lightbus.dashboard.problems import all_that_is_wrong, service_of
 from lightbus.dashboard.round import Round
 from lightbus.engine.peer_api import HAS_STOPPED, NOT_KEPT
@@ -22,7 +22,7 @@ DESERTED = Finding(
 
 def told(*findings: Finding, state: str = "up") -> list[str]:
     """Return what is told where a process of the service mail is in this state."""
-    now = Round(number=1, at=1.0, clock=1.0, sightings=[Sighting(peer=MAIL, state=state)])
+    now = Round(number=1, at=1.0, clock=1.0, sightings=[PeerReport(peer=MAIL, state=state)])
     return [each.text for each in all_that_is_wrong([*findings], now)]
 
 

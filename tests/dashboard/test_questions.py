@@ -48,8 +48,8 @@ def test_what_is_no_native_id(shop: BusPath, on_bus: Any, native_id: str) -> Non
     """Nobody is asked, so that no worker is told of as one that does not answer."""
 
     async def main(bus: Connection) -> Any:
-        await bus.look_around()
-        return await questions.event_fate(bus, native_id), bus.untold
+        await bus.discover_all()
+        return await questions.event_fate(bus, native_id), bus.unanswered
 
     assert on_bus(main) == ({"stored": False, "groups": {}}, {})
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from helpers.scripted_bus import peer
 from lightbus.cli.commands.graph import Edge
-from lightbus.cli.commands.peers import Sighting
+from lightbus.cli.commands.peers import PeerReport
 from lightbus.dashboard.round import KEPT, Round, Series, edge_rates, rates
 
 
-def sighting(calls: int, *, instance: str = "a" * 16, service: str = "auth", handled: int = 0) -> Sighting:
+def report(calls: int, *, instance: str = "a" * 16, service: str = "auth", handled: int = 0) -> PeerReport:
     """Return a worker that has been called so often, and whose listener has handled so much."""
     stats: dict[str, Any] = {
         "uptime": 60.0,
@@ -18,21 +18,21 @@ def sighting(calls: int, *, instance: str = "a" * 16, service: str = "auth", han
         "events": [{"api": "auth", "event": "left", "published": calls}],
         "listeners": [{"api": "auth", "name": "greet", "handled": {"left": handled, "came": handled}, "failed": 1}],
     }
-    return Sighting(peer=peer(service, instance=instance), state="up", rtt=0.001, stats=stats)
+    return PeerReport(peer=peer(service, instance=instance), state="up", rtt=0.001, stats=stats)
 
 
-def rounds(before: list[Sighting], now: list[Sighting], *, seconds: float = 2.0) -> tuple[Round, Round]:
+def rounds(before: list[PeerReport], now: list[PeerReport], *, seconds: float = 2.0) -> tuple[Round, Round]:
     """Return two rounds with so many seconds between."""
-    first = Round(number=1, at=10.0, clock=1000.0, sightings=before)
-    return first, Round(number=2, at=10.0 + seconds, clock=1002.0, sightings=now)
+    first = Round(number=1, at=10.0, clock=1000.0, reports=before)
+    return first, Round(number=2, at=10.0 + seconds, clock=1002.0, reports=now)
 
 
 def test_rates_are_per_second() -> None:
     """Over the processes of a service; a listener's over all its events."""
     other = "b" * 16
     before, now = rounds(
-        [sighting(10, handled=4), sighting(0, instance=other)],
-        [sighting(30, handled=8), sighting(10, instance=other)],
+        [report(10, handled=4), report(0, instance=other)],
+        [report(30, handled=8), report(10, instance=other)],
     )
     found = rates(now, before)
     assert found["auth", "calls", "auth", "check"] == 15.0
@@ -44,23 +44,23 @@ def test_rates_are_per_second() -> None:
 
 def test_who_has_come_counts_from_the_next_round_on() -> None:
     """What it has done before is no rate; nor is what a process does that has begun to count anew."""
-    before, now = rounds([sighting(100)], [sighting(3), sighting(50, instance="b" * 16)])
+    before, now = rounds([report(100)], [report(3), report(50, instance="b" * 16)])
     assert rates(now, before)["auth", "calls", "auth", "check"] == 0.0
     assert rates(now, None) == {}
 
 
 def test_who_did_not_answer_has_no_rate() -> None:
     """Neither is it divided by no time at all."""
-    silent = Sighting(peer=peer(), state="suspect")
-    before, now = rounds([sighting(1)], [silent])
+    silent = PeerReport(peer=peer(), state="suspect")
+    before, now = rounds([report(1)], [silent])
     assert rates(now, before) == {}
-    before, now = rounds([sighting(1)], [sighting(1)], seconds=0.0)
+    before, now = rounds([report(1)], [report(1)], seconds=0.0)
     assert rates(now, before)["auth", "calls", "auth", "check"] == 0.0
 
 
 def test_loads_are_those_of_who_answered() -> None:
     """By instance; of who was not there before, over the time since it started."""
-    before, now = rounds([sighting(10)], [sighting(30), Sighting(peer=peer(instance="c" * 16), state="suspect")])
+    before, now = rounds([report(10)], [report(30), PeerReport(peer=peer(instance="c" * 16), state="suspect")])
     found = now.loads(before)
     assert found.keys() == {"a" * 16}
     assert found["a" * 16].calls == 10.0

@@ -65,7 +65,7 @@ def test_nobody_is_asked_while_nobody_looks(shop: BusPath, watches: Any) -> None
             again = await watching.round_after(left.number)
         assert again.number == left.number + 1
         assert watching.before is None  # rates over the time in between would be of another time
-        assert len(again.sightings) == 1
+        assert len(again.reports) == 1
 
     watches(main)
 
@@ -78,7 +78,7 @@ def test_a_round_has_all_that_pages_are_made_of(shop: BusPath, watches: Any) -> 
         await asyncio.to_thread(shop.auth.user_registered, username="ada")
         with watching.looking():
             told = await watching.round_after(0)
-            [seen] = told.sightings
+            [seen] = told.reports
             assert (seen.state, seen.peer.announcement.service) == ("up", "shop")
             assert told.skews.keys() == {seen.peer.instance}
             assert seen.stats["procedures"][0]["calls"] == 1
@@ -106,7 +106,7 @@ def test_a_peer_that_answers_as_none_does(
         monkeypatch.setattr(watching.bus, "ask", ping)
         with watching.looking():
             told = await watching.round_after(0)
-        assert [each.state for each in told.sightings] == ["suspect"]
+        assert [each.state for each in told.reports] == ["suspect"]
         assert told.skews == {}
 
     watches(main)
@@ -138,11 +138,11 @@ def test_a_check_that_fails(
     """The other checks are made, again and again; it is said once."""
     made = 0
 
-    async def breaks(examination: Any) -> Any:
+    async def breaks(context: Any) -> Any:
         raise KeyError("of another version")
         yield
 
-    async def finds(examination: Any) -> Any:
+    async def finds(context: Any) -> Any:
         nonlocal made
         made += 1
         yield Finding(level=Level.OK, check="peers", text="well")
@@ -161,23 +161,23 @@ def test_a_check_that_fails(
 
 
 def test_who_did_not_answer_once_is_told_of_once(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the examination that follows; and nothing is told of one that is not there any more."""
+    """By the context that follows; and nothing is told of one that is not there any more."""
     monkeypatch.setattr(watcher, "CHECKS", {"answers": check_answers})
     monkeypatch.setattr(watcher, "EXAMINE_EVERY", 0.02)
 
     async def main(watching: Watcher) -> None:
         bus = watching.bus
-        bus.untold["f" * 16] = "long ago"
+        bus.unanswered["f" * 16] = "long ago"
         with watching.looking():
             told = await watching.round_after(0)
             await wait_until_async(lambda: watching.examined)
             assert watching.findings == []
-            bus.untold |= {told.sightings[0].peer.instance: "too busy", "f" * 16: "gone since"}
+            bus.unanswered |= {told.reports[0].peer.instance: "too busy", "f" * 16: "gone since"}
             bus.silent.add("f" * 16)
             await wait_until_async(lambda: bool(watching.findings))
             assert [each.text for each in watching.findings] == ["too busy"]
             await wait_until_async(lambda: not watching.findings)
-        assert (bus.untold, bus.silent) == ({}, set())
+        assert (bus.unanswered, bus.silent) == ({}, set())
 
     watches(main)
 
@@ -199,7 +199,7 @@ def test_who_looks_after_a_while_waits_for_a_new_round(shop: BusPath, watches: A
         await wait_until_async(lambda: not watching.is_watching)
         assert (watching.examined, watching.findings) == (False, [])
         with watching.looking():
-            assert len((await watching.round_after(-1)).sightings) == 1
+            assert len((await watching.round_after(-1)).reports) == 1
 
     watches(main)
 
@@ -221,12 +221,12 @@ def test_a_worker_that_was_lost_is_remembered(
             edges, known = told.edges, watching.bus.known
             lost = second.client.engine.identity.instance
             monkeypatch.setattr(watching.bus, "known", lambda: [each for each in known() if each.instance != lost])
-            while not any(each.has_ended for each in told.sightings):
+            while not any(each.has_ended for each in told.reports):
                 told = await watching.round_after(told.number)
-            assert [each.peer.instance for each in told.sightings if each.has_ended] == [lost]
+            assert [each.peer.instance for each in told.reports if each.has_ended] == [lost]
             assert (len(told.live), told.edges) == (1, edges)
             monkeypatch.setattr(watcher, "GONE_FOR", 0.0)
-            while any(each.has_ended for each in told.sightings):
+            while any(each.has_ended for each in told.reports):
                 told = await watching.round_after(told.number)
 
     watches(main)
@@ -240,11 +240,11 @@ def test_who_comes_back_is_not_gone(shop: BusPath, watches: Any, monkeypatch: py
             told = await watching.round_after(0)
             with monkeypatch.context() as away:
                 away.setattr(watching.bus, "known", list)
-                while not any(each.has_ended for each in told.sightings):
+                while not any(each.has_ended for each in told.reports):
                     told = await watching.round_after(told.number)
             while len(told.live) < 1:
                 told = await watching.round_after(told.number)
-            assert [each.has_ended for each in told.sightings] == [False]
+            assert [each.has_ended for each in told.reports] == [False]
 
     watches(main)
 
@@ -260,6 +260,6 @@ def test_a_service_that_is_stopped_on_purpose_is_not_gone(shop: BusPath, watches
             while told.live:
                 told = await watching.round_after(told.number)
             told = await watching.round_after(told.number + 1)
-            assert not any(each.has_ended for each in told.sightings)
+            assert not any(each.has_ended for each in told.reports)
 
     watches(main)

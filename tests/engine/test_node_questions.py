@@ -41,8 +41,8 @@ class Lookup:
         await self._answer("wait_for")
         return list(apis[1:])
 
-    async def look_around(self, deadline: Deadline) -> None:
-        await self._answer("look_around")
+    async def discover_all(self, deadline: Deadline) -> None:
+        await self._answer("discover_all")
 
 
 class FakeHost:
@@ -117,8 +117,8 @@ def test_both_doors_ask_the_same(host: FakeHost, questions: NodeQuestions) -> No
 
 def test_nodes_own_loop_asks_without_a_detour(host: FakeHost, questions: NodeQuestions) -> None:
     """There nobody may wait for a thread."""
-    host.run(lambda node: questions.look_around(soon())).result(60)
-    assert host.asked == ["look_around"]
+    host.run(lambda node: questions.discover_all(soon())).result(60)
+    assert host.asked == ["discover_all"]
 
 
 @pytest.mark.parametrize("error", [NodeStopped(), asyncio.CancelledError()], ids=["moved", "its loop ended"])

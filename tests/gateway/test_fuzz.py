@@ -75,7 +75,7 @@ async def gateway_of(hub: MemoryBus) -> AsyncIterator[Gateway]:
     )
     gateway = Gateway(bus, lambda: MemoryConnection(hub), options)
     try:
-        await bus.look_around()
+        await bus.discover_all()
         yield gateway
     finally:
         await gateway.close()

@@ -33,7 +33,7 @@ class MemoryConnection(Connection):
 async def on_connection(bus: Connection, use: Callable[[Connection], Awaitable[Any]]) -> Any:
     """Return what a coroutine returns that is given a connection which knows everybody; leave the bus then."""
     try:
-        await bus.look_around()
+        await bus.discover_all()
         return await use(bus)
     finally:
         await bus.close()

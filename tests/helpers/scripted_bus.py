@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from lightbus.cli.support.connection import Untold
+from lightbus.cli.support.connection import UnansweredPeers
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.wire.announcement import Announcement
 
@@ -38,7 +38,7 @@ class ScriptedBus:
         self.watches_ended = 0
         self.silent: set[str] = set()
         self.noted: set[str] = set()
-        self.untold = Untold()
+        self.unanswered = UnansweredPeers()
         self.client = self.engine = self.identity = self.output = self
         self.instance = "1" * 16
 
@@ -46,7 +46,7 @@ class ScriptedBus:
         """Return who is there."""
         return self.peers
 
-    async def look_around(self) -> list[Peer]:
+    async def discover_all(self) -> list[Peer]:
         """Return who is there."""
         return self.peers
 
@@ -66,7 +66,7 @@ class ScriptedBus:
             raise answer
         return answer
 
-    async def told(self, peer: Peer, procedure: str, **question: Any) -> None:
+    async def ask_or_empty(self, peer: Peer, procedure: str, **question: Any) -> None:
         """Note the end of a watch."""
         assert procedure == "end_watch"
         self.watches_ended += 1

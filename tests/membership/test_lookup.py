@@ -464,7 +464,7 @@ def test_everybody_is_looked_for() -> None:
 
     async def test(place: Place) -> None:
         place.announce(1, "shop")
-        task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
+        task = await waiting(place.lookup.discover_all(Deadline.after(LONG)))
         assert place.wanted == {EVERYTHING}
         await asyncio.sleep(60 * MS)
         assert not task.done()  # one has not answered
@@ -482,7 +482,7 @@ def test_who_does_not_answer_does_not_hold_it_up() -> None:
         made = place.announce(1, "shop")
         place.registry.silent(made.instance, time.monotonic(), "does not answer")
         place.dialer.untried_seed = True
-        task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
+        task = await waiting(place.lookup.discover_all(Deadline.after(LONG)))
         await asyncio.sleep(60 * MS)
         assert not task.done()
         place.dialer.untried_seed = False
@@ -496,9 +496,9 @@ def test_nobody_to_be_found() -> None:
 
     async def test(place: Place) -> None:
         before = time.monotonic()
-        await place.lookup.look_around(Deadline.after(30 * MS))
+        await place.lookup.discover_all(Deadline.after(30 * MS))
         assert time.monotonic() - before >= 30 * MS
-        task = await waiting(place.lookup.look_around(Deadline.after(LONG)))
+        task = await waiting(place.lookup.discover_all(Deadline.after(LONG)))
         place.lookup.stop()
         with pytest.raises(NodeStopped):
             await task

@@ -1,1 +1,1 @@
-"""What `lightbus doctor` looks at: a check is a function of an `Examination` that yields findings."""
+"""What `lightbus doctor` looks at: a check is a function of a `CheckContext` that yields findings."""

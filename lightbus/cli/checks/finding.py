@@ -8,10 +8,10 @@ from enum import IntEnum
 from typing import Any
 
 from ...wire.announcement import Announcement
-from ..commands.peers import Sighting
+from ..commands.peers import PeerReport
 from ..support.connection import Connection
 
-__all__ = ["Check", "Examination", "Finding", "Level"]
+__all__ = ["Check", "CheckContext", "Finding", "Level"]
 
 
 class Level(IntEnum):
@@ -46,21 +46,21 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
+class CheckContext:
     """What all checks look at: the bus, and everybody that was heard of on it."""
 
     bus: Connection
-    sightings: list[Sighting]
+    reports: list[PeerReport]
 
     @property
-    def live(self) -> list[Sighting]:
+    def live(self) -> list[PeerReport]:
         """Return those that answered."""
-        return [sighting for sighting in self.sightings if sighting.rtt is not None]
+        return [report for report in self.reports if report.rtt is not None]
 
     @property
     def silent(self) -> list[Announcement]:
         """Return those that are there, and did not answer."""
-        return [each.peer.announcement for each in self.sightings if each.is_silent]
+        return [each.peer.announcement for each in self.reports if each.is_silent]
 
     @property
     def on_host_only(self) -> bool:
@@ -73,4 +73,4 @@ class Examination:
         return self.bus.client.config.discovery.backend
 
 
-Check = Callable[[Examination], AsyncIterator[Finding]]
+Check = Callable[[CheckContext], AsyncIterator[Finding]]

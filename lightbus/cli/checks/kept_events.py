@@ -13,9 +13,9 @@ from ...engine.forwarding import refusals
 from ...engine.peer_api import HAS_STOPPED, NOT_KEPT
 from ...exceptions import JournalError
 from ..support.connection import Connection
-from ..support.group_pace import BETWEEN_LOOKS, Trouble, group_at, named, silent_members, stopped_listeners, troubles
+from ..support.group_pace import BETWEEN_LOOKS, GroupProblem, group_at, named, silent_members, stopped_listeners, troubles
 from ..support.publishers import ask_publishers, groups_on_bus
-from .finding import Examination, Finding, Level
+from .finding import CheckContext, Finding, Level
 
 __all__ = ["check_groups", "check_health", "check_journals"]
 
@@ -26,11 +26,11 @@ NEAR_CAP = 0.9
 """How full a journal may be before it is a finding."""
 
 
-async def check_health(examination: Examination) -> AsyncIterator[Finding]:
+async def check_health(context: CheckContext) -> AsyncIterator[Finding]:
     """Pass on what the workers themselves report, and what nobody takes care of."""
-    peers = [sighting.peer for sighting in examination.live]
-    refused = set(_refused_here(examination))
-    for peer, told in zip(peers, await examination.bus.told_by_all(peers, "health"), strict=True):
+    peers = [report.peer for report in context.live]
+    refused = set(_refused_here(context))
+    for peer, told in zip(peers, await context.bus.ask_all(peers, "health"), strict=True):
         refused.update(told.get("refused", ()))  # all processes of a host tell the same
         for problem in told.get("problems", ()):
             yield _of(peer, check="health", text=problem)
@@ -38,8 +38,8 @@ async def check_health(examination: Examination) -> AsyncIterator[Finding]:
             yield _of(peer, check="losses", text=" ".join(losses))
     for text in sorted(refused):
         yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
-    if not examination.live:
-        async for finding in _left_alone(examination):
+    if not context.live:
+        async for finding in _left_alone(context):
             yield finding
 
 
@@ -49,9 +49,9 @@ def _of(peer: Peer, *, check: str, text: str) -> Finding:
     return Finding(level=level, check=check, text=f"{peer.announcement}: {text}", about=about)
 
 
-async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
+async def _left_alone(context: CheckContext) -> AsyncIterator[Finding]:
     """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
-    engine = examination.bus.client.engine
+    engine = context.bus.client.engine
     outbox = engine.outbox
     if not outbox.exists():
         return
@@ -68,8 +68,8 @@ async def _left_alone(examination: Examination) -> AsyncIterator[Finding]:
         )
 
 
-def _refused_here(examination: Examination) -> list[str]:
-    engine = examination.bus.client.engine
+def _refused_here(context: CheckContext) -> list[str]:
+    engine = context.bus.client.engine
     damaged = quarantine_sentences(engine.journals.path, engine.identity.host)
     try:
         return refusals(engine.outbox, engine.identity.host) + damaged
@@ -77,32 +77,32 @@ def _refused_here(examination: Examination) -> list[str]:
         return [str(error), *damaged]
 
 
-async def check_groups(examination: Examination) -> AsyncIterator[Finding]:
+async def check_groups(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether the groups get on with their events."""
-    groups = await groups_on_bus(examination.bus) if examination.live else []
-    later = await _later(examination.bus, groups)
-    stopped = await _stopped(examination)
+    groups = await groups_on_bus(context.bus) if context.live else []
+    later = await _later(context.bus, groups)
+    stopped = await _stopped(context)
     told: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
         told[group["api"], group["name"]].append(group)
     for of, rows in told.items():
-        silent = silent_members(of[1], examination.silent)
+        silent = silent_members(of[1], context.silent)
         pairs = [(each, later.get(_at(each))) for each in rows]
-        is_anybody_silent = bool(examination.bus.silent)
+        is_anybody_silent = bool(context.bus.silent)
         for wrong in troubles(rows, pairs, stopped.get(of, ""), silent=silent, is_anybody_silent=is_anybody_silent):
             yield _of_group(of[1], wrong)
     for name, wrong in _dead(groups):
         yield _of_group(name, wrong)
 
 
-def _of_group(name: str, wrong: Trouble) -> Finding:
+def _of_group(name: str, wrong: GroupProblem) -> Finding:
     return Finding(
         level=Level.WARNING, check="groups", text=wrong.text, remedy=wrong.remedy, group=name,
         is_deserted=wrong.is_deserted,
     )  # fmt: skip
 
 
-def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Trouble]]:
+def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, GroupProblem]]:
     """Tell of each group's dead letters: a publisher counts the same ones for each of the APIs it listens to."""
     dead: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
@@ -110,12 +110,12 @@ def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Trouble]]:
             dead[group["name"]].append(group)
     for name, told in dead.items():
         count = sum({each["instance"]: each["dead"] for each in told}.values())
-        yield name, Trouble(f"Dead letters of {group_at(told)}: {count}.", "`lightbus dead list` shows them.")
+        yield name, GroupProblem(f"Dead letters of {group_at(told)}: {count}.", "`lightbus dead list` shows them.")
 
 
-async def _stopped(examination: Examination) -> dict[tuple[str, str], str]:
-    peers = [sighting.peer for sighting in examination.live]
-    told = await examination.bus.told_by_all(peers, "stats")
+async def _stopped(context: CheckContext) -> dict[tuple[str, str], str]:
+    peers = [report.peer for report in context.live]
+    told = await context.bus.ask_all(peers, "stats")
     return stopped_listeners((peer.announcement, stats) for peer, stats in zip(peers, told, strict=True))
 
 
@@ -131,9 +131,9 @@ def _at(group: dict[str, Any]) -> tuple[str, ...]:
     return group["api"], group["name"], group["instance"]
 
 
-async def check_journals(examination: Examination) -> AsyncIterator[Finding]:
+async def check_journals(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether journals lost events, or soon will."""
-    answers = await ask_publishers(examination.bus, "journals") if examination.live else []
+    answers = await ask_publishers(context.bus, "journals") if context.live else []
     for finding in _deleted(answers):
         yield finding
     for peer, journals in answers:

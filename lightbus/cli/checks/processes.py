@@ -12,11 +12,11 @@ from ...core.peers import Peer
 from ...exceptions import LightbusException
 from ...membership.seeds import FixedPeer
 from ...wire.announcement import Announcement
-from ..commands.peers import Sighting
+from ..commands.peers import PeerReport
 from ..support.catalogue import served_apis
 from ..support.connection import ENDED, Connection
 from ..support.output import duration
-from .finding import Examination, Finding, Level
+from .finding import CheckContext, Finding, Level
 
 __all__ = ["check_answers", "check_clocks", "check_names", "check_peers", "check_seeds", "check_versions", "killed"]
 
@@ -24,9 +24,9 @@ MAX_SKEW = 1.0
 """Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
 
 
-async def check_seeds(examination: Examination) -> AsyncIterator[Finding]:
+async def check_seeds(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether the fixed peers answer."""
-    node = examination.bus.client.engine.node
+    node = context.bus.client.engine.node
     if node is None:
         return
     for fixed in node.fixed_peers():
@@ -51,10 +51,10 @@ def _how_it_does(fixed: FixedPeer) -> str:
     return f"{fixed.endpoint} {answers} {len(fixed.addresses)} addresses: {where} ({looked}{failing})."
 
 
-async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
+async def check_peers(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether there is anybody, and whether all that are announced answer."""
-    bus = examination.bus
-    if not examination.sightings:
+    bus = context.bus
+    if not context.reports:
         yield Finding(
             level=Level.WARNING,
             check="peers",
@@ -62,17 +62,17 @@ async def check_peers(examination: Examination) -> AsyncIterator[Finding]:
             remedy="Start a worker (lightbus run), as this user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY. A "
             "program that gives lightbus.create() a transport or a discovery of its own cannot be seen from here.",
         )
-    alike: defaultdict[tuple[str, str], list[Sighting]] = defaultdict(list)
-    for sighting in examination.sightings:
-        if sighting.rtt is None and not sighting.has_ended:
-            alike[sighting.state, _remedy(sighting, bus.client.engine.network.places)].append(sighting)
+    alike: defaultdict[tuple[str, str], list[PeerReport]] = defaultdict(list)
+    for report in context.reports:
+        if report.rtt is None and not report.has_ended:
+            alike[report.state, _remedy(report, bus.client.engine.network.places)].append(report)
     for (state, remedy), several in alike.items():
         yield _silent(state, remedy, several)
     for ended in bus.ended():
         yield killed(ended)
-    if examination.live:
-        slowest = max(sighting.rtt or 0.0 for sighting in examination.live)
-        text = f"{len(examination.live)} answer, the slowest in {duration(slowest)}."
+    if context.live:
+        slowest = max(report.rtt or 0.0 for report in context.live)
+        text = f"{len(context.live)} answer, the slowest in {duration(slowest)}."
         yield Finding(level=Level.OK, check="peers", text=text)
 
 
@@ -100,13 +100,13 @@ MOST_NAMED = 10
 """Peers that one sentence names; of the others it says how many they are."""
 
 
-def _remedy(sighting: Sighting, places: Places | None) -> str:
+def _remedy(report: PeerReport, places: Places | None) -> str:
     """Return what to do about a peer that does not answer."""
-    if sighting.state in NOT_SILENT:
-        return NOT_SILENT[sighting.state][2]
+    if report.state in NOT_SILENT:
+        return NOT_SILENT[report.state][2]
     if places is None:
         return "Has it ended, or does a firewall keep its TCP ports from this host?"
-    why = places.why_not(sighting.peer.instance, sighting.peer.announcement.directory)
+    why = places.why_not(report.peer.instance, report.peer.announcement.directory)
     return f"{why[0].upper()}{why[1:]}." if why else HANGS
 
 
@@ -117,7 +117,7 @@ NOT_SILENT = {
 """By state what is said of one, and of several, and what to do."""
 
 
-def _silent(state: str, remedy: str, several: list[Sighting]) -> Finding:
+def _silent(state: str, remedy: str, several: list[PeerReport]) -> Finding:
     """Tell in one sentence of peers that are alike."""
     silent = (f"is announced, and does not answer ({state})", f"are announced, and do not answer ({state})")
     of_one, of_several = NOT_SILENT.get(state, (*silent, ""))[:2]
@@ -133,11 +133,11 @@ def _silent(state: str, remedy: str, several: list[Sighting]) -> Finding:
     )
 
 
-async def check_names(examination: Examination) -> AsyncIterator[Finding]:
+async def check_names(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether processes can be told apart by their names."""
     named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for sighting in examination.live:
-        named[_named(sighting.peer)].add(sighting.peer.instance)
+    for report in context.live:
+        named[_named(report.peer)].add(report.peer.instance)
     for (service, process), instances in named.items():
         if len(instances) > 1:
             yield Finding(
@@ -149,18 +149,18 @@ async def check_names(examination: Examination) -> AsyncIterator[Finding]:
             )
 
 
-async def check_clocks(examination: Examination) -> AsyncIterator[Finding]:
+async def check_clocks(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether the clocks of the workers fit to ours."""
-    for sighting in examination.live:
-        skew = await _skew(examination.bus, sighting.peer)
+    for report in context.live:
+        skew = await _skew(context.bus, report.peer)
         if skew is not None and abs(skew) > MAX_SKEW:
             yield Finding(
                 level=Level.WARNING,
                 check="clocks",
-                text=f"the clock of {sighting.peer.announcement} is {duration(abs(skew))} "
+                text=f"the clock of {report.peer.announcement} is {duration(abs(skew))} "
                 f"{'ahead of' if skew > 0 else 'behind'} ours.",
                 remedy="Have both hosts keep time (NTP): the times of events and in logs do not fit together.",
-                about=frozenset({sighting.peer.instance}),
+                about=frozenset({report.peer.instance}),
             )
 
 
@@ -174,9 +174,9 @@ async def _skew(bus: Connection, peer: Peer) -> float | None:
     return float(told) - (before + time.time()) / 2
 
 
-async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
+async def check_versions(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether peers that serve one API serve the same."""
-    for api in served_apis(sighting.peer for sighting in examination.sightings if not sighting.has_ended):
+    for api in served_apis(report.peer for report in context.reports if not report.has_ended):
         if api.is_mixed:
             services = sorted({peer.announcement.service for peer in api.peers})
             yield Finding(
@@ -187,13 +187,13 @@ async def check_versions(examination: Examination) -> AsyncIterator[Finding]:
                 remedy="During an update that is so; otherwise update those that `lightbus describe` shows.",
                 services=frozenset(services),
             )
-    for version, count in _library_versions(examination.live):
+    for version, count in _library_versions(context.live):
         yield Finding(level=Level.OK, check="versions", text=f"{count} workers run lightbus {version}.")
 
 
-async def check_answers(examination: Examination) -> AsyncIterator[Finding]:
+async def check_answers(context: CheckContext) -> AsyncIterator[Finding]:
     """Tell of those who gave no answer to one of the questions before, or none that a worker gives."""
-    for instance, reason in examination.bus.untold.items():
+    for instance, reason in context.bus.unanswered.items():
         yield Finding(
             level=Level.WARNING,
             check="answers",
@@ -204,8 +204,8 @@ async def check_answers(examination: Examination) -> AsyncIterator[Finding]:
         )
 
 
-def _library_versions(sightings: Iterable[Sighting]) -> list[tuple[str, int]]:
-    return sorted(Counter(str(sighting.info.get("version", "unknown")) for sighting in sightings).items())
+def _library_versions(reports: Iterable[PeerReport]) -> list[tuple[str, int]]:
+    return sorted(Counter(str(report.info.get("version", "unknown")) for report in reports).items())
 
 
 def _named(peer: Peer) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from ...adapters.host.directories import data_directory, has_no_room, takes_no_f
 from ...adapters.host.interfaces import explain
 from ...adapters.host.places import REMEDY
 from ...adapters.mdns.probe import multicast_problem, port_problem
-from .finding import Examination, Finding, Level
+from .finding import CheckContext, Finding, Level
 
 __all__ = [
     "check_bus",
@@ -35,26 +35,24 @@ FEW_CONNECTIONS = 1024
 """Connections that a worker can have, and that may be too few for it."""
 
 
-async def check_bus(examination: Examination) -> AsyncIterator[Finding]:
+async def check_bus(context: CheckContext) -> AsyncIterator[Finding]:
     """Say which bus it is, and who is kept out of it."""
-    engine = examination.bus.client.engine
-    yield Finding(
-        level=Level.OK, check="bus", text=f"'{examination.bus.name}': {engine.transport.security.describe()}."
-    )
+    engine = context.bus.client.engine
+    yield Finding(level=Level.OK, check="bus", text=f"'{context.bus.name}': {engine.transport.security.describe()}.")
 
 
-async def check_interfaces(examination: Examination) -> AsyncIterator[Finding]:
+async def check_interfaces(context: CheckContext) -> AsyncIterator[Finding]:
     """Say which interfaces are used, and why not the others."""
-    if examination.on_host_only:
+    if context.on_host_only:
         yield Finding(level=Level.OK, check="interfaces", text="none is used: this bus stays on this host.")
         return
-    for report in explain(examination.bus.client.config.network.interfaces):
+    for report in explain(context.bus.client.config.network.interfaces):
         yield Finding(level=Level.OK, check="interfaces", text=f"{report}.")
 
 
-async def check_port(examination: Examination) -> AsyncIterator[Finding]:
+async def check_port(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether the port of multicast DNS can be shared, where peers are found by that."""
-    if examination.on_host_only or examination.backend != "mdns":
+    if context.on_host_only or context.backend != "mdns":
         return  # nobody is found by it who would not be found without
     problem = port_problem()
     if problem is None:
@@ -68,15 +66,15 @@ async def check_port(examination: Examination) -> AsyncIterator[Finding]:
     )
 
 
-async def check_multicast(examination: Examination) -> AsyncIterator[Finding]:
+async def check_multicast(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether multicast is sent and received at each address, where peers are found by that."""
-    if examination.on_host_only:
+    if context.on_host_only:
         return
-    if examination.backend != "mdns":
-        found = "only fixed peers are found" if examination.backend == "none" else "see discovery"
+    if context.backend != "mdns":
+        found = "only fixed peers are found" if context.backend == "none" else "see discovery"
         yield Finding(level=Level.OK, check="multicast", text=f"is not used (discovery.backend): {found}.")
         return
-    addresses = examination.bus.client.engine.network.addresses
+    addresses = context.bus.client.engine.network.addresses
     problems = await asyncio.gather(*(multicast_problem(each, MULTICAST_SECONDS) for each in addresses))
     for address, problem in zip(addresses, problems, strict=True):
         if problem is None:
@@ -91,25 +89,25 @@ async def check_multicast(examination: Examination) -> AsyncIterator[Finding]:
             )
 
 
-async def check_discovery(examination: Examination) -> AsyncIterator[Finding]:
+async def check_discovery(context: CheckContext) -> AsyncIterator[Finding]:
     """Pass on what a discovery that a package brings says of itself; what it is like inside is not known here."""
-    node = examination.bus.client.engine.node
-    if node is None or examination.backend in ("mdns", "none"):
+    node = context.bus.client.engine.node
+    if node is None or context.backend in ("mdns", "none"):
         return
     if problem := node.discovery.problem:
-        yield Finding(level=Level.ERROR, check="discovery", text=f"'{examination.backend}' does not work: {problem}")
+        yield Finding(level=Level.ERROR, check="discovery", text=f"'{context.backend}' does not work: {problem}")
         return
     yield Finding(
         level=Level.OK,
         check="discovery",
-        text=f"peers are found by '{examination.backend}' (discovery.backend), which tells of no problem. What else "
+        text=f"peers are found by '{context.backend}' (discovery.backend), which tells of no problem. What else "
         "may keep it from telling of somebody cannot be looked at from here.",
     )
 
 
-async def check_sockets(examination: Examination) -> AsyncIterator[Finding]:
+async def check_sockets(context: CheckContext) -> AsyncIterator[Finding]:
     """Look at the directories in which processes meet in mode host; one that can be used is enough."""
-    places = examination.bus.client.engine.network.places
+    places = context.bus.client.engine.network.places
     if places is None:
         return
     problems = places.problems()
@@ -127,9 +125,9 @@ async def check_sockets(examination: Examination) -> AsyncIterator[Finding]:
             )
 
 
-async def check_directories(examination: Examination) -> AsyncIterator[Finding]:
+async def check_directories(context: CheckContext) -> AsyncIterator[Finding]:
     """See whether events can be kept: the directory of journals, and the room on its disk."""
-    directory = data_directory(examination.bus.client.config.journal.data_dir)
+    directory = data_directory(context.bus.client.config.journal.data_dir)
     there = next(each for each in (directory, *directory.parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or takes_no_files(there):
         yield Finding(
@@ -167,7 +165,7 @@ def _little_room(path: Path) -> str:
     return "no room for another file (inodes)" if disk.f_files and not disk.f_favail else ""
 
 
-async def check_open_files(examination: Examination) -> AsyncIterator[Finding]:
+async def check_open_files(context: CheckContext) -> AsyncIterator[Finding]:
     """See how many connections the system lets a worker have."""
     most = connection_limit(hard_descriptor_limit())
     if most >= FEW_CONNECTIONS:

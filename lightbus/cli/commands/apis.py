@@ -36,7 +36,7 @@ def apis(options: ClientOptions, internal: bool, view: ListView) -> None:
 
 
 async def _list(bus: Connection, *, internal: bool) -> Listing:
-    found = [api for api in served_apis(await bus.look_around()) if internal or not api.is_internal]
+    found = [api for api in served_apis(await bus.discover_all()) if internal or not api.is_internal]
     return Listing(rows=[Row(fields=api.fields(), cells=_row(api)) for api in found], empty="No peer serves an API.")
 
 

@@ -24,7 +24,7 @@ from ...core.peers import Peer
 from ...events.publishing.journal_set import directory_of
 from ...exceptions import LightbusException, LightbusTimeout, NotReachable, UnsupportedUse
 from ..support.bench_responder import API, EVENTS_API, BenchEventsApi, responder
-from ..support.connection import Connection, asked_to_end, on_bus
+from ..support.connection import Connection, on_bus, stop_requested
 from ..support.histogram import histogram, show_histogram, summary
 from ..support.options import ClientOptions, client_options
 from ..support.output import duration, number, size
@@ -228,7 +228,7 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
 
 async def _measured(bus: Connection, load: _BenchLoad, do: Operation, label: str) -> tuple[list[float], int, float]:
     """Do it as often and as many at a time as is wanted; return how long each took, how many failed, and seconds."""
-    done = asked_to_end()
+    done = stop_requested()
     times: list[float] = []
     failed = 0
     left = iter(range(load.count))

@@ -59,7 +59,7 @@ async def _call(
     api, procedure = split_target(target)
     serving = await bus.find(api)
     if everybody or name is not None:
-        serving = [peer for peer in await bus.look_around() if peer.is_up and peer.advertises(api)]
+        serving = [peer for peer in await bus.discover_all() if peer.is_up and peer.advertises(api)]
     kwargs = parse_arguments(words, await schema_of(bus, "rpcs", api, procedure, serving))
     if everybody:
         return await _call_all(bus, api, procedure, kwargs, timeout, serving)

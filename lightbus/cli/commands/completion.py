@@ -82,11 +82,11 @@ def _install(shell: str, script: str) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(script, "utf-8")
     if shell == "zsh":
-        _mention(file.parent, Path(os.environ.get("ZDOTDIR") or home) / ".zshrc")
+        _add_to_fpath(file.parent, Path(os.environ.get("ZDOTDIR") or home) / ".zshrc")
     return file
 
 
-def _mention(directory: Path, zshrc: Path) -> None:
+def _add_to_fpath(directory: Path, zshrc: Path) -> None:
     """Add the directory to zsh's path for functions, once."""
     before = zshrc.read_text("utf-8", "replace") if zshrc.exists() else ""
     if str(directory) not in before:

@@ -15,7 +15,7 @@ from ...deadline import Deadline
 from ...exceptions import InvalidConfiguration
 from ...web.hosts import check_host_name
 from ...web.tokens import read_token
-from ..support.connection import Connection, asked_to_end, on_bus
+from ..support.connection import Connection, on_bus, stop_requested
 from ..support.options import ClientOptions, client_options
 
 __all__ = ["dashboard"]
@@ -66,9 +66,9 @@ async def _serve(
     from ...dashboard.app import Dashboard
     from ...web.serving import serve
 
-    done = asked_to_end()
+    done = stop_requested()
     url = given.url(listening.getsockname()[1])
-    looking = asyncio.create_task(bus.client.engine.questions.look_around(Deadline.after(options.wait)))
+    looking = asyncio.create_task(bus.client.engine.questions.discover_all(Deadline.after(options.wait)))
     if bus.output.as_json:
         bus.output.record({"url": url, "token": given.token})
     else:

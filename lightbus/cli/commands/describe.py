@@ -42,7 +42,7 @@ def describe(options: ClientOptions, name: str, depth: int) -> None:
 
 
 async def _describe(bus: Connection, name: str, depth: int) -> None:
-    peers = await bus.look_around()
+    peers = await bus.discover_all()
     api, member = split_name(name, served_apis(peers))
     fields = await _fields(bus, api, peers, member)
     members = [*fields["procedures"], *fields["events"]]
@@ -62,7 +62,7 @@ async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: st
     latest = api.peers[0]
     described = await bus.ask(latest, "describe", api=api.name)
     schema = await bus.ask(latest, "schema", api=api.name)
-    infos = await bus.told_by_all([peer for peer in peers if peer.is_up], "info")
+    infos = await bus.ask_all([peer for peer in peers if peer.is_up], "info")
     kept_for = [group for _, told in await ask_for_groups(bus, api.peers, api=api.name) for group in told]
     return {
         "api": api.name,
@@ -120,7 +120,7 @@ def _show(output: Output, fields: dict[str, Any]) -> None:
             output.line("")
             output.line((title, "bold"))
         for each in members:
-            output.line("  ", (each["signature"], "cyan"), _remarks(each))
+            output.line("  ", (each["signature"], "cyan"), _member_notes(each))
             _paragraph(output, each.get("doc", ""), indent=6)
 
 
@@ -140,7 +140,7 @@ def _show_users(output: Output, fields: dict[str, Any]) -> None:
     _list(output, "Listened to by", map(_group, fields["groups"]))
 
 
-def _remarks(member: dict[str, Any]) -> str:
+def _member_notes(member: dict[str, Any]) -> str:
     if "delivery" not in member:
         return ""
     remarks = [member["delivery"].replace("_", " "), *([f"in order by {member['key']}"] if member["key"] else [])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ...deadline import Deadline
-from ..checks.finding import Check, Examination, Finding, Level
+from ..checks.finding import Check, CheckContext, Finding, Level
 from ..checks.kept_events import check_groups, check_health, check_journals
 from ..checks.processes import check_answers, check_clocks, check_names, check_peers, check_seeds, check_versions
 from ..checks.this_host import (
@@ -21,7 +21,7 @@ from ..checks.this_host import (
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output
-from .peers import sight
+from .peers import query_peers
 
 __all__ = ["CHECKS", "doctor"]
 
@@ -56,19 +56,19 @@ def doctor(options: ClientOptions) -> None:
 
     Exit code 0: nothing is wrong. 1: there are warnings. 2: there are errors.
     """
-    on_bus(options, _examine)
+    on_bus(options, _run_checks)
 
 
-async def _examine(bus: Connection) -> int:
+async def _run_checks(bus: Connection) -> int:
     worst = Level.OK
     with bus.output.progress("Looking for peers", len(CHECKS) + 1) as advance:
-        await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
-        examination = Examination(bus=bus, sightings=await sight(bus, bus.known()))
-        bus.silent.update(each.peer.instance for each in examination.sightings if each.rtt is None)  # a check tells
+        await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
+        context = CheckContext(bus=bus, reports=await query_peers(bus, bus.known()))
+        bus.silent.update(each.peer.instance for each in context.reports if each.rtt is None)  # a check tells
         findings = []
         for done, (name, check) in enumerate(CHECKS.items(), 1):
             advance(done, f"Checking {name}")
-            findings += [finding async for finding in check(examination)]
+            findings += [finding async for finding in check(context)]
     for finding in findings:
         worst = max(worst, finding.level)
         _show(bus.output, finding)

@@ -106,7 +106,7 @@ async def _to_journal(bus: Connection, api: str, backend: MovableBackend, servic
 async def _refuse_where_used(bus: Connection, api: str, source: BackendMove) -> None:
     """Refuse to take events away from those who are at work with them."""
     engine = bus.client.engine
-    await engine.questions.look_around(Deadline.after(bus.options.wait))
+    await engine.questions.discover_all(Deadline.after(bus.options.wait))
     publishing = [str(peer.announcement) for peer in engine.snapshot.by_api.get(api, ()) if peer.is_live]
     if publishing:
         raise NotReachable(f"{', '.join(publishing)} publishes {api}. Stop it before its events are moved. {AGAIN}")

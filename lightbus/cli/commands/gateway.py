@@ -17,7 +17,7 @@ from ...gateway.clients import read_clients
 from ...gateway.options import GatewayOptions, check_origin, clients_of_this_start
 from ...web.hosts import check_host_name, url_of
 from ..support.catalogue import served_apis
-from ..support.connection import Connection, asked_to_end, on_bus
+from ..support.connection import Connection, on_bus, stop_requested
 from ..support.options import ClientOptions, client_options
 
 __all__ = ["gateway"]
@@ -111,9 +111,9 @@ async def _serve(
     from ...gateway.app import Gateway
     from ...web.serving import serve
 
-    done = asked_to_end()
+    done = stop_requested()
     url = url_of(given.address, listening.getsockname()[1])
-    looking = asyncio.create_task(_look_around(bus, given.rules))
+    looking = asyncio.create_task(_discover_all(bus, given.rules))
     token = given.clients.only.token if is_new else ""
     if bus.output.as_json:
         bus.output.record({"url": url, **({"token": token} if is_new else {})})
@@ -128,9 +128,9 @@ async def _serve(
     await asyncio.gather(looking, return_exceptions=True)
 
 
-async def _look_around(bus: Connection, rules: Rules) -> None:
+async def _discover_all(bus: Connection, rules: Rules) -> None:
     """Look for everybody, and say which rules open nothing: a name may be misspelt, or its workers come later."""
-    await bus.client.engine.questions.look_around(Deadline.after(bus.options.wait))
+    await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
     served = served_apis(bus.known())
     for text in rules.opening_nothing({api.name: [*api.procedures, *api.events] for api in served}):
         logger.warning("%s", text)

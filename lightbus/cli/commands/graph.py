@@ -65,10 +65,10 @@ def graph(options: ClientOptions, form: str, picture: Path | None) -> None:
 
 
 async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
-    found = await bus.look_around()
+    found = await bus.discover_all()
     peers = [peer for peer in found if peer.is_up and peer.announcement.service != SERVICE]  # a `tail` is no part of it
-    infos = await bus.told_by_all(peers, "info")
-    stats = await bus.told_by_all(peers, "stats")
+    infos = await bus.ask_all(peers, "info")
+    stats = await bus.ask_all(peers, "stats")
     services = sorted({peer.announcement.service for peer in peers})
     edges = edges_between(peers, infos, stats)
     if picture is not None:

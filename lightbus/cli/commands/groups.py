@@ -85,19 +85,19 @@ def _cells(group: dict[str, Any]) -> list[Cell]:
 
 async def _remove(bus: Connection, name: str, api: str) -> int:
     """Have the publishers forget a group, and the journals of this host that none of them serves."""
-    there, nobody = await _groups_there(bus)
+    there, empty_bus_error = await _groups_there(bus)
     here = await asyncio.to_thread(groups_here, bus)
     known = {*((group["api"], group["name"]) for group in there), *((group.api, group.name) for group in here)}
-    if nobody is not None and not known:
-        raise nobody
+    if empty_bus_error is not None and not known:
+        raise empty_bus_error
     apis = {each for each, group in known if group == name and api in ("", each)}
     if not apis:
         raise no_such_group(name, (group for _, group in known))
-    publishers = Counter({each: await _forgotten_by(bus, each, name) for each in apis if nobody is None})
+    publishers = Counter({each: await _forgotten_by(bus, each, name) for each in apis if empty_bus_error is None})
     journals, held = await asyncio.to_thread(forget_here, bus, name, apis)
     for each in sorted(apis):
         _say_removed(bus, each, name, publishers[each], journals[each])
-    if nobody is None or not held:
+    if empty_bus_error is None or not held:
         return code_of(bus)
     bus.output.note(
         f"Not forgotten in {', '.join(map(str, held))}: a process that does not answer has it in use. "

@@ -17,7 +17,7 @@ from ...exceptions import EventNotFound, LightbusException, SchemaNotFound, did_
 from ...phrases import clean
 from ...wire.plain import json_form
 from ..support.catalogue import no_api, served_apis
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.json_path import COMPARATORS, JsonSearch, parse_search
 from ..support.kept import Journals
 from ..support.options import ClientOptions, client_options
@@ -159,7 +159,7 @@ class _Inspection:
         for remark in remarks:
             self._bus.output.note(remark)
         await self._journals.look()
-        done = asked_to_end() if follow else None
+        done = stop_requested() if follow else None
         while not await self._go_through(count) and done is not None and not await passes(done, FOLLOW_EVERY):
             await self._journals.look()
         if self._search.is_for_one and not self._found:
@@ -237,7 +237,7 @@ class _Inspection:
 
     async def _learn(self, api: str) -> None:
         for peer in self._bus.client.engine.snapshot.by_api.get(api, ())[:1]:
-            if schema := await self._bus.told(peer, "schema", api=api):
+            if schema := await self._bus.ask_or_empty(peer, "schema", api=api):
                 self._bus.client.schema.add_foreign(api, schema)
 
     # The forms

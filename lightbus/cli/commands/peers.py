@@ -18,7 +18,7 @@ from ..support.lists import Listing, ListView, Row, list_options, show_list
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell, Column, Output, ago, duration, number
 
-__all__ = ["ENDED_STATE", "STYLES", "Sighting", "peers", "sight", "state_of"]
+__all__ = ["ENDED_STATE", "STYLES", "PeerReport", "peers", "query_peers", "state_of"]
 
 COLUMNS = (
     Column(title="SERVICE"),
@@ -61,7 +61,7 @@ STYLES = {"up": "green", "draining": "yellow", "suspect": "yellow", "refused": "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class PeerReport:
     """
     A peer, and what it said when it was asked just now.
 
@@ -174,39 +174,39 @@ def info(group_options: ClientOptions, options: ClientOptions, name: str) -> Non
 
 
 async def _list(bus: Connection) -> Listing:
-    found = await sight(bus, await bus.look_around())
-    rows = [Row(fields=sighting.fields(), cells=sighting.row()) for sighting in found]
+    found = await query_peers(bus, await bus.discover_all())
+    rows = [Row(fields=report.fields(), cells=report.row()) for report in found]
     return Listing(
         rows=rows, empty="Nobody is on the bus.", code=0 if any(each.rtt is not None for each in found) else 3
     )
 
 
 async def _show(bus: Connection, name: str) -> None:
-    for sighting in await sight(bus, await bus.named(name)):
-        health = await bus.told(sighting.peer, "health")
+    for report in await query_peers(bus, await bus.named(name)):
+        health = await bus.ask_or_empty(report.peer, "health")
         if bus.output.as_json:
-            bus.output.record({**sighting.fields(), "health": health, "stats": sighting.stats})
+            bus.output.record({**report.fields(), "health": health, "stats": report.stats})
         else:
-            _describe(bus.output, sighting, health)
+            _describe(bus.output, report, health)
 
 
-async def sight(bus: Connection, found: list[Peer]) -> list[Sighting]:
+async def query_peers(bus: Connection, found: list[Peer]) -> list[PeerReport]:
     """Ping peers, all at once, and ask those that answer who they are and how they do."""
-    return [*await asyncio.gather(*(_sight(bus, peer) for peer in found))]
+    return [*await asyncio.gather(*(_query_peer(bus, peer) for peer in found))]
 
 
-async def _sight(bus: Connection, peer: Peer) -> Sighting:
+async def _query_peer(bus: Connection, peer: Peer) -> PeerReport:
     if not peer.is_up:
-        return Sighting(peer=peer, state=state_of(peer))
+        return PeerReport(peer=peer, state=state_of(peer))
     try:
         await bus.ask(peer, "ping")  # it opens the connection, which is not what a round trip takes
         before = time.perf_counter()
         await bus.ask(peer, "ping")
         rtt = time.perf_counter() - before
     except LightbusException:
-        return Sighting(peer=peer, state="suspect")
-    told, stats = await asyncio.gather(bus.told(peer, "info"), bus.told(peer, "stats"))
-    return Sighting(peer=peer, state="up", rtt=rtt, info=told, stats=stats)
+        return PeerReport(peer=peer, state="suspect")
+    told, stats = await asyncio.gather(bus.ask_or_empty(peer, "info"), bus.ask_or_empty(peer, "stats"))
+    return PeerReport(peer=peer, state="up", rtt=rtt, info=told, stats=stats)
 
 
 def state_of(peer: Peer) -> str:
@@ -218,10 +218,10 @@ def _listeners(told: dict[str, Any]) -> list[str]:
     return [f"{each['name']}: {each['api']}.{event}" for each in told.get("listeners", []) for event in each["events"]]
 
 
-def _describe(output: Output, sighting: Sighting, health: dict[str, Any]) -> None:
-    for name, value in _facts(sighting, health):
+def _describe(output: Output, report: PeerReport, health: dict[str, Any]) -> None:
+    for name, value in _facts(report, health):
         output.line((f"{name:<11}", "bold"), value)
-    stats = sighting.stats
+    stats = report.stats
     if procedures := stats.get("procedures"):
         output.line("")
         output.table(PROCEDURES, [_procedure(each) for each in procedures])
@@ -233,21 +233,21 @@ def _describe(output: Output, sighting: Sighting, health: dict[str, Any]) -> Non
         output.table(LISTENERS, [_listener(each) for each in listeners])
 
 
-def _facts(sighting: Sighting, health: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    fields = sighting.fields()
+def _facts(report: PeerReport, health: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    fields = report.fields()
     yield "peer", f"{fields['service']} {fields['process']}"
     yield "instance", fields["instance"]
     yield "host", f"{fields['host']}, process {fields['pid']}"
     yield "endpoint", f"{fields['endpoint']}, found by {fields['found_by']}"
-    yield "state", f"{sighting.state}, answers in {duration(sighting.rtt)}" if sighting.rtt else sighting.state
-    yield "version", f"lightbus {fields['version']}, does {', '.join(sighting.info.get('features', [])) or 'nothing'}"
-    if sighting.info:
-        yield "up for", _running(sighting.info)
-    yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in sighting.peer.announcement.apis or ())
+    yield "state", f"{report.state}, answers in {duration(report.rtt)}" if report.rtt else report.state
+    yield "version", f"lightbus {fields['version']}, does {', '.join(report.info.get('features', [])) or 'nothing'}"
+    if report.info:
+        yield "up for", _running(report.info)
+    yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in report.peer.announcement.apis or ())
     yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
-    if refused := sighting.stats.get("refused_connections"):
+    if refused := report.stats.get("refused_connections"):
         yield "refused", "connections: " + ", ".join(f"{each} ({refused[each]})" for each in sorted(refused))
-    if dropped := sighting.stats.get("dropped_answers"):
+    if dropped := report.stats.get("dropped_answers"):
         yield "dropped", f"{number(dropped)} answers: who had asked was gone, or did not read"
     for problem in [each for what in ("problems", "losses", "refused") for each in health.get(what, [])] or ["none"]:
         yield "problems", problem

@@ -91,7 +91,7 @@ async def _ping(bus: Connection, target: str | None, count: int | None, interval
     pinged = [Pinged(peer=peer) for peer in await _targets(bus, target)]
     try:
         for each in pinged:
-            await bus.told(each.peer, "info")  # it opens the connection, which is not what a round trip takes
+            await bus.ask_or_empty(each.peer, "info")  # it opens the connection, which is not what a round trip takes
         number = 0
         while count is None or number < count:
             number += 1
@@ -105,7 +105,7 @@ async def _ping(bus: Connection, target: str | None, count: int | None, interval
 
 
 async def _targets(bus: Connection, target: str | None) -> Sequence[Peer]:
-    peers = [peer for peer in await bus.look_around() if peer.is_live]
+    peers = [peer for peer in await bus.discover_all() if peer.is_live]
     if target is None:
         return peers
     serving = next((api.peers for api in served_apis(peers) if api.name == target), None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...wire.event_names import declared_event
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.options import ClientOptions, client_options
 from ..support.output import Column, number, size, table
 
@@ -78,11 +78,11 @@ def rate(options: ClientOptions, pattern: str, interval: float, count: int | Non
 
 
 async def _measure(bus: Connection, pattern: str, interval: float, count: int | None) -> None:
-    done = asked_to_end()
-    await bus.look_around()
+    done = stop_requested()
+    await bus.discover_all()
     before = await _read(bus)
     shown = 0
-    with _shower(bus) as show:
+    with _renderer(bus) as show:
         while shown != count and not await passes(done, interval):
             now = await _read(bus)
             show([each for each in rates(before, now) if _is_wanted(each, pattern)])
@@ -97,7 +97,7 @@ async def _read(bus: Connection) -> dict[str, Counted]:
         told = await stats
         return (instance, _counted(told)) if told else None
 
-    answers = await asyncio.gather(*(read(peer.instance, bus.told(peer, "stats")) for peer in peers))
+    answers = await asyncio.gather(*(read(peer.instance, bus.ask_or_empty(peer, "stats")) for peer in peers))
     return dict(answer for answer in answers if answer is not None)
 
 
@@ -140,7 +140,7 @@ def _is_wanted(each: Rate, pattern: str) -> bool:
 
 
 @contextlib.contextmanager
-def _shower(bus: Connection) -> Iterator[Any]:
+def _renderer(bus: Connection) -> Iterator[Any]:
     """Yield what shows a reading: objects for programs; a table that changes on a terminal, or one after the other."""
     output = bus.output
     if output.as_json:

@@ -10,7 +10,7 @@ import click
 
 from ...exceptions import UnsupportedUse
 from ...message import EventMessage
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.following import EventFollower
 from ..support.moments import parse_since
 from ..support.options import ClientOptions, client_options
@@ -36,7 +36,7 @@ def record(options: ClientOptions, pattern: str, out: Path, since: str | None, k
     begin = parse_since("0" if kept and since is None else since)
 
     async def run(bus: Connection) -> None:
-        await bus.look_around()
+        await bus.discover_all()
         with _open(out) as file:
             file.write(heading(bus.name))
             recorder = _Recorder(bus, file, count)
@@ -69,7 +69,7 @@ class _Recorder:
         self._file = file
         self._wanted = wanted
         self._written = 0
-        self._done = asked_to_end()
+        self._done = stop_requested()
         self._failure: OSError | None = None
 
     async def run(self, follower: EventFollower, out: Path, *, only_kept: bool) -> None:
@@ -77,13 +77,13 @@ class _Recorder:
         output = self._bus.output
         await follower.begin()
         try:
-            output.note(f"Recording the events of {', '.join(follower.apis) or 'nobody yet'}; Ctrl-C ends it.")
+            output.note(f"Recording the events of {', '.join(follower.apis) or 'empty_bus_error yet'}; Ctrl-C ends it.")
             with output.progress("Recorded", self._wanted) as advance:
                 while not await passes(self._done, follower.pause):
                     follower.look()
                     advance(self._written, f"Recorded {self._written}")
                     self._save()
-                    if only_kept and not follower.gives_kept:
+                    if only_kept and not follower.is_replaying:
                         break
         finally:
             await follower.end()

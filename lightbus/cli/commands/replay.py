@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from ...exceptions import LightbusException, UnsupportedUse
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.options import ClientOptions, client_options
 from ..support.recording import RecordedEvent, Recording
 
@@ -57,10 +57,10 @@ async def _replay(
         )
     for api in sorted(apis):
         await bus.find(api)
-    done = asked_to_end()
+    done = stop_requested()
     began = time.monotonic()
     fired = 0
-    pace = _Pace(speed)
+    pace = _ReplayPace(speed)
     with bus.output.progress("Fired", apis.total()) as advance:
         for event in events:
             if not await _is_time(done, began + pace.due(event.published_at)):
@@ -82,7 +82,7 @@ async def _is_time(done: asyncio.Event, at: float) -> bool:
     return not done.is_set() and not (pause > 0 and await passes(done, pause))
 
 
-class _Pace:
+class _ReplayPace:
     """When events are to be fired, in seconds from the beginning."""
 
     def __init__(self, speed: float) -> None:

@@ -37,7 +37,7 @@ def shell(
     take_over(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
     configure_logging(log_level or "warning")
     bus = _bus(module, config_file)
-    _look_around(bus, wait)
+    _discover_all(bus, wait)
     names = ", ".join(bus.client.engine.snapshot.api_names()) or "nothing yet"
     _prompt({"bus": bus}, f"The bus is `bus`; on it: {names}. bus.auth.check_password(username=...) calls.")
     bus.client.close()
@@ -52,12 +52,12 @@ def _bus(module: str | None, config_file: str | None) -> BusPath:
     return create(config_file=config_file, service_name="lightbus-shell")
 
 
-def _look_around(bus: BusPath, seconds: float) -> None:
+def _discover_all(bus: BusPath, seconds: float) -> None:
     import asyncio
 
     from ...deadline import Deadline
 
-    asyncio.run(bus.client.engine.questions.look_around(Deadline.after(seconds)))
+    asyncio.run(bus.client.engine.questions.discover_all(Deadline.after(seconds)))
 
 
 def _prompt(namespace: dict[str, Any], banner: str) -> None:

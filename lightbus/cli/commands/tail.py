@@ -17,7 +17,7 @@ from ...message import EventMessage
 from ..support.acks import AckFollower, GroupAck
 from ..support.calls import CallFollower
 from ..support.completing import complete_names
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.filters import MessageFilter, filter_options
 from ..support.following import EventFollower
 from ..support.message_lines import event_fields, show_ack, show_call, show_event
@@ -72,7 +72,7 @@ class _Tail:
         self._filter = wanted
         self._only_errors = only_errors
         self._left = count
-        self._done = asked_to_end()
+        self._done = stop_requested()
         self._acks: AckFollower | None = None
         self._unwritten: BaseException | None = None
         """Why a line could not be written: nobody reads any more."""
@@ -80,7 +80,7 @@ class _Tail:
     async def run(self, since: str | datetime | None, *, rpc: bool, events: bool, acks: bool) -> None:
         """Follow until it is over."""
         bus = self._bus
-        await bus.look_around()
+        await bus.discover_all()
         async with AsyncExitStack() as open_now:
             calls = None
             if rpc:
@@ -113,7 +113,7 @@ class _Tail:
 
     def _what(self, apis: list[str], *, rpc: bool, events: bool) -> str:
         calls = ["calls that fail" if self._only_errors else "all calls"] if rpc else []
-        return " and ".join([*([f"the events of {', '.join(apis) or 'nobody yet'}"] if events else []), *calls])
+        return " and ".join([*([f"the events of {', '.join(apis) or 'empty_bus_error yet'}"] if events else []), *calls])
 
     # What comes
 

@@ -16,7 +16,7 @@ from rich.console import RenderableType
 from rich.live import Live
 
 from ...exceptions import UnsupportedUse
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.loads import GroupLag, Reading, lags, loads
 from ..support.options import ClientOptions, client_options
 from ..support.procedure_loads import procedure_loads
@@ -55,8 +55,8 @@ def top(options: ClientOptions, interval: float, sort: str, procedures: bool, on
 
 
 async def _watch(bus: Connection, view: TopView, interval: float, count: int | None) -> None:
-    done = asked_to_end()
-    await bus.look_around()
+    done = stop_requested()
+    await bus.discover_all()
     screen = _TopRecords(bus, view, done) if bus.output.as_json else _Screen(bus, view, done)
     before: dict[str, Reading] = {}
     number_of = 0
@@ -77,7 +77,7 @@ async def _watch(bus: Connection, view: TopView, interval: float, count: int | N
 
 async def _read(bus: Connection) -> dict[str, Reading]:
     peers = [peer for peer in bus.known() if peer.is_up]
-    told = await bus.told_by_all(peers, "stats")
+    told = await bus.ask_all(peers, "stats")
     at = time.monotonic()
     return {peer.instance: Reading(peer=peer, at=at, stats=stats) for peer, stats in zip(peers, told, strict=True)}
 

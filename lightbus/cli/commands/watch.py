@@ -13,10 +13,10 @@ import click
 from ...core.peers import Peer, PeerState
 from ...exceptions import NotReachable
 from ..support.catalogue import ServedApi, served_apis
-from ..support.connection import Connection, asked_to_end, on_bus, passes
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.options import ClientOptions, client_options
 from ..support.output import Cell
-from .peers import STYLES, Sighting, state_of
+from .peers import STYLES, PeerReport, state_of
 
 __all__ = ["ApiChange", "PeerChange", "changes", "watch"]
 
@@ -77,9 +77,9 @@ def watch(options: ClientOptions, count: int | None) -> None:
 
 
 async def _watch(bus: Connection, count: int | None) -> None:
-    done = asked_to_end()
+    done = stop_requested()
     try:
-        await bus.look_around()
+        await bus.discover_all()
     except NotReachable:
         bus.output.note(f"Nobody is on the bus yet ({bus.where}).")
     before: Mapping[str, Peer] = {}
@@ -145,4 +145,4 @@ def _told(peer: Peer) -> tuple[str, list[str]]:
 
 
 def _apis_of(peer: Peer) -> list[str]:
-    return Sighting(peer=peer, state="").apis
+    return PeerReport(peer=peer, state="").apis

@@ -60,7 +60,7 @@ async def described_on_bus(
 ) -> dict[str, DescribedApi]:
     """Return all APIs on the bus that are wanted; of several versions the latest, with a note on standard error."""
     found: dict[str, DescribedApi] = {}
-    for api in served_apis(await bus.look_around()):
+    for api in served_apis(await bus.discover_all()):
         if api.is_internal or not is_wanted(api.name):
             continue
         latest = api.peers[0]
@@ -69,7 +69,7 @@ async def described_on_bus(
                 f"The peers of {api.name} do not all serve the same: that of {latest.announcement} is taken."
             )
         schema = _checked(api.name, await bus.ask(latest, "schema", api=api.name))
-        described = await bus.told(latest, "describe", api=api.name)
+        described = await bus.ask_or_empty(latest, "describe", api=api.name)
         services = {peer.announcement.service for peer in api.peers}
         found[api.name] = _described(api.name, schema, described, services)
     return found

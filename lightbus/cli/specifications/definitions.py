@@ -76,7 +76,7 @@ class Definitions:
         changed = {word: self._of_word(word, each, names) for word, each in schema.items()}
         reference = schema.get("$ref")
         if isinstance(reference, str) and reference.startswith("#"):
-            if (name := _meant(reference)) in names:
+            if (name := _referenced_definition(reference)) in names:
                 changed["$ref"] = f"{PLACE}{names[name]}"
             else:  # to somewhere inside of the schema it is from, which is not in this document as it was
                 del changed["$ref"]
@@ -92,7 +92,9 @@ class Definitions:
             return {name: self._changed(each, names) for name, each in value.items()}
         if word == "discriminator" and isinstance(value, dict) and isinstance(value.get("mapping"), dict):
             mapping = {
-                each: f"{PLACE}{names[_meant(target)]}" if _meant(target) in names else target
+                each: f"{PLACE}{names[_referenced_definition(target)]}"
+                if _referenced_definition(target) in names
+                else target
                 for each, target in value["mapping"].items()
             }
             return {**value, "mapping": mapping}
@@ -112,7 +114,7 @@ def _choices(*names: str) -> Iterator[str]:
         number += 1
 
 
-def _meant(reference: Any) -> str:
+def _referenced_definition(reference: Any) -> str:
     """Return the definition that a reference means; empty where it means none."""
     if not isinstance(reference, str) or not reference.startswith(_OWN):
         return ""

@@ -57,7 +57,7 @@ class CallFollower:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         peers = [peer for peer in self._bus.known() if peer.is_up and peer.instance in self._after]
-        await asyncio.gather(*(self._bus.told(peer, "end_watch", watcher=self._watcher) for peer in peers))
+        await asyncio.gather(*(self._bus.ask_or_empty(peer, "end_watch", watcher=self._watcher) for peer in peers))
 
     def _workers(self) -> dict[str, Peer]:
         """Return those that may serve calls: other commands that follow the bus do not."""

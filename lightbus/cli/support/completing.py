@@ -81,7 +81,7 @@ def _apis(context: click.Context) -> list[ServedApi]:
 
 def _look(context: click.Context) -> list[Peer]:
     async def look(bus: Connection) -> list[Peer]:
-        return await bus.look_around()
+        return await bus.discover_all()
 
     return answer_for(context, look, [])
 

@@ -45,7 +45,7 @@ def _complete(context: click.Context, kind: str, incomplete: str) -> list[Comple
     given = context.params.get("arguments") or ()
 
     async def words(bus: Connection) -> list[str]:
-        for each in served_apis(await bus.look_around()):
+        for each in served_apis(await bus.discover_all()):
             if each.name == api:
                 schema = await bus.ask(each.peers[0], "schema", timeout=bus.options.wait, api=api)
                 return argument_words(schema[kind].get(member, {}).get("parameters", {}), given, incomplete)
@@ -76,12 +76,12 @@ def argument_words(schema: JsonSchema, given: Sequence[str], incomplete: str) ->
         name, begun = given[-1], incomplete
     else:
         known = {word.partition("=")[0] for word in given}
-        return [f"{each}=" for each in properties if each not in known and _may_stand(each, incomplete)]
+        return [f"{each}=" for each in properties if each not in known and _is_completable(each, incomplete)]
     values = dict.fromkeys(map(_spelled, _values(properties.get(name), schema.get("$defs", {}))))
     return [f"{before}{each}" for each in values if each.isprintable() and each.startswith(begun)]
 
 
-def _may_stand(name: str, begun: str) -> bool:
+def _is_completable(name: str, begun: str) -> bool:
     """Return whether a name begins so, and is none that a shell would take for something else."""
     return name.isidentifier() and name.startswith(begun)
 

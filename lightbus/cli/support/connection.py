@@ -33,7 +33,17 @@ from .contexts import environment
 from .options import ClientOptions
 from .output import Output
 
-__all__ = ["ENDED", "INTERRUPTED", "SERVICE", "Connection", "Untold", "asked_to_end", "is_called", "on_bus", "passes"]
+__all__ = [
+    "ENDED",
+    "INTERRUPTED",
+    "SERVICE",
+    "Connection",
+    "UnansweredPeers",
+    "is_called",
+    "on_bus",
+    "passes",
+    "stop_requested",
+]
 
 SERVICE = "lightbus-cli"
 """The service that all commands belong to; peers leave it out where they tell who uses them."""
@@ -51,7 +61,7 @@ HINT = "`lightbus doctor` looks for the reason."
 BusCommand = Callable[["Connection"], Awaitable[int | None]]
 
 
-class Untold(dict[str, str]):
+class UnansweredPeers(dict[str, str]):
     """Why a peer that is there did not answer a question, the first of these: by instance."""
 
     def keep_only(self, there: Container[str]) -> None:
@@ -87,7 +97,7 @@ class Connection:
         self.output = Output(as_json=options.as_json, form=options.output_form)
         self.silent: set[str] = set()
         self.noted: set[str] = set()
-        self.untold = Untold()
+        self.unanswered = UnansweredPeers()
         environ, self.context = environment(options.context)
         self.client: BusClient = create(_settings(options, data_dir, environ, service), service_name=service).client
 
@@ -126,15 +136,15 @@ class Connection:
         places = self.client.engine.network.places
         return not peer.is_live and places is not None and places.has_ended(peer.instance)
 
-    async def look_around(self) -> list[Peer]:
+    async def discover_all(self) -> list[Peer]:
         """
         Look for everybody on the bus, and return all that were heard of, those that do not answer included.
 
         It ends when nothing new comes, at the latest after `--wait` seconds. Raises NotReachable where nobody is.
         """
-        await self.client.engine.questions.look_around(Deadline.after(self.options.wait))
+        await self.client.engine.questions.discover_all(Deadline.after(self.options.wait))
         if not (peers := self.known()):
-            raise self.nobody()
+            raise self.empty_bus_error()
         return peers
 
     async def find(self, api: str) -> list[Peer]:
@@ -142,13 +152,13 @@ class Connection:
         engine = self.client.engine
         if await engine.questions.wait_for([api], Deadline.after(self.options.wait)):
             if not self.known():
-                raise self.nobody()
+                raise self.empty_bus_error()
             await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # it says why there is none
         return sorted(engine.snapshot.by_api.get(api, ()), key=_order_of_peers)
 
     async def named(self, name: str, *, among: Sequence[Peer] | None = None) -> list[Peer]:
         """Return the live peers of a service or process name, or whose instance begins so. Raises NotReachable."""
-        peers = await self.look_around() if among is None else among
+        peers = await self.discover_all() if among is None else among
         found = [peer for peer in peers if _is_called(peer, name) and peer.is_live]
         if found:
             return found
@@ -161,7 +171,7 @@ class Connection:
         options = {"peer": peer.instance, "timeout": ASK_TIMEOUT if timeout is None else timeout}
         return await self.client.call_rpc_remote("internal.peer", procedure, kwargs, options)
 
-    async def told(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
+    async def ask_or_empty(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
         """
         Ask the same, and return an empty answer where there is none: an older version may not have the procedure.
 
@@ -170,16 +180,16 @@ class Connection:
         try:
             answer = await self.ask(peer, procedure, **kwargs)
         except LightbusException as error:
-            if self.untold.note(peer, error):
+            if self.unanswered.note(peer, error):
                 self.output.note(f"Not shown: {error}")
             return {}
         return answer if isinstance(answer, dict) else {}
 
-    async def told_by_all(self, peers: Iterable[Peer], procedure: str, **kwargs: Any) -> list[dict[str, Any]]:
+    async def ask_all(self, peers: Iterable[Peer], procedure: str, **kwargs: Any) -> list[dict[str, Any]]:
         """Ask several at once; return the answers in their order."""
-        return [*await asyncio.gather(*(self.told(peer, procedure, **kwargs) for peer in peers))]
+        return [*await asyncio.gather(*(self.ask_or_empty(peer, procedure, **kwargs) for peer in peers))]
 
-    def nobody(self) -> NotReachable:
+    def empty_bus_error(self) -> NotReachable:
         """Return the error for a bus with nobody on it."""
         ended = "".join(f"{each} {ENDED}. " for each in self.ended())
         context = f" (context '{self.context}')" if self.context else ""
@@ -216,7 +226,7 @@ def on_bus(
     raise SystemExit(code or 0)
 
 
-def asked_to_end() -> asyncio.Event:
+def stop_requested() -> asyncio.Event:
     """Return what is set by Ctrl-C or SIGTERM from now on: for a command that is meant to end so, with code 0."""
     done = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

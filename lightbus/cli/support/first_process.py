@@ -25,13 +25,13 @@ def leave_to_a_child() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     child = os.fork()
     if child == 0:
-        _take_the_terminal()
+        _take_foreground()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
     for number in PASSED_ON:
         signal.signal(number, lambda number, _: _pass_on(child, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    _bury_until(child)
+    _reap_until(child)
 
 
 def _pass_on(child: int, number: int) -> None:
@@ -39,7 +39,7 @@ def _pass_on(child: int, number: int) -> None:
         os.kill(child, number)
 
 
-def _bury_until(child: int) -> None:
+def _reap_until(child: int) -> None:
     """Take the exit codes of whoever is left to us, and end with the child, and with its code."""
     while True:
         ended, status = os.waitpid(-1, 0)
@@ -48,7 +48,7 @@ def _bury_until(child: int) -> None:
             os._exit(code if code >= 0 else 128 - code)
 
 
-def _take_the_terminal() -> None:
+def _take_foreground() -> None:
     """Have Ctrl-C at a terminal go to the child alone: it would come from its parent a second time."""
     os.setpgid(0, 0)
     if sys.stdin is None or not sys.stdin.isatty():

@@ -77,22 +77,26 @@ class EventFollower:
         await self._bus.client.stop_worker()
 
     @property
-    def gives_kept(self) -> bool:
+    def is_replaying(self) -> bool:
         """Whether what is kept is still on its way."""
         return self._kept is not None and self._kept.holds
 
     @property
     def pause(self) -> float:
         """Seconds until it is to look again."""
-        return SORT_EVERY if self.gives_kept else LOOK_EVERY
+        return SORT_EVERY if self.is_replaying else LOOK_EVERY
 
     def look(self) -> None:
         """Look for new APIs, and give out what is held back as far as it can be told apart by time."""
         self._listen_to_new()
-        if self._kept is not None and self._kept.holds and (self._patience.passed() or self._is_given_all()):
+        if (
+            self._kept is not None
+            and self._kept.holds
+            and (self._patience.passed() or self._is_subscribed_everywhere())
+        ):
             self._kept.look()
 
-    def _is_given_all(self) -> bool:
+    def _is_subscribed_everywhere(self) -> bool:
         """Return whether all publishers know what is wanted of them."""
         client = self._bus.client
         parts = None if client.worker is None else client.worker.parts

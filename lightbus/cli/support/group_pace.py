@@ -11,13 +11,13 @@ from ...wire.announcement import Announcement
 __all__ = [
     "BEHIND",
     "BETWEEN_LOOKS",
-    "Trouble",
+    "GroupProblem",
     "group_at",
     "named",
     "silent_members",
     "stopped_listeners",
     "summed",
-    "trouble",
+    "group_problem",
     "troubles",
     "unhandled",
 ]
@@ -32,7 +32,7 @@ BEHIND = 1000
 """Events that a group may have to handle without a word: it is busy."""
 
 
-class Trouble(NamedTuple):
+class GroupProblem(NamedTuple):
     """What is wrong with a group, and what to do about it; `is_deserted` where it has events and nobody who handles."""
 
     text: str
@@ -46,7 +46,7 @@ GroupPair = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 
 def troubles(
     told: Sequence[Mapping[str, Any]], pairs: Iterable[GroupPair], stopped: str, **silent: Any
-) -> Iterator[Trouble]:
+) -> Iterator[GroupProblem]:
     """
     Return what is wrong with one group: each thing once, at however many publishers it is so.
 
@@ -62,15 +62,15 @@ def troubles(
         yield unhandled(group_at(waiting), summed(waiting), stopped, **silent)
     alike: defaultdict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = defaultdict(list)
     for first, second in pairs:
-        if second is not None and (found := trouble("", first, second)) is not None:
+        if second is not None and (found := group_problem("", first, second)) is not None:
             alike[found.remedy].append((first, second))
     for several in alike.values():
         firsts, seconds = zip(*several, strict=True)
-        together = trouble(group_at(seconds), summed(firsts), summed(seconds))
+        together = group_problem(group_at(seconds), summed(firsts), summed(seconds))
         assert together is not None  # what holds for each of them holds for their sums
         yield together
     if mixed := [each for each in told if each["mixed"]]:
-        yield Trouble(
+        yield GroupProblem(
             f"two different programs listen as {group_at(mixed)}: each is given a part of the events.",
             "Give one of them another service_name or listener_name.",
         )
@@ -95,7 +95,7 @@ def summed(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**told[0], **{name: sum(each[name] for each in told) for name in counts}}
 
 
-def trouble(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Trouble | None:
+def group_problem(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> GroupProblem | None:
     """
     Return what is wrong with a group of which there are processes; None where it gets on.
 
@@ -109,13 +109,13 @@ def trouble(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> T
     if not before or not now:
         return None
     if first.get("acks", -1) == second.get("acks", -2):
-        return Trouble(
+        return GroupProblem(
             f"{name} has {before} events to handle, and handled none for {BETWEEN_LOOKS:g} s.",
             "Does a handler hang, or does one event fail again and again (RETRY)? Look at the log of its processes, "
             "and at `lightbus top`.",
         )
     if now > max(before, BEHIND):
-        return Trouble(
+        return GroupProblem(
             f"{name} has {now} events to handle, {now - before} more than {BETWEEN_LOOKS:g} s ago.",
             "It handles fewer than are fired. Have more of its processes run, raise the `concurrency` of the listener, "
             "or see what takes the handler so long; `lightbus lag` shows whether it catches up.",
@@ -125,7 +125,7 @@ def trouble(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> T
 
 def unhandled(
     name: str, group: Mapping[str, Any], stopped: str, *, silent: str = "", is_anybody_silent: bool = False
-) -> Trouble:
+) -> GroupProblem:
     """
     Return what is wrong with a group that has events and no member.
 
@@ -139,17 +139,17 @@ def unhandled(
     """
     text = f"{name} has {group['lag']} events to handle and "
     if stopped:
-        return Trouble(
+        return GroupProblem(
             f"{text}no listener: that of {stopped} has stopped.", "Mend its handler, and start the worker again.", True
         )
     if silent:
-        return Trouble(
+        return GroupProblem(
             f"{text}no process that answers: {silent} does not.",
             "It may hang, or have been stopped (`kill -CONT` lets it go on): `lightbus doctor` says how it is. If it "
             "stays so, end it and start it again: the events are kept.",
             True,
         )
-    return Trouble(
+    return GroupProblem(
         f"{text}no process.",
         ("Who does not answer may be it: see above." if is_anybody_silent else "Start its service.")
         + f" To delete for good what is kept for it: `lightbus groups remove {group['name']}`.",

@@ -119,7 +119,7 @@ class Journals:
                 where = {"journal": journal} | ({"before": each.before} if each.before else {})
                 page = await self._ask(each.reader, "latest", question | where)
                 if page is None or (
-                    page["before"] and self._stands_still(each.reader, page["before"] < (each.before or inf))
+                    page["before"] and self._is_stuck(each.reader, page["before"] < (each.before or inf))
                 ):
                     each.before = None
                 else:
@@ -166,12 +166,12 @@ class Journals:
         while more and not found:
             question = {"journal": reader.journal, "after": reader.through, "api": self._api, "event": self._event}
             page = await self._ask(reader, "kept", question | limit)
-            if page is None or (page["more"] and self._stands_still(reader, page["through"] > reader.through)):
+            if page is None or (page["more"] and self._is_stuck(reader, page["through"] > reader.through)):
                 return []
             found, more, reader.through = page["events"], page["more"], page["through"]
         return found
 
-    def _stands_still(self, reader: _Reader, gets_on: bool) -> bool:
+    def _is_stuck(self, reader: _Reader, gets_on: bool) -> bool:
         """Return whether a publisher would be asked for ever, which is noted."""
         if not gets_on:
             text = f"{reader.publisher} says again and again that there is more in {reader.journal}."

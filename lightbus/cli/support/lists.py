@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from ...exceptions import NotReachable, did_you_mean
-from .connection import Connection, asked_to_end, passes
+from .connection import Connection, passes, stop_requested
 from .output import Cell, Column, table
 
 __all__ = ["ListView", "Listing", "Row", "list_options", "show_list"]
@@ -87,7 +87,7 @@ async def show_list(bus: Connection, view: ListView, columns: Sequence[Column], 
         listing = await read(bus)
         _show(bus, view, columns, listing)
         return listing.code
-    done = asked_to_end()
+    done = stop_requested()
     with _screen(bus, view, columns) as show:
         while not done.is_set():
             try:

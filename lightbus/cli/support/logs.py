@@ -29,7 +29,7 @@ def is_json(log_format: str) -> bool:
     return sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty()
 
 
-class _Ours(int):
+class _OwnLevel(int):
     """A level that we have set: another object than any that an application sets."""
 
 
@@ -50,7 +50,7 @@ class ApplicationLogging:
         self._format = log_format
         self._is_configured = is_configured
         self._root = logging.getLogger()
-        self._level = _Ours(logging.INFO)
+        self._level = _OwnLevel(logging.INFO)
         self._has_chosen = False
         """Whether the application has chosen a level for everything."""
 
@@ -92,7 +92,7 @@ class ApplicationLogging:
             if not self._has_chosen:
                 self._root.setLevel(level)
             handler = self._handler(client)
-            handler.addFilter(_is_taken_by_nobody)
+            handler.addFilter(_is_unhandled)
             self._root.addHandler(handler)
         elif self._format != "text":
             logger.warning(
@@ -156,7 +156,7 @@ def _is_written(client: BusClient) -> bool:
     return "log_level" in client.config.bus.model_fields_set
 
 
-def _is_taken_by_nobody(record: logging.LogRecord) -> bool:
+def _is_unhandled(record: logging.LogRecord) -> bool:
     """Return whether no logger below the root has a handler for a record: that would be the application's choice."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:

@@ -33,7 +33,7 @@ async def _who_answers(bus: Connection) -> list[Peer]:
 
     Who is announced and does not is noted, once for a command: what it keeps is missing from what is shown.
     """
-    peers = await bus.look_around()
+    peers = await bus.discover_all()
     for peer in peers:
         if not peer.is_live and peer.instance not in bus.silent:
             bus.silent.add(peer.instance)
@@ -85,7 +85,7 @@ async def _answers(
         try:
             return await question(peer)
         except LightbusException as error:
-            bus.untold.note(peer, error)
+            bus.unanswered.note(peer, error)
             if not quietly:
                 bus.silent.add(peer.instance)
                 bus.output.note(f"{peer.announcement} does not tell: {error}")

@@ -231,9 +231,9 @@ class Supervisor:
         """End all of them in order; a further signal ends them at once."""
         for worker in self._workers:
             worker.send(signal.SIGTERM)
-        self._look_after(self._is_anybody_left)
+        self._look_after(self._is_any_running)
 
-    def _is_anybody_left(self) -> bool:
+    def _is_any_running(self) -> bool:
         while self._signals:
             number = self._signals.pop(0)
             if number == signal.SIGHUP:

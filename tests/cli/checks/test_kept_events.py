@@ -13,8 +13,8 @@ from helpers.damage import damage
 from helpers.scripted_bus import ScriptedBus, peer
 from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.cli.checks import kept_events
-from lightbus.cli.checks.finding import Check, Examination, Finding, Level
-from lightbus.cli.commands.peers import Sighting
+from lightbus.cli.checks.finding import Check, CheckContext, Finding, Level
+from lightbus.cli.commands.peers import PeerReport
 
 if TYPE_CHECKING:
     from helpers.surroundings import Surroundings
@@ -107,16 +107,16 @@ ONE, TWO = (peer("shop", instance=digit * 16) for digit in "ab")
 
 def found_by(check: Check) -> list[Finding]:
     """Return what a check finds on a bus with two workers of a shop."""
-    seen = [Sighting(peer=each, state="up", rtt=0.001) for each in (ONE, TWO)]
+    seen = [PeerReport(peer=each, state="up", rtt=0.001) for each in (ONE, TWO)]
     bus: Any = ScriptedBus({})
 
     async def look() -> list[Finding]:
-        async def told_by_all(peers: Any, procedure: str) -> list[dict[str, Any]]:
+        async def ask_all(peers: Any, procedure: str) -> list[dict[str, Any]]:
             losses = ["It was too slow, and missed 5 events.", "Events were lost 3 times."]
             return [{"losses": losses, "listeners": []}, {"listeners": []}]
 
-        bus.told_by_all = told_by_all
-        return [finding async for finding in check(Examination(bus=bus, sightings=seen))]
+        bus.ask_all = ask_all
+        return [finding async for finding in check(CheckContext(bus=bus, sightings=seen))]
 
     return asyncio.run(look())
 

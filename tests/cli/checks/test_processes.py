@@ -15,7 +15,7 @@ import pytest
 from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import check_peers, check_seeds
-from lightbus.cli.commands.peers import Sighting
+from lightbus.cli.commands.peers import PeerReport
 from lightbus.membership.seeds import FixedPeer
 
 if TYPE_CHECKING:
@@ -126,10 +126,8 @@ def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy:
     async def look() -> list[Finding]:
         addressing = SimpleNamespace(remedy=lambda endpoint: "is its port open?")
         node = SimpleNamespace(fixed_peers=lambda: [fixed], addressing=addressing)
-        examination: Any = SimpleNamespace(
-            bus=SimpleNamespace(client=SimpleNamespace(engine=SimpleNamespace(node=node)))
-        )
-        return [finding async for finding in check_seeds(examination)]
+        context: Any = SimpleNamespace(bus=SimpleNamespace(client=SimpleNamespace(engine=SimpleNamespace(node=node))))
+        return [finding async for finding in check_seeds(context)]
 
     [found] = asyncio.run(look())
     assert (found.level, found.text) == (level, f"tcp://auth.example:1 {text}")
@@ -139,14 +137,14 @@ def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy:
 def test_silent_peers_are_told_of_together() -> None:
     """Those that are alike in one sentence, with their names; and each of many is known to be meant."""
 
-    async def look(sightings: list[Sighting]) -> list[Finding]:
+    async def look(reports: list[PeerReport]) -> list[Finding]:
         network = SimpleNamespace(places=None)
         bus = SimpleNamespace(client=SimpleNamespace(engine=SimpleNamespace(network=network)), ended=list)
-        examination: Any = SimpleNamespace(bus=bus, sightings=sightings, live=[])
-        return [finding async for finding in check_peers(examination)]
+        context: Any = SimpleNamespace(bus=bus, reports=reports, live=[])
+        return [finding async for finding in check_peers(context)]
 
-    def silent(number: int, state: str = "suspect") -> Sighting:
-        return Sighting(peer=peer("auth", instance=f"{number:016x}"), state=state)
+    def silent(number: int, state: str = "suspect") -> PeerReport:
+        return PeerReport(peer=peer("auth", instance=f"{number:016x}"), state=state)
 
     seven = [silent(number) for number in range(7)]
     others = [silent(20, "refused"), silent(21, "draining"), silent(22, "draining")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lightbus.cli.checks.finding import Examination, Finding, Level
+from lightbus.cli.checks.finding import CheckContext, Finding, Level
 from lightbus.cli.checks.this_host import _little_room, check_directories
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def test_a_disk_without_room(
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     config = SimpleNamespace(journal=SimpleNamespace(data_dir=tmp_path))
     bus = SimpleNamespace(client=SimpleNamespace(config=config))
-    examination = Examination(bus=bus, sightings=[])  # type: ignore[arg-type]
+    context = CheckContext(bus=bus, reports=[])  # type: ignore[arg-type]
 
     async def main() -> list[Finding]:
-        return [each async for each in check_directories(examination)]
+        return [each async for each in check_directories(context)]
 
     [finding] = asyncio.run(main())
     assert (finding.level, finding.text.endswith(text)) == (level, True)

@@ -14,7 +14,7 @@ import pytest
 import lightbus
 from helpers import on_terminal, wait_until
 from lightbus import LightbusTimeout
-from lightbus.cli.commands.peers import COLUMNS, sight
+from lightbus.cli.commands.peers import COLUMNS, query_peers
 from lightbus.cli.support.connection import Connection
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.engine.binding import Binding
@@ -79,15 +79,15 @@ def test_peer_is_up_only_if_it_answered_a_ping(known: PeerState, answers: bool, 
                 raise LightbusTimeout("no answer")
             return 0.0
 
-        async def told(self, peer: Peer, procedure: str) -> dict[str, Any]:
+        async def ask_or_empty(self, peer: Peer, procedure: str) -> dict[str, Any]:
             return {}
 
     announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
     peer = Peer(announcement=announcement, state=known, source=Source.DISCOVERY, changed_at=0.0, heard_at=0.0)
-    [sighting] = asyncio.run(sight(cast("Connection", Bus()), [peer]))
-    assert sighting.state == state
-    assert (sighting.rtt is not None) == (state == "up")
-    assert len(sighting.row()) == len(COLUMNS)
+    [report] = asyncio.run(query_peers(cast("Connection", Bus()), [peer]))
+    assert report.state == state
+    assert (report.rtt is not None) == (state == "up")
+    assert len(report.row()) == len(COLUMNS)
 
 
 def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:

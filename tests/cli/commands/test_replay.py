@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightbus.cli.commands.replay import _Pace
+from lightbus.cli.commands.replay import _ReplayPace
 
 
 @pytest.mark.parametrize(
@@ -20,5 +20,5 @@ from lightbus.cli.commands.replay import _Pace
 )
 def test_events_keep_their_distances_at_a_speed(times: list[float], speed: float, due: list[float]) -> None:
     """Events keep their distances, at a speed; where a clock went back nobody waits."""
-    pace = _Pace(speed)
+    pace = _ReplayPace(speed)
     assert [pace.due(at) for at in times] == pytest.approx(due)

@@ -38,7 +38,7 @@ class SchemasBus(ScriptedBus):
         self.peers = [replace(each, announcement=replace(each.announcement, apis=(api,), api_names=None, digest=""))
                       for number, api in enumerate(apis) for each in [peer(instance=f"{number:016x}")]]  # fmt: skip
 
-    async def told(self, peer: Any, procedure: str, **question: Any) -> Any:
+    async def ask_or_empty(self, peer: Any, procedure: str, **question: Any) -> Any:
         return await self.ask(peer, procedure, **question)
 
 

@@ -19,7 +19,7 @@ from helpers.asgi import MemoryConnection, on_connection
 from helpers.clients import AuthApi
 from lightbus import UnknownApi
 from lightbus.cli.support import connection as module
-from lightbus.cli.support.connection import INTERRUPTED, Connection, asked_to_end, is_called, on_bus, passes
+from lightbus.cli.support.connection import INTERRUPTED, Connection, is_called, on_bus, passes, stop_requested
 from lightbus.cli.support.options import ClientOptions
 from lightbus.exceptions import NotReachable
 from lightbus.testing import MemoryBus, memory_bus
@@ -74,9 +74,9 @@ def test_peers_come_in_order_and_answer(hub: MemoryBus) -> None:
         peers = bus.known()
         assert [peer.announcement.service for peer in peers] == ["auth", "shop"]
         assert [peer.instance for peer in await bus.find("auth")] == [peer.instance for peer in peers]
-        stats = await bus.told_by_all(peers, "stats")
+        stats = await bus.ask_all(peers, "stats")
         assert [bool(each) for each in stats] == [True, True]
-        assert await bus.told(peers[0], "no_such_question") == {}
+        assert await bus.ask_or_empty(peers[0], "no_such_question") == {}
         assert bus.ended() == []
 
     on(hub, use)
@@ -105,7 +105,7 @@ def test_who_was_killed_is_told_of_when_our_node_has_forgotten_it() -> None:
         said = leave_behind(bus)
         try:
             with pytest.raises(NotReachable, match=r"shop .* has ended without a goodbye"):
-                await bus.look_around()
+                await bus.discover_all()
             await wait_until_async(lambda: INSTANCE not in bus.client.engine.snapshot.peers)
             assert [each.instance for each in bus.ended()] == [said.instance]
         finally:
@@ -148,7 +148,7 @@ def test_nobody_is_there(hub: MemoryBus) -> None:
     async def look() -> None:
         bus = MemoryConnection(hub, wait=0.1)
         try:
-            for looking in (bus.look_around, lambda: bus.find("auth")):
+            for looking in (bus.discover_all, lambda: bus.find("auth")):
                 with pytest.raises(
                     NotReachable, match=r"Nobody is on the bus '\S+': looked for 0\.1 s .*lightbus doctor"
                 ):
@@ -224,7 +224,7 @@ def test_command_that_is_meant_to_be_ended(made: type[Made], number: signal.Sign
     """Ctrl-C, or SIGTERM, is its ordinary end."""
 
     async def command(bus: Connection) -> int:
-        done = asked_to_end()
+        done = stop_requested()
         assert not await passes(done, 0.0)
         os.kill(os.getpid(), number)
         assert await passes(done, 60.0)

@@ -45,4 +45,4 @@ def test_it_looks_more_often_while_it_gives_what_is_kept(
     asyncio.run(follower.begin())
     follower.look()
     assert (follower.apis, client.listened) == (["auth"], [("auth", "*", None, options)])
-    assert (follower.pause, follower.gives_kept) == (pause, since is not None)
+    assert (follower.pause, follower.is_replaying) == (pause, since is not None)

@@ -12,7 +12,7 @@ from lightbus.cli.support.group_pace import (
     named,
     silent_members,
     stopped_listeners,
-    trouble,
+    group_problem,
     troubles,
     unhandled,
 )
@@ -36,12 +36,12 @@ def at(lag: int, acks: int) -> dict[str, Any]:
 )
 def test_a_group_that_gets_on(first: dict[str, Any], second: dict[str, Any]) -> None:
     """There is nothing to say of it."""
-    assert trouble("the group mail", first, second) is None
+    assert group_problem("the group mail", first, second) is None
 
 
 def test_a_group_that_does_nothing() -> None:
     """It is told from one that is slow: it has acknowledged nothing meanwhile."""
-    found = trouble("the group mail", at(3, 5), at(4000, 5))
+    found = group_problem("the group mail", at(3, 5), at(4000, 5))
     assert found is not None
     assert found.text == "the group mail has 3 events to handle, and handled none for 2 s."
     assert "RETRY" in found.remedy
@@ -49,7 +49,7 @@ def test_a_group_that_does_nothing() -> None:
 
 def test_a_group_that_falls_behind() -> None:
     """It handles events, and fewer than are fired: that is said with what helps, before the journal is full."""
-    found = trouble("the group mail", at(280_000, 5), at(281_200, 90))
+    found = group_problem("the group mail", at(280_000, 5), at(281_200, 90))
     assert found is not None
     assert found.text == "the group mail has 281200 events to handle, 1200 more than 2 s ago."
     assert "`concurrency`" in found.remedy

@@ -85,7 +85,7 @@ def test_an_answer_that_no_worker_gives() -> None:
     _, connection = bus_of(ProtocolError("no list"), [2], peers=[ONE, TWO])
     told = asyncio.run(ask_each(connection, [ONE, TWO], "journals"))
     assert [answer for _, answer in told] == [[2]]
-    assert connection.untold == {ONE.instance: "no list"}
+    assert connection.unanswered == {ONE.instance: "no list"}
     assert code_of(connection) == NotReachable.exit_code
 
 
@@ -93,7 +93,7 @@ def test_an_older_version_is_no_fault() -> None:
     """That one has not the procedure yet is no reason to look at it; that it has no time is."""
     _, connection = bus_of(UnknownProcedure("no journals"), LightbusTimeout("1 s"), peers=[ONE, TWO])
     asyncio.run(ask_each(connection, [ONE, TWO], "journals"))
-    assert connection.untold == {TWO.instance: "1 s"}
+    assert connection.unanswered == {TWO.instance: "1 s"}
 
 
 def test_groups_on_the_bus() -> None:
