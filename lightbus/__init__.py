@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .old_names import GONE, RENAMED, GoneModules
+from .old_names import GONE, RENAMED, RemovedModules
 
 if TYPE_CHECKING:
     from .client import BusClient
@@ -144,8 +144,8 @@ __all__ = [
     "load_config",
 ]
 
-if GoneModules not in sys.meta_path:
-    sys.meta_path.append(GoneModules)  # the last: it is asked for what nobody has
+if RemovedModules not in sys.meta_path:
+    sys.meta_path.append(RemovedModules)  # the last: it is asked for what nobody has
 
 _HOMES = {
     "client": {"BusClient"},

@@ -174,7 +174,7 @@ class BlockingChannel:
             return
         with self._room:
             self._on_sent.append((line, callback))
-        self._tell_who_waits()  # the last one may have been sent just now
+        self._wake_waiters()  # the last one may have been sent just now
 
     def awaits(self, instance: str) -> bool:
         """Return whether an answer of this instance is waited for."""
@@ -237,7 +237,7 @@ class BlockingChannel:
                 dealer = self._one_to_send_with(dealer, line, outgoing)
             line.unsent.discard(outgoing)
             if self._on_sent:
-                self._tell_who_waits()
+                self._wake_waiters()
             while True:
                 if (reply_frame := dealer.receive(outgoing.deadline.left())) is not None:
                     reply_id, reply = envelope.decode(reply_frame)
@@ -262,7 +262,7 @@ class BlockingChannel:
             if dealer is not None and dealer.was_used:
                 line.idle.append(dealer)
                 if self._waiting_for_room or line.is_lost or self._closed:
-                    self._look_after_idle(line)
+                    self._maintain_idle(line)
             elif dealer is not None:
                 self._drop(dealer)
 
@@ -274,7 +274,7 @@ class BlockingChannel:
             connected = self._connect(line.peer)
             dealer.close()
             return connected
-        return self._one_that_stands(line, dealer) if line.idle else dealer
+        return self._connected_or_new(line, dealer) if line.idle else dealer
 
     def _check(self, line: _Line, outgoing: OutboundRequest, *, sent: bool) -> None:
         peer = line.peer
@@ -286,7 +286,7 @@ class BlockingChannel:
         if line.is_lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else NeverSent()
 
-    def _look_after_idle(self, line: _Line) -> None:
+    def _maintain_idle(self, line: _Line) -> None:
         """Do what a socket that was put back may call for."""
         if line.is_lost or self._closed:
             self._close_idle(line)
@@ -300,9 +300,9 @@ class BlockingChannel:
         """Note that a call has left, or never will."""
         line.unsent.discard(outgoing)
         if self._on_sent:
-            self._tell_who_waits()
+            self._wake_waiters()
 
-    def _tell_who_waits(self) -> None:
+    def _wake_waiters(self) -> None:
         with self._room:
             ready = [callback for line, callback in self._on_sent if not line.unsent]
             self._on_sent = [entry for entry in self._on_sent if entry[0].unsent]
@@ -337,7 +337,7 @@ class BlockingChannel:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
-    def _one_that_stands(self, line: _Line, dealer: BlockingSocket) -> BlockingSocket:
+    def _connected_or_new(self, line: _Line, dealer: BlockingSocket) -> BlockingSocket:
         """Return an idle socket in place of one that has no connection yet: its peer may take no further ones."""
         try:
             standing = line.idle.pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["GONE", "GONE_MODULES", "RENAMED", "GoneModules", "name_today"]
+__all__ = ["GONE", "GONE_MODULES", "RENAMED", "RemovedModules", "name_today"]
 
 RENAMED = {
     "AsyncFunctionOrMethodRequired": "InvalidDeclaration",
@@ -77,7 +77,7 @@ GONE_MODULES = {
 """Module of 1.x -> what there is instead."""
 
 
-class GoneModules:
+class RemovedModules:
     """Finds none of the modules of 1.x that are gone, and says what there is instead. The last of `sys.meta_path`."""
 
     @staticmethod

@@ -30,10 +30,10 @@ MOST_LINES, PERIOD = 100, 60.0
 """Messages in so many seconds, about whatever things: a peer that makes up names must not fill the log."""
 
 
-class _Said:
+class _RepeatedMessage:
     """What was said of one thing."""
 
-    __slots__ = ("again_at", "at", "held_back", "pause", "texts")
+    __slots__ = ("again_at", "at", "pause", "suppressed", "texts")
 
     def __init__(self, text: str, now: float) -> None:
         self.texts = {text}
@@ -41,7 +41,7 @@ class _Said:
         self.at = now
         self.pause = FIRST_PAUSE
         self.again_at = now + self.pause
-        self.held_back = 0
+        self.suppressed = 0
 
 
 class RecurringLog:
@@ -61,7 +61,7 @@ class RecurringLog:
     def __init__(self, logger: logging.Logger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
-        self._said: dict[object, _Said] = {}
+        self._said: dict[object, _RepeatedMessage] = {}
         self._begun = -PERIOD
         self._lines = 0
         """Logged since `_begun`."""
@@ -87,14 +87,14 @@ class RecurringLog:
         words = text % arguments if arguments else text
         with self._lock:
             now = self._clock()
-            crowd = self._crowd(now)
-            held_back = None if crowd is None else self._held_back(key, words if changes else "", now)
-            if crowd is None or held_back is None:
+            crowd = self._summary(now)
+            suppressed = None if crowd is None else self._suppressed(key, words if changes else "", now)
+            if crowd is None or suppressed is None:
                 return False
             self._lines += 1
             self._untold = 0
-        again = f" ({held_back} times more since it was said last)" if held_back else ""
-        self._logger.log(level, "%s%s%s", words, again, crowd, exc_info=None if held_back else exc_info)
+        again = f" ({suppressed} times more since it was said last)" if suppressed else ""
+        self._logger.log(level, "%s%s%s", words, again, crowd, exc_info=None if suppressed else exc_info)
         return True
 
     def over(self, key: object) -> bool:
@@ -102,7 +102,7 @@ class RecurringLog:
         with self._lock:
             return self._said.pop(key, None) is not None
 
-    def _crowd(self, now: float) -> str | None:
+    def _summary(self, now: float) -> str | None:
         """Return what is to be said of the lines of this period; None where there were too many."""
         if now - self._begun >= PERIOD:
             self._begun, self._lines = now, 0
@@ -113,26 +113,26 @@ class RecurringLog:
             return f" ({self._untold} other lines were held back: there were too many)"
         return f" (further ones are held back for {PERIOD:g} s)" if self._lines == MOST_LINES - 1 else ""
 
-    def _held_back(self, key: object, words: str, now: float) -> int | None:
+    def _suppressed(self, key: object, words: str, now: float) -> int | None:
         """Return how many messages were held back before this one; None where this one is to be, too."""
         said = self._said.get(key)
         if said is None:
             if len(self._said) >= MOST_KEYS:
                 del self._said[next(iter(self._said))]
-            self._said[key] = _Said(words, now)
+            self._said[key] = _RepeatedMessage(words, now)
             return 0
         is_known = words in said.texts
         due = said.again_at if is_known else said.at + CHANGE_PAUSE
         if now < due:
-            said.held_back += 1
+            said.suppressed += 1
             return None
-        held_back, said.held_back = said.held_back, 0
+        suppressed, said.suppressed = said.suppressed, 0
         if is_known:
             said.pause = min(2 * said.pause, LONGEST_PAUSE)
         else:
             if len(said.texts) >= MOST_TEXTS:
                 said.texts.clear()
             said.texts.add(words)
-            held_back = 0
+            suppressed = 0
         said.at, said.again_at = now, now + said.pause
-        return held_back
+        return suppressed

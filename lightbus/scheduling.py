@@ -103,7 +103,7 @@ class InTurn:
                 beat += 1
             await asyncio.sleep(max(0.0, beat * self.interval - time.time()))
             last = beat
-            if await election.is_ours(self.name, beat, self.interval):
+            if await election.is_our_turn(self.name, beat, self.interval):
                 await election.run(self.name, beat, lambda: _run(self.function, run), self._beat_now)
 
     def _beat_now(self) -> int:

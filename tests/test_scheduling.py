@@ -204,7 +204,7 @@ class ScheduleElection:
     def elects_us(self, name: str) -> bool:
         return True
 
-    async def is_ours(self, name: str, beat: int, interval: float) -> bool:
+    async def is_our_turn(self, name: str, beat: int, interval: float) -> bool:
         self.asked.append(beat)
         return beat % 2 == 0
 

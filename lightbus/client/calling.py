@@ -81,7 +81,7 @@ class Calling:
 
     async def _call_with_hooks(self, engine: Engine, request: OutboundCall, message: RpcMessage) -> Any:
         await self._hooks.run("before_rpc_call", rpc_message=message)
-        self._take_over(request, message)
+        self._apply_hook_changes(request, message)
         try:
             value = self._result(request, await self._ask(engine, request))
         except LightbusException as error:
@@ -96,7 +96,7 @@ class Calling:
 
     def _call_with_hooks_blocking(self, request: OutboundCall, message: RpcMessage) -> Any:
         self._hooks.run_blocking("before_rpc_call", rpc_message=message)
-        self._take_over(request, message)
+        self._apply_hook_changes(request, message)
         try:
             value = self._result(request, self._ask_blocking(request))
         except LightbusException as error:
@@ -123,7 +123,7 @@ class Calling:
             self._schemas.learn_of_refusal_blocking(request.api, request.deadline)
             raise
 
-    def _take_over(self, request: OutboundCall, message: RpcMessage) -> None:
+    def _apply_hook_changes(self, request: OutboundCall, message: RpcMessage) -> None:
         """Have a call sent with the trace context and the arguments that a hook has put in place of its own."""
         request.trace = trace_sent(message)
         if message.kwargs is request.kwargs:

@@ -87,7 +87,7 @@ class FiringMany:
         """Fire events and return their ids. Raises what `BusPath.fire_many` raises."""
         forbid_in_loop(f"bus.{api_name}.{name}.fire_many()", f"bus.{api_name}.{name}.fire_many_async()")
         is_whole, ids = isinstance(events, Collection), list[str]()
-        with _told_how_many(ids):
+        with _noting_fired(ids):
             for portion in _portions(f"{api_name}.{name}", events):
                 ids += self._fire_portion_blocking(api_name, name, portion, options, is_whole=is_whole)
         return ids
@@ -101,7 +101,7 @@ class FiringMany:
     ) -> list[str]:
         """Fire many events on an event loop; what yields them may be asynchronous."""
         is_whole, ids = isinstance(events, Collection), list[str]()
-        with _told_how_many(ids):
+        with _noting_fired(ids):
             async for portion in _portions_async(f"{api_name}.{name}", events):
                 ids += await self._fire_portion(api_name, name, portion, options, is_whole=is_whole)
                 await asyncio.sleep(0)  # what was stored is published before the next ones are made
@@ -362,7 +362,7 @@ def _portions(what: str, events: Any) -> Iterator[Sequence[Kwargs]]:
     iterator = iter(events)
     while True:
         taken: list[Kwargs] = []
-        with _told_how_many_are_left(taken):
+        with _noting_unfired(taken):
             taken.extend(islice(iterator, PORTION))
         if not taken:
             return
@@ -375,7 +375,7 @@ async def _portions_async(what: str, events: Any) -> AsyncIterator[Sequence[Kwar
             yield portion
         return
     taken: list[Kwargs] = []
-    with _told_how_many_are_left(taken):
+    with _noting_unfired(taken):
         async for kwargs in events:
             taken.append(kwargs)
             if len(taken) == PORTION:
@@ -386,7 +386,7 @@ async def _portions_async(what: str, events: Any) -> AsyncIterator[Sequence[Kwar
 
 
 @contextlib.contextmanager
-def _told_how_many(fired: list[str]) -> Iterator[None]:
+def _noting_fired(fired: list[str]) -> Iterator[None]:
     """Note in an error how many of what a generator yields were fired before."""
     try:
         yield
@@ -397,7 +397,7 @@ def _told_how_many(fired: list[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told_how_many_are_left(taken: list[Kwargs]) -> Iterator[None]:
+def _noting_unfired(taken: list[Kwargs]) -> Iterator[None]:
     """Note in a generator's own error how many of what it has yielded are not fired for that."""
     try:
         yield

@@ -22,7 +22,7 @@ from ..service.failures import run_through
 from .engine_holder import EngineHolder
 from .outbox import UnpublishedEvents
 from .schedules import Schedules
-from .signals import ENDING, signals_given_back
+from .signals import ENDING, restoring_signals
 from .worker_holder import CHANGE_TIMEOUT, WorkerHolder
 from .worker_view import WorkerView
 
@@ -100,7 +100,7 @@ class Lifecycle:
                 "Use start_in_background() for a worker beside something else."
             )
         keep_freed_memory()
-        with signals_given_back(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with restoring_signals(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             run_through(runner, self._run(self.start_worker))
         return self._workers.exit_code
 

@@ -63,19 +63,19 @@ class Names:
             return self._registration.schema
         engine = self._engines.engine
         if api_name not in engine.snapshot.by_api:
-            self._forbid_asking(api_name, what_for)
+            self._refuse_on_loop(api_name, what_for)
             self._engines.channel.resolve(api_name, Deadline.after(self._config.api(api_name).rpc_timeout))
         peer = engine.snapshot.by_api[api_name][0]
         digest = next((api.digest for api in peer.announcement.apis or () if api.name == api_name), "")
         known_as, until = self._asked.get(api_name, ("", 0.0))
         if known_as != digest or until < time.monotonic():
-            self._forbid_asking(api_name, what_for)
+            self._refuse_on_loop(api_name, what_for)
             found = self._calling.call_blocking("internal.peer", "schema", {"api": api_name}, {"peer": peer.instance})
             self._peers_schema.add_foreign(api_name, found)
             self._asked[api_name] = digest, time.monotonic() + self._config.bus.options.ttl
         return self._peers_schema
 
-    def _forbid_asking(self, api_name: str, what_for: str) -> None:
+    def _refuse_on_loop(self, api_name: str, what_for: str) -> None:
         forbid_in_loop(
             f"Asking a peer for the schema of '{api_name}'", f"asyncio.to_thread(lambda: bus.{api_name}.{what_for})"
         )

@@ -103,7 +103,7 @@ class UnpublishedEvents:
         api, name = messages[0].api_name, messages[0].event_name
         with self._engines.lock:
             publisher = self._engines.engine.publisher
-            if publisher is not None and event is not None:  # it has become one just now: see take_over
+            if publisher is not None and event is not None:  # it has become one just now: see adopt_publisher
                 publisher.batches.publish(messages, event).result(LATE_TIMEOUT)
                 return
             service = "" if event is None else self._engines.engine.identity.service
@@ -131,7 +131,7 @@ class UnpublishedEvents:
             self._publishing = None
         self._publish()
 
-    def take_over(self, publisher: EventPublisher) -> None:
+    def adopt_publisher(self, publisher: EventPublisher) -> None:
         """
         Become the publisher of what this process fires, beginning with what waits of it in the outbox.
 

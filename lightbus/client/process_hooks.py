@@ -19,7 +19,7 @@ from ..engine.loop_host import standing_still
 from .engine_holder import EngineHolder
 from .lifecycle import Lifecycle
 from .outbox import UnpublishedEvents
-from .signals import forget_in_child, held_back, let_in
+from .signals import block_signals, forget_in_child, unblock_signals
 from .worker_holder import WorkerHolder
 
 __all__ = ["InProcess"]
@@ -63,7 +63,7 @@ class InProcess:
         self._workers = workers
         self._unpublished = unpublished
         self._lifecycle = lifecycle
-        self._has_told = False
+        self._has_warned = False
         _CLIENTS.add(self)
 
     @property
@@ -83,12 +83,12 @@ class InProcess:
             resume.append(engine.pause(seconds))
         return resume
 
-    def tell_of_worker(self) -> None:
+    def warn_of_worker(self) -> None:
         """Say once that a worker in the background stays behind, where a web server forks what is to serve."""
         in_background = self._lifecycle.thread is not None and self.has_worker and not self._workers.publishes_only
-        if not in_background or self._has_told or not any(name in sys.modules for name in PREFORKING):
+        if not in_background or self._has_warned or not any(name in sys.modules for name in PREFORKING):
             return
-        self._has_told = True
+        self._has_warned = True
         logger.warning(
             "This process was forked, and runs a worker in the background. The worker stays here, in the process %d: "
             "none of those that are forked has one. For one in each of them call start_in_background() behind the "
@@ -112,7 +112,7 @@ _under_way = threading.Lock()
 
 
 def _before_fork() -> None:
-    _FORKS.signals = held_back()
+    _FORKS.signals = block_signals()
     _FORKS.resume = []
     with standing_still():
         if _under_way.acquire(timeout=FORK_PATIENCE):
@@ -127,8 +127,8 @@ def _after_fork_in_parent() -> None:
     for resume in reversed(_FORKS.resume):
         resume()
     for client in list(_CLIENTS):
-        client.tell_of_worker()
-    let_in(_FORKS.signals)
+        client.warn_of_worker()
+    unblock_signals(_FORKS.signals)
 
 
 def _after_fork_in_child() -> None:
@@ -138,7 +138,7 @@ def _after_fork_in_child() -> None:
     HostOutbox.lock = threading.Lock()
     for client in list(_CLIENTS):
         _GRAVEYARD.append(client.abandon())
-    let_in(_FORKS.signals)  # last: what a handler raises here ends this function
+    unblock_signals(_FORKS.signals)  # last: what a handler raises here ends this function
 
 
 def _at_exit() -> None:

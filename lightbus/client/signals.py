@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["ENDING", "forget_in_child", "held_back", "let_in", "signals_given_back"]
+__all__ = ["ENDING", "block_signals", "forget_in_child", "restoring_signals", "unblock_signals"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,7 +22,7 @@ _before: dict[signal.Signals, Any] = {}
 
 
 @contextlib.contextmanager
-def signals_given_back() -> Iterator[None]:
+def restoring_signals() -> Iterator[None]:
     """Give SIGINT and SIGTERM back to whoever had them before, at the end. In the main thread."""
     found = {number: signal.getsignal(number) for number in ENDING}
     _before.update({number: handler for number, handler in found.items() if handler is not None})  # None: not Python's
@@ -32,7 +32,7 @@ def signals_given_back() -> Iterator[None]:
         _give_back()
 
 
-def held_back() -> set[signal.Signals] | None:
+def block_signals() -> set[signal.Signals] | None:
     """
     Let no SIGINT and SIGTERM come in this thread from now on, and return what was held back before: for a fork.
 
@@ -44,7 +44,7 @@ def held_back() -> set[signal.Signals] | None:
     return None
 
 
-def let_in(held: set[signal.Signals] | None) -> None:
+def unblock_signals(held: set[signal.Signals] | None) -> None:
     """
     Let those come again that were held back, at the very end of what is done at a fork.
 
@@ -56,7 +56,7 @@ def let_in(held: set[signal.Signals] | None) -> None:
     came = [number for number in ENDING if number not in held and callable(signal.getsignal(number)) and _take(number)]
     signal.pthread_sigmask(signal.SIG_SETMASK, held)
     if came:
-        inside = {let_in.__code__, sys._getframe(1).f_code}
+        inside = {unblock_signals.__code__, sys._getframe(1).f_code}
         threading.Thread(target=_send_again, args=(came, threading.get_ident(), inside), daemon=True).start()
 
 

@@ -60,9 +60,9 @@ class WorkerHolder:
         try:
             await worker.stop()
         finally:
-            self.gone(worker)
+            self.worker_left(worker)
 
-    def gone(self, worker: Worker) -> None:
+    def worker_left(self, worker: Worker) -> None:
         """Record that a worker has left: it was stopped, or its loop ended."""
         self.exit_code = max(self.exit_code, worker.exit_code)
         if self.worker is worker:

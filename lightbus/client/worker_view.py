@@ -46,10 +46,10 @@ class WorkerView:
         self.timetables = schedules.timetables
         self.in_turn = schedules.in_turn
         self.take_background_tasks = schedules.take_background_tasks
-        self.take_over = unpublished.take_over
+        self.adopt_publisher = unpublished.adopt_publisher
         self.plugins = plugins
         self.load_plugins = plugins.load
-        self.worker_is_gone = workers.gone
+        self.worker_left = workers.worker_left
         self._engines = engines
         self._workers = workers
 

@@ -75,21 +75,21 @@ class Config(OldForms):
     service_name: str = setting(NAME, names.UNNAMED, "Processes of one service share their listeners.")
     process_name: str = setting(NAME, "{friendly}", "Tells the processes of a service apart.")
     features: tuple[Feature, ...] = setting(_FEATURES, ALL_FEATURES, "What a worker does.")
-    bus: BusSettings = setting(section(BusSettings), BusSettings.unwritten())
+    bus: BusSettings = setting(section(BusSettings), BusSettings.from_defaults())
     apis: dict[str, ApiSettings] = setting(
         after(_inherit_from_default, sections(ApiSettings)),
-        {"default": ApiSettings.unwritten()},
+        {"default": ApiSettings.from_defaults()},
         "Per API; `default` holds for all that do not say otherwise.",
         validates_default=True,
     )
     plugins: dict[str, PluginSettings] = setting(
         sections(PluginSettings), {}, "Per plugin: enabled, and its own settings."
     )
-    network: NetworkSettings = setting(section(NetworkSettings), NetworkSettings.unwritten())
-    discovery: DiscoverySettings = setting(section(DiscoverySettings), DiscoverySettings.unwritten())
-    security: SecuritySettings = setting(section(SecuritySettings), SecuritySettings.unwritten())
-    worker: WorkerSettings = setting(section(WorkerSettings), WorkerSettings.unwritten())
-    journal: JournalSettings = setting(section(JournalSettings), JournalSettings.unwritten())
+    network: NetworkSettings = setting(section(NetworkSettings), NetworkSettings.from_defaults())
+    discovery: DiscoverySettings = setting(section(DiscoverySettings), DiscoverySettings.from_defaults())
+    security: SecuritySettings = setting(section(SecuritySettings), SecuritySettings.from_defaults())
+    worker: WorkerSettings = setting(section(WorkerSettings), WorkerSettings.from_defaults())
+    journal: JournalSettings = setting(section(JournalSettings), JournalSettings.from_defaults())
 
     _default_name: ServiceName | None = None
 

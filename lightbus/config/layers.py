@@ -41,11 +41,11 @@ def merge(layers: Iterable[Layer]) -> Merged:
     """Lay `layers` over each other, the weakest first: sections key by key, lists and values as a whole."""
     merged = Merged()
     for layer in layers:
-        _lay(layer.values, merged.values, (), layer.origin, merged.origins)
+        _merge(layer.values, merged.values, (), layer.origin, merged.origins)
     return merged
 
 
-def _lay(
+def _merge(
     values: Mapping[str, Any], target: dict[str, Any], path: KeyPath, origin: str, origins: dict[KeyPath, str]
 ) -> None:
     for raw_key, value in values.items():
@@ -59,7 +59,7 @@ def _lay(
             continue
         if not isinstance(target.get(key), dict):
             target[key] = {}
-        _lay(value, target[key], here, origin, origins)
+        _merge(value, target[key], here, origin, origins)
 
 
 def _is_plugin_option(path: KeyPath) -> bool:

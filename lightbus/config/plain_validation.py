@@ -14,13 +14,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Unclear", "validated"]
+__all__ = ["NeedsPydantic", "validated"]
 
 _SWITCHES = {"true": True, "false": False}
 _WHOLE, _NUMBER = re.compile(r"[0-9]{1,15}"), re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
-class Unclear(Exception):
+class NeedsPydantic(Exception):
     """It is for pydantic's core to say what a value is."""
 
 
@@ -28,10 +28,10 @@ def validated(core: Mapping[str, Any], value: Any) -> Any:
     """Return what a value is by the description `core`. Raises Unclear."""
     try:
         return _valid(core, value)
-    except Unclear:
+    except NeedsPydantic:
         raise
     except Exception as error:  # what a function of a kind has to say, the core says, with the place
-        raise Unclear from error
+        raise NeedsPydantic from error
 
 
 def _valid(core: Mapping[str, Any], value: Any) -> Any:
@@ -40,7 +40,7 @@ def _valid(core: Mapping[str, Any], value: Any) -> Any:
 
 def _text(core: Mapping[str, Any], value: Any) -> str:
     if type(value) is not str:
-        raise Unclear
+        raise NeedsPydantic
     return value
 
 
@@ -52,7 +52,7 @@ def _whole_number(core: Mapping[str, Any], value: Any) -> int:
     if type(value) is str and _WHOLE.fullmatch(value):
         value = int(value)
     if type(value) is not int or not _is_within(core, value):
-        raise Unclear
+        raise NeedsPydantic
     return value
 
 
@@ -60,7 +60,7 @@ def _number(core: Mapping[str, Any], value: Any) -> float:
     if type(value) is int or (type(value) is str and _NUMBER.fullmatch(value)):
         value = float(value)
     if type(value) is not float or not math.isfinite(value) or not _is_within(core, value):
-        raise Unclear
+        raise NeedsPydantic
     return value
 
 
@@ -71,7 +71,7 @@ def _is_within(core: Mapping[str, Any], value: float) -> bool:
 
 def _literal(core: Mapping[str, Any], value: Any) -> str:
     if value not in core["expected"]:
-        raise Unclear
+        raise NeedsPydantic
     return _text(core, value)
 
 
@@ -81,20 +81,20 @@ def _member(core: Mapping[str, Any], value: Any) -> Any:
 
 def _list(core: Mapping[str, Any], value: Any) -> list[Any]:
     if type(value) is not list:
-        raise Unclear
+        raise NeedsPydantic
     return [_valid(core["items_schema"], each) for each in value]
 
 
 def _tuple(core: Mapping[str, Any], value: Any) -> tuple[Any, ...]:
     if type(value) is not list and type(value) is not tuple:
-        raise Unclear
+        raise NeedsPydantic
     [kind] = core["items_schema"]
     return tuple(_valid(kind, each) for each in value)
 
 
 def _by_name(core: Mapping[str, Any], value: Any) -> dict[str, Any]:
     if type(value) is not dict:
-        raise Unclear
+        raise NeedsPydantic
     return {_text(core, name): _valid(core["values_schema"], each) for name, each in value.items()}
 
 
@@ -119,7 +119,7 @@ def _section(core: Mapping[str, Any], value: Any) -> Any:
     if type(value) is cls:
         return value
     if type(value) is not dict:
-        raise Unclear
+        raise NeedsPydantic
     fields = core["schema"]["fields"]
     left, values, written = dict(value), {}, set()
     for name, field in fields.items():
@@ -130,7 +130,7 @@ def _section(core: Mapping[str, Any], value: Any) -> Any:
         else:
             values[name] = _default(field["schema"])
     if left and (core["config"]["extra_fields_behavior"] != "allow" or set(map(type, left)) != {str}):
-        raise Unclear
+        raise NeedsPydantic
     return cls.model_construct({*written, *left}, {**values, **left})
 
 

@@ -13,7 +13,7 @@ from types import GenericAlias
 from typing import Any, ClassVar, NoReturn, Self, TypeAlias
 
 from ..typing import JsonSchema
-from .plain_validation import Unclear, validated
+from .plain_validation import NeedsPydantic, validated
 
 __all__ = [
     "CoreSchema",
@@ -142,7 +142,7 @@ class Settings:
     def __init__(self, /, **values: Any) -> None:
         try:
             self.__setstate__(validated(self.core_schema(), values).__getstate__())
-        except Unclear:
+        except NeedsPydantic:
             self._validator().validate_python(values, self_instance=self)
 
     @classmethod
@@ -151,12 +151,12 @@ class Settings:
         made: Self
         try:
             made = validated(cls.core_schema(), values)
-        except Unclear:
+        except NeedsPydantic:
             made = cls._validator().validate_python(values)
         return made
 
     @classmethod
-    def unwritten(cls) -> Self:
+    def from_defaults(cls) -> Self:
         """Return the section where nobody has written anything."""
         return cls.model_construct(set(), {name: each.default for name, each in cls.model_fields.items()})
 
@@ -212,7 +212,7 @@ class Settings:
 
     @classmethod
     def core_schema(cls) -> CoreSchema:
-        """Return what it is validated by: its settings, then what `_looked_over` and `_checked` have to say."""
+        """Return what it is validated by: its settings, then what `_prepared` and `_checked` have to say."""
         behaviour = "allow" if cls.takes_more else "forbid"
         fields = {name: _field(each) for name, each in cls.model_fields.items()}
         core: CoreSchema = {
@@ -223,12 +223,12 @@ class Settings:
         }
         if cls._checked is not Settings._checked:
             core = {"type": "function-after", "function": _called(cls._checked), "schema": core}
-        if "_looked_over" in vars(cls):
-            core = {"type": "function-before", "function": _called(cls._looked_over), "schema": core}
+        if "_prepared" in vars(cls):
+            core = {"type": "function-before", "function": _called(cls._prepared), "schema": core}
         return core
 
     @classmethod
-    def _looked_over(cls, values: Any) -> Any:
+    def _prepared(cls, values: Any) -> Any:
         """Return what was written, or what it means, before anything is validated."""
         return values
 

@@ -94,7 +94,7 @@ class BusSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error", "critical"] = setting(
         before(_lower, choice("debug", "info", "warning", "error", "critical")), "info", "What `lightbus run` logs."
     )
-    options: SchemaSettings = setting(section(SchemaSettings), SchemaSettings.unwritten(), key="schema")
+    options: SchemaSettings = setting(section(SchemaSettings), SchemaSettings.from_defaults(), key="schema")
 
     def __call__(self) -> Self:
         """Return the section itself: `config.bus()` is its form in 1.x."""
@@ -134,14 +134,14 @@ class ApiSettings(Settings):
     event_listener_setup_timeout: float = setting(SECONDS, 1.0, "Seconds in which a listener must be set up.")
     validation: ValidationSettings = setting(
         before(_both_ways, section(ValidationSettings), json=_BOTH_WAYS),
-        ValidationSettings.unwritten(),
+        ValidationSettings.from_defaults(),
         "Check arguments and results.",
         key="validate",
     )
     strict_validation: bool = setting(SWITCH, False, "Refuse what there is no schema for.")
     cast_values: bool = setting(SWITCH, True, "Give handlers the types they are annotated with.")
     events: EventsSettings = setting(
-        section(EventsSettings), EventsSettings.unwritten(), "Where durable events are kept."
+        section(EventsSettings), EventsSettings.from_defaults(), "Where durable events are kept."
     )
 
 
@@ -235,7 +235,7 @@ class SecuritySettings(Settings):
         return tuple(BusKey.parse(key.get_secret_value()) for key in self.bus_key) if self.mode == "bus_key" else ()
 
     @classmethod
-    def _looked_over(cls, values: Any) -> Any:
+    def _prepared(cls, values: Any) -> Any:
         """Take a key as what chooses the mode, where none is written."""
         if isinstance(values, dict) and values.get("mode") is None and values.get("bus_key"):
             return {**values, "mode": "bus_key"}

@@ -13,7 +13,7 @@ from ..plugins.health import STALLED_AFTER
 
 __all__ = ["BusHealth", "bus_health", "bus_health_async"]
 
-PATIENCE = 0.5
+APIS_TIMEOUT = 0.5
 """Seconds in which the APIs that are needed have to be there: less than a probe waits."""
 
 
@@ -50,7 +50,7 @@ def bus_health(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
     reasons = _own_reasons(bus.client)
     if needs:
         try:
-            bus.client.wait_for_apis(*needs, timeout=PATIENCE)
+            bus.client.wait_for_apis(*needs, timeout=APIS_TIMEOUT)
         except LightbusTimeout as error:
             reasons.append(str(error))
     return BusHealth(reasons)
@@ -61,7 +61,7 @@ async def bus_health_async(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth
     reasons = _own_reasons(bus.client)
     if needs:
         try:
-            await bus.client.wait_for_apis_async(*needs, timeout=PATIENCE)
+            await bus.client.wait_for_apis_async(*needs, timeout=APIS_TIMEOUT)
         except LightbusTimeout as error:
             reasons.append(str(error))
     return BusHealth(reasons)

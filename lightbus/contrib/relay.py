@@ -35,7 +35,7 @@ __all__ = [
     "file_lock",
     "key_of_lock",
     "name_of_lock",
-    "told_by",
+    "wait_for_notification",
 ]
 
 logger = logging.getLogger("lightbus.outbox")
@@ -175,13 +175,13 @@ class _RelayRun:
         """Fire what waits of the APIs that are registered here, in turns, until there is nothing."""
         ours = set(self._client.api_registry.names())
         waiting = self._store.waiting()
-        self._tell_of_others(set(waiting) - ours)
+        self._warn_of_other_apis(set(waiting) - ours)
         now = time.monotonic()
         left = [api for api in waiting if api in ours and self._pauses.get(api, (0.0, 0.0))[0] <= now]
         while left and not self._stop.is_set():
             left = [api for api in left if self._relay(api)]
 
-    def _tell_of_others(self, apis: set[str]) -> None:
+    def _warn_of_other_apis(self, apis: set[str]) -> None:
         for api in sorted(apis):
             self._failures.say(
                 ("others", api), logging.WARNING,
@@ -275,7 +275,7 @@ def name_of_lock(database: str, api: str) -> str:
     return f"{CHANNEL}:{zlib.crc32(f'{database}:{api}'.encode())}"
 
 
-def told_by(driver: Any, seconds: float) -> bool | None:
+def wait_for_notification(driver: Any, seconds: float) -> bool | None:
     """
     Return whether a connection that listens to CHANNEL is told of something within so many seconds.
 

@@ -71,7 +71,7 @@ class WorkerParts:
     """Which everybody can ask a worker."""
     end_watching_journals: Callable[[], None]
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Stop what a node does not end that leaves with its loop."""
         if self.maintenance is not None:
             self.maintenance.abandon()
@@ -262,7 +262,7 @@ def _is_first(engine: Engine, api: str) -> bool:
 
 
 def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, election: ScheduleElection) -> None:
-    def tell_consumer(facts: Sequence[Fact]) -> None:
+    def notify_consumer(facts: Sequence[Fact]) -> None:
         for fact in facts:
             if isinstance(fact, PeerLeft):
                 consumer.peer_left(fact.peer.instance)
@@ -270,7 +270,7 @@ def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, election:
                 consumer.peer_is_up(fact.peer)
 
     node.changes.observe(learner.observe)
-    node.changes.observe(tell_consumer)
+    node.changes.observe(notify_consumer)
     node.changes.observe(lambda facts: election.wake())
 
 

@@ -136,7 +136,7 @@ class Binding:
 
     def tick(self, now: float) -> None:
         """Notice a standstill of the loop, and forget engines that were not heard of for long."""
-        self._look_at_clock(now)
+        self._detect_stall(now)
         self._beat = now
         self.introductions.engines.tick(now)
         self.handlers.publisher.tick(now)
@@ -151,10 +151,10 @@ class Binding:
         self.handlers.server.drain()
         await self.introductions.drain(seconds)
 
-    async def say_goodbye(self) -> None:
+    async def send_goodbye(self) -> None:
         """Take nothing new, say that we leave, and return when everybody has said the same, or after a second."""
         self.handlers.server.drain()
-        await self.introductions.say_goodbye()
+        await self.introductions.send_goodbye()
 
     def close(self) -> None:
         """Close, and remove what leads others here."""
@@ -217,7 +217,7 @@ class Binding:
                     message = message._replace(left=message.left - waited)
                 now = time.monotonic()
                 if now - self._beat > STANDSTILL:
-                    self._look_at_clock(now)
+                    self._detect_stall(now)
                 memory = 0 if work is None else work.memory(frame)
                 self.handlers.server.handle(routing_id, call_id, message, frame, memory, now)
             else:
@@ -284,7 +284,7 @@ class Binding:
     def _reply(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         self._router.send(routing_id, envelope.encode(message, call_id))
 
-    def _look_at_clock(self, now: float) -> None:
+    def _detect_stall(self, now: float) -> None:
         # A process that was stopped finds requests waiting before its timers run: so each request looks, too.
         if now - self._beat > STANDSTILL:
             text = "The event loop stood still for %.1f s; what waited meanwhile is refused"

@@ -83,7 +83,7 @@ class EventsApi(Api):
         elsewhere = {} if self._elsewhere is None else await self._elsewhere.groups(api)
         behind = tuple(after or ())
         keys = sorted(key for key in known.keys() | elsewhere.keys() if key > behind)[: max(limit, 0) or None]
-        told = await self._told_of([known[key] for key in keys if key in known])
+        told = await self._journal_facts([known[key] for key in keys if key in known])
         return [
             group_of_backend(elsewhere[key]) if key not in told
             else with_backend(told[key], elsewhere[key]) if key in elsewhere
@@ -91,7 +91,7 @@ class EventsApi(Api):
             for key in keys
         ]  # fmt: skip
 
-    async def _told_of(self, groups: list[GroupState]) -> dict[tuple[str, str], dict[str, Any]]:
+    async def _journal_facts(self, groups: list[GroupState]) -> dict[tuple[str, str], dict[str, Any]]:
         """Return by API and name what the journals tell of groups."""
         journals = self._coordinator.journals.all()
         told: list[dict[str, Any]] = []

@@ -119,14 +119,14 @@ class Inbox:
             left -= len(frame) + OVERHEAD
             if sender.frames:
                 self._senders[routing_id] = sender  # behind all others
-            if not _take_away(frame, sender.given_up, sender.calls):
+            if not _uncount(frame, sender.given_up, sender.calls):
                 self._handle(routing_id, frame, time.monotonic() - since)
         if self._senders and self._turn is None:
             self._turn = self._loop.call_soon(self._hand_on)
 
     def _refuse_newest(self, routing_id: bytes, sender: _Sender) -> None:
         frame, _ = sender.frames.pop()
-        _take_away(frame, sender.calls, sender.given_up)
+        _uncount(frame, sender.calls, sender.given_up)
         self._count(sender, -len(frame) - OVERHEAD)
         if not sender.frames:
             del self._senders[routing_id]
@@ -137,7 +137,7 @@ class Inbox:
         self.size += size
 
 
-def _take_away(frame: bytes, first: Counter[int], then: Counter[int]) -> bool:
+def _uncount(frame: bytes, first: Counter[int], then: Counter[int]) -> bool:
     """Count a call no more that waited, with the first where it is there; return whether it was."""
     if frame[:1] != _REQUEST:
         return False

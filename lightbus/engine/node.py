@@ -154,7 +154,7 @@ class Node:
             return
         self._closed = True
         if self.presence is not None:
-            await self.presence.binding.say_goodbye()
+            await self.presence.binding.send_goodbye()
         await self.discovery.stop()
         if self.presence is not None:
             self.presence.binding.close()
@@ -201,7 +201,7 @@ class Node:
         if now - self._last_hello > HELLO_EVERY:
             self._last_hello = now
             self.registry.forget_silent(now)
-            self.peers.say_hello()
+            self.peers.send_hello()
         if not self.changes.stopped and not self.peers.dialer.is_due(now + QUIET_TICK):
             self._tick_again_after(QUIET_TICK)
 

@@ -55,7 +55,7 @@ class Presence:
     ) -> None:
         self._node = node
         view = NodeView(
-            announcement=lambda: node.own.told_to_others,
+            announcement=lambda: node.own.advertised,
             peers_digest=lambda: node.changes.digest,
             verified=node.peers.verified,
             known=node.peers.announcement_of,
@@ -64,19 +64,19 @@ class Presence:
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
         node.own.become(announcement(self.binding.endpoints))
         self._is_at_ours = node.own.current.addresses == node.addressing.addresses  # no others are to be dialled
-        node.changes.observe(self._tell_engines)
-        self._know_ourselves()
+        node.changes.observe(self._forward_changes)
+        self._register_self()
 
     async def announce(self) -> None:
         """Let others know that we are here, and what we offer."""
         self._node.own.publish()
-        self._tell_connected()
+        self._announce_to_connected()
         await self._node.discovery.announce(self._node.own.current)
 
     async def advertise(self, apis: Sequence[ApiInfo]) -> None:
         """Change what we advertise; once announced, others are told at once."""
         self._node.own.change_apis(apis)
-        self._know_ourselves()
+        self._register_self()
         if self._node.own.is_public:
             await self.announce()
 
@@ -95,7 +95,7 @@ class Presence:
         if not self.binding.look(now):
             return False
         self._node.own.move(directory=self.binding.endpoints.directory)
-        self._know_ourselves()
+        self._register_self()
         return self._node.own.is_public
 
     def move(self, addresses: tuple[str, ...]) -> None:
@@ -109,22 +109,22 @@ class Presence:
             )
         if self._is_at_ours:
             self._node.own.move(addresses=self.binding.endpoints.addresses)
-        self._know_ourselves()
+        self._register_self()
         if self._node.own.is_public:
-            self._tell_connected()
+            self._announce_to_connected()
 
-    def _tell_connected(self) -> None:
+    def _announce_to_connected(self) -> None:
         self.binding.introductions.announce()  # to whoever found us already: there are fixed peers
-        self._node.peers.say_hello()  # and those we are connected to need not wait for discovery
+        self._node.peers.send_hello()  # and those we are connected to need not wait for discovery
 
-    def _tell_engines(self, facts: Sequence[Fact]) -> None:
+    def _forward_changes(self, facts: Sequence[Fact]) -> None:
         others = [fact for fact in facts if fact.peer.instance != self._node.registry.own]
         joined = [fact.peer.announcement for fact in others if isinstance(fact, PeerJoined)]
         left = [fact.peer.instance for fact in others if isinstance(fact, PeerLeft)]
         if joined or left:
-            self.binding.introductions.tell_peers(joined, left)
+            self.binding.introductions.announce_changes(joined, left)
 
-    def _know_ourselves(self) -> None:
+    def _register_self(self) -> None:
         endpoints = self.binding.endpoints
         facts = self._node.registry.answered(
             self._node.own.current, time.monotonic(), endpoint=endpoints.rpc, event_endpoint=endpoints.event

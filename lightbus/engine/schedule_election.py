@@ -94,7 +94,7 @@ class ScheduleElection:
         """Return whether it would be our turn now, and nobody runs it."""
         return not self._is_running(name) and self._elected(name, frozenset()) == self._me
 
-    async def is_ours(self, name: str, beat: int, interval: float) -> bool:
+    async def is_our_turn(self, name: str, beat: int, interval: float) -> bool:
         """Return whether we are to run this beat; it may take until another one has had its time to begin."""
         silent: set[InstanceId] = set()
         began = time.monotonic()

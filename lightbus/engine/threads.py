@@ -68,10 +68,10 @@ class HandlerThreads(HandlerExecutor):
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                self._will_look(thread)
+                self._expect_look(thread)
                 future.set_exception(error)
             else:
-                self._will_look(thread)  # first: whoever waits for the result may submit the next job at once
+                self._expect_look(thread)  # first: whoever waits for the result may submit the next job at once
                 future.set_result(result)
 
         self._give(work, future)
@@ -107,13 +107,13 @@ class HandlerThreads(HandlerExecutor):
             self._waiting.append((work, future))
             if not self._looking:
                 try:
-                    self._have_one_look()
+                    self._wake_one()
                 except RuntimeError:  # the system has no room for one more
                     if not self._threads:
                         self._waiting.pop()
                         raise
 
-    def _have_one_look(self) -> None:
+    def _wake_one(self) -> None:
         """Wake a thread, or start one, if there may be a further one. Under the lock."""
         if self._idle:
             self._wake(self._idle.pop())
@@ -128,7 +128,7 @@ class HandlerThreads(HandlerExecutor):
         self._looking += 1
         thread.wake.release()
 
-    def _will_look(self, thread: _Thread) -> None:
+    def _expect_look(self, thread: _Thread) -> None:
         with self._lock:
             thread.will_look = True
             self._looking += 1
@@ -149,7 +149,7 @@ class HandlerThreads(HandlerExecutor):
                     work, _ = self._waiting.popleft()
                     if self._waiting and not self._looking:
                         with contextlib.suppress(RuntimeError):  # the system has no room for one more
-                            self._have_one_look()
+                            self._wake_one()
                     return work
                 if self._closed:
                     return None

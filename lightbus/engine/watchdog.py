@@ -13,7 +13,7 @@ from types import FrameType
 from ..core.beats import next_beat
 from ..recurring import RecurringLog
 
-__all__ = ["Watchdog", "culprit"]
+__all__ = ["Watchdog", "blocking_location"]
 
 logger = logging.getLogger("lightbus.watchdog")
 
@@ -21,11 +21,11 @@ LOOK_EVERY = 0.25
 BLOCKED_AFTER = 0.5
 """Seconds without a beat after which the loop counts as blocked: half of what makes a worker refuse what waited."""
 
-PATIENCE = BLOCKED_AFTER + LOOK_EVERY
+REPORT_AFTER = BLOCKED_AFTER + LOOK_EVERY
 """Seconds after a beat when the thread looks whether there was another one: so it is woken seldom where there is."""
 
 
-def culprit(frame: FrameType | None) -> str:
+def blocking_location(frame: FrameType | None) -> str:
     """
     Return where the user's code stands that the loop is in: `"fetch (shop.py:12)"`.
 
@@ -93,21 +93,21 @@ class Watchdog:
 
     def _watch(self) -> None:
         reported = 0.0
-        look_at = self._beat_at + PATIENCE
+        look_at = self._beat_at + REPORT_AFTER
         while not self._stop.wait(max(0.0, look_at - time.monotonic())):
             now, beat_at = time.monotonic(), self._beat_at
             was_stopped = now - look_at > LOOK_EVERY
             if was_stopped or beat_at == reported:  # the loop has a while to come to its beat
                 look_at = now + LOOK_EVERY
-            elif now - beat_at < PATIENCE:
-                look_at = beat_at + PATIENCE
+            elif now - beat_at < REPORT_AFTER:
+                look_at = beat_at + REPORT_AFTER
             else:
                 reported, look_at = beat_at, now + LOOK_EVERY
                 self._report(now - beat_at)
 
     def _report(self, seconds: float) -> None:
         self.reports += 1
-        found = culprit(sys._current_frames().get(self._loop_thread))
+        found = blocking_location(sys._current_frames().get(self._loop_thread))
         text = (
             "The event loop is blocked for %.1f s now, by %s. While it is, nothing is served: "
             "make the handler a `def` (it then runs in a thread), or await what takes long."

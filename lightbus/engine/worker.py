@@ -35,10 +35,10 @@ class WorkerUser(Served, TasksUser, Protocol):
     def load_plugins(self) -> None:
         """Load the plugins that the settings enable, once."""
 
-    def take_over(self, publisher: EventPublisher) -> None:
+    def adopt_publisher(self, publisher: EventPublisher) -> None:
         """Become the publisher of what this process fires."""
 
-    def worker_is_gone(self, worker: Worker) -> None:
+    def worker_left(self, worker: Worker) -> None:
         """Note that a worker has left."""
 
 
@@ -97,7 +97,7 @@ class Worker:
             on_kept_changed=lambda: self._spawn(self.api_registered()),
             election=self._election,
         )
-        self._take_over(parts)
+        self._serve_process(parts)
         # Before the announcement: what `on_start` prepares is there when the first call comes.
         await self._hook("on_start")
         if Feature.EVENTS in self.features:
@@ -154,11 +154,11 @@ class Worker:
         if self._node is not None:  # not by `stop`: the loop ends
             self.engine.publish_by(None)
             if self.parts is not None:
-                self.parts.let_go()
+                self.parts.release()
             self.engine.journals.release()
         self._node = None
         self.watchdog.stop()
-        self.client.worker_is_gone(self)
+        self.client.worker_left(self)
         for name in (PeerApi.Meta.name, EventsApi.Meta.name, SchedulesApi.Meta.name):
             if name in self.client.api_registry.names():
                 self.client.api_registry.remove(name)
@@ -199,7 +199,7 @@ class Worker:
 
     async def start_tasks(self) -> None:
         """Start the schedules and background tasks that were declared and do not run yet."""
-        self._tasks.take_up()
+        self._tasks.start_new()
 
     async def _join_schedules(self) -> None:
         """Know the other workers, and have them know which schedules this one may run, too."""
@@ -212,11 +212,11 @@ class Worker:
     def _serves_calls(self) -> bool:
         return Feature.RPCS in self.features
 
-    def _take_over(self, parts: WorkerParts) -> None:
+    def _serve_process(self, parts: WorkerParts) -> None:
         """Have this process publish what it fires, and answer what workers are asked."""
         registry = self.client.api_registry
         self._open_journal()
-        self.client.take_over(parts.outgoing)
+        self.client.adopt_publisher(parts.outgoing)
         self.engine.wanted.update(published_apis(registry))  # others that publish it tell which groups there are
         for api in parts.internal_apis:
             if api.meta.name in registry.names():  # of a worker that this process was forked from

@@ -13,19 +13,19 @@ from ..service.execution import Execution, close_unused, is_cancelled, runs_on_l
 from ..service.failures import report
 from .schedule_election import ScheduleElection
 
-__all__ = ["FollowsTime", "FollowsTurns", "TasksUser", "WorkerTasks"]
+__all__ = ["ElectedSchedule", "TasksUser", "TimedSchedule", "WorkerTasks"]
 
 logger = logging.getLogger("lightbus.worker")
 
 
-class FollowsTime(Protocol):
+class TimedSchedule(Protocol):
     """When a function of the user's runs again."""
 
     def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]]) -> Coroutine[Any, Any, None]:
         """Run the function whenever it is due, by `run`, for ever."""
 
 
-class FollowsTurns(Protocol):
+class ElectedSchedule(Protocol):
     """A schedule whose function one worker of the service runs each time."""
 
     def follow(
@@ -38,11 +38,11 @@ class TasksUser(Protocol):
     """Who declares them: the client."""
 
     @property
-    def timetables(self) -> Sequence[FollowsTime]:
+    def timetables(self) -> Sequence[TimedSchedule]:
         """The schedules that were declared."""
 
     @property
-    def in_turn(self) -> Sequence[FollowsTurns]:
+    def in_turn(self) -> Sequence[ElectedSchedule]:
         """Those that one worker of the service runs each time."""
 
     def take_background_tasks(self) -> list[Awaitable[Any]]:
@@ -70,15 +70,15 @@ class WorkerTasks:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._election = election
-        self._followed: list[FollowsTime | FollowsTurns] = []
+        self._followed: list[TimedSchedule | ElectedSchedule] = []
         self._runs = False
 
     def start(self) -> None:
         """Start what was declared so far."""
         self._runs = True
-        self.take_up()
+        self.start_new()
 
-    def take_up(self) -> None:
+    def start_new(self) -> None:
         """Start what was declared since; nothing before `start`, and after `cancel`."""
         if not self._runs:
             return

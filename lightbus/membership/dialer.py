@@ -98,7 +98,7 @@ class Dialer:
         self._registry = registry
         self._links = links
         self._wanted = wanted
-        self.seeds = Seeds(seeds, self._seeds_were_looked_up, lambda: time.monotonic())
+        self.seeds = Seeds(seeds, self._on_seeds_resolved, lambda: time.monotonic())
         self._addressing = addressing
         self._fingerprints = fingerprints
         self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(MOST_ENDPOINTS, descriptor_limit() // LIMIT_SHARE))
@@ -132,7 +132,7 @@ class Dialer:
             return True
         return any(map(self._is_wanted, self._registry.due(by)))
 
-    def dial_asked(self, peers: Iterable[Peer]) -> None:
+    def dial_wanted(self, peers: Iterable[Peer]) -> None:
         """Try peers for which somebody waits: there is room for some of them whoever else is tried."""
         for peer in self._ordered(peers):
             if not self._has_room_for(peer, FOR_ASKED):
@@ -171,7 +171,7 @@ class Dialer:
 
     def may_find(self, api: str) -> bool:
         """Return whether an attempt is on its way at somebody who may advertise an API."""
-        if self.seeds.are_looked_up():
+        if self.seeds.are_resolving():
             return True
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
 
@@ -263,7 +263,7 @@ class Dialer:
             fingerprint = self._fingerprints[address.failures % len(self._fingerprints)]
             self._dial(address.endpoint, "", [address.endpoint], fingerprint)
 
-    def _seeds_were_looked_up(self) -> None:
+    def _on_seeds_resolved(self) -> None:
         self._dial_seeds(time.monotonic())
         self._user.attempt_is_over()  # whoever waits for one may have another one to wait for
 

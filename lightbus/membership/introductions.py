@@ -101,7 +101,7 @@ class Introductions:
         """Tell every connected engine what we say of ourselves now."""
         self.engines.push(self._welcome())
 
-    def tell_peers(self, joined: list[Announcement], left: list[str]) -> None:
+    def announce_changes(self, joined: list[Announcement], left: list[str]) -> None:
         """Tell every connected engine who came and went."""
         self.engines.push(Peers([[announcement.to_wire(), 0.0] for announcement in joined], left))
 
@@ -114,7 +114,7 @@ class Introductions:
                 ", ".join(sorted({*map(str, missing)})),
             )
 
-    async def say_goodbye(self) -> None:
+    async def send_goodbye(self) -> None:
         """
         Say that we leave, and return when everybody has said the same, or after a second.
 

@@ -96,9 +96,9 @@ class Link:
             Goodbye: self._on_pushed,
         }
         self._dealer = transport.dealer(endpoint, self._on_message, fingerprint=fingerprint, on_state=self._on_state)
-        self.say_hello()
+        self.send_hello()
 
-    def say_hello(self) -> None:
+    def send_hello(self) -> None:
         """Introduce ourselves; repeated, it tells the worker that we are still there."""
         hello = self._user.hello(self.instance)
         self._bus = hello.bus

@@ -101,9 +101,9 @@ class Lookup:
             self._look()
         self._dialer.dial_due(time.monotonic())
         # Quarantined or not: somebody asks, so it is worth an attempt.
-        self._dialer.dial_asked(self._registry.advertising(api))
+        self._dialer.dial_wanted(self._registry.advertising(api))
         while not self._is_up(api, to_call=to_call, leaving=leaving):
-            left = min(self._patience(api, asked_at, leaving), deadline.left())
+            left = min(self._remaining_wait(api, asked_at, leaving), deadline.left())
             if left <= 0 and to_call and self._is_up(api, leaving=leaving):
                 return
             if left <= 0:
@@ -193,16 +193,16 @@ class Lookup:
         peers = self._registry.advertising(api)
         return any(peer.is_up and (peer.serves(api) or not to_call) and peer.instance not in leaving for peer in peers)
 
-    def _patience(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
+    def _remaining_wait(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
         """Return for how many more seconds it makes sense to wait for an API."""
-        until = self._started_at + self._wait * (CROWD_PATIENCE if self._is_crowded() else 1)
+        until = self._started_at + self._wait * (CROWD_PATIENCE if self._is_full() else 1)
         if self._dialer.may_find(api) or self._is_untried(api):
             until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
         if leaving or self._may_return(api, time.monotonic()):
             until = max(until, asked_at + self._wait)
         return until - self._clock.read()
 
-    def _is_crowded(self) -> bool:
+    def _is_full(self) -> bool:
         peers = self._registry.peers
         return len(peers) > CROWD and sum(not peer.endpoint for peer in peers.values()) > CROWD
 

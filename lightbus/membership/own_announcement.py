@@ -61,7 +61,7 @@ class OwnAnnouncement:
             self._current = replace(self._current, addresses=addresses)
 
     @property
-    def told_to_others(self) -> Announcement:
+    def advertised(self) -> Announcement:
         """What is answered to whoever finds us: no API before we are ready."""
         return self._current if self._is_public else self._with_apis(())
 

@@ -107,10 +107,10 @@ class PeerLinks:
         peer = self._registry.peers.get(instance)
         return None if peer is None else peer.announcement
 
-    def say_hello(self) -> None:
+    def send_hello(self) -> None:
         """Introduce ourselves, again, to all of them."""
         for link in list(self.links.values()):
-            link.say_hello()
+            link.send_hello()
 
     def close(self) -> None:
         """Say goodbye, and close them all."""
@@ -155,7 +155,7 @@ class PeerLinks:
         )
         self._changes.apply(facts)
         if self._own.is_public and not link.introduced:
-            link.say_hello()  # it went out before we had anything to announce
+            link.send_hello()  # it went out before we had anything to announce
 
     def on_message(self, link: Link, message: AnyMessage) -> None:
         """Go by what a peer pushed: one of what a link lets through."""

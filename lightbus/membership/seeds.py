@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ..adapters.dns.lookup import DnsAnswer, is_name, look_up
+from ..adapters.dns.lookup import DnsAnswer, is_name, resolve
 from ..core.registry import retry_delay
 from ..typing import Endpoint
 from .running_clock import RunningClock
@@ -117,7 +117,7 @@ class _Seed:
             return self.wanted_at is None or running - self.wanted_at < LOOKUP_PATIENCE
         return any(not address.answers and not address.failures for address in self.addresses)
 
-    def is_looked_up_first(self, running: float) -> bool:
+    def is_first_resolving(self, running: float) -> bool:
         """Return whether its first lookup is on its way, and worth waiting for."""
         return self.is_name and not self.lookups and self.is_untried(running)
 
@@ -150,7 +150,7 @@ class Seeds:
             if seed.is_name:
                 if seed.wanted_at is None:
                     seed.wanted_at = running
-                self._look_up(seed, now)
+                self._resolve(seed, now)
             for address in seed.addresses:
                 if not address.answers and address.retry_at <= now:
                     yield address
@@ -174,7 +174,7 @@ class Seeds:
         for address in self._addresses():
             if address.instance == instance:
                 address.instance, address.retry_at = "", now + retry_delay(1)
-                self._hasten(address, now)
+                self._resolve_soon(address, now)
 
     def failed(self, endpoints: Sequence[Endpoint], now: float, reason: str, *, denied: bool, keys: int) -> None:
         """Record that nobody was reached; the address is tried again, with each of so many keys before it is let be."""
@@ -186,17 +186,17 @@ class Seeds:
             address.refusal = reason if denied else ""
             log = logger.warning if address.failures == WARN_AFTER else logger.debug
             log("The fixed peer %s %s; it goes on being tried", self._named(address), reason.rstrip("."))
-            self._hasten(address, now)
+            self._resolve_soon(address, now)
 
     def has_untried(self) -> bool:
         """Return whether one was neither reached nor failed so far."""
         running = self._running.read()
         return any(seed.is_untried(running) for seed in self._seeds)
 
-    def are_looked_up(self) -> bool:
+    def are_resolving(self) -> bool:
         """Return whether a name is being looked up for the first time: it may lead to anybody."""
         running = self._running.read()
-        return any(seed.is_looked_up_first(running) for seed in self._seeds)
+        return any(seed.is_first_resolving(running) for seed in self._seeds)
 
     def describe(self) -> str:
         """Return how they do, for a message; empty where there are none."""
@@ -248,16 +248,16 @@ class Seeds:
         waited = self._clock() - seed.began_at
         return f"the name server has not answered for {waited:.0f} s" if waited >= LOOKUP_PATIENCE else ""
 
-    def _hasten(self, address: Address, now: float) -> None:
+    def _resolve_soon(self, address: Address, now: float) -> None:
         """Have the name looked up soon that an address belongs to: whoever was there may be elsewhere."""
         for seed in self._seeds:
             if address in seed.addresses:
                 seed.next_lookup = min(seed.next_lookup, now + LOOKUP_PAUSE)
 
-    def _look_up(self, seed: _Seed, now: float) -> None:
+    def _resolve(self, seed: _Seed, now: float) -> None:
         if seed.began_at is not None:
             self._note_hanging(seed, now - seed.began_at)
-        elif seed.next_lookup <= now and not self._closed and look_up(seed.endpoint, partial(self._looked_up, seed)):
+        elif seed.next_lookup <= now and not self._closed and resolve(seed.endpoint, partial(self._on_resolved, seed)):
             seed.began_at, seed.hangs = now, False
 
     def _note_hanging(self, seed: _Seed, waited: float) -> None:
@@ -274,7 +274,7 @@ class Seeds:
                 "the addresses it had go on being used" if seed.addresses else "all else goes on",
             )
 
-    def _looked_up(self, seed: _Seed, answer: DnsAnswer) -> None:
+    def _on_resolved(self, seed: _Seed, answer: DnsAnswer) -> None:
         if self._closed:
             return
         now = self._clock()

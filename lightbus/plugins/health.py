@@ -23,7 +23,7 @@ logger = logging.getLogger("lightbus.health")
 STALLED_AFTER = 10.0
 """Seconds for which the event loop may stand still before the process counts as dead, if nothing else is said."""
 
-PATIENCE = 0.8
+ANSWER_TIMEOUT = 0.8
 """Seconds that the loop has to say how it is: less than the second that a probe of Kubernetes waits."""
 
 JSON = "application/json"
@@ -119,7 +119,7 @@ class HealthPlugin(LightbusPlugin):
         """Say whether the worker serves, and what is wrong with it in any case."""
         worker = self._worker
         reasons, told = self._reasons(worker)
-        body = {"ready": not reasons, "reasons": reasons, "problems": told.get("problems", []), **_who(worker)}
+        body = {"ready": not reasons, "reasons": reasons, "problems": told.get("problems", []), **_identity(worker)}
         return Answer(503 if reasons else 200, f"{json.dumps(body)}\n".encode(), JSON)
 
     @property
@@ -138,7 +138,7 @@ class HealthPlugin(LightbusPlugin):
         asked = asyncio.run_coroutine_threadsafe(peer.health(), worker.loop)
         began = time.monotonic()
         try:
-            told = asked.result(PATIENCE)
+            told = asked.result(ANSWER_TIMEOUT)
         except TimeoutError:
             asked.cancel()
             waited = time.monotonic() - began
@@ -151,7 +151,7 @@ class HealthPlugin(LightbusPlugin):
         return stopped, told
 
 
-def _who(worker: Worker | None) -> dict[str, str]:
+def _identity(worker: Worker | None) -> dict[str, str]:
     if worker is None:
         return {}
     me = worker.engine.identity

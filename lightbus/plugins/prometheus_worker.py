@@ -20,7 +20,7 @@ from ..rpc.statistics import BOUNDS, Usage
 
 __all__ = ["WorkerCollector"]
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds that the worker's loop has to tell how far groups are; without it they are left out of a scrape."""
 
 REFUSED = ("busy", "draining", "standstill", "target")
@@ -228,7 +228,7 @@ def _asked(loop: asyncio.AbstractEventLoop, api: EventsApi) -> tuple[list[dict[s
         return None
     asked = asyncio.run_coroutine_threadsafe(ask(), loop)
     try:
-        return asked.result(PATIENCE)
+        return asked.result(ANSWER_TIMEOUT)
     except (TimeoutError, asyncio.CancelledError, RuntimeError):
         asked.cancel()
         return None

@@ -94,7 +94,7 @@ class Caller:
             raise
         if not self._sweeping:
             self._sweeping = True
-            self.loop.call_later(SWEEP_EVERY, self._sweep)
+            self.loop.call_later(SWEEP_EVERY, self._expire)
         return call_id, future
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
@@ -165,7 +165,7 @@ class Caller:
         if dealer is not None and call.sent:
             dealer.send(envelope.encode(Cancel(), call_id))
 
-    def _sweep(self) -> None:
+    def _expire(self) -> None:
         self._sweeping = False
         if self._closed:
             return
@@ -176,4 +176,4 @@ class Caller:
                 future.set_exception(outgoing.timed_out(peer, sent=call.sent))
         if len(self.pending):
             self._sweeping = True
-            self.loop.call_later(SWEEP_EVERY, self._sweep)
+            self.loop.call_later(SWEEP_EVERY, self._expire)

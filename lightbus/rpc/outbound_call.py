@@ -33,7 +33,7 @@ class OutboundCall(OutboundRequest):
 
     _mixed: tuple[Peer, ...] = ()
     """Those who serve the API, where they do not all serve the same version."""
-    _misfit: LightbusException | None = None
+    _schema_error: LightbusException | None = None
     """What the first of them said whose version it does not fit."""
 
     def __init__(
@@ -97,10 +97,10 @@ class OutboundCall(OutboundRequest):
         super().refused(peer, refusal)
         if refusal.error.code in _MISFITS:
             self._tried |= of_the_same_version(self._mixed, self.api, peer)
-            self._misfit = self._misfit or remote_error(refusal.error, peer)
+            self._schema_error = self._schema_error or remote_error(refusal.error, peer)
 
     def _all_refused(self, refusal: NotStarted) -> LightbusException:
-        return self._misfit or super()._all_refused(refusal)
+        return self._schema_error or super()._all_refused(refusal)
 
     def not_encodable(self, error: DeformError) -> DeformError:
         return DeformError(f"The arguments of {self} cannot be sent: {error}")

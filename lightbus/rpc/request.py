@@ -230,7 +230,7 @@ class OutboundRequest:
         else:
             self.not_sent(peer)
 
-    def nobody_found(self, error: NotReachable) -> LightbusException:
+    def no_worker_error(self, error: NotReachable) -> LightbusException:
         """Return the error where nobody is there (any more): why who was there did not start it, if somebody was."""
         return error if self._refusal is None else self._all_refused(self._refusal)
 
@@ -299,7 +299,7 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
             try:
                 await channel.look_for(outgoing)
             except NotReachable as error:
-                raise outgoing.nobody_found(error) from None
+                raise outgoing.no_worker_error(error) from None
             if (peer := channel.pick(outgoing, resolved=True)) is None:
                 continue  # it went away just now
         try:

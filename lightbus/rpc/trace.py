@@ -82,7 +82,7 @@ class WatchedCall(NamedTuple):
             "message": None,
             "cut": [],
         }
-        if _can_be_told(self.arguments):
+        if _is_reportable(self.arguments):
             told["kwargs"] = codec.decode(self.arguments)
         else:
             told["cut"].append("kwargs")
@@ -95,13 +95,13 @@ class WatchedCall(NamedTuple):
             return {**told, "error": str(answer.details.get("type", answer.code)), "message": answer.message}
         if isinstance(answer, Result):
             value = answer.value
-            if len(self.frame) <= SHALLOW or _can_be_told(codec.encode(value)):
+            if len(self.frame) <= SHALLOW or _is_reportable(codec.encode(value)):
                 return {**told, "result": value}
         told["cut"].append("result")
         return told
 
 
-def _can_be_told(data: bytes) -> bool:
+def _is_reportable(data: bytes) -> bool:
     """Return whether an encoded value may be a part of what is told: it is there, and has room for more nesting."""
     if len(data) <= SHALLOW:
         return data != TOO_LARGE

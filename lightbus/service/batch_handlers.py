@@ -51,5 +51,5 @@ class BatchHandler:
         """Return what it is to be called with for an event that is given alone."""
         return ([message],), {}
 
-    def misfit(self, error: BaseException, kwargs: Kwargs) -> None:
+    def argument_error(self, error: BaseException, kwargs: Kwargs) -> None:
         """Return what an exception really says: that of a function that takes any event is its own."""

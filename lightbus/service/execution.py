@@ -335,7 +335,7 @@ class CallersContext:
             context = copy_context()  # the caller's own is entered by its task, and a thread cannot enter it, too
             run = partial(context.run, function, *args, **kwargs)
             value = await in_thread(asyncio.get_running_loop(), self._executor, run)
-            _take_over(context)
+            _copy_context(context)
         return await _wait_for(value) if is_awaitable(value) else value
 
     @staticmethod
@@ -349,7 +349,7 @@ class CallersContext:
         context = copy_context()
         with asyncio.Runner() as runner:
             result = runner.run(_wait_for(value), context=context)
-        _take_over(context)
+        _copy_context(context)
         return result
 
 
@@ -420,7 +420,7 @@ async def _wait_for(value: Any) -> Any:
     return value
 
 
-def _take_over(context: Context) -> None:
+def _copy_context(context: Context) -> None:
     """Set here what was set in a copy of this context."""
     here = copy_context()
     for variable, value in context.items():

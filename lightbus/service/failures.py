@@ -156,13 +156,13 @@ def _format(error: BaseException) -> str:
     try:
         told = traceback.TracebackException(type(error), error, _traceback(error))
         if is_a(error, LightbusException):
-            told.stack = _without_ours_behind(told.stack)
+            told.stack = _without_own_frames(told.stack)
         return "".join(told.format())
     except Exception:  # its class cannot be read
         return "".join([*traceback.format_tb(_traceback(error)), show(error)])
 
 
-def _without_ours_behind(stack: traceback.StackSummary) -> traceback.StackSummary:
+def _without_own_frames(stack: traceback.StackSummary) -> traceback.StackSummary:
     """Cut off the frames of the package behind the last of the user's: the text of an error of ours says it all."""
     frames = list(stack)
     while frames and frames[-1].filename.startswith(f"{PACKAGE}{os.sep}"):

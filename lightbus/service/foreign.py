@@ -35,7 +35,7 @@ class ForeignSignature:
         self._label = label
         self.parameter_schema = parts["parameters"]
         self.response_schema = parts.get("response")
-        self._exact, self._required = _at_first_sight(self.parameter_schema)
+        self._exact, self._required = _quick_checks(self.parameter_schema)
         self._parameters = CompiledSchema(self.parameter_schema, what=f"The schema of {label}")
         # An event's result may be anything: there is none.
         self._response = CompiledSchema(parts.get("response", {}), what=f"The schema of the result of {label}")
@@ -114,7 +114,7 @@ _EXACT: Mapping[str, frozenset[type]] = {
 _SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
 
 
-def _at_first_sight(schema: Any) -> tuple[dict[str, frozenset[type]], frozenset[str]]:
+def _quick_checks(schema: Any) -> tuple[dict[str, frozenset[type]], frozenset[str]]:
     """Return the types of arguments that need no closer look, an empty set for any; and which must be there."""
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         return {}, frozenset()

@@ -74,9 +74,7 @@ class Handler:
         for position, each in enumerate(declared.parameters.values()):
             if position == 0 and each.kind in (*_BY_POSITION, each.VAR_POSITIONAL):
                 self._first = each.name
-                self._of_first = (
-                    _meant_by(annotated[each.name].annotation) if each.name in annotated else _First.MESSAGE
-                )
+                self._of_first = _role_of(annotated[each.name].annotation) if each.name in annotated else _First.MESSAGE
             elif each.kind is each.POSITIONAL_ONLY and each.default is empty:
                 raise InvalidDeclaration(
                     f"{name} takes '{each.name}' by position only, and events have their arguments by name. "
@@ -140,14 +138,14 @@ class Handler:
 
     def _fitted(self, signature: Signature, kwargs: Kwargs) -> Kwargs:
         if self.is_certain and (lacking := self.lacking(kwargs)):
-            raise self._misfit(lacking, kwargs)
+            raise self._argument_error(lacking, kwargs)
         if not self._takes_all:
             kwargs = {each.name: kwargs[each.name] for each in signature.parameters if each.name in kwargs}
         elif self._shadowed in kwargs:
             kwargs = {name: value for name, value in kwargs.items() if name != self._shadowed}
         return signature.cast(kwargs, strict=self._strict) if self._casts else kwargs
 
-    def misfit(self, error: BaseException, kwargs: Kwargs) -> InvalidEventArguments | None:
+    def argument_error(self, error: BaseException, kwargs: Kwargs) -> InvalidEventArguments | None:
         """
         Return what an exception really says: that the function inside was never entered, for want of an argument.
 
@@ -159,10 +157,10 @@ class Handler:
         for each in _chain(error):
             frames = [frame.f_code for frame, _ in traceback.walk_tb(each.__traceback__)]
             if isinstance(each, TypeError) and code not in frames and f"'{lacking[0]}'" in safely(str, each):
-                return self._misfit(lacking, kwargs)
+                return self._argument_error(lacking, kwargs)
         return None
 
-    def _misfit(self, lacking: list[str], kwargs: Kwargs) -> InvalidEventArguments:
+    def _argument_error(self, lacking: list[str], kwargs: Kwargs) -> InvalidEventArguments:
         near = did_you_mean(lacking[0], kwargs)
         has = ", ".join(kwargs) or "none"
         return InvalidEventArguments(
@@ -186,7 +184,7 @@ def _signatures(function: Callable[..., Any]) -> tuple[inspect.Signature, inspec
     return declared, own
 
 
-def _meant_by(annotation: Any) -> _First:
+def _role_of(annotation: Any) -> _First:
     """Return what a first parameter with this annotation is for. A text never is the message, whatever its name."""
     if annotation is EventMessage:
         return _First.MESSAGE

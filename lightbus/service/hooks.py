@@ -204,7 +204,7 @@ def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
         by_name = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
         told = tuple(detail for detail in HOOKS[name] if detail in by_name)
     for parameter in parameters:
-        _check_can_be_told(name, function, parameter, told)
+        _check_injectable(name, function, parameter, told)
     return told
 
 
@@ -216,7 +216,7 @@ def _check_can_wrap(name: str, function: Callable[..., Any]) -> None:
         )
 
 
-def _check_can_be_told(
+def _check_injectable(
     name: str, function: Callable[..., Any], parameter: inspect.Parameter, told: tuple[str, ...]
 ) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not parameter.empty:

@@ -232,7 +232,7 @@ class MemoryBus:
             f"{listener.service_name} to {publisher.service_name}"
             for listener in workers
             for publisher in workers
-            if not _hears(listener, publisher)
+            if not _delivers(listener, publisher)
         ]
 
     def _detach(self, client: BusClient) -> None:
@@ -268,7 +268,7 @@ def _in_memory(apis: Mapping[str, ApiSettings]) -> Sections[ApiSettings]:
     )
 
 
-def _hears(listener: BusClient, publisher: BusClient) -> bool:
+def _delivers(listener: BusClient, publisher: BusClient) -> bool:
     """Return whether the listeners of one worker are given what the other one publishes, as far as they want it."""
     worker = listener.worker
     if worker is None or worker.parts is None:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from ..exceptions import ProtocolError
 from . import field_types, fields
 
-__all__ = ["ANSWERS", "checked_answer", "misfit"]
+__all__ = ["ANSWERS", "checked_answer", "mismatch"]
 
 AnswerForm: TypeAlias = Any
 
@@ -109,7 +109,7 @@ ANSWERS: Mapping[str, Mapping[str, AnswerForm]] = {
         "retry_dead_events": [_text],
         "drop_dead_events": [_text],
         "history": [_EVENT],
-        "kept": _maybe(lambda page: not misfit({"events": [_EVENT], "through": _count, "more": fields.flag}, page)),
+        "kept": _maybe(lambda page: not mismatch({"events": [_EVENT], "through": _count, "more": fields.flag}, page)),
         "handled": {...: {...: _text}},
         "journals": [_JOURNAL],
     },
@@ -120,7 +120,7 @@ ANSWERS: Mapping[str, Mapping[str, AnswerForm]] = {
 def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
     """Return an answer of `who`. Raises ProtocolError where it has not the form that is its."""
     form = ANSWERS.get(api, {}).get(procedure)
-    if form is not None and (where := misfit(form, answer)):
+    if form is not None and (where := mismatch(form, answer)):
         raise ProtocolError(
             f"{who} answers {api}.{procedure} as no worker of this version does: its {where}. "
             "Is it of another version of lightbus, or none at all?"
@@ -128,33 +128,33 @@ def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
     return answer
 
 
-def misfit(form: AnswerForm, value: Any, path: str = "answer") -> str:
+def mismatch(form: AnswerForm, value: Any, path: str = "answer") -> str:
     """Return what does not fit a form, with the way to it; no text where all does."""
     if isinstance(form, list):
-        return _misfit_of_list(form[0], value, path)
+        return _list_mismatch(form[0], value, path)
     if isinstance(form, Mapping):
-        return _misfit_of_map(form, value, path)
+        return _map_mismatch(form, value, path)
     check: Callable[[Any], bool] = fields.check_of(form)
     return "" if check(value) else f"{path[:MAX_SHOWN]} is of the type {type(value).__name__}, or out of its range"
 
 
-def _misfit_of_list(form: AnswerForm, value: Any, path: str) -> str:
+def _list_mismatch(form: AnswerForm, value: Any, path: str) -> str:
     if type(value) is not list:
         return f"{path[:MAX_SHOWN]} is no list"
     for index, each in enumerate(value):
-        if found := misfit(form, each, f"{path}[{index}]"):
+        if found := mismatch(form, each, f"{path}[{index}]"):
             return found
     return ""
 
 
-def _misfit_of_map(form: Mapping[str | EllipsisType, AnswerForm], value: Any, path: str) -> str:
+def _map_mismatch(form: Mapping[str | EllipsisType, AnswerForm], value: Any, path: str) -> str:
     if not fields.is_arguments(value):
         return f"{path[:MAX_SHOWN]} is no map of names"
     for name, part in form.items():
         if isinstance(name, EllipsisType):
-            found = next(filter(None, (misfit(part, each, f"{path}.*") for each in value.values())), "")
+            found = next(filter(None, (mismatch(part, each, f"{path}.*") for each in value.values())), "")
         elif (key := name.removesuffix("?")) in value:
-            found = misfit(part, value[key], f"{path}.{key}")
+            found = mismatch(part, value[key], f"{path}.{key}")
         else:
             found = "" if name.endswith("?") else f"{path[:MAX_SHOWN]} has no '{name}'"
         if found:

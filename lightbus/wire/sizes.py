@@ -16,8 +16,8 @@ __all__ = [
     "fitting",
     "fitting_partitions",
     "most",
+    "placeholder",
     "size_left_out",
-    "stand_in",
 ]
 
 LEAST = 1024
@@ -123,14 +123,14 @@ def fitting_partitions(
     return taken, rows
 
 
-def stand_in(size: int) -> bytes:
+def placeholder(size: int) -> bytes:
     """Return what takes the place of a record that was left out of a PAGE: no record, but it goes where one goes."""
     return codec.encode(size)
 
 
 def size_left_out(record: bytes) -> int | None:
     """Return how large the record was that this stands for; None where it is no stand-in."""
-    if len(record) > len(stand_in(2**63 - 1)):
+    if len(record) > len(placeholder(2**63 - 1)):
         return None
     size = codec.decode(record)
     return size if type(size) is int and size >= 0 else None

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from helpers import wait_until
-from lightbus.client.signals import ENDING, held_back, let_in, signals_given_back
+from lightbus.client.signals import ENDING, block_signals, restoring_signals, unblock_signals
 
 came: list[int] = []
 
@@ -33,7 +33,7 @@ def handled() -> Iterator[None]:
 def test_handlers_are_given_back() -> None:
     """Whatever handled them before does so again, also after an exception."""
     mine = [signal.getsignal(number) for number in ENDING]
-    with contextlib.suppress(ZeroDivisionError), signals_given_back():
+    with contextlib.suppress(ZeroDivisionError), restoring_signals():
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
         raise ZeroDivisionError
@@ -45,13 +45,13 @@ def test_held_back_signal_comes_later(number: signal.Signals) -> None:
     """A signal that comes while they are held back is not handled until they are let in, and then once."""
 
     def meanwhile() -> None:
-        held = held_back()
+        held = block_signals()
         try:
             # To this thread: what is sent to the process another thread takes, where there is one.
             signal.pthread_kill(threading.get_ident(), number)
             assert came == []
         finally:
-            let_in(held)
+            unblock_signals(held)
 
     meanwhile()
     wait_until(lambda: came == [number])

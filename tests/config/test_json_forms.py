@@ -23,7 +23,7 @@ class House(Settings):
 
     takes_more = True
 
-    front: Door = setting(section(Door), Door.unwritten(), "The way in.")
+    front: Door = setting(section(Door), Door.from_defaults(), "The way in.")
     others: dict[str, Door] = setting(sections(Door), {})
 
 

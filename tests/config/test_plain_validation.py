@@ -12,7 +12,7 @@ from pydantic_core import SchemaValidator
 
 from lightbus.config import Config, settings
 from lightbus.config.fields import Secret
-from lightbus.config.plain_validation import Unclear, validated
+from lightbus.config.plain_validation import NeedsPydantic, validated
 from lightbus.config.sections import Settings
 
 SECTIONS = [
@@ -60,8 +60,8 @@ def core_says(section: type[Settings], values: Any) -> Any:
 def plainly(section: type[Settings], values: Any) -> Any:
     try:
         return state(validated(section.core_schema(), values))
-    except Unclear:
-        return Unclear
+    except NeedsPydantic:
+        return NeedsPydantic
 
 
 def keys(section: type[Settings]) -> list[str]:
@@ -75,8 +75,8 @@ def test_each_value_is_what_the_core_says(section: type[Settings]) -> None:
     for key in keys(section):
         for value in VALUES:
             found = plainly(section, {key: value})
-            assert found is Unclear or found == core_says(section, {key: value}), (key, value)
-            said += found is not Unclear
+            assert found is NeedsPydantic or found == core_says(section, {key: value}), (key, value)
+            said += found is not NeedsPydantic
     assert said >= len(keys(section)), "most that is right is said here"
 
 
@@ -87,13 +87,13 @@ def test_several_values_are_what_the_core_says(section: type[Settings], chaos: r
         names = [*keys(section), "unknown", "more"]
         values = {chaos.choice(names): chaos.choice(VALUES) for _ in range(chaos.randrange(4))}
         found = plainly(section, values)
-        assert found is Unclear or found == core_says(section, values), values
+        assert found is NeedsPydantic or found == core_says(section, values), values
 
 
 @pytest.mark.parametrize("values", [None, 5, "text", [], {1: 2}, settings.BusSettings()])
 def test_what_is_no_section_is_unclear(values: Any) -> None:
     """Such errors are the core's matter."""
-    assert plainly(Config, values) is Unclear
+    assert plainly(Config, values) is NeedsPydantic
 
 
 def test_what_the_environment_says_is_plain() -> None:
@@ -128,5 +128,5 @@ def test_an_error_of_a_function_is_unclear() -> None:
 
     core = {"type": "function-plain", "function": {"type": "no-info", "function": Kind}}
     assert validated(core, 1) is Kind.ONE
-    with pytest.raises(Unclear):
+    with pytest.raises(NeedsPydantic):
         validated(core, 2)

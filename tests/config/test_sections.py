@@ -23,13 +23,13 @@ class Engine(Settings):
 class Car(Settings):
     """A car."""
 
-    engine: Engine = setting(section(Engine), Engine.unwritten())
+    engine: Engine = setting(section(Engine), Engine.from_defaults())
     wheels: dict[str, Engine] = setting(sections(Engine), {})
     top_speed: float = setting(SECONDS, 50.0, key="speed")
     names: str = setting(before(str.title, TEXT), "none", validates_default=True)
 
     @classmethod
-    def _looked_over(cls, values: Any) -> Any:
+    def _prepared(cls, values: Any) -> Any:
         """Take a number for the power."""
         return {"engine": {"power": values}} if isinstance(values, int) else values
 
@@ -52,7 +52,7 @@ def test_defaults_and_what_was_written() -> None:
     assert (car.engine.power, car.engine.fuel, car.top_speed, car.wheels, car.names) == (70, None, 60.0, {}, "None")
     assert (car.model_fields_set, car.engine.model_fields_set) == ({"engine", "top_speed"}, {"power"})
     assert car.model_dump(by_alias=True, exclude_unset=True) == {"engine": {"power": 70}, "speed": 60.0}
-    assert Engine.unwritten() == Engine()
+    assert Engine.from_defaults() == Engine()
     assert Engine().model_fields_set == set()
 
 

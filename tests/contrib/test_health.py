@@ -48,12 +48,12 @@ def test_answer_of_a_route() -> None:
 
 def test_apis_that_are_needed(hub: MemoryBus, look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a worker here it matters only whether somebody serves what is needed."""
-    monkeypatch.setattr(health, "PATIENCE", 60.0)
+    monkeypatch.setattr(health, "APIS_TIMEOUT", 60.0)
     hub.start(auth(hub))
     website = hub.create(service_name="website")
     assert look(website).is_ready
     assert look(website, ["auth"]).is_ready
-    monkeypatch.setattr(health, "PATIENCE", 0.0)
+    monkeypatch.setattr(health, "APIS_TIMEOUT", 0.0)
     [reason] = look(website, ["auth", "shop"]).reasons
     assert "shop" in reason
 

@@ -432,7 +432,7 @@ def test_goodbye_follows_all_that_was_sent_before(place: Place) -> None:
         caller = await place.introduced()
         caller.say(REQUEST)
         await wait_until_async(lambda: place.server.handled)
-        parting = asyncio.create_task(place.binding.say_goodbye())
+        parting = asyncio.create_task(place.binding.send_goodbye())
         assert await caller.hears(Goodbye) == [Goodbye(OWN)]
         assert not parting.done()
         caller.say(Goodbye(OTHER))
@@ -449,7 +449,7 @@ def test_goodbye_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
     async def scenario() -> None:
         await place.introduced()
         watch = Stopwatch()
-        await place.binding.say_goodbye()
+        await place.binding.send_goodbye()
         assert watch.elapsed >= 100 * MS
         assert watch.seconds < 1
 

@@ -351,8 +351,8 @@ def test_rumours_end_rumours_only(place: Place) -> None:
         await knows(client, "auth", worker)
         await knows(client, "shop", other)
         introductions = presence_of(other).binding.introductions
-        introductions.tell_peers([], [worker.identity.instance])
-        introductions.tell_peers([ghost("news")], [])
+        introductions.announce_changes([], [worker.identity.instance])
+        introductions.announce_changes([ghost("news")], [])
         await wait_until_async(lambda: "news" in user_of(client).snapshot.announced)
         assert offered(client, "auth") == [worker.identity.instance]
 

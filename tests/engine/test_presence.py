@@ -67,9 +67,9 @@ def test_nothing_is_told_before_the_worker_is_ready() -> None:
 
     async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
         own = presence_of(serves)._node.own
-        assert "auth" in (own.told_to_others.api_names or ())
+        assert "auth" in (own.advertised.api_names or ())
         own._is_public = False
-        assert own.told_to_others.api_names == ()
+        assert own.advertised.api_names == ()
         assert "auth" in (own.current.api_names or ())
 
     run(test)

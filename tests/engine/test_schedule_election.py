@@ -77,7 +77,7 @@ async def nothing() -> None: ...
 
 async def beat_of(worker: ScheduleElection, beat: int, interval: float = LONG) -> bool:
     """Have a worker take part in a beat; return whether it ran it."""
-    if not await worker.is_ours(NAME, beat, interval):
+    if not await worker.is_our_turn(NAME, beat, interval):
         return False
     await worker.run(NAME, beat, nothing, lambda: beat)
     return True

@@ -73,16 +73,16 @@ def test_nothing_runs_before_the_start_nor_after_the_end() -> None:
     async def scenario(declared: Declared, tasks: WorkerTasks, failures: list[str]) -> None:
         ran: list[int] = []
         declared.timetables.append(Once(lambda: ran.append(1)))
-        tasks.take_up()
+        tasks.start_new()
         await asyncio.sleep(0)
         assert ran == []
         tasks.start()
         declared.timetables.append(Once(lambda: ran.append(2)))
-        tasks.take_up()
+        tasks.start_new()
         await wait_until_async(lambda: sorted(ran) == [1, 2])
         tasks.cancel()
         declared.timetables.append(Once(lambda: ran.append(3)))
-        tasks.take_up()
+        tasks.start_new()
         await tasks.wait(5)
         assert (sorted(ran), failures) == ([1, 2], [])
 

@@ -208,7 +208,7 @@ def test_addresses_tried_are_bounded(place: Place) -> None:
     peers = [place.announce(replace(announcement(number), addresses=many)) for number in range(1, 100)]
     place.dialer.dial_due(0.0)
     assert sum(len(dial.endpoints) for dial in place.dials) == MAX_ADDRESSES_TRIED * UNPROVEN_SHARE
-    place.dialer.dial_asked(peers)
+    place.dialer.dial_wanted(peers)
     assert sum(len(dial.endpoints) for dial in place.dials) == (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED) // 2
     place.announce(announcement(100))
     place.dialer.consider(instance(100), 0.0)

@@ -166,7 +166,7 @@ def test_everybody_is_told(place: Place) -> None:
     place.sent.clear()
     place.gone.add(b"2")
     place.introductions.announce()
-    place.introductions.tell_peers([announcement(THIRD)], ["b" * 16])
+    place.introductions.announce_changes([announcement(THIRD)], ["b" * 16])
     welcome, peers = place.sent.pop(b"1")
     assert isinstance(welcome, Welcome)
     assert peers == Peers([[announcement(THIRD).to_wire(), 0.0]], ["b" * 16])
@@ -199,7 +199,7 @@ def test_goodbye_is_said_to_all(place: Place) -> None:
     async def scenario() -> None:
         place.hello()
         place.sent.clear()
-        parting = asyncio.create_task(place.introductions.say_goodbye())
+        parting = asyncio.create_task(place.introductions.send_goodbye())
         await asyncio.sleep(0)
         assert place.sent == {b"1": [Goodbye(OWN)]}
         place.introductions.engines.forget(b"1")

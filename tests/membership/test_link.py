@@ -188,13 +188,13 @@ def test_what_a_link_says(place: Place) -> None:
         await wait_until_async(lambda: place.node.welcomes)
         assert not link.introduced
         place.node.announces = {"v": 1}
-        link.say_hello()
+        link.send_hello()
         assert link.introduced
         link.drained()
         link.close(OWN)
         link.close(OWN)
         link.drained()
-        link.say_hello()
+        link.send_hello()
         await wait_until_async(lambda: len(worker.heard) == 4)
         assert worker.heard[1:] == [Hello("b", THEIR, OWN, "s", "p", "", {"v": 1}), Drained(), Goodbye(OWN)]
 

@@ -41,7 +41,7 @@ class FakeDialler:
     def hint(self, peer: Peer) -> str:
         return "Is it there?"
 
-    def dial_asked(self, peers: Iterable[Peer]) -> None:
+    def dial_wanted(self, peers: Iterable[Peer]) -> None:
         self.dialled += [peer.instance for peer in peers]
 
     def dial_due(self, now: float) -> None:
@@ -228,7 +228,7 @@ def test_in_a_crowd_it_is_looked_for_longer() -> None:
             await place.lookup.resolve("auth", Deadline.after(LONG))
         place.announce(CROWD, "shop")
         place.registry.silent(f"{CROWD:016x}", time.monotonic(), "does not answer")
-        assert place.lookup._patience("auth", place.lookup._clock.read(), ()) > 0
+        assert place.lookup._remaining_wait("auth", place.lookup._clock.read(), ()) > 0
         task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
         place.join(CROWD + 1, "auth")
         await task

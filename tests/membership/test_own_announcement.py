@@ -29,13 +29,13 @@ def test_apis_are_told_once_they_are_public() -> None:
     own = made()
     own.become(replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",)))
     own.change_apis([ApiInfo(name="auth", procedures=("check",))])
-    assert (own.told_to_others.apis, own.told_to_others.rpc_port) == ((), 4711)
+    assert (own.advertised.apis, own.advertised.rpc_port) == ((), 4711)
     assert own.hello("", "").announcement is None
     own.publish()
-    assert own.told_to_others.api_names == ("auth",)
+    assert own.advertised.api_names == ("auth",)
     said = own.hello("", "").announcement
     assert said is not None
-    assert Announcement.from_wire(said) == own.told_to_others
+    assert Announcement.from_wire(said) == own.advertised
 
 
 def test_a_worker_moves() -> None:

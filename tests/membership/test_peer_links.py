@@ -31,7 +31,7 @@ class FakeLink:
         self.introduced = introduced
         self.happened: list[str] = []
 
-    def say_hello(self) -> None:
+    def send_hello(self) -> None:
         self.happened.append("hello")
 
     def drained(self) -> None:
@@ -246,7 +246,7 @@ def test_all_links_are_closed_at_the_end() -> None:
 
     async def test(place: Place) -> None:
         links = [place.establish(each) for each in (OTHER, THIRD)]
-        place.peers.say_hello()
+        place.peers.send_hello()
         place.peers.close()
         assert [link.happened for link in links] == [["hello", "goodbye of 0"]] * 2
         left = place.establish()

@@ -41,7 +41,7 @@ class Place:
         self.seeds = Seeds(endpoints, self.note_end, lambda: self.now)
         return self.seeds
 
-    def look_up(self, endpoint: str, on_done: Callable[[DnsAnswer], None]) -> bool:
+    def resolve(self, endpoint: str, on_done: Callable[[DnsAnswer], None]) -> bool:
         if self.room:
             self.begun.append((endpoint, on_done))
         return self.room
@@ -73,7 +73,7 @@ class Place:
 def place(monkeypatch: pytest.MonkeyPatch) -> Place:
     """Return a place with a fixed peer that is given by its name."""
     made = Place()
-    monkeypatch.setattr(module, "look_up", made.look_up)
+    monkeypatch.setattr(module, "resolve", made.resolve)
     return made
 
 
@@ -164,9 +164,9 @@ def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture
     assert place.due() == [ONE]
     place.seeds.linked(ONE, "a", ourselves=False)
     place.run(LOOKUP_PATIENCE * 0.8)
-    assert (place.seeds.has_untried(), place.seeds.are_looked_up()) == (True, True)
+    assert (place.seeds.has_untried(), place.seeds.are_resolving()) == (True, True)
     place.run(LOOKUP_PATIENCE * 0.2)
-    assert (place.seeds.has_untried(), place.seeds.are_looked_up()) == (False, False)
+    assert (place.seeds.has_untried(), place.seeds.are_resolving()) == (False, False)
     assert place.seeds.report()[0].problem == "the name server has not answered for 2 s"
     for _ in range(2):
         place.due(after=HANGS_AFTER)

@@ -91,7 +91,7 @@ def test_a_listener_that_has_stopped(hub: MemoryBus, bus: BusPath, plugin: Healt
 
 def test_a_loop_that_stands_still(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not ready as soon as it does not answer, and not alive after the time it is given."""
-    monkeypatch.setattr(health, "PATIENCE", 0.05)
+    monkeypatch.setattr(health, "ANSWER_TIMEOUT", 0.05)
     plugin = HealthPlugin(port=0, stalled_after=1.0)
     bus = hub.create(service_name="auth", plugins=[plugin])
     hub.start(bus)

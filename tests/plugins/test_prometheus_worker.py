@@ -100,7 +100,7 @@ def test_peers_are_counted_by_state(bus: BusPath, registry: CollectorRegistry) -
 
 def test_a_loop_that_stands_still(bus: BusPath, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is counted is told all the same; what the loop has to be asked for is missing, and that is said."""
-    monkeypatch.setattr(prometheus_worker, "PATIENCE", 0.01)
+    monkeypatch.setattr(prometheus_worker, "ANSWER_TIMEOUT", 0.01)
     worker = bus.client.worker
     assert worker is not None
     loop = worker.loop

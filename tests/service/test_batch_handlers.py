@@ -32,7 +32,7 @@ def test_a_function_of_a_list(function: Callable[..., Any]) -> None:
     """What can be called with one list is given one, and nothing of an event is missing in it."""
     handler, message = BatchHandler(function, name="save"), EventMessage(api_name="auth", event_name="seen")
     assert handler.arguments(message) == (([message],), {})
-    assert (handler.lacking(["number"]), handler.misfit(TypeError(), {})) == ([], None)
+    assert (handler.lacking(["number"]), handler.argument_error(TypeError(), {})) == ([], None)
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_a_decorator_may_give_what_the_event_lacks() -> None:
     decorated(*args, **kwargs)
     assert (done, handler(decorated).is_certain) == (["mine"], False)
     made, error = raised_by(passing_on(function), username="sally")
-    assert "greeter needs the argument 'session'" in str(made.misfit(error, {"username": "sally"}))
+    assert "greeter needs the argument 'session'" in str(made.argument_error(error, {"username": "sally"}))
 
 
 def test_a_decorator_that_raises_something_else_from_it() -> None:
@@ -238,7 +238,7 @@ def test_a_decorator_that_raises_something_else_from_it() -> None:
         return wrapper
 
     made, error = raised_by(trying(plain), username="sally")
-    assert made.misfit(error, {"username": "sally"}) is not None
+    assert made.argument_error(error, {"username": "sally"}) is not None
 
 
 def test_what_the_function_itself_raises_is_no_misfit() -> None:
@@ -250,13 +250,13 @@ def test_what_the_function_itself_raises_is_no_misfit() -> None:
         inner()  # type: ignore[call-arg]
 
     made, error = raised_by(passing_on(function), username="sally")
-    assert made.misfit(error, {"username": "sally"}) is None
+    assert made.argument_error(error, {"username": "sally"}) is None
 
     def lacking(message: EventMessage, email: str) -> None:
         inner()  # type: ignore[call-arg]
 
     made, error = raised_by(giving(email="s@x")(lacking), username="sally")
-    assert made.misfit(error, {"username": "sally"}) is None
+    assert made.argument_error(error, {"username": "sally"}) is None
 
 
 def test_a_wrapper_that_takes_less_is_called_with_that() -> None:

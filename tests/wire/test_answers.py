@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightbus.exceptions import ProtocolError
-from lightbus.wire.answers import ANSWERS, checked_answer, misfit
+from lightbus.wire.answers import ANSWERS, checked_answer, mismatch
 
 EVENT = {
     "id": "x", "native_id": f"{7:016x}-12", "api": "auth", "event": "seen", "version": 1, "published_at": 1.5,
@@ -129,4 +129,4 @@ def test_damaged_answers_are_taken_or_refused(data: st.DataObject, name: tuple[s
         place = place[key]
         key = data.draw(st.sampled_from([*place] if isinstance(place, dict) else [*range(len(place))]))
     place[key] = data.draw(HOSTILE)
-    assert isinstance(misfit(ANSWERS[name[0]][name[1]], answer[0]), str)
+    assert isinstance(mismatch(ANSWERS[name[0]][name[1]], answer[0]), str)

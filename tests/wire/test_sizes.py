@@ -15,8 +15,8 @@ from lightbus.wire.sizes import (
     fitting,
     fitting_partitions,
     most,
+    placeholder,
     size_left_out,
-    stand_in,
 )
 
 
@@ -71,7 +71,7 @@ def test_what_fits_into_streams() -> None:
 
 def test_what_stands_for_a_record() -> None:
     """It says how large the record was; no record is taken for such a thing."""
-    assert size_left_out(stand_in(123_456)) == 123_456
+    assert size_left_out(placeholder(123_456)) == 123_456
     record = envelope.encode_record(Record("i", 1, 0.5, {}))
     assert size_left_out(record) is None
     assert size_left_out(b"x" * 5000) is None

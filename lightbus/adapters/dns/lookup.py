@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ...config.fields import SRV_SCHEME
 from ...typing import Endpoint
 
-__all__ = ["MAX_LOOKUPS", "DnsAnswer", "answer_of", "is_name", "look_up", "lookup_remedy", "record_of"]
+__all__ = ["MAX_LOOKUPS", "DnsAnswer", "answer_of", "is_name", "lookup_remedy", "record_of", "resolve"]
 
 MAX_LOOKUPS = 32
 """Lookups of a process at a time: as many threads may hang."""
@@ -68,7 +68,7 @@ def lookup_remedy(endpoint: Endpoint) -> str:
     return f"See what this host's name server says (`{question}`, /etc/resolv.conf), or name addresses."
 
 
-def look_up(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
+def resolve(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
     """
     Begin to look up where a name leads; `on_done` is called once, on the running loop, unless that is closed by then.
 

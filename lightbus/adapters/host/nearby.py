@@ -154,11 +154,11 @@ class NearbyDiscovery:
         self._timer = loop.call_at(next_beat(loop.time(), looks * LOOK_EVERY), self._look)
         self._looks += looks
         is_due = self._looks % READ_EVERY < looks
-        changed = [place for place in self._candidates if self._look_into(place, is_due)]
+        changed = [place for place in self._candidates if self._read_directory(place, is_due)]
         if changed:
             self._forget()
 
-    def _look_into(self, place: Path, is_due: bool) -> bool:
+    def _read_directory(self, place: Path, is_due: bool) -> bool:
         """Read a directory that has changed, is gone, or is due, and return whether it was read."""
         known = self._directories.get(place)
         try:
@@ -186,7 +186,9 @@ class NearbyDiscovery:
                 if entry.name.endswith(PEER) and len(files) < MAX_PEERS:
                     found = entry.stat(follow_symlinks=False)
                     stamp = found.st_ino, found.st_mtime_ns, found.st_size
-                    if before.get(entry.name) == stamp or self._hear(Path(entry.path), is_news=entry.name in before):
+                    if before.get(entry.name) == stamp or self._read_file(
+                        Path(entry.path), is_news=entry.name in before
+                    ):
                         files[entry.name] = stamp
                         continue
                     known.is_unsure = True  # it could not be read now
@@ -202,7 +204,7 @@ class NearbyDiscovery:
             self._table.gone(name.removesuffix(PEER))
         self._names = names
 
-    def _hear(self, path: Path, *, is_news: bool) -> bool:
+    def _read_file(self, path: Path, *, is_news: bool) -> bool:
         """Tell what a file says; return whether it could be read, or never can."""
         try:
             announcement = _announcement(path)

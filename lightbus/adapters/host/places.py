@@ -32,7 +32,7 @@ __all__ = [
     "Places",
     "places_of_user",
     "remove_stale",
-    "tidy",
+    "remove_stale_files",
 ]
 
 logger = logging.getLogger("lightbus.places")
@@ -186,7 +186,7 @@ def is_trusted(directory: str) -> bool:
     path = Path(os.path.realpath(directory))
     if _problem(path) is not None:
         return False
-    return all(map(_nobody_else_moves, path.parents))
+    return all(map(_is_protected, path.parents))
 
 
 def remove_stale(directory: Path, *, now: float | None = None) -> list[Path]:
@@ -208,7 +208,7 @@ def remove_stale(directory: Path, *, now: float | None = None) -> list[Path]:
     return removed
 
 
-def tidy(directory: Path) -> None:
+def remove_stale_files(directory: Path) -> None:
     """Remove what ended processes left in the directory of a bus, and in those of the others beside it."""
     try:
         remove_stale(directory)
@@ -291,7 +291,7 @@ def _owner(path: str) -> int | None:
         return None
 
 
-def _nobody_else_moves(path: Path) -> bool:
+def _is_protected(path: Path) -> bool:
     try:
         found = path.stat()
     except OSError:

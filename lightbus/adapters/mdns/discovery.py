@@ -102,7 +102,7 @@ class ZeroconfDiscovery:
         """Join the multicast group and ask who is there. Known peers are heard within milliseconds."""
         self._table.open(found, lost)
         self._stopped = False
-        with self._troubles("listen"):
+        with self._reporting_errors("listen"):
             await self._open()
 
     async def announce(self, announcement: Announcement) -> None:
@@ -114,7 +114,7 @@ class ZeroconfDiscovery:
             await self.withdraw()
         self._table.own = announcement.instance
         known, self._own = self._own, info
-        with self._troubles("announce"):
+        with self._reporting_errors("announce"):
             if known is None:
                 # Without cooperating_responders it would probe for a second whether the name is free, and it is:
                 # it ends with a fresh instance id.
@@ -131,7 +131,7 @@ class ZeroconfDiscovery:
         self._addresses = tuple(addresses)
         if self._stopped:
             return
-        with self._troubles("listen"):
+        with self._reporting_errors("listen"):
             if self._zeroconf is None:
                 await self._open()
             else:
@@ -149,7 +149,7 @@ class ZeroconfDiscovery:
         """Send a goodbye; two more follow while the loop runs."""
         own, self._own = self._own, None
         if self._zeroconf is not None and own is not None:
-            with self._troubles("say goodbye"):
+            with self._reporting_errors("say goodbye"):
                 await self._send(await self._zeroconf.async_unregister_service(own))
 
     async def stop(self) -> None:
@@ -162,7 +162,7 @@ class ZeroconfDiscovery:
         await _end([task for task in (self._sending, *self._resolving.values()) if task is not None])
         zeroconf, self._zeroconf = self._zeroconf, None
         if zeroconf is not None:
-            with self._troubles("stop"):
+            with self._reporting_errors("stop"):
                 await self._close(zeroconf)
 
     def foreign_peers(self, api: str) -> list[str]:
@@ -210,7 +210,7 @@ class ZeroconfDiscovery:
         await asyncio.sleep(0)  # its first step sends the first packet
 
     @contextlib.contextmanager
-    def _troubles(self, verb: str) -> Iterator[None]:
+    def _reporting_errors(self, verb: str) -> Iterator[None]:
         """Make whatever goes wrong in the network, or in the library, a problem to report: it stops nobody."""
         try:
             yield
@@ -240,7 +240,7 @@ class ZeroconfDiscovery:
             return
         info = AsyncServiceInfo(SERVICE_TYPE, name)
         if info.load_from_cache(self._zeroconf.zeroconf):
-            self._heard(info)
+            self._on_service_info(info)
         elif len(self._resolving) < MAX_RESOLVING:
             self._resolving[name] = asyncio.create_task(self._resolve(self._zeroconf.zeroconf, info))
         else:
@@ -252,7 +252,7 @@ class ZeroconfDiscovery:
         complete = await info.async_request(zeroconf, RESOLVE_TIMEOUT * 1000, question_type=DNSQuestionType.QM)
         self._resolving.pop(info.name, None)
         if complete:
-            self._heard(info)
+            self._on_service_info(info)
         else:
             self._table.ignored["unresolved"] += 1
 
@@ -263,7 +263,7 @@ class ZeroconfDiscovery:
             if announcement.fingerprint and len(self._foreign_peers) < MAX_FOREIGN_PEERS:
                 self._foreign_peers[announcement.instance] = announcement
 
-    def _heard(self, info: AsyncServiceInfo) -> None:
+    def _on_service_info(self, info: AsyncServiceInfo) -> None:
         if len(info.text) > MAX_FOREIGN_TXT_BYTES:
             return self._table.ignore("malformed", info.name, f"its TXT record has {len(info.text)} bytes")
         properties = info.properties

@@ -32,14 +32,14 @@ def port_problem() -> str | None:
 async def multicast_problem(address: str, seconds: float) -> str | None:
     """Return why what is sent by multicast from an address of ours is not heard there; None where it is."""
     try:
-        with _listening() as ear:
-            ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _packed(MDNS_GROUP) + _packed(address))
-            ear.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _packed(address))
-            ear.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+        with _listening() as receiver:
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _packed(MDNS_GROUP) + _packed(address))
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _packed(address))
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
             label = f"doctor-{os.urandom(8).hex()}"
-            ear.sendto(_question(f"{label}.{SERVICE_TYPE}"), (MDNS_GROUP, MDNS_PORT))
+            receiver.sendto(_question(f"{label}.{SERVICE_TYPE}"), (MDNS_GROUP, MDNS_PORT))
             async with asyncio.timeout(seconds):
-                await _hear(ear, label.encode())
+                await _await_packet(receiver, label.encode())
     except TimeoutError:
         return f"what was sent did not come back within {seconds:g} s"
     except OSError as error:
@@ -48,21 +48,21 @@ async def multicast_problem(address: str, seconds: float) -> str | None:
 
 
 def _listening() -> socket.socket:
-    ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        ear.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        ear.bind(("", MDNS_PORT))
-        ear.setblocking(False)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        receiver.bind(("", MDNS_PORT))
+        receiver.setblocking(False)
     except OSError:
-        ear.close()
+        receiver.close()
         raise
-    return ear
+    return receiver
 
 
-async def _hear(ear: socket.socket, label: bytes) -> None:
+async def _await_packet(receiver: socket.socket, label: bytes) -> None:
     loop = asyncio.get_running_loop()
-    while label not in await loop.sock_recv(ear, MAX_PACKET):
+    while label not in await loop.sock_recv(receiver, MAX_PACKET):
         pass
 
 

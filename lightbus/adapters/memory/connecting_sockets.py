@@ -31,7 +31,7 @@ class _ConnectingSocket(MemorySocket):
     def wake(self) -> None:
         if self._connection is None and not self.closed:
             self._connect()
-        self._rouse()
+        self._wake()
 
     def disconnected(self, connection: MemoryPipe) -> None:
         super().disconnected(connection)
@@ -44,7 +44,7 @@ class _ConnectingSocket(MemorySocket):
         """Connect, or be woken once somebody is bound there."""
         self._connection = self._network.connect(self.endpoint, self)
         if self._connection is None:
-            self._network.hope(self.endpoint, self)
+            self._network.wait_for_bind(self.endpoint, self)
         else:
             self.connected(self._connection)
 
@@ -208,5 +208,5 @@ class MemoryBlockingDealer(_ConnectingSocket):
         with self._changed:
             return not self.arrived
 
-    def _rouse(self) -> None:
+    def _wake(self) -> None:
         self._changed.notify_all()

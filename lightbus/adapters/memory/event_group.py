@@ -21,7 +21,7 @@ class GroupMember(Protocol):
     def assigned(self, partitions: frozenset[int], generation: int) -> None:
         """Follow these partitions from now on, and let go of others."""
 
-    def has_news(self, topic: EventTopic) -> None:
+    def on_new_events(self, topic: EventTopic) -> None:
         """Note that there is more of a topic."""
 
 
@@ -46,7 +46,7 @@ class EventGroup:
         self._fetched: dict[EventTopic, int] = {}
         self._begun: dict[EventTopic, int] = {}
         self._deliveries: Counter[tuple[EventTopic, int]] = Counter()
-        self._untold_losses: Counter[EventTopic] = Counter()
+        self._unreported_losses: Counter[EventTopic] = Counter()
         self._membership = Group(request.group, PARTITIONS)
         self._members: dict[str, GroupMember] = {}
 
@@ -85,7 +85,7 @@ class EventGroup:
 
     def take_losses(self, topic: EventTopic) -> int:
         """Return how many events of a topic were deleted unhandled, of which it was not told."""
-        return self._untold_losses.pop(topic, 0)
+        return self._unreported_losses.pop(topic, 0)
 
     def is_done_with(self, event: LoggedEvent) -> bool:
         """Return whether an event needs no handling by it any more."""
@@ -134,13 +134,13 @@ class EventGroup:
         """Record that an event is gone."""
         if not self.is_done_with(event):
             self.lost += 1
-            self._untold_losses[event.topic] += 1
+            self._unreported_losses[event.topic] += 1
 
     def forget(self, head: int) -> None:
         """Begin anew with what comes behind a sequence."""
         self._start = head
         self.lost = 0
-        for kept in (self.dead, self._cursors, self._fetched, self._begun, self._deliveries, self._untold_losses):
+        for kept in (self.dead, self._cursors, self._fetched, self._begun, self._deliveries, self._unreported_losses):
             kept.clear()
 
     # Members
@@ -175,12 +175,12 @@ class EventGroup:
         """Return whether a partition is in a member's hands."""
         return self._membership.holds(name, generation, partition)
 
-    def tell_news(self, topic: EventTopic) -> None:
+    def notify_new_events(self, topic: EventTopic) -> None:
         """Tell whoever has its partition that there is more of a topic."""
         if self.request.wants(topic.event):
             for name, member in list(self._members.items()):
                 if topic.partition in self._membership.assigned_to(name):
-                    member.has_news(topic)
+                    member.on_new_events(topic)
 
     def _tell(self, assignments: Iterable[MemberAssignment]) -> None:
         for assignment in assignments:

@@ -82,7 +82,7 @@ class MemoryEventStore:
             stored.append(log.append(event, only_group))
             if log.head > before:
                 for group in self.groups[event.api].values():
-                    group.tell_news(event.topic)
+                    group.notify_new_events(event.topic)
         for api in {event.api for event in events}:
             self._trim(api)
         return stored
@@ -291,7 +291,7 @@ class MemoryEventBackend:
 
 
 class MemorySubscription:
-    """One listener at the store. Its methods are called on its own loop, `assigned` and `has_news` on any."""
+    """One listener at the store. Its methods are called on its own loop, `assigned` and `on_new_events` on any."""
 
     def __init__(
         self,
@@ -318,10 +318,10 @@ class MemorySubscription:
         """Record what it has from now on."""
         self._call(self._take_partitions, partitions, generation)
 
-    def has_news(self, topic: EventTopic) -> None:
+    def on_new_events(self, topic: EventTopic) -> None:
         """Note that there is more of a topic; however much there is, it is looked at once."""
         if not self._news:
-            self._call(self._tell_news)
+            self._call(self._notify_new_events)
         self._news.add(topic)
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
@@ -344,7 +344,7 @@ class MemorySubscription:
             states = [*self._group.states(partitions - before), *news]
         self._inbox.follow(states)
 
-    def _tell_news(self) -> None:
+    def _notify_new_events(self) -> None:
         with self._store.lock:
             news, self._news = self._news, set()
             states: list[TopicState] = [

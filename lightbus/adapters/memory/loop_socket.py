@@ -30,9 +30,9 @@ class MemorySocket:
 
     def wake(self) -> None:
         """Have this socket look what there is, wherever it is read."""
-        self._rouse()
+        self._wake()
 
-    def _rouse(self) -> None:
+    def _wake(self) -> None:
         raise NotImplementedError
 
     def connected(self, connection: MemoryPipe) -> None:
@@ -84,7 +84,7 @@ class MemoryLoopSocket(MemorySocket):
         # What is read is nothing of whoever sent it: a callback runs in the context in which the socket was made.
         self._context = copy_context()
 
-    def _rouse(self) -> None:
+    def _wake(self) -> None:
         if self._is_woken or self.closed:
             return
         self._is_woken = True
@@ -107,7 +107,7 @@ class MemoryLoopSocket(MemorySocket):
         finally:
             with self._network.lock:
                 if self.arrived and not self._paused:
-                    self._rouse()
+                    self._wake()
         if not self.closed:
             self._writable()
 

@@ -128,7 +128,7 @@ class MemoryNetwork:
         """Forget everybody."""
         self.lock = threading.RLock()  # over all below, and whatever is on its way
         self._bound: dict[Endpoint, MemoryInbox] = {}
-        self._hoping: dict[Endpoint, dict[MemoryInbox, None]] = {}
+        self._waiting_for_bind: dict[Endpoint, dict[MemoryInbox, None]] = {}
         self._numbers = itertools.count(1)
 
     def bind(self, endpoint: Endpoint, server: MemoryInbox) -> bool:
@@ -136,7 +136,7 @@ class MemoryNetwork:
         with self.lock:
             if self._bound.setdefault(endpoint, server) is not server:
                 return False
-            for client in self._hoping.pop(endpoint, ()):
+            for client in self._waiting_for_bind.pop(endpoint, ()):
                 client.wake()
             return True
 
@@ -161,18 +161,18 @@ class MemoryNetwork:
             server.connected(connection)
             return connection
 
-    def hope(self, endpoint: Endpoint, client: MemoryInbox) -> None:
+    def wait_for_bind(self, endpoint: Endpoint, client: MemoryInbox) -> None:
         """Wake `client` once somebody is bound there."""
         with self.lock:
-            self._hoping.setdefault(endpoint, {})[client] = None
+            self._waiting_for_bind.setdefault(endpoint, {})[client] = None
 
     def give_up(self, endpoint: Endpoint, client: MemoryInbox) -> None:
-        """Take back `hope`."""
+        """Take back `wait_for_bind`."""
         with self.lock:
-            hoping = self._hoping.get(endpoint, {})
+            hoping = self._waiting_for_bind.get(endpoint, {})
             hoping.pop(client, None)
             if not hoping:
-                self._hoping.pop(endpoint, None)
+                self._waiting_for_bind.pop(endpoint, None)
 
 
 _networks: weakref.WeakSet[MemoryNetwork] = weakref.WeakSet()

@@ -92,9 +92,9 @@ class ApiStream:
             if not self._is_open:
                 async with self._connection.asking():
                     await self._find_or_make(jetstream)
-                    await self._hear_news(jetstream)
+                    await self._subscribe_to_events(jetstream)
                 await self.records.open()
-                self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
+                self._looking = asyncio.get_running_loop().create_task(self._poll_regularly())
                 self._is_open = True
         return jetstream
 
@@ -123,16 +123,16 @@ class ApiStream:
                 "remove it, or rename the bus."
             )
 
-    async def _hear_news(self, jetstream: JetStreamContext) -> None:
+    async def _subscribe_to_events(self, jetstream: JetStreamContext) -> None:
         await jetstream.subscribe(
             f"{self.places.prefix}.>",
             stream=self.places.stream,
-            cb=self._on_news,
+            cb=self._on_event,
             ordered_consumer=True,
             config=ConsumerConfig(deliver_policy=DeliverPolicy.NEW, headers_only=True),
         )
 
-    async def _on_news(self, message: Msg) -> None:
+    async def _on_event(self, message: Msg) -> None:
         sequence = message.metadata.sequence.stream
         found = self.places.topic_of(message.subject)
         self.counts.events.take_next(found, sequence)
@@ -149,7 +149,7 @@ class ApiStream:
         for follower in list(self._followers):
             follower(topic, sequence)
 
-    async def _keep_looking(self) -> None:
+    async def _poll_regularly(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             try:

@@ -27,7 +27,7 @@ logger = logging.getLogger("lightbus.events")
 
 CLOSE_TIMEOUT = 2.0
 
-PATIENCE = 10
+TIMEOUT_FACTOR = 10
 """Times `timeout` after which nothing comes any more of what was asked, however many answers that takes."""
 
 PING_EVERY = 2.5
@@ -155,7 +155,7 @@ class NatsConnection:
     async def asking(self) -> AsyncIterator[None]:
         """Do so, and wait for no answer for ever: a client whose connection breaks may never come back to who asked."""
         with self.explained():
-            async with asyncio.timeout(PATIENCE * self.settings.timeout):
+            async with asyncio.timeout(TIMEOUT_FACTOR * self.settings.timeout):
                 yield
 
     def unreachable(self, why: str) -> EventBackendUnreachable:

@@ -24,11 +24,11 @@ from ...wire.field_types import PARTITIONS
 from . import stream_lookup
 from .api_stream import ALL, PAST, ApiStream
 from .connection import NatsConnection
-from .group_standing import standing
+from .group_standing import group_backlog
 from .moving import NatsMove
 from .places import StreamPlaces, digest
 from .settings import NatsSettings
-from .subscription import Beginning, NatsSubscription
+from .subscription import GroupStart, NatsSubscription
 
 __all__ = ["NatsEventBackend"]
 
@@ -100,7 +100,7 @@ class NatsEventBackend:
         self._subscriptions.append(subscription)
         return subscription
 
-    async def _begin(self, stream: ApiStream, request: SubscriptionRequest) -> Beginning:
+    async def _begin(self, stream: ApiStream, request: SubscriptionRequest) -> GroupStart:
         """Return where a group begins, and record it where the group is new."""
         key = f"info.{digest(request.group)}"
         info = {"name": request.group, "events": list(request.events)}
@@ -108,10 +108,10 @@ class NatsEventBackend:
         if known is not None:
             if known.value["events"] != info["events"]:
                 await stream.records.replace(key, {**known.value, **info})
-            return Beginning(int(known.value["start"]), int(known.value.get("past", 0)), known.value.get("numbers"))
+            return GroupStart(int(known.value["start"]), int(known.value.get("past", 0)), known.value.get("numbers"))
         past = await stream.head()
         start = await self._since(stream, request.since)
-        begins = Beginning(start, past, await stream.counts.numbers_through(start, (ALL, digest(request.group))))
+        begins = GroupStart(start, past, await stream.counts.numbers_through(start, (ALL, digest(request.group))))
         if request.group and not await stream.records.replace(
             key, {**info, **begins._asdict(), "created_at": time.time()}
         ):
@@ -162,7 +162,7 @@ class NatsEventBackend:
                 held = stream.records.records.get(f"part.{group}.{partition}")
                 if held is not None and held.value.get("owner"):
                     members.setdefault(held.value["owner"], []).append(partition)
-            stands = await standing(stream, group, info)
+            stands = await group_backlog(stream, group, info)
             found.append(
                 GroupSummary(
                     api=api,
@@ -192,7 +192,7 @@ class NatsEventBackend:
         await stream.opened()
         name = digest(group)
         info = stream.records.records.get(f"info.{name}")
-        return None if info is None else (await standing(stream, name, info.value)).lag
+        return None if info is None else (await group_backlog(stream, name, info.value)).lag
 
     async def history(
         self, api: str, event: str, *, start: float | None, stop: float | None, limit: int

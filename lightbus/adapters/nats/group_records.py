@@ -24,7 +24,7 @@ from ...phrases import INTERNAL_ERROR
 from .connection import NatsConnection
 from .record_forms import read_record
 
-__all__ = ["GroupRecordsBucket", "Held"]
+__all__ = ["GroupRecordsBucket", "RecordedValue"]
 
 logger = logging.getLogger("lightbus.events")
 
@@ -32,7 +32,7 @@ READY_TIMEOUT = 5.0
 AGAIN_AFTER = 0.1
 
 
-class Held(NamedTuple):
+class RecordedValue(NamedTuple):
     """A record, its revision, and when it was seen last by the clock of this process."""
 
     value: Any
@@ -51,7 +51,7 @@ class GroupRecordsBucket:
     """
 
     def __init__(self, connection: NatsConnection, name: str) -> None:
-        self.records: dict[str, Held] = {}
+        self.records: dict[str, RecordedValue] = {}
         self.unreadable: dict[str, int] = {}
         """Revisions of what somebody else has written there: it counts for nothing until one of us writes over it."""
         self.changed = asyncio.Event()
@@ -149,7 +149,7 @@ class GroupRecordsBucket:
     def _learn(self, key: str, data: bytes, revision: int) -> None:
         """Know what a record says; one that is no record of a group stops nobody."""
         try:
-            held = Held(read_record(key, data), revision, time.monotonic())
+            held = RecordedValue(read_record(key, data), revision, time.monotonic())
         except ValueError as error:
             self.records.pop(key, None)
             if key not in self.unreadable:
@@ -236,7 +236,7 @@ class GroupRecordsBucket:
             else:
                 self._note_written(revision)
                 self.unreadable.pop(key, None)
-                self.records[key] = Held(value, revision, time.monotonic())
+                self.records[key] = RecordedValue(value, revision, time.monotonic())
                 self._tell(key)
                 return
         raise raised

@@ -10,17 +10,17 @@ from .api_stream import ALL, PAST, ApiStream
 from .group_losses import Mark, first_mark
 from .subscription import filled
 
-__all__ = ["GroupStanding", "standing"]
+__all__ = ["GroupBacklog", "group_backlog"]
 
 
-class GroupStanding(NamedTuple):
+class GroupBacklog(NamedTuple):
     """How many events a group has not handled, and how many it will never have."""
 
     lag: int
     lost: int
 
 
-async def standing(stream: ApiStream, group: str, info: Mapping[str, Any]) -> GroupStanding:
+async def group_backlog(stream: ApiStream, group: str, info: Mapping[str, Any]) -> GroupBacklog:
     """
     Look how a group stands.
 
@@ -45,7 +45,7 @@ async def standing(stream: ApiStream, group: str, info: Mapping[str, Any]) -> Gr
             lag += waiting
             lost += missing if oldest > mark.sequence + 1 else 0
         lost += mark.lost
-    return GroupStanding(lag, lost)
+    return GroupBacklog(lag, lost)
 
 
 async def _unhandled(stream: ApiStream, topic: EventTopic, mark: Mark, whom: tuple[str, str]) -> tuple[int, int]:

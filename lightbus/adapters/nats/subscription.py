@@ -20,13 +20,13 @@ from .api_stream import ALL, PAST, ApiStream
 from .group_losses import GroupLosses, Mark, first_mark
 from .places import digest
 
-__all__ = ["Beginning", "NatsSubscription", "filled"]
+__all__ = ["GroupStart", "NatsSubscription", "filled"]
 
 TICK = 0.5
 BEATS_PER_TIMEOUT = 4
 
 
-class Beginning(NamedTuple):
+class GroupStart(NamedTuple):
     """
     Where a group begins.
 
@@ -60,7 +60,7 @@ class NatsSubscription:
         stream: ApiStream,
         request: SubscriptionRequest,
         inbox: EventInbox,
-        begins: Beginning,
+        begins: GroupStart,
         member_timeout: float,
     ) -> None:
         self.request = request

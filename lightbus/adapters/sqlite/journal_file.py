@@ -46,11 +46,11 @@ does no more harm than that: epochs only count up, and it may use up half of the
 MAX_EPOCH = 2 ** (63 - EPOCH_BITS) - 1
 MAX_EPOCH_BY_CLOCK = MAX_EPOCH // 2
 
-PATIENCE = 5.0
-"""Seconds for which an event waits for another program that has the journal locked; off the loop, see `patiently`."""
+LOCK_TIMEOUT = 5.0
+"""Seconds for which an event waits while another program has the journal locked (see `retry_while_locked`)."""
 
-READ_PATIENCE = 0.1
-"""Seconds for which a read waits: readers are locked out for moments only, unless somebody means it."""
+READ_LOCK_TIMEOUT = 0.1
+"""Seconds for which a read waits. Readers are locked out for moments only, except on purpose."""
 
 RETRY_EVERY = 0.02
 
@@ -125,8 +125,8 @@ class JournalFile:
                 self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
                 self._begin_epoch(new)
                 self.topics.load(self._write)
-                # From now on nobody waits for another program inside of SQLite: see `patiently`.
-                for connection, seconds in ((self._write, 0), (self._keep, 0), (self._read, READ_PATIENCE)):
+                # From now on nobody waits for another program inside of SQLite: see `retry_while_locked`.
+                for connection, seconds in ((self._write, 0), (self._keep, 0), (self._read, READ_LOCK_TIMEOUT)):
                     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
             except (*DAMAGED, OSError) as error:  # that of what is noted beside it, too
                 raise journal_error(path, "cannot be opened", error) from error
@@ -170,11 +170,12 @@ class JournalFile:
                 self._roll_back()
                 raise
 
-    def patiently(self, action: Callable[[], T], seconds: float = PATIENCE) -> T:
+    def retry_while_locked(self, action: Callable[[], T], seconds: float = LOCK_TIMEOUT) -> T:
         """
-        Do what changes the journal, again and again while another program has it locked, and return what it returns.
+        Return what `action` returns, which changes the journal; repeat it while another program has the file locked.
 
-        Never on a loop: it may take so many seconds, and then raises the JournalError. What was removed is mended.
+        Blocks for up to `seconds`, and then raises the JournalError: never call it on an event loop. Files that were
+        removed are created again.
         """
         end = time.monotonic() + seconds
         while True:

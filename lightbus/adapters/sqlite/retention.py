@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from ...exceptions import JournalError
 from .journal_file import SIZE, JournalFile, TableChange
-from .rows import MAX_EVENTS, Gone, entries_of, row_with
+from .rows import MAX_EVENTS, Deletions, entries_of, row_with
 from .topic import Topic
 
 __all__ = ["Retention"]
@@ -108,7 +108,7 @@ class Retention:
             f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
         )
         while True:
-            gone = Gone()
+            gone = Deletions()
             goes_on = False
             with self._file.slow_reader() as read:
                 for sequence, count, size, seen, previous, data in read.execute(query, (number, handled)):
@@ -133,7 +133,7 @@ class Retention:
         lost: dict[tuple[str, Topic], int],
     ) -> None:
         query = f"SELECT topic, sequence, count, {SIZE} FROM events ORDER BY sequence LIMIT ?"
-        gone = Gone()
+        gone = Deletions()
         floors: dict[Topic, int] = {}
         cuts: dict[Topic, int] = {}
         losses: dict[tuple[str, Topic], int] = {}
@@ -174,7 +174,7 @@ class Retention:
 
     def _delete(
         self,
-        gone: Gone,
+        gone: Deletions,
         floors: dict[Topic, int],
         *more: TableChange,
     ) -> None:

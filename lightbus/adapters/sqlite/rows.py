@@ -16,7 +16,7 @@ __all__ = [
     "MAX_APART",
     "MAX_EVENTS",
     "MAX_SIZE",
-    "Gone",
+    "Deletions",
     "JournalEntry",
     "entries_of",
     "joined",
@@ -105,7 +105,7 @@ def row_with(read: sqlite3.Connection, sequence: int) -> tuple[int, list[Journal
     return (0, []) if found is None else (found[0], entries_of(*found[1:]))
 
 
-class Gone:
+class Deletions:
     """Events to be deleted: whole rows, and the first events of others."""
 
     def __init__(self) -> None:

@@ -35,7 +35,7 @@ class BlockingDealer:
         self._send, self._receive, self._get = compiled(socket)
         self._bundled: list[bytes] = []
         """Frames that came together with one before, the next one last."""
-        self._patience = LOOK_EVERY_MS
+        self._receive_timeout = LOOK_EVERY_MS
         socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
         socket.set(zmq.SNDTIMEO, LOOK_EVERY_MS)
         socket.connect(endpoint)
@@ -54,8 +54,8 @@ class BlockingDealer:
         """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
         if self._bundled:
             return self._bundled.pop()
-        if seconds < LOOK_EVERY or self._patience != LOOK_EVERY_MS:
-            self._set_patience(seconds)
+        if seconds < LOOK_EVERY or self._receive_timeout != LOOK_EVERY_MS:
+            self._set_receive_timeout(seconds)
         try:
             message: bytes = self._receive()
         except zmq.Again:
@@ -66,11 +66,11 @@ class BlockingDealer:
         self._bundled.extend(reversed(others))
         return frame
 
-    def _set_patience(self, seconds: float) -> None:
+    def _set_receive_timeout(self, seconds: float) -> None:
         patience = LOOK_EVERY_MS if seconds >= LOOK_EVERY else max(1, int(seconds * 1000))
-        if patience != self._patience:
+        if patience != self._receive_timeout:
             self._socket.set(zmq.RCVTIMEO, patience)
-            self._patience = patience
+            self._receive_timeout = patience
 
     def is_empty(self) -> bool:
         """Return whether nothing waits to be read."""

@@ -24,7 +24,7 @@ _SOURCE = int(zmq.SRCFD)
 UNSEEN = 0.001
 """Seconds in which nothing is read after which it is looked whether a publisher is still connected."""
 
-PATIENCE = 0.05
+LOCK_TIMEOUT = 0.05
 """Seconds in which whoever gives up a connection waits for the loop to leave the socket alone."""
 
 MANY = 16
@@ -78,7 +78,7 @@ class Dealer(LoopSocket):
 
     def give_up(self) -> bool:
         """Receive nothing more until all is read that has come; False where that cannot be now. From any thread."""
-        if not self._lock.acquire(timeout=PATIENCE):
+        if not self._lock.acquire(timeout=LOCK_TIMEOUT):
             return False
         try:
             if self.closed or self._is_given_up:

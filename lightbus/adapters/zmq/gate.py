@@ -129,8 +129,8 @@ class Gate:
             self._zap.close(linger=0)
             raise
         bell = f"inproc://lightbus-gate-{os.urandom(8).hex()}"
-        self._bell = context.socket(zmq.PAIR)
-        self._bell.bind(bell)
+        self._wakeup = context.socket(zmq.PAIR)
+        self._wakeup.bind(bell)
         self._ring = context.socket(zmq.PAIR)
         self._ring.connect(bell)
         self._lock = threading.Lock()  # over `_ring`
@@ -225,7 +225,7 @@ class Gate:
 
     def _run(self) -> None:
         self._poll.add(self._zap)
-        self._poll.add(self._bell)
+        self._poll.add(self._wakeup)
         if self.receive_limit.descriptor is not None:
             self._poll.add_descriptor(self.receive_limit.descriptor)
         is_open = True
@@ -238,7 +238,7 @@ class Gate:
                 logger.exception("the gate could not handle what happened at a socket; it goes on")
         self._do_tasks()
         self.receive_limit.close()
-        for socket in (self._zap, self._bell, *self._monitors):
+        for socket in (self._zap, self._wakeup, *self._monitors):
             socket.close(linger=0)
 
     def _turn(self) -> bool:
@@ -246,8 +246,8 @@ class Gate:
         for socket in self._poll.wait(self._timeout()):
             if socket is self._zap:
                 self._answer()
-            elif socket is self._bell:
-                if self._bell.recv() == b"stop":
+            elif socket is self._wakeup:
+                if self._wakeup.recv() == b"stop":
                     return False
                 self._do_tasks()
             elif isinstance(socket, int):

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...exceptions import InvalidConfiguration, TransportError
 from ...ports.transport import Endpoints, PublisherSocket, RouterSocket
 from ...recurring import RecurringLog
-from ..host.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, tidy
+from ..host.places import EVENTS, MAX_SOCKET_PATH, PEER, REMEDY, RPC, Places, remove_stale_files
 
 __all__ = ["HostSockets"]
 
@@ -59,7 +59,7 @@ class HostSockets:
         """Bind wherever it is possible. Raises InvalidConfiguration where it is nowhere."""
         for place in self._wanted():
             if self._bind(place):
-                tidy(place)
+                remove_stale_files(place)
         if not self._bound:
             limit = f"is too long a path: sockets in it would have over {MAX_SOCKET_PATH} bytes"
             problems = "; ".join([*self._problems.values(), *(f"{base} {limit}" for base in self._places.too_long)])

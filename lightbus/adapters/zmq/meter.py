@@ -74,10 +74,10 @@ class Meter:
 
     def end(self) -> None:
         """End the connection."""
-        self.peer = self._who()
+        self.peer = self._peer_text()
         self.connection.close()
 
-    def _who(self) -> str:
+    def _peer_text(self) -> str:
         with suppress(OSError), socket_from_fd(self.connection.descriptor) as found:
             if not self._is_unix:
                 return str(found.getpeername()[0])

@@ -48,7 +48,7 @@ class Monitor:
     def __init__(self, socket: zmq.Socket[bytes], on_state: Callable[[LinkState], None]) -> None:
         self.may_want_key = True
         self._on_state = on_state
-        self._shook_hands = False
+        self._handshaken = False
         self._socket = socket
         self._monitor: zmq.Socket[bytes] | None = socket.get_monitor_socket(_ALL)
         self._descriptor = int(self._monitor.FD)
@@ -82,9 +82,9 @@ class Monitor:
     def _seen_as(self, state: LinkState, value: int) -> LinkState:
         """Tell a handshake that the peer broke off from other ends: with another key than ours it cannot say more."""
         if state is LinkState.CONNECTED:
-            self._shook_hands = True
+            self._handshaken = True
         closed = state is LinkState.HANDSHAKE_FAILED and value in _CLOSED_BY_PEER
-        broken_off = state is LinkState.DISCONNECTED and not self._shook_hands
+        broken_off = state is LinkState.DISCONNECTED and not self._handshaken
         denied = state is LinkState.DENIED or closed or broken_off
         if denied and self.may_want_key:
             return LinkState.DENIED

@@ -263,7 +263,7 @@ class ReceiveLimit:
             self.is_over = True
             if sent >= LEAST_SENT and growth > incoming.next_at:
                 incoming.next_at = growth + STEP
-                self._say_whose_messages(growth, list(incoming.end_most(OF_ONE)))
+                self._report_largest_senders(growth, list(incoming.end_most(OF_ONE)))
 
     def _look_at_subscriptions(self, incoming: _Incoming, memory: int) -> None:
         if (size := incoming.read()) < FEW_TOPICS:
@@ -273,15 +273,15 @@ class ReceiveLimit:
         incoming.ask()
         for descriptor, meter in list(incoming.meters.items()):
             if meter.latest > MAX_TOPICS:
-                self._say_whose_topics([incoming.end(descriptor)])
+                self._report_largest_subscribers([incoming.end(descriptor)])
         growth = memory - incoming.floor
         if size > MANY_TOPICS or (size > LEAST_TOPICS and growth > TOPICS_GROWTH):
             self.is_over = True
             if size > incoming.next_at:
                 incoming.next_at = size + LEAST_TOPICS
-                self._say_whose_topics(list(incoming.end_most(FEW_TOPICS)))
+                self._report_largest_subscribers(list(incoming.end_most(FEW_TOPICS)))
 
-    def _say_whose_messages(self, growth: int, ended: list[Meter]) -> None:
+    def _report_largest_senders(self, growth: int, ended: list[Meter]) -> None:
         for meter in ended:
             self.closed += 1
             self._log.say(
@@ -292,7 +292,7 @@ class ReceiveLimit:
                 growth // MIB, meter.peer, meter.latest // MIB, self.closed, changes=False,
             )  # fmt: skip
 
-    def _say_whose_topics(self, ended: list[Meter]) -> None:
+    def _report_largest_subscribers(self, ended: list[Meter]) -> None:
         for meter in ended:
             self.closed += 1
             self._log.say(

@@ -122,7 +122,7 @@ class ZmqTransport:
 
         Raises PeerRefused where the peer's key, known by its fingerprint, is none of ours.
         """
-        socket = self._asking_socket(fingerprint)
+        socket = self._dealer_with_heartbeats(fingerprint)
         socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
@@ -148,7 +148,7 @@ class ZmqTransport:
 
     def blocking_dealer(self, endpoint: str, *, fingerprint: str = "") -> BlockingDealer:
         """Return a DEALER for blocking calls from one thread at a time."""
-        socket = self._asking_socket(fingerprint)
+        socket = self._dealer_with_heartbeats(fingerprint)
         socket.set(zmq.IMMEDIATE, 1)
         return BlockingDealer(socket, endpoint)
 
@@ -220,7 +220,7 @@ class ZmqTransport:
         socket.set(zmq.TCP_KEEPALIVE_INTVL, interval)
         socket.set(zmq.TCP_KEEPALIVE_CNT, max(1, round(self.heartbeat_timeout / interval)))
 
-    def _asking_socket(self, fingerprint: str) -> zmq.Socket[bytes]:
+    def _dealer_with_heartbeats(self, fingerprint: str) -> zmq.Socket[bytes]:
         """Return a DEALER, whose heartbeats tell whether the peer is there."""
         socket = self._client_socket(zmq.DEALER, fingerprint)
         # What arrives should have been asked for (`unsolicited_messages`). A queue that gets full may end the process,

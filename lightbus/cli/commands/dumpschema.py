@@ -43,13 +43,13 @@ def _own_bus(options: ClientOptions, module: str | None, *, needed: bool) -> Bus
     """Return the bus of the module that is named or is here; None where there is none and it is not needed."""
     from ...creation import DEFAULT_MODULE, configure_logging
     from ..support.bus_module import load_bus
-    from ..support.options import take_over
+    from ..support.options import apply_options
 
     is_named = module is not None or "LIGHTBUS_MODULE" in os.environ
     if not needed and not is_named and importlib.util.find_spec(DEFAULT_MODULE) is None:
         return None
     configure_logging(options.log_level or "warning")
-    take_over(service_name=None, process_name=None, config_file=options.config_file, log_level=None)
+    apply_options(service_name=None, process_name=None, config_file=options.config_file, log_level=None)
     return load_bus(module)[0]
 
 

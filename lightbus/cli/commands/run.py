@@ -15,7 +15,7 @@ from ...config.features import ALL_FEATURES, Feature
 from ..support.first_process import leave_to_a_child
 from ..support.log_config import set_up_logging
 from ..support.logs import ApplicationLogging, end_in_json, is_json, log_as_supervisor
-from ..support.options import ENVIRONMENT, bus_options, take_over
+from ..support.options import ENVIRONMENT, apply_options, bus_options
 from ..support.run_as import RunAs
 from ..support.supervised import supervisor_pipe
 
@@ -213,7 +213,7 @@ def _run_worker(options: _Options, features: list[Feature]) -> int:
     from ..support.operating import operate
 
     pipe = supervisor_pipe()
-    take_over(
+    apply_options(
         service_name=options.service_name,
         process_name=options.process_name,
         config_file=options.config_file,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..support.options import bus_options, take_over
+from ..support.options import apply_options, bus_options
 
 if TYPE_CHECKING:
     from ...path import BusPath
@@ -34,7 +34,7 @@ def shell(
     """
     from ...creation import configure_logging
 
-    take_over(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
+    apply_options(service_name=service_name, process_name=process_name, config_file=config_file, log_level=log_level)
     configure_logging(log_level or "warning")
     bus = _bus(module, config_file)
     _discover_all(bus, wait)

@@ -60,10 +60,10 @@ class SpecificationSource:
     def _of_module(self, module: str) -> dict[str, DescribedApi]:
         from ...creation import configure_logging
         from ..support.bus_module import load_bus
-        from ..support.options import take_over
+        from ..support.options import apply_options
 
         configure_logging(self.options.log_level or "warning")
-        take_over(service_name=None, process_name=None, config_file=self.options.config_file, log_level=None)
+        apply_options(service_name=None, process_name=None, config_file=self.options.config_file, log_level=None)
         return described_of_module(load_bus(module)[0])
 
     def _output(self) -> Output:

@@ -26,7 +26,7 @@ __all__ = [
     "complete_procedures",
 ]
 
-PATIENCE = 0.6
+COMPLETION_TIMEOUT = 0.6
 """Seconds for which a completion looks for peers: as long as one waits for a key without wondering."""
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ def answer_for(context: click.Context, question: Callable[[Connection], Awaitabl
 
     given = {name: context.params.get(name) for name in ("config_file", "bus_name", "context")}
     # As for programs: a remark would stand in the line that is typed.
-    options = ClientOptions(wait=PATIENCE, as_json=True, **given)
+    options = ClientOptions(wait=COMPLETION_TIMEOUT, as_json=True, **given)
     try:
         return asyncio.run(ask())
     except LightbusException:

@@ -24,7 +24,7 @@ LOOK_EVERY = 1.0
 SORT_EVERY = 0.1
 """Seconds between two looks at what is held back to be given out in order of time."""
 
-PATIENCE = 3.0
+SUBSCRIBE_TIMEOUT = 3.0
 """Seconds for which publishers are waited for that do not say that they know what is wanted of them."""
 
 
@@ -60,7 +60,7 @@ class EventFollower:
         self._since = since
         self._name = name
         self._kept: InOrder | None = None
-        self._patience = Deadline.after(PATIENCE)
+        self._patience = Deadline.after(SUBSCRIBE_TIMEOUT)
 
     async def begin(self) -> None:
         """Listen to what there is by now."""
@@ -70,7 +70,7 @@ class EventFollower:
         client.set_features([Feature.EVENTS])
         self._listen_to_new()
         await client.start_worker()
-        self._patience = Deadline.after(PATIENCE)
+        self._patience = Deadline.after(SUBSCRIBE_TIMEOUT)
 
     async def end(self) -> None:
         """Listen no more."""

@@ -15,10 +15,10 @@ from .output import FORMS
 __all__ = [
     "ENVIRONMENT",
     "ClientOptions",
+    "apply_options",
     "bus_options",
     "client_options",
     "client_options_beside_out",
-    "take_over",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -126,7 +126,7 @@ def bus_options(function: F) -> F:
     return function
 
 
-def take_over(
+def apply_options(
     *, service_name: str | None, process_name: str | None, config_file: str | None, log_level: str | None
 ) -> None:
     """Let the options win over the arguments of `create()` in the module that is imported next."""

@@ -28,17 +28,17 @@ class DjangoPlugin(LightbusPlugin):
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[None]:
         """Look after the connections of a call."""
-        return _tidied()
+        return _closing_connections()
 
     def around_event_execution(
         self, *, event_message: EventMessage, listener_name: str, client: Any
     ) -> AbstractContextManager[None]:
         """Look after the connections of an event."""
-        return _tidied()
+        return _closing_connections()
 
 
 @contextmanager
-def _tidied() -> Iterator[None]:
+def _closing_connections() -> Iterator[None]:
     _close_old()
     try:
         yield

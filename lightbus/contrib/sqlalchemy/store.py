@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, select, text, update
 
-from ..relay import CHANNEL, OutboxRow, file_lock, key_of_lock, name_of_lock, told_by
+from ..relay import CHANNEL, OutboxRow, file_lock, key_of_lock, name_of_lock, wait_for_notification
 
 __all__ = ["SqlAlchemyStore"]
 
@@ -78,7 +78,7 @@ class SqlAlchemyStore:
             connection.execute(text(f"LISTEN {CHANNEL}"))
             self._listening = connection
             return True  # something may have been put in before
-        return told_by(self._listening.connection.driver_connection, seconds)
+        return wait_for_notification(self._listening.connection.driver_connection, seconds)
 
     def close(self) -> None:
         """Close the connection that listens; it is no one for others."""

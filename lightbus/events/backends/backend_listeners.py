@@ -66,7 +66,7 @@ class BackendListeners:
         """Have a listener that has failed leave its group, once what else it has at hand is finished."""
         source, runner = self._sources.pop(listener, None), self._consumer.runner_of(listener)
         if source is not None and runner is not None:
-            task = asyncio.get_running_loop().create_task(_let_leave(source, runner))
+            task = asyncio.get_running_loop().create_task(_remove_after_leaving(source, runner))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
@@ -76,6 +76,6 @@ class BackendListeners:
         await asyncio.gather(*self._leaving, *(source.close() for source in sources.values()))
 
 
-async def _let_leave(source: BackendSource, runner: ListenerRunner) -> None:
+async def _remove_after_leaving(source: BackendSource, runner: ListenerRunner) -> None:
     await runner.stop(None)
     await source.close()

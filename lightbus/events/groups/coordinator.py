@@ -127,7 +127,7 @@ class Coordinator:
         self._waiters.expire(now)
         self.cursors.tick()
         for group in list(self.groups.values()):
-            self._members.lose_silent(group, now, self._member_timeout)
+            self._members.expire_silent(group, now, self._member_timeout)
             if group.connections and now - group.saved_at > SAVE_SEEN_EVERY:
                 group.saved_at = now
                 group.info = group.info._replace(last_seen=machine_time())

@@ -74,7 +74,7 @@ class GroupMembers:
         api, name = group.info.api, group.info.name
         before = self._members.get((routing_id, api, name), join.member)
         if before != join.member:  # or it would be as many members as it likes, and handle nothing as any of them
-            self._lose(group, before, f"speaks as {join.member[:4]} now")
+            self._revoke(group, before, f"speaks as {join.member[:4]} now")
         self.disconnect(group, join.member)
         group.connections[join.member] = MemberConnection(
             routing_id, join.presence, join.digest, self._receivers.most(join.max_message_size)
@@ -136,11 +136,11 @@ class GroupMembers:
             if events != connection.events:  # there is a name that is new to it
                 for assignment in group.membership.renew(member):
                     self.assign(group, assignment)
-            self._tell_streams(group, member, journals)
+            self._send_streams(group, member, journals)
         if group.connections:
             self.edition += 1
 
-    def _tell_streams(self, group: GroupState, member: str, journals: list[Journal]) -> None:
+    def _send_streams(self, group: GroupState, member: str, journals: list[Journal]) -> None:
         info, connection, partitions = group.info, group.connections[member], group.membership.held_by(member)
         streams = self._progress.streams(group, partitions, journals)
         taken, _ = fitting_partitions(partitions, streams, connection.max_message_size)
@@ -178,16 +178,16 @@ class GroupMembers:
         """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""
         self._receivers.left(topic)
         for api, name, member in list(self._presences.get(topic, ())):
-            self._lose(self._groups[api, name], member, "is gone")
+            self._revoke(self._groups[api, name], member, "is gone")
             self._counts["lost"] += 1
 
-    def lose_silent(self, group: GroupState, now: float, timeout: float) -> None:
+    def expire_silent(self, group: GroupState, now: float, timeout: float) -> None:
         """Take the partitions of members that hang."""
         for member in group.membership.silent(now, timeout):
-            self._lose(group, member, f"gave no sign of life for {timeout:g} s")
+            self._revoke(group, member, f"gave no sign of life for {timeout:g} s")
             self._counts["hung"] += 1
 
-    def _lose(self, group: GroupState, member: str, what: str) -> None:
+    def _revoke(self, group: GroupState, member: str, what: str) -> None:
         lost, assignments = group.membership.lost(member)
         self._log.say(
             (group.info.api, group.info.name, member), logging.INFO,

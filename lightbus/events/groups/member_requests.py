@@ -116,7 +116,7 @@ class MemberRequests:
             return
         if not message.group:
             self._starts.check(message.api, message.since)
-            streams = self._streams_of_nobody(message)
+            streams = self._unassigned_streams(message)
         else:
             group, member = self._members.speaker(routing_id, message.api, message.group)
             held = [p for p in message.partitions if group.membership.holds(member, message.generation, p)]
@@ -127,7 +127,7 @@ class MemberRequests:
         answer = Streams(message.api, message.group, message.generation, partitions, streams)
         self._send(routing_id, call_id, answer)
 
-    def _streams_of_nobody(self, message: Open) -> list[Any]:
+    def _unassigned_streams(self, message: Open) -> list[Any]:
         rows = []
         events, partitions = set(message.events), set(message.partitions)
         for journal in self._journals.all():

@@ -120,7 +120,7 @@ class StartingPoints:
                         found = await asyncio.to_thread(_positions_of, journal, topics, time)
                         self._timed.setdefault((api, time), {})[journal.id] = found
                     elif journal.id not in self._sought.get((api, since), {}):
-                        self._note_sought(
+                        self._record_start(
                             (api, since), journal, await asyncio.to_thread(_sequence_of, journal, api, since)
                         )
                 then()
@@ -131,7 +131,7 @@ class StartingPoints:
                 if time is not None:
                     self._timed.pop((api, time), None)
 
-    def _note_sought(self, name: tuple[str, str], journal: Journal, found: int) -> None:
+    def _record_start(self, name: tuple[str, str], journal: Journal, found: int) -> None:
         if name not in self._sought and len(self._sought) >= MAX_MISSED:
             del self._sought[next(iter(self._sought))]
         self._sought.setdefault(name, {})[journal.id] = found

@@ -47,7 +47,7 @@ class CancelGuard:
         except asyncio.CancelledError:
             if self.is_ending:
                 raise
-            await self.shake_off()
+            await self.absorb_cancellation()
 
     async def shielded(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of a coroutine of ours, whenever a handler cancels this task."""
@@ -71,7 +71,7 @@ class CancelGuard:
             raise error
         return result
 
-    async def shake_off(self) -> None:
+    async def absorb_cancellation(self) -> None:
         """Go on although a handler has cancelled the task that it ran in: what it did is its own matter."""
         task = current_task()
         if self.is_ending:

@@ -173,11 +173,11 @@ class Consumer:
     def _stop_listener(self, runner: ListenerRunner, reason: str) -> None:
         """Have a listener that has failed leave its groups, once what else it has at hand is finished."""
         self._on_stopped(runner.listener, reason)
-        task = self._loop.create_task(self._let_leave(runner))
+        task = self._loop.create_task(self._remove_after_leaving(runner))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _let_leave(self, runner: ListenerRunner) -> None:
+    async def _remove_after_leaving(self, runner: ListenerRunner) -> None:
         await runner.stop(None)
         for connection in self._connections.values():
             connection.unsubscribe(runner.queue)

@@ -120,8 +120,8 @@ class Delivery:
     ) -> bool:
         """Decide what becomes of an event whose handler, or a hook of it, raised."""
         await self.go_on_after(error)
-        if (misfit := self._invocation.handler.misfit(error, message.kwargs)) is not None:
-            return await self.does_not_fit(stream, entry, message.deliveries, misfit)
+        if (argument_error := self._invocation.handler.argument_error(error, message.kwargs)) is not None:
+            return await self.does_not_fit(stream, entry, message.deliveries, argument_error)
         found = failures([message], error)[0] if self._listener.batch else error
         if found is None:
             return self._queue.done(stream, entry)
@@ -132,7 +132,7 @@ class Delivery:
         if current_task().cancelling():
             if self._guard.is_ending:
                 raise error
-            await self._guard.shake_off()
+            await self._guard.absorb_cancellation()
 
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float) -> bool:
         # Recorded before it happens: should it end this process, it is known which event that was.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...core.streams import Entry, LiveStream, Stream
 from ...wire.envelope import Ack, Acked, AnyMessage, Fetch, Page, Reject, Release, Start, Started
-from ...wire.sizes import stand_in
+from ...wire.sizes import placeholder
 from ..groups.group_records import TopicKey
 from .ack_collector import AckCollector
 from .assignment import Assignment
@@ -115,7 +115,7 @@ class FollowedStreams:
         if not self.owns(stream):
             return
         size, trimmed, before = stream.size, stream.trimmed, (stream.position, stream.head)
-        records = [row if type(row[2]) is bytes else [row[0], row[1], stand_in(row[2])] for row in answer.records]
+        records = [row if type(row[2]) is bytes else [row[0], row[1], placeholder(row[2])] for row in answer.records]
         count = stream.page(records, answer.through, trimmed=answer.trimmed)
         self._context.counts["fetched"] += len(answer.records)
         if stream.trimmed > trimmed:

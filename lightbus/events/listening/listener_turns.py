@@ -97,7 +97,7 @@ class ListenerTurns:
                     count += 1
                     going_on = await delivery.raised(stream, entry_of(entries[handled]), *failed)
                 elif cancelling():
-                    await self._guard.shake_off()
+                    await self._guard.absorb_cancellation()
                 elif handled < len(entries) and turn.is_plain:  # it took long
                     await self._guard.pause(asyncio.sleep(0))
             elif (entry := queue.take(stream, before)) is not None:

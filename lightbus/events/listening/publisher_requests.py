@@ -11,7 +11,7 @@ from ...core.peers import Peer
 from ...ports.transport import Transport
 from ...wire import envelope
 from ...wire.envelope import AnyMessage
-from .requests import OnAnswer, Requests, Say
+from .requests import OnAnswer, Requests, SendRequest
 
 __all__ = ["PublisherRequests"]
 
@@ -81,23 +81,23 @@ class PublisherRequests:
         if message is None:
             answer(None)
             return
-        say_again = partial(self._say_again, make)
+        resend = partial(self._resend, make)
         number, seconds = self._requests.add(
-            say_again, answer, self._loop.time(), is_urgent=is_urgent, number=number
+            resend, answer, self._loop.time(), is_urgent=is_urgent, number=number
         )  # fmt: skip
         frame = envelope.encode(message, number)
         if not self._dealer.send(frame):
             self._dealer.send_later(frame)
         if is_urgent:
-            self._loop.call_later(seconds, self._ask_again, seconds)
+            self._loop.call_later(seconds, self._retry_soon, seconds)
 
-    def ask_by(self, say: Say, answer: OnAnswer) -> None:
+    def ask_with(self, say: SendRequest, answer: OnAnswer) -> None:
         """Ask in another way than by a message to the publisher."""
         number, _ = self._requests.add(say, answer, self._loop.time())
         if not say(number):
             self._requests.answered(number, None)
 
-    def _say_again(self, make: Callable[[], AnyMessage | None], number: int) -> bool:
+    def _resend(self, make: Callable[[], AnyMessage | None], number: int) -> bool:
         message = None if self._closed else make()
         if message is not None:
             self.send(message, number)
@@ -116,12 +116,12 @@ class PublisherRequests:
         except Exception as error:
             self._not_handled(message, error)
 
-    def _ask_again(self, after: float) -> None:
+    def _retry_soon(self, after: float) -> None:
         """Ask again what is urgent, sooner than the tick would."""
         self.tick()
-        seconds = self._requests.next_look(after)
+        seconds = self._requests.next_check(after)
         if seconds is not None:
-            self._loop.call_later(seconds, self._ask_again, seconds)
+            self._loop.call_later(seconds, self._retry_soon, seconds)
 
     def tick(self) -> None:
         """Ask again what should have been answered by now."""

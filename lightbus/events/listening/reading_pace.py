@@ -16,7 +16,7 @@ PORTION = 256
 RAW_PORTION = 2048
 """The same where all listeners are given events as they came: each takes them in no time, and a pause costs more."""
 
-PATIENCE = 0.01
+MAX_PAUSE = 0.01
 """Seconds for which reading waits for a listener to catch up."""
 
 
@@ -65,7 +65,7 @@ class ReadingPace:
             self._choose_portion()
         self._count += count
         if self._count >= self._portion and self._pause is None:
-            self._pause = asyncio.get_running_loop().call_later(PATIENCE, self._go_on_without_the_slow)
+            self._pause = asyncio.get_running_loop().call_later(MAX_PAUSE, self._go_on_without_the_slow)
             for reader in self._readers.values():
                 reader.pause()
 

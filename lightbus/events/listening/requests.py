@@ -8,16 +8,16 @@ from typing import TypeAlias
 
 from ...wire.envelope import AnyMessage
 
-__all__ = ["LITTLE_PATIENCE", "LONGEST_PATIENCE", "PATIENCE", "OnAnswer", "Requests", "Say"]
+__all__ = ["MAX_RETRY_AFTER", "RETRY_AFTER", "URGENT_RETRY_AFTER", "OnAnswer", "Requests", "SendRequest"]
 
-PATIENCE = 2.0
-LONGEST_PATIENCE = 8.0
+RETRY_AFTER = 2.0
+MAX_RETRY_AFTER = 8.0
 """
 Seconds after which something is asked again, and again after twice the time, up to the longest. An answer that comes
 late is taken all the same: over a slow way it may never come in time.
 """
 
-LITTLE_PATIENCE = 0.25
+URGENT_RETRY_AFTER = 0.25
 """
 The same for what is short, is asked often, and has a listener stand still until it is answered: that an event is
 about to be given again, or was handled. When many events are given again one by one, and one in fifty of these frames
@@ -27,15 +27,15 @@ gets lost, each of them costs 5 ms on average instead of 40 ms: that decides whe
 OnAnswer: TypeAlias = Callable[[AnyMessage | None], None]
 """Is given the answer to what was asked; None where there will be none."""
 
-Say: TypeAlias = Callable[[int], bool]
+SendRequest: TypeAlias = Callable[[int], bool]
 """Says what is asked, for the first time or again, under its number; returns False where it is not wanted any more."""
 
 
 @dataclass(slots=True)
 class _OpenRequest:
-    say: Say
+    say: SendRequest
     answer: OnAnswer
-    patience: float
+    retry_after: float
     due: float
 
 
@@ -58,27 +58,27 @@ class Requests:
         return len(self._open)
 
     def add(
-        self, say_again: Say, answer: OnAnswer, now: float, *, is_urgent: bool = False, number: int = 0
+        self, resend: SendRequest, answer: OnAnswer, now: float, *, is_urgent: bool = False, number: int = 0
     ) -> tuple[int, float]:
         """
         Note what is asked now; `answer` is called once. Return its number, and in how many seconds to look again.
 
         Args:
-            say_again: asks it where there was no answer for a while.
+            resend: asks it where there was no answer for a while.
             answer: is given the answer.
             now: in seconds, as for `tick`.
             is_urgent: whether it is asked again early.
             number: of the same question, as it was put to somebody who did not answer.
 
         """
-        patience = LITTLE_PATIENCE if is_urgent else PATIENCE
+        retry_after = URGENT_RETRY_AFTER if is_urgent else RETRY_AFTER
         number = number or next(self._numbers)
-        self._open[number] = _OpenRequest(say_again, answer, patience, now + patience)
-        return number, patience
+        self._open[number] = _OpenRequest(resend, answer, retry_after, now + retry_after)
+        return number, retry_after
 
-    def next_look(self, seconds: float) -> float | None:
+    def next_check(self, seconds: float) -> float | None:
         """Return in how many seconds to look again at what is urgent, after so many; None: every tick is enough."""
-        return 2 * seconds if self._open and 2 * seconds < PATIENCE else None
+        return 2 * seconds if self._open and 2 * seconds < RETRY_AFTER else None
 
     def take(self, number: int) -> OnAnswer | None:
         """Return what is to be given the answer of a number, which waits no more; None where nobody does."""
@@ -98,8 +98,8 @@ class Requests:
             if now < request.due or number not in self._open:
                 continue
             if request.say(number):
-                request.patience = min(2 * request.patience, LONGEST_PATIENCE)
-                request.due = now + request.patience
+                request.retry_after = min(2 * request.retry_after, MAX_RETRY_AFTER)
+                request.due = now + request.retry_after
             else:
                 self.answered(number, None)
 

@@ -73,7 +73,7 @@ class TopicSubscriptions:
             if marker is not None:
                 callback()
 
-        self._requests.ask_by(say, answered)
+        self._requests.ask_with(say, answered)
 
     def on_marker(self, topic: bytes, marker: AnyMessage) -> None:
         """Record that a marker arrived."""

@@ -386,7 +386,7 @@ class Batcher:
     def _store_late(self, batch: TickBatch, journal: Journal) -> None:
         """Have a thread store a batch as soon as the journal lets it. With the lock held."""
         self._late = batch
-        append = partial(journal.patiently, partial(journal.append_runs, batch.runs))
+        append = partial(journal.retry_while_locked, partial(journal.append_runs, batch.runs))
         logger.info("The journal %s is locked by another program or was removed; events wait for it", journal.path)
         self.loop.run_in_executor(None, append).add_done_callback(partial(self._stored_late, batch))
 

@@ -147,7 +147,7 @@ class OrphanedJournals:
         with self._outbox.hold() as is_ours:
             while is_ours() and (waiting := self._outbox.waiting(dict.fromkeys(apis, ""), AT_A_TIME)):
                 # By their ids: what was stored, and not taken out since we were killed, is stored once.
-                journal.patiently(partial(journal.append, [self._stored(event) for event in waiting]))
+                journal.retry_while_locked(partial(journal.append, [self._stored(event) for event in waiting]))
                 self._outbox.delivered([event.id for event in waiting])
                 count += len(waiting)
         return count

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.name_server import NameServer
 from lightbus.adapters.dns import lookup as module
-from lightbus.adapters.dns.lookup import MAX_LOOKUPS, DnsAnswer, answer_of, is_name, look_up, lookup_remedy, record_of
+from lightbus.adapters.dns.lookup import MAX_LOOKUPS, DnsAnswer, answer_of, is_name, lookup_remedy, record_of, resolve
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_lookup_that_hangs(server: NameServer) -> None:
 
     async def main() -> DnsAnswer:
         done: asyncio.Future[DnsAnswer] = asyncio.get_running_loop().create_future()
-        assert look_up("tcp://auth.example:5570", done.set_result)
+        assert resolve("tcp://auth.example:5570", done.set_result)
         while not server.asked:
             await asyncio.sleep(0.001)
         assert not done.done()
@@ -120,7 +120,7 @@ def test_a_lookup_outlives_its_loop(server: NameServer) -> None:
     told: list[DnsAnswer] = []
 
     async def main() -> None:
-        assert look_up("tcp://auth.example:5570", told.append)
+        assert resolve("tcp://auth.example:5570", told.append)
 
     asyncio.run(main())
     server.answers.set()
@@ -141,13 +141,13 @@ def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         try:
-            began = [look_up("tcp://auth.example:5570", lambda answer: None) for _ in range(MAX_LOOKUPS + 1)]
+            began = [resolve("tcp://auth.example:5570", lambda answer: None) for _ in range(MAX_LOOKUPS + 1)]
         finally:
             go_on.set()
         assert began == [*[True] * MAX_LOOKUPS, False]
         for thread in list(module._threads):
             thread.join()
-        assert look_up("tcp://auth.example:5570", lambda answer: None)
+        assert resolve("tcp://auth.example:5570", lambda answer: None)
         module._threads[-1].join()
 
     asyncio.run(main())

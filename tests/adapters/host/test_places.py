@@ -21,7 +21,7 @@ from lightbus.adapters.host.places import (
     is_trusted,
     places_of_user,
     remove_stale,
-    tidy,
+    remove_stale_files,
 )
 from lightbus.exceptions import InvalidConfiguration
 
@@ -265,7 +265,7 @@ def test_other_buses_are_tidied(run: Path) -> None:
     dead = abandoned(other / "dead.rpc")
     os.utime(dead, (time.time() - LATER,) * 2)
     os.utime(old, (time.time() - 2 * places.EMPTY_FOR,) * 2)
-    tidy(place)
+    remove_stale_files(place)
     assert not dead.exists()
     assert sorted(path.name for path in place.parent.iterdir()) == ["demo", "other"]
 

@@ -282,7 +282,7 @@ def test_few_peers_with_another_key_are_remembered(bus: str, monkeypatch: pytest
     monkeypatch.setattr(discovery, "MAX_FOREIGN_PEERS", 2)
     made = ZeroconfDiscovery(bus)
     for number in range(3):
-        made._heard(service_info(announcement("another", fingerprint=f"f{number}", api_names=("auth",))))
+        made._on_service_info(service_info(announcement("another", fingerprint=f"f{number}", api_names=("auth",))))
     assert len(made.foreign_peers("auth")) == 2
     assert made.ignored["other bus"] == 3
 

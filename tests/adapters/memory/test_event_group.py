@@ -27,7 +27,7 @@ class Member:
         """Note it."""
         self.partitions, self.generation = partitions, generation
 
-    def has_news(self, topic: EventTopic) -> None:
+    def on_new_events(self, topic: EventTopic) -> None:
         """Note it."""
         self.news.append(topic)
 
@@ -218,10 +218,10 @@ def test_news_are_for_who_has_the_partition() -> None:
     one, two = bench.join("one"), bench.join("two")
     bench.group.release("one", one.generation, ALL - one.partitions)
     for topic in (ONE, TWO, OTHER):
-        bench.group.tell_news(topic)
+        bench.group.notify_new_events(topic)
     assert sorted(one.news + two.news) == [ONE, TWO]
     assert all(topic.partition in member.partitions for member in (one, two) for topic in member.news)
     bench.join("three", "sold", "lost")
-    bench.group.tell_news(OTHER)
+    bench.group.notify_new_events(OTHER)
     told: list[Any] = [topic for member in (one, two) for topic in member.news]
     assert OTHER in told

@@ -66,7 +66,7 @@ def test_one_socket_at_a_time_is_bound(place: Place) -> None:
     assert place.network.is_bound("here")
     place.network.unbind("here", place.server)
     assert place.network.connect("here", waiting) is None
-    place.network.hope("here", waiting)
+    place.network.wait_for_bind("here", waiting)
     assert place.network.bind("here", other)
     assert waiting.woken == 1
 

@@ -16,7 +16,7 @@ from lightbus.exceptions import EventBackendUnreachable
 
 def test_what_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a server does not answer."""
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "TIMEOUT_FACTOR", 0.01)
 
     async def main() -> None:
         connection = module.NatsConnection(NatsSettings())

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.nats_servers import NatsServer, on_stream
 from lightbus.adapters.nats.api_stream import PAST, ApiStream
-from lightbus.adapters.nats.group_standing import standing
+from lightbus.adapters.nats.group_standing import group_backlog
 from lightbus.adapters.nats.places import digest
 from lightbus.adapters.nats.subscription import filled
 from lightbus.ports.events import EventTopic, OutgoingEvent
@@ -39,15 +39,15 @@ def test_group_that_was_away(server: NatsServer) -> None:
         await stream.publish([event(5)], MAIL)
         await stream.publish([event(6)], "other")
         await stream.publish([event(7)], PAST)
-        assert await standing(stream, MAIL, INFO) == (4, 0)
-        assert await standing(stream, MAIL, {**INFO, "past": 7}) == (5, 0)
+        assert await group_backlog(stream, MAIL, INFO) == (4, 0)
+        assert await group_backlog(stream, MAIL, {**INFO, "past": 7}) == (5, 0)
         await stream.purge(3)
-        assert await standing(stream, MAIL, INFO) == (2, 2)
+        assert await group_backlog(stream, MAIL, INFO) == (2, 2)
         await stream.purge(7)
-        assert await standing(stream, MAIL, INFO) == (0, 4)
-        assert await standing(stream, MAIL, {**INFO, "events": ["*"]}) == (0, 5)
+        assert await group_backlog(stream, MAIL, INFO) == (0, 4)
+        assert await group_backlog(stream, MAIL, {**INFO, "events": ["*"]}) == (0, 5)
         await stream.publish([event(8)])
-        assert await standing(stream, MAIL, INFO) == (1, 4)
+        assert await group_backlog(stream, MAIL, INFO) == (1, 4)
 
     on_stream(server, "away", test)
 
@@ -59,10 +59,10 @@ def test_group_that_has_handled_some(server: NatsServer) -> None:
         await stream.publish([event(number) for number in range(1, 11)])
         state = filled({"cursors": {"sold": 4}, "numbers": {"sold": 4}, "lost": {"sold": 1}})
         await stream.records.put(f"part.{MAIL}.{SOLD.partition}", state)
-        assert await standing(stream, MAIL, INFO) == (6, 1)
+        assert await group_backlog(stream, MAIL, INFO) == (6, 1)
         await stream.purge(6)
-        assert await standing(stream, MAIL, INFO) == (4, 3)
+        assert await group_backlog(stream, MAIL, INFO) == (4, 3)
         await stream.records.put(f"part.{MAIL}.{SOLD.partition}", {**state, "numbers": {"sold": None}})
-        assert await standing(stream, MAIL, INFO) == (4, 1)
+        assert await group_backlog(stream, MAIL, INFO) == (4, 1)
 
     on_stream(server, "some", test)

@@ -13,7 +13,7 @@ from lightbus.adapters.nats import subscription as module
 from lightbus.adapters.nats.api_stream import ALL, ApiStream
 from lightbus.adapters.nats.event_counts import EventCounts
 from lightbus.adapters.nats.places import StreamPlaces, digest
-from lightbus.adapters.nats.subscription import Beginning, NatsSubscription
+from lightbus.adapters.nats.subscription import GroupStart, NatsSubscription
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
 
@@ -93,7 +93,7 @@ def run(test: Callable[[NatsSubscription, Stream, Inbox], Awaitable[None]], stre
     async def main() -> None:
         inbox = Inbox()
         request = SubscriptionRequest(api="shop", events=("*",), group="", member="1" * 16)
-        subscription = NatsSubscription(cast(ApiStream, stream), request, inbox, Beginning(0), 10.0)
+        subscription = NatsSubscription(cast(ApiStream, stream), request, inbox, GroupStart(0), 10.0)
         await test(subscription, stream, inbox)
         await subscription.close()
         assert not stream.is_followed
@@ -159,7 +159,7 @@ def test_records_of_a_group_that_change(key: str, is_looked_at: bool) -> None:
 
     async def main() -> None:
         request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
-        subscription = NatsSubscription(cast(ApiStream, Stream()), request, Inbox(), Beginning(0), 10.0)
+        subscription = NatsSubscription(cast(ApiStream, Stream()), request, Inbox(), GroupStart(0), 10.0)
         kind, *which = key.split(".")
         for group, expected in (("other", False), ("mail", is_looked_at)):
             subscription._on_record(".".join([kind, digest(group), *which]))

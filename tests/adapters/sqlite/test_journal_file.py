@@ -80,7 +80,7 @@ def test_a_writer_from_outside_is_named_at_once(journal: Journal) -> None:
         assert is_locked(caught.value)
         assert "disk" not in str(caught.value)
         with pytest.raises(JournalError, match="It is locked by another program"):
-            journal.patiently(lambda: store(journal), 0.05)
+            journal.retry_while_locked(lambda: store(journal), 0.05)
         assert records(journal) == 0
     store(journal)
     assert records(journal) == 1
@@ -89,7 +89,7 @@ def test_a_writer_from_outside_is_named_at_once(journal: Journal) -> None:
 def test_patience_outlasts_a_writer_from_outside(journal: Journal) -> None:
     """What waits in a thread is stored once the other program is done."""
     with outsider(journal, "BEGIN IMMEDIATE"):
-        thread = threading.Thread(target=lambda: journal.patiently(lambda: store(journal), 60.0))
+        thread = threading.Thread(target=lambda: journal.retry_while_locked(lambda: store(journal), 60.0))
         thread.start()
     thread.join(60.0)
     assert records(journal) == 1
@@ -125,7 +125,7 @@ def test_a_directory_that_was_removed_is_made_anew(journal: Journal) -> None:
     for file in journal.path.parent.iterdir():
         file.unlink()
     journal.path.parent.rmdir()
-    journal.patiently(lambda: store(journal))
+    journal.retry_while_locked(lambda: store(journal))
     assert records(journal) == 4
     journal.close()
     again = Journal(journal.path, lock=JournalLock.take(journal.path))
@@ -159,7 +159,7 @@ def test_it_is_looked_after_while_it_is_used(journal: Journal, caplog: pytest.Lo
 
     def fire() -> None:
         while not stop.is_set():
-            journal.patiently(lambda: store(journal))
+            journal.retry_while_locked(lambda: store(journal))
             stored.append(1)
 
     thread = threading.Thread(target=fire)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     """Procedures, events, APIs and peers are completed, each where they can stand; nobody there is no error."""
-    monkeypatch.setattr("lightbus.cli.support.completing.PATIENCE", 20.0)
+    monkeypatch.setattr("lightbus.cli.support.completing.COMPLETION_TIMEOUT", 20.0)
     commands.services()
     expected = {
         ("call", "auth."): {"auth.check_password", "auth.echo", "auth.fail"},

@@ -13,10 +13,10 @@ from lightbus import creation
 from lightbus.cli.support.options import (
     ENVIRONMENT,
     ClientOptions,
+    apply_options,
     bus_options,
     client_options,
     client_options_beside_out,
-    take_over,
 )
 
 
@@ -98,6 +98,6 @@ def overriding() -> Iterator[None]:
 @pytest.mark.usefixtures("overriding")
 def test_options_win_over_the_module() -> None:
     """They are there for the `create()` that comes next."""
-    take_over(service_name="s", process_name=None, config_file="c.yaml", log_level="debug")
+    apply_options(service_name="s", process_name=None, config_file="c.yaml", log_level="debug")
     assert creation.overriding_file[-1] == "c.yaml"
     assert creation.overrides == {"service_name": "s", "process_name": None, "bus": {"log_level": "debug"}}

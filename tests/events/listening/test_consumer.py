@@ -923,7 +923,7 @@ def test_a_slow_listener_holds_nobody_up(run: Callable[[Test], None]) -> None:
 
 def test_reading_pauses_for_a_portion(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """After a portion nothing more is read before the listeners had their turn; no timer outlives the consumer."""
-    monkeypatch.setattr(module, "PATIENCE", 60.0)  # or it would go on by itself, on a busy machine
+    monkeypatch.setattr(module, "MAX_PAUSE", 60.0)  # or it would go on by itself, on a busy machine
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())

@@ -26,7 +26,7 @@ def run(test: Callable[[PublisherSide, PublisherRequests], Awaitable[None]]) -> 
 
 def test_a_question_is_sent_again_under_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is right by then; the first answer is taken, and no other."""
-    monkeypatch.setattr(requests_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(requests_module, "RETRY_AFTER", 0.0)
     answers: list[AnyMessage | None] = []
     names = iter("abc")
 
@@ -45,7 +45,7 @@ def test_a_question_is_sent_again_under_its_number(monkeypatch: pytest.MonkeyPat
 
 def test_what_is_not_wanted_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent, and who asked is told that there is no answer."""
-    monkeypatch.setattr(requests_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(requests_module, "RETRY_AFTER", 0.0)
     answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
@@ -64,7 +64,7 @@ def test_what_is_not_wanted_at_all_is_not_asked() -> None:
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         requests.ask(lambda: None, answers.append)
-        requests.ask_by(lambda number: False, answers.append)
+        requests.ask_with(lambda number: False, answers.append)
         assert (answers, side.said, len(requests._requests)) == ([None, None], [], 0)
 
     run(test)
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_or_handled_is_noted() -> None:
 
 def test_urgent_questions_do_not_wait_for_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener stands still until they are answered."""
-    monkeypatch.setattr(requests_module, "LITTLE_PATIENCE", 0.001)
+    monkeypatch.setattr(requests_module, "URGENT_RETRY_AFTER", 0.001)
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         requests.ask(lambda: Leave("auth", "a"), lambda answer: None, is_urgent=True)

@@ -46,7 +46,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have reading wait for slow listeners for as long as the test takes."""
-    monkeypatch.setattr(module, "PATIENCE", 60.0)
+    monkeypatch.setattr(module, "MAX_PAUSE", 60.0)
 
 
 @pytest.mark.usefixtures("patient")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from itertools import pairwise
 
-from lightbus.events.listening.requests import LITTLE_PATIENCE, LONGEST_PATIENCE, PATIENCE, Requests
+from lightbus.events.listening.requests import MAX_RETRY_AFTER, RETRY_AFTER, URGENT_RETRY_AFTER, Requests
 from lightbus.wire.envelope import Acked, AnyMessage
 
 
@@ -49,8 +49,8 @@ def test_it_is_asked_again_under_its_number() -> None:
         asker.requests.tick(tenths / 10)
         if len(asker.said) > before:
             times.append(tenths / 10)
-    assert times[:3] == [PATIENCE, 3 * PATIENCE, 7 * PATIENCE]
-    assert {round(later - earlier, 1) for earlier, later in pairwise(times[2:])} == {LONGEST_PATIENCE}
+    assert times[:3] == [RETRY_AFTER, 3 * RETRY_AFTER, 7 * RETRY_AFTER]
+    assert {round(later - earlier, 1) for earlier, later in pairwise(times[2:])} == {MAX_RETRY_AFTER}
     assert set(asker.said) == {1}
     assert asker.requests.answered(1, Acked([]))
 
@@ -62,11 +62,11 @@ def test_what_is_urgent_is_asked_again_early() -> None:
     while (seconds := looks[-1]) is not None:
         now += seconds
         asker.requests.tick(now)
-        looks.append(asker.requests.next_look(seconds))
-    assert looks == [LITTLE_PATIENCE, 2 * LITTLE_PATIENCE, 4 * LITTLE_PATIENCE, None]
+        looks.append(asker.requests.next_check(seconds))
+    assert looks == [URGENT_RETRY_AFTER, 2 * URGENT_RETRY_AFTER, 4 * URGENT_RETRY_AFTER, None]
     assert asker.said == [1] * 4
     asker.requests.answered(1, None)
-    assert asker.requests.next_look(LITTLE_PATIENCE) is None
+    assert asker.requests.next_check(URGENT_RETRY_AFTER) is None
 
 
 def test_what_is_not_wanted_any_more_is_given_up() -> None:
@@ -74,9 +74,9 @@ def test_what_is_not_wanted_any_more_is_given_up() -> None:
     asker = Asker()
     asker.ask()
     asker.is_wanted = False
-    asker.requests.tick(PATIENCE / 2)
+    asker.requests.tick(RETRY_AFTER / 2)
     assert asker.answers == []
-    asker.requests.tick(PATIENCE)
+    asker.requests.tick(RETRY_AFTER)
     assert (asker.said, asker.answers, len(asker.requests)) == ([1], [None], 0)
 
 

@@ -46,9 +46,9 @@ class Auth(Api):
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everything that is done every second be done thirty times a second."""
     monkeypatch.setattr(consumer_module, "TICK", 0.03)
-    monkeypatch.setattr(requests, "PATIENCE", 0.1)
-    monkeypatch.setattr(requests, "LITTLE_PATIENCE", 0.02)
-    monkeypatch.setattr(requests, "LONGEST_PATIENCE", 0.2)
+    monkeypatch.setattr(requests, "RETRY_AFTER", 0.1)
+    monkeypatch.setattr(requests, "URGENT_RETRY_AFTER", 0.02)
+    monkeypatch.setattr(requests, "MAX_RETRY_AFTER", 0.2)
     monkeypatch.setattr(subscription_module, "JOIN_AGAIN_AFTER", 0.03)
     monkeypatch.setattr(followed_streams, "FETCH_AGAIN_AFTER", 0.03)
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 0.02)
@@ -208,7 +208,7 @@ def test_what_a_listener_waits_for_is_asked_again_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
     """Else a group that has much to be given again one by one may be so slow that it never catches up."""
-    monkeypatch.setattr(requests, "PATIENCE", 3600.0)
+    monkeypatch.setattr(requests, "RETRY_AFTER", 3600.0)
     plays: list[Play] = []
 
     def prepare(play: Play) -> Callable[[str], None]:

@@ -65,8 +65,8 @@ def test_a_marker_says_that_subscriptions_are_in_force() -> None:
 
 def test_lost_markers_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the latest would do, and no more than a few are waited for; once unwanted, none is."""
-    monkeypatch.setattr(requests_module, "PATIENCE", 0.0)
-    monkeypatch.setattr(requests_module, "LONGEST_PATIENCE", 0.0)
+    monkeypatch.setattr(requests_module, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(requests_module, "MAX_RETRY_AFTER", 0.0)
     called: list[str] = []
     wanted = [True]
 

@@ -442,8 +442,8 @@ def test_a_program_that_never_ends_is_an_error_for_who_fires() -> None:
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("kept")
         message = EventMessage(api_name="auth", event_name="kept", kwargs={"what": "x", "key": "k"})
-        patiently = out.journals.journal.patiently
-        out.journals.journal.patiently = lambda action: patiently(action, 0.05)  # type: ignore
+        retry_while_locked = out.journals.journal.retry_while_locked
+        out.journals.journal.retry_while_locked = lambda action: retry_while_locked(action, 0.05)  # type: ignore
         with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
             outsider.execute("BEGIN IMMEDIATE")
             with pytest.raises(JournalError, match="It is locked by another program"):

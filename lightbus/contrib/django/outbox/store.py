@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from ...relay import CHANNEL, OutboxRow, file_lock, key_of_lock, name_of_lock, told_by
+from ...relay import CHANNEL, OutboxRow, file_lock, key_of_lock, name_of_lock, wait_for_notification
 from .models import OutboxEvent
 
 __all__ = ["DjangoStore"]
@@ -82,7 +82,7 @@ class DjangoStore:
                 cursor.execute(f"LISTEN {CHANNEL}")
             self._listening = connection.connection
             return True  # something may have been put in before
-        return told_by(self._listening, seconds)
+        return wait_for_notification(self._listening, seconds)
 
     def close(self) -> None:
         """Close the connection of this thread."""
