@@ -21,7 +21,7 @@ __all__ = ["not_arguments", "note_number", "rows_of"]
 def rows_of(
     engine: Engine, api_name: str, event: Event, events: Sequence[Kwargs], settings: ApiSettings, trace: Trace | None
 ) -> tuple[list[str], list[RecordRow]]:
-    """Return the ids of events, and their rows. Raises what is wrong with the first wrong one."""
+    """Return the ids of events, and their rows. Raises the error of the first invalid one."""
     signature, key, version = event.signature, event.key, event.version or 1
     fill_defaults, passes, validates = signature.fill_defaults, signature.passes, settings.validation.outgoing
     next_id, at = engine.event_ids.next, time.time()
@@ -64,7 +64,7 @@ def note_number(error: LightbusException, number: int, count: int) -> None:
 
 
 def not_arguments(what: str, given: object) -> InvalidEventArguments:
-    """Return the error for what is no arguments of an event."""
+    """Return the error for a value that cannot be the arguments of an event."""
     return InvalidEventArguments(
         f"{what}.fire_many() was given {given!r:.100}. It takes the arguments of each event as a dict: "
         f"[{{'name': value}}, ...], or what yields such dicts."

@@ -167,7 +167,7 @@ class BusClient(OldClientNames):
 
     @property
     def dropped_events(self) -> int:
-        """Best-effort events that nobody was there to publish."""
+        """Best-effort events that were dropped because they had no publisher."""
         return self._unpublished.dropped
 
     def exchange_engine(self, state: EngineState = EngineState()) -> EngineState:  # noqa: B008  it never changes
@@ -352,11 +352,11 @@ class BusClient(OldClientNames):
         await self._lifecycle.start_worker()
 
     async def stop_worker(self) -> None:
-        """Finish what runs, leave the bus, and return; the client goes on."""
+        """Finish what runs, leave the bus, and return; the client stays usable."""
         await self._workers.stop()
 
     async def consume_rpcs(self, apis: Sequence[Api] | None = None) -> None:
-        """Serve procedures only, until told to stop; `apis` has all that are registered (as in 1.x)."""
+        """Serve procedures only, until stopped; `apis` has all that are registered (as in 1.x)."""
         await self._lifecycle.consume_rpcs(apis)
 
     def run_forever(self) -> int:

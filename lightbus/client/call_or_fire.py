@@ -26,8 +26,8 @@ class CallOrFire:
 
     Args:
         config: the settings.
-        engines: says what is published at the moment.
-        registration: says what is declared here.
+        engines: knows what is published now.
+        registration: knows what is declared here.
         unpublished: says which events were seen on this host before.
         call, fire: do it.
 
@@ -52,7 +52,7 @@ class CallOrFire:
 
     def __call__(self, api_name: str, name: str, kwargs: Kwargs, options: BusOptions | None) -> Any:
         """
-        Call what is a procedure, fire what is an event. Raises what either raises.
+        Call a procedure, or fire an event, whichever has this name. Raises what either raises.
 
         An event is what is declared as one here, or published at the moment, or was seen on this host before: that is
         kept where nobody publishes it.

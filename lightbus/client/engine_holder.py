@@ -37,7 +37,7 @@ class EngineHolder:
         prepare: is called before the first engine is made, under the lock.
 
     Attributes:
-        lock: held while the engine, the worker, or what is kept of events changes. It is another one after a fork.
+        lock: held while the engine, the worker, or the stored events change. A fork gets a new one.
         is_closed: whether the bus was closed.
 
     """

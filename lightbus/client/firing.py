@@ -30,7 +30,7 @@ from .registration import Registration
 __all__ = ["Firing", "check_remote_event", "not_handled", "trace_of"]
 
 NO_DEADLINE = Deadline(math.inf)
-"""The deadline of an event that is stored in this process: nobody is waited for."""
+"""The deadline of an event that is stored in this process: there is no wait for another process."""
 
 WAIT_FOR = ("journal", "ack")
 
@@ -214,7 +214,7 @@ class Firing:
     def terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
     ) -> tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]:
-        """Return which event it is, who publishes it if that is us, its settings, and for what is waited how long."""
+        """Return the event, its publisher if that is this process, its settings, and what to wait for until when."""
         api = self._registration.apis.find(api_name)
         event = None if api is None else api.get_event(name)
         publisher = None if event is None else engine.publisher
@@ -235,7 +235,7 @@ class Firing:
         settings: ApiSettings,
         options: BusOptions | None,
     ) -> EventMessage:
-        """Return an event with these arguments. Raises what is wrong with them, or that there is no such event."""
+        """Return an event with these arguments. Raises if they are invalid, or if there is no such event."""
         if event is None:
             check_remote_event(engine.snapshot, api_name, name)
         kwargs = self.complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
@@ -244,7 +244,7 @@ class Firing:
         return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time(), "", trace)
 
     def complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
-        """Return the arguments of an event with its defaults. Raises what is wrong with them."""
+        """Return the arguments of an event with its defaults. Raises if they are invalid."""
         if event is not None:
             signature = event.signature
             kwargs = signature.fill_defaults(kwargs)
@@ -269,7 +269,7 @@ class Firing:
         return OutboundEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
     def taken(self, message: EventMessage, accepted: Accepted) -> None:
-        """Note in an event who has published it, and where."""
+        """Set in an event which peer has published it, and where."""
         message.native_id, message.publisher = accepted.native_id, accepted.publisher
         if accepted.native_id:
             self._unpublished.note_seen(message)
@@ -284,7 +284,7 @@ class Firing:
         error: NotReachable,
         options: BusOptions | None,
     ) -> EventMessage:
-        """Keep an event of an API that is not registered here and that nobody advertises, if it is a known one."""
+        """Store an event of an API that is neither registered here nor advertised, if the event is a known one."""
         if not self._unpublished.is_known(api_name, name):
             raise error
         message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name), options)

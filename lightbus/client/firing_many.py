@@ -69,7 +69,7 @@ class FiringMany:
         firing: makes the events, and knows on which terms.
         engines: hands them off.
         hooks: are run around each event.
-        unpublished: keeps what nobody publishes.
+        unpublished: stores events that have no publisher.
 
     """
 
@@ -150,7 +150,7 @@ class FiringMany:
             self._hand_off_blocking(portion, unreachable)
 
     def _unreachable(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
-        """Return why nobody can be handed an event now that can be kept here; raise it of any other."""
+        """Return why events that can be stored here have no publisher now; raise it for all others."""
         if api_name not in engine.snapshot.by_api:
             try:
                 self._engines.channel.resolve(api_name, deadline)
@@ -228,7 +228,7 @@ class FiringMany:
         *,
         is_whole: bool,
     ) -> _Portion:
-        """Make the events. Raises what is wrong with the first wrong one: none of them is fired then."""
+        """Make the events. Raises the error of the first invalid one: then none is fired."""
         event, publisher, settings, deadline, wait_for = terms
         messages = []
         for number, kwargs in enumerate(events):
@@ -273,7 +273,7 @@ class FiringMany:
 
     def _outgoing(self, portion: _Portion) -> Iterator[tuple[list[EventMessage], OutboundBatch]]:
         """
-        Yield what is handed off, and of which events it is.
+        Yield the batches to hand off, each with the indexes of its events.
 
         The events of one key go to one publisher, as if they were fired one by one; so where there are several, each is
         given its share.
@@ -347,7 +347,7 @@ def _wait_for_groups(
 
 
 def _portions(what: str, events: Any) -> Iterator[Sequence[Kwargs]]:
-    """Yield what is stored together: a collection as a whole, else so many at a time."""
+    """Yield the batches to store: a collection as a whole, otherwise a bounded number at a time."""
     if isinstance(events, (str, bytes, Mapping)) or not isinstance(events, Iterable):
         raise not_arguments(what, events)
     if isinstance(events, Collection):

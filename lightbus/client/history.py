@@ -34,7 +34,7 @@ class History:
 
     Args:
         config: the settings.
-        engines: says who the publishers are, and which service this is.
+        engines: knows the publishers, and the service of this process.
         calling: asks the publishers.
         listeners: those that are declared here, whose groups may have names of their own.
 

@@ -34,10 +34,10 @@ class HookPoint:
 
 class HookRunner:
     """
-    Runs the hooks around a call or an event for whoever makes it, in the caller's context.
+    Runs the hooks around a call or an event, in the caller's context.
 
     Args:
-        client: what the functions are told as `client`.
+        client: passed to the functions as `client`.
         registry: which functions there are; it is an attribute, too.
         engines: whose threads `def` functions run in.
 
@@ -51,7 +51,7 @@ class HookRunner:
         self._engines = engines
 
     def around(self, name: str, **details: Any) -> AbstractContextManager[None]:
-        """Return what is to be entered around a call or a firing, in the caller's context."""
+        """Return the context managers to enter around a call or a firing, in the caller's context."""
         return self.registry.around(name, client=self._client, **details)
 
     async def run(self, name: str, **details: Any) -> None:

@@ -45,7 +45,7 @@ class Lifecycle:
     Args:
         config: the settings.
         view: what a worker sees of the client.
-        engines, workers, unpublished, schedules: the parts that are told when the client leaves.
+        engines, workers, unpublished, schedules: the parts that are notified when the client leaves.
 
     Attributes:
         thread: runs a worker beside the program, where there is one.
@@ -79,7 +79,7 @@ class Lifecycle:
 
     async def consume_rpcs(self, apis: Sequence[Api] | None = None) -> None:
         """
-        Serve procedures only, until told to stop.
+        Serve procedures only, until stopped.
 
         Raises UnsupportedUse where `apis` are others than those registered: a worker serves them all.
         """
@@ -163,7 +163,7 @@ class Lifecycle:
             self.thread = None
 
     async def _run(self, start_worker: StartWorker, ready: Future[None] | None = None) -> None:
-        """Run a worker on this loop until it is told to stop; by signals too, unless a thread waits for `ready`."""
+        """Run a worker on this loop until it is stopped; by signals too, unless a thread waits for `ready`."""
         start = asyncio.ensure_future(start_worker())
         seen = self._handle_signals(start) if ready is None else []
         try:

@@ -1,4 +1,4 @@
-"""Declaring listeners: who hears what, under which name, and whether that can work."""
+"""Declaring listeners: which function handles which event, under which name, and whether that can work."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Listening:
     Args:
         config: the settings; what the service is called by default.
         apis: those registered here, whose events are known.
-        workers: who is told what is declared while it runs.
+        workers: notified of listeners that are declared while it runs.
 
     Attributes:
         listeners: those that were declared.

@@ -45,7 +45,7 @@ class MadeEvents:
 
     def make(self, api_name: str, name: str, kwargs: Kwargs, *, is_ours: bool = False) -> EventMessage:
         """
-        Return an event with an id of its own, as it is now. Sends nothing, and waits for nobody.
+        Return an event with an id of its own, as it is now. Sends nothing, and does not wait.
 
         Raises what `BusPath.fire` raises for arguments that are wrong, as far as that is known in this process, and
         UnknownApi where it `is_ours` and its API is not registered here.
@@ -63,9 +63,9 @@ class MadeEvents:
     @contextmanager
     def storing(self, message: EventMessage) -> Iterator[None]:
         """
-        Run the hooks before and around what is done meanwhile: the event is stored. From a plain thread.
+        Run the hooks before and around the body, in which the event is stored. From a plain thread.
 
-        So they have the context of whoever fires it. Those named `after_event_sent` follow when it is fired in fact.
+        They run in the context of the code that fires it. `after_event_sent` hooks run when it is really fired.
         """
         if not self._hooks.is_about("event_sent"):
             yield
@@ -78,7 +78,7 @@ class MadeEvents:
 
     @asynccontextmanager
     async def storing_async(self, message: EventMessage) -> AsyncIterator[None]:
-        """Run the hooks before and around what is done meanwhile, on an event loop: the event is stored."""
+        """Run the hooks before and around the body, in which the event is stored. On an event loop."""
         if not self._hooks.is_about("event_sent"):
             yield
             return

@@ -1,4 +1,4 @@
-"""What is on the bus: which APIs and members there are, and their schemas."""
+"""The names on the bus: which APIs and members there are, and their schemas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Names:
 
     Args:
         config: the settings.
-        engines: says what is known of the bus.
+        engines: knows the peers of the bus.
         registration: the APIs registered here, and the schemas registered or loaded.
         calling: asks peers for schemas.
 
@@ -36,7 +36,7 @@ class Names:
         self._calling = calling
         self._peers_schema = Schema()
         self._asked: dict[str, tuple[str, float]] = {}
-        """Per API whose schema a peer told: the schema's digest, and until when it is remembered."""
+        """Per API whose schema came from a peer: the schema's digest, and until when it is cached."""
 
     def parameter_schema(self, api_name: str, name: str) -> JsonSchema:
         """Return the schema of a procedure's or an event's arguments; asked of a peer where it is not known here."""
@@ -81,7 +81,7 @@ class Names:
         )
 
     def completions(self, parts: tuple[str, ...]) -> list[str]:
-        """Return what can follow `parts` in a path, from what is registered here and what is known of the bus."""
+        """Return the names that can follow `parts` in a path, from the APIs registered here and on the bus."""
         names: set[str] = set()
         for api in self._registration.apis.all():
             names.update(f"{api.meta.name}.{member}" for member in (*api.procedures, *api.events))

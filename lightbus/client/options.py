@@ -1,4 +1,4 @@
-"""`bus_options`: what may be said of one call, one event or one listener, checked before anything is done."""
+"""`bus_options`: the options of one call, one event or one listener, checked before they are used."""
 
 from __future__ import annotations
 

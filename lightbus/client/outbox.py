@@ -1,4 +1,4 @@
-"""What becomes of an event that nobody is there to publish: it is kept on disk here, until somebody is.
+"""Events without a publisher: stored on the disk of this host until there is one.
 
 It goes into the outbox of this host, which every process of this bus and user here empties when a publisher is there,
 of whatever service that is. A process that has registered the API becomes that publisher itself, if it lives on; and
@@ -40,16 +40,16 @@ MOST_TAKEN = 1000
 
 class UnpublishedEvents:
     """
-    The part of a client that keeps events on disk which nobody publishes now, and has them published later.
+    The part of a client that stores events without a publisher on disk, and has them published later.
 
     Args:
-        engines: who we are, and who publishes; its lock is held while what is kept here changes.
+        engines: knows this process and the publishers; its lock is held while stored events change.
         registration: the APIs of which this process can be the publisher, and the schemas that are loaded.
         workers: whether a worker publishes anyway.
         publish: makes this process the publisher; called in a thread.
 
     Attributes:
-        dropped: best-effort events that nobody was there to publish.
+        dropped: best-effort events that had no publisher.
 
     """
 
@@ -77,7 +77,7 @@ class UnpublishedEvents:
 
     def keep(self, message: EventMessage, event: Event | None, wait_for: str, error: NotReachable) -> None:
         """
-        Keep an event that nobody publishes. Of best effort it is dropped and counted: that is no error.
+        Store an event that has no publisher. One of best effort is dropped and counted, without an error.
 
         Raises `error` where it cannot be kept: its event was never heard of, or somebody waits for the groups to
         handle it. JournalError where it cannot be stored.
@@ -122,7 +122,7 @@ class UnpublishedEvents:
         )
 
     def _publish_soon(self) -> None:
-        """Publish what is kept here, unless this process ends before. With the lock held."""
+        """Publish the stored events, unless this process ends first. With the lock held."""
         if self._publishing is None and self._workers.worker is None and not self._engines.is_closed:
             self._publishing = _later(PUBLISH_AFTER, self._publish_now)
 
@@ -216,7 +216,7 @@ class UnpublishedEvents:
         return self._outbox.exists() and name in self._outbox.seen(api_name)
 
     def note_seen(self, message: EventMessage) -> None:
-        """Remember that there is such an event: then it can be kept when nobody is there to publish it."""
+        """Remember that there is such an event, so that it can be stored while it has no publisher."""
         name = (message.api_name, message.event_name)
         if name not in self._seen and self._registration.apis.find(message.api_name) is None:
             self._seen.add(name)

@@ -1,4 +1,4 @@
-"""The schemas of APIs that other peers serve: asked of them once, and what is sent to them is held against those."""
+"""The schemas of APIs that other peers serve: fetched once, and used to check what is sent to those peers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PeerSchemas:
     Args:
         config: says for which APIs arguments are held against a schema in any case (`strict_validation`).
         engines: ask the peers.
-        registration: what is registered or loaded here.
+        registration: the APIs that are registered or loaded here.
 
     """
 
@@ -43,11 +43,11 @@ class PeerSchemas:
         self.are_known = False
         """Whether there is any: each call asks this first."""
         self._current: dict[str, tuple[Snapshot, Known]] = {}
-        """Per API whose schemas are all known what is served now; of this snapshot."""
+        """The served versions per API of which all schemas are known; for this snapshot."""
 
     def check(self, api_name: str, name: str, kwargs: Kwargs, kind: str = "rpcs") -> None:
         """
-        Hold the arguments of a call or an event against what is known of it, which may be nothing.
+        Check the arguments of a call or an event against its schema, where that is known.
 
         While several versions are served, arguments have to fit one of them.
 

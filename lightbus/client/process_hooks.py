@@ -1,4 +1,4 @@
-"""Forks and the end of the process: a child gets engines of its own, and nobody keeps a program from ending."""
+"""Forks and the end of the process: a child gets engines of its own, and no thread keeps a program from ending."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _GRAVEYARD: list[Any] = []
 
 
 _FORKS = threading.local()
-"""`resume`: what lets those go on that stand still for this thread's fork; `signals`: what it held back before."""
+"""`resume`: ends the pause of the loops for this fork; `signals`: those that were blocked before it."""
 
 PREFORKING = ("gunicorn.arbiter", "uwsgi")
 """Modules of web servers that import a program once, and then fork the processes that are to serve it."""
 
 FORK_PATIENCE = 2.0
-"""Seconds for which a fork waits for an engine to stand still: longer than its imports take on a busy machine."""
+"""Seconds for which a fork waits for an engine to pause: longer than its imports take on a busy machine."""
 
 
 class InProcess:
@@ -72,7 +72,7 @@ class InProcess:
         return self._workers.worker is not None
 
     def pause(self, seconds: float) -> list[Callable[[], None]]:
-        """Have everything stand still, and return what lets it go on."""
+        """Pause all engines, and return the function that resumes them."""
         resume: list[Callable[[], None]] = []
         lock = self._engines.lock
         # Whoever makes an engine imports: the child would inherit the lock of a module that nobody there imports on.
@@ -84,7 +84,7 @@ class InProcess:
         return resume
 
     def warn_of_worker(self) -> None:
-        """Say once that a worker in the background stays behind, where a web server forks what is to serve."""
+        """Log once that a background worker does not come along, where a web server forks its processes."""
         in_background = self._lifecycle.thread is not None and self.has_worker and not self._workers.publishes_only
         if not in_background or self._has_warned or not any(name in sys.modules for name in PREFORKING):
             return
@@ -108,7 +108,7 @@ _CLIENTS: weakref.WeakSet[InProcess] = weakref.WeakSet()
 
 
 _under_way = threading.Lock()
-"""Held by the thread that forks: one after another, or each would wait until the other stands still."""
+"""Held by the thread that forks: one after another, or each would wait until the other pauses."""
 
 
 def _before_fork() -> None:

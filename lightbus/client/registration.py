@@ -17,7 +17,7 @@ logger = logging.getLogger("lightbus.client")
 
 class Registration:
     """
-    The APIs of this process. A running worker advertises at once what is added, and no longer what is removed.
+    The APIs of this process. A running worker advertises added ones at once, and removed ones no longer.
 
     Attributes:
         apis: those that are registered.

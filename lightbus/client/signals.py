@@ -23,7 +23,7 @@ _before: dict[signal.Signals, Any] = {}
 
 @contextlib.contextmanager
 def restoring_signals() -> Iterator[None]:
-    """Give SIGINT and SIGTERM back to whoever had them before, at the end. In the main thread."""
+    """Restore at the end the handlers that SIGINT and SIGTERM had before. In the main thread."""
     found = {number: signal.getsignal(number) for number in ENDING}
     _before.update({number: handler for number, handler in found.items() if handler is not None})  # None: not Python's
     try:
@@ -46,7 +46,7 @@ def block_signals() -> set[signal.Signals] | None:
 
 def unblock_signals(held: set[signal.Signals] | None) -> None:
     """
-    Let those come again that were held back, at the very end of what is done at a fork.
+    Unblock the signals that `block_signals` blocked, as the last thing at a fork.
 
     What their handlers raise there Python ignores, and KeyboardInterrupt would be lost. So those that came meanwhile
     are sent again once that is over.

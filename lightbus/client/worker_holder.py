@@ -1,4 +1,4 @@
-"""The worker of a client in this process, while there is one: started, told what is new, stopped."""
+"""The worker of a client in this process: started, notified of changes, stopped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["CHANGE_TIMEOUT", "WorkerHolder"]
 
 CHANGE_TIMEOUT = 2.0
-"""Seconds for which a thread waits for a running worker to register what is new."""
+"""Seconds for which a thread waits for a running worker to register changes."""
 
 
 class WorkerHolder:
     """
-    One worker at a time. It is started and stopped on its own loop; any thread may look at it, and tell it changes.
+    One worker at a time. It is started and stopped on its own loop; any thread may read it and notify it.
 
     Attributes:
         features: what the next worker does.
@@ -79,7 +79,7 @@ class WorkerHolder:
             self.worker.request_stop()
 
     def change(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
-        """Have a running worker register what is new; in a plain thread, return when it has."""
+        """Have a running worker register changes; in a plain thread, return when it has."""
         worker = self.worker
         if worker is None or worker.loop.is_closed():
             return

@@ -1,4 +1,4 @@
-"""What a worker sees of its client: what it serves, and whom it tells."""
+"""A worker's view of its client: what it serves, and what it notifies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class WorkerView:
     The user of a worker (see `engine.worker.WorkerUser`), made of the parts of a client.
 
     Attributes:
-        hook_client: what hooks are told as `client`.
+        hook_client: passed to hooks as `client`.
 
     """
 

@@ -56,7 +56,7 @@ load is not to be a reason to take more.
 
 class Admission:
     """
-    Decides who may begin, who may wait and who is refused. Only touched from the node's loop.
+    Decides which calls begin, wait or are refused. Only touched from the node's loop.
 
     Args:
         concurrency: how many calls may run at the same time at most.
@@ -195,7 +195,7 @@ class Admission:
         return self._max_queue_time is not None or self._is_overloaded(now)
 
     def _is_overloaded(self, now: float) -> bool:
-        """Return whether there has been a queue for long, and more comes in than goes out: no burst."""
+        """Return whether there has been a queue for long while more calls arrive than end: no burst."""
         self._turn_over(now)
         grown = self._arrivals + self._arrivals_before - self._departures - self._departures_before
         if grown <= 0:
@@ -223,7 +223,7 @@ class Admission:
         self._arrivals_before, self._departures_before = before
 
     def _count_from(self, now: float) -> None:
-        """Begin a period, the first of a queue, in which a burst comes in."""
+        """Begin a period, the first of a queue, in which a burst may arrive."""
         self._period_began, self._is_first_period = now, True
         self._period_ends = now + self._period
         self._arrivals = self._arrivals_before = 0

@@ -1,6 +1,6 @@
-"""When what comes again and again is due: at moments that all of this process shares.
+"""When periodic work is due: at moments that all timers of this process share.
 
-An idle process spends its time on being woken, whatever is done then. What is due together wakes it once.
+An idle process spends its time on wake-ups, whatever is done then. Work that is due together needs one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _EARLY = 0.05
 
 def next_beat(now: float, seconds: float) -> float:
     """
-    Return when what comes every so many seconds is due next.
+    Return when work with this period is due next.
 
     Of two periods, one a multiple of the other, the longer one's moments are among the shorter one's.
     """

@@ -17,7 +17,7 @@ class PendingCall(Generic[T]):
     Attributes:
         peer: the instance id it was given to.
         deadline: when it is over, in seconds of the clock that `now` is read from.
-        waiter: whoever waits for it; not looked at here.
+        waiter: the object that gets the result; not inspected here.
         sent: whether the frame has left this process; one that has not was certainly not executed.
 
     """
@@ -35,7 +35,7 @@ class PendingCalls(Generic[T]):
     """
     The calls of one door. Only touched from the thread that the door belongs to.
 
-    Call ids count upwards and are never used twice, so a late reply finds nobody instead of somebody else.
+    Call ids count upwards and are never used twice: a late reply matches no call instead of another one.
     """
 
     def __init__(self) -> None:

@@ -12,12 +12,12 @@ K = TypeVar("K")
 
 class Standing(NamedTuple):
     """
-    Where a topic stands for a group.
+    The state of a topic for a group.
 
     Attributes:
         cursor: everything up to this sequence was handled.
         head: the newest sequence.
-        possibly_delivered: up to this one somebody may have begun events behind the cursor, and not finished them.
+        possibly_delivered: events after the cursor and up to here may have been begun, but not finished, by a member.
 
     """
 
@@ -59,14 +59,14 @@ class Cursors(Generic[K]):
         return True
 
     def mark_in_flight(self, heads: Iterable[tuple[K, int]]) -> None:
-        """Record that whoever had these topics is gone: all up to these sequences may have been begun."""
+        """Record that the member with these topics is gone: all up to these sequences may have been begun."""
         for topic, head in heads:
             if head > self.acked.get(topic, 0):
                 self._possibly_delivered[topic] = max(head, self._possibly_delivered.get(topic, 0))
 
     def adopt_reported(self, topic: K, sequence: int) -> bool:
         """
-        Record that somebody lives who had a topic, and has handled it up to here; return whether that is to be stored.
+        Record that a live member had a topic and has handled it up to here; return whether to store that.
 
         What it has not handled it has not begun: nothing is in flight. A word that is behind the cursor is an old one.
         """
@@ -75,7 +75,7 @@ class Cursors(Generic[K]):
         return self.acknowledge(topic, sequence)
 
     def standing(self, topic: K, head: int, failed: int = 0) -> Standing:
-        """Return where a topic stands; `failed`: the last sequence of which a delivery is on record."""
+        """Return the state of a topic; `failed`: the last sequence of which a delivery is on record."""
         cursor = min(self.acked.get(topic, 0), head)
         possibly_delivered = max(failed, self._possibly_delivered.get(topic, 0))
         return Standing(cursor, head, possibly_delivered if possibly_delivered > cursor else 0)

@@ -42,7 +42,7 @@ class _Holding:
 @dataclass(slots=True)
 class Group:
     """
-    Who has what. Only touched from the loop it belongs to.
+    The assignment of partitions to the members of a group. Only touched from the loop it belongs to.
 
     A partition has one owner at a time: one that is to move is first given back by its owner (`released`), or its owner
     is gone (`lost`). Every assignment has a generation; what a member says counts for the partitions that it has had
@@ -58,11 +58,11 @@ class Group:
     partitions: int
     generation: int = 0
     members: dict[str, float] = field(default_factory=dict)
-    """Per member when it was last heard of, in seconds of the clock that `now` is read from."""
+    """Per member when it last gave a sign of life, in seconds of the clock that `now` is read from."""
     holdings: dict[int, _Holding] = field(default_factory=dict)
 
     def join(self, member: str, now: float) -> list[MemberAssignment]:
-        """Take a member in, or take it in anew; return who has what from now on. It has at least its own answer."""
+        """Add a member, or add it again; return the changed assignments, which include its own."""
         self.generation += 1
         self.members[member] = now
         for partition in self.held_by(member):
@@ -72,7 +72,7 @@ class Group:
         return self._balance(also=member)
 
     def renew(self, member: str) -> list[MemberAssignment]:
-        """Return what a member has, under a new generation: something else of it is to be learned anew."""
+        """Return the assignment of a member under a new generation: it has to fetch the rest again."""
         if member not in self.members:
             return []
         self.generation += 1
@@ -83,7 +83,7 @@ class Group:
         return self._without(member)
 
     def lost(self, member: str) -> tuple[LostPartitions, list[MemberAssignment]]:
-        """Record that a member is gone; return what it leaves unfinished, and who has what from now on."""
+        """Record that a member is gone; return what it leaves unfinished, and the changed assignments."""
         held = tuple(self.held_by(member))
         return LostPartitions(member, held), self._without(member)
 
@@ -103,7 +103,7 @@ class Group:
         return True
 
     def silent(self, now: float, timeout: float) -> list[str]:
-        """Return the members that were not heard of for longer than `timeout` seconds."""
+        """Return the members that gave no sign of life for longer than `timeout` seconds."""
         return [name for name, heard_at in self.members.items() if now - heard_at > timeout]
 
     def holds(self, member: str, generation: int, partition: int) -> bool:

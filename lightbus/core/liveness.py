@@ -1,4 +1,4 @@
-"""Silence -> alive, suspect, gone. It knows when somebody was last heard, and nothing about how."""
+"""Silence -> alive, suspect, gone. Knows when each peer last gave a sign of life, not how."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ K = TypeVar("K")
 
 
 class State(Enum):
-    """What silence makes of somebody."""
+    """The states of a peer, by how long it has been silent."""
 
     ALIVE = "alive"
     SUSPECT = "suspect"
@@ -28,7 +28,7 @@ def classify_silence(silence: float, suspect_after: float, gone_after: float) ->
 
 @dataclass(frozen=True, slots=True)
 class LivenessChange(Generic[K]):
-    """Somebody is no longer what it was."""
+    """A peer changed its state."""
 
     key: K
     state: State
@@ -36,12 +36,12 @@ class LivenessChange(Generic[K]):
 
 class Liveness(Generic[K]):
     """
-    Who was heard when. Only touched from the loop it belongs to.
+    When each peer last gave a sign of life. Only touched from the loop it belongs to.
 
-    Suspect is not dead: whoever is heard again is alive again, without further ado.
+    Suspect is not dead: a peer that gives a sign of life is alive again.
 
     Args:
-        suspect_after: seconds of silence after which somebody is suspect.
+        suspect_after: seconds of silence after which a peer is suspect.
         gone_after: seconds of silence after which it is forgotten.
 
     """
@@ -61,17 +61,17 @@ class Liveness(Generic[K]):
         return key in self._heard
 
     def heard(self, key: K, now: float) -> None:
-        """Note that somebody gave a sign of life."""
+        """Record a sign of life of a peer."""
         self._heard[key] = now
         self._suspects.discard(key)
 
     def forget(self, key: K) -> None:
-        """Stop judging somebody, known or not."""
+        """Stop tracking a peer, known or not."""
         self._heard.pop(key, None)
         self._suspects.discard(key)
 
     def tick(self, now: float) -> list[LivenessChange[K]]:
-        """Return who became suspect or gone since the last time; the gone are forgotten."""
+        """Return the peers that became suspect or gone since the last time; those that are gone are forgotten."""
         changes: list[LivenessChange[K]] = []
         for key, heard in list(self._heard.items()):
             state = classify_silence(now - heard, self.suspect_after, self.gone_after)

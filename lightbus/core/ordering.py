@@ -19,7 +19,7 @@ MAX_LATER = 1000
 """Messages that follow on something missing of which is remembered how far they go."""
 
 ATTEMPTS = 3
-"""How often it is asked in vain what is missing, until what is there is handed out all the same."""
+"""Failed attempts to fetch missing events, after which later ones are delivered without them."""
 
 
 class Watermark:
@@ -31,19 +31,19 @@ class Watermark:
         self.begin(upto)
 
     def begin(self, upto: float) -> None:
-        """Begin anew: infinite where order is not looked after."""
+        """Start from here: infinite where order is not tracked."""
         self.upto = upto
         self._later: list[list[int]] = []
         self._attempts = 0
 
     @property
     def lacks(self) -> bool:
-        """Whether something did not arrive, and it is to be asked where the topics stand."""
+        """Whether a message was lost, so that the heads of the topics have to be fetched."""
         return bool(self._later)
 
     def published(self, follows: int, complete: int) -> bool:
         """
-        Note that a message came behind all up to `follows`, and that nothing up to `complete` comes any more.
+        Record a message that follows all up to `follows`; nothing up to `complete` will arrive any more.
 
         Return whether more may be handed out by that.
         """
@@ -66,14 +66,14 @@ class Watermark:
             self._attempts = 0
 
     def failed(self) -> None:
-        """Note that there was no answer of use. After some attempts what is there is handed out as it is."""
+        """Record that there was no useful answer. After some attempts the events at hand are delivered as they are."""
         self._attempts += 1
         if self._attempts >= ATTEMPTS:
             self.begin(max([self.upto, *(complete for _, complete in self._later)]))
 
 
 class Ordered(Protocol):
-    """What is to be known of a stream, so that it has its turn at the right time."""
+    """The facts of a stream that decide when it has its turn."""
 
     ready: deque[Any]
     """What waits of it, each with its sequence first."""
@@ -102,7 +102,7 @@ class Order(Generic[S]):
 
     def __init__(self) -> None:
         self.queued = False
-        """Whether it waits for its turn; kept by whoever gives turns."""
+        """Whether it waits for its turn; set by the queue that gives turns."""
         self._waiting: list[tuple[int, int, S]] = []
         self._first: dict[S, int] = {}
         """The sequence with which a stream waits: what else there is of it in the heap is out of date."""
@@ -130,7 +130,7 @@ class Order(Generic[S]):
 
     def next(self) -> tuple[S, float] | None:
         """
-        Return whose turn it is, and the sequence before which its events have theirs; None where nobody's is.
+        Return the stream that has its turn, and the sequence before which it has it; None if there is none.
 
         A stream that is returned has to be noted again.
         """

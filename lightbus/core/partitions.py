@@ -1,4 +1,4 @@
-"""Into which partition an event falls, and who of several is responsible for a key. Arithmetic, no state."""
+"""The partition of an event, and which of several members is responsible for a key. Arithmetic, no state."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def rendezvous(key: str, members: Iterable[str]) -> str | None:
     """
     Return the member responsible for `key`; None where there is no member.
 
-    Highest random weight (Thaler and Ravishankar, 1998): everybody who knows the same members comes to the same answer
-    without asking anybody, and a member that leaves moves only its own keys.
+    Highest random weight (Thaler and Ravishankar, 1998): all that know the same members compute the same answer
+    without communication, and a member that leaves moves only its own keys.
     """
     return max(members, key=lambda member: (_weight(key, member), member), default=None)
 

@@ -1,4 +1,4 @@
-"""One peer as we know it: how far it is trusted, and the facts that others are told of it. Values only."""
+"""One peer as this process knows it: how far it is trusted, and the facts passed on about it. Values only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Fact", "Peer", "PeerJoined", "PeerLeft", "PeerState", "PeerUpdated",
 
 
 class Source(Enum):
-    """How we heard of somebody."""
+    """How a peer was discovered."""
 
     DISCOVERY = "discovery"
     CLAIM = "claim"
-    """It said HELLO to us and announced itself."""
+    """It sent HELLO, and introduced itself."""
     HEARSAY = "hearsay"
     """Another peer has verified it."""
     SEED = "seed"
@@ -26,7 +26,7 @@ class Source(Enum):
 
 
 class PeerState(Enum):
-    """How far we trust that somebody is there."""
+    """How certain it is that a peer is there."""
 
     UNVERIFIED = "unverified"
     UP = "up"
@@ -45,12 +45,12 @@ class Peer:
     Attributes:
         announcement: what it says of itself; complete (`apis` set) once it has answered.
         state: how far we trust it.
-        source: how we heard of it first, or that it introduced itself to us.
+        source: how it was discovered first, or that it introduced itself.
         endpoint, event_endpoint: where it answered; empty before.
         changed_at: when `state` last changed, in seconds of the registry's clock.
         heard_at: when it last answered, or was last announced.
         failures: attempts to reach it that failed, in a row.
-        refused: how many of the last of these were refused: nobody listened there.
+        refused: how many of the last of these were refused: nothing listened at its address.
         retry_at: when it may be dialled again.
         problem: what came of the latest attempt, the end of a sentence about it; empty while there is none.
         elsewhere: where it was announced while there was a connection to it, beside where it says it is.
@@ -86,7 +86,7 @@ class Peer:
         return self.state in (PeerState.UP, PeerState.DRAINING)
 
     def advertises(self, api: str) -> bool | None:
-        """Return whether it advertises an API, and not only keeps events of it; None while it has not told."""
+        """Return whether it advertises an API, and does not only store events of it; None while that is unknown."""
         names = self.announcement.api_names
         if names is None:
             return None
@@ -99,7 +99,7 @@ class Peer:
 
     @property
     def keeps(self) -> frozenset[str]:
-        """The APIs of which it only keeps events that others left behind, as far as it has told."""
+        """The APIs of which it only stores events of ended processes, as far as that is known."""
         return frozenset(api.name for api in self.announcement.apis or () if api.keeps)
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ take it from each other.
 
 class ProcessorUse:
     """
-    What is known of the use of the processor.
+    The measured use of the processor.
 
     Attributes:
         computed: seconds that handlers have computed in threads since it was last looked.

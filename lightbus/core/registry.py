@@ -1,4 +1,4 @@
-"""The peers we know. In: announcements, answers, losses. Out: who joined, changed and left.
+"""The known peers. In: announcements, answers, losses. Out: which peers joined, changed and left.
 
 An announcement is a hint: it makes somebody worth dialling, and only a WELCOME with the announced instance id makes it
 *up* (RFC 6762 gives a record no proof of life, and after a crash it stays in caches for many minutes).
@@ -42,7 +42,7 @@ FORGET_AFTER = 1200.0
 """Seconds without an answer after which a candidate is forgotten: longer than any cache keeps a ghost's record."""
 
 MAX_REFUSED = 3
-"""Refused connections (nobody listens there) in a row after which a candidate is forgotten at once."""
+"""Refused connections in a row (nothing listens there) after which a candidate is forgotten at once."""
 
 TOMBSTONES = 4096
 
@@ -56,7 +56,7 @@ USUAL_ADDRESSES = 4
 """Addresses that a peer mostly has at most. One that is announced with more costs more to try, and makes room first."""
 
 _HINTS = (PeerState.REFUSED, PeerState.QUARANTINED, PeerState.UNVERIFIED)
-"""States of somebody who has not answered; in a crowd the first of them make room first."""
+"""States of peers that have not answered; when there are too many, those in the first are dropped first."""
 
 
 class _Input(Enum):
@@ -115,7 +115,7 @@ class Registry:
     The peers we know. Only touched from the loop of the node it belongs to.
 
     Args:
-        own: our own instance id: our own announcement, heard back, is not a peer.
+        own: the instance id of this process: its own announcement is not a peer.
         fingerprints: of our keys. Hints with one of them count for more than others; without any all count the same.
 
     """
@@ -132,7 +132,7 @@ class Registry:
     # In: hints
 
     def announced(self, announcement: Announcement, source: Source, now: float) -> list[Fact]:
-        """Record that somebody is said to be there."""
+        """Record that a peer is announced."""
         known = self.peers.get(announcement.instance)
         if known is not None:
             return self._announced_again(known, announcement, source, now)
@@ -150,7 +150,7 @@ class Registry:
         return []
 
     def withdrawn(self, instance: InstanceId) -> list[Fact]:
-        """Record that discovery lost somebody. A peer that is up is judged by its connection instead."""
+        """Record that discovery lost a peer. One that is up is judged by its connection instead."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state in _HINTS:
             # Not remembered as dead: a hint is taken back, and the next one counts again.
@@ -158,7 +158,7 @@ class Registry:
         return []
 
     def reported_lost(self, instance: InstanceId) -> list[Fact]:
-        """Record that another peer lost somebody. It is only a rumour, and so it only ends what was one."""
+        """Record that another peer lost one. This removes only what is known from reports: it may be wrong."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state is PeerState.UNVERIFIED and peer.source is Source.HEARSAY:
             del self.peers[instance]
@@ -166,9 +166,9 @@ class Registry:
 
     def inherit(self, peers: Iterable[Peer], now: float) -> None:
         """
-        Take peers to be up that another registry of this process has seen, until told otherwise.
+        Mark peers as up that another registry of this process has seen, until a change is recorded.
 
-        Whoever calls has each of them dialled: nobody watches over a connection to them yet.
+        The caller dials each of them: there is no connection that would show their loss yet.
         """
         for peer in peers:
             if peer.is_up and peer.instance != self.own:
@@ -217,11 +217,11 @@ class Registry:
         return self._failed(instance, _Input.LOST, now, reason, refused=False)
 
     def silent(self, instance: InstanceId, now: float, reason: str, *, refused: bool = False) -> list[Fact]:
-        """Record that an attempt to reach somebody failed; `refused`: there is nobody at that address."""
+        """Record that an attempt to reach a peer failed; `refused`: nothing listens at that address."""
         return self._failed(instance, _Input.SILENT, now, reason, refused=refused)
 
     def denied(self, instance: InstanceId, now: float, reason: str) -> list[Fact]:
-        """Record that somebody is there, and that we have no key in common."""
+        """Record that a peer is there, and uses another key."""
         return self._failed(instance, _Input.DENIED, now, reason, refused=False)
 
     def drains(self, instance: InstanceId, now: float) -> list[Fact]:
@@ -234,7 +234,7 @@ class Registry:
         return _difference(peer, drained)
 
     def left(self, instance: InstanceId, reason: str) -> list[Fact]:
-        """Record that somebody is gone for good."""
+        """Record that a peer is gone for good."""
         peer = self.peers.pop(instance, None)
         if peer is None:
             return []
@@ -248,26 +248,26 @@ class Registry:
     # Out
 
     def is_unproven(self, peer: Peer) -> bool:
-        """Return whether a peer never answered, and is announced as ours are not."""
+        """Return whether a peer never answered, and was announced in another way than workers of this bus are."""
         return not peer.endpoint and self._worth(peer.announcement) != (True, True)
 
     def rank(self, peer: Peer) -> tuple[bool | int, ...]:
-        """Return a key that sorts those first whom it is best to try: who answered before, and has our key."""
+        """Return a sort key by which the most promising peers come first: those that answered, and have our key."""
         has_our_key, is_usual = self._worth(peer.announcement)
         return not peer.endpoint, not has_our_key, not is_usual, peer.failures
 
     def due(self, now: float) -> list[Peer]:
-        """Return who may be dialled now: everybody that is not live and whose pause is over."""
+        """Return the peers to dial now: all that are not live and whose pause is over."""
         return [peer for peer in self.peers.values() if not peer.is_live and peer.retry_at <= now]
 
     def forget_silent(self, now: float) -> None:
-        """Forget whom nobody has heard of for longer than any cache keeps a ghost."""
+        """Forget peers that were not announced for longer than any cache keeps an outdated record."""
         for peer in list(self.peers.values()):
             if not peer.is_live and now - peer.heard_at > FORGET_AFTER:
                 self.left(peer.instance, "was not heard of for a long time")
 
     def advertising(self, api: str) -> list[Peer]:
-        """Return everybody who advertises an API, or is announced with it, whatever the state."""
+        """Return all peers that advertise an API, or are announced with it, in any state."""
         return [peer for peer in self.peers.values() if peer.advertises(api)]
 
     def verified(self) -> list[InstanceId]:
@@ -411,5 +411,5 @@ def _difference(old: Peer, new: Peer, reason: str = "left") -> list[Fact]:
 
 
 def _public_facts(peer: Peer) -> tuple[object, ...]:
-    """Return what others are told of a peer: a change of anything else concerns nobody."""
+    """Return the facts that are passed on about a peer: other changes are not announced."""
     return peer.state, peer.announcement, peer.endpoint, peer.event_endpoint

@@ -22,7 +22,7 @@ def choose(
     randrange: Randrange = random.randrange,
 ) -> Peer | None:
     """
-    Return the peer to ask: of two picked at random the one that has fewer calls of ours; None if all were tried.
+    Return the peer to ask: of two random ones the one with fewer open calls of ours; None if all were tried.
 
     Two random choices keep the loads nearly even and need no knowledge of the others' load (Mitzenmacher, "The Power
     of Two Choices in Randomized Load Balancing", 2001). Peers of our own host go first: they are quicker to reach.
@@ -62,7 +62,7 @@ def explain(
     Return the error that says why no peer can be asked for `api`, and what there is instead.
 
     Args:
-        api: the name nobody answers for.
+        api: the name of the API without a peer.
         snapshot: what the registry knows.
         waited: seconds spent waiting for it.
         where: how peers were looked for: `"zeroconf on 127.0.0.1, 1 fixed peer"`.

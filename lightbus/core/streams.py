@@ -1,4 +1,4 @@
-"""One topic of one journal, as a consumer follows it: what to hand out next, what is missing, what to acknowledge.
+"""One topic of one journal, as a consumer follows it: what to deliver, fetch and acknowledge next.
 
 A stream never hands an event out before its predecessor in the topic, and none twice. What it cannot keep, or sees to
 be missing, it leaves in the journal and asks for later (`wanted`): so a slow consumer costs the publisher's disk, no
@@ -31,7 +31,7 @@ behind its cursor are given out one at a time, since any of them may be the one 
 
 
 MAX_FAILURES = 3
-"""Times that what is missing was asked for in vain, until nobody waits for it any more."""
+"""Failed attempts to fetch missing events, after which other streams no longer wait for them."""
 
 
 class Entry(NamedTuple):
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class AckPosition(NamedTuple):
-    """What a publisher is told of a stream: up to where all was handled, and how many events that makes in all."""
+    """The content of an acknowledgement: all up to `sequence` is handled, and how many events that makes in total."""
 
     sequence: int
     events: int
@@ -122,7 +122,7 @@ class Stream:
         """None where it has its turns by itself: from the beginning, or since it was left."""
         self.watermark = watermark
         self.failures = 0
-        """How often in a row it was asked in vain for more."""
+        """Failed requests for more events in a row."""
         self.trimmed = 0
         """Events that were deleted before this consumer could have them."""
         self._requested_after: int | None = None
@@ -220,11 +220,11 @@ class Stream:
 
     @property
     def awaits_events(self) -> bool:
-        """Whether there is more of it, and nothing of that is here: others are to wait for it, but not for ever."""
+        """Whether there are more events of it and none is here: other streams wait for it, up to a limit."""
         return self.head > self.position and not self.ready and not self.in_progress and self.failures < MAX_FAILURES
 
     def take(self, before: float = math.inf) -> Entry | None:
-        """Hand the next event out, if it comes before a sequence; None where that may not be now."""
+        """Return the next event, if its sequence is below `before`; None if there is none to deliver now."""
         ready = self.ready
         if not ready or self.in_progress or self._done - self.confirmed >= UNCONFIRMED:  # can_deliver, written out
             return None
@@ -243,7 +243,7 @@ class Stream:
 
         Args:
             before: the sequence.
-            most: how many at most. What is to be recorded first, as somebody else may have begun it, comes alone.
+            most: how many at most. An event whose start has to be recorded first is delivered alone.
             already: how many were taken for the same purpose.
 
         """
@@ -274,7 +274,7 @@ class Stream:
         return bool(self.ready) and self.is_possibly_delivered(self.ready[0])
 
     def is_possibly_delivered(self, entry: Sequence[Any]) -> bool:
-        """Return whether somebody else may have begun this event: its start is to be recorded first."""
+        """Return whether another member may have begun this event: then its start is recorded first."""
         return entry[0] <= self.possibly_delivered and self._possible_remaining > 0
 
     def done(self, entry: Sequence[Any], count: int = 1) -> None:
@@ -300,7 +300,7 @@ class Stream:
         return before - len(self.ready)
 
     def drop(self) -> None:
-        """Forget what waits: it is in the journal, to be asked for again by somebody. What is at hand goes on."""
+        """Drop the waiting events: they are in the journal. Events in progress are not affected."""
         self.ready.clear()
         self.size = 0
         self.position = self.handled  # nothing behind what is at hand counts as handled when that is done
@@ -312,22 +312,22 @@ class Stream:
         return order
 
     def put_back(self) -> None:
-        """Record that what is at hand was not handled: what follows on it must not be handed out before it."""
+        """Record that the events in progress were not handled: no later one may be delivered before them."""
         self.in_progress = 0
         self.drop()
 
     @property
     def is_ack_due(self) -> bool:
-        """Whether more was handled than the publisher was told."""
+        """Whether more was handled than was acknowledged."""
         return self.handled > self._acked.sequence
 
     @property
     def unacknowledged(self) -> int:
-        """How many events were handled since the publisher was told."""
+        """How many events were handled since the last acknowledgement."""
         return self._done - self._acked.events
 
     def next_ack(self) -> AckPosition | None:
-        """Return what the publisher is to be told, and note that it is; None where it was told all."""
+        """Return the next acknowledgement, and mark it as sent; None where there is nothing to acknowledge."""
         if not self.is_ack_due:
             return None
         self._acked = AckPosition(self.handled, self._done)
@@ -339,7 +339,7 @@ class Stream:
             self.confirmed = told.events
 
     def ack_failed(self) -> None:
-        """Record that the publisher did not answer: it is to be told again."""
+        """Record that the publisher did not answer: everything is acknowledged again."""
         self._acked = AckPosition(-1, self.confirmed)
 
     def _hold_back(self, entries: Sequence[Any]) -> None:

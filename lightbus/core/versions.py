@@ -1,4 +1,4 @@
-"""An API that is served in several versions at a time, as while its workers are replaced: who has what of it."""
+"""An API that is served in several versions at a time, as while its workers are replaced."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fitting(peers: Sequence[Peer], api: str, procedure: str, version: int | None
     All of that version where none has the procedure: then one of them says so.
 
     Raises:
-        UnknownApi: nobody serves that version.
+        UnknownApi: no worker serves that version.
 
     """
     if version is not None:
