@@ -1,16 +1,16 @@
 """
 How many calls a worker executes at the same time, and how long others may wait. Facts and the time in, decisions out.
 
-Two things are bounded. *Calls at the same time*: handlers that wait for something may be many, handlers that compute
-are quicker one after another. Which they are shows in how long a call that was started waits until its handler has its
-turn: where that is long, fewer are started, where it is not, more, up to `rpc_concurrency`. (The rule is that of TCP:
-one more for each that went well while as many ran as may, half as many for one that did not; RFC 5681, RFC 7661.)
+Two things are bounded. *Concurrency*: handlers that wait for I/O may be many, handlers that compute are quicker one
+after another. The delay between the start of a call and its handler's turn shows which they are: if it is long, fewer
+are started, otherwise more, up to `rpc_concurrency`. (Additive increase, multiplicative decrease, as in TCP: one more
+for each call without delay while the limit was reached, half as many after one with delay; RFC 5681, RFC 7661.)
 
-*Waiting*: a burst may wait until it is worked off. But where more comes in than goes out, waiting only makes all calls
-slow, each by the whole queue: then a call that would wait longer than calls take is refused, and its caller asks
-another worker. Neither a burst is that, since it ends, nor are callers that each call again when they are answered: no
-more comes in of them than goes out. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": what matters is not
-that there is a queue, but that it does not get empty.)
+*Waiting*: a burst may wait until it is worked off. But if more calls arrive than end, waiting only delays every call by
+the whole queue: then a call that would wait longer than calls take is refused, and its caller asks another worker. A
+burst is no overload, since it ends; nor are callers that each call again once they are answered, since no more of their
+calls arrive than end. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": what matters is not that there is a
+queue, but that it does not get empty.)
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from .processor_use import ProcessorUse
 __all__ = ["Admission"]
 
 FIRST_LIMIT = 4
-"""Calls at the same time before anything is known of them."""
+"""Concurrent calls at the start, before anything was measured."""
 
 TOLERATED_DELAY = 0.005
-"""Seconds that a handler may wait for its turn in any case: a loop that is busy with short calls comes to that."""
+"""Seconds that a handler may wait for its turn in any case: usual on a loop that is busy with short calls."""
 
 LEAST_OF_SHORT = 32
-"""Short calls at the same time in any case: to begin them one by one costs more than they do."""
+"""Concurrent short calls in any case: to begin them one by one costs more than they do."""
 
 PROBE_AFTER = 0.02
-"""Seconds after which one more is tried where calls wait, though none has just gone well."""
+"""Seconds after which the limit is raised while calls wait, though none has ended without delay."""
 
 LONGEST_HOLD = 0.3
-"""Seconds after which handlers that were quicker one after another are tried side by side again; ten calls, if less."""
+"""Seconds after which a low limit is raised again as a test; the time of ten calls, if that is less."""
 
 SHORT = 0.005
 SHORT_WAIT = 0.1
-"""Calls that take less than the first are not refused before they would wait for the second: nobody notices less."""
+"""Calls that take less than the first are not refused before they would wait for the second: less is not noticed."""
 
 STANDING = 0.05
 """
-Seconds for which there must have been a queue before anybody is refused; or twice what a call takes, if longer. What
-came in during these is a burst, and counts for nothing: only what comes in on top of it says that it is too much.
+Seconds for which there must have been a queue before a call is refused; or twice the time of a call, if longer. Calls
+that arrived in this time are a burst, and not counted: only the growth of the queue after it shows an overload.
 """
 
 KNOWN_AFTER = 10
-"""Calls after which it is known how long they take."""
+"""Calls after which the average time is used."""
 
 _FALLS, _RISES = 0.2, 0.02
 """
-How much of what a call took counts for how long calls take. Less where it was long: that may be due to the load, and
-load is not to be a reason to take more.
+The weight of one call in the average time. Lower for a longer one: it may be long because of the load, and load must
+not be a reason to let more calls wait.
 """
 
 
@@ -60,12 +60,11 @@ class Admission:
 
     Args:
         concurrency: how many calls may run at the same time at most.
-        max_queue_time: seconds that a call may wait at most; None: half as long as calls take, where more comes in than
-            goes out.
+        max_queue_time: seconds that a call may wait at most; None: half the time of a call, while more arrive than end.
 
     Attributes:
-        limit: how many calls may run at the same time as things are.
-        seconds: how long calls take, about; 0 as long as nothing is known.
+        limit: how many calls may run at the same time now.
+        seconds: the average time of a call; 0 before the first has ended.
 
     """
 
@@ -84,31 +83,31 @@ class Admission:
         """Seconds that a handler may wait for its turn."""
         self._period_began, self._is_first_period = 0.0, False
         self._period_ends = 0.0
-        """When it is to be looked whether the period has ended: not earlier, as each call asks twice."""
+        """When to check whether the period has ended: not earlier, as each call asks twice."""
         self._arrivals = self._arrivals_before = 0
         self._departures = self._departures_before = 0
 
-    # What happens
+    # Facts
 
     def arrived(self, now: float) -> None:
-        """Note that a call came in."""
+        """Record that a call arrived."""
         if now >= self._period_ends:
             self._turn_over(now)
         self._arrivals += 1
 
     def is_content_with(self, delay: float) -> bool:
-        """Return whether such a delay changes nothing where no call waits. From any thread."""
+        """Return whether such a delay is tolerated, and changes nothing while no call waits. From any thread."""
         return delay <= self._tolerated
 
     def began(self, delay: float, running: int, now: float) -> bool:
-        """Note how long a call that was started had to wait for its turn; return whether more may be started now."""
+        """Record how long a started call waited for its handler's turn; return whether more may be started now."""
         if delay > self._tolerated:
             if now - delay < self._reduced_at:
-                return False  # it was started before the latest reduction, and says nothing of that
+                return False  # it was started before the latest reduction: its delay is not of the new limit
             self._reduce(min(self.limit, running) // 2, now)
             return False
         if running < self.limit:
-            return False  # that few go well says nothing of more
+            return False  # the limit was not reached: nothing is known of a higher one
         if self.limit >= self._concurrency or self._is_held(now):
             return False
         self.limit += 1
@@ -117,9 +116,9 @@ class Admission:
 
     def finished(self, seconds: float, now: float, computed: float = 0.0) -> bool:
         """
-        Note that a call is finished, how long it took from its beginning on, and computed in a thread of its own.
+        Record that a call ended, the seconds that it took, and those that it computed in a thread of its own.
 
-        Returns whether it is time to look at the processor time of this process.
+        Return whether the processor time of this process is to be measured now.
         """
         if now >= self._period_ends:
             self._turn_over(now)
@@ -132,16 +131,16 @@ class Admission:
         return now >= self._processor.look_at
 
     def queue_is(self, length: int, now: float) -> None:
-        """Note how many wait now."""
+        """Record how many calls wait now."""
         if not length:
             self._queued_since = None
         elif self._queued_since is None:
             self._queued_since = now
             if not self._was_overloaded:
-                self._count_from(now)  # what comes in at once with the first that wait is a burst
+                self._count_from(now)  # calls that arrive together with the first that waits are a burst
 
     def probe(self, now: float) -> bool:
-        """Try more at the same time, where nothing was learned for a while; return whether to start them."""
+        """Raise the limit as a test, if it has not changed for a while; return whether it was raised."""
         if self.limit >= self._concurrency or now - self._changed_at < PROBE_AFTER or self._is_held(now):
             return False
         self.limit = min(self._concurrency, self.limit + 1 + self.limit // 2)
@@ -150,9 +149,9 @@ class Admission:
 
     def look_at_cpu(self, cpu: float, now: float) -> None:
         """
-        Have fewer at the same time, where handlers in threads only share a processor. Others' use of it is no reason.
+        Lower the limit if handlers in threads only share a processor. The load of other processes is no reason.
 
-        `cpu` are the seconds of processor time that this process has used so far.
+        `cpu`: the seconds of processor time that this process has used so far.
         """
         self._processor.look(cpu, now, max(PROBE_AFTER, 2 * self.seconds))
         if self._processor.is_shared(now):
@@ -163,10 +162,10 @@ class Admission:
         self.limit = max(min(least, self.limit), limit)
         self._reduced_at = self._changed_at = now
 
-    # What follows from it
+    # Decisions
 
     def _is_held(self, now: float) -> bool:
-        """Return whether so few calls run at the same time for a reason, which is not looked into again yet."""
+        """Return whether the limit stays as it is, since it was lowered for a reason that is not tested again yet."""
         if self._processor.is_shared(now):
             return True
         return self.limit < FIRST_LIMIT and now - self._reduced_at < min(LONGEST_HOLD, 10 * self.seconds)
@@ -179,7 +178,7 @@ class Admission:
         return self.seconds / 2 if self.seconds >= SHORT else SHORT_WAIT
 
     def may_wait(self, ahead: int, left: float, now: float) -> bool:
-        """Return whether a call may wait that has so many ahead of it, and so many seconds left."""
+        """Return whether a call may wait, with `ahead` calls before it and `left` seconds until its deadline."""
         if self._finished < KNOWN_AFTER:
             return True
         expected = (ahead + 1) * self.seconds / self.limit
@@ -188,7 +187,7 @@ class Admission:
         return expected <= self.longest_wait or not self._is_strict(now)
 
     def has_waited_too_long(self, seconds: float, now: float) -> bool:
-        """Return whether a call that has waited for so long is not to be begun any more."""
+        """Return whether a call that has waited for so many seconds is refused instead of begun."""
         return seconds > self.longest_wait and self._is_strict(now)
 
     def _is_strict(self, now: float) -> bool:
@@ -201,7 +200,7 @@ class Admission:
         if grown <= 0:
             self._was_overloaded = False
         elif grown > self.limit and self._queued_since is not None and now - self._queued_since >= self._period:
-            self._was_overloaded = True  # and goes on to be, though the queue is short from now on
+            self._was_overloaded = True  # and stays so while refusals keep the queue short
         return self._was_overloaded
 
     @property
@@ -209,7 +208,7 @@ class Admission:
         return max(SHORT_WAIT if self.seconds < SHORT else STANDING, 2 * self.seconds)
 
     def _turn_over(self, now: float) -> None:
-        """Count this period and the one before it; of an older one nothing is known any more."""
+        """Begin a new period if this one is over, and keep the counts of this one as those before it."""
         past = now - self._period_began
         self._period_ends = self._period_began + self._period
         if past < self._period:

@@ -32,7 +32,7 @@ class LostPartitions(NamedTuple):
 
 @dataclass(slots=True)
 class _Holding:
-    """A partition in somebody's hands. `generation`: since when; words of an older one are not about this holding."""
+    """A partition that a member has, since `generation`: reports of older generations are not about this holding."""
 
     member: str
     generation: int
@@ -44,12 +44,12 @@ class Group:
     """
     The assignment of partitions to the members of a group. Only touched from the loop it belongs to.
 
-    A partition has one owner at a time: one that is to move is first given back by its owner (`released`), or its owner
-    is gone (`lost`). Every assignment has a generation; what a member says counts for the partitions that it has had
-    since that generation or an earlier one.
+    A partition has one owner at a time: before it moves, its owner gives it back (`released`), or is gone (`lost`).
+    Every assignment has a generation; a report of a member counts for the partitions that it has had since that
+    generation or an earlier one.
 
     Args:
-        name: the group's name; it goes into the hash, so that not every group has its partitions at the same member.
+        name: the group's name; part of the hash, so that not every group has its partitions at the same member.
         partitions: how many there are.
 
     """
@@ -116,7 +116,7 @@ class Group:
         return sorted(partition for partition, holding in self.holdings.items() if holding.member == member)
 
     def assigned_to(self, member: str) -> tuple[int, ...]:
-        """Return the partitions that a member is to have for now."""
+        """Return the partitions that are assigned to a member."""
         mine = (p for p, holding in self.holdings.items() if holding.member == member and not holding.revoked)
         return tuple(sorted(mine))
 
@@ -130,11 +130,11 @@ class Group:
         """
         Grant free partitions to their owners, revoke those that belong to others; return the assignments that changed.
 
-        The owner of a partition is the rendezvous hash over the members, which all publishers of a group compute alike
-        without asking each other, and which moves nothing but the partitions of who came or left. A partition that has
-        a holder is never granted to another member: it is revoked, and granted once its holder has released it, so
-        that no two members handle it at a time. One that becomes its holder's own again counts as granted anew: words
-        of an older generation, by which it may be released already, are then not about this holding.
+        Rule: a partition that has a holder is never granted to another member. It is revoked, and granted once its
+        holder has released it, so that no two members handle it at a time. The owner is chosen by rendezvous hashing
+        over the members: all publishers of a group compute the same one without communication, and only partitions of
+        members that joined or left move. One whose holder becomes its owner again counts as a new grant: a release
+        under an older generation may be on its way, and must not end this holding.
         """
         changed = {also} if also in self.members else set()
         granted = []

@@ -1,9 +1,9 @@
-"""In which order the events of one journal are handed out: by their sequences, whatever topic they are of.
+"""The order in which the events of one journal are delivered: by their sequences, across all topics.
 
 For a listener that handles one event at a time and follows all partitions. Its streams are merged: the one whose next
-event has the lowest sequence has its turn, unless another may have an earlier one that has not arrived. That is known
-in two ways. A stream whose newest event is ahead of what it was given *lacks* some. And what is published says which
-event it follows (`Watermark`): so a message that was lost is noticed though the next one is of another topic.
+event has the lowest sequence has its turn, unless another may have an earlier event that has not arrived. Two facts
+show such a gap. A stream whose head is ahead of its position awaits events. And each published message names the
+sequence that it follows (`Watermark`), so a lost message is noticed even if the next one is of another topic.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, Generic, Protocol, TypeVar
 __all__ = ["ATTEMPTS", "Order", "Ordered", "Watermark"]
 
 MAX_LATER = 1000
-"""Messages that follow on something missing of which is remembered how far they go."""
+"""Messages after a gap whose extent is remembered."""
 
 ATTEMPTS = 3
 """Failed attempts to fetch missing events, after which later ones are delivered without them."""
 
 
 class Watermark:
-    """Up to which sequence all events of one name in one journal are known of. Only touched from its loop."""
+    """The sequence up to which all events of one name in one journal are known. Only touched from its loop."""
 
     __slots__ = ("_attempts", "_later", "upto")
 
@@ -45,7 +45,7 @@ class Watermark:
         """
         Record a message that follows all up to `follows`; nothing up to `complete` will arrive any more.
 
-        Return whether more may be handed out by that.
+        Return whether that allows more events to be delivered.
         """
         if follows <= self.upto:
             is_more = complete > self.upto
@@ -59,7 +59,7 @@ class Watermark:
         return False
 
     def answered(self, head: int) -> None:
-        """Note that the newest event of all topics has this sequence, and that each stream knows of its own."""
+        """Record the sequence of the newest event of all topics, after each stream was given its own head."""
         self.upto = max(self.upto, head)
         while self._later and self._later[0][0] <= self.upto:
             self.upto = max(self.upto, self._later.pop(0)[1])
@@ -76,20 +76,20 @@ class Ordered(Protocol):
     """The facts of a stream that decide when it has its turn."""
 
     ready: deque[Any]
-    """What waits of it, each with its sequence first."""
+    """The events that wait, each with its sequence first."""
     in_progress: int
     """How many of its events are being handled, or wait to be tried again."""
     watermark: Watermark | None
     position: int
-    """Up to where all of it is here."""
+    """Everything up to this sequence has arrived."""
 
     @property
     def can_deliver(self) -> bool:
-        """Whether an event may be handed out now."""
+        """Whether an event may be delivered now."""
 
     @property
     def awaits_events(self) -> bool:
-        """Whether there is more of it, and nothing of that is here."""
+        """Whether there are more events of it, and none of them is here."""
 
 
 S = TypeVar("S", bound=Ordered)
@@ -105,11 +105,11 @@ class Order(Generic[S]):
         """Whether it waits for its turn; set by the queue that gives turns."""
         self._waiting: list[tuple[int, int, S]] = []
         self._first: dict[S, int] = {}
-        """The sequence with which a stream waits: what else there is of it in the heap is out of date."""
+        """The sequence with which a stream waits: its other entries in the heap are out of date."""
         self._awaiting: set[S] = set()
 
     def note(self, stream: S) -> None:
-        """Record that a stream has more to hand out, or lacks something, or does so no more."""
+        """Record that a stream has an event ready, or awaits events, or no longer does."""
         if stream.ready and not stream.in_progress:
             first = stream.ready[0][0]
             self._awaiting.discard(stream)
@@ -124,7 +124,7 @@ class Order(Generic[S]):
             self._awaiting.discard(stream)
 
     def forget(self, stream: S) -> None:
-        """Wait for a stream no more."""
+        """Stop waiting for a stream."""
         self._first.pop(stream, None)
         self._awaiting.discard(stream)
 
@@ -139,7 +139,9 @@ class Order(Generic[S]):
             return None
         stream = first[2]
         if not stream.can_deliver:
-            return None  # others are not let pass: it goes on once what it has handled is confirmed
+            return None  # no other stream may overtake it: it continues once its acknowledgements are confirmed
+        # An event is safe to deliver only below every sequence that may still arrive: the first one above the
+        # watermark, or the next one of a stream that awaits events.
         upto = math.inf if stream.watermark is None else stream.watermark.upto
         before = min([upto + 1, *(other.position + 1 for other in self._awaiting)])
         if first[0] >= before:

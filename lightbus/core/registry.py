@@ -1,7 +1,7 @@
 """The known peers. In: announcements, answers, losses. Out: which peers joined, changed and left.
 
-An announcement is a hint: it makes somebody worth dialling, and only a WELCOME with the announced instance id makes it
-*up* (RFC 6762 gives a record no proof of life, and after a crash it stays in caches for many minutes).
+An announcement is a hint: it makes a peer worth dialling, and only a WELCOME with the announced instance id makes it
+*up* (an mDNS record, RFC 6762, is no proof of life: after a crash it stays in caches for many minutes).
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = [
 ]
 
 MAX_PEERS = 1024
-"""Strangers can announce as many as they like; we remember so many."""
+"""Peers that are remembered at most: any host of the network can announce as many as it likes."""
 
 FIRST_RETRY = 0.25
 LONGEST_RETRY = 8.0
 MAX_DOUBLINGS = 16
-"""More than lead to the longest pause, and few enough for a float: a peer may be away for months."""
+"""Enough for the longest pause, and few enough for a float: a peer may be away for months."""
 
 FORGET_AFTER = 1200.0
-"""Seconds without an answer after which a candidate is forgotten: longer than any cache keeps a ghost's record."""
+"""Seconds without an answer after which a candidate is forgotten: longer than any cache keeps an outdated record."""
 
 MAX_REFUSED = 3
 """Refused connections in a row (nothing listens there) after which a candidate is forgotten at once."""
@@ -315,10 +315,10 @@ class Registry:
 
     def _make_room(self, worth: tuple[bool, bool] = (True, True)) -> bool:
         """
-        Return whether there is room for somebody of this worth. Hints that are worth no more have to make some.
+        Return whether there is room for a peer of this worth. Hints that are worth no more are dropped for it.
 
-        First those that were dialled in vain, the oldest of them. Of those that were not tried those in the middle:
-        whoever came before a flood of strangers stays, and who comes in it has time to be tried.
+        First the oldest of those that did not answer. Of the untried ones those in the middle: a peer that was
+        announced before a flood of forged announcements stays, and one that is announced during it is still tried.
         """
         if len(self.peers) < MAX_PEERS:
             return True
@@ -329,27 +329,27 @@ class Registry:
                 hints = [peer for peer in hints if self._worth(peer.announcement) == least]
                 hints.sort(key=lambda peer: peer.heard_at)
                 first = len(hints) // 2 if state is PeerState.UNVERIFIED else 0
-                # Several at a time: in a flood each is looked at seldom.
+                # Several at a time: in a flood this sorts all hints only for a fraction of the announcements.
                 for peer in hints[first : first + max(1, MAX_PEERS // 64)]:
                     del self.peers[peer.instance]
                 return True
         return False
 
     def _worth(self, announcement: Announcement) -> tuple[bool, bool]:
-        """Return what a hint is worth beside others: strangers can announce what they like, at no cost."""
+        """Return the worth of a hint, compared to others: forged announcements cost their sender nothing."""
         has_our_key = not self._fingerprints or announcement.fingerprint in self._fingerprints
         return has_our_key, len(announcement.addresses) <= USUAL_ADDRESSES
 
     def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
         if known.is_live:
-            # What it says of itself over its connection counts for more. But if that breaks, it may be since its
-            # host was given another address: then it is tried there, too.
+            # Its own announcement over the connection takes precedence. But a connection may break because the host
+            # got another address: then it is tried there, too.
             addresses = known.announcement.addresses
             elsewhere = tuple(address for address in announcement.addresses if address not in addresses)
             if addresses and source is not Source.HEARSAY and elsewhere != known.elsewhere:
                 self.peers[known.instance] = replace(known, elsewhere=elsewhere)
             return []
-        # A fresh word of somebody quarantined is worth one attempt at once, unless it is only hearsay.
+        # A new announcement of a quarantined peer allows one attempt at once, unless it is only second-hand.
         retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
         source = source if source is Source.CLAIM else known.source
         self.peers[known.instance] = replace(
@@ -392,7 +392,7 @@ class Registry:
 
 
 def _retry_factor(peer: Peer, *, known: int) -> float:
-    """Return by how much longer a peer is left alone: in a crowd of strangers all together cost what few would."""
+    """Return the factor of a peer's pause: it grows with the number of peers, so that many cost what few would."""
     if peer.endpoint or known <= CROWD:
         return 1.0
     return known / CROWD * max(1.0, len(peer.announcement.addresses) / USUAL_ADDRESSES)

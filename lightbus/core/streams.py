@@ -1,7 +1,7 @@
 """One topic of one journal, as a consumer follows it: what to deliver, fetch and acknowledge next.
 
-A stream never hands an event out before its predecessor in the topic, and none twice. What it cannot keep, or sees to
-be missing, it leaves in the journal and asks for later (`wanted`): so a slow consumer costs the publisher's disk, no
+A stream never delivers an event before its predecessor in the topic, and none twice. Events that do not fit, or that
+did not arrive, stay in the journal and are fetched later (`wanted`): a slow consumer costs the publisher's disk, not
 memory.
 """
 
@@ -21,7 +21,7 @@ HIGH = 1024
 """Events of a stream that wait in memory; further ones wait in the journal."""
 
 LOW = 256
-"""Waiting events of a stream below which more are asked for."""
+"""Waiting events of a stream below which more are fetched."""
 
 UNCONFIRMED = 256
 """
@@ -58,8 +58,8 @@ class Stream:
     One topic of one journal. Only touched from the loop it belongs to.
 
     Args:
-        key: what it is a stream of; not looked at here.
-        owner: whose it is; neither.
+        key: identifies the topic and journal; not inspected here.
+        owner: the object that owns it; not inspected either.
         cursor: everything up to this sequence was handled before.
         head: the newest sequence that is known of.
         possibly_delivered: up to this one events may have been begun by somebody else.
@@ -105,17 +105,17 @@ class Stream:
         self.key = key
         self.owner = owner
         self.position = cursor
-        """Everything up to here was taken: handed out, or ready."""
+        """Everything up to here was received: delivered, or ready."""
         self.handled = cursor
         """Everything up to here was handled."""
         self.head = max(head, cursor)
         self.possibly_delivered = possibly_delivered
         self.ready: deque[Sequence[Any]] = deque()
-        """What may be handed out, as it came: `[sequence, previous, record]` each."""
+        """The events to deliver, as received: `[sequence, previous, record]` each."""
         self.size = 0
-        """Bytes of the records of those that are ready."""
+        """Bytes of the ready records."""
         self.in_progress = 0
-        """How many of its events are being handled, or wait to be tried again; while some are, no more is begun."""
+        """Events that are being handled, or wait for a retry; while there are any, no other is begun."""
         self.queued = False
         """Whether it waits for its turn; kept by whoever gives turns."""
         self.order = order
@@ -126,7 +126,7 @@ class Stream:
         self.trimmed = 0
         """Events that were deleted before this consumer could have them."""
         self._requested_after: int | None = None
-        """Behind which sequence more was asked for; None where no answer is due."""
+        """The sequence after which more events were requested; None where no answer is due."""
         self._held_back: deque[Sequence[Any]] = deque()
         self.confirmed = 0
         """How many events were handled in all as the publisher has it on disk."""
@@ -137,7 +137,7 @@ class Stream:
     # In
 
     def live(self, entries: Sequence[Any]) -> int:
-        """Record what was published, `[sequence, previous, record]` each, in order; return how many were taken."""
+        """Record published events, `[sequence, previous, record]` each, in order; return how many were accepted."""
         if self._requested_after is not None:
             self._hold_back(entries)
             return 0
@@ -150,7 +150,7 @@ class Stream:
             sequence, previous, record = entry
             if sequence <= position:
                 continue
-            if previous > position:
+            if previous > position:  # a gap: what follows it stays in the journal, and is fetched in order
                 self.head = max(self.head, entries[-1][0])
                 break
             ready.append(entry)
@@ -164,24 +164,24 @@ class Stream:
         return taken
 
     def note_head(self, head: int) -> None:
-        """Record which event is the newest."""
+        """Record the sequence of the newest event."""
         if head > self.head:
             self.head = head
 
     def page(self, entries: Sequence[Any], through: int, *, trimmed: int = 0) -> int:
         """
-        Record the answer to what was asked for; return how many events were taken.
+        Record the requested events; return how many were accepted.
 
-        The answer continues the stream only where it was asked for at or before our position: what waited is dropped
-        when a partition is lost, which sets the position back, and an answer to an earlier request would leave a gap.
-        Events that arrived live meanwhile were put aside, and follow the page, so that all come in order and once.
-        `through` is how far the publisher has looked: it may be behind the last entry, where the rest is not owed to
-        us, and the cursor may go there only once nothing before it waits or is handled.
+        The page continues the stream only if it was requested from our position or before: losing a partition drops the
+        waiting events and sets the position back, and then a page that was requested before would leave a gap. Live
+        events that arrived since the request were held back, and follow the page, so that all come in order and once.
+        `through` is the last sequence that the publisher has examined. It may be after the last entry, where the rest
+        is not for this group; the cursor moves there only when no earlier event waits or is in progress.
         """
         asked, self._requested_after = self._requested_after, None
         aside, self._held_back = self._held_back, deque()
         if asked is None or asked > self.position:
-            return 0  # what waited in front of it was dropped meanwhile: that is to be asked for first
+            return 0  # earlier events were dropped since: they have to be fetched first
         before, began = len(self.ready), self.position
         for entry in entries:
             if entry[0] > self.position:
@@ -192,14 +192,14 @@ class Stream:
         self.trimmed += trimmed
         self.head = max(self.head, self.position)
         if not self.ready and not self.in_progress:
-            self.handled = max(self.handled, self.position)  # what was skipped is not owed any more
+            self.handled = max(self.handled, self.position)  # the skipped events are not for this group
         if aside:
             self.live(aside)
         self.failures = 0 if self.position > began else self.failures + 1
         return len(self.ready) - before
 
     def request_failed(self) -> None:
-        """Record that what was asked for will not be answered."""
+        """Record that the request will not be answered."""
         self.failures += 1
         self._requested_after = None
         self._held_back.clear()
@@ -207,7 +207,7 @@ class Stream:
     # Out
 
     def wanted(self) -> int | None:
-        """Return behind which sequence to ask for more, and note that it is asked for; None where that is not due."""
+        """Return the sequence after which to fetch more, and mark it as requested; None where nothing is due."""
         if self._requested_after is not None or self.head <= self.position or len(self.ready) >= LOW:
             return None
         self._requested_after = self.position
@@ -215,7 +215,7 @@ class Stream:
 
     @property
     def can_deliver(self) -> bool:
-        """Whether an event may be handed out now."""
+        """Whether an event may be delivered now."""
         return bool(self.ready) and not self.in_progress and self._done - self.confirmed < UNCONFIRMED
 
     @property
@@ -239,7 +239,7 @@ class Stream:
         """
         Hand out together the next events before a sequence. The caller counts them in `in_progress`.
 
-        They are as they came: `[sequence, previous, record]` each.
+        They are as received: `[sequence, previous, record]` each.
 
         Args:
             before: the sequence.
@@ -263,14 +263,14 @@ class Stream:
         return taken
 
     def give_back(self, entries: Sequence[Sequence[Any]]) -> None:
-        """Take back the last ones of those that were handed out together: they were not begun."""
+        """Put back the last of the events that were delivered together: they were not begun."""
         self.ready.extendleft(reversed(entries))
         self.size += sum([len(entry[2]) for entry in entries])
         self.in_progress -= len(entries)
 
     @property
     def is_next_possibly_delivered(self) -> bool:
-        """Whether the start of the next event is to be recorded first."""
+        """Whether the start of the next event has to be recorded first."""
         return bool(self.ready) and self.is_possibly_delivered(self.ready[0])
 
     def is_possibly_delivered(self, entry: Sequence[Any]) -> bool:
@@ -278,19 +278,19 @@ class Stream:
         return entry[0] <= self.possibly_delivered and self._possible_remaining > 0
 
     def done(self, entry: Sequence[Any], count: int = 1) -> None:
-        """Record that an event was handled, the last of so many that were handed out together."""
+        """Record that an event was handled, the last of `count` that were delivered together."""
         self.in_progress -= count
         self._done += count
         sequence = entry[0]
         if sequence <= self.possibly_delivered:
             self._possible_remaining -= count
         if not self.ready and not self.in_progress and self.position > sequence:
-            sequence = self.position  # what was skipped behind it is not owed any more
+            sequence = self.position  # the skipped events after it are not for this group
         if sequence > self.handled:
             self.handled = sequence
 
     def skip(self, sequence: int) -> int:
-        """Record that everything up to here was handled elsewhere; return how many waiting events that makes."""
+        """Record that all up to here was handled by another member; return how many waiting events that removes."""
         before = len(self.ready)
         while self.ready and self.ready[0][0] <= sequence:
             self.size -= len(self.ready.popleft()[2])
@@ -303,7 +303,7 @@ class Stream:
         """Drop the waiting events: they are in the journal. Events in progress are not affected."""
         self.ready.clear()
         self.size = 0
-        self.position = self.handled  # nothing behind what is at hand counts as handled when that is done
+        self.position = self.handled  # so that `done` does not count dropped events as handled
 
     def leave(self) -> Order[Stream] | None:
         """Forget what waits, and be merged with others no more; return what it was merged in."""
@@ -343,7 +343,7 @@ class Stream:
         self._acked = AckPosition(-1, self.confirmed)
 
     def _hold_back(self, entries: Sequence[Any]) -> None:
-        # They may well follow on what was asked for. If they are too many, they are asked for as well.
+        # They may directly follow the requested page. Too many of them are dropped, and fetched as well.
         self.head = max(self.head, entries[-1][0])
         if len(self._held_back) + len(entries) > HIGH:
             self._held_back.clear()
@@ -352,17 +352,17 @@ class Stream:
 
 
 class LiveStream(Stream):
-    """A topic of best effort, which no journal holds: what does not arrive, or finds no room, is gone and counted."""
+    """A topic of best effort, without a journal: events that do not arrive, or do not fit, are lost and counted."""
 
     __slots__ = ("missed",)
 
     def __init__(self, key: Any, owner: Any = None, *, position: int = 0) -> None:
         super().__init__(key, owner, cursor=position)
         self.missed = 0
-        """How many did not arrive, as what came behind them shows: each publisher counts them by topic."""
+        """How many did not arrive, as the numbers of later ones show: each publisher counts them by topic."""
 
     def live(self, entries: Sequence[Any]) -> int:
-        """Record what was published; return how many were taken: all, and the caller sees to it that there is room."""
+        """Record published events; return how many were accepted: all, as the caller has checked that they fit."""
         position, size = self.position, self.size
         for sequence, previous, record in entries:
             if previous > position and position:
@@ -375,7 +375,7 @@ class LiveStream(Stream):
         return len(entries)
 
     def refused(self, entries: Sequence[Any]) -> None:
-        """Record what was published, and finds no room: it is no part of what did not arrive."""
+        """Record published events that do not fit: they are not counted as missed."""
         for sequence, previous, _ in entries:
             if self.position and previous > self.position:
                 self.missed += previous - self.position
@@ -388,7 +388,7 @@ class LiveStream(Stream):
 
     def done(self, entry: Sequence[Any], count: int = 1) -> None:
         super().done(entry, count)
-        self.confirmed = self._done  # nobody is told, and nobody confirms
+        self.confirmed = self._done  # best effort: nothing is acknowledged or confirmed
 
     def wanted(self) -> int | None:
         return None
