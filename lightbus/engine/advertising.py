@@ -1,4 +1,4 @@
-"""What a worker announces: who it is, where it is, and its APIs."""
+"""The announcement of a worker: its identity, its addresses, and its APIs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def api_infos(
     schedules: Sequence[str] = (),
 ) -> tuple[ApiInfo, ...]:
     """
-    Return what is said of each API: those that are registered, and those whose events are `kept` for others.
+    Return the description of each API: those registered here, and those whose events are `kept` for others.
 
     And which `schedules` this worker runs in turn with others, as the procedures of an API of their own.
     """

@@ -1,4 +1,4 @@
-"""Builds the parts of a worker, each complete by its constructor, in the order in which they need one another."""
+"""Builds the parts of a worker, each complete by its constructor, in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Served(Described, Protocol):
 
     hooks: HookRegistry
     hook_client: object
-    """What hooks are told as `client`."""
+    """Passed to hooks as `client`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class WorkerParts:
     """Looks after the journals; None where nothing is on disk."""
     election: ScheduleElection
     internal_apis: tuple[Api, ...]
-    """Which everybody can ask a worker."""
+    """The APIs that every peer can call at a worker."""
     end_watching_journals: Callable[[], None]
 
     def release(self) -> None:
@@ -78,7 +78,7 @@ class WorkerParts:
         self.end_watching_journals()
 
     async def stop(self) -> None:
-        """Return when no thread of ours touches a journal any more, and no event backend is in use."""
+        """Return when none of our threads uses a journal any more, and no event backend is in use."""
         if self.backends is not None:
             await self.backends.stop()
         if self.maintenance is not None:
@@ -97,7 +97,7 @@ def assemble(
     election: ScheduleElection,
 ) -> WorkerParts:
     """
-    Make a node a worker's, on its loop; nobody hears of it yet. Raises TransportError, or InvalidConfiguration.
+    Add a worker's parts to a node, on its loop, unannounced. Raises TransportError, or InvalidConfiguration.
 
     Args:
         client, node: whose APIs are served, and where.

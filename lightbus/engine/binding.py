@@ -40,10 +40,10 @@ MessageHandler: TypeAlias = Callable[[bytes, int, Any], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlet:
-    """What those who handle messages answer and publish with."""
+    """The parts with which message handlers reply and publish."""
 
     reply: Callable[[bytes, bytes], bool]
-    """Sends a frame to a routing id; False where nobody is there any more."""
+    """Sends a frame to a routing id; False if its connection is closed."""
     reply_from_thread: Callable[[bytes, bytes], bool]
     """Does the same from another thread than the loop's."""
     publish: Callable[[bytes], None]
@@ -54,7 +54,7 @@ class Outlet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handlers:
-    """Who handles the messages of others."""
+    """The handlers of messages from other peers."""
 
     server: Server
     publisher: Publisher
@@ -68,13 +68,13 @@ class Binding:
     The bound sockets of a worker. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         transport: makes the sockets.
         addressing: binds them where others find them.
         view: what to say of ourselves and of others.
-        make_handlers: makes those who handle what arrives, once it is certain that something can.
+        make_handlers: makes the message handlers, once the sockets are bound.
 
-    Raises TransportError, or InvalidConfiguration, where nobody could connect.
+    Raises TransportError, or InvalidConfiguration, if no peer could connect.
 
     """
 
@@ -135,7 +135,7 @@ class Binding:
         self._pair.move(addresses)
 
     def tick(self, now: float) -> None:
-        """Notice a standstill of the loop, and forget engines that were not heard of for long."""
+        """Detect a stall of the loop, and forget engines that have been silent for long."""
         self._detect_stall(now)
         self._beat = now
         self.introductions.engines.tick(now)
@@ -152,7 +152,7 @@ class Binding:
         await self.introductions.drain(seconds)
 
     async def send_goodbye(self) -> None:
-        """Take nothing new, say that we leave, and return when everybody has said the same, or after a second."""
+        """Accept nothing new, send GOODBYE, and return when every peer has answered it, or after a second."""
         self.handlers.server.drain()
         await self.introductions.send_goodbye()
 
@@ -188,7 +188,7 @@ class Binding:
     # What arrives
 
     def _make_table(self) -> dict[type, MessageHandler]:
-        """Return which message goes to whom: all that a worker can be sent but calls, which have a way of their own."""
+        """Return the handler of each message that a worker can receive; calls have a path of their own."""
         introductions, engines = self.introductions, self.introductions.engines
         server = self.handlers.server
         return {
@@ -202,7 +202,7 @@ class Binding:
         }
 
     def _on_message(self, routing_id: bytes, frame: bytes, waited: float | None = None) -> None:
-        """Decode and handle a frame; one that is large, or comes behind such, when it has waited for its turn."""
+        """Decode and handle a frame; a large one, or one behind a large one, when it has its turn."""
         if waited is None and (len(frame) >= LARGE or self._inbox.size) and self._inbox.takes(routing_id, frame):
             return
         work = Work() if len(frame) >= LARGE else None

@@ -55,11 +55,11 @@ class Engine:
 
     Args:
         config: the settings.
-        identity: who this process is.
-        discovery: makes another way of finding peers than the settings say, anew for each node.
+        identity: the identity of this process.
+        discovery: makes another discovery than that of the settings; called once per node.
         transport: makes another transport than ZeroMQ's.
         directory: where the sockets of mode host are, instead of the user's own directories (tests).
-        outbox: where events wait that nobody publishes, instead of on disk: then nothing is looked for there.
+        outbox: stores events without a publisher, instead of the one on disk, which is not read then.
 
     """
 
@@ -94,7 +94,7 @@ class Engine:
         self._executor: HandlerThreads | None = None
         self._executor_lock = threading.Lock()
         self.questions = NodeQuestions(self.loop_host)
-        """What is asked about names, from any loop or thread."""
+        """Questions about names, from any loop or thread."""
         self.resolve, self.resolve_blocking = self.questions.resolve, self.questions.resolve_blocking
 
     @property
@@ -134,7 +134,7 @@ class Engine:
             return self._executor
 
     def pause(self, seconds: float) -> Callable[[], None]:
-        """Have the node and its journals stand still, and return what lets them go on: for a fork."""
+        """Pause the node and its journals, and return the function that resumes them: for a fork."""
         go_on = self.loop_host.pause(seconds)
         use_journals = self.journals.pause(seconds)
 
@@ -162,7 +162,7 @@ class Engine:
     # As the user of the node
 
     def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
-        """Take over a new snapshot, and fail what was with those who left. On the node's loop."""
+        """Adopt a new snapshot, and fail what was pending at peers that left. On the node's loop."""
         if node is not self.node:
             return  # another one has followed it
         self.snapshot = snapshot
@@ -197,7 +197,7 @@ class Engine:
         self._close_transport_after(in_use)
 
     def _close_transport_after(self, in_use: list[Future[None]]) -> None:
-        """Close the transport once nobody uses its sockets: now, or where the last loop that was busy lets them go."""
+        """Close the transport once its sockets are unused: now, or when the last busy loop releases them."""
         waiting = next((future for future in in_use if not future.done()), None)
         if waiting is None:
             self.transport.close()
@@ -218,7 +218,7 @@ class Engine:
         self.publisher = publisher
 
     def make_node(self) -> Node:
-        """Return a node for the running loop, which goes on from what the one before it knew."""
+        """Return a node for the running loop, which continues with what the previous one knew."""
         if self._was_worker:
             # Others have seen this instance leave, and would not believe a rumour that it is back.
             self.identity = replace(self.identity, instance=new_instance_id())

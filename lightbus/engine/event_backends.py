@@ -93,7 +93,7 @@ class EventBackendChoice:
         return self._factories[settings.backend](context)
 
     def key(self, api: str) -> tuple[str, str]:
-        """Return what is the same for APIs that share a backend."""
+        """Return the key that APIs of one backend share."""
         settings = self._config.api(api).events
         return settings.backend, repr(sorted(settings.options.items()))
 

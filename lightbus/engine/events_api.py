@@ -74,7 +74,7 @@ class EventsApi(Api):
 
     async def groups(self, api: str = "", after: list[str] | None = None, limit: int = 0) -> list[dict[str, Any]]:
         """
-        Return the consumer groups (of one API): who is in them, how far they have come, what they have lost.
+        Return the consumer groups (of one API): their members, positions and losses.
 
         In the order of API and name. With a limit (0: none) a page: so many of those behind `after`, an API and a name.
         One with fewer is the last.
@@ -92,7 +92,7 @@ class EventsApi(Api):
         ]  # fmt: skip
 
     async def _journal_facts(self, groups: list[GroupState]) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return by API and name what the journals tell of groups."""
+        """Return by API and name what the journals know of groups."""
         journals = self._coordinator.journals.all()
         told: list[dict[str, Any]] = []
         for start in range(0, len(groups), GROUPS_AT_A_TIME):
@@ -241,7 +241,7 @@ class EventsApi(Api):
         """
         Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead`.
 
-        Events that are not kept here (any more) are left out. Raises ValueError for what is no native id.
+        Events that are not stored here (any more) are left out. Raises ValueError for an invalid native id.
         """
         journals = {journal.id: journal for journal in self._coordinator.journals.all()}
         asked = [(native, *split_native_id(native)) for native in native_ids[:MAX_HISTORY]]
@@ -344,7 +344,7 @@ def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> KnownGroup:
     """
     Return a group as another publisher described it; one that is not `is_near` has another clock.
 
-    Raises ValueError for what is none.
+    Raises ValueError for an invalid one.
     """
     if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
         raise ValueError("no group as a publisher describes one")
@@ -371,7 +371,7 @@ _OF_GROUP: dict[str, fields.FieldCheck] = {
 
 
 def split_native_id(native_id: str) -> tuple[str, int]:
-    """Return journal and sequence of a native id. Raises ValueError for what is none."""
+    """Return journal and sequence of a native id. Raises ValueError for an invalid one."""
     journal, _, sequence = native_id.rpartition("-")
     if not (fields.instance_id(journal) and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
         raise ValueError(f"{native_id!r:.100} is no native id: <journal>-<sequence>")

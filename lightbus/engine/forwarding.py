@@ -1,4 +1,4 @@
-"""Empties the outbox of this host: what waits there is handed off as soon as somebody publishes it."""
+"""Empties the outbox of this host: hands its events off as soon as there is a publisher."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOOK_EVERY = 3.0
 """Seconds between two looks whether anything waits, give or take a third."""
 
 SECONDS = 5.0
-"""Seconds in which a publisher is to take events; then they go on waiting."""
+"""Seconds within which a publisher has to accept events; after that they stay in the outbox."""
 
 MOST_AT_ONCE = 500
 """Events that are read from the outbox at a time, and handed off together at most."""
@@ -61,7 +61,7 @@ class Forwarder:
         self._outbox = outbox
         self._failures = RecurringLog(logger)
         self._reasons: dict[str, str] = {}
-        """Why events of an API are not taken by those who publish it."""
+        """Why the publishers of an API do not accept its events."""
         self._empty_state: object = None
         """How the file looked when nothing waited: as long as it looks so, nothing does."""
         self._loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ class Forwarder:
         self._timer: asyncio.Handle = self._loop.call_soon(self._look)
 
     def stop(self) -> None:
-        """Stop; what waits goes on waiting."""
+        """Stop; waiting events stay in the outbox."""
         self._stopped = True
         self._timer.cancel()
         if self._task is not None:
@@ -79,14 +79,14 @@ class Forwarder:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for each API whose events nobody has taken lately that publishes them."""
+        """A sentence for each API whose publishers have not accepted its events lately."""
         return [
             f"Events of {api} go on waiting in the outbox {self._outbox.path}: {why}"
             for api, why in sorted(self._reasons.items())
         ]
 
     def peers_changed(self) -> None:
-        """Look again at once: somebody may be there who publishes what waits."""
+        """Look again at once: there may be a publisher for the waiting events."""
         if not self._stopped:
             self._timer.cancel()
             self._look()
@@ -135,7 +135,7 @@ class Forwarder:
 
     async def _hand_off(self, waiting: list[Waiting], published: dict[str, str], stuck: set[str]) -> None:
         """
-        Hand events off in order, those of one name that follow one another together.
+        Hand events off in order, consecutive ones of one name together.
 
         Where one is not taken at the moment those of its API wait behind it. One that is refused for what it is, since
         its API has changed, becomes a dead letter: it holds up nobody, and is tried again when the API changes again.
@@ -167,7 +167,7 @@ class Forwarder:
             self._warn([each for each in refused if each[0].refused != published[each[0].api]])
 
     def _together(self, waiting: list[Waiting]) -> Iterator[list[Waiting]]:
-        """Yield what is handed off together: of one name, to one publisher, and not too large."""
+        """Yield the events to hand off together: of one name, to one publisher, and not too large."""
         limit = self._engine.max_message_size // 2
         together: list[Waiting] = []
         place, size = None, 0

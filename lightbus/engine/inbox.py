@@ -58,7 +58,7 @@ class Inbox:
 
     Args:
         handle: decodes and handles a frame of a connection, which has waited for so many seconds.
-        refuse: tells a connection that a frame of it is dropped, undecoded.
+        refuse: informs a connection that one of its frames was dropped, undecoded.
         largest: bytes that a message may have.
 
     """
@@ -76,7 +76,7 @@ class Inbox:
         self._most_in_all = max(IN_ALL, largest + OVERHEAD)
         self._most = max(self._most_in_all // 2, largest + OVERHEAD)
         self._senders: dict[bytes, _Sender] = {}
-        """Those of whom something waits, the next one first."""
+        """The connections with waiting frames, the next one first."""
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Handle | None = None
 

@@ -26,10 +26,10 @@ LOOK_EVERY = 0.01
 
 
 class Owner(Protocol):
-    """Whose node it is: the engine. Called by whoever moves it, one at a time."""
+    """The owner of the node: the engine. Called by the thread that moves it, one at a time."""
 
     def make_node(self) -> Node:
-        """Return a node for the running loop, which goes on from what the one before it knew."""
+        """Return a node for the running loop, which continues with what the previous one knew."""
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
         """Record that there is no node now, which peers it saw up, and whether it was a worker's."""
@@ -81,7 +81,7 @@ class LoopHost:
             node, loop = self.ensure()
             coroutine = make(node)
             try:
-                # Not in the context of whoever asks: what runs there goes on, and is not theirs.
+                # Not in the caller's context: the node outlives the call, and does not belong to the caller.
                 return Context().run(asyncio.run_coroutine_threadsafe, coroutine, loop)
             except RuntimeError:  # closed just now
                 coroutine.close()
@@ -92,7 +92,7 @@ class LoopHost:
         """
         Put the node on the running loop, and return it; a thread that had it ends.
 
-        It goes when the loop does (`asyncio.run` cancels what still runs), so that nobody calls into the void.
+        It leaves with the loop (`asyncio.run` cancels the tasks that remain), so that no caller waits for a dead loop.
         `on_left` is called when it has gone, for this reason or another; where the loop is closed, in any thread.
         """
         with self._lock:
@@ -200,9 +200,9 @@ class LoopHost:
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """
-        Have the node's loop stand still in its thread, and return what lets it go on: for a fork.
+        Pause the node's loop in its thread, and return the function that resumes it: for a fork.
 
-        A fork in the midst of what another thread imports or writes would leave the child a lock that nobody releases.
+        A fork while another thread imports or writes would leave a lock in the child that is never released.
         Gives up after so many seconds: a fork may be risky, but must not hang.
         """
         still, go_on = threading.Event(), threading.Event()
@@ -227,7 +227,7 @@ class LoopHost:
     # The end
 
     def close(self) -> bool:
-        """Let nobody in any more; return whether this is the first time."""
+        """Accept no caller any more; return whether this is the first time."""
         with self._lock:
             was_open, self.closed = not self.closed, True
         return was_open

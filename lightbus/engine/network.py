@@ -29,7 +29,7 @@ class Network:
     Args:
         config: the settings.
         bus: the name of the bus.
-        discovery: makes another discovery than the settings say, anew for each node.
+        discovery: makes another discovery than that of the settings; called once per node.
         transport: makes another transport than ZeroMQ's.
         directory: where the sockets of mode host are, instead of the user's own directories (tests).
 

@@ -34,14 +34,14 @@ __all__ = ["Node", "NodeUser"]
 logger = logging.getLogger("lightbus.node")
 
 TICK, QUIET_TICK = 0.1, 0.25
-"""Seconds between two looks at what is due; the second while nobody is to be dialled before that."""
+"""Seconds between two checks for due work; the second while no peer has to be dialled before that."""
 
 
 class NodeUser(LinksUser, Protocol):
-    """Who is told what becomes of the peers: the engine."""
+    """Informed of changes of the peers: the engine."""
 
     def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
-        """Take over a new snapshot, and fail what was with those who left."""
+        """Adopt a new snapshot, and fail what was pending at peers that left."""
 
 
 class Node:
@@ -50,7 +50,7 @@ class Node:
 
     Args:
         user: the engine.
-        identity: who we are.
+        identity: the identity of this process.
         transport: makes the sockets.
         discovery: finds and announces.
         fixed_peers: as the settings have them.
@@ -62,7 +62,7 @@ class Node:
 
     Attributes:
         peers: those that we are connected to.
-        changes: what becomes of the peers, for whoever wants to be told.
+        changes: the changes of peers, for subscribers.
         lookup: waits until a name is advertised.
         presence: what a worker is to others; None in a process that is none.
 
@@ -130,7 +130,7 @@ class Node:
         return self.presence
 
     async def drain(self, seconds: float) -> None:
-        """Withdraw, and return when nobody sends anything new any more, or after so many seconds."""
+        """Withdraw the announcement, and return when no peer sends new requests, or after so many seconds."""
         await self.discovery.withdraw()
         if self.presence is not None:
             await self.presence.drain(seconds)
@@ -190,7 +190,7 @@ class Node:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._tick_again_after(TICK)  # first: it must go on whatever happens below
+        self._tick_again_after(TICK)  # first: it must be scheduled again whatever happens below
         if self.presence is not None and self.presence.tick(now):
             self._spawn(self.presence.announce())
         if self.addressing.look(now):
@@ -211,7 +211,7 @@ class Node:
         self._timer = self._loop.call_at(next_beat(self._loop.time(), seconds), self._tick)
 
     async def _move(self, addresses: tuple[str, ...]) -> None:
-        """Go on at other addresses of this host: interfaces came or went."""
+        """Move to other addresses of this host: interfaces were added or removed."""
         logger.info("The addresses of this host that the bus uses are now %s", ", ".join(addresses))
         if self.presence is not None:
             self.presence.move(addresses)

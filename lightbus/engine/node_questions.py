@@ -50,11 +50,11 @@ class NodeQuestions:
         )
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
-        """Return when everybody who advertises `api` is known, as far as can be told. Raises what `resolve` raises."""
+        """Return when all peers that advertise `api` are known, as far as possible. Raises what `resolve` raises."""
         await self._ask(lambda node: node.lookup.resolve_all(api, deadline))
 
     def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
-        """Wait in a plain thread until everybody who advertises `api` is known, as far as can be told."""
+        """Wait in a plain thread until all peers that advertise `api` are known, as far as can be known."""
         self._ask_blocking(lambda node: node.lookup.resolve_all(api, deadline), deadline, f"'{api}' was looked for")
 
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
@@ -67,7 +67,7 @@ class NodeQuestions:
         return self._ask_blocking(lambda node: node.lookup.wait_for(apis, deadline), deadline, f"it waited for {names}")
 
     async def discover_all(self, deadline: Deadline) -> None:
-        """Know everybody on the bus: return when nobody new is heard of any more, or the time is over."""
+        """Discover all peers of the bus: return when no new one is found any more, or the time is over."""
         await self._ask(lambda node: node.lookup.discover_all(deadline))
 
     def _check_not_closed(self) -> None:
@@ -86,7 +86,7 @@ class NodeQuestions:
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
-                    raise  # it is us who are cancelled, and not what ran on a loop that ended
+                    raise  # this task was cancelled, not one on a loop that ended
             self._check_not_closed()
 
     def _ask_blocking(self, make: Callable[[Node], Coroutine[Any, Any, T]], deadline: Deadline, what: str) -> T:

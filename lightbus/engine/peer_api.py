@@ -37,7 +37,7 @@ HAS_STOPPED = "has stopped, since its handler failed:"
 
 
 class Described(Protocol):
-    """What is described: the client."""
+    """The client that is described."""
 
     api_registry: ApiRegistry
     schema: Schema
@@ -88,7 +88,7 @@ class PeerApi(Api):
         return time.time()
 
     async def info(self) -> dict[str, Any]:
-        """Return who this is, what it runs, what it listens to and since when it runs, by its own clock."""
+        """Return the identity of this process, what it runs and listens to, and when it started, by its own clock."""
         me, uptime = self._client.engine.identity, time.monotonic() - self._started
         return {
             "bus": me.bus,

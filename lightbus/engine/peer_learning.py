@@ -31,7 +31,7 @@ class PeerLearner:
     Args:
         engine: whose channels are asked through.
         groups: where they are recorded.
-        schema: what is registered or loaded here.
+        schema: the APIs that are registered or loaded here.
         published: returns the APIs of which events are published here.
 
     """
@@ -59,7 +59,7 @@ class PeerLearner:
                 self._joined(fact.peer)
 
     def stop(self) -> None:
-        """Ask nobody any more."""
+        """Stop asking peers."""
         for task in self._tasks:
             task.cancel()
 
@@ -72,7 +72,7 @@ class PeerLearner:
             self._learn(self._fitting.check(self._listeners, [peer]))
 
     async def _learn_groups(self, peer: Peer, api: str) -> None:
-        """Learn from another publisher of our events which groups there are: what is fired here is owed to them."""
+        """Ask another publisher of our events for its groups: events fired here are stored for them, too."""
         try:
             is_near = peer.announcement.host == self._engine.identity.host
             for value in await read_groups(

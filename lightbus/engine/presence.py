@@ -36,14 +36,14 @@ class PresenceNode(Protocol):
 
 class Presence:
     """
-    Only touched from the node's loop. Others are told nothing of our APIs before `announce`.
+    Only touched from the node's loop. Our APIs are not advertised before `announce`.
 
     Args:
         node: what else there is of us.
         announcement: returns what to announce, given where we are bound.
-        make_handlers: makes those who handle what others send.
+        make_handlers: makes the handlers of messages from other peers.
 
-    Raises TransportError, or InvalidConfiguration, where nobody could connect.
+    Raises TransportError, or InvalidConfiguration, if no peer could connect.
 
     """
 
@@ -74,14 +74,14 @@ class Presence:
         await self._node.discovery.announce(self._node.own.current)
 
     async def advertise(self, apis: Sequence[ApiInfo]) -> None:
-        """Change what we advertise; once announced, others are told at once."""
+        """Change the advertised APIs; once announced, the change is sent at once."""
         self._node.own.change_apis(apis)
         self._register_self()
         if self._node.own.is_public:
             await self.announce()
 
     async def drain(self, seconds: float) -> None:
-        """Return when nobody sends anything new any more, or after so many seconds."""
+        """Return when no peer sends new requests any more, or after so many seconds."""
         self._node.changes.apply(self._node.registry.drains(self._node.registry.own, time.monotonic()))
         await self.binding.drain(seconds)
 
@@ -114,7 +114,7 @@ class Presence:
             self._announce_to_connected()
 
     def _announce_to_connected(self) -> None:
-        self.binding.introductions.announce()  # to whoever found us already: there are fixed peers
+        self.binding.introductions.announce()  # to peers that are connected already: this one may be a fixed peer
         self._node.peers.send_hello()  # and those we are connected to need not wait for discovery
 
     def _forward_changes(self, facts: Sequence[Fact]) -> None:

@@ -32,7 +32,7 @@ GRACE = 5.0
 """Seconds in which whose turn it is has to say that it has begun: clocks differ, and membership is news for a while."""
 
 RETELL = 3.0
-"""Seconds after which it is said again that a run still takes."""
+"""Seconds between two reports that a run has not ended yet."""
 
 Notify = Callable[[InstanceId, str, int, bool], Awaitable[object]]
 """Reports to a worker of a schedule, a beat, and whether it is done or has begun. Raises LightbusException."""
@@ -91,7 +91,7 @@ class ScheduleElection:
         await self._join()
 
     def elects_us(self, name: str) -> bool:
-        """Return whether it would be our turn now, and nobody runs it."""
+        """Return whether it would be our turn now, and no worker runs it."""
         return not self._is_running(name) and self._elected(name, frozenset()) == self._me
 
     async def is_our_turn(self, name: str, beat: int, interval: float) -> bool:
@@ -140,7 +140,7 @@ class ScheduleElection:
         self.wake()
 
     def wake(self) -> None:
-        """Have those who wait look again: who is there has changed."""
+        """Wake those that wait: the set of workers has changed."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)

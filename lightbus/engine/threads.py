@@ -71,14 +71,14 @@ class HandlerThreads(HandlerExecutor):
                 self._expect_look(thread)
                 future.set_exception(error)
             else:
-                self._expect_look(thread)  # first: whoever waits for the result may submit the next job at once
+                self._expect_look(thread)  # first: code that waits for the result may submit the next job at once
                 future.set_result(result)
 
         self._give(work, future)
         return future
 
     def run(self, function: Callable[[T], None], argument: T, /) -> None:
-        """Have a thread call a function that raises nothing, and for which nobody waits. Raises as `submit` does."""
+        """Have a thread call a function that raises nothing, and whose end is not awaited. Raises as `submit` does."""
 
         def work(thread: _Thread) -> None:
             try:
@@ -160,12 +160,12 @@ class HandlerThreads(HandlerExecutor):
                 thread.wake.acquire()
 
     def _may_end(self, thread: _Thread) -> bool:
-        """Return whether nobody has woken a thread while it ceased to wait; from then on it counts no more."""
+        """Return whether no thread was woken while it stopped waiting; from then on it is not counted."""
         with self._lock:
             if thread not in self._idle:
                 return False
             self._idle.remove(thread)
-            self._threads -= 1  # not later: who comes now would wait for it
+            self._threads -= 1  # not later: a job that arrives now would wait for this thread
             return True
 
 

@@ -1,4 +1,4 @@
-"""Who blocks the event loop: a thread that looks when the loop's beat stays out, and names the code it stands in."""
+"""Finds code that blocks the event loop: a thread that notices when the loop's beat stays out, and names the code."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ REPORT_AFTER = BLOCKED_AFTER + LOOK_EVERY
 
 def blocking_location(frame: FrameType | None) -> str:
     """
-    Return where the user's code stands that the loop is in: `"fetch (shop.py:12)"`.
+    Return the place in the user's code where the loop is blocked: `"fetch (shop.py:12)"`.
 
-    That is the first frame, seen from the loop, that is neither ours nor asyncio's.
+    That is the first frame, seen from the loop, outside of this package and asyncio.
     """
     ours = (__name__.partition(".")[0] + ".", "asyncio.")
     found = "unknown code"

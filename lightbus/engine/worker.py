@@ -53,7 +53,7 @@ class Worker:
 
     Attributes:
         parts: what it consists of, from its start hooks on.
-        watchdog: sees whether the loop goes on, from the start on.
+        watchdog: detects a blocked loop, from the start on.
         left_behind: handlers that were still running when their time at shutdown was over.
 
     """
@@ -98,7 +98,7 @@ class Worker:
             election=self._election,
         )
         self._serve_process(parts)
-        # Before the announcement: what `on_start` prepares is there when the first call comes.
+        # Before the announcement: what `on_start` prepares is there when the first call arrives.
         await self._hook("on_start")
         if Feature.EVENTS in self.features:
             # All at once: each waits for its publishers' confirmation.
@@ -138,7 +138,7 @@ class Worker:
         logger.info("Stopped %s", self.engine.identity)
 
     async def _finish(self, parts: WorkerParts, seconds: float) -> None:
-        """Finish what is handled and executed, at most so long."""
+        """Finish running calls and events, within so many seconds."""
         await parts.consumer.stop(seconds)
         if parts.backend_listeners is not None:
             await parts.backend_listeners.stop()
@@ -171,7 +171,7 @@ class Worker:
     # Changes while running
 
     async def api_registered(self) -> None:
-        """Advertise what is registered now: an Api was added or removed."""
+        """Advertise the registered APIs: one was added or removed."""
         if self._node is None or self.parts is None:
             return
         infos = api_infos(
@@ -189,7 +189,7 @@ class Worker:
             return
         if listener in self._added:
             return
-        self._added.append(listener)  # what `on_start` declares comes here twice: at once, and with the others
+        self._added.append(listener)  # listeners of `on_start` are passed twice: at once, and with the others
         self.engine.wanted.add(listener.api)
         publishers = self.engine.snapshot.publishers(listener.api)
         await self.parts.consumer.add(listener, publishers)
@@ -217,7 +217,7 @@ class Worker:
         registry = self.client.api_registry
         self._open_journal()
         self.client.adopt_publisher(parts.outgoing)
-        self.engine.wanted.update(published_apis(registry))  # others that publish it tell which groups there are
+        self.engine.wanted.update(published_apis(registry))  # their other publishers report which groups there are
         for api in parts.internal_apis:
             if api.meta.name in registry.names():  # of a worker that this process was forked from
                 registry.remove(api.meta.name)
@@ -240,7 +240,7 @@ class Worker:
         self._advertising.add(task)
         task.add_done_callback(self._advertising.discard)
 
-    # Telling
+    # Notifications
 
     async def _hook(self, name: str) -> None:
         """Run a hook of our life. Raises what goes wrong in it, as an Exception."""
@@ -257,7 +257,7 @@ class Worker:
         raise failure
 
     async def _last_hook(self, name: str) -> None:
-        """Run a hook at our end, which comes whatever goes wrong in it."""
+        """Run a hook at the end of the worker; an error in it does not stop that."""
         try:
             await self._hook(name)
         except Exception as error:

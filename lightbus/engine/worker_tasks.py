@@ -22,7 +22,7 @@ class TimedSchedule(Protocol):
     """When a function of the user's runs again."""
 
     def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]]) -> Coroutine[Any, Any, None]:
-        """Run the function whenever it is due, by `run`, for ever."""
+        """Run the function by `run` whenever it is due, until cancelled."""
 
 
 class ElectedSchedule(Protocol):
@@ -31,11 +31,11 @@ class ElectedSchedule(Protocol):
     def follow(
         self, run: Callable[[Callable[..., Any]], Awaitable[Any]], election: ScheduleElection
     ) -> Coroutine[Any, Any, None]:
-        """Run the function whenever it is due and our turn, by `run`, for ever."""
+        """Run the function by `run` whenever it is due and this worker's turn, until cancelled."""
 
 
 class TasksUser(Protocol):
-    """Who declares them: the client."""
+    """The declarations of tasks: the client."""
 
     @property
     def timetables(self) -> Sequence[TimedSchedule]:
@@ -54,7 +54,7 @@ class WorkerTasks:
     Only touched from the worker's loop. Nothing runs before `start`.
 
     Args:
-        user: declares what is to run.
+        user: has the declared tasks.
         executor: the threads for `def` functions.
         on_failure: is called where one has ended that should not, after it was logged.
         election: says whose turn it is.

@@ -1,4 +1,4 @@
-"""What is kept of the calls that were answered: figures of each procedure, and the calls themselves for who watches."""
+"""The record of answered calls: statistics of each procedure, and the calls themselves for watchers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_CALLERS = 4096
 
 class CallLog:
     """
-    What was called, by whom, and how it went. Only touched from the node's loop.
+    Which procedures were called, by which services, with which outcome. Only touched from the node's loop.
 
     Args:
         service_of: returns the service of a calling instance, or None; asked once for each.
@@ -30,7 +30,7 @@ class CallLog:
         self.usage: dict[tuple[str, str], Usage] = {}
         """Per (API, procedure) that was called; those of `internal.` APIs are not counted."""
         self.watch = CallWatch()
-        """Who is shown the calls; those of `internal.` APIs are not."""
+        """The watchers of calls; those of `internal.` APIs are not shown."""
         self._services: dict[str, str] = {}
         self._service_of = service_of
 
@@ -50,7 +50,7 @@ class CallLog:
         return usage
 
     def show(self, request: Request, arrived: float, arguments: bytes, frame: bytes) -> None:
-        """Keep a call for those who watch, with its answer; without one where its caller gave up."""
+        """Record a call for watchers, with its answer; without one if its caller gave up."""
         now = time.monotonic()
         service = self._services.get(request.caller) or self._look_up(request.caller)
         took = now - arrived

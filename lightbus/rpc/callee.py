@@ -1,4 +1,4 @@
-"""What is called: a procedure that this worker serves, and what all calls of it have in common."""
+"""A called procedure of this worker, with what all calls of it have in common."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Callee:
 
     Args:
         api: whose procedure it is: another one of the same name has others.
-        procedure: what is executed.
+        procedure: the procedure to execute.
         settings: those of its API.
 
     Attributes:
         name: of the procedure, with its API's.
         is_internal: whether it is a question about the worker itself.
-        passes, result_passes: tell whether arguments, or a result, need no closer look (`Signature`).
+        passes, result_passes: whether arguments, or a result, are valid without a full check (`Signature`).
         checks_result: whether a result that does is held against the schema.
-        usage: what is counted of its calls.
+        usage: the counters of its calls.
         waits_nowhere: whether the procedure is a coroutine that waits for nothing.
         was_quick: whether the latest call was executed within `QUICK`, or is the first of many that was not.
 

@@ -1,4 +1,4 @@
-"""The channel of an event loop: send what is on its way, await the reply, give up in time."""
+"""The channel of an event loop: sends a request, awaits the reply, and gives up at the deadline."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Caller:
             raise
 
     def _begin(self, peer: Peer, outgoing: OutboundRequest) -> tuple[int, asyncio.Future[AnyMessage]]:
-        """Send the frame as soon as there is a connection; return the call's id, and what is to become its reply."""
+        """Send the frame as soon as there is a connection; return the call's id, and the future of its reply."""
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
         instance = peer.announcement.instance
@@ -85,7 +85,7 @@ class Caller:
             frame = outgoing.frame(peer, call_id)
             if not dealer.send(frame):
                 self.pending.mark_sent(call_id, sent=False)
-                # Once it is given up it must not leave any more: whoever waited was told that it was not executed.
+                # Once given up it must not be sent any more: the caller was informed that it was not executed.
                 dealer.send_later(
                     frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
                 )
@@ -156,7 +156,7 @@ class Caller:
             call.waiter[0].set_exception(error)
 
     def _give_up(self, call_id: int) -> None:
-        """Nobody waits any more, for whatever reason; where the call is still open, its peer is told so."""
+        """Stop waiting for a call, for whatever reason; if it is still open, its peer is informed."""
         if (call := self.pending.forget(call_id)) is not None:
             self._cancel_remote(call_id, call)
 

@@ -1,6 +1,6 @@
 """The channels of a process: one for each event loop that calls (`Caller`), and one for its plain threads.
 
-The engine tells all of them what becomes of peers, from the node's loop; each acts in a loop or thread of its own.
+The engine informs all of them of changes of peers, from the node's loop; each acts in a loop or thread of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ThreadChannel(Protocol):
         """Return whether an answer of this instance is waited for. From any thread."""
 
     def close(self) -> Future[None]:
-        """Close the idle connections, and have the busy ones raise; return what is done once all are closed."""
+        """Close the idle connections, and have the busy ones raise; return the future of their end."""
 
 
 class Channels:
@@ -138,7 +138,7 @@ class Channels:
 
 
 def _close_caller(caller: Caller) -> Future[None] | None:
-    """Have a caller closed where nobody else uses its sockets: in its loop, or here when that does not run."""
+    """Have a caller closed once its sockets are unused: in its loop, or here if that does not run."""
     if caller.loop.is_closed():
         caller.abandon()
         return None
@@ -159,7 +159,7 @@ def _close_caller(caller: Caller) -> Future[None] | None:
 
 
 def _set_from_any_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    with contextlib.suppress(RuntimeError):  # whoever waited is gone
+    with contextlib.suppress(RuntimeError):  # the waiting caller is gone
         loop.call_soon_threadsafe(_set, future)
 
 

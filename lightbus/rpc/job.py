@@ -1,4 +1,4 @@
-"""One call that a worker has taken: who asks, what is executed, and what has become of it so far."""
+"""One call that a worker has accepted: its request, its procedure, and its state."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Job:
     Args:
         routing_id: the connection that it came over.
         call_id: by which its caller knows it.
-        request: what is asked for.
-        callee: what is executed.
+        request: the request.
+        callee: the procedure to execute.
         memory: bytes that its arguments take, about.
-        marks: where it is found by its mark, once it has called somebody.
+        marks: the index by which it is found by its mark, once it has made a call itself.
         now: when it came in.
 
     """
@@ -52,13 +52,13 @@ class Job:
     failed = False
     """Whether it is answered with an error."""
     arguments: bytes | None = None
-    """What it was called with, where somebody watches."""
+    """Its arguments, if there is a watcher."""
     ended: float | None = None
     """When its handler was done with it, where it had a thread, or was executed at once."""
     computed = 0.0
     """Seconds of processor time that its thread used for it."""
     told: float | None = None
-    """When that thread woke the loop to tell it so."""
+    """When that thread woke the loop to report it."""
     was_answered = False
     """Whether that thread has sent the answer, or tried to."""
 
@@ -90,12 +90,12 @@ class Job:
         mark: str = self.__dict__.setdefault("mark", f"{self.request.target}:{os.urandom(8).hex()}")
         self._marks[mark] = self
         if self.served.deadline is None:
-            self._marks.pop(mark, None)  # it was answered meanwhile: whoever would have removed it has been here
+            self._marks.pop(mark, None)  # it was answered meanwhile: the code that would have removed it has run
         return mark
 
     @property
     def name(self) -> str:
-        """What is called, for people."""
+        """The name of the procedure, for people."""
         return f"{self.request.api}.{self.request.procedure}"
 
     def wait_as(self, frame: bytes) -> None:

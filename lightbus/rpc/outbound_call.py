@@ -32,9 +32,9 @@ class OutboundCall(OutboundRequest):
     is_call = True
 
     _mixed: tuple[Peer, ...] = ()
-    """Those who serve the API, where they do not all serve the same version."""
+    """The peers that serve the API, if they do not all serve the same version."""
     _schema_error: LightbusException | None = None
-    """What the first of them said whose version it does not fit."""
+    """The error of the first of them whose version the call does not fit."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class OutboundCall(OutboundRequest):
         return peer
 
     def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
-        # Where nobody serves calls, nor comes back to do so, whoever publishes the events is asked, and says why.
+        # If no peer serves calls or is about to return, a publisher of the API's events is asked, for its reason.
         peers = snapshot.serving.get(self.api)
         if peers and (self.version is not None or self.api in snapshot.mixed):
             self._mixed = peers

@@ -1,4 +1,4 @@
-"""Who may begin, who waits and who is refused: the places of a worker, the memory for arguments, and the queue."""
+"""Which calls begin, wait or are refused: the places of a worker, the memory for arguments, and the queue."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ that asks for more waits, though there is a place.
 
 class CallPlaces:
     """
-    The calls that are executed and those that wait. Only touched from the node's loop, where nothing else is said.
+    The calls that are executed and those that wait. Only touched from the node's loop, unless noted otherwise.
 
     Args:
         config: the settings: concurrency, queue.
         loop: the node's.
         counts: where those are counted that were given up while they waited.
         start: begins with a call.
-        drop: is told of a call that waited and is not begun; with the reason where its caller is to be told.
+        drop: called with a waiting call that is not begun; with the reason if its caller is to be informed.
 
     Attributes:
         running: how many calls hold a place.
         waiting: those that wait for one, the next one first.
-        marks: by their marks the calls that have called somebody, who may call back.
+        marks: by their marks the calls that have made calls themselves, and may be called back.
 
     """
 
@@ -67,7 +67,7 @@ class CallPlaces:
         self._memory = 0
         """Bytes that the arguments of all calls take that are executed."""
         self._nested = 0
-        """How many calls are executed for which calls of ours wait."""
+        """How many executed calls are awaited by calls of ours."""
         self._internal = 0
         """How many calls of `internal.` APIs are executed."""
         self._admission = Admission(config.worker.rpc_concurrency, config.worker.max_queue_time)
@@ -118,7 +118,7 @@ class CallPlaces:
         return ""
 
     def _holder_of(self, request: Request) -> Job | None:
-        """Return the call of ours that waits for this one; None where none does, whatever the chain claims."""
+        """Return the call of ours that waits for this one; None if there is none, whatever the chain claims."""
         for mark in reversed(request.chain):
             if (job := self.marks.get(mark)) is not None:
                 return job
@@ -168,8 +168,8 @@ class CallPlaces:
         now = time.monotonic()
         delay, job.began = now - job.began, now
         if self._admission.is_content_with(delay) and not self.waiting:
-            return  # as nearly always: to tell the loop costs more than all the rest
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is started any more
+            return  # the usual case: to notify the loop costs more than all the rest
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no further call is started
             self._loop.call_soon_threadsafe(self._note_delay, delay, now)
 
     def _note_delay(self, delay: float, now: float) -> None:
@@ -199,7 +199,7 @@ class CallPlaces:
             self._start_next()
 
     def give_up(self, job: Job) -> bool:
-        """Have a call wait no more, for nobody waits for it; return whether it did."""
+        """Remove a call from the queue, as its caller gave up; return whether it was in it."""
         if job not in self.waiting:
             return False
         self.waiting.remove(job)

@@ -61,7 +61,7 @@ class Replies:
         return frame
 
     def of_error(self, job: Job, error: BaseException) -> bytes:
-        """Return the frame of what was raised, after it was logged; an empty one where nobody is to be told."""
+        """Return the frame of a raised exception, after it was logged; an empty one if there is no caller to inform."""
         if job.cancelled and (is_a(error, asyncio.CancelledError) or is_a(error, CancelledError)):
             return b""
         job.failed = True

@@ -89,7 +89,7 @@ class OutboundRequest:
     One call or hand-off on its way.
 
     Attributes:
-        api, name: what is called or fired.
+        api, name: of the procedure or event.
         deadline: by when it must be answered.
         idempotent: whether it may be repeated when it is unclear whether it was executed.
         leaving: the instances that refused it because they leave.
@@ -120,7 +120,7 @@ class OutboundRequest:
 
     @property
     def identity(self) -> Identity:
-        """Who asks."""
+        """The caller."""
         return self._context.identity
 
     def __str__(self) -> str:
@@ -128,7 +128,7 @@ class OutboundRequest:
 
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
         """
-        Return the peer to ask next; None where none is known. Raises when all who are there refused or no time is left.
+        Return the peer to ask next; None if none is known. Raises when all have refused or no time is left.
 
         `resolved`: it was just looked for, so that there is no better one than those that are known.
         """
@@ -142,7 +142,7 @@ class OutboundRequest:
         stay = any(peer.instance not in self.leaving for peer in peers)
         if stay or resolved or self.deadline.passed():
             raise self._all_refused(self._refusal)
-        return None  # all who refused are leaving: their successor is worth looking for
+        return None  # all that refused are leaving: their successor is worth waiting for
 
     def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
         """Return the peers that may be asked."""
@@ -231,7 +231,7 @@ class OutboundRequest:
             self.not_sent(peer)
 
     def no_worker_error(self, error: NotReachable) -> LightbusException:
-        """Return the error where nobody is there (any more): why who was there did not start it, if somebody was."""
+        """Return the error if there is no peer (any more), with the reason why the last one did not start it."""
         return error if self._refusal is None else self._all_refused(self._refusal)
 
     def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
@@ -289,8 +289,8 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
 
     Args:
         channel: sends and waits. That of plain threads blocks where it is called and never suspends this coroutine.
-        outgoing: what is carried out.
-        wanted: the APIs that were looked for before, so that those who serve them are known.
+        outgoing: the request to carry out.
+        wanted: the APIs that were resolved before, so that their peers are known.
 
     """
     while True:
@@ -312,7 +312,7 @@ class OutboundEvent(OutboundRequest):
     """
     The hand-off of an event to a peer that publishes it.
 
-    It is repeated when it is unclear what became of it: the event's id tells the publisher's journal that it has it.
+    It is repeated if its outcome is unclear: the publisher's journal recognises an event that it has by its id.
     """
 
     answer = Accepted

@@ -28,7 +28,7 @@ class HandlerExecutor(Executor):
     """What has the threads for `def` handlers."""
 
     def run(self, function: Callable[[T], None], argument: T, /) -> None:
-        """Have a thread call a function that raises nothing, and for which nobody waits."""
+        """Have a thread call a function that raises nothing, and whose end is not awaited."""
         raise NotImplementedError
 
 
@@ -41,9 +41,9 @@ class Runner:
         client: handed to the hooks.
         loop: the node's.
         executor: where `def` handlers run.
-        places: are told when a handler has its turn.
+        places: informed when a handler has its turn.
         replies: make the answers.
-        finished: is given each call with its answer, which is empty where nobody is to be told. On the loop.
+        finished: called with each call and its answer, which is empty if there is no caller to inform. On the loop.
         finished_in_thread: is given the same in the thread that has executed it.
 
     """
@@ -69,7 +69,7 @@ class Runner:
         self._finished = finished
         self._finished_in_thread = finished_in_thread
         self._ended_task = loop.create_task(_nothing())
-        """What `asyncio.current_task()` is where a call is executed at once. It has ended, so nobody can cancel it."""
+        """The `asyncio.current_task()` of a call that is executed at once. It has ended: nothing can cancel it."""
 
     def run_at_once(self, job: Job) -> bool:
         """
@@ -238,7 +238,7 @@ class Runner:
 
 
 def _message(job: Job, kwargs: dict[str, Any]) -> RpcMessage:
-    """Return what hooks are told of a call. What they put in place of its arguments is what the handler is given."""
+    """Return the message that hooks get of a call. Arguments that they replace are passed to the handler."""
     trace = job.request.trace
     return RpcMessage(
         api_name=job.request.api,
@@ -250,7 +250,7 @@ def _message(job: Job, kwargs: dict[str, Any]) -> RpcMessage:
 
 
 def _result(message: RpcMessage, value: Any, *, failed: bool = False) -> ResultMessage:
-    """Return what hooks are told of a result. What they put in its place is what the caller is given."""
+    """Return the message that hooks get of a result. A result that they replace is sent to the caller."""
     return ResultMessage(
         result=value,
         rpc_message_id=message.id,

@@ -46,9 +46,9 @@ class Server:
     Executes procedures for others. Only touched from the node's loop; `def` handlers run in the executor's threads.
 
     Args:
-        identity: who we are; requests meant for another instance are refused.
+        identity: the identity of this process; requests for another instance are refused.
         config: the settings: concurrency, queue, validation.
-        apis: what is served.
+        apis: the APIs to serve.
         hooks: run around each execution, but for those of `internal.` APIs.
         client: handed to the hooks.
         executor: where `def` handlers run. It must be able to run more of them than `rpc_concurrency`, since
@@ -97,7 +97,7 @@ class Server:
         self._sending: deque[Job] = deque()
         """Those whose answers threads send just now; as many as there are, whichever they are."""
         self._idle: asyncio.Event | None = None
-        """Set when nothing is executed and nothing waits, where somebody waits for that."""
+        """Set when no call is executed or waits, if that is awaited."""
         self._stalled_until = 0.0
         self._places = CallPlaces(config, self._loop, self._counts, self._start, self._drop)
         self._runner = self._make_runner(hooks, client, Replies(config, self._counts, max_message_size_of))
@@ -118,7 +118,7 @@ class Server:
         """
         Record that the loop has just stood still for a while.
 
-        What is found waiting now may have been given up by its callers long ago, and how old it is nobody can tell.
+        Waiting calls may have been given up by their callers long ago, and their age is unknown.
         So it is refused as not started, with a number: sent again with that number, it is known to be fresh.
         """
         self.stall_count += 1
@@ -135,7 +135,7 @@ class Server:
         if self._ended:
             self._finish_ended()
         if request.left <= 0:
-            self._counts["expired"] += 1  # nobody waits for an answer
+            self._counts["expired"] += 1  # no caller awaits the answer
             return
         if (
             request.target != self.identity.instance
@@ -163,17 +163,17 @@ class Server:
             self._forget(job)
             self._refuse_busy(job, reason)
         elif self._ended and places.waiting:
-            self._finish_ended()  # a thread that ended just now saw nobody wait
+            self._finish_ended()  # a thread that ended just now saw no call waiting
 
     def _make_callee(self, request: Request) -> Callee:
-        """Return what is called, and keep it. Raises LightbusException where there is no such procedure."""
+        """Return the called procedure, and cache it. Raises LightbusException if there is no such procedure."""
         api = self._apis.get(request.api)
         callee = Callee(api, api.get_procedure(request.procedure), self._config.api(request.api))
         self._callees[request.api, request.procedure] = callee
         return callee
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
-        """Record that nobody waits for a request any more. A `def` handler that runs cannot be stopped."""
+        """Record that the caller of a request gave up. A `def` handler that runs cannot be stopped."""
         job = self._jobs.get((routing_id, call_id))
         if job is None:
             return
@@ -192,7 +192,7 @@ class Server:
 
     @property
     def log(self) -> CallLog:
-        """What is kept of the calls that were answered."""
+        """The record of answered calls."""
         self._finish_ended()
         return self._log
 
@@ -224,7 +224,7 @@ class Server:
         return self._stalled_until > 0.0 and time.monotonic() < self._stalled_until
 
     def drain(self) -> None:
-        """Refuse from now on what comes, as not started."""
+        """Refuse requests from now on, as not started."""
         self._draining = True
 
     async def finish(self, seconds: float) -> int:
@@ -298,7 +298,7 @@ class Server:
             job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:
-        """Do not begin with a call that waited; its caller is told the reason, if there is one."""
+        """Drop a waiting call; its caller is informed of the reason, if there is one."""
         self._forget(job)
         if reason:
             self._refuse_busy(job, reason)
@@ -331,16 +331,16 @@ class Server:
 
     def _finished_in_thread(self, job: Job, frame: bytes) -> None:
         """
-        Answer a call from the thread that has executed it. The loop is told, but woken only where that matters.
+        Answer a call from the thread that has executed it. The loop is notified, but woken only if that matters.
 
         To wake it for each answer would take longer than all the rest, and make the caller wait for it.
         """
         job.served.end()
         try:
             if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
-                job.was_answered = True  # also where its caller has gone: nobody tries a second time
+                job.was_answered = True  # also if its caller has gone: it will not try again
                 self._sending.append(job)
-                self._ended.append((job, frame))  # first: who has the answer may call again, and finds the place free
+                self._ended.append((job, frame))  # first: a caller may call again at once, and finds the place free
                 try:
                     self._reply_from_thread(job.routing_id, frame)
                 finally:

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 __all__ = ["BOUNDS", "LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
 
 LATEST = 500
-"""Calls that percentiles are taken of: the latest, so that they tell how it is now; and five make up the last one."""
+"""Calls that percentiles are taken of: the latest, so that they show the present; and five make up the last one."""
 
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds between which calls are counted, by how long they took: a call on one host takes a tenth of a millisecond."""
 
 MAX_CALLERS = 200
-"""Services told apart among the callers of a procedure: their names come from outside."""
+"""Services that are counted separately among the callers of a procedure: their names come from outside."""
 
 OTHERS = "(others)"
-"""Stands for all services beyond these, and for callers that have not introduced themselves."""
+"""Replaces all services beyond these, and callers that have not introduced themselves."""
 
 
 class Usage:

@@ -1,8 +1,8 @@
 """
-The calls of a worker, for whoever watches them (`lightbus tail --rpc`): kept only while somebody asks.
+The calls of a worker, for watchers (`lightbus tail --rpc`): recorded only while there is one.
 
 Watching is a lease. Each question renews it and takes what came meanwhile; without questions it ends, and with the last
-one everything that it costs a call. What comes faster than it is taken is counted and not kept. `now` is an argument.
+all its cost. Calls that arrive faster than they are fetched are counted and dropped. `now` is an argument.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..wire.envelope import AnyMessage, Error, Request, Result
 __all__ = ["LEASE", "CallWatch", "WatchedCall"]
 
 LEASE = 5.0
-"""Seconds for which calls are kept for somebody who does not ask."""
+"""Seconds for which calls are recorded for a watcher that does not ask."""
 
 MAX_WATCHERS = 8
 
@@ -27,17 +27,17 @@ MAX_BYTES = 4 * 1024 * 1024
 """Calls, and bytes of their arguments and results, that are kept for each watcher: what a terminal can show."""
 
 MAX_VALUE = 32 * 1024
-"""Bytes of arguments, or of a result, beyond which only their number is told."""
+"""Bytes of arguments, or of a result, beyond which only their number is reported."""
 
 
 SHALLOW = 256
 """Bytes that no value has whose nesting could matter: each level takes one at least."""
 
 NESTED = b"\x91" * 8
-"""Arrays of one item each, in each other, as msgpack has them: more levels than what is told has around a value."""
+"""Nested arrays of one item each, as msgpack encodes them: more levels than a report has around a value."""
 
 TOO_LARGE = b"\xc1"
-"""Stands for arguments or an answer of more bytes: the one byte that msgpack does not use."""
+"""Replaces arguments or an answer of more bytes: the one byte that msgpack does not use."""
 
 
 class WatchedCall(NamedTuple):
@@ -59,13 +59,13 @@ class WatchedCall(NamedTuple):
     result_bytes: int = 0
 
     def cut(self) -> WatchedCall:
-        """Return it without what is too large to be told, whose bytes are counted."""
+        """Return it without values that are too large to report; their bytes are counted."""
         arguments, frame = (each if len(each) <= MAX_VALUE else TOO_LARGE for each in (self.arguments, self.frame))
         kwargs_bytes, result_bytes = len(self.arguments), len(self.frame)
         return self._replace(arguments=arguments, frame=frame, kwargs_bytes=kwargs_bytes, result_bytes=result_bytes)
 
     def fields(self) -> dict[str, Any]:
-        """Return it as it is told."""
+        """Return it in the form of a report."""
         told: dict[str, Any] = {
             "number": self.number,
             "at": self.at,
@@ -102,7 +102,7 @@ class WatchedCall(NamedTuple):
 
 
 def _is_reportable(data: bytes) -> bool:
-    """Return whether an encoded value may be a part of what is told: it is there, and has room for more nesting."""
+    """Return whether an encoded value may be part of a report: it exists, and is not nested too deeply."""
     if len(data) <= SHALLOW:
         return data != TOO_LARGE
     try:
@@ -113,7 +113,7 @@ def _is_reportable(data: bytes) -> bool:
 
 
 class _CallWatcher:
-    """What is kept for one watcher."""
+    """The recorded calls of one watcher."""
 
     __slots__ = ("calls", "noted", "size", "until")
 
@@ -125,15 +125,15 @@ class _CallWatcher:
 
 
 class CallWatch:
-    """All who watch. Only touched from the node's loop."""
+    """All watchers. Only touched from the node's loop."""
 
     def __init__(self) -> None:
         self.watchers: dict[str, _CallWatcher] = {}
-        """Who watches, or did until just now, by name: whoever serves a call asks first whether there is anybody."""
+        """The watchers by name, and those until just now: the server checks first whether there are any."""
 
     @property
     def is_on(self) -> bool:
-        """Whether there is anybody."""
+        """Whether there is a watcher."""
         return bool(self.watchers)
 
     def arguments_of(self, request: Request) -> bytes | None:
@@ -146,7 +146,7 @@ class CallWatch:
             return TOO_LARGE
 
     def note(self, now: float, call: WatchedCall) -> None:
-        """Keep a call, whose number is not given yet, for each who watches; forget those who do not ask any more."""
+        """Record a call, before it has a number, for each watcher; forget watchers that do not ask any more."""
         call = call.cut()
         size = len(call.arguments) + len(call.frame)
         for name, watcher in list(self.watchers.items()):
