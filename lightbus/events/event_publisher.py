@@ -1,4 +1,4 @@
-"""What publishes the events of a process, as those see it who fire: they need not know how, nor import it."""
+"""The publisher of a process's events, as the code that fires them sees it, without importing an implementation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EventPublisher(Protocol):
         """Have an event kept and published, from any thread; return where it is, None for one of best effort."""
 
     def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
-        """Begin to have an event kept, on a loop; return what is to be awaited, None where nothing is."""
+        """Begin to store an event, on a loop; return the future to await, None if there is none."""
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
         """Have an event kept and published, on a loop; return where it is, None for one of best effort."""
@@ -61,7 +61,7 @@ class EventPublisher(Protocol):
         """Publish an event for a process that cannot."""
 
     def handled_by_all(self, place: Any, seconds: float) -> Future[None]:
-        """Return what is done once every group has handled an event that is owed it; takes what `publish` returned."""
+        """Return a future that is done once every group has handled an event; takes the result of `publish`."""
 
     def flush(self) -> int:
-        """Store and publish what is queued."""
+        """Store and publish the queued events."""

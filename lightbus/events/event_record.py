@@ -38,7 +38,7 @@ def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
     if isinstance(value, dict):
         value = [*value.items()]
     if isinstance(value, list):
-        # Sorted, since a set comes out in another order in each process. Two keys that thereby are one do no harm.
+        # Sorted, since the order of a set differs between processes. Two keys that become one that way do no harm.
         value = sorted(map(str, value))
     return None if value is None else str(value)
 
@@ -67,7 +67,7 @@ class EventIds:
 
 def record_of(message: EventMessage) -> bytes:
     """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
-    # The fields of a Record, without making one: each event that is fired comes by.
+    # The fields of a Record, without making one: each fired event passes here.
     fields: list[Any] = [message.id, message.version, message.published_at, message.kwargs]
     if message._trace:
         fields.append(message._trace)

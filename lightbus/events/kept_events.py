@@ -18,7 +18,7 @@ logger = logging.getLogger("lightbus.events")
 _recurring = RecurringLog(logger)
 
 DAMAGED = Record("", 0, 0.0, {})
-"""What stands for an event that nobody can read. Each one that was fired has an id."""
+"""Replaces an event that cannot be decoded. Each one that was fired has an id."""
 
 
 def serialize_kept_event(

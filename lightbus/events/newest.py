@@ -1,4 +1,4 @@
-"""The newest events of several journals, put together: by a publisher of its own, by who asks of all publishers'."""
+"""The newest events of several journals, merged: by a publisher of its own journals, by a client of all publishers'."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Events that an event backend keeps, beside those of the journals; and what is fired together, wherever it is kept."""
+"""Events that an event backend stores, and batches of events, wherever they are stored."""

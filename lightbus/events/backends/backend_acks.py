@@ -1,4 +1,4 @@
-"""What a listener has handled of an event backend's events is said there: soon, together, and until it is heard."""
+"""Acknowledges the handled events of a listener to its event backend: soon, together, and until it is confirmed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["AGAIN_AFTER", "BackendAcks", "topic_of"]
 logger = logging.getLogger("lightbus.listeners")
 
 AGAIN_AFTER = 0.5
-"""Seconds after which a backend is asked or told again what it did not answer."""
+"""Seconds after which an unanswered request to a backend is repeated."""
 
 
 class BackendAcks:
@@ -26,7 +26,7 @@ class BackendAcks:
 
     Args:
         queue: gives a stream its turn again that waited for its acknowledgement.
-        failed: is told why the backend did not answer.
+        failed: called with the reason why the backend did not answer.
 
     Attributes:
         to_send: of which there is something to acknowledge.
@@ -64,7 +64,7 @@ class BackendAcks:
         except Exception as error:
             logger.error("Acknowledgements were not sent: %s", INTERNAL_ERROR, exc_info=error)
         finally:
-            self._sending = None  # at once: what is marked from now on needs another one
+            self._sending = None  # at once: events that are marked from now on need another one
 
     async def flush(self) -> None:
         """Acknowledge everything that was handled, also meanwhile."""

@@ -1,7 +1,7 @@
-"""What event backends keep, told as the journals' events and groups are: the part of `internal.events` that is theirs.
+"""The events and groups of event backends, in the form of those of journals: a part of `internal.events`.
 
-A backend is shared by all publishers of an API. One of them answers for it, so that nothing is told twice: whose
-instance comes first among those that are up.
+A backend is shared by all publishers of an API. One of them answers for it, so that nothing is reported twice: the one
+with the lowest instance id of those that are up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ logger = logging.getLogger("lightbus.events")
 
 class BackendAnswers:
     """
-    Only touched from the node's loop. A backend that cannot be reached is warned of, and nothing told of it.
+    Only touched from the node's loop. A backend that cannot be reached is logged as a warning, and left out.
 
     Args:
         backends: those of this process.
@@ -45,7 +45,7 @@ class BackendAnswers:
         self._failures = RecurringLog(logger)
 
     async def groups(self, api: str = "") -> dict[tuple[str, str], GroupSummary]:
-        """Return how groups (of one API) stand at the backends, by API and name."""
+        """Return the positions of groups (of one API) at the backends, by API and name."""
         found = {}
         for name in self._answering(api):
             with self._warned(name):
@@ -55,7 +55,7 @@ class BackendAnswers:
         return found
 
     async def journals(self) -> list[dict[str, Any]]:
-        """Return what the backends are, told as journals: each API's store, what it has, and what groups lost of it."""
+        """Return the backends in the form of journals: each API's store, its events, and the losses of its groups."""
         told = []
         for api in self._answering():
             with self._warned(api):
@@ -81,7 +81,7 @@ class BackendAnswers:
         return told
 
     async def kept(self, store: str, after: int, api: str, event: str, limit: int) -> dict[str, Any] | None:
-        """Return a page of what a backend keeps behind a sequence; None where it is no store of ours."""
+        """Return a page of a backend's events after a sequence; None if it is no store of this bus."""
         for name in self._answering():
             backend = await self._backends.get(name)
             if backend.store(name) == store:
@@ -95,7 +95,7 @@ class BackendAnswers:
     async def latest(
         self, store: str, before: int, api: str, event: str, start: float | None, stop: float | None, limit: int
     ) -> dict[str, Any] | None:
-        """Return a page of what a backend keeps in front of a sequence, newest first; None where it is none of ours."""
+        """Return a page of a backend's events before a sequence, newest first; None if it is no store of this bus."""
         for name in self._answering():
             backend = await self._backends.get(name)
             if backend.store(name) == store:
@@ -189,7 +189,7 @@ class BackendAnswers:
 
     @contextmanager
     def _warned(self, api: str) -> Iterator[None]:
-        """Warn of a backend that does not answer, and go on without it."""
+        """Log a backend that does not answer, and continue without it."""
         try:
             yield
         except EventBackendError as error:
@@ -219,7 +219,7 @@ def group_of_backend(state: GroupSummary) -> dict[str, Any]:
 
 
 def with_backend(told: dict[str, Any], state: GroupSummary) -> dict[str, Any]:
-    """Return a group as the journals tell of it, with how it stands at the backend."""
+    """Return a group in the form that journals report, with its position at the backend."""
     members: Mapping[str, Sequence[int]] = told["members"]
     return {
         **told,

@@ -33,7 +33,7 @@ class BackendListeners:
     Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         backends: where events are.
         consumer: has the listeners at work.
 
@@ -47,7 +47,7 @@ class BackendListeners:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def add(self, listener: Listener) -> None:
-        """Have a listener that is at work be given what is kept elsewhere, too."""
+        """Deliver the events of a backend, too, to a listener that runs."""
         runner = self._consumer.runner_of(listener)
         if runner is None or not self._backends.has(listener.api):
             return

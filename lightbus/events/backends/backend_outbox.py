@@ -1,4 +1,4 @@
-"""What a backend cannot take at the moment waits in the outbox of this host, and what is fired meanwhile behind it.
+"""Events that a backend cannot accept now wait in the outbox of this host, and later ones behind them.
 
 From there it is handed over by any process of the bus that runs here (`engine.forwarding`), in the order in which it
 was fired. Only when nothing of an API waits any more, what is fired goes to the backend at once again.
@@ -72,7 +72,7 @@ class BackendOutbox:
         ]
 
     async def has(self, api: str) -> bool:
-        """Return whether events of an API wait, which none may overtake; where that cannot be told, none does."""
+        """Return whether events of an API wait, which none may overtake; False if that cannot be read."""
         if api in self._looked and api not in self._reasons:
             return False
         self._looked.add(api)

@@ -58,7 +58,7 @@ class _Queued:
         key: its key.
         is_own: whether it was fired here: then it waits in our outbox while the backend cannot be reached. One that
             was handed off does so at whoever has fired it.
-        settle: is told what became of it.
+        settle: called with the outcome.
 
     """
 
@@ -72,7 +72,7 @@ class BackendPublisher:
     """
     Gives each event to whatever keeps those of its API. Any thread may use it.
 
-    What is fired while a backend is busy with what came before goes to it together, in order.
+    Events that are fired while a backend is busy with earlier ones are sent to it together, in order.
 
     Args:
         journal: publishes what no backend keeps.
@@ -150,7 +150,7 @@ class BackendPublisher:
         return self._noted(message, place)
 
     def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
-        """Begin to have an event kept, on a loop; return what is to be awaited, None where nothing is."""
+        """Begin to store an event, on a loop; return the future to await, None if there is none."""
         if self.is_kept_elsewhere(message.api_name, event):
             return self.publish_async(message, event)
         return self._journal.begin(message, event)
@@ -252,11 +252,11 @@ class BackendPublisher:
         return self._journal.waiting + sum(map(len, self._waiting.values()))
 
     def flush(self) -> int:
-        """Store and publish what is queued for the journal; what backends keep is on its way."""
+        """Store and publish the events queued for the journal; those of backends are on their way."""
         return self._journal.flush()
 
     def handled_by_all(self, place: Any, seconds: float) -> Future[None]:
-        """Return what is done once every group that is owed an event has handled it; it fails after so many seconds."""
+        """Return a future that is done once every group of an event has handled it; it fails after so many seconds."""
         if not isinstance(place, BackendPlace):
             return self._journal.handled_by_all(place, seconds)
         if place.backend is None:
@@ -316,7 +316,7 @@ class BackendPublisher:
 
     async def _unreachable(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable) -> None:
         """
-        Keep here what is our own, and have the others kept by who has fired them.
+        Store our own events here, and have those that were handed off stored by their senders.
 
         So are those that others have handed off meanwhile: they may belong behind these.
         """
@@ -342,7 +342,7 @@ class BackendPublisher:
     def _failed(self, batch: Sequence[_Queued], error: JournalError) -> None:
         for queued in batch:
             self.counts["failed"] += 1
-            if queued.is_own or not isinstance(error, EventBackendUnreachable):  # else it waits at who has fired it
+            if queued.is_own or not isinstance(error, EventBackendUnreachable):  # otherwise it waits at its sender
                 self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
             queued.settle(error)
 
@@ -353,7 +353,7 @@ async def _within(seconds: float, handled: Awaitable[None]) -> None:
 
 
 def _settle(future: Future[BackendPlace] | asyncio.Future[BackendPlace], outcome: BackendPlace | JournalError) -> None:
-    """Pass an outcome on, unless nobody waits for it any more."""
+    """Pass an outcome on, unless its future is cancelled."""
     # A future of another thread may be cancelled in any moment before it runs, and not afterwards.
     if future.done() if isinstance(future, asyncio.Future) else not future.set_running_or_notify_cancel():
         return

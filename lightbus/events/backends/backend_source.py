@@ -44,7 +44,7 @@ class BackendSource:
     """
 
     publisher = ""
-    """Who published an event is not known here."""
+    """The publisher of an event is not known here."""
 
     def __init__(
         self, backend: EventBackend, queue: ListenerQueue, request: SubscriptionRequest, losses: LossReports
@@ -57,7 +57,7 @@ class BackendSource:
         self._subscription: EventSubscription | None = None
         self._order: Order[Stream] | None = Order() if queue.listener.concurrency == 1 else None
         self._told = Watermark()
-        """Up to which sequence the backend has told of all topics: what a page has behind it waits for the others."""
+        """The sequence up to which all topics are known: events of a page after it wait for the other topics."""
         self._streams: dict[EventTopic, Stream] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
         self._acks = BackendAcks(queue, self._failed)
@@ -95,7 +95,7 @@ class BackendSource:
                 self._failed(error)
 
     async def close(self) -> None:
-        """Acknowledge what was handled, and leave the group. What is at hand is finished before, or never."""
+        """Acknowledge the handled events, and leave the group. Events in progress are finished before, or never."""
         if self._closed:
             return
         self._closed = True
@@ -125,7 +125,7 @@ class BackendSource:
     # What the backend says
 
     def follow(self, states: Sequence[TopicState]) -> None:
-        """Record how topics stand that are ours."""
+        """Record the heads of topics that are ours."""
         for topic, cursor, head, begun in states:
             stream = self._streams.get(topic)
             if stream is None:
@@ -146,7 +146,7 @@ class BackendSource:
             self.queue.queue(self._order)
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Hand out nothing more of these, and give them back once what is at hand is finished."""
+        """Deliver no more events of these partitions, and give them back once those in progress are finished."""
         leaving = [stream for topic, stream in self._streams.items() if topic.partition in partitions]
         for stream in leaving:
             del self._streams[topic_of(stream)]
@@ -209,7 +209,7 @@ class BackendSource:
             self._acks.mark(stream)
         if page.events or page.through > after:
             self.fetch_more(stream)
-        else:  # it is not ours any more, and we are told so soon
+        else:  # it is not ours any more, as a message will say soon
             self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
 
     def _note_lost(self, stream: Stream, count: int) -> None:
@@ -224,7 +224,7 @@ class BackendSource:
         self._acks.mark(stream)
 
     def after_turn(self, stream: Stream) -> None:
-        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
+        """Fetch more of a stream after its turn; of one that is not ours any more, record that it is finished."""
         if self._has(stream):
             self.fetch_more(stream)
         else:
@@ -253,7 +253,7 @@ class BackendSource:
         return await self._until_answered(beginning, 0)
 
     async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
-        """Have an event kept with its error, to be given to nobody; return whether it is."""
+        """Store an event as a dead letter with its error; return whether it is stored."""
         if not self.request.group or self._subscription is None:
             return True
         text = error[:ERROR_LENGTH]
@@ -268,7 +268,7 @@ class BackendSource:
             return otherwise
 
     def _finished(self, stream: Stream) -> None:
-        """Record that what was at hand of a stream that is not ours any more is finished."""
+        """Record that the last event in progress of a stream that is not ours any more is finished."""
         partitions = self._releasing.pop(stream, None)
         if partitions is not None and partitions not in self._releasing.values():
             self._give_back(partitions)

@@ -1,4 +1,4 @@
-"""Moving the events of an API out of journals that nobody has in use, into a backend: see `ports/moving.py`."""
+"""Moving the events of an API out of journals without a process into a backend: see `ports/moving.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE_BYTES = 1024 * 1024
 """Events, and bytes, that are moved at a time."""
 
 STEPS = ("past", "owed", "dead", "clear")
-"""What is moved, one after the other; then the journal is cleared of it."""
+"""The parts of a move, one after the other; then they are removed from the journal."""
 
 
 async def move_to_backend(
@@ -41,7 +41,7 @@ async def move_to_backend(
         groups: those of the API, by name.
         target: where they go.
         api: whose events they are.
-        advance: is told of events that are done with.
+        advance: called with the events that are done.
 
     """
     moved: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class _Leaving:
         self._step, self._through, self._head = STEPS[0], 0, journal.head
 
     def _positions(self, group: KnownGroup) -> dict[Topic, int]:
-        """Return how far a group has come, as whoever serves the journal would have it."""
+        """Return the position of a group, as a worker that serves the journal would have it."""
         found = self._journal.cursors.of(self._api, group.name)
         if group.name not in {each.name for each in self._journal.groups.all() if each.api == self._api}:
             for topic in self._topics:
@@ -94,7 +94,7 @@ class _Leaving:
         return bool(is_wanted) and sequence > self._cursors[group.name].get(topic, 0)
 
     async def resume(self) -> None:
-        """Go on where it was left off. What was moved and not cleared yet is cleared first."""
+        """Continue an interrupted move. Events that were moved and not removed yet are removed first."""
         noted = await self._target.resume(self._source)
         if noted:
             self._step, self._through = str(noted["step"]), int(noted["through"])

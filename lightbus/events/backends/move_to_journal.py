@@ -1,4 +1,4 @@
-"""Moving the events of an API out of a backend that nobody uses for it, into a journal: see `ports/moving.py`."""
+"""Moving the events of an API out of a backend without users into a journal: see `ports/moving.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MoveToJournal:
         store: what names that.
         journal: where they go.
         api: whose events they are.
-        advance: is told of events that are done with.
+        advance: called with the events that are done.
 
     """
 
@@ -54,7 +54,7 @@ class MoveToJournal:
         self._groups = await self._source.groups()
         letters = await self._source.dead_letters()
         head, wanted = await self._source.head(), {letter.event.sequence for letter in letters}
-        for is_past in (True, False):  # first what nobody is owed, so that a position can say what a group has handled
+        for is_past in (True, False):  # first: a position can then name the events that a group has handled
             through = 0
             while through < head:
                 events, through = await self._source.read(through, PAGE)

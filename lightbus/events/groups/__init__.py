@@ -1,1 +1,1 @@
-"""Consumer groups at their publisher: who is a member, who has what, and how far each has come."""
+"""Consumer groups at their publisher: their members, their assignments, and their positions."""

@@ -1,4 +1,4 @@
-"""Who waits until every group has handled an event (`wait_for="ack"`), and for how long. No I/O, no clock."""
+"""Callers that wait until every group has handled an event (`wait_for="ack"`), with a timeout. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OnHandled = Callable[[LightbusTimeout | None], None]
 
 
 class _Waiter(NamedTuple):
-    """`number` tells those of one sequence apart, so that none of them is compared by its callback."""
+    """`number` makes those of one sequence distinct, so that they are never compared by their callbacks."""
 
     sequence: int
     number: int
@@ -29,10 +29,10 @@ class _Waiter(NamedTuple):
 
 class AckWaiters:
     """
-    Those who wait, by topic and in the order of their events. Only touched from one loop.
+    The waiting callers, by topic and in the order of their events. Only touched from one loop.
 
     Args:
-        handled_by_all: tells up to which sequence every group has handled a topic; None where none is owed it.
+        handled_by_all: returns the sequence up to which every group has handled a topic; None if it has no group.
 
     """
 
@@ -48,9 +48,9 @@ class AckWaiters:
 
     def add(self, topic: Topic, sequence: int, until: float, on_handled: OnHandled) -> bool:
         """
-        Have somebody called back once all have handled an event; return False where too many wait already.
+        Call back once all groups have handled an event; return False if too many callers wait already.
 
-        Then it is called back with an error: the event is kept, and nobody watches what becomes of it.
+        Then it is called back with an error: the event is stored, and its handling is not tracked.
         """
         least = self._handled_by_all(topic)
         if least is None or sequence <= least:
@@ -79,7 +79,7 @@ class AckWaiters:
                 waiter.on_handled(None)
 
     def group_removed(self, api: str) -> None:
-        """Look anew at all topics of an API."""
+        """Check all topics of an API again."""
         for topic in [topic for topic in self._waiting if topic.api == api]:
             self.acknowledged(topic)
 

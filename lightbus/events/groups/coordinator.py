@@ -1,9 +1,9 @@
-"""The publisher's side of consumer groups: who is a member, who has which partitions, how far each group has come.
+"""The publisher's side of consumer groups: their members, their partitions, and their positions.
 
 A publisher coordinates the groups of the journals that it serves, its own and those it adopted; no other process has a
 say in them. What it decides is in `core.groups` and `core.cursors`, what it promises is in the journals: an
 acknowledgement is answered once it is on disk. Each matter is a class of its own; they are put together here, with
-the table of who answers what members ask.
+the table of the handlers of members' requests.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Coordinator:
     What answers everything that consumers ask a publisher. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         apis: whose events we publish.
         journals: the journals.
         reply: sends a frame to a routing id.
         handle: handles a message as if it had arrived just now: what could not be answered before.
-        receivers: who is subscribed, and how large a message it takes.
+        receivers: the subscribers, and how large a message each accepts.
         member_timeout: seconds without a sign of life after which a member loses its partitions.
 
     Attributes:
@@ -64,7 +64,7 @@ class Coordinator:
         directory: makes and forgets groups, and has them begin in journals.
         redelivery: gives a group events again.
         cursors: what was acknowledged.
-        handlers: who answers what members ask, by the message. What they raise is for their caller to answer with.
+        handlers: the handlers of members' requests, by message. Their caller answers with what they raise.
 
     """
 
@@ -113,7 +113,7 @@ class Coordinator:
         self.handlers = _table(asked, delivery, self.cursors)
 
     def describe(self, routing_id: bytes) -> str:
-        """Return who speaks through a connection, for a log line."""
+        """Return the peer of a connection, for a log line."""
         return self._members.describe(routing_id)
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:

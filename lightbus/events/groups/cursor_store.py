@@ -31,7 +31,7 @@ class CursorStore:
 
     Args:
         journals: where they are stored.
-        members: who acknowledges.
+        members: the members that acknowledge.
         progress: knows how far a group can have come.
         waiters: are called back when all groups have handled an event.
         reply: sends a frame to a routing id.
@@ -62,7 +62,7 @@ class CursorStore:
         self._is_due = False
 
     def on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
-        """Record up to where a member has handled topics, and answer once that is on disk; refuse what is not its."""
+        """Record up to where a member has handled topics, and answer once that is on disk; refuse topics of others."""
         group, member = self._members.speaker(routing_id, ack.api, ack.group)
         refused: set[int] = set()
         for journal, event, partition, sequence in ack.positions:
@@ -122,7 +122,7 @@ class CursorStore:
                     cursors = [(group, topic, at) for (group, topic), at in positions.items()]
                     journal.change(*journal.cursors.changes(cursors=cursors))
                 except JournalError as error:
-                    # Not answered: the consumers go on to their bound, and acknowledge again what is not confirmed.
+                    # Not answered: the consumers continue up to their bound, and repeat unconfirmed acknowledgements.
                     self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
                     self._writes[name] = positions
                     answers = []

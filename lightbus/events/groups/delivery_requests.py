@@ -32,9 +32,9 @@ class DeliveryRequests:
     Answers them, each by a method of its own. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         journals: where the events are.
-        members: who asks.
+        members: the members that ask.
         progress: knows how far a group can have come.
         cursors: takes a dead letter for acknowledged, and answers once that is on disk.
         receivers: how large a message each takes.
@@ -85,7 +85,7 @@ class DeliveryRequests:
         if journal is None or not self._is_of(group, member, start):
             self._send(routing_id, call_id, Started(0))
             return
-        # Its answer may have been lost, here or at whoever had this journal before: then it counts once.
+        # The answer may have been lost, here or at the previous owner of this journal: then it counts once.
         asker = f"{member} {call_id}"
         count = journal.deliveries.answer_to(asker, start.group, topic, start.sequence)
         if not count:

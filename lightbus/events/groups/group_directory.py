@@ -1,4 +1,4 @@
-"""Which groups there are at a publisher: made by who joins, learned from journals and other publishers, forgotten."""
+"""The groups of a publisher: created by members, learned from journals and other publishers, forgotten."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class GroupDirectory:
     Makes and forgets groups, and has them begin in each journal. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
-        groups: by API and name; nobody else adds to it or takes out of it.
+        identity: the identity of this process.
+        groups: by API and name; only changed here.
         journals: those that are served.
-        starts: finds where in a journal somebody begins.
+        starts: finds the starting point of a group in a journal.
         store: keeps the groups.
         cursors: keeps where they have begun.
-        members: are told of what is new to them.
+        members: informed of changes.
         late: gives a group what it was passed over for.
         progress: knows what groups are owed.
         waiters: wait for groups that may be forgotten.
@@ -86,7 +86,7 @@ class GroupDirectory:
         self._counts = counts
         self._names = NameBudget()
         self._removed: dict[tuple[str, str], float] = {}
-        """Per (API, group) when it was removed: if it comes back, it begins anew."""
+        """Per (API, group) when it was removed: if it returns, it begins again."""
         self._since = machine_time()
         self._failures = RecurringLog(logger)
         for journal in journals.opened():
@@ -95,11 +95,11 @@ class GroupDirectory:
     # Journals
 
     def journal_added(self, journal: Journal) -> None:
-        """Serve one more journal: its groups are taken over, and members are told where they stand in it."""
+        """Serve one more journal: adopt its groups, and send members their positions in it."""
         for info in journal.groups.all():
             known = self._groups.get((info.api, info.name))
             if known is None:
-                known = self._create(info, None, is_stored=True)  # what is fired from now on is kept for it, too
+                known = self._create(info, None, is_stored=True)  # events fired from now on are stored for it, too
             self._open(known, journal)
         self._journals.add(journal)
         for group in self._groups.values():
@@ -111,14 +111,14 @@ class GroupDirectory:
             self._members.renew(group, [journal])
 
     def journal_grew(self, journal: Journal) -> None:
-        """Record that events were stored in a journal that are not published live: members are told of them."""
+        """Record that events were stored in a journal without being published live: members are informed."""
         apis = {topic.api for topic in journal.topics.all()}
         for group in list(self._groups.values()):
             if group.info.api in apis:
                 self._members.renew(group, [journal])
 
     def journal_removed(self, journal: Journal) -> None:
-        """Serve one less: nobody is owed anything in it."""
+        """Stop serving a journal: no group has events left in it."""
         self._journals.remove(journal)
         self._store.journal_removed(journal)
         for group in self._groups.values():
@@ -126,7 +126,7 @@ class GroupDirectory:
 
     def _open(self, group: GroupState, journal: Journal) -> None:
         cursors = group.cursors[journal.id] = Cursors(journal.cursors.of(group.info.api, group.info.name))
-        # Whoever had these when the journal was last written may have begun what there was, and did not finish it.
+        # Members that had these when the journal was last written may have begun events, and not finished them.
         held = journal.cursors.held(group.info.api, group.info.name)
         topics = [topic for topic, _ in self._journals.topics(group, held, journal)]
         cursors.mark_in_flight((topic, journal.history.last_of_epoch(topic, held[topic.partition])) for topic in topics)
@@ -144,11 +144,11 @@ class GroupDirectory:
 
     def merge(self, info: KnownGroup, *, is_near: bool = True) -> None:
         """
-        Record that another publisher of the API knows this group: what is fired from now on is kept for it, too.
+        Record that another publisher of the API knows this group: events fired from now on are stored for it, too.
 
         Args:
             info: the group, its creation by our clock.
-            is_near: whether the other publisher is on this host, so that its clock is ours.
+            is_near: whether the other publisher is on this host, and so has the same clock.
 
         """
         known = self._groups.get((info.api, info.name))
@@ -168,7 +168,7 @@ class GroupDirectory:
         return (api, name) in self._groups
 
     def joined(self, join: Join) -> GroupState:
-        """Return the group that somebody joins, made where it is new. Raises PeerBusy where there are too many."""
+        """Return the group that a member joins, created if it is new. Raises PeerBusy if there are too many."""
         is_near = join.host == self._identity.host
         created_at = created_of(join.created_at, join.clock, is_near=is_near)
         created_at = self._since_removal(join.api, join.group, created_at)

@@ -1,4 +1,4 @@
-"""Who is connected to a publisher as a member of which group, and what each of them is told."""
+"""The connected members of each group, and the messages that they are sent."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class GroupMembers:
     The members of all groups of a publisher. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         groups: by API and name.
         journals: those that are served.
-        progress: knows where topics stand for a group.
-        store: keeps who has which partitions.
+        progress: knows the positions of a group.
+        store: stores which member has which partitions.
         receivers: how large a message each takes.
         send: says something to a member.
         counts: of the coordinator: lost, hung.
@@ -65,7 +65,7 @@ class GroupMembers:
         self._counts = counts
         self._log = RecurringLog(logger)
         self._members: dict[tuple[bytes, str, str], str] = {}
-        """Who speaks through a connection for a group: routing id, API, group -> member."""
+        """The member behind a connection of a group: routing id, API, group -> member."""
         self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
         """Presence topic -> API, group, member: a process has one for all that it listens to."""
 
@@ -108,14 +108,14 @@ class GroupMembers:
         return group, member
 
     def describe(self, routing_id: bytes) -> str:
-        """Return who speaks through a connection, for a log line."""
+        """Return the peer of a connection, for a log line."""
         member = next((member for (each, _, _), member in self._members.items() if each == routing_id), None)
         return f"the connection {routing_id.hex()}" if member is None else f"the member {member}"
 
-    # What they are told
+    # Messages to members
 
     def assign(self, group: GroupState, assignment: MemberAssignment, call_id: int = 0) -> None:
-        """Tell a member what it has from now on, as the answer to its question where it has asked."""
+        """Send a member its assignment, as the answer to its request if it has asked."""
         connection = group.connections.get(assignment.member)
         if connection is None:
             return
@@ -130,7 +130,7 @@ class GroupMembers:
         self._send(connection.routing_id, call_id, message)
 
     def renew(self, group: GroupState, journals: list[Journal]) -> None:
-        """Have the members of a group learn of events in journals that are published to nobody."""
+        """Inform the members of a group of events in journals that are not published live."""
         events = self._journals.event_names(group.info.api, group.info.events, group.info.name)
         for member, connection in list(group.connections.items()):
             if events != connection.events:  # there is a name that is new to it
@@ -144,7 +144,7 @@ class GroupMembers:
         info, connection, partitions = group.info, group.connections[member], group.membership.held_by(member)
         streams = self._progress.streams(group, partitions, journals)
         taken, _ = fitting_partitions(partitions, streams, connection.max_message_size)
-        if len(taken) == len(partitions):  # else it is told by the next beat, and asks for as much as it takes
+        if len(taken) == len(partitions):  # otherwise the next beat informs it, and it asks for as much as it accepts
             message = Streams(info.api, info.name, group.membership.generation, partitions, streams)
             self._send(connection.routing_id, 0, message)
 

@@ -16,7 +16,7 @@ __all__ = ["GroupProgress", "count_lag"]
 
 class GroupProgress:
     """
-    Reads where groups stand; changes nothing. Only touched from the node's loop.
+    Reads the positions of groups; changes nothing. Only touched from the node's loop.
 
     Args:
         groups: by API and name.
@@ -50,9 +50,9 @@ class GroupProgress:
 
     def has_reached(self, group: GroupState, journal: str, topic: Topic, sequence: int) -> bool:
         """
-        Return whether a topic that the group is owed has come so far: nobody can have handled what is not there yet.
+        Return whether a topic of the group has got that far: events that do not exist cannot be handled.
 
-        Who says so is mistaken, and would have the group passed over for what is fired later.
+        Such a report is a mistake, and would make the group miss events that are fired later.
         """
         held = self._journals.get(journal) if journal in group.cursors and group.is_owed(topic.event) else None
         return held is not None and sequence <= held.topics.last(topic)
@@ -70,7 +70,7 @@ class GroupProgress:
         ]
 
     def streams(self, group: GroupState, partitions: Iterable[int], journals: Iterable[Journal]) -> list[Any]:
-        """Return where topics stand for a group, as rows of a STREAMS message."""
+        """Return the positions of a group, as rows of a STREAMS message."""
         rows = []
         partitions = list(partitions)
         for journal in journals:

@@ -27,9 +27,9 @@ MAX_POSITIONS = 50_000
 
 def age_of(created_at: float, clock: float) -> float:
     """
-    Return for how many seconds a group exists, of which somebody tells by the clock that it has.
+    Return the age of a group in seconds, from a report of its age by another clock.
 
-    What is told is passed on in messages of ours: it may be wrong, and still has to be a time that others read.
+    The report is passed on in messages of ours: it may be wrong, and still has to be a valid time.
     """
     return min(max(0.0, clock - created_at), MAX_AGE)
 
@@ -41,14 +41,14 @@ class GroupRecords:
         self._created_at: dict[tuple[str, str], float] = {}
         """Per (API, group) when it was created, as far as we know, by time.monotonic(): clocks may be put right."""
         self._mixed: set[tuple[str, str]] = set()
-        """Groups of which it was said that another program listens under their name, too: once, not per publisher."""
+        """Groups for which it was logged that another program listens under their name: once, not per publisher."""
         self._positions: dict[tuple[str, str, TopicKey], int] = {}
-        """Up to where we handled topics that we do not follow at the moment: whoever serves them next is told."""
+        """The positions in topics that are not followed now: sent to the process that serves them next."""
         self._starts: dict[tuple[str, str, TopicKey], tuple[int, int]] = {}
         """The sequence of which it was asked last to count a delivery, without an answer, and under which number."""
 
     def joins(self, api: str, group: str) -> None:
-        """Note that a listener of ours takes part in a group: unless it is known already, it is created now."""
+        """Record that a listener of ours is a member of a group: a group that is not known yet is created now."""
         self._created_at.setdefault((api, group), time.monotonic())
 
     def created_at(self, api: str, group: str) -> float:
@@ -70,7 +70,7 @@ class GroupRecords:
         if group and name in self._created_at:
             created_at = time.monotonic() - age_of(message.created_at, message.clock)
             if created_at < self._created_at[name] or created_at > self._created_at[name] + REMOVED_AFTER:
-                # Earlier: another member was there before us. So much later than we said: the group was removed.
+                # Older: another member was there before us. That much younger than we reported: the group was removed.
                 self._created_at[name] = created_at
 
     def positions_of(self, api: str, group: str) -> list[Any]:
@@ -85,7 +85,7 @@ class GroupRecords:
             del self._positions[next(iter(self._positions))]
 
     def start_unanswered(self, api: str, group: str, key: TopicKey, sequence: int, number: int) -> None:
-        """Note under which number it was asked that a delivery be counted, and nobody answered: it may be counted."""
+        """Record the number of an unanswered request to count a delivery: it may have been counted."""
         self._starts[api, group, key] = sequence, number
         if len(self._starts) > MAX_POSITIONS:
             del self._starts[next(iter(self._starts))]

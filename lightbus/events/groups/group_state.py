@@ -1,4 +1,4 @@
-"""One consumer group as a publisher knows it: what it is owed, how far it has come, and who is connected."""
+"""One consumer group as a publisher knows it: its events, its position, and its connected members."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ network and the clocks' difference leave uncertain shall be too many events rath
 """
 
 MAX_WAY = 60.0
-"""Seconds that a message may have been on its way, where its sender's clock is ours: more means that it was moved."""
+"""Seconds that a message may have been on its way from a sender with our clock: more means that the clock was set."""
 
 
 class Moment(float):
@@ -31,7 +31,7 @@ class Moment(float):
 
 @dataclass(slots=True)
 class MemberConnection:
-    """A member's connection, and what the member was told last."""
+    """A member's connection, and the last message to it."""
 
     routing_id: bytes
     presence: bytes
@@ -54,13 +54,13 @@ class GroupState:
     """By member."""
     saved_at: float = 0.0
     acks: int = 0
-    """How often it acknowledged anything: where that stands still, and something is to be done, it is stuck."""
+    """How many acknowledgements it has sent: if that stays the same while events wait, it is stuck."""
     _names: tuple[tuple[str, ...], frozenset[str]] = ((), frozenset())
     """The names of `info.events`, and the same to look one up among thousands: each event that is fired asks for it."""
     is_estimated: bool = False
     """Whether its creation was read from another host's clock."""
     has_own_start: bool = False
-    """Whether it began where its listener said (`since`), and not with its creation."""
+    """Whether it began where its listener wanted (`since`), and not with its creation."""
     given_since: Moment | None = None
     """Since when it has all that it is owed, where that is later than `owed_since`; None: it has all."""
 
@@ -109,7 +109,7 @@ def times_of(info: KnownGroup) -> tuple[float, float]:
 
 def created_of(created_at: float, clock: float, *, is_near: bool) -> float:
     """
-    Return since which moment of this machine a group exists, of which somebody tells by the clock that it has.
+    Return the moment of this machine at which a group was created, from a report of its age.
 
     Only what that clock has counted meanwhile is believed, and on the same host (`is_near`) for how long the message
     was on its way: whatever the time of day is, and whenever it is put right.

@@ -1,4 +1,4 @@
-"""Who is in which group, stored in the journals: a journal that does not take it holds up nobody."""
+"""The members of each group, stored in the journals: a journal that fails delays no other."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class LateEvents:
         groups: by API and name.
         journals: where the events are.
         redelivery: stores them once more.
-        members: are told.
+        members: informed.
         store: keeps since when a group exists, once it has them.
         counts: of the coordinator: given_late.
 
@@ -70,7 +70,7 @@ class LateEvents:
         end = group.owed_since
         group.info, group.is_estimated = group.info._replace(created_at=created_at), not is_near
         if group.given_since is not None:
-            return  # who is at it goes on until the group has everything
+            return  # one run continues until the group has everything
         if group.has_own_start or group.owed_since >= end:
             self._store.save_group(group)
             return
@@ -101,7 +101,7 @@ class LateEvents:
             )
 
     async def _give_of(self, journal: Journal, group: GroupState, since: Moment, end: Moment) -> None:
-        """Store what a journal has of this time, as long as anybody is interested. Raises JournalError."""
+        """Store the events of a journal from this time, as long as the group wants them. Raises JournalError."""
         topics = [topic for topic, _ in self._journals.topics(group, range(PARTITIONS), journal)]
         for topic in topics:
             if topic.only_group:

@@ -33,13 +33,13 @@ class MemberRequests:
     Answers them, each by a method of its own. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         apis: whose events we publish.
         journals: those that are served.
         directory: knows the groups.
-        members: who is in them.
-        progress: knows where topics stand.
-        starts: finds where somebody begins who is in no group.
+        members: their connected members.
+        progress: knows their positions.
+        starts: finds the starting point of listeners without a group.
         cursors: keeps what a member says to have handled.
         receivers: how large a message each takes.
         send: answers.
@@ -78,7 +78,7 @@ class MemberRequests:
         self._counts = counts
 
     def _begins_later(self, routing_id: bytes, call_id: int, message: Join | Open) -> bool:
-        """Return whether it is to be looked first for what somebody wants to begin with; he is answered after that."""
+        """Return whether the starting point of a request has to be searched first, before the answer."""
         if self._directory.has(message.api, message.group):  # a group begins once
             return False
         journals = self._starts.unsearched(message.api, message.since)
@@ -88,7 +88,7 @@ class MemberRequests:
         return bool(journals)
 
     def on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
-        """Add a member, or tell who listens without a group which events there are."""
+        """Add a member, or send a listener without a group the names of the events."""
         if self._begins_later(routing_id, call_id, join):
             return
         if join.target != self._identity.instance:
@@ -111,7 +111,7 @@ class MemberRequests:
             self._members.assign(group, assignment, call_id if assignment.member == join.member else 0)
 
     def on_open(self, routing_id: bytes, call_id: int, message: Open) -> None:
-        """Tell where topics stand."""
+        """Send the positions of topics."""
         if self._begins_later(routing_id, call_id, message):
             return
         if not message.group:

@@ -17,17 +17,17 @@ __all__ = ["Redelivery"]
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
-"""Events, and bytes, that are stored anew by one commit."""
+"""Events, and bytes, that are stored again by one commit."""
 
 
 class Redelivery:
     """
-    Gives events to a group once more. On the node's loop, where nothing else is said.
+    Delivers events to a group again. On the node's loop, unless noted otherwise.
 
     Args:
         groups: by API and name.
         journals: where they are stored.
-        members: are told.
+        members: informed.
 
     """
 

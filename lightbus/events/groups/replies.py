@@ -1,4 +1,4 @@
-"""How peers are answered: by messages to whoever speaks through a connection."""
+"""Answers to peers: messages to the peer of a connection."""
 
 from __future__ import annotations
 

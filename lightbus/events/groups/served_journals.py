@@ -68,11 +68,11 @@ class ServedJournals:
         return bool(journal.topics.of(api)) or (is_ours and self._apis.find(api) is not None)
 
     def target(self, journal: Journal) -> Journal:
-        """Return where the events of a journal are stored once more: what is another service's stays with it."""
+        """Return the journal for repeated events of a journal: those of another service stay with it."""
         return journal if journal in self._source.others() else self._source.own()
 
     def keeps(self, api: str) -> bool:
-        """Return whether events of an API are kept here: of one of ours, or for a service that has no worker here."""
+        """Return whether events of an API are stored here: of one of ours, or for a service without a worker here."""
         return self._apis.find(api) is not None or any(journal.topics.of(api) for journal in self.all())
 
     def event_names(self, api: str, events: Iterable[str], group: str = "") -> list[str]:

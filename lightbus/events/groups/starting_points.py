@@ -1,7 +1,7 @@
 """
-Where in a journal somebody begins: with an event that is given by its id, at a time, or with what comes next.
+The starting point of a group in a journal: an event given by its id, a time, or the next event.
 
-An id and a time of day are found by going through the journal: in a thread, before whoever asks is answered.
+An id and a time of day are found by scanning the journal: in a thread, before the request is answered.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ MAX_SEARCHES = 100
 """Questions that wait at a time for an event to be found by its id."""
 
 MAX_MISSED = 1000
-"""Events that are remembered to have been asked for in vain, so that it is said once."""
+"""Ids that were not found, which are remembered so that each is logged once."""
 
 
 class _At(int):
-    """The sequence that an id stands for."""
+    """The sequence of an id."""
 
 
 class _Positions(dict[Topic, int]):
-    """Per topic the sequence that a time of day stands for."""
+    """Per topic the sequence at a time of day."""
 
 
 class StartingPoints:
@@ -45,7 +45,7 @@ class StartingPoints:
     Finds the events that listeners want to begin with (`since`). Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         journals: where they are looked for.
 
     """
@@ -72,7 +72,7 @@ class StartingPoints:
         return _At(found) if found else since
 
     def check(self, api: str, since: Any) -> None:
-        """Warn of an event that somebody wants to begin with, and that no journal here has. Once for each."""
+        """Log an event that is wanted as a starting point, and that no journal here has. Once for each."""
         if not _is_id(since) or (api, since) in self._missed:
             return
         for journal in self._journals.all():
@@ -90,7 +90,7 @@ class StartingPoints:
         )  # fmt: skip
 
     def unsearched(self, api: str, since: Any) -> list[Journal]:
-        """Return the journals in which it is still to be looked for what somebody wants to begin with."""
+        """Return the journals in which a starting point still has to be searched."""
         if (time := _time_of(since)) is not None:
             return [each for each in self._journals.all() if each.id not in self._timed.get((api, time), {})]
         if not _is_id(since):
@@ -102,7 +102,7 @@ class StartingPoints:
         """
         Look in a thread for an event by its id, or for a time. Raises PeerRefused where too many are looked for.
 
-        Where a journal cannot be read for its times nobody is answered: whoever asks does so again.
+        If a journal cannot be read for its times the request is not answered: the member repeats it.
         """
         if len(self._searching) >= MAX_SEARCHES:
             raise PeerRefused(f"{self._identity} looks for {MAX_SEARCHES} events already: ask again later")
@@ -139,12 +139,12 @@ class StartingPoints:
 
 def position_of(journal: Journal, topic: Topic, head: int, since: Any, otherwise: Moment | None = None) -> int:
     """
-    Return behind which sequence of a topic somebody begins.
+    Return the sequence of a topic after which a group begins.
 
     Args:
         journal, topic: where.
         head: the newest sequence of the topic.
-        since: a time or an event as `resolve` returned it, `"0"` for all there is, `"$"` for what comes next.
+        since: a time or an event as `resolve` returned it, `"0"` for the first event, `"$"` for the next one.
         otherwise: since when, where no journal here has the event.
 
     """
@@ -173,7 +173,7 @@ def _time_of(since: Any) -> float | None:
 
 
 def _positions_of(journal: Journal, topics: list[Topic], time: float) -> _Positions:
-    """Return behind which sequence each topic has what is not older than a time. From a thread. Raises JournalError."""
+    """Return the last sequence of each topic before a time. From a thread. Raises JournalError."""
     return _Positions({topic: journal.history.position_before(topic, time) for topic in topics})
 
 

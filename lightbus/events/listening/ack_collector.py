@@ -38,7 +38,7 @@ class Acknowledges(Protocol):
 
 class AckCollector:
     """
-    What is to be acknowledged to one publisher. Only touched from the node's loop.
+    The acknowledgements to one publisher. Only touched from the node's loop.
 
     Args:
         requests: says it until it is answered.
@@ -56,10 +56,10 @@ class AckCollector:
         self._loop = asyncio.get_running_loop()
 
     def add(self, stream: Stream) -> None:
-        """Acknowledge soon what was handled of a stream, and what is until then."""
+        """Acknowledge soon the handled events of a stream, together with those that follow until then."""
         self._streams.add(stream)
         unacknowledged = stream.unacknowledged
-        # Or it would have to stop; not where half of what it may go on for is left, and nothing of it waits.
+        # Or it would have to stop; not while half of its bound is left, and none of its events waits.
         if unacknowledged > _HALF or (unacknowledged == _HALF and stream.ready):
             self.flush()
         elif self._timer is None and not self._closed:
@@ -93,7 +93,7 @@ class AckCollector:
                     stream.ack_confirmed(told)
                     owner.give_turn(stream)
                 else:
-                    stream.ack_failed()  # if it is ours all the same, it is told again
+                    stream.ack_failed()  # if it is ours all the same, it is acknowledged again
         else:
             for stream, _ in handled:
                 stream.ack_failed()

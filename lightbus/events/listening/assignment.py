@@ -18,13 +18,13 @@ class Assignment:
 
     Args:
         api: whose events.
-        group: the group's name; empty for a listener that shares with nobody.
+        group: the group's name; empty for a listener without a group.
         since: where that begins which a listener without a group is given.
 
     Attributes:
         generation: of the group's assignments, the latest that we know of; 0 while we are no member.
         partitions, events: what we were assigned.
-        followed: the pairs of which we know where they stand.
+        followed: the pairs whose positions are known.
 
     """
 
@@ -44,11 +44,11 @@ class Assignment:
 
     @property
     def pairs(self) -> set[Pair]:
-        """What is assigned, by event and partition."""
+        """The assigned pairs, by event and partition."""
         return {(event, partition) for event in self.events for partition in self.partitions}
 
     def change(self, message: Assign) -> tuple[frozenset[int], set[Pair]]:
-        """Record what is ours now; return the partitions and the pairs that are not any more."""
+        """Record our assignment; return the partitions and the pairs that are not ours any more."""
         partitions, before = self.partitions, self.pairs
         self.generation = message.generation
         self.partitions, self.events = frozenset(message.partitions), tuple(message.events)
@@ -61,7 +61,7 @@ class Assignment:
         self.followed.clear()
 
     def question(self, pairs: set[Pair], max_message_size: int) -> Open | None:
-        """Return what asks where the topics of these stand; None where there are none."""
+        """Return the request for the positions of these topics; None if there are none."""
         if not pairs:
             return None
         events = sorted({event for event, _ in pairs})

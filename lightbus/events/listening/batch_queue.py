@@ -1,4 +1,4 @@
-"""What waits for a listener that is given events together, and what is left of batches that failed in part."""
+"""The waiting events of a listener that takes batches, and the rest of batches that failed in part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Whose = tuple[Stream, float, Order[Stream] | None]
 
 
 class Left(NamedTuple):
-    """An event of a batch that comes behind one that is tried again; `failed` or not, it waits for that one."""
+    """An event of a batch behind one that is retried; `failed` or not, it waits for that one."""
 
     entry: Entry
     failed: bool
@@ -66,7 +66,7 @@ class BatchQueue(ListenerQueue):
 
     def give_back(self, whose: Whose) -> None:
         """
-        Leave a turn to whoever takes the next one: he finds the same stream.
+        Give a turn back: the next `next` returns the same stream.
 
         It keeps its place. Behind the others, two journals could send each other there for ever, one of whose events
         the next comes alone, and the other's not.
@@ -83,7 +83,7 @@ class BatchQueue(ListenerQueue):
     # Together
 
     def take_batch(self) -> list[Chunk]:
-        """Take what is to be handled together: what comes first, stream by stream."""
+        """Return the events to handle together: the next ones, stream by stream."""
         chunks: list[Chunk] = []
         counts: dict[Stream, int] = {}
         left = 0 if self.is_closed else self.listener.batch
@@ -129,7 +129,7 @@ class BatchQueue(ListenerQueue):
         if stream not in self._retries:
             self._leave(stream)
 
-    # What is left
+    # The rest of failed batches
 
     def keep_left(self, stream: Stream, rest: list[Left]) -> None:
         """Have events wait for the one in front of them that is tried again; not where that was put back."""
@@ -140,7 +140,7 @@ class BatchQueue(ListenerQueue):
             self._left[stream] = deque(rest)
 
     def next_left(self, stream: Stream) -> Left | None:
-        """Return what is next of a batch that failed, now that what was in front of it is done."""
+        """Return the next event of a failed batch, now that the one before it is done."""
         left = self._left.get(stream)
         if not left:
             self._left.pop(stream, None)

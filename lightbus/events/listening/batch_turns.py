@@ -204,7 +204,7 @@ class BatchTurns(ListenerTurns):
         queue.handled(stream, handled)
 
     async def _settle_failed(self, each: _Given, error: BaseException, *, logs: bool) -> bool:
-        """Decide what becomes of an event that failed, or does not fit; return whether its stream goes on."""
+        """Decide what to do with an event that failed, or does not fit; return whether its stream continues."""
         stream, entry, message = each.stream, each.entry, each.message
         if message is None:
             assert isinstance(error, LightbusException)

@@ -1,4 +1,4 @@
-"""Keeps tasks going in which handlers run: a handler may cancel the task that it runs in, which is no end of ours."""
+"""Keeps tasks running in which handlers run: a handler may cancel its own task, which must not end the listener."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_SLEEP = 365 * 24 * 3600.0
 
 class CancelGuard:
     """
-    Tells the end of a listener from what its handlers do to its tasks. Only touched from the node's loop.
+    Distinguishes the end of a listener from cancellations by its handlers. Only touched from the node's loop.
 
     Args:
         is_stopping: whether the listener stops, so that its tasks may be cancelled by ourselves.
@@ -41,7 +41,7 @@ class CancelGuard:
         self._sentinel.cancel()
 
     async def pause(self, awaitable: Awaitable[Any]) -> None:
-        """Await something, up to when a handler cancels this task, which it ran in once: that is no end of ours."""
+        """Await something, although a handler that ran in this task may cancel it: the listener goes on."""
         try:
             await awaitable
         except asyncio.CancelledError:
@@ -50,14 +50,14 @@ class CancelGuard:
             await self.absorb_cancellation()
 
     async def shielded(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return the result of a coroutine of ours, whenever a handler cancels this task."""
+        """Return the result of a coroutine of ours, although a handler may cancel this task."""
         task = self._loop.create_task(coroutine)
         while not task.done():
             await self.pause(asyncio.wait([task]))
         return task.result()
 
     async def apart(self, awaitable: Awaitable[Any]) -> Any:
-        """Return the result of the user's code, in a task of its own that ends with us, and for nobody else."""
+        """Return the result of the user's code, in a task of its own, which only this listener cancels."""
         task = self._loop.create_task(outcome(awaitable))
         try:
             while not task.done():
@@ -72,7 +72,7 @@ class CancelGuard:
         return result
 
     async def absorb_cancellation(self) -> None:
-        """Go on although a handler has cancelled the task that it ran in: what it did is its own matter."""
+        """Continue although a handler has cancelled the task that it ran in."""
         task = current_task()
         if self.is_ending:
             return  # the cancelling takes effect where we wait next

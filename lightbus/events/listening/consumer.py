@@ -48,7 +48,7 @@ class Consumer:
     All listeners of this process, and their connections. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         transport: makes the connections.
         config, apis, hooks, client: as for the server.
         executor: the threads in which `def` functions run.
@@ -108,7 +108,7 @@ class Consumer:
         """
         Start a listener, and return when it is live at every publisher that is up now.
 
-        A publisher that does not confirm within `event_listener_setup_timeout` is a warning: it goes on being tried.
+        A publisher that does not confirm within `event_listener_setup_timeout` is logged, and tried further.
         """
         runner = ListenerRunner(self._listeners, listener, self._stop_listener)
         self.runners.append(runner)
@@ -147,7 +147,7 @@ class Consumer:
             connection.close()
 
     async def stop(self, seconds: float) -> None:
-        """Take nothing more in, finish what is being handled, acknowledge it, and leave the groups in order."""
+        """Accept no more events, finish those in progress, acknowledge them, and leave the groups in order."""
         if self._stopped:
             return
         self._stopped = True
@@ -167,7 +167,7 @@ class Consumer:
         return connection is not None and connection.is_live
 
     def _group_of(self, listener: Listener) -> str:
-        """Return the name of a listener's consumer group; empty where it shares with nobody."""
+        """Return the name of a listener's consumer group; empty if it has none."""
         return listener.group_of(self._identity.service)
 
     def _stop_listener(self, runner: ListenerRunner, reason: str) -> None:
@@ -181,7 +181,7 @@ class Consumer:
         await runner.stop(None)
         for connection in self._connections.values():
             connection.unsubscribe(runner.queue)
-        self._pace.caught_up()  # nobody has to wait for it any more
+        self._pace.caught_up()  # no listener has to wait for it any more
 
     def _report_dropped(self) -> None:
         for connection in self._connections.values():
@@ -196,7 +196,7 @@ class Consumer:
     def _follow(self, peer: Peer) -> None:
         connection = self._connections.get(peer.instance)
         if connection is not None:
-            connection.peer = peer  # it may advertise other APIs than it did, also such as nobody listens to yet
+            connection.peer = peer  # it may advertise other APIs than before, also some that have no listener yet
         names = peer.announcement.api_names or ()
         runners = [each for each in self.runners if each.listener.api in names and each.stopped_by is None]
         if not runners or not peer.event_endpoint or self._stopped:
@@ -209,7 +209,7 @@ class Consumer:
             connection.subscribe(runner.queue, self._group_of(runner.listener))
 
     def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
-        """Say so where a listener waits for an event that its API does not have: a typo would wait for ever."""
+        """Log a listener of an event that its API does not have: after a typo it would wait without end."""
         info = next((api for api in peer.announcement.apis or () if api.name == listener.api), None)
         if info is None or info.keeps:
             return

@@ -1,4 +1,4 @@
-"""What the connections to all publishers share: who we are, what we know of our groups, where trouble is counted."""
+"""Shared by the connections to all publishers: our identity, the known groups, and the error counts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class ConsumerContext:
     The process that listens. Only touched from the node's loop.
 
     Attributes:
-        identity: who we are.
+        identity: the identity of this process.
         records: what we know of our groups.
-        losses: where it is said which events are lost.
+        losses: reports lost events.
         pace: how fast published events are read.
         guard: logs what could not be handled of what publishers send.
-        numbers: of the questions that we put to publishers: it is known of each who asked, whomever it is put to next.
+        numbers: of the requests to publishers: each is unique in this process, whichever publisher gets it.
         counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
 
     """

@@ -54,7 +54,7 @@ class Delivery:
     """
     Gives events to one listener. Only touched from the node's loop.
 
-    All methods that return a bool say whether the stream goes on with its next event.
+    All methods that return a bool return whether the stream continues with its next event.
 
     Args:
         context: of the process.
@@ -79,7 +79,7 @@ class Delivery:
         self._guard = guard
         self._stop_listener = stop_listener
         self._is_fatal = False
-        """Whether the worker was told to stop."""
+        """Whether the worker is stopping."""
         self._one_at_a_time = asyncio.Lock()
         """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
 
@@ -92,7 +92,7 @@ class Delivery:
         try:
             message = self._invocation.message(stream, entry, deliveries, turn)
         except PayloadTooLarge as error:
-            # A dead letter, for when this process takes more: it is told from there to try again.
+            # A dead letter, for when this process accepts larger messages: it can be retried from there.
             return await self.does_not_fit(stream, entry, deliveries, error)
         except LightbusException as error:
             self.note_invalid(stream, entry, error)
@@ -128,7 +128,7 @@ class Delivery:
         return await self.failed(stream, entry, message, as_exception(self._listener.name, found), pause)
 
     async def go_on_after(self, error: BaseException) -> None:
-        """Go on although a handler raised, whatever it did to the task that it ran in; else raise it."""
+        """Continue although a handler raised, whatever it did to the task that it ran in; otherwise raise it."""
         if current_task().cancelling():
             if self._guard.is_ending:
                 raise error
@@ -178,7 +178,7 @@ class Delivery:
         *,
         logs: bool = True,
     ) -> bool:
-        """Decide what becomes of an event that failed with an error of the handler's, and log it unless told not to."""
+        """Decide what to do with an event whose handler failed, and log the error unless it is logged elsewhere."""
         policy, deliveries, most = self._listener.on_error, message.deliveries, self._listener.max_deliveries
         retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._queue.is_closed
         self._queue.counts["failed"] += 1

@@ -1,4 +1,4 @@
-"""The streams that one listener follows at one publisher, and what is asked and told about the events in them."""
+"""The streams that one listener follows at one publisher: fetching, acknowledging and giving back."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class FollowedStreams:
     The streams of one listener at one publisher: the `owner` of each. Only touched from the node's loop.
 
     Args:
-        assignment: what is ours at this publisher.
-        queue: where what is ready waits for the listener.
+        assignment: our assignment at this publisher.
+        queue: where ready events wait for the listener.
         requests: what the publisher is asked by.
         acks: collects what was handled.
         context: of the process.
@@ -65,7 +65,7 @@ class FollowedStreams:
         self.ack = acks.add if assignment.group else _confirm_at_once
         """Acknowledges soon what was handled of a stream."""
         self._releasing: dict[Stream, frozenset[int]] = {}
-        """Streams that are not ours any more, while an event of theirs is at hand; and with which partitions."""
+        """Streams that are not ours any more, while an event of theirs is in progress; with their partitions."""
         queue.sources.add(self)
 
     @property
@@ -87,7 +87,7 @@ class FollowedStreams:
         """Return whether a stream is (still) followed for this listener."""
         return self.streams.get(stream.key) is stream
 
-    # What is lacking
+    # Missing events
 
     def fetch_more(self, stream: Stream) -> None:
         """Ask for more of a topic, where there is more and little waits."""
@@ -128,17 +128,17 @@ class FollowedStreams:
         self.ack(stream)
         if count or (stream.position, stream.head) != before or answer.through > stream.position:
             self.fetch_more(stream)
-        # else there is nothing, whatever was said: it is asked again with the next tick, and not without end
+        # otherwise there is nothing, whatever was reported: it is fetched again with the next tick, a few times
 
     def tick(self) -> None:
-        """Ask again for what is missing, and acknowledge again what was not confirmed."""
+        """Fetch missing events again, and repeat unconfirmed acknowledgements."""
         for stream in list(self.streams.values()):
             if stream.head > stream.position:
                 self.fetch_more(stream)
             if stream.is_ack_due:
                 self.ack(stream)
 
-    # What is handled
+    # Handled events
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
         """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
@@ -152,12 +152,12 @@ class FollowedStreams:
         records, about = self._context.records, (assignment.api, assignment.group, stream.key, entry.sequence)
         number = records.take_start(*about) or next(self._requests.numbers)
         answer = await self._ask(stream, message, number)
-        if answer is None:  # it may be counted: whoever serves the journal next knows it by its number
+        if answer is None:  # it may be counted: the process that serves the journal next recognises it by its number
             records.start_unanswered(*about, number)
         return answer.deliveries if isinstance(answer, Started) else 0
 
     async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
-        """Have an event kept with its error, to be given to nobody; return whether it is."""
+        """Store an event as a dead letter with its error; return whether it is stored."""
         assignment = self._assignment
         if not assignment.group:
             return True
@@ -179,9 +179,9 @@ class FollowedStreams:
         return await answer
 
     def after_turn(self, stream: Stream) -> None:
-        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
+        """Fetch more of a stream after its turn; of one that is not ours any more, record that it is finished."""
         if stream.ready and stream.head <= stream.position:
-            return  # as nearly always; what waits of a stream that is not ours any more was dropped
+            return  # the usual case; waiting events of a stream that is not ours any more were dropped
         if self.streams.get(stream.key) is not stream:
             self._finished(stream)
         else:
@@ -195,14 +195,14 @@ class FollowedStreams:
             self._finished(stream)
 
     def was_handled(self, key: TopicKey, sequence: int) -> None:
-        """Record that a topic was handled up to here by a stream that came before ours."""
+        """Record that a topic was handled up to here by a stream before ours."""
         stream = self.streams.get(key)
         if stream is not None and sequence > stream.handled:
             self._queue.skip(stream, sequence)
             self.ack(stream)
             self._queue.go_on(stream)
 
-    # What is acknowledged
+    # Acknowledgements
 
     def ack_message(self, positions: list[Any]) -> Ack:
         """Return what acknowledges up to these positions."""
@@ -212,7 +212,7 @@ class FollowedStreams:
     # Giving back
 
     def release(self, partitions: frozenset[int]) -> None:
-        """Hand out nothing more of these, and give them back once what is at hand is finished."""
+        """Deliver no more events of these partitions, and give them back once those in progress are finished."""
         leaving = [stream for key, stream in self.streams.items() if key[2] in partitions]
         self._queue.live_positions.forget(self.publisher, partitions)
         busy = []
@@ -227,7 +227,7 @@ class FollowedStreams:
             self._releasing[stream] = partitions
 
     def _finished(self, stream: Stream) -> None:
-        """Record that what was at hand of a stream that is not ours any more is finished."""
+        """Record that the last event in progress of a stream that is not ours any more is finished."""
         partitions = self._releasing.pop(stream, None)
         if partitions is None:
             self.was_handled(stream.key, stream.handled)
@@ -243,7 +243,7 @@ class FollowedStreams:
             self._requests.send(message)
 
     def drop_all(self) -> None:
-        """Hand out nothing more; what was handled is remembered for whoever serves these journals next."""
+        """Deliver no more; the positions are remembered for the process that serves these journals next."""
         self._releasing.clear()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
@@ -254,13 +254,13 @@ class FollowedStreams:
                 self._remember(stream)
 
     def add_live(self, key: TopicKey) -> LiveStream:
-        """Follow a topic of best effort: from where we were, if that was not given back, else from what comes next."""
+        """Follow a topic of best effort: from our position, if it was not given back, else from the next event."""
         stream = LiveStream(key, self, position=self._queue.live_positions.take(self.publisher, key))
         self.streams[key] = stream
         return stream
 
     def _forget(self, stream: Stream) -> None:
-        """Hand out nothing more of a stream. What waits of best effort nobody else has."""
+        """Deliver no more events of a stream. Waiting events of best effort are nowhere else."""
         if isinstance(stream, LiveStream):
             self._queue.counts["dropped"] += len(stream.ready)
         self._queue.forget(stream)
@@ -283,7 +283,7 @@ class FollowedStreams:
 
 
 def _confirm_at_once(stream: Stream) -> None:
-    """Take what a listener without a group has handled for acknowledged: nobody is told."""
+    """Mark the handled events of a listener without a group as acknowledged: nothing is sent."""
     told = stream.next_ack()
     if told is not None:
         stream.ack_confirmed(told)

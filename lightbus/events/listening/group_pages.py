@@ -18,12 +18,12 @@ MAX_PAGES = 200
 
 async def read_groups(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
     """
-    Return all groups that a publisher tells of, asked for one page after the other.
+    Return all groups that a publisher reports, fetched page by page.
 
     Args:
         ask: asks it for its groups, given the arguments that say which page.
 
-    Raises ProtocolError for one that tells of no end of them, and whatever `ask` raises.
+    Raises ProtocolError if the pages have no end, and whatever `ask` raises.
 
     """
     found: list[dict[str, Any]] = []

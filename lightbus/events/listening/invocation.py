@@ -48,7 +48,7 @@ class Turn:
     Attributes:
         api, event, journal, publisher: what they are, and where they come from.
         check: completes and checks their arguments, if anything is to be done.
-        function: what is called.
+        function: the function to call.
         is_plain: whether it is only to be called, waits for nothing and returns nothing: then it needs no task of its
             own, and nothing else happens before its end.
         ahead: events that were decoded ahead of their turn, by their sequences.
@@ -108,7 +108,7 @@ class Invocation:
         """
         Return the message of an event. To each listener its own: a handler may change what it is given.
 
-        Raises ProtocolError for what is no event, PayloadTooLarge for one that was left out for its size.
+        Raises ProtocolError for an invalid event, PayloadTooLarge for one that was left out for its size.
         """
         sequence = entry[0]
         record = turn.ahead.pop(sequence, None)
@@ -273,7 +273,7 @@ class Invocation:
             yield
 
     def _details(self, message: EventMessage) -> dict[str, Any]:
-        """Return what hooks are told."""
+        """Return the message that hooks get."""
         return {"client": self._context.client, "event_message": message, "listener_name": self._listener.name}
 
 

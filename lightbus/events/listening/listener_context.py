@@ -105,13 +105,13 @@ class DeliverySource(Protocol):
         """
 
     async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
-        """Have an event kept with its error, to be given to nobody; return whether it is."""
+        """Store an event as a dead letter with its error; return whether it is stored."""
 
     def ack(self, stream: Stream) -> None:
         """Acknowledge soon what was handled of a stream, up to `stream.handled`."""
 
     def after_turn(self, stream: Stream) -> None:
-        """Ask for more of a stream after a turn of it; of one that is not ours any more, note that it is finished."""
+        """Fetch more of a stream after its turn; of one that is not ours any more, record that it is finished."""
 
     def retry(self, stream: Stream) -> None:
         """Have the group be given the event at hand again, which was not handled here, and what follows on it."""

@@ -56,7 +56,7 @@ class ListenerQueue:
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.waits = False
-        """Whether nothing of what waits may be handed out now: it is to be read what comes in front of it."""
+        """Whether no waiting event may be delivered now: an earlier one has to be read first."""
         self.backlog = 0
         """How many events wait."""
         self.backlog_bytes = 0
@@ -76,16 +76,16 @@ class ListenerQueue:
         self._retries: dict[Stream, Retry] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._at_hand: dict[Any, Stream] = {}
-        """Per key the stream whose event is being handled: never two of one key, even if it was subscribed to anew."""
+        """Per key the stream whose event is being handled: never two of one key, even after another subscription."""
         self._blocked: dict[Any, Stream] = {}
         """Per key the stream that waits for the one at hand."""
         self._starving: list[Stream] = []
 
-    # What comes
+    # Arriving events
 
     @property
     def is_full(self) -> bool:
-        """Whether what comes is to wait where it is kept."""
+        """Whether arriving events have to stay where they are stored."""
         return self.backlog_bytes >= MAX_BYTES
 
     def ready(self, stream: Stream, count: int, size: int) -> None:
@@ -161,7 +161,7 @@ class ListenerQueue:
         for stream in list(self._retries):
             self.forget(stream)
 
-    # What is taken
+    # Delivered events
 
     def next(self) -> tuple[Stream, float, Order[Stream] | None] | None:
         """
@@ -172,7 +172,7 @@ class ListenerQueue:
         while self._runnable:
             whose = self._runnable.popleft()
             if isinstance(whose, Stream):
-                # One in order that comes here by itself is to be given its event again, and no more than that.
+                # One in order that is queued by itself is given its event again, and no other.
                 return whose, math.inf if whose.order is None else 0, None
             whose.queued = False
             found = whose.next()
@@ -181,7 +181,7 @@ class ListenerQueue:
         return None
 
     def take(self, stream: Stream, before: float) -> Entry | None:
-        """Return the next event of a stream, if it comes before a sequence; None where that may not be now."""
+        """Return the next event of a stream, if its sequence is below `before`; None if none is to be delivered."""
         entry = stream.take(before)
         if entry is not None:
             self.backlog -= 1
@@ -237,7 +237,7 @@ class ListenerQueue:
             self.go_on(blocked)
 
     def done(self, stream: Stream, entry: Entry) -> bool:
-        """Note that an event was handled, or needs no handling any more; return that its stream goes on."""
+        """Record that an event was handled, or needs no handling any more; return that its stream continues."""
         stream.done(entry)
         self.handled_by[stream.key[1]] += 1
         stream.owner.ack(stream)
@@ -246,7 +246,7 @@ class ListenerQueue:
         return True
 
     def put_back(self, stream: Stream) -> bool:
-        """Leave the event at hand, and what follows, to whoever it is given next; return that nothing goes on here."""
+        """Leave the event in progress, and those after it, to the next owner; return that the stream ends here."""
         self._drop_waiting(stream)
         stream.put_back()
         stream.owner.retry(stream)

@@ -76,7 +76,7 @@ class ListenerRunner:
         return not late
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """See to it that a worker does not go on as if it listened when its listener's task failed."""
+        """Stop the listener's part of the worker when its task failed, instead of staying a silent member."""
         if not task.cancelled():
             error = task.exception()
         else:

@@ -39,7 +39,7 @@ class ListenerSchemaCheck:
         self._schema = schema
         self._ask = ask
         self._asked: dict[tuple[str, str], asyncio.Future[dict[str, list[str]]]] = {}
-        """Per API and digest of its schema what a peer tells of its events: asked once, however many listeners wait."""
+        """Per API and digest of its schema the events that a peer reports: asked once, however many listeners wait."""
         self._warned: set[tuple[str, str, str, str]] = set()
 
     async def check(self, listeners: Iterable[Listener], peers: Iterable[Peer]) -> None:
@@ -63,7 +63,7 @@ class ListenerSchemaCheck:
             if len(self._asked) >= MAX_WARNINGS:
                 return {}
             asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api, key))
-        return await asyncio.shield(asked)  # a listener that ends meanwhile takes the answer from nobody else
+        return await asyncio.shield(asked)  # the end of one waiting listener does not take the answer from the others
 
     async def _ask_events(self, peer: Peer, api: str, key: tuple[str, str]) -> dict[str, list[str]]:
         try:

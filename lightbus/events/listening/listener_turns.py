@@ -43,7 +43,7 @@ class ListenerTurns:
         self._guard = guard
 
     async def work(self) -> None:
-        """Handle what comes, until the listener stops."""
+        """Handle arriving events until the listener stops."""
         queue, guard = self._queue, self._guard
         handled, until = 0, 0.0
         while not queue.is_closed:

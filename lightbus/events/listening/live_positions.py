@@ -38,7 +38,7 @@ class LivePositions:
         return self._positions.pop((publisher, key), 0)
 
     def forget(self, publisher: str, partitions: AbstractSet[int]) -> None:
-        """Forget the topics of partitions that were given back: what comes of them is others'."""
+        """Forget the topics of partitions that were given back: their events are for other members."""
         gone = [each for each in self._positions if each[0] == publisher and each[1][2] in partitions]
         for each in gone:
             del self._positions[each]

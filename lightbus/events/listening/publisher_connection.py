@@ -51,7 +51,7 @@ class PublisherConnection:
         self._note_received = context.pace.note_received
         self._presence = PRESENCE_PREFIX + os.urandom(16)
         self._intakes: dict[tuple[str, str], tuple[StreamIntake, ...]] = {}
-        """By API and event who takes what is published."""
+        """By API and event the streams that published events are passed to."""
         self._topics: dict[bytes, tuple[str, str, int]] = {}
         """The parts of topics."""
         self._said_live = False
@@ -150,12 +150,12 @@ class PublisherConnection:
             self._requests.send(Beat([[api, group] for api, group in members], states))
 
     def join(self) -> None:
-        """Have all listeners learn anew what is theirs here."""
+        """Have all listeners ask again for their assignment here."""
         for subscription in self.subscriptions.values():
             subscription.join()
 
     def join_again(self) -> None:
-        """Have all listeners ask anew what is theirs here: it was given to others by now."""
+        """Have all listeners join again here: their partitions have other owners by now."""
         for subscription in list(self.subscriptions.values()):
             subscription.join_again()
 
@@ -164,7 +164,7 @@ class PublisherConnection:
         self._subscribed.pause()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._subscribed.resume()
 
     async def leave(self, seconds: float) -> None:
@@ -253,7 +253,7 @@ class PublisherConnection:
         return parts
 
     def _find_intakes(self, api: str, event: str) -> tuple[StreamIntake, ...]:
-        """Return who takes the events of a name, and remember them."""
+        """Return the streams of the events of a name, and cache them."""
         found = self._intakes[api, event] = tuple(
             each.intake
             for each in self._of_api.get(api, ())

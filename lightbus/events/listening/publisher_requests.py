@@ -23,13 +23,13 @@ class PublisherRequests:
     Args:
         transport: makes the connection.
         peer: the publisher.
-        unasked: who takes what it says without being asked, by the message.
+        unasked: the handlers of messages that are no answers, by message.
         not_handled: called where what it says cannot be read (None), or not be handled.
-        numbers: of the questions that this process puts to anybody.
+        numbers: of all requests of this process.
 
     Attributes:
         peer: the publisher, as it announced itself last.
-        max_message_size: bytes that a message to us may have; the publisher is told.
+        max_message_size: bytes that a message to us may have; sent to the publisher.
         numbers: as given.
 
     """
@@ -47,7 +47,7 @@ class PublisherRequests:
         self.numbers = numbers
         self._requests = Requests(numbers)
         self.answered = self._requests.answered
-        """Hands an answer on; returns whether somebody waited for it."""
+        """Passes an answer on; returns whether its request was waiting."""
         self._unasked = unasked
         self._not_handled = not_handled
         self._closed = False
@@ -73,7 +73,7 @@ class PublisherRequests:
         Args:
             make: returns what to send, each time as it is right by then; None where it is not wanted any more.
             answer: is given the answer, or None where there will be none.
-            is_urgent: whether a listener stands still until it is answered, so that it is sent again early.
+            is_urgent: whether a listener is blocked until it is answered, so that it is repeated early.
             number: of the same question, as it was put to another publisher that did not answer.
 
         """
@@ -104,7 +104,7 @@ class PublisherRequests:
         return message is not None
 
     def _on_frame(self, frame: bytes) -> None:
-        """Hand on what the publisher says: to who asked, or else to who takes such messages."""
+        """Pass a message of the publisher on: to the request that it answers, or to the handler of such messages."""
         message: AnyMessage | None = None
         try:
             number, message = envelope.decode(frame)
@@ -117,7 +117,7 @@ class PublisherRequests:
             self._not_handled(message, error)
 
     def _retry_soon(self, after: float) -> None:
-        """Ask again what is urgent, sooner than the tick would."""
+        """Repeat urgent requests, sooner than the tick would."""
         self.tick()
         seconds = self._requests.next_check(after)
         if seconds is not None:
@@ -128,7 +128,7 @@ class PublisherRequests:
         self._requests.tick(self._loop.time())
 
     def close(self) -> None:
-        """Say what is on its way, ask nothing any more, and tell everybody who waits that there will be no answer."""
+        """Send what is queued, make no more requests, and end all waiting ones without an answer."""
         self._closed = True
         self._dealer.flush_and_close(100)
         self._requests.close()

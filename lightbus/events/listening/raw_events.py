@@ -1,4 +1,4 @@
-"""Events of one name in the bytes in which they came: for who looks at a few of many, and decodes only those."""
+"""Events of one name as received bytes: for a listener that needs few of many, and decodes only those."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RawEvents(NamedTuple):
     Attributes:
         api, event: what they are.
         journal: that keeps them; empty for those of best effort.
-        publisher: who published them, where that is known.
+        publisher: their publisher, if that is known.
         rows: as they came: `[sequence, previous, record]` each.
 
     """
@@ -39,7 +39,7 @@ class RawEvents(NamedTuple):
         return self._replace(rows=[row for row, message in self._decoded() if is_wanted(message)])
 
     def messages(self) -> list[EventMessage]:
-        """Return them decoded. What is no event is left out."""
+        """Return them decoded. Invalid ones are left out."""
         return [message for _, message in self._decoded()]
 
     def _decoded(self) -> Iterator[tuple[Sequence[Any], EventMessage]]:

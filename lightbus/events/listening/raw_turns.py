@@ -22,7 +22,7 @@ class RawTurns(ListenerTurns):
         while count < TURN and not queue.is_closed:
             rows = queue.take_many(stream, before, TURN - count)
             if not rows and (entry := queue.take(stream, before)) is not None:
-                rows = [entry]  # what somebody else may have begun comes alone
+                rows = [entry]  # an event that another member may have begun is delivered alone
             if not rows:
                 break
             function(RawEvents(turn.api, turn.event, turn.journal, turn.publisher, rows))

@@ -27,7 +27,7 @@ class Reads(Protocol):
         """Read nothing that is published for now."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
 
 
 class Handles(Protocol):
@@ -74,7 +74,7 @@ class ReadingPace:
         self._portion = RAW_PORTION if all(queue.listener.takes_raw for queue in self._queues) else PORTION
 
     def caught_up(self) -> None:
-        """Record that a listener has nothing left to do: go on reading when that is true of all that are not slow."""
+        """Record that a listener has caught up: resume reading once all that are not slow have."""
         if self._pause is not None and not any(
             queue.backlog and not queue.is_slow and not queue.waits for queue in self._queues
         ):

@@ -1,4 +1,4 @@
-"""What one peer asks of another and waits for: said again until it is answered, or not wanted any more."""
+"""Requests of one peer to another: repeated until they are answered, or not wanted any more."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OnAnswer: TypeAlias = Callable[[AnyMessage | None], None]
 """Is given the answer to what was asked; None where there will be none."""
 
 SendRequest: TypeAlias = Callable[[int], bool]
-"""Says what is asked, for the first time or again, under its number; returns False where it is not wanted any more."""
+"""Sends a request, for the first time or again, under its number; returns False if it is not wanted any more."""
 
 
 @dataclass(slots=True)
@@ -43,10 +43,10 @@ class Requests:
     """
     What waits for an answer. Only touched from the loop it belongs to.
 
-    Whoever asks must expect to be heard twice: what is asked is about a state, or tells a repeat by its number.
+    A request may arrive twice: it is about a state, or its receiver recognises a repetition by its number.
 
     Args:
-        numbers: a number for each; who shares them asks no two questions under the same.
+        numbers: a number for each request; must be shared by all that send requests to one peer.
 
     """
 
@@ -61,14 +61,14 @@ class Requests:
         self, resend: SendRequest, answer: OnAnswer, now: float, *, is_urgent: bool = False, number: int = 0
     ) -> tuple[int, float]:
         """
-        Note what is asked now; `answer` is called once. Return its number, and in how many seconds to look again.
+        Record a request; `answer` is called once. Return its number, and in how many seconds to check again.
 
         Args:
             resend: asks it where there was no answer for a while.
             answer: is given the answer.
             now: in seconds, as for `tick`.
             is_urgent: whether it is asked again early.
-            number: of the same question, as it was put to somebody who did not answer.
+            number: of the same request to another peer, which did not answer.
 
         """
         retry_after = URGENT_RETRY_AFTER if is_urgent else RETRY_AFTER
@@ -77,23 +77,23 @@ class Requests:
         return number, retry_after
 
     def next_check(self, seconds: float) -> float | None:
-        """Return in how many seconds to look again at what is urgent, after so many; None: every tick is enough."""
+        """Return in how many seconds to check urgent requests again, after so many; None: the tick is enough."""
         return 2 * seconds if self._open and 2 * seconds < RETRY_AFTER else None
 
     def take(self, number: int) -> OnAnswer | None:
-        """Return what is to be given the answer of a number, which waits no more; None where nobody does."""
+        """Remove a request, and return its callback; None if it is not waiting."""
         request = self._open.pop(number, None)
         return None if request is None else request.answer
 
     def answered(self, number: int, answer: AnyMessage | None) -> bool:
-        """Hand an answer on; return whether somebody waited for it."""
+        """Pass an answer on; return whether its request was waiting."""
         give = self.take(number)
         if give is not None:
             give(answer)
         return give is not None
 
     def tick(self, now: float) -> None:
-        """Ask again what should have been answered by now, and give up what is not wanted any more."""
+        """Repeat requests that should have been answered by now, and end those that are not wanted any more."""
         for number, request in list(self._open.items()):
             if now < request.due or number not in self._open:
                 continue
@@ -104,6 +104,6 @@ class Requests:
                 self.answered(number, None)
 
     def close(self) -> None:
-        """Tell everybody who waits that there will be no answer."""
+        """End all waiting requests without an answer."""
         for number in list(self._open):
             self.answered(number, None)

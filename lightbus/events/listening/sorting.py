@@ -23,14 +23,14 @@ class Sorting:
         self.is_whole = False
         """Whether all partitions are ours."""
         self.is_unknown = False
-        """Whether it is to be asked where everything stands, since all partitions have only become ours."""
+        """Whether all positions have to be fetched, since all partitions have only just become ours."""
         self._orders: dict[str, Order[Stream]] = {}
         """By journal."""
         self._watermarks: dict[tuple[str, str], Watermark] = {}
         """By journal and event."""
         self._heads: dict[tuple[str, str], int] = {}
         self._covered: set[int] = set()
-        """What was told of late, and of which partitions."""
+        """The latest reported positions, and of which partitions."""
         self._attempts = 0
 
     @property
@@ -40,7 +40,7 @@ class Sorting:
 
     @property
     def lacks(self) -> bool:
-        """Whether it is to be asked where everything stands."""
+        """Whether all positions have to be fetched."""
         return self.is_unknown or any(each.lacks for each in self._watermarks.values())
 
     def place(self, journal: str, event: str) -> tuple[Order[Stream], Watermark]:
@@ -48,7 +48,7 @@ class Sorting:
         return self._orders.setdefault(journal, Order()), self._watermark(journal, event)
 
     def assigned(self, partitions: Iterable[int]) -> None:
-        """Note which partitions are ours now."""
+        """Record our partitions."""
         is_whole = len(set(partitions)) == PARTITIONS
         if is_whole != self.is_whole:
             self.is_whole = self.is_unknown = is_whole
@@ -69,7 +69,7 @@ class Sorting:
         return watermark.published(follows, complete)
 
     def on_streams(self, message: Streams) -> None:
-        """Note where topics stand, once that is told of all partitions: maybe in several messages."""
+        """Record the positions of topics, once all partitions are reported: maybe in several messages."""
         if not self.is_whole:
             return
         for journal, event, _, _, head, _ in message.streams:
@@ -83,7 +83,7 @@ class Sorting:
             self.is_unknown = False
 
     def failed(self) -> None:
-        """Note that it was asked in vain. After some attempts nothing is waited for any more."""
+        """Record that a request failed. After some attempts missing events are not waited for any more."""
         for watermark in self._watermarks.values():
             if watermark.lacks:
                 watermark.failed()
@@ -101,7 +101,7 @@ class Sorting:
         return found
 
     def clear(self) -> None:
-        """Forget everything: what comes is asked for anew."""
+        """Forget everything: arriving events are fetched again."""
         self.is_whole = self.is_unknown = False
         self._orders.clear()
         self._watermarks.clear()

@@ -22,7 +22,7 @@ from .sorting import Sorting
 __all__ = ["StreamIntake"]
 
 CATCH_UP_EVERY = 30.0
-"""Seconds after which we ask where our topics stand even if there seems to be nothing new."""
+"""Seconds after which our positions are fetched even if there seems to be nothing new."""
 
 
 class StreamIntake:
@@ -30,9 +30,9 @@ class StreamIntake:
     What arrives for one listener from one publisher. Only touched from the node's loop.
 
     Args:
-        assignment: what is ours at this publisher, and followed.
+        assignment: our assignment at this publisher, and the followed topics.
         followed: the streams.
-        queue: where what is ready waits for the listener.
+        queue: where ready events wait for the listener.
         requests: what the publisher is asked by.
         context: of the process.
 
@@ -98,13 +98,13 @@ class StreamIntake:
             self._queue.ready(stream, count, stream.size - size)
 
     def _count_missed(self, stream: LiveStream, before: int) -> None:
-        """Report what is missing of a topic, if that is more than it was before."""
+        """Report missing events of a topic, if they are more than before."""
         if count := stream.missed - before:
             self._queue.counts["dropped"] += count
             self._losses.missed(self._assignment.api, stream.key[1], self._requests.peer.announcement, count)
 
     def on_head(self, event: str, partition: int, message: Head) -> None:
-        """Ask for what is missing, given which event of a topic is the newest."""
+        """Fetch missing events, given the newest event of a topic."""
         if partition not in self._assignment.partitions:
             return
         journal, sequence = message.journal, message.sequence
@@ -131,7 +131,7 @@ class StreamIntake:
             self._count_missed(stream, missed)
 
     def on_streams(self, message: Streams) -> None:
-        """Follow topics from where they stand for us, and ask for what is missing."""
+        """Follow topics from our positions, and fetch missing events."""
         followed = self._followed
         for journal, event, partition, cursor, head, possibly_delivered in message.streams:
             key = (journal, event, partition)
@@ -149,7 +149,7 @@ class StreamIntake:
             self._hand_out(self._sorting)
 
     def _unknown(self, key: TopicKey, newest: int) -> Stream | None:
-        """Return the stream of a topic that was not there when we asked where each stands."""
+        """Return the stream of a topic that did not exist when the positions were fetched."""
         if not key[0]:
             return self._followed.add_live(key)
         if key[1:] in self._assignment.followed:
@@ -186,14 +186,14 @@ class StreamIntake:
             self._queue.queue(order)
 
     def ask_for_missing(self) -> None:
-        """Ask where all topics stand, where something did not arrive of which we do not know the topic."""
+        """Fetch the positions of all topics, if a message was lost whose topic is not known."""
         sorting, assignment = self._sorting, self._assignment
         if sorting is None or not sorting.lacks or self._is_asking or not assignment.is_complete:
             return
 
         def message() -> Open | None:
             made = assignment.question(assignment.followed, self._requests.max_message_size)
-            # A topic that we do not know yet began after we had asked first: all of it is ours.
+            # A topic that we do not know yet began after our first request: all of it is ours.
             return made if made is None or assignment.group else made._replace(since="0")
 
         def answered(answer: AnyMessage | None) -> None:
@@ -207,10 +207,10 @@ class StreamIntake:
         self._is_asking = True
         self._requests.ask(message, answered)
 
-    # What all members are told
+    # Messages to all members
 
     def catch_up(self, edition: int) -> None:
-        """Ask where our topics stand, if the publisher told its members something of that and we may have missed it."""
+        """Fetch our positions, if the publisher has informed its members of new ones and we may have missed that."""
         pairs = self._assignment.followed
         is_due = edition != self._edition or self._requests.now() - self._caught_up_at > CATCH_UP_EVERY
         if is_due and pairs and not self._is_catching_up:
@@ -234,10 +234,10 @@ class StreamIntake:
             lambda: assignment.question(pairs & assignment.followed, self._requests.max_message_size), answered
         )
 
-    # What is ours
+    # Our assignment
 
     def assigned(self) -> None:
-        """Record that other partitions are ours than before."""
+        """Record that our partitions have changed."""
         if self._sorting is not None:
             self._sorting.assigned(self._assignment.partitions)
 

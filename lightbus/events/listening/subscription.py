@@ -30,7 +30,7 @@ __all__ = ["Subscription"]
 logger = logging.getLogger("lightbus.listeners")
 
 POSITION_BYTES = 1024
-"""Bytes of one of the positions that a JOIN tells, at most."""
+"""Bytes of one of the positions in a JOIN, at most."""
 
 JOIN_AGAIN_AFTER = 0.5
 """Seconds between two attempts to join a group at a publisher that refuses."""
@@ -47,7 +47,7 @@ class Subscription:
         acks: collects what was handled.
         presence: the topic by which the publisher sees that we are connected.
         queue: what waits for the listener.
-        group: the group's name; empty for a listener that shares with nobody.
+        group: the group's name; empty for a listener without a group.
         on_live: called when everything that is assigned is followed.
 
     Attributes:
@@ -85,7 +85,7 @@ class Subscription:
         self._closed = False
         self._is_joining = False
         self._is_outdated = False
-        """Whether what is asked for by joining is to be asked for once more."""
+        """Whether to join once more."""
         self._refusal = ""
 
     @property
@@ -104,7 +104,7 @@ class Subscription:
         return [self.assignment.generation, self.followed.partitions]
 
     def join(self) -> None:
-        """Become a member, or learn anew what we have."""
+        """Become a member, or fetch our assignment again."""
         if self._closed:
             return
         if self._is_joining:
@@ -114,7 +114,7 @@ class Subscription:
         self._requests.ask(self._join_message, self._joined)
 
     def join_again(self) -> None:
-        """Give up what we have here, and ask anew: the publisher does not know us any more."""
+        """Give up our assignment here, and join again: the publisher does not know us any more."""
         if not self._closed:
             self._drop_all()
             self.join()
@@ -145,7 +145,7 @@ class Subscription:
             time.time(),
             listener.digest,
             listener.since,
-            records.positions_of(*self.name)[-room:],  # of what is left out some is handled twice
+            records.positions_of(*self.name)[-room:],  # some events of the positions left out are handled twice
             self._requests.max_message_size,
         )
 
@@ -155,7 +155,7 @@ class Subscription:
             self.join()
         elif isinstance(answer, Assign):
             self._refusal = ""
-            # Of a group that was made anew the generations begin anew.
+            # A group that was created again counts its generations from the start.
             self.assignment.generation = min(self.assignment.generation, answer.generation)
             self.assigned(answer)
         elif not self._closed:
@@ -173,7 +173,7 @@ class Subscription:
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
 
     def assigned(self, message: Assign) -> None:
-        """Record which partitions are ours now. However often it is said, it is the same."""
+        """Record our partitions. Repetitions change nothing."""
         if self._closed or message.generation < self.assignment.generation:
             return
         self._context.records.learn(*self.name, message)
@@ -185,7 +185,7 @@ class Subscription:
         self._opening.follow()
 
     def tick(self) -> None:
-        """Do again what was in vain: follow what is ours, ask for what is missing, acknowledge what was handled."""
+        """Repeat what failed: follow our topics, fetch missing events, acknowledge handled ones."""
         if not self.assignment.is_complete:
             self._opening.follow()
         self.intake.ask_for_missing()

@@ -24,12 +24,12 @@ class TopicOpening:
     Which topics are subscribed to, and about to be followed. Only touched from the node's loop.
 
     Args:
-        assignment: what is ours at this publisher.
-        intake: is told where topics stand.
+        assignment: our assignment at this publisher.
+        intake: gets the positions of topics.
         requests: what the publisher is asked by.
         topics: the subscriptions at this publisher.
         on_complete: called when everything that is assigned is followed.
-        on_refused: called, with the generation of the group, when the publisher does not say where topics stand.
+        on_refused: called, with the generation of the group, when the publisher does not send the positions.
 
     """
 
@@ -53,7 +53,7 @@ class TopicOpening:
         """Those that are about to be followed, each with the attempt that it belongs to."""
 
     def follow(self) -> None:
-        """Subscribe to what is assigned and not followed yet, and ask where that stands once it is in force."""
+        """Subscribe to assigned topics that are not followed yet, and fetch their positions once that is in force."""
         new = self._assignment.pairs - self._assignment.followed - self._asking.keys()
         if new:
             attempt = object()
@@ -65,7 +65,7 @@ class TopicOpening:
             self._on_complete()
 
     def _attempted(self, attempt: object) -> set[Pair]:
-        """Return what an attempt is about; what was taken from us meanwhile is not, even if it is ours again."""
+        """Return the topics of an attempt; without those that were revoked since, even if they are ours again."""
         return {pair for pair, other in self._asking.items() if other is attempt}
 
     def _ask(self, attempt: object) -> None:
@@ -80,7 +80,7 @@ class TopicOpening:
         for pair in pairs:
             del self._asking[pair]
         if isinstance(answer, Streams):
-            # What the publisher does not take for ours, or has no room for, is not in the answer, and asked for again.
+            # Topics that are not ours at the publisher, or do not fit, are not in the answer, and fetched again.
             partitions = set(answer.partitions)
             self._assignment.followed |= {pair for pair in pairs if pair[1] in partitions}
             self._intake.on_streams(answer)

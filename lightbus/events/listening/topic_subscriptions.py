@@ -1,4 +1,4 @@
-"""Our SUB at one publisher: which topics it is subscribed to, for whom, and from when on that is in force."""
+"""Our SUB at one publisher: its topics, their users, and since when each subscription is in force."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .publisher_requests import PublisherRequests
 __all__ = ["TopicSubscriptions"]
 
 MAX_MARKERS = 4
-"""Markers that are waited for at a time by one who asks for them again and again: each of them would do."""
+"""Markers that one user waits for at a time, if it asks again and again: each of them would do."""
 
 
 class TopicSubscriptions:
@@ -38,7 +38,7 @@ class TopicSubscriptions:
         self._closed = False
 
     def set_topics(self, user: object, prefixes: Iterable[bytes]) -> None:
-        """Be subscribed to what somebody wants from now on, and to what the others want."""
+        """Subscribe to the topics that a user wants from now on, and those of the other users."""
         before, after = Counter(self._by_user.pop(user, ())), Counter(prefixes)
         if after:
             self._by_user[user] = list(after)
@@ -93,7 +93,7 @@ class TopicSubscriptions:
         self._socket.pause()
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._socket.resume()
 
     def close(self) -> None:

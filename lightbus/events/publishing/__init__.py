@@ -1,1 +1,1 @@
-"""The way of an event out: fired, stored in a journal, published; and the hand-off for who does not publish."""
+"""Publishing events: fired, stored in a journal, published; and the hand-off for processes that do not publish."""

@@ -1,4 +1,4 @@
-"""What is fired is stored: within one tick of the loop by one commit, then published in the order of its numbers."""
+"""Fired events are stored: within one tick of the loop by one commit, then published in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ logger = logging.getLogger("lightbus.publishing")
 
 
 SETTLE_AGAIN = 1.0
-"""Seconds after which it is tried again to put into the journal's tables what is noted beside them."""
+"""Seconds after which settling the events that are noted beside the journal's tables is tried again."""
 
 
 class OwnJournal(Protocol):
-    """Where the journal comes from that this process appends to."""
+    """The source of the journal that this process appends to."""
 
     def own(self) -> Journal:
         """Return it, opened at first use. Raises JournalError."""
@@ -76,9 +76,9 @@ class Batcher:
         self._live_numbers: dict[bytes, int] = {}
         self._journal: Journal | None = None
         self._late: TickBatch | None = None
-        """What a thread is storing, since another program had the journal locked. What is fired meanwhile waits."""
+        """The batch that a thread stores, since another program had the journal locked. Later events wait."""
         self._settles_again = False
-        """Whether it will be tried again to put what is noted into the tables."""
+        """Whether settling the noted events will be tried again."""
 
     @property
     def waiting(self) -> int:
@@ -122,7 +122,7 @@ class Batcher:
             names: of the API and the event.
             record, key, at, id: of the event.
             who: the task, or the hand-off, that fires it.
-            waiter: is told where it is, unless it is stored at once.
+            waiter: informed of its place, unless it is stored at once.
 
         Returns:
             Its topic, and where it is, if it was stored at once.
@@ -142,7 +142,7 @@ class Batcher:
         return name, None
 
     def keep(self, message: EventMessage, record: bytes, key: str | None) -> asyncio.Future[Any] | None:
-        """Keep an event of this process, and note in it where it is; return what is to be awaited."""
+        """Store an event of this process, and set its place in it; return the future to await."""
         with self._lock:
             topic, name = self._turns.topic((message.api_name, message.event_name), key, self._count)
             at = message.published_at
@@ -274,7 +274,7 @@ class Batcher:
 
     def flush(self) -> int:
         """
-        Store and publish what is queued; return the newest sequence of our journal. Only on the node's loop.
+        Store and publish the queued events; return the newest sequence of our journal. Only on the node's loop.
 
         The events of one topic share messages.
         """
@@ -284,7 +284,7 @@ class Batcher:
             self._row.end_tick()
             pending: dict[bytes, list[list[Any]]] = {}
             journal = self._journal
-            # What is in no table yet is held back: there those would look who miss it.
+            # Events that are in no table yet are held back: consumers that miss them would read the tables.
             if journal is None or not journal.log.noted.count or not journal.has_noted:
                 pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
@@ -362,7 +362,7 @@ class Batcher:
     def _store_batch(self) -> tuple[TickBatch, Sequence[Stored], JournalError | None]:
         """Store what was fired within this tick and queue it; return it with where its runs are, or why it is not."""
         batch = self._batch
-        if self._late is not None:  # then it goes on waiting
+        if self._late is not None:  # then it keeps waiting
             return batch, (), None
         self._stores_at_once = batch.is_small
         if not batch.runs and (self._journal is None or not self._journal.log.noted.count):
@@ -377,7 +377,7 @@ class Batcher:
                 return batch, (), None
             self._note_failed(error)
             if journal is not None and journal.has_noted and not self._settles_again:
-                self._settles_again = True  # who fired these was told that they are kept
+                self._settles_again = True  # their callers were informed that they are stored
                 self.loop.call_later(SETTLE_AGAIN, partial(_settle_again, self, journal))
             return batch, (), error
         self._stored(batch, firsts)
@@ -426,14 +426,14 @@ class Batcher:
 
     def _call_flush(self) -> None:
         """Have all be flushed at the end of this turn of the loop. From any thread."""
-        if get_ident() == self._thread:  # nobody is to be woken up: that takes two system calls
+        if get_ident() == self._thread:  # there is no thread to wake: that takes two system calls
             self.loop.call_soon(self.flush)
         else:
             self.loop.call_soon_threadsafe(self.flush)
 
 
 def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError) -> None:
-    """Pass an outcome on, unless nobody waits for it any more."""
+    """Pass an outcome on, unless its future is cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, JournalError):
@@ -444,5 +444,5 @@ def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError
 
 def _settle_again(batcher: Batcher, journal: Journal) -> None:
     batcher._settles_again = False
-    if not journal.is_closed:  # else whoever opens it next does that
+    if not journal.is_closed:  # otherwise the process that opens it next does that
         batcher.flush()

@@ -1,4 +1,4 @@
-"""Stored events are published: as few messages as hold them, in an order that shows what is missing."""
+"""Publishes stored events: in as few messages as hold them, in an order that shows missing ones."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ MAX_HEADS = 10_000
 
 class Broadcast:
     """
-    Publishes what is stored. Only touched from the node's loop.
+    Publishes stored events. Only touched from the node's loop.
 
     Args:
-        instance: who we are.
+        instance: the instance id of this process.
         send: publishes a frame.
-        receivers: who is subscribed, and how large a message it takes.
+        receivers: the subscribers, and how large a message each accepts.
         counts: of the publisher: published, markers, too_large.
 
     Attributes:
@@ -72,7 +72,7 @@ class Broadcast:
         """Per event up to which sequence everything was published."""
 
     def send_marker(self, topic: bytes, journal: str, head: int) -> None:
-        """Publish a marker: what is behind this sequence arrives live where that was subscribed to."""
+        """Publish a marker: events after this sequence arrive live at its subscribers."""
         self._counts["markers"] += 1
         self._send(envelope.encode_published(topic, Marker(journal, head)))
 

@@ -40,13 +40,13 @@ class HandOffs:
     Takes them in, and answers. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         apis: whose events may be fired.
         batcher: stores and publishes them.
         size: how large they may be.
         when_handled: calls back once all groups have handled an event of ours.
         counts: of the publisher: handed_off, repeated, refused.
-        validates: whether what comes in of an API is held against its schema.
+        validates: whether incoming events of an API are checked against its schema.
 
     """
 
@@ -132,7 +132,7 @@ def _not_stored(error: JournalError) -> Error:
 
 
 def _completed(event: Event, data: bytes, *, validates: bool) -> tuple[dict[str, Any], bytes, str]:
-    """Return arguments, record and id of an event with what its sender, who may not know the Api, left out."""
+    """Return arguments, record and id of an event, with the defaults that a sender without the Api left out."""
     record = envelope.decode_record(data)
     kwargs = event.signature.fill_defaults(record.kwargs)
     if validates:

@@ -1,4 +1,4 @@
-"""Whether an event is stored at once: a task that fires one after the other waits for nobody to share a commit with."""
+"""Whether an event is stored at once: a task that fires one after the other has no company to share a commit with."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class InRow:
         Return whether the next event is one of the row.
 
         Args:
-            who: fires it.
+            who: the task that fires it.
             noted: how many events are noted beside the journal's tables.
             is_first: whether nothing was fired within this tick before.
 

@@ -45,7 +45,7 @@ TRIM_EVERY = 30.0
 
 
 class RetentionSource(Protocol):
-    """Who knows what groups are owed: the coordinator. On its loop only."""
+    """Knows the events that groups have not handled: the coordinator. On its loop only."""
 
     def journal_added(self, journal: Journal) -> None:
         """Serve one more journal."""
@@ -94,13 +94,13 @@ class JournalMaintenance:
         self._timer: asyncio.Handle = self._loop.call_soon(self._look)
 
     async def stop(self) -> None:
-        """Stop, and return when no thread of ours touches a journal any more."""
+        """Stop, and return when none of our threads uses a journal any more."""
         self.abandon()
         if self._task is not None:
             await asyncio.wait([self._task])
 
     def abandon(self) -> None:
-        """Stop, and wait for nobody: the loop is about to end, or has."""
+        """Stop, without waiting: the loop is about to end, or has."""
         self._timer.cancel()
         if self._task is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed

@@ -37,7 +37,7 @@ class JournalSet:
 
     Args:
         config: the settings.
-        identity: who we are: the bus and the service say where the journals are.
+        identity: the identity of this process: its bus and service decide where the journals are.
 
     """
 
@@ -59,7 +59,7 @@ class JournalSet:
         self._closed = False
 
     def own(self) -> Journal:
-        """Return the journal of this process; at first use one that nobody holds is continued, or a new one made."""
+        """Return the journal of this process; at first use a free one is continued, or a new one made."""
         own = self._own
         if own is not None and not own.is_closed:
             return own
@@ -85,7 +85,7 @@ class JournalSet:
             for group in directory.siblings_groups():
                 journal.groups.save(group)
         except BaseException:
-            journal.close()  # and let somebody have it who can write it
+            journal.close()  # and leave it to a process that can write it
             raise
         logger.info("Events are kept in %s", journal.path)
         return journal
@@ -99,7 +99,7 @@ class JournalSet:
         return f"The journal {own.path} is on a full disk: make room." if has_no_room(own.path.parent) else own.refusal
 
     def observe(self, observer: Callable[[Journal], None]) -> Callable[[], None]:
-        """Tell somebody of our own journal whenever it is opened, in any thread; return what ends that."""
+        """Call back whenever our own journal is opened, in any thread; return what ends that."""
 
         def end() -> None:
             self._observers = tuple(each for each in self._observers if each is not observer)
@@ -113,7 +113,7 @@ class JournalSet:
         return self._own
 
     def is_left(self) -> bool:
-        """Return whether the service has a journal with events in it, whoever holds it; it makes and opens nothing."""
+        """Return whether the service has a journal with events, held or not; makes and opens nothing."""
         return any(self._having_events([self._identity.service]))
 
     def all(self) -> list[Journal]:
@@ -128,10 +128,10 @@ class JournalSet:
         return own if own is not None and own.id == journal else self._adopted.get(journal)
 
     def adopt(self) -> list[Journal]:
-        """Take over the journals of this service that nobody holds any more, and return them."""
+        """Adopt the journals of this service that no process holds any more, and return them."""
         with self._lock:
             if self._closed or not (self.path / self._identity.service).is_dir():
-                return []  # who only answers calls needs no disk
+                return []  # a process that only answers calls needs no disk
             adopted = self._open_directory().adopt()
             self._adopted = {**self._adopted, **{journal.id: journal for journal in adopted}}
         for journal in adopted:
@@ -149,7 +149,7 @@ class JournalSet:
         return self._services.get(journal.id, self._identity.service)
 
     def adopt_others(self, here: Container[str]) -> list[Journal]:
-        """Take over what has events and nobody holds of services that are not `here` on this host, and return it."""
+        """Adopt the free journals with events of services that are not `here` on this host, and return them."""
         adopted: list[Journal] = []
         with self._lock:
             paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
@@ -189,7 +189,7 @@ class JournalSet:
         return journals
 
     def drop(self, journal: Journal) -> None:
-        """Delete an adopted journal in which nobody is owed anything any more; one of another service is given back."""
+        """Delete an adopted journal without unhandled events; one of another service is given back."""
         if journal.id in self._services:  # it may be the only one that knows the groups of its service
             self.give_back(journal)
             return
@@ -199,7 +199,7 @@ class JournalSet:
         logger.info("Deleted the journal %s: it is not owed to anybody any more", journal.path)
 
     def give_back(self, journal: Journal) -> None:
-        """Close an adopted journal in which nobody is owed anything now, and leave it to a process of its service."""
+        """Close an adopted journal without unhandled events, and leave it to a process of its service."""
         with self._lock:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
             service = self._services.pop(journal.id, None)
@@ -224,7 +224,7 @@ class JournalSet:
         self.release()
 
     def pause(self, seconds: float) -> Callable[[], None]:
-        """Have nobody use a journal, and return what lets them go on: for a fork."""
+        """Lock all journals, and return the function that unlocks them: for a fork."""
         resumes: list[Callable[[], None]] = []
         if self._lock.acquire(timeout=seconds):
             resumes.append(self._lock.release)
@@ -238,7 +238,7 @@ class JournalSet:
 
     def abandon(self) -> None:
         """Let go of everything without touching it: this process was forked off the one that it belongs to."""
-        self._closed = True  # nor is another one opened by what is left here of the parent
+        self._closed = True  # nor does an object that is left of the parent open another one
         for journal in self.all():
             journal.abandon()
 
@@ -260,7 +260,7 @@ class JournalSet:
         return (service for service in services if has_events(self.path / service))
 
     def _new_directory(self, service: str) -> JournalDirectory:
-        from ...adapters.sqlite.journal_directory import JournalDirectory  # who only calls has no use for it
+        from ...adapters.sqlite.journal_directory import JournalDirectory  # a process that only calls does not need it
 
         settings, host = self._config.journal, self._identity.host
         return JournalDirectory(self.path / service, host=host, durability=settings.durability)

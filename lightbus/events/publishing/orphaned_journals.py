@@ -31,13 +31,13 @@ WAIT = 2.0
 """Seconds for which events wait in the outbox for a process of their own service: it may be about to publish them."""
 
 FIRST_LOOK = 2.0
-"""Seconds after our start before we look: until then we do not know who is here."""
+"""Seconds after our start before the first search: until then the peers of this host are not known."""
 
 AT_A_TIME = 500
 
 
 class Serving(Protocol):
-    """Who serves journals: the coordinator. On its loop only."""
+    """The server of journals: the coordinator. On its loop only."""
 
     def journal_added(self, journal: Journal) -> None:
         """Serve one more journal."""
@@ -61,7 +61,7 @@ class OrphanedJournals:
         coordinator: serves them.
         outbox: of this host.
         services: returns the services of which a worker runs on this host.
-        published: returns the APIs that somebody publishes.
+        published: returns the APIs that have a publisher.
         on_changed: is called when other APIs are kept here than before.
 
     """
@@ -84,13 +84,13 @@ class OrphanedJournals:
         self._outbox = outbox
         self._empty_state: object = None
         self._waits_since: dict[str, float] = {}
-        """Per API since when its events have been waiting in the outbox with nobody to publish them."""
+        """Per API since when its events have been waiting in the outbox without a publisher."""
         self._begin_at = time.monotonic() + FIRST_LOOK
         self._turn = 0
         self._kept: object = None
 
     async def look(self, in_thread: InThread) -> None:
-        """Serve what nobody else does, and give back what somebody does now. Raises JournalError."""
+        """Serve the journals without a process, and give back those that have one again. Raises JournalError."""
         if time.monotonic() < self._begin_at:
             return
         here = self._services()

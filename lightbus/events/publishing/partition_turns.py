@@ -68,7 +68,7 @@ class PartitionTurns:
 
     def end_tick(self, count: int) -> None:
         """Give the next partition its turn, after so many events."""
-        self._turn += -(-count // self._after) | 1  # odd: so each partition comes first as often as any other
+        self._turn += -(-count // self._after) | 1  # odd: so each partition is first as often as any other
         self._crowded = self._crowded + 1 if count >= TOGETHER else 0
         self._after = IN_CROWD if self._crowded >= CROWDED else TURN_AFTER
 

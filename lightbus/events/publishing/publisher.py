@@ -1,6 +1,6 @@
 """The way of an event out: fire -> validate -> journal -> PUB, and the hand-off for processes that do not publish.
 
-An event is numbered and stored first, and published then: whoever misses it live finds it in the journal. Events of
+An event is numbered and stored first, and published then: a consumer that misses it finds it in the journal. Events of
 best effort are numbered and published only.
 """
 
@@ -33,7 +33,7 @@ from .record_size import RecordSize
 __all__ = ["OnSubscription", "Publisher"]
 
 OnSubscription: TypeAlias = Callable[[bytes, bool], None]
-"""Is told of every subscription that begins or ends, by its topic."""
+"""Called with the topic of every subscription that begins or ends."""
 
 
 CROWD = 512
@@ -45,19 +45,19 @@ class Publisher:
     Publishes the events of the APIs that this process advertises. `publish` may be called from any thread.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         apis: whose events may be fired.
         send: publishes a frame.
         journals: has the journal of this process.
-        receivers: who is subscribed, and how large a message it takes.
+        receivers: the subscribers, and how large a message each accepts.
         when_handled: calls back once all groups have handled an event of ours.
-        on_subscription: is told of every subscription that asks for no marker.
+        on_subscription: called with every subscription that asks for no marker.
         max_message_size: bytes that a frame may have.
-        validates: whether what is handed off of an API is held against its schema.
+        validates: whether events of an API that are handed off are checked against its schema.
 
     Attributes:
         batcher: stores events.
-        broadcast: publishes what is stored.
+        broadcast: publishes stored events.
         hand_offs: takes in the events of other processes.
         batches: publishes events that are fired together.
         size: how large an event may be.
@@ -177,15 +177,15 @@ class Publisher:
 
     def handled_by_all(self, place: Place, seconds: float) -> Future[None]:
         """
-        Return what is done once every group that is owed an event of ours has handled it. From any thread.
+        Return a future that is done once every group has handled an event of ours. From any thread.
 
-        It is given up after so many seconds: then nothing comes of it. It may raise LightbusTimeout before.
+        It is dropped after so many seconds, and then never done. It may raise LightbusTimeout before.
         """
         handled: Future[None] = Future()
 
         def done(error: LightbusTimeout | None) -> None:
             if not handled.set_running_or_notify_cancel():
-                return  # whoever fired it does not wait any more
+                return  # the code that fired it does not wait any more
             if error is None:
                 handled.set_result(None)
             else:
@@ -216,7 +216,7 @@ class Publisher:
         return self.batcher.waiting
 
     def flush(self) -> int:
-        """Store and publish what is queued; return the newest sequence of our journal. Only on the node's loop."""
+        """Store and publish the queued events; return the newest sequence of our journal. Only on the node's loop."""
         return self.batcher.flush()
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
@@ -224,7 +224,7 @@ class Publisher:
         Record a subscription. One to a marker is answered with it.
 
         libzmq passes subscriptions on in the order they were made, so when the marker's arrives all before it are in
-        force. What is queued goes out first: those events are older than the marker, and older ones are not live.
+        force. Queued events are sent first: they are older than the marker, and older ones are not live.
         """
         if subscribed and envelope.is_marker_topic(topic):
             head = self.batcher.flush()

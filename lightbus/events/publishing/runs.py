@@ -15,7 +15,7 @@ def queue_runs(
     pending: dict[bytes, list[list[Any]]], runs: Sequence[tuple[bytes, Topic, list[bytes]]], firsts: Sequence[Stored]
 ) -> list[tuple[Topic, int]]:
     """
-    Put the events of runs behind what is to be published of their topics; return the last one of each run.
+    Add the events of runs to those to publish of their topics; return the last one of each run.
 
     What was handed off, and is there already, was published before.
     """

@@ -1,4 +1,4 @@
-"""What is fired within one tick of the loop, in the order it was fired: stored by one commit, then each is told."""
+"""The events fired within one tick of the loop, in order: stored by one commit, then each waiter is informed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["TickBatch", "TickWaiter"]
 TickWaiter: TypeAlias = (
     "tuple[EventMessage, asyncio.Future[Any]] | asyncio.Future[Any] | Callable[[Topic, Stored | JournalError], None]"
 )
-"""Who is told what became of an event; in a message it is noted where it is."""
+"""Informed of the outcome of an event; in a message its place is set."""
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -29,7 +29,7 @@ class TickBatch:
     Attributes:
         runs: the events, for the journal.
         topics: of each run, how it is published.
-        waiters: of each run, who waits for its events.
+        waiters: of each run, those that wait for its events.
 
     """
 
@@ -40,7 +40,7 @@ class TickBatch:
         self.topics: list[bytes] = []
         self.waiters: list[list[TickWaiter]] = []
         self._last_topic: bytes | None = None
-        """Of the run that can be added to, with its time, its records, and who waits for them."""
+        """The run that can be added to: its time, its records, and those that wait for them."""
         self._first_at = 0.0
         self._records: list[bytes] = []
         self._waiters: list[TickWaiter] = []
@@ -64,7 +64,7 @@ class TickBatch:
         self._records, self._waiters = records, waiters
 
     def tell(self, journal: str, firsts: Sequence[Stored]) -> None:
-        """Tell each where it is, in the journal of this name: of each run the first is given."""
+        """Inform each waiter of its place in the journal of this name: `firsts` has the first one of each run."""
         for (topic, *_), waiters, (sequence, previous, is_new) in zip(self.runs, self.waiters, firsts, strict=True):
             for waiter in waiters:
                 if type(waiter) is tuple:  # as nearly always where many are fired at once
@@ -77,7 +77,7 @@ class TickBatch:
                 previous, sequence = sequence, sequence + 1
 
     def fail(self, error: JournalError) -> None:
-        """Tell each that none of them is stored."""
+        """Inform each waiter that its event is not stored."""
         for run, waiters in zip(self.runs, self.waiters, strict=True):
             for waiter in waiters:
                 _tell(run.topic, waiter, error)
