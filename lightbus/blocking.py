@@ -396,7 +396,7 @@ class BlockingChannel:
                     self.surplus += 1
                     self._log.say(
                         "surplus", logging.WARNING,
-                        "%s sent what nobody waits for over an idle connection, which was closed (%d so far)",
+                        "%s sent an unrequested message over an idle connection, which was closed (%d so far)",
                         line.peer.announcement, self.surplus, changes=False,
                     )  # fmt: skip
             if line.is_lost or self._closed:
@@ -420,4 +420,4 @@ def _run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:
     except StopIteration as end:
         return end.value
     coroutine.close()
-    raise RuntimeError("What blocks a thread awaited something that only an event loop can wait for.")
+    raise RuntimeError("A blocking call awaited something that only an event loop can wait for.")

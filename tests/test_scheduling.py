@@ -77,7 +77,7 @@ def test_what_would_fail_at_each_run_is_refused_where_it_is_written(function: An
         ({}, "was given nothing"),
         ({"seconds": -1}, "an interval above 0 that ends, as every(minutes=5), and was given seconds=-1."),
         ({"seconds": float("nan")}, "was given seconds=nan"),
-        ({"minutes": "5"}, "every(minutes='5') is no interval: give a number, as every(minutes=5)"),
+        ({"minutes": "5"}, "every(minutes='5') is not an interval: give a number, as every(minutes=5)"),
         ({"weeks": float("inf")}, "was given weeks=inf"),
         ({"hours": None}, "every(hours=None) is no interval"),
     ],

@@ -126,5 +126,5 @@ def _check_names(names: tuple[str, ...]) -> None:
     for name in names:
         if not isinstance(name, str):
             raise InvalidName(
-                f"{name!r:.100} is no name of an API. Give each by itself: wait_for_apis('auth', 'shop')."
+                f"{name!r:.100} is not the name of an API. Give each by itself: wait_for_apis('auth', 'shop')."
             )

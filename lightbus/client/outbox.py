@@ -223,7 +223,7 @@ class UnpublishedEvents:
             try:
                 self._outbox.note_seen(*name)
             except JournalError as error:  # the event itself was taken
-                logger.debug("It is not remembered that there is an event %s: %s", message.canonical_name, error)
+                logger.debug("The event %s could not be recorded as known: %s", message.canonical_name, error)
 
     @property
     def _outbox(self) -> EventOutbox:

@@ -60,7 +60,7 @@ class Schedules:
         for unit, count in given.items():
             if isinstance(count, bool) or not isinstance(count, (int, float)):
                 raise InvalidSchedule(
-                    f"every({unit}={count!r:.100}) is no interval: give a number, as every({unit}=5)."
+                    f"every({unit}={count!r:.100}) is not an interval: give a number, as every({unit}=5)."
                 )
         interval = sum(SECONDS[unit] * count for unit, count in given.items())
         if not 0 < interval < math.inf:

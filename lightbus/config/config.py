@@ -47,7 +47,7 @@ def _inherit_from_default(apis: dict[str, ApiSettings]) -> dict[str, ApiSettings
         if api.events.backend == "journal" and api.events.options:
             first = next(iter(api.events.options))
             raise ValueError(
-                f"has {name}.events.{first}, which is no setting of the backend journal. "
+                f"has {name}.events.{first}, which is not a setting of the backend journal. "
                 f"Set {name}.events.backend, or the settings `journal`"
             )
     return Sections(inherited)

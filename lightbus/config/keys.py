@@ -77,8 +77,8 @@ class BusKey:
         found = _KEY.fullmatch(text.strip())
         if found is None:
             raise ValueError(
-                f"is no bus key: those that `lightbus keys init` makes begin with 'lb1.' and have 69 characters, and "
-                f"this has {len(text.strip())}"
+                f"is not a bus key: those that `lightbus keys init` makes begin with 'lb1.' and have 69 characters, "
+                f"and this has {len(text.strip())}"
             )
         raw = base64.urlsafe_b64decode(found[2])
         secret, check = raw[:_SECRET_BYTES], raw[_SECRET_BYTES:]

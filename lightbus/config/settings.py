@@ -160,7 +160,7 @@ class PluginSettings(Settings):
     def __getattr__(self, name: str) -> Any:
         """Return one of the plugin's own settings, as it was written."""
         if name.startswith("__") or name not in self.options:
-            raise AttributeError(f"Nobody has written plugins.<name>.{name}: a plugin's default is not known here.")
+            raise AttributeError(f"There is no value for plugins.<name>.{name}: a plugin's default is not known here.")
         return self.options[name]
 
 
@@ -170,7 +170,7 @@ class NetworkSettings(Settings):
     interfaces: list[str] = setting(
         ADDRESSES, [], "Interfaces (names or addresses) to use; none: all but virtual ones."
     )
-    advertise: list[str] = setting(ADDRESSES, [], "Addresses that others shall dial, if not those of ours.")
+    advertise: list[str] = setting(ADDRESSES, [], "Addresses that others shall dial, if not those of this host.")
     rpc_port: int = setting(PORT, 0, "TCP port for calls; 0: any free one.")
     event_port: int = setting(PORT, 0, "TCP port for events; 0: any free one.")
     max_message_size: int = setting(MESSAGE_SIZE, 64 * 1024 * 1024, "Bytes a message may have.")
@@ -204,7 +204,7 @@ class DiscoverySettings(Settings):
         [],
         "Peers to connect to in any case: host:port, srv+lightbus://name (an SRV record) or ipc:///path.",
     )
-    wait: float = setting(WAIT, 1.0, "Seconds to wait for an API that nobody advertises.")
+    wait: float = setting(WAIT, 1.0, "Seconds to wait for an API that no peer advertises.")
 
     def _checked(self) -> Self:
         """Take the earlier setting for the backend that it means."""

@@ -287,7 +287,7 @@ class Binding:
     def _detect_stall(self, now: float) -> None:
         # A process that was stopped finds requests waiting before its timers run: so each request looks, too.
         if now - self._beat > STANDSTILL:
-            text = "The event loop stood still for %.1f s; what waited meanwhile is refused"
+            text = "The event loop was blocked for %.1f s; the calls that waited in that time are refused"
             self._failures.say("clock", logging.WARNING, text, now - self._beat, changes=False)
             self._beat = now
             self.handlers.server.loop_stalled(now)

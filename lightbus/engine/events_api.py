@@ -374,7 +374,7 @@ def split_native_id(native_id: str) -> tuple[str, int]:
     """Return journal and sequence of a native id. Raises ValueError for an invalid one."""
     journal, _, sequence = native_id.rpartition("-")
     if not (fields.instance_id(journal) and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
-        raise ValueError(f"{native_id!r:.100} is no native id: <journal>-<sequence>")
+        raise ValueError(f"{native_id!r:.100} is not a native id: <journal>-<sequence>")
     return journal, min(int(sequence), fields.MAX_INT)
 
 

@@ -202,7 +202,7 @@ class Forwarder:
         return [refused for event in events for refused in await self._request([event])]
 
     def _warn(self, refused: list[tuple[Waiting, LightbusException]]) -> None:
-        """Say once for each name of an event what was refused now and was not before."""
+        """Log once for each name of an event the events that were refused for the first time."""
         by_name: dict[str, list[tuple[Waiting, LightbusException]]] = defaultdict(list)
         for event, error in refused:
             by_name[f"{event.api}.{event.event}"].append((event, error))
@@ -220,8 +220,8 @@ def refusals(outbox: EventOutbox, host: str) -> list[str]:
     if not outbox.exists():
         return []
     return [
-        f"{each.number} events of {each.api}.{each.event} are kept in the outbox {outbox.path} on {host}, since who "
-        f"publishes them does not take them: {each.error} {_remedy(each.api)}"
+        f"{each.number} events of {each.api}.{each.event} are kept in the outbox {outbox.path} on {host}, since their "
+        f"publisher does not accept them: {each.error} {_remedy(each.api)}"
         for each in outbox.refused()
     ]
 

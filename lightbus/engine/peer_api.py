@@ -219,7 +219,7 @@ def _problems(parts: Parts) -> list[str]:
         if each.stopped_by is not None:
             problems.append(
                 f"The listener {each.listener} {HAS_STOPPED} {each.stopped_by}. "
-                "Mend it, look at `lightbus dead list`, and start the worker again."
+                "Correct it, see `lightbus dead list`, and start the worker again."
             )
         elif each.queue.is_slow:
             problems.append(f"The listener {each.listener} does not keep up: {each.queue.backlog} events wait.")

@@ -80,7 +80,7 @@ class PeerLearner:
             ):
                 self._groups.merge(group_of_wire(value, is_near=is_near), is_near=is_near)
         except (LightbusException, TypeError, ValueError) as error:
-            logger.debug("%s does not tell which groups it knows: %s", peer.announcement, error)
+            logger.debug("%s does not report which groups it knows: %s", peer.announcement, error)
 
     async def _ask_schema(self, peer: Peer, api: str) -> Any:
         return await ask(self._engine, peer, PeerApi.Meta.name, "schema", {"api": api})

@@ -274,7 +274,7 @@ class Worker:
 
     def _on_stopped(self, listener: Listener, error: str) -> None:
         logger.critical(
-            "The listener %s has stopped, since its handler failed: %s. The worker goes on without it, and will exit "
+            "The listener %s has stopped, since its handler failed: %s. The worker continues without it, and will exit "
             "with code 1. Its events go to the other processes of its group, or wait. Mend the handler, look at "
             "lightbus dead list, and start the worker again.",
             listener, error,

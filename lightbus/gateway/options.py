@@ -58,5 +58,5 @@ def check_origin(origin: str) -> str:
     """Return an origin as browsers write it. Raises InvalidConfiguration where it is none."""
     scheme, separator, rest = origin.lower().rstrip("/").partition("://")
     if scheme not in ("http", "https") or not separator or not rest or any(each in rest for each in "/*?#@ "):
-        raise InvalidConfiguration(f"{origin!r:.100} is no origin. Write a scheme and a host: https://shop.example")
+        raise InvalidConfiguration(f"{origin!r:.100} is not an origin. Write a scheme and a host: https://shop.example")
     return f"{scheme}://{rest}"

@@ -48,7 +48,7 @@ async def arguments_of(request: Request, most: int) -> dict[str, Any]:
     try:
         return read_object(body)
     except ValueError as error:
-        raise Refusal(400, "bad_request", f"The body is no JSON object of arguments by name: {error}.") from None
+        raise Refusal(400, "bad_request", f"The body is not a JSON object of arguments by name: {error}.") from None
 
 
 def options_of(request: Request) -> dict[str, Any]:

@@ -141,9 +141,9 @@ class Link:
             _, message = envelope.decode(frame)
             self._handlers.get(type(message), self._misplaced)(message)
         except ProtocolError as error:
-            self._end(f"sent something that is no message of ours: {error}")
+            self._end(f"sent an invalid message: {error}")
         except Exception as error:
-            guard.failed(self.endpoint, "what a peer says of itself and of others", error)
+            guard.failed(self.endpoint, "the announcement of a peer, or what it knows of others", error)
 
     def _on_pushed(self, message: AnyMessage) -> None:
         if self.established:
@@ -178,7 +178,7 @@ class Link:
             self._on_reached()
             return
         if state is LinkState.REFUSED:
-            self._end("is not there: nobody listens at its address", refused=True)
+            self._end("is not there: nothing listens at its address", refused=True)
         elif state is LinkState.DENIED:
             self.denied = True
             self._end(f"breaks off the handshake: {self._refusal}")

@@ -185,7 +185,7 @@ class Seeds:
             address.retry_at = now + (retry_delay(rounds) if rounds else 0.0)
             address.refusal = reason if denied else ""
             log = logger.warning if address.failures == WARN_AFTER else logger.debug
-            log("The fixed peer %s %s; it goes on being tried", self._named(address), reason.rstrip("."))
+            log("The fixed peer %s %s; it will be tried again", self._named(address), reason.rstrip("."))
             self._resolve_soon(address, now)
 
     def has_untried(self) -> bool:
@@ -293,7 +293,7 @@ class Seeds:
         seed.problem, seed.next_lookup = problem, now + retry_delay(seed.failures)
         log = logger.warning if seed.failures == WARN_AFTER else logger.debug
         log(
-            "Where the fixed peer %s is cannot be looked up (%d times in a row): %s; it goes on being tried",
+            "Where the fixed peer %s is cannot be looked up (%d times in a row): %s; it will be tried again",
             seed.endpoint,
             seed.failures,
             problem,

@@ -154,7 +154,7 @@ def _warn_of_idle_settings(config: settings.Config) -> None:
         if section.options and "enabled" not in section.model_fields_set:
             logger.warning(
                 "plugins.%s has settings and no effect, since it is not enabled: add `enabled: true` to it (or "
-                "`enabled: false`, and nothing more is said).",
+                "`enabled: false`, which ends this warning).",
                 name,
             )
 

@@ -102,7 +102,7 @@ def _calls(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     yield _by_reason(
         "calls_refused", "Calls that were not begun; `busy` is an overload.", REFUSED, server.counts, "refused_"
     )
-    yield _by_reason("calls_abandoned", "Calls that nobody waited for any more.", ABANDONED, server.counts)
+    yield _by_reason("calls_abandoned", "Calls whose callers had given up.", ABANDONED, server.counts)
     yield CounterMetricFamily(
         "lightbus_loop_stalls", "How often the event loop stood still for a second or more.", value=server.stall_count
     )
@@ -184,7 +184,7 @@ def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     """Tell of groups and journals, of which the loop and the disk have to be asked."""
     api = next(each for each in parts.internal_apis if isinstance(each, EventsApi))
     found = _asked(worker.loop, api)
-    text = "1 where groups and journals are missing, since the event loop did not tell of them in time."
+    text = "1 where groups and journals are missing, since the event loop did not report them in time."
     yield _gauge("scrape_incomplete", text, found is None)
     if found is None:
         return
@@ -210,7 +210,7 @@ def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     )
     yield _gauge("journal_size_bytes", "Bytes of these.", sum(each["bytes"] for each in journals))
     full = max((_full(each) for each in journals), default=0.0)
-    yield _gauge("journal_full_ratio", "How full the fullest of them is, of what it may hold: 0 to 1.", full)
+    yield _gauge("journal_full_ratio", "How full the fullest of them is, relative to its limit: 0 to 1.", full)
 
 
 def _full(journal: dict[str, Any]) -> float:

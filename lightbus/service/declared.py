@@ -211,7 +211,7 @@ def _event_parameters(parameters: Iterable[str | Parameter]) -> tuple[Parameter,
     for each in made:
         if not isinstance(each, Parameter):
             raise InvalidApiEventConfiguration(
-                f"{each!r} is no parameter of an event. Write its name, or Parameter(name, type)."
+                f"{each!r} is not a parameter of an event. Write its name, or Parameter(name, type)."
             )
     names = [each.name for each in made]
     if len(set(names)) < len(names) or sum(isinstance(each, WildcardParameter) for each in made) > 1:

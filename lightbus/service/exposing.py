@@ -87,9 +87,9 @@ def why_left_out(member: Any) -> str | None:
         holds_a_value = hasattr(type(member), "__set__") or "property" in type(member).__name__.lower()
         if callable(member) or _wraps(member) or holds_a_value:
             return None
-        return f"it is {_a(member)}, of which nobody can say that it is a method"
+        return f"it is {_a(member)}, which may or may not be a method"
     if callable(member) and type(member).__module__.partition(".")[0] != "lightbus":  # a path or a client may be kept
-        return f"it is {_a(member)}, which can be called and is no method"
+        return f"it is {_a(member)}, which can be called and is not a method"
     return None
 
 

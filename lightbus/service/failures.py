@@ -128,7 +128,7 @@ def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) ->
             stops.append(time.monotonic())
             if main.done() or loop.is_closed() or (len(stops) == MAX_STOPS and stops[-1] - stops[0] < 1.0):
                 raise
-            text = "The loop was stopped by a task or the handler of a signal (%s); the worker goes on"
+            text = "The loop was stopped by a task or the handler of a signal (%s); the worker continues"
             report(logger, logging.ERROR, error, text, show(error))
 
 
@@ -201,7 +201,7 @@ def encode_error(message: Error, call_id: int, limit: int) -> bytes:
             frame = envelope.encode(reduce(message), call_id)
             if len(frame) <= limit:
                 return frame
-    bare = Error(message.code, "It raised an exception of which nothing can be told.", message.started, {})
+    bare = Error(message.code, "It raised an exception that cannot be shown.", message.started, {})
     return envelope.encode(bare, call_id)
 
 

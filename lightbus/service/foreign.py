@@ -194,9 +194,9 @@ def parse(text: str, *, name: str) -> Iterator[ForeignApi]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidSchema(f"it is no JSON ({error}). Write it anew with `lightbus dumpschema`.") from error
+        raise InvalidSchema(f"it is not JSON ({error}). Write it again with `lightbus dumpschema`.") from error
     if not isinstance(document, dict):
-        raise InvalidSchema("it is no JSON object. Write it anew with `lightbus dumpschema`.")
+        raise InvalidSchema("it is not a JSON object. Write it again with `lightbus dumpschema`.")
     apis = {name: document} if document.keys() <= _PARTS.keys() and document else document
     for api_name, schema in apis.items():
         yield ForeignApi(api_name, schema)
@@ -209,7 +209,7 @@ def _check_form(api_name: str, schema: Any) -> None:
         raise InvalidSchema(str(error)) from error
     wrong = f"The schema of '{api_name}' has not the form that `lightbus dumpschema` writes: "
     if not isinstance(schema, dict) or not schema.keys() <= _PARTS.keys():
-        raise InvalidSchema(f"{wrong}it is no object with the keys 'rpcs' and 'events'.")
+        raise InvalidSchema(f"{wrong}it is not an object with the keys 'rpcs' and 'events'.")
     for kind, members in schema.items():
         if not isinstance(members, dict):
             raise InvalidSchema(f"{wrong}its '{kind}' is no object.")

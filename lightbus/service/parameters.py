@@ -53,7 +53,9 @@ class Parameter:
 
     def __post_init__(self) -> None:
         if not str(self.name).isidentifier():
-            raise InvalidName(f"{self.name!r} is no name of a parameter. Use letters, digits and '_', as in Python.")
+            raise InvalidName(
+                f"{self.name!r} is not the name of a parameter. Use letters, digits and '_', as in Python."
+            )
         read = self.name if self.name.isascii() else unicodedata.normalize("NFKC", self.name)
         if read != self.name:
             raise InvalidName(f"Python reads the name {self.name!r} of a parameter as {read!r}. Write it so.")

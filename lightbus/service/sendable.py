@@ -35,7 +35,7 @@ _AS_A_LIST = "it is read once, and by one reader: write list[...]"
 _A_VIEW = "a view of a dict cannot be sent: write list[...]"
 _SELF = "it stands for the Api itself, which cannot be sent"
 _OPEN_TUPLE = (
-    "a tuple with a part of any length in it cannot be told when it arrives: write tuple[int, ...], or a class"
+    "a tuple with a part of any length in it cannot be recognised when it arrives: write tuple[int, ...], or a class"
 )
 _READ_ONCE = tuple(
     getattr(collections.abc, name)

@@ -37,7 +37,7 @@ class CompiledSchema:
         except Exception as error:  # a schema may come from a stranger; the library raises several classes
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InvalidSchema(
-                f"{what} is no valid JSON Schema: {reason}. Write it anew with `dumpschema`."
+                f"{what} is not a valid JSON Schema: {reason}. Write it again with `dumpschema`."
             ) from error
 
     def problem(self, value: Any) -> Problem | None:

@@ -205,7 +205,7 @@ class MemoryBus:
 
     def _check_observes(self) -> None:
         if not self._observes:
-            raise UnsupportedUse("This bus takes no note of what is fired: make it by memory_bus(observe=True).")
+            raise UnsupportedUse("This bus does not record fired events: make it by memory_bus(observe=True).")
 
     def _make_engine(self, config: Config, identity: Identity) -> Engine:
         ours = config.model_copy(

@@ -29,7 +29,7 @@ def block(awaitable: Awaitable[T], timeout: float | None = None) -> T:
     if asyncio.iscoroutine(awaitable):
         awaitable.close()  # or Python warns that it was never awaited
     raise CannotBlockHere(
-        f"{_label(awaitable)} cannot be waited for inside a running event loop: that loop would stand still. "
+        f"{_label(awaitable)} cannot be waited for inside a running event loop: it would block that loop. "
         f"Await it instead."
     )
 

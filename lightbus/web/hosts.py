@@ -54,8 +54,8 @@ def check_host_name(name: str) -> str:
     """Return a name that a `Host` header may have. Raises InvalidConfiguration where none would ever say it."""
     if host_of(name) != name.lower():
         raise InvalidConfiguration(
-            f"{name!r:.100} is no host name, and would never be asked for: write it as bus.example, without a scheme, "
-            "a port and a path."
+            f"{name!r:.100} is not a host name, and no request would have it: write it as bus.example, without a "
+            "scheme, a port and a path."
         )
     return name
 

@@ -131,7 +131,7 @@ class LiveEvents:
         try:
             await worker.add_listener(listener)
         except Exception:  # those of others come all the same
-            logger.exception("Events of %s cannot be listened to: this is a fault of ours", api)
+            logger.exception("Events of %s cannot be listened to: this is a fault of Lightbus", api)
 
     def _on_events(self, events: RawEvents) -> None:
         for viewer in self._viewers:

@@ -99,8 +99,8 @@ class _QuietServer(uvicorn.Server):
 
 
 REFUSED = {
-    "Invalid HTTP request received.": "Somebody sent what is no HTTP request, and was refused",
-    "Exceeded concurrency limit.": f"There are {MAX_CONNECTIONS} connections: who asks now is told to come later",
+    "Invalid HTTP request received.": "A request that is not HTTP was refused",
+    "Exceeded concurrency limit.": f"There are {MAX_CONNECTIONS} connections: new requests are refused for now",
 }
 """What uvicorn says of those who ask, each time, and what it is in our words."""
 

@@ -243,9 +243,9 @@ class Announcement:
         """
         if known is not None and value == known.to_wire():
             return known
-        with reading("what a peer says of itself"):
+        with reading("the announcement of a peer"):
             if not isinstance(value, dict):
-                raise ProtocolError(f"what a peer says of itself is of type {type(value).__name__}, not a map")
+                raise ProtocolError(f"the announcement of a peer is of type {type(value).__name__}, not a map")
             field: dict[Any, Any] = value
             apis, names = field.get("apis"), field.get("names")
             return cls(

@@ -118,12 +118,11 @@ ANSWERS: Mapping[str, Mapping[str, AnswerForm]] = {
 
 
 def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
-    """Return an answer of `who`. Raises ProtocolError where it has not the form that is its."""
+    """Return an answer of `who`. Raises ProtocolError if it is not of the form of such an answer."""
     form = ANSWERS.get(api, {}).get(procedure)
     if form is not None and (where := mismatch(form, answer)):
         raise ProtocolError(
-            f"{who} answers {api}.{procedure} as no worker of this version does: its {where}. "
-            "Is it of another version of lightbus, or none at all?"
+            f"{who} sent an invalid answer to {api}.{procedure}: its {where}. Is it of another version of Lightbus?"
         )
     return answer
 
@@ -140,7 +139,7 @@ def mismatch(form: AnswerForm, value: Any, path: str = "answer") -> str:
 
 def _list_mismatch(form: AnswerForm, value: Any, path: str) -> str:
     if type(value) is not list:
-        return f"{path[:MAX_SHOWN]} is no list"
+        return f"{path[:MAX_SHOWN]} is not a list"
     for index, each in enumerate(value):
         if found := mismatch(form, each, f"{path}[{index}]"):
             return found
@@ -149,7 +148,7 @@ def _list_mismatch(form: AnswerForm, value: Any, path: str) -> str:
 
 def _map_mismatch(form: Mapping[str | EllipsisType, AnswerForm], value: Any, path: str) -> str:
     if not fields.is_arguments(value):
-        return f"{path[:MAX_SHOWN]} is no map of names"
+        return f"{path[:MAX_SHOWN]} is not a map of names"
     for name, part in form.items():
         if isinstance(name, EllipsisType):
             found = next(filter(None, (mismatch(part, each, f"{path}.*") for each in value.values())), "")

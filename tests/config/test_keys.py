@@ -58,7 +58,7 @@ def test_a_mistake_in_a_key_is_noticed(place: int, character: str) -> None:
 @given(st.text())
 def test_any_text_is_a_key_or_refused(text: str) -> None:
     """Nothing but a key is taken for one, and the refusal does not repeat what was given."""
-    with pytest.raises(ValueError, match=r"^is no bus key: .* this has \d+$"):
+    with pytest.raises(ValueError, match=r"^is not a bus key: .* this has \d+$"):
         BusKey.parse(text)
 
 

@@ -344,7 +344,7 @@ def test_nonsense_is_counted(place: Place, chaos: random.Random, caplog: pytest.
 
 
 def test_reply_to_nobody(place: Place) -> None:
-    """A reply to somebody who is gone is counted."""
+    """A reply to a peer that is gone is counted."""
 
     async def scenario() -> None:
         assert not place.outlet.reply(b"nobody", b"x")

@@ -75,7 +75,7 @@ def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) ->
     ("events", "fault"),
     [
         ({"max_events": 3}, "no setting of the backend journal"),
-        ({"backend": "memory", "size": 3}, "events.size is no setting of the backend memory. There is: max_events"),
+        ({"backend": "memory", "size": 3}, "events.size is not a setting of the backend memory. There is: max_events"),
         ({"backend": "memory", "max_events": 0}, "a whole number above 0"),
     ],
 )

@@ -488,7 +488,7 @@ def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplo
         assert len(place.dials) == failures
         now[0] += retry_delay(failures) * 0.2
     assert [record.levelname for record in caplog.records] == [*["DEBUG"] * (WARN_AFTER - 1), "WARNING", "DEBUG"]
-    assert caplog.records[0].getMessage() == f"The fixed peer {SEED} does not answer; it goes on being tried"
+    assert caplog.records[0].getMessage() == f"The fixed peer {SEED} does not answer; it will be tried again"
     assert place.failed == []
     assert place.ended == WARN_AFTER + 1
 

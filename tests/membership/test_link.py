@@ -207,7 +207,7 @@ def test_closed_port_is_known_at_once(place: Place, nobody: str) -> None:
     async def scenario() -> None:
         place.link(nobody)
         await wait_until_async(lambda: place.node.ended, AT_ONCE)
-        assert place.node.ended == [("is not there: nobody listens at its address", True)]
+        assert place.node.ended == [("is not there: nothing listens at its address", True)]
 
     place.run(scenario)
 
@@ -220,7 +220,7 @@ def test_socket_file_of_the_dead(place: Place) -> None:
             dead.bind(place.file("dead.rpc").removeprefix("ipc://"))
         place.link(place.file("dead.rpc"))
         await wait_until_async(lambda: place.node.ended, AT_ONCE)
-        assert place.node.ended == [("is not there: nobody listens at its address", True)]
+        assert place.node.ended == [("is not there: nothing listens at its address", True)]
 
     place.run(scenario)
 
@@ -282,9 +282,9 @@ def test_silence_after_the_handshake(surroundings: Surroundings, silent: str) ->
         (welcome(OTHER), "is another process now", True),
         (welcome(bus="other"), "is on the bus 'other'", False),
         (Error("peer_refused", "go away.", False, {}), "refused us: go away.", False),
-        (Result(1), "sent something that is no message of ours: A Result message does not belong", False),
-        (Welcome({}, "", 0.0, False), "sent something that is no message of ours: ", False),
-        (b"nonsense", "sent something that is no message of ours: ", False),
+        (Result(1), "sent an invalid message: A Result message does not belong", False),
+        (Welcome({}, "", 0.0, False), "sent an invalid message: ", False),
+        (b"nonsense", "sent an invalid message: ", False),
     ],
     ids=["instance", "bus", "refusal", "misplaced", "announcement", "nonsense"],
 )
@@ -344,7 +344,7 @@ def test_nobody_at_any_address(place: Place, nobody: str) -> None:
     async def scenario() -> None:
         place.dial(nobody, place.file("neither.rpc"), "tcp://127.0.0.1:2")
         await wait_until_async(lambda: place.node.dialled, AT_ONCE)
-        assert place.node.dialled == [(None, "is not there: nobody listens at its address", True)]
+        assert place.node.dialled == [(None, "is not there: nothing listens at its address", True)]
 
     place.run(scenario)
 

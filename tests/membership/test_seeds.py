@@ -149,7 +149,7 @@ def test_a_name_that_leads_nowhere(place: Place, caplog: pytest.LogCaptureFixtur
         assert place.due(after=retry_delay(failures) * 0.2) == [ONE]
     assert [record.levelname for record in caplog.records] == [*["DEBUG"] * (WARN_AFTER - 1), "WARNING", "DEBUG"]
     assert caplog.records[0].getMessage() == (
-        f"Where the fixed peer {NAME} is cannot be looked up (1 times in a row): {LOST}; it goes on being tried"
+        f"Where the fixed peer {NAME} is cannot be looked up (1 times in a row): {LOST}; it will be tried again"
     )
     assert place.seeds.describe() == f"0 of 1 fixed peers answer, {NAME} leads nowhere ({LOST})"
     [fixed] = place.seeds.report()

@@ -133,8 +133,8 @@ def test_many_fixed_peers(network: Network, monkeypatch: pytest.MonkeyPatch) -> 
         bus = network.bus()
         assert bus.work.who() == worker.pid
         other = network.start("other")
-        other.wait_for_line(r"127.0.0.1:1 is not there: nobody listens at its address; it goes on being tried")
-        other.wait_for_line(rf"127.0.0.1:{silent} does not answer; it goes on being tried")
+        other.wait_for_line(r"127.0.0.1:1 is not there: nothing listens at its address; it will be tried again")
+        other.wait_for_line(rf"127.0.0.1:{silent} does not answer; it will be tried again")
         bus.client.wait_for_apis("other")
         assert bus.other.who() == other.pid
     assert other.output.count("127.0.0.1:1 ") == 1

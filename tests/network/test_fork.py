@@ -65,7 +65,7 @@ assert bus.client.engine.identity is parent
 @pytest.mark.parametrize("leave", ["sys.exit()", "os._exit(0)", "bus.client.close(); sys.exit()"])
 @pytest.mark.parametrize("door", CALL)
 def test_fork_after_use(processes: Processes, worker: Process, door: str, leave: str) -> None:
-    """A child that is forked off a process which has called calls, too, as somebody else; its parent goes on."""
+    """A child that is forked off a process which has called calls, too, as somebody else; its parent continues."""
     script = processes.python("-c", CHILD.format(call=CALL[door], leave=leave), cwd=PROGRAMS)
     assert script.wait() == 0
     assert script.output == ""

@@ -1,4 +1,4 @@
-"""Forks by the user's functions: a child that comes back out of one ends there, and its parent goes on."""
+"""Forks by the user's functions: a child that comes back out of one ends there, and its parent continues."""
 
 from __future__ import annotations
 

@@ -485,7 +485,7 @@ def test_what_was_overheard_is_of_no_use(network: Network, overheard: Callable[[
 
 
 def test_random_frames_harm_nobody(network: Network, overheard: Callable[[str], tuple[Relay, Process]]) -> None:
-    """Whatever a stranger sends in or instead of a handshake, the worker goes on, and so do its callers."""
+    """Whatever a stranger sends in or instead of a handshake, the worker continues, and so do its callers."""
     _, worker = overheard("bus_key")
     bus = network.bus()
     for number in range(scaled(500, least=50)):

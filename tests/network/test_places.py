@@ -173,7 +173,7 @@ def test_removed_sockets_are_made_anew(processes: Processes, shop: Path, surroun
             shutil.rmtree(place, ignore_errors=True)
         for file in place.glob("*"):
             file.unlink(missing_ok=True)
-    worker.wait_for_line("were removed by another program, and are made anew")
+    worker.wait_for_line("were removed by another program, and are created again")
     wait_until(lambda: list(places[0].glob("*.peer")), what="it is written down anew")
     assert call(processes).output == "3\n"
     worker.ask_to_end()

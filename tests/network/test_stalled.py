@@ -114,7 +114,7 @@ def place(network: Network, processes: Processes, request: pytest.FixtureRequest
 
 
 def test_what_is_sent_while_the_loop_stands_still_is_bounded(place: Place, tmp_path: Path) -> None:
-    """Whoever sends most is disconnected, and does not get in until all is read; then the worker goes on."""
+    """Whoever sends most is disconnected, and does not get in until all is read; then the worker continues."""
     with place.standing_still(tmp_path / "end"):
         for _ in range(3):
             place.flood(zmq.DEALER, 200_000)

@@ -863,7 +863,7 @@ def test_only_the_caller_can_cancel() -> None:
 def test_what_a_handler_raises_is_answered(
     where: str, kind: str, type_: str, args: list[Any] | None, text: str
 ) -> None:
-    """Whatever it is, the caller gets class, arguments (or their text) and traceback, and the worker goes on."""
+    """Whatever it is, the caller gets class, arguments (or their text) and traceback, and the worker continues."""
 
     async def test(bench: Bench) -> None:
         with quiet():
@@ -1222,7 +1222,7 @@ def test_whatever_is_raised_the_place_is_given_back(handler: str) -> None:
 @pytest.mark.parametrize("hook", ["before_rpc_execution", "after_rpc_execution"])
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_whatever_a_hook_raises_is_answered(hook: str, handler: str) -> None:
-    """A hook's exception of an odd kind is the call's, and the worker goes on."""
+    """A hook's exception of an odd kind is the call's, and the worker continues."""
 
     async def test(bench: Bench) -> None:
         for kind in ("SystemExit", "CancelledError", "StopIteration", "no text", "a class that cannot be read"):

@@ -43,7 +43,7 @@ def in_child(work: Callable[[], object], error: Path) -> int:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (None, 0, "which a handler forked, came back from it and was ended; its parent goes on. End a child with"),
+        (None, 0, "which a handler forked, came back from it and was ended; its parent continues. End a child with"),
         (SystemExit(), 0, ""),
         (SystemExit(3), 3, ""),
         (SystemExit(259), 3, ""),

@@ -207,5 +207,5 @@ def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None
 
     assert served(use) == [b"HTTP/1.1 400"] * 3 + [b"HTTP/1.1 200"]
     said = [(each.name, each.getMessage()) for each in caplog.records if each.levelno >= logging.WARNING]
-    assert said == [("lightbus.web", "Somebody sent what is no HTTP request, and was refused")]
+    assert said == [("lightbus.web", "A request that is not HTTP was refused")]
     assert logging.getLogger("uvicorn.error").filters == []

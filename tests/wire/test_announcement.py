@@ -346,7 +346,7 @@ def test_more_addresses_than_a_peer_may_have_are_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "what a peer says of itself is of type NoneType, not a map"),
+        (None, "the announcement of a peer is of type NoneType, not a map"),
         ({}, "the protocol version is 0"),
         ({**announcement().to_wire(), "addr": "192.0.2.7"}, "the addresses of a peer are of type str, not a list"),
         ({**announcement().to_wire(), "names": [1]}, "name among the API names is of type int, not text"),

@@ -84,8 +84,8 @@ def test_right_answers_are_taken() -> None:
 @pytest.mark.parametrize(
     ("procedure", "answer", "where"),
     [
-        ("groups", {}, "answer is no list"),
-        ("groups", [7], r"answer\[0\] is no map of names"),
+        ("groups", {}, "answer is not a list"),
+        ("groups", [7], r"answer\[0\] is not a map of names"),
         ("groups", [GROUP, {**GROUP, "lag": -1}], r"answer\[1\]\.lag is of the type int, or out of its range"),
         ("groups", [{**GROUP, "members": {"a": [16]}}], r"answer\[0\]\.members\.\* is of the type list"),
         ("history", [{**EVENT, "published_at": -1e11}], r"answer\[0\]\.published_at is of the type float"),
@@ -97,7 +97,7 @@ def test_right_answers_are_taken() -> None:
 def test_what_does_not_fit_is_named(procedure: str, answer: Any, where: str) -> None:
     """With who it is that answers so, and what that may come of."""
     with pytest.raises(
-        ProtocolError, match=f"^auth 1 answers .*{procedure} as no worker.*: its {where}.* another version"
+        ProtocolError, match=f"^auth 1 sent an invalid answer to .*{procedure}: its {where}.* another version"
     ):
         checked_answer("internal.events", procedure, answer, "auth 1")
 

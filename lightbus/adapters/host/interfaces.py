@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 SKIPPED = {
-    "docker*": "a bridge of Docker: nobody outside this host is there",
-    "br-*": "a bridge of Docker: nobody outside this host is there",
+    "docker*": "a bridge of Docker: no other host is behind it",
+    "br-*": "a bridge of Docker: no other host is behind it",
     "veth*": "one end of a container's link",
     "virbr*": "a bridge for virtual machines",
     "vmenet*": "a bridge for virtual machines",
@@ -200,7 +200,7 @@ def _reason_to_skip(entry: Interface) -> str:
     if not entry.addresses:
         return "it has no IPv4 address"
     if any(ipaddress.ip_address(_plain(address)).is_loopback for address in entry.addresses):
-        return "loopback: nobody outside this host is there"
+        return "loopback: no other host is behind it"
     if not entry.up:
         return "it is down"
     for pattern, reason in SKIPPED.items():

@@ -324,5 +324,5 @@ def _announcement(path: Path) -> Announcement | None:
     with path.open("rb") as file:
         announcement = Announcement.from_wire(json.loads(file.read(MAX_BYTES)))
     if announcement.instance != path.stem:
-        raise ProtocolError(f"it is called otherwise than its instance, {announcement.instance}")
+        raise ProtocolError(f"its name differs from its instance id, {announcement.instance}")
     return announcement

@@ -220,7 +220,7 @@ def remove_stale_files(directory: Path) -> None:
                 if time.time() - other.stat().st_mtime > EMPTY_FOR:
                     other.rmdir()  # an error where it is not empty
     except OSError as error:
-        logger.debug("not all of %s could be looked through: %s", directory.parent, error)
+        logger.debug("%s could not be read completely: %s", directory.parent, error)
 
 
 def _directory_name(base: Path, bus: str) -> str | None:

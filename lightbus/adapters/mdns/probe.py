@@ -41,7 +41,7 @@ async def multicast_problem(address: str, seconds: float) -> str | None:
             async with asyncio.timeout(seconds):
                 await _await_packet(receiver, label.encode())
     except TimeoutError:
-        return f"what was sent did not come back within {seconds:g} s"
+        return f"the packet that was sent did not come back within {seconds:g} s"
     except OSError as error:
         return str(error)
     return None

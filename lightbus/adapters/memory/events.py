@@ -139,8 +139,8 @@ def _start(log: EventLog, request: SubscriptionRequest) -> int:
     found = log.place_of(since)
     if found is None:
         logger.warning(
-            "Somebody wants the events of %s since %s, and that event is not kept: the group begins with what comes "
-            "from now on. Give since='0' for all that is kept", request.api, since,
+            "A listener asks for the events of %s since %s, and that event is not stored: its group begins with the "
+            "next one. Use since='0' for all stored events", request.api, since,
         )  # fmt: skip
         return log.head
     return found
@@ -154,7 +154,7 @@ class MemoryEventBackend:
         max_events = options.pop("max_events", MAX_EVENTS)
         if options:
             raise InvalidConfiguration(
-                f"apis.<name>.events.{next(iter(options))} is no setting of the backend memory. There is: max_events"
+                f"apis.<name>.events.{next(iter(options))} is not a setting of the backend memory. There is: max_events"
             )
         if type(max_events) is not int or max_events < 1:
             raise InvalidConfiguration(

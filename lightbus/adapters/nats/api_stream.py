@@ -297,7 +297,7 @@ class ApiStream:
         if not self._is_foreign_known:
             self._is_foreign_known = True
             logger.warning(
-                "Another program writes into the stream %s, last with the subject %s. Its messages are no events of "
+                "Another program writes into the stream %s, last with the subject %s. Its messages are not events of "
                 "Lightbus and are skipped; give that program a stream of its own.",
                 self.places.stream, subject,
             )  # fmt: skip
@@ -349,7 +349,7 @@ def _unfit(config: StreamConfig, subjects: str) -> str | None:
     if config.retention not in (None, RetentionPolicy.LIMITS):
         return f"has the retention {config.retention}, which deletes what one group has read"
     if config.no_ack:
-        return "does not say what it keeps (no_ack)"
+        return "does not acknowledge what it stores (no_ack)"
     return None
 
 

@@ -147,9 +147,7 @@ class NatsConnection:
         except AWAY as error:
             raise self.unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
         except nats.errors.Error as error:
-            raise EventBackendError(
-                self._text(f"refuses what it is asked: {type(error).__name__}: {error}.")
-            ) from error
+            raise EventBackendError(self._text(f"refuses the request: {type(error).__name__}: {error}.")) from error
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -168,7 +166,7 @@ class NatsConnection:
             remedy = "Give `user` and `password`, or `credentials`, of an account that may use JetStream"
             if isinstance(error, ssl.SSLError):
                 remedy = "Give `tls_ca`, a file with the certificate by which theirs is known"
-            return EventBackendError(self._text(f"does not let us in: {error}. {remedy} (apis.<name>.events)."))
+            return EventBackendError(self._text(f"refuses access: {error}. {remedy} (apis.<name>.events)."))
         why = "no connection within" if error is None else f"{type(error).__name__}: {error}".rstrip(": ") + ","
         return self.unreachable(f"{why} {self.settings.timeout:g} s")
 

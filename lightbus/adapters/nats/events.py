@@ -60,7 +60,7 @@ class NatsEventBackend:
                 try:
                     await subscription.close(is_done=False)
                 except EventBackendError as error:
-                    logger.debug("Left without a word: %s", error)
+                    logger.debug("Left the group without notice: %s", error)
             for stream in list(self._streams.values()):
                 await stream.close()
         finally:  # whatever the servers say to that, and however soon it has to be over
@@ -129,7 +129,7 @@ class NatsEventBackend:
             return await stream_lookup.before(stream, since)
         found = await stream_lookup.place_of(stream, since)
         if found is None:
-            text = "Somebody wants the events of %s since %s, and that one is not kept: what comes from now on is given"
+            text = "A listener asks for the events of %s since %s, which is not stored: it begins with the next event"
             logger.warning(text, stream.api, since)
         return head if found is None else found
 

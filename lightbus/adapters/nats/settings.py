@@ -67,7 +67,9 @@ class NatsSettings:
         for name, value in given.items():
             if name not in known:
                 near = did_you_mean(name, known) or f" There is: {', '.join(known)}."
-                raise InvalidConfiguration(f"apis.<name>.events.{name} is no setting of the backend jetstream.{near}")
+                raise InvalidConfiguration(
+                    f"apis.<name>.events.{name} is not a setting of the backend jetstream.{near}"
+                )
             if not _fits(value, known[name]):
                 raise InvalidConfiguration(
                     f"apis.<name>.events.{name} cannot be {value!r:.100}. The default is {known[name]!r}."

@@ -32,7 +32,7 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     elif "readonly" in text or "unable to open" in text or is_of_place(error):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
-        remedy = "Is the disk all right?"
+        remedy = "Check the disk for errors."
     return JournalError(f"The journal {path} {what}: {text}. {remedy}")
 
 

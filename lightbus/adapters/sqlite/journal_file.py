@@ -256,7 +256,7 @@ class JournalFile:
                     )  # fmt: skip
                 is_ours = self._lock is None or self._lock.renew()
             except (*DAMAGED, OSError) as error:
-                raise journal_error(self.path, "was removed, and cannot be written anew", error) from error
+                raise journal_error(self.path, "was removed, and cannot be created again", error) from error
         if not is_ours:
             self.close()
             raise JournalError(

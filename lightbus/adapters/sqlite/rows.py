@@ -77,7 +77,7 @@ def size_of(data: bytes, count: int) -> int:
 def _taken_apart(data: bytes, count: int) -> list[bytes]:
     position = LENGTH_SIZE * count
     if type(count) is not int or not 0 < count <= MAX_EVENTS or len(data) < position:
-        raise ValueError(f"a row of {len(data)} bytes has not {count} events")
+        raise ValueError(f"a row of {len(data)} bytes does not have {count} events")
     records = []
     for length in struct.unpack_from(f">{count}I", data):
         records.append(data[position : position + length])

@@ -255,7 +255,7 @@ def _bind_all(socket: RouterSocket | PublisherSocket, addresses: Sequence[str], 
                 socket.unbind(endpoint)
         else:
             return candidate
-    raise TransportError(f"No port is free at all of {', '.join(addresses)}. The last attempt: {problem}")
+    raise TransportError(f"No port is free at any of {', '.join(addresses)}. The last attempt: {problem}")
 
 
 def _turn(found: tuple[str, ...], failures: int) -> tuple[str, ...]:

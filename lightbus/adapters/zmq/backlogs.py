@@ -234,7 +234,7 @@ class Backlogs:
             if is_worth_a_line(self.too_many_topics):
                 logger.warning(
                     "A connection that had subscribed to %d topics of %d bytes was closed (%d so far). One may have "
-                    "%d topics of %d bytes, all together twice as many: no listener needs more: look who connects",
+                    "%d topics of %d bytes, all together twice as many. No listener needs more: find the program",
                     len(subscriber.topics), subscriber.size, self.too_many_topics, MAX_NUMBER, MAX_TOPICS,
                 )  # fmt: skip
 

@@ -68,7 +68,7 @@ _WATCHED = (
 REASONS = {
     "other_key": "it has another key than this bus",
     "no_key": "it has no key",
-    "malformed": "its handshake is none",
+    "malformed": "its handshake is invalid",
     "too_slow": "it did not complete the handshake",
     "broken_off": "it broke off the handshake: it may have no key, or only look whether the port is open",
     "too_many": "as many as this process can hold are open (ulimit -n)",
@@ -235,7 +235,7 @@ class Gate:
             except zmq.ContextTerminated:
                 is_open = False
             except Exception:  # without this thread nobody would get in, and libzmq would wait for its reader
-                logger.exception("the gate could not handle what happened at a socket; it goes on")
+                logger.exception("the gate could not handle an event of a socket; it continues")
         self._do_tasks()
         self.receive_limit.close()
         for socket in (self._zap, self._wakeup, *self._monitors):

@@ -104,7 +104,9 @@ class HostSockets:
     def _look_after(self, place: Path) -> bool:
         before = self._bound.pop(place)
         if self._bind(place):
-            logger.warning("The sockets of this worker in %s were removed by another program, and are made anew", place)
+            logger.warning(
+                "The sockets of this worker in %s were removed by another program, and are created again", place
+            )
         elif len(self._bound) > 0:
             logger.warning(
                 "The sockets of this worker in %s were removed by another program (%s); "
@@ -115,7 +117,7 @@ class HostSockets:
             self._bound[place] = before  # looked after again: there is no other
             self._failures.say(
                 "unreachable", logging.ERROR,
-                "The sockets of this worker were removed by another program, and cannot be made anew (%s): no new "
+                "The sockets of this worker were removed by another program, and cannot be created again (%s): no new "
                 "caller can reach it. %s; %s",
                 self._problems[place],
                 "It is not tried again: restart it" if self._is_given_up(place) else "It is tried again", REMEDY,

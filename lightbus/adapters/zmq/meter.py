@@ -83,7 +83,7 @@ class Meter:
                 return str(found.getpeername()[0])
             credentials = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER_CREDENTIALS.size)
             return f"process {PEER_CREDENTIALS.unpack(credentials)[0]} of this host"
-        return "somebody who is gone"
+        return "a peer that is gone"
 
 
 def _received(found: socket.socket) -> int:

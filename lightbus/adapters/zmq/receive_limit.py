@@ -287,8 +287,8 @@ class ReceiveLimit:
             self._log.say(
                 "messages", logging.WARNING,
                 "Messages wait to be read, and take %d MiB: the connection of %s, which sent %d MiB, was closed (%d so "
-                "far), and nobody gets in until they are read. Where lightbus.watchdog names code that blocks the "
-                "event loop, that is why they wait",
+                "far), and no connection is accepted until they are read. If lightbus.watchdog names code that blocks "
+                "the event loop, that is the reason",
                 growth // MIB, meter.peer, meter.latest // MIB, self.closed, changes=False,
             )  # fmt: skip
 

@@ -184,7 +184,7 @@ class UnsolicitedMessages:
         self.given_up += 1
         self._log.say(
             "unsolicited", logging.WARNING,
-            "Messages that nobody asked for wait to be read, and take %d MiB: the connection to %s, over which %d MiB "
+            "Unrequested messages wait to be read, and take %d MiB: the connection to %s, over which %d MiB "
             "came, was closed (%d so far), and is made again once they are read. Calls that were with it may not be "
             "answered any more",
             growth // MIB, endpoint, size // MIB, self.given_up, changes=False,

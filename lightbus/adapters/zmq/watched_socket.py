@@ -18,7 +18,7 @@ LIMITER_TRIES = 200
 """How often, with pauses of so many seconds, a socket is looked for in the set that libzmq waits at: it is put there
 by another thread."""
 
-NOT_SEEN = "from somebody who was gone at once"
+NOT_SEEN = "from a peer that was gone at once"
 OF_THIS_HOST = "from this host"
 
 

@@ -42,9 +42,9 @@ async def check_seeds(context: CheckContext) -> AsyncIterator[Finding]:
 def _how_it_does(fixed: FixedPeer) -> str:
     if not fixed.is_name:
         return f"{fixed.endpoint} {'answers' if fixed.answering else 'does not answer'}."
-    looked = f"looked up {fixed.lookups} times, {fixed.failed_lookups} of them in vain"
+    looked = f"looked up {fixed.lookups} times, {fixed.failed_lookups} of them without success"
     if not fixed.addresses:
-        return f"{fixed.endpoint} leads nowhere: {fixed.problem or 'it is being looked up'} ({looked})."
+        return f"{fixed.endpoint} has no address: {fixed.problem or 'it is being looked up'} ({looked})."
     where = ", ".join(fixed.answering or fixed.addresses)
     answers = f"answers at {len(fixed.answering)} of" if fixed.answering else "answers at none of"
     failing = f"; the latest lookup failed: {fixed.problem}" if fixed.problem else ""
@@ -58,7 +58,7 @@ async def check_peers(context: CheckContext) -> AsyncIterator[Finding]:
         yield Finding(
             level=Level.WARNING,
             check="peers",
-            text=f"nobody is on the bus ({bus.where}).",
+            text=f"no peer is on the bus ({bus.where}).",
             remedy="Start a worker (lightbus run), as this user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY. A "
             "program that gives lightbus.create() a transport or a discovery of its own cannot be seen from here.",
         )
@@ -90,7 +90,7 @@ def killed(process: Announcement) -> Finding:
 
 
 HANGS = (
-    "Its sockets are there: its process hangs, or was stopped (state T in `ps`; `kill -CONT` lets it go on). `ss -xlp` "
+    "Its sockets are there: its process hangs, or was stopped (state T in `ps`; `kill -CONT` continues it). `ss -xlp` "
     "shows which it is. If it stays so, end it and start it again: the events that it keeps are on disk."
 )
 """What to do about one of this host that does not answer. One that was killed is told of as such."""
@@ -198,7 +198,7 @@ async def check_answers(context: CheckContext) -> AsyncIterator[Finding]:
             level=Level.WARNING,
             check="answers",
             text=reason,
-            remedy="What it says is left out here. Where it has too much to do (`lightbus top`), ask again; is it of "
+            remedy="Its part is left out here. If it is overloaded (`lightbus top`), ask again; if it is of "
             "another version, update it, or this command (`lightbus version`).",
             about=frozenset({instance}),
         )

@@ -100,8 +100,8 @@ async def check_discovery(context: CheckContext) -> AsyncIterator[Finding]:
     yield Finding(
         level=Level.OK,
         check="discovery",
-        text=f"peers are found by '{context.backend}' (discovery.backend), which tells of no problem. What else "
-        "may keep it from telling of somebody cannot be looked at from here.",
+        text=f"peers are found by '{context.backend}' (discovery.backend), which reports no problem. Other "
+        "reasons why it may not find a peer cannot be checked from here.",
     )
 
 

@@ -28,7 +28,7 @@ COLUMNS = (
 @list_options
 @client_options
 def apis(options: ClientOptions, internal: bool, view: ListView) -> None:
-    """Show the APIs on the bus, and who serves them.
+    """Show the APIs on the bus, and the services that serve them.
 
     `lightbus describe API` tells more of one. Versions in yellow: not all of its peers serve the same.
     """

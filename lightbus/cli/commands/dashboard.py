@@ -90,4 +90,6 @@ def _greet(bus: Connection, given: DashboardOptions, url: str) -> None:
     else:
         bus.output.line(f"Who opens it gives the token {given.token}")
     if not given.is_local:
-        bus.output.line(("It is sent over the network as it is: use it where nobody listens, or behind TLS.", "yellow"))
+        bus.output.line(
+            ("It is sent over the network as it is: use it where no one can eavesdrop, or behind TLS.", "yellow")
+        )

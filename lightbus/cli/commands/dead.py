@@ -136,7 +136,7 @@ async def _do(bus: Connection, procedure: str, what: str, native_id: str, group:
                     )
                 except LightbusException as error:  # the others' are to be gone through all the same
                     bus.silent.add(instance)
-                    bus.output.note(f"It is not known what became of {len(portion)} of them: {error}")
+                    bus.output.note(f"The outcome of {len(portion)} of them is not known: {error}")
                     continue
                 done = set(answer)
                 advance(number, "")
@@ -184,7 +184,9 @@ async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: st
             place, beginnings = len(answer), beginnings + 1
     if answer:
         bus.silent.add(peer.instance)
-        bus.output.note(f"{peer.announcement} tells of no end of dead letters: only the first ones are shown.")
+        bus.output.note(
+            f"{peer.announcement} has a list of dead letters without an end: only the first ones are shown."
+        )
     return list(seen.values())
 
 

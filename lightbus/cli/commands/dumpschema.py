@@ -68,7 +68,7 @@ async def _dump(bus: Connection, own: BusPath | None, out: Path | None) -> None:
     except NotReachable:
         if not found:
             raise
-        bus.output.note("Nobody is on the bus: these are the schemas of the bus module alone (--local says so).")
+        bus.output.note("No peer is on the bus: these are the schemas of the bus module alone (--local says so).")
     _save(found, out, human_readable=bus.client.config.bus.options.human_readable)
 
 

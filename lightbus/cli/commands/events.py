@@ -24,7 +24,7 @@ __all__ = ["events"]
 
 JETSTREAM = "jetstream"
 
-AGAIN = "Run the command again then: it goes on where it was."
+AGAIN = "Run the command again then: it continues where it was."
 
 
 @click.group()

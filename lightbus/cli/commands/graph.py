@@ -57,7 +57,7 @@ class Edge:
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw: .svg, .png.")
 @client_options
 def graph(options: ClientOptions, form: str, picture: Path | None) -> None:
-    """Show who calls whom, and who listens to whom.
+    """Show which service calls and listens to which.
 
     It is what the workers that are up have counted since their start. --picture needs Graphviz.
     """

@@ -48,7 +48,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> t
         return None
     found = re.fullmatch(r"\s*(<=|>=|!=|==|=|<|>)?\s*(\d+)\s*", value)
     if found is None:
-        raise click.BadParameter(f"'{value}' is no version: write 2, <2, <=2, >2, >=2, =2 or !=2")
+        raise click.BadParameter(f"'{value}' is not a version: write 2, <2, <=2, >2, >=2, =2 or !=2")
     return found[1] or "=", int(found[2])
 
 

@@ -27,7 +27,7 @@ def new(name: str, parent: Path) -> None:
     is_taken = keyword.iskeyword(name) or name.replace("-", "_") in {*OF_THE_ROOT, *OF_EVERY_PATH, "internal"}
     if is_taken or not re.fullmatch(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*", name):
         raise UnsupportedUse(
-            f"'{name}' is no name for a service and its API. Write small letters and digits, with - or _ between "
+            f"'{name}' is not a name for a service and its API. Write small letters and digits, with - or _ between "
             "words: greeter, image-store."
         )
     directory = parent / name

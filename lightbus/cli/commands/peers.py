@@ -154,7 +154,7 @@ class PeerReport:
 @client_options
 @click.pass_context
 def peers(context: click.Context, options: ClientOptions, view: ListView) -> None:
-    """Show who is on the bus, and who of them answers.
+    """Show the peers of the bus, and which of them answer.
 
     LOAD is the calls that run and wait, of those that may run at a time; RTT the time from a ping to its answer.
     """

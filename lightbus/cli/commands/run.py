@@ -143,8 +143,8 @@ def _serve(client: BusClient) -> int:
 @click.option("--health-port", "health", metavar="[ADDRESS:]PORT", help="Serve /live, /ready and /metrics.")
 @click.option("--log-format", type=click.Choice(["text", "json", "auto"]), help="auto: json where it is no terminal.")
 @click.option("--log-config", metavar="FILE", help="Set logging up by this file (logging.config.dictConfig).")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Run several, each started anew where it ends.")
-@click.option("--reload", is_flag=True, help="Start it anew when a file of the program changes: for development.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Run several, each restarted when it ends.")
+@click.option("--reload", is_flag=True, help="Restart it when a file of the program changes: for development.")
 @click.option("--reload-dir", "reload_dirs", multiple=True, metavar="DIRECTORY", help="Look there, too.")
 @click.option("--schema", "-m", metavar="PATH", help="Load schemas of other services' APIs from a file or directory.")
 def run(**given: Any) -> None:

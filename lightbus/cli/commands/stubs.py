@@ -62,7 +62,7 @@ def _check(file: Path, schemas: Mapping[str, JsonSchema], text: str, output: Out
     found = changes(read_back(written, file), schemas)
     report(output, found)
     if not found and written != text:
-        output.note(f"{file} was changed, or written by another version of lightbus: write it anew.")
+        output.note(f"{file} was changed, or written by another version of lightbus: write it again.")
     return int(written != text)
 
 

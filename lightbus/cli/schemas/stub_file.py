@@ -93,7 +93,7 @@ def read_back(text: str, name: object) -> dict[str, JsonSchema]:
     if not isinstance(found, dict):
         raise UnsupportedUse(
             f"{name} was not written by `lightbus stubs`, or what it was made of was removed from its end. "
-            "Write it anew."
+            "Write it again."
         )
     return found
 

@@ -38,7 +38,7 @@ def parse_arguments(words: Sequence[str], schema: JsonSchema) -> Kwargs:
         name, equals, text = word.partition("=")
         is_whole = word in ("-",) or word.startswith(("@", "{"))
         if not is_whole and (not equals or not name):
-            raise InvalidArguments(f"'{word}' is no argument. Write name=value, as in user=admin.")
+            raise InvalidArguments(f"'{word}' is not an argument. Write name=value, as in user=admin.")
         given = _object(word) if is_whole else {name: _value(name, _content(text), schema)}
         for each in given.keys() & kwargs.keys():
             raise InvalidArguments(f"The argument '{each}' is given twice.")
@@ -53,7 +53,7 @@ def _object(word: str) -> Kwargs:
     except (ValueError, RecursionError) as error:
         raise InvalidArguments(f"'{word}' holds no JSON ({error}). It has to be an object of all arguments.") from None
     if not isinstance(value, dict):
-        raise InvalidArguments(f"'{word}' is no JSON object. It has to hold all arguments by name.")
+        raise InvalidArguments(f"'{word}' is not a JSON object. It has to hold all arguments by name.")
     return value
 
 

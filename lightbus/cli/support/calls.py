@@ -76,7 +76,7 @@ class CallFollower:
         try:
             told = await self._bus.ask(peer, "watch_calls", watcher=self._watcher, after=after)
         except (UnknownProcedure, LightbusWorkerError) as error:
-            self._bus.output.note(f"{peer.announcement} does not tell of its calls: {error}")
+            self._bus.output.note(f"{peer.announcement} does not report its calls: {error}")
             return False
         except LightbusException:
             return True  # it is busy, or about to be lost: then its task ends

@@ -194,7 +194,7 @@ class Connection:
         ended = "".join(f"{each} {ENDED}. " for each in self.ended())
         context = f" (context '{self.context}')" if self.context else ""
         return NotReachable(
-            f"Nobody is on the bus '{self.name}'{context}: looked for {self.options.wait:g} s ({self.where}). {ended}"
+            f"No peer is on the bus '{self.name}'{context}: looked for {self.options.wait:g} s ({self.where}). {ended}"
             "Is a worker running (lightbus run), as the same user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? "
             f"{HINT}"
         )

@@ -145,7 +145,7 @@ def unhandled(
     if silent:
         return GroupProblem(
             f"{text}no process that answers: {silent} does not.",
-            "It may hang, or have been stopped (`kill -CONT` lets it go on): `lightbus doctor` says how it is. If it "
+            "It may hang, or have been stopped (`kill -CONT` continues it): `lightbus doctor` says how it is. If it "
             "stays so, end it and start it again: the events are kept.",
             True,
         )

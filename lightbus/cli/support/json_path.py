@@ -83,14 +83,14 @@ def parse_path(text: str) -> tuple[Step, ...]:
     while rest:
         step = STEP.match(rest)
         if step is None:
-            raise ValueError(f"'{text}' is no path: at '{rest}' there should be a name, [0], [*] or ['a name']")
+            raise ValueError(f"'{text}' is not a path: at '{rest}' there should be a name, [0], [*] or ['a name']")
         name: str | int | None = step["quoted"] if step["quote"] else step["name"]
         if step["index"] is not None:
             name = int(step["index"])
         steps.append((step["deep"] is not None, name))
         rest = rest[step.end() :]
     if not steps:
-        raise ValueError(f"'{text}' is no path: it names no value. Write for example address.city")
+        raise ValueError(f"'{text}' is not a path: it names no value. Write for example address.city")
     return tuple(steps)
 
 

@@ -144,7 +144,7 @@ class Journals:
         """Return the event at a place; None where it is not there. Raises ValueError for what names no place."""
         journal, _, number = native_id.rpartition("-")
         if not journal or not number.isdigit():
-            raise ValueError(f"'{native_id}' is no native id: that is a journal's name, '-' and a number")
+            raise ValueError(f"'{native_id}' is not a native id: that is a journal's name, '-' and a number")
         if (reader := self._readers.get(journal)) is None:
             return None
         reader.through = int(number) - 1
@@ -174,7 +174,7 @@ class Journals:
     def _is_stuck(self, reader: _Reader, gets_on: bool) -> bool:
         """Return whether a publisher would be asked for ever, which is noted."""
         if not gets_on:
-            text = f"{reader.publisher} says again and again that there is more in {reader.journal}."
+            text = f"{reader.publisher} keeps reporting more events in {reader.journal}."
             self.failure = ProtocolError(text)
         return not gets_on
 

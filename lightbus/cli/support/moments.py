@@ -22,7 +22,7 @@ def parse_since(text: str | None) -> str | datetime | None:
         return None if text is None else _ago(text) or moment(text)
     except (ValueError, OverflowError):
         raise click.BadParameter(
-            f'{text!r:.100} is no id of an event, and no date and time. Write "0" for everything that is kept, '
+            f'{text!r:.100} is neither an id of an event nor a date and time. Write "0" for everything that is kept, '
             'an id as `lightbus tail --json` shows it, a time: "2026-01-31 12:00", or how long ago: 10m, 2h, 3d.',
             param_hint="--since",
         ) from None
@@ -36,7 +36,7 @@ def parse_time(text: str | None, option: str) -> float | None:
         return (_ago(text) or datetime.fromisoformat(text).astimezone()).timestamp()
     except (ValueError, OverflowError):
         raise click.BadParameter(
-            f'{text!r:.100} is no time. Write a date and time: "2026-01-31 12:00", or how long ago: 10m, 2h, 3d.',
+            f'{text!r:.100} is not a time. Write a date and time: "2026-01-31 12:00", or how long ago: 10m, 2h, 3d.',
             param_hint=option,
         ) from None
 

@@ -88,7 +88,7 @@ async def _answers(
             bus.unanswered.note(peer, error)
             if not quietly:
                 bus.silent.add(peer.instance)
-                bus.output.note(f"{peer.announcement} does not tell: {error}")
+                bus.output.note(f"{peer.announcement} does not answer that: {error}")
             return None
 
     answers = await asyncio.gather(*map(ask, peers))

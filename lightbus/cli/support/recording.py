@@ -102,7 +102,7 @@ class Recording:
 
     def _open(self) -> IO[str]:
         try:
-            return self._path.open(encoding="utf-8", errors="replace")  # what is no text is no JSON object either
+            return self._path.open(encoding="utf-8", errors="replace")  # what is no text is not a JSON object either
         except OSError as error:
             raise UnsupportedUse(
                 f"{self._path} cannot be read: {error.strerror}. `lightbus record --out` writes such files."
@@ -134,5 +134,7 @@ def _object(text: str, path: Path, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UnsupportedUse(f"Line {number} of {path} is no JSON object. `lightbus record --out` writes such files.")
+        raise UnsupportedUse(
+            f"Line {number} of {path} is not a JSON object. `lightbus record --out` writes such files."
+        )
     return found

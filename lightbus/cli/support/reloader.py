@@ -80,7 +80,7 @@ class Reloader:
             self._start()
             for paths in self._changes():
                 if paths or self._is_asked:
-                    logger.info("Starting the worker anew: %s", f"{shown(paths)} changed" if paths else "on SIGHUP")
+                    logger.info("Restarting the worker: %s", f"{shown(paths)} changed" if paths else "on SIGHUP")
                     self._is_asked = False
                     self._end()
                     forget_compiled(paths)
@@ -132,7 +132,7 @@ class Reloader:
         """Say so where the worker has ended by itself."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process, self._exit_code = None, code
-            logger.warning("The worker has ended with %d; it is started anew when a file changes", code)
+            logger.warning("The worker has ended with %d; it is restarted when a file changes", code)
 
     def _end(self) -> None:
         """End the worker in order, and wait for it."""

@@ -201,7 +201,7 @@ class Supervisor:
     def _is_restarted(self, worker: _WorkerProcess, code: int, now: float) -> bool:
         """Decide when a worker that has ended is started again; return False where that would not help."""
         if not worker.was_ready:
-            logger.error("Worker %d ended with %d before it ever served: see above what is wrong", worker.number, code)
+            logger.error("Worker %d ended with %d before it was ready: the reason is above", worker.number, code)
             return False
         if self._replaced is not None and worker is self._replaced[0]:
             worker.pause, worker.start_at = 0.0, now

@@ -232,7 +232,7 @@ class BackendPublisher:
             if error is None:
                 reply(accepted)
             elif not isinstance(error, TimeoutError):  # else it has given up by itself
-                text = f"Whether every group has handled the event cannot be told. It is kept: {error}"
+                text = f"Whether every group has handled the event is not known. It is stored: {error}"
                 reply(Error(LightbusTimeout.code, text, True, {}))
 
         self.handled_by_all(outcome, fire.left).add_done_callback(

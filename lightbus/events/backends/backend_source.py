@@ -114,7 +114,7 @@ class BackendSource:
                 self._failed(error)
 
     def _failed(self, error: EventBackendError) -> None:
-        text = "The listener %s is given nothing by its event backend at the moment, and goes on trying: %s"
+        text = "The listener %s gets no events from its event backend at the moment, and keeps trying: %s"
         self._failures.say("backend", logging.WARNING, text, self.queue.listener, error)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

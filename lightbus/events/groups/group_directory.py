@@ -206,7 +206,7 @@ class GroupDirectory:
         if len(self._groups) >= MAX_GROUPS and not is_stored:
             raise PeerBusy(
                 f"{self._identity} has {len(self._groups)} groups already, and takes no further one. "
-                "Remove those that nobody needs: lightbus groups remove."
+                "Remove those that are not needed: lightbus groups remove."
             )
         self._names.take(info.api, info.name, info.events, bounded=not is_stored)
         group = GroupState(info, Membership(f"{info.api}\0{info.name}", PARTITIONS))

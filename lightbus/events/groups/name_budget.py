@@ -45,7 +45,7 @@ class NameBudget:
         if bounded and size > before and self._total - before + size > MAX_BYTES:
             raise PeerBusy(
                 f"the names of the events that {len(self._sizes)} groups listen to take {self._total} bytes already, "
-                f"and {MAX_BYTES} is the most. Remove groups that nobody needs: lightbus groups remove."
+                f"and {MAX_BYTES} is the most. Remove groups that are not needed: lightbus groups remove."
             )
         self._sizes[api, group] = size
         self._total += size - before

@@ -83,9 +83,9 @@ class StartingPoints:
             self._missed.add((api, since))
         self._failures.say(
             ("missed", api, since), logging.WARNING,
-            "Somebody wants the events of %s since %s, and no journal here has that event. Unless another publisher "
-            "has it, it was deleted or never was, and they are given what is fired from now on. "
-            "Give the id of an event that is kept (bus.%s.<event>.history()), or a time.",
+            "A listener asks for the events of %s since %s, and no journal here has that event. Unless another "
+            "publisher has it, it was deleted or never existed, and the listener begins with the next event. "
+            "Give the id of a stored event (bus.%s.<event>.history()), or a time.",
             api, since, api,
         )  # fmt: skip
 

@@ -37,6 +37,4 @@ async def read_groups(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, A
         if last <= after:
             break
         after = last
-    raise ProtocolError(
-        "it tells of no end of groups, or of the same ones again. Is it another version, or none at all?"
-    )
+    raise ProtocolError("its list of groups has no end, or repeats itself. Is it of another version of Lightbus?")

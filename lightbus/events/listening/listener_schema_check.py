@@ -70,7 +70,7 @@ class ListenerSchemaCheck:
             return _events(await self._ask(peer, api))
         except LightbusException as error:
             del self._asked[key]  # the next one asks again
-            logger.debug("%s does not tell the schema of %s: %s", peer.announcement, api, error)
+            logger.debug("%s does not report the schema of %s: %s", peer.announcement, api, error)
             return {}
 
     def _compare(self, listener: Listener, events: dict[str, list[str]], where: str) -> None:

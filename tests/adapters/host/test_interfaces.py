@@ -43,10 +43,10 @@ def used(reports: list[InterfaceReport]) -> list[str]:
     ("interface", "is_used", "reason"),
     [
         (ETH0, True, "up, on a LAN"),
-        (LO, False, "loopback: nobody outside this host is there"),
+        (LO, False, "loopback: no other host is behind it"),
         (DOWN, False, "it is down"),
         (BARE, False, "it has no IPv4 address"),
-        (DOCKER, False, "a bridge of Docker: nobody outside this host is there"),
+        (DOCKER, False, "a bridge of Docker: no other host is behind it"),
         (Interface(name="br-0123456789ab", addresses=("172.18.0.1/16",)), False, "a bridge of Docker"),
         (Interface(name="br0", addresses=("192.0.2.7/24",)), True, "up, on a LAN"),
         (Interface(name="veth12", addresses=("169.254.1.1/16",)), False, "one end of a container's link"),

@@ -20,7 +20,9 @@ def test_multicast_comes_back() -> None:
 def test_probe_ends_in_time_where_nothing_of_it_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing comes back the time is over; here since what comes is something else."""
     monkeypatch.setattr(probe, "_question", lambda name: b"something else")
-    assert asyncio.run(multicast_problem("127.0.0.1", 0.05)) == "what was sent did not come back within 0.05 s"
+    assert (
+        asyncio.run(multicast_problem("127.0.0.1", 0.05)) == "the packet that was sent did not come back within 0.05 s"
+    )
 
 
 def test_address_of_nobody() -> None:

@@ -13,7 +13,7 @@ ONE, TWO = "1" * 16, "2" * 16
 
 
 def announced(instance: str = ONE, port: int = 0) -> Announcement:
-    """Return what a peer says of itself."""
+    """Return the announcement of a peer."""
     ports = {"rpc_port": port, "event_port": port + 1, "addresses": ("10.0.0.1",)} if port else {}
     return Announcement(bus="b", instance=instance, service="s", process="p", host="h", apis=(), **ports)
 

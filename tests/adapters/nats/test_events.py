@@ -199,7 +199,7 @@ def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server, user="shop", password="wrong")
         hub.start(shop.bus)
-        with pytest.raises(EventBackendError, match=r"does not let us in: .*Authorization Violation.* `user` and"):
+        with pytest.raises(EventBackendError, match=r"refuses access: .*Authorization Violation.* `user` and"):
             shop.fire(1, door=door)
         right = Shop(hub, server, user="shop", password="secret")
         hub.start(right.bus)

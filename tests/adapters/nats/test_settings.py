@@ -32,7 +32,7 @@ def test_files_for_tls_that_cannot_be_used_are_named() -> None:
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"server": "nats://a"}, r"events\.server is no setting of the backend jetstream\. Did you mean 'servers'"),
+        ({"server": "nats://a"}, r"events\.server is not a setting of the backend jetstream\. Did you mean 'servers'"),
         ({"replicas": "three"}, r"events\.replicas cannot be 'three'\. The default is 1"),
         ({"replicas": True}, "replicas cannot be True"),
         ({"servers": []}, "servers cannot be"),

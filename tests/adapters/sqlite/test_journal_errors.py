@@ -18,7 +18,7 @@ from lightbus.adapters.sqlite.journal_errors import journal_error
     [
         *((each, "May this user write there?") for each in (errno.ENOTDIR, errno.EROFS, errno.EACCES, errno.EISDIR)),
         *((each, "The disk is full") for each in (errno.ENOSPC, errno.EDQUOT)),
-        (errno.EIO, "Is the disk all right?"),
+        (errno.EIO, "Check the disk for errors."),
     ],
 )
 def test_remedies_fit_the_error(number: int, remedy: str, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_place_where_no_file_can_be_made() -> None:
     assert "No file can be made there. Another place is set by LIGHTBUS_DATA_DIR" in text
 
 
-@pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Is the disk all right?")])
+@pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Check the disk for errors.")])
 def test_an_error_of_a_full_disk(has_room: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite calls it an I/O error where it is its shared memory that cannot grow."""
     error = sqlite3.OperationalError("disk I/O error")

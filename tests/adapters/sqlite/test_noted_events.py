@@ -275,7 +275,7 @@ def test_deleting_takes_them_along(begun: Journal, tmp_path: Path) -> None:
 
 
 def test_a_copy_of_a_process_leaves_them_alone(begun: Journal, path: Path) -> None:
-    """What is forked off lets go of the file, and of the tables, whatever it does then; its parent goes on."""
+    """What is forked off lets go of the file, and of the tables, whatever it does then; its parent continues."""
     note(begun, b"a")
     noted = Path(f"{path}{NOTED}").read_bytes()
     if (child := os.fork()) == 0:

@@ -208,7 +208,7 @@ def test_one_port_at_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(sockets.router, "bind", watched)
         # The same address twice stands for two of which the second is always taken.
-        with pytest.raises(TransportError, match=r"No port is free at all of 127\.0\.0\.1, 127\.0\.0\.1\. The last"):
+        with pytest.raises(TransportError, match=r"No port is free at any of 127\.0\.0\.1, 127\.0\.0\.1\. The last"):
             sockets.bound(("127.0.0.1", "127.0.0.1"))
         assert len(taken) == 2 * 3
         # libzmq gives them back in its own time.

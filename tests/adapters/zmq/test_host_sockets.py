@@ -113,7 +113,7 @@ def test_what_is_removed_is_bound_anew(one: Path, two: Path, what: str, caplog: 
         assert await worker.is_reached_at(place)
         assert not worker.look()
         assert [each.message for each in caplog.records if "removed by another program" in each.message] == [
-            f"The sockets of this worker in {place} were removed by another program, and are made anew"
+            f"The sockets of this worker in {place} were removed by another program, and are created again"
         ]
 
     run(scenario, one, two)

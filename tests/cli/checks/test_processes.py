@@ -29,7 +29,7 @@ YEAR_2400 = 13_569_465_600.0
 def test_empty_bus_is_a_warning_with_what_to_start(commands: Commands) -> None:
     """An empty bus is a warning that says where it looked and what to start."""
     process = commands.run("doctor", "--wait", "0.2", code=1)
-    assert "warning peers: nobody is on the bus (bus 'test-" in process.stdout
+    assert "warning peers: no peer is on the bus (bus 'test-" in process.stdout
     assert "Start a worker (lightbus run)" in process.stdout
 
 
@@ -97,12 +97,17 @@ NAMED = FixedPeer(
 @pytest.mark.parametrize(
     ("fixed", "level", "text", "remedy"),
     [
-        (NAMED, Level.OK, "answers at 1 of 2 addresses: tcp://10.0.0.2:1 (looked up 4 times, 1 of them in vain).", ""),
+        (
+            NAMED,
+            Level.OK,
+            "answers at 1 of 2 addresses: tcp://10.0.0.2:1 (looked up 4 times, 1 of them without success).",
+            "",
+        ),
         (
             replace(NAMED, problem="it fails"),
             Level.WARNING,
-            "answers at 1 of 2 addresses: tcp://10.0.0.2:1 (looked up 4 times, 1 of them in vain; the latest lookup "
-            "failed: it fails).",
+            "answers at 1 of 2 addresses: tcp://10.0.0.2:1 (looked up 4 times, 1 of them without success; the latest "
+            "lookup failed: it fails).",
             "getent ahostsv4 auth.example",
         ),
         (
@@ -115,7 +120,7 @@ NAMED = FixedPeer(
         (
             replace(NAMED, addresses=(), answering=(), problem="it hangs"),
             Level.ERROR,
-            "leads nowhere: it hangs (looked up 4 times, 1 of them in vain).",
+            "has no address: it hangs (looked up 4 times, 1 of them without success).",
             "getent ahostsv4 auth.example",
         ),
     ],

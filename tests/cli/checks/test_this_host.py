@@ -101,7 +101,7 @@ class Registry:
         (
             None,
             1,
-            "ok      discovery: peers are found by 'registry' (discovery.backend), which tells of no problem.",
+            "ok      discovery: peers are found by 'registry' (discovery.backend), which reports no problem.",
         ),
         ("nobody answers at 192.0.2.1: start it.", 2, "error   discovery: 'registry' does not work: nobody answers at"),
     ],

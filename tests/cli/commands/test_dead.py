@@ -94,4 +94,4 @@ def test_publisher_that_tells_of_no_end(monkeypatch: pytest.MonkeyPatch, size: i
     """One that tells the same again is left, with a word about it."""
     found, notes = read(monkeypatch, lambda skip: letters(*range(size)))
     assert len(found) == size
-    assert notes == ["shop/one tells of no end of dead letters: only the first ones are shown."]
+    assert notes == ["shop/one has a list of dead letters without an end: only the first ones are shown."]

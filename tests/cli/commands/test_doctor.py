@@ -71,7 +71,7 @@ def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
     commands.serve("shop").wait_for_line("Events of auth .* arrive")
     commands.serve("auth", where="odd", replace=("import lightbus", ODD)).wait_for_line("Ready")
     found = commands.run("doctor", code=1)
-    assert re.search(r"warning answers: auth .* answers internal\.(peer|events)\.\w+ as no worker", found.stdout)
+    assert re.search(r"warning answers: auth .* sent an invalid answer to internal\.(peer|events)\.\w+", found.stdout)
     assert "ok      peers: 3 answer" in found.stdout
     for command in (["groups", "list"], ["lag"], ["dead", "list"]):
         shown = commands.run(*command, code=3)

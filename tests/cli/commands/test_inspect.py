@@ -81,7 +81,7 @@ def test_each_filter_finds_its_events(commands: Commands) -> None:
     assert "no local cache" in commands.run("inspect", "--cache-only", "-b", "bus").stderr
     assert "'new' is no version" in commands.run("inspect", "--version", "new", code=2).stderr
     assert "is no path" in commands.run("inspect", "--json-path", "=3", code=2).stderr
-    assert "is no native id" in commands.run("inspect", "--native-id", "nix", code=2).stderr
+    assert "is not a native id" in commands.run("inspect", "--native-id", "nix", code=2).stderr
 
     following = commands.start("inspect", "--follow", "--json-path", "age=99")
     other = commands.start("inspect", "--follow", "--count", "4")

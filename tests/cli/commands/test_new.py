@@ -36,7 +36,7 @@ def test_its_tests_pass_and_it_serves(processes: Processes, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["Greeter", "1st", "a b", "../up", "class", "a--b", "client", "call-async", ""])
 def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
     """Are refused, with such as can be."""
-    with pytest.raises(UnsupportedUse, match=r"is no name for a service and its API.*: greeter, image-store"):
+    with pytest.raises(UnsupportedUse, match=r"is not a name for a service and its API.*: greeter, image-store"):
         write(name, "--in", str(tmp_path))
     assert [*tmp_path.iterdir()] == []
 

@@ -51,7 +51,7 @@ def test_what_is_kept_is_in_order_of_time(commands: Commands) -> None:
 def test_since_when_nothing_can_be(commands: Commands, since: str) -> None:
     """What is no time and no id is refused, with what can be written."""
     process = commands.run("tail", "--since", since, code=2)
-    assert f"{since!r} is no id of an event, and no date and time." in " ".join(process.stderr.split())
+    assert f"{since!r} is neither an id of an event nor a date and time." in " ".join(process.stderr.split())
 
 
 def objects(text: str, kind: str) -> list[dict[str, Any]]:

@@ -284,5 +284,5 @@ def test_what_was_not_written_by_it(text: str) -> None:
     if text.endswith("+Q=="):
         assert read_back(text, "bus.pyi") == {}
         return
-    with pytest.raises(UnsupportedUse, match=r"^bus.pyi was not written by `lightbus stubs`, .* Write it anew\.$"):
+    with pytest.raises(UnsupportedUse, match=r"^bus.pyi was not written by `lightbus stubs`, .* Write it again\.$"):
         read_back(text, "bus.pyi")

@@ -69,7 +69,7 @@ def test_value_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["admin"], "'admin' is no argument. Write name=value"),
+        (["admin"], "'admin' is not an argument. Write name=value"),
         (["=1"], "is no argument"),
         (["a=1", "a=2"], "'a' is given twice"),
         (["a=1", '{"a": 2}'], "'a' is given twice"),
@@ -89,5 +89,5 @@ def test_list_is_no_object(tmp_path: Path) -> None:
     """All arguments together have to be an object."""
     file = tmp_path / "list.json"
     file.write_text("[1]")
-    with pytest.raises(InvalidArguments, match="is no JSON object"):
+    with pytest.raises(InvalidArguments, match="is not a JSON object"):
         parse_arguments([f"@{file}"], {})

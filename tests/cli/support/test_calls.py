@@ -66,7 +66,7 @@ def test_workers_that_do_not_tell() -> None:
     """An older worker is not asked again, and that is said; other commands are not asked at all."""
     bus = ScriptedBus(UnknownProcedure("no watch_calls"))
     assert followed(bus, lambda: bool(bus.notes)) == ([], [])
-    assert "does not tell of its calls: no watch_calls" in bus.notes[0]
+    assert "does not report its calls: no watch_calls" in bus.notes[0]
     bus = ScriptedBus(told(1), service=SERVICE)
     assert followed(bus, lambda: True) == ([], [])
     assert bus.questions == []

@@ -157,7 +157,7 @@ def test_an_event_that_is_not_there() -> None:
 @pytest.mark.parametrize("text", ["", "a", "a-", "-7", "a-x", "7"])
 def test_what_names_no_place(text: str) -> None:
     """It is refused with what a place looks like."""
-    with pytest.raises(ValueError, match="is no native id: that is a journal's name"):
+    with pytest.raises(ValueError, match="is not a native id: that is a journal's name"):
         finding(text, page())
 
 
@@ -179,7 +179,7 @@ def test_a_publisher_that_tells_of_more_without_end() -> None:
     """It is asked no further where it does not get on; what the others keep is read."""
     found, _, made = reading(journals("a", "b"), page(more=True), page(event("b", 1, 1.0), through=1), page())
     assert found == [["b-1"]]
-    assert "says again and again that there is more in a" in str(made.failure)
+    assert "keeps reporting more events in a" in str(made.failure)
 
 
 def test_a_publisher_that_goes_back_without_end() -> None:
@@ -193,7 +193,7 @@ def test_a_publisher_that_goes_back_without_end() -> None:
         found.extend([each["native_id"] async for each in made.newest_first(2, (None, None))])
         return made
 
-    assert "says again and again that there is more in a" in str(asyncio.run(main()).failure)
+    assert "keeps reporting more events in a" in str(asyncio.run(main()).failure)
     assert found == ["a-9"]
 
 

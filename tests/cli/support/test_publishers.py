@@ -123,7 +123,7 @@ def test_groups_are_asked_for_page_by_page() -> None:
     assert groups == full + page("mail")
     bus, connection = bus_of(full, full, page("mail"), peers=[ONE, TWO])
     assert asyncio.run(ask_for_groups(connection, [ONE, TWO])) == [(TWO, page("mail"))]
-    assert "does not tell: it tells of no end of groups" in "".join(bus.notes)
+    assert "does not answer that: its list of groups has no end" in "".join(bus.notes)
     assert code_of(connection) == NotReachable.exit_code
 
 

@@ -81,11 +81,11 @@ def test_lines_that_were_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "Line 1 of .* is no JSON object"),
+        ("", "Line 1 of .* is not a JSON object"),
         ("{}\n", "holds no events that this version reads"),
-        ("[" * 100_000, "Line 1 of .* is no JSON object"),
-        (heading("b") + "\udcff\udcfe\n", "Line 2 of .* is no JSON object"),
-        (heading("b") + "[]\n", "Line 2 of .* is no JSON object"),
+        ("[" * 100_000, "Line 1 of .* is not a JSON object"),
+        (heading("b") + "\udcff\udcfe\n", "Line 2 of .* is not a JSON object"),
+        (heading("b") + "[]\n", "Line 2 of .* is not a JSON object"),
         (heading("b") + "{}\n", "Line 2 of .* is no event: it needs api, event, published_at and kwargs"),
         (heading("b") + line_of(message(a=b"x")).replace('"packed": "', '"packed": "!'), "Line 2 of .* was changed"),
     ],

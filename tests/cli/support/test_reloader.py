@@ -67,7 +67,7 @@ def test_worker_is_started_anew(processes: Processes, tmp_path: Path) -> None:
     assert not is_running(first)
     assert "bus.py changed" in reloader.stderr
     write(tmp_path, "nothing that there is")
-    reloader.wait_for_line("The worker has ended with 1; it is started anew when a file changes", 30)
+    reloader.wait_for_line("The worker has ended with 1; it is restarted when a file changes", 30)
     write(tmp_path, "3")
     third = pid_of(reloader, 3)
     assert not is_running(second)

@@ -760,7 +760,7 @@ def test_a_publisher_that_moved(run: Callable[[Test], None]) -> None:
 
 
 def test_a_publisher_that_does_not_confirm(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
-    """After the setup timeout there is a warning, and it goes on being tried: then everything works."""
+    """After the setup timeout there is a warning, and it will be tried again: then everything works."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())

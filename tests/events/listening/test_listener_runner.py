@@ -19,7 +19,7 @@ from lightbus.message import EventMessage
 def test_a_listener_stops_after_its_deliveries(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With STOP_LISTENER an event is tried again, then a dead letter; no more is handled, and the worker goes on."""
+    """With STOP_LISTENER an event is tried again, then a dead letter; no more is handled, and the worker continues."""
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
 
     async def test(runner: ListenerRunner, context: Context) -> None:
