@@ -25,7 +25,7 @@ class NeedsPydantic(Exception):
 
 
 def validated(core: Mapping[str, Any], value: Any) -> Any:
-    """Return what a value is by the description `core`. Raises Unclear."""
+    """Return what a value is by the description `core`. Raises NeedsPydantic."""
     try:
         return _valid(core, value)
     except NeedsPydantic:
