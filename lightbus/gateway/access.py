@@ -10,13 +10,13 @@ from fnmatch import fnmatchcase
 
 from ..exceptions import InvalidConfiguration, did_you_mean
 
-__all__ = ["Action", "Rule", "Rules"]
+__all__ = ["Permission", "Rule", "Rules"]
 
 _WORD = r"[A-Za-z0-9_*?\[\]-]+"
 _PATTERN = re.compile(rf"(?:(call|fire|listen):)?({_WORD}(?:\.{_WORD})*)", re.ASCII)
 
 
-class Action(Enum):
+class Permission(Enum):
     """What may be done with a procedure, or an event."""
 
     CALL = "call"
@@ -36,7 +36,7 @@ class Rule:
 
     """
 
-    action: Action | None
+    permission: Permission | None
     api: str
     member: str
 
@@ -55,15 +55,15 @@ class Rule:
                 "before it call:, fire: or listen: where only that is allowed."
             )
         api, _, member = found[2].rpartition(".")
-        return cls(action=Action(found[1]) if found[1] else None, api=api or "*", member=member)
+        return cls(permission=Permission(found[1]) if found[1] else None, api=api or "*", member=member)
 
-    def allows(self, action: Action, api: str, member: str) -> bool:
+    def allows(self, permission: Permission, api: str, member: str) -> bool:
         """Return whether it is allowed. All events of an API (`*`) are where the rule has all of them."""
-        return self.allows_some(action, api) and fnmatchcase(member, self.member)
+        return self.allows_some(permission, api) and fnmatchcase(member, self.member)
 
-    def allows_some(self, action: Action, api: str) -> bool:
+    def allows_some(self, permission: Permission, api: str) -> bool:
         """Return whether it is allowed with anything of an API."""
-        return self.action in (None, action) and fnmatchcase(api, self.api)
+        return self.permission in (None, permission) and fnmatchcase(api, self.api)
 
 
 class Rules:
@@ -92,13 +92,13 @@ class Rules:
             found.append(f"Nobody on the bus has {rule.api}.{rule.member} now: what it allows is not open.{near}")
         return found
 
-    def allow(self, action: Action, api: str, member: str) -> bool:
+    def allow(self, permission: Permission, api: str, member: str) -> bool:
         """Return whether something is allowed."""
-        return not _is_internal(api) and any(rule.allows(action, api, member) for rule in self._rules)
+        return not _is_internal(api) and any(rule.allows(permission, api, member) for rule in self._rules)
 
-    def allow_some(self, action: Action, api: str) -> bool:
+    def allow_some(self, permission: Permission, api: str) -> bool:
         """Return whether it is allowed with anything of an API."""
-        return not _is_internal(api) and any(rule.allows_some(action, api) for rule in self._rules)
+        return not _is_internal(api) and any(rule.allows_some(permission, api) for rule in self._rules)
 
 
 def _is_internal(api: str) -> bool:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from ..cli.support.connection import Connection
 from ..exceptions import EventNotFound, LightbusException, UnknownProcedure, did_you_mean
 from ..recurring import RecurringLog
-from .access import Action
+from .access import Permission
 from .clients import Client
 from .document import Documents
 from .forms import value_form
@@ -65,7 +65,7 @@ class Gateway:
 
     def __init__(self, bus: Connection, connect: Callable[[], Connection], options: GatewayOptions) -> None:
         self.options = options
-        self.streaming = Streaming(bus, connect, lambda api: options.rules.allow_some(Action.LISTEN, api))
+        self.streaming = Streaming(bus, connect, lambda api: options.rules.allow_some(Permission.LISTEN, api))
         self._bus = bus
         self._documents = Documents(bus, options)
         self._log = RecurringLog(logger)
@@ -98,15 +98,17 @@ class Gateway:
 
     async def _post(self, request: Request, api: str, name: str) -> Response:
         """Call a procedure, or fire an event."""
-        self._check(request, (Action.CALL, Action.FIRE), api, name)
+        self._check(request, (Permission.CALL, Permission.FIRE), api, name)
         options = options_of(request)
         with self._one_more():
             arguments = await arguments_of(request, self.options.max_body)
             kind = await find_member(self._bus, api, name)
-            action = Action.FIRE if kind is Member.EVENT else Action.CALL
-            self._check(request, (action,), api, name)
+            permission = Permission.FIRE if kind is Member.EVENT else Permission.CALL
+            self._check(request, (permission,), api, name)
             if kind is Member.UNKNOWN or name == "*":
-                raise Refusal(404, UnknownProcedure.code, self._unknown(request, (Action.CALL, Action.FIRE), api, name))
+                raise Refusal(
+                    404, UnknownProcedure.code, self._unknown(request, (Permission.CALL, Permission.FIRE), api, name)
+                )
             if kind is Member.EVENT:
                 return await self._fire(request, api, name, arguments, options)
             called = self._bus.client.call_rpc_remote(api, name, arguments, options)
@@ -122,11 +124,11 @@ class Gateway:
 
     async def _get(self, request: Request, api: str, name: str) -> Response:
         """Stream events."""
-        self._check(request, (Action.LISTEN,), api, name)
+        self._check(request, (Permission.LISTEN,), api, name)
         cursor = cursor_of(request)
         kind = await find_member(self._bus, api, name)
         if kind is Member.UNKNOWN:
-            raise Refusal(404, EventNotFound.code, self._unknown(request, (Action.LISTEN,), api, name))
+            raise Refusal(404, EventNotFound.code, self._unknown(request, (Permission.LISTEN,), api, name))
         if kind is Member.PROCEDURE:
             raise Refusal(405, "no_event", f"{api}.{name} is no event: it is called by POST.", Allow="POST")
         if request.method == "HEAD":
@@ -142,22 +144,22 @@ class Gateway:
 
     # What is held to
 
-    def _check(self, request: Request, actions: tuple[Action, ...], api: str, name: str) -> None:
+    def _check(self, request: Request, permissions: tuple[Permission, ...], api: str, name: str) -> None:
         """Raise Refusal where none of it is allowed. What the gateway does not offer might as well not be there."""
         client = _client_of(request)
-        if any(self.options.allow(client, action, api, name) for action in actions):
+        if any(self.options.allow(client, permission, api, name) for permission in permissions):
             return
-        if any(self.options.rules.allow(action, api, name) for action in actions):
+        if any(self.options.rules.allow(permission, api, name) for permission in permissions):
             raise Refusal(403, "not_allowed", f"{client.name} may not do that with {api}.{name}.")
         raise Refusal(404, "not_found", NOT_OPEN)
 
-    def _unknown(self, request: Request, actions: tuple[Action, ...], api: str, name: str) -> str:
+    def _unknown(self, request: Request, permissions: tuple[Permission, ...], api: str, name: str) -> str:
         """Say that an API has nothing of this name, and what is near to it of what this client may use."""
         client = _client_of(request)
         open_to_it = [
             each
             for each in names_on(self._bus, api)
-            if any(self.options.allow(client, action, api, each) for action in actions)
+            if any(self.options.allow(client, permission, api, each) for permission in permissions)
         ]
         return f"The API {api} has no {name} at the moment.{did_you_mean(name, open_to_it)}"
 

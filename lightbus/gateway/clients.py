@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..exceptions import InvalidConfiguration
 from ..web.tokens import check_token, is_same, read_secret_file
-from .access import Action, Rules
+from .access import Permission, Rules
 
 __all__ = ["Client", "Clients", "read_clients"]
 
@@ -29,9 +29,9 @@ class Client:
     token: str = field(repr=False)
     rules: Rules | None = None
 
-    def may(self, action: Action, api: str, member: str) -> bool:
+    def may(self, permission: Permission, api: str, member: str) -> bool:
         """Return whether its own rules allow something."""
-        return self.rules is None or self.rules.allow(action, api, member)
+        return self.rules is None or self.rules.allow(permission, api, member)
 
 
 class Clients:

@@ -9,7 +9,7 @@ from ..cli.schemas.gathering import DescribedApi, described_on_bus
 from ..cli.specifications.openapi import openapi_document
 from ..cli.support.connection import Connection
 from ..typing import JsonSchema
-from .access import Action
+from .access import Permission
 from .clients import Client
 from .options import GatewayOptions
 from .problems import TIMEOUT
@@ -60,7 +60,7 @@ class Documents:
         return frozenset((info.name, info.version, info.digest) for info in infos if self._is_wanted(info.name))
 
     def _is_wanted(self, api: str) -> bool:
-        return any(self._options.rules.allow_some(action, api) for action in Action)
+        return any(self._options.rules.allow_some(permission, api) for permission in Permission)
 
 
 def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: Client) -> dict[str, Any]:
@@ -73,11 +73,14 @@ def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: 
         _complete(path["post"])
     for name, api in sorted(allowed.items()):
         for event in sorted(api.schema["events"]):
-            may = {action: options.allow(client, action, name, event) for action in (Action.FIRE, Action.LISTEN)}
+            may = {
+                permission: options.allow(client, permission, name, event)
+                for permission in (Permission.FIRE, Permission.LISTEN)
+            }
             post = _fired(fired[f"{name}.{event}"]["post"])
             document["paths"][f"/{name}/{event}"] = {
-                **({"post": post} if may[Action.FIRE] else {}),
-                **({"get": _streamed(name, event, post)} if may[Action.LISTEN] else {}),
+                **({"post": post} if may[Permission.FIRE] else {}),
+                **({"get": _streamed(name, event, post)} if may[Permission.LISTEN] else {}),
             }
     document["components"]["responses"] = {
         "Error": {"description": "It was not done.", "content": {"application/problem+json": {"schema": PROBLEM}}}
@@ -90,12 +93,14 @@ def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: 
 def _allowed(api: DescribedApi, options: GatewayOptions, client: Client) -> DescribedApi:
     """Return an API with only those members with which a client may do anything."""
 
-    def may(name: str, *actions: Action) -> bool:
-        return any(options.allow(client, action, api.name, name) for action in actions)
+    def may(name: str, *permissions: Permission) -> bool:
+        return any(options.allow(client, permission, api.name, name) for permission in permissions)
 
     schema = {
-        "rpcs": {name: each for name, each in api.schema["rpcs"].items() if may(name, Action.CALL)},
-        "events": {name: each for name, each in api.schema["events"].items() if may(name, Action.FIRE, Action.LISTEN)},
+        "rpcs": {name: each for name, each in api.schema["rpcs"].items() if may(name, Permission.CALL)},
+        "events": {
+            name: each for name, each in api.schema["events"].items() if may(name, Permission.FIRE, Permission.LISTEN)
+        },
     }
     return DescribedApi(name=api.name, schema=schema, version=api.version, doc=api.doc, events=api.events)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..exceptions import InvalidConfiguration
 from ..web.hosts import is_local
 from ..web.tokens import new_token
-from .access import Action, Rules
+from .access import Permission, Rules
 from .clients import Client, Clients
 
 __all__ = ["GatewayOptions", "check_origin", "clients_of_this_start"]
@@ -39,9 +39,9 @@ class GatewayOptions:
     rate: float = 100.0
     max_body: int = 1024 * 1024
 
-    def allow(self, client: Client, action: Action, api: str, member: str) -> bool:
+    def allow(self, client: Client, permission: Permission, api: str, member: str) -> bool:
         """Return whether a client may do something."""
-        return self.rules.allow(action, api, member) and client.may(action, api, member)
+        return self.rules.allow(permission, api, member) and client.may(permission, api, member)
 
 
 def clients_of_this_start(address: str) -> Clients:

@@ -5,50 +5,50 @@ from __future__ import annotations
 import pytest
 
 from lightbus import InvalidConfiguration
-from lightbus.gateway.access import Action, Rule, Rules
+from lightbus.gateway.access import Permission, Rule, Rules
 
 
 @pytest.mark.parametrize(
-    ("pattern", "action", "name", "allowed"),
+    ("pattern", "permission", "name", "allowed"),
     [
-        ("shop.price", Action.CALL, "shop.price", True),
-        ("shop.price", Action.CALL, "shop.prices", False),
-        ("shop.price", Action.LISTEN, "shop.price", True),
-        ("call:shop.price", Action.CALL, "shop.price", True),
-        ("call:shop.price", Action.FIRE, "shop.price", False),
-        ("listen:shop.*", Action.LISTEN, "shop.*", True),
-        ("listen:shop.ordered", Action.LISTEN, "shop.*", False),
-        ("shop.*", Action.CALL, "shop.price", True),
-        ("shop.*", Action.CALL, "shop.other.do", False),
-        ("shop.*.*", Action.CALL, "shop.other.do", True),
-        ("sh?p.pri*", Action.CALL, "shop.price", True),
-        ("*", Action.CALL, "shop.other.do", True),
-        ("*", Action.CALL, "internal.peer.info", False),
-        ("internal.*", Action.CALL, "internal.peer", False),
-        ("internal.peer.info", Action.CALL, "internal.peer.info", False),
-        ("SHOP.price", Action.CALL, "shop.price", False),
+        ("shop.price", Permission.CALL, "shop.price", True),
+        ("shop.price", Permission.CALL, "shop.prices", False),
+        ("shop.price", Permission.LISTEN, "shop.price", True),
+        ("call:shop.price", Permission.CALL, "shop.price", True),
+        ("call:shop.price", Permission.FIRE, "shop.price", False),
+        ("listen:shop.*", Permission.LISTEN, "shop.*", True),
+        ("listen:shop.ordered", Permission.LISTEN, "shop.*", False),
+        ("shop.*", Permission.CALL, "shop.price", True),
+        ("shop.*", Permission.CALL, "shop.other.do", False),
+        ("shop.*.*", Permission.CALL, "shop.other.do", True),
+        ("sh?p.pri*", Permission.CALL, "shop.price", True),
+        ("*", Permission.CALL, "shop.other.do", True),
+        ("*", Permission.CALL, "internal.peer.info", False),
+        ("internal.*", Permission.CALL, "internal.peer", False),
+        ("internal.peer.info", Permission.CALL, "internal.peer.info", False),
+        ("SHOP.price", Permission.CALL, "shop.price", False),
     ],
 )
-def test_what_is_allowed(pattern: str, action: Action, name: str, allowed: bool) -> None:
+def test_what_is_allowed(pattern: str, permission: Permission, name: str, allowed: bool) -> None:
     """An API and its member, each with wildcards of its own; nothing internal, whatever is written."""
     api, _, member = name.rpartition(".")
-    assert Rules.read([pattern]).allow(action, api, member) is allowed
+    assert Rules.read([pattern]).allow(permission, api, member) is allowed
 
 
 def test_nothing_is_allowed_by_no_rule() -> None:
     """That is the beginning."""
     assert not Rules.read([])
-    assert not Rules.read([]).allow(Action.CALL, "shop", "price")
-    assert not Rules.read([]).allow_some(Action.CALL, "shop")
+    assert not Rules.read([]).allow(Permission.CALL, "shop", "price")
+    assert not Rules.read([]).allow_some(Permission.CALL, "shop")
 
 
 def test_some_of_an_api() -> None:
     """Which is what is asked of before all of it is known."""
     rules = Rules.read(["listen:shop.ordered", "auth.*"])
-    assert rules.allow_some(Action.LISTEN, "shop")
-    assert not rules.allow_some(Action.CALL, "shop")
-    assert rules.allow_some(Action.CALL, "auth")
-    assert not Rules.read(["*"]).allow_some(Action.CALL, "internal.events")
+    assert rules.allow_some(Permission.LISTEN, "shop")
+    assert not rules.allow_some(Permission.CALL, "shop")
+    assert rules.allow_some(Permission.CALL, "auth")
+    assert not Rules.read(["*"]).allow_some(Permission.CALL, "internal.events")
 
 
 @pytest.mark.parametrize("text", ["", "shop", "shop.", ".price", "shop..price", "read:shop.price", "shop price", "ä.b"])

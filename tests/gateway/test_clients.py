@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightbus import InvalidConfiguration
-from lightbus.gateway.access import Action
+from lightbus.gateway.access import Permission
 from lightbus.gateway.clients import Client, Clients, read_clients
 
 
@@ -29,9 +29,9 @@ def test_clients_of_a_file(tmp_path: Path) -> None:
     assert shop is not None
     assert viewer is not None
     assert (shop.name, viewer.name) == ("shop", "viewer")
-    assert shop.may(Action.FIRE, "shop", "ordered")
-    assert viewer.may(Action.CALL, "shop", "price")
-    assert not viewer.may(Action.FIRE, "shop", "ordered")
+    assert shop.may(Permission.FIRE, "shop", "ordered")
+    assert viewer.may(Permission.CALL, "shop", "price")
+    assert not viewer.may(Permission.FIRE, "shop", "ordered")
     assert "0123456789abcdef" not in repr(shop)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightbus import InvalidConfiguration
-from lightbus.gateway.access import Action, Rules
+from lightbus.gateway.access import Permission, Rules
 from lightbus.gateway.clients import Client, Clients
 from lightbus.gateway.options import GatewayOptions, check_origin, clients_of_this_start
 
@@ -15,7 +15,7 @@ def test_both_have_to_allow_it() -> None:
     client = Client(name="a", token="0" * 16, rules=Rules.read(["shop.price", "auth.login"]))
     options = GatewayOptions(rules=Rules.read(["shop.*"]), clients=Clients([client]))
     asked = [("shop", "price"), ("shop", "secret"), ("auth", "login")]
-    assert [options.allow(client, Action.CALL, *each) for each in asked] == [True, False, False]
+    assert [options.allow(client, Permission.CALL, *each) for each in asked] == [True, False, False]
 
 
 def test_a_new_token_on_this_host_only() -> None:
