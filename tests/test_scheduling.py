@@ -79,7 +79,7 @@ def test_what_would_fail_at_each_run_is_refused_where_it_is_written(function: An
         ({"seconds": float("nan")}, "was given seconds=nan"),
         ({"minutes": "5"}, "every(minutes='5') is not an interval: give a number, as every(minutes=5)"),
         ({"weeks": float("inf")}, "was given weeks=inf"),
-        ({"hours": None}, "every(hours=None) is no interval"),
+        ({"hours": None}, "every(hours=None) is not an interval"),
     ],
 )
 def test_interval_is_of_numbers(given: dict[str, Any], message: str) -> None:

@@ -51,7 +51,7 @@ def test_a_mistake_in_a_key_is_noticed(place: int, character: str) -> None:
     """A key with a wrong character is refused, wherever it is."""
     wrong = TEXT[:place] + character + TEXT[place + 1 :]
     if wrong.strip() != TEXT:
-        with pytest.raises(ValueError, match=r"is no bus key|with a wrong character"):
+        with pytest.raises(ValueError, match=r"is not a bus key|with a wrong character"):
             BusKey.parse(wrong)
 
 
@@ -204,8 +204,8 @@ def test_a_file_that_root_gives_to_a_service(file: Path, monkeypatch: pytest.Mon
     [
         (b"", "holds no key"),
         (b"# only a comment\n", "holds no key"),
-        (b"sesame\n", "is no bus key"),
-        (b"\xff\xfe\x00", "is no bus key"),
+        (b"sesame\n", "is not a bus key"),
+        (b"\xff\xfe\x00", "is not a bus key"),
         (TEXT.encode()[:-1] + b"A\n", "with a wrong character"),
         (b"#" * (MAX_FILE_BYTES + 1), "is larger than"),
     ],

@@ -148,7 +148,7 @@ def test_key_is_in_no_traceback() -> None:
     environ = {"LIGHTBUS_BUS_KEY": "sesame"}
     with pytest.raises(InvalidConfiguration) as caught:
         load(environ=environ)
-    assert str(caught.value).startswith("security.bus_key (from LIGHTBUS_BUS_KEY in the environment) is no bus key")
+    assert str(caught.value).startswith("security.bus_key (from LIGHTBUS_BUS_KEY in the environment) is not a bus key")
     assert "sesame" not in "".join(traceback.format_exception(caught.value))
 
 

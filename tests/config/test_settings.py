@@ -102,7 +102,7 @@ def test_log_level_in_capitals() -> None:
         (settings.SecuritySettings, {"mode": "Secure"}, "not 'Secure'. Did you mean 'bus_key'?"),
         (settings.SecuritySettings, {"mode": "bus_key"}, "has the mode bus_key, and there is no key. Make one with"),
         (settings.SecuritySettings, {"mode": "insecure", "bus_key": KEY.text}, "which protects nothing in that mode"),
-        (settings.SecuritySettings, {"bus_key": "k"}, "is no bus key"),
+        (settings.SecuritySettings, {"bus_key": "k"}, "is not a bus key"),
         (settings.SecuritySettings, {"bus_key": 5}, "must be a bus key"),
     ],
 )

@@ -368,7 +368,7 @@ def test_standstill_is_noticed_by_the_clock(place: Place, caplog: pytest.LogCapt
         assert place.server.stall_count == 1
 
     place.run(scenario)
-    assert "stood still for 2.5 s" in caplog.text
+    assert "was blocked for 2.5 s" in caplog.text
 
 
 def test_standstill_is_noticed_by_a_request(place: Place) -> None:

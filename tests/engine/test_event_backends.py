@@ -74,7 +74,7 @@ def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("events", "fault"),
     [
-        ({"max_events": 3}, "no setting of the backend journal"),
+        ({"max_events": 3}, "not a setting of the backend journal"),
         ({"backend": "memory", "size": 3}, "events.size is not a setting of the backend memory. There is: max_events"),
         ({"backend": "memory", "max_events": 0}, "a whole number above 0"),
     ],

@@ -134,7 +134,7 @@ def test_what_cannot_be_learned_is_passed_over(run: Any, answer: Any, caplog: py
     async def test(play: Play) -> None:
         play.answers["groups"] = answer
         play.learner.observe([PeerJoined(peer("shop"))])
-        await wait_until_async(lambda: "does not tell which groups it knows" in caplog.text)
+        await wait_until_async(lambda: "does not report which groups it knows" in caplog.text)
         assert play.coordinator.merged == []
 
     run(test)

@@ -32,5 +32,5 @@ def test_origins_are_written_as_browsers_do() -> None:
     assert check_origin("HTTPS://Shop.example/") == "https://shop.example"
     assert check_origin("http://127.0.0.1:3000") == "http://127.0.0.1:3000"
     for text in ("*", "null", "shop.example", "https://", "https://*.example", "https://a/b", "ftp://a"):
-        with pytest.raises(InvalidConfiguration, match="is no origin"):
+        with pytest.raises(InvalidConfiguration, match="is not an origin"):
             check_origin(text)

@@ -118,7 +118,7 @@ def test_what_is_sent_while_the_loop_stands_still_is_bounded(place: Place, tmp_p
     with place.standing_still(tmp_path / "end"):
         for _ in range(3):
             place.flood(zmq.DEALER, 200_000)
-        place.worker.wait_for_line(r"Messages wait to be read.*nobody gets in until they are read", 60)
+        place.worker.wait_for_line(r"Messages wait to be read.*no connection is accepted until they are read", 60)
         assert place.memory() - place.before < 4 * MAX_WAITING
     place.close()
     place.bus.stands.quick(bus_options={"timeout": 30})
@@ -149,7 +149,7 @@ def test_answers_that_nobody_asked_for_are_bounded(
     caller = processes.python("pours_caller.py", door, str(end), cwd=PROGRAMS)
     caller.wait_for_line("stands still")
     before = memory_of(caller)
-    what = "Messages that nobody asked for wait" if door == "async" else "sent what nobody waits for over an idle"
+    what = "Unrequested messages wait" if door == "async" else "sent an unrequested message over an idle"
     caller.wait_for_line(what, 60)
     assert caller.running
     assert memory_of(caller) - before < 4 * MAX_WAITING

@@ -72,7 +72,7 @@ def test_parameters_are_given_by_name_or_as_parameter() -> None:
         (5, "wants a list"),
         ({"age": int}, r"wants a list, .*Write Event\(\[Parameter\('age', int\)\]\)"),
         ({"b", "a"}, r"wants a list, .*Write Event\(\['a', 'b'\]\)"),
-        ([5], "5 is no parameter"),
+        ([5], "5 is not a parameter"),
         (["a", Parameter("a")], "two parameters of one name"),
         ([WildcardParameter("a"), WildcardParameter("b")], "two parameters"),
     ],

@@ -161,7 +161,7 @@ def _without_self() -> None: ...
         (str.upper, "is a method_descriptor"),
         (Notifier(), "is a Notifier, which can be called"),
         (Notifier().__call__, "is a method, which is not given the Api"),
-        (Lazy(), "is a Lazy, of which nobody can say"),
+        (Lazy(), "is a Lazy, which may or may not be a method"),
         (functools.lru_cache(asyncio.sleep), "can be awaited once only"),
         (_without_self, "it takes no `self`"),
     ],

@@ -46,12 +46,12 @@ def test_arguments_and_results_are_validated() -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ([], "no object with the keys"),
-        ({"procedures": {}}, "no object with the keys"),
+        ([], "not an object with the keys"),
+        ({"procedures": {}}, "not an object with the keys"),
         ({"rpcs": []}, "its 'rpcs' is no object"),
         ({"rpcs": {"check": {"parameters": {}}}}, "'check' has not exactly the keys parameters, response"),
         ({"events": {"e": {"parameters": {}, "response": {}}}}, "'e' has not exactly the keys parameters"),
-        ({"events": {"e": {"parameters": {"type": 5}}}}, r"The schema of auth\.e is no valid JSON Schema"),
+        ({"events": {"e": {"parameters": {"type": 5}}}}, r"The schema of auth\.e is not a valid JSON Schema"),
     ],
 )
 def test_other_forms_are_refused(schema: Any, message: str) -> None:

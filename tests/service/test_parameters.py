@@ -96,7 +96,7 @@ def test_names_that_python_reads_as_others() -> None:
 @pytest.mark.parametrize("name", ["", "a b", "1st", "a\x00", "*"])
 def test_names_of_parameters_are_identifiers(name: str) -> None:
     """A parameter that could not be given by name is refused."""
-    with pytest.raises(InvalidName, match="no name of a parameter"):
+    with pytest.raises(InvalidName, match="not the name of a parameter"):
         Parameter(name)
 
 

@@ -72,7 +72,7 @@ def test_the_largest_integer_is_compared_as_a_number() -> None:
 @pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"pattern": "("}, {"$ref": "#/nowhere"}, [1], "x", 5, None])
 def test_what_is_no_schema_is_refused(schema: Any) -> None:
     """The error names whose schema it is."""
-    with pytest.raises(InvalidSchema, match=r"The schema of auth\.f is no valid JSON Schema"):
+    with pytest.raises(InvalidSchema, match=r"The schema of auth\.f is not a valid JSON Schema"):
         compiled(schema)
 
 

@@ -177,7 +177,7 @@ async def _list(bus: Connection) -> Listing:
     found = await query_peers(bus, await bus.discover_all())
     rows = [Row(fields=report.fields(), cells=report.row()) for report in found]
     return Listing(
-        rows=rows, empty="Nobody is on the bus.", code=0 if any(each.rtt is not None for each in found) else 3
+        rows=rows, empty="No peer is on the bus.", code=0 if any(each.rtt is not None for each in found) else 3
     )
 
 

@@ -81,7 +81,7 @@ async def _watch(bus: Connection, count: int | None) -> None:
     try:
         await bus.discover_all()
     except NotReachable:
-        bus.output.note(f"Nobody is on the bus yet ({bus.where}).")
+        bus.output.note(f"No peer is on the bus yet ({bus.where}).")
     before: Mapping[str, Peer] = {}
     shown = 0
     initial = True

@@ -139,8 +139,8 @@ def test_no_usable_address_is_refused_with_the_reasons(monkeypatch: pytest.Monke
         usable_addresses()
 
     assert str(raised.value) == (
-        "this host has no address for the bus to use: lo (127.0.0.1): not used, loopback: nobody outside this host is "
-        "there; eth2 (no IPv4 address): not used, it has no IPv4 address. Name one: LIGHTBUS_INTERFACES"
+        "this host has no address for the bus to use: lo (127.0.0.1): not used, loopback: no other host is behind "
+        "it; eth2 (no IPv4 address): not used, it has no IPv4 address. Name one: LIGHTBUS_INTERFACES"
     )
 
 

@@ -60,7 +60,7 @@ def test_records_of_somebody_else(key: str, value: Any, why: str) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_json(data: bytes) -> None:
     """Is refused as well."""
-    with pytest.raises(ValueError, match="it is no JSON"):
+    with pytest.raises(ValueError, match="it is not JSON"):
         read_record("member.a.b", data)
 
 

@@ -126,7 +126,7 @@ def test_others_are_refused(
     [record] = caplog.records
     assert (record.name, record.levelname) == ("lightbus.security", "WARNING")
     assert re.fullmatch(
-        r"refused 1 connections so far, the last from (127.0.0.1|somebody who was gone at once): it .*",
+        r"refused 1 connections so far, the last from (127.0.0.1|a peer that was gone at once): it .*",
         record.getMessage(),
     )
 

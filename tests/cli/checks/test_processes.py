@@ -66,7 +66,7 @@ def test_a_worker_that_was_killed(commands: Commands, surroundings: Surroundings
     auth.signal(signal.SIGKILL)
     auth.wait()
     error = commands.run("lag", code=3).stderr
-    assert "Nobody is on the bus" in error
+    assert "No peer is on the bus" in error
     assert error.count("has ended without a goodbye") == 2
 
 
@@ -113,8 +113,8 @@ NAMED = FixedPeer(
         (
             replace(NAMED, answering=()),
             Level.ERROR,
-            "answers at none of 2 addresses: tcp://10.0.0.1:1, tcp://10.0.0.2:1 (looked up 4 times, 1 of them in "
-            "vain).",
+            "answers at none of 2 addresses: tcp://10.0.0.1:1, tcp://10.0.0.2:1 (looked up 4 times, 1 of them "
+            "without success).",
             "is its port open",
         ),
         (

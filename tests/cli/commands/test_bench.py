@@ -18,7 +18,7 @@ def test_each_call_is_counted_once_and_the_responder_ends(commands: Commands) ->
     assert (told["type"], told["count"], told["failed"]) == ("calls", 60, 0)
     assert sum(bar["count"] for bar in told["histogram"]) == 60
     assert 0 < told["min"] <= told["p50"] <= told["p99"] <= told["max"]
-    assert "Nobody is on the bus" in commands.run("peers", "--wait", "0.2", code=3).stderr
+    assert "No peer is on the bus" in commands.run("peers", "--wait", "0.2", code=3).stderr
 
 
 def test_events_with_another_side_that_is_there(commands: Commands) -> None:

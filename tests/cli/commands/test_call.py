@@ -40,7 +40,7 @@ def test_errors_have_exit_codes(commands: Commands) -> None:
     """Wrong arguments, nobody there, the handler's failure and the deadline are told apart."""
     commands.services()
     assert "password" in commands.run("call", "auth.check_password", "username=admin", code=2).stderr
-    assert "'admin' is no argument" in commands.run("call", "auth.check_password", "admin", code=2).stderr
+    assert "'admin' is not an argument" in commands.run("call", "auth.check_password", "admin", code=2).stderr
     assert "no procedure 'nix'" in commands.run("call", "auth.nix", code=3).stderr
     assert "use `lightbus fire`" in commands.run("call", "auth.user_registered", code=3).stderr
     assert "RuntimeError: as it should" in commands.run("call", "auth.fail", code=5).stderr

@@ -22,7 +22,7 @@ def test_command_uses_the_bus_of_its_context(commands: Commands, surroundings: S
     assert "already. Give --replace" in commands.run("context", "add", "here", "--bus-name", "x", code=2).stderr
     assert commands.run("apis", "--context", "here", "--columns", "api", env=elsewhere).stdout == "API\nauth\n"
     missing = commands.run("apis", "--context", "other", "--wait", "0.2", code=3).stderr
-    assert "Nobody is on the bus 'nobody-here' (context 'other')" in missing
+    assert "No peer is on the bus 'nobody-here' (context 'other')" in missing
     commands.run("context", "use", "here")
     assert commands.run("apis", "--columns", "api", env=elsewhere).stdout == "API\nauth\n"
     assert commands.json("context", "list") == [

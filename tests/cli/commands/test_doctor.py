@@ -75,7 +75,7 @@ def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
     assert "ok      peers: 3 answer" in found.stdout
     for command in (["groups", "list"], ["lag"], ["dead", "list"]):
         shown = commands.run(*command, code=3)
-        assert re.search(r"auth .* does not tell: auth .* its answer", shown.stderr)
+        assert re.search(r"auth .* does not answer that: auth .* its answer", shown.stderr)
     [group] = commands.json("groups", "list", code=3)
     assert group["members"] != {}
     assert len(commands.json("peers")) == 3

@@ -43,7 +43,7 @@ def test_a_module_without_a_bus_around_it(commands: Commands, processes: Process
     alone = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path / "auth")
     assert alone.wait(60) == 0
     assert [*json.loads(alone.stdout)] == ["auth"]
-    assert "Nobody is on the bus" in alone.stderr
+    assert "No peer is on the bus" in alone.stderr
     nowhere = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path)
     assert nowhere.wait(60) == 3
     assert commands.run("dumpschema", "--local", "--remote", code=2).stderr.startswith("Error: --local and --remote")

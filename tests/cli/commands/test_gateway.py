@@ -194,7 +194,7 @@ def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
         (("--allow", "auth"), "allows nothing"),
         (("--allow", "auth.*", "--host", "0.0.0.0"), "say who may, by --token-file"),
         (("--allow", "auth.*", "--token-file", "nowhere"), "cannot be read"),
-        (("--allow", "auth.*", "--allow-origin", "*"), "is no origin"),
+        (("--allow", "auth.*", "--allow-origin", "*"), "is not an origin"),
         (("--allow", "auth.*", "--host", "no such host"), "say who may"),
     ],
 )

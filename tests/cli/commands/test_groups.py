@@ -74,7 +74,7 @@ def test_a_group_is_forgotten_without_a_worker(commands: Commands, surroundings:
     """What waits in this host's journals for a worker is not kept for it any more; what is in use is named."""
     place = directory_of(load_config(service_name="cli"), surroundings.bus)
     nobody = commands.run("groups", "remove", "mail", "--wait", "0.2", code=3).stderr
-    assert "Nobody is on the bus" in nobody
+    assert "No peer is on the bus" in nobody
     for service, names in (("one", ("mail", "audit")), ("two", ("mail",))):
         journal = JournalDirectory(place / service, host="h").open_own()
         for name in names:

@@ -79,8 +79,8 @@ def test_each_filter_finds_its_events(commands: Commands) -> None:
     assert "auth.user_registered  version 1" in human
     assert [line.strip() for line in human.splitlines()[2:]] == ['username: "ada"', "age: 36", "valid"]
     assert "no local cache" in commands.run("inspect", "--cache-only", "-b", "bus").stderr
-    assert "'new' is no version" in commands.run("inspect", "--version", "new", code=2).stderr
-    assert "is no path" in commands.run("inspect", "--json-path", "=3", code=2).stderr
+    assert "'new' is not a version" in commands.run("inspect", "--version", "new", code=2).stderr
+    assert "is not a path" in commands.run("inspect", "--json-path", "=3", code=2).stderr
     assert "is not a native id" in commands.run("inspect", "--native-id", "nix", code=2).stderr
 
     following = commands.start("inspect", "--follow", "--json-path", "age=99")

@@ -55,7 +55,7 @@ def test_empty_bus_says_where_it_looked(commands: Commands) -> None:
     """Where nobody is, it says what it looked for and where, and who knows more; nothing is on standard output."""
     process = commands.run("peers", "--wait", "0.3", "--bus-name", "empty", code=3)
     assert process.stdout == ""
-    assert re.search(r"Nobody is on the bus 'empty': looked for 0\.3 s \(bus 'empty', sockets in /", process.stderr)
+    assert re.search(r"No peer is on the bus 'empty': looked for 0\.3 s \(bus 'empty', sockets in /", process.stderr)
     assert "lightbus doctor" in process.stderr
 
 

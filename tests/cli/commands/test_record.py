@@ -33,7 +33,7 @@ def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> 
     assert "whose listeners would handle them a second time" in " ".join(same.stderr.split())
     test_bus = {"LIGHTBUS_BUS": f"{os.environ['LIGHTBUS_BUS']}-test"}
     nobody = commands.run("replay", str(file), "--wait", "0.2", code=3, env=test_bus)
-    assert "Nobody is on the bus" in nobody.stderr
+    assert "No peer is on the bus" in nobody.stderr
     commands.serve("auth", where="test", env=test_bus).wait_for_line("Ready")
     assert "1 of 1 events fired in" in commands.run("replay", str(file), "--skip", "1", env=test_bus).stdout
     [told] = commands.json("replay", str(file), "auth.user_*", "--speed", "0", "--bus-name", test_bus["LIGHTBUS_BUS"])

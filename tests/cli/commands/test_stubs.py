@@ -54,7 +54,7 @@ def test_a_file_that_was_changed(commands: Commands, tmp_path: Path) -> None:
     commands.run("stubs", "--schema", str(schemas), "--out", str(file))
     file.write_text(file.read_text().replace("class Bus", "class Buss"))
     command = commands.run("stubs", "--schema", str(schemas), "--out", str(file), "--check", code=1)
-    assert "was changed, or written by another version of lightbus: write it anew" in command.stderr
+    assert "was changed, or written by another version of lightbus: write it again" in command.stderr
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_each_change_of_a_peer_is_reported_once(
 def test_watch_begins_with_what_is_there(commands: Commands) -> None:
     """It begins with what is there and goes on with what changes, in both forms; it may begin before anybody is."""
     early = commands.start("watch", "--wait", "0.3")
-    early.wait_for_line("Nobody is on the bus yet")
+    early.wait_for_line("No peer is on the bus yet")
     commands.serve("auth").wait_for_line("Ready")
     early.wait_for_line(r"  peer auth .* up, serves auth$")
     early.wait_for_line(r"  api auth added, version 1$")

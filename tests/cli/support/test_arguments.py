@@ -70,7 +70,7 @@ def test_value_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("words", "reason"),
     [
         (["admin"], "'admin' is not an argument. Write name=value"),
-        (["=1"], "is no argument"),
+        (["=1"], "is not an argument"),
         (["a=1", "a=2"], "'a' is given twice"),
         (["a=1", '{"a": 2}'], "'a' is given twice"),
         (["{nonsense"], "holds no JSON"),

@@ -150,7 +150,7 @@ def test_nobody_is_there(hub: MemoryBus) -> None:
         try:
             for looking in (bus.discover_all, lambda: bus.find("auth")):
                 with pytest.raises(
-                    NotReachable, match=r"Nobody is on the bus '\S+': looked for 0\.1 s .*lightbus doctor"
+                    NotReachable, match=r"No peer is on the bus '\S+': looked for 0\.1 s .*lightbus doctor"
                 ):
                     await looking()
         finally:

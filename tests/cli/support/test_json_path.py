@@ -76,5 +76,5 @@ def test_search_compares_text_and_json_values(search: str, matches: bool) -> Non
 @pytest.mark.parametrize("text", ["", "$", "=3", "a.", "a[", "a[x]", "a..", "a]b"])
 def test_invalid_path_is_refused(text: str) -> None:
     """What is no path is refused, with what it was."""
-    with pytest.raises(ValueError, match="is no path"):
+    with pytest.raises(ValueError, match="is not a path"):
         parse_search(text)

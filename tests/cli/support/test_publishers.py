@@ -76,7 +76,7 @@ def test_an_answer_that_is_an_error(quietly: bool) -> None:
     bus, connection = bus_of(LightbusTimeout("busy"), [2], peers=[ONE, TWO])
     told = asyncio.run(ask_each(connection, bus.peers, "journals", quietly=quietly))
     assert [answer for _, answer in told] == [[2]]
-    assert ("does not tell: busy" in "".join(bus.notes)) is not quietly
+    assert ("does not answer that: busy" in "".join(bus.notes)) is not quietly
     assert bool(bus.silent) is not quietly
 
 

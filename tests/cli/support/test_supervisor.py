@@ -141,7 +141,7 @@ def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
     (directory / "bus.py").write_text("raise ValueError('broken')")
     supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
     assert supervisor.wait(60) == 1
-    assert "before it ever served: see above what is wrong" in supervisor.stderr
+    assert "before it was ready: the reason is above" in supervisor.stderr
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def test_an_event_to_begin_with_that_is_not_there(tmp_path: Path, caplog: pytest
             await talk.join(group=since, since=since)
             await talk.ask(Open("auth", "", 0, list(range(16)), ["seen"], since))
         assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
-            f"Somebody wants the events of auth since {A}-17",
-            f"Somebody wants the events of auth since {journal.id}-17",
+            f"A listener asks for the events of auth since {A}-17",
+            f"A listener asks for the events of auth since {journal.id}-17",
         ]
 
     run(tmp_path, test)
