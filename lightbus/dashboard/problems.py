@@ -18,9 +18,9 @@ GRAVITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "g
 
 def all_that_is_wrong(findings: list[Finding], now: Round) -> list[Finding]:
     """Return what doctor found, and who was lost since."""
-    killed_now = [killed(each.peer.announcement) for each in now.sightings if each.has_ended]
+    killed_now = [killed(each.peer.announcement) for each in now.reports if each.has_ended]
     found = [*findings, *(each for each in killed_now if each not in findings)]
-    services = {each.peer.instance: each.peer.announcement.service for each in now.sightings}
+    services = {each.peer.instance: each.peer.announcement.service for each in now.reports}
     return sorted(_without_consequences(found, services), key=_gravity)
 
 

@@ -22,7 +22,7 @@ DESERTED = Finding(
 
 def told(*findings: Finding, state: str = "up") -> list[str]:
     """Return what is told where a process of the service mail is in this state."""
-    now = Round(number=1, at=1.0, clock=1.0, sightings=[PeerReport(peer=MAIL, state=state)])
+    now = Round(number=1, at=1.0, clock=1.0, reports=[PeerReport(peer=MAIL, state=state)])
     return [each.text for each in all_that_is_wrong([*findings], now)]
 
 

@@ -226,7 +226,7 @@ def test_worker_that_stands_still(network: Network, tmp_path: Path, mode: str) -
     assert sorted(noted) == sorted(answered[0] + lost[0])
     assert set(noted).isdisjoint(answered[1] + lost[1])
     assert len(answered[1] + lost[1]) > 0
-    stopped.wait_for_line("stood still")
+    stopped.wait_for_line("was blocked")
 
 
 def _tokens_until_moved(bus: BusPath, door: str) -> tuple[list[str], list[str]]:

@@ -13,7 +13,15 @@ from ...engine.forwarding import refusals
 from ...engine.peer_api import HAS_STOPPED, NOT_KEPT
 from ...exceptions import JournalError
 from ..support.connection import Connection
-from ..support.group_pace import BETWEEN_LOOKS, GroupProblem, group_at, named, silent_members, stopped_listeners, troubles
+from ..support.group_pace import (
+    BETWEEN_LOOKS,
+    GroupProblem,
+    group_at,
+    named,
+    silent_members,
+    stopped_listeners,
+    troubles,
+)
 from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import CheckContext, Finding, Level
 

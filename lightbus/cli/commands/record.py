@@ -77,7 +77,7 @@ class _Recorder:
         output = self._bus.output
         await follower.begin()
         try:
-            output.note(f"Recording the events of {', '.join(follower.apis) or 'empty_bus_error yet'}; Ctrl-C ends it.")
+            output.note(f"Recording the events of {', '.join(follower.apis) or 'nobody yet'}; Ctrl-C ends it.")
             with output.progress("Recorded", self._wanted) as advance:
                 while not await passes(self._done, follower.pause):
                     follower.look()

@@ -13,11 +13,11 @@ __all__ = [
     "BETWEEN_LOOKS",
     "GroupProblem",
     "group_at",
+    "group_problem",
     "named",
     "silent_members",
     "stopped_listeners",
     "summed",
-    "group_problem",
     "troubles",
     "unhandled",
 ]

@@ -116,7 +116,7 @@ def found_by(check: Check) -> list[Finding]:
             return [{"losses": losses, "listeners": []}, {"listeners": []}]
 
         bus.ask_all = ask_all
-        return [finding async for finding in check(CheckContext(bus=bus, sightings=seen))]
+        return [finding async for finding in check(CheckContext(bus=bus, reports=seen))]
 
     return asyncio.run(look())
 
@@ -163,6 +163,6 @@ def test_what_a_group_lost_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_a_process_lost_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Together: it is mostly one and the same."""
-    monkeypatch.setattr(kept_events, "_refused_here", lambda examination: [])
+    monkeypatch.setattr(kept_events, "_refused_here", lambda context: [])
     [found] = found_by(kept_events.check_health)
     assert found.text.endswith("It was too slow, and missed 5 events. Events were lost 3 times.")

@@ -9,10 +9,10 @@ import pytest
 from helpers.scripted_bus import peer
 from lightbus.cli.support.group_pace import (
     BEHIND,
+    group_problem,
     named,
     silent_members,
     stopped_listeners,
-    group_problem,
     troubles,
     unhandled,
 )
