@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_an_error(records: list[bytes], count: int, cut: in
 
 def test_a_number_of_events_that_cannot_be() -> None:
     """A damaged number does not have us take up memory."""
-    with pytest.raises(ValueError, match="has not 1000000000 events"):
+    with pytest.raises(ValueError, match="does not have 1000000000 events"):
         entries_of(9, 0, 10**9, b"x" * 100)
 
 
