@@ -1,1 +1,1 @@
-"""Who is there: the connections to workers, whom to dial, what a name resolves to, and who is connected to us."""
+"""Membership: the connections to workers, which peers to dial, what a name resolves to, and the connected engines."""

@@ -1,4 +1,4 @@
-"""Who is connected to a worker: the processes that said HELLO, what they are told, and how they are parted from."""
+"""The engines connected to a worker: the processes that sent HELLO, the messages to them, and the goodbye."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_FORMER = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectedEngine:
-    """A process that said HELLO."""
+    """A process that sent HELLO."""
 
     instance: str
     service: str
@@ -68,10 +68,10 @@ class _Confirmations:
 
 class ConnectedEngines:
     """
-    The processes that said HELLO. Only touched from the node's loop.
+    The processes that sent HELLO. Only touched from the node's loop.
 
     Args:
-        send: sends a frame to a routing id; False where nobody is there any more.
+        send: sends a frame to a routing id; False if its connection is closed.
 
     """
 
@@ -94,7 +94,7 @@ class ConnectedEngines:
         return routing_id in self._engines
 
     def service_of(self, instance: str) -> str | None:
-        """Return the service that an instance said it belongs to; None where it has not been connected lately."""
+        """Return the service that an instance belongs to; None if it has not been connected lately."""
         connected = (engine.service for engine in self._engines.values() if engine.instance == instance)
         return next(connected, self._former.get(instance))
 
@@ -107,7 +107,7 @@ class ConnectedEngines:
         return next((each.max_message_size for each in list(self._engines.values()) if each.instance == instance), 0)
 
     def instance_of(self, routing_id: bytes) -> str | None:
-        """Return who said HELLO through a connection; None where nobody did."""
+        """Return the instance that sent HELLO through a connection; None if there is none."""
         engine = self._engines.get(routing_id)
         return None if engine is None else engine.instance
 
@@ -134,13 +134,13 @@ class ConnectedEngines:
         return count >= MAX_HELLOS
 
     def tick(self, now: float) -> None:
-        """Forget those that were not heard of for long."""
+        """Forget those that have been silent for long."""
         for change in self._liveness.tick(now):
             if change.state is State.GONE:
                 self.forget(change.key)
 
     def push(self, message: AnyMessage) -> None:
-        """Tell all of them something; forget those that are gone."""
+        """Send a message to all of them; forget those that are gone."""
         frame = envelope.encode(message)
         for routing_id in list(self._engines):
             if not self._send(routing_id, frame):
@@ -154,7 +154,7 @@ class ConnectedEngines:
         return self._named(await self._drained.wait(seconds))
 
     async def part(self, instance: str, seconds: float) -> list[ConnectedEngine]:
-        """Say goodbye to all of them; return those that have not said so themselves within so many seconds."""
+        """Send GOODBYE to all of them; return those that have not answered it within so many seconds."""
         self._parted.expect(set(self._engines))
         self.push(Goodbye(instance))
         return self._named(await self._parted.wait(seconds))

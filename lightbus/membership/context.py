@@ -1,4 +1,4 @@
-"""Who a process is on the bus, and how deep its calls may be nested."""
+"""The identity of a process on the bus, and how deep its calls may be nested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_CHAIN = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who this process is on the bus. A fork is somebody else, and gets its own."""
+    """The identity of this process on the bus. A fork gets its own."""
 
     bus: str
     service: str

@@ -1,4 +1,4 @@
-"""Whom to try to reach, when and how often: the peers we heard of, and the fixed peers of the settings.
+"""Which peers to dial, when and how often: the announced peers, and the fixed peers of the settings.
 
 It opens attempts, bounds them and remembers how the fixed peers did. What an answer means is for the node to say.
 """
@@ -22,16 +22,16 @@ __all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialer"]
 logger = logging.getLogger("lightbus.dialing")
 
 EXCHANGE_PARTNERS = 3
-"""Peers that we keep connected to though we use none of their APIs: they tell us of the others."""
+"""Peers that stay connected though none of their APIs is used: they report the others."""
 
 EVERYTHING = "*"
-"""Stands among the wanted APIs where every peer is to be known, whatever it advertises. No API is called so."""
+"""Among the wanted APIs it means every peer, whatever it advertises. No API has this name."""
 
 MAX_DIALS = 32
 """Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
 
 FOR_ASKED = 8
-"""Further peers tried at a time, for which somebody waits."""
+"""Further peers tried at a time, for which a call waits."""
 
 MAX_ADDRESSES_TRIED = 64
 """Addresses tried at a time, of all peers: each takes four descriptors while it is. Of a small limit less."""
@@ -50,10 +50,10 @@ WARN_EVERY = 600.0
 
 
 class DialUser(LinkUser, Protocol):
-    """Who is told how attempts end: the node. It hears of a success as the user of the link."""
+    """Informed of the end of attempts: the node. It learns of a success as the user of the link."""
 
     def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
-        """An attempt to reach a peer failed; `refused`: there is certainly nobody at its address."""
+        """An attempt to reach a peer failed; `refused`: nothing listens at its address."""
 
     def denied(self, instance: str, reason: str) -> None:
         """A peer is there, and we have no key in common."""
@@ -108,11 +108,11 @@ class Dialer:
         self._closed = False
 
     def confirm(self, peers: Iterable[Peer]) -> None:
-        """Have peers dialled that are taken to be up, and are connected to nobody here yet."""
+        """Dial peers that count as up, and are not connected here yet."""
         self._to_confirm.extend(peers)
 
     def dial_due(self, now: float) -> None:
-        """Try whoever may be tried now, as far as there is room; those that failed before come last."""
+        """Try all peers that may be tried now, as far as there is room; those that failed before are last."""
         self._dial_seeds(now)
         while self._to_confirm and self._has_room():
             self.dial(self._to_confirm.pop())
@@ -127,20 +127,20 @@ class Dialer:
                     self.dial(peer)
 
     def is_due(self, by: float) -> bool:
-        """Return whether somebody may be tried again by then."""
+        """Return whether a peer may be tried again by then."""
         if self._to_confirm or self.seeds.is_due(by):
             return True
         return any(map(self._is_wanted, self._registry.due(by)))
 
     def dial_wanted(self, peers: Iterable[Peer]) -> None:
-        """Try peers for which somebody waits: there is room for some of them whoever else is tried."""
+        """Try peers for which a call waits: room for some of them is reserved."""
         for peer in self._ordered(peers):
             if not self._has_room_for(peer, FOR_ASKED):
                 break
             self.dial(peer, more=FOR_ASKED)
 
     def consider(self, instance: str, now: float) -> None:
-        """Try a peer that was heard of just now, if it is wanted and may be tried. It looks at no other peer."""
+        """Try a peer that was announced just now, if it is wanted and may be tried. It checks no other peer."""
         peer = self._registry.peers.get(instance)
         if peer is not None and not peer.is_live and peer.retry_at <= now and self._is_wanted(peer):
             self.dial(peer)
@@ -170,7 +170,7 @@ class Dialer:
         return self._addressing.hint(peer.announcement)
 
     def may_find(self, api: str) -> bool:
-        """Return whether an attempt is on its way at somebody who may advertise an API."""
+        """Return whether an attempt is on its way at a peer that may advertise an API."""
         if self.seeds.are_resolving():
             return True
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
@@ -192,7 +192,7 @@ class Dialer:
         return self.seeds.describe()
 
     def refusals(self) -> list[str]:
-        """Return a clause about each fixed peer that does not let us in; none where one does, which tells of all."""
+        """Return a clause about each fixed peer that refuses us; none if one accepts us: it reports the others."""
         return self.seeds.refusals()
 
     def close(self) -> None:
@@ -293,7 +293,7 @@ def _from_both_ends(peers: list[Peer]) -> list[Peer]:
 
 
 def _other_key(fingerprint: str, ours: Sequence[str]) -> str:
-    """Return why a peer is not asked that is announced with another key than ours, or with none; else an empty text."""
+    """Return why a peer is not tried that is announced with another key than ours, or with none; else an empty text."""
     if "" in ours or fingerprint in ours:
         return ""
     has = f"the key {fingerprint:.48}" if fingerprint else "no key"

@@ -27,7 +27,7 @@ class Guard:
     """
 
     MAX_KINDS = 1000
-    """Kinds of trouble told apart."""
+    """Kinds of errors that are counted separately."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -72,5 +72,5 @@ class Guard:
 
 
 def _is_due(number: int) -> bool:
-    """Return whether the time of this number is told: 1, 10, 100, 1000 and so on."""
+    """Return whether the time of this number is logged: 1, 10, 100, 1000 and so on."""
     return str(number).rstrip("0") == "1"

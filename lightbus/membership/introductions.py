@@ -1,4 +1,4 @@
-"""Who introduces itself to a worker: HELLO is checked and answered, and whoever said it is kept among the connected."""
+"""Handles HELLO: it is checked and answered, and its sender is added to the connected engines."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ KEPT_FOR = 1.0
 """Seconds for which the message of the peers that we know is sent as it was encoded: by so much their ages are off."""
 
 FAREWELL = 1.0
-"""Seconds in which those who are connected can read what we still owed them, before we close."""
+"""Seconds in which connected engines can read the last messages before the sockets are closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """What a worker says of the node it belongs to, and what the node is told by those who introduce themselves."""
+    """The facts that a worker sends of its node, and the callbacks to it."""
 
     announcement: Callable[[], Announcement]
-    """What others are told of us."""
+    """The announcement that others get."""
     peers_digest: Callable[[], str]
     verified: Callable[[], list[tuple[Announcement, float]]]
-    """The peers that we have seen ourselves, each with the seconds since we heard of it."""
+    """The peers that are connected to this process, each with the seconds since its last sign of life."""
     known: Callable[[str], Announcement | None]
     """What an instance is known to say of itself, if it is known."""
     claimed: Callable[[Announcement], None]
-    """Is told that somebody announced itself to us."""
+    """Called with an announcement that a peer sends of itself."""
 
 
 class Introductions:
@@ -49,12 +49,12 @@ class Introductions:
     Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         view: what to say of ourselves and of others.
-        send: sends a frame to a routing id; False where nobody is there any more.
+        send: sends a frame to a routing id; False if its connection is closed.
 
     Attributes:
-        engines: those who said HELLO.
+        engines: those that sent HELLO.
         draining: whether we take nothing new.
 
     """
@@ -68,7 +68,7 @@ class Introductions:
         self._view = view
         self._send = send
         self._encoded = b""
-        """The message of the peers that we know, as it was told last."""
+        """The latest message of the known peers."""
         self._encoded_of: list[Announcement] = []
         self._encoded_until = 0.0
 
@@ -98,11 +98,11 @@ class Introductions:
     # Telling those who are connected
 
     def announce(self) -> None:
-        """Tell every connected engine what we say of ourselves now."""
+        """Send our announcement to every connected engine."""
         self.engines.push(self._welcome())
 
     def announce_changes(self, joined: list[Announcement], left: list[str]) -> None:
-        """Tell every connected engine who came and went."""
+        """Send every connected engine the peers that joined and left."""
         self.engines.push(Peers([[announcement.to_wire(), 0.0] for announcement in joined], left))
 
     async def drain(self, seconds: float) -> None:
@@ -116,7 +116,7 @@ class Introductions:
 
     async def send_goodbye(self) -> None:
         """
-        Say that we leave, and return when everybody has said the same, or after a second.
+        Send GOODBYE, and return when every engine has answered it, or after a second.
 
         Closing a connection drops what its other end has not read: so they close first, having read it all.
         """
@@ -139,7 +139,7 @@ class Introductions:
         return Welcome(announcement.to_wire(), self._view.peers_digest(), time.time(), self.draining)
 
     def _known_peers(self, now: float) -> bytes:
-        """Return the message of the peers that we know, encoded once for all who ask while these say the same."""
+        """Return the message of the known peers, encoded once for all that ask while it stays the same."""
         verified = self._view.verified()
         peers = [announcement for announcement, _ in verified]
         if now >= self._encoded_until or peers != self._encoded_of:

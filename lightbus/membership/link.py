@@ -39,7 +39,7 @@ ROUND_TRIPS = 5
 
 
 class LinkUser(Protocol):
-    """Who is told what happens on a link."""
+    """Informed of the events of a link."""
 
     def hello(self, target: str) -> Hello:
         """Return what to introduce ourselves with."""
@@ -61,7 +61,7 @@ class Link:
     Attributes:
         endpoint: where it leads.
         instance: whose it is; empty until the first WELCOME where only the address was known.
-        introduced: whether our latest HELLO said what we announce.
+        introduced: whether our latest HELLO had our present announcement.
         denied: whether it ended since we have no key in common.
 
     """
@@ -84,7 +84,7 @@ class Link:
         self._user = user
         self._closed = False
         self._announcement: Announcement | None = None
-        """What the latest WELCOME said."""
+        """The latest WELCOME."""
         self._on_reached = on_reached
         self._fingerprint = fingerprint
         self._refusal = transport.security.refusal
@@ -99,14 +99,14 @@ class Link:
         self.send_hello()
 
     def send_hello(self) -> None:
-        """Introduce ourselves; repeated, it tells the worker that we are still there."""
+        """Send HELLO; repeated, it shows the worker that we are still there."""
         hello = self._user.hello(self.instance)
         self._bus = hello.bus
         self.introduced = hello.announcement is not None
         self._send(hello)
 
     def hand_over(self, user: LinkUser) -> None:
-        """Tell somebody else from now on."""
+        """Inform another user from now on."""
         self._user = user
 
     def drained(self) -> None:
@@ -196,13 +196,13 @@ class Dial:
     One attempt to reach a peer, at all of its addresses at once. Only touched from the node's loop.
 
     Args:
-        user: the node; it is told only of the winner.
+        user: the node; it is informed only of the link that succeeds.
         target: the instance id expected, or empty.
         endpoints: where to try.
         on_done: called once with the winning link and None, or with None and the reason, and whether all refused.
 
     Attributes:
-        denied: whether somebody is there with whom we have no key in common.
+        denied: whether a peer with another key is there.
 
     """
 

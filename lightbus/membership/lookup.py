@@ -27,12 +27,12 @@ announcements may drown the one that is real for seconds.
 """
 
 QUIET = 0.2
-"""Seconds without news after which whoever looks around has seen everybody: peers tell each other at once."""
+"""Seconds without changes after which all peers are known: peers report changes at once."""
 
 LOOK_EVERY = 0.05
 
 MAX_UNKNOWN = 256
-"""Names that nobody has and that are looked for all the same, should somebody come."""
+"""Unknown names that are remembered, in case a peer with them joins."""
 
 
 class NodeStopped(Exception):
@@ -41,16 +41,16 @@ class NodeStopped(Exception):
 
 class Lookup:
     """
-    Who waits for which name. Only touched from the node's loop.
+    The waiting calls by name. Only touched from the node's loop.
 
     Args:
         registry: the peers we know.
         dialer: tries those that may have the name.
         wanted: the APIs that this process uses; those asked for are added.
-        wait: seconds that a name nobody advertises is waited for, from now on.
+        wait: seconds that a name without a peer is waited for, from now on.
         where: says how peers are looked for, for messages.
         foreign_peers: returns a clause about each peer of another bus that has a name, for messages.
-        look: has discovery look at once for what is new.
+        look: has discovery check at once for changes.
 
     """
 
@@ -75,7 +75,7 @@ class Lookup:
         self._clock = RunningClock()
         self._started_at = self._clock.read()
         self._unknown: dict[str, None] = {}
-        """Names that were asked for in vain, the latest last."""
+        """Names that were not found, the latest last."""
         self._waiters: set[asyncio.Future[None]] = set()
         self._stopped = False
 
@@ -89,9 +89,9 @@ class Lookup:
         instances that are `leaving`, as the caller knows, does not do: its successor is waited for.
 
         Raises:
-            UnknownApi: nobody advertises it.
-            PeerUnreachable: somebody does, and does not answer.
-            PeerRefused: somebody does, or may, and does not let us in.
+            UnknownApi: no peer advertises it.
+            PeerUnreachable: a peer does, and does not answer.
+            PeerRefused: a peer does, or may, and refuses us.
             NodeStopped: the node left this loop.
 
         """
@@ -113,7 +113,7 @@ class Lookup:
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
         """
-        Return when everybody who advertises `api` is up or has failed, as far as can be told by then.
+        Return when all peers that advertise `api` are up or have failed, as far as is known by then.
 
         That is `wait` after the start of the node, and no attempt is on its way. Raises what `resolve` raises.
         """
@@ -140,9 +140,9 @@ class Lookup:
 
     async def discover_all(self, deadline: Deadline) -> None:
         """
-        Dial everybody, and return when each peer that was heard of has answered or failed, and nothing new comes.
+        Dial all peers, and return when each announced one has answered or failed, and no new one appears.
 
-        Where nobody is heard of, that takes until the deadline.
+        Without any announcement, that takes until the deadline.
         """
         self._wanted.add(EVERYTHING)
         seen, quiet_since = self._picture(), self._clock.read()
@@ -156,17 +156,17 @@ class Lookup:
             await self._change(min(LOOK_EVERY, deadline.left()))
 
     def tick(self) -> None:
-        """Have time pass; to be called often, for while nobody calls this process does not run."""
+        """Advance the clock; to be called often: while it is not called, this process does not run."""
         self._clock.read()
 
     def wake(self) -> None:
-        """Have everybody look again."""
+        """Wake all waiting calls."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     def stop(self) -> None:
-        """Send everybody to the node that follows."""
+        """Send all waiting calls to the next node."""
         self._stopped = True
         self.wake()
 

@@ -18,7 +18,7 @@ class OwnAnnouncement:
     What we announce: nothing, unless this process becomes a worker. Only touched from the node's loop.
 
     Args:
-        identity: who we are.
+        identity: the identity of this process.
         max_message_size: bytes that a message to us may have.
 
     """
@@ -42,7 +42,7 @@ class OwnAnnouncement:
 
     @property
     def is_public(self) -> bool:
-        """Whether others are told of our APIs."""
+        """Whether our APIs are announced."""
         return self._is_public
 
     def become(self, announcement: Announcement) -> None:
@@ -50,7 +50,7 @@ class OwnAnnouncement:
         self._current = announcement
 
     def publish(self) -> None:
-        """Tell whoever asks, and whom we meet, from now on."""
+        """Announce our APIs from now on, to peers that ask or connect."""
         self._is_public = True
 
     def move(self, *, directory: str | None = None, addresses: tuple[str, ...] | None = None) -> None:
@@ -62,7 +62,7 @@ class OwnAnnouncement:
 
     @property
     def advertised(self) -> Announcement:
-        """What is answered to whoever finds us: no API before we are ready."""
+        """The announcement that peers get: without APIs before we are ready."""
         return self._current if self._is_public else self._with_apis(())
 
     def change_apis(self, apis: Sequence[ApiInfo]) -> None:
@@ -70,7 +70,7 @@ class OwnAnnouncement:
         self._current = self._with_apis(apis)
 
     def hello(self, target: str, peers_digest: str) -> Hello:
-        """Return what to introduce ourselves with to an instance, or to whoever is there."""
+        """Return the announcement for HELLO to an instance, or to an unknown one."""
         me = self._current
         announcement = me.to_wire() if self._is_public else None
         return Hello(

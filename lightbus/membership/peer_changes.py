@@ -1,4 +1,4 @@
-"""Carries out what the registry decides: who is interested is told of the peers that came, changed and left."""
+"""Carries out the decisions of the registry: informs observers of peers that joined, changed and left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFRESH_AFTER = 0.05
 """Seconds in which announcements share one new snapshot: none of them alone changes what can be called."""
 
 PeerObserver: TypeAlias = Callable[[Sequence[Fact]], None]
-"""Is told which peers joined, changed or left; not of those that were only heard of."""
+"""Called with the peers that joined, changed or left; not with those that are only announced."""
 
 
 class PeerChanges:
@@ -27,8 +27,8 @@ class PeerChanges:
 
     Args:
         registry: the peers we know.
-        on_snapshot: is given each new snapshot, and who has left since the one before.
-        wake: has those who wait for a change look again; called last.
+        on_snapshot: called with each new snapshot, and the peers that have left since the previous one.
+        wake: wakes those that wait for a change; called last.
 
     Attributes:
         digest: stands for the peers that we have verified: who says the same knows the same ones.
@@ -53,7 +53,7 @@ class PeerChanges:
         self._refresh_timer: asyncio.TimerHandle | None = None
 
     def observe(self, observer: PeerObserver) -> None:
-        """Tell somebody from now on, once channels and snapshots are right."""
+        """Add an observer, which is called once channels and snapshots are right."""
         self._observers.append(observer)
 
     def apply(self, facts: Sequence[Fact]) -> None:
@@ -71,7 +71,7 @@ class PeerChanges:
         self.wake()
 
     def stop(self) -> None:
-        """Tell nobody anything any more."""
+        """Call no observer any more."""
         self.stopped = True
         if self._refresh_timer is not None:
             self._refresh_timer.cancel()

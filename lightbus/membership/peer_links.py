@@ -22,7 +22,7 @@ __all__ = ["LinksUser", "PeerLinks"]
 
 
 class LinksUser(Protocol):
-    """Who has channels to the peers: the engine. And who waits for attempts: the node."""
+    """The owner of the channels to the peers: the engine. And the one that waits for attempts: the node."""
 
     wanted: set[str]
 
@@ -42,12 +42,12 @@ class PeerLinks:
         transport: makes the sockets.
         addressing: says where a peer is.
         registry: the peers we know.
-        changes: carries out what the registry decides, and wakes who waits.
+        changes: carries out the decisions of the registry, and wakes those that wait.
         own: what we say of ourselves.
         seeds: endpoints of fixed peers.
 
     Attributes:
-        links: those that stand, by instance.
+        links: the open ones, by instance.
         dialer: makes new ones.
 
     """
@@ -88,7 +88,7 @@ class PeerLinks:
         )
 
     def heard(self, announcement: Announcement, source: Source) -> None:
-        """Have the registry consider a peer that somebody announces, and try to reach it where that is due."""
+        """Have the registry consider an announced peer, and try to reach it if that is due."""
         bus = self._own.current.bus
         if self._changes.stopped or announcement.bus != bus or not self._addressing.can_reach(announcement):
             return
@@ -97,13 +97,13 @@ class PeerLinks:
         self.dialer.consider(announcement.instance, now)
 
     def verified(self) -> list[tuple[Announcement, float]]:
-        """Return the peers that we are connected to and that are up, each with the seconds since we heard of it."""
+        """Return the connected peers that are up, each with the seconds since its last sign of life."""
         now = time.monotonic()
         peers = self._registry.peers.values()
         return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance in self.links]
 
     def announcement_of(self, instance: str) -> Announcement | None:
-        """Return what an instance says of itself, or is said of it; None where it is not known."""
+        """Return the announcement of an instance; None if it is not known."""
         peer = self._registry.peers.get(instance)
         return None if peer is None else peer.announcement
 
@@ -162,7 +162,7 @@ class PeerLinks:
         self._pushed[type(message)](link, message)
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
-        """Mark a peer as lost, or as gone where it had said that it leaves."""
+        """Mark a peer as lost, or as gone if it had said GOODBYE."""
         if self.links.get(link.instance) is not link:
             return
         self._drop(link)
@@ -182,7 +182,7 @@ class PeerLinks:
         self._changes.apply(self._registry.denied(instance, time.monotonic(), reason))
 
     def attempt_is_over(self) -> None:
-        """Have those who wait for it look again."""
+        """Wake those that wait for it."""
         self._changes.wake()
 
     def _drop(self, link: Link, goodbye: str = "") -> None:

@@ -1,6 +1,6 @@
-"""A clock that stands still while this process did not run: on a crowded machine, in a debugger, asleep.
+"""A clock that stops while this process does not run: on a busy machine, in a debugger, asleep.
 
-Who is waited for has then had no more time than we had. Deadlines of callers go by real time, and not by this.
+A peer that is waited for then has as much time as this process. Deadlines of callers are in real time instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 __all__ = ["LONGEST_STEP", "RunningClock"]
 
 LONGEST_STEP = 0.25
-"""Seconds between two readings that count; whoever runs reads more often."""
+"""Seconds between two readings that count; a process that runs reads more often."""
 
 
 class RunningClock:

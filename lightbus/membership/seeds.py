@@ -37,16 +37,16 @@ LOOKUP_PAUSE = 1.0
 """Seconds between two lookups of a name of which an address failed."""
 
 LOOKUP_PATIENCE = 2.0
-"""Seconds in which the first lookup of a name is waited for by who looks for a peer, as for an answer to HELLO."""
+"""Seconds for which the first lookup of a name is waited for, as for an answer to HELLO."""
 
 HANGS_AFTER = 5.0
-"""Seconds after which somebody is told that a name server does not answer: as long as resolvers wait for one."""
+"""Seconds after which a warning says that a name server does not answer: as long as resolvers wait for one."""
 
 MOST_ADDRESSES = 16
 """Addresses of a name that are tried. Of more some are taken by lot at each lookup: in time all come to be."""
 
 WARN_AFTER = 3
-"""Failures in a row after which somebody is told: a peer, or a name server, may be starting just as we are."""
+"""Failures in a row before a warning: a peer, or a name server, may be starting at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,8 @@ class FixedPeer:
         endpoint: as the transport reads what the settings say.
         is_name: whether it is looked up where it is.
         addresses: where it is tried.
-        answering: those of them at which somebody answered; it may be this process itself.
-        lookups, failed_lookups: how often its name was looked up, and how often in vain.
+        answering: those of them that answered; one may be this process itself.
+        lookups, failed_lookups: how often its name was looked up, and how often without success.
         problem: why the latest lookup failed; empty where it did not.
 
     """
@@ -74,7 +74,7 @@ class FixedPeer:
 
 
 class Address:
-    """One address of a fixed peer, behind which somebody is or not."""
+    """One address of a fixed peer, reachable or not."""
 
     __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
 
@@ -164,7 +164,7 @@ class Seeds:
         return [address for address in self._addresses() if address.endpoint in endpoints]
 
     def linked(self, endpoint: Endpoint, instance: str, *, ourselves: bool) -> None:
-        """Record who answered at an endpoint: the fixed peer that it is need not be tried there any more."""
+        """Record the peer that answered at an endpoint: it need not be tried there any more."""
         for address in self.at([endpoint]):
             address.instance, address.failures, address.is_ourselves = instance, 0, ourselves
             address.refusal = ""
@@ -177,7 +177,7 @@ class Seeds:
                 self._resolve_soon(address, now)
 
     def failed(self, endpoints: Sequence[Endpoint], now: float, reason: str, *, denied: bool, keys: int) -> None:
-        """Record that nobody was reached; the address is tried again, with each of so many keys before it is let be."""
+        """Record a failed attempt; the address is tried again, with each of `keys` keys before it is given up."""
         for address in self.at(endpoints):
             address.failures += 1
             # While one key replaces another the next of ours may be the right one: no pause before all were tried.
@@ -194,7 +194,7 @@ class Seeds:
         return any(seed.is_untried(running) for seed in self._seeds)
 
     def are_resolving(self) -> bool:
-        """Return whether a name is being looked up for the first time: it may lead to anybody."""
+        """Return whether a name is being looked up for the first time: it may lead to any peer."""
         running = self._running.read()
         return any(seed.is_first_resolving(running) for seed in self._seeds)
 
@@ -207,7 +207,7 @@ class Seeds:
         return ", ".join([f"{answering} of {len(self._seeds)} fixed peers answer", *lost])
 
     def refusals(self) -> list[str]:
-        """Return a clause about each that does not let us in; none where one does, which tells of all."""
+        """Return a clause about each that refuses us; none if one accepts us, since it reports all others."""
         addresses = list(self._addresses())
         if any(address.instance for address in addresses):
             return []
@@ -249,7 +249,7 @@ class Seeds:
         return f"the name server has not answered for {waited:.0f} s" if waited >= LOOKUP_PATIENCE else ""
 
     def _resolve_soon(self, address: Address, now: float) -> None:
-        """Have the name looked up soon that an address belongs to: whoever was there may be elsewhere."""
+        """Look up soon the name of an address: its peer may have moved."""
         for seed in self._seeds:
             if address in seed.addresses:
                 seed.next_lookup = min(seed.next_lookup, now + LOOKUP_PAUSE)
@@ -300,7 +300,7 @@ class Seeds:
         )
 
     def _move(self, seed: _Seed, endpoints: Sequence[Endpoint]) -> None:
-        """Try it where its name leads now. A connection that stands goes on, wherever it leads."""
+        """Try the present addresses of its name. An open connection is kept."""
         if len(endpoints) > MOST_ADDRESSES:
             endpoints = random.sample(endpoints, MOST_ADDRESSES)
         before = {address.endpoint: address for address in seed.addresses}

@@ -1,1 +1,1 @@
-"""Sockets: ZeroMQ behind a small interface, with the modes of security and the gate in front of what is bound."""
+"""Sockets: ZeroMQ behind a small interface, with the security modes and the gate in front of bound sockets."""

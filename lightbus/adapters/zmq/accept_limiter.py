@@ -43,7 +43,7 @@ class _EpollEvent(ctypes.Structure):
 
 class AcceptLimiter:
     """
-    At one listening socket of libzmq's. Whoever uses it sees to it that the socket is not being closed.
+    The limit of one listening socket of libzmq. Its user makes sure that the socket is not being closed.
 
     Args:
         descriptor: of the listening socket.
@@ -74,7 +74,7 @@ class AcceptLimiter:
         return None
 
     def accept_all(self) -> None:
-        """Have libzmq take all who come."""
+        """Have libzmq accept all connections."""
         self._arm(select.EPOLLIN)
 
     def accept_one(self) -> None:

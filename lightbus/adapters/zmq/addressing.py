@@ -63,7 +63,7 @@ class HostAddressing:
         return _turn(found, failures) if failures else found[:1]
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
-        """Return where further connections lead: one that stands outlives the file that it was made by."""
+        """Return the endpoint for further connections: an open one outlives the file that it was made by."""
         if not os.path.exists(endpoint.removeprefix("ipc://")):
             seen = self._places.endpoints(announcement.instance, announcement.directory)
             endpoint = next(iter(seen), endpoint)
@@ -87,7 +87,7 @@ class HostAddressing:
         return f"{why[0].upper()}{why[1:]}." if why else "Is the process still running, and not stopped?"
 
     def remedy(self, endpoint: Endpoint) -> str:
-        """Return what to look at where nobody answers at the endpoint of a fixed peer."""
+        """Return what to check if nothing answers at the endpoint of a fixed peer."""
         return _remedy(endpoint)
 
 
@@ -166,7 +166,7 @@ class TcpAddressing:
         return "Is the process still running, and is its port open to this host?"
 
     def remedy(self, endpoint: Endpoint) -> str:
-        """Return what to look at where nobody answers at the endpoint of a fixed peer."""
+        """Return what to check if nothing answers at the endpoint of a fixed peer."""
         return _remedy(endpoint)
 
 
@@ -196,7 +196,7 @@ class TcpSockets:
         self.endpoints = _endpoints(addresses, rpc_port, event_port)
 
     def look(self, now: float) -> bool:
-        """Nobody takes a port away."""
+        """Ports do not have to be checked."""
         return False
 
     def move(self, addresses: tuple[str, ...]) -> None:

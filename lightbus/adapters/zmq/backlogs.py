@@ -43,7 +43,7 @@ times as much memory for topics that have nothing in common.
 """
 
 MAX_TOPICS_IN_ALL = 2 * MAX_TOPICS
-"""Bytes of the different topics to which all connections may be subscribed; beyond, who has the most is closed."""
+"""Bytes of the different topics of all connections; beyond these the connection with the most topics is closed."""
 
 MAX_NUMBER = 64 * 1024
 """
@@ -139,7 +139,7 @@ class Backlogs:
         self._look_at = 0
         self._connections: dict[int, _SubscriberBacklog] = {}
         self._topics: dict[bytes, bytes] = {}
-        """All topics that somebody is subscribed to, by themselves: each is kept once."""
+        """All subscribed topics by themselves: each is stored once."""
         self._topics_size = 0
         self._most_topics, self._most_number = MAX_TOPICS_IN_ALL, 2 * MAX_NUMBER
         self._poll = select.poll()
@@ -167,7 +167,7 @@ class Backlogs:
             self._make_room()
 
     def unsubscribed(self, topic: bytes) -> None:
-        """Note that nobody is subscribed to a topic any more."""
+        """Record that a topic has no subscriber any more."""
         if self._topics.pop(topic, None) is not None:
             self._topics_size -= len(topic)
         if self._topics_size <= MAX_TOPICS_IN_ALL and len(self._topics) <= 2 * MAX_NUMBER:
@@ -182,7 +182,7 @@ class Backlogs:
             subscriber.size += len(known)
 
     def _make_room(self) -> None:
-        """Close the connection with the most topics; libzmq tells of the end of each only later."""
+        """Close the connection with the most topics; libzmq reports the end of each only later."""
         if not self._connections:
             return
         by_number = len(self._topics) > self._most_number
@@ -195,7 +195,7 @@ class Backlogs:
         self._close_for_topics(most)
 
     def published(self, size: int) -> None:
-        """Count what is published to all who want it, and now and then look for those who do not read."""
+        """Count the published bytes of all subscribers, and now and then look for those that do not read."""
         self._published += size
         if self._published >= self._look_at:
             self._look_at = self._published + LOOK_EVERY

@@ -41,7 +41,7 @@ class BlockingDealer:
         socket.connect(endpoint)
 
     def send(self, frame: bytes) -> bool:
-        """Send; False when the connection did not stand within 50 ms."""
+        """Send; False when there was no connection within 50 ms."""
         was_used, self.was_used = self.was_used, True  # first: pyzmq raises KeyboardInterrupt after libzmq has sent
         try:
             self._send(frame)

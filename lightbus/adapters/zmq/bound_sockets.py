@@ -26,14 +26,14 @@ LARGE, FAIR_BYTES = 64 * 1024, 64 * 1024 * 1024
 """Bytes of a message that takes its time to be read, and of all such that are read before others have theirs."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
-"""Seconds after which it is looked whether a caller for whom results wait has read some; longer where it has not."""
+"""Seconds between two checks whether a caller with waiting results has read some; longer while it has not."""
 
 
 class _BoundSocket(LoopSocket):
     """One that others connect to. The gate watches it until right before it is closed, in whatever way."""
 
     SUBSCRIPTIONS = False
-    """Whether nothing else comes in."""
+    """Whether nothing waits to be read."""
 
     def __init__(self, socket: zmq.Socket[bytes], gate: Gate) -> None:
         self._gate = gate
@@ -84,11 +84,11 @@ class Router(_BoundSocket):
         self._read_bytes = 0
         """Bytes of large messages since it was last enough."""
         self._together: dict[bytes, Bundle] = {}
-        """Answers to what is read now, by whom they are for."""
+        """Answers to the messages that are read now, by receiver."""
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send to one of those we heard from, or keep it a while; False (and counted) where it is gone."""
+        """Send to a known connection, or queue it a while; False (and counted) if it is gone."""
         if self._draining and not self._is_alone:
             together = self._together.get(routing_id)
             return (together is not None and together.takes(frame)) or self._keep(routing_id, frame)
@@ -163,7 +163,7 @@ class Router(_BoundSocket):
                 self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
 
     def _keep(self, routing_id: bytes, frame: bytes) -> bool:
-        """Have a frame leave with others for the same receiver, at the end of what is read now."""
+        """Queue a frame to be sent with others to the same receiver, after the messages that are read now."""
         together = self._together.get(routing_id)
         if together is None:
             together = self._together[routing_id] = Bundle()
@@ -203,7 +203,7 @@ class Router(_BoundSocket):
         return all(taken)
 
     def _give(self, routing_id: bytes, frame: bytes) -> bool:
-        """Give libzmq a message. Only under the lock; whoever does so sees to it that the socket is read afterwards."""
+        """Give libzmq a message. Only under the lock; the caller makes sure that the socket is read afterwards."""
         try:
             self._send_part(routing_id, _NOBLOCK_MORE)
             self._send_part(frame, NOBLOCK)
@@ -266,7 +266,7 @@ class PublishingSocket(_BoundSocket):
         super().__init__(socket, gate)
 
     def send(self, frame: bytes) -> None:
-        """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""
+        """Publish, without waiting. A subscriber that is too far behind misses it and sees the gap."""
         self._send(frame)
         self.backlogs.published(len(frame))
 

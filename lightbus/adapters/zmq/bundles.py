@@ -42,7 +42,7 @@ class Bundle:
         return True
 
     def message(self) -> bytes:
-        """Return what is sent: one frame alone as it is."""
+        """Return the message to send: one frame alone as it is."""
         frames = self.frames
         if len(frames) == 1:
             return frames[0]
@@ -50,7 +50,7 @@ class Bundle:
 
 
 def frames_of(message: bytes) -> list[bytes]:
-    """Return the frames that a message consists of. What is no bundle, or a damaged one, is one frame."""
+    """Return the frames of a message. One that is not a bundle, or a damaged one, is one frame."""
     if message[:1] != BUNDLED or len(message) < 2 or not 1 < (count := message[1]) <= MOST:
         return [message]
     start = 2 + 2 * count

@@ -11,7 +11,7 @@ __all__ = ["Compiled", "compiled"]
 
 
 class Compiled(NamedTuple):
-    """What is called for each message: `send(part, flags)`, `receive(flags, copy)`, `get(option)`."""
+    """The functions called for each message: `send(part, flags)`, `receive(flags, copy)`, `get(option)`."""
 
     send: Callable[..., None]
     receive: Callable[..., Any]

@@ -25,15 +25,15 @@ UNSEEN = 0.001
 """Seconds in which nothing is read after which it is looked whether a publisher is still connected."""
 
 LOCK_TIMEOUT = 0.05
-"""Seconds in which whoever gives up a connection waits for the loop to leave the socket alone."""
+"""Seconds for which giving up a connection waits until the loop does not use the socket."""
 
 MANY = 16
-"""Messages that are read between two looks: fewer than libzmq waits for until it goes on to fill a full queue."""
+"""Messages read between two checks: fewer than libzmq waits for until it fills a full queue again."""
 
 
 class Dealer(LoopSocket):
     """
-    Speaks with one ROUTER. Frames sent before the connection stands wait here, not in libzmq.
+    A socket to one ROUTER. Frames sent before it is connected wait here, not in libzmq.
 
     Its connection can be given up from another thread, while its loop stands still (`unsolicited_messages`). So each
     use of the socket is under a lock, which makes it usable from several threads (zmq_socket(3): "with a full fence
@@ -58,7 +58,7 @@ class Dealer(LoopSocket):
         self._together = Bundle()
         """What leaves at the end of this turn of the loop."""
         self._waits_for_turn = False
-        """Whether what is sent waits for the end of this turn of the loop."""
+        """Whether queued frames are sent at the end of this turn of the loop."""
         self._were_many = False
         """Whether several did so in the turn before: then the first one of the next turn does, too."""
         self._sent_at = 0.0
@@ -148,7 +148,7 @@ class Dealer(LoopSocket):
         return True
 
     def _send_now(self, frame: bytes) -> bool:
-        """Send without waiting. Whoever does so sees to it that the socket is read afterwards."""
+        """Send without waiting. The caller makes sure that the socket is read afterwards."""
         with self._lock:
             if self._is_given_up:  # libzmq may take it all the same, for a connection that is ending
                 return False
@@ -199,7 +199,7 @@ class Dealer(LoopSocket):
                 self._go_on()
 
     def _go_on(self) -> None:
-        """Connect anew, after all was read of a connection that was given up; a link is over."""
+        """Connect again, after all was read of a connection that was given up; a link is closed."""
         self._is_given_up = False
         if self._on_state is None:
             self._socket.connect(self.endpoint)
@@ -251,7 +251,7 @@ class Subscriber(LoopSocket):
         self._paused, self._left = True, 0
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._paused = False
         if self._is_overdue:  # of many publishers that are paused together most had nothing to say meanwhile
             self._is_overdue = False
@@ -263,7 +263,7 @@ class Subscriber(LoopSocket):
 
 class CautiousSubscriber(Subscriber):
     """
-    A subscriber to a publisher that may be of anybody's making.
+    A subscriber to a publisher that cannot be trusted.
 
     Its queue in libzmq is bounded, so it is looked, before it is read after a while and now and then meanwhile, whether
     the connection is still there. Where it is not and the queue was full, reading on would end the process: libzmq
@@ -311,7 +311,7 @@ class CautiousSubscriber(Subscriber):
                 self._see_whether_it_is_there()
 
     def _see_whether_it_is_there(self) -> None:
-        """Give the connection up where it has ended, and connect anew."""
+        """Give the connection up if it has ended, and connect again."""
         if self._connection is None or not (state := self._connection.state) & GONE:
             return
         self._given_up, self._connection = self._connection.inode, None

@@ -1,5 +1,5 @@
 """
-Mode bus_key: what is derived from a bus key, and how sockets encrypt and prove with it (CurveZMQ, RFC 26).
+Mode bus_key: the keys derived from a bus key, and how sockets encrypt and authenticate with them (CurveZMQ, RFC 26).
 
 Every holder of a key derives the same, so a change here is a change of the protocol (docs/security.md).
 """
@@ -23,12 +23,12 @@ __all__ = ["KeySecurity", "check_curve"]
 ZAP_DOMAIN = b"lightbus"
 
 _DERIVATION = b"lightbus 2, bus_key: "
-"""Stands in front of what each derived key is for (the `info` of HKDF, RFC 5869)."""
+"""Prefix of the purpose of each derived key (the `info` of HKDF, RFC 5869)."""
 
 
 class KeySecurity:
     """
-    Mode bus_key: TCP, encrypted (CURVE, RFC 26), for holders of the bus key and nobody else.
+    Mode bus_key: TCP, encrypted (CURVE, RFC 26), for holders of the bus key only.
 
     From each key two pairs are derived, for the side that binds and for the side that connects, so that whoever holds
     the key can do both. All that we hold are accepted; the first is the one that we speak.
@@ -66,7 +66,7 @@ class KeySecurity:
         return f"it has another key than ours ({', '.join(self.fingerprints)}), or none: compare `lightbus keys show`"
 
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
-        """Have the socket let in only whom the gate admits; without a gate it lets in nobody."""
+        """Have the socket accept the peers that the gate admits; without a gate it accepts none."""
         import zmq
 
         socket.set(zmq.CURVE_SERVER, 1)
@@ -75,7 +75,7 @@ class KeySecurity:
         socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # or a missing gate would admit everybody
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
-        """Have the socket prove that it holds the peer's key, and speak with nobody who does not."""
+        """Have the socket prove that it holds the peer's key, and speak only with peers that hold it."""
         import zmq
 
         pairs = self._pairs.get(peer_fingerprint or self.fingerprints[0])
@@ -90,7 +90,7 @@ class KeySecurity:
         return TcpAddressing(self.addresses)
 
     def describe(self) -> str:
-        """Say who gets in, and where."""
+        """Describe which peers can connect, and where."""
         spoken, *others = self.fingerprints
         also = f" (or {', '.join(others)})" if others else ""
         return (

@@ -44,13 +44,13 @@ LONGEST_PAUSE = 3600.0
 STOP_TIMEOUT = 1.0
 
 AMPLE = 2048
-"""Descriptors that are left while all who come are taken; from then on they are taken one by one."""
+"""Descriptors that are left while all connections are accepted; below these they are accepted one by one."""
 
 NEAR_LIMIT = 0.8
-"""The part of the connections that may be open from which on a worker is said to be crowded."""
+"""The part of the possible connections from which on a worker is reported as crowded."""
 
 LOOK_EVERY = 50
-"""Milliseconds between two looks whether there is room again, and who came meanwhile."""
+"""Milliseconds between two checks whether there is room again, and which connections have been made."""
 
 _FAILED = (
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
@@ -94,10 +94,10 @@ class Gate:
 
     Args:
         context: of the sockets. There can be one gate to a context.
-        admitted: who may connect: a name for the log and the `User-Id`, by CURVE public key; None: everybody.
+        admitted: the peers that may connect: a name for the log and the `User-Id`, by CURVE public key; None: all.
         limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
         largest: bytes that a message may have.
-        unsolicited: what else is to be looked at as often: what comes to the sockets that connect.
+        unsolicited: checked as often: the messages that arrive at connecting sockets.
         clock: seconds, for the pauses between log lines.
 
     Attributes:
@@ -189,7 +189,7 @@ class Gate:
         return partial(self.unwatch, socket)
 
     def read_by(self, socket: zmq.Socket[bytes], ask: Ask, *, subscriptions: bool = False) -> None:
-        """Have what comes over a watched socket bounded, given what asks its loop whether nothing waits to be read."""
+        """Bound the incoming messages of a watched socket; `ask` asks its loop whether nothing waits to be read."""
         watch = self._watched[socket]
         self._tasks.put(lambda: self.receive_limit.add(watch, ask, subscriptions=subscriptions))
         self._wake()
@@ -201,7 +201,7 @@ class Gate:
             watch.stops_listening(endpoint)
 
     def stop(self) -> None:
-        """End the thread and close its sockets; from then on nobody is admitted any more. Bounded, and once."""
+        """End the thread and close its sockets; from then on no peer is admitted. Bounded, and once."""
         for socket in list(self._watched):
             self.unwatch(socket)
         self._wake(b"stop")
@@ -242,7 +242,7 @@ class Gate:
             socket.close(linger=0)
 
     def _turn(self) -> bool:
-        """Wait until something happens, take it in, and return whether to go on."""
+        """Wait for the next event, handle it, and return whether to continue."""
         for socket in self._poll.wait(self._timeout()):
             if socket is self._zap:
                 self._answer()

@@ -1,4 +1,4 @@
-"""The sockets of a worker in mode host: bound in every directory that it can use, and anew where they are removed.
+"""The sockets of a worker in mode host: bound in every usable directory, and again where they are removed.
 
 Who removes them: the end of a login session (with `/run/user/<uid>`), or a cleaner of temporary files. Connections that
 stand go on without the file; only who comes later would not find us.
@@ -39,7 +39,7 @@ class HostSockets:
     Args:
         instance: what the files are named after.
         places: the directories.
-        router, xpub: what is bound there.
+        router, xpub: the sockets to bind there.
 
     """
 
@@ -49,7 +49,7 @@ class HostSockets:
         self._router = router
         self._xpub = xpub
         self._bound: dict[Path, tuple[int, int]] = {}
-        """Per directory what tells whether the files are still ours."""
+        """Per directory the check whether the files are still ours."""
         self._attempts: Counter[Path] = Counter()
         self._problems: dict[Path, str] = {}
         self._failures = RecurringLog(logger)
@@ -67,7 +67,7 @@ class HostSockets:
 
     @property
     def endpoints(self) -> Endpoints:
-        """The files of the first directory; it is told others where it can be written."""
+        """The files of the first directory; announced if it can be written."""
         first = next(place for place in self._places.candidates() if place in self._bound)
         rpc, event = self._files(first)
         directory = str(first)
@@ -76,7 +76,7 @@ class HostSockets:
         )
 
     def look(self, now: float) -> bool:
-        """Look, if it is time to, whether all is there; return whether something was bound anew, or given up."""
+        """Check, if it is due, whether all files exist; return whether a socket was bound again, or given up."""
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY

@@ -33,7 +33,7 @@ class LocalAddresses:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Our addresses with their prefix length, `"192.0.2.7/24"`: whoever is in them is dialled first."""
+        """Our addresses with their prefix length, `"192.0.2.7/24"`: peers in these networks are dialled first."""
         return networks_of(self.addresses) if self.addresses else ()
 
     def have_changed(self, now: float) -> bool:

@@ -45,7 +45,7 @@ class LoopSocket:
         self._look_again_is_due = False
         self._draining = False
         self._is_alone = False
-        """Whether what is read is the first, and perhaps the only one: the answer to it leaves at once."""
+        """Whether the message being read is the first, and perhaps the only one: the answer to it is sent at once."""
         self._looked_at = 0.0
         self._paused = False
         self._is_overdue = False
@@ -85,7 +85,7 @@ class LoopSocket:
             self._socket.close(linger=0)
 
     def flush_and_close(self, milliseconds: int) -> None:
-        """Close the socket, and let libzmq go on sending what it holds for so long (until the context is closed)."""
+        """Close the socket; libzmq keeps sending what it holds for so many seconds (until the context is closed)."""
         if not self._socket.closed:
             self.loop.remove_reader(self._descriptor)
             self._socket.close(linger=milliseconds)
@@ -148,7 +148,7 @@ class LoopSocket:
         return False
 
     def _has_more(self) -> bool:
-        """Return whether there is something to read. It may be all that tells so: the descriptor may be silent then."""
+        """Return whether there is something to read. Only this may show it: the descriptor may not report it."""
         return self._get(EVENTS) & POLLIN > 0
 
     def _look_again(self) -> None:

@@ -1,5 +1,5 @@
 """
-How many bytes have come over one connection of libzmq's. It does not tell; Linux does, and nothing has to be counted.
+How many bytes have arrived over one connection of libzmq. Linux knows that without any counting here.
 
 Of TCP the kernel counts what it received (`tcpi_bytes_received` of TCP_INFO, tcp(7)). Of a unix socket it does not. But
 a place in the stream at which to peek (SO_PEEK_OFF, socket(7)) moves towards the beginning by what is read, and nobody
@@ -23,7 +23,7 @@ TCP_INFO, INFO_SIZE, RECEIVED_AT = 11, 136, 128
 """The option, the bytes of it up to the count, and where in them that is (`struct tcp_info` in linux/tcp.h)."""
 
 SO_PEEK_OFF, FAR = 42, 2**31 - 1
-"""The option, and the furthest place: what is read after so many bytes is not counted any more."""
+"""The option, and the furthest place: bytes read after so many are not counted any more."""
 
 PEER_CREDENTIALS = struct.Struct("3i")
 """The process, user and group behind a unix socket (SO_PEERCRED, unix(7))."""
@@ -45,7 +45,7 @@ class Meter:
         self.latest = 0
         """What was read off last."""
         self.peer = ""
-        """Who was at the other end when we ended it: an address, or a process of this host."""
+        """The other end when the connection was closed: an address, or a process of this host."""
         self._before = 0
         with socket_from_fd(descriptor) as found:
             self._is_unix = found.family == socket.AF_UNIX

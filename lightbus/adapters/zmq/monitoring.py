@@ -1,4 +1,4 @@
-"""What becomes of the connection of a socket, as libzmq tells it."""
+"""The state of the connection of a socket, as libzmq reports it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _STATES: dict[int, LinkState] = {
 }
 
 _ALL = sum(_STATES)
-"""The events that libzmq is asked to tell: each is a bit."""
+"""The events that libzmq is asked to report: each is a bit."""
 
 _CLOSED_BY_PEER = (errno.EPIPE, errno.ECONNRESET)
 
 
 class Monitor:
     """
-    Tells what becomes of the one connection of a socket. Only touched from the loop that it was made on.
+    Reports the state of the one connection of a socket. Only touched from the loop that it was made on.
 
     Args:
-        socket: what is watched; to be closed after this was stopped.
-        on_state: is told.
+        socket: the watched socket; to be closed after this was stopped.
+        on_state: called with each change.
 
     Attributes:
         may_want_key: whether the other end may break off the handshake since there is no key in common.
@@ -57,7 +57,7 @@ class Monitor:
         self._loop.call_soon(self._read)
 
     def stop(self, *, abandoned: bool = False) -> None:
-        """Tell nothing more. `abandoned`: the loop is closed."""
+        """Report nothing more. `abandoned`: the loop is closed."""
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             if not abandoned:

@@ -1,5 +1,5 @@
 """
-What comes in faster than it is taken in: libzmq reads whatever is sent, and none of its queues can be bounded.
+Bounds messages that arrive faster than they are read: libzmq reads everything, and its queues have no bound.
 
 (`transport._without_own_heartbeats` says why.) While a handler blocks the event loop, or small messages come faster
 than they are handled, two gigabytes a second may pile up. A publisher takes fifty times the bytes of a subscription,
@@ -37,11 +37,11 @@ of it, four such.
 """
 
 STEP = 16 * MIB
-"""Bytes by which it grows before anybody is asked whether messages wait."""
+"""Bytes by which it grows before the loops are asked whether messages wait."""
 
 LEAST_SENT = 16 * MIB
 """
-Bytes that must have come, in all, before somebody is disconnected for them: a handler may be what takes the memory.
+Bytes that must have arrived, in all, before a peer is disconnected: a handler may be what takes the memory.
 The smallest messages take twenty times their bytes.
 """
 
@@ -64,7 +64,7 @@ grow at all: of an idle process each look costs more than all else that it does 
 
 Ask: TypeAlias = Callable[[Callable[[bool], None]], None]
 """
-Asks the loop of a socket whether nothing waits to be read from it. From there what is given is called with the answer.
+Asks the loop of a socket whether nothing waits to be read, and calls the given function there with the answer.
 """
 
 
@@ -113,7 +113,7 @@ class _Incoming:
         self._is_empty = is_empty
 
     def was_emptied(self) -> bool:
-        """Return whether the loop has told, since this was asked last, that nothing waits."""
+        """Return whether the loop has reported, since it was asked last, that nothing waits."""
         answer, self._is_empty = self._is_empty, None
         if answer is not None:
             self._is_asked = False
@@ -148,11 +148,11 @@ class _Incoming:
 
 class ReceiveLimit:
     """
-    What comes in over the bound sockets of a context. Only touched from the gate's thread.
+    The incoming messages of the bound sockets of a context. Only touched from the gate's thread.
 
     Args:
         largest: bytes that a message may have.
-        memory: tells the bytes that the process takes.
+        memory: returns the bytes that the process takes.
 
     """
 
@@ -160,7 +160,7 @@ class ReceiveLimit:
         self.closed = 0
         """How many connections were closed since more came over them than was taken in."""
         self.is_over = False
-        """Whether more waits than may: nobody is to be let in."""
+        """Whether more waits than may: no connection is accepted."""
         self._most = max(MAX_WAITING, 4 * largest)
         self._memory = memory
         self._log = RecurringLog(logger)
@@ -188,7 +188,7 @@ class ReceiveLimit:
         return self._pause
 
     def add(self, socket: Hashable, ask: Ask, *, subscriptions: bool) -> None:
-        """Look after a bound socket; with `subscriptions` nothing else comes over its connections."""
+        """Watch a bound socket; with `subscriptions` nothing else arrives over its connections."""
         self._sockets[socket] = _Incoming(ask, self._memory())
         if subscriptions:
             self._subscriptions.add(socket)

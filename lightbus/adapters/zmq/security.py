@@ -1,5 +1,5 @@
 """
-Who gets at our sockets: the modes of security.
+Access to our sockets: the security modes.
 
 A mode prepares each socket before it is bound or connected, and knows nothing of what goes through it. Mode bus_key is
 in `curve`, and who watches over its bound sockets while they are open in `gate`. Where those of mode host are is in
@@ -46,7 +46,7 @@ class Security(Protocol):
 
     @property
     def admitted(self) -> Mapping[bytes, str] | None:
-        """Who may connect: the fingerprint of the key, by CURVE public key; None where no key is asked for."""
+        """The peers that may connect: the fingerprint of the key, by CURVE public key; None if no key is required."""
 
     @property
     def refusal(self) -> str:
@@ -59,14 +59,14 @@ class Security(Protocol):
         """
         Set what a socket needs before it connects to the peer whose key has this fingerprint (empty: not known).
 
-        Raises PeerRefused where it is none of ours: there is no use in trying.
+        Raises PeerRefused if it is not one of ours: trying is of no use.
         """
 
     def addressing(self) -> Addressing:
         """Return where peers are in this mode, for a node that begins."""
 
     def describe(self) -> str:
-        """Return the sentence a worker starts with: who can reach it, and how to change that."""
+        """Return the sentence that a worker logs at its start: who can reach it, and how to change that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class HostSecurity:
     refusal: str = "it may want a key, and this process has none (mode host): lightbus keys"
 
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
-        """Nothing to set: the file system decides who may connect."""
+        """Nothing to set: the file system decides which users may connect."""
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
         """Nothing to set: only this user's processes can have bound the socket."""
@@ -126,7 +126,7 @@ class InsecureSecurity:
         """Nothing to set: anyone may connect."""
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
-        """Nothing to set: nobody proves who he is."""
+        """Nothing to set: there is no authentication."""
 
     def addressing(self) -> Addressing:
         """Peers are at their addresses."""

@@ -13,7 +13,7 @@ _EVENTS = int(zmq.EVENTS)
 
 class SocketPoll:
     """
-    Waits at the descriptors of sockets, and asks only those that have told of something.
+    Waits at the descriptors of sockets, and asks only those that have reported something.
 
     `zmq.Poller` asks each socket at every turn, which takes two system calls and more for each. A descriptor tells
     once, and any use of its socket may swallow that: so a socket is asked again until nothing is left. Only touched

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ZmqTransport", "versions"]
 
 HIGH_WATER = 10_000
-"""Messages queued per connection before a sender is told to wait (or a subscriber misses some, and sees the gap)."""
+"""Messages queued per connection before a sender has to wait (or a subscriber misses some, and sees the gap)."""
 
 UNREAD = 64
 """
@@ -37,7 +37,7 @@ BACKLOG = 1024
 """Connections that wait to be taken: over the system's own limit, or with few, callers that come at once wait 1 s."""
 
 MAX_SUBSCRIPTION = 16 * 1024
-"""Bytes of a topic that somebody may subscribe to: libzmq takes thirty times as much for it. Names are shorter."""
+"""Bytes of a subscribed topic: libzmq takes thirty times as much for it. Names are shorter."""
 
 ENCRYPTED = 64
 """Bytes that encryption adds to a message, at most: libzmq measures what it reads (RFC 26)."""
@@ -74,9 +74,9 @@ class ZmqTransport:
         self.heartbeat_timeout = heartbeat_timeout
         self._addressing = addressing
         self.gate: Gate | None = None
-        """Who admits others to our bound sockets; made with the first of them."""
+        """The gate of our bound sockets; made with the first of them."""
         self.unsolicited = UnsolicitedMessages(max_message_size)
-        """What bounds what comes to our dealers and was not asked for."""
+        """Bounds the unrequested messages of our dealers."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
 
@@ -120,7 +120,7 @@ class ZmqTransport:
         With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
         Without, libzmq reconnects it as long as it is open.
 
-        Raises PeerRefused where the peer's key, known by its fingerprint, is none of ours.
+        Raises PeerRefused if the peer's key, known by its fingerprint, is not one of ours.
         """
         socket = self._dealer_with_heartbeats(fingerprint)
         socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
@@ -158,7 +158,7 @@ class ZmqTransport:
             self.unsolicited.look(now)
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """Have it called where the process has grown, from a thread of ours or that which looks."""
+        """Call it when the process has grown, from the thread that checks that."""
         self.unsolicited.when_grown(callback)
 
     @property
@@ -178,7 +178,7 @@ class ZmqTransport:
         self._context.destroy(linger=0)
 
     def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Gate]:
-        """Return a socket to bind, and who watches it."""
+        """Return a socket to bind, and its monitor."""
         if self.gate is None:
             from .gate import Gate
 
@@ -221,7 +221,7 @@ class ZmqTransport:
         socket.set(zmq.TCP_KEEPALIVE_CNT, max(1, round(self.heartbeat_timeout / interval)))
 
     def _dealer_with_heartbeats(self, fingerprint: str) -> zmq.Socket[bytes]:
-        """Return a DEALER, whose heartbeats tell whether the peer is there."""
+        """Return a DEALER, whose heartbeats show whether the peer is there."""
         socket = self._client_socket(zmq.DEALER, fingerprint)
         # What arrives should have been asked for (`unsolicited_messages`). A queue that gets full may end the process,
         # see `_without_own_heartbeats`.

@@ -52,7 +52,7 @@ class UnreadReplies:
 
     Args:
         send: gives libzmq a frame for a routing id.
-        on_dropped: told how many frames are dropped: their connection was closed, or had gone, before they were sent.
+        on_dropped: called with the number of dropped frames: their connection ended before they were sent.
         most: bytes that are kept for a connection that takes none.
         most_in_all: bytes that are kept for all.
 

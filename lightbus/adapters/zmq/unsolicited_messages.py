@@ -51,11 +51,11 @@ class Receiver(Protocol):
 
 class UnsolicitedMessages:
     """
-    What comes in over the sockets of a context that connect. Any thread may use it.
+    The incoming messages of the connecting sockets of a context. Any thread may use it.
 
     Args:
         largest: bytes that a message may have.
-        memory: tells the bytes that the process takes.
+        memory: returns the bytes that the process takes.
 
     """
 
@@ -78,19 +78,19 @@ class UnsolicitedMessages:
         self._measure_at = 0
         """How much it must have grown for the connections to be looked for again."""
         self._waiting: dict[Receiver, bool] = {}
-        """Those that have not said since that nothing waits; whether they were asked, and have not answered yet."""
+        """Those that have not reported since that nothing waits; whether they were asked, and have not answered yet."""
         self._meters: dict[int, tuple[str, Meter]] = {}
         """By descriptor, with the endpoint it leads to."""
         self._ended: Counter[str] = Counter()
         """Bytes that came over connections that are no more, by endpoint."""
 
     def add(self, receiver: Receiver) -> None:
-        """Look after a socket as long as somebody has it."""
+        """Watch a socket as long as it is used."""
         with self._lock:
             self._receivers.add(receiver)
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """Have it called by whoever looks, each time that the process has grown since nothing waited."""
+        """Call it from the checking thread, each time that the process has grown since nothing waited."""
         self._on_growth.append(callback)
 
     @property

@@ -1,4 +1,4 @@
-"""One bound socket as its monitor reports it: who is behind its connections, and which new ones it accepts."""
+"""One bound socket as its monitor reports it: the peers of its connections, and which new ones it accepts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class AcceptMode(Enum):
 
 class WatchedSocket:
     """
-    What the monitor of one socket has reported: who is behind a descriptor, and why the latest handshake failed.
+    The reports of the monitor of one socket: the peer behind a descriptor, and why the latest handshake failed.
 
     The gate's thread uses it; others only end it.
     """
@@ -76,7 +76,7 @@ class WatchedSocket:
             self._limiters.clear()
 
     def set_accept_mode(self, mode: AcceptMode) -> None:
-        """Have those who come taken, or not."""
+        """Accept new connections, or stop accepting them."""
         with self._lock:
             for limiter in self._limiters.values():
                 _set(limiter, mode)
