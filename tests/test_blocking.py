@@ -277,7 +277,7 @@ def test_engine_that_moves(bus: BusPath) -> None:
     assert all(future.result() for future in held)
 
 
-def test_when_sent(bus: BusPath) -> None:
+def test_when_sent_reports_that_nothing_is_unsent(bus: BusPath) -> None:
     """Whoever asks is told, at once or later, that nothing that chose a peer is still unsent."""
     told: list[str] = []
     door = door_of(bus)
@@ -299,7 +299,7 @@ async def _asked(door: BlockingChannel, peer: Peer, call: OutboundCall) -> None:
     assert isinstance(await door.ask(peer, call), Error)  # an argument is missing: it was sent
 
 
-def test_interrupted_call(bus: BusPath) -> None:
+def test_interrupt_cancels_the_handler_and_leaves_the_socket_usable(bus: BusPath) -> None:
     """Control-C in a call reaches the program at once, cancels the handler, and leaves the socket usable."""
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()

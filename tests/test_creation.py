@@ -71,7 +71,7 @@ def test_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert create(service_name="argument").client.config.service_name == "command-line"
 
 
-def test_wrong_settings() -> None:
+def test_wrong_setting_is_refused_with_its_origin() -> None:
     """A wrong setting is refused when the bus is made, with its name and where it was written."""
     with pytest.raises(InvalidConfiguration, match=r"rpc_timeout.*the config argument"):
         create({"apis": {"default": {"rpc_timeout": "soon"}}})
@@ -102,7 +102,7 @@ def test_classes_of_ones_own() -> None:
     assert type(bus) is type(bus.auth) is type(bus.auth.check) is MyPath
 
 
-def test_upstreams_arguments() -> None:
+def test_arguments_of_1x_are_accepted() -> None:
     """`flask` and `plugins` are taken; there is nothing left to do for the first."""
     assert isinstance(create(flask=True, plugins=[]), BusPath)
 
@@ -179,7 +179,7 @@ def test_get_bus_of_a_module() -> None:
 # Logging
 
 
-def test_configure_logging(capsys: pytest.CaptureFixture[str]) -> None:
+def test_configure_logging_writes_each_message_once(capsys: pytest.CaptureFixture[str]) -> None:
     """Messages go to the terminal, each once, from the level on; calling again replaces that, and nobody's handler."""
     root = logging.getLogger("lightbus")
     before = (root.handlers[:], root.level, root.propagate)

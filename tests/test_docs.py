@@ -115,7 +115,7 @@ def test_named_files_and_tests_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_compiles(name: str) -> None:
+def test_python_in_documents_compiles(name: str) -> None:
     """Each program in a document is valid Python."""
     for _, code in blocks(DOCUMENTS[name], "python"):
         ast.parse(code)
@@ -290,7 +290,7 @@ def test_readme_is_short() -> None:
     assert len(README.splitlines()) < 130
 
 
-def test_readme_commands() -> None:
+def test_readme_commands_are_those_of_ci() -> None:
     """The two lines for newcomers are there, and the one for the tests is what CI runs."""
     assert [code for _, code in blocks(README, "sh") if "venv" in code] == [f"{TRY}\n", f"{TEST}\n"]
     first = re.search(r"^python3 -m venv .*pytest.*$", README, flags=re.MULTILINE)

@@ -85,7 +85,7 @@ def test_an_error_of_the_worker_survives_pickling() -> None:
         ("auth" * 1000, ["auth" * 999], ""),
     ],
 )
-def test_near_names(name: str, known: list[str], text: str) -> None:
+def test_near_names_of_a_misspelt_name_are_suggested(name: str, known: list[str], text: str) -> None:
     """A misspelt name is answered with the names like it; for one of absurd length nobody looks."""
     assert did_you_mean(name, known) == text
 

@@ -650,7 +650,7 @@ def test_imports_for_types_become_fewer() -> None:
     assert found == SEEN_BY_TYPES_ONLY, "some have fewer now: say so in the list"
 
 
-def test_no_circles() -> None:
+def test_modules_import_without_circles() -> None:
     """Of two modules one can be read without the other."""
     found = circles(knowledge())
     assert [circle for circle in found if not any(circle <= known for known in CIRCLES)] == []

@@ -54,7 +54,7 @@ def web(processes: Processes, program: str, directory: Path) -> str:
 
 
 @pytest.mark.long
-def test_the_tutorial(processes: Processes, tmp_path: Path) -> None:
+def test_steps_of_the_tutorial_work(processes: Processes, tmp_path: Path) -> None:
     """Each step does what it says."""
     write_files(TUTORIAL, tmp_path)
     stock, orders = (processes.worker(cwd=tmp_path / name) for name in ("stock", "orders"))
@@ -81,14 +81,14 @@ def test_the_tests_of_the_tutorial(processes: Processes, tmp_path: Path) -> None
     assert "2 passed" in pytest_says(processes, tmp_path / "stock")
 
 
-def test_idempotent_handlers(processes: Processes, tmp_path: Path) -> None:
+def test_idempotent_handler_of_the_guide_does_nothing_twice(processes: Processes, tmp_path: Path) -> None:
     """The handler of that page does twice what it does once."""
     write_files((DOCS / "how-to/idempotent-handlers.md").read_text("utf-8"), tmp_path)
     assert "1 passed" in pytest_says(processes, tmp_path)
 
 
 @pytest.mark.parametrize(("page", "passed"), [("around-each-call", 2), ("recurring-jobs", 1), ("start-and-stop", 1)])
-def test_how_to(processes: Processes, tmp_path: Path, page: str, passed: int) -> None:
+def test_program_of_the_page_passes_its_tests(processes: Processes, tmp_path: Path, page: str, passed: int) -> None:
     """The program of the page passes the tests of the page."""
     write_files((DOCS / f"how-to/{page}.md").read_text("utf-8"), tmp_path)
     assert f"{passed} passed" in pytest_says(processes, tmp_path)
@@ -114,7 +114,7 @@ bus.client.register_api(ShopApi())
 """
 
 
-def test_the_gateway(processes: Processes, tmp_path: Path) -> None:
+def test_gateway_of_the_guide_answers_as_documented(processes: Processes, tmp_path: Path) -> None:
     """Takes the calls that the OpenAPI document describes, and answers as it says; of other APIs it knows nothing."""
     write_files((DOCS / "how-to/http.md").read_text("utf-8"), tmp_path)
     (tmp_path / "bus.py").write_text(SHOP)
@@ -171,7 +171,7 @@ PAGES = ["cli/comparison.md", "how-to/index.md", "how-to/http.md", "tutorial.md"
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_commands_exist(name: str) -> None:
+def test_commands_named_in_guides_exist(name: str) -> None:
     """Each command that a page names is there, with its subcommand and its options."""
     named = commands_named((DOCS / name).read_text("utf-8"))
     assert named

@@ -24,7 +24,7 @@ def test_rooms_need_no_import_of_their_own() -> None:
     assert lightbus.exceptions.UnknownApi is lightbus.UnknownApi
 
 
-def test_unknown_name() -> None:
+def test_name_that_is_not_public_is_an_attribute_error() -> None:
     """A name that is not public is an AttributeError, as for every module."""
     with pytest.raises(AttributeError, match="has no attribute 'creat'"):
         _ = getattr(lightbus, "creat")  # noqa: B009 - a type checker sees that it is not there

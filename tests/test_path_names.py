@@ -22,7 +22,7 @@ def test_last_part_is_the_member() -> None:
     assert (bus.api_name, bus.fully_qualified_name) == ("", "")
 
 
-def test_names_above() -> None:
+def test_names_of_1x_work_on_members_only() -> None:
     """What 1.x says of a path, where that is a procedure's or an event's; before that they lead on."""
     path = bus.shop.orders.count
     assert (path.name, str(path.parent), str(path.parent.parent)) == ("count", "shop.orders", "shop")

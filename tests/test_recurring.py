@@ -30,7 +30,7 @@ def log(clock: Clock, caplog: pytest.LogCaptureFixture) -> RecurringLog:
     return RecurringLog(logging.getLogger("test.recurring"), clock=clock)
 
 
-def test_said_once(log: RecurringLog, caplog: pytest.LogCaptureFixture) -> None:
+def test_same_message_is_logged_once(log: RecurringLog, caplog: pytest.LogCaptureFixture) -> None:
     """The same words about one thing are said once; another thing is another matter."""
     assert log.say("disk", logging.ERROR, "%s is full", "/data")
     assert not log.say("disk", logging.ERROR, "%s is full", "/data")

@@ -125,7 +125,7 @@ def test_failure_is_kept_and_not_repeated() -> None:
     assert (second.value, second.failure, second.verdict) == (60, "", Verdict.GOAL)
 
 
-def test_reference_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_side_measures_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The raw side measures every row with real processes, prints the table and writes it as JSON."""
     written = tmp_path / "bench.json"
     assert main(["--raw-only", "--quick", "--json", str(written)]) == 0

@@ -24,7 +24,7 @@ def test_a_line_for_each_growth(tmp_path: Path) -> None:
     assert "sync call, by procedures of the API: 100, 100, 300 us" in texts
 
 
-def test_sizes_grow() -> None:
+def test_sizes_of_each_growth_are_ascending() -> None:
     """Each growth has names and sizes of its own, from small to large."""
     assert len({growth.name for growth in GROWTHS}) == len(GROWTHS)
     assert all(list(growth.sizes) == sorted(set(growth.sizes)) for growth in GROWTHS)

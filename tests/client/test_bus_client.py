@@ -25,7 +25,7 @@ def test_features_that_are_none(bus: BusPath) -> None:
         bus.client.set_features(["evnts"])
 
 
-def test_context_manager(bus: BusPath) -> None:
+def test_client_closes_itself_at_the_end_of_a_with_block(bus: BusPath) -> None:
     """A client closes itself at the end of a `with` block."""
     with bus.client as client:
         assert client is bus.client

@@ -65,7 +65,7 @@ def test_run_forever_wants_the_main_thread(bus: BusPath) -> None:
         thread.submit(bus.client.run_forever).result()
 
 
-def test_request_shutdown(served: BusPath) -> None:
+def test_worker_stops_on_request_and_can_start_again(served: BusPath) -> None:
     """Anybody may ask the worker to stop; it can be started again."""
     served.client.request_shutdown()
     wait_until(lambda: not served.client.is_worker)
@@ -123,7 +123,7 @@ def test_features_rpcs_only(bus: BusPath, caller: BusPath) -> None:
     assert bus.client.features == (Feature.RPCS,)
 
 
-def test_consume_rpcs(bus: BusPath, caller: BusPath) -> None:
+def test_consume_rpcs_serves_until_stopped(bus: BusPath, caller: BusPath) -> None:
     """Upstream's `consume_rpcs` serves calls until it is told to stop."""
 
     async def main() -> None:

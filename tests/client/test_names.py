@@ -25,7 +25,7 @@ def test_wait_for_apis(served: BusPath, caller: BusPath) -> None:
         caller.client.wait_for_apis(["auth"])  # type: ignore[arg-type]
 
 
-def test_completions(served: BusPath, caller: BusPath) -> None:
+def test_completions_are_of_local_and_discovered_apis(served: BusPath, caller: BusPath) -> None:
     """`dir()` knows the APIs and their members: registered here, or discovered on the bus."""
     assert {"auth", "client", "schema"} <= {*dir(served)}
     assert {"check_password", "user_registered", "fire", "listen"} <= {*dir(served.auth)}

@@ -79,7 +79,7 @@ def test_registering_while_running(served: BusPath, caller: BusPath, door: Door)
     assert door.call(caller.late.get) == 7
 
 
-def test_api_registry(bus: BusPath) -> None:
+def test_registered_apis_are_found_by_name(bus: BusPath) -> None:
     """Registered Apis are found by name, and told apart as public and internal."""
 
     class Secret(Api):
@@ -97,7 +97,7 @@ def test_api_registry(bus: BusPath) -> None:
         registry.get("secret")
 
 
-def test_bus_schema(bus: BusPath, tmp_path: Any) -> None:
+def test_bus_schema_holds_writes_and_reads_schemas(bus: BusPath, tmp_path: Any) -> None:
     """`bus.schema` holds the schemas of what is registered or loaded, and writes and reads them."""
     assert bus.schema.api_names == ["auth"]
     assert ("auth", "check_password") in bus.schema.rpcs

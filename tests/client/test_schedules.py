@@ -56,7 +56,7 @@ def test_schedules_and_background_tasks(bus: BusPath) -> None:
     assert len(ran) == after
 
 
-def test_wrong_intervals(bus: BusPath) -> None:
+def test_wrong_interval_is_refused_at_once(bus: BusPath) -> None:
     """No interval, a negative one, or no job of the schedule library is refused at once."""
     with pytest.raises(InvalidSchedule, match=r"as every\(minutes=5\)"):
         bus.client.every()

@@ -38,7 +38,7 @@ def end(worker: Process) -> None:
     assert worker.wait(30) == 0, worker.report()
 
 
-def test_a_store(processes: Processes, programs: Path) -> None:
+def test_web_programs_and_services_of_a_store_work_together(processes: Processes, programs: Path) -> None:
     """Three services by two web programs: the store calls the images, and the dashboard counts what the store fires."""
     pytest.importorskip("flask")
     workers = [processes.worker(f"{name}.bus", cwd=programs) for name in ("image", "dashboard")]

@@ -77,7 +77,7 @@ def test_a_key_is_not_shown() -> None:
     assert KEY.fingerprint == "e81e4c0b8525531d"
 
 
-def test_several_keys() -> None:
+def test_keys_may_be_separated_by_commas_blanks_and_lines() -> None:
     """Keys may have commas, blanks or line ends between them, and lines of comment."""
     other = BusKey.generate(KEY.bus)
     for text in (f"{TEXT},{other.text}", f"# old\n{TEXT}\n\n  # new\n{other.text}\n", f"{TEXT} {other.text}"):

@@ -86,7 +86,7 @@ def test_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> 
     assert load_config().bus.name == "own"
 
 
-def test_environment_variables() -> None:
+def test_each_environment_variable_sets_its_setting() -> None:
     """Each variable sets the setting that ENVIRONMENT says, and the table is whole."""
     environ = {
         "LIGHTBUS_SERVICE_NAME": "auth",
@@ -113,7 +113,7 @@ def test_environment_variables() -> None:
 
 
 @pytest.mark.parametrize("features", [[Feature.EVENTS], (Feature.EVENTS,), iter(["events"]), "events", {"events"}])
-def test_features_argument(features: Any) -> None:
+def test_features_are_accepted_in_every_form(features: Any) -> None:
     """Features are taken in every form a caller may have them."""
     assert load(features=features).features == (Feature.EVENTS,)
 

@@ -85,7 +85,7 @@ def test_seen_as_it_was_written() -> None:
     assert Car.model_validate(70).engine.power == 70
 
 
-def test_further_keys() -> None:
+def test_undeclared_keys_are_kept_only_where_allowed() -> None:
     """Only a section that says so takes keys that are not declared, and has them in its copies, too."""
     lorry = Lorry.model_validate({"load": 5})
     assert (lorry.model_extra, Car().model_extra) == ({"load": 5}, None)

@@ -117,13 +117,13 @@ def test_top_must_be_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
         read_settings(tmp_path / "bus.yaml")
 
 
-def test_missing_file(tmp_path: Path) -> None:
+def test_missing_file_is_named_with_its_directory(tmp_path: Path) -> None:
     """A missing file is named, with where it was looked for."""
     with pytest.raises(InvalidConfiguration, match=r"There is no configuration file .*nowhere\.yaml \(looked for from"):
         read_settings(tmp_path / "nowhere.yaml")
 
 
-def test_unreadable_file(tmp_path: Path) -> None:
+def test_unreadable_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     """A file that cannot be read (here: a directory) says why."""
     with pytest.raises(InvalidConfiguration, match=r"cannot be read: Is a directory\."):
         read_settings(tmp_path)
@@ -166,7 +166,7 @@ def test_http_error_is_shown_without_secrets() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_nobody_answers() -> None:
+def test_address_without_a_server_is_refused_with_the_reason() -> None:
     """An https address where nobody listens is an error of ours, with the reason."""
     with socket.socket() as bound:  # and not listening: the port is ours, and refuses
         bound.bind(("127.0.0.1", 0))

@@ -34,7 +34,9 @@ from lightbus.exceptions import InvalidConfiguration
         ("(none)", "none"),
     ],
 )
-def test_host_name(monkeypatch: pytest.MonkeyPatch, given: str, expected: str | None) -> None:
+def test_host_name_is_printable_and_never_empty(
+    monkeypatch: pytest.MonkeyPatch, given: str, expected: str | None
+) -> None:
     """What can be printed stays; a host without a name is called so, the same each time."""
     monkeypatch.setattr(socket, "gethostname", lambda: given)
     name = host_name()

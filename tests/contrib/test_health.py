@@ -58,7 +58,7 @@ def test_apis_that_are_needed(hub: MemoryBus, look: Any, monkeypatch: pytest.Mon
     assert "shop" in reason
 
 
-def test_own_worker(hub: MemoryBus, look: Any) -> None:
+def test_own_worker_is_healthy_only_while_it_runs(hub: MemoryBus, look: Any) -> None:
     """The worker in this process is well; not while it starts, or stops."""
     bus = auth(hub)
     hub.start(bus)

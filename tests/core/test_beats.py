@@ -18,7 +18,7 @@ def test_the_next_beat_is_ahead_and_not_far(now: float, seconds: float) -> None:
 
 
 @given(now=TIMES, shorter=st.sampled_from([0.05, 0.25]), times=st.integers(min_value=2, max_value=10))
-def test_periods_meet(now: float, shorter: float, times: int) -> None:
+def test_beat_of_a_multiple_is_a_beat_of_the_period(now: float, shorter: float, times: int) -> None:
     """A beat of a period is one of each period that it is a multiple of."""
     beat = next_beat(now, shorter * times)
     assert next_beat(beat - shorter / 2, shorter) == pytest.approx(beat, abs=1e-5)

@@ -106,7 +106,7 @@ def test_renewing_changes_the_generation_only() -> None:
     assert made.renew("b") == []
 
 
-def test_publishers_agree() -> None:
+def test_publishers_with_the_same_members_assign_alike() -> None:
     """Two publishers that know the same members come to the same assignment, whatever the order of joining was."""
     one, other = group(), group()
     for name in ("a", "b", "c"):

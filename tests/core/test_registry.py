@@ -215,7 +215,7 @@ TestAnySequence = AnySequence.TestCase
     ("failures", "seconds"),
     [(0, 0.25), (1, 0.25), (2, 0.5), (3, 1.0), (4, 2.0), (5, 4.0), (6, 8.0), (7, 8.0), (100_000, 8.0)],
 )
-def test_retry_delay(failures: int, seconds: float) -> None:
+def test_retry_delay_doubles_up_to_eight_seconds(failures: int, seconds: float) -> None:
     """The pause doubles from a quarter of a second to eight seconds, however long a peer is away."""
     assert retry_delay(failures) == seconds
 

@@ -54,7 +54,9 @@ def test_what_is_no_native_id(shop: BusPath, on_bus: Any, native_id: str) -> Non
     assert on_bus(main) == ({"stored": False, "groups": {}}, {})
 
 
-def test_dead_letters(hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_dead_letters_are_first_and_the_rest_is_counted(
+    hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The latest first, of a group or of all; what a page has no room for is counted."""
     for age in (1, 2, 3):
         shop.auth.user_registered(username="eve", age=age)
@@ -83,7 +85,7 @@ def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> Non
     assert names("auth.*", stop=1.0) == names("shop.opened") == names("") == []
 
 
-def test_oldest_events(shop: BusPath, on_bus: Any) -> None:
+def test_oldest_event_of_each_journal_is_dated(shop: BusPath, on_bus: Any) -> None:
     """Of each journal, when its oldest event was fired."""
     first = shop.auth.user_registered(username="ada")
     shop.auth.user_registered(username="grace")

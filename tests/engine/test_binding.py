@@ -309,7 +309,7 @@ def test_messages_find_their_way(place: Place) -> None:
 
 
 @pytest.mark.parametrize("message", [Result(1), Drain(), Welcome({}, "", 0.0, False), Peers([], [])])
-def test_misplaced_messages(place: Place, message: AnyMessage) -> None:
+def test_message_that_no_worker_receives_is_an_error(place: Place, message: AnyMessage) -> None:
     """Messages of the protocol that no worker is sent are answered with an error, and counted."""
 
     async def scenario() -> None:

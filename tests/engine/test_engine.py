@@ -307,7 +307,7 @@ def test_searches_survive_a_move(place: Place) -> None:
     asyncio.run(main())
 
 
-def test_cancelled_search(place: Place) -> None:
+def test_cancelled_search_is_not_repeated(place: Place) -> None:
     """A search that its own task gives up is given up, and not begun anew."""
     engine = place.engine(wait=20.0)
 
@@ -354,7 +354,7 @@ def test_moves_and_uses_at_once(place: Place) -> None:
 # The end
 
 
-def test_closed_engine(place: Place) -> None:
+def test_closed_engine_refuses_and_can_be_closed_again(place: Place) -> None:
     """A closed engine does nothing any more, says so, and can be closed again."""
     engine = place.engine()
     engine.loop_host.ensure()

@@ -16,7 +16,7 @@ INSECURE = {"security": {"mode": "insecure"}, "bus": {"name": "b"}, "network": {
 HERE = ("127.0.0.1",)
 
 
-def test_mode_host(tmp_path: Path) -> None:
+def test_sockets_of_mode_host_are_files(tmp_path: Path) -> None:
     """Its sockets are files."""
     transport = host_transport(load_config({}).network, Places.only(tmp_path))
     security: Any = transport.security
@@ -34,6 +34,6 @@ def test_modes_of_the_network(mode: str) -> None:
     transport.close()
 
 
-def test_addresses() -> None:
+def test_addresses_in_use_are_reported() -> None:
     """Those that are used now."""
     assert tcp_addressing(load_config(INSECURE).network, HERE, tuple).addresses == HERE

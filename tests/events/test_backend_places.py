@@ -15,7 +15,7 @@ def test_store_is_that_of_the_backend() -> None:
     assert BackendPlace("shop").store == ""
 
 
-def test_newest_places() -> None:
+def test_newest_place_of_each_topic_stands_for_earlier_ones() -> None:
     """The last one of each topic of a journal, and of each API at a backend, stands for those before it."""
     one, other = Topic("auth", "seen", 0), Topic("auth", "seen", 1)
     places = [(one, 1), BackendPlace("shop", None, 4), (other, 2), (one, 3), BackendPlace("shop", None, 5)]

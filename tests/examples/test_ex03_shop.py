@@ -57,7 +57,9 @@ def statistics(port: int) -> Any:
 
 
 @pytest.mark.long
-def test_the_shop(processes: Processes, example: Path, tmp_path: Path, port: int) -> None:
+def test_shop_counts_views_and_resizes_each_picture_once(
+    processes: Processes, example: Path, tmp_path: Path, port: int
+) -> None:
     """One command starts it; Ctrl-C ends it. What is looked at is counted, and each picture resized once."""
     shop = processes.python("run.py", str(port), cwd=example, env={"THUMBNAILS": str(tmp_path)}, name="shop")
     wait_until(lambda: is_there(port), 20)

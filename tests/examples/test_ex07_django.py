@@ -29,7 +29,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.long
-def test_the_project(processes: Processes, example: Path) -> None:
+def test_django_view_calls_a_worker_and_fires_on_commit(processes: Processes, example: Path) -> None:
     """A view calls a worker that has the models; an order is told when it is committed, and never when rolled back."""
     done = processes.python("manage.py", "migrate", cwd=example)
     assert done.wait(60) == 0, done.report()

@@ -24,7 +24,7 @@ def test_there_and_back(since: float, places: dict[str, int]) -> None:
     assert read.since == pytest.approx(since, abs=0.001)
 
 
-def test_many_journals() -> None:
+def test_cursor_of_many_journals_fits_into_a_header() -> None:
     """They are packed, so that a request's head has room for those of a thousand processes."""
     places = {f"{number:016x}": number * 997 for number in range(1, 1001)}
     text = str(Cursor(since=1764400000.0, places=places))

@@ -72,7 +72,7 @@ def test_orphan_is_found_and_killed(surroundings: Surroundings, processes: Proce
     assert before.leaked() == []
 
 
-def test_temporary_file(surroundings: Surroundings) -> None:
+def test_temporary_file_that_is_left_is_named(surroundings: Surroundings) -> None:
     """What is left where temporary files go is named."""
     left = surroundings.temporary / "forgotten"
     left.touch()

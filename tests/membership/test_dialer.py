@@ -350,7 +350,7 @@ def test_who_was_heard_of_just_now(place: Place) -> None:
     assert place.targets == [instance(1), instance(2)]
 
 
-def test_exchange_partners(place: Place) -> None:
+def test_some_unused_peers_are_connected_for_exchange(place: Place) -> None:
     """A few peers are connected to though nothing of theirs is used: attempts count as connections."""
     place.links[instance(100)] = "a link"
     for number in range(1, 6):

@@ -161,7 +161,7 @@ def welcome(instance: str = THEIR, bus: str = "b") -> Welcome:
 
 @pytest.mark.parametrize("kind", ["ipc", "tcp"])
 @pytest.mark.parametrize("target", ["", THEIR])
-def test_worker_answers(place: Place, kind: str, target: str) -> None:
+def test_answer_of_a_worker_is_reported_with_its_instance(place: Place, kind: str, target: str) -> None:
     """A worker that answers HELLO is reported, with its instance; what it pushes then is passed on."""
 
     async def scenario() -> None:

@@ -88,7 +88,7 @@ def test_loops_one_after_another(bus: BusPath, worker: Process) -> None:
         assert bus.work.echo(value=number) == number
 
 
-def test_async_first(bus: BusPath, worker: Process) -> None:
+def test_program_may_begin_with_the_async_door(bus: BusPath, worker: Process) -> None:
     """A program may begin with the async door."""
     assert asyncio.run(_echo(bus, 1)) == 1
     assert asyncio.run(_echo(bus, 2)) == 2
@@ -161,7 +161,7 @@ def test_call_in_a_thread_beside_the_loop(bus: BusPath, worker: Process) -> None
     assert asyncio.run(main()) == 5
 
 
-def test_closed_bus(bus: BusPath, worker: Process, door: Door) -> None:
+def test_closed_bus_refuses_and_may_be_closed_twice(bus: BusPath, worker: Process, door: Door) -> None:
     """A closed bus says so; closing twice is no mistake."""
     assert door.call(bus.work.echo, value=1) == 1
     bus.client.close()
@@ -170,7 +170,7 @@ def test_closed_bus(bus: BusPath, worker: Process, door: Door) -> None:
         door.call(bus.work.echo, value=1)
 
 
-def test_close_async(worker: Process) -> None:
+def test_event_loop_closes_the_bus(worker: Process) -> None:
     """An event loop closes the bus by awaiting it, and may have used it before."""
 
     async def main() -> None:

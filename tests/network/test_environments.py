@@ -231,13 +231,13 @@ def test_events_without_a_home(processes: Processes, shop: Path, volume: Path, p
 
 
 @pytest.mark.parametrize("name", ["", "b\u00fcro", os.fsdecode(b"b\xfcro"), "x" * 64, "(none)"])
-def test_host_names(processes: Processes, shop: Path, name: str) -> None:
+def test_unusual_host_names_work(processes: Processes, shop: Path, name: str) -> None:
     """A host without a name, with one in another alphabet, or with the longest there can be."""
     keeps_events(processes, shop, Place(hostname=name))
 
 
 @pytest.mark.new_interpreters
-def test_first_process(processes: Processes, shop: Path) -> None:
+def test_first_processes_of_containers_share_a_bus(processes: Processes, shop: Path) -> None:
     """Each is the first process of those that it sees, as in a container, and none knows another's number."""
     keeps_events(processes, shop, FirstProcess())
 

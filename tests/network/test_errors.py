@@ -59,7 +59,7 @@ def bus(worker: Process, door: Door) -> Iterator[BusPath]:
         bus.client.close()
 
 
-def test_unknown_api(bus: BusPath, door: Door) -> None:
+def test_unknown_api_is_refused_with_near_names(bus: BusPath, door: Door) -> None:
     """An API nobody advertises is refused with near names, what is advertised and where it was looked for."""
     for attempt in (lambda: door.call(bus.troubel.add, a=1), lambda: door.fire(bus.troubel.happened, text="")):
         with pytest.raises(
@@ -71,7 +71,7 @@ def test_unknown_api(bus: BusPath, door: Door) -> None:
             attempt()
 
 
-def test_unknown_procedure(bus: BusPath, door: Door) -> None:
+def test_unknown_procedure_is_refused_with_near_names(bus: BusPath, door: Door) -> None:
     """A procedure that the API does not have is refused with near names and what it has."""
     with pytest.raises(UnknownProcedure, match=r"'trouble' has no procedure 'ad'\. Did you mean 'add'\? It has: add, "):
         door.call(bus.trouble.ad, a=1)
@@ -84,7 +84,7 @@ def test_inherited_and_private_names_are_no_procedures(bus: BusPath, door: Door)
             door.call(_Named(bus, "trouble", name), name="happened")
 
 
-def test_unknown_event(bus: BusPath, door: Door) -> None:
+def test_unknown_event_is_refused_with_near_names(bus: BusPath, door: Door) -> None:
     """An event that the API does not have is refused with near names; so is a procedure that is fired."""
     with pytest.raises(EventNotFound, match=r"has no event 'happend'\. Did you mean 'happened'\? Its events are: "):
         door.fire(bus.trouble.happend, text="")
@@ -98,7 +98,7 @@ def test_event_that_is_called(bus: BusPath, door: Door) -> None:
         door.call(_Named(bus, "trouble", "happened"), text="")
 
 
-def test_incomplete_path(bus: BusPath, door: Door) -> None:
+def test_incomplete_path_is_refused_with_its_right_form(bus: BusPath, door: Door) -> None:
     """A path without an API, or without a procedure, is refused with the form it should have."""
     with pytest.raises(InvalidName, match=r"^bus\.trouble cannot be called\. Name the API and the procedure: bus\."):
         door.call(bus.trouble, a=1)
@@ -106,7 +106,7 @@ def test_incomplete_path(bus: BusPath, door: Door) -> None:
         door.call(bus)
 
 
-def test_positional_arguments(bus: BusPath) -> None:
+def test_positional_arguments_are_refused(bus: BusPath) -> None:
     """Arguments go by name; the message shows how."""
     with pytest.raises(InvalidParameters, match=r"given 2 argument\(s\) by position.*bus\.trouble\.add\(name=value\)"):
         bus.trouble.add(1, 2)
@@ -114,7 +114,7 @@ def test_positional_arguments(bus: BusPath) -> None:
         bus.trouble.happened.fire("text")
 
 
-def test_wrong_arguments(bus: BusPath, door: Door) -> None:
+def test_wrong_arguments_are_named_with_the_peer(bus: BusPath, door: Door) -> None:
     """
     Missing, unknown and wrongly typed arguments are named, with the peer that says so.
 
@@ -142,7 +142,7 @@ def test_wrong_event_arguments(bus: BusPath, door: Door) -> None:
 
 
 @pytest.mark.parametrize("procedure", ["raises", "raises_async"])
-def test_handler_raises(bus: BusPath, door: Door, procedure: str) -> None:
+def test_exception_of_a_handler_reaches_the_caller_in_full(bus: BusPath, door: Door, procedure: str) -> None:
     """An exception in the handler is told with its type, arguments, message, traceback and the peer."""
     with pytest.raises(LightbusWorkerError) as caught:
         door.call(getattr(bus.trouble, procedure), kind="value")
@@ -207,7 +207,7 @@ def test_timeout_says_what_may_have_happened(bus: BusPath, door: Door, procedure
         door.call(getattr(bus.trouble, procedure), seconds=2, bus_options={"timeout": 0.2})
 
 
-def test_wrong_options(bus: BusPath, door: Door) -> None:
+def test_wrong_option_is_refused(bus: BusPath, door: Door) -> None:
     """A misspelt or senseless option is refused and not ignored."""
     for options, problem in (
         ({"timeut": 3}, r"has no option 'timeut'\. Did you mean 'timeout'\?"),
@@ -221,7 +221,7 @@ def test_wrong_options(bus: BusPath, door: Door) -> None:
             door.fire(bus.trouble.happened, text="", bus_options=options)
 
 
-def test_unserialisable_argument(bus: BusPath, door: Door) -> None:
+def test_unserialisable_argument_is_named_with_its_place(bus: BusPath, door: Door) -> None:
     """A value that cannot be sent is named with its place among the arguments."""
     data = [1, {"key": object()}]
     with pytest.raises(DeformError, match=r"^The arguments of trouble\.size cannot be sent: .*data\[1\]\.key is .*obj"):
@@ -230,13 +230,13 @@ def test_unserialisable_argument(bus: BusPath, door: Door) -> None:
         door.fire(bus.trouble.anything, value=data)
 
 
-def test_unserialisable_result(bus: BusPath, door: Door) -> None:
+def test_unserialisable_result_is_an_error_of_the_procedure(bus: BusPath, door: Door) -> None:
     """A result that cannot be sent is an error of the procedure, not a silence."""
     with pytest.raises(DeformError, match=r"^The result of trouble\.gives_object cannot be sent: .*items\[1\] is "):
         door.call(bus.trouble.gives_object)
 
 
-def test_wrong_result(bus: BusPath, door: Door) -> None:
+def test_undeclared_result_is_refused_by_the_worker(bus: BusPath, door: Door) -> None:
     """A result that is not what the procedure declares is refused by the worker."""
     with pytest.raises(ValidationError, match=r"gives_wrong: the result is 'seven', .* declared as gives_wrong\(\) ->"):
         door.call(bus.trouble.gives_wrong)

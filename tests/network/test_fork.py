@@ -179,7 +179,9 @@ def test_orphans_hold_nobody_up(processes: Processes, network: None, bus: BusPat
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_gunicorn_preload(processes: Processes, worker: Process, threads: int) -> None:
+def test_workers_that_gunicorn_forks_after_a_call_make_calls(
+    processes: Processes, worker: Process, threads: int
+) -> None:
     """The workers that gunicorn forks from a process which has called already make calls, too, and end cleanly."""
     gunicorn = processes.start(
         [

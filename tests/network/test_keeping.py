@@ -131,7 +131,7 @@ def _blind(place: Path) -> str:
     return str(path)
 
 
-def test_the_outbox(processes: Processes, place: Path) -> None:
+def test_known_event_without_publisher_waits_in_the_outbox(processes: Processes, place: Path) -> None:
     """A script of another service keeps a known event in the outbox, says so and exits 0; an unknown one is refused."""
     refused = processes.python("stranger.py", "0", cwd=place)
     assert refused.wait(60) == 1

@@ -131,7 +131,9 @@ def test_a_fresh_journal_days_later(start: Callable[..., Process], bus: BusPath)
     wait_until(lambda: sorted(handled(consumer)) == [*range(1, 23)])
 
 
-def test_retention_overflow(start: Callable[..., Process], bus: BusPath, network: Network) -> None:
+def test_cap_deletes_events_of_an_absent_group_and_reports_it(
+    start: Callable[..., Process], bus: BusPath, network: Network
+) -> None:
     """A cap wins over a group that is away; what it lost is said at the publisher, and told to the group."""
     config = network.config(journal={"max_events": 100, "min_age": 0.001})
     publisher, consumer = start("sale", LIGHTBUS_CONFIG=config), start("tally")

@@ -101,7 +101,7 @@ def test_processes_of_different_environments_meet(
 
 
 @ROOT
-def test_no_multicast(processes: Processes, shop: Path) -> None:
+def test_calls_and_events_work_without_loopback(processes: Processes, shop: Path) -> None:
     """With lo down, calls and events work all the same, and nobody is warned of anything."""
     worker = start(processes, shop, *NO_MULTICAST)
     (shop / "book").mkdir()

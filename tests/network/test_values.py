@@ -197,7 +197,7 @@ def exam() -> Iterator[Exam]:
 
 # The worker's threads draw random numbers of their own, meanwhile.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
-def test_every_type(exam: Exam, door: Door) -> None:
+def test_values_of_every_type_arrive_equal(exam: Exam, door: Door) -> None:
     """Whatever is drawn, nested as it comes: what is sent is received, and is equal."""
 
     @settings(max_examples=scaled(200, least=20), suppress_health_check=list(HealthCheck))
@@ -209,7 +209,9 @@ def test_every_type(exam: Exam, door: Door) -> None:
     check()
 
 
-def test_another_process(processes: Processes, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_every_type_survive_another_process(
+    processes: Processes, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of every type a value goes to a worker and comes back; it sees what was sent, in a call and in an event."""
     monkeypatch.syspath_prepend(SERVICES)
     worker = processes.worker("mirror", cwd=SERVICES, env={"PYTHONPATH": str(SERVICES.parents[1])})

@@ -68,7 +68,7 @@ def test_listener_logs_the_event_it_handles(hub: MemoryBus, bus: BusPath, is_asy
     assert groups == [{**expected, "listener": "each"}, {**expected, "listener": "greet", "group": "auth-greet"}]
 
 
-def test_structlog(hub: MemoryBus, bus: BusPath) -> None:
+def test_structlog_processor_adds_missing_fields_only(hub: MemoryBus, bus: BusPath) -> None:
     """As a processor of structlog it adds what is not there yet, and leaves `event`, the message, alone."""
     records: list[dict[str, object]] = []
 

@@ -88,7 +88,7 @@ def test_invalid_address_is_refused_with_the_forms(text: str) -> None:
         parse_place(text, "--health-port")
 
 
-def test_ipv6() -> None:
+def test_ipv6_address_works() -> None:
     """An address of IPv6 works, where the host has it."""
     try:
         server = StatusServer("::1", 0, {"/live": lambda: Answer(200, b"alive\n")}, asked_by="x")

@@ -85,7 +85,7 @@ def test_a_supervisor_that_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="abstract names are Linux's")
-def test_abstract_names() -> None:
+def test_name_with_at_sign_is_an_abstract_socket() -> None:
     """A name that begins with @ is one without a file."""
     name = f"lightbus-notify-{os.getpid()}"
     supervisor = Supervisor(f"\0{name}")

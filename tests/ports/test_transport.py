@@ -563,7 +563,7 @@ def test_slow_subscriber_misses_and_others_do_not(make: Make) -> None:
 # In plain threads
 
 
-def test_blocking_dealer(make: Make) -> None:
+def test_blocking_dealer_sends_waits_and_times_out(make: Make) -> None:
     """In a plain thread it sends and waits, again and again, and gives up in time where nothing comes."""
 
     async def scenario(scene: Scene) -> None:

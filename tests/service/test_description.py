@@ -58,12 +58,12 @@ def test_signatures_and_docstrings_are_described() -> None:
     }
 
 
-def test_without_words() -> None:
+def test_api_without_docstring_has_no_description() -> None:
     """An Api without a docstring has none: that of its base class says nothing about it."""
     assert describe_api(BareApi())["doc"] == ""
 
 
-def test_long_words() -> None:
+def test_long_docstring_is_cut() -> None:
     """A manual in a docstring is cut."""
     api = type("LongApi", (BareApi,), {"__doc__": "x" * (MAX_DOC + 1)})()
     assert len(describe_api(api)["doc"]) == MAX_DOC

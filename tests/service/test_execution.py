@@ -536,7 +536,7 @@ class Generating:
     ],
     ids=["generator", "async", "partial", "object", "method", "plain", "old coroutine", "inside", "builtin", "class"],
 )
-def test_is_generator(function: Any, expected: bool) -> None:
+def test_generator_is_recognised_behind_wrappers(function: Any, expected: bool) -> None:
     """What counts is what is really called."""
     assert is_generator(function) is expected
 

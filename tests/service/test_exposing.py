@@ -277,7 +277,7 @@ def test_mixins_of_the_user() -> None:
     assert set(make(Store, Meta=META).procedures) == {"drop"}
 
 
-def test_installed_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mixins_of_the_same_package_only_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an installed package an Api is offered, with the mixins of its own package; a mixin of another one is not."""
     for name in ("shop_installed", "other_installed"):
         module = types.ModuleType(name)

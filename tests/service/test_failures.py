@@ -124,7 +124,7 @@ def test_what_is_long_is_cut() -> None:
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration])
-def test_as_exception(kind: type[BaseException]) -> None:
+def test_what_would_end_the_process_becomes_an_error(kind: type[BaseException]) -> None:
     """What would end the process or the task becomes an error that says what it was."""
     error = kind("3")
     made = as_exception("greeter", error)

@@ -160,7 +160,7 @@ def test_time_zones_travel_as_offsets() -> None:
 
 if sys.version_info >= (3, 12):  # pragma: no cover - of later versions
 
-    def test_type_statements() -> None:
+    def test_alias_of_a_type_statement_is_resolved() -> None:
         """An alias made with `type` is what it stands for."""
         scope: dict[str, Any] = {}
         exec("type Numbers = list[int]", scope)

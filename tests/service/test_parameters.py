@@ -128,7 +128,7 @@ def test_the_options_of_the_bus_are_no_parameter() -> None:
     ],
     ids=str,
 )
-def test_exact_types(annotation: Any, types: set[type] | None) -> None:
+def test_builtins_and_unions_are_recognised_by_exact_type(annotation: Any, types: set[type] | None) -> None:
     """Builtins and their unions are recognised by exact type; all else needs a closer look."""
     assert exact_types(annotation) == types
 

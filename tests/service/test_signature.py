@@ -57,7 +57,7 @@ def test_it_describes_itself() -> None:
     assert repr(event(Parameter("a"))) == "<Event auth.registered(a)>"
 
 
-def test_parameter_schema() -> None:
+def test_parameter_schema_has_the_form_of_dumpschema() -> None:
     """The schema of the arguments has the form `dumpschema` writes."""
     assert of(check_password).parameter_schema == {
         "$schema": DRAFT,
@@ -80,7 +80,7 @@ def test_schema_with_definitions_defaults_and_wildcard() -> None:
     assert "default" not in schema["properties"]["user"]
 
 
-def test_response_schema() -> None:
+def test_procedure_has_a_response_schema_and_event_has_none() -> None:
     """A procedure has one, with the definitions it needs; an event has none."""
     assert of(check_password).response_schema == {
         "$schema": DRAFT,

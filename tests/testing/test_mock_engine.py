@@ -58,7 +58,7 @@ def test_calling_an_event_fires_it(bus: BusPath) -> None:
     assert mock.event_names_fired == ["auth.user_registered", "customers.new_customer"]
 
 
-def test_function_answers(bus: BusPath, door: Door) -> None:
+def test_function_as_result_is_called_with_the_arguments(bus: BusPath, door: Door) -> None:
     """A function as result is called with the arguments by name; an `async def` is awaited."""
 
     async def later(city: str) -> str:

@@ -49,7 +49,7 @@ def test_decorator_in_a_test_case(bus: BusPath) -> None:
         assert (result.testsRun, result.errors, result.failures) == (1, [], [])
 
 
-def test_mock_ends(bus: BusPath) -> None:
+def test_bus_is_as_before_after_the_mock(bus: BusPath) -> None:
     """After the mock the bus is what it was, also after an exception and when it was closed meanwhile."""
     before = bus.client.exchange_engine()
     with pytest.raises(ZeroDivisionError), bus_mocker(bus):
@@ -62,7 +62,7 @@ def test_mock_ends(bus: BusPath) -> None:
     assert bus.client.exchange_engine() == before == EngineState()
 
 
-def test_mocks_nest(bus: BusPath) -> None:
+def test_outer_mock_continues_after_the_inner_one(bus: BusPath) -> None:
     """The inner mock stands for itself, and the outer one goes on after it."""
     mocker = BusMocker(bus)
     with mocker as outer:
@@ -74,6 +74,6 @@ def test_mocks_nest(bus: BusPath) -> None:
     outer.assert_rpc_called("geo.find", times=1)
 
 
-def test_upstreams_path() -> None:
+def test_mocker_is_importable_by_its_path_of_1x() -> None:
     """The mocker is found where programs written for Lightbus import it from."""
     assert lightbus.utilities.testing.BusMocker is lightbus.utilities.testing.bus_mocker is BusMocker

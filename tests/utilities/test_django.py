@@ -32,7 +32,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return notes
 
 
-def test_sync_handler(journal: list[str]) -> None:
+def test_connections_are_closed_around_a_def_handler(journal: list[str]) -> None:
     """Connections are closed before and after a `def` handler, which gets its arguments and gives its result.
 
     Before it the queries are forgotten that Django remembers with DEBUG on.
@@ -47,7 +47,7 @@ def test_sync_handler(journal: list[str]) -> None:
     assert journal == ["reset", "close", "event sally", "close"]
 
 
-def test_async_handler(journal: list[str]) -> None:
+def test_connections_are_closed_around_an_async_def_handler(journal: list[str]) -> None:
     """So they are for an `async def` handler, in the thread where the ORM has its connections."""
 
     @uses_django_db

@@ -11,7 +11,7 @@ from lightbus.web import hosts
 from lightbus.web.hosts import HostNames, check_host_name, host_of, is_local, url_of
 
 
-def test_host_of() -> None:
+def test_host_is_compared_in_lower_case_without_port() -> None:
     """Names are compared in small letters, without the port."""
     given = ["Localhost:1", "[::1]:80", "a.b", "a:123456", "a/b", "", "a b", "a\r\nb"]
     assert [host_of(each) for each in given] == ["localhost", "[::1]", "a.b", None, None, None, None, None]
@@ -51,12 +51,12 @@ def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     ("address", "local"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("x", False)],
 )
-def test_is_local(address: str, local: bool) -> None:
+def test_only_loopback_is_local(address: str, local: bool) -> None:
     """Loopback, and nothing that others reach."""
     assert is_local(address) is local
 
 
-def test_url_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_has_brackets_for_ipv6_and_the_name_for_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address of the sixth version stands in brackets; where all are listened at, this host is named."""
     monkeypatch.setattr(hosts.socket, "gethostname", lambda: "workshop")
     assert url_of("::1", 1) == "http://[::1]:1/"

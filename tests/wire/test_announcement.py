@@ -169,7 +169,7 @@ def test_str_names_service_instance_and_host() -> None:
     assert str(AUTH) == "auth (2 procedures, 2 events)"
 
 
-def test_txt_keys() -> None:
+def test_txt_record_has_the_keys_of_the_protocol() -> None:
     """The TXT record has the keys of docs/protocol.md, and leaves out what is empty."""
     assert tcp(fingerprint="f1", digest="d1").to_txt() == {
         b"v": b"1",
@@ -263,7 +263,7 @@ def test_instance_ids_are_new_each_time() -> None:
     ("given", "limit", "expected"),
     [("short", 5, "short"), ("longer", 5, "long~"), ("longer", 1, "~"), ("éé", 4, "éé"), ("éééé", 4, "é~")],
 )
-def test_shorten(given: str, limit: int, expected: str) -> None:
+def test_name_is_shortened_between_characters(given: str, limit: int, expected: str) -> None:
     """A name is cut between characters, and shows that it was."""
     assert shorten(given, limit) == expected
 

@@ -67,7 +67,7 @@ def test_decoding_what_was_encoded_gives_the_same_value(value: Any) -> None:
 
 
 @given(values)
-def test_types_survive(value: Any) -> None:
+def test_types_survive_encoding(value: Any) -> None:
     """A date stays a date and True stays True, where == alone would not see the difference."""
     assert repr(decode(encode([value]))) == repr([value])
 

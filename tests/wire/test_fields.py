@@ -114,7 +114,7 @@ RECORDS: list[tuple[Any, bool]] = [
 
 
 @pytest.mark.parametrize(("value", "taken"), RECORDS)
-def test_published_records(value: Any, taken: bool) -> None:
+def test_published_records_are_in_order_and_bounded(value: Any, taken: bool) -> None:
     """They are in order, each behind the one before of its topic, and no more than so many."""
     assert fields.published_records(5)(value) is taken
 

@@ -75,7 +75,7 @@ def test_a_record_of_a_later_version() -> None:
     assert decode_record(codec.encode(["id", 1, 0.5, {"a": 1}, "later"])) == Record("id", 1, 0.5, {"a": 1})
 
 
-def test_trace_context() -> None:
+def test_trace_context_is_carried_if_it_is_valid() -> None:
     """It is carried where there is one; what is none is passed over, as anything is that was added later."""
     record = Record("id", 1, 0.5, {"a": 1}, {"traceparent": "x"})
     assert decode_record(encode_record(record)) == record

@@ -67,7 +67,7 @@ def test_tcp_announcement_comes_with_its_addresses(bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_addresses_move(bus: str) -> None:
+def test_other_interfaces_are_used_and_announced_at_once(bus: str) -> None:
     """On other interfaces it hears others and is heard, and announces its new addresses, at once."""
 
     async def scenario() -> None:
@@ -173,7 +173,7 @@ def test_renamed_service_replaces_the_old_name(bus: str) -> None:
         ("s" * 128, "s" * 46),
     ],
 )
-def test_instance_name(service: str, label: str) -> None:
+def test_instance_name_is_readable_and_at_most_63_bytes(service: str, label: str) -> None:
     """The DNS name is readable, of plain characters, and its first label has 63 bytes at most."""
     announced = announcement("test", service=service)
 
@@ -485,6 +485,8 @@ def in_a_namespace(setup: str, *args: str) -> str:
     ],
     ids=["no network", "port taken", "lan", "one interface gone"],
 )
-def test_real_networks(setup: str, what: str, addresses: list[str], expected: str) -> None:
+def test_missing_network_or_taken_port_is_a_problem_and_no_error(
+    setup: str, what: str, addresses: list[str], expected: str
+) -> None:
     """Without a network, or with the port taken, there is a problem and no error; on a LAN peers come and go."""
     assert in_a_namespace(setup, what, *addresses).startswith(expected)

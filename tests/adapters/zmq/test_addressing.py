@@ -123,7 +123,7 @@ def test_a_file_that_is_gone_leads_to_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_mode_host", [True, False])
-def test_fixed_peers(tmp_path: Path, in_mode_host: bool) -> None:
+def test_fixed_peer_without_scheme_is_tcp_in_all_modes(tmp_path: Path, in_mode_host: bool) -> None:
     """A host and a port mean TCP in all modes; what has a scheme is taken at its word."""
     addressing = HostAddressing(Places.only(tmp_path)) if in_mode_host else TcpAddressing(HERE)
     assert addressing.fixed_peer("auth.example:5570") == "tcp://auth.example:5570"

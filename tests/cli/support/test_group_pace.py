@@ -72,14 +72,14 @@ def test_a_group_without_members(given: dict[str, Any], text: str, remedy: str) 
     assert found.remedy.startswith(remedy)
 
 
-def test_silent_members() -> None:
+def test_silent_members_are_found_by_the_service_of_the_group() -> None:
     """Those of the service that the group's name begins with."""
     mail, shop = peer("mail").announcement, peer("shop").announcement
     assert silent_members("mail-greet", [mail, shop]) == str(mail)
     assert silent_members("mailing-greet", [mail, shop]) == ""
 
 
-def test_stopped_listeners() -> None:
+def test_stopped_listeners_are_found_by_api_and_group() -> None:
     """By the API and the group, which is the service's and the listener's name."""
     mail = peer("mail").announcement
     listeners = [

@@ -29,7 +29,7 @@ bus.client.register_api(SlowApi())
 """
 
 
-def test_single_worker(processes: Processes, tmp_path: Path) -> None:
+def test_single_worker_ends_with_129_on_sighup(processes: Processes, tmp_path: Path) -> None:
     """On SIGHUP it finishes what runs, ends with 129, and says what would have replaced it."""
     (tmp_path / "bus.py").write_text(MODULE)
     worker = processes.worker(cwd=tmp_path)

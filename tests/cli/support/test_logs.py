@@ -252,7 +252,7 @@ def assert_it_serves(processes: Processes) -> None:
 
 
 @pytest.mark.parametrize("streams", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams(processes: Processes, tmp_path: Path, streams: str) -> None:
+def test_worker_without_standard_streams_serves(processes: Processes, tmp_path: Path, streams: str) -> None:
     """A worker without standard streams serves as any other, and writes its messages into no other file."""
     (tmp_path / "bus.py").write_text(SERVICE.format(setup=""))
     worker = processes.start(["sh", "-c", f"exec {sys.executable} -m lightbus run {streams}"], cwd=tmp_path)

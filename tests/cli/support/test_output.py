@@ -25,7 +25,7 @@ def drawn(rows: list[list[Cell]], width: int) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def test_table_fits() -> None:
+def test_least_important_column_is_dropped_first() -> None:
     """Where the width does not suffice, the column that matters least goes first."""
     rows: list[list[Cell]] = [["auth", "a long remark", ("12", "bold")], ["shop", "", "3"]]
     assert drawn(rows, 40) == ["NAME  NOTE           COUNT", "auth  a long remark     12", "shop                     3"]

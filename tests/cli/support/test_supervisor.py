@@ -61,7 +61,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def test_workers_live(processes: Processes, directory: Path) -> None:
+def test_workers_are_restarted_replaced_and_stopped(processes: Processes, directory: Path) -> None:
     """As many as were asked for serve; one that is killed is started again; SIGHUP replaces each; SIGTERM ends all."""
     supervisor = processes.worker("bus", "--workers", "2", "--process-name", "w", cwd=directory)
     supervisor.wait_for_line("All 2 workers serve", 30)

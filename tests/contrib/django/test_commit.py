@@ -40,7 +40,7 @@ def test_fired_behind_the_commit(hub: MemoryBus, bus: BusPath) -> None:
     assert hub.wait_for_event("auth.user_registered").kwargs == fired[0]
 
 
-def test_rolled_back(bus: BusPath) -> None:
+def test_event_of_a_rolled_back_transaction_is_never_fired(bus: BusPath) -> None:
     """What is rolled back, as a whole or up to a savepoint, is never fired."""
     fired: list[str] = []
     bus.client.after_event_sent(lambda event_message: fired.append(event_message.kwargs["username"]))

@@ -41,7 +41,7 @@ def test_only_the_message() -> None:
     assert [message.kwargs for message in seen] == [{"username": "sally"}]
 
 
-def test_only_arguments() -> None:
+def test_listener_with_arguments_only_is_not_given_the_message() -> None:
     """A listener whose first parameter is an argument of the event is not given the message."""
     seen: list[Any] = []
     given(lambda username: seen.append(username), username="sally", age=30)
@@ -55,7 +55,7 @@ def test_some_of_the_arguments() -> None:
     assert seen == [("sally", 30)]
 
 
-def test_all_arguments() -> None:
+def test_listener_with_kwargs_is_given_every_argument() -> None:
     """A listener with `**kwargs` is given every argument."""
     seen: list[Any] = []
     given(lambda m, **kwargs: seen.append(kwargs), username="sally", age=30)

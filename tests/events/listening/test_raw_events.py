@@ -16,14 +16,14 @@ def test_messages_are_whole() -> None:
     assert raw_events("auth.seen", {}).messages()[0].native_id == ""  # of best effort: nobody keeps it
 
 
-def test_last() -> None:
+def test_last_returns_the_newest_events() -> None:
     """The newest ones are there; where there are no more, they are all."""
     events = raw_events("auth.seen", {"n": 1}, {"n": 2}, {"n": 3})
     assert [each.kwargs["n"] for each in events.last(2).messages()] == [2, 3]
     assert events.last(3) is events
 
 
-def test_only() -> None:
+def test_only_keeps_wanted_events_as_received() -> None:
     """What is wanted stays as it came."""
     events = raw_events("auth.seen", {"n": 1}, {"n": 2}, {"n": 3})
     found = events.only(lambda message: message.kwargs["n"] != 2)
