@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from helpers import examples
 from lightbus.core import streams as module
 from lightbus.core.ordering import Order, Watermark
-from lightbus.core.streams import HIGH, UNCONFIRMED, Entry, LiveStream, Stream, AckPosition, entry_of
+from lightbus.core.streams import HIGH, UNCONFIRMED, AckPosition, Entry, LiveStream, Stream, entry_of
 
 
 def entries(first: int, last: int) -> list[list[Any]]:
