@@ -61,10 +61,10 @@ class Stream:
         key: identifies the topic and journal; not inspected here.
         owner: the object that owns it; not inspected either.
         cursor: everything up to this sequence was handled before.
-        head: the newest sequence that is known of.
-        possibly_delivered: up to this one events may have been begun by somebody else.
-        order: where it waits for its turn, if it is merged with the others of its journal.
-        watermark: up to where all events of its name are known of, if it is.
+        head: the newest known sequence.
+        possibly_delivered: events up to this one may have been begun by another member.
+        order: the order in which it is merged with the other streams of its journal, if it is.
+        watermark: the sequence up to which all events of its name are known, if it is merged.
 
     """
 
@@ -117,9 +117,9 @@ class Stream:
         self.in_progress = 0
         """Events that are being handled, or wait for a retry; while there are any, no other is begun."""
         self.queued = False
-        """Whether it waits for its turn; kept by whoever gives turns."""
+        """Whether it waits for its turn; set by the queue that gives turns."""
         self.order = order
-        """None where it has its turns by itself: from the beginning, or since it was left."""
+        """None if it is not merged: from the beginning, or since `leave`."""
         self.watermark = watermark
         self.failures = 0
         """Failed requests for more events in a row."""
@@ -129,7 +129,7 @@ class Stream:
         """The sequence after which more events were requested; None where no answer is due."""
         self._held_back: deque[Sequence[Any]] = deque()
         self.confirmed = 0
-        """How many events were handled in all as the publisher has it on disk."""
+        """How many handled events the publisher has confirmed as stored on disk."""
         self._done = 0
         self._acked = AckPosition(cursor, 0)
         self._possible_remaining = UNCONFIRMED
@@ -306,7 +306,7 @@ class Stream:
         self.position = self.handled  # so that `done` does not count dropped events as handled
 
     def leave(self) -> Order[Stream] | None:
-        """Forget what waits, and be merged with others no more; return what it was merged in."""
+        """Drop the waiting events, and leave the order that it is merged in; return that order."""
         self.drop()
         order, self.order = self.order, None
         return order
@@ -333,10 +333,10 @@ class Stream:
         self._acked = AckPosition(self.handled, self._done)
         return self._acked
 
-    def ack_confirmed(self, told: AckPosition) -> None:
-        """Record that the publisher has on disk what it was told."""
-        if told.events > self.confirmed:
-            self.confirmed = told.events
+    def ack_confirmed(self, acked: AckPosition) -> None:
+        """Record that the publisher has this acknowledgement on disk."""
+        if acked.events > self.confirmed:
+            self.confirmed = acked.events
 
     def ack_failed(self) -> None:
         """Record that the publisher did not answer: everything is acknowledged again."""
