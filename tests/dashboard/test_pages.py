@@ -177,7 +177,7 @@ def test_errors_are_on_the_edge_that_they_happen_on() -> None:
 
 def test_latency_of_an_edge_is_its_own() -> None:
     """Not that of another caller of the same procedure; of events it is how many wait for who listens."""
-    seen = [sighting(A, 0), PeerReport(peer=peer("stock", instance=B), state="up", rtt=0.001)]
+    seen = [report(A, 0), PeerReport(peer=peer("stock", instance=B), state="up", rtt=0.001)]
     seen[0].stats["procedures"] = [procedure("check", 2, web=1, shop=1)]
     seen[1].info["listeners"] = [{"api": "auth", "events": ["left"], "name": "count", "group": "stock-count"}]
     edges = [
@@ -191,7 +191,7 @@ def test_latency_of_an_edge_is_its_own() -> None:
         group(publisher="auth", name="stock-count", lag=3), group(B, publisher="auth", name="stock-count", lag=4),
         group(publisher="other", name="stock-count", lag=9), group(publisher="auth", lag=0),
     ]  # fmt: skip
-    shown = PAGES["overview"](view({"edges": edges, "sightings": seen, "groups": groups}))["edges"]
+    shown = PAGES["overview"](view({"edges": edges, "reports": seen, "groups": groups}))["edges"]
     assert [(each["from"], each["to"], each["names"][0]["p99"], each["lag"]) for each in shown] == [
         ("web", "auth", 0.1, None), ("shop", "auth", 0.2 / 3, None), ("old", "auth", None, None),
         ("auth", "stock", None, 7), ("auth", "auth", None, 0), ("auth", "mail", None, None),
