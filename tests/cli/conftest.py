@@ -104,11 +104,22 @@ class Commands:
         (directory / "bus.py").write_text(program)
         return self._processes.worker("bus", "--service-name", service, *args, cwd=directory, env=env)
 
+    def listening(self, service: str, **given: Any) -> Process:
+        """
+        Start a worker that listens to events of `auth`; return it when they arrive, and it has announced itself.
+
+        Which of the two is first differs.
+        """
+        worker = self.serve(service, **given)
+        worker.wait_for_line("Ready")
+        worker.wait_for_line("Events of auth .* arrive")
+        return worker
+
     def services(self) -> tuple[Process, Process]:
         """Start a worker of either service, and return them when the one hears the other's events."""
-        auth, shop = self.serve("auth"), self.serve("shop")
+        auth = self.serve("auth")
+        shop = self.listening("shop")
         auth.wait_for_line("Ready")
-        shop.wait_for_line("Events of auth .* arrive")
         return auth, shop
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> Process:

@@ -38,8 +38,7 @@ def test_refused_events_in_the_outbox_are_reported_once(commands: Commands, surr
 def test_group_that_handles_nothing_is_warned_of(commands: Commands) -> None:
     """A group that has processes and events to handle, and handles none, is warned of with what to look at."""
     commands.services()
-    mail = commands.serve("mail", replace=("max_deliveries=1", "max_deliveries=1000"))
-    mail.wait_for_line("Events of auth .* arrive")
+    mail = commands.listening("mail", replace=("max_deliveries=1", "max_deliveries=1000"))
     commands.run("fire", "auth.user_registered", "username=sally")
     mail.wait_for_line("no sally here")
     findings = [each for each in commands.json("doctor", code=1) if each["check"] == "groups"]
@@ -53,9 +52,7 @@ def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
     """Nobody is told to give up what is kept for it: its process is there, and may go on."""
     auth = commands.serve("auth")
     auth.wait_for_line("Ready")
-    shop = commands.serve("shop")
-    shop.wait_for_line("Events of auth .* arrive")
-    shop.wait_for_line("Ready")
+    shop = commands.listening("shop")
     shop.signal(signal.SIGSTOP)
     try:
         commands.run("fire", "auth.user_registered", "username=sally")
@@ -72,8 +69,7 @@ def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
 def test_a_listener_that_has_stopped(commands: Commands) -> None:
     """It is an error that says what it failed with; `peers` shows it, too, as do the peer's own statistics."""
     commands.services()
-    mail = commands.serve("mail", replace=("RETRY", "STOP_LISTENER"))
-    mail.wait_for_line("Events of auth .* arrive")
+    mail = commands.listening("mail", replace=("RETRY", "STOP_LISTENER"))
     commands.run("fire", "auth.user_registered", "username=sally")
     mail.wait_for_line("The listener fails of auth.user_registered has stopped")
     commands.run("fire", "auth.user_registered", "username=sally")

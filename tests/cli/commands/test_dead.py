@@ -22,7 +22,7 @@ Letters = list[dict[str, Any]]
 def test_dead_letters_are_shown_given_again_and_dropped(commands: Commands) -> None:
     """What a group failed on can be looked at, given to it alone again, and dropped."""
     _, shop = commands.services()
-    commands.serve("mail").wait_for_line("Events of auth .* arrive")
+    commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=sally")
     wait_until(lambda: commands.json("dead", "list"), 10)
     [dead] = commands.json("dead", "list", "mail-fails")

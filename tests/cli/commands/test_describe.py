@@ -59,7 +59,7 @@ def test_groups_without_a_process_are_shown(commands: Commands) -> None:
     _, shop = commands.services()
     tail = commands.start("tail")
     tail.wait_for_line("Following")
-    commands.serve("mail", replace=('listener_name="fails"', 'listener_name="all", group=None')).wait_for_line("arrive")
+    commands.listening("mail", replace=('listener_name="fails"', 'listener_name="all", group=None'))
     shop.ask_to_end()
     shop.wait()
     [told] = commands.json("describe", "auth")

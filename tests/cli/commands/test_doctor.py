@@ -68,7 +68,7 @@ events_api._counted = lambda described, positions, journals: {"api": 1}
 def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
     """It is named, and keeps nobody from seeing the others, whichever command looks."""
     commands.serve("auth").wait_for_line("Ready")
-    commands.serve("shop").wait_for_line("Events of auth .* arrive")
+    commands.listening("shop")
     commands.serve("auth", where="odd", replace=("import lightbus", ODD)).wait_for_line("Ready")
     found = commands.run("doctor", code=1)
     assert re.search(r"warning answers: auth .* sent an invalid answer to internal\.(peer|events)\.\w+", found.stdout)

@@ -32,7 +32,7 @@ def nats_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nat
 def test_groups_and_dead_letters(commands: Commands) -> None:
     """A group is shown with its members, its lag and its dead letters; these are given again, and dropped."""
     _, shop = commands.services()
-    commands.serve("mail").wait_for_line("Events of auth .* arrive")
+    commands.listening("mail")
     wait_until(lambda: len(commands.json("groups", "list")) == 2, 20)
     commands.run("fire", "auth.user_registered", "username=sally")
     [dead] = wait_until(lambda: commands.json("dead", "list"), 20)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def test_groups_are_shown_and_forgotten(commands: Commands) -> None:
     """A group is shown with its lag, members and losses; doctor names one that nobody serves, until it is removed."""
     _, shop = commands.services()
-    commands.serve("mail").wait_for_line("Events of auth .* arrive")
+    commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=ada")
     shop.wait_for_line("^welcome ada")
     wait_until(lambda: commands.json("dead", "list"), 10)

@@ -80,7 +80,7 @@ def test_rpc_shows_each_answered_call(commands: Commands) -> None:
     )  # fmt: skip
     assert (failed["procedure"], failed["error"], failed["service"]) == ("fail", "builtins.RuntimeError", "auth")
 
-    commands.serve("shop").wait_for_line("Events of auth .* arrive")
+    commands.listening("shop")
 
     def placed() -> bool:
         commands.run("call", "shop.orders.place", "username=admin")
@@ -124,7 +124,7 @@ def test_events_and_calls_are_filtered(commands: Commands) -> None:
 def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
     """With --acks it is shown who has handled an event, and whose dead letter it is; all fields are documented."""
     commands.services()
-    commands.serve("mail").wait_for_line("Events of auth .* arrive")
+    commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=sally")
     wait_until(lambda: commands.json("dead", "list"), 10)
     told = commands.json("tail", "--since", "0", "--acks", "--rpc", "--count", "1")
