@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import webbrowser
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...web.hosts import check_host_name
 from ...web.tokens import read_token
 from ..support.connection import Connection, on_bus, stop_requested
 from ..support.options import ClientOptions, client_options
+from ..support.output import Output
 
 __all__ = ["dashboard"]
 
@@ -74,12 +76,18 @@ async def _serve(
     else:
         _greet(bus, given, url)
     shown = Dashboard(bus, lambda: Connection(replace(options, as_json=True)), given)
-    if opens and not await asyncio.to_thread(webbrowser.open, url):
-        bus.output.note(f"There is no browser here that could be started: open {url} yourself.")
+    if opens:
+        # Not waited for: some browsers run in the terminal, or are started by a program that waits for them.
+        threading.Thread(target=_open, args=(Output(as_json=bus.output.as_json), url), daemon=True).start()
     bus.output.as_json = True  # what a command would note of silent peers is on the page
     await serve(shown, listening, done)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
+
+
+def _open(output: Output, url: str) -> None:
+    if not webbrowser.open(url):
+        output.note(f"There is no browser here that could be started: open {url} yourself.")
 
 
 def _greet(bus: Connection, given: DashboardOptions, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -91,6 +92,26 @@ def test_port_that_is_in_use(commands: Commands) -> None:
         error = commands.run("dashboard", "--port", port, code=2).stderr
     assert f"The dashboard cannot listen at 127.0.0.1, port {port}" in error
     assert "Choose another one with --port" in error
+
+
+def test_browser_that_is_waited_for(commands: Commands, tmp_path: Path) -> None:
+    """A program that does not end before its page is there, as one in a terminal: the dashboard serves meanwhile."""
+    browser, end = tmp_path / "browser", tmp_path / "end"
+    os.mkfifo(end)
+    browser.write_text(
+        f"#!{sys.executable}\n"
+        "import sys, urllib.request\n"
+        "print('page', urllib.request.urlopen(sys.argv[1] + 'login', timeout=60).status, flush=True)\n"
+        f"open({str(end)!r}).read()\n"
+    )
+    browser.chmod(0o700)
+    process = commands.start("dashboard", "--port", "0", "--open", env={"BROWSER": str(browser)})
+    url = process.wait_for_line(r"is at (http://127\.0\.0\.1:\d+/)")[1]
+    process.wait_for_line("page 200")
+    assert get(url + "login")[0] == 200
+    end.write_text("")
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0, process.report()
 
 
 def test_no_browser_to_open(commands: Commands) -> None:
