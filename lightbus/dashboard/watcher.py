@@ -17,6 +17,7 @@ from ..cli.support.connection import SERVICE, Connection
 from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
 from ..exceptions import LightbusException
+from ..membership.link import NOTHING_LISTENS
 from ..recurring import RecurringLog
 from .round import Round, Series, rates
 
@@ -144,7 +145,7 @@ class Watcher:
         changed.set()
 
     async def _ask(self, number: int) -> Round:
-        known = [peer for peer in self.bus.known() if peer.announcement.service != SERVICE]
+        known = [peer for peer in self.bus.known() if peer.announcement.service != SERVICE and not self._was_lost(peer)]
         is_slow_turn = number % SLOW_EVERY == 1
         seen = await asyncio.gather(*(self._see(peer, again=is_slow_turn) for peer in known))
         at, clock = time.monotonic(), time.time()
@@ -168,6 +169,15 @@ class Watcher:
             groups=_with_publisher(await ask_for_groups(self.bus, peers, quietly=True)),
             journals=self._journals,
         )
+
+    def _was_lost(self, peer: Peer) -> bool:
+        """
+        Return whether a peer that answered before has ended, as far as its host says: its connections are refused.
+
+        A node goes on trying one of another host, which may come back.
+        """
+        has_answered = peer.instance in self._answered or peer.instance in self._killed
+        return has_answered and not peer.is_live and NOTHING_LISTENS in peer.problem
 
     def _note_killed(self, reports: list[PeerReport], clock: float) -> list[PeerReport]:
         """Note who was lost without a goodbye since the round before, and return those of the last minutes."""

@@ -19,11 +19,14 @@ from ..wire.envelope import AnyMessage, Drain, Drained, Error, Goodbye, Hello, P
 from .guard import Guard
 from .running_clock import RunningClock
 
-__all__ = ["Dial", "Link", "LinkUser"]
+__all__ = ["NOTHING_LISTENS", "Dial", "Link", "LinkUser"]
 
 logger = logging.getLogger("lightbus.links")
 
 guard = Guard(logger)
+
+NOTHING_LISTENS = "is not there: nothing listens at its address"
+"""Said of a peer whose host refuses connections to it: it has ended there, or a firewall says so."""
 
 HELLO_TIMEOUT = 2.0
 """
@@ -178,7 +181,7 @@ class Link:
             self._on_reached()
             return
         if state is LinkState.REFUSED:
-            self._end("is not there: nothing listens at its address", refused=True)
+            self._end(NOTHING_LISTENS, refused=True)
         elif state is LinkState.DENIED:
             self.denied = True
             self._end(f"breaks off the handshake: {self._refusal}")

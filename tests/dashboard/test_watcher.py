@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from lightbus import BusPath
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import check_answers
 from lightbus.cli.support.connection import Connection
+from lightbus.core.peers import PeerState
 from lightbus.dashboard import watcher
 from lightbus.dashboard.watcher import Watcher
+from lightbus.membership.link import NOTHING_LISTENS
 from lightbus.testing import MemoryBus
 
 
@@ -245,6 +248,24 @@ def test_who_comes_back_is_not_gone(shop: BusPath, watches: Any, monkeypatch: py
             while len(told.live) < 1:
                 told = await watching.round_after(told.number)
             assert [each.has_ended for each in told.reports] == [False]
+
+    watches(main)
+
+
+def test_a_worker_whose_host_refuses_connections_is_lost(
+    shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node goes on trying it, and knows it still; one of which nothing is heard may be there."""
+
+    async def main(watching: Watcher) -> None:
+        with watching.looking():
+            told = await watching.round_after(0)
+            [up] = watching.bus.known()
+            for problem, state in ((NOTHING_LISTENS, "gone"), ("does not answer", "suspect")):
+                down = replace(up, state=PeerState.SUSPECT, problem=problem)
+                monkeypatch.setattr(watching.bus, "known", lambda down=down: [down])
+                while [each.state for each in told.reports] != [state]:
+                    told = await watching.round_after(told.number)
 
     watches(main)
 
