@@ -87,44 +87,47 @@ def prose(document: str) -> str:
 # All documents
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_lead_somewhere() -> None:
     """A link within the project leads to a file (of the site, from its pages), and to a heading that is in it."""
-    for target in re.findall(r"\]\(([^)]+)\)", prose(DOCUMENTS[name])):
+    links = [(name, target) for name, text in DOCUMENTS.items() for target in re.findall(r"\]\(([^)]+)\)", prose(text))]
+    for name, target in links:
         if re.match(r"https?://", target):
             continue
         path, _, anchor = target.partition("#")
         file = (ROOT / name).parent / path if path else ROOT / name
-        assert file.exists(), target
+        assert file.exists(), f"{target} in {name}"
         if name.startswith("docs/"):
-            assert file.resolve().is_relative_to(ROOT / "docs"), f"{target} is not in the site: write it as code"
+            is_in_site = file.resolve().is_relative_to(ROOT / "docs")
+            assert is_in_site, f"{target} in {name} is not in the site: write it as code"
         if anchor:
-            assert anchor in slugs(file.read_text(encoding="utf-8")), target
+            assert anchor in slugs(file.read_text(encoding="utf-8")), f"{target} in {name}"
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_named_files_and_tests_exist(name: str) -> None:
+def test_named_files_and_tests_exist() -> None:
     """A file that is named exists, in the project or below the package; so does a test that is named with it."""
-    for path, test in re.findall(r"`([\w./]+/[\w.]+\.\w+)(?:::(\w+))?`", prose(DOCUMENTS[name])):
+    pattern = r"`([\w./]+/[\w.]+\.\w+)(?:::(\w+))?`"
+    named = [(name, *each) for name, text in DOCUMENTS.items() for each in re.findall(pattern, prose(text))]
+    for name, path, test in named:
         beside = ROOT / name
         candidates = [ROOT / path] if path.split("/")[0] in PLACES else [PACKAGE / path, beside.parent / path]
         found = [candidate for candidate in candidates if candidate.exists()]
-        assert found, path
+        assert found, f"{path} in {name}"
         if test:
-            assert re.search(rf"^(async )?def {test}\(", found[0].read_text(encoding="utf-8"), re.MULTILINE), test
+            is_there = re.search(rf"^(async )?def {test}\(", found[0].read_text(encoding="utf-8"), re.MULTILINE)
+            assert is_there, f"{test} in {name}"
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_python_in_documents_compiles(name: str) -> None:
+def test_python_in_documents_compiles() -> None:
     """Each program in a document is valid Python."""
-    for _, code in blocks(DOCUMENTS[name], "python"):
-        ast.parse(code)
+    for name, text in DOCUMENTS.items():
+        for _, code in blocks(text, "python"):
+            ast.parse(code, filename=name)
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_environment_variables_exist(name: str) -> None:
+def test_environment_variables_exist() -> None:
     """No document names a variable that nothing reads."""
-    assert set(re.findall(r"LIGHTBUS_[A-Z_]+[A-Z]", DOCUMENTS[name])) <= {*ENVIRONMENT, *NO_KEY}
+    named = {(name, each) for name, text in DOCUMENTS.items() for each in re.findall(r"LIGHTBUS_[A-Z_]+[A-Z]", text)}
+    assert [each for each in named if each[1] not in {*ENVIRONMENT, *NO_KEY}] == []
 
 
 # README.md
