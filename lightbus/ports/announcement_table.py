@@ -1,4 +1,4 @@
-"""What a discovery has heard and told: for all implementations of `ports.discovery`, so that they tell alike."""
+"""The announcements that a discovery has received: for all implementations of `ports.discovery`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ logger = logging.getLogger("lightbus.discovery")
 T = TypeVar("T")
 
 MAX_PEERS = 1024
-"""Peers kept at a time: anybody on the network can announce any number."""
+"""Peers that are remembered at a time: any host of the network can announce any number."""
 
 MAX_WARNED = 256
-"""Sources of useless announcements that are warned of; what comes from further ones is only counted."""
+"""Sources of useless announcements that are logged; those of further ones are only counted."""
 
 WARN_EVERY, LONGEST_PAUSE = 1.0, 3600.0
-"""Seconds between two warnings about what is ignored: doubled from the first to the longest."""
+"""Seconds between two warnings about ignored announcements: doubled from the first to the longest."""
 
 
 class AnnouncementTable:
     """
-    Who is announced, as one discovery has heard it: told once, and again when it changes. For one event loop.
+    The announced peers of one discovery: reported once, and again when they change. For one event loop.
 
     Args:
         max_peers: peers kept at a time; beyond it the oldest is forgotten.
 
     Attributes:
-        own: the instance id of this process: it is not told of itself.
-        ignored: what was heard and not told, by reason.
+        own: the instance id of this process, which is not reported.
+        ignored: announcements that were not reported, by reason.
 
     """
 
@@ -57,12 +57,12 @@ class AnnouncementTable:
         self._found, self._lost = found, lost
 
     def close(self) -> None:
-        """Call back no more, and forget everybody."""
+        """Call back no more, and forget all peers."""
         self._found = self._lost = None
         self._known.clear()
 
     def heard(self, announcement: Announcement) -> None:
-        """Tell of a peer that is new, or announces something else than before."""
+        """Report a peer that is new, or whose announcement has changed."""
         instance = announcement.instance
         if instance == self.own:
             self.ignored["own"] += 1
@@ -73,7 +73,7 @@ class AnnouncementTable:
             _tell(self._found, announcement)
 
     def forget(self, instance: InstanceId) -> None:
-        """Tell the next announcement of somebody as if it were new."""
+        """Report the next announcement of a peer as if it were new."""
         self._known.pop(instance, None)
 
     def _forget_oldest(self) -> None:
@@ -83,12 +83,12 @@ class AnnouncementTable:
         self.ignore("too many peers", oldest, f"{self._max_peers} newer peers are announced")
 
     def gone(self, instance: InstanceId) -> None:
-        """Tell that a peer said goodbye, or that its announcement ran out, if it was told of."""
+        """Report that a peer said goodbye, or that its announcement ran out, if the peer was reported."""
         if self._known.pop(instance, None) is not None:
             _tell(self._lost, instance)
 
     def ignore(self, kind: str, source: str, reason: str) -> None:
-        """Count it, and warn once per source; not in a flood, and not for ever."""
+        """Count it, and warn once per source; not in a flood, and not without end."""
         self.ignored[kind] += 1
         now = asyncio.get_running_loop().time()
         if source not in self._warned and len(self._warned) < MAX_WARNED and now >= self._warn_at:

@@ -1,7 +1,7 @@
 """
 Discovery: how the peers of a bus hear of each other, whatever carries it.
 
-What is heard is a hint. Whether a peer is really there is for HELLO to say; whom to dial is decided in `core`.
+An announcement is a hint. HELLO shows whether a peer is really there; which peers to dial is decided in `core`.
 All calls of one object come from one event loop, and its state is only touched there. Every implementation passes
 `tests/ports/test_discovery.py`.
 """
@@ -31,7 +31,7 @@ class Discovery(Protocol):
         """Return how and where peers are looked for, for messages, before `start` too: "zeroconf on 127.0.0.1"."""
 
     def foreign_peers(self, api: str) -> list[str]:
-        """Return a clause for messages about each peer of another bus that was heard of and has this API; or none."""
+        """Return a clause for messages about each announced peer of another bus that has this API; or none."""
 
     async def start(self, found: Found, lost: Lost) -> None:
         """
@@ -44,13 +44,13 @@ class Discovery(Protocol):
         """Make ourselves known, after `start`. Called again, it replaces what was announced before."""
 
     def look(self) -> None:
-        """Look again at once, where that costs next to nothing; what is new has been told when this returns."""
+        """Look again at once, if that costs next to nothing; changes have been reported when this returns."""
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Go on at other addresses of this host, after `start`, and announce this there."""
+        """Move to other addresses of this host, after `start`, and announce this there."""
 
     async def withdraw(self) -> None:
-        """Say goodbye: when it returns the others have been told. Nothing if nothing is announced."""
+        """Say goodbye: when it returns the others have been informed. Does nothing if nothing is announced."""
 
     async def stop(self) -> None:
         """Withdraw, and leave nothing running. Takes a few seconds at most."""

@@ -41,7 +41,7 @@ __all__ = [
 
 
 class EventTopic(NamedTuple):
-    """Within an API, what is in order: the events of one name in one of the partitions (`wire.envelope.PARTITIONS`)."""
+    """The unit of order within an API: the events of one name in one of the partitions (`wire.envelope.PARTITIONS`)."""
 
     event: str
     partition: int
@@ -90,7 +90,7 @@ class EventPage(NamedTuple):
     Attributes:
         events: the next ones, in order.
         through: everything up to this sequence is in it, or is none of this group's.
-        lost: how many in front of it were deleted before the group could have them; each is told once.
+        lost: how many before it were deleted before the group could have them; each is reported once.
 
     """
 
@@ -121,14 +121,14 @@ class TopicState(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionRequest:
     """
-    Who wants to be given what.
+    A request for a subscription.
 
     Attributes:
-        api, events: what is wanted; the event `"*"` means all of the API.
+        api, events: the wanted events; the event `"*"` means all of the API.
         group: whose members share the events between them; empty for a listener that is given all, while it listens.
         member: the instance that asks.
         since: where a group begins that is new: behind the event of this id, at a time, with all that is kept (`"0"`),
-            or with what comes from now on (`"$"`, None).
+            or with the next event (`"$"`, None).
 
     """
 
@@ -146,7 +146,7 @@ class SubscriptionRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSummary:
     """
-    A group, for those who look.
+    A group, for display.
 
     Attributes:
         api, name, events: what it is.
@@ -176,7 +176,7 @@ class DeadLetter(NamedTuple):
 
 
 class EventInbox(Protocol):
-    """Who is subscribed. Called on the loop of the backend; does not block."""
+    """The receiver of a subscription. Called on the loop of the backend; does not block."""
 
     def follow(self, states: Sequence[TopicState]) -> None:
         """
@@ -187,7 +187,7 @@ class EventInbox(Protocol):
         """
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Take partitions away: nothing more of them is begun, and `release` is called once what is at hand is done."""
+        """Revoke partitions: none of their events is begun, and `release` is called once those in progress are done."""
 
 
 class EventSubscription(Protocol):
@@ -199,7 +199,7 @@ class EventSubscription(Protocol):
     """
 
     async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
-        """Return what comes behind a sequence, at most so many events. Asked again, it answers the same again."""
+        """Return the events after a sequence, at most so many. Repeated, it returns the same again."""
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
         """Record that topics are handled up to these sequences; return when that would survive us."""
@@ -212,7 +212,7 @@ class EventSubscription(Protocol):
         """
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Keep an event with its error, to be given to nobody; return whether it is. It is acknowledged separately."""
+        """Store an event as a dead letter with its error; return whether it is. It is acknowledged separately."""
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Give back partitions that were revoked: what was at hand of them is done, and acknowledged."""
@@ -270,7 +270,7 @@ class EventBackend(Protocol):
         """Return the newest events between two times, in order; the event `"*"` means every one of the API."""
 
     async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
-        """Return what is kept of an API behind a sequence, at most so many events, in order."""
+        """Return the stored events of an API after a sequence, at most so many, in order."""
 
     async def count(self, api: str) -> int:
         """Return how many events of an API are kept, about."""
@@ -291,7 +291,7 @@ class EventBackend(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendContext:
     """
-    For whom a backend is made.
+    The bus that a backend is made for.
 
     Attributes:
         bus: the bus; those of one name share events.

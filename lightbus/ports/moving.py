@@ -1,7 +1,7 @@
 """
 Moving the events of an API: from the journals into a backend, and back.
 
-What nobody is owed any more is moved as the past: it is looked up, and given to groups that ask for it (`since`).
+Events that every group has handled are moved as the past: for reading, and for groups that ask for it (`since`).
 What a group is owed is moved for that group alone. So each group is given what it had not handled, and nothing twice,
 from however many journals its events come.
 """
@@ -73,7 +73,7 @@ class BackendMove(Protocol):
     """
     One API of a backend, to be moved into or out of. Methods raise EventBackendError.
 
-    A source is named, and what comes of it is kept once, however often it is put.
+    A source is named, and its events are stored once, however often they are put.
     """
 
     async def resume(self, source: str) -> Mapping[str, Any]:
@@ -89,13 +89,13 @@ class BackendMove(Protocol):
         """Keep events as the past, or for one group alone; return where each is."""
 
     async def add_group(self, group: MovedGroup) -> None:
-        """Have a group be there, to be given what is put for it."""
+        """Create a group, for the events that are put for it."""
 
     async def add_deliveries(self, group: str, deliveries: Mapping[tuple[EventTopic, int], int]) -> None:
         """Record how often a group was given events before."""
 
     async def mark_begun(self, group: str, partitions: Sequence[int]) -> None:
-        """Record that somebody may have begun what a group has not handled in these partitions."""
+        """Record that a member may have begun events of these partitions that the group has not handled."""
 
     async def add_dead_letters(self, source: str, letters: Sequence[MovedDeadLetter]) -> None:
         """Keep dead letters."""
@@ -107,7 +107,7 @@ class BackendMove(Protocol):
         """Return the groups."""
 
     async def read(self, after: int, limit: int) -> tuple[Sequence[tuple[StoredEvent, str | None]], int]:
-        """Return what is kept behind a sequence, each with the only group it is for (None: it is past), and how far."""
+        """Return the events after a sequence, each with the only group it is for (None: it is past), and how far."""
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """Return the dead letters."""

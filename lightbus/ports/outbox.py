@@ -1,4 +1,4 @@
-"""Events that wait for somebody to publish them: on this host's disk, or in memory for a test."""
+"""Events that wait for a publisher: on this host's disk, or in memory for a test."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Waiting(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Events of one name that wait and were refused: how many, and what was said to the latest."""
+    """Waiting events of one name that were refused: how many, and the error of the latest."""
 
     api: str
     event: str
@@ -67,7 +67,7 @@ class EventOutbox(Protocol):
     def put_all(
         self, *, api: str, event: str, rows: Iterable[tuple[str, str | None, bytes]], service: str = ""
     ) -> None:
-        """Keep events of one name, `(id, key, record)` each, all of them or none; of what is kept already, once."""
+        """Store events of one name, `(id, key, record)` each, all of them or none; known ones are skipped."""
 
     def waiting(self, published: Mapping[str, str] | None = None, limit: int = 100) -> list[Waiting]:
         """
@@ -102,4 +102,4 @@ class EventOutbox(Protocol):
         """Return the events of an API that there are, as far as was seen here."""
 
     def hold(self) -> AbstractContextManager[Callable[[], bool]]:
-        """Be the one who hands off, while this lasts; what is given tells whether we are."""
+        """Be the process that hands off, while this lasts; the given function returns whether it is this one."""

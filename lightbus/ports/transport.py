@@ -49,14 +49,14 @@ class LinkState(Enum):
     """What becomes of a connection whose dealer was made with `on_state`."""
 
     REACHED = "reached"
-    """Somebody listens there; the handshake begins."""
+    """Something listens there; the handshake begins."""
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     REFUSED = "refused"
-    """Nobody listens at the address."""
+    """Nothing listens at the address."""
     HANDSHAKE_FAILED = "handshake failed"
     DENIED = "denied"
-    """Somebody does, and broke off the handshake, or sees to it that we do: there is no key in common."""
+    """The handshake was broken off, by the peer or by us: there is no key in common."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,8 @@ class Endpoints:
 
     Attributes:
         rpc, event: where its own process reaches the two sockets.
-        addresses, rpc_port, event_port: what others are told, where they come by IP; the ports are 0 otherwise.
-        directory: what others are told, where they come by files; empty otherwise, or where it cannot be told.
+        addresses, rpc_port, event_port: announced to others, if they connect by IP; the ports are 0 otherwise.
+        directory: announced to others, if they connect by files; empty otherwise, or if it cannot be announced.
 
     """
 
@@ -95,7 +95,7 @@ class Socket(Protocol):
         """Close, as often as one likes. What was sent may be dropped where it was not read yet."""
 
     def flush_and_close(self, milliseconds: int) -> None:
-        """Close, and go on for so long sending what was sent."""
+        """Close, and keep sending queued frames for so many seconds."""
 
     def abandon(self) -> None:
         """Close the socket of a loop that was closed before it; from any thread."""
@@ -108,7 +108,7 @@ class ListeningSocket(Socket, Protocol):
         """Let others connect there, too; return where exactly that is. Raises TransportError."""
 
     def unbind(self, endpoint: Endpoint) -> None:
-        """Let nobody new connect there. Connections that stand go on."""
+        """Accept no new connection there. Open connections are kept."""
 
 
 class RouterSocket(ListeningSocket, Protocol):
@@ -125,7 +125,7 @@ class PublisherSocket(ListeningSocket, Protocol):
     """Sends each frame to every subscriber one of whose subscriptions it begins with."""
 
     def send(self, frame: bytes) -> None:
-        """Publish without waiting. A subscriber that is too far behind misses it; nobody waits for it."""
+        """Publish, without waiting. A subscriber that is too far behind misses it."""
 
 
 class DealerSocket(Socket, Protocol):
@@ -161,7 +161,7 @@ class SubscriberSocket(Socket, Protocol):
         """Read nothing for now: what arrives waits, up to a bound beyond which it is missed."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
 
 
 class BlockingSocket(Protocol):
@@ -202,14 +202,14 @@ class BoundPair(Protocol):
         """Be reachable at these addresses of this host, too; those at which that fails are logged and left out."""
 
     def close(self) -> None:
-        """Remove what leads others here. The sockets are closed by whoever made them."""
+        """Remove the entries that lead others here. The sockets are closed by their maker."""
 
 
 class Addressing(Protocol):
     """
     Where peers are, and where we are. Made for one node, and only touched from its loop.
 
-    What is told of a peer is a stranger's word. No method waits for a network.
+    An announcement is unverified input. No method waits for a network.
 
     One endpoint does not come from here: that of a fixed peer whose name was looked up, which is `tcp://address:port`.
     What a transport cannot read is a TransportError of `dealer`.
@@ -237,7 +237,7 @@ class Addressing(Protocol):
         """
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
-        """Return where to try a peer that was tried in vain so often: at most `MOST_ENDPOINTS`, the best first."""
+        """Return where to try a peer after so many failures: at most `MOST_ENDPOINTS`, the best first."""
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
         """
@@ -247,7 +247,7 @@ class Addressing(Protocol):
         """
 
     def is_certain(self, endpoint: Endpoint) -> bool:
-        """Return whether REFUSED there means that nobody is there, and not that a network is in between."""
+        """Return whether REFUSED there means that no process is there, and not that a network is in between."""
 
     def why_not(self, announcement: Announcement) -> str:
         """Return why there are no `endpoints` of a peer: the end of a sentence about it. Empty where there are."""
@@ -259,11 +259,11 @@ class Addressing(Protocol):
         """Return a sentence on why a peer may not answer, and what to do about it here."""
 
     def remedy(self, endpoint: Endpoint) -> str:
-        """Return what to look at where nobody answers at the endpoint of a fixed peer."""
+        """Return what to check if nothing answers at the endpoint of a fixed peer."""
 
 
 class Protection(Protocol):
-    """Who gets at the sockets of a transport, for those who are told. Never changes."""
+    """Which peers can reach the sockets of a transport, for messages. Never changes."""
 
     @property
     def mode(self) -> str:
@@ -282,7 +282,7 @@ class Protection(Protocol):
         """What it means that a peer breaks off our handshake, and what to do: the end of a sentence about it."""
 
     def describe(self) -> str:
-        """Return the sentence a worker starts with: who can reach it, and how to change that."""
+        """Return the sentence that a worker logs at its start: who can reach it, and how to change that."""
 
 
 class Transport(Protocol):
@@ -294,7 +294,7 @@ class Transport(Protocol):
 
     @property
     def security(self) -> Protection:
-        """Who gets at the sockets."""
+        """Which peers can reach the sockets."""
 
     @property
     def refused(self) -> Mapping[str, int]:
@@ -334,7 +334,7 @@ class Transport(Protocol):
         Without, it is connected again as long as it is open. `fingerprint` is that of the peer's key, where one is
         known. `awaited` tells, from any thread, how many large answers may come that were asked for.
 
-        Raises PeerRefused where that key is none of ours, and TransportError where it cannot even be tried.
+        Raises PeerRefused if that key is not one of ours, and TransportError if it cannot even be tried.
         """
 
     def subscriber(
@@ -346,13 +346,13 @@ class Transport(Protocol):
         """Return a socket connected to one router, for one plain thread at a time. Raises as `dealer` does."""
 
     def look(self, now: float) -> None:
-        """Look, if it is time to, whether more comes than is taken. Called ten times a second, on the node's loop."""
+        """Check, if it is due, whether more arrives than is read. Called ten times a second, on the node's loop."""
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """Have it called, from any thread, when blocking sockets may hold much that nobody waits for."""
+        """Call it, from any thread, when blocking sockets may hold many unrequested messages."""
 
     def close(self) -> None:
-        """Close every socket that is still open; from any thread, when nobody uses one any more."""
+        """Close every socket that is still open; from any thread, when none is in use."""
 
 
 TransportFactory: TypeAlias = Callable[[str, NetworkSettings], Transport]

@@ -164,7 +164,7 @@ class ApiRegistry:
 
     def __init__(self, on_removed: Callable[[str], None] = lambda name: None) -> None:
         self.by_name: dict[str, Api] = {}
-        """For those who look at each call; another one after each change."""
+        """For code that reads it at each call; a new one after each change."""
         self._on_removed = on_removed
 
     def add(self, api: Api) -> None:
@@ -212,7 +212,7 @@ class ApiRegistry:
         return api
 
     def find(self, name: str) -> Api | None:
-        """Return the Api of this name, or None: for those who look often and do not mind."""
+        """Return the Api of this name, or None: for code that asks often and accepts that."""
         return self.by_name.get(name)
 
     def remove(self, name: str) -> None:

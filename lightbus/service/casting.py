@@ -43,7 +43,7 @@ class CastFailed(Exception):
 
 class Caster:
     """
-    Values by name, each with an annotation: their JSON Schemas, and how to make plain values what is annotated.
+    Annotated values by name: their JSON Schemas, and how to cast plain values to the annotations.
 
     An annotation that pydantic cannot use counts as `Any`, with a warning in the log: an unusual annotation must not
     keep a service from starting.
@@ -66,7 +66,7 @@ class Caster:
 
     @functools.cached_property
     def _validator(self) -> SchemaValidator:
-        """Made when the first value is cast: most of what is described is never cast."""
+        """Made when the first value is cast: most annotations are never used for that."""
         return self._compiled()[0]
 
     def _compiled(self) -> tuple[SchemaValidator, JsonSchema]:
@@ -81,7 +81,7 @@ class Caster:
 
         Arguments:
             values: by name.
-            strict: make no text of what is none.
+            strict: convert no other value to text.
 
         Raises:
             CastFailed: a value cannot be made what its annotation says.

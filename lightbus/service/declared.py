@@ -15,7 +15,7 @@ from .signature import Signature
 __all__ = ["ApiMeta", "DeliveryMode", "Event", "Procedure", "check_api_name", "check_name"]
 
 DeliveryMode: TypeAlias = Literal["at_least_once", "best_effort"]
-"""What is promised of an event: kept until every group had it, or sent once to whoever listens."""
+"""The guarantee of an event: stored until every group had it, or sent once to the listeners that are up."""
 
 # Topics are built of names with NUL between them, and names stand in paths and file names: hence so few characters.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -115,7 +115,7 @@ class Event:
     Attributes:
         parameters: what it carries, in order.
         key: the parameter whose value decides on the partition: events of one key are first handled in order.
-        delivery: "at_least_once", or "best_effort" for what is worthless later.
+        delivery: "at_least_once", or "best_effort" for events that are worthless later.
         version: of the event; that of its Api, unless it was given.
         name, api_name: what it is called, once it belongs to an Api.
         signature: its parameters as a Signature.

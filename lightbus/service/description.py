@@ -1,4 +1,4 @@
-"""What an Api is like, told to people: signatures as one reads them in Python, and what the docstrings say."""
+"""The description of an Api for people: signatures in Python's notation, and the docstrings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .declared import Event, Procedure
 __all__ = ["describe_api"]
 
 MAX_DOC = 4_000
-"""Characters of a docstring that are told: a manual is for elsewhere."""
+"""Characters of a docstring that are shown: a manual belongs elsewhere."""
 
 
 def describe_api(api: Api) -> dict[str, Any]:

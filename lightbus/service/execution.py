@@ -133,13 +133,13 @@ def name_of(function: Any) -> str:
 
 
 def close_unused(value: Any) -> None:
-    """Close a coroutine that nobody is going to await, so that Python does not complain of it."""
+    """Close a coroutine that will not be awaited, so that Python does not warn of it."""
     if isinstance(value, CoroutineType):
         value.close()
 
 
 def in_context(context: Context, awaitable: Awaitable[Any]) -> InContext:
-    """Return what is to be awaited instead of an awaitable, so that it runs in a context."""
+    """Return an awaitable that runs the given one in a context."""
     return InContext(context, _wait_for(awaitable))
 
 
@@ -309,7 +309,7 @@ class Execution:
 
 
 def is_cancelled() -> bool:
-    """Return whether the running task is to end: somebody else wants it to, or what runs in it does."""
+    """Return whether the running task is to end: it, or the awaitable that it runs, was cancelled."""
     task = None if asyncio._get_running_loop() is None else asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -414,7 +414,7 @@ async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]
 
 
 async def _wait_for(value: Any) -> Any:
-    """Return what comes of a value in the end, however often that is again something to wait for."""
+    """Return the final result of a value, awaiting it as often as it is awaitable again."""
     while is_awaitable(value):
         value = await (asyncio.wrap_future(value) if isinstance(value, concurrent.futures.Future) else value)
     return value

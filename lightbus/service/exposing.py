@@ -38,7 +38,7 @@ def own_members(api: type, root: type) -> Iterator[tuple[str, Any, type]]:
 
     Arguments:
         api: the class.
-        root: `Api` itself, whose members are no part of what is offered.
+        root: `Api` itself, whose members are not offered.
 
     """
     classes = [owner for owner in api.__mro__ if owner not in (root, object)]

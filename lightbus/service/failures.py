@@ -1,4 +1,4 @@
-"""What is told of an exception of the user's code, to its caller and in the log. Nothing here raises, whatever it is.
+"""The description of exceptions of the user's code, for its caller and the log. Nothing here raises.
 
 An exception may have a `__str__`, an `args` or a class of its own that raise, text that is no UTF-8, arguments that no
 message holds. Whoever waits is told as much as can be told.
@@ -44,7 +44,7 @@ MAX_TEXT = 20_000
 MAX_TRACE = 100_000
 MAX_ARG = 1_000
 MAX_ARGS = 50
-"""What a caller is told of an exception where that is long: characters, and how many of its `args`."""
+"""The limits of an exception in an answer: characters, and how many of its `args`."""
 
 MAX_STOPS = 100
 """How often in a second a worker's loop may be stopped by the user's code until the worker ends."""
@@ -133,7 +133,7 @@ def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) ->
 
 
 def shorten(error: BaseException) -> None:
-    """Cut off the frames of ours that come before those of the user's code; where there are only ours, keep them."""
+    """Cut off the frames of this package before those of the user's code; if there are no others, keep them."""
     with contextlib.suppress(Exception):
         found = _from_user_code(_traceback(error))
         if found is not None:
@@ -163,7 +163,7 @@ def _format(error: BaseException) -> str:
 
 
 def _without_own_frames(stack: traceback.StackSummary) -> traceback.StackSummary:
-    """Cut off the frames of the package behind the last of the user's: the text of an error of ours says it all."""
+    """Cut off the frames of this package after the user's last: the text of our own error is enough."""
     frames = list(stack)
     while frames and frames[-1].filename.startswith(f"{PACKAGE}{os.sep}"):
         frames.pop()
@@ -176,7 +176,7 @@ def _traceback(error: BaseException) -> TracebackType | None:
 
 
 def describe(what: str, error: BaseException) -> Error:
-    """Return what a caller is told of an exception of a handler."""
+    """Return the error that a caller gets for an exception of a handler."""
     kind = class_name(error)
     text = f"{what} raised {kind}: {safely(str, error)[:MAX_TEXT]}"
     details = {"type": class_name(error, qualified=True), "args": args_of(error), "trace": trace_of(error)}

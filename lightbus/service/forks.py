@@ -1,4 +1,4 @@
-"""Forks made by the user's code: a child that comes back from that code ends there.
+"""Forks made by the user's code: a child that returns from that code ends there.
 
 It is a copy of a worker, with the worker's sockets and files and one thread. What it would do further, its parent does.
 """
@@ -26,7 +26,7 @@ class _Forks:
 
 
 FORKS = _Forks()
-"""Whoever runs the user's code compares the count before with the one afterwards."""
+"""The code that runs the user's code compares the count before with the one afterwards."""
 
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
 """The loops of workers that run now, by their threads."""
@@ -56,7 +56,7 @@ def end_child(error: BaseException | None = None) -> NoReturn:
 
 
 def _outcome(error: BaseException | None) -> tuple[int, str]:
-    """Return the exit code, and what is to be said."""
+    """Return the exit code, and the message to print."""
     if error is None:
         return 0, (
             f"lightbus: process {os.getpid()}, which a handler forked, came back from it and was ended; its parent "

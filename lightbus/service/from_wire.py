@@ -51,7 +51,7 @@ def from_wire(schema: Any) -> Any:
 
 
 def validator_of(schema: Any) -> SchemaValidator:
-    """Return the validator of a changed schema, made anew: the one that a model has knows nothing of the wire."""
+    """Return the validator of a changed schema, made again: the one of a model knows nothing of the wire."""
     build: Any = SchemaValidator
     try:
         made: SchemaValidator = build(schema, _use_prebuilt=False)

@@ -47,7 +47,7 @@ class Handler:
         name: what errors call it.
         api_name: the API whose events it handles.
         casts: whether it is given the types that it is annotated with.
-        strict: whether what is annotated as text has to be text, and is not made of other values.
+        strict: whether an annotated text has to be a text, and is not converted from other values.
 
     Raises:
         InvalidDeclaration: it wants an argument by position, and events have theirs by name.
@@ -128,7 +128,7 @@ class Handler:
         """
         Return whether the function is given the message, too, with the arguments of each of several events as they are.
 
-        None where they are not all ready to be given: then `arguments` tells of each event.
+        None if they are not all ready: then `arguments` returns the arguments of each event.
         """
         names = several[0]
         with_message = self.takes_message(names)

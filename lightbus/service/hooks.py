@@ -42,7 +42,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "around_event_execution": ("client", "event_message", "listener_name"),
 }
 """
-Hook name -> the details it is told, by name. A function takes those it names; `**kwargs` takes them all.
+Hook name -> its arguments by name. A function takes those it names; `**kwargs` takes them all.
 
 Those named `around_` return a context manager (`wrapping.py`).
 """
@@ -99,7 +99,7 @@ class HookRegistry:
         Call `function` at hook `name`, after the plugins unless `before_plugins`; in the order of adding.
 
         It may be sync or async, and take no argument, any of the hook's details (`HOOKS`) by name, or `**kwargs`.
-        Raises InvalidDeclaration for an unknown hook, and for a function that wants what the hook cannot tell.
+        Raises InvalidDeclaration for an unknown hook, and for a function with an argument that the hook does not have.
         """
         self._add(name, function, (_BEFORE_PLUGINS if before_plugins else _AFTER_PLUGINS, 0))
 
@@ -123,7 +123,7 @@ class HookRegistry:
             self._put(name, kept)
 
     def has(self, name: str) -> bool:
-        """Return whether anything is to be called. Every message asks, so that nothing is prepared for nobody."""
+        """Return whether there is any function. Every message asks, so that nothing is prepared without need."""
         return name in self._entries
 
     def is_about(self, subject: str) -> bool:
@@ -131,7 +131,7 @@ class HookRegistry:
         return subject in self.subjects
 
     def functions(self, name: str) -> tuple[Callable[..., Any], ...]:
-        """Return what is called, in order: functions before the plugins, plugins by priority, the other functions."""
+        """Return the functions to call: first those before the plugins, then plugins by priority, then the others."""
         return tuple(entry.function for entry in self._entries.get(name, ()))
 
     async def run(self, name: str, call: Call, /, **details: Any) -> None:
@@ -145,7 +145,7 @@ class HookRegistry:
             _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 
     def around(self, name: str, run: RunHook = plainly, /, **details: Any) -> AbstractContextManager[None]:
-        """Return what is to be entered around something; `run` calls the functions in their context."""
+        """Return the context managers to enter around something; `run` calls the functions in their context."""
         entries = self._entries.get(name)
         if entries is None:
             return NOTHING

@@ -39,7 +39,7 @@ class Parameter:
     Attributes:
         name: its name, an identifier.
         annotation: the type of its values; without one, anything is accepted.
-        default: what it is when whoever fires the event leaves it out; without one, it is required. Where it is
+        default: its value if the event is fired without it; without a default it is required. Where it is
             None, None may be given, too.
 
     Raises:

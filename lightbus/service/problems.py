@@ -1,4 +1,4 @@
-"""What is wrong with one value, told so that it is found: where it is, what it is, and why it is not accepted."""
+"""An invalid value, described so that it can be found: where it is, what it is, and why it is not accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Problem", "elided"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with one value: where it is, what it is, and why it is not accepted."""
+    """An invalid value: where it is, what it is, and why it is not accepted."""
 
     path: Sequence[str | int]
     got: Any

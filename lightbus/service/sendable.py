@@ -73,7 +73,7 @@ def check_sendable(api: Api) -> None:
 
 
 def why_not_sendable(annotation: Any) -> str | None:
-    """Return why no value of an annotation can be sent and come back, or None where it can, or nobody can say."""
+    """Return why no value of an annotation can be sent and come back; None if it can, or if that is unknown."""
     return _Walk().reason(annotation)
 
 

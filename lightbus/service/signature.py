@@ -34,7 +34,7 @@ _RESULT = "the result"
 
 class Signature:
     """
-    The parameters and the result of one procedure or event. What is costly is made at first need, and kept.
+    The parameters and the result of one procedure or event. Costly parts are made at first need, and cached.
 
     Attributes:
         kind: "RPC" or "Event".

@@ -16,7 +16,7 @@ from ..exceptions import InvalidDeclaration
 __all__ = ["NOTHING", "Opener", "RunHook", "Wrapping", "plainly"]
 
 Opener: TypeAlias = tuple[Callable[..., Any], Mapping[str, Any]]
-"""A function of the user's, and what it is told."""
+"""A function of the user's, and its arguments."""
 
 RunHook: TypeAlias = Callable[..., Any]
 """Calls a function with arguments, in the context that it shall have."""

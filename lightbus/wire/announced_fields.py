@@ -1,4 +1,4 @@
-"""What a field of an announcement may hold: each says what is wrong with it, whoever wrote it."""
+"""The checks of the fields of an announcement: each raises with the reason, whatever the sender wrote."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Announcement:
 
     Attributes:
         instance: 16 lowercase hexadecimal digits, new at each start of the process.
-        host: its host name, to tell "same host".
+        host: its host name, to compare hosts.
         directory: where its sockets are, in mode host; empty where it is not known.
         addresses: IP addresses it can be dialled at, as it prefers them; empty in mode host.
         rpc_port, event_port: TCP ports; both 0 in mode host, where sockets are files named after the instance.
@@ -87,7 +87,7 @@ class Announcement:
         api_names: the APIs it advertises; None means they did not fit into the TXT record, so ask the peer.
         apis: the same in full; None until the peer itself has told us. Given, it also says `api_names` and `digest`.
         digest: digest of the API set (`compute_digest`).
-        max_message_size: bytes that a message to it may have; 0 until the peer itself has told us.
+        max_message_size: bytes that a message to it may have; 0 until the peer itself has sent that.
 
     Raises:
         InvalidConfiguration: a field that cannot be announced; the message names it.
@@ -185,7 +185,7 @@ class Announcement:
         Port 0 means mode host, and then the addresses are not taken: a record needs one to be complete at all.
 
         Raises:
-            ProtocolError: it is no announcement of ours; the message says what is wrong.
+            ProtocolError: it is not an announcement of this protocol; the message has the reason.
 
         """
         with reading("the TXT record of an announcement"):
@@ -236,7 +236,7 @@ class Announcement:
     @classmethod
     def from_wire(cls, value: object, known: Announcement | None = None) -> Announcement:
         """
-        Read what `to_wire` wrote. Raise ProtocolError, with what is wrong, for anything else.
+        Read what `to_wire` wrote. Raise ProtocolError, with the reason, for anything else.
 
         What was read before is returned as it is where `value` says the same: peers say it again with each heartbeat,
         and everybody says it of everybody else, while to read and check it takes twenty times as long.

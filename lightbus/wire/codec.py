@@ -91,7 +91,7 @@ _BEGINNINGS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0), 0xC7, 0xC8, 0xC9, *
 _FIRST_BUFFER = 1024
 
 _idle_packers: list[Packer] = []
-"""Packers that nobody uses at the moment: making one takes as long as packing a message."""
+"""Packers that are not in use: making one takes as long as packing a message."""
 
 _LARGE = 64 * 1024
 """Bytes of a message above which its packer, whose buffer has grown to that, is not kept."""
@@ -145,7 +145,7 @@ def encode_all(values: Sequence[Any], *, names: Sequence[str] = ()) -> list[byte
     """
     Return each of `values` as `encode` does, in two thirds of the time where they are small.
 
-    Raises DeformError where one of them cannot be carried; which one, `encode` tells.
+    Raises DeformError if one of them cannot be sent; `encode` says which one.
     """
     pack = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER).pack
     try:
@@ -187,7 +187,7 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
     """
     Return the value that `encode` made these bytes of; extension types as the Python types they stand for.
 
-    `work`, if there is one, is told of what a large message is made.
+    `work`, if there is one, counts the parts of a large message.
 
     Raises:
         ProtocolError: the bytes are no value, or not exactly one.
@@ -243,7 +243,7 @@ def _see_that_it_is_whole(data: bytes | memoryview) -> None:
 
 
 class _TooMuch(ProtocolError):
-    """More values than anybody has to unpack."""
+    """More values than a receiver should have to unpack."""
 
 
 _TOO_MUCH = f"it is made of more than {MAX_VALUES:,} values, or {MAX_CONTAINERS:,} lists, maps and the like"

@@ -154,7 +154,7 @@ def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, AnyMessage]
 def _check_of_all(
     cls: Callable[..., AnyMessage], checks: tuple[fields.FieldCheck, ...]
 ) -> Callable[[list[Any]], bool] | None:
-    """Return what tells whether values, as many as there are fields, are those of a message; None: they always are."""
+    """Return the check whether values, as many as there are fields, are those of a message; None: they always are."""
     if cls is Request:
         return _is_request
     if all(check is fields.anything for check in checks):
@@ -192,7 +192,7 @@ def _is_request(values: list[Any]) -> bool:
 _SHORT_WAYS: dict[int, tuple[Callable[..., AnyMessage], int, Callable[[list[Any]], bool] | None]] = {
     kind: (cls, len(checks), _check_of_all(cls, checks)) for kind, (cls, checks) in _TABLE.items()
 }
-"""By kind the class of a message, how many fields it has, and what tells whether they pass."""
+"""By kind the class of a message, how many fields it has, and the check of its values."""
 
 
 def _wrong_field(kind: int, checks: tuple[fields.FieldCheck, ...], values: list[Any]) -> ProtocolError:

@@ -1,4 +1,4 @@
-"""Which class an error has that crossed the wire: each of ours has its code there."""
+"""The class of an error that has crossed the wire: each class of ours has a code there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _tree(root: type[LightbusException]) -> Iterable[type[LightbusException]]:
 _BY_CODE: dict[str, type[LightbusException]] = {
     cls.code: cls for cls in _tree(LightbusException) if "code" in vars(cls)
 }
-"""Whoever has no code of its own goes by that of its base class."""
+"""A class without a code of its own has that of its base class."""
 
 
 def error_for_code(code: str) -> type[LightbusException]:

@@ -73,7 +73,7 @@ MAX_BYTES = 2**32
 """No bound by itself: what a message may have in all is `network.max_message_size`."""
 
 Instance: TypeAlias = Annotated[str, fields.instance_id]
-"""Who somebody is: 16 lowercase hexadecimal digits."""
+"""The id of an instance: 16 lowercase hexadecimal digits."""
 AnyInstance: TypeAlias = Annotated[str, fields.no_instance_or_id]
 JournalId: TypeAlias = Annotated[str, fields.instance_id]
 AnyJournal: TypeAlias = Annotated[str, fields.no_instance_or_id]

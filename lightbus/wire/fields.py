@@ -54,7 +54,7 @@ FIRST_MOMENT, LAST_MOMENT = -62_135_510_400.0, MAX_SECONDS - 86_400.0
 """The second day of the year 1 and the last but one of 9999, since 1970: a `datetime` in each time zone."""
 
 MAX_SINCE = 512
-"""Characters of an event's id that somebody wants to begin with."""
+"""Characters of an event's id as a starting point."""
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -114,7 +114,7 @@ def number(low: float, high: float) -> FieldCheck:
 
 
 def moment(value: Any) -> bool:
-    """Take seconds since 1970 that can be shown as date and time, wherever somebody looks at them."""
+    """Accept seconds since 1970 that can be shown as date and time."""
     return type(value) in (float, int) and FIRST_MOMENT <= value <= LAST_MOMENT
 
 

@@ -43,13 +43,13 @@ def decode_records(data: Sequence[bytes]) -> list[Record]:
     """
     Return events in half the time that it takes to decode one by one.
 
-    Raises ProtocolError where one of them is none: which one, `decode_record` tells.
+    Raises ProtocolError if one of them is invalid; `decode_record` says which one.
     """
     return [_new(Record, values) for values in decode_fields(data)]
 
 
 def decode_fields(data: Sequence[bytes]) -> list[Sequence[Any]]:
-    """Return what the Records of events are made of, for those who take them apart at once."""
+    """Return the parts of the Records of events, for code that takes them apart at once."""
     # One array of all. Bytes that are not one value each may come apart elsewhere than where they were joined: in a
     # publisher's own records that is no more than what it could have sent anyway.
     rows: list[Any] = codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))

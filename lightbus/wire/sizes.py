@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 LEAST = 1024
-"""Bytes that everybody takes: nobody can set less."""
+"""Bytes that every receiver accepts: no setting may be lower."""
 
 RECORD_OVERHEAD = 32
 """Bytes of a record's entry besides the record: two numbers, and what msgpack notes of their kinds and lengths."""
@@ -37,7 +37,7 @@ MAX_RECEIVERS = 10_000
 
 class Receivers:
     """
-    How large a message each of those may have who are subscribed to us. Only touched from the node's loop.
+    How large a message each subscriber accepts. Only touched from the node's loop.
 
     Args:
         own: bytes that we may send ourselves.
@@ -50,10 +50,10 @@ class Receivers:
     def __init__(self, own: int) -> None:
         self._own = self.smallest = own
         self._sizes: dict[bytes, int] = {}
-        """Of those who take less than we may send, by their signs of presence."""
+        """Of those that accept less than we may send, by their presence topics."""
 
     def joined(self, presence: bytes, size: int) -> None:
-        """Note what somebody takes; 0 where it does not say."""
+        """Record the size that a receiver accepts; 0 if it does not say."""
         before = self._sizes.pop(presence, None)
         if 0 < size < self._own:
             self._sizes[presence] = max(LEAST, size)
@@ -63,12 +63,12 @@ class Receivers:
             self._look()
 
     def left(self, presence: bytes) -> None:
-        """Forget somebody."""
+        """Forget a receiver."""
         if self._sizes.pop(presence, None) is not None:
             self._look()
 
     def most(self, size: int) -> int:
-        """Return the bytes that an answer may have to somebody who takes so many; 0 where it does not say."""
+        """Return the bytes that an answer to a receiver of so many may have; 0 if it does not say."""
         return most(self._own, size)
 
     def _look(self) -> None:
@@ -76,7 +76,7 @@ class Receivers:
 
 
 def most(own: int, other: int) -> int:
-    """Return the bytes that a message of ours may have to somebody who takes `other`; 0: it does not say."""
+    """Return the bytes that a message of ours to a receiver of `other` may have; 0: it does not say."""
     return min(own, max(LEAST, other)) if other > 0 else own
 
 
