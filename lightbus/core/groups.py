@@ -95,7 +95,7 @@ class Group:
                 del self.holdings[partition]
         return self._balance()
 
-    def heard(self, member: str, now: float) -> bool:
+    def record_activity(self, member: str, now: float) -> bool:
         """Note a sign of life; return whether it is a member at all."""
         if member not in self.members:
             return False

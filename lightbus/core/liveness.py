@@ -60,7 +60,7 @@ class Liveness(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._heard
 
-    def heard(self, key: K, now: float) -> None:
+    def record_activity(self, key: K, now: float) -> None:
         """Record a sign of life of a peer."""
         self._heard[key] = now
         self._suspects.discard(key)

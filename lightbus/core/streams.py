@@ -262,7 +262,7 @@ class Stream:
             self.size -= sum([len(entry[2]) for entry in taken])
         return taken
 
-    def give_back(self, entries: Sequence[Sequence[Any]]) -> None:
+    def return_unstarted(self, entries: Sequence[Sequence[Any]]) -> None:
         """Put back the last of the events that were delivered together: they were not begun."""
         self.ready.extendleft(reversed(entries))
         self.size += sum([len(entry[2]) for entry in entries])

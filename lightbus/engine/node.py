@@ -181,7 +181,7 @@ class Node:
     # What discovery says
 
     def _found(self, announcement: Announcement) -> None:
-        self.peers.heard(announcement, Source.DISCOVERY)
+        self.peers.on_announcement(announcement, Source.DISCOVERY)
 
     def _lost(self, instance: str) -> None:
         self.changes.apply(self.registry.withdrawn(instance))

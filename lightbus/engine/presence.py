@@ -59,7 +59,7 @@ class Presence:
             peers_digest=lambda: node.changes.digest,
             verified=node.peers.verified,
             known=node.peers.announcement_of,
-            claimed=lambda other: node.peers.heard(other, Source.CLAIM),
+            claimed=lambda other: node.peers.on_announcement(other, Source.CLAIM),
         )
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
         node.own.become(announcement(self.binding.endpoints))

@@ -113,7 +113,7 @@ class ScheduleElection:
                 silent.add(owner)
                 grace_ends = now + GRACE
                 continue
-            await self._news(min(until, max(grace_ends, now + RETELL) if is_running else grace_ends) - now)
+            await self._wait_for_change(min(until, max(grace_ends, now + RETELL) if is_running else grace_ends) - now)
         self.counts[name]["left"] += 1
         return False
 
@@ -175,7 +175,7 @@ class ScheduleElection:
                 name, taken_over_from,
             )  # fmt: skip
 
-    async def _news(self, seconds: float) -> None:
+    async def _wait_for_change(self, seconds: float) -> None:
         future = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:

@@ -74,7 +74,7 @@ class HandlerThreads(HandlerExecutor):
                 self._expect_look(thread)  # first: code that waits for the result may submit the next job at once
                 future.set_result(result)
 
-        self._give(work, future)
+        self._submit(work, future)
         return future
 
     def run(self, function: Callable[[T], None], argument: T, /) -> None:
@@ -86,7 +86,7 @@ class HandlerThreads(HandlerExecutor):
             except BaseException:
                 logger.exception("The work of a thread for %s has failed: %s", argument, INTERNAL_ERROR)
 
-        self._give(work)
+        self._submit(work)
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = True) -> None:
         """Drop what has not begun, and have the threads end when they are done. Waits for nobody, whatever is asked."""
@@ -100,7 +100,7 @@ class HandlerThreads(HandlerExecutor):
             if future is not None:
                 future.cancel()
 
-    def _give(self, work: ThreadWork, future: Future[Any] | None = None) -> None:
+    def _submit(self, work: ThreadWork, future: Future[Any] | None = None) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("The bus was closed; nothing is executed any more.")

@@ -84,7 +84,7 @@ class Worker:
     async def start(self) -> None:
         """Bind, run the start hooks, set the listeners up, and announce."""
         client = self.client
-        node = self._node = await self.engine.loop_host.adopt(self._gone)
+        node = self._node = await self.engine.loop_host.adopt(self._release)
         self.watchdog.start()
         client.load_plugins()
         await self._hook("before_worker_start")
@@ -149,7 +149,7 @@ class Worker:
                 self.left_behind, seconds, ", ".join(parts.server.executed_now) or "they had not begun",
             )  # fmt: skip
 
-    def _gone(self) -> None:
+    def _release(self) -> None:
         """Let go of everything since the node has left this loop: after `stop`, or as the loop ends without it."""
         if self._node is not None:  # not by `stop`: the loop ends
             self.engine.publish_by(None)

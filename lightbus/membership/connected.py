@@ -111,7 +111,7 @@ class ConnectedEngines:
         engine = self._engines.get(routing_id)
         return None if engine is None else engine.instance
 
-    def heard(self, routing_id: bytes, hello: Hello, now: float) -> bool:
+    def on_hello(self, routing_id: bytes, hello: Hello, now: float) -> bool:
         """Note a HELLO; return whether it was the first of this process."""
         is_new = routing_id not in self._engines
         self._engines[routing_id] = ConnectedEngine(
@@ -120,7 +120,7 @@ class ConnectedEngines:
             process=hello.process,
             max_message_size=hello.max_message_size,
         )
-        self._liveness.heard(routing_id, now)
+        self._liveness.record_activity(routing_id, now)
         if is_new and self._draining:
             self._drained.expect_also(routing_id)
         return is_new

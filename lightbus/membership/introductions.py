@@ -79,7 +79,7 @@ class Introductions:
             self._reply(routing_id, Error(PeerRefused.code, refusal, False, {}))
             return
         now = time.monotonic()
-        is_new = self.engines.heard(routing_id, hello, now)
+        is_new = self.engines.on_hello(routing_id, hello, now)
         if self.engines.is_flooding(routing_id, now):
             self.counts["ignored_hellos"] += 1  # answers that nobody reads would fill our memory
             return

@@ -87,7 +87,7 @@ class PeerLinks:
             fingerprints=transport.security.fingerprints,
         )
 
-    def heard(self, announcement: Announcement, source: Source) -> None:
+    def on_announcement(self, announcement: Announcement, source: Source) -> None:
         """Have the registry consider an announced peer, and try to reach it if that is due."""
         bus = self._own.current.bus
         if self._changes.stopped or announcement.bus != bus or not self._addressing.can_reach(announcement):
@@ -208,7 +208,7 @@ class PeerLinks:
                         continue  # it says of itself what there is to say: of a hundred peers each tells of all others
                     with contextlib.suppress(ProtocolError):
                         read = Announcement.from_wire(said, None if known is None else known.announcement)
-                        self.heard(read, Source.HEARSAY)
+                        self.on_announcement(read, Source.HEARSAY)
         for instance in message.left:
             if isinstance(instance, str):
                 self._changes.apply(self._registry.reported_lost(instance))

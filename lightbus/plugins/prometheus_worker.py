@@ -183,7 +183,7 @@ def _peers(worker: Worker) -> Iterator[Metric]:
 def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     """Tell of groups and journals, of which the loop and the disk have to be asked."""
     api = next(each for each in parts.internal_apis if isinstance(each, EventsApi))
-    found = _asked(worker.loop, api)
+    found = _worker_answers(worker.loop, api)
     text = "1 where groups and journals are missing, since the event loop did not report them in time."
     yield _gauge("scrape_incomplete", text, found is None)
     if found is None:
@@ -218,7 +218,9 @@ def _full(journal: dict[str, Any]) -> float:
     return max((held / bound for held, bound in bounds if bound), default=0.0)  # 0: an event backend's own matter
 
 
-def _asked(loop: asyncio.AbstractEventLoop, api: EventsApi) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
+def _worker_answers(
+    loop: asyncio.AbstractEventLoop, api: EventsApi
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
     """Return what the worker tells of its groups and journals; None where it does not in time, or this is its loop."""
 
     async def ask() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -57,7 +57,7 @@ class SystemdPlugin(LightbusPlugin):
         """It serves; from now on it tells that it goes on."""
         names = ", ".join(api.meta.name for api in client.api_registry.public()) or "no API"
         notify(f"READY=1\nSTATUS=Serving {names} as {client.process_name}\nMAINPID={os.getpid()}")
-        self._telling = asyncio.create_task(self._tell(client.worker.stopping))
+        self._telling = asyncio.create_task(self._notify_systemd(client.worker.stopping))
 
     async def after_worker_stopped(self, *, client: Any) -> None:
         """It has stopped."""
@@ -66,7 +66,7 @@ class SystemdPlugin(LightbusPlugin):
             telling.cancel()
             await asyncio.wait([telling])
 
-    async def _tell(self, stopping: asyncio.Event) -> None:
+    async def _notify_systemd(self, stopping: asyncio.Event) -> None:
         interval = watchdog_interval()
         is_stopping = asyncio.ensure_future(stopping.wait())
         try:

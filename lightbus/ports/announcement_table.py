@@ -70,7 +70,7 @@ class AnnouncementTable:
             if instance not in self._known and len(self._known) >= self._max_peers:
                 self._forget_oldest()
             self._known[instance] = announcement
-            _tell(self._found, announcement)
+            _call_back(self._found, announcement)
 
     def forget(self, instance: InstanceId) -> None:
         """Report the next announcement of a peer as if it were new."""
@@ -85,7 +85,7 @@ class AnnouncementTable:
     def gone(self, instance: InstanceId) -> None:
         """Report that a peer said goodbye, or that its announcement ran out, if the peer was reported."""
         if self._known.pop(instance, None) is not None:
-            _tell(self._lost, instance)
+            _call_back(self._lost, instance)
 
     def ignore(self, kind: str, source: str, reason: str) -> None:
         """Count it, and warn once per source; not in a flood, and not without end."""
@@ -97,7 +97,7 @@ class AnnouncementTable:
             logger.warning("ignored the announcement of %.80r: %s", source, reason)
 
 
-def _tell(callback: Callable[[T], None] | None, value: T) -> None:
+def _call_back(callback: Callable[[T], None] | None, value: T) -> None:
     """Call back, unless stopped. An error there is not the network's, and stops no discovery."""
     if callback is not None:
         try:

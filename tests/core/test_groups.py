@@ -93,9 +93,9 @@ def test_silent_members_are_named() -> None:
     made.join("b", 5.0)
     assert made.silent(10.0, 10.0) == []
     assert made.silent(10.1, 10.0) == ["a"]
-    assert made.heard("a", 9.0)
+    assert made.record_activity("a", 9.0)
     assert made.silent(10.1, 10.0) == []
-    assert not made.heard("c", 9.0)
+    assert not made.record_activity("c", 9.0)
 
 
 def test_renewing_changes_the_generation_only() -> None:

@@ -32,7 +32,7 @@ def watch() -> Liveness[str]:
 def test_suspect_then_gone() -> None:
     """Each change is told once, and whoever is gone is judged no more."""
     liveness = watch()
-    liveness.heard("a", 0.0)
+    liveness.record_activity("a", 0.0)
     assert liveness.tick(2.9) == []
     assert liveness.tick(3.0) == [LivenessChange("a", State.SUSPECT)]
     assert liveness.tick(4.0) == []
@@ -44,9 +44,9 @@ def test_suspect_then_gone() -> None:
 def test_whoever_is_heard_again_is_alive() -> None:
     """A suspect that speaks is no suspect, and may become one again."""
     liveness = watch()
-    liveness.heard("a", 0.0)
+    liveness.record_activity("a", 0.0)
     assert liveness.tick(5.0) == [LivenessChange("a", State.SUSPECT)]
-    liveness.heard("a", 6.0)
+    liveness.record_activity("a", 6.0)
     assert liveness.tick(8.9) == []
     assert liveness.tick(9.0) == [LivenessChange("a", State.SUSPECT)]
 
@@ -54,14 +54,14 @@ def test_whoever_is_heard_again_is_alive() -> None:
 def test_long_silence_skips_suspicion() -> None:
     """Where nobody looked for a long time, gone is the first that is told."""
     liveness = watch()
-    liveness.heard("a", 0.0)
+    liveness.record_activity("a", 0.0)
     assert liveness.tick(50.0) == [LivenessChange("a", State.GONE)]
 
 
 def test_the_forgotten_are_not_judged() -> None:
     """Nobody is told of somebody that was forgotten, not even when it was suspect; forgetting strangers is no fault."""
     liveness = watch()
-    liveness.heard("a", 0.0)
+    liveness.record_activity("a", 0.0)
     liveness.tick(4.0)
     liveness.forget("a")
     liveness.forget("stranger")
@@ -83,7 +83,7 @@ def test_changes_follow_from_silence(steps: list[tuple[str, float, bool]]) -> No
     for key, seconds, speaks in steps:
         now += seconds
         if speaks:
-            liveness.heard(key, now)
+            liveness.record_activity(key, now)
             heard[key] = now
             suspects.discard(key)
         for change in liveness.tick(now):

@@ -395,7 +395,7 @@ class Following(RuleBasedStateMachine):
         begun, left = self.in_progress[:handled], self.in_progress[handled:]
         self.in_progress = []
         if left and is_given_back:
-            self.stream.give_back(left[is_one_failed:])
+            self.stream.return_unstarted(left[is_one_failed:])
         for entry in begun:
             assert entry.sequence > self.last, "twice"
             skipped = {each.sequence for each in self.log if self.last < each.sequence < entry.sequence}

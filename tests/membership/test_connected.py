@@ -33,7 +33,7 @@ class Line:
     def hello(self, *routing_ids: bytes, now: float = 0.0) -> list[bool]:
         """Have processes introduce themselves."""
         return [
-            self.engines.heard(routing_id, Hello("b", "", "0" * 16, "shop", str(routing_id), "", None), now)
+            self.engines.on_hello(routing_id, Hello("b", "", "0" * 16, "shop", str(routing_id), "", None), now)
             for routing_id in routing_ids
         ]
 
@@ -63,7 +63,7 @@ def test_services_of_those_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(line: Line) -> None:
         for number in range(3):
             hello = Hello("b", "", f"{number}" * 16, f"service-{number}", "p", "", None)
-            line.engines.heard(b"%d" % number, hello, 0.0)
+            line.engines.on_hello(b"%d" % number, hello, 0.0)
         for number in range(3):
             line.engines.forget(b"%d" % number)
         services = [line.engines.service_of(f"{number}" * 16) for number in range(4)]

@@ -154,7 +154,7 @@ class EventGroup:
         """Take a member in, which says what the group wants from now on."""
         self.request = request
         self._members[name] = member
-        self._tell(self._membership.join(name, 0.0))
+        self._send_assignments(self._membership.join(name, 0.0))
 
     def leave(self, name: str, *, is_done: bool) -> None:
         """Let a member go; what it may have begun is noted where it is not done with it."""
@@ -165,11 +165,11 @@ class EventGroup:
             for topic, sequence in self._fetched.items():
                 if topic.partition in held and sequence > self.cursor(topic):
                     self._begun[topic] = max(sequence, self._begun.get(topic, 0))
-        self._tell(self._membership.leave(name))
+        self._send_assignments(self._membership.leave(name))
 
     def release(self, name: str, generation: int, partitions: frozenset[int]) -> None:
         """Take back partitions that a member had."""
-        self._tell(self._membership.released(name, generation, partitions))
+        self._send_assignments(self._membership.released(name, generation, partitions))
 
     def holds(self, name: str, generation: int, partition: int) -> bool:
         """Return whether a partition is in a member's hands."""
@@ -182,7 +182,7 @@ class EventGroup:
                 if topic.partition in self._membership.assigned_to(name):
                     member.on_new_events(topic)
 
-    def _tell(self, assignments: Iterable[MemberAssignment]) -> None:
+    def _send_assignments(self, assignments: Iterable[MemberAssignment]) -> None:
         for assignment in assignments:
             member = self._members[assignment.member]
             member.assigned(frozenset(assignment.partitions), assignment.generation)

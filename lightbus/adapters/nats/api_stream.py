@@ -142,9 +142,9 @@ class ApiStream:
             return
         topic, _ = found
         self._heads[topic] = max(sequence, self._heads.get(topic, 0))
-        self._tell(topic, sequence)
+        self._notify(topic, sequence)
 
-    def _tell(self, topic: EventTopic | None, sequence: int) -> None:
+    def _notify(self, topic: EventTopic | None, sequence: int) -> None:
         self._newest = max(self._newest, sequence)
         for follower in list(self._followers):
             follower(topic, sequence)
@@ -155,7 +155,7 @@ class ApiStream:
             try:
                 head = await self.head()
                 if head > self._newest:
-                    self._tell(None, head)
+                    self._notify(None, head)
                 await self.counts.catch_up(head)
                 await self.counts.share()
             except EventBackendError:

@@ -144,7 +144,7 @@ class GroupRecordsBucket:
         else:
             self._learn(entry.key, entry.value, entry.revision or 0)
         if known is not None or entry.key in self.records:
-            self._tell(entry.key)
+            self._notify(entry.key)
 
     def _learn(self, key: str, data: bytes, revision: int) -> None:
         """Know what a record says; one that is no record of a group stops nobody."""
@@ -167,7 +167,7 @@ class GroupRecordsBucket:
         self.records.pop(key, None)
         self.unreadable.pop(key, None)
 
-    def _tell(self, key: str) -> None:
+    def _notify(self, key: str) -> None:
         self.changed.set()
         for listener in list(self._listeners):
             try:
@@ -224,7 +224,7 @@ class GroupRecordsBucket:
         else:
             self._learn(key, found.data, found.seq or 0)
             if known is not None or key in self.records:
-                self._tell(key)
+                self._notify(key)
 
     async def _write(self, key: str, value: Any, write: Callable[[KeyValue, bytes], Awaitable[int]]) -> None:
         bucket = await self._on_servers()
@@ -237,7 +237,7 @@ class GroupRecordsBucket:
                 self._note_written(revision)
                 self.unreadable.pop(key, None)
                 self.records[key] = RecordedValue(value, revision, time.monotonic())
-                self._tell(key)
+                self._notify(key)
                 return
         raise raised
 
@@ -256,7 +256,7 @@ class GroupRecordsBucket:
             with suppress(KeyNotFoundError):
                 await bucket.delete(key)
         if self.records.pop(key, None) is not None:
-            self._tell(key)
+            self._notify(key)
 
     def close(self) -> None:
         """Watch no more."""

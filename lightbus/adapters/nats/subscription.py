@@ -86,7 +86,7 @@ class NatsSubscription:
 
     async def open(self) -> None:
         """Join, and begin to follow what is ours."""
-        self._ends.append(self._stream.follow(self._news))
+        self._ends.append(self._stream.follow(self._on_new_events))
         if self.request.group:
             await self._records.put(self._member_key, {})
             self._ends.append(self._records.observe(self._on_record))
@@ -225,7 +225,7 @@ class NatsSubscription:
 
     # What is told
 
-    def _news(self, topic: EventTopic | None, sequence: int) -> None:
+    def _on_new_events(self, topic: EventTopic | None, sequence: int) -> None:
         if topic is None:
             self._to_follow |= self._held
             self._wake.set()

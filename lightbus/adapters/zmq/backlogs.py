@@ -147,7 +147,7 @@ class Backlogs:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def heard(self, descriptor: int, topic: bytes = b"", *, subscribed: bool = True) -> None:
+    def on_subscription(self, descriptor: int, topic: bytes = b"", *, subscribed: bool = True) -> None:
         """Note that a subscription, or its end, came over the connection with this descriptor, which is libzmq's."""
         with suppress(OSError):
             connection = KernelConnection(descriptor)

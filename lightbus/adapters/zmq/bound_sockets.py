@@ -78,7 +78,7 @@ class Router(_BoundSocket):
     ) -> None:
         self._on_message = on_message
         self._lock = threading.RLock()
-        self.unread = UnreadReplies(self._give, self._count_dropped)
+        self.unread = UnreadReplies(self._send_frame, self._count_dropped)
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._read_bytes = 0
@@ -94,7 +94,7 @@ class Router(_BoundSocket):
             return (together is not None and together.takes(frame)) or self._keep(routing_id, frame)
         with self._lock:
             if not self.unread.takes(routing_id, frame):
-                is_sent = self._give(routing_id, frame)
+                is_sent = self._send_frame(routing_id, frame)
                 if is_sent and not self._draining and not self._look_again_is_due:
                     self._look_after_sending()
                 return is_sent
@@ -107,7 +107,7 @@ class Router(_BoundSocket):
             if self._socket.closed:
                 return False
             is_kept = self.unread.takes(routing_id, frame)
-            is_sent = is_kept or self._give(routing_id, frame)
+            is_sent = is_kept or self._send_frame(routing_id, frame)
             # Sending may have swallowed what the descriptor would have told the loop, also where it reads just now.
             has_more = not self._look_again_is_due and self._has_more()
         if has_more:
@@ -171,9 +171,9 @@ class Router(_BoundSocket):
             return True
         del self._together[routing_id]
         with self._lock:
-            self._give_all(routing_id, together)
+            self._send_all(routing_id, together)
             if len(frame) > MOST_BYTES:
-                return self._give_each(routing_id, [frame])
+                return self._send_each(routing_id, [frame])
         return self._keep(routing_id, frame)
 
     def _flush(self) -> bool:
@@ -182,27 +182,27 @@ class Router(_BoundSocket):
         together, self._together = self._together, {}
         with self._lock:
             for routing_id, bundle in together.items():
-                self._give_all(routing_id, bundle)
+                self._send_all(routing_id, bundle)
         return True
 
-    def _give_all(self, routing_id: bytes, bundle: Bundle) -> None:
+    def _send_all(self, routing_id: bytes, bundle: Bundle) -> None:
         if not bundle.frames:
             return
         if not self.unread.has_room(routing_id, bundle.size):
-            self._give_each(routing_id, bundle.frames)
-        elif not self._give(routing_id, bundle.message()):
+            self._send_each(routing_id, bundle.frames)
+        elif not self._send_frame(routing_id, bundle.message()):
             self.dropped += len(bundle.frames) - 1
 
     def _count_dropped(self, count: int) -> None:
         self.dropped += count
 
-    def _give_each(self, routing_id: bytes, frames: list[bytes]) -> bool:
+    def _send_each(self, routing_id: bytes, frames: list[bytes]) -> bool:
         """Give libzmq frames one by one, as far as they need not wait; return whether all were taken."""
-        taken = [self.unread.takes(routing_id, frame) or self._give(routing_id, frame) for frame in frames]
+        taken = [self.unread.takes(routing_id, frame) or self._send_frame(routing_id, frame) for frame in frames]
         self._hand_over_soon()
         return all(taken)
 
-    def _give(self, routing_id: bytes, frame: bytes) -> bool:
+    def _send_frame(self, routing_id: bytes, frame: bytes) -> bool:
         """Give libzmq a message. Only under the lock; the caller makes sure that the socket is read afterwards."""
         try:
             self._send_part(routing_id, _NOBLOCK_MORE)
@@ -227,7 +227,7 @@ class Router(_BoundSocket):
             else:
                 frame = self._receive_part(NOBLOCK, False)
                 with contextlib.suppress(zmq.ZMQError):
-                    self.unread.heard(routing_id, int(frame.get(_SOURCE)))
+                    self.unread.on_message(routing_id, int(frame.get(_SOURCE)))
                 message, has_more = frame.bytes, frame.more
             if has_more:
                 message = self._skip_rest()
@@ -275,7 +275,7 @@ class PublishingSocket(_BoundSocket):
         message = received.bytes
         topic, subscribed = message[1:], message[:1] == b"\1"
         with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
-            self.backlogs.heard(int(received.get(_SOURCE)), topic, subscribed=subscribed)
+            self.backlogs.on_subscription(int(received.get(_SOURCE)), topic, subscribed=subscribed)
         if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
             if not subscribed:
                 self.backlogs.unsubscribed(topic)

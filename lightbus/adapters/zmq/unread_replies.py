@@ -88,7 +88,7 @@ class UnreadReplies:
         """Return whether it is known which connection this is. An id that a caller chose may be another one later."""
         return routing_id in self._callers and routing_id[0] == 0  # with a zero begin those that libzmq gives
 
-    def heard(self, routing_id: bytes, descriptor: int) -> None:
+    def on_message(self, routing_id: bytes, descriptor: int) -> None:
         """Note that something came from `routing_id` over the connection with this descriptor, which is libzmq's."""
         with suppress(OSError):  # it has gone
             connection = KernelConnection(descriptor)

@@ -175,12 +175,14 @@ async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: st
     while answer and beginnings <= MAX_BEGINNINGS and len(seen) <= MAX_DEAD:
         seen |= {_key(each): each for each in answer}
         last = _key(answer[-1])
-        answer = await _told(bus, peer, group, place - 1)
+        answer = await _dead_letters_of(bus, peer, group, place - 1)
         if answer and _key(answer[0]) == last and place <= len(seen):
-            answer = answer[1:] or await _told(bus, peer, group, place)  # the next one may be too large for both
+            answer = answer[1:] or await _dead_letters_of(
+                bus, peer, group, place
+            )  # the next one may be too large for both
             place += len(answer)
         else:
-            answer = await _told(bus, peer, group, 0)
+            answer = await _dead_letters_of(bus, peer, group, 0)
             place, beginnings = len(answer), beginnings + 1
     if answer:
         bus.silent.add(peer.instance)
@@ -190,7 +192,7 @@ async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: st
     return list(seen.values())
 
 
-async def _told(bus: Connection, peer: Peer, group: str, skip: int) -> DeadLetterPage:
+async def _dead_letters_of(bus: Connection, peer: Peer, group: str, skip: int) -> DeadLetterPage:
     told = await ask_each(bus, [peer], "dead", group=group, skip=skip)
     return told[0][1] if told else []
 

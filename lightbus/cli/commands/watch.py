@@ -115,7 +115,7 @@ def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[Pee
             yield PeerChange(change="gone", peer=peer)
     for instance, peer in now.items():
         known = before.get(instance)
-        if _is_shown(peer) and (known is None or _told(known) != _told(peer)):
+        if _is_shown(peer) and (known is None or _state_of_peer(known) != _state_of_peer(peer)):
             yield PeerChange(change=state_of(peer), peer=peer)
     yield from _apis_changed(before.values(), now.values())
 
@@ -140,7 +140,7 @@ def _is_shown(peer: Peer) -> bool:
     return peer.state is not PeerState.UNVERIFIED
 
 
-def _told(peer: Peer) -> tuple[str, list[str]]:
+def _state_of_peer(peer: Peer) -> tuple[str, list[str]]:
     return (state_of(peer) if _is_shown(peer) else "", _apis_of(peer))
 
 

@@ -48,7 +48,7 @@ class _ReportingHooks:
         self._client = client
         self._began: dict[str, float] = {}
 
-    def tell(self, what: str, **facts: Any) -> None:
+    def report(self, what: str, **facts: Any) -> None:
         """Write one observation."""
         print(json.dumps({"what": what, "at": time.time(), **facts}, default=repr) + "\n", end="", flush=True)
 
@@ -56,23 +56,23 @@ class _ReportingHooks:
         self._began[rpc_message.id] = time.perf_counter()
         peers = self._client.engine.snapshot.by_api.get(rpc_message.api_name, ())
         where = [peer.endpoint for peer in peers]
-        self.tell("calls", name=rpc_message.canonical_name, kwargs=rpc_message.kwargs, where=where)
+        self.report("calls", name=rpc_message.canonical_name, kwargs=rpc_message.kwargs, where=where)
 
     def got_reply(self, rpc_message: RpcMessage, result_message: ResultMessage) -> None:
         seconds = time.perf_counter() - self._began.pop(rpc_message.id)
-        self.tell("got reply", name=rpc_message.canonical_name, result=result_message.result, ms=seconds * 1000)
+        self.report("got reply", name=rpc_message.canonical_name, result=result_message.result, ms=seconds * 1000)
 
     def served(self, rpc_message: RpcMessage, result_message: ResultMessage) -> None:
         if not rpc_message.api_name.startswith("internal."):  # the demo itself, asking who we are
-            self.tell(
+            self.report(
                 "served", name=rpc_message.canonical_name, kwargs=rpc_message.kwargs, result=result_message.result
             )
 
     def fired(self, event_message: EventMessage) -> None:
-        self.tell("fired", name=event_message.canonical_name, kwargs=event_message.kwargs)
+        self.report("fired", name=event_message.canonical_name, kwargs=event_message.kwargs)
 
     def hears(self, event_message: EventMessage, listener_name: str) -> None:
-        self.tell(
+        self.report(
             "hears",
             name=event_message.canonical_name,
             kwargs=event_message.kwargs,
@@ -86,7 +86,7 @@ class _ReportingHooks:
         peer = self._client.engine.snapshot.peers[instance]
         for listener in self._client.listeners:
             if peer.advertises(listener.api):
-                self.tell(
+                self.report(
                     "listens",
                     listener=listener.name,
                     events=[f"{listener.api}.{event}" for event in listener.events],

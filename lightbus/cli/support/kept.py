@@ -125,7 +125,7 @@ class Journals:
                 else:
                     each.page, each.before = page["events"][::-1], page["before"]
             if each.page:
-                event = self._told(each.reader, each.page.pop())
+                event = self._with_own_name(each.reader, each.page.pop())
                 place = int(event["native_id"].rpartition("-")[2])
                 heapq.heappush(heads, (-event["published_at"], journal, -place, event))
 
@@ -149,14 +149,14 @@ class Journals:
             return None
         reader.through = int(number) - 1
         found = await self._page(reader, limit=1)
-        return next((self._told(reader, each) for each in found if each["native_id"] == native_id), None)
+        return next((self._with_own_name(reader, each) for each in found if each["native_id"] == native_id), None)
 
     async def _push(self, heads: list[tuple[float, str, int, dict[str, Any]]], journal: str) -> None:
         reader = self._readers[journal]
         if not reader.page:
             reader.page = (await self._page(reader))[::-1]
         if reader.page:
-            event = self._told(reader, reader.page.pop())
+            event = self._with_own_name(reader, reader.page.pop())
             heapq.heappush(heads, (event["published_at"], journal, int(event["native_id"].rpartition("-")[2]), event))
 
     async def _page(self, reader: _Reader, **limit: int) -> list[dict[str, Any]]:
@@ -192,6 +192,6 @@ class Journals:
         return page
 
     @staticmethod
-    def _told(reader: _Reader, event: dict[str, Any]) -> dict[str, Any]:
+    def _with_own_name(reader: _Reader, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event with its own name: one that a group is given again is kept under a longer one."""
         return {**event, "event": declared_event(event["event"]), "publisher": reader.publisher}

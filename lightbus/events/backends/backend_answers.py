@@ -88,7 +88,7 @@ class BackendAnswers:
                 found = await backend.page(name, after, limit)
                 wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
                 through = found[-1].sequence if found else after
-                told = readable(_told(store, name, each) for each in wanted)
+                told = readable(_described(store, name, each) for each in wanted)
                 return {"events": told, "through": through, "more": len(found) == limit}
         return None
 
@@ -105,7 +105,7 @@ class BackendAnswers:
                 found = [each for each in await backend.page(name, after, limit) if each.sequence <= upto]
                 wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
                 told = [each for each in wanted if (start or 0.0) <= each.published_at <= (stop or each.published_at)]
-                events = readable(_told(store, name, each) for each in reversed(told))
+                events = readable(_described(store, name, each) for each in reversed(told))
                 oldest = await backend.page(name, 0, 1)
                 is_more = bool(oldest) and oldest[0].sequence <= after
                 return {"events": events, "before": after + 1 if is_more else None}
@@ -145,7 +145,7 @@ class BackendAnswers:
             with self._warned(api):
                 backend = await self._backends.get(api)
                 found = await backend.history(api, event, start=start, stop=stop, limit=limit)
-                return readable(_told(backend.store(api), api, each) for each in found)
+                return readable(_described(backend.store(api), api, each) for each in found)
         return []
 
     async def dead(self, group: str) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ class BackendAnswers:
             with self._warned(api):
                 backend = await self._backends.get(api)
                 for letter in await backend.dead_letters(api, group):
-                    event = _told(backend.store(api), api, letter.event)
+                    event = _described(backend.store(api), api, letter.event)
                     why = {"deliveries": letter.deliveries, "error": letter.error, "died_at": letter.died_at}
                     told.append({**event, "group": letter.group, **why})
         return told
@@ -230,5 +230,5 @@ def with_backend(told: dict[str, Any], state: GroupSummary) -> dict[str, Any]:
     }
 
 
-def _told(store: str, api: str, event: StoredEvent) -> dict[str, Any]:
+def _described(store: str, api: str, event: StoredEvent) -> dict[str, Any]:
     return serialize_kept_event(store, api, event.topic.event, event.topic.partition, event.sequence, event.record)

@@ -77,7 +77,7 @@ class CursorStore:
                 self._counts["acked"] += 1
                 group.acks += 1
                 self._waiters.acknowledged(topic)
-        group.membership.heard(member, time.monotonic())
+        group.membership.record_activity(member, time.monotonic())
         self._counts["refused_acks"] += len(refused)
         self.answer_once_stored(routing_id, call_id, sorted(refused))
 

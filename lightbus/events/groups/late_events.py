@@ -75,18 +75,18 @@ class LateEvents:
             self._store.save_group(group)
             return
         group.given_since = end
-        task = asyncio.get_running_loop().create_task(self._give(group))
+        task = asyncio.get_running_loop().create_task(self._deliver(group))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _give(self, group: GroupState) -> None:
+    async def _deliver(self, group: GroupState) -> None:
         before = self._counts["given_late"]
         async with self._one_at_a_time:
             try:
                 while group.given_since is not None and group.owed_since < group.given_since:
                     since = group.owed_since
                     for journal in self._journals.all():
-                        await self._give_of(journal, group, since, group.given_since)
+                        await self._deliver_from(journal, group, since, group.given_since)
                     group.given_since = since
                 group.given_since = None
                 if self._is_known(group):
@@ -100,7 +100,7 @@ class LateEvents:
                 ("late", group.info.api, group.info.name), logging.INFO, text, group.info.name, group.info.api, count
             )
 
-    async def _give_of(self, journal: Journal, group: GroupState, since: Moment, end: Moment) -> None:
+    async def _deliver_from(self, journal: Journal, group: GroupState, since: Moment, end: Moment) -> None:
         """Store the events of a journal from this time, as long as the group wants them. Raises JournalError."""
         topics = [topic for topic, _ in self._journals.topics(group, range(PARTITIONS), journal)]
         for topic in topics:

@@ -157,7 +157,7 @@ class MemberRequests:
         mine = []
         for (api, name), state in zip_longest(beat.groups, beat.states[: len(beat.groups)]):
             found = self._members.find(routing_id, api, name)
-            if found is None or not found[0].membership.heard(found[1], now):
+            if found is None or not found[0].membership.record_activity(found[1], now):
                 continue
             if state is None or len(state) != 2 or self._members.compare(*found, *state):
                 mine.append([api, name])

@@ -64,7 +64,7 @@ class BatchQueue(ListenerQueue):
         """Return whether the next event of a stream is to be given by itself: it, or a batch with it, failed before."""
         return stream in self._retries or stream.is_next_possibly_delivered
 
-    def give_back(self, whose: Whose) -> None:
+    def return_turn(self, whose: Whose) -> None:
         """
         Give a turn back: the next `next` returns the same stream.
 
@@ -90,7 +90,7 @@ class BatchQueue(ListenerQueue):
         while left and (whose := self.next()) is not None:
             stream, before, order = whose
             if self.comes_alone(stream):
-                self.give_back(whose)
+                self.return_turn(whose)
                 break
             taken: list[Entry] = []
             if is_ours := stream in counts or self.begin(stream):

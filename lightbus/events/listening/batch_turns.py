@@ -62,7 +62,7 @@ class BatchTurns(ListenerTurns):
             if queue.comes_alone(whose[0]):
                 await self._alone(whose)
             else:
-                queue.give_back(whose)
+                queue.return_turn(whose)
                 await self._fill(whose[0])
                 chunks = queue.take_batch()
                 if chunks:
@@ -92,17 +92,17 @@ class BatchTurns(ListenerTurns):
             turn = self._invocation.new_turn(stream)
             going_on = True
             if (retry := queue.take_retry(stream)) is not None:
-                going_on = await delivery.give_again(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
+                going_on = await delivery.redeliver(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
                 while going_on and (left := queue.next_left(stream)) is not None:
                     if left.failed:
-                        going_on = await delivery.give_again(stream, left.entry, 2, turn, retry.pause)
+                        going_on = await delivery.redeliver(stream, left.entry, 2, turn, retry.pause)
                     else:
                         queue.handled(stream, [left.entry])
             while going_on and not queue.is_closed and stream.is_next_possibly_delivered:
                 entry = queue.take(stream, before)
                 if entry is None:
                     break
-                going_on = await delivery.give_again(stream, entry, 2, turn)
+                going_on = await delivery.redeliver(stream, entry, 2, turn)
             queue.end_of_batch(stream)
         if order is not None:
             queue.queue(order)

@@ -87,7 +87,7 @@ class Delivery:
     def _listener(self) -> Listener:
         return self._queue.listener
 
-    async def give(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn, pause: float = 0.0) -> bool:
+    async def deliver(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn, pause: float = 0.0) -> bool:
         """Give an event to the listener, after so long a pause."""
         try:
             message = self._invocation.message(stream, entry, deliveries, turn)
@@ -107,7 +107,7 @@ class Delivery:
             return await self.raised(stream, entry, message, error, pause)
         return self._queue.done(stream, entry)
 
-    async def give_again(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:
+    async def redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:
         """Give an event to the listener that it, or another of the group, may have been given before."""
         await self._guard.shielded(self._one_at_a_time.acquire())
         try:
@@ -145,7 +145,7 @@ class Delivery:
             text = "Each delivery ended the process, or the handler."
             return await self._dead_letter(stream, entry, deliveries - 1, text)
         self._queue.counts["redelivered"] += 1
-        return await self.give(stream, entry, max(deliveries, at_least), turn, pause)
+        return await self.deliver(stream, entry, max(deliveries, at_least), turn, pause)
 
     async def _dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
         if not await self._guard.shielded(stream.owner.dead_letter(stream, entry, deliveries, error)):

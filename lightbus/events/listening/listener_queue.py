@@ -202,7 +202,7 @@ class ListenerQueue:
         """Note how many of several events were handled; behind one that failed they were not begun."""
         if rest := entries[handled + is_one_failed :]:
             size = stream.size
-            stream.give_back(rest)
+            stream.return_unstarted(rest)
             self.backlog += len(rest)
             self.backlog_bytes += stream.size - size
         if handled:

@@ -83,7 +83,7 @@ class ListenerTurns:
         count, going_on = 0, True
         if (retry := queue.take_retry(stream)) is not None:
             count = 1
-            going_on = await delivery.give_again(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
+            going_on = await delivery.redeliver(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
         while going_on and count < TURN and not queue.is_closed:
             if turn.is_plain and (entries := queue.take_many(stream, before, TURN - count)):
                 handled, failed = invocation.run_through(entries, turn, cancelling)
@@ -104,9 +104,9 @@ class ListenerTurns:
                 count += 1
                 if entry[0] <= stream.possibly_delivered and stream.is_possibly_delivered(entry):
                     # It may be the one that its last consumer was lost over: its start is on record before it happens.
-                    going_on = await delivery.give_again(stream, entry, 2, turn)
+                    going_on = await delivery.redeliver(stream, entry, 2, turn)
                 else:
-                    going_on = await delivery.give(stream, entry, 1, turn)
+                    going_on = await delivery.deliver(stream, entry, 1, turn)
             else:
                 break
         queue.end(stream, turn, count, is_going_on=going_on)

@@ -224,7 +224,7 @@ class Batcher:
             self._count += len(rows) - 1
             self._flush_soon()
         if stored:
-            batch.tell(journal.id, stored)
+            batch.resolve(journal.id, stored)
         return [name for _, name in topics], together.future
 
     def append_runs(self, names: tuple[str, str], records: list[bytes], at: float) -> list[tuple[Topic, int]] | None:
@@ -297,7 +297,7 @@ class Batcher:
         if error is not None:
             batch.fail(error)
         elif firsts:
-            batch.tell(self.journal_id, firsts)
+            batch.resolve(self.journal_id, firsts)
         return 0 if journal is None else journal.head
 
     # Inside
@@ -404,7 +404,7 @@ class Batcher:
                 self._note_failed(error)
         self.flush()
         if error is None:
-            batch.tell(self.journal_id, done.result())
+            batch.resolve(self.journal_id, done.result())
         else:
             batch.fail(error)
 

@@ -63,7 +63,7 @@ class TickBatch:
         self._last_topic, self._first_at = None if id else topic, at
         self._records, self._waiters = records, waiters
 
-    def tell(self, journal: str, firsts: Sequence[Stored]) -> None:
+    def resolve(self, journal: str, firsts: Sequence[Stored]) -> None:
         """Inform each waiter of its place in the journal of this name: `firsts` has the first one of each run."""
         for (topic, *_), waiters, (sequence, previous, is_new) in zip(self.runs, self.waiters, firsts, strict=True):
             for waiter in waiters:
@@ -73,17 +73,17 @@ class TickBatch:
                     if not kept.done():
                         kept.set_result(None)
                 else:
-                    _tell(topic, waiter, _new(Stored, (sequence, previous, is_new)))
+                    _resolve(topic, waiter, _new(Stored, (sequence, previous, is_new)))
                 previous, sequence = sequence, sequence + 1
 
     def fail(self, error: JournalError) -> None:
         """Inform each waiter that its event is not stored."""
         for run, waiters in zip(self.runs, self.waiters, strict=True):
             for waiter in waiters:
-                _tell(run.topic, waiter, error)
+                _resolve(run.topic, waiter, error)
 
 
-def _tell(topic: Topic, waiter: TickWaiter, outcome: Stored | JournalError) -> None:
+def _resolve(topic: Topic, waiter: TickWaiter, outcome: Stored | JournalError) -> None:
     future = waiter[1] if isinstance(waiter, tuple) else waiter
     if not isinstance(future, asyncio.Future):
         future(topic, outcome)

@@ -65,7 +65,7 @@ def connection() -> Iterator[Connection]:
 def backlogs(connection: Connection) -> Backlogs:
     """Return the backlogs of a publisher that heard of one connection."""
     made = Backlogs(MOST)
-    made.heard(connection.ours.fileno())
+    made.on_subscription(connection.ours.fileno())
     return made
 
 
@@ -112,7 +112,7 @@ def test_a_connection_that_is_read_now_and_then_stays(backlogs: Backlogs, connec
 def test_a_connection_that_ended_is_forgotten(backlogs: Backlogs, connection: Connection) -> None:
     """Whether its descriptor is closed, or its other end."""
     other = Connection()
-    backlogs.heard(other.ours.fileno())
+    backlogs.on_subscription(other.ours.fileno())
     other.theirs.close()
     connection.ours.close()
     publish(backlogs, LOOK_EVERY)
@@ -131,7 +131,7 @@ def test_a_number_that_is_used_again_is_another_connection(backlogs: Backlogs, c
     publish(backlogs, 2 * LOOK_EVERY)
     assert other.is_open()
     assert (backlogs.closed, len(backlogs)) == (0, 0)
-    backlogs.heard(number)
+    backlogs.on_subscription(number)
     assert len(backlogs) == 1
     other.close()
 
@@ -140,7 +140,7 @@ def test_what_is_no_descriptor_is_ignored(backlogs: Backlogs, connection: Connec
     """A connection may be gone before anybody is told what came over it."""
     number = connection.ours.fileno()
     connection.close()
-    Backlogs().heard(number)
+    Backlogs().on_subscription(number)
 
 
 def test_who_is_subscribed_to_too_much_is_disconnected(
@@ -150,12 +150,12 @@ def test_who_is_subscribed_to_too_much_is_disconnected(
     backlogs = Backlogs(MOST)
     descriptor = connection.ours.fileno()
     for _ in range(3):
-        backlogs.heard(descriptor, b"x" * MAX_TOPICS)
+        backlogs.on_subscription(descriptor, b"x" * MAX_TOPICS)
     assert connection.is_open()
-    backlogs.heard(descriptor, b"x" * MAX_TOPICS, subscribed=False)
-    backlogs.heard(descriptor, b"y")
+    backlogs.on_subscription(descriptor, b"x" * MAX_TOPICS, subscribed=False)
+    backlogs.on_subscription(descriptor, b"y")
     assert connection.is_open()
-    backlogs.heard(descriptor, b"x" * MAX_TOPICS)
+    backlogs.on_subscription(descriptor, b"x" * MAX_TOPICS)
     assert not connection.is_open()
     assert backlogs.too_many_topics == 1
     assert "A connection that had subscribed to 2 topics of 4194305 bytes was closed (1 so far)" in caplog.text
@@ -166,18 +166,18 @@ def test_who_is_subscribed_to_too_many_is_disconnected(connections: list[Connect
     backlogs = Backlogs(MOST)
     many, same, other, newcomer = connections
     for number in range(MAX_NUMBER):
-        backlogs.heard(many.ours.fileno(), b"%x" % number)
-        backlogs.heard(many.ours.fileno(), b"%x" % number)
+        backlogs.on_subscription(many.ours.fileno(), b"%x" % number)
+        backlogs.on_subscription(many.ours.fileno(), b"%x" % number)
     for number in range(MAX_NUMBER - 1):
-        backlogs.heard(same.ours.fileno(), b"%x" % number)
-        backlogs.heard(other.ours.fileno(), b"other %x" % number)
-    backlogs.heard(newcomer.ours.fileno(), b"auth")
+        backlogs.on_subscription(same.ours.fileno(), b"%x" % number)
+        backlogs.on_subscription(other.ours.fileno(), b"other %x" % number)
+    backlogs.on_subscription(newcomer.ours.fileno(), b"auth")
     assert [each.is_open() for each in connections] == [True] * 4
-    backlogs.heard(newcomer.ours.fileno(), b"shop")
+    backlogs.on_subscription(newcomer.ours.fileno(), b"shop")
     assert [each.is_open() for each in connections] == [False, True, True, True]
-    backlogs.heard(other.ours.fileno(), b"one")
+    backlogs.on_subscription(other.ours.fileno(), b"one")
     assert other.is_open()
-    backlogs.heard(other.ours.fileno(), b"two")
+    backlogs.on_subscription(other.ours.fileno(), b"two")
     assert [each.is_open() for each in connections] == [False, True, False, True]
     assert backlogs.too_many_topics == 2
 
@@ -187,15 +187,15 @@ def test_all_together_are_subscribed_to_so_much(connections: list[Connection]) -
     backlogs = Backlogs(MOST)
     many, same, other, newcomer = connections
     for number in range(4):
-        backlogs.heard(many.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4))
-        backlogs.heard(same.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4 - 1))
+        backlogs.on_subscription(many.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4))
+        backlogs.on_subscription(same.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4 - 1))
     for number in range(4):
-        backlogs.heard(other.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4))
-    backlogs.heard(newcomer.ours.fileno(), b"auth")
+        backlogs.on_subscription(other.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4))
+    backlogs.on_subscription(newcomer.ours.fileno(), b"auth")
     assert [each.is_open() for each in connections] == [True] * 4
-    backlogs.heard(newcomer.ours.fileno(), b"shop")
+    backlogs.on_subscription(newcomer.ours.fileno(), b"shop")
     assert [each.is_open() for each in connections] == [False, True, True, True]
-    backlogs.heard(newcomer.ours.fileno(), b"bill")  # libzmq has not told yet of what has ended
+    backlogs.on_subscription(newcomer.ours.fileno(), b"bill")  # libzmq has not told yet of what has ended
     assert newcomer.is_open()
 
 
@@ -204,6 +204,6 @@ def test_topics_that_nobody_has_any_more_count_for_nothing(connections: list[Con
     backlogs = Backlogs(MOST)
     for each in connections:
         for number in range(4):
-            backlogs.heard(each.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4 - 1))
+            backlogs.on_subscription(each.ours.fileno(), b"%d" % number * (MAX_TOPICS // 4 - 1))
             backlogs.unsubscribed(b"%d" % number * (MAX_TOPICS // 4 - 1))
     assert [each.is_open() for each in connections] == [True] * 4

@@ -77,7 +77,7 @@ def wire() -> Iterator[Wire]:
 def test_what_is_read_is_not_kept(wire: Wire) -> None:
     """However much it is; and of connections that are not known nothing is."""
     unread = Kept()
-    unread.heard(ID, wire.ours.fileno())
+    unread.on_message(ID, wire.ours.fileno())
     for _ in range(20):
         unread.give(ID, LARGE)
         unread.give(OTHER, LARGE)
@@ -87,7 +87,7 @@ def test_what_is_read_is_not_kept(wire: Wire) -> None:
 def test_what_is_not_read_is_kept_and_handed_over_in_its_order(wire: Wire) -> None:
     """A few MiB are given to libzmq, the next when it could write those."""
     unread = Kept()
-    unread.heard(ID, wire.ours.fileno())
+    unread.on_message(ID, wire.ours.fileno())
     wire.fill()
     frames = [LARGE, LARGE, b"1", LARGE, b"2", LARGE]
     for frame in frames:
@@ -102,8 +102,8 @@ def test_what_is_not_read_is_kept_and_handed_over_in_its_order(wire: Wire) -> No
 def test_who_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """At the bound, and not before; what is sent to it later is dropped, and others are not concerned."""
     unread, other = Kept(), Wire()
-    unread.heard(ID, wire.ours.fileno())
-    unread.heard(OTHER, other.ours.fileno())
+    unread.on_message(ID, wire.ours.fileno())
+    unread.on_message(OTHER, other.ours.fileno())
     wire.fill()
     for _ in range(2 + MOST // len(LARGE)):
         unread.give(ID, LARGE)
@@ -123,7 +123,7 @@ def test_who_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCapture
 def test_who_takes_something_now_and_then_is_not(wire: Wire) -> None:
     """What counts is what came to be kept since something was taken."""
     unread = Kept()
-    unread.heard(ID, wire.ours.fileno())
+    unread.on_message(ID, wire.ours.fileno())
     for _ in range(6):
         wire.fill()
         for _ in range(MOST // len(LARGE)):
@@ -137,7 +137,7 @@ def test_all_together_are_bounded(wire: Wire) -> None:
     """The connection with the most is closed, whoever brought it over the bound."""
     unread, other = Kept(most=10 * MOST, most_in_all=MOST), Wire()
     for routing_id, each in ((ID, wire), (OTHER, other)):
-        unread.heard(routing_id, each.ours.fileno())
+        unread.on_message(routing_id, each.ours.fileno())
         each.fill()
     for _ in range(2 + 3):
         unread.give(ID, LARGE)
@@ -152,7 +152,7 @@ def test_all_together_are_bounded(wire: Wire) -> None:
 def test_all_is_given_away_at_the_end(wire: Wire) -> None:
     """Before a socket is closed, which has libzmq send what it has for a while."""
     unread = Kept()
-    unread.heard(ID, wire.ours.fileno())
+    unread.on_message(ID, wire.ours.fileno())
     wire.fill()
     for _ in range(6):
         unread.give(ID, LARGE)
@@ -164,7 +164,7 @@ def test_connections_that_are_gone_are_forgotten(wire: Wire) -> None:
     """With what is kept for them; or, where nothing is, when many came."""
     unread = Kept()
     gone = Wire()
-    unread.heard(ID, gone.ours.fileno())
+    unread.on_message(ID, gone.ours.fileno())
     gone.fill()
     for _ in range(4):
         unread.give(ID, LARGE)
@@ -173,9 +173,9 @@ def test_connections_that_are_gone_are_forgotten(wire: Wire) -> None:
     assert (len(unread), unread.dropped, unread.kept_bytes, bool(unread)) == (0, 2, 0, False)
     for number in range(3 * FEW):
         passing = socket.socket()
-        unread.heard(b"\x00%d" % number, passing.fileno())
+        unread.on_message(b"\x00%d" % number, passing.fileno())
         passing.close()
-        unread.heard(OTHER, passing.fileno())
+        unread.on_message(OTHER, passing.fileno())
     assert len(unread) <= FEW + 1
 
 
@@ -184,10 +184,10 @@ def test_an_id_that_a_caller_chose_may_be_of_another_connection_later(wire: Wire
     unread, other = Kept(), Wire()
     for routing_id in (ID, b"mine"):
         assert not unread.knows(routing_id)
-        unread.heard(routing_id, other.ours.fileno())
+        unread.on_message(routing_id, other.ours.fileno())
     assert unread.knows(ID)
     assert not unread.knows(b"mine")
-    unread.heard(b"mine", wire.ours.fileno())
+    unread.on_message(b"mine", wire.ours.fileno())
     wire.fill()
     for _ in range(3):
         unread.give(b"mine", LARGE)
@@ -198,7 +198,7 @@ def test_an_id_that_a_caller_chose_may_be_of_another_connection_later(wire: Wire
 def test_what_goes_together_has_room_as_long_as_each_part_has(wire: Wire) -> None:
     """Its bytes count as those of the parts do; where there is no room for all, each is looked at by itself."""
     unread = Kept()
-    unread.heard(ID, wire.ours.fileno())
+    unread.on_message(ID, wire.ours.fileno())
     assert unread.has_room(ID, AHEAD)
     assert not unread.has_room(ID, 1)
     assert unread.has_room(OTHER, 2 * AHEAD), "nothing is known of it"

@@ -116,7 +116,7 @@ def test_a_turn_that_is_left_to_another_keeps_its_place() -> None:
         whose = queue.next()
         assert whose is not None
         assert whose[0] is first
-        queue.give_back(whose)
+        queue.return_turn(whose)
         if first is together:
             assert [chunk.stream for chunk in queue.take_batch()] == [together]
 

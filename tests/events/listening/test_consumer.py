@@ -620,7 +620,7 @@ def test_a_member_that_hangs(run: Callable[[Test], None]) -> None:
         await second.listen("seen")
         [group] = publisher.coordinator.groups.values()
         now = asyncio.get_running_loop().time()
-        group.membership.heard(C, now + 100)
+        group.membership.record_activity(C, now + 100)
         publisher.coordinator.tick(now + 100)
         assert set(group.membership.members) == {C}
         assert publisher.coordinator.counts["hung"] == 1

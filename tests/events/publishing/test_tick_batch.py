@@ -55,7 +55,7 @@ def test_each_is_told_where_its_event_is() -> None:
         batch.add(b"1", ONE, b"b", 1.0, "", futures[1])
         batch.add(b"1", ONE, b"c", 1.0, "", futures[2])
         batch.add(b"2", TWO, b"d", 1.0, "id-1", lambda topic, outcome: told.append((topic, outcome)))
-        batch.tell("j", [Stored(5, 2), Stored(1, 0, is_new=False)])
+        batch.resolve("j", [Stored(5, 2), Stored(1, 0, is_new=False)])
         assert (message.native_id, futures[0].done(), futures[1].result()) == ("j-5", True, Stored(6, 5))
         assert told == [(TWO, Stored(1, 0, is_new=False))]
 

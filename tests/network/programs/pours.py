@@ -42,7 +42,7 @@ class PouringRouter(bound_sockets.Router):
         while not Path(until).exists() and sent < MOST:
             for caller in list(callers):
                 with self._lock:
-                    if not self._give(caller, frame):
+                    if not self._send_frame(caller, frame):
                         time.sleep(0.001)
                 sent += SIZE
 
