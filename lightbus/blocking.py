@@ -37,7 +37,7 @@ DESCRIPTORS_EACH = 4
 """Open files that a socket takes, at most: where fewer are left, calls wait for a socket that is there already."""
 
 LOOK_EVERY = 0.2
-"""Seconds after which who waits for a socket looks whether there are open files left again."""
+"""Seconds after which a thread that waits for a socket checks again for free descriptors."""
 
 
 def forbid_in_loop(what: str, twin: str) -> None:
@@ -122,7 +122,7 @@ class BlockingChannel:
     def __init__(self, engine: Engine) -> None:
         self.late_replies = 0
         self.surplus = 0
-        """Idle sockets that were closed, while the process grew, since something came that nobody waits for."""
+        """Idle sockets that were closed because of unrequested messages, while the process grew."""
         self._engine = engine
         self._log = RecurringLog(logger)
         self._lines: dict[str, _Line] = {}
@@ -382,7 +382,7 @@ class BlockingChannel:
         return False
 
     def _close_surplus(self) -> None:
-        """Close the idle sockets over which something came that nobody waits for. From any thread."""
+        """Close the idle sockets that received unrequested messages. From any thread."""
         for line in list(self._lines.values()):
             for _ in range(len(line.idle)):
                 try:

@@ -112,7 +112,7 @@ class ServedCall:
         return self.outer + self._mark
 
     def end(self) -> None:
-        """Bind nobody any more: it is answered."""
+        """Bind no call any more: it is answered."""
         self.deadline, self.outer, self._mark, self._make_mark = None, (), (), None
 
 

@@ -159,7 +159,7 @@ class CannotBlockHere(UnsupportedUse):
 
 
 class BusAlreadyClosed(UnsupportedUse):
-    """The client was closed; create a new one to go on."""
+    """The client was closed; create a new one."""
 
     code = "bus_already_closed"
 

@@ -1,4 +1,4 @@
-"""Which bus modules are being imported right now: what would block for ever is refused meanwhile."""
+"""The bus modules that are being imported right now: calls that would never return are refused in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers tell of themselves by events, by the name of its module in Lightbus 1.x."""
+"""The events by which workers report on themselves, under the name of their module in Lightbus 1.x."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class OnError(Enum):
     SHUTDOWN = "shutdown"
     """Stop the worker at once, with exit code 1 (the default of Lightbus 1.x)."""
     ACKNOWLEDGE_AND_LOG = "acknowledge_and_log"
-    """Log it, and go on with the next event."""
+    """Log it, and continue with the next event."""
     RETRY = "retry"
     """Try the event again after a pause of a second, which doubles up to five minutes; what comes behind it in its
     partition waits. After `max_deliveries` it becomes a dead letter."""
@@ -97,7 +97,7 @@ class Listener:
 
     Attributes:
         api, events: what it listens to; the event `"*"` means all of the API.
-        name: tells it from the other listeners of its service.
+        name: distinguishes it from the other listeners of its service.
         function: `def` or `async def`; is given the EventMessage first (unless its first parameter has the name of
             an argument), and the arguments by name.
         on_error: what happens when it raises.
@@ -127,7 +127,7 @@ class Listener:
 
     @property
     def digest(self) -> str:
-        """What tells it from another program's listener under the same group name."""
+        """Distinguishes it from another program's listener under the same group name."""
         where = f"{_origin(self.function)}:{self.name}"
         return hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
 

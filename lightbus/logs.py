@@ -58,7 +58,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
             super().flush()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Report a record that cannot be formatted; of a stream that is gone nobody can be told."""
+        """Report a record that cannot be formatted; if the stream is gone, drop it."""
         if not isinstance(sys.exc_info()[1], OSError | ValueError) or not _is_gone(self.stream):
             super().handleError(record)
 

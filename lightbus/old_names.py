@@ -1,4 +1,4 @@
-"""Exceptions and modules of Lightbus 1.x that have another name here, or none: what a program is told instead."""
+"""Exceptions and modules of Lightbus 1.x that have another name here, or none: and the errors that name the new one."""
 
 from __future__ import annotations
 

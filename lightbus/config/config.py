@@ -127,13 +127,13 @@ class Config(OldForms):
         return self._default_name
 
     def with_default_name(self, name: ServiceName) -> Config:
-        """Return these settings under a service name nobody chose."""
+        """Return these settings under a default service name."""
         copy = self.model_copy(update={"service_name": name.name})
         vars(copy)["_default_name"] = name
         return copy
 
     def written(self) -> dict[str, Any]:
-        """Return what was set by somebody, as the file would say it; defaults are left out."""
+        """Return the settings that were set, in the form of a file; defaults are left out."""
         values = self.model_dump(by_alias=True, exclude_unset=True)
         if self.default_name is not None:
             values.pop("service_name", None)

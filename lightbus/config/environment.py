@@ -50,7 +50,7 @@ _SOMEBODY_ELSES = re.compile(
 )
 
 _said: set[str] = set()
-"""What this process was told of: settings are loaded more than once."""
+"""The warnings that this process has logged: settings are loaded more than once."""
 
 
 def warn_of_unknown(environ: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The names a service, a process and a bus go by: placeholders in them, and what they are when nobody chose one.
+"""The names of a service, a process and a bus: their placeholders, and their defaults.
 
 Nothing here is remembered. A forked child expands the same template again and gets a process id and
 random parts of its own.
@@ -32,7 +32,7 @@ UNNAMED = "unnamed"
 """The service name where there is no directory to take one from."""
 
 SAYS_NOTHING = frozenset({"app", "src", "code", "service", "backend", "scripts", "tmp", "home", UNNAMED})
-"""Directories that many unrelated services live in: their name tells no service from another."""
+"""Directories that many unrelated services live in: their name does not identify a service."""
 
 _ADJECTIVES = """
     able agile amber apt bold brave brief bright brisk calm candid clear clever cosy crisp daring deft eager early
@@ -75,7 +75,7 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 def expand(template: str) -> str:
     """
-    Return the name with its placeholders filled in, anew at each call.
+    Return the name with its placeholders filled in, again at each call.
 
     Placeholders: `{hostname} {pid} {random4} {random8} {random16}` (hexadecimal digits) and `{friendly}`
     (`"swift-otter-17"`). Raises InvalidConfiguration for any other.

@@ -69,5 +69,5 @@ class OldForms(Settings):
 
     @classmethod
     def default(cls) -> Self:
-        """Return the settings where nobody set any but the environment."""
+        """Return the settings from the environment alone."""
         return cls.load_dict({})

@@ -90,7 +90,7 @@ class Setting:
 
     Attributes:
         kind: what its value is to be.
-        default: its value where nobody has written one.
+        default: its value if it is not set.
         description: for people.
         alias: the key, where it is another than the name of the attribute.
         validates_default: whether the default goes through the functions of its kind, too.
@@ -157,12 +157,12 @@ class Settings:
 
     @classmethod
     def from_defaults(cls) -> Self:
-        """Return the section where nobody has written anything."""
+        """Return the section with defaults only."""
         return cls.model_construct(set(), {name: each.default for name, each in cls.model_fields.items()})
 
     @classmethod
     def model_construct(cls, fields_set: set[str], values: Mapping[str, Any]) -> Self:
-        """Return a section of values that are known to be right; `fields_set` are those that somebody has written."""
+        """Return a section of values that are known to be valid; `fields_set` are those that were set."""
         made = cls.__new__(cls)
         more = {name: value for name, value in values.items() if name not in cls.model_fields}
         made.__setstate__(({name: values[name] for name in cls.model_fields}, fields_set, more))
@@ -177,7 +177,7 @@ class Settings:
 
     @property
     def model_fields_set(self) -> set[str]:
-        """The names of the settings that somebody has written."""
+        """The names of the settings that were set."""
         return self.__pydantic_fields_set__
 
     @property
@@ -186,7 +186,7 @@ class Settings:
         return self.__pydantic_extra__
 
     def model_dump(self, *, by_alias: bool = False, exclude_unset: bool = False) -> dict[str, Any]:
-        """Return plain dicts of the values; by their keys, and without those that nobody has written, if asked for."""
+        """Return plain dicts of the values; by their keys, and without defaults, if asked for."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, Settings):

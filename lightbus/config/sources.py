@@ -131,7 +131,7 @@ def _opener() -> OpenerDirector:
 
 
 def _refuse_open_http(url: str) -> None:
-    """Refuse an unencrypted fetch from another host: who sits between could choose our peers."""
+    """Refuse an unencrypted fetch from another host: an attacker in between could choose our peers."""
     from ipaddress import ip_address
     from urllib.parse import urlsplit
 

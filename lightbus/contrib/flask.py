@@ -31,7 +31,7 @@ class Lightbus:
         app: the program.
         bus: which one.
         health: where probes are answered with 200, or 503 and the reasons; None is nowhere.
-        needs: APIs that somebody has to serve for that.
+        needs: APIs that a peer has to serve for that.
 
     """
 

@@ -44,7 +44,7 @@ def bus_health(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
 
     Args:
         bus: as `create()` returned it.
-        needs: APIs without which this process is of no use: somebody has to serve each of them.
+        needs: APIs without which this process is of no use: a peer has to serve each of them.
 
     """
     reasons = _own_reasons(bus.client)

@@ -44,7 +44,7 @@ CHANNEL = "lightbus_outbox"
 """What PostgreSQL notifies of, when a transaction is committed that has put something into the table."""
 
 POLL = 0.5
-"""Seconds between two looks at the table, where the database does not tell."""
+"""Seconds between two checks of the table, if the database sends no notifications."""
 
 POLL_WHEN_TOLD = 5.0
 """Seconds between two looks at it where it does: a connection may have been lost just then."""
@@ -71,7 +71,7 @@ class OutboxRow(NamedTuple):
 
 
 class OutboxBatch(Protocol):
-    """Rows of one API that nobody else fires meanwhile."""
+    """Rows of one API that no other relay fires at the same time."""
 
     rows: Sequence[OutboxRow]
 
@@ -105,7 +105,7 @@ class Relay(LightbusPlugin):
     Args:
         open_store: opens the table, in the thread that uses it.
         name: of what, for messages.
-        poll: seconds between two looks, where the database does not tell of itself.
+        poll: seconds between two checks, if the database sends no notifications.
 
     """
 
@@ -149,7 +149,7 @@ class _RelayRun:
         """Per API the rows that were fired and could not be deleted yet: they are not fired again."""
 
     def run(self) -> None:
-        """Go on until told to stop, whatever fails."""
+        """Continue until stopped, whatever fails."""
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             try:
@@ -277,7 +277,7 @@ def name_of_lock(database: str, api: str) -> str:
 
 def wait_for_notification(driver: Any, seconds: float) -> bool | None:
     """
-    Return whether a connection that listens to CHANNEL is told of something within so many seconds.
+    Return whether a connection that listens to CHANNEL gets a notification within so many seconds.
 
     None where its driver cannot wait for that: psycopg 3 from version 3.2 on can, and psycopg2.
     """

@@ -61,7 +61,7 @@ def health_route(bus: BusPath, path: str = "/health", *, needs: Sequence[str] = 
     Args:
         bus: which one.
         path: where.
-        needs: APIs that somebody has to serve.
+        needs: APIs that a peer has to serve.
 
     """
 

@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckContext:
-    """What all checks look at: the bus, and everybody that was heard of on it."""
+    """The input of all checks: the bus, and the reports of all its known peers."""
 
     bus: Connection
     reports: list[PeerReport]

@@ -35,7 +35,7 @@ NEAR_CAP = 0.9
 
 
 async def check_health(context: CheckContext) -> AsyncIterator[Finding]:
-    """Pass on what the workers themselves report, and what nobody takes care of."""
+    """Pass on the problems that workers report, and orphaned events."""
     peers = [report.peer for report in context.live]
     refused = set(_refused_here(context))
     for peer, told in zip(peers, await context.bus.ask_all(peers, "health"), strict=True):
@@ -58,7 +58,7 @@ def _of(peer: Peer, *, check: str, text: str) -> Finding:
 
 
 async def _left_alone(context: CheckContext) -> AsyncIterator[Finding]:
-    """Tell of what waits on this host for somebody who publishes it, where nobody answers who might do that."""
+    """Report events that wait on this host for a publisher, if no peer answers that might be one."""
     engine = context.bus.client.engine
     outbox = engine.outbox
     if not outbox.exists():
@@ -111,7 +111,7 @@ def _of_group(name: str, wrong: GroupProblem) -> Finding:
 
 
 def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, GroupProblem]]:
-    """Tell of each group's dead letters: a publisher counts the same ones for each of the APIs it listens to."""
+    """Report each group's dead letters once: a publisher counts the same ones for each of the APIs it listens to."""
     dead: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
         if group["dead"]:

@@ -1,4 +1,4 @@
-"""Are the processes of the bus well: who answers, names, clocks, versions?"""
+"""Are the processes of the bus well: answers, names, clocks, versions?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .finding import CheckContext, Finding, Level
 __all__ = ["check_answers", "check_clocks", "check_names", "check_peers", "check_seeds", "check_versions", "killed"]
 
 MAX_SKEW = 1.0
-"""Seconds by which a clock may differ: times in logs and of events then tell the wrong order."""
+"""Seconds by which a clock may differ: beyond that the times of logs and events show the wrong order."""
 
 
 async def check_seeds(context: CheckContext) -> AsyncIterator[Finding]:
@@ -52,7 +52,7 @@ def _how_it_does(fixed: FixedPeer) -> str:
 
 
 async def check_peers(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether there is anybody, and whether all that are announced answer."""
+    """Check whether there are peers, and whether all that are announced answer."""
     bus = context.bus
     if not context.reports:
         yield Finding(
@@ -77,7 +77,7 @@ async def check_peers(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 def killed(process: Announcement) -> Finding:
-    """Tell of a process that has ended without a goodbye, on this host or another one."""
+    """Report a process that has ended without a goodbye, on this host or another one."""
     return Finding(
         level=Level.WARNING,
         check="peers",
@@ -118,7 +118,7 @@ NOT_SILENT = {
 
 
 def _silent(state: str, remedy: str, several: list[PeerReport]) -> Finding:
-    """Tell in one sentence of peers that are alike."""
+    """Report in one sentence peers with the same problem."""
     silent = (f"is announced, and does not answer ({state})", f"are announced, and do not answer ({state})")
     of_one, of_several = NOT_SILENT.get(state, (*silent, ""))[:2]
     names = ", ".join(str(each.peer.announcement) for each in several[:MOST_NAMED])
@@ -134,7 +134,7 @@ def _silent(state: str, remedy: str, several: list[PeerReport]) -> Finding:
 
 
 async def check_names(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether processes can be told apart by their names."""
+    """Check whether processes have different names."""
     named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for report in context.live:
         named[_named(report.peer)].add(report.peer.instance)
@@ -192,7 +192,7 @@ async def check_versions(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_answers(context: CheckContext) -> AsyncIterator[Finding]:
-    """Tell of those who gave no answer to one of the questions before, or none that a worker gives."""
+    """Report peers that did not answer one of the questions before, or sent an invalid answer."""
     for instance, reason in context.bus.unanswered.items():
         yield Finding(
             level=Level.WARNING,

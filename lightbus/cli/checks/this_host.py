@@ -36,7 +36,7 @@ FEW_CONNECTIONS = 1024
 
 
 async def check_bus(context: CheckContext) -> AsyncIterator[Finding]:
-    """Say which bus it is, and who is kept out of it."""
+    """Show which bus it is, and which users or hosts cannot reach it."""
     engine = context.bus.client.engine
     yield Finding(level=Level.OK, check="bus", text=f"'{context.bus.name}': {engine.transport.security.describe()}.")
 

@@ -1,4 +1,4 @@
-"""`lightbus apis`: what is served on the bus, and by whom."""
+"""`lightbus apis`: the APIs on the bus, and the services that serve them."""
 
 from __future__ import annotations
 

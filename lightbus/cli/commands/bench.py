@@ -58,7 +58,7 @@ def bench() -> None:
 
 
 def load_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what a measurement is told."""
+    """Add the options of a measurement."""
     changed: Callable[..., None] = client_options(function)
     for option in (
         click.option("--peer", metavar="PEER", help="A `lightbus bench serve`: service, process or id."),

@@ -165,7 +165,7 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
 
 async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: str) -> list[dict[str, Any]]:
     """
-    Return all dead letters of a publisher, given the first that it told: an answer holds so many bytes.
+    Return all dead letters of a publisher, given its first answer: each answer has a limited size.
 
     Each further answer begins with the last letter of the one before. Where it does not, some were retried or dropped
     meanwhile, and those behind them have moved up: it is begun anew, so that none is passed over.

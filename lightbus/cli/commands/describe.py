@@ -1,4 +1,4 @@
-"""`lightbus describe`: an API or one member of it, in its author's words, who serves it and who listens."""
+"""`lightbus describe`: an API or one member of it, with its docstring, its servers and its listeners."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _groups(
     infos: Iterable[dict[str, Any]], kept_for: Iterable[dict[str, Any]], api: str, member: str | None
 ) -> list[dict[str, Any]]:
     """
-    Return who listens: one entry per consumer group, with the number of processes in it, and those that have none.
+    Return the listeners: one entry per consumer group, with the number of its processes, and those without a group.
 
     Where each process of a service is given everything it is an entry of its own kind. Commands are left out.
     """

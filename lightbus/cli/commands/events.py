@@ -104,7 +104,7 @@ async def _to_journal(bus: Connection, api: str, backend: MovableBackend, servic
 
 
 async def _refuse_where_used(bus: Connection, api: str, source: BackendMove) -> None:
-    """Refuse to take events away from those who are at work with them."""
+    """Refuse to move events that are in use by a worker."""
     engine = bus.client.engine
     await engine.questions.discover_all(Deadline.after(bus.options.wait))
     publishing = [str(peer.announcement) for peer in engine.snapshot.by_api.get(api, ()) if peer.is_live]

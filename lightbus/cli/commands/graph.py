@@ -1,4 +1,4 @@
-"""`lightbus graph`: who calls whom and who listens to whom, from what the peers count themselves."""
+"""`lightbus graph`: which service calls and listens to which, from the counts of the peers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
 def edges_between(
     peers: Sequence[Peer], infos: Sequence[dict[str, Any]], stats: Sequence[dict[str, Any]]
 ) -> list[Edge]:
-    """Return who calls whom and who listens to whom, from what peers told: their INFO and STATS, in their order."""
+    """Return which service calls and listens to which, from the INFO and STATS of the peers, in their order."""
     return [*_calls(peers, stats), *_listens(peers, infos, stats)]
 
 
@@ -147,7 +147,7 @@ def _draw(lines: Iterable[str], file: Path) -> None:
 
 
 def tree(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
-    """Return the lines of a text tree: each service, and below it whom it uses and for what."""
+    """Return the lines of a text tree: each service, and below it the services that it uses."""
     by_source: dict[str, list[Edge]] = defaultdict(list)
     for edge in edges:
         by_source[edge.source].append(edge)
@@ -163,7 +163,7 @@ def tree(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
 
 
 def mermaid(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
-    """Return the lines of a Mermaid flowchart. Events flow from who publishes to who listens, dashed."""
+    """Return the lines of a Mermaid flowchart. Events flow from the publisher to the listener, dashed."""
     ids = {name: f"s{index}" for index, name in enumerate(_names(services, edges))}
     lines = ["flowchart LR", *(f"    {key}[{_quoted(name, '#quot;')}]" for name, key in ids.items())]
     for edge in edges:
@@ -176,7 +176,7 @@ def mermaid(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
 
 
 def dot(services: Sequence[str], edges: Sequence[Edge]) -> list[str]:
-    """Return the lines of a Graphviz graph. Events flow from who publishes to who listens, dashed."""
+    """Return the lines of a Graphviz graph. Events flow from the publisher to the listener, dashed."""
 
     def quoted(text: str) -> str:
         return _quoted(clean(text).replace("\\", "\\\\"), '\\"')

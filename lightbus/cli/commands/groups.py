@@ -107,7 +107,7 @@ async def _remove(bus: Connection, name: str, api: str) -> int:
 
 
 async def _groups_there(bus: Connection) -> tuple[list[dict[str, Any]], NotReachable | None]:
-    """Return the groups that publishers know, and the error where nobody is on the bus."""
+    """Return the groups that publishers know, and the error if there is no peer."""
     try:
         return await groups_on_bus(bus), None
     except NotReachable as error:

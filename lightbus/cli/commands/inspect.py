@@ -174,7 +174,7 @@ class _Inspection:
         return int(self._invalid > 0)
 
     def _refuse_unknown(self) -> None:
-        """Raise UnknownApi, or EventNotFound, where neither who is up nor a journal has what is looked for."""
+        """Raise UnknownApi, or EventNotFound, if neither a peer nor a journal has the wanted event."""
         api, event = self._search.api or "*", self._search.event or "*"
         served = {each.name: each for each in served_apis(self._bus.client.engine.snapshot.peers.values())}
         names = {*served, *self._apis_seen}
@@ -222,7 +222,7 @@ class _Inspection:
         self._show(shown)
 
     async def _checked(self, event: dict[str, Any]) -> tuple[bool | None, str | None]:
-        """Return whether an event satisfies its schema (None where nobody knows that), and why not."""
+        """Return whether an event satisfies its schema (None if that is unknown), and why not."""
         api = event["api"]
         if api not in self._schemas:
             self._schemas.add(api)

@@ -191,7 +191,7 @@ async def _show(bus: Connection, name: str) -> None:
 
 
 async def query_peers(bus: Connection, found: list[Peer]) -> list[PeerReport]:
-    """Ping peers, all at once, and ask those that answer who they are and how they do."""
+    """Ping peers, all at once, and ask those that answer for their identity and load."""
     return [*await asyncio.gather(*(_query_peer(bus, peer) for peer in found))]
 
 

@@ -46,7 +46,7 @@ class Pinged:
         return f"{self.peer.announcement.service} {self.peer.announcement.process}"
 
     def who(self) -> dict[str, Any]:
-        """Return who it is, as `--json` has it."""
+        """Return the peer in the form of `--json`."""
         announcement = self.peer.announcement
         return {
             "service": announcement.service,

@@ -77,7 +77,7 @@ async def _replay(
 
 
 async def _is_time(done: asyncio.Event, at: float) -> bool:
-    """Return true when it is time, false once somebody ends it."""
+    """Return true when it is time, false once the command is ended."""
     pause = at - time.monotonic()
     return not done.is_set() and not (pause > 0 and await passes(done, pause))
 

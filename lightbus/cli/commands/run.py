@@ -194,7 +194,7 @@ def _run_several(options: _Options) -> int:
 
 
 def _run_again_and_again(options: _Options) -> int:
-    """Run a worker, and start it anew when a file changes; return the exit code."""
+    """Run a worker, and restart it when a file changes; return the exit code."""
     from ..support.reloader import Reloader
 
     _log_as_supervisor(options)

@@ -1,7 +1,7 @@
 """
 `lightbus tail`: the events of the bus as they happen and, with --since, those that are kept.
 
-With --rpc the calls, too; with --acks also who has handled each event.
+With --rpc the calls, too; with --acks also the groups that have handled each event.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Tail:
         self._done = stop_requested()
         self._acks: AckFollower | None = None
         self._unwritten: BaseException | None = None
-        """Why a line could not be written: nobody reads any more."""
+        """Why a line could not be written: the reader of the output is gone."""
 
     async def run(self, since: str | datetime | None, *, rpc: bool, events: bool, acks: bool) -> None:
         """Follow until it is over."""

@@ -1,4 +1,4 @@
-"""The demo's lines: who, does what, the facts; in colours where they can be seen."""
+"""The demo's lines: service, what it does, the facts; in colours if the terminal shows them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Lines:
         self._console.print(text, markup=False)
 
     def observation(self, seen: Observation) -> None:
-        """Write what a worker told."""
+        """Write an observation of a worker."""
         match seen["what"]:
             case "listens":
                 text = f"{', '.join(seen['events'])} of {seen['publisher']} -> {seen['listener']}"

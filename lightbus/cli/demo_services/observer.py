@@ -1,4 +1,4 @@
-"""Runs inside the demo's workers: tells the demo what happens in them, and ends them with it.
+"""Runs inside the demo's workers: reports to the demo what happens in them, and ends them with it.
 
 Each observation is one line of JSON on standard output. Nothing is told that did not happen: hooks and the bus's own
 log are where it comes from.
@@ -23,7 +23,7 @@ STDIN = 0
 
 
 def observe(client: BusClient) -> None:
-    """Tell what this worker does from now on; end it when standard input ends, however the demo came to its end."""
+    """Report what this worker does from now on; end it when standard input ends, however the demo ended."""
     observer = _ReportingHooks(client)
     client.before_rpc_call(observer.calls)
     client.after_rpc_call(observer.got_reply)
@@ -82,7 +82,7 @@ class _ReportingHooks:
         )
 
     def subscribed(self, instance: str) -> None:
-        """Tell which listeners are live at a peer."""
+        """Report which listeners are live at a peer."""
         peer = self._client.engine.snapshot.peers[instance]
         for listener in self._client.listeners:
             if peer.advertises(listener.api):

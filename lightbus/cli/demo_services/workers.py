@@ -26,7 +26,7 @@ STOP_SECONDS = 4.0
 """Seconds for the workers to finish, say goodbye and end, before they are killed."""
 
 Observation: TypeAlias = dict[str, Any]
-"""What one worker told (`observer`): `service`, `what`, `at` (seconds since 1970), and what belongs to it."""
+"""An observation of a worker (`observer`): `service`, `what`, `at` (seconds since 1970), and its facts."""
 
 
 class Workers:

@@ -39,7 +39,7 @@ _DEEPEST = 20
 
 
 class Form(Enum):
-    """For whom an annotation is."""
+    """The reader of an annotation."""
 
     GIVEN = "given"
     RETURNED = "returned"
@@ -73,7 +73,7 @@ class Annotations:
 
         Args:
             schema: with its own `$defs`, unless they are given.
-            form: for whom it is.
+            form: the reader it is for.
             prefix: begins the name of a class of which there is another one of the same name.
             definitions: what `$ref` in it means.
 

@@ -1,4 +1,4 @@
-"""What is different between two schemas of an API, and whom each difference breaks.
+"""The differences between two schemas of an API, and which programs each of them breaks.
 
 Old callers give their arguments to new workers, and are given new results; who fires an event gives its arguments, and
 listeners are given them.
@@ -32,7 +32,7 @@ class SchemaChange:
         member: the procedure or event; None where it is the whole API.
         kind: "procedure", "event" or "api".
         change: what is different, in words.
-        breaks: for whom: "callers", "publishers" (who fires it), "listeners". Nobody where it is compatible.
+        breaks: "callers", "publishers" (programs that fire it), "listeners"; empty if it is compatible.
 
     """
 
@@ -157,5 +157,5 @@ def _default(schema: Any) -> str:
 
 
 def breaking(found: Sequence[SchemaChange]) -> int:
-    """Return how many of the changes break somebody."""
+    """Return how many of the changes are breaking."""
     return sum(bool(each.breaks) for each in found)

@@ -38,7 +38,7 @@ class DescribedApi:
         version: of its class; None where only the schema is known.
         doc: the docstring of its class.
         events: by name what is known of each beside its schema: `version`, `key`, `delivery`.
-        services: who serves it.
+        services: those that serve it.
 
     """
 

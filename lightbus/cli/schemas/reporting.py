@@ -12,7 +12,7 @@ __all__ = ["report"]
 
 
 def report(output: Output, found: Sequence[SchemaChange]) -> None:
-    """Write a line for each change, what breaks somebody first, and how many there are."""
+    """Write a line for each change, breaking ones first, and how many there are."""
     for each in sorted(found, key=lambda each: not each.breaks):
         if output.as_json:
             output.record(asdict(each))

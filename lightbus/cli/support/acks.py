@@ -1,4 +1,4 @@
-"""Who has handled an event: its publisher is asked until all groups that are owed it have, at growing intervals."""
+"""The groups that have handled an event: its publisher is asked until all have, at growing intervals."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class AckFollower:
             await asyncio.gather(*(self._ask(publisher, native_ids) for publisher, native_ids in due.items()))
 
     def _asked_about(self, message: EventMessage) -> list[str]:
-        """Return who may know: of an event that a backend keeps, any one of those who publish its API."""
+        """Return the peers that may know: of an event in a backend, any publisher of its API."""
         if message.publisher:
             return [message.publisher]
         return [peer.instance for peer in self._bus.client.engine.snapshot.publishers(message.api_name)]

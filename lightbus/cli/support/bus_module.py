@@ -119,7 +119,7 @@ def _show_traceback(error: BaseException) -> None:
 
 
 def _without_importlib(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback without the frames of the import system, which tell a reader nothing about the module."""
+    """Return the traceback without the frames of the import system, which are of no use to a reader."""
     kept: TracebackType | None = None
     frames = []
     while trace is not None:

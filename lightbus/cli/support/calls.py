@@ -1,4 +1,4 @@
-"""The calls that workers answer, as they happen: each is asked again and again, and tells what came meanwhile."""
+"""The calls that workers answer, as they happen: each worker is asked again and again for new ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .connection import SERVICE, Connection
 __all__ = ["CallFollower"]
 
 ASK_EVERY = 0.2
-"""Seconds between two questions to a worker: soon enough for who looks on, and no load."""
+"""Seconds between two requests to a worker: soon enough for a reader, and no load."""
 
 Show = Callable[[Peer, dict[str, Any]], None]
 
@@ -71,7 +71,7 @@ class CallFollower:
             await asyncio.sleep(ASK_EVERY)
 
     async def _ask(self, peer: Peer) -> bool:
-        """Ask a worker once, and show what it tells; return whether it makes sense to ask it again."""
+        """Ask a worker once, and show its calls; return whether to ask it again."""
         after = self._after.get(peer.instance, 0)
         try:
             told = await self._bus.ask(peer, "watch_calls", watcher=self._watcher, after=after)

@@ -1,4 +1,4 @@
-"""Which APIs are on the bus, who serves each, and which of them a name on the command line means."""
+"""The APIs on the bus, the peers that serve each, and which of them a name on the command line means."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ServedApi", "no_api", "served_apis", "split_name", "split_target"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedApi:
     """
-    An API, and who serves it.
+    An API, and the peers that serve it.
 
     Attributes:
         name: of the API.
@@ -113,7 +113,7 @@ def split_name(name: str, apis: Sequence[ServedApi]) -> tuple[ServedApi, str | N
 
 
 def no_api(name: str, by_name: Collection[str]) -> NotReachable:
-    """Return the error for an API that nobody serves."""
+    """Return the error for an API that no peer serves."""
     near = did_you_mean(name, by_name) or did_you_mean(name.rpartition(".")[0], by_name)
     return UnknownApi(
         f"No peer that is up serves '{name}'.{near} Served are: {', '.join(by_name) or 'no APIs at all'}."

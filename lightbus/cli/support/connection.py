@@ -112,7 +112,7 @@ class Connection:
         return self.client.engine.where
 
     def known(self) -> list[Peer]:
-        """Return everybody that is known by now, whatever the state, in the order in which lists show them."""
+        """Return all peers known by now, in any state, in the order of lists."""
         every = self.client.engine.snapshot.peers.values()
         return sorted((peer for peer in every if not self._has_ended(peer)), key=_order_of_peers)
 
@@ -138,7 +138,7 @@ class Connection:
 
     async def discover_all(self) -> list[Peer]:
         """
-        Look for everybody on the bus, and return all that were heard of, those that do not answer included.
+        Discover all peers of the bus, and return all that are announced, those that do not answer included.
 
         It ends when nothing new comes, at the latest after `--wait` seconds. Raises NotReachable where nobody is.
         """
@@ -190,7 +190,7 @@ class Connection:
         return [*await asyncio.gather(*(self.ask_or_empty(peer, procedure, **kwargs) for peer in peers))]
 
     def empty_bus_error(self) -> NotReachable:
-        """Return the error for a bus with nobody on it."""
+        """Return the error for a bus without peers."""
         ended = "".join(f"{each} {ENDED}. " for each in self.ended())
         context = f" (context '{self.context}')" if self.context else ""
         return NotReachable(

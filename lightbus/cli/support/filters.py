@@ -1,4 +1,4 @@
-"""Which events and calls a command shows: by name, by what is in them, and by who sent them."""
+"""Which events and calls a command shows: by name, by content, and by sender."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MessageFilter:
     Attributes:
         pattern: the name; `*` stands for anything.
         where: what the arguments have to have.
-        sender: service, process or instance of who published the event, or made the call; empty for anybody.
+        sender: service, process or instance of the publisher or caller; empty for any.
 
     """
 
@@ -58,9 +58,9 @@ class MessageFilter:
         Args:
             bus: knows what the sender is called.
             name: `api.member`.
-            kwargs: the arguments; None where they were too large to be told.
-            sender: instance of who published the event, or made the call.
-            service: of the sender, where it is told with the call.
+            kwargs: the arguments; None if they were too large to report.
+            sender: instance of the publisher or caller.
+            service: of the sender, if it is reported with the call.
 
         """
         if not fnmatchcase(name, self.pattern):

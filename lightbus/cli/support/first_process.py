@@ -40,7 +40,7 @@ def _pass_on(child: int, number: int) -> None:
 
 
 def _reap_until(child: int) -> None:
-    """Take the exit codes of whoever is left to us, and end with the child, and with its code."""
+    """Reap orphans, and end with the child, and with its exit code."""
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == child:

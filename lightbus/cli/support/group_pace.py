@@ -51,7 +51,7 @@ def troubles(
     Return what is wrong with one group: each thing once, at however many publishers it is so.
 
     Args:
-        told: what each publisher says of it, with `publisher` and `instance`.
+        told: the report of each publisher, with `publisher` and `instance`.
         pairs: the first and the second look at it, for each publisher that was asked twice.
         stopped: the process in which a listener of it has stopped; empty where none has.
         silent: who does not answer, as `unhandled` is told.

@@ -26,13 +26,13 @@ class HangupPlugin(LightbusPlugin):
         self._is_ours = False
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Be told of the signal from now on."""
+        """Handle the signal from now on."""
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
             self._is_ours = True
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._end, client)
 
     async def after_worker_stopped(self, *, client: Any) -> None:
-        """Be told no more."""
+        """Stop handling it."""
         if self._is_ours:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
 

@@ -71,7 +71,7 @@ class Journals:
         self._served: list[str] = []
 
     async def look(self) -> None:
-        """Find the journals, and those that were added meanwhile. Raises NotReachable where nobody is on the bus."""
+        """Find the journals, and those that were added since. Raises NotReachable if there is no peer."""
         self.note(await ask_publishers(self._bus, "journals"))
 
     def note(self, told: Iterable[tuple[Peer, Any]]) -> None:
@@ -160,7 +160,7 @@ class Journals:
             heapq.heappush(heads, (event["published_at"], journal, int(event["native_id"].rpartition("-")[2]), event))
 
     async def _page(self, reader: _Reader, **limit: int) -> list[dict[str, Any]]:
-        """Return the next events that are wanted; none where there is none, or nobody answers any more."""
+        """Return the next wanted events; none if there are none, or no answer any more."""
         more = True
         found: list[dict[str, Any]] = []
         while more and not found:
@@ -172,14 +172,14 @@ class Journals:
         return found
 
     def _is_stuck(self, reader: _Reader, gets_on: bool) -> bool:
-        """Return whether a publisher would be asked for ever, which is noted."""
+        """Return whether a publisher keeps reporting the same events, and record that as a failure."""
         if not gets_on:
             text = f"{reader.publisher} keeps reporting more events in {reader.journal}."
             self.failure = ProtocolError(text)
         return not gets_on
 
     async def _ask(self, reader: _Reader, procedure: str, question: dict[str, Any]) -> dict[str, Any] | None:
-        """Return a page of a journal; None where nobody answers, which is noted."""
+        """Return a page of a journal; None if there is no answer, which is recorded."""
         options = {"peer": reader.publisher, "timeout": PAGE_TIMEOUT}
         try:
             page: dict[str, Any] | None

@@ -99,7 +99,7 @@ async def show_list(bus: Connection, view: ListView, columns: Sequence[Column], 
 
 
 def _arranged(view: ListView, columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
-    """Return rows in the order that is wanted; what has no value comes last."""
+    """Return rows in the wanted order; those without a value are last."""
     if not view.sort:
         return [*rows]
     name = view.sort.removeprefix("-")

@@ -1,4 +1,4 @@
-"""What workers do and how far groups are behind, computed from what they tell: for `lightbus top`."""
+"""The load of workers and the lag of groups, computed from their reports: for `lightbus top`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ GROUP_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a worker told at a moment (`at`, in seconds of any clock of this process)."""
+    """The report of a worker at a moment (`at`, in seconds of any clock of this process)."""
 
     peer: Peer
     at: float
@@ -116,7 +116,7 @@ class Load:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLag:
     """
-    How far a consumer group is behind, as the publishers tell.
+    The lag of a consumer group, as its publishers report it.
 
     Attributes:
         members: how many processes it has.
@@ -147,7 +147,7 @@ class GroupLag:
 
 
 def lags(told: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
-    """Return each group once, from what each publisher tells of it; those that are furthest behind come first."""
+    """Return each group once, from the reports of its publishers; those with the largest lag first."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for groups in told:
         for group in groups:

@@ -32,14 +32,14 @@ def directories(bus: Connection) -> list[JournalDirectory]:
 
 
 def groups_here(bus: Connection, api: str = "") -> list[KnownGroup]:
-    """Return the groups (of one API) that any journal knows, whoever has it in use."""
+    """Return the groups (of one API) that any journal knows, in use or not."""
     found = [group for directory in directories(bus) for group in directory.siblings_groups()]
     return [group for group in found if api in ("", group.api)]
 
 
 def forget_here(bus: Connection, name: str, apis: set[str]) -> tuple[Counter[str], list[Path]]:
     """
-    Have the journals that nobody has in use forget a group.
+    Remove a group from the journals that are not in use.
 
     Returns:
         By API how many did, and the files of those that know it and are in use.

@@ -73,7 +73,7 @@ class ApplicationLogging:
 
     def finish(self, client: BusClient, *, log_level: str | None) -> None:
         """
-        Show what nobody else takes, at the level of the settings.
+        Show records that no other handler takes, at the level of the settings.
 
         Args:
             client: in its settings `bus.log_level` counts where the application has chosen no level for `lightbus`.

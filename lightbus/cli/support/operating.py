@@ -1,4 +1,4 @@
-"""What `lightbus run` adds for whoever operates it: metrics, health, word to systemd: what is asked for."""
+"""What `lightbus run` adds for operation: metrics, health, systemd notifications, each if it is wanted."""
 
 from __future__ import annotations
 

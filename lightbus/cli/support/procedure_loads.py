@@ -1,4 +1,4 @@
-"""What is done of each procedure over all workers, computed from what they tell: for `lightbus top`."""
+"""The load of each procedure over all workers, computed from their reports: for `lightbus top`."""
 
 from __future__ import annotations
 

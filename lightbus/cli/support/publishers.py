@@ -1,4 +1,4 @@
-"""What the publishers of the bus tell of the events that they keep (`internal.events`), for several commands."""
+"""The reports of publishers on the events that they store (`internal.events`), for several commands."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = [
 
 
 async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
-    """Ask everybody on the bus; return the answers of those that keep events. Raises NotReachable where nobody is."""
+    """Ask all peers; return the answers of those that store events. Raises NotReachable if there is no peer."""
     return await ask_each(bus, await _who_answers(bus), procedure, **kwargs)
 
 
 async def _who_answers(bus: Connection) -> list[Peer]:
     """
-    Return who is on the bus and answers.
+    Return the peers that answer.
 
     Who is announced and does not is noted, once for a command: what it keeps is missing from what is shown.
     """
@@ -51,7 +51,7 @@ def nothing_shown(bus: Connection, text: str) -> str:
 
 
 def code_of(bus: Connection) -> int:
-    """Return the exit code of what was shown or done: it may not be all where somebody did not answer."""
+    """Return the exit code of a result, which is incomplete if a peer did not answer."""
     return NotReachable.exit_code if bus.silent else 0
 
 
@@ -96,7 +96,7 @@ async def _answers(
 
 
 async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
-    """Return what each publisher says of each group, with who says it, by API and name."""
+    """Return the report of each publisher on each group, with the publisher, by API and name."""
     found = [
         {**group, "publisher": peer.announcement.service, "instance": peer.instance}
         for peer, groups in await ask_for_groups(bus, await _who_answers(bus), api=api)
@@ -106,6 +106,6 @@ async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
 
 
 def no_such_group(name: str, known: Iterable[str]) -> NotReachable:
-    """Return the error for a group that nobody knows, with the names of those that are."""
+    """Return the error for an unknown group, with the names of the known ones."""
     there = ", ".join(sorted({*known})) or "none"
     return NotReachable(f"No publisher knows the group '{name}'. There are: {there}.")

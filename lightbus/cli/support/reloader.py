@@ -1,4 +1,4 @@
-"""`lightbus run --reload`: a worker that is started anew when a file of the program changes. For development."""
+"""`lightbus run --reload`: a worker that is restarted when a file of the program changes. For development."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def forget_compiled(paths: Sequence[str]) -> None:
 
 class Reloader:
     """
-    Runs one worker until it is told to stop. One that cannot start, or ends, is started at the next change.
+    Runs one worker until stopped. One that cannot start, or ends, is started at the next change.
 
     Args:
         command: what the worker runs.

@@ -1,4 +1,4 @@
-"""A worker of `lightbus run --workers`: it ends when whoever looks after it is gone, however that ended.
+"""A worker of `lightbus run --workers`: it ends when its supervisor is gone, however that ended.
 
 It is given one end of a pipe that nobody writes to: once the other end is closed, it can be read.
 """

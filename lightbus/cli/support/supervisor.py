@@ -1,4 +1,4 @@
-"""`lightbus run --workers N`: several worker processes, each started anew where it ends, one after another on SIGHUP.
+"""`lightbus run --workers N`: several worker processes, each restarted when it ends, one after another on SIGHUP.
 
 A worker says when it serves as it would to systemd: by a socket that NOTIFY_SOCKET names, here one of ours for each.
 """
@@ -93,7 +93,7 @@ class _WorkerProcess:
         self.process = subprocess.Popen(self._command, env=environment, process_group=0, pass_fds=[pipe])
 
     def look(self) -> bool:
-        """Read what it tells; return whether it serves since just now."""
+        """Read its reports; return whether it has become ready since the last time."""
         before = self.is_ready
         with suppress(BlockingIOError):
             while True:
@@ -121,7 +121,7 @@ class _WorkerProcess:
 
 class Supervisor:
     """
-    Runs until it is told to stop, or until a worker cannot be started at all.
+    Runs until stopped, or until a worker cannot be started at all.
 
     Args:
         commands: what each worker runs.
@@ -175,7 +175,7 @@ class Supervisor:
     # While they run
 
     def _go_on(self) -> bool:
-        """Do what is to be done now; return whether to go on."""
+        """Do what is due now; return whether to continue."""
         while self._signals:
             number = self._signals.pop(0)
             if number != signal.SIGHUP:

@@ -27,7 +27,7 @@ class SqlAlchemyStore:
         self._engine = engine
         self._table = table
         self._listening: Any = None
-        """A connection that is told."""
+        """A connection that gets notifications."""
 
     def waiting(self) -> list[str]:
         """Return the APIs of the events that wait."""

@@ -26,7 +26,7 @@ class DjangoStore:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._listening: Any = None
-        """The driver's connection that is told."""
+        """The driver's connection that gets notifications."""
 
     @property
     def _waiting(self) -> Any:
