@@ -1,10 +1,10 @@
 """
 Large messages that wait to be decoded: bounded in bytes, for each connection and for all.
 
-To decode a message takes ten times as long as to read it. Whoever sends large ones faster than they are decoded would
-have them pile up in libzmq, which counts messages and not their bytes. So all are read at once, and the large ones wait
-here, with what the same connection sends after them. They are decoded one at a time, one connection after the other,
-so that everything else has its turn in between. What would be too much is refused undecoded.
+Decoding a message takes ten times as long as reading it. Large ones that arrive faster than they are decoded would pile
+up in libzmq, which counts messages and not their bytes. So all are read at once, and the large ones wait here, with the
+later messages of the same connection, which keeps their order. They are decoded one at a time, the connections taking
+turns, so that everything else runs in between. Messages beyond the bounds are refused undecoded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which worker of a service runs a schedule that only one of them is to run (`every(..., once_per_service=True)`).
 
-At each beat all of them are awake. The rendezvous hash over those that are up and have the schedule says whose turn it
-is. That one tells the others that it has begun, again and again while it takes, and that it is done. Whoever hears of
-no beginning, or hears that the one who began has left, asks the hash again without that one. So each beat is run once
-while they agree on who is there, and at least once in any case.
+At each beat all of them wake up. Rendezvous hashing over the workers that are up and have the schedule decides whose
+turn it is. That worker reports to the others that it has begun, repeats that while it runs, and reports the end. A
+worker that receives no report, or learns that the running one has left, applies the hash again without that one. So
+each beat is run once while all agree on the set of workers, and at least once in any case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger("lightbus.scheduling")
 SCHEDULES_API = "internal.schedules"
 
 GRACE = 5.0
-"""Seconds in which whose turn it is has to say that it has begun: clocks differ, and membership is news for a while."""
+"""Seconds within which the elected worker has to report its start: clocks differ, and membership spreads with delay."""
 
 RETELL = 3.0
 """Seconds between two reports that a run has not ended yet."""
@@ -40,7 +40,7 @@ Notify = Callable[[InstanceId, str, int, bool], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class _RunReport:
-    """The latest report of a schedule: who began which beat, up to which all are done, and when it came."""
+    """The latest report of a schedule: which worker began which beat, up to which all are done, and when it arrived."""
 
     by: InstanceId
     began: int

@@ -33,17 +33,17 @@ ThreadWork: TypeAlias = Callable[["_Thread"], None]
 
 class HandlerThreads(HandlerExecutor):
     """
-    Threads, made when there is something to do for them. Any thread may use it.
+    Threads that are started when there is work for them. Any thread may use it.
 
-    Whoever is done takes what has waited longest before it waits itself: to wake another thread, which then waits for
-    the interpreter, costs more than most handlers do. So one is woken at a time, and that one wakes the next where
-    there is more to do than it can take: what does not end, or waits for another, keeps nothing waiting.
+    A thread that has finished takes the oldest waiting work before it waits itself: waking another thread, which then
+    waits for the interpreter, costs more than most handlers do. So only one is woken at a time, and it wakes the next
+    one while there is more work: a handler that does not end, or waits for another one, delays no other work.
 
-    The one that was busy last is woken first: it is the warmest, and those that a burst needed have nothing to do
-    afterwards, and end.
+    The thread that was busy last is woken first: its caches are warm, and threads that only a burst needed stay idle,
+    and end.
 
     Args:
-        limit: how many there are at most; what goes beyond waits.
+        limit: how many threads there are at most; further work waits.
 
     """
 

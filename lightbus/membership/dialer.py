@@ -41,8 +41,8 @@ LIMIT_SHARE = 16
 
 UNPROVEN_SHARE, UNPROVEN_SHARE_ASKED = 0.25, 0.5
 """
-The part of these that those may take who never answered and are announced as ours are not; the second while somebody
-waits for them.
+The part of these for peers that never answered and were announced in another way than workers of this bus are; the
+second while a call waits for them.
 """
 
 WARN_EVERY = 600.0
@@ -236,10 +236,10 @@ class Dialer:
 
     def _ordered(self, peers: Iterable[Peer]) -> list[Peer]:
         """
-        Return peers in the order in which they are worth to be tried.
+        Return peers in the order in which to try them.
 
-        Among equals the latest and the earliest take turns: whoever comes amid a flood of strangers is tried soon, and
-        so is who was there before it.
+        Among equals the latest and the earliest alternate: a real peer that is announced during a flood of forged
+        announcements is tried soon, and so is one that was announced before it.
         """
         rank = self._registry.rank
         equals = sorted(sorted(peers, key=lambda peer: peer.heard_at), key=rank)
@@ -249,7 +249,7 @@ class Dialer:
         names = peer.announcement.api_names
         if names is None or EVERYTHING in self._wanted or not self._wanted.isdisjoint(names):
             return True
-        # Who introduced itself to us relies on us to tell others of it, and we tell only of whom we have seen.
+        # A peer that introduced itself relies on us to pass it on, and we pass on only peers that we are connected to.
         return peer.source is Source.CLAIM or len(self._links) + len(self._dials) < EXCHANGE_PARTNERS
 
     def _may_advertise(self, api: str, dial: Dial) -> bool:

@@ -1,7 +1,7 @@
-"""Puts what a publisher says into the streams that one listener follows there.
+"""Adds the messages of a publisher to the streams that one listener follows there.
 
-Whatever gets lost on the way is noticed by what arrives: what is published says which event it follows, and now and
-then where the topics stand (HEAD, STREAMS). What is missing is asked for.
+Lost messages are noticed by later ones: each names the event that it follows, and the heads of topics are sent now and
+then (HEAD, STREAMS). Missing events are fetched.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """
-How one listener begins to follow what it was assigned at one publisher, so that it misses nothing.
+How one listener begins to follow its assigned topics at one publisher without missing an event.
 
-Subscribe to the topics, await the marker that says that this is in force, and only then ask where each topic stands.
-What comes live meanwhile is behind that, or is found to be missing.
+Subscribe to the topics, await the marker that shows that the subscription is in force, and only then fetch the
+positions. In any other order an event could be published after the positions are read and before the subscription is
+in force. Events that arrive in between are after the positions, or noticed as missing.
 """
 
 from __future__ import annotations

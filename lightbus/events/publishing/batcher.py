@@ -113,10 +113,11 @@ class Batcher:
         waiter: TickWaiter,
     ) -> tuple[Topic, Stored | None]:
         """
-        Store an event on the node's loop: with all that is fired within this tick, or at once.
+        Store an event on the node's loop: with the others of this tick by one commit, or at once.
 
-        Who fires one event after another does not wait for company that never comes: its events are stored at once,
-        each by its own commit. Not where a commit waits for the disk (`durability: power`). Raises JournalError then.
+        Events of a task that awaits each before it fires the next are stored at once, each by its own commit: no other
+        event would share the commit that they would wait for. Not if a commit waits for the disk (`durability: power`).
+        Raises JournalError if it is stored at once and that fails.
 
         Args:
             names: of the API and the event.

@@ -20,7 +20,7 @@ MAX_RECORDS = 256
 MAX_BYTES = 1024 * 1024
 """Events that are coalesced into one message: as many as saves most of the cost per message, and no more bytes than
 a subscriber can take in at once without holding up everything else. Of an event that is larger by itself only the
-number is published: who listens fetches it from the journal when it comes to it, and it waits in nobody's memory."""
+number is published: listeners fetch it from the journal when they get to it, and it waits in no memory."""
 
 FRAME_OVERHEAD = 1024
 """Bytes of a frame besides its record: topic, names, numbers."""
@@ -30,10 +30,10 @@ FRAME_LEAST = 128
 
 FIRST_HEAD = 0.5
 LAST_HEAD = 30.0
-"""Seconds after which an idle topic says which event is its newest; then again after twice the time, up to the last."""
+"""Seconds after which the head of an idle topic is published; then again after twice the time, up to the last."""
 
 MAX_HEADS = 10_000
-"""Topics that do so: the others' newest events are found when the next one comes."""
+"""Topics of which that is done: a missed last event of another one is noticed when its next event arrives."""
 
 
 class Broadcast:

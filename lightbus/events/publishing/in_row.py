@@ -5,14 +5,14 @@ from __future__ import annotations
 __all__ = ["AT_ONCE", "IN_ROW", "InRow"]
 
 AT_ONCE = 16
-"""Events in a row that one task has stored at once, before the rest of the loop has its turn."""
+"""Events in a row that one task stores at once, before the rest of the loop has its turn."""
 
 IN_ROW = 64
-"""Small events that one task has noted in a row beside the journal's tables: that takes a tenth as long."""
+"""Small events in a row that one task notes beside the journal's tables: that takes a tenth of the time."""
 
 
 class InRow:
-    """The events that one task, or hand-off, had stored at once within a tick. For one thread at a time."""
+    """The events that one task, or hand-off, has stored at once within a tick. For one thread at a time."""
 
     def __init__(self) -> None:
         self._who: object = None
@@ -35,7 +35,7 @@ class InRow:
 
         """
         if is_first:
-            if noted:  # in a tick before, and they could not be put into the tables
+            if noted:  # from an earlier tick: they could not be put into the tables
                 return False
             self._who, self._count = who, 1
             return True

@@ -1,4 +1,4 @@
-"""Which partition an event falls into at its publisher: that of its key, else one after the other."""
+"""The partition of an event at its publisher: that of its key, otherwise the partitions take turns."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ TURN_AFTER = 16
 """Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
 
 TOGETHER = 64
-"""Events fired together that go to one partition before the next has its turn; in a crowd it is more, too."""
+"""Events fired together that go to one partition before the next has its turn; more under sustained load, too."""
 
 IN_CROWD = 128
-"""Events that go to one partition in a crowd: as many as a listener handles in one turn."""
+"""Events that go to one partition under sustained load: as many as a listener handles in one turn."""
 
 CROWDED = 8
 """
-Ticks in a row with at least `TOGETHER` events, from which on they are a crowd: each partition still has its turn soon,
-and messages and rows of the journal are shared by more. A single burst is spread, for listeners that handle several at
-a time.
+Ticks in a row with at least `TOGETHER` events, from which on they count as sustained load: then larger runs share
+messages and rows of the journal, and each partition still has its turn soon. A single burst is spread over the
+partitions instead, for listeners that handle several at a time.
 """
 
 
 class PartitionTurns:
-    """Chooses partitions. Its owner sees to it that one thread at a time does."""
+    """Chooses partitions. Its owner makes sure that only one thread at a time uses it."""
 
     def __init__(self) -> None:
         self._turn = int.from_bytes(os.urandom(1), "big")
         self._after = TURN_AFTER
         self._crowded = 0
-        """Ticks in a row that were crowded."""
+        """Ticks in a row with at least `TOGETHER` events."""
         self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
 
     def topic(self, names: tuple[str, str], key: str | None, count: int) -> tuple[bytes, Topic]:
-        """Return the topic of an event's partition, by its API and name, where so many were fired within this tick."""
+        """Return the topic of an event's partition, by its API and name; `count` were fired within this tick before."""
         topics = self._topics.get(names) or self._make_topics(*names)
         if key is not None:
             return topics[partition_of(key, PARTITIONS)]
         return topics[(self._turn + count // self._after) % PARTITIONS]
 
     def spread(self, names: tuple[str, str], keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
-        """Return topics of events that are fired together: those of their keys, else of so many in a row the same."""
+        """Return the topics of events that are fired together: those of their keys, else runs of one topic."""
         topics = self._topics.get(names) or self._make_topics(*names)
         turn = self._turn + count // self._after
         self._turn += _even(len(keys))
@@ -68,7 +68,8 @@ class PartitionTurns:
 
     def end_tick(self, count: int) -> None:
         """Give the next partition its turn, after so many events."""
-        self._turn += -(-count // self._after) | 1  # odd: so each partition is first as often as any other
+        # An odd step, and an even number of partitions: so each one is first as often as any other.
+        self._turn += -(-count // self._after) | 1
         self._crowded = self._crowded + 1 if count >= TOGETHER else 0
         self._after = IN_CROWD if self._crowded >= CROWDED else TURN_AFTER
 
@@ -82,6 +83,6 @@ class PartitionTurns:
 
 
 def _even(count: int, together: int = TOGETHER) -> int:
-    """Return how many partitions so many events take that are fired together, or one more."""
+    """Return the number of partitions that so many events of one batch take, rounded up to an even number."""
     partitions = -(-count // together)
     return partitions + partitions % 2
