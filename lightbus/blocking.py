@@ -394,7 +394,7 @@ class BlockingChannel:
                 else:
                     self._drop(dealer)
                     self.surplus += 1
-                    self._log.say(
+                    self._log.log(
                         "surplus", logging.WARNING,
                         "%s sent an unrequested message over an idle connection, which was closed (%d so far)",
                         line.peer.announcement, self.surplus, changes=False,

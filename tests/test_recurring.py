@@ -32,9 +32,9 @@ def log(clock: Clock, caplog: pytest.LogCaptureFixture) -> RecurringLog:
 
 def test_same_message_is_logged_once(log: RecurringLog, caplog: pytest.LogCaptureFixture) -> None:
     """The same words about one thing are said once; another thing is another matter."""
-    assert log.say("disk", logging.ERROR, "%s is full", "/data")
-    assert not log.say("disk", logging.ERROR, "%s is full", "/data")
-    assert log.say("network", logging.WARNING, "it is down")
+    assert log.log("disk", logging.ERROR, "%s is full", "/data")
+    assert not log.log("disk", logging.ERROR, "%s is full", "/data")
+    assert log.log("network", logging.WARNING, "it is down")
     assert [(each.levelname, each.message) for each in caplog.records] == [
         ("ERROR", "/data is full"),
         ("WARNING", "it is down"),
@@ -44,7 +44,7 @@ def test_same_message_is_logged_once(log: RecurringLog, caplog: pytest.LogCaptur
 def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """What fails every three seconds for a day is said about a dozen times, and tells how often it was not said."""
     for _ in range(86_400 // 3):
-        log.say("disk", logging.ERROR, "it is full")
+        log.log("disk", logging.ERROR, "it is full")
         clock.now += 3.0
     assert len(caplog.records) < 15
     assert caplog.records[1].message == f"it is full ({FIRST_PAUSE / 3 - 1:.0f} times more since it was said last)"
@@ -53,33 +53,33 @@ def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogC
 def test_two_texts_that_take_turns(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Each is said when it is new; that they take turns is no news, and a third one is."""
     for number in range(1200):
-        log.say("disk", logging.ERROR, "it is full" if number % 2 else "it cannot be opened")
+        log.log("disk", logging.ERROR, "it is full" if number % 2 else "it cannot be opened")
         clock.now += 3.0
     assert [each.message for each in caplog.records[:2]] == ["it cannot be opened", "it is full"]
     assert len(caplog.records) < 10
-    assert log.say("disk", logging.ERROR, "it was removed")
+    assert log.log("disk", logging.ERROR, "it was removed")
 
 
 def test_pauses_end_growing(log: RecurringLog, clock: Clock) -> None:
     """It is never forgotten altogether."""
     for _ in range(30):
-        assert log.say("disk", logging.ERROR, "it is full")
+        assert log.log("disk", logging.ERROR, "it is full")
         clock.now += LONGEST_PAUSE
 
 
-def test_a_change_is_said(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_change_is_logged(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Other words are news; words that differ each time are not."""
-    log.say("disk", logging.ERROR, "it is full")
+    log.log("disk", logging.ERROR, "it is full")
     clock.now += CHANGE_PAUSE
-    assert log.say("disk", logging.ERROR, "it is gone")
-    assert not any(log.say("disk", logging.ERROR, "attempt %d", number) for number in range(100))
+    assert log.log("disk", logging.ERROR, "it is gone")
+    assert not any(log.log("disk", logging.ERROR, "attempt %d", number) for number in range(100))
     assert len(caplog.records) == 2
 
 
 def test_numbers_are_no_news(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Where the words differ each time and mean the same, they are as one."""
     for seconds in range(10):
-        log.say("loop", logging.WARNING, "it stood still for %d s", seconds, changes=False)
+        log.log("loop", logging.WARNING, "it stood still for %d s", seconds, changes=False)
         clock.now += 2 * CHANGE_PAUSE
     assert caplog.records[0].message == "it stood still for 0 s"
     assert len(caplog.records) == 2
@@ -88,38 +88,38 @@ def test_numbers_are_no_news(log: RecurringLog, clock: Clock, caplog: pytest.Log
 def test_the_traceback_is_told_once(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """It is long, and the same each time."""
     for _ in range(3):
-        log.say("care", logging.ERROR, "it failed", exc_info=ValueError())
+        log.log("care", logging.ERROR, "it failed", exc_info=ValueError())
         clock.now += FIRST_PAUSE / 2
     assert [each.exc_info is not None for each in caplog.records] == [True, False]
 
 
 def test_it_works_again(log: RecurringLog) -> None:
     """After it has worked the next failure is said at once."""
-    assert not log.over("disk")
-    log.say("disk", logging.ERROR, "it is full")
-    assert log.over("disk")
-    assert log.say("disk", logging.ERROR, "it is full")
+    assert not log.recovered("disk")
+    log.log("disk", logging.ERROR, "it is full")
+    assert log.recovered("disk")
+    assert log.log("disk", logging.ERROR, "it is full")
 
 
 def test_what_is_remembered_is_bounded(log: RecurringLog, clock: Clock) -> None:
     """However many things fail."""
     for number in range(MOST_KEYS + 10):
-        log.say(number, logging.ERROR, "it failed")
+        log.log(number, logging.ERROR, "it failed")
         clock.now += 1.0
-    assert len(log._said) == MOST_KEYS
+    assert len(log._logged) == MOST_KEYS
 
 
 def test_things_without_end(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Who makes up a new thing each time fills no log: so many are told of a minute, and how many others there were."""
     for number in range(3 * MOST_LINES):
-        log.say(number, logging.INFO, "the member %d is gone", number)
+        log.log(number, logging.INFO, "the member %d is gone", number)
     told = [each.message for each in caplog.records]
     assert told[-2:] == [
         f"the member {MOST_LINES - 2} is gone",
         f"the member {MOST_LINES - 1} is gone (further ones are held back for 60 s)",
     ]
     clock.now += PERIOD
-    assert log.say("new", logging.INFO, "the member x is gone")
+    assert log.log("new", logging.INFO, "the member x is gone")
     assert f"({2 * MOST_LINES} other lines were held back: there were too many)" in caplog.text
-    assert log.say("newer", logging.INFO, "the member y is gone")
+    assert log.log("newer", logging.INFO, "the member y is gone")
     assert caplog.records[-1].message == "the member y is gone"

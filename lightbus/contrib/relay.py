@@ -154,11 +154,11 @@ class _RelayRun:
         while not self._stop.is_set():
             try:
                 self._relay_all()
-                self._failures.over("database")
+                self._failures.recovered("database")
                 pause = FIRST_PAUSE
                 self._wait()
             except Exception as error:  # a driver's, most likely: there are many
-                self._failures.say(
+                self._failures.log(
                     "database", logging.ERROR,
                     "The outbox %s cannot be read: %s: %s. Its events wait, and are fired when it can. Where the table "
                     "was never made, make it: manage.py migrate, or metadata.create_all().",
@@ -183,7 +183,7 @@ class _RelayRun:
 
     def _warn_of_other_apis(self, apis: set[str]) -> None:
         for api in sorted(apis):
-            self._failures.say(
+            self._failures.log(
                 ("others", api), logging.WARNING,
                 "Events of %s wait in the outbox %s, and this worker has not registered that API: a worker that has "
                 "fires them", api, self._name,
@@ -208,7 +208,7 @@ class _RelayRun:
             self._postpone(api, failure)
             return False
         self._pauses.pop(api, None)
-        self._failures.over(api)
+        self._failures.recovered(api)
         return bool(batch.rows)
 
     def _fire(self, api: str, rows: Sequence[OutboxRow], batch: OutboxBatch, fired: list[int]) -> None:
@@ -233,7 +233,7 @@ class _RelayRun:
         pause = min(2 * self._pauses.get(api, (0.0, FIRST_PAUSE / 2))[1], LONGEST_PAUSE)
         self._pauses[api] = time.monotonic() + pause, pause
         if not self._stop.is_set():
-            self._failures.say(
+            self._failures.log(
                 api, logging.WARNING,
                 "Events of %s go on waiting in the outbox %s: %s", api, self._name, error,
             )  # fmt: skip

@@ -123,7 +123,7 @@ class Watcher:
             try:
                 self._take(await self._ask((self.now.number if self.now else 0) + 1))
             except Exception as error:
-                self._failures.say(
+                self._failures.log(
                     "round", logging.ERROR,
                     "The dashboard could not ask the bus how it is; it tries again every %g s", EVERY, exc_info=error,
                 )  # fmt: skip
@@ -229,7 +229,7 @@ class Watcher:
             except LightbusException as error:
                 logger.info("A check could not be made: %s", error)
             except Exception as error:  # the others are worth making all the same
-                self._failures.say(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
+                self._failures.log(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
         self.bus.unanswered.clear()
         return findings
 

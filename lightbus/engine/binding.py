@@ -268,7 +268,7 @@ class Binding:
         """Refuse what came while too many large messages wait. What is no call and no event is asked for again."""
         self.counts["undecoded"] += 1
         text = "Large messages come faster than they are decoded: %d were refused so far, the last one from %s"
-        self._failures.say(
+        self._failures.log(
             "inbox",
             logging.WARNING,
             text,
@@ -288,6 +288,6 @@ class Binding:
         # A process that was stopped finds requests waiting before its timers run: so each request looks, too.
         if now - self._beat > STANDSTILL:
             text = "The event loop was blocked for %.1f s; the calls that waited in that time are refused"
-            self._failures.say("clock", logging.WARNING, text, now - self._beat, changes=False)
+            self._failures.log("clock", logging.WARNING, text, now - self._beat, changes=False)
             self._beat = now
             self.handlers.server.loop_stalled(now)

@@ -101,9 +101,9 @@ class Forwarder:
         try:
             await self._empty()
         except LightbusException as error:
-            self._failures.say("outbox", logging.WARNING, "The outbox %s is not emptied: %s", self._outbox.path, error)
+            self._failures.log("outbox", logging.WARNING, "The outbox %s is not emptied: %s", self._outbox.path, error)
         else:
-            self._failures.over("outbox")
+            self._failures.recovered("outbox")
         finally:
             self._task = None
 
@@ -152,7 +152,7 @@ class Forwarder:
                 stuck.add(api)
                 self._reasons[api] = str(error)
                 text = "The events of %s go on waiting in the outbox: %s"
-                self._failures.say(api, logging.INFO, text, api, error)
+                self._failures.log(api, logging.INFO, text, api, error)
             else:
                 self._reasons.pop(api, None)
                 refused += found

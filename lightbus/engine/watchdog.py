@@ -112,4 +112,4 @@ class Watchdog:
             "The event loop is blocked for %.1f s now, by %s. While it is, nothing is served: "
             "make the handler a `def` (it then runs in a thread), or await what takes long."
         )
-        self._log.say(found, logging.WARNING, text, seconds, found, changes=False)
+        self._log.log(found, logging.WARNING, text, seconds, found, changes=False)

@@ -29,7 +29,7 @@ def serialize_kept_event(
         record = envelope.decode_record(data)
     except ProtocolError as error:
         record = DAMAGED
-        _recurring.say(
+        _recurring.log(
             (store, api),
             logging.WARNING,
             "The event %s.%s at %s-%s is damaged, and left out where kept events are shown: %s",

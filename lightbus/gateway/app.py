@@ -183,7 +183,7 @@ class Gateway:
                 return refusal.answer()
             except LightbusException as error:
                 if is_of_the_bus(error):
-                    self._log.say(error.code, logging.WARNING, "A request to %s failed: %s", request.url.path, error)
+                    self._log.log(error.code, logging.WARNING, "A request to %s failed: %s", request.url.path, error)
                 return problem_of(error)
             except Exception:
                 logger.exception("A request to %s failed", request.url.path)

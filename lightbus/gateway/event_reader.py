@@ -175,7 +175,7 @@ class EventReader:
                     raise failure
                 self.places = self._journals.places()
             except Exception as error:  # it is read again, from where it stopped
-                self._failures.say("read", logging.WARNING, "Events of %s cannot be read: %s", self.api, error)
+                self._failures.log("read", logging.WARNING, "Events of %s cannot be read: %s", self.api, error)
                 await asyncio.sleep(READ_AGAIN)
                 continue
             with contextlib.suppress(TimeoutError):

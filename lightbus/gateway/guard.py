@@ -127,7 +127,7 @@ class GatewayGuard:
         address = _network(scope)
         self._check_rate(address)
         if scope["path"] not in OPEN_TO_ALL:
-            self._log.say("token", logging.WARNING, "A request without a token of ours was refused: %s", address)
+            self._log.log("token", logging.WARNING, "A request without a token of ours was refused: %s", address)
             raise Refusal(
                 401, "no_token", "Send a token of this gateway: Authorization: Bearer TOKEN.", WWW_Authenticate="Bearer"
             )
@@ -137,7 +137,7 @@ class GatewayGuard:
         seconds = self._rates.wait(who, time.monotonic())
         if seconds:
             text = f"{self._options.rate:g} requests a second are answered to each client."
-            self._log.say(("rate", who), logging.WARNING, "%s sends too many requests: %s", who, text)
+            self._log.log(("rate", who), logging.WARNING, "%s sends too many requests: %s", who, text)
             raise Refusal(429, "too_many", text, Retry_After=str(math.ceil(seconds)))
 
 

@@ -176,7 +176,7 @@ class _Frames:
         self._is_told = True
         count = len(self._cursor.places)
         detail = f"There are {count} journals, more than an id can name: from here on this stream has no ids."
-        failures.say(
+        failures.log(
             "place", logging.WARNING, "A stream cannot be taken up again where it stops. %s", detail, changes=False
         )
         return b"\nevent: no_place\ndata: " + json.dumps({"journals": count, "detail": detail}).encode() + b"\n\n"

@@ -177,6 +177,6 @@ class StatePlugin(LightbusPlugin):
             await client.fire_event(StateApi.Meta.name, name, {**who, **kwargs})
             await client.fire_event(StateApi.Meta.name, _OLD_NAMES[name], {**who, **kwargs, **more})
         except Exception as error:  # whatever it is, a hook of the user's included: the worker has other things to do
-            self._failures.say(name, logging.WARNING, "%s.%s was not fired: %s", StateApi.Meta.name, name, error)
+            self._failures.log(name, logging.WARNING, "%s.%s was not fired: %s", StateApi.Meta.name, name, error)
         else:
-            self._failures.over(name)
+            self._failures.recovered(name)

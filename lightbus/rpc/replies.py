@@ -77,7 +77,7 @@ class Replies:
     def _log(self, job: Job, text: str, error: BaseException) -> None:
         if is_a(error, JournalError):  # a disk that is full fails every call that fires something
             shorten(error)
-            self._disk.say(job.name, logging.WARNING, "%s", text, exc_info=error)
+            self._disk.log(job.name, logging.WARNING, "%s", text, exc_info=error)
         else:
             report(logger, logging.WARNING, error, "%s", text)
 

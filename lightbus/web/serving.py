@@ -118,7 +118,7 @@ class _LimitedWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
         if text in REFUSED:
-            self._log.say(text, logging.WARNING, REFUSED[text])
+            self._log.log(text, logging.WARNING, REFUSED[text])
         return text not in REFUSED and not text.startswith(NO_NEWS)
 
 

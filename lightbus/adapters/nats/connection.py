@@ -175,7 +175,7 @@ class NatsConnection:
 
     async def _on_connected(self) -> None:
         self._last_error = None
-        self._failures.over("error")
+        self._failures.recovered("error")
 
     async def _on_client_error(self, client: Client, error: Exception) -> None:
         if not client.is_connected and client._transport is not None:
@@ -187,7 +187,7 @@ class NatsConnection:
             self._last_error = error
         text = "The JetStream at %s: %s: %s"
         name = type(error).__name__
-        self._failures.say("error", logging.WARNING, text, self.settings.places, name, error)
+        self._failures.log("error", logging.WARNING, text, self.settings.places, name, error)
 
     async def close(self) -> None:
         """Leave nothing running."""

@@ -72,7 +72,7 @@ class StreamCounts:
         if self.events.uncounted > self._told_uncounted:
             self._told_uncounted = self.events.uncounted
             text = "%d events of %s were deleted from its stream before any process of the bus had seen them"
-            self._failures.say("uncounted", logging.WARNING, text, self.events.uncounted, self._stream.api)
+            self._failures.log("uncounted", logging.WARNING, text, self.events.uncounted, self._stream.api)
 
     async def _read_more(self) -> bool:
         before = self.events.through

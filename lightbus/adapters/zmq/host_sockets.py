@@ -115,7 +115,7 @@ class HostSockets:
             )  # fmt: skip
         else:
             self._bound[place] = before  # looked after again: there is no other
-            self._failures.say(
+            self._failures.log(
                 "unreachable", logging.ERROR,
                 "The sockets of this worker were removed by another program, and cannot be created again (%s): no new "
                 "caller can reach it. %s; %s",

@@ -284,7 +284,7 @@ class ReceiveLimit:
     def _report_largest_senders(self, growth: int, ended: list[Meter]) -> None:
         for meter in ended:
             self.closed += 1
-            self._log.say(
+            self._log.log(
                 "messages", logging.WARNING,
                 "Messages wait to be read, and take %d MiB: the connection of %s, which sent %d MiB, was closed (%d so "
                 "far), and no connection is accepted until they are read. If lightbus.watchdog names code that blocks "
@@ -295,7 +295,7 @@ class ReceiveLimit:
     def _report_largest_subscribers(self, ended: list[Meter]) -> None:
         for meter in ended:
             self.closed += 1
-            self._log.say(
+            self._log.log(
                 "topics", logging.WARNING,
                 "The connection of %s was closed: it sent %d bytes of subscriptions faster than they could be taken in "
                 "(%d so far). No listener has as many",

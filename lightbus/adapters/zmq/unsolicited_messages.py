@@ -182,7 +182,7 @@ class UnsolicitedMessages:
         if not given_up:
             return
         self.given_up += 1
-        self._log.say(
+        self._log.log(
             "unsolicited", logging.WARNING,
             "Unrequested messages wait to be read, and take %d MiB: the connection to %s, over which %d MiB "
             "came, was closed (%d so far), and is made again once they are read. Calls that were with it may not be "

@@ -194,7 +194,7 @@ class BackendAnswers:
             yield
         except EventBackendError as error:
             text = "What is told of the events of %s lacks what their event backend keeps: %s"
-            self._failures.say(api, logging.WARNING, text, api, error)
+            self._failures.log(api, logging.WARNING, text, api, error)
 
 
 def group_of_backend(state: GroupSummary) -> dict[str, Any]:

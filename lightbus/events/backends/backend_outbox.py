@@ -79,11 +79,11 @@ class BackendOutbox:
         try:
             counts = await self._in_thread(self._outbox.counts) if self._outbox.exists() else {}
         except JournalError as error:
-            self._failures.say("outbox", logging.ERROR, "%s What waits in it may be overtaken.", error)
+            self._failures.log("outbox", logging.ERROR, "%s What waits in it may be overtaken.", error)
             return False
         if api not in counts:
             if self._reasons.pop(api, None) is not None:
-                self._failures.over(api)
+                self._failures.recovered(api)
                 logger.info("The events of %s that waited in the outbox are with their backend", api)
             return False
         self._reasons.setdefault(api, "an earlier process has left them.")
@@ -107,7 +107,7 @@ class BackendOutbox:
         self._counts["put_by"] += len(rows)
         if error is not None:
             text = "Events of %s are put into the outbox %s, and handed over once their backend takes them: %s"
-            self._failures.say(api, logging.WARNING, text, api, self.path, error)
+            self._failures.log(api, logging.WARNING, text, api, self.path, error)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor(), function)

@@ -343,7 +343,7 @@ class BackendPublisher:
         for queued in batch:
             self.counts["failed"] += 1
             if queued.is_own or not isinstance(error, EventBackendUnreachable):  # otherwise it waits at its sender
-                self._failures.say("backend", logging.ERROR, "An event was not kept: %s", error)
+                self._failures.log("backend", logging.ERROR, "An event was not kept: %s", error)
             queued.settle(error)
 
 

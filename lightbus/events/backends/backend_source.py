@@ -115,7 +115,7 @@ class BackendSource:
 
     def _failed(self, error: EventBackendError) -> None:
         text = "The listener %s gets no events from its event backend at the moment, and keeps trying: %s"
-        self._failures.say("backend", logging.WARNING, text, self.queue.listener, error)
+        self._failures.log("backend", logging.WARNING, text, self.queue.listener, error)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)

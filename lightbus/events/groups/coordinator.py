@@ -137,7 +137,7 @@ class Coordinator:
         """Call back once every group that is owed this event of our own journal has handled it, within its time."""
         if not self._waiters.add(topic, sequence, time.monotonic() + seconds, on_handled):
             self.counts["unwatched"] += 1
-            self._failures.say(
+            self._failures.log(
                 "waiters", logging.WARNING,
                 "%d callers wait until their events are handled (wait_for='ack'), and no further one is told when: the "
                 "last one fired %s.%s. Their groups are behind: see lightbus lag",

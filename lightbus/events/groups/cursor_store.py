@@ -123,7 +123,7 @@ class CursorStore:
                     journal.change(*journal.cursors.changes(cursors=cursors))
                 except JournalError as error:
                     # Not answered: the consumers continue up to their bound, and repeat unconfirmed acknowledgements.
-                    self._failures.say(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
+                    self._failures.log(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
                     self._writes[name] = positions
                     answers = []
         for routing_id, call_id, refused in answers:

@@ -179,7 +179,7 @@ class GroupDirectory:
             return self._create(info, join.since, is_near=is_near)
         if known.info.digest != join.digest and known.connections:
             self._counts["mixed"] += 1
-            self._failures.say(
+            self._failures.log(
                 ("mixed", join.api, join.group), logging.WARNING,
                 "Two different programs listen under the group %s of %s: each is given a part of the events. "
                 "Give one of them another service_name or listener_name.",

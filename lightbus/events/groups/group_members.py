@@ -189,7 +189,7 @@ class GroupMembers:
 
     def _revoke(self, group: GroupState, member: str, what: str) -> None:
         lost, assignments = group.membership.lost(member)
-        self._log.say(
+        self._log.log(
             (group.info.api, group.info.name, member), logging.INFO,
             "The member %s of the group %s %s; its %d partitions are given to others",
             member[:4], group.info.name, what, len(lost.partitions),

@@ -96,7 +96,7 @@ class LateEvents:
         if (count := self._counts["given_late"] - before) and self._is_known(group):
             self._members.renew(group, self._journals.all())
             text = "The group %s of %s is older than was known here: it is given %d events more"
-            self._failures.say(
+            self._failures.log(
                 ("late", group.info.api, group.info.name), logging.INFO, text, group.info.name, group.info.api, count
             )
 
@@ -117,7 +117,7 @@ class LateEvents:
     def _failed(self, group: GroupState, error: JournalError) -> None:
         info = group.info
         text = "The group %s of %s is not given what it missed: %s"
-        self._failures.say((info.api, info.name), logging.ERROR, text, info.name, info.api, error)
+        self._failures.log((info.api, info.name), logging.ERROR, text, info.name, info.api, error)
         if group.given_since is not None:  # to be tried again when it joins
             group.info, group.is_estimated = info._replace(created_at=float(group.given_since)), False
             group.given_since = None

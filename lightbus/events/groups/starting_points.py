@@ -81,7 +81,7 @@ class StartingPoints:
                 return
         if len(self._missed) < MAX_MISSED:
             self._missed.add((api, since))
-        self._failures.say(
+        self._failures.log(
             ("missed", api, since), logging.WARNING,
             "A listener asks for the events of %s since %s, and no journal here has that event. Unless another "
             "publisher has it, it was deleted or never existed, and the listener begins with the next event. "
@@ -126,7 +126,7 @@ class StartingPoints:
                 then()
             except JournalError as error:
                 text = "Where the events of %s since %s begin is not found: %s"
-                self._failures.say(("times", api), logging.ERROR, text, api, since, error)
+                self._failures.log(("times", api), logging.ERROR, text, api, since, error)
             finally:
                 if time is not None:
                     self._timed.pop((api, time), None)

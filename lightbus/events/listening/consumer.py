@@ -236,7 +236,7 @@ class Consumer:
                 f"{seconds} s. It is set up as soon as they do; raise `event_listener_setup_timeout` if they are slow."
             )
             # One name may listen to a hundred APIs, whose publishers are all late beside a busy processor.
-            self._failures.say(("setup", listener.name), logging.WARNING, "%s", error, changes=False)
+            self._failures.log(("setup", listener.name), logging.WARNING, "%s", error, changes=False)
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(TICK, self._tick)
@@ -247,7 +247,7 @@ class Consumer:
             # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
             self.counts["standstills"] += 1
             text = "The event loop stood still for long; events that waited meanwhile are left to their new owners"
-            self._failures.say("clock", logging.WARNING, text)
+            self._failures.log("clock", logging.WARNING, text)
         for connection in list(self._connections.values()):
             if loop_stalled:
                 connection.join_again()

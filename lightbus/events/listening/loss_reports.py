@@ -56,7 +56,7 @@ class LossReports:
         """Report that so many events of best effort were lost on the way."""
         self._counts["gaps"] += 1
         text = "%d events of %s.%s from %s were lost on the way: this process reads too slowly"
-        self._failures.say((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
+        self._failures.log((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
 
     async def _run_hook(self, details: dict[str, Any]) -> None:
         context = self._context

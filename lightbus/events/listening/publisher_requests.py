@@ -91,10 +91,10 @@ class PublisherRequests:
         if is_urgent:
             self._loop.call_later(seconds, self._retry_soon, seconds)
 
-    def ask_with(self, say: SendRequest, answer: OnAnswer) -> None:
+    def ask_with(self, send: SendRequest, answer: OnAnswer) -> None:
         """Ask in another way than by a message to the publisher."""
-        number, _ = self._requests.add(say, answer, self._loop.time())
-        if not say(number):
+        number, _ = self._requests.add(send, answer, self._loop.time())
+        if not send(number):
             self._requests.answered(number, None)
 
     def _resend(self, make: Callable[[], AnyMessage | None], number: int) -> bool:

@@ -33,7 +33,7 @@ SendRequest: TypeAlias = Callable[[int], bool]
 
 @dataclass(slots=True)
 class _OpenRequest:
-    say: SendRequest
+    send: SendRequest
     answer: OnAnswer
     retry_after: float
     due: float
@@ -97,7 +97,7 @@ class Requests:
         for number, request in list(self._open.items()):
             if now < request.due or number not in self._open:
                 continue
-            if request.say(number):
+            if request.send(number):
                 request.retry_after = min(2 * request.retry_after, MAX_RETRY_AFTER)
                 request.due = now + request.retry_after
             else:

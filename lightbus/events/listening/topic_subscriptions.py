@@ -57,7 +57,7 @@ class TopicSubscriptions:
         # A publisher answers a subscription to a marker's topic with a message to it. The subscriptions of one socket
         # take effect in their order: so all those before it are in force by then.
 
-        def say(number: int) -> bool:
+        def send(number: int) -> bool:
             earlier = [topic for topic, other in self._markers.items() if other == number]
             is_wanted = not self._closed and wanted()
             for topic in earlier[: 1 - MAX_MARKERS] if is_wanted else earlier:
@@ -73,7 +73,7 @@ class TopicSubscriptions:
             if marker is not None:
                 callback()
 
-        self._requests.ask_with(say, answered)
+        self._requests.ask_with(send, answered)
 
     def on_marker(self, topic: bytes, marker: AnyMessage) -> None:
         """Record that a marker arrived."""

@@ -411,7 +411,7 @@ class Batcher:
 
     def _note_failed(self, error: JournalError) -> None:
         self._counts["journal_errors"] += 1
-        self._failures.say("journal", logging.ERROR, "Events were not stored: %s", error)
+        self._failures.log("journal", logging.ERROR, "Events were not stored: %s", error)
 
     def _stored(self, batch: TickBatch, firsts: Sequence[Stored]) -> None:
         """Queue the events of a batch that was stored for publishing. With the lock held."""

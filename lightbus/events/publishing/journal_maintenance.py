@@ -122,12 +122,12 @@ class JournalMaintenance:
                 await self._trim()
             for journal in self._journals.all():
                 await self._in_thread(partial(self._look_after, journal))
-            self._failures.over("care")
+            self._failures.recovered("care")
         except JournalError as error:
-            self._failures.say("care", logging.ERROR, "%s", error)
+            self._failures.log("care", logging.ERROR, "%s", error)
         except Exception as error:
             text = "Looking after the journals failed (%r); it is tried again"
-            self._failures.say("care", logging.ERROR, text, error, exc_info=error)
+            self._failures.log("care", logging.ERROR, text, error, exc_info=error)
         finally:
             self._task = None
 
