@@ -36,7 +36,10 @@ CONFIGURATION = DOCUMENTS["docs/configuration.md"]
 GUARANTEES = DOCUMENTS["docs/guarantees.md"]
 
 TRY = "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/lightbus demo"
-TEST = "python3 -m venv .venv && .venv/bin/pip install -q '.[dev]' && .venv/bin/pytest -n auto --dist=worksteal"
+TEST = (
+    "python3 -m venv .venv && .venv/bin/pip install -q --no-compile '.[dev]' && "
+    ".venv/bin/pytest -n auto --dist=worksteal"
+)
 
 PLACES = ("lightbus", "tests", "docs", "examples")
 NO_KEY = {
