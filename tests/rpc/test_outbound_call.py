@@ -90,7 +90,7 @@ def test_an_answer_about_itself_that_no_worker_gives(
     monkeypatch.setattr(peer_api, "_losses", lambda parts: 7)
     one = {"peer": caller.client.engine.snapshot.serving["orders"][0].instance}
     with pytest.raises(
-        ProtocolError, match=r"^orders .* sent an invalid answer to internal\.peer\.health .*answer\.losses"
+        ProtocolError, match=r"^orders .* sent an invalid answer to internal\.peer\.health: .*answer\.losses"
     ):
         door.call(caller.internal.peer.health, bus_options=one)
     assert door.call(caller.internal.peer.stats, bus_options=one)["concurrency"] == 100
