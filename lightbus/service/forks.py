@@ -60,7 +60,7 @@ def _outcome(error: BaseException | None) -> tuple[int, str]:
     if error is None:
         return 0, (
             f"lightbus: process {os.getpid()}, which a handler forked, came back from it and was ended; its parent "
-            "goes on. End a child with os._exit(), or use subprocess or multiprocessing.\n"
+            "continues. End a child with os._exit(), or use subprocess or multiprocessing.\n"
         )
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
