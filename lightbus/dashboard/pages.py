@@ -251,15 +251,11 @@ def _slowest(view: View) -> dict[tuple[str, str, str], float]:
 
 
 def _lags(view: View) -> dict[tuple[str, str], int]:
-    """Return the events that wait at the processes of one service for the groups of another, by both."""
-    listening: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for each in view.now.live:
-        for listener in each.info.get("listeners", ()):
-            if listener.get("group"):
-                listening[listener["api"], listener["group"]].add(each.peer.announcement.service)
+    """Return the events that wait at the processes of one service for the groups of another, lost or not, by both."""
+    services = {each.peer.announcement.service for each in view.now.reports}
     found: defaultdict[tuple[str, str], int] = defaultdict(int)
     for group in view.now.groups:
-        for service in listening[group["api"], group["name"]]:
+        if service := service_of(group["name"], services):
             found[group["publisher"], service] += group["lag"]
     return found
 

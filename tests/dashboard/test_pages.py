@@ -176,10 +176,9 @@ def test_errors_are_on_the_edge_that_they_happen_on() -> None:
 
 
 def test_latency_of_an_edge_is_its_own() -> None:
-    """Not that of another caller of the same procedure; of events it is how many wait for who listens."""
-    seen = [report(A, 0), PeerReport(peer=peer("stock", instance=B), state="up", rtt=0.001)]
+    """Not that of another caller of the same procedure; of events it is how many wait for who listens, or was lost."""
+    seen = [report(A, 0), PeerReport(peer=peer("stock", instance=B), state=ENDED_STATE)]
     seen[0].stats["procedures"] = [procedure("check", 2, web=1, shop=1)]
-    seen[1].info["listeners"] = [{"api": "auth", "events": ["left"], "name": "count", "group": "stock-count"}]
     edges = [
         Edge(source=source, target="auth", kind=kind, name=name, count=1)
         for source, kind, name in (
