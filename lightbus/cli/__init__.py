@@ -54,7 +54,7 @@ COMMANDS = {
     "schema": (
         "lightbus.cli.commands.schema",
         "schema",
-        "Show what changed between schemas, and which callers it breaks.",
+        "Show what changed between schemas, and what that breaks.",
     ),
     "stubs": ("lightbus.cli.commands.stubs", "stubs", "Write the types of what is on the bus, for type checkers."),
     "asyncapi": ("lightbus.cli.commands.asyncapi", "asyncapi", "Write what is on the bus as an AsyncAPI document."),
