@@ -110,7 +110,7 @@ class LightbusException(Exception):
     exit_code: ClassVar[int] = 1
 
     peer: str = ""
-    """The peer that answered with this error, `"auth-service 4f2a… on host web-1"`; empty where it arose here."""
+    """The peer whose answer or schema it is, `"auth-service 4f2a… on host web-1"`; empty where it arose here."""
 
 
 class UsageError(LightbusException):

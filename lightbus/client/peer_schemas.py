@@ -64,7 +64,7 @@ class PeerSchemas:
                 signature.validate(kwargs)
                 return
             except ValidationError as error:
-                first = first or ValidationError(f"{error} (says the schema of {peer.announcement})")
+                first = first or _said_by(peer, error)
         if first is not None:
             raise first
 
@@ -140,3 +140,10 @@ def _versions(snapshot: Snapshot, api_name: str) -> Iterator[tuple[Peer, str]]:
             if info.name == api_name and info.digest not in seen:
                 seen.add(info.digest)
                 yield peer, info.digest
+
+
+def _said_by(peer: Peer, error: ValidationError) -> ValidationError:
+    """Return the error of a peer's schema, with the peer."""
+    told = ValidationError(f"{error} (says the schema of {peer.announcement})")
+    told.peer = str(peer.announcement)
+    return told

@@ -129,4 +129,6 @@ def is_of_the_bus(error: LightbusException) -> bool:
 def _own_words(error: LightbusException) -> str:
     """Return what is wrong, without who says so."""
     text = str(error.args[0]) if error.args else str(error)
-    return text.removesuffix(f" (raised by {error.peer})").removesuffix(f" (says {error.peer})")
+    for who in ("raised by", "says", "says the schema of"):
+        text = text.removesuffix(f" ({who} {error.peer})")
+    return text

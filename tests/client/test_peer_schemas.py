@@ -65,6 +65,8 @@ def test_a_refusal_is_learned_from(hub: MemoryBus, worker: BusPath, door: Door) 
         with pytest.raises(ValidationError) as caught:
             door.call(bus.orders.place, sku=5)
         assert says in str(caught.value)
+        assert f"{caught.value.peer})" in str(caught.value)
+        assert caught.value.peer.startswith("orders ")
     assert door.call(bus.orders.place, sku="tea", amount=2) == "teatea"
 
 

@@ -32,6 +32,20 @@ def test_call_takes_an_object_and_returns_any_value(shop: BusPath, opened: Any) 
     assert (wrong.status, told(wrong)["error"]) == (422, "validation_error")
 
 
+def test_wrong_arguments_are_told_without_who_says_so(shop: BusPath, opened: Any) -> None:
+    """The first time the worker says so, from then on the schema that the gateway has of it: neither is named."""
+
+    async def use(asked: Asked) -> Any:
+        given = [("/api/shop/price", {"product": 5}), ("/api/shop/ordered", {"product": 5})]
+        return [(await asked.ask(*each)) for each in given for _ in range(2)]
+
+    answers = opened(use)
+    assert [each.status for each in answers] == [422] * 4
+    for each in answers:
+        assert 'product is 5, but it is not of type "string".' in told(each)["detail"]
+        assert not {"says", "host"} & {*told(each)["detail"].replace("(", "").split()}
+
+
 def test_events_are_fired(shop: BusPath, opened: Any) -> None:
     """The answer says where one is kept; arguments that it has not are refused."""
 
