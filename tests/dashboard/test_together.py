@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
+import pytest
+
 from lightbus.dashboard.together import together
 
 
@@ -51,3 +53,28 @@ def test_all_end_with_who_reads() -> None:
     assert asyncio.run(read()) == [("1", b"0"), ("1", b"1")]
     assert sorted(ended) == ["tells", "waits"]
     assert len(made) < 10
+
+
+def test_one_that_fails_ends_all() -> None:
+    """Else its page would show no more, and look as if nothing happened; a browser asks for a broken stream again."""
+    told: list[tuple[str, bytes]] = []
+    ended: list[str] = []
+
+    async def waits() -> AsyncGenerator[bytes, None]:
+        try:
+            await asyncio.Event().wait()
+            yield b""
+        finally:
+            ended.append("waits")
+
+    async def fails() -> AsyncGenerator[bytes, None]:
+        yield b"1"
+        raise KeyError("of another version")
+
+    async def read() -> None:
+        async for each in together([waits(), fails()]):
+            told.append(each)
+
+    with pytest.raises(KeyError, match="of another version"):
+        asyncio.run(asyncio.wait_for(read(), 60.0))
+    assert (told, ended) == ([("1", b"1")], ["waits"])
