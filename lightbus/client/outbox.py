@@ -1,6 +1,6 @@
 """Events without a publisher: stored on the disk of this host until there is one.
 
-It goes into the outbox of this host, which every process of this bus and user here empties when a publisher is there,
+They go into the outbox of this host, which every process of this bus and user here empties when a publisher is there,
 of whatever service that is. A process that has registered the API becomes that publisher itself, if it lives on; and
 so it does when it is started again and its service, or the outbox, has something left of it.
 """

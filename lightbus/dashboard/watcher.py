@@ -218,7 +218,7 @@ class Watcher:
 
     async def _found(self, now: Round) -> list[Finding]:
         findings: list[Finding] = []
-        # What is told is how it is now: who did not answer since the context before, of those that are there.
+        # What is told is how it is now: who did not answer since the last time, of those that are there.
         self.bus.unanswered.keep_only({each.peer.instance for each in now.reports})
         self.bus.silent.clear()
         self.bus.silent.update(each.peer.instance for each in now.reports if each.rtt is None)

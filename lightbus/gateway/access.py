@@ -30,7 +30,7 @@ class Rule:
     One thing that is allowed.
 
     Attributes:
-        deed: what; None for all that can be done.
+        permission: what may be done with it; None for all that can be done.
         api: the name of the API, with wildcards.
         member: the same of its procedure or event.
 

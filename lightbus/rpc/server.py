@@ -118,8 +118,8 @@ class Server:
         """
         Record that the loop has just stood still for a while.
 
-        Waiting calls may have been given up by their callers long ago, and their age is unknown.
-        So it is refused as not started, with a number: sent again with that number, it is known to be fresh.
+        Waiting calls may have been given up by their callers long ago, and their age is unknown. So each is refused as
+        not started, with a number: sent again with that number, it is known to be fresh.
         """
         self.stall_count += 1
         self._stalled_until = now + STALL_GRACE
