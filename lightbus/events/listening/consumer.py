@@ -246,7 +246,9 @@ class Consumer:
         if loop_stalled:
             # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
             self.counts["standstills"] += 1
-            text = "The event loop stood still for long; events that waited meanwhile are left to their new owners"
+            text = (
+                "The event loop was blocked for long; the events that waited in that time are left to their new owners"
+            )
             self._failures.log("clock", logging.WARNING, text)
         for connection in list(self._connections.values()):
             if loop_stalled:
