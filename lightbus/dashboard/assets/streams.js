@@ -1,10 +1,11 @@
 // What a page is told again and again. All windows of a browser share two connections, which a worker keeps for them: a
 // browser has six for a host, and more windows than that are to go on. Where it has no such workers, each window has its own.
 
-const REPEAT = 10_000; // milliseconds after which a window says anew what it wants: one that crashed says nothing
+const REPEAT = 5_000; // milliseconds after which a window says anew what it wants: one that crashed says nothing
 
 const open = new Map(); // id -> stream
 let shared; // undefined: not tried yet
+let isHeard = false; // whether the worker has said anything since the last repetition
 let due = false;
 let next = 0;
 
@@ -32,21 +33,41 @@ function ofAll(url, onmessage, onerror) {
 function started() {
   if (typeof SharedWorker === "undefined") return null;
   try {
-    const worker = new SharedWorker("/assets/worker.js", { name: "lightbus-streams" });
-    worker.onerror = () => { // it could not be had: each window goes on by itself
-      shared = null;
-      for (const each of open.values()) each.alone();
-      open.clear();
-    };
-    worker.port.onmessage = ({ data: { id, text, isClosed } }) => {
-      const each = open.get(id);
-      text === undefined ? each?.onerror(isClosed) : each?.onmessage(text);
-    };
-    setInterval(say, REPEAT);
+    const worker = connected();
+    setInterval(repeat, REPEAT);
     addEventListener("pageshow", say);
-    addEventListener("pagehide", () => worker.port.postMessage({}));
+    addEventListener("pagehide", () => shared?.port.postMessage({}));
     return worker;
   } catch { return null; }
+}
+
+function connected() {
+  const worker = new SharedWorker("/assets/worker.js", { name: "lightbus-streams" });
+  isHeard = true; // it has until the repetition after the next one
+  worker.onerror = () => { // it could not be had: each window goes on by itself
+    if (worker !== shared) return;
+    shared = null;
+    for (const each of open.values()) each.alone();
+    open.clear();
+  };
+  worker.port.onmessage = ({ data: { id, text, isClosed } }) => {
+    isHeard = true;
+    const each = open.get(id);
+    text === undefined ? each?.onerror(isClosed) : each?.onmessage(text);
+  };
+  return worker;
+}
+
+// It runs in the process of one of the windows, and is gone where that crashed: the others begin it again.
+function repeat() {
+  if (!shared) return;
+  if (!isHeard) {
+    shared.port.close();
+    shared = connected();
+    for (const each of open.values()) each.onerror(false);
+  }
+  isHeard = false;
+  say();
 }
 
 // Say what is wanted: once for all that changes at the same time.

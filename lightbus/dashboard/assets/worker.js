@@ -10,6 +10,7 @@ addEventListener("connect", ({ ports: [port] }) => {
   port.onmessage = ({ data }) => {
     const before = windows.get(port)?.wanted ?? {};
     windows.set(port, { wanted: data, at: Date.now() });
+    port.postMessage({}); // so that it sees that somebody is here
     settle(Object.entries(data).some(([id]) => !Object.hasOwn(before, id)));
   };
   port.start();
