@@ -7,6 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 LATEST = "document.querySelector('#tail .event-args')?.textContent"
+NUMBERS = "[...document.querySelectorAll('#tail .event-args')].map((each) => JSON.parse(each.textContent).number)"
+ENOUGH = 10
+"""Events that are looked at: at most how many there are while one stream takes another one's place."""
 
 
 async def _goes_on(page: Any) -> None:
@@ -38,5 +41,25 @@ def test_a_window_crashes(shop: Any, visit: Any) -> None:
         await _goes_on(second)
         await _goes_on(second)
         await _goes_on(third)
+
+    visit(shop("customers", "orders", "web"), look)
+
+
+def test_a_window_looks_for_other_events(shop: Any, visit: Any) -> None:
+    """Another one misses none meanwhile, and shows none twice."""
+
+    async def look(browser: Any) -> None:
+        first, second = await browser.windows(2)
+        for page in (first, second):
+            await browser.go(page, "events")
+            await _goes_on(page)
+        for pattern in ("orders.*", "orders.c*", "*.created", "none"):
+            wanted = second.get_by_label("Names of events, with wildcards")
+            await wanted.fill(pattern)
+            await wanted.press("Enter")
+            seen = await first.evaluate(NUMBERS)
+            await first.wait_for_function(f"(seen) => {NUMBERS}[0] > seen + {ENOUGH}", arg=seen[0])
+        numbers = await first.evaluate(NUMBERS)
+        assert numbers == list(range(numbers[0], numbers[-1] - 1, -1))
 
     visit(shop("customers", "orders", "web"), look)

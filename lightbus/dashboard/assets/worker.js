@@ -1,10 +1,12 @@
 // Runs once for all windows of a browser: keeps the two streams of which each takes its part. Pages are told how things
-// are, so that their stream can be opened anew at any time; that of events is apart, for it would miss some meanwhile.
+// are, so that their stream can be opened anew at any time; that of events goes on until the one in its place has begun.
 
 const SILENT = 30_000; // milliseconds after which a window that says nothing is taken to be gone
+const HELD = 500; // milliseconds after which a stream of events has told what it held
+const PAGES = "/api/stream/";
 
 const windows = new Map(); // port -> { wanted: { id: url }, at }
-const kinds = { "/api/stream/": null, "/api/events": null }; // how urls begin -> { key, source }
+const kinds = { [PAGES]: null, "/api/events": null }; // how urls begin -> { key, source, before }
 
 addEventListener("connect", ({ ports: [port] }) => {
   port.onmessage = ({ data }) => {
@@ -27,17 +29,34 @@ function settle(isNew) {
     const wanted = [...new Set([...windows.values()].flatMap(({ wanted }) => Object.values(wanted)))].filter((url) => url.startsWith(start)).sort();
     const key = wanted.join("\n");
     const isGivenUp = now?.source.readyState === EventSource.CLOSED;
-    if (now && now.key === key && !(isNew && (isGivenUp || start === "/api/stream/"))) continue;
-    now?.source.close();
-    kinds[start] = key ? { key, source: opened(wanted) } : null;
+    if (now && now.key === key && !(isNew && (isGivenUp || start === PAGES))) continue;
+    const before = key && start !== PAGES ? left(now) : (now?.before?.close(), now?.source.close(), null);
+    kinds[start] = key ? opened(key, wanted, before) : null;
   }
 }
 
-function opened(urls) {
+// Return the stream that is to go on until the next one has begun.
+function left(now) {
+  if (!now?.before) return now?.source;
+  now.source.close(); // it has not begun itself
+  return now.before;
+}
+
+function opened(key, urls, before) {
   const source = new EventSource(`/api/streams?${new URLSearchParams(urls.map((url) => ["of", url]))}`);
-  urls.forEach((url, index) => source.addEventListener(`${index}`, (event) => tell([url], { text: event.data })));
-  source.onerror = () => tell(urls, { isClosed: source.readyState === EventSource.CLOSED });
-  return source;
+  const made = { key, source, before };
+  urls.forEach((url, index) => source.addEventListener(`${index}`, (event) => {
+    tell([url], { text: event.data });
+    if (!made.before) return;
+    setTimeout((old) => old.close(), HELD, made.before);
+    made.before = null;
+  }));
+  source.onerror = () => {
+    made.before?.close();
+    made.before = null;
+    tell(urls, { isClosed: source.readyState === EventSource.CLOSED });
+  };
+  return made;
 }
 
 function tell(urls, told) {

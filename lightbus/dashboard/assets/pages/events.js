@@ -52,6 +52,8 @@ function listen() {
   live = stream(`/api/events?${new URLSearchParams(filter)}`, {
     onmessage: (text) => {
       const told = parseTold(text);
+      const shown = new Set(rows.map((each) => each.id)); // while one stream takes another one's place both tell of some
+      told.events = told.events.filter((each) => !shown.has(each.id));
       passed += told.passed_over;
       if (paused) held += told.events.length + told.passed_over;
       else rows = [...told.events.reverse(), ...rows].filter((each, index) => index < KEPT || each.id === opened?.id);
