@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from contextlib import suppress
 from typing import Any
+
+import pytest
+
+from helpers import Processes
+from helpers.scale import PATIENCE
 
 LATEST = "document.querySelector('#tail .event-args')?.textContent"
 NUMBERS = "[...document.querySelectorAll('#tail .event-args')].map((each) => JSON.parse(each.textContent).number)"
@@ -63,3 +70,21 @@ def test_a_window_looks_for_other_events(shop: Any, visit: Any) -> None:
         assert numbers == list(range(numbers[0], numbers[-1] - 1, -1))
 
     visit(shop("customers", "orders", "web"), look)
+
+
+@pytest.mark.long
+def test_a_dashboard_hangs(processes: Processes, visit: Any) -> None:
+    """A page that is told nothing for half a minute says so, and is live again as soon as it is told anything."""
+    dashboard = processes.lightbus("dashboard", "--port", "0", "--json")
+    url = json.loads(dashboard.wait_for_line(r"^\{.*\}$")[0])["url"]
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await browser.go(page, "peers")
+        await page.locator("#status", has_text="live").wait_for()
+        dashboard.signal(signal.SIGSTOP)
+        await page.locator("#status", has_text="not up to date").wait_for(timeout=120_000 * PATIENCE)
+        dashboard.signal(signal.SIGCONT)
+        await page.locator("#status", has_text="live").wait_for()
+
+    visit(url, look)

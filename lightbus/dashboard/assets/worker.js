@@ -1,12 +1,12 @@
 // Runs once for all windows of a browser: keeps the two streams of which each takes its part. Pages are told how things
 // are, so that their stream can be opened anew at any time; that of events goes on until the one in its place has begun.
 
-const SILENT = 30_000; // milliseconds after which a window that says nothing is taken to be gone
+const SILENT = 30_000; // milliseconds after which a window, or a stream, that says nothing is taken to be gone
 const HELD = 500; // milliseconds after which a stream of events has told what it held
 const PAGES = "/api/stream/";
 
 const windows = new Map(); // port -> { wanted: { id: url }, at }
-const kinds = { [PAGES]: null, "/api/events": null }; // how urls begin -> { key, source, before }
+const kinds = { [PAGES]: null, "/api/events": null }; // how urls begin -> { key, source, before, at }
 
 addEventListener("connect", ({ ports: [port] }) => {
   port.onmessage = ({ data }) => {
@@ -29,8 +29,10 @@ function settle(isNew) {
     const wanted = [...new Set([...windows.values()].flatMap(({ wanted }) => Object.values(wanted)))].filter((url) => url.startsWith(start)).sort();
     const key = wanted.join("\n");
     const isGivenUp = now?.source.readyState === EventSource.CLOSED;
-    if (now && now.key === key && !(isNew && (isGivenUp || start === PAGES))) continue;
-    const before = key && start !== PAGES ? left(now) : (now?.before?.close(), now?.source.close(), null);
+    const isSilent = now && !isGivenUp && Date.now() - now.at > SILENT; // the server says something every ten seconds
+    if (isSilent) tell(wanted, { isClosed: false });
+    if (now && now.key === key && !isSilent && !(isNew && (isGivenUp || start === PAGES))) continue;
+    const before = key && start !== PAGES && !isSilent ? left(now) : (now?.before?.close(), now?.source.close(), null);
     kinds[start] = key ? opened(key, wanted, before) : null;
   }
 }
@@ -44,8 +46,9 @@ function left(now) {
 
 function opened(key, urls, before) {
   const source = new EventSource(`/api/streams?${new URLSearchParams(urls.map((url) => ["of", url]))}`);
-  const made = { key, source, before };
+  const made = { key, source, before, at: Date.now() };
   urls.forEach((url, index) => source.addEventListener(`${index}`, (event) => {
+    made.at = Date.now();
     tell([url], { text: event.data });
     if (!made.before) return;
     setTimeout((old) => old.close(), HELD, made.before);
