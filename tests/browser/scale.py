@@ -180,14 +180,13 @@ let last = performance.now();
 const note = (now) => { window.gaps.push(now - last); last = now; requestAnimationFrame(note); };
 requestAnimationFrame(note);
 window.told = 0;
-delete window.SharedWorker;  // so that the stream is the window's own, and seen here
-const Plain = EventSource;
-window.EventSource = class extends Plain {
-  constructor(url) {
-    super(url);
-    if (!url.startsWith("/api/events")) return;
-    this.addEventListener("message", (event) => {
-      const { events, passed_over } = JSON.parse(event.data);
+const Plain = SharedWorker; // keeps the streams of all windows, and passes on what it is told
+window.SharedWorker = class extends Plain {
+  constructor(...given) {
+    super(...given);
+    this.port.addEventListener("message", ({ data: { text } }) => {
+      if (!text?.includes('"passed_over"')) return;
+      const { events, passed_over } = JSON.parse(text);
       window.told += events.length + passed_over;
     });
   }

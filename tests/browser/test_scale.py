@@ -25,6 +25,7 @@ def test_a_crowd_is_no_burden(processes: Processes, tmp_path: Path) -> None:
     seen = asyncio.run(look(crowd, seconds=0, each=3, pages=pages))
     assert seen.problems() == []
     assert seen.rate > 0
+    assert next(each.told for each in seen.visits if each.page == "events") > 0
     assert [each.page for each in seen.visits] == [*pages]
     assert all(each.longest > 0 and each.share > 0 and each.nodes > 100 for each in seen.visits)
 
