@@ -131,4 +131,4 @@ def _own_words(error: LightbusException) -> str:
     text = str(error.args[0]) if error.args else str(error)
     for who in ("raised by", "says", "says the schema of"):
         text = text.removesuffix(f" ({who} {error.peer})")
-    return text
+    return text.replace(error.peer, "the worker") if error.peer else text

@@ -66,6 +66,15 @@ def test_who_says_it_is_left_out(code: str, words: str, status: int) -> None:
     assert (answer.status_code, json.loads(bytes(answer.body))["detail"]) == (status, words)
 
 
+def test_worker_that_takes_less_is_not_named() -> None:
+    """That is said where a message is larger than one worker takes: how much that is stays."""
+    who = peer("shop")
+    words = f"The arguments take 9 bytes; {who.announcement} takes messages of 5 bytes."
+    answer = problem_of(remote_error(Error("payload_too_large", words, False, {}), who))
+    told = json.loads(bytes(answer.body))["detail"]
+    assert (answer.status_code, told) == (413, "The arguments take 9 bytes; the worker takes messages of 5 bytes.")
+
+
 def test_a_handler_whose_call_failed() -> None:
     """The words are those of the bus, of a host the client has nothing to do with: only their kind is told."""
     details = {"type": "lightbus.exceptions.PeerUnreachable"}
