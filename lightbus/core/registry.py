@@ -46,8 +46,8 @@ MAX_REFUSED = 3
 
 TOMBSTONES = 4096
 
-MAX_DEPARTED = 256
-"""Instances of which it is remembered that they said goodbye: each snapshot holds them."""
+MAX_DEPARTED = MAX_PEERS
+"""Instances of which it is remembered that they said goodbye, as many as may say so at once: each snapshot has them."""
 
 CROWD = 16
 """Peers beyond which those that never answered are tried less often, the more there are."""
