@@ -45,6 +45,20 @@ async def _try_it(page: Any, name: str, kind: str) -> Any:
     return card
 
 
+def test_code_is_copied(shop: Any, visit: Any) -> None:
+    """By a button, which says what to do where the browser lets no page copy: over the network without TLS."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        await browser.go(page, "apis/customers")
+        card = await _try_it(page, "find", "Try it")
+        await card.get_by_role("button", name="Copy", exact=True).click()
+        await card.get_by_text("Select it, and copy").wait_for()
+
+    visit(shop("customers"), look)
+
+
 def test_call_and_fire(shop: Any, visit: Any) -> None:
     """A form made from the schema calls a procedure, shows answer or error, and the code that does the same."""
 

@@ -121,7 +121,8 @@ export async function ask(path, body) {
 export function copyable(text) {
   const copy = async (event) => {
     const button = event.currentTarget;
-    await navigator.clipboard.writeText(text).then(() => { button.textContent = "Copied"; }, () => { button.textContent = "Select it, and copy"; });
+    const { clipboard } = navigator; // none where the page came over the network without TLS
+    await (clipboard?.writeText(text) ?? Promise.reject()).then(() => { button.textContent = "Copied"; }, () => { button.textContent = "Select it, and copy"; });
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   };
   return h("div", { class: "code" }, h("pre", { tabindex: "0" }, text), h("button", { type: "button", class: "quiet copy", onclick: copy }, "Copy"));
