@@ -15,6 +15,9 @@ from helpers.scale import PATIENCE
 
 LATEST = "document.querySelector('#tail .event-args')?.textContent"
 NUMBERS = "[...document.querySelectorAll('#tail .event-args')].map((each) => JSON.parse(each.textContent).number)"
+SOME_NUMBERS = f"() => {{ const shown = {NUMBERS}; return shown.length ? shown : null; }}"
+"""A page that is being drawn anew shows none for a frame."""
+
 ENOUGH = 10
 """Events that are looked at: at most how many there are while one stream takes another one's place."""
 
@@ -23,6 +26,12 @@ async def _goes_on(page: Any) -> None:
     """Wait until a page of events shows one that it does not show yet."""
     latest = await page.evaluate(LATEST)
     await page.wait_for_function(f"(latest) => {LATEST} && {LATEST} !== latest", arg=latest)
+
+
+async def _numbers(page: Any) -> list[int]:
+    """Return the numbers of the events that a page shows, the latest first."""
+    shown: list[int] = await (await page.wait_for_function(SOME_NUMBERS)).json_value()
+    return shown
 
 
 async def _crash(page: Any) -> None:
@@ -64,9 +73,9 @@ def test_a_window_looks_for_other_events(shop: Any, visit: Any) -> None:
             wanted = second.get_by_label("Names of events, with wildcards")
             await wanted.fill(pattern)
             await wanted.press("Enter")
-            seen = await first.evaluate(NUMBERS)
+            seen = await _numbers(first)
             await first.wait_for_function(f"(seen) => {NUMBERS}[0] > seen + {ENOUGH}", arg=seen[0])
-        numbers = await first.evaluate(NUMBERS)
+        numbers = await _numbers(first)
         assert numbers == list(range(numbers[0], numbers[-1] - 1, -1))
 
     visit(shop("customers", "orders", "web"), look)
