@@ -1,4 +1,4 @@
-"""How far groups have come, and which partitions their members have, as a journal has it."""
+"""The tables of the groups' cursors, and of the partitions that their members hold."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class CursorTable:
         self._topics = file.topics
 
     def of(self, api: str, group: str) -> dict[Topic, int]:
-        """Return how far a group has come in the topics of an API."""
+        """Return the cursors of a group in the topics of an API."""
         with self._file.reader() as read:
             rows = read.execute("SELECT topic, sequence FROM cursors WHERE grp = ?", (group,)).fetchall()
         named = ((self._topics.names[number], sequence) for number, sequence in rows)
         return {topic: sequence for topic, sequence in named if topic.api == api}
 
     def held(self, api: str, group: str) -> dict[int, int]:
-        """Return the partitions that members had when the journal was last written, each with the epoch of that."""
+        """Return the partitions that members held at the latest write, each with the epoch of its entry."""
         query = "SELECT partition, epoch FROM held WHERE api = ? AND grp = ?"
         with self._file.reader() as read:
             return dict(read.execute(query, (api, group)).fetchall())
@@ -36,7 +36,7 @@ class CursorTable:
         cursors: Iterable[tuple[str, Topic, int]] = (),
         held: Iterable[tuple[str, str, int, bool]] = (),
     ) -> list[TableChange]:
-        """Return what notes in the file how far groups have come, and which partitions a member has (or nobody)."""
+        """Return the changes that store cursors, and whether a partition is held by a member."""
         moved = [
             (group, self._topics.numbers[topic], at) for group, topic, at in cursors if topic in self._topics.numbers
         ]

@@ -1,4 +1,4 @@
-"""The groups that events are kept for, as a journal has them."""
+"""The table of the consumer groups that a journal keeps events for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class KnownGroup(NamedTuple):
     """
     A consumer group of an API, as the journals remember it.
 
-    Its times are moments of the machine's time (`machine_time`), and less than 0 where they were before its start: the
-    time of day may be put right at any time.
+    Its times are the machine's time (`machine_time`), below 0 for a time before the machine's start. They are not times
+    of day, because the clock may be changed at any moment.
     """
 
     api: str
@@ -39,13 +39,13 @@ class GroupTable:
             return [group_of_row(row, self._file.clock.offset) for row in read.execute("SELECT * FROM groups")]
 
     def save(self, group: KnownGroup) -> None:
-        """Note a group, or what is new of it."""
+        """Insert or update a group."""
         times = group.created_at + self._file.clock.offset, group.last_seen + self._file.clock.offset
         row = (group.api, group.name, json.dumps(group.events), *times, group.digest)
         self._file.change(("INSERT OR REPLACE INTO groups VALUES (?, ?, ?, ?, ?, ?)", [row]))
 
     def remove(self, api: str, name: str) -> None:
-        """Forget a group, and how far it had come. Its dead letters stay."""
+        """Remove a group with its cursors and delivery counts. Its dead letters stay."""
         numbers = [(name, number) for topic, number in list(self._topics.numbers.items()) if topic.api == api]
         self._file.change(
             ("DELETE FROM groups WHERE api = ? AND name = ?", [(api, name)]),
@@ -57,7 +57,7 @@ class GroupTable:
 
 
 def group_of_row(row: tuple[Any, ...], offset: float) -> KnownGroup:
-    """Return a group as the table `groups` has it, of a journal whose time is so much ahead of the machine's."""
+    """Return the group in a row of the table `groups`; `offset` is the journal's time less the machine's."""
     api, name, events, created_at, last_seen, digest = row
     times = round(created_at - offset, 6), round(last_seen - offset, 6)
     return KnownGroup(api, name, tuple(json.loads(events)), *times, digest)

@@ -1,8 +1,8 @@
 """The journal: one SQLite file that holds the events of one publishing process until every group has handled them.
 
-It knows nothing of sockets, and of an event no more than its topic, its time and its bytes. Who holds which journal is
-the matter of `journal_directory.py`. Sequences count up over the whole journal and begin anew, higher, each time it is
-opened: what a power cut may have taken is never numbered twice.
+The journal knows nothing of sockets, and of an event only its topic, its time and its bytes. `journal_directory.py`
+decides which process holds which journal. Sequences count up over the whole journal and start at a new, higher number
+each time the journal is opened: the number of an event that a power cut may have destroyed is never used again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Journal", "JournalEntry", "NewEvent", "Run", "Stored", "Topic", "Top
 logger = logging.getLogger("lightbus.journal")
 
 TOLD_FOR = 600.0
-"""Seconds for which it is told why events were not taken, where none was fired since: the reason may be gone."""
+"""Seconds for which the reason of a failed write is reported when none has succeeded since: it may be outdated."""
 
 _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
@@ -41,7 +41,7 @@ _INSERT_ROW = "INSERT INTO events (sequence, topic, previous, at, record, count,
 
 
 class NewEvent(NamedTuple):
-    """An event to store. `id` is given for those that were handed off by others: of one id there is one event."""
+    """An event to store. Events handed off by another process have an `id`: one id is stored only once."""
 
     topic: Topic
     record: bytes
@@ -50,7 +50,7 @@ class NewEvent(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Where an event is: its sequence, and the one before it in its topic. Not `is_new`: it was there already."""
+    """The sequence of a stored event, and of the event before it in its topic. `is_new` is false for a known id."""
 
     sequence: int
     previous: int
@@ -59,9 +59,9 @@ class Stored(NamedTuple):
 
 class Run(NamedTuple):
     """
-    Events of one topic that were fired together: their records, at least one, and when that was.
+    Events of one topic that were fired together: their records, at least one, and the time of day.
 
-    One that was handed off by another process has its `id`, and is a run by itself: of one id there is one event.
+    An event that another process handed off has an `id` and is a run of its own: one id is stored only once.
     """
 
     topic: Topic
@@ -71,7 +71,7 @@ class Run(NamedTuple):
 
 
 _Numbered: TypeAlias = tuple[list[Stored], list[JournalRow], dict[Topic, int], int]
-"""What was inserted: where the first of each run is, the rows, the newest of each topic, and the newest of all."""
+"""What was inserted: the first event of each run, the rows, the newest sequence of each topic and of the journal."""
 
 
 class TopicPage(NamedTuple):
@@ -80,9 +80,9 @@ class TopicPage(NamedTuple):
 
     Attributes:
         entries: the events, in order.
-        through: everything of the topic up to this sequence has been given.
-        more: whether there is more behind it.
-        trimmed: about how many events in front of it were deleted before somebody had handled them.
+        through: this page and those before it cover the topic up to this sequence.
+        more: whether events follow after it.
+        trimmed: about how many events before it were deleted though some group had not handled them.
 
     """
 
@@ -94,17 +94,17 @@ class TopicPage(NamedTuple):
 
 class Journal(JournalFile):
     """
-    One journal, held by this process. Any thread may use it: writers wait for each other, readers do not wait for them.
+    One journal, held by this process. Any thread may use it: writers wait for each other, readers never for writers.
 
     Attributes:
-        history: what it has of the past.
-        groups: the groups that events are kept for.
-        cursors: how far these have come.
-        deliveries: how often these were given events that somebody may have begun before.
-        dead_letters: the dead letters in it.
-        retention: what deletes from it.
+        history: reads past events.
+        groups: the consumer groups that events are kept for.
+        cursors: the cursors of these groups.
+        deliveries: the delivery counts of events that a consumer may have started before.
+        dead_letters: the dead letters.
+        retention: deletes old events.
 
-    Its arguments and errors are those of `JournalFile`.
+    Arguments and errors are those of `JournalFile`.
 
     """
 
@@ -124,11 +124,11 @@ class Journal(JournalFile):
         self.deliveries = Deliveries(self)
         self.retention = Retention(self)
         self._refusal = -1, 0.0, ""
-        """The newest sequence when events were last not taken, when that was, and why."""
+        """The last failed write: the newest sequence at that time, the monotonic time, and the reason."""
 
     @property
     def refusal(self) -> str:
-        """Why the latest events were not taken, where that was lately; empty where others were taken since."""
+        """Why the latest write failed, if that was recently; empty once another write has succeeded."""
         head, at, why = self._refusal
         ago = time.monotonic() - at
         return f"The latest attempt, {ago:.0f} s ago, failed: {why}" if head == self.head and ago < TOLD_FOR else ""
@@ -136,7 +136,7 @@ class Journal(JournalFile):
     # Events
 
     def append(self, events: Sequence[NewEvent]) -> list[Stored]:
-        """Store events by one commit and return where they are. Raises JournalError: then none of them was stored."""
+        """Store events in one commit and return their sequences. Raises JournalError: then none of them is stored."""
         runs = _runs_of(events)
         outcome: list[Stored] = []
         for run, first in zip(runs, self.append_runs(runs), strict=True):
@@ -146,7 +146,7 @@ class Journal(JournalFile):
         return outcome
 
     def append_runs(self, runs: Sequence[Run]) -> list[Stored]:
-        """Store events by one commit, those of a topic in a row; return where the first of each run is. Likewise."""
+        """Store runs in one commit; return the first event of each. Raises JournalError: then none is stored."""
         if not runs:
             self.settle()
             return []
@@ -164,24 +164,24 @@ class Journal(JournalFile):
                 outcome = self._store(runs)
             except (sqlite3.Error, OSError) as error:
                 raise self._not_taken(sum([len(run[2]) for run in runs]), error) from error
-            except BaseException:  # of a signal, say: it may come anywhere, also behind the commit
+            except BaseException:  # raised by a signal handler, for example: anywhere, even after the commit
                 self._roll_back()
                 raise
         return outcome
 
     def append_one(self, topic: Topic, record: bytes, at: float, id: str = "", *, more: bool = False) -> Stored:
         """
-        Store one event and return where it is. Likewise: the straight way for those that are fired one by one.
+        Store one event and return its sequence: the fast path for events that are fired one by one.
 
-        Where `more` are about to follow it is noted beside the tables, until `settle` is called, or anything else is
-        stored or read.
+        Where `more` events are about to follow, the event is only noted in the file beside the tables, until `settle`
+        is called or anything else is stored or read. Raises JournalError: then it is not stored.
         """
         number = self.topics.numbers.get(topic)
         if number is not None and more and not id and len(record) <= LARGEST:
             return self._note(topic, number, record, at)
         if number is None or id:
             return self._append_runs([Run(topic, at, [record], id)])[0]
-        # One statement is a transaction by itself: to begin and to end it costs as much again.
+        # One statement is a transaction by itself: BEGIN and COMMIT would double its cost.
         with self.writing:
             if self.log.noted.count:
                 return self._append_runs([Run(topic, at, [record], id)])[0]
@@ -194,7 +194,7 @@ class Journal(JournalFile):
                 count, size = self.size[0] + 1, self.size[1] + len(record)
                 self._write.execute(_INSERT_ROW, (head, number, previous, at, record, 1, self.clock.now()))
                 lasts[topic] = head
-                self.size, self.head = (count, size), head  # nothing comes between these two
+                self.size, self.head = (count, size), head  # one statement: no signal can come in between
             except (sqlite3.Error, OSError) as error:
                 raise self._not_taken(1, error) from error
             except BaseException:
@@ -211,17 +211,17 @@ class Journal(JournalFile):
                     self._files.check()
                 last = self.topics.lasts.get(topic, 0)
                 sequence, previous = self.log.noted.add(topic, number, at, record, self.head, last)
-            except OSError:  # then it is tried without that file, and what is in the way is found out
+            except OSError:  # commit to the tables instead: that works, or raises the error with its reason
                 return self._append_runs([Run(topic, at, [record])])[0]
         return _new(Stored, (sequence, previous, True))
 
     @property
     def has_noted(self) -> bool:
-        """Whether events are noted beside the tables, and not in them yet."""
+        """Whether events are noted in the file beside the tables and not yet in the tables."""
         return self.log.noted.count > 0 and not self.is_closed
 
     def settle(self, *, must: bool = True) -> None:
-        """Have what is noted beside the tables in them. Raises JournalError, if it must; then it stays noted."""
+        """Commit the noted events to the tables. On failure they stay noted, and with `must` JournalError is raised."""
         if not self.log.noted.count:
             return
         with self.writing:
@@ -238,25 +238,25 @@ class Journal(JournalFile):
                 raise
 
     def _store(self, runs: Sequence[Run]) -> list[Stored]:
-        """Commit what is noted, and then these; return where the first of each of these is."""
+        """Commit the noted events and then these runs; return the first event of each of these runs."""
         noted = self.log.noted.runs()
         self._write.execute("BEGIN IMMEDIATE")
         outcome, rows, lasts, head = self._insert_runs([*noted, *runs] if noted else runs)
         self._write.execute("COMMIT")
-        if noted:  # first: as long as the newest sequence is the one before, an interrupt finds that they are stored
+        if noted:  # before `head` moves: until then `_roll_back`, after an interrupt, finds that they are stored
             self.log.noted.forget()
         self._took_in(head, lasts, rows)
         return outcome[len(noted) :]
 
     def _not_taken(self, count: int, error: Exception) -> JournalError:
-        """Roll back, and return why so many events were not taken."""
+        """Roll back, and return the error that says why this many events were not stored."""
         self._roll_back()
         refusal = journal_error(self.path, f"did not take {count} events", error)
         self._refusal = self.head, time.monotonic(), str(refusal)
         return refusal
 
     def _insert_runs(self, runs: Sequence[tuple[Topic, float, list[bytes], str]]) -> _Numbered:
-        """Number events and insert them, those of a run in few rows. Within a transaction."""
+        """Number events and insert them, many events of a run per row. Call it within a transaction."""
         topics, head, seen = self.topics, self.head, self.clock.now()
         firsts: list[Stored] = []
         rows: list[JournalRow] = []
@@ -283,7 +283,7 @@ class Journal(JournalFile):
         return firsts, rows, lasts, head
 
     def page(self, topic: Topic, after: int, *, limit: int, max_bytes: int) -> TopicPage:
-        """Return what follows behind a sequence in a topic: at most so many events, and about so many bytes."""
+        """Return the events of a topic after a sequence: at most `limit` events and about `max_bytes` bytes."""
         last = self.topics.lasts.get(topic, 0)
         number = self.topics.numbers.get(topic)
         if number is None or after >= last:
@@ -306,16 +306,16 @@ class Journal(JournalFile):
                 if more:
                     break
             trimmed = self._cut_behind(read, topic, number, after)
-        # Where nothing is left, what is missing in front of the newest was trimmed.
+        # At the end of the topic the page covers all of it: sequences without an event before the newest were trimmed.
         through = entries[-1].sequence if more else max(last, entries[-1].sequence if entries else 0)
         return TopicPage(entries, through, more, trimmed)
 
     def count_after(self, topic: Topic, sequence: int) -> int:
-        """Return how many events of a topic are behind a sequence."""
+        """Return how many events a topic has after a sequence."""
         self.settle(must=False)
         if sequence >= self.topics.lasts.get(topic, 0):
             return 0
-        # Of the row that has the sequence, what is behind it.
+        # Of the row that contains the sequence, only the events after it count.
         query = "SELECT coalesce(sum(min(count, sequence - ?2)), 0) FROM events WHERE topic = ?1 AND sequence > ?2"
         with self.slow_reader() as read:
             return int(read.execute(query, (self.topics.numbers[topic], sequence)).fetchone()[0])
@@ -337,7 +337,7 @@ class Journal(JournalFile):
 
 
 def _runs_of(events: Sequence[NewEvent]) -> list[Run]:
-    """Put together those in a row of one topic and about one time; who has an id is found by it as a row."""
+    """Join consecutive events of one topic and about one time; one with an id needs a row of its own."""
     runs: list[Run] = []
     latest: Topic | None = None
     first = 0.0

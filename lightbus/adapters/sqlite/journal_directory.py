@@ -1,7 +1,7 @@
-"""The directory of a service's journals: whose turn it is with which file, and where on disk all of that is.
+"""The directory of a service's journals: which process takes which file.
 
-A journal is held by locks (`locks.py`), which are free when its process ends, however it ends; then the next publisher
-of the service continues the journal, or one that lives adopts it.
+A process holds a journal by a lock (`locks.py`), which is released when the process ends, however it ends. Then the
+next publisher of the service continues the journal, or a running one adopts it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["JournalDirectory", "apis_in", "has_events"]
 logger = logging.getLogger("lightbus.journal")
 
 LEFT_FOR = 600.0
-"""Seconds for which a journal that was given back is left to a process that starts; then it is looked after again."""
+"""Seconds for which a journal that was given back is left to a starting process; then it is adopted again."""
 
 
 def has_events(path: Path) -> bool:
-    """Return whether any journal in a service's directory has events in it, whoever holds it. It changes nothing."""
+    """Return whether any journal in a service's directory has events, whoever holds the journal. Changes nothing."""
     return any(map(_has_events, sorted(path.glob("*.sqlite"))))
 
 
@@ -47,7 +47,7 @@ def _has_events(file: Path) -> bool:
 
 
 def _still_noted(file: Path, connection: sqlite3.Connection) -> list[Noted]:
-    """Return what is noted beside a journal, as far as it can be read."""
+    """Return the events noted beside a journal, as far as they can be read."""
     with contextlib.suppress(OSError):
         return still_noted(file, connection)
     return []
@@ -55,11 +55,11 @@ def _still_noted(file: Path, connection: sqlite3.Connection) -> list[Noted]:
 
 def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
     """
-    Return the APIs of which a journal has events or dead letters (or had), whoever holds it. It changes nothing.
+    Return the APIs of which a journal has events or dead letters, whoever holds the journal. Changes nothing.
 
     Args:
         file: the journal.
-        even_empty: whether those count of which nothing is left.
+        even_empty: whether to include APIs of which it once had events or dead letters.
 
     """
     query = "SELECT id, api FROM topics"
@@ -78,12 +78,12 @@ class JournalDirectory:
     The journals of one service. Any thread may use it, one at a time.
 
     Args:
-        path: `<data directory>/<bus>/<service>`; it is made, for this user alone.
+        path: `<data directory>/<bus>/<service>`; created with access for this user only.
         host: this host's name: a journal that another host wrote is refused.
         durability: "process" or "power".
 
     Raises:
-        JournalError: it cannot be made.
+        JournalError: the directory cannot be created.
 
     """
 
@@ -95,7 +95,7 @@ class JournalDirectory:
         self._next_id = ""
         self._refused: set[str] = set()
         self._given_back: dict[Path, tuple[float, tuple[int, int]]] = {}
-        """By file when it was given back, by time.monotonic(), and what it was like."""
+        """For each file: the time.monotonic() at which it was given back, and its fingerprint then."""
         try:
             make_private(path)
         except OSError as error:
@@ -103,17 +103,17 @@ class JournalDirectory:
         self._guards = not is_shared(path)
 
     def open_own(self) -> Journal:
-        """Return a journal to append to: one that nobody holds, in a new epoch, else a new one. Raises JournalError."""
+        """Return a journal to append to: an existing one that nobody holds, else a new one. Raises JournalError."""
         for journal in self._free():
             return journal
         return self._create()
 
     def open_those_of(self, api: str) -> tuple[list[Journal], list[Path]]:
-        """Return the journals that have anything of an API and that nobody holds, and the files of others."""
+        """Take the journals that have anything of an API; return those that were free, and the other files."""
         return self._open_free([file for file in self._files() if api in apis_in(file)])
 
     def open_those_knowing(self, group: str, apis: Container[str]) -> tuple[list[Journal], list[Path]]:
-        """Return the journals that know a group of one of these APIs and that nobody holds, and the files of others."""
+        """Take the journals that know a group of these APIs; return those that were free, and the other files."""
 
         def knows(file: Path) -> bool:
             return any(each.name == group and each.api in apis for each in _groups_in(file))
@@ -126,10 +126,10 @@ class JournalDirectory:
 
     def adopt(self) -> list[Journal]:
         """
-        Return all journals that nobody holds, to be served. Those without anything in them are removed.
+        Take all journals that nobody holds, and return them. Those without a topic are removed.
 
-        One that was given back is left to the next process that starts, until somebody has written to it, or for
-        `LEFT_FOR` seconds.
+        A journal that was given back is left to the next starting process, until somebody has written to it or
+        `LEFT_FOR` seconds have passed.
         """
         adopted = []
         for journal in self._free(self._is_left):
@@ -141,7 +141,7 @@ class JournalDirectory:
         return adopted
 
     def give_back(self, journal: Journal) -> None:
-        """Close an adopted journal in which nobody is owed anything: a process that starts continues it."""
+        """Close an adopted journal whose events are all handled: the next starting process continues it."""
         journal.close()
         self._given_back[journal.path] = time.monotonic(), _looks(journal.path)
 
@@ -150,11 +150,11 @@ class JournalDirectory:
         return time.monotonic() - at < LEFT_FOR and _looks(file) == looked
 
     def adopt_filled(self) -> list[Journal]:
-        """Return those that nobody holds and that have events in them; the others are left to their own service."""
+        """Take the journals that nobody holds and that have events; the others are left to their own service."""
         return list(self._free(lambda file: self._is_left(file) or not _has_events(file)))
 
     def siblings_groups(self) -> list[KnownGroup]:
-        """Return the groups that any journal of the service knows, whoever holds it: the earliest creation counts."""
+        """Return the groups that any journal of the service knows, whoever holds it, with their earliest creation."""
         found: dict[tuple[str, str], KnownGroup] = {}
         for file in self._files():
             for group in _groups_in(file):
@@ -180,7 +180,7 @@ class JournalDirectory:
                 yield journal
 
     def _take(self, file: Path) -> JournalLock | None:
-        """Return the lock of a journal; None where somebody else has it, or where we may not have it."""
+        """Return the lock of a journal; None if another process holds it, or locking it failed."""
         try:
             return JournalLock.take(file, guards=self._guards)
         except OSError as error:
@@ -194,10 +194,10 @@ class JournalDirectory:
             self._refuse(journal.path, "%s", journal_error(journal.path, "cannot be removed", error))
 
     def _refuse(self, file: Path, text: str, *arguments: object) -> None:
-        """Say once why a journal is left alone: it is come across every few seconds."""
+        """Log once why a journal is left alone: adopting is tried every few seconds."""
         if file.name not in self._refused:
             self._refused.add(file.name)
-            logger.error(text, *map(str, arguments))  # an error has its cursors, and so the file, in its hands
+            logger.error(text, *map(str, arguments))  # as text: an error keeps its cursors, and so the file, open
 
     def _open(self, file: Path, lock: JournalLock) -> Journal | None:
         if not self._is_ours(file):
@@ -216,16 +216,16 @@ class JournalDirectory:
 
     def _is_ours(self, file: Path) -> bool:
         """
-        Return whether a journal may be opened here: not if another host wrote it, and may have it open.
+        Return whether a journal may be opened here: not if another host wrote it and may have it open.
 
-        Locks do not reach other hosts everywhere. On a disk of our own they hold, whatever the host was called: a
-        container has another name each time.
+        On shared disks, locks do not always work between hosts. On a local disk they do, whatever host name the
+        journal has: a container has another name each time.
         """
         try:
             with contextlib.closing(_read_only(file)) as connection:
                 about = dict(connection.execute("SELECT key, value FROM about"))
         except DAMAGED:
-            return True  # opening it tells what is wrong
+            return True  # opening it raises the error with its reason
         machine = about.get("machine", "")
         if about.get("host", self._host) == self._host or (machine and machine == self._machine):
             return True
@@ -248,7 +248,7 @@ class JournalDirectory:
         )  # fmt: skip
 
     def _create(self) -> Journal:
-        # The same again where it could not be made before: that is the same failure then, and told once.
+        # After a failure the same id is tried again: then the failure is the same, and logged once.
         self._next_id = self._next_id or os.urandom(8).hex()
         file = self.path / f"{self._next_id}.sqlite"
         try:
@@ -272,7 +272,7 @@ class JournalDirectory:
 
 
 def _looks(file: Path) -> tuple[int, int]:
-    """Return what changes when somebody writes to a journal; zeros where it is gone."""
+    """Return modification time and size of a journal, which change when it is written; zeros if it is gone."""
     with contextlib.suppress(OSError):
         found = file.stat()
         return found.st_mtime_ns, found.st_size
@@ -284,7 +284,7 @@ def _read_only(file: Path) -> sqlite3.Connection:
 
 
 def _groups_in(file: Path) -> list[KnownGroup]:
-    """Return the groups that a journal knows, whoever holds it: those that could be read. It changes nothing."""
+    """Return the groups that a journal knows, as far as they can be read, whoever holds it. Changes nothing."""
     found: list[KnownGroup] = []
     with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
         offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))

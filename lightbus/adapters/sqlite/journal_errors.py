@@ -1,4 +1,4 @@
-"""What may go wrong with a journal's file, and what to do about it."""
+"""The errors of a journal's file, and their remedies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..host.directories import has_no_room, is_of_full_disk, is_of_place, takes_
 __all__ = ["DAMAGED", "is_locked", "is_removed", "journal_error"]
 
 DAMAGED = (sqlite3.Error, TypeError, ValueError)
-"""What reading a damaged file may raise: a number is none any more, a text is not UTF-8."""
+"""What reading a damaged file may raise: a column is no longer a number, or a text is not UTF-8."""
 
 
 def journal_error(path: Path, what: str, error: Exception) -> JournalError:
-    """Return the error for what went wrong with a journal's file, with what to do about it."""
+    """Return the error for a failure with a journal's file, with its remedy."""
     text = str(error)
-    is_io = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR  # of its shared memory, too
+    is_io = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR  # also of the -shm file
     if is_locked(error):
         remedy = (
             "It is locked by another program (a database browser, a script?): have that end its transaction. "
@@ -37,7 +37,7 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
 
 
 def is_locked(error: BaseException | None) -> bool:
-    """Return whether an error, or what is behind it, says that another program has a database locked."""
+    """Return whether an error, or the cause of a JournalError, says that another program has a database locked."""
     if isinstance(error, JournalError):
         error = error.__cause__
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

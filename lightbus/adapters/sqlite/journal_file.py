@@ -1,6 +1,6 @@
-"""The file of a journal: how it is opened, changed by one commit at a time, read, written back, and given up.
+"""The file of a journal: open, change by one commit at a time, read, write back, close.
 
-It knows the tables, the topics and the newest sequence of each, and nothing of what is done with events and groups.
+It knows the tables, the topics and the newest sequence of each, and nothing of how events and groups are used.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ logger = logging.getLogger("lightbus.journal")
 T = TypeVar("T")
 
 EPOCH_BITS = 40
-"""An epoch has room for a million million events."""
+"""Bits of a sequence below its epoch: an epoch has room for a million million events."""
 
 EPOCH_UNIT = 600.0
 """
-Seconds. An epoch is at least the time since 1970 in this unit, so that a journal that was set back to a copy of itself
-does not give its numbers out a second time: consumers would take what has them for handled. Where that time is wrong it
-does no more harm than that: epochs only count up, and it may use up half of them.
+Seconds. An epoch is at least the time since 1970 in this unit, so that a journal restored from a backup does not use
+its sequences a second time: consumers would take events with known sequences for handled. A wrong clock does little
+harm: epochs only count up, and the clock may use up at most half of them.
 """
 MAX_EPOCH = 2 ** (63 - EPOCH_BITS) - 1
 MAX_EPOCH_BY_CLOCK = MAX_EPOCH // 2
 
 LOCK_TIMEOUT = 5.0
-"""Seconds for which an event waits while another program has the journal locked (see `retry_while_locked`)."""
+"""Seconds for which a write is repeated while another program has the journal locked (see `retry_while_locked`)."""
 
 READ_LOCK_TIMEOUT = 0.1
-"""Seconds for which a read waits. Readers are locked out for moments only, except on purpose."""
+"""Seconds for which a read waits for a lock. Readers are locked out for moments only, except on purpose."""
 
 RETRY_EVERY = 0.02
 
@@ -61,24 +61,24 @@ _SIZE_BEHIND = f"SELECT coalesce(sum(count), 0), coalesce(sum({SIZE}), 0) FROM e
 
 JournalRow: TypeAlias = tuple[int, int, int, float, bytes, int, float]
 """
-Sequence of its last event, number of the topic, previous of its first event, time of day, records, number of events,
-and the journal's own time.
+Sequence of its last event, number of the topic, sequence before its first event in the topic, time of day, records,
+number of events, and the journal's own time.
 """
 
 
 TableChange: TypeAlias = tuple[str, Sequence[tuple[Any, ...]]]
-"""A statement, and the rows that it is carried out for."""
+"""A statement, and the rows of parameters that it is executed with."""
 
 
 class JournalFile:
     """
-    One journal, held by this process. Any thread may use it: writers wait for each other, readers do not wait for them.
+    One journal, held by this process. Any thread may use it: writers wait for each other, readers never for writers.
 
     Args:
-        path: the SQLite file; it is made where there is none.
-        durability: "process": what was stored survives a crash of every process; "power": and a power cut.
-        lock: what says that the journal is ours; it is closed with it.
-        new: what to note in a journal that is made: its host.
+        path: the SQLite file; created if there is none.
+        durability: "process": stored events survive a crash of every process; "power": also a power cut.
+        lock: the lock by which this process holds the journal; closed together with the journal.
+        new: what to write into the table `about` of a new journal: its host and machine.
 
     Raises:
         JournalError: the file cannot be used.
@@ -100,15 +100,15 @@ class JournalFile:
         self._reading = threading.Lock()
         self._keeping = threading.Lock()
         self.is_closed = False
-        """Whether it is closed or left: then it neither takes events nor gives any."""
+        """Whether it is closed or abandoned: then it can be neither written nor read."""
         self.is_quick = durability != "power"
-        """Whether a commit waits for no disk."""
+        """Whether a commit returns without waiting for the disk."""
         self.epoch = 0
-        """How often it was opened; in the upper bits of each sequence."""
+        """The number of this opening; it is in the upper bits of each sequence."""
         self.head = 0
         """The sequence of the newest event."""
         self.size = (0, 0)
-        """How many events there are, and how many bytes of records they have. Written with the writing lock held."""
+        """The number of events, and of bytes in their records. Written with the writing lock held."""
         self.topics = TopicTable()
         self.clock = JournalTime()
         self.log = WriteAheadLog(path)
@@ -122,13 +122,13 @@ class JournalFile:
                     opened.enter_context(contextlib.closing(_connect(path))) for _ in range(3)
                 )
                 self._write.execute(f"PRAGMA synchronous={'NORMAL' if self.is_quick else 'FULL'}")
-                self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append pays for it: see checkpoint()
+                self._write.execute("PRAGMA wal_autocheckpoint=0")  # no append waits for a checkpoint: see checkpoint()
                 self._begin_epoch(new)
                 self.topics.load(self._write)
-                # From now on nobody waits for another program inside of SQLite: see `retry_while_locked`.
+                # From now on no writer waits inside SQLite for another program: see `retry_while_locked`.
                 for connection, seconds in ((self._write, 0), (self._keep, 0), (self._read, READ_LOCK_TIMEOUT)):
                     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
-            except (*DAMAGED, OSError) as error:  # that of what is noted beside it, too
+            except (*DAMAGED, OSError) as error:  # OSError: also from the file of noted events
                 raise journal_error(path, "cannot be opened", error) from error
             opened.pop_all()
         self._files = JournalFiles(path)
@@ -137,13 +137,13 @@ class JournalFile:
         return f"<Journal {self.id} head={self.head & (2**EPOCH_BITS - 1)}>"
 
     def record(self, sequence: int) -> bytes | None:
-        """Return the event of a sequence; None where it is not there (any more)."""
+        """Return the record of the event with this sequence; None if the journal does not have it (any more)."""
         with self.reader() as read:
             _, entries = row_with(read, sequence)
         return next((bytes(entry.record) for entry in entries if entry.sequence == sequence), None)
 
     def topic_of(self, sequence: int) -> Topic | None:
-        """Return the topic of the event of a sequence; None where it is not there (any more)."""
+        """Return the topic of the event with this sequence; None if the journal does not have it (any more)."""
         with self.reader() as read:
             number, entries = row_with(read, sequence)
         return self.topics.names.get(number) if any(entry.sequence == sequence for entry in entries) else None
@@ -151,7 +151,7 @@ class JournalFile:
     # Changing and reading it
 
     def change(self, *changes: TableChange) -> None:
-        """Carry out statements, each for all of its rows, by one commit. Raises JournalError: then none of them."""
+        """Execute statements, each for all of its rows, in one commit. Raises JournalError: then none took effect."""
         changes = tuple(change for change in changes if change[1])
         if not changes:
             return
@@ -172,10 +172,10 @@ class JournalFile:
 
     def retry_while_locked(self, action: Callable[[], T], seconds: float = LOCK_TIMEOUT) -> T:
         """
-        Return what `action` returns, which changes the journal; repeat it while another program has the file locked.
+        Return the result of `action`, which changes the journal; repeat it while another program has the file locked.
 
-        Blocks for up to `seconds`, and then raises the JournalError: never call it on an event loop. Files that were
-        removed are created again.
+        Blocks for up to `seconds`, and then raises the JournalError: never call this on an event loop. Files that
+        were removed are created again.
         """
         end = time.monotonic() + seconds
         while True:
@@ -190,18 +190,18 @@ class JournalFile:
             time.sleep(RETRY_EVERY)
 
     def settle(self, *, must: bool = True) -> None:
-        """Have what is noted beside the tables in them. Raises JournalError, if it must; then it stays noted."""
+        """Commit the noted events to the tables. On failure they stay noted, and with `must` JournalError is raised."""
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
-        """Read what is found by an index, and soon: also the loop does."""
+        """Give the connection for short reads through an index: the event loop uses it, too."""
         self.settle(must=False)
         with self._reading, self._reads():
             yield self._read
 
     @contextlib.contextmanager
     def slow_reader(self) -> Iterator[sqlite3.Connection]:
-        """Read what may take longer; never on a loop. It holds up the looking after the journal, and nothing else."""
+        """Give the connection for long reads, never on an event loop. Only maintenance waits for them."""
         self.settle(must=False)
         with self._keeping, self._reads():
             yield self._keep
@@ -219,10 +219,10 @@ class JournalFile:
 
     def checkpoint(self) -> None:
         """
-        Write the write-ahead log back into the file; from a thread that may wait for the disk.
+        Write the write-ahead log back into the file; call this from a thread that may wait for the disk.
 
-        No commit waits for that, nor does it wait for anybody: it goes as far as readers from outside allow. Only where
-        all is written back the log is cut down, with the writing lock held for that moment.
+        No commit waits for it, and it waits for nobody: it goes as far as readers in other programs allow. Only when
+        all of the log is written back is it truncated, with the writing lock held for that moment.
         """
         with self._keeping:
             if self.is_closed:
@@ -238,10 +238,11 @@ class JournalFile:
 
     def see_to_files(self) -> None:
         """
-        Write anew what was removed of the journal while it was in use (by a cleaner of old files, say).
+        Write the journal's files again if any was removed while in use (by a cleaner of old files, for example).
 
-        SQLite would go on in files that nobody finds any more. From a thread: those who write and read wait meanwhile.
-        Raises JournalError where that is not possible, or another process has the journal now.
+        SQLite would continue in deleted files that nobody can open. Call this from a thread: writers and readers
+        wait until it is done. Raises JournalError if the files cannot be written, or if another process holds the
+        journal now.
         """
         with self._keeping, self.writing, self._reading:
             if self.is_closed:
@@ -265,14 +266,14 @@ class JournalFile:
             )
 
     def _write_anew(self) -> None:
-        """Copy all there is into a new file and go on with that. With all locks held."""
+        """Copy all of the journal into a new file and continue there. With all locks held."""
         make_private(self.path.parent)
         self.settle()
         copy = self.path.with_suffix(".anew")
         copy.unlink(missing_ok=True)
         self._write.execute("VACUUM INTO ?", (str(copy),))
         copy.chmod(0o600)
-        self._close_connections()  # which removes the files beside it
+        self._close_connections()  # this also removes the -wal, -shm and -noted files
         if self._lock is not None:
             self._lock.move_to(copy)
         self._files.replace_by(copy)
@@ -287,7 +288,7 @@ class JournalFile:
     # The end
 
     def close(self) -> None:
-        """Close the file, and let others have the journal."""
+        """Close the file and release the lock: another process may take the journal."""
         with self._keeping, self.writing, self._reading:
             if self.is_closed:
                 return
@@ -300,7 +301,7 @@ class JournalFile:
                 self._lock.close()
 
     def delete(self) -> None:
-        """Close and remove the file; the lock goes last. Once closed it may be somebody else's, and is left alone."""
+        """Close and remove the files, the lock last. A closed journal is left alone: another process may hold it."""
         with self._keeping, self.writing, self._reading:
             if self.is_closed:
                 return
@@ -316,10 +317,10 @@ class JournalFile:
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """
-        Have no thread be inside SQLite, and return what lets them go on: for a fork.
+        Wait until no thread is inside SQLite, and keep threads out until the returned function is called: for a fork.
 
-        SQLite has locks of its own that a child would inherit taken, and nobody there releases. Gives up after so many
-        seconds for each.
+        SQLite has internal locks: a child would inherit them in the locked state, and nobody there would release
+        them. Gives up after `seconds` for each of our three locks.
         """
         taken = [lock for lock in (self._keeping, self.writing, self._reading) if lock.acquire(timeout=seconds)]
 
@@ -331,14 +332,14 @@ class JournalFile:
 
     def abandon(self) -> None:
         """
-        Let go of a journal that the parent of this forked process holds, without touching it.
+        Drop a journal that the parent of this forked process holds, without touching its files.
 
-        Nor is it touched from now on: the parent may be in the midst of a row of events, and a loop that goes on in the
-        child would end that row in its place.
+        It is not written from now on either: the parent may be about to commit noted events, and an event loop that
+        continues in the child would commit them in the parent's place.
         """
         self.is_closed = True
-        # The lock belongs to the open file that both have: only our copy of the descriptor goes, the lock stays.
-        # The connections are kept and not closed: closing them would take the parent's file for ours.
+        # The lock belongs to the open file that both processes share: closing our descriptor does not release it.
+        # The connections stay open: closing them would work on the parent's files as if they were ours.
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 self._lock.close()
@@ -374,7 +375,7 @@ class JournalFile:
         self.epoch = epoch
 
     def note_time(self) -> None:
-        """Have the journal's own time on disk, now and then. Raises JournalError."""
+        """Write the journal's own time to disk if that is due. Raises JournalError."""
         with self.writing:
             if change := self.clock.change_due():
                 self.change(change)
@@ -385,10 +386,10 @@ class JournalFile:
             count += row[5]
             size += size_of(row[4], row[5])
         self.topics.move(lasts)
-        self.size, self.head = (count, size), head  # at last, and nothing comes between: see `_roll_back`
+        self.size, self.head = (count, size), head  # last, and in one statement: see `_roll_back`
 
     def _roll_back(self) -> None:
-        """Undo what is under way. Where it was on disk already, and only not noted by us, it is noted now."""
+        """Roll back the transaction. If it was committed already and only `size` and `head` lag behind, update them."""
         if not self._write.in_transaction and not self.topics.added and is_locked(sys.exception()):
             return  # nothing was begun
         with contextlib.suppress(sqlite3.Error):
@@ -407,7 +408,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-    except BaseException:  # also what a damaged name raises: UnicodeDecodeError
+    except BaseException:  # also the UnicodeDecodeError of a damaged name
         connection.close()
         raise
     return connection

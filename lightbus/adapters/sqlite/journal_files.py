@@ -1,4 +1,4 @@
-"""The files of a journal: whether those that others find are still the ones that it has open."""
+"""The files of a journal: whether their names still lead to the files that it has open."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .noted_events import NOTED
 __all__ = ["JournalFiles"]
 
 SUFFIXES = ("", "-wal", "-shm")
-"""The files of a journal: SQLite has two beside the first."""
+"""What the names of a journal's files end with: SQLite has two files beside the database."""
 
 
 class JournalFiles:
-    """The files of one journal, as they were when it was opened. What others find under their names should be those."""
+    """The files of one journal, with their inodes when it was opened: the names should still lead to these inodes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,22 +24,22 @@ class JournalFiles:
         self._inode = self._inodes[""]
 
     def check(self) -> None:
-        """Raise FileNotFoundError where the file was removed: SQLite would go on writing what nobody can read again."""
+        """Raise FileNotFoundError if the database was removed: SQLite would go on writing to a file nobody can open."""
         if os.stat(self._name).st_ino != self._inode:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
 
     def gone(self) -> list[str]:
-        """Return the names of those that were removed."""
+        """Return the names of the files that were removed."""
         return [f"{self.path.name}{suffix}" for suffix in SUFFIXES if self._is_gone(suffix)]
 
     def replace_by(self, copy: Path) -> None:
-        """Put a copy in their place, once nobody has them open."""
+        """Replace the files by a copy. Nobody may have them open."""
         for suffix in SUFFIXES[1:]:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         copy.replace(self.path)
 
     def remove(self) -> None:
-        """Remove them, and the lock last."""
+        """Remove the files, the lock last."""
         for suffix in (*SUFFIXES, NOTED):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         self.path.with_suffix(".lock").unlink(missing_ok=True)

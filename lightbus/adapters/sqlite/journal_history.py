@@ -1,4 +1,4 @@
-"""What a journal has of the past: its events by time, by a scan, and by what is in them."""
+"""Reading a journal's past events: by time, by a scan, and by content."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .topic import Topic
 __all__ = ["JournalHistory"]
 
 MAX_EXAMINED = 5000
-"""Events that one page of all topics goes through: a few milliseconds."""
+"""Events that one page over all topics examines: this takes a few milliseconds."""
 
 MAX_HISTORY_ROWS = 200
-"""Rows that are read at a time for a history."""
+"""Rows read at a time for a history."""
 
 _LATEST = f"(at + {MAX_APART} * (count > 1))"
 _EARLIEST = f"(at - {MAX_APART} * (count > 1))"
-"""When an event of a row may have been fired at the latest, and at the earliest."""
+"""The latest and the earliest time at which an event of a row may have been fired."""
 
 
 class JournalHistory:
-    """The past of one journal. Any thread may ask; on a loop only for `position_since` and `last_of_epoch`."""
+    """The past events of one journal. An event loop may use `position_since` and `last_of_epoch` only, a thread all."""
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
@@ -32,7 +32,7 @@ class JournalHistory:
     def latest(
         self, api: str, event: str, *, start: float | None = None, stop: float | None = None, limit: int = 1000
     ) -> list[tuple[Topic, JournalEntry]]:
-        """Return the newest events of a name between two times (seconds since 1970), oldest first."""
+        """Return the newest events with a name between two times (seconds since 1970), oldest first."""
         numbers = {
             n: topic
             for topic, n in list(self._topics.numbers.items())
@@ -59,10 +59,10 @@ class JournalHistory:
         max_bytes: int,
     ) -> tuple[list[tuple[Topic, JournalEntry]], int | None]:
         """
-        Return a page of the events in front of a sequence, between two times, newest first, of topics that are wanted.
+        Return a page of the events before a sequence, between two times, newest first, of the wanted topics.
 
-        Besides them: in front of which sequence it goes on; None where it does not. Rows are given as a whole, so that
-        a page may have more than `limit` events; it goes through `MAX_EXAMINED` rows at most, wanted or not.
+        Also return the sequence before which the next page starts; None after the last page. Rows are not split: a page
+        may have more than `limit` events. It examines at most `MAX_EXAMINED` rows, wanted or not.
         """
         numbers = {number: topic for topic, number in list(self._topics.numbers.items()) if is_wanted(topic)}
         lower, upper = -1e300 if start is None else start, 1e300 if stop is None else stop
@@ -80,13 +80,13 @@ class JournalHistory:
         self, is_wanted: Callable[[Topic], bool], after: int, *, limit: int, max_bytes: int
     ) -> tuple[list[tuple[Topic, JournalEntry]], int, bool]:
         """
-        Return a page of the events behind a sequence, oldest first, of all topics that are wanted.
+        Return a page of the events after a sequence, oldest first, of the wanted topics.
 
-        Besides them: up to which sequence the journal was gone through, and whether it goes on behind that. One page
-        goes through `MAX_EXAMINED` events at most, wanted or not: who reads on does so without holding anybody up.
+        Also return the sequence up to which the journal was read, and whether there may be more after it. One page
+        examines about `MAX_EXAMINED` events at most, wanted or not, so that no other reader waits long.
         """
         topics = {number: topic for topic, number in list(self._topics.numbers.items()) if is_wanted(topic)}
-        # Through the primary key: by the topics' index, SQLite would sort all that follows for each page.
+        # Read by the primary key: with the index on topics, SQLite would sort all later rows for each page.
         query = (
             "SELECT topic, sequence, previous, count, "
             f"CASE WHEN topic IN ({','.join(map(str, topics))}) THEN record END "
@@ -111,10 +111,10 @@ class JournalHistory:
 
     def position_before(self, topic: Topic, at: float) -> int:
         """
-        Return the sequence of the newest event of a topic that is older than a time of day; 0 where there is none.
+        Return the sequence of the newest event of a topic that is older than a time of day; 0 if there is none.
 
-        From a thread: times of day are in no order, so all of the topic is gone through where none is as old.
-        Where events share a row it may be an older one by the 0.1 seconds that they may be apart: rather more is given.
+        Call this from a thread: times of day are not in order, so all of the topic is read when no event is that old.
+        Where events share a row, the result may be up to 0.1 seconds too old: rather one event too many than too few.
         """
         number = self._topics.numbers.get(topic)
         query = f"SELECT max(sequence) FROM events WHERE topic = ? AND {_LATEST} < ?"
@@ -143,12 +143,12 @@ class JournalHistory:
 
     def find(self, is_it: Callable[[bytes], bool], within: bytes, api: str) -> tuple[Topic, int] | None:
         """
-        Return topic and sequence of an event, the latest that is it; None where there is none. From a thread.
+        Return topic and sequence of the latest event for which `is_it` is true, or None. Call this from a thread.
 
         Args:
-            is_it: whether a record is the one that is looked for.
-            within: bytes that such a record has: what has not got them is passed over without being read.
-            api: whose event it is.
+            is_it: returns whether a record is the wanted one.
+            within: bytes that the wanted record contains: rows without them are skipped unread.
+            api: the API of the event.
 
         """
         topics = {number: topic for topic, number in list(self._topics.numbers.items()) if topic.api == api}
@@ -163,7 +163,7 @@ class JournalHistory:
         return None
 
     def last_of_epoch(self, topic: Topic, epoch: int) -> int:
-        """Return the newest sequence that a topic had when an epoch ended; 0 where it had none."""
+        """Return the newest sequence that a topic had when an epoch ended; 0 if it had none."""
         query = "SELECT max(sequence) FROM events WHERE topic = ? AND sequence < ?"
         with self._file.reader() as read:
             found = read.execute(query, (self._topics.numbers.get(topic), (epoch + 1) << EPOCH_BITS)).fetchone()[0]
@@ -173,9 +173,9 @@ class JournalHistory:
         self, before: int, topics: Container[int], start: float, stop: float
     ) -> tuple[list[tuple[Any, ...]], int | None]:
         """
-        Return those rows of topics, of the latest `MAX_EXAMINED` in front of a sequence, that may be of a time.
+        Return the rows of these topics and this time among the latest `MAX_EXAMINED` rows before a sequence.
 
-        And in front of which sequence it goes on: None where it does not. So nobody else who reads waits for long.
+        Also return the sequence before which to continue; None at the end. The limit keeps other readers from waiting.
         """
         query = (
             f"SELECT sequence, topic, {_LATEST} >= ?2 AND {_EARLIEST} <= ?3 FROM events WHERE sequence < ?1 "
@@ -193,7 +193,7 @@ class JournalHistory:
     def _rows_with(
         self, before: int, topics: Container[int], within: bytes
     ) -> tuple[list[tuple[Any, ...]], int | None]:
-        """Return those rows of topics that have some bytes, as `_rows_before` does those of a time."""
+        """Return the rows of these topics that contain some bytes; otherwise like `_rows_before`."""
         query = (
             "SELECT topic, sequence, previous, count, CASE WHEN instr(record, ?2) THEN record END FROM events "
             "WHERE sequence < ?1 ORDER BY sequence DESC LIMIT ?3"

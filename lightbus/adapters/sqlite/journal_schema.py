@@ -1,4 +1,4 @@
-"""The tables of a journal, and what was different about them in journals of earlier versions."""
+"""The tables of a journal, and the upgrade of journals of earlier versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...exceptions import JournalError
 __all__ = ["make_or_upgrade"]
 
 APPLICATION_ID = 0x4C427573
-"""What marks a file as a journal of ours: "LBus"."""
+"""SQLite's application id of a journal: "LBus"."""
 
 VERSION = 3
 
@@ -61,15 +61,15 @@ _TABLES = """
 
 def make_or_upgrade(write: sqlite3.Connection, path: Path, new: Mapping[str, str]) -> None:
     """
-    Make the tables in a file that is new, or bring those of an earlier version up to this one. Within a transaction.
+    Create the tables in a new file, or upgrade those of an earlier version. Call it within a transaction.
 
     Args:
         write: a connection to the file.
-        path: the file, for what is said of it.
-        new: what to note in a journal that is made.
+        path: the file, for error texts.
+        new: what to write into the table `about` of a new journal.
 
     Raises:
-        JournalError: another version of Lightbus wrote it, which this one does not know.
+        JournalError: an unknown version of Lightbus wrote the file.
 
     """
     version = write.execute("PRAGMA user_version").fetchone()[0]
@@ -80,11 +80,11 @@ def make_or_upgrade(write: sqlite3.Connection, path: Path, new: Mapping[str, str
             f"The journal {path} is of version {version}, and this Lightbus knows version {VERSION}. "
             "It is left alone: run the version of Lightbus that wrote it, or one that is newer."
         )
-    if version == 1:  # each event had a row of its own
+    if version == 1:  # in version 1 each event had a row of its own
         write.execute("ALTER TABLE events ADD COLUMN count INTEGER NOT NULL DEFAULT 1")
         write.execute("DROP INDEX by_topic")
         write.execute("CREATE INDEX by_topic ON events (topic, sequence, count)")
-    if version in (1, 2):  # the times of groups were those of the clock; what is there was before everything else
+    if version in (1, 2):  # their group times are times of day; existing events get 0, the oldest possible time
         write.execute("ALTER TABLE events ADD COLUMN seen REAL NOT NULL DEFAULT 0")
         ages = "created_at = min(0, created_at - ?1), last_seen = min(0, last_seen - ?1)"
         write.execute(f"UPDATE groups SET {ages}", (time.time(),))

@@ -1,8 +1,7 @@
-"""Events that are fired one after the other are noted in a file beside the journal, and soon put into its tables.
+"""Events that are fired one by one are first noted in a file beside the journal, and soon put into its tables.
 
-To append to a file is one system call; to commit to SQLite takes ten times as long, however few events that is for.
-What is noted survives the end of every process as what is committed does: whoever opens the journal next puts it into
-its tables.
+Appending to a file is one system call; a commit to SQLite takes ten times as long, however few events it has. Noted
+events survive the end of every process, as committed ones do: whoever opens the journal next puts them into its tables.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from .topic import Topic
 __all__ = ["LARGEST", "NOTED", "Noted", "NotedEvents", "put_into_tables", "still_noted"]
 
 NOTED = "-noted"
-"""What the name of the file has behind that of the journal."""
+"""What the name of this file adds to that of the journal."""
 
 LARGEST = 4096
-"""Bytes of a record that is noted; to write a larger one twice takes longer than to commit it."""
+"""Largest record, in bytes, that is noted; to write a larger one twice takes longer than to commit it."""
 
 _CHECKSUM = struct.Struct(">I")
 _HEAD = struct.Struct(">IqId")
-"""How long the record is, the event's sequence, the number of its topic, and the time of day."""
+"""The length of the record, the event's sequence, the number of its topic, and the time of day."""
 
 _INSERT = """
     INSERT OR IGNORE INTO events (sequence, topic, previous, at, record, count, seen) VALUES (?, ?, ?, ?, ?, 1, ?)
@@ -46,7 +45,7 @@ _NEWEST_OF_TOPIC = """
 
 
 class Noted(NamedTuple):
-    """An event as it is read from the file: its sequence, the number of its topic, the time of day, its record."""
+    """An event as read from the file: its sequence, the number of its topic, the time of day, its record."""
 
     sequence: int
     number: int
@@ -56,14 +55,14 @@ class Noted(NamedTuple):
 
 class NotedEvents:
     """
-    The events of one journal that are noted and not in its tables yet. With the writing lock held.
+    The events of one journal that are noted and not yet in its tables. Use it with the writing lock held.
 
     Args:
         path: the journal.
 
     Attributes:
-        count: how many there are.
-        mark: of the journal, see `put_into_tables`.
+        count: the number of these events.
+        mark: the journal's mark, see `put_into_tables`.
 
     """
 
@@ -78,15 +77,15 @@ class NotedEvents:
 
     def add(self, topic: Topic, number: int, at: float, record: bytes, head: int, last: int) -> tuple[int, int]:
         """
-        Note an event; return its sequence, and that of the one before it in its topic.
+        Note an event; return its sequence, and that of the event before it in its topic.
 
         Args:
-            topic, number, at, record: of the event; the number is its topic's.
+            topic, number, at, record: the event's topic, the number of that topic, its time of day, its record.
             head: the newest sequence in the tables.
-            last: that of the topic.
+            last: the newest sequence of the topic in the tables.
 
         Raises:
-            OSError: it is not noted.
+            OSError: the event could not be noted.
 
         """
         count, size, lasts = self.count, self._size, self._lasts
@@ -101,20 +100,20 @@ class NotedEvents:
             self._events.append((topic, at, record))
             lasts[topic] = sequence
             self.count, self._size = count + 1, size + len(entry)
-        except BaseException:  # of a signal, say: it may come anywhere
+        except BaseException:  # raised by a signal handler, for example: it may come anywhere
             self._take_back(topic, previous, count, size)
             raise
         return sequence, previous
 
     def _take_back(self, topic: Topic, last: int, count: int, size: int) -> None:
-        """Go back to where so many events were noted: the number of what was not is another event's soon."""
+        """Go back to `count` events in `size` bytes: the sequence of the failed event is used again."""
         self.count, self._size, self._lasts[topic] = count, size, last
         del self._events[count:]
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, size)
 
     def runs(self) -> list[tuple[Topic, float, list[bytes], str]]:
-        """Return the events as the journal stores them, those of a topic in a row: its topic, when, records, no id."""
+        """Return the events as runs of one topic, as the journal stores them: topic, time, records, an empty id."""
         runs: list[tuple[Topic, float, list[bytes], str]] = []
         latest, first, records = None, 0.0, [b""]
         for topic, at, record in self._events:
@@ -126,19 +125,19 @@ class NotedEvents:
         return runs
 
     def forget(self) -> None:
-        """Begin anew: all of it is in the tables."""
+        """Start again at the beginning of the file: all noted events are in the tables."""
         self.count = self._size = 0
         self._events.clear()
         self._lasts.clear()
 
     def close(self) -> None:
-        """Close the file. It is removed where all of it is in the tables, and where it is not another's by now."""
+        """Close the file. Remove it if all events are in the tables and the name still leads to our file."""
         if self._file >= 0 and not self.count and self._is_there():
             self.remove()
         self.abandon()
 
     def remove(self) -> None:
-        """Remove the file: all of it is in the tables."""
+        """Remove the file: all noted events are in the tables."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
@@ -150,24 +149,24 @@ class NotedEvents:
             self._file = -1
 
     def _see_to_file(self) -> None:
-        """Open the file, anew where it was removed. What was in it is in the tables."""
+        """Open the file, or a new one if it was removed: the events in the old one are in the tables."""
         if self._file >= 0:
             if self._is_there():
                 return
             self.abandon()
-        # A link may point to anything: what it points to is not written to. Then events are committed one by one.
+        # Never write through a symbolic link: its target may be any file. Then events are committed one by one.
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._inode = os.fstat(self._file).st_ino
 
     def _is_there(self) -> bool:
-        """Return whether others find the file that we have open."""
+        """Return whether the name still leads to the file that we have open."""
         with contextlib.suppress(OSError):
             return os.stat(self._path).st_ino == self._inode
         return False
 
 
 def still_noted(path: Path, connection: sqlite3.Connection) -> list[Noted]:
-    """Return the events that are noted beside a journal and not in its tables. It changes nothing. Raises OSError."""
+    """Return the events noted beside a journal that are not in its tables. Changes nothing. Raises OSError."""
     marked = connection.execute("SELECT value FROM about WHERE key = 'noted'").fetchone()
     noted = list(_noted(path, 0 if marked is None else int(marked[0])))
     if not noted:
@@ -179,10 +178,11 @@ def still_noted(path: Path, connection: sqlite3.Connection) -> list[Noted]:
 
 def put_into_tables(path: Path, write: sqlite3.Connection, seen: float) -> int:
     """
-    Put what was left noted beside a journal into its tables, within a transaction, in the journal's own time.
+    Put the events that were left noted beside a journal into its tables; `seen` is the journal's own time.
 
-    Return the mark that goes into the checksums of what is noted beside this journal: the file of another one, in which
-    the numbers are those of other topics, may be put beside it by mistake. Raises OSError: it cannot be read.
+    Call it within a transaction. Return the mark that goes into the checksums of the events noted beside this journal:
+    so the file of another journal, whose numbers mean other topics, is not read when it was copied here by mistake.
+    Raises OSError if the file cannot be read.
     """
     lasts: dict[int, int] = {}
     for sequence, number, at, record in still_noted(path, write):
@@ -196,7 +196,7 @@ def put_into_tables(path: Path, write: sqlite3.Connection, seen: float) -> int:
 
 
 def _noted(path: Path, mark: int) -> Iterator[Noted]:
-    """Give what is in the file, up to where a write was broken off, older ones begin, or something else does."""
+    """Yield the events in the file, up to an incomplete write, older events or anything else."""
     with contextlib.suppress(FileNotFoundError), _opened(f"{path}{NOTED}") as file:
         before = 0
         while len(start := file.read(_CHECKSUM.size + _HEAD.size)) == _CHECKSUM.size + _HEAD.size:
@@ -212,7 +212,7 @@ def _noted(path: Path, mark: int) -> Iterator[Noted]:
 
 
 def _opened(name: str) -> BinaryIO:
-    """Open it for reading. What is no file, but a directory, say, has no events of ours: as if there was nothing."""
+    """Open a regular file for reading. Anything else, a directory for example, counts as not found."""
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     return open(name, "rb")

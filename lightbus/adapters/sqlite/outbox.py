@@ -1,8 +1,8 @@
-"""The outbox: events that wait on this host for somebody to publish them.
+"""The outbox: events that wait on this host until a process publishes them.
 
-One SQLite file for each bus and data directory, shared by all processes: any may put events in, and one at a time hands
-them off when a publisher is there. Each process of the bus looks now and then whether there is one. So SQLite, 1 MB of
-memory, is imported only where there is.
+One SQLite file for each bus and data directory, shared by all processes: any of them may add events, and one at a time
+hands them off when a publisher is reachable. Each process of the bus checks now and then whether the file exists, and
+imports SQLite, which takes 1 MB of memory, only if it does.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 NAME = "outbox.sqlite"
 COLUMNS = 8
-"""Of the table `waiting`."""
+"""Number of columns of the table `waiting`."""
 
 RETRY_EVERY = 0.02
 
 BUSY_TIMEOUT = 5.0
-"""Seconds for which one process waits for another that writes."""
+"""Seconds for which a process waits while another one writes."""
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS waiting (
@@ -57,12 +57,12 @@ class HostOutbox:
     The outbox of a bus on this host. Any thread and any process may use it.
 
     Args:
-        directory: `<data directory>/<bus>`; it is made when something is put in.
+        directory: `<data directory>/<bus>`; created when the first event is added.
 
     """
 
     lock: ClassVar[threading.Lock] = threading.Lock()
-    """Held by whoever is inside SQLite here; a fork waits for it (see `Journal.pause`), and its child makes another."""
+    """Held by the thread inside SQLite; a fork waits for it (see `Journal.pause`), and the child makes another."""
 
     is_on_disk = True
 
@@ -70,11 +70,11 @@ class HostOutbox:
         self.path = directory / NAME
 
     def exists(self) -> bool:
-        """Return whether there is an outbox at all: a look that costs next to nothing."""
+        """Return whether there is an outbox at all: a single `stat`, cheap enough to repeat."""
         return self.path.exists()
 
     def state(self) -> tuple[int, ...] | None:
-        """Return what changes when anything is put in or taken out; None where there is none that we could look at."""
+        """Return a fingerprint of the files, which changes with every write; None if they cannot be read."""
         try:
             found = self.path.stat()
         except OSError:
@@ -85,13 +85,13 @@ class HostOutbox:
         return found.st_mtime_ns, found.st_size
 
     def put(self, *, id: str, api: str, event: str, key: str | None, record: bytes, service: str = "") -> None:
-        """Keep an event; it is on disk when this returns. Raises JournalError."""
+        """Store an event; it is on disk when this returns. Raises JournalError."""
         self.put_all(api=api, event=event, rows=[(id, key, record)], service=service)
 
     def put_all(
         self, *, api: str, event: str, rows: Iterable[tuple[str, str | None, bytes]], service: str = ""
     ) -> None:
-        """Keep events of one name, `(id, key, record)` each, all of them or none. Raises JournalError."""
+        """Store events of one name, each as `(id, key, record)`: all of them or none. Raises JournalError."""
         now = time.time()
         values = [(id, api, event, key, record, now, service) for id, key, record in rows]
         query = "INSERT OR IGNORE INTO waiting (id, api, event, key, record, at, service) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -99,12 +99,12 @@ class HostOutbox:
 
     def waiting(self, published: Mapping[str, str] | None = None, limit: int = 100) -> list[Waiting]:
         """
-        Return what waits, in the order in which it was put in.
+        Return the waiting events, in the order in which they were added.
 
         Args:
-            published: the APIs whose events are returned, each with its form: what changes when the API does. What
-                was refused in that form is left out, but for `TRY_AGAIN_AFTER`. None: everything that waits.
-            limit: how many at most.
+            published: the APIs whose events are returned, each with its form, a value that changes when the API does.
+                Events refused in that same form less than `TRY_AGAIN_AFTER` ago are left out. None: all events.
+            limit: the most events to return.
 
         """
         columns = "waiting.id, api, event, key, record, waiting.at, refused.form, service"
@@ -119,7 +119,7 @@ class HostOutbox:
         return self._all(Waiting._make, query, arguments)
 
     def delivered(self, ids: Iterable[str]) -> None:
-        """Take out what was handed off."""
+        """Remove events that were handed off."""
         rows = [(id,) for id in ids]
 
         def take_out(connection: Any) -> None:
@@ -129,15 +129,15 @@ class HostOutbox:
         self._use("was not changed", take_out)
 
     def refuse(self, refusals: Iterable[tuple[str, str, str]]) -> None:
-        """Note that events were refused, each given by its id, the form of its API at the time, and the error."""
-        # By the machine's time, so that it is tried again soon also where the time of day is put right meanwhile.
+        """Record that events were refused, each given as its id, the form of its API at the time, and the error."""
+        # By the machine's time: a change of the time of day must not delay the next attempt.
         now = machine_time()
         rows = [(*refusal, now) for refusal in refusals]
         query = "INSERT OR REPLACE INTO refused VALUES (?, ?, ?, ?)"
         self._use("was not changed", lambda connection: connection.executemany(query, rows))
 
     def refused(self) -> list[Refused]:
-        """Return what waits since its publishers refused it."""
+        """Return the waiting events that publishers refused, counted for each event name."""
         query = (  # the error is that of the row with the latest time: https://www.sqlite.org/lang_select.html#bareagg
             "SELECT api, event, count(*), error, max(refused.at) FROM waiting JOIN refused USING (id) "
             "GROUP BY api, event ORDER BY api, event"
@@ -145,28 +145,29 @@ class HostOutbox:
         return self._all(lambda row: Refused(*row[:4]), query)
 
     def counts(self) -> dict[str, int]:
-        """Return how many events wait, by API."""
+        """Return the number of waiting events of each API."""
         return dict(self._all(tuple, "SELECT api, count(*) FROM waiting GROUP BY api"))
 
     def services(self) -> dict[str, str]:
-        """Return which service put the events of an API in, for those that a process of their own service put in."""
+        """Return, for each API, the service whose own process added its events, if one did."""
         return dict(self._all(tuple, "SELECT DISTINCT api, service FROM waiting WHERE service != ''"))
 
     def note_seen(self, api: str, event: str) -> None:
-        """Remember that there is an event of this name."""
+        """Remember that an event of this name exists."""
         query = "INSERT OR IGNORE INTO seen VALUES (?, ?)"
         self._use("was not changed", lambda connection: connection.execute(query, (api, event)))
 
     def seen(self, api: str) -> set[str]:
-        """Return the events of an API that there are, as far as this host has seen."""
+        """Return the events of an API that this host has seen."""
         return {event for (event,) in self._all(tuple, "SELECT event FROM seen WHERE api = ?", (api,))}
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[Callable[[], bool]]:
         """
-        Be the one process that hands off, while this lasts. Raises JournalError where that cannot be.
+        Be the only process that hands off events, while this context lasts. Raises JournalError if locking fails.
 
-        What is given tells whether we are: not where another process is, nor once the lock's file was taken away.
+        The function it gives returns whether we are that process: false if another one is, or if the lock's file was
+        removed.
         """
         from .journal_errors import journal_error
 
@@ -190,9 +191,9 @@ class HostOutbox:
 
     def _use(self, what: str, action: Callable[[Any], T]) -> T:
         """
-        Do something with it by one commit, and return what that returns. Raises JournalError.
+        Run `action` in one commit, and return its result. Raises JournalError.
 
-        Again and again while others have it locked. One that is damaged is renamed, and a new one takes its place.
+        Repeat it while another process has the outbox locked. A damaged outbox is renamed, and a new one is created.
         """
         from sqlite3 import SQLITE_CORRUPT, SQLITE_NOTADB
 
@@ -213,19 +214,19 @@ class HostOutbox:
             time.sleep(RETRY_EVERY)
 
     def _do(self, action: Callable[[Any], T]) -> T:
-        """Open it anew for each use: that takes a millisecond, is rare, and leaves nothing to a forked child."""
+        """Open the outbox for each use: that takes a millisecond, is rare, and a forked child inherits nothing open."""
         import sqlite3
 
         with HostOutbox.lock:
             make_private(self.path.parent)
             connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None)
             with contextlib.closing(connection):
-                if not is_shared(self.path.parent):  # so that who only reads holds up nobody
+                if not is_shared(self.path.parent):  # WAL: readers do not block writers
                     connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("BEGIN IMMEDIATE")
                 for statement in _TABLES.split(";"):
                     connection.execute(statement)
-                if len(connection.execute("PRAGMA table_info(waiting)").fetchall()) < COLUMNS:  # of a version before
+                if len(connection.execute("PRAGMA table_info(waiting)").fetchall()) < COLUMNS:  # of an earlier version
                     connection.execute("ALTER TABLE waiting ADD COLUMN service TEXT NOT NULL DEFAULT ''")
                 result = action(connection)
                 connection.execute("COMMIT")
@@ -238,7 +239,7 @@ class HostOutbox:
             return 0
 
     def _quarantine(self, inode: int, error: Exception) -> bool:
-        """Rename it where it is the file that was found to be damaged, and not what somebody made in its place."""
+        """Rename the outbox if it still is the file that was found damaged; return whether it was renamed."""
         from .quarantine import quarantine
 
         with HostOutbox.lock, open(self.path, "rb") as damaged:

@@ -1,4 +1,4 @@
-"""Databases that are damaged: they are renamed, to a name that says so, and never written again."""
+"""Damaged databases: they are renamed, to a name that says so, and never written again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_LISTED = 100
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Return whether an error says that a database is damaged, and not that it cannot be used at the moment."""
+    """Return whether an error says that a database is damaged, and not only unusable at the moment."""
     return isinstance(error, (sqlite3.Error, TypeError, ValueError)) and not isinstance(error, sqlite3.OperationalError)
 
 
 def quarantine(file: Path) -> Path:
-    """Give a database, and the files beside it, a name that nobody uses, and return that. Raises OSError."""
+    """Rename a database and the files beside it to an unused name, and return that name. Raises OSError."""
     number = 1
     while (renamed := file.with_name(f"{file.name}{MARK}{number}")).exists():
         number += 1

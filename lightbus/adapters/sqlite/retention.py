@@ -1,4 +1,4 @@
-"""Retention: what is deleted of a journal, when, and what that takes from groups that had not handled it."""
+"""Retention: which events are deleted from a journal, when, and which groups lose events by that."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Retention"]
 
 CHUNK = 500
 CHUNK_BYTES = 1024 * 1024
-"""Rows deleted by one commit, and bytes that end it sooner: no writer waits longer than that takes."""
+"""Most rows, and about the most bytes, deleted in one commit: a writer waits for no more than that."""
 
 MAX_CUTS = 32
-"""Cuts that are remembered of a topic; of more, the oldest two become one."""
+"""Cuts that are remembered for a topic; if there are more, the oldest two are joined."""
 
 _INSERT_CUT = "INSERT INTO cuts VALUES (?, ?, ?)"
 _JOIN_OLDEST_CUTS = f"""
@@ -34,20 +34,20 @@ _DELETE_OLDEST_CUT = f"""
 
 
 class Retention:
-    """Deletes from one journal. One thread at a time."""
+    """Deletes events from one journal. One thread at a time."""
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
         self._topics = file.topics
 
     def lost(self) -> list[tuple[str, Topic, int, float]]:
-        """Return what retention took from groups: group, topic, how many events, and when last."""
+        """Return the unhandled events that groups lost: group, topic, number, and the time of the last loss."""
         with self._file.slow_reader() as read:
             rows = read.execute("SELECT grp, topic, number, at FROM lost").fetchall()
         return [(group, self._topics.names[topic], number, at) for group, topic, number, at in rows]
 
     def lost_by(self, group: str) -> int:
-        """Return how many events retention took from a group that it had not handled."""
+        """Return how many events were deleted before a group had handled them."""
         with self._file.slow_reader() as read:
             query = "SELECT coalesce(sum(number), 0) FROM lost WHERE grp = ?"
             return int(read.execute(query, (group,)).fetchone()[0])
@@ -61,15 +61,16 @@ class Retention:
         owed: Mapping[Topic, Mapping[str, int]],
     ) -> list[tuple[str, Topic, int]]:
         """
-        Delete what is older than `min_age` seconds and handled by all, and whatever is over a cap, oldest first.
+        Delete events older than `min_age` seconds that all groups have handled, and any above a cap, oldest first.
 
         Args:
-            min_age: seconds for which events are kept in any case, up to the caps: of the journal's own time.
+            min_age: seconds, by the journal's own time, for which handled events are kept within the caps.
             max_events, max_bytes: the caps.
-            owed: per topic how far each group that is owed it has come. Topics that are not in it are too new for this.
+            owed: for each topic, the cursor of each group that gets its events. Topics that are missing here are
+                too new to be trimmed by age.
 
         Returns:
-            What groups lost: group, topic, how many events it had not handled.
+            What groups lost: group, topic, number of unhandled events.
 
         """
         for topic, groups in owed.items():
@@ -89,20 +90,20 @@ class Retention:
         return [(group, topic, count) for (group, topic), count in lost.items()]
 
     def remove(self, topics: Sequence[Topic], through: int) -> None:
-        """Delete the events of topics up to a sequence, whoever is owed them: they are kept elsewhere now."""
+        """Delete the events of topics up to a sequence, even unhandled ones: another backend keeps them now."""
         for topic in topics:
             self._delete_old(topic, self._topics.numbers[topic], through, math.inf)
         self._note_size()
 
     def is_drained(self) -> bool:
-        """Return whether there is nothing left in it: no event (see `trim`), and no dead letter."""
+        """Return whether the journal has no event (see `trim`) and no dead letter left."""
         with self._file.slow_reader() as read:
             return all(
                 read.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None for table in ("events", "dead")
             )
 
     def _delete_old(self, topic: Topic, number: int, handled: int, before: float) -> None:
-        # The last row may have events that were handled, and such that were not.
+        # The last row may have both handled and unhandled events.
         query = (
             f"SELECT sequence, count, {SIZE}, seen, previous, CASE WHEN sequence > ?2 THEN record END "
             f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
@@ -112,7 +113,7 @@ class Retention:
             goes_on = False
             with self._file.slow_reader() as read:
                 for sequence, count, size, seen, previous, data in read.execute(query, (number, handled)):
-                    if seen >= before:  # and all behind it are as young
+                    if seen >= before:  # all later rows are at least as young
                         break
                     if data is None:
                         gone.row(sequence, count, size)
@@ -195,7 +196,7 @@ class Retention:
             self._topics.floors.update(floors)
 
     def _note_size(self) -> None:
-        """Have it on disk, so that the next opening counts only what comes from now on."""
+        """Write the journal's size to disk: the next opening counts only the events after this."""
         with self._file.writing, contextlib.suppress(JournalError):
             if self._file.head != self._file.size_noted_at:
                 self._file.change(

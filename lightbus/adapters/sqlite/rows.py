@@ -1,7 +1,7 @@
-"""The rows of a journal: events of one topic that were stored together share one.
+"""The rows of a journal: events of one topic that were stored together share a row.
 
-Storing a row costs about as much as what is in it, however many events that are. The sequences in a row have no gaps,
-so the row's own, which is that of its last event, and their number tell all of them.
+The cost of storing a row depends on its bytes, hardly on its number of events. The sequences in a row have no gaps: the
+row's sequence, which is that of its last event, and the number of events give them all.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ __all__ = [
 
 MAX_EVENTS = 256
 MAX_SIZE = 32 * 1024
-"""Events that one row has at most, and bytes of their records; a larger record has a row of its own."""
+"""Most events in a row, and most bytes of their records; a larger record has a row of its own."""
 
 LENGTH_SIZE = 4
-"""Bytes that a row of several events has besides their records, for each of them: its length."""
+"""Bytes for the length of each record in a row of several events."""
 
 MAX_APART = 0.1
-"""Seconds by which an event may be younger or older than the first of its row, whose time stands for all of them."""
+"""Seconds by which an event may be younger or older than the first of its row: a row stores only one time."""
 
 
 class JournalEntry(NamedTuple):
-    """An event as it is read back."""
+    """An event as read from the journal: its sequence, the one before it in its topic, its record."""
 
     sequence: int
     previous: int
     record: bytes
 
 
-_new = tuple.__new__  # makes an Entry of its fields in half the time
+_new = tuple.__new__  # makes a JournalEntry of its fields in half the time
 
 
 def portions(records: list[bytes]) -> list[list[bytes]]:
-    """Cut the records of events in a row into those that share one row."""
+    """Split the records of consecutive events into portions that each fit in one row."""
     if len(records) <= MAX_EVENTS and sum(map(len, records)) <= MAX_SIZE:
         return [records]
     cut: list[list[bytes]] = []
@@ -63,14 +63,14 @@ def portions(records: list[bytes]) -> list[list[bytes]]:
 
 
 def joined(records: Sequence[bytes]) -> bytes:
-    """Return the records of a row as one: a single one as it is, else their lengths (32 bits each) and then all."""
+    """Return the data of a row: a single record as it is, else all lengths (32 bits each) and then all records."""
     if len(records) == 1:
         return records[0]
     return struct.pack(f">{len(records)}I", *map(len, records)) + b"".join(records)
 
 
 def size_of(data: bytes, count: int) -> int:
-    """Return how many bytes the records of a row have."""
+    """Return the number of bytes in the records of a row."""
     return len(data) if count == 1 else len(data) - LENGTH_SIZE * count
 
 
@@ -88,7 +88,7 @@ def _taken_apart(data: bytes, count: int) -> list[bytes]:
 
 
 def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[JournalEntry]:
-    """Return the events of a row, in order. Raises ValueError where it does not have so many."""
+    """Return the events of a row, in order. Raises ValueError if the data does not have `count` events."""
     if count == 1:
         return [_new(JournalEntry, (sequence, previous, data))]
     entries = []
@@ -99,32 +99,32 @@ def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[Jo
 
 
 def row_with(read: sqlite3.Connection, sequence: int) -> tuple[int, list[JournalEntry]]:
-    """Return the topic's number and the events of the row that has the event of a sequence, if one has it."""
+    """Return the topic's number and the events of the first row that ends at or after a sequence; (0, []) if none."""
     query = "SELECT topic, sequence, previous, count, record FROM events WHERE sequence >= ? ORDER BY sequence LIMIT 1"
     found = read.execute(query, (sequence,)).fetchone()
     return (0, []) if found is None else (found[0], entries_of(*found[1:]))
 
 
 class Deletions:
-    """Events to be deleted: whole rows, and the first events of others."""
+    """Events to delete: whole rows, and the first events of other rows."""
 
     def __init__(self) -> None:
         self.count = self.size = self.through = 0
-        """How many, of how many bytes, and up to which sequence."""
+        """The number of events, their bytes, and the last sequence."""
         self.rows: list[tuple[int]] = []
-        """The sequences of rows that go as a whole."""
+        """The sequences of rows to delete as a whole."""
         self.shortened: list[tuple[int, bytes, int, int]] = []
-        """What is left of those that do not: previous, records, number of events, and the sequence."""
+        """What remains of the other rows: previous, records, number of events, and the sequence."""
 
     def row(self, sequence: int, count: int, size: int) -> None:
-        """Have a row be deleted: its sequence, its events, and how many bytes these have."""
+        """Add a whole row: its sequence, its number of events, and their bytes."""
         self.rows.append((sequence,))
         self.count += count
         self.size += size
         self.through = sequence
 
     def part(self, entries: list[JournalEntry], through: int) -> None:
-        """Have the first events of a row be deleted, up to a sequence."""
+        """Add the first events of a row, up to the sequence `through`."""
         left = [entry for entry in entries if entry.sequence > through]
         going = entries[: len(entries) - len(left)]
         records = joined([entry.record for entry in left])

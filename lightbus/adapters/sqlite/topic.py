@@ -1,4 +1,4 @@
-"""What is stored in order, one behind the other: one partition of an event."""
+"""The topic: one partition of an event, whose events are stored and delivered in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Topic"]
 
 
 class Topic(NamedTuple):
-    """One partition of an event; of one that one group alone is given, where it is named so."""
+    """One partition of an event; with an event name that says so, of events for a single group."""
 
     api: str
     event: str
@@ -18,14 +18,14 @@ class Topic(NamedTuple):
 
     @property
     def declared_event(self) -> str:
-        """The name of the event itself."""
+        """The name of the event as its API declares it."""
         return declared_event(self.event)
 
     @property
     def only_group(self) -> str:
-        """The only group that is given what is stored here; empty where every group is."""
+        """The only group that these events are delivered to; empty if they are delivered to every group."""
         return only_group_of(self.event)
 
     def for_group(self, group: str) -> Topic:
-        """Return where the same event is stored for one group alone."""
+        """Return the topic of the same event for a single group."""
         return self._replace(event=name_for_group(self.declared_event, group))

@@ -1,4 +1,4 @@
-"""The topics of a journal: the number of each, its newest event, and up to where it was trimmed."""
+"""The topics of a journal: the number of each, its newest sequence, and the sequence up to which it was trimmed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["TopicTable"]
 
 
 class TopicTable:
-    """The topics of one journal. It is changed with the writing lock held, and read by any thread."""
+    """The topics of one journal. Changed with the writing lock held, and read by any thread."""
 
     def __init__(self) -> None:
         self.numbers: dict[Topic, int] = {}
         """The number of each topic."""
         self.names: dict[int, Topic] = {}
         self.lasts: dict[Topic, int] = {}
-        """The newest sequence of each topic; replaced as a whole for a new topic: others iterate over it."""
+        """The newest sequence of each topic; a new topic replaces the dict, because other threads iterate over it."""
         self._of: dict[str, tuple[Topic, ...]] = {}
-        """The topics of each API, of all that are in `lasts`; each replaced as a whole, too."""
+        """The topics of each API, of those in `lasts`; each tuple is replaced as a whole, too."""
         self.floors: dict[Topic, int] = {}
-        """Up to where each topic was trimmed."""
+        """The sequence up to which each topic was trimmed."""
         self.added: list[Topic] = []
-        """Topics that are new in the commit at hand."""
+        """Topics that the current transaction has added."""
 
     def all(self) -> list[Topic]:
         """Return all topics."""
@@ -37,23 +37,23 @@ class TopicTable:
         return {topic: lasts[topic] for topic in topics}
 
     def last(self, topic: Topic) -> int:
-        """Return the newest sequence of a topic; 0 where it has none."""
+        """Return the newest sequence of a topic; 0 if it has none."""
         return self.lasts.get(topic, 0)
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read what the journal says of them."""
+        """Read the topics from the journal."""
         lasts: dict[Topic, int] = {}
         for number, api, event, partition, floor in connection.execute("SELECT * FROM topics").fetchall():
             topic = Topic(api, event, partition)
             self.numbers[topic], self.names[number], self.floors[topic] = number, topic, floor
-            # One look-up in the index each; grouping would read all of it.
+            # One index lookup for each topic; GROUP BY would read the whole index.
             query = "SELECT max(sequence) FROM events WHERE topic = ?"
             lasts[topic] = max(floor, connection.execute(query, (number,)).fetchone()[0] or 0)
         self.lasts = lasts
         self._of = _by_api(lasts)
 
     def add(self, topic: Topic, write: sqlite3.Connection) -> int:
-        """Give a topic that is new its number, within a transaction, and return that."""
+        """Insert a new topic, within a transaction, and return its number."""
         cursor = write.execute("INSERT INTO topics (api, event, partition) VALUES (?, ?, ?)", topic)
         number = int(cursor.lastrowid or 0)
         self.added.append(topic)
@@ -61,7 +61,7 @@ class TopicTable:
         return number
 
     def move(self, lasts: dict[Topic, int]) -> None:
-        """Note the newest sequences of topics, once they are on disk."""
+        """Record the newest sequences of topics, once they are committed."""
         if self.added:
             self.added.clear()
             new = [topic for topic in lasts if topic not in self.lasts]
@@ -71,12 +71,12 @@ class TopicTable:
             self.lasts.update(lasts)
 
     def _index(self, new: Iterable[Topic]) -> None:
-        """Record of which API topics are that are in `lasts` by now."""
+        """Add topics that are new in `lasts` to those of their API."""
         for api, topics in _by_api(new).items():
             self._of[api] = (*self._of.get(api, ()), *topics)
 
     def forget_added(self) -> None:
-        """Forget the topics of a commit that failed."""
+        """Forget the topics of a transaction that failed."""
         for topic in self.added:
             self.names.pop(self.numbers.pop(topic), None)
         self.added.clear()

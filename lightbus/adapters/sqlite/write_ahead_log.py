@@ -1,4 +1,4 @@
-"""The write-ahead log of a journal: written back into its file now and then, off the way of those who write."""
+"""The write-ahead log of a journal: written back into its file now and then, without a writer waiting for that."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["WriteAheadLog"]
 logger = logging.getLogger("lightbus.journal")
 
 GROWN = 64 * 1024 * 1024
-"""Bytes from which on it is said that somebody keeps it from being written back."""
+"""Bytes above which a warning says that another program prevents the log from being written back."""
 
 LARGE = 16 * 1024 * 1024
-"""Bytes above which its file is cut down again."""
+"""Bytes above which the file of the log is truncated once it is written back."""
 
 
 class WriteAheadLog:
-    """The write-ahead log of one journal, and the events that are noted beside it."""
+    """The write-ahead log of one journal, and the events noted beside its tables."""
 
     def __init__(self, path: Path) -> None:
         self.noted = NotedEvents(path)
-        """What is ahead of the tables in a file of ours."""
+        """The events in a file of our own that are not yet in the tables."""
         self._path = path
         self._is_grown = False
-        """Whether it was said that it grows."""
+        """Whether the warning about its size has been logged."""
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """The size of the log in bytes."""
         try:
             return os.stat(f"{self._path}-wal").st_size
         except OSError:
@@ -42,14 +42,14 @@ class WriteAheadLog:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is to be written back rather now than later."""
+        """Whether the log should be written back now and not later."""
         return self.size > LARGE
 
     def write_back(self, connection: sqlite3.Connection, writing: AbstractContextManager[Any]) -> None:
         """
-        Write it back as far as readers from outside allow, waiting for nobody, nor does a commit wait for that.
+        Write the log back as far as readers in other programs allow. It waits for nobody, and no commit waits for it.
 
-        Only where all is written back it is cut down, with the writing lock held for that moment.
+        Only when all of it is written back is the log truncated, with the writing lock held for that moment.
         """
         size = self.size
         if size:
@@ -59,7 +59,7 @@ class WriteAheadLog:
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def warn_if_grown(self) -> None:
-        """Say, once, that somebody keeps it from being written back."""
+        """Log a warning, once, if another program prevents the log from being written back."""
         size = self.size
         if size > GROWN and not self._is_grown:
             logger.warning(
