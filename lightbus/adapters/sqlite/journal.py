@@ -245,7 +245,7 @@ class Journal(JournalFile):
         self._write.execute("COMMIT")
         if noted:  # before `head` moves: until then `_roll_back`, after an interrupt, finds that they are stored
             self.log.noted.forget()
-        self._took_in(head, lasts, rows)
+        self._record_commit(head, lasts, rows)
         return outcome[len(noted) :]
 
     def _not_taken(self, count: int, error: Exception) -> JournalError:
@@ -305,7 +305,7 @@ class Journal(JournalFile):
                         entries.append(entry)
                 if more:
                     break
-            trimmed = self._cut_behind(read, topic, number, after)
+            trimmed = self._trimmed_after(read, topic, number, after)
         # At the end of the topic the page covers all of it: sequences without an event before the newest were trimmed.
         through = entries[-1].sequence if more else max(last, entries[-1].sequence if entries else 0)
         return TopicPage(entries, through, more, trimmed)
@@ -329,7 +329,7 @@ class Journal(JournalFile):
         row = self._write.execute("SELECT previous FROM events WHERE sequence = ?", found).fetchone()
         return Stored(found[0], 0 if row is None else row[0])
 
-    def _cut_behind(self, read: sqlite3.Connection, topic: Topic, number: int, after: int) -> int:
+    def _trimmed_after(self, read: sqlite3.Connection, topic: Topic, number: int, after: int) -> int:
         if after >= self.topics.floors.get(topic, 0):
             return 0
         query = "SELECT coalesce(sum(number), 0) FROM cuts WHERE topic = ? AND through > ?"

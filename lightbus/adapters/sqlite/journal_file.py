@@ -98,7 +98,7 @@ class JournalFile:
         self._lock = lock
         self.writing = threading.RLock()
         self._reading = threading.Lock()
-        self._keeping = threading.Lock()
+        self._slow_reading = threading.Lock()
         self.is_closed = False
         """Whether it is closed or abandoned: then it can be neither written nor read."""
         self.is_quick = durability != "power"
@@ -118,7 +118,7 @@ class JournalFile:
         path = self.path
         with contextlib.ExitStack() as opened:
             try:
-                self._write, self._read, self._keep = (
+                self._write, self._read, self._slow_read = (
                     opened.enter_context(contextlib.closing(_connect(path))) for _ in range(3)
                 )
                 self._write.execute(f"PRAGMA synchronous={'NORMAL' if self.is_quick else 'FULL'}")
@@ -126,7 +126,7 @@ class JournalFile:
                 self._begin_epoch(new)
                 self.topics.load(self._write)
                 # From now on no writer waits inside SQLite for another program: see `retry_while_locked`.
-                for connection, seconds in ((self._write, 0), (self._keep, 0), (self._read, READ_LOCK_TIMEOUT)):
+                for connection, seconds in ((self._write, 0), (self._slow_read, 0), (self._read, READ_LOCK_TIMEOUT)):
                     connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
             except (*DAMAGED, OSError) as error:  # OSError: also from the file of noted events
                 raise journal_error(path, "cannot be opened", error) from error
@@ -203,8 +203,8 @@ class JournalFile:
     def slow_reader(self) -> Iterator[sqlite3.Connection]:
         """Give the connection for long reads, never on an event loop. Only maintenance waits for them."""
         self.settle(must=False)
-        with self._keeping, self._reads():
-            yield self._keep
+        with self._slow_reading, self._reads():
+            yield self._slow_read
 
     @contextlib.contextmanager
     def _reads(self) -> Iterator[None]:
@@ -224,11 +224,11 @@ class JournalFile:
         No commit waits for it, and it waits for nobody: it goes as far as readers in other programs allow. Only when
         all of the log is written back is it truncated, with the writing lock held for that moment.
         """
-        with self._keeping:
+        with self._slow_reading:
             if self.is_closed:
                 return
             try:
-                self.log.write_back(self._keep, self.writing)
+                self.log.write_back(self._slow_read, self.writing)
             except sqlite3.Error as error:
                 if not is_locked(error):
                     raise journal_error(self.path, "was not written back", error) from error
@@ -244,7 +244,7 @@ class JournalFile:
         wait until it is done. Raises JournalError if the files cannot be written, or if another process holds the
         journal now.
         """
-        with self._keeping, self.writing, self._reading:
+        with self._slow_reading, self.writing, self._reading:
             if self.is_closed:
                 return
             try:
@@ -281,7 +281,7 @@ class JournalFile:
 
     def _close_connections(self) -> None:
         self.log.noted.close()
-        for connection in (self._keep, self._read, self._write):
+        for connection in (self._slow_read, self._read, self._write):
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
@@ -289,7 +289,7 @@ class JournalFile:
 
     def close(self) -> None:
         """Close the file and release the lock: another process may take the journal."""
-        with self._keeping, self.writing, self._reading:
+        with self._slow_reading, self.writing, self._reading:
             if self.is_closed:
                 return
             self.settle(must=False)
@@ -302,13 +302,13 @@ class JournalFile:
 
     def delete(self) -> None:
         """Close and remove the files, the lock last. A closed journal is left alone: another process may hold it."""
-        with self._keeping, self.writing, self._reading:
+        with self._slow_reading, self.writing, self._reading:
             if self.is_closed:
                 return
             self.is_closed = True
             self.log.noted.abandon()
             try:
-                for connection in (self._keep, self._read, self._write):
+                for connection in (self._slow_read, self._read, self._write):
                     connection.close()
                 self._files.remove()
             finally:
@@ -322,7 +322,7 @@ class JournalFile:
         SQLite has internal locks: a child would inherit them in the locked state, and nobody there would release
         them. Gives up after `seconds` for each of our three locks.
         """
-        taken = [lock for lock in (self._keeping, self.writing, self._reading) if lock.acquire(timeout=seconds)]
+        taken = [lock for lock in (self._slow_reading, self.writing, self._reading) if lock.acquire(timeout=seconds)]
 
         def resume() -> None:
             for lock in taken:
@@ -355,7 +355,7 @@ class JournalFile:
         write = self._write
         write.execute("BEGIN EXCLUSIVE")
         make_or_upgrade(write, self.path, new)
-        self.clock.go_on(write)
+        self.clock.resume(write)
         self.log.noted.mark = put_into_tables(self.path, write, self.clock.now())
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
         if before >= MAX_EPOCH:
@@ -380,7 +380,7 @@ class JournalFile:
             if change := self.clock.change_due():
                 self.change(change)
 
-    def _took_in(self, head: int, lasts: dict[Topic, int], rows: list[JournalRow]) -> None:
+    def _record_commit(self, head: int, lasts: dict[Topic, int], rows: list[JournalRow]) -> None:
         count, size = self.size
         for row in rows:
             count += row[5]

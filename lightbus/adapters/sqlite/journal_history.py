@@ -141,12 +141,12 @@ class JournalHistory:
                 middle = (low + high + 1) // 2
         return max(found, self._topics.floors.get(topic, 0))
 
-    def find(self, is_it: Callable[[bytes], bool], within: bytes, api: str) -> tuple[Topic, int] | None:
+    def find(self, is_wanted: Callable[[bytes], bool], within: bytes, api: str) -> tuple[Topic, int] | None:
         """
-        Return topic and sequence of the latest event for which `is_it` is true, or None. Call this from a thread.
+        Return topic and sequence of the latest event for which `is_wanted` is true, or None. Call this from a thread.
 
         Args:
-            is_it: returns whether a record is the wanted one.
+            is_wanted: returns whether a record is the wanted one.
             within: bytes that the wanted record contains: rows without them are skipped unread.
             api: the API of the event.
 
@@ -158,7 +158,7 @@ class JournalHistory:
             rows, before = self._rows_with(before, topics, within)
             for number, *row in rows:
                 for entry in reversed(entries_of(*row)):
-                    if is_it(entry.record):
+                    if is_wanted(entry.record):
                         return topics[number], entry.sequence
         return None
 

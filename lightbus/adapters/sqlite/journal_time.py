@@ -36,7 +36,7 @@ class JournalTime:
         """Return the journal's own time, in seconds."""
         return machine_time() + self.offset
 
-    def go_on(self, write: sqlite3.Connection) -> None:
+    def resume(self, write: sqlite3.Connection) -> None:
         """Resume the time of a journal being opened: from its stored time, or its newest event's if later."""
         about = dict(write.execute("SELECT key, value FROM about"))
         newest = write.execute("SELECT seen FROM events ORDER BY sequence DESC LIMIT 1").fetchone()

@@ -90,7 +90,7 @@ class NotedEvents:
         """
         count, size, lasts = self.count, self._size, self._lasts
         if not count:
-            self._see_to_file()
+            self._ensure_open()
         sequence, previous = head + count + 1, lasts.get(topic, last)
         body = _HEAD.pack(len(record), sequence, number, at) + record
         entry = _CHECKSUM.pack(crc32(body, self.mark)) + body
@@ -148,7 +148,7 @@ class NotedEvents:
                 os.close(self._file)
             self._file = -1
 
-    def _see_to_file(self) -> None:
+    def _ensure_open(self) -> None:
         """Open the file, or a new one if it was removed: the events in the old one are in the tables."""
         if self._file >= 0:
             if self._is_there():

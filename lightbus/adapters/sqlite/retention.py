@@ -109,22 +109,22 @@ class Retention:
             f"FROM events WHERE topic = ?1 AND sequence < ?2 + {MAX_EVENTS} AND sequence - count < ?2 ORDER BY sequence"
         )
         while True:
-            gone = Deletions()
-            goes_on = False
+            deletions = Deletions()
+            has_more = False
             with self._file.slow_reader() as read:
                 for sequence, count, size, seen, previous, data in read.execute(query, (number, handled)):
                     if seen >= before:  # all later rows are at least as young
                         break
                     if data is None:
-                        gone.row(sequence, count, size)
+                        deletions.row(sequence, count, size)
                     else:
-                        gone.part(entries_of(sequence, previous, count, data), handled)
-                    if len(gone.rows) == CHUNK or gone.size >= CHUNK_BYTES:
-                        goes_on = True
+                        deletions.part(entries_of(sequence, previous, count, data), handled)
+                    if len(deletions.rows) == CHUNK or deletions.size >= CHUNK_BYTES:
+                        has_more = True
                         break
-            if gone.count:
-                self._delete(gone, {topic: gone.through})
-            if not goes_on:
+            if deletions.count:
+                self._delete(deletions, {topic: deletions.through})
+            if not has_more:
                 return
 
     def _delete_oldest(
@@ -134,30 +134,30 @@ class Retention:
         lost: dict[tuple[str, Topic], int],
     ) -> None:
         query = f"SELECT topic, sequence, count, {SIZE} FROM events ORDER BY sequence LIMIT ?"
-        gone = Deletions()
+        deletions = Deletions()
         floors: dict[Topic, int] = {}
         cuts: dict[Topic, int] = {}
         losses: dict[tuple[str, Topic], int] = {}
         with self._file.slow_reader() as read:
             for number, sequence, events, size in read.execute(query, (count,)).fetchall():
-                spared = max(0, events - (count - gone.count))
+                spared = max(0, events - (count - deletions.count))
                 if spared:
-                    gone.part(row_with(read, sequence)[1], sequence - spared)
+                    deletions.part(row_with(read, sequence)[1], sequence - spared)
                 else:
-                    gone.row(sequence, events, size)
+                    deletions.row(sequence, events, size)
                 topic = self._topics.names[number]
-                floors[topic] = gone.through
+                floors[topic] = deletions.through
                 most = 0
                 for group, handled in owed.get(topic, {}).items():
-                    if (missed := min(events - spared, gone.through - handled)) > 0:
+                    if (missed := min(events - spared, deletions.through - handled)) > 0:
                         losses[group, topic] = losses.get((group, topic), 0) + missed
                         most = max(most, missed)
                 cuts[topic] = cuts.get(topic, 0) + most
-                if gone.count == count:
+                if deletions.count == count:
                     break
         cut = [(self._topics.numbers[topic], floors[topic], number) for topic, number in cuts.items() if number]
         self._delete(
-            gone,
+            deletions,
             floors,
             (
                 "INSERT INTO lost VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET number = number + ?3, at = ?4",
@@ -175,16 +175,16 @@ class Retention:
 
     def _delete(
         self,
-        gone: Deletions,
+        deletions: Deletions,
         floors: dict[Topic, int],
         *more: TableChange,
     ) -> None:
         with self._file.writing:
-            size = (self._file.size[0] - gone.count, self._file.size[1] - gone.size)
+            size = (self._file.size[0] - deletions.count, self._file.size[1] - deletions.size)
             self._file.change(
-                ("DELETE FROM events WHERE sequence = ?", gone.rows),
-                ("DELETE FROM handed_off WHERE sequence = ?", gone.rows),
-                ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", gone.shortened),
+                ("DELETE FROM events WHERE sequence = ?", deletions.rows),
+                ("DELETE FROM handed_off WHERE sequence = ?", deletions.rows),
+                ("UPDATE events SET previous = ?, record = ?, count = ? WHERE sequence = ?", deletions.shortened),
                 (
                     "UPDATE topics SET floor = ? WHERE id = ?",
                     [(at, self._topics.numbers[topic]) for topic, at in floors.items()],
