@@ -1,15 +1,15 @@
 """
-Lets libzmq take one connection at a time at a listening socket, and the next one only when this says so.
+Lets libzmq accept one connection at a time at a listening socket, and the next one only when we allow it.
 
-libzmq takes all who come, and cannot be told to stop. Where the process has no descriptor left `accept` fails, and on a
-unix socket libzmq ends the process for that: EMFILE is not among the errors that `ipc_listener_t::accept` lets pass
-(`errno_assert`, libzmq 4.3.5; `tcp_listener_t::accept` has it in its list, and then turns in a circle). To look how
-many there are, and end some, is too slow: a program connects ten thousand times in a second.
+libzmq accepts every connection, and cannot be told to stop. When the process has no descriptor left, `accept` fails,
+and on a unix socket libzmq aborts the process: EMFILE is not among the errors that `ipc_listener_t::accept` tolerates
+(`errno_assert`, libzmq 4.3.5; `tcp_listener_t::accept` tolerates it, and then loops busily). Counting connections and
+closing some would be too slow: a program can connect ten thousand times in a second.
 
-So where room gets scarce the listening socket is armed for one event (EPOLLONESHOT of epoll_ctl(2)) in the set that
-libzmq waits at, which Linux shows in /proc/self/fdinfo (proc_pid_fdinfo(5)), and armed again as long as there is room.
-Those who come meanwhile wait in the kernel, up to the backlog, or are turned away. Where the set cannot be seen
-(macOS), there is no limiter.
+So when descriptors get scarce, the listening socket is armed for one event (EPOLLONESHOT of epoll_ctl(2)) in libzmq's
+epoll set, which Linux shows in /proc/self/fdinfo (proc_pid_fdinfo(5)), and armed again as long as there is room.
+Further connections wait in the kernel, up to the backlog, or are turned away. Where the set is not visible (macOS),
+there is no limiter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["AcceptLimiter"]
 _PROC = "/proc/self"
 _EPOLL_CTL_MOD = 3
 
-# It keeps the interpreter's lock: to give it up for a moment costs up to 5 ms where other threads compute.
+# PyDLL keeps the interpreter's lock: releasing it would cost up to 5 ms while other threads compute.
 _libc = ctypes.PyDLL(None)
 
 
@@ -46,9 +46,9 @@ class AcceptLimiter:
     The limit of one listening socket of libzmq. Its user makes sure that the socket is not being closed.
 
     Args:
-        descriptor: of the listening socket.
-        epoll: descriptor of the set that it is in.
-        data: by what libzmq knows it there.
+        descriptor: the descriptor of the listening socket.
+        epoll: the descriptor of the epoll set that it is in.
+        data: libzmq's user data for it in that set.
 
     """
 
@@ -62,7 +62,7 @@ class AcceptLimiter:
 
     @classmethod
     def at(cls, descriptor: int) -> AcceptLimiter | None:
-        """Return the limiter for a listening socket; None where it is not (yet) waited at, or that is not shown."""
+        """Return the limiter for a listening socket; None if it is in no epoll set (yet), or sets are not visible."""
         with suppress(OSError):
             with socket_from_fd(descriptor) as listener:
                 if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -74,23 +74,23 @@ class AcceptLimiter:
         return None
 
     def accept_all(self) -> None:
-        """Have libzmq accept all connections."""
+        """Let libzmq accept all connections."""
         self._arm(select.EPOLLIN)
 
     def accept_one(self) -> None:
-        """Have libzmq take the next connection, and then no other."""
+        """Let libzmq accept the next connection, and then no other."""
         self._arm(select.EPOLLIN | select.EPOLLONESHOT)
 
     def accept_none(self) -> None:
-        """Have libzmq take none."""
+        """Let libzmq accept no connection."""
         self._arm(0)
 
     def turn_away(self) -> list[str]:
-        """End the connections that wait; return where they came from (empty: from this host)."""
+        """Close the connections that wait to be accepted; return their addresses (empty: from this host)."""
         turned_away: list[str] = []
         if self._is_there():
             with suppress(OSError), socket_from_fd(self.descriptor) as listener:
-                listener.setblocking(False)  # libzmq, which may be quicker, is prepared for that
+                listener.setblocking(False)  # libzmq may accept one first, and handles EAGAIN itself
                 while True:
                     connection, address = listener.accept()
                     connection.close()
@@ -109,7 +109,7 @@ class AcceptLimiter:
 
 
 def _data_in(name: str, descriptor: int) -> int | None:
-    """Return by what a descriptor is known in an epoll set, given the set's own; None where it is not in there."""
+    """Return the user data of a descriptor in the epoll set `name`; None if it is not in that set."""
     with suppress(OSError):
         if os.readlink(f"{_PROC}/fd/{name}") == "anon_inode:[eventpoll]":
             with open(f"{_PROC}/fdinfo/{name}") as file:

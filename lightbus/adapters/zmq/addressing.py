@@ -1,4 +1,4 @@
-"""Where peers are, and where we are: files in this user's directories (mode host), or ports at addresses (TCP)."""
+"""The endpoints of peers and of this process: files in this user's directories (mode host), or TCP ports."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ logger = logging.getLogger("lightbus.binding")
 
 PORT_ATTEMPTS = 20
 _PORTS = range(20_000, 32_000)
-"""Where a common port for several addresses is looked for: below the range from which Linux takes outgoing ports."""
+"""Candidates for a port common to several addresses: below Linux' range of outgoing ports."""
 
 
 class HostAddressing:
     """
-    Where peers are in mode host. Only files in our own directories are trusted: behind a port could be another user.
+    Endpoints in mode host. Only files in our own directories are trusted: another user could listen on a port.
 
     Args:
         places: the directories.
@@ -40,49 +40,49 @@ class HostAddressing:
         self._places = places
 
     def look(self, now: float) -> bool:
-        """No address is used."""
+        """Return False: mode host uses no addresses."""
         return False
 
     def listen(self, instance: InstanceId, router: RouterSocket, publisher: PublisherSocket) -> HostSockets:
-        """Bind in every directory that can be used. Raises InvalidConfiguration where there is none."""
+        """Bind in every usable directory. Raises InvalidConfiguration if there is none."""
         sockets = HostSockets(instance, self._places, router, publisher)
         sockets.open()
         return sockets
 
     def can_reach(self, announcement: Announcement) -> bool:
-        """Return whether it has no port, but files."""
+        """Return whether the peer listens at files, not at ports."""
         return announcement.on_host_only
 
     def fixed_peer(self, written: str) -> Endpoint:
-        """Return the endpoint of a fixed peer: a host and a port are reached by TCP."""
+        """Return the endpoint of a fixed peer: `host:port` means TCP."""
         return _fixed_peer(written)
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
-        """Return its files that are seen here. The first is enough at first: they all lead to one process."""
+        """Return the peer's files that exist here. At first only one of them: all lead to the same process."""
         found = self._places.endpoints(announcement.instance, announcement.directory)
         return _turn(found, failures) if failures else found[:1]
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
-        """Return the endpoint for further connections: an open one outlives the file that it was made by."""
+        """Return the endpoints for calls and events: another file of the peer if this one has been removed."""
         if not os.path.exists(endpoint.removeprefix("ipc://")):
             seen = self._places.endpoints(announcement.instance, announcement.directory)
             endpoint = next(iter(seen), endpoint)
         return endpoint, _event_endpoint(announcement, endpoint)
 
     def is_certain(self, endpoint: Endpoint) -> bool:
-        """There is no network in between."""
+        """Return True: no network lies in between."""
         return True
 
     def why_not(self, announcement: Announcement) -> str:
-        """Return why none of its files is seen here."""
+        """Return why none of the peer's files is found here."""
         return self._places.why_not(announcement.instance, announcement.directory)
 
     def is_gone(self, announcement: Announcement) -> bool:
-        """Return whether its files would be seen here."""
+        """Return whether the peer's files would be found here if it were running."""
         return self._places.would_see(announcement.directory)
 
     def hint(self, announcement: Announcement) -> str:
-        """Return why its files are not seen; where they are, what may be wrong with it."""
+        """Return why the peer's files are not found here; if they are found, what may be wrong with the peer."""
         why = self.why_not(announcement)
         return f"{why[0].upper()}{why[1:]}." if why else "Is the process still running, and not stopped?"
 
@@ -93,12 +93,12 @@ class HostAddressing:
 
 class TcpAddressing:
     """
-    Where peers are in the modes of TCP, and at which addresses of this host we are, as interfaces come and go.
+    Endpoints in the TCP modes, and the addresses of this host that we listen at while interfaces come and go.
 
     Args:
-        addresses: where we are now.
-        follow: returns where we are to be, given where we are.
-        rpc_port, event_port: where workers listen; 0: at any free port.
+        addresses: the addresses to start with.
+        follow: returns the addresses to listen at, given the present ones.
+        rpc_port, event_port: the ports that workers listen at; 0: any free port.
 
     """
 
@@ -116,11 +116,11 @@ class TcpAddressing:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where we are."""
+        """The addresses that we listen at."""
         return self._local.addresses
 
     def look(self, now: float) -> bool:
-        """Look, if it is time to, whether interfaces came or went."""
+        """Check, if it is due, whether our addresses have changed."""
         changed = self._local.have_changed(now)
         if changed:
             self._networks = self._local.networks
@@ -131,38 +131,38 @@ class TcpAddressing:
         return TcpSockets(router, publisher, self.addresses, *self._ports)
 
     def can_reach(self, announcement: Announcement) -> bool:
-        """Return whether it has ports."""
+        """Return whether the peer listens at ports."""
         return not announcement.on_host_only
 
     def fixed_peer(self, written: str) -> Endpoint:
-        """Return the endpoint of a fixed peer: a host and a port are reached by TCP."""
+        """Return the endpoint of a fixed peer: `host:port` means TCP."""
         return _fixed_peer(written)
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
-        """Return its addresses, those in our networks first; after a failure the next ones, where there are many."""
+        """Return the peer's endpoints, those in our networks first; of many, after each failure the next ones."""
         ordered = dial_order(announcement.addresses, self._networks)
         return tuple(_tcp(address, announcement.rpc_port) for address in _turn(ordered, failures))
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
-        """Return where it answered, and its other port there."""
+        """Return the endpoint at which the peer answered, and the one for its events at the same address."""
         return endpoint, _event_endpoint(announcement, endpoint)
 
     def is_certain(self, endpoint: Endpoint) -> bool:
-        """Return whether it is on this host: elsewhere it may be our own network that is unplugged, or asleep."""
+        """Return whether the endpoint is on this host; elsewhere, silence may mean that our own network is down."""
         return endpoint.startswith("ipc://") or _address_of(endpoint) in {
             network.partition("/")[0] for network in self._networks
         }
 
     def why_not(self, announcement: Announcement) -> str:
-        """Return that it does not say where it is."""
+        """Return the reason if the peer announces no address."""
         return "" if announcement.addresses else "it announces no address"
 
     def is_gone(self, announcement: Announcement) -> bool:
-        """Nothing is known of one that has no address."""
+        """Return False: without an address, nothing can be said of the peer."""
         return False
 
     def hint(self, announcement: Announcement) -> str:
-        """Return what may be wrong with it."""
+        """Return what may be wrong with the peer."""
         return "Is the process still running, and is its port open to this host?"
 
     def remedy(self, endpoint: Endpoint) -> str:
@@ -174,10 +174,11 @@ class TcpSockets:
     """
     The two sockets of a worker, at the same two ports of all its addresses. Only touched from the node's loop.
 
-    Nothing is unbound when addresses change: one that is gone harms nobody, and may come back. And where something is
-    sent while an endpoint is unbound, libzmq 4.3.5 may leave a connection that answers heartbeats and carries nothing.
+    Nothing is unbound when addresses change: a vanished address does no harm, and may come back. And if something is
+    sent while an endpoint is unbound, libzmq 4.3.5 may leave a connection that answers heartbeats but carries no
+    messages.
 
-    Raises TransportError where that cannot be.
+    Raises TransportError if binding fails.
     """
 
     def __init__(
@@ -196,11 +197,11 @@ class TcpSockets:
         self.endpoints = _endpoints(addresses, rpc_port, event_port)
 
     def look(self, now: float) -> bool:
-        """Ports do not have to be checked."""
+        """Return False: ports need no checks."""
         return False
 
     def move(self, addresses: tuple[str, ...]) -> None:
-        """Be reachable at these addresses, too, at the same ports; those for which that fails are left out."""
+        """Bind the same ports at these addresses, too; addresses for which that fails are left out."""
         before = self.endpoints
         for address in addresses:
             if address not in self._bound:
@@ -209,7 +210,7 @@ class TcpSockets:
         self.endpoints = _endpoints(bound, before.rpc_port, before.event_port)
 
     def close(self) -> None:
-        """Nothing is left that leads here."""
+        """Do nothing: ports leave nothing behind."""
 
     def _bind_too(self, address: str) -> None:
         at = _endpoints((address,), self.endpoints.rpc_port, self.endpoints.event_port)
@@ -239,7 +240,7 @@ def _endpoints(addresses: tuple[str, ...], rpc_port: int, event_port: int) -> En
 
 
 def _bind_all(socket: RouterSocket | PublisherSocket, addresses: Sequence[str], port: int) -> int:
-    """Bind to one port at every address; to any port that is free at all of them where `port` is 0."""
+    """Bind to one port at every address; if `port` is 0, to any port that is free at all of them."""
     if port or len(addresses) == 1:
         bound = [socket.bind(_tcp(address, port or "*")) for address in addresses]
         return int(bound[0].rpartition(":")[2])
@@ -259,7 +260,7 @@ def _bind_all(socket: RouterSocket | PublisherSocket, addresses: Sequence[str], 
 
 
 def _turn(found: tuple[str, ...], failures: int) -> tuple[str, ...]:
-    """Return as many as are tried at a time: after each failure the next ones."""
+    """Return as many endpoints as are tried at a time: after each failure the next ones."""
     if len(found) <= MOST_ENDPOINTS:
         return found
     first = MOST_ENDPOINTS * failures % len(found)
@@ -267,7 +268,7 @@ def _turn(found: tuple[str, ...], failures: int) -> tuple[str, ...]:
 
 
 def _event_endpoint(announcement: Announcement, endpoint: Endpoint) -> Endpoint:
-    """Return where the events of a peer are whose calls are at `endpoint`; empty where it does not say so."""
+    """Return the event endpoint of a peer whose calls are at `endpoint`; empty if it is unknown."""
     if announcement.on_host_only:
         return f"{endpoint.rpartition('/')[0]}/{announcement.instance}.pub"
     address = _address_of(endpoint) or next(iter(announcement.addresses), "")
@@ -275,7 +276,7 @@ def _event_endpoint(announcement: Announcement, endpoint: Endpoint) -> Endpoint:
 
 
 def _address_of(endpoint: Endpoint) -> str:
-    """Return the host of a TCP endpoint, brackets and all taken off; empty for a file."""
+    """Return the host of a TCP endpoint without brackets; empty for a file."""
     if not endpoint.startswith("tcp://"):
         return ""
     return endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")

@@ -1,10 +1,10 @@
 """
-Which connections of a publisher do not read what it sends: libzmq bounds what waits for them by number, not by bytes.
+Finds connections of a publisher that do not read: libzmq bounds what waits for them by number, not by bytes.
 
-Ten thousand messages of 64 KiB are 640 MiB for one subscriber whose process was stopped. So connections are looked at
-while something is published. One into which nothing could be written while so many bytes were published has that much
-waiting, at most: it is closed. libzmq frees what it kept for it, and the subscriber, as after any other break,
-connects again and fetches what it missed from the journal.
+Ten thousand messages of 64 KiB are 640 MiB for one subscriber whose process was stopped. So connections are checked
+while something is published. If nothing could be written to a connection while `MAX_BACKLOG` bytes were published, at
+most so many wait for it: the connection is closed. libzmq frees its queue, and the subscriber reconnects, as after any
+other break, and fetches what it missed from the journal.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
 logger = logging.getLogger("lightbus.transport")
 
 MAX_BACKLOG = 64 * 1024 * 1024
-"""Bytes that are published before a connection that takes none of them is closed."""
+"""Bytes published before a connection that takes none of them is closed."""
 
 MAX_TOPICS = 4 * 1024 * 1024
 """
-Bytes of the topics to which one connection may be subscribed: a hundred thousand, as they are usual. libzmq takes fifty
-times as much memory for topics that have nothing in common.
+Bytes of the topics to which one connection may be subscribed: a hundred thousand topics of usual length. libzmq takes
+fifty times as much memory for topics that have nothing in common.
 """
 
 MAX_TOPICS_IN_ALL = 2 * MAX_TOPICS
@@ -47,16 +47,16 @@ MAX_TOPICS_IN_ALL = 2 * MAX_TOPICS
 
 MAX_NUMBER = 64 * 1024
 """
-Topics to which one connection may be subscribed, and half of the different ones to which all may be: a listener has at
-most 4,096 events in 15 partitions each (`field_types`). When a connection ends libzmq takes its topics back in one go,
-in the thread of our loop (`xpub_t::xpipe_terminated`, 4.3.5), and looks at those of all others for it.
+Topics to which one connection may be subscribed, and half of the different topics of all connections: a listener has
+at most 4,096 events in 15 partitions each (`field_types`). When a connection ends, libzmq removes all of its topics at
+once, in the thread of our loop (`xpub_t::xpipe_terminated`, 4.3.5), and goes through the topics of all others for it.
 """
 
 LOOK_EVERY = 1024 * 1024
-"""Bytes that are published between two looks."""
+"""Bytes published between two checks."""
 
-# Linux lets a socket count as writable while two thirds of its buffer, or more, are free: libzmq, which writes on until
-# nothing more fits, has nothing left for it then (unix_writable in net/unix/af_unix.c, sk_stream_is_writeable).
+# On Linux a socket is writable while at least two thirds of its buffer are free (unix_writable in net/unix/af_unix.c,
+# sk_stream_is_writeable). libzmq writes until nothing more fits: when the socket is writable, its queue is empty.
 WRITABLE = select.POLLOUT
 CLOSED = select.POLLNVAL
 GONE = CLOSED | select.POLLERR | select.POLLHUP
@@ -64,10 +64,10 @@ GONE = CLOSED | select.POLLERR | select.POLLHUP
 
 class KernelConnection:
     """
-    One connection of libzmq's, by its descriptor and the inode behind it. Raises OSError where it is gone already.
+    One connection of libzmq, identified by its descriptor and inode. Raises OSError if it is gone already.
 
     Args:
-        descriptor: libzmq's; its number may be another connection's later.
+        descriptor: libzmq's descriptor; its number may belong to another connection later.
 
     """
 
@@ -79,7 +79,7 @@ class KernelConnection:
 
     @property
     def is_there(self) -> bool:
-        """Whether the descriptor is still this connection's."""
+        """Whether the descriptor still belongs to this connection."""
         try:
             return os.fstat(self.descriptor).st_ino == self.inode
         except OSError:
@@ -87,7 +87,7 @@ class KernelConnection:
 
     @property
     def state(self) -> int:
-        """What `poll` says of it now: that it is `WRITABLE`, or `GONE`."""
+        """The events that `poll` reports now: `WRITABLE`, or one of `GONE`."""
         if not self.is_there:
             return CLOSED
         poll = select.poll()
@@ -95,7 +95,7 @@ class KernelConnection:
         return next((state for _, state in poll.poll(0)), 0)
 
     def close(self) -> bool:
-        """End it, if it is there. The descriptor stays libzmq's, which sees the end of the stream and closes it."""
+        """Shut the connection down, if it still exists. libzmq sees the end of the stream and closes its descriptor."""
         with suppress(OSError):
             if self.is_there:
                 with socket_from_fd(self.descriptor) as ended:
@@ -110,14 +110,14 @@ class _SubscriberBacklog:
     def __init__(self, connection: KernelConnection, clear_at: int) -> None:
         self.connection = connection
         self.clear_at = clear_at
-        """How many bytes had been published when nothing waited for it."""
+        """The published bytes when nothing waited for this connection."""
         self.topics: set[bytes] = set()
         """
-        What it was subscribed to; some may have ended: libzmq tells the end of a subscription only where nobody else
-        has the same.
+        The topics it has subscribed to. Some may have ended: libzmq reports the end of a subscription only if no other
+        connection has the same one.
         """
         self.size = 0
-        """Bytes of these."""
+        """Bytes of these topics."""
 
 
 class Backlogs:
@@ -125,21 +125,21 @@ class Backlogs:
     The connections of one publisher. Only touched from its loop.
 
     Args:
-        most: bytes that may wait for one connection, about.
+        most: about how many bytes may wait for one connection.
 
     """
 
     def __init__(self, most: int = MAX_BACKLOG) -> None:
         self.closed = 0
-        """How many connections were closed since they did not read."""
+        """The number of connections closed because they did not read."""
         self.too_many_topics = 0
-        """How many, since they were subscribed to too much."""
+        """The number of connections closed because they had subscribed to too much."""
         self._most = most
         self._published = 0
         self._look_at = 0
         self._connections: dict[int, _SubscriberBacklog] = {}
         self._topics: dict[bytes, bytes] = {}
-        """All subscribed topics by themselves: each is stored once."""
+        """All subscribed topics, each mapped to itself, so that equal topics are stored once."""
         self._topics_size = 0
         self._most_topics, self._most_number = MAX_TOPICS_IN_ALL, 2 * MAX_NUMBER
         self._poll = select.poll()
@@ -148,7 +148,7 @@ class Backlogs:
         return len(self._connections)
 
     def on_subscription(self, descriptor: int, topic: bytes = b"", *, subscribed: bool = True) -> None:
-        """Note that a subscription, or its end, came over the connection with this descriptor, which is libzmq's."""
+        """Record that a subscription, or its end, arrived over the connection with this descriptor of libzmq's."""
         with suppress(OSError):
             connection = KernelConnection(descriptor)
             known = self._connections.get(descriptor)
@@ -167,7 +167,7 @@ class Backlogs:
             self._make_room()
 
     def unsubscribed(self, topic: bytes) -> None:
-        """Record that a topic has no subscriber any more."""
+        """Record that a topic has no subscriber left."""
         if self._topics.pop(topic, None) is not None:
             self._topics_size -= len(topic)
         if self._topics_size <= MAX_TOPICS_IN_ALL and len(self._topics) <= 2 * MAX_NUMBER:
@@ -195,7 +195,7 @@ class Backlogs:
         self._close_for_topics(most)
 
     def published(self, size: int) -> None:
-        """Count the published bytes of all subscribers, and now and then look for those that do not read."""
+        """Count published bytes, and now and then look for subscribers that do not read."""
         self._published += size
         if self._published >= self._look_at:
             self._look_at = self._published + LOOK_EVERY
@@ -240,5 +240,5 @@ class Backlogs:
 
 
 def is_worth_a_line(count: int) -> bool:
-    """Return whether to log what happened so many times: the first time, and then after twice as many."""
+    """Return whether to log the event number `count`: the first, and then each power of two."""
     return count & (count - 1) == 0

@@ -1,4 +1,4 @@
-"""The socket of one call in one plain thread: a DEALER that waits, in slices."""
+"""The socket of one call in one plain thread: a DEALER that waits in short slices."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from .loop_socket import EVENTS, POLLIN
 __all__ = ["BlockingDealer"]
 
 LOOK_EVERY_MS = 50
-"""A blocking receive wakes so often to look whether its peer is still there."""
+"""Milliseconds after which a blocking receive returns to check whether its peer is still there."""
 
 LOOK_EVERY = LOOK_EVERY_MS / 1000
 
 LINGER_MS = 250
-"""So long a frame that libzmq holds when the socket is closed may take to leave, the end of the process included."""
+"""Milliseconds for which libzmq may go on sending after the socket is closed, also at the end of the process."""
 
 
 class BlockingDealer:
     """
     A DEALER for blocking calls, used by one thread at a time.
 
-    It may pass from thread to thread where a lock lies between (zmq_socket(3): "with a full fence memory barrier"), or
-    the interpreter's, as where it is put into a list by one and taken out by another.
+    It may move from one thread to another with a lock in between (zmq_socket(3): "with a full fence memory barrier");
+    the interpreter's lock is enough, for example when one thread appends it to a list and another removes it.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
         self.endpoint = endpoint
         self.was_used = False
-        """Whether a frame was sent: if none can be any more, the connection broke. Or may have been: see `send`."""
+        """Whether a frame was, or may have been, sent: if sending fails later, the connection broke."""
         self._socket = socket
         self._send, self._receive, self._get = compiled(socket)
         self._bundled: list[bytes] = []
-        """Frames that came together with one before, the next one last."""
+        """Frames of a bundle that are still to be returned, the next one last."""
         self._receive_timeout = LOOK_EVERY_MS
         socket.set(zmq.RCVTIMEO, LOOK_EVERY_MS)
         socket.set(zmq.SNDTIMEO, LOOK_EVERY_MS)
         socket.connect(endpoint)
 
     def send(self, frame: bytes) -> bool:
-        """Send; False when there was no connection within 50 ms."""
-        was_used, self.was_used = self.was_used, True  # first: pyzmq raises KeyboardInterrupt after libzmq has sent
+        """Send a frame; return False if there was no connection within 50 ms."""
+        was_used, self.was_used = self.was_used, True  # first: pyzmq may raise KeyboardInterrupt after libzmq has sent
         try:
             self._send(frame)
         except zmq.Again:
@@ -51,7 +51,7 @@ class BlockingDealer:
         return True
 
     def receive(self, seconds: float) -> bytes | None:
-        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+        """Return the next frame; None if none arrived within 50 ms, or within `seconds` if that is less."""
         if self._bundled:
             return self._bundled.pop()
         if seconds < LOOK_EVERY or self._receive_timeout != LOOK_EVERY_MS:
@@ -62,7 +62,7 @@ class BlockingDealer:
             return None
         if message[:1] != BUNDLED:
             return message
-        frame, *others = frames_of(message)  # with the answer to a call that was given up
+        frame, *others = frames_of(message)  # several if an earlier call was given up, and its answer comes now
         self._bundled.extend(reversed(others))
         return frame
 
@@ -73,9 +73,9 @@ class BlockingDealer:
             self._receive_timeout = patience
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits to be read."""
+        """Return whether no frame waits to be read."""
         return not self._bundled and not self._get(EVENTS) & POLLIN
 
     def close(self) -> None:
-        """Close the socket. A CANCEL that libzmq still holds has a moment to leave."""
+        """Close the socket. libzmq has `LINGER_MS` to send a CANCEL that it still holds."""
         self._socket.close(linger=LINGER_MS)

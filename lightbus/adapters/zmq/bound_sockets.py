@@ -1,4 +1,4 @@
-"""The sockets that others connect to: a ROUTER for calls, an XPUB for events. What they hold for others is bounded."""
+"""The sockets that peers connect to: a ROUTER for calls, an XPUB for events. What they queue for peers is bounded."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _SOURCE = int(zmq.SRCFD)
 """The descriptor of the connection that a message came over."""
 
 LARGE, FAIR_BYTES = 64 * 1024, 64 * 1024 * 1024
-"""Bytes of a message that takes its time to be read, and of all such that are read before others have theirs."""
+"""Smallest size of a large message, and bytes of large messages read before the rest of the loop gets a turn."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
-"""Seconds between two checks whether a caller with waiting results has read some; longer while it has not."""
+"""Seconds between two checks whether a caller has read waiting results; the pause grows while it has not."""
 
 
 class _BoundSocket(LoopSocket):
-    """One that others connect to. The gate watches it until right before it is closed, in whatever way."""
+    """A socket that peers connect to. The gate watches it until right before it is closed, in whatever way."""
 
     SUBSCRIPTIONS = False
-    """Whether nothing waits to be read."""
+    """Whether only subscriptions arrive at it."""
 
     def __init__(self, socket: zmq.Socket[bytes], gate: Gate) -> None:
         self._gate = gate
@@ -41,7 +41,7 @@ class _BoundSocket(LoopSocket):
         gate.read_by(socket, self._ask, subscriptions=self.SUBSCRIPTIONS)
 
     def _ask(self, answer: Callable[[bool], None]) -> None:
-        """From another thread: have it answered whether nothing waits to be read."""
+        """Have the loop call `answer(is_empty)`. Called from another thread."""
         self.loop.call_soon_threadsafe(lambda: answer(self.is_empty()))
 
     def unbind(self, endpoint: str) -> None:
@@ -63,11 +63,10 @@ class _BoundSocket(LoopSocket):
 
 class Router(_BoundSocket):
     """
-    Receives from many, answers each by its routing id.
+    Receives from many callers, and answers each by its routing id.
 
-    Threads that execute calls send their answers themselves. So each use of the socket, and of what is kept for those
-    who do not read, is under a lock, which makes a socket usable from several threads (zmq_socket(3): "with a full
-    fence memory barrier").
+    Threads that execute calls send their answers themselves. So each use of the socket, and of the unread replies, is
+    under a lock, which makes a socket usable from several threads (zmq_socket(3): "with a full fence memory barrier").
     """
 
     def __init__(
@@ -82,13 +81,13 @@ class Router(_BoundSocket):
         self._pause = LEAST_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._read_bytes = 0
-        """Bytes of large messages since it was last enough."""
+        """Bytes of large messages read since the loop last got a turn for them."""
         self._together: dict[bytes, Bundle] = {}
-        """Answers to the messages that are read now, by receiver."""
+        """Answers to the messages being read in this turn, by receiver."""
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send to a known connection, or queue it a while; False (and counted) if it is gone."""
+        """Send to a known connection, or queue for it; False (and counted) if the connection is gone."""
         if self._draining and not self._is_alone:
             together = self._together.get(routing_id)
             return (together is not None and together.takes(frame)) or self._keep(routing_id, frame)
@@ -102,13 +101,13 @@ class Router(_BoundSocket):
         return True
 
     def send_from_thread(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send from another thread than that of the loop; False, too, where the socket was closed."""
+        """Send from a thread that is not the loop's; False also if the socket is closed."""
         with self._lock:
             if self._socket.closed:
                 return False
             is_kept = self.unread.takes(routing_id, frame)
             is_sent = is_kept or self._send_frame(routing_id, frame)
-            # Sending may have swallowed what the descriptor would have told the loop, also where it reads just now.
+            # Sending may have cleared the descriptor's report to the loop, even while the loop is reading.
             has_more = not self._look_again_is_due and self._has_more()
         if has_more:
             self._look_again_is_due = True
@@ -163,7 +162,7 @@ class Router(_BoundSocket):
                 self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
 
     def _keep(self, routing_id: bytes, frame: bytes) -> bool:
-        """Queue a frame to be sent with others to the same receiver, after the messages that are read now."""
+        """Queue a frame to be sent with others to the same receiver, after the messages being read now."""
         together = self._together.get(routing_id)
         if together is None:
             together = self._together[routing_id] = Bundle()
@@ -197,13 +196,13 @@ class Router(_BoundSocket):
         self.dropped += count
 
     def _send_each(self, routing_id: bytes, frames: list[bytes]) -> bool:
-        """Give libzmq frames one by one, as far as they need not wait; return whether all were taken."""
+        """Give libzmq frames one by one, or keep those that must wait; return whether none was lost."""
         taken = [self.unread.takes(routing_id, frame) or self._send_frame(routing_id, frame) for frame in frames]
         self._hand_over_soon()
         return all(taken)
 
     def _send_frame(self, routing_id: bytes, frame: bytes) -> bool:
-        """Give libzmq a message. Only under the lock; the caller makes sure that the socket is read afterwards."""
+        """Give libzmq a message. Only under the lock; the caller must make sure that the socket is read afterwards."""
         try:
             self._send_part(routing_id, _NOBLOCK_MORE)
             self._send_part(frame, NOBLOCK)
@@ -222,7 +221,7 @@ class Router(_BoundSocket):
         with self._lock:
             routing_id = self._receive_part(NOBLOCK)
             if self.unread.knows(routing_id):
-                # As bytes, and asked for more: a Frame, which tells its connection, costs three times as much.
+                # Bytes and a query for more parts: a Frame, which knows its connection, costs three times as much.
                 message, has_more = self._receive_part(NOBLOCK), self._get(_RCVMORE)
             else:
                 frame = self._receive_part(NOBLOCK, False)
@@ -244,14 +243,14 @@ class Router(_BoundSocket):
             self._on_message(routing_id, frame)
 
     def _skip_rest(self) -> bytes:
-        """Read the other parts of a stranger's message: the next one would be taken for a routing id."""
+        """Read the remaining parts of a foreign message: otherwise they would be taken for a routing id."""
         while self._receive_part(NOBLOCK, False).more:
             pass
         return b""
 
 
 class PublishingSocket(_BoundSocket):
-    """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+    """Sends each frame to every subscriber that has subscribed to a prefix of it."""
 
     SUBSCRIPTIONS = True
 
@@ -266,7 +265,7 @@ class PublishingSocket(_BoundSocket):
         super().__init__(socket, gate)
 
     def send(self, frame: bytes) -> None:
-        """Publish, without waiting. A subscriber that is too far behind misses it and sees the gap."""
+        """Publish, without waiting. A subscriber that is too far behind misses the frame and notices the gap."""
         self._send(frame)
         self.backlogs.published(len(frame))
 
@@ -274,9 +273,9 @@ class PublishingSocket(_BoundSocket):
         received = self._receive_part(NOBLOCK, False)
         message = received.bytes
         topic, subscribed = message[1:], message[:1] == b"\1"
-        with contextlib.suppress(zmq.ZMQError):  # an unsubscription that libzmq makes up comes from nowhere
+        with contextlib.suppress(zmq.ZMQError):  # an unsubscription made by libzmq itself has no connection
             self.backlogs.on_subscription(int(received.get(_SOURCE)), topic, subscribed=subscribed)
-        if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is a stranger's
+        if message and message[0] <= 1:  # 1 subscribes, 0 unsubscribes (RFC 29); anything else is foreign
             if not subscribed:
                 self.backlogs.unsubscribed(topic)
             self._on_subscription(topic, subscribed)

@@ -1,7 +1,7 @@
-"""Several small frames in one message of ZeroMQ: each message costs both ends more than all that is in it.
+"""Several small frames in one message of ZeroMQ: for both ends, a message costs more than its content.
 
-A bundle is a zero byte, where a frame has its kind, the number of its frames (1 byte), the length of each (16 bits, big
-endian), and the frames. It has no more bytes than every peer takes.
+A bundle is a zero byte (where a frame has its kind), the number of frames (1 byte), the length of each frame (16 bits,
+big endian), and the frames. It is never larger than the size that every peer accepts.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from ...wire.sizes import LEAST
 __all__ = ["BUNDLED", "MOST", "MOST_BYTES", "Bundle", "frames_of"]
 
 BUNDLED = b"\0"
-"""What a bundle begins with; no frame does."""
+"""The first byte of a bundle; no frame begins with it."""
 
 MOST = 16
-"""Frames of one bundle: the other side is to begin with these while more are made."""
+"""Most frames in one bundle: the other side shall start on these while more are made."""
 
 MOST_BYTES = LEAST - 2 - 2 * MOST
-"""Bytes of all frames in one."""
+"""Most bytes of all frames in one bundle."""
 
 _LENGTHS = [Struct(f">{count}H") for count in range(MOST + 1)]
 
 
 class Bundle:
-    """Frames for one receiver, in order, that are to leave together."""
+    """Frames for one receiver, in order, that are sent together."""
 
     __slots__ = ("frames", "size")
 
@@ -34,7 +34,7 @@ class Bundle:
         self.size = 0
 
     def takes(self, frame: bytes) -> bool:
-        """Add a frame, if there is room for it."""
+        """Add a frame if there is room for it; return whether it was added."""
         if len(self.frames) >= MOST or self.size + len(frame) > MOST_BYTES:
             return False
         self.frames.append(frame)
@@ -42,7 +42,7 @@ class Bundle:
         return True
 
     def message(self) -> bytes:
-        """Return the message to send: one frame alone as it is."""
+        """Return the message to send; a single frame is sent as it is."""
         frames = self.frames
         if len(frames) == 1:
             return frames[0]

@@ -1,4 +1,4 @@
-"""The methods of pyzmq's compiled class: those of `zmq.Socket` are Python functions in front of them."""
+"""The methods of pyzmq's compiled socket class, without the Python functions that `zmq.Socket` wraps around them."""
 
 from __future__ import annotations
 

@@ -22,22 +22,22 @@ _SOURCE = int(zmq.SRCFD)
 """The descriptor of the connection that a message came over."""
 
 UNSEEN = 0.001
-"""Seconds in which nothing is read after which it is looked whether a publisher is still connected."""
+"""Seconds without a read after which we check whether the publisher is still connected."""
 
 LOCK_TIMEOUT = 0.05
-"""Seconds for which giving up a connection waits until the loop does not use the socket."""
+"""Seconds for which giving up a connection waits for the loop to stop using the socket."""
 
 MANY = 16
-"""Messages read between two checks: fewer than libzmq waits for until it fills a full queue again."""
+"""Messages read between two checks: fewer than libzmq lets us read before it fills a full queue again."""
 
 
 class Dealer(LoopSocket):
     """
     A socket to one ROUTER. Frames sent before it is connected wait here, not in libzmq.
 
-    Its connection can be given up from another thread, while its loop stands still (`unsolicited_messages`). So each
-    use of the socket is under a lock, which makes it usable from several threads (zmq_socket(3): "with a full fence
-    memory barrier").
+    Another thread can give up the connection while the loop is blocked (`unsolicited_messages`). So each use of the
+    socket is under a lock, which makes it usable from several threads (zmq_socket(3): "with a full fence memory
+    barrier").
     """
 
     def __init__(
@@ -49,41 +49,41 @@ class Dealer(LoopSocket):
     ) -> None:
         self.endpoint = ""
         self.awaited = awaited
-        """Tells, from any thread, how many answers are waited for."""
+        """Returns the number of answers that are awaited; can be called from any thread."""
         self._lock = threading.RLock()
         self._is_given_up = False
         self._on_message = on_message
         self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
         self._together = Bundle()
-        """What leaves at the end of this turn of the loop."""
+        """The frames to send at the end of this turn of the loop."""
         self._waits_for_turn = False
         """Whether queued frames are sent at the end of this turn of the loop."""
         self._were_many = False
-        """Whether several did so in the turn before: then the first one of the next turn does, too."""
+        """Whether the previous turn sent several frames: then already the first frame of the next turn is queued."""
         self._sent_at = 0.0
         super().__init__(socket)
         self._monitor = None if on_state is None else Monitor(socket, on_state)
 
     def connect(self, endpoint: str) -> None:
         if self._monitor is not None:
-            self._monitor.may_want_key = endpoint.startswith("tcp://")  # a file of mode host asks for none
+            self._monitor.may_want_key = endpoint.startswith("tcp://")  # a socket of mode host asks for none
         self.endpoint = endpoint
         with self._lock:
             super().connect(endpoint)
 
     def ask(self, answer: Callable[[bool], None]) -> None:
-        """Have the loop answer whether nothing waits to be read. Raises RuntimeError where it is closed."""
+        """Have the loop call `answer(is_empty)`. Raises RuntimeError if the loop is closed."""
         self.loop.call_soon_threadsafe(lambda: answer(self.is_empty()))
 
     def give_up(self) -> bool:
-        """Receive nothing more until all is read that has come; False where that cannot be now. From any thread."""
+        """Disconnect until all received messages are read; return False if that is impossible now. From any thread."""
         if not self._lock.acquire(timeout=LOCK_TIMEOUT):
             return False
         try:
             if self.closed or self._is_given_up:
                 return False
-            with suppress(zmq.ZMQError):  # it is over already
+            with suppress(zmq.ZMQError):  # it has ended already
                 self._socket.disconnect(self.endpoint)
             self._is_given_up = True
         finally:
@@ -97,7 +97,7 @@ class Dealer(LoopSocket):
             return super().is_empty()
 
     def send(self, frame: bytes) -> bool:
-        """Send now, or with others of this turn of the loop; False where there is no connection or others wait."""
+        """Send now, or with other frames of this turn; False if there is no connection or other frames wait."""
         if self._waiting or self._is_given_up:
             return False
         if self._waits_for_turn:
@@ -117,13 +117,13 @@ class Dealer(LoopSocket):
         return True
 
     def _keep(self, frame: bytes) -> bool:
-        """Have a frame leave at the end of this turn of the loop."""
+        """Queue a frame to be sent at the end of this turn of the loop."""
         if not self._together.takes(frame):
             self._flush()
             if self._waiting:
                 return False
             if not self._together.takes(frame):
-                return self._send_now(frame)  # it is large
+                return self._send_now(frame)  # too large for a bundle
         return True
 
     def _end_turn(self) -> None:
@@ -134,7 +134,7 @@ class Dealer(LoopSocket):
                 self._look_after_sending()
 
     def _look_after_sending(self) -> None:
-        if not self._look_again_is_due and self._has_more():  # sending may have swallowed what would have told us
+        if not self._look_again_is_due and self._has_more():  # sending may have cleared the descriptor's report
             self._look_again()
 
     def _flush(self) -> bool:
@@ -148,9 +148,9 @@ class Dealer(LoopSocket):
         return True
 
     def _send_now(self, frame: bytes) -> bool:
-        """Send without waiting. The caller makes sure that the socket is read afterwards."""
+        """Send without waiting. The caller must make sure that the socket is read afterwards."""
         with self._lock:
-            if self._is_given_up:  # libzmq may take it all the same, for a connection that is ending
+            if self._is_given_up:  # libzmq might still take the frame, for a connection that is ending
                 return False
             try:
                 self._send_part(frame, NOBLOCK)
@@ -165,7 +165,7 @@ class Dealer(LoopSocket):
         *,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Keep a frame until the connection takes it; then call `on_sent`. Drop it if it is not `wanted` any more."""
+        """Keep a frame until the connection takes it, then call `on_sent`. Drop the frame once it is not `wanted`."""
         self._waiting.append((frame, on_sent, wanted))
         self._look_again()
 
@@ -199,7 +199,7 @@ class Dealer(LoopSocket):
                 self._go_on()
 
     def _go_on(self) -> None:
-        """Connect again, after all was read of a connection that was given up; a link is closed."""
+        """Connect again, after all messages of the given-up connection were read; report a link as disconnected."""
         self._is_given_up = False
         if self._on_state is None:
             self._socket.connect(self.endpoint)
@@ -230,30 +230,30 @@ class Dealer(LoopSocket):
 
 
 class Subscriber(LoopSocket):
-    """Receives what one publisher publishes, as far as it is subscribed."""
+    """Receives the subscribed messages of one publisher."""
 
     def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
         self._on_message = on_message
         super().__init__(socket)
 
     def subscribe(self, prefix: bytes) -> None:
-        """Ask for everything that begins with `prefix`."""
+        """Subscribe to all messages that begin with `prefix`."""
         self._socket.subscribe(prefix)
         self._look_again()
 
     def unsubscribe(self, prefix: bytes) -> None:
-        """Take back one `subscribe`."""
+        """Undo one `subscribe`."""
         self._socket.unsubscribe(prefix)
         self._look_again()
 
     def pause(self) -> None:
-        """Read nothing for now: what arrives waits in libzmq's queue, up to its high-water mark."""
+        """Stop reading for now: messages wait in libzmq's queue, up to its high-water mark."""
         self._paused, self._left = True, 0
 
     def resume(self) -> None:
         """Resume reading."""
         self._paused = False
-        if self._is_overdue:  # of many publishers that are paused together most had nothing to say meanwhile
+        if self._is_overdue:  # of many paused publishers, most have sent nothing in the meantime
             self._is_overdue = False
             self._look_again()
 
@@ -263,22 +263,23 @@ class Subscriber(LoopSocket):
 
 class CautiousSubscriber(Subscriber):
     """
-    A subscriber to a publisher that cannot be trusted.
+    A subscriber to a publisher that is not trusted.
 
-    Its queue in libzmq is bounded, so it is looked, before it is read after a while and now and then meanwhile, whether
-    the connection is still there. Where it is not and the queue was full, reading on would end the process: libzmq
-    goes on with what it had stopped at, and answers a heartbeat of the publisher's over what is no connection any more
-    (`transport._without_own_heartbeats`). So the connection is given up first. What is in the queue is read even so.
+    Its queue in libzmq is bounded. If the connection ends while the queue is full, further reading would abort the
+    process: libzmq resumes the stopped input, and answers a heartbeat of the publisher over a closed connection
+    (`transport._without_own_heartbeats`). So the connection is checked before reading after a pause, and now and then
+    while reading. If it has ended, it is given up first; messages in the queue are read even so.
 
-    Not for a socket of this host (ipc): only our own user's processes are there, and this library sends no heartbeats.
+    Not needed for a socket of this host (ipc): only our own user's processes are there, and this library's sockets
+    send no heartbeats on it.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], on_message: Callable[[bytes], None]) -> None:
         self._endpoint = ""
         self._connection: KernelConnection | None = None
-        """What the messages come over, as far as that is known."""
+        """The connection that messages arrive over; None while it is unknown."""
         self._given_up = 0
-        """The inode of the one before."""
+        """The inode of the previous connection."""
         self._seen_at = 0.0
         super().__init__(socket, on_message)
 
@@ -304,18 +305,18 @@ class CautiousSubscriber(Subscriber):
             self._see_whether_it_is_there()
 
     def _learn_connection(self, frame: zmq.Frame) -> None:
-        with suppress(zmq.ZMQError, OSError):  # it has gone
+        with suppress(zmq.ZMQError, OSError):  # it is gone
             connection = KernelConnection(int(frame.get(_SOURCE)))
-            if connection.inode != self._given_up:  # else it was in the queue already
+            if connection.inode != self._given_up:  # else the message was still queued from the previous connection
                 self._connection = connection
                 self._see_whether_it_is_there()
 
     def _see_whether_it_is_there(self) -> None:
-        """Give the connection up if it has ended, and connect again."""
+        """If the connection has ended, give it up and connect again."""
         if self._connection is None or not (state := self._connection.state) & GONE:
             return
         self._given_up, self._connection = self._connection.inode, None
-        if state != CLOSED:  # else libzmq has seen to it
+        if state != CLOSED:  # else libzmq has closed and reconnects it
             with suppress(zmq.ZMQError):
                 self._socket.disconnect(self._endpoint)
             self._socket.connect(self._endpoint)

@@ -1,7 +1,7 @@
 """
 Mode bus_key: the keys derived from a bus key, and how sockets encrypt and authenticate with them (CurveZMQ, RFC 26).
 
-Every holder of a key derives the same, so a change here is a change of the protocol (docs/security.md).
+All holders of a key derive the same pairs, so a change here is a change of the protocol (docs/security.md).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class KeySecurity:
     """
     Mode bus_key: TCP, encrypted (CURVE, RFC 26), for holders of the bus key only.
 
-    From each key two pairs are derived, for the side that binds and for the side that connects, so that whoever holds
-    the key can do both. All that we hold are accepted; the first is the one that we speak.
+    From each key two pairs are derived, one for the side that binds and one for the side that connects: every holder
+    of the key can do both. All our keys are accepted; our own connections use the first.
 
     Args:
-        keys: of one bus, the one to speak first.
-        addresses: what a worker listens on.
+        keys: the keys of one bus, first the one to use.
+        addresses: the addresses that a worker listens on.
 
     Raises:
-        InvalidConfiguration: no address.
+        InvalidConfiguration: there is no address.
         UnsupportedUse: this libzmq was built without CURVE.
 
     """
@@ -62,20 +62,20 @@ class KeySecurity:
 
     @property
     def refusal(self) -> str:
-        """Say whose keys to compare."""
+        """The reason of a broken-off handshake, and which keys to compare."""
         return f"it has another key than ours ({', '.join(self.fingerprints)}), or none: compare `lightbus keys show`"
 
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
-        """Have the socket accept the peers that the gate admits; without a gate it accepts none."""
+        """Make the socket accept the peers that the gate admits; without a gate it accepts none."""
         import zmq
 
         socket.set(zmq.CURVE_SERVER, 1)
         socket.set(zmq.CURVE_SECRETKEY, self._pairs[self.fingerprints[0]].server_secret)
         socket.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-        socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # or a missing gate would admit everybody
+        socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # else a missing gate would admit every peer
 
     def prepare_client(self, socket: zmq.Socket[Any], peer_fingerprint: str) -> None:
-        """Have the socket prove that it holds the peer's key, and speak only with peers that hold it."""
+        """Make the socket prove that it holds the peer's key, and talk only to peers that hold it."""
         import zmq
 
         pairs = self._pairs.get(peer_fingerprint or self.fingerprints[0])
@@ -86,11 +86,11 @@ class KeySecurity:
         socket.set(zmq.CURVE_SERVERKEY, pairs.server_public)
 
     def addressing(self) -> Addressing:
-        """Peers are at their addresses."""
+        """Return the addressing by TCP addresses."""
         return TcpAddressing(self.addresses)
 
     def describe(self) -> str:
-        """Describe which peers can connect, and where."""
+        """Return a sentence: which peers can connect, and where."""
         spoken, *others = self.fingerprints
         also = f" (or {', '.join(others)})" if others else ""
         return (
@@ -101,7 +101,7 @@ class KeySecurity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pairs:
-    """What CURVE takes, derived from one bus key; texts in Z85 (RFC 32), as libzmq has them."""
+    """The CURVE key pairs derived from one bus key, in Z85 (RFC 32), as libzmq expects them."""
 
     server_public: bytes
     server_secret: bytes = field(repr=False)
@@ -113,7 +113,7 @@ class _Pairs:
         from zmq import curve_public
         from zmq.utils import z85
 
-        # Any 32 bytes are a secret key of Curve25519 (RFC 7748 section 5): what must be fixed in them it fixes itself.
+        # Any 32 bytes are a secret key of Curve25519 (RFC 7748 section 5): the algorithm sets the fixed bits itself.
         server, client = z85.encode(_derive(key, b"server")), z85.encode(_derive(key, b"client"))
         return cls(
             server_public=curve_public(server),
@@ -137,7 +137,7 @@ def _derive(key: BusKey, purpose: bytes) -> bytes:
 
 
 def check_curve() -> None:
-    """Raise UnsupportedUse where this libzmq cannot encrypt."""
+    """Raise UnsupportedUse if this libzmq cannot encrypt."""
     import zmq
 
     if not zmq.has("curve"):

@@ -1,10 +1,10 @@
 """
-The gate in front of the bound sockets of a context: it bounds the connections, and where there are keys it admits
-their holders, and sees who was refused.
+The gate in front of the bound sockets of a context: it bounds the number of connections, and in mode bus_key it admits
+the holders of the keys, and counts refused peers.
 
-It is the one handler of ZAP (RFC 27) that a context has, in a thread of its own, so that neither a busy handler nor a
-blocked loop keeps anybody waiting at the door, or lets strangers' knocking pile up. libzmq itself says nothing of a
-handshake that fails: what the sockets' monitors report is counted here, and logged now and then.
+It is the one ZAP handler (RFC 27) of the context, in a thread of its own, so that neither a busy handler nor a blocked
+loop delays a connecting peer, or lets the attempts of strangers pile up. libzmq itself does not log a failed
+handshake: reports of the sockets' monitors are counted here, and logged now and then.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Gate", "reason_of"]
 logger = logging.getLogger("lightbus.security")
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
-"""Where libzmq asks, by RFC 27. A second handler could not even bind."""
+"""The endpoint of the ZAP handler, by RFC 27. A second handler could not bind it."""
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 3600.0
@@ -44,13 +44,13 @@ LONGEST_PAUSE = 3600.0
 STOP_TIMEOUT = 1.0
 
 AMPLE = 2048
-"""Descriptors that are left while all connections are accepted; below these they are accepted one by one."""
+"""With more free descriptors than this all connections are accepted; with fewer, one by one."""
 
 NEAR_LIMIT = 0.8
-"""The part of the possible connections from which on a worker is reported as crowded."""
+"""The part of the possible connections above which a worker is reported as crowded."""
 
 LOOK_EVERY = 50
-"""Milliseconds between two checks whether there is room again, and which connections have been made."""
+"""Milliseconds between two checks for room while no connection is accepted."""
 
 _FAILED = (
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
@@ -90,18 +90,18 @@ def reason_of(event: int, value: int) -> str:
 
 class Gate:
     """
-    Open from the moment it is made until `stop`. Other threads use its public methods only.
+    The gate of one context, open from its creation until `stop`. Other threads use its public methods only.
 
     Args:
-        context: of the sockets. There can be one gate to a context.
-        admitted: the peers that may connect: a name for the log and the `User-Id`, by CURVE public key; None: all.
-        limit: connections at a time, of all the sockets together; without one, as many as descriptors allow.
-        largest: bytes that a message may have.
-        unsolicited: checked as often: the messages that arrive at connecting sockets.
-        clock: seconds, for the pauses between log lines.
+        context: the context of the sockets; it can have only one gate.
+        admitted: the peers that may connect: CURVE public key -> name for the log and the `User-Id`; None: all peers.
+        limit: most connections at a time to all sockets together; None: as many as descriptors allow.
+        largest: the largest message, in bytes.
+        unsolicited: the bound on messages at connecting sockets, checked by the gate's thread, too.
+        clock: returns seconds, for the pauses between log lines.
 
     Attributes:
-        counts: admitted, and refused by reason (`REASONS`). Only the gate's thread writes.
+        counts: the admitted peers, and the refused ones by reason (`REASONS`). Only the gate's thread writes it.
 
     """
 
@@ -133,9 +133,9 @@ class Gate:
         self._wakeup.bind(bell)
         self._ring = context.socket(zmq.PAIR)
         self._ring.connect(bell)
-        self._lock = threading.Lock()  # over `_ring`
+        self._lock = threading.Lock()  # guards `_ring`
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        """What the thread is to do next."""
+        """Functions that the gate's thread shall call."""
         self.receive_limit = ReceiveLimit(largest)
         self._unsolicited = unsolicited
         self._poll = SocketPoll()
@@ -148,12 +148,12 @@ class Gate:
 
     @property
     def connections(self) -> int:
-        """How many connections to the watched sockets there are."""
+        """The number of connections to the watched sockets."""
         return sum(map(len, list(self._monitors.values())))
 
     @property
     def crowding(self) -> str | None:
-        """A sentence with the remedy where there is room for few more connections, or none; else None."""
+        """A sentence with the remedy if there is room for few more connections or none; else None."""
         left = min(self._limit - self.connections, descriptors_left())
         if left > self._limit * (1 - NEAR_LIMIT):
             return None
@@ -164,24 +164,24 @@ class Gate:
 
     @property
     def refusals(self) -> dict[str, int]:
-        """How many connections were refused so far, by reason."""
+        """The number of refused connections so far, by reason."""
         return {reason: self.counts[reason] for reason in REASONS if self.counts[reason]}
 
     @property
     def refused(self) -> int:
-        """How many connections were refused so far."""
+        """The number of refused connections so far."""
         return sum(self.refusals.values())
 
     def watch(self, socket: zmq.Socket[bytes]) -> Callable[[], None]:
-        """Watch a socket that is about to be bound, and return what ends that: to be called before it is closed."""
+        """Watch a socket that is about to be bound; return a function to call before the socket is closed."""
         endpoint = f"inproc://lightbus-watch-{os.urandom(8).hex()}"
         socket.monitor(endpoint, self._events)
         monitor = self._context.socket(zmq.PAIR)
         monitor.set(zmq.LINGER, 0)
-        # Without a bound: libzmq would wait at it, and so would who ends the watch, holding the interpreter's lock that
-        # our thread needs to go on reading.
+        # Unbounded: at a bound libzmq would wait, and so would the thread that ends the monitor, while it holds the
+        # interpreter's lock, which our thread needs to read.
         monitor.set(zmq.RCVHWM, 0)
-        # Connected here: an event that nobody is connected for would hold up libzmq's thread, and with it everything.
+        # Connect here: libzmq's thread, and all connections with it, would wait for a reader of the first event.
         monitor.connect(endpoint)
         watch = self._watched[socket] = WatchedSocket()
         self._tasks.put(partial(self._register, monitor, watch))
@@ -189,19 +189,19 @@ class Gate:
         return partial(self.unwatch, socket)
 
     def read_by(self, socket: zmq.Socket[bytes], ask: Ask, *, subscriptions: bool = False) -> None:
-        """Bound the incoming messages of a watched socket; `ask` asks its loop whether nothing waits to be read."""
+        """Bound the incoming messages of a watched socket; `ask` asks its loop whether all messages are read."""
         watch = self._watched[socket]
         self._tasks.put(lambda: self.receive_limit.add(watch, ask, subscriptions=subscriptions))
         self._wake()
 
     def before_unbind(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        """Record that a watched socket is about to stop listening at an endpoint. To be called before it does."""
+        """Record that a watched socket is about to stop listening at an endpoint. Call this before it does."""
         watch = self._watched.get(socket)
         if watch is not None:
             watch.stops_listening(endpoint)
 
     def stop(self) -> None:
-        """End the thread and close its sockets; from then on no peer is admitted. Bounded, and once."""
+        """Stop the thread and close its sockets: no peer is admitted any more. Waits for 1 s at most; call it once."""
         for socket in list(self._watched):
             self.unwatch(socket)
         self._wake(b"stop")
@@ -210,13 +210,13 @@ class Gate:
             self._ring.close(linger=0)
 
     def unwatch(self, socket: zmq.Socket[bytes]) -> None:
-        """Watch a socket no more, if it was watched. To be called before it is closed."""
+        """Stop watching a socket, if it is watched. Call this before the socket is closed."""
         watch = self._watched.pop(socket, None)
         if watch is not None:
             watch.end()
             self._tasks.put(partial(self.receive_limit.remove, watch))
             self._wake()
-        # Now, while somebody reads the last events, and not when libzmq closes the socket, in a thread of its own.
+        # End the monitor now, while our thread reads its last events; libzmq would do it in a thread of its own.
         with suppress(zmq.ZMQError):
             if not socket.closed:
                 socket.monitor(None, 0)
@@ -234,7 +234,7 @@ class Gate:
                 is_open = self._turn()
             except zmq.ContextTerminated:
                 is_open = False
-            except Exception:  # without this thread nobody would get in, and libzmq would wait for its reader
+            except Exception:  # without this thread no peer could connect, and libzmq would wait for its reader
                 logger.exception("the gate could not handle an event of a socket; it continues")
         self._do_tasks()
         self.receive_limit.close()
@@ -266,7 +266,7 @@ class Gate:
         return True
 
     def _timeout(self) -> int | None:
-        """Return the milliseconds until there is something to do, whatever happens; None: nothing."""
+        """Return the milliseconds until the next check is due; None if none is."""
         pauses = [LOOK_EVERY] if self._accept_mode is AcceptMode.NONE else []
         seconds = (self.receive_limit.pause, None if self._unsolicited is None else self._unsolicited.pause)
         return min([*pauses, *(int(each * 1000) for each in seconds if each is not None)], default=None)
@@ -303,7 +303,7 @@ class Gate:
             self._zap.send_multipart([version, request, b"200", b"", name.encode(), b""])
 
     def _look(self, monitor: zmq.Socket[bytes]) -> bool:
-        """Handle one event of a socket; return whether there can be more."""
+        """Handle one event of a socket's monitor; return whether there can be more events."""
         message = parse_monitor_message(monitor.recv_multipart())
         event, value = int(message["event"]), int(message["value"])
         if event == zmq.EVENT_MONITOR_STOPPED:

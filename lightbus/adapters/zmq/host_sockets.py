@@ -1,7 +1,7 @@
-"""The sockets of a worker in mode host: bound in every usable directory, and again where they are removed.
+"""The sockets of a worker in mode host: bound in every usable directory, and bound again when their files are removed.
 
-Who removes them: the end of a login session (with `/run/user/<uid>`), or a cleaner of temporary files. Connections that
-stand go on without the file; only who comes later would not find us.
+The end of a login session removes them (with `/run/user/<uid>`), or a cleaner of temporary files. Existing connections
+work without the file; only new callers would not find the worker.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ logger = logging.getLogger("lightbus.binding")
 LOOK_EVERY = 1.0
 
 TRY_EVERY = 5.0
-"""Seconds between two attempts at a directory that could not be used: a login may have made it."""
+"""Seconds between two attempts at a directory that could not be used: a login may have created it."""
 
 MOST_ATTEMPTS = 100
-"""How often the sockets in one directory are made anew. Each time costs two descriptors: libzmq 4.3.5 would remove a
-new file, too, when it closes the socket of the old one."""
+"""How often the sockets in one directory are bound again. Each time costs two descriptors, because the old ones stay
+open: when libzmq 4.3.5 closes the old socket, it would remove the new file, too."""
 
 
 class HostSockets:
     """
-    Only touched from the node's loop.
+    The socket files of one worker. Only touched from the node's loop.
 
     Args:
-        instance: what the files are named after.
+        instance: the instance id, which the files are named after.
         places: the directories.
         router, xpub: the sockets to bind there.
 
@@ -49,14 +49,14 @@ class HostSockets:
         self._router = router
         self._xpub = xpub
         self._bound: dict[Path, tuple[int, int]] = {}
-        """Per directory the check whether the files are still ours."""
+        """For each directory, the inodes of our files: while these are the same, the files are still ours."""
         self._attempts: Counter[Path] = Counter()
         self._problems: dict[Path, str] = {}
         self._failures = RecurringLog(logger)
         self._look_at = self._try_at = 0.0
 
     def open(self) -> None:
-        """Bind wherever it is possible. Raises InvalidConfiguration where it is nowhere."""
+        """Bind in every usable directory. Raises InvalidConfiguration if there is none."""
         for place in self._wanted():
             if self._bind(place):
                 remove_stale_files(place)
@@ -67,7 +67,7 @@ class HostSockets:
 
     @property
     def endpoints(self) -> Endpoints:
-        """The files of the first directory; announced if it can be written."""
+        """The files in the first directory; the directory is announced if its name is printable."""
         first = next(place for place in self._places.candidates() if place in self._bound)
         rpc, event = self._files(first)
         directory = str(first)
@@ -76,7 +76,7 @@ class HostSockets:
         )
 
     def look(self, now: float) -> bool:
-        """Check, if it is due, whether all files exist; return whether a socket was bound again, or given up."""
+        """Check, if it is due, whether all files exist; return whether the endpoints changed."""
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
@@ -87,10 +87,10 @@ class HostSockets:
         return any(changed) and bool(self._bound)
 
     def move(self, addresses: tuple[str, ...]) -> None:
-        """There are no addresses to be at."""
+        """Do nothing: mode host has no addresses."""
 
     def close(self) -> None:
-        """Remove the files, and what was written beside them."""
+        """Remove the socket files, and the file of this peer beside them."""
         for place in self._bound:
             for file in (*self._files(place), place / f"{self._instance}{PEER}"):
                 with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ class HostSockets:
                 place, self._problems[place], ", ".join(map(str, self._bound)),
             )  # fmt: skip
         else:
-            self._bound[place] = before  # looked after again: there is no other
+            self._bound[place] = before  # kept, so that it is tried again: there is no other directory
             self._failures.log(
                 "unreachable", logging.ERROR,
                 "The sockets of this worker were removed by another program, and cannot be created again (%s): no new "
@@ -129,7 +129,7 @@ class HostSockets:
         if self._is_given_up(place):
             self._problems[place] = f"they were removed {MOST_ATTEMPTS} times"
             return False
-        for _ in range(2):  # somebody may have removed the directory just when it was made
+        for _ in range(2):  # another process may have removed the directory right after it was created
             try:
                 self._places.make(place)
                 rpc, event = self._files(place)

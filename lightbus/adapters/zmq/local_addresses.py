@@ -1,4 +1,4 @@
-"""At which of its host's addresses a process is, as interfaces come and go; `adapters/host` asks the system."""
+"""The addresses of its host that a process listens at, as interfaces come and go; `adapters/host` asks the system."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["LOOK_EVERY", "LocalAddresses"]
 logger = logging.getLogger("lightbus.binding")
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks. What both see counts: an address that is renewed is away for a moment."""
+"""Seconds between two checks. A change counts if both see it: while an address is renewed, it is gone for a moment."""
 
 
 class LocalAddresses:
     """
-    Only touched from the node's loop.
+    The addresses of one process. Only touched from the node's loop.
 
     Args:
-        addresses: where we are at the start; none in mode host, which nothing is looked for.
-        look: returns where we are to be, given where we are (`adapters.host.interfaces.follow_addresses`).
+        addresses: the addresses at the start; none in mode host, for which nothing is checked.
+        look: returns the addresses to use, given the present ones (`adapters.host.interfaces.follow_addresses`).
 
     """
 
@@ -37,13 +37,13 @@ class LocalAddresses:
         return networks_of(self.addresses) if self.addresses else ()
 
     def have_changed(self, now: float) -> bool:
-        """Look, if it is time to; return whether we are somewhere else from now on."""
+        """Check, if it is due; return whether the addresses have changed."""
         if not self.addresses or now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
         try:
             before, self._seen = self._seen, self._look(self.addresses)
-        except OSError as error:  # no descriptor is free, say: we are where we were
+        except OSError as error:  # no descriptor is free, for example: keep the addresses
             logger.debug("The addresses of this host cannot be looked at: %s", error)
             return False
         if self._seen == self.addresses or self._seen != before:

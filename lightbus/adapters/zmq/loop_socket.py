@@ -1,11 +1,11 @@
-"""What the sockets of an event loop share: one reader, and one writer.
+"""What the sockets of an event loop share: one method that reads, and one that writes.
 
-They are read with `loop.add_reader` on the descriptor that ZeroMQ gives each socket, and call back with what arrived.
+They are read with `loop.add_reader` on the descriptor that ZeroMQ gives each socket, and pass messages to a callback.
 `zmq.asyncio` is not used: a Future per frame costs more than the round trip.
 
-The descriptor is edge-triggered (zmq_getsockopt(3), ZMQ_FD): it tells once that something happened, and any use of the
-socket may swallow that. Hence each socket has one reader, `_readable`, which drains until nothing is left, and one
-writer, `_send`, which has the reader look again afterwards.
+The descriptor is edge-triggered (zmq_getsockopt(3), ZMQ_FD): it reports an event once, and any use of the socket may
+clear the report. Hence each socket has one reader, `_readable`, which reads until nothing is left, and one writer,
+`_send`, which makes the reader check again afterwards.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ EVENTS = int(zmq.EVENTS)
 POLLIN = int(zmq.POLLIN)
 
 FAIR_SHARE = 256
-"""Frames read from one socket before the rest of the loop gets its turn."""
+"""Frames read from one socket before the rest of the loop gets a turn."""
 
 BURST = 0.00005
 """Seconds within which two sends belong to a burst."""
 
 
 class LoopSocket:
-    """What the sockets of an event loop share. Only touched from the loop that they were made on."""
+    """The base class of sockets of an event loop. Only touched from the loop that they were made on."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.loop = asyncio.get_running_loop()
         self.dropped = 0
-        """Frames that could not be sent since their receiver was gone or too far behind."""
+        """Frames that could not be sent because their receiver was gone or too far behind."""
         self._socket = socket
         self._send_part, self._receive_part, self._get = compiled(socket)
         self._descriptor = int(socket.FD)
         self._look_again_is_due = False
         self._draining = False
         self._is_alone = False
-        """Whether the message being read is the first, and perhaps the only one: the answer to it is sent at once."""
+        """Whether the message being read is the first, and perhaps the only one: the answer is sent at once."""
         self._looked_at = 0.0
         self._paused = False
         self._is_overdue = False
-        """Whether there was something to look at while it was paused."""
+        """Whether the descriptor reported something while reading was paused."""
         self._left = 0
-        """Frames that are still to be read in this turn of the loop."""
+        """Frames that may still be read in this turn of the loop."""
         self.loop.add_reader(self._descriptor, self._readable)
 
     def bind(self, endpoint: str) -> str:
-        """Bind, and return the endpoint with the port that was chosen. Raises TransportError."""
+        """Bind, and return the endpoint with the actual port. Raises TransportError."""
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -66,11 +66,11 @@ class LoopSocket:
         return self._socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()  # type: ignore[union-attr]
 
     def unbind(self, endpoint: str) -> None:
-        """Take back one `bind`."""
+        """Undo one `bind`."""
         self._socket.unbind(endpoint)
 
     def connect(self, endpoint: str) -> None:
-        """Connect to one endpoint. Raises TransportError where it cannot even be tried; the socket is closed then."""
+        """Connect to one endpoint. Raises TransportError if the endpoint is invalid; then the socket is closed."""
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -79,42 +79,42 @@ class LoopSocket:
         self._look_again()
 
     def close(self) -> None:
-        """Close the socket; frames that libzmq still holds are dropped."""
+        """Close the socket; frames that libzmq has not sent are dropped."""
         if not self._socket.closed:
             self.loop.remove_reader(self._descriptor)
             self._socket.close(linger=0)
 
     def flush_and_close(self, milliseconds: int) -> None:
-        """Close the socket; libzmq keeps sending what it holds for so many seconds (until the context is closed)."""
+        """Close the socket; libzmq may go on sending for some milliseconds (unless the context is closed)."""
         if not self._socket.closed:
             self.loop.remove_reader(self._descriptor)
             self._socket.close(linger=milliseconds)
 
     def abandon(self) -> None:
-        """Close the socket of a loop that was closed before it."""
+        """Close the socket after its loop was closed."""
         self._socket.close(linger=0)
 
     @property
     def closed(self) -> bool:
-        """Whether the socket was closed."""
+        """Whether the socket is closed."""
         return bool(self._socket.closed)
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits to be read."""
+        """Return whether no message waits to be read."""
         if self.closed or not self._has_more():
             return True
         self._look_again()
         return False
 
     def _receive(self) -> None:
-        """Read one message and hand it on; raises zmq.Again when there is none."""
+        """Read one message and pass it on; raises zmq.Again if there is none."""
         raise NotImplementedError
 
     def _writable(self) -> None:
-        """The socket may be able to send again."""
+        """Send what waits: the socket may be writable again."""
 
     def _readable(self) -> None:
-        """Read until nothing is left. The only place that receives."""
+        """Read until nothing is left. Nothing else receives from the socket."""
         self._look_again_is_due = False
         if self._socket.closed:
             return
@@ -126,29 +126,29 @@ class LoopSocket:
         try:
             self._receive()
             self._is_alone = False
-            # Asking whether there is more costs less than half of what it costs to be told that there is not.
+            # Asking for the events costs less than half of a receive that raises zmq.Again.
             if self._has_more():
                 while self._left > 0:
                     self._left -= 1
                     self._receive()
                 self._look_again()
         except zmq.ZMQError as error:
-            # What arrived may have led to our being closed.
+            # The message may have caused this socket to be closed.
             if error.errno != zmq.EAGAIN and not self.closed:
                 raise
         finally:
             self._draining = False
         if not self._socket.closed:
             if self._flush() and not self._look_again_is_due and self._has_more():
-                self._look_again()  # sending may have swallowed what would have told us
+                self._look_again()  # sending may have cleared the report of the descriptor
             self._writable()
 
     def _flush(self) -> bool:
-        """Send what was kept to be sent together; return whether there was anything."""
+        """Send the frames that were bundled; return whether there were any."""
         return False
 
     def _has_more(self) -> bool:
-        """Return whether there is something to read. Only this may show it: the descriptor may not report it."""
+        """Return whether there is something to read, also if the descriptor does not report it."""
         return self._get(EVENTS) & POLLIN > 0
 
     def _look_again(self) -> None:
@@ -157,7 +157,7 @@ class LoopSocket:
             self.loop.call_soon(self._readable)
 
     def _send(self, frame: bytes, flags: int = NOBLOCK) -> bool:
-        """Send without waiting and return whether it was taken. The only place that sends."""
+        """Send without waiting and return whether libzmq took the frame. Nothing else sends."""
         try:
             self._send_part(frame, flags)
         except zmq.Again:
@@ -167,7 +167,7 @@ class LoopSocket:
         return True
 
     def _look_after_sending(self) -> None:
-        # Asking at once is quicker than another turn of the loop. In a burst, one turn for all of it is.
+        # Asking at once is quicker than another turn of the loop. In a burst, one turn for all sends is quicker.
         now = time.monotonic()
         is_burst = now - self._looked_at < BURST
         self._looked_at = now

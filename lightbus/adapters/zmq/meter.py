@@ -1,10 +1,10 @@
 """
-How many bytes have arrived over one connection of libzmq. Linux knows that without any counting here.
+The number of bytes that have arrived over one connection of libzmq. The Linux kernel counts them for us.
 
-Of TCP the kernel counts what it received (`tcpi_bytes_received` of TCP_INFO, tcp(7)). Of a unix socket it does not. But
-a place in the stream at which to peek (SO_PEEK_OFF, socket(7)) moves towards the beginning by what is read, and nobody
-peeks here (`sk_peek_offset_bwd`, called by `unix_stream_read_generic` in net/unix/af_unix.c): how far it has moved is
-what was read.
+For TCP the kernel counts the received bytes (`tcpi_bytes_received` of TCP_INFO, tcp(7)). For a unix socket it does not.
+But its peek offset (SO_PEEK_OFF, socket(7)) decreases by the number of bytes read, and nobody peeks here
+(`sk_peek_offset_bwd`, called by `unix_stream_read_generic` in net/unix/af_unix.c): the decrease is the number of bytes
+read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .socket_from_fd import socket_from_fd
 __all__ = ["Meter"]
 
 TCP_INFO, INFO_SIZE, RECEIVED_AT = 11, 136, 128
-"""The option, the bytes of it up to the count, and where in them that is (`struct tcp_info` in linux/tcp.h)."""
+"""The option, its size up to and including the counter, and the counter's offset (`struct tcp_info`, linux/tcp.h)."""
 
 SO_PEEK_OFF, FAR = 42, 2**31 - 1
-"""The option, and the furthest place: bytes read after so many are not counted any more."""
+"""The option, and its largest value: bytes read after so many are not counted."""
 
 PEER_CREDENTIALS = struct.Struct("3i")
 """The process, user and group behind a unix socket (SO_PEERCRED, unix(7))."""
@@ -31,9 +31,9 @@ PEER_CREDENTIALS = struct.Struct("3i")
 
 class Meter:
     """
-    At one connection, by libzmq's descriptor. Raises OSError where it is gone already.
+    Counts the bytes of one connection, given by libzmq's descriptor. Raises OSError if the connection is gone.
 
-    It counts from its making on, or from the beginning of the connection, whichever the kernel knows.
+    It counts from its creation (unix sockets), or from the beginning of the connection (TCP), until `reset`.
     """
 
     POSSIBLE = sys.platform == "linux"
@@ -43,9 +43,9 @@ class Meter:
     def __init__(self, descriptor: int) -> None:
         self.connection = KernelConnection(descriptor)
         self.latest = 0
-        """What was read off last."""
+        """The latest number of bytes."""
         self.peer = ""
-        """The other end when the connection was closed: an address, or a process of this host."""
+        """The other end, set when we close the connection: an address, or a process of this host."""
         self._before = 0
         with socket_from_fd(descriptor) as found:
             self._is_unix = found.family == socket.AF_UNIX
@@ -53,7 +53,7 @@ class Meter:
                 found.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, FAR)
 
     def reset(self) -> None:
-        """Count from now on."""
+        """Start again at zero."""
         self.latest = 0
         with suppress(OSError), socket_from_fd(self.connection.descriptor) as found:
             if self._is_unix:
@@ -62,7 +62,7 @@ class Meter:
                 self._before = _received(found)
 
     def read(self) -> int:
-        """Return, and keep as `latest`, how many bytes have come; where it is gone, how many it was before."""
+        """Return, and store as `latest`, the number of bytes; of a connection that is gone, the number read before."""
         with suppress(OSError):
             if self.connection.is_there:
                 with socket_from_fd(self.connection.descriptor) as found:
@@ -73,7 +73,7 @@ class Meter:
         return self.latest
 
     def end(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self.peer = self._peer_text()
         self.connection.close()
 

@@ -37,11 +37,11 @@ class Monitor:
     Reports the state of the one connection of a socket. Only touched from the loop that it was made on.
 
     Args:
-        socket: the watched socket; to be closed after this was stopped.
+        socket: the watched socket; stop the monitor before closing the socket.
         on_state: called with each change.
 
     Attributes:
-        may_want_key: whether the other end may break off the handshake since there is no key in common.
+        may_want_key: whether the other end may break off the handshake because there is no common key.
 
     """
 
@@ -62,8 +62,8 @@ class Monitor:
         if monitor is not None:
             if not abandoned:
                 self._loop.remove_reader(self._descriptor)
-            # In this order, and not with `disable_monitor`: while libzmq has an event for a monitor that nobody reads
-            # any more, its thread waits for ever, and with it everything.
+            # In this order, and not with `disable_monitor`: while libzmq has an event for a monitor that nobody reads,
+            # its thread waits for ever, and all connections with it.
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.monitor(None, 0)
             monitor.close(linger=0)
@@ -80,7 +80,7 @@ class Monitor:
                 self._on_state(self._seen_as(state, int(message["value"])))
 
     def _seen_as(self, state: LinkState, value: int) -> LinkState:
-        """Tell a handshake that the peer broke off from other ends: with another key than ours it cannot say more."""
+        """Return DENIED for a handshake that the peer broke off: one with another key can report no more than that."""
         if state is LinkState.CONNECTED:
             self._handshaken = True
         closed = state is LinkState.HANDSHAKE_FAILED and value in _CLOSED_BY_PEER

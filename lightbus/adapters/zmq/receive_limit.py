@@ -1,14 +1,15 @@
 """
 Bounds messages that arrive faster than they are read: libzmq reads everything, and its queues have no bound.
 
-(`transport._without_own_heartbeats` says why.) While a handler blocks the event loop, or small messages come faster
-than they are handled, two gigabytes a second may pile up. A publisher takes fifty times the bytes of a subscription,
-and a microsecond for each, so that 20 MiB of them at once take it away for seconds.
+(`transport._without_own_heartbeats` says why.) While a handler blocks the event loop, or small messages arrive faster
+than they are handled, two gigabytes a second may pile up. A subscription costs a publisher fifty times its bytes in
+memory, and a microsecond: 20 MiB of them at once block the publisher for seconds.
 
-So the gate's thread looks. Where the process has grown, or much came over a connection for subscriptions, it asks the
-loop whether anything waits to be read. If something does each time, what came over each connection since nothing did is
-read off (`meter`), and beyond a bound whoever sent most is disconnected; nobody else gets in until all is read. That
-costs a look at the process's memory twenty times a second, five where it does not grow, and a message nothing.
+So the gate's thread checks. When the process has grown, or much has arrived over a connection for subscriptions, it
+asks the loop whether anything waits to be read. As long as something does, the bytes that arrived over each connection
+are read from its meter (`meter`). Beyond a bound, the peers that sent most are disconnected, and no connection is
+accepted until all is read. The cost: the process's memory is read twenty times a second, five times while it does not
+grow; messages cost nothing more.
 """
 
 from __future__ import annotations
@@ -32,34 +33,35 @@ MIB = 1024 * 1024
 
 MAX_WAITING = 256 * MIB
 """
-Bytes by which the process may grow while messages wait to be read. Where a single message may be larger than a quarter
-of it, four such.
+Bytes by which the process may grow while messages wait to be read. If a message may be larger than a quarter of this,
+the bound is four such messages.
 """
 
 STEP = 16 * MIB
-"""Bytes by which it grows before the loops are asked whether messages wait."""
+"""Growth of the process, in bytes, from which on the loops are asked whether messages wait."""
 
 LEAST_SENT = 16 * MIB
 """
-Bytes that must have arrived, in all, before a peer is disconnected: a handler may be what takes the memory.
-The smallest messages take twenty times their bytes.
+Bytes that must have arrived, in all, before a peer is disconnected: it may be a handler that takes the memory.
+The smallest messages take twenty times their bytes of memory.
 """
 
 TOPICS_GROWTH, LEAST_TOPICS = 64 * MIB, 1 * MIB
 """
-Bytes by which the process may grow while so many of subscriptions wait: it hardly does where their topics are the same.
+Bytes by which the process may grow while more than `LEAST_TOPICS` bytes of subscriptions wait: with equal topics it
+hardly grows.
 """
 
 FEW_TOPICS, MANY_TOPICS = 64 * 1024, 8 * MAX_TOPICS
-"""Bytes of subscriptions that are taken in without a look; and that may wait in all, whatever they are."""
+"""Bytes of subscriptions that are not checked; and that may wait in all, whatever memory they take."""
 
 OF_ONE = 256 * 1024
-"""Bytes that one connection must have sent to be ended with those that sent most."""
+"""Bytes that a connection must have sent to be closed among those that sent most."""
 
 LOOK_EVERY, LOOK_CLOSELY, LOOK_SELDOM = 0.05, 0.01, 0.2
 """
-Seconds between two looks; the second while messages wait and the process has grown; up to the last while it does not
-grow at all: of an idle process each look costs more than all else that it does meanwhile.
+Seconds between two checks; the second while messages wait and the process has grown; up to the third while it does not
+grow at all: in an idle process a check costs more than all other work.
 """
 
 Ask: TypeAlias = Callable[[Callable[[bool], None]], None]
@@ -69,7 +71,7 @@ Asks the loop of a socket whether nothing waits to be read, and calls the given 
 
 
 def memory_in_use() -> int:
-    """Return the bytes of memory that this process takes; 0 where the system does not say."""
+    """Return the memory of this process in bytes; 0 if the system does not provide it."""
     try:
         descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)  # a file object takes twice the calls
     except OSError:
@@ -86,19 +88,19 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class _Incoming:
-    """What came over the connections of one bound socket since nothing waited to be read."""
+    """The bytes that arrived over the connections of one bound socket since nothing waited to be read."""
 
     def __init__(self, ask: Ask, memory: int) -> None:
         self.meters: dict[int, Meter] = {}
         """By descriptor."""
         self.ended = 0
-        """Bytes that came over connections that are no more."""
+        """Bytes from connections that have ended."""
         self.floor = memory
         """The memory in use when nothing waited."""
         self.counts = False
-        """Whether the meters count from when the process had not grown yet."""
+        """Whether the meters were reset since the process began to grow."""
         self.next_at = 0
-        """How much more must wait before the next ones are ended: what came before takes its time to be read."""
+        """The growth, or size, at which connections are closed again: messages received before take time to be read."""
         self._ask = ask
         self._is_asked = False
         self._is_empty: bool | None = None  # written by the loop's thread
@@ -106,14 +108,14 @@ class _Incoming:
     def ask(self) -> None:
         if not self._is_asked:
             self._is_asked = True
-            with suppress(RuntimeError):  # the loop is closed: nobody reads any more
+            with suppress(RuntimeError):  # the loop is closed
                 self._ask(self._answered)
 
     def _answered(self, is_empty: bool) -> None:
         self._is_empty = is_empty
 
     def was_emptied(self) -> bool:
-        """Return whether the loop has reported, since it was asked last, that nothing waits."""
+        """Return whether the loop has answered, since it was last asked, that nothing waits."""
         answer, self._is_empty = self._is_empty, None
         if answer is not None:
             self._is_asked = False
@@ -125,11 +127,11 @@ class _Incoming:
             meter.reset()
 
     def read(self) -> int:
-        """Return the bytes that have come in all."""
+        """Read all meters, and return the bytes in all."""
         return self.ended + sum(meter.read() for meter in self.meters.values())
 
     def end_most(self, least: int) -> Iterator[Meter]:
-        """End the connection over which most has come, and those over which half as much has, and at least so much."""
+        """Close the connections that sent at least half as much as the largest sender, and at least `least` bytes."""
         most = max((meter.latest for meter in self.meters.values()), default=0)
         for descriptor, meter in list(self.meters.items()):
             if meter.latest >= max(most // 2, least):
@@ -151,55 +153,55 @@ class ReceiveLimit:
     The incoming messages of the bound sockets of a context. Only touched from the gate's thread.
 
     Args:
-        largest: bytes that a message may have.
-        memory: returns the bytes that the process takes.
+        largest: the largest message, in bytes.
+        memory: returns the memory of the process, in bytes.
 
     """
 
     def __init__(self, largest: int = 0, *, memory: Callable[[], int] = memory_in_use) -> None:
         self.closed = 0
-        """How many connections were closed since more came over them than was taken in."""
+        """The number of connections closed because they sent more than could be read."""
         self.is_over = False
-        """Whether more waits than may: no connection is accepted."""
+        """Whether too many messages wait: no connection is accepted then."""
         self._most = max(MAX_WAITING, 4 * largest)
         self._memory = memory
         self._log = RecurringLog(logger)
         self._sockets: dict[Hashable, _Incoming] = {}
         self._subscriptions: set[Hashable] = set()
-        """Which of the sockets take subscriptions only."""
+        """The sockets that receive subscriptions only."""
         self._is_close = False
         self._pause = LOOK_EVERY
         self._latest = 0
-        """The memory in use at the last look."""
+        """The memory in use at the last check."""
         self._look_at = 0.0
-        # Tells of whatever comes over a connection for subscriptions, which is seldom.
+        # Reports data on connections for subscriptions, which is rare.
         self._epoll = select.epoll() if Meter.POSSIBLE else None
 
     @property
     def descriptor(self) -> int | None:
-        """What can be polled for subscriptions that come; None where that cannot be."""
+        """A descriptor to poll for arriving subscriptions; None where that is impossible."""
         return None if self._epoll is None else self._epoll.fileno()
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the next look; None: there is nothing to look at."""
+        """Seconds until the next check; None if there is nothing to check."""
         if not any(incoming.meters for incoming in self._sockets.values()):
             return None
         return self._pause
 
     def add(self, socket: Hashable, ask: Ask, *, subscriptions: bool) -> None:
-        """Watch a bound socket; with `subscriptions` nothing else arrives over its connections."""
+        """Watch a bound socket; `subscriptions`: nothing else arrives over its connections."""
         self._sockets[socket] = _Incoming(ask, self._memory())
         if subscriptions:
             self._subscriptions.add(socket)
 
     def remove(self, socket: Hashable) -> None:
-        """Look after a socket no more."""
+        """Stop watching a socket."""
         self._sockets.pop(socket, None)
         self._subscriptions.discard(socket)
 
     def accepted(self, socket: Hashable, descriptor: int) -> None:
-        """Note a connection to a socket."""
+        """Record a connection to a socket."""
         if self._epoll is not None and (incoming := self._sockets.get(socket)) is not None:
             with suppress(OSError):
                 incoming.meters[descriptor] = Meter(descriptor)
@@ -207,18 +209,18 @@ class ReceiveLimit:
                     self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
 
     def disconnected(self, socket: Hashable, descriptor: int) -> None:
-        """Note that a connection has ended."""
+        """Record that a connection has ended."""
         if (incoming := self._sockets.get(socket)) is not None:
             incoming.forget(descriptor)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching all sockets."""
         if self._epoll is not None:
             self._epoll.close()
         self._sockets.clear()
 
     def look(self, now: float) -> None:
-        """Look, if it is time to, whether more waits than may."""
+        """Check, if it is due, whether too many messages wait."""
         if now < self._look_at:
             return
         memory = self._memory()
@@ -241,9 +243,9 @@ class ReceiveLimit:
         return LOOK_EVERY if grows else min(2 * max(self._pause, LOOK_EVERY / 2), LOOK_SELDOM)
 
     def woken(self, now: float) -> None:
-        """Look at once: subscriptions have come."""
+        """Check at once: subscriptions have arrived."""
         if self._epoll is not None:
-            self._epoll.poll(0)  # told once
+            self._epoll.poll(0)  # take the report: each is given once
         self._look_at = now
         self.look(now)
 

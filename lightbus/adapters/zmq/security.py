@@ -1,8 +1,8 @@
 """
 Access to our sockets: the security modes.
 
-A mode prepares each socket before it is bound or connected, and knows nothing of what goes through it. Mode bus_key is
-in `curve`, and who watches over its bound sockets while they are open in `gate`. Where those of mode host are is in
+A mode prepares each socket before it is bound or connected, and knows nothing of its messages. Mode bus_key is in
+`curve`; `gate` watches its bound sockets while they are open. The directories of mode host are in
 `adapters.host.places`.
 """
 
@@ -34,23 +34,23 @@ class Security(Protocol):
 
     @property
     def mode(self) -> str:
-        """The mode's name, as `LIGHTBUS_SECURITY` has it."""
+        """The mode's name, as in `LIGHTBUS_SECURITY`."""
 
     @property
     def level(self) -> int:
-        """The logging level of `describe()`: a mode without protection warns."""
+        """The logging level of `describe()`: a warning for a mode without protection."""
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of our keys, that of the one we speak first; one empty text without keys."""
+        """The fingerprints of our keys, first that of the key we use; a single empty text without keys."""
 
     @property
     def admitted(self) -> Mapping[bytes, str] | None:
-        """The peers that may connect: the fingerprint of the key, by CURVE public key; None if no key is required."""
+        """The peers that may connect: CURVE public key -> fingerprint of the key; None if no key is required."""
 
     @property
     def refusal(self) -> str:
-        """What it means that a peer breaks off our handshake, and what to do: the end of a sentence about it."""
+        """What a peer's breaking off the handshake means, and what to do: the end of a sentence about the peer."""
 
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
         """Set what a socket needs before it is bound."""
@@ -59,14 +59,14 @@ class Security(Protocol):
         """
         Set what a socket needs before it connects to the peer whose key has this fingerprint (empty: not known).
 
-        Raises PeerRefused if it is not one of ours: trying is of no use.
+        Raises PeerRefused if the key is not one of ours: connecting would fail.
         """
 
     def addressing(self) -> Addressing:
-        """Return where peers are in this mode, for a node that begins."""
+        """Return the addressing of this mode for a new node."""
 
     def describe(self) -> str:
-        """Return the sentence that a worker logs at its start: who can reach it, and how to change that."""
+        """Return the sentence that a worker logs at its start: who can reach the worker, and how to change that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +87,11 @@ class HostSecurity:
         """Nothing to set: only this user's processes can have bound the socket."""
 
     def addressing(self) -> Addressing:
-        """Peers are where the sockets are."""
+        """Return the addressing by files in the directories of the sockets."""
         return HostAddressing(self.places)
 
     def describe(self) -> str:
-        """Say that the bus stays on this host, and what opens it."""
+        """Return a sentence: the bus stays on this host, and how to open it."""
         return (
             f"no key: this bus stays on this host (ipc sockets in {self.places.first}, other users are kept out by the "
             "file system); one key on each host opens it to the LAN: lightbus keys init"
@@ -104,7 +104,7 @@ class InsecureSecurity:
     Mode insecure: plain TCP, for trusted networks, benchmarks and tests. It must be written out.
 
     Raises:
-        InvalidConfiguration: no bus name, or no address: either would open more than was asked for.
+        InvalidConfiguration: no bus name, or no address: either would open more than intended.
 
     """
 
@@ -129,11 +129,11 @@ class InsecureSecurity:
         """Nothing to set: there is no authentication."""
 
     def addressing(self) -> Addressing:
-        """Peers are at their addresses."""
+        """Return the addressing by TCP addresses."""
         return TcpAddressing(self.addresses)
 
     def describe(self) -> str:
-        """Warn that there is no protection, and say what gives some."""
+        """Return the warning that there is no protection, and how to get it."""
         return (
             f"security is 'insecure': whoever reaches {', '.join(self.addresses)} can call and fire everything on the "
             f"bus '{self.bus}', and read it on the way; unset LIGHTBUS_SECURITY to keep the bus on this host"

@@ -1,4 +1,4 @@
-"""The descriptors of libzmq's connections, used for a moment: they stay libzmq's, which may close them at any time."""
+"""Short use of the descriptors of libzmq's connections: libzmq still owns them, and may close them at any time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["socket_from_fd"]
 
 @contextmanager
 def socket_from_fd(descriptor: int) -> Iterator[socket.socket]:
-    """Give the socket of a descriptor, and leave the descriptor open. Any use may raise OSError: it may be closed."""
-    # And not a copy of it: when all descriptors are taken, none could be made.
+    """Yield a socket for a descriptor, which stays open. Any use may raise OSError: libzmq may have closed it."""
+    # Not a duplicate of the descriptor: when all descriptors are in use, duplicating fails.
     found = socket.socket(fileno=descriptor)
     try:
         yield found

@@ -1,7 +1,7 @@
-"""The context of ZeroMQ and the options of its sockets. What the frames mean is not known here.
+"""The context of ZeroMQ and the options of its sockets. The content of frames is not known here.
 
 There are two kinds of sockets: those for an event loop (`bound_sockets`, `connecting_sockets`), and `blocking_dealer`
-for one call in one plain thread. Who gets at them is for `security` to say, and where they are for `addressing`.
+for one call in one plain thread. `security` says who may connect to them, and `addressing` which endpoints they have.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 __all__ = ["ZmqTransport", "versions"]
 
 HIGH_WATER = 10_000
-"""Messages queued per connection before a sender has to wait (or a subscriber misses some, and sees the gap)."""
+"""Messages queued per connection before a sender has to wait (or a subscriber misses some, and notices the gap)."""
 
 UNREAD = 64
 """
-Messages that wait in a subscriber, which are large: libzmq counts them, and not their bytes. More of them wait at the
-publisher, which counts bytes too (`backlogs`).
+Messages that may wait in a subscriber. The number is small because libzmq counts messages, not bytes, and they may be
+large. Further ones wait at the publisher, which counts bytes, too (`backlogs`).
 """
 
 BACKLOG = 1024
-"""Connections that wait to be taken: over the system's own limit, or with few, callers that come at once wait 1 s."""
+"""Connections that may wait to be accepted: beyond these, or the system's own limit, callers wait 1 s."""
 
 MAX_SUBSCRIPTION = 16 * 1024
-"""Bytes of a subscribed topic: libzmq takes thirty times as much for it. Names are shorter."""
+"""Largest subscribed topic, in bytes: libzmq takes thirty times as much memory for it. Names are shorter."""
 
 ENCRYPTED = 64
-"""Bytes that encryption adds to a message, at most: libzmq measures what it reads (RFC 26)."""
+"""Most bytes that encryption adds to a message (RFC 26): libzmq limits the encrypted size."""
 
 MAX_SOCKETS = 8192
 
 
 class ZmqTransport:
     """
-    A ZeroMQ context and the options that every socket of ours has. Any thread may make sockets of it.
+    A ZeroMQ context and the options that all our sockets have. Any thread may make sockets of it.
 
     Args:
         security: prepares each socket for the mode the bus is in.
-        addressing: makes what says where peers are, where it follows the addresses of this host or has fixed ports.
+        addressing: makes the addressing for a node, if not the one of `security`: with fixed ports, for example.
         max_message_size: bytes; a peer that sends more is disconnected by libzmq before we hold any of it.
         heartbeat_interval: seconds between ZMTP heartbeats (RFC 37). libzmq's own thread sends and answers them, so a
             busy handler does not look dead.
@@ -74,24 +74,24 @@ class ZmqTransport:
         self.heartbeat_timeout = heartbeat_timeout
         self._addressing = addressing
         self.gate: Gate | None = None
-        """The gate of our bound sockets; made with the first of them."""
+        """The gate of our bound sockets; created with the first of them."""
         self.unsolicited = UnsolicitedMessages(max_message_size)
         """Bounds the unrequested messages of our dealers."""
         self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
 
     def addressing(self) -> Addressing:
-        """Return where peers are, and where we are, for a node that begins."""
+        """Return the addressing for a new node: the endpoints of peers and its own."""
         return (self._addressing or self.security.addressing)()
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> Router:
         """Return a ROUTER that calls `on_message(routing id, frame)`. Needs a running loop."""
-        from .bound_sockets import Router  # what only a worker needs, as the gate
+        from .bound_sockets import Router  # imported here: only workers need it, and the gate
 
         socket, gate = self._server_socket(zmq.ROUTER)
         socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
-        socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to somebody who left is an error that we can count
+        socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to a caller that is gone is an error, which we can count
         return Router(socket, on_message, gate)
 
     def publisher(self, on_subscription: Callable[[bytes, bool], None]) -> PublishingSocket:
@@ -102,7 +102,7 @@ class ZmqTransport:
         socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
         self._without_own_heartbeats(socket)
         socket.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION + ENCRYPTED)
-        socket.set(zmq.XPUB_VERBOSE, 1)  # or who asks for nothing that others have not asked for would not be heard of
+        socket.set(zmq.XPUB_VERBOSE, 1)  # report each subscription, also to a topic that another peer has already
         return PublishingSocket(socket, on_subscription, gate)
 
     def dealer(
@@ -117,13 +117,13 @@ class ZmqTransport:
         """
         Return a DEALER connected to one endpoint, which calls `on_message(frame)`. Needs a running loop.
 
-        With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
+        With `on_state` it is a *link*: it connects once, reports the states of the connection, and is not reconnected.
         Without, libzmq reconnects it as long as it is open.
 
         Raises PeerRefused if the peer's key, known by its fingerprint, is not one of ours.
         """
         socket = self._dealer_with_heartbeats(fingerprint)
-        socket.set(zmq.IMMEDIATE, 1)  # a frame is queued for a connection that stands, never for a hope
+        socket.set(zmq.IMMEDIATE, 1)  # frames are only queued for an established connection
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
         dealer = Dealer(socket, on_message, on_state, awaited)
@@ -134,12 +134,13 @@ class ZmqTransport:
     def subscriber(self, endpoint: str, on_message: Callable[[bytes], None], *, fingerprint: str = "") -> Subscriber:
         """Return a SUB connected to one publisher, which calls `on_message(frame)`. Needs a running loop."""
         socket = self._client_socket(zmq.SUB, fingerprint)
-        # Subscriptions are messages too: over a high-water mark they would be dropped without a word.
+        # Subscriptions are messages too: above a high-water mark they would be dropped silently.
         socket.set(zmq.SNDHWM, 0)
         socket.set(zmq.RCVHWM, UNREAD)
         self._without_own_heartbeats(socket)
-        # A connection that is made again gets a queue of its own. Otherwise it is given the old one, and where that was
-        # full the next read ends the process, as below: a publisher can have our end time out by the TTL it pings with.
+        # With this option a new connection gets a queue of its own. Otherwise it inherits the old one, and if that was
+        # full, the next read aborts the process, as described below: by the TTL in its pings, a publisher can make our
+        # end time out.
         socket.set(zmq.IMMEDIATE, 1)
         kind = Subscriber if endpoint.startswith("ipc://") else CautiousSubscriber
         subscriber = kind(socket, on_message)
@@ -153,12 +154,12 @@ class ZmqTransport:
         return BlockingDealer(socket, endpoint)
 
     def look(self, now: float) -> None:
-        """Look whether more waits to be read than may, unless the gate's thread does."""
+        """Check whether too many messages wait to be read, unless the gate's thread does that."""
         if self.gate is None:
             self.unsolicited.look(now)
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """Call it when the process has grown, from the thread that checks that."""
+        """Have `callback` called when the process has grown, from the thread that checks that."""
         self.unsolicited.when_grown(callback)
 
     @property
@@ -168,17 +169,17 @@ class ZmqTransport:
 
     @property
     def crowding(self) -> str | None:
-        """A sentence with the remedy where there is room for few more connections to our bound sockets; else None."""
+        """A sentence with the remedy if there is room for few more connections to our bound sockets, else None."""
         return None if self.gate is None else self.gate.crowding
 
     def close(self) -> None:
-        """Close the context and every socket of it that is still open. What was not sent yet is dropped."""
+        """Close the context and every socket of it that is still open. Unsent messages are dropped."""
         if self.gate is not None:
             self.gate.stop()
         self._context.destroy(linger=0)
 
     def _server_socket(self, kind: int) -> tuple[zmq.Socket[bytes], Gate]:
-        """Return a socket to bind, and its monitor."""
+        """Return a socket to bind, and the gate that watches it."""
         if self.gate is None:
             from .gate import Gate
 
@@ -193,25 +194,25 @@ class ZmqTransport:
 
     def _without_own_heartbeats(self, socket: zmq.Socket[bytes]) -> None:
         """
-        Have the kernel, and not libzmq, look whether the other end of a connection is still there.
+        Let the kernel, not libzmq, detect that the other end of a connection is gone.
 
-        Where a queue may get full, libzmq's heartbeats end the process (libzmq 4.3.5, every transport), in two ways. It
-        reads nothing while the queue is full, heartbeats neither.
+        If a receive queue can fill up, libzmq's heartbeats can abort the process (libzmq 4.3.5, every transport). While
+        the queue is full, libzmq reads nothing from the connection, not even heartbeats. Three cases:
 
-        - After the timeout a connecting socket connects anew (`stream_engine_base_t::timer_event`,
-          `session_base_t::reconnect`), and once somebody reads from the full queue it has the new connection go on with
-          what the old one had stopped (`session_base_t::write_activated`): `Assertion failed: _input_stopped` in
-          `stream_engine_base_t::restart_input`.
-        - Where the other end is gone meanwhile, the next heartbeat that is due is written to what is no connection any
-          more (`timer_event`, then `out_event`): `Assertion failed: !_io_error`. A worker that is busy for a second,
-          and a caller that dies behind ten thousand calls, are enough.
-        - The same happens where a heartbeat of the other end waits behind the full queue: the answer to it is written
-          to what is no connection any more (`process_heartbeat_message`). Anybody could bring that about, so no queue
-          that others fill is bounded by libzmq. It is read at once, and bounded behind it (`engine.inbox`), and from
-          outside (`receive_limit`).
+        - After the timeout a connecting socket reconnects (`stream_engine_base_t::timer_event`,
+          `session_base_t::reconnect`). When the full queue is read then, libzmq tells the new connection to resume
+          the input that the old one had stopped (`session_base_t::write_activated`): `Assertion failed:
+          _input_stopped` in `stream_engine_base_t::restart_input`.
+        - If the other end has gone in the meantime, the next heartbeat is written to a closed connection
+          (`timer_event`, then `out_event`): `Assertion failed: !_io_error`. A worker that is busy for a second, and
+          a caller that dies after sending ten thousand calls, are enough.
+        - The same happens when a heartbeat of the other end is the next to be read after the full queue: the answer to
+          it is written to a closed connection (`process_heartbeat_message`). Any peer could cause that, so libzmq
+          bounds no queue that others fill. We read the queue at once, and bound what was read (`engine.inbox`) and,
+          from outside, what has arrived (`receive_limit`).
 
-        The kernel answers the probes of TCP also for a process that does not read. Who connects to a ROUTER sends
-        heartbeats itself, which are answered, and with the time to live that they carry a dead connection is noticed.
+        The kernel answers TCP's probes also for a process that does not read. A peer connected to a ROUTER sends
+        heartbeats itself: libzmq answers them, and by their time to live it notices a dead connection.
         """
         socket.set(zmq.HEARTBEAT_IVL, 0)
         socket.set(zmq.TCP_KEEPALIVE, 1)
@@ -221,10 +222,9 @@ class ZmqTransport:
         socket.set(zmq.TCP_KEEPALIVE_CNT, max(1, round(self.heartbeat_timeout / interval)))
 
     def _dealer_with_heartbeats(self, fingerprint: str) -> zmq.Socket[bytes]:
-        """Return a DEALER, whose heartbeats show whether the peer is there."""
+        """Return a DEALER, whose heartbeats show whether the peer is alive."""
         socket = self._client_socket(zmq.DEALER, fingerprint)
-        # What arrives should have been asked for (`unsolicited_messages`). A queue that gets full may end the process,
-        # see `_without_own_heartbeats`.
+        # `unsolicited_messages` bounds what arrives: a full queue may abort the process, see `_without_own_heartbeats`.
         socket.set(zmq.RCVHWM, 0)
         return socket
 

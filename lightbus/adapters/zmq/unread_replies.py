@@ -1,9 +1,10 @@
 """
-What callers have not read yet of what they were sent: libzmq bounds it by number, not by bytes.
+Replies that callers have not read yet: libzmq bounds them by number, not by bytes.
 
-A hundred results of 4 MiB are 400 MiB for one caller that asks and does not read. So libzmq is given a few MiB for each
-connection, and the next once it could write all of those; the others are kept here, where their bytes are counted. A
-connection that takes nothing while so many more come is closed, as one that does not read events is (`backlogs`).
+A hundred results of 4 MiB are 400 MiB for one caller that calls and does not read. So libzmq is given a few MiB for
+each connection, and the next ones once it could write all of those; the others are kept here and their bytes counted. A
+connection that takes nothing while too many bytes arrive for it is closed, as one that does not read events is
+(`backlogs`).
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ __all__ = ["AHEAD", "MAX_UNREAD", "MAX_UNREAD_IN_ALL", "UnreadReplies"]
 logger = logging.getLogger("lightbus.transport")
 
 AHEAD = 8 * 1024 * 1024
-"""Bytes that libzmq is given for one connection before it is looked whether it could write them."""
+"""Bytes that libzmq is given for one connection before we check whether it could write them."""
 
 MAX_UNREAD = 100 * 1024 * 1024
-"""Bytes that are kept for a connection that takes none before it is closed: a hundred results of 1 MiB may wait."""
+"""Bytes kept for a connection that takes none before it is closed: a hundred results of 1 MiB may wait."""
 
 MAX_UNREAD_IN_ALL = 256 * 1024 * 1024
-"""Bytes that are kept for all connections before the one with the most of them is closed."""
+"""Bytes kept for all connections before the one with the most of them is closed."""
 
 FEW = 1024
-"""Connections that are known before it is looked, for the first time, which of them are gone."""
+"""Known connections before we check, for the first time, which of them are gone."""
 
 
 class _UnreadByCaller:
@@ -38,23 +39,23 @@ class _UnreadByCaller:
     def __init__(self, connection: KernelConnection) -> None:
         self.connection = connection
         self.given = 0
-        """Bytes that libzmq was given since it had nothing left to write."""
+        """Bytes given to libzmq since it last had nothing left to write."""
         self.kept: deque[bytes] = deque()
         self.kept_bytes = 0
         self.untaken = 0
-        """Bytes that came to be kept since something was taken."""
+        """Bytes kept since the connection last took something."""
         self.is_closed = False
 
 
 class UnreadReplies:
     """
-    What waits for the callers of one ROUTER. Only touched from its loop.
+    The replies that wait for the callers of one ROUTER. Used under the socket's lock.
 
     Args:
         send: gives libzmq a frame for a routing id.
-        on_dropped: called with the number of dropped frames: their connection ended before they were sent.
-        most: bytes that are kept for a connection that takes none.
-        most_in_all: bytes that are kept for all.
+        on_dropped: called with the number of frames dropped because their connection ended before they were sent.
+        most: bytes kept for a connection that takes none.
+        most_in_all: bytes kept for all connections.
 
     """
 
@@ -66,7 +67,7 @@ class UnreadReplies:
         most_in_all: int = MAX_UNREAD_IN_ALL,
     ) -> None:
         self.closed = 0
-        """How many connections were closed since they did not read."""
+        """The number of connections closed because they did not read."""
         self.kept_bytes = 0
         self._send = send
         self._on_dropped = on_dropped
@@ -74,23 +75,23 @@ class UnreadReplies:
         self._most_in_all = most_in_all
         self._callers: dict[bytes, _UnreadByCaller] = {}
         self._behind: dict[bytes, _UnreadByCaller] = {}
-        """Those for which something is kept."""
+        """The callers for which replies are kept."""
         self._look_at = FEW
 
     def __len__(self) -> int:
         return len(self._callers)
 
     def __bool__(self) -> bool:
-        """Whether anything is kept."""
+        """Whether any reply is kept."""
         return bool(self._behind)
 
     def knows(self, routing_id: bytes) -> bool:
-        """Return whether it is known which connection this is. An id that a caller chose may be another one later."""
-        return routing_id in self._callers and routing_id[0] == 0  # with a zero begin those that libzmq gives
+        """Return whether the connection of this id is known. An id chosen by a caller may mean another one later."""
+        return routing_id in self._callers and routing_id[0] == 0  # ids that libzmq chose begin with a zero
 
     def on_message(self, routing_id: bytes, descriptor: int) -> None:
-        """Note that something came from `routing_id` over the connection with this descriptor, which is libzmq's."""
-        with suppress(OSError):  # it has gone
+        """Record that `routing_id` sent a message over the connection with this descriptor of libzmq's."""
+        with suppress(OSError):  # the connection is gone
             connection = KernelConnection(descriptor)
             known = self._callers.get(routing_id)
             if known is None or known.connection.inode != connection.inode:
@@ -102,7 +103,7 @@ class UnreadReplies:
             self._look_at = max(FEW, 2 * len(self._callers))
 
     def takes(self, routing_id: bytes, frame: bytes) -> bool:
-        """Return whether a frame is seen to here; False: give it to libzmq."""
+        """Return whether the frame was kept (or dropped) here; if False, the caller gives it to libzmq."""
         caller = self._callers.get(routing_id)
         if caller is None:
             return False
@@ -110,7 +111,7 @@ class UnreadReplies:
         return caller.given > AHEAD and self._keeps(routing_id, caller, frame)
 
     def has_room(self, routing_id: bytes, size: int) -> bool:
-        """Return whether libzmq may be given so many bytes, and count them; False: `takes` is asked of each frame."""
+        """Count bytes, and return whether libzmq may be given them; if False, call `takes` for each frame."""
         caller = self._callers.get(routing_id)
         if caller is None:
             return True
@@ -120,12 +121,12 @@ class UnreadReplies:
         return True
 
     def hand_over(self) -> bool:
-        """Give libzmq what it can write by now; return whether there was anything."""
+        """Give libzmq what it can write now; return whether it took anything."""
         taken = [self._hand_over(routing_id, caller) for routing_id, caller in list(self._behind.items())]
         return any(taken)
 
     def flush(self) -> None:
-        """Give libzmq all that is kept: the socket is about to be closed."""
+        """Give libzmq all kept replies: the socket is about to be closed."""
         for routing_id, caller in list(self._behind.items()):
             for frame in self._taken(routing_id, caller, None):
                 self._send(routing_id, frame)
@@ -184,7 +185,7 @@ class UnreadReplies:
         caller.kept.clear()
 
     def _close(self, routing_id: bytes, caller: _UnreadByCaller, size: int) -> None:
-        """Close a connection. Until it is gone all that is for it is dropped."""
+        """Close a connection. Until it is gone, all further replies to it are dropped."""
         self._drop(routing_id, caller)
         caller.is_closed, caller.given = True, AHEAD
         caller.connection.close()

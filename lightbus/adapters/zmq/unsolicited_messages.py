@@ -1,13 +1,12 @@
 """
-What comes to those who asked for less: libzmq reads whatever a worker sends, also while nobody takes it.
+Messages that a connecting socket did not request: libzmq reads whatever a worker sends, even if nobody reads it here.
 
-While an event loop that calls stands still, or is sent more than it can read, answers that nobody asked for would pile
-up in its sockets, a gigabyte a second: their queues cannot be bounded (`transport._without_own_heartbeats`). So it is
-looked, as at a worker's gate (`receive_limit`), how much the process has grown, and where it has the loops are asked
-whether anything waits. What comes from each peer, until they have said that nothing does, is read off its connections
-(`meter`). Beyond a bound those to the peer that sent most are given up. What libzmq has read of them stays, and the
-loop connects anew once it has taken that. Answers that are awaited are none of them: each may be as large as a
-message.
+While a caller's event loop is blocked, or is sent more than it can read, unrequested answers would pile up in its
+sockets, a gigabyte a second: their queues cannot be bounded (`transport._without_own_heartbeats`). So the memory of the
+process is checked, as at a worker's gate (`receive_limit`). When it has grown, the loops are asked whether anything
+waits to be read. Until they answer that nothing does, the bytes from each peer are read from its connections (`meter`).
+Beyond a bound, the connections to the peer that sent most are given up: messages that libzmq has received stay, and the
+loop reconnects once it has read them. Answers that are awaited do not count: each may be as large as a message.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ logger = logging.getLogger("lightbus.transport")
 
 
 class Receiver(Protocol):
-    """A socket that asks one peer, and is read by a loop."""
+    """A socket that sends requests to one peer, and is read by an event loop."""
 
     endpoint: str
 
     def awaited(self) -> int:
-        """Return how many answers are waited for. From any thread."""
+        """Return the number of awaited answers. Callable from any thread."""
 
     def ask(self, answer: Callable[[bool], None]) -> None:
-        """Have the loop answer whether nothing waits to be read. Raises RuntimeError where that is closed."""
+        """Have the loop call `answer(is_empty)`. Raises RuntimeError if the loop is closed."""
 
     def give_up(self) -> bool:
-        """Receive nothing more until all is read that has come; False where that cannot be now. From any thread."""
+        """Disconnect until all received messages are read; return False if that is impossible now. From any thread."""
 
 
 class UnsolicitedMessages:
@@ -54,52 +53,52 @@ class UnsolicitedMessages:
     The incoming messages of the connecting sockets of a context. Any thread may use it.
 
     Args:
-        largest: bytes that a message may have.
-        memory: returns the bytes that the process takes.
+        largest: the largest message, in bytes.
+        memory: returns the memory of the process, in bytes.
 
     """
 
     def __init__(self, largest: int = 0, *, memory: Callable[[], int] = memory_in_use) -> None:
         self.given_up = 0
-        """How many times the connections to a peer were given up."""
+        """How often the connections to a peer were given up."""
         self._largest = largest
         self._most = max(MAX_WAITING, 4 * largest)
         self._memory = memory
         self._log = RecurringLog(logger)
-        self._lock = threading.Lock()  # over the receivers
+        self._lock = threading.Lock()  # guards the receivers
         self._receivers: WeakSet[Receiver] = WeakSet()
         self._on_growth: list[Callable[[], None]] = []
-        self._looking = threading.Lock()  # over what follows: only one looks
+        self._looking = threading.Lock()  # guards all that follows: one thread checks at a time
         self._pause, self._look_at = LOOK_SELDOM, 0.0
         self._floor = 0
-        """The memory in use when nothing waited; 0: it was not looked yet."""
+        """The memory in use when nothing waited; 0 before the first check."""
         self._counts = False
-        """Whether the process has grown, and something has waited since."""
+        """Whether the process has grown since nothing waited, so that bytes are counted."""
         self._measure_at = 0
-        """How much it must have grown for the connections to be looked for again."""
+        """The growth in bytes at which the connections are measured again."""
         self._waiting: dict[Receiver, bool] = {}
-        """Those that have not reported since that nothing waits; whether they were asked, and have not answered yet."""
+        """The sockets that may have messages to read; True if their loop was asked and has not answered yet."""
         self._meters: dict[int, tuple[str, Meter]] = {}
-        """By descriptor, with the endpoint it leads to."""
+        """For each descriptor, the endpoint that it is connected to, and its meter."""
         self._ended: Counter[str] = Counter()
-        """Bytes that came over connections that are no more, by endpoint."""
+        """Bytes from connections that have ended, by endpoint."""
 
     def add(self, receiver: Receiver) -> None:
-        """Watch a socket as long as it is used."""
+        """Watch a socket as long as it exists."""
         with self._lock:
             self._receivers.add(receiver)
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """Call it from the checking thread, each time that the process has grown since nothing waited."""
+        """Have `callback` called from the checking thread at each check that finds the process grown."""
         self._on_growth.append(callback)
 
     @property
     def pause(self) -> float | None:
-        """Seconds until the next look; None: there is nothing to look at."""
+        """Seconds until the next check; None if there is nothing to check."""
         return self._pause if self._receivers else None
 
     def look(self, now: float) -> None:
-        """Look, if it is time to, whether more waits than may."""
+        """Check, if it is due, whether too many messages wait."""
         if now >= self._look_at and self._looking.acquire(blocking=False):
             try:
                 self._pause = LOOK_CLOSELY if self._look() else LOOK_SELDOM
@@ -108,7 +107,7 @@ class UnsolicitedMessages:
                 self._looking.release()
 
     def _look(self) -> bool:
-        """Return whether to look again soon."""
+        """Check once; return whether to check again soon."""
         memory = self._memory()
         self._floor = min(self._floor or memory, memory)
         growth = memory - self._floor
@@ -145,7 +144,7 @@ class UnsolicitedMessages:
             state.clear()
 
     def _answered(self, receiver: Receiver, is_empty: bool) -> None:
-        """Note what a loop says. From its thread."""
+        """Record the answer of a loop, in its thread."""
         if is_empty:
             self._waiting.pop(receiver, None)
         elif receiver in self._waiting:
@@ -161,7 +160,7 @@ class UnsolicitedMessages:
                     self._waiting.pop(receiver, None)
 
     def _measure(self) -> None:
-        """Read off what has come over each connection, those that were made since included."""
+        """Read the bytes of each connection; start to measure new connections."""
         for descriptor, (endpoint, meter) in list(self._meters.items()):
             meter.read()
             if not meter.connection.is_there:
@@ -169,11 +168,11 @@ class UnsolicitedMessages:
                 del self._meters[descriptor]
         for descriptor, endpoint in connections_to({receiver.endpoint for receiver in list(self._waiting)}):
             if descriptor not in self._meters:
-                with suppress(OSError):  # it has gone
+                with suppress(OSError):  # it is gone
                     self._meters[descriptor] = endpoint, Meter(descriptor)
 
     def _give_up(self, growth: int) -> None:
-        """Give up the connections to the peer that has sent most, if that is more than was asked for."""
+        """Give up the connections to the peer that sent most, among those that sent more than was requested."""
         unsolicited = self._unsolicited_bytes()
         if not unsolicited:
             return
@@ -191,7 +190,7 @@ class UnsolicitedMessages:
         )  # fmt: skip
 
     def _unsolicited_bytes(self) -> dict[str, int]:
-        """Return the bytes that came from each peer which sent more than is awaited of it."""
+        """Return the bytes from each peer that sent more than is awaited from it."""
         came = Counter(self._ended)
         for endpoint, meter in self._meters.values():
             came[endpoint] += meter.latest
@@ -202,7 +201,7 @@ class UnsolicitedMessages:
 
 
 def connections_to(endpoints: Collection[str]) -> Iterator[tuple[int, str]]:
-    """Give the descriptors of this process that are connected to one of the endpoints, with that. On Linux only."""
+    """Yield the descriptors of this process that are connected to an endpoint, and the endpoint. On Linux only."""
     if not endpoints or not Meter.POSSIBLE:
         return
     for name in os.listdir("/proc/self/fd"):

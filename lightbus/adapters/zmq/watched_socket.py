@@ -1,4 +1,4 @@
-"""One bound socket as its monitor reports it: the peers of its connections, and which new ones it accepts."""
+"""One bound socket, as its monitor reports it: the peers of its connections, and which new connections it accepts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ __all__ = ["NOT_SEEN", "OF_THIS_HOST", "AcceptMode", "WatchedSocket"]
 
 LIMITER_WAIT = 0.001
 LIMITER_TRIES = 200
-"""How often, with pauses of so many seconds, a socket is looked for in the set that libzmq waits at: it is put there
-by another thread."""
+"""Seconds between tries, and number of tries, to find a socket in libzmq's epoll set: another thread adds it there."""
 
 NOT_SEEN = "from a peer that was gone at once"
 OF_THIS_HOST = "from this host"
@@ -32,9 +31,9 @@ class AcceptMode(Enum):
 
 class WatchedSocket:
     """
-    The reports of the monitor of one socket: the peer behind a descriptor, and why the latest handshake failed.
+    What the monitor of one socket has reported: the peer of each descriptor, and why the latest handshake failed.
 
-    The gate's thread uses it; others only end it.
+    The gate's thread uses it; other threads only call `stops_listening` and `end`.
     """
 
     def __init__(self) -> None:
@@ -44,14 +43,14 @@ class WatchedSocket:
         self._limiters: dict[str, AcceptLimiter] = {}
         """By endpoint."""
         self._is_ended = False
-        # Over the limiters: whoever is about to close a listening socket takes care that none is used any more.
+        # Guards the limiters: before a listening socket is closed, its limiter must be out of use.
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._addresses)
 
     def listens(self, descriptor: int, endpoint: str, mode: AcceptMode) -> None:
-        """Record that the socket listens, too, at an endpoint."""
+        """Record that the socket now listens at an endpoint, too."""
         for _ in range(LIMITER_TRIES):
             with self._lock:
                 if self._is_ended or not _is_at(descriptor, endpoint):
@@ -65,41 +64,41 @@ class WatchedSocket:
             time.sleep(LIMITER_WAIT)
 
     def stops_listening(self, endpoint: str) -> None:
-        """Leave alone from now on what listens at an endpoint."""
+        """Use the listening socket of an endpoint no more."""
         with self._lock:
             self._limiters.pop(endpoint, None)
 
     def end(self) -> None:
-        """Leave everything alone from now on that listens."""
+        """Use no listening socket any more."""
         with self._lock:
             self._is_ended = True
             self._limiters.clear()
 
     def set_accept_mode(self, mode: AcceptMode) -> None:
-        """Accept new connections, or stop accepting them."""
+        """Set which new connections are accepted."""
         with self._lock:
             for limiter in self._limiters.values():
                 _set(limiter, mode)
 
     def turn_away(self) -> list[str]:
-        """End the connections that wait; return where they came from."""
+        """Close the connections that wait to be accepted; return their addresses."""
         with self._lock:
             return [address for limiter in self._limiters.values() for address in limiter.turn_away()]
 
     def accepted(self, descriptor: int, endpoint: str, *, is_full: bool) -> None:
-        """Note a connection; where there is no room for it, end it."""
+        """Record a connection; shut it down if the gate `is_full`."""
         self._addresses[descriptor] = NOT_SEEN
         with suppress(OSError), socket_from_fd(descriptor) as connection:
             peer = connection.getpeername()
             self._addresses[descriptor] = f"from {peer[0]}" if isinstance(peer, tuple) else OF_THIS_HOST
-            # By now it may be another one that has this number: it must be one of this socket's, at least.
+            # The descriptor may belong to another connection by now: make sure that it is one of this socket.
             if is_full and _is_at(descriptor, endpoint):
                 self._turned_away.add(descriptor)
                 connection.shutdown(socket.SHUT_RDWR)
 
     def disconnected(self, descriptor: int) -> tuple[str, str]:
-        """Return why the connection was refused (empty: it was not), and from where it came."""
-        # One thread of libzmq reports for a socket, and a failure right before the end of its connection.
+        """Return why the connection was refused (empty: it was not), and where it came from."""
+        # One thread of libzmq reports for a socket: a failed handshake comes right before the end of its connection.
         reason, self.failed = self.failed, ""
         if descriptor in self._turned_away:
             self._turned_away.remove(descriptor)
@@ -117,7 +116,7 @@ def _set(limiter: AcceptLimiter, mode: AcceptMode) -> None:
 
 
 def _is_at(descriptor: int, endpoint: str) -> bool:
-    """Return whether a descriptor is a socket that is bound there, or was taken there."""
+    """Return whether a descriptor is a socket that is bound to an endpoint, or was accepted at it."""
     with suppress(OSError), socket_from_fd(descriptor) as found:
         name = found.getsockname()
         return endpoint.endswith(f":{name[1]}") if isinstance(name, tuple) else endpoint == f"ipc://{name}"
