@@ -60,7 +60,7 @@ class HostAddressing:
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return the peer's files that exist here. At first only one of them: all lead to the same process."""
         found = self._places.endpoints(announcement.instance, announcement.directory)
-        return _turn(found, failures) if failures else found[:1]
+        return _next_ones(found, failures) if failures else found[:1]
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
         """Return the endpoints for calls and events: another file of the peer if this one has been removed."""
@@ -141,7 +141,7 @@ class TcpAddressing:
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return the peer's endpoints, those in our networks first; of many, after each failure the next ones."""
         ordered = dial_order(announcement.addresses, self._networks)
-        return tuple(_tcp(address, announcement.rpc_port) for address in _turn(ordered, failures))
+        return tuple(_tcp(address, announcement.rpc_port) for address in _next_ones(ordered, failures))
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
         """Return the endpoint at which the peer answered, and the one for its events at the same address."""
@@ -205,14 +205,14 @@ class TcpSockets:
         before = self.endpoints
         for address in addresses:
             if address not in self._bound:
-                self._bind_too(address)
+                self._bind_also(address)
         bound = tuple(address for address in addresses if address in self._bound) or tuple(self._bound)
         self.endpoints = _endpoints(bound, before.rpc_port, before.event_port)
 
     def close(self) -> None:
         """Do nothing: ports leave nothing behind."""
 
-    def _bind_too(self, address: str) -> None:
+    def _bind_also(self, address: str) -> None:
         at = _endpoints((address,), self.endpoints.rpc_port, self.endpoints.event_port)
         try:
             self._router.bind(at.rpc)
@@ -259,7 +259,7 @@ def _bind_all(socket: RouterSocket | PublisherSocket, addresses: Sequence[str], 
     raise TransportError(f"No port is free at any of {', '.join(addresses)}. The last attempt: {problem}")
 
 
-def _turn(found: tuple[str, ...], failures: int) -> tuple[str, ...]:
+def _next_ones(found: tuple[str, ...], failures: int) -> tuple[str, ...]:
     """Return as many endpoints as are tried at a time: after each failure the next ones."""
     if len(found) <= MOST_ENDPOINTS:
         return found

@@ -28,7 +28,7 @@ __all__ = [
     "WRITABLE",
     "Backlogs",
     "KernelConnection",
-    "is_worth_a_line",
+    "should_log",
 ]
 
 logger = logging.getLogger("lightbus.transport")
@@ -221,7 +221,7 @@ class Backlogs:
     def _close(self, connection: KernelConnection) -> None:
         if connection.close():
             self.closed += 1
-            if is_worth_a_line(self.closed):
+            if should_log(self.closed):
                 logger.warning(
                     "A subscriber has not read while %d MiB were published, and was disconnected (%d so far). It "
                     "fetches what it missed from the journal once it reads again; events of best effort are lost to it",
@@ -231,7 +231,7 @@ class Backlogs:
     def _close_for_topics(self, subscriber: _SubscriberBacklog) -> None:
         if subscriber.connection.close():
             self.too_many_topics += 1
-            if is_worth_a_line(self.too_many_topics):
+            if should_log(self.too_many_topics):
                 logger.warning(
                     "A connection that had subscribed to %d topics of %d bytes was closed (%d so far). One may have "
                     "%d topics of %d bytes, all together twice as many. No listener needs more: find the program",
@@ -239,6 +239,6 @@ class Backlogs:
                 )  # fmt: skip
 
 
-def is_worth_a_line(count: int) -> bool:
+def should_log(count: int) -> bool:
     """Return whether to log the event number `count`: the first, and then each power of two."""
     return count & (count - 1) == 0

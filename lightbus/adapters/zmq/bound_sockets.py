@@ -82,20 +82,20 @@ class Router(_BoundSocket):
         self._timer: asyncio.TimerHandle | None = None
         self._read_bytes = 0
         """Bytes of large messages read since the loop last got a turn for them."""
-        self._together: dict[bytes, Bundle] = {}
+        self._bundles: dict[bytes, Bundle] = {}
         """Answers to the messages being read in this turn, by receiver."""
         super().__init__(socket, gate)
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
         """Send to a known connection, or queue for it; False (and counted) if the connection is gone."""
-        if self._draining and not self._is_alone:
-            together = self._together.get(routing_id)
+        if self._draining and not self._is_first:
+            together = self._bundles.get(routing_id)
             return (together is not None and together.takes(frame)) or self._keep(routing_id, frame)
         with self._lock:
             if not self.unread.takes(routing_id, frame):
                 is_sent = self._send_frame(routing_id, frame)
-                if is_sent and not self._draining and not self._look_again_is_due:
-                    self._look_after_sending()
+                if is_sent and not self._draining and not self._read_is_scheduled:
+                    self._check_after_sending()
                 return is_sent
         self._hand_over_soon()
         return True
@@ -108,9 +108,9 @@ class Router(_BoundSocket):
             is_kept = self.unread.takes(routing_id, frame)
             is_sent = is_kept or self._send_frame(routing_id, frame)
             # Sending may have cleared the descriptor's report to the loop, even while the loop is reading.
-            has_more = not self._look_again_is_due and self._has_more()
+            has_more = not self._read_is_scheduled and self._has_more()
         if has_more:
-            self._look_again_is_due = True
+            self._read_is_scheduled = True
             self.loop.call_soon_threadsafe(self._readable)
         if is_kept:
             self.loop.call_soon_threadsafe(self._hand_over_soon)
@@ -157,18 +157,18 @@ class Router(_BoundSocket):
         if not self.closed:
             with self._lock:
                 anything = self.unread.hand_over()
-            self._look_again()
+            self._schedule_read()
             if self.unread:
                 self._hand_over_later(LEAST_PAUSE if anything else 2 * self._pause)
 
     def _keep(self, routing_id: bytes, frame: bytes) -> bool:
         """Queue a frame to be sent with others to the same receiver, after the messages being read now."""
-        together = self._together.get(routing_id)
+        together = self._bundles.get(routing_id)
         if together is None:
-            together = self._together[routing_id] = Bundle()
+            together = self._bundles[routing_id] = Bundle()
         if together.takes(frame):
             return True
-        del self._together[routing_id]
+        del self._bundles[routing_id]
         with self._lock:
             self._send_all(routing_id, together)
             if len(frame) > MOST_BYTES:
@@ -176,9 +176,9 @@ class Router(_BoundSocket):
         return self._keep(routing_id, frame)
 
     def _flush(self) -> bool:
-        if not self._together:
+        if not self._bundles:
             return False
-        together, self._together = self._together, {}
+        together, self._bundles = self._bundles, {}
         with self._lock:
             for routing_id, bundle in together.items():
                 self._send_all(routing_id, bundle)
@@ -233,13 +233,13 @@ class Router(_BoundSocket):
         if len(message) >= LARGE:
             self._read_bytes += len(message)
             if self._read_bytes >= FAIR_BYTES:
-                self._read_bytes, self._left = 0, 0
+                self._read_bytes, self._reads_left = 0, 0
         if message[:1] != BUNDLED:
             self._on_message(routing_id, message)
             return
-        self._is_alone = False
+        self._is_first = False
         for frame in frames_of(message):
-            self._left -= 1
+            self._reads_left -= 1
             self._on_message(routing_id, frame)
 
     def _skip_rest(self) -> bytes:

@@ -55,7 +55,7 @@ class Dealer(LoopSocket):
         self._on_message = on_message
         self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
-        self._together = Bundle()
+        self._bundle = Bundle()
         """The frames to send at the end of this turn of the loop."""
         self._waits_for_turn = False
         """Whether queued frames are sent at the end of this turn of the loop."""
@@ -89,7 +89,7 @@ class Dealer(LoopSocket):
         finally:
             self._lock.release()
         with suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self._look_again)
+            self.loop.call_soon_threadsafe(self._schedule_read)
         return True
 
     def is_empty(self) -> bool:
@@ -101,7 +101,7 @@ class Dealer(LoopSocket):
         if self._waiting or self._is_given_up:
             return False
         if self._waits_for_turn:
-            return self._together.takes(frame) or self._keep(frame)
+            return self._bundle.takes(frame) or self._keep(frame)
         now = time.monotonic()
         is_burst = self._were_many or now - self._sent_at < BURST
         self._sent_at = now
@@ -113,35 +113,35 @@ class Dealer(LoopSocket):
             if not self._send_now(frame):
                 return False
             if not self._draining:
-                self._look_after_sending()
+                self._check_after_sending()
         return True
 
     def _keep(self, frame: bytes) -> bool:
         """Queue a frame to be sent at the end of this turn of the loop."""
-        if not self._together.takes(frame):
+        if not self._bundle.takes(frame):
             self._flush()
             if self._waiting:
                 return False
-            if not self._together.takes(frame):
+            if not self._bundle.takes(frame):
                 return self._send_now(frame)  # too large for a bundle
         return True
 
     def _end_turn(self) -> None:
-        self._waits_for_turn, self._were_many = False, len(self._together.frames) > 1
+        self._waits_for_turn, self._were_many = False, len(self._bundle.frames) > 1
         with self._lock:
             if not self.closed:
                 self._flush()
-                self._look_after_sending()
+                self._check_after_sending()
 
-    def _look_after_sending(self) -> None:
-        if not self._look_again_is_due and self._has_more():  # sending may have cleared the descriptor's report
-            self._look_again()
+    def _check_after_sending(self) -> None:
+        if not self._read_is_scheduled and self._has_more():  # sending may have cleared the descriptor's report
+            self._schedule_read()
 
     def _flush(self) -> bool:
-        frames = self._together.frames
+        frames = self._bundle.frames
         if not frames:
             return False
-        message, self._together = self._together.message(), Bundle()
+        message, self._bundle = self._bundle.message(), Bundle()
         if not self._send_now(message):
             for frame in frames:
                 self.send_later(frame)
@@ -167,7 +167,7 @@ class Dealer(LoopSocket):
     ) -> None:
         """Keep a frame until the connection takes it, then call `on_sent`. Drop the frame once it is not `wanted`."""
         self._waiting.append((frame, on_sent, wanted))
-        self._look_again()
+        self._schedule_read()
 
     def close(self) -> None:
         with self._lock:
@@ -196,14 +196,14 @@ class Dealer(LoopSocket):
         with self._lock:
             super()._readable()
             if self._is_given_up and not self.closed and not self._has_more():
-                self._go_on()
+                self._reconnect()
 
-    def _go_on(self) -> None:
+    def _reconnect(self) -> None:
         """Connect again, after all messages of the given-up connection were read; report a link as disconnected."""
         self._is_given_up = False
         if self._on_state is None:
             self._socket.connect(self.endpoint)
-            self._look_again()
+            self._schedule_read()
         else:
             self._on_state(LinkState.DISCONNECTED)
 
@@ -213,7 +213,7 @@ class Dealer(LoopSocket):
             self._on_message(message)
             return
         for frame in frames_of(message):
-            self._left -= 1
+            self._reads_left -= 1
             self._on_message(frame)
 
     def _writable(self) -> None:
@@ -239,23 +239,23 @@ class Subscriber(LoopSocket):
     def subscribe(self, prefix: bytes) -> None:
         """Subscribe to all messages that begin with `prefix`."""
         self._socket.subscribe(prefix)
-        self._look_again()
+        self._schedule_read()
 
     def unsubscribe(self, prefix: bytes) -> None:
         """Undo one `subscribe`."""
         self._socket.unsubscribe(prefix)
-        self._look_again()
+        self._schedule_read()
 
     def pause(self) -> None:
         """Stop reading for now: messages wait in libzmq's queue, up to its high-water mark."""
-        self._paused, self._left = True, 0
+        self._paused, self._reads_left = True, 0
 
     def resume(self) -> None:
         """Resume reading."""
         self._paused = False
-        if self._is_overdue:  # of many paused publishers, most have sent nothing in the meantime
-            self._is_overdue = False
-            self._look_again()
+        if self._has_missed_report:  # of many paused publishers, most have sent nothing in the meantime
+            self._has_missed_report = False
+            self._schedule_read()
 
     def _receive(self) -> None:
         self._on_message(self._receive_part(NOBLOCK))
@@ -290,7 +290,7 @@ class CautiousSubscriber(Subscriber):
     def _readable(self) -> None:
         now = time.monotonic()
         if now - self._seen_at > UNSEEN and not self.closed:
-            self._see_whether_it_is_there()
+            self._check_connection()
         super()._readable()
         self._seen_at = time.monotonic()
 
@@ -301,17 +301,17 @@ class CautiousSubscriber(Subscriber):
             self._on_message(frame.bytes)
         else:
             self._on_message(self._receive_part(NOBLOCK))
-        if self._left % MANY == 1 and not self.closed:
-            self._see_whether_it_is_there()
+        if self._reads_left % MANY == 1 and not self.closed:
+            self._check_connection()
 
     def _learn_connection(self, frame: zmq.Frame) -> None:
         with suppress(zmq.ZMQError, OSError):  # it is gone
             connection = KernelConnection(int(frame.get(_SOURCE)))
             if connection.inode != self._given_up:  # else the message was still queued from the previous connection
                 self._connection = connection
-                self._see_whether_it_is_there()
+                self._check_connection()
 
-    def _see_whether_it_is_there(self) -> None:
+    def _check_connection(self) -> None:
         """If the connection has ended, give it up and connect again."""
         if self._connection is None or not (state := self._connection.state) & GONE:
             return
@@ -320,4 +320,4 @@ class CautiousSubscriber(Subscriber):
             with suppress(zmq.ZMQError):
                 self._socket.disconnect(self._endpoint)
             self._socket.connect(self._endpoint)
-            self._look_again()
+            self._schedule_read()

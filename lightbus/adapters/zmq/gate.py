@@ -260,7 +260,7 @@ class Gate:
         if self._unsolicited is not None:
             self._unsolicited.look(time.monotonic())
         if self._accept_mode is AcceptMode.NONE or self.receive_limit.is_over:
-            self._open_as_far_as_there_is_room()
+            self._adjust_accept_mode()
         if self._accept_mode is AcceptMode.NONE and not self.receive_limit.is_over:
             self._turn_away()
         return True
@@ -279,7 +279,7 @@ class Gate:
         self._monitors[monitor] = watch
         self._poll.add(monitor)
 
-    def _open_as_far_as_there_is_room(self) -> None:
+    def _adjust_accept_mode(self) -> None:
         left = 0 if self.receive_limit.is_over else min(self._limit - self.connections, descriptors_left())
         mode = AcceptMode.ALL if left > AMPLE else AcceptMode.ONE_AT_A_TIME if left > 0 else AcceptMode.NONE
         if mode is not self._accept_mode or mode is AcceptMode.ONE_AT_A_TIME:
@@ -311,14 +311,14 @@ class Gate:
         watch = self._monitors[monitor]
         if event == zmq.EVENT_LISTENING:
             watch.listens(value, message["endpoint"].decode(), self._accept_mode)
-            self._open_as_far_as_there_is_room()
+            self._adjust_accept_mode()
         elif event == zmq.EVENT_ACCEPT_FAILED:
-            self._open_as_far_as_there_is_room()
+            self._adjust_accept_mode()
         elif event == zmq.EVENT_ACCEPTED:
             is_full = self.connections >= self._limit
             watch.accepted(value, message["endpoint"].decode(), is_full=is_full)
             self.receive_limit.accepted(watch, value)
-            self._open_as_far_as_there_is_room()
+            self._adjust_accept_mode()
         elif event in _FAILED:
             watch.failed = reason_of(event, value)
         elif event == zmq.EVENT_DISCONNECTED:

@@ -42,15 +42,15 @@ class LoopSocket:
         self._socket = socket
         self._send_part, self._receive_part, self._get = compiled(socket)
         self._descriptor = int(socket.FD)
-        self._look_again_is_due = False
+        self._read_is_scheduled = False
         self._draining = False
-        self._is_alone = False
+        self._is_first = False
         """Whether the message being read is the first, and perhaps the only one: the answer is sent at once."""
         self._looked_at = 0.0
         self._paused = False
-        self._is_overdue = False
+        self._has_missed_report = False
         """Whether the descriptor reported something while reading was paused."""
-        self._left = 0
+        self._reads_left = 0
         """Frames that may still be read in this turn of the loop."""
         self.loop.add_reader(self._descriptor, self._readable)
 
@@ -76,7 +76,7 @@ class LoopSocket:
         except zmq.ZMQError as error:
             self.close()
             raise TransportError(f"Cannot connect to {endpoint}: {error}. Is the address right?") from error
-        self._look_again()
+        self._schedule_read()
 
     def close(self) -> None:
         """Close the socket; frames that libzmq has not sent are dropped."""
@@ -103,7 +103,7 @@ class LoopSocket:
         """Return whether no message waits to be read."""
         if self.closed or not self._has_more():
             return True
-        self._look_again()
+        self._schedule_read()
         return False
 
     def _receive(self) -> None:
@@ -115,23 +115,23 @@ class LoopSocket:
 
     def _readable(self) -> None:
         """Read until nothing is left. Nothing else receives from the socket."""
-        self._look_again_is_due = False
+        self._read_is_scheduled = False
         if self._socket.closed:
             return
         if self._paused:
-            self._is_overdue = True
+            self._has_missed_report = True
             return
-        self._draining = self._is_alone = True
-        self._left = FAIR_SHARE
+        self._draining = self._is_first = True
+        self._reads_left = FAIR_SHARE
         try:
             self._receive()
-            self._is_alone = False
+            self._is_first = False
             # Asking for the events costs less than half of a receive that raises zmq.Again.
             if self._has_more():
-                while self._left > 0:
-                    self._left -= 1
+                while self._reads_left > 0:
+                    self._reads_left -= 1
                     self._receive()
-                self._look_again()
+                self._schedule_read()
         except zmq.ZMQError as error:
             # The message may have caused this socket to be closed.
             if error.errno != zmq.EAGAIN and not self.closed:
@@ -139,8 +139,8 @@ class LoopSocket:
         finally:
             self._draining = False
         if not self._socket.closed:
-            if self._flush() and not self._look_again_is_due and self._has_more():
-                self._look_again()  # sending may have cleared the report of the descriptor
+            if self._flush() and not self._read_is_scheduled and self._has_more():
+                self._schedule_read()  # sending may have cleared the report of the descriptor
             self._writable()
 
     def _flush(self) -> bool:
@@ -151,9 +151,9 @@ class LoopSocket:
         """Return whether there is something to read, also if the descriptor does not report it."""
         return self._get(EVENTS) & POLLIN > 0
 
-    def _look_again(self) -> None:
-        if not self._look_again_is_due:
-            self._look_again_is_due = True
+    def _schedule_read(self) -> None:
+        if not self._read_is_scheduled:
+            self._read_is_scheduled = True
             self.loop.call_soon(self._readable)
 
     def _send(self, frame: bytes, flags: int = NOBLOCK) -> bool:
@@ -162,14 +162,14 @@ class LoopSocket:
             self._send_part(frame, flags)
         except zmq.Again:
             return False
-        if not self._draining and not self._look_again_is_due:
-            self._look_after_sending()
+        if not self._draining and not self._read_is_scheduled:
+            self._check_after_sending()
         return True
 
-    def _look_after_sending(self) -> None:
+    def _check_after_sending(self) -> None:
         # Asking at once is quicker than another turn of the loop. In a burst, one turn for all sends is quicker.
         now = time.monotonic()
         is_burst = now - self._looked_at < BURST
         self._looked_at = now
         if is_burst or self._has_more():
-            self._look_again()
+            self._schedule_read()

@@ -77,9 +77,9 @@ class Monitor:
             message = parse_monitor_message(parts)
             state = _STATES.get(int(message["event"]))
             if state is not None:
-                self._on_state(self._seen_as(state, int(message["value"])))
+                self._on_state(self._reported_as(state, int(message["value"])))
 
-    def _seen_as(self, state: LinkState, value: int) -> LinkState:
+    def _reported_as(self, state: LinkState, value: int) -> LinkState:
         """Return DENIED for a handshake that the peer broke off: one with another key can report no more than that."""
         if state is LinkState.CONNECTED:
             self._handshaken = True

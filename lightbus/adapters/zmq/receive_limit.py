@@ -55,7 +55,7 @@ hardly grows.
 FEW_TOPICS, MANY_TOPICS = 64 * 1024, 8 * MAX_TOPICS
 """Bytes of subscriptions that are not checked; and that may wait in all, whatever memory they take."""
 
-OF_ONE = 256 * 1024
+LEAST_OF_ONE = 256 * 1024
 """Bytes that a connection must have sent to be closed among those that sent most."""
 
 LOOK_EVERY, LOOK_CLOSELY, LOOK_SELDOM = 0.05, 0.01, 0.2
@@ -169,7 +169,7 @@ class ReceiveLimit:
         self._sockets: dict[Hashable, _Incoming] = {}
         self._subscriptions: set[Hashable] = set()
         """The sockets that receive subscriptions only."""
-        self._is_close = False
+        self._must_look_closely = False
         self._pause = LOOK_EVERY
         self._latest = 0
         """The memory in use at the last check."""
@@ -224,7 +224,7 @@ class ReceiveLimit:
         if now < self._look_at:
             return
         memory = self._memory()
-        self._is_close = self.is_over = False
+        self._must_look_closely = self.is_over = False
         for socket, incoming in self._sockets.items():
             if incoming.was_emptied():
                 incoming.reset(memory)
@@ -238,7 +238,7 @@ class ReceiveLimit:
         self._look_at = now + self._pause
 
     def _next_pause(self, *, grows: bool) -> float:
-        if self._is_close:
+        if self._must_look_closely:
             return LOOK_CLOSELY
         return LOOK_EVERY if grows else min(2 * max(self._pause, LOOK_EVERY / 2), LOOK_SELDOM)
 
@@ -254,7 +254,7 @@ class ReceiveLimit:
         growth = memory - incoming.floor
         if growth < STEP:
             return
-        self._is_close = True
+        self._must_look_closely = True
         incoming.ask()
         if not incoming.counts:
             incoming.counts = True
@@ -265,13 +265,13 @@ class ReceiveLimit:
             self.is_over = True
             if sent >= LEAST_SENT and growth > incoming.next_at:
                 incoming.next_at = growth + STEP
-                self._report_largest_senders(growth, list(incoming.end_most(OF_ONE)))
+                self._report_largest_senders(growth, list(incoming.end_most(LEAST_OF_ONE)))
 
     def _look_at_subscriptions(self, incoming: _Incoming, memory: int) -> None:
         if (size := incoming.read()) < FEW_TOPICS:
             incoming.floor = memory
             return
-        self._is_close = True
+        self._must_look_closely = True
         incoming.ask()
         for descriptor, meter in list(incoming.meters.items()):
             if meter.latest > MAX_TOPICS:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from .backlogs import GONE, WRITABLE, KernelConnection, is_worth_a_line
+from .backlogs import GONE, WRITABLE, KernelConnection, should_log
 
 __all__ = ["AHEAD", "MAX_UNREAD", "MAX_UNREAD_IN_ALL", "UnreadReplies"]
 
@@ -190,7 +190,7 @@ class UnreadReplies:
         caller.is_closed, caller.given = True, AHEAD
         caller.connection.close()
         self.closed += 1
-        if is_worth_a_line(self.closed):
+        if should_log(self.closed):
             logger.warning(
                 "A caller has not read while %d MiB of results came to wait for it, and was disconnected (%d so far). "
                 "The calls whose results it has not read are lost to it",

@@ -195,16 +195,16 @@ def test_a_pause_loses_nothing_and_costs_who_heard_nothing_no_look(tmp_path: Pat
             subscribers.append(transport.subscriber(bound, lambda frame, of=number: read.append((of, frame))))
             subscribers[-1].subscribe(b"")
         await wait_until_async(lambda: len(topics) == 2)
-        await wait_until_async(lambda: not any(each._look_again_is_due for each in subscribers))
+        await wait_until_async(lambda: not any(each._read_is_scheduled for each in subscribers))
         for count in range(1, 50):
             for subscriber in subscribers:
                 subscriber.pause()
             publishers[0].send(b"%d" % count)
-            await wait_until_async(lambda: subscribers[0]._is_overdue)
+            await wait_until_async(lambda: subscribers[0]._has_missed_report)
             assert len(read) == count - 1
             for subscriber in subscribers:
                 subscriber.resume()
-            assert [each._look_again_is_due for each in subscribers] == [True, False]
+            assert [each._read_is_scheduled for each in subscribers] == [True, False]
             await wait_until_async(lambda count=count: len(read) == count)
         publishers[1].send(b"at last")
         await wait_until_async(lambda: read[-1] == (1, b"at last"))

@@ -101,7 +101,7 @@ def test_others_have_their_turn(tmp_path: Path) -> None:
             await wait_until_async(lambda: two.send(b"x"))
         await wait_until_async(lambda: not one.is_empty())
         one._paused = False
-        one._look_again()
+        one._schedule_read()
         while len(one.read) < 3 * FAIR_SHARE:
             await asyncio.sleep(0)
             seen.append(len(one.read))

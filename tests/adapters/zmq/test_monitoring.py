@@ -140,9 +140,9 @@ def test_a_handshake_that_is_broken_off(
 
     async def test(bench: Bench) -> None:
         if shook_hands:
-            assert bench.monitor._seen_as(CONNECTED, 0) is CONNECTED
-        assert bench.monitor._seen_as(state, value) is with_key
+            assert bench.monitor._reported_as(CONNECTED, 0) is CONNECTED
+        assert bench.monitor._reported_as(state, value) is with_key
         bench.monitor.may_want_key = False
-        assert bench.monitor._seen_as(state, value) is without_key
+        assert bench.monitor._reported_as(state, value) is without_key
 
     watching(test, tmp_path)
