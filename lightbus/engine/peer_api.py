@@ -19,7 +19,7 @@ from ..events.listening.listener_runner import ListenerRunner
 from ..events.publishing.publisher import Publisher
 from ..exceptions import JournalError
 from ..rpc.server import Server
-from ..rpc.statistics import Usage
+from ..rpc.statistics import Usage, percentile
 from ..service.api import Api, ApiRegistry
 from ..service.description import describe_api
 from ..service.schema import Schema
@@ -190,12 +190,16 @@ def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
 
 def _listener(runner: ListenerRunner) -> dict[str, Any]:
     listener, queue = runner.listener, runner.queue
+    delays: dict[str, dict[str, float]] = {}
+    for event, publisher, latest in queue.delays:
+        delays.setdefault(event, {})[publisher] = percentile(latest, 0.99) or 0.0
     return {
         "name": listener.name,
         "api": listener.api,
         "events": list(listener.events),
         "handled": dict(queue.handled_by),
         "failed_by": dict(queue.failed_by),
+        "delay_p99": delays,
         "waiting": queue.backlog,
         "stopped": runner.stopped_by,
         **{what: queue.counts[what] for what in ("failed", "retried", "dropped", "invalid")},

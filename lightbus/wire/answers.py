@@ -64,7 +64,7 @@ _STATS: AnswerForm = {
     "events": [{"api": _text, "event": _text, "published": _count, "bytes?": _count}],
     "listeners": [{
         "name": _text, "api": _text, "events": [_text], "handled": {...: _count}, "waiting": _count,
-        "failed_by?": {...: _count},
+        "failed_by?": {...: _count}, "delay_p99?": {...: {...: _number}},
         "stopped?": _maybe(_text), "failed": _count, "dropped": _count, "retried?": _count, "invalid?": _count,
     }],
 }  # fmt: skip

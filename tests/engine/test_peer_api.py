@@ -216,7 +216,8 @@ def test_stats_at_rest(service: BusPath, bus: BusPath) -> None:
 
 
 def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
-    """Published and handled events are told per event."""
+    """Published and handled events are told per event, and how long it took until they were handled."""
+    before = time.time()
     for username in ("sally", "ada"):
         bus.auth.user_registered(username=username)
     wait_until(lambda: stats(service, bus)["listeners"][0]["handled"] == {"user_registered": 2})
@@ -227,6 +228,9 @@ def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
     [listener] = told["listeners"]
     assert (listener["name"], listener["api"], listener["events"]) == ("greeter", "auth", ["user_registered"])
     assert [listener[what] for what in ("waiting", "failed", "retried", "dropped", "invalid")] == [0] * 5
+    [(publisher, delay)] = listener["delay_p99"]["user_registered"].items()
+    assert publisher == service.client.engine.identity.instance
+    assert 0 < delay < time.time() - before
 
 
 def test_health_names_a_stalled_loop(service: BusPath, bus: BusPath) -> None:

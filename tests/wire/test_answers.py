@@ -32,7 +32,7 @@ STATS = {
     "events": [{"api": "auth", "event": "seen", "published": 1, "bytes": 9}],
     "listeners": [{
         "name": "l", "api": "auth", "events": ["seen"], "handled": {"seen": 1}, "waiting": 0, "stopped": None,
-        "failed": 0, "failed_by": {}, "retried": 0, "dropped": 0, "invalid": 0,
+        "failed": 0, "failed_by": {}, "delay_p99": {"seen": {"i": 0.1}}, "retried": 0, "dropped": 0, "invalid": 0,
     }],
     "schedules": [],
 }  # fmt: skip

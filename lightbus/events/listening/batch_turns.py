@@ -113,8 +113,11 @@ class BatchTurns(ListenerTurns):
         """Give a batch to the listener, and settle what becomes of each of its events."""
         messages = self._messages(chunks)
         if messages is not None and (error := await self._execute(messages)) is None:  # as nearly always
+            count = 0
             for stream, entries in chunks:
                 self._batches.handled(stream, entries)
+                count += len(entries)
+                self._invocation.note_delay(messages[count - 1])
             for stream in dict.fromkeys(stream for stream, _ in chunks):
                 self._batches.end_of_batch(stream)
             return

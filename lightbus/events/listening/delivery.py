@@ -105,6 +105,7 @@ class Delivery:
             await self._invocation.execute((message,), args, kwargs)
         except BaseException as error:
             return await self.raised(stream, entry, message, error, pause)
+        self._invocation.note_delay(message)
         return self._queue.done(stream, entry)
 
     async def redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from ...wire import envelope
 from ...wire.envelope import Record
 from ...wire.event_names import declared_event
 from ...wire.sizes import size_left_out
+from .delays import Delays, note_delay
 from .listener_context import ListenerContext
 
 __all__ = ["TURN", "Invocation", "Turn"]
@@ -49,6 +51,7 @@ class Turn:
         api, event, journal, publisher: what they are, and where they come from.
         check: completes and checks their arguments, if anything is to be done.
         function: the function to call.
+        delays: how long it took until the latest of them were handled.
         is_plain: whether it is only to be called, waits for nothing and returns nothing: then it needs no task of its
             own, and nothing else happens before its end.
         ahead: events that were decoded ahead of their turn, by their sequences.
@@ -63,6 +66,7 @@ class Turn:
     publisher: str
     check: Callable[[Kwargs], Kwargs] | None
     function: Callable[..., Any]
+    delays: deque[float]
     is_plain: bool
     ahead: dict[int, Record] = field(default_factory=dict)
     decodes_ahead: bool = True
@@ -70,11 +74,20 @@ class Turn:
 
 
 class Invocation:
-    """How one listener's function is called. Only touched from the node's loop."""
+    """
+    How one listener's function is called. Only touched from the node's loop.
 
-    def __init__(self, context: ListenerContext, listener: Listener) -> None:
+    Args:
+        context: of the process.
+        listener: the listener.
+        delays: where it is noted how long it took until its events were handled.
+
+    """
+
+    def __init__(self, context: ListenerContext, listener: Listener, delays: Delays) -> None:
         self._context = context
         self._listener = listener
+        self._delays = delays
         self._hooks = context.hooks
         casts = context.casts(listener.api)
         self._casts_whole = casts and listener.batch > 0
@@ -101,6 +114,7 @@ class Invocation:
             publisher=stream.owner.publisher,
             check=self._context.check_of(self._listener.api, event, casts=self._casts_whole),
             function=self._listener.function,
+            delays=self._delays.of(event, stream.owner.publisher),
             is_plain=self._is_plain and not self._is_hooked,
         )
 
@@ -194,7 +208,12 @@ class Invocation:
             handled += 1
             if cancelling() or time.monotonic() >= until:
                 break
+        note_delay(turn.delays, records[handled - 1][2])
         return handled, None
+
+    def note_delay(self, message: EventMessage) -> None:
+        """Note how long it took until an event was handled, just now."""
+        note_delay(self._delays.of(message.event_name, message.publisher), message.published_at)
 
     def _gives_message(self, several: Sequence[Kwargs], turn: Turn) -> bool | None:
         """Return whether all events are ready to be given, and with the message; None: each is to be looked at."""

@@ -44,7 +44,7 @@ class ListenerRunner:
         """What it failed with, where it has stopped for that."""
         self._on_stopped = on_stopped
         self._guard = CancelGuard(lambda: queue.is_closed)
-        invocation = Invocation(context, listener)
+        invocation = Invocation(context, listener, queue.delays)
         delivery = Delivery(context, queue, invocation, self._guard, self._give_up)
         turns = (
             BatchTurns(context, queue, invocation, delivery, self._guard)
