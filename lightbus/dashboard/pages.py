@@ -220,7 +220,8 @@ def _service(view: View, name: str, members: list[PeerReport], problems: list[st
 def _edges(view: View) -> list[Fields]:
     """Return one edge per pair of services and kind, with what goes over it."""
     per_second = edge_rates(view.now, view.before)
-    slowest, lags = _slowest(view), _lags(view)
+    slowest = {"calls": _slowest(view), "listens": _delays(view)}
+    lags = _lags(view)
     found: dict[tuple[str, str, str], Fields] = {}
     for edge in view.now.edges:
         # A listener's edge is told from who listens to who publishes; events go the other way.
@@ -230,7 +231,7 @@ def _edges(view: View) -> list[Fields]:
             {"from": ends[0], "to": ends[1], "kind": edge.kind, "rate": 0.0, "errors": 0.0, "lag": None, "names": []},
         )
         rate, errors = per_second.get((edge.source, edge.target, edge.kind, edge.name), (0.0, 0.0))
-        p99 = slowest.get((*ends, edge.name)) if edge.kind == "calls" else None
+        p99 = slowest[edge.kind].get((*ends, edge.name))
         if edge.kind == "listens":
             made["lag"] = lags.get(ends)
         made["rate"] += rate
@@ -247,6 +248,27 @@ def _slowest(view: View) -> dict[tuple[str, str, str], float]:
             for caller, seconds in told.get("caller_p99", {}).items():
                 key = caller, each.peer.announcement.service, f"{told['api']}.{told['procedure']}"
                 found[key] = max(found[key], seconds)
+    return found
+
+
+def _delays(view: View) -> dict[tuple[str, str, str], float]:
+    """
+    Return the p99 of the time from firing an event until it was handled, by publisher, service and name.
+
+    It is that of the slowest process; what the clocks of two hosts differ by is taken off.
+    """
+    services = {each.peer.instance: each.peer.announcement.service for each in view.now.reports}
+    ahead = view.now.skews
+    found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
+    for each in view.now.live:
+        own = ahead.get(each.peer.instance, 0.0)
+        for told in each.stats.get("listeners", ()):
+            for event, delays in told.get("delay_p99", {}).items():
+                for publisher, seconds in delays.items():
+                    if service := services.get(publisher):
+                        key = service, each.peer.announcement.service, f"{told['api']}.{event}"
+                        skew = own - ahead.get(publisher, own)
+                        found[key] = max(found[key], seconds - skew)
     return found
 
 

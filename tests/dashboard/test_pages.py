@@ -176,7 +176,7 @@ def test_errors_are_on_the_edge_that_they_happen_on() -> None:
 
 
 def test_latency_of_an_edge_is_its_own() -> None:
-    """Not that of another caller of the same procedure; of events it is how many wait for who listens, or was lost."""
+    """Not that of another caller of the same procedure; of events how many wait for who listens, or was lost."""
     seen = [report(A, 0), PeerReport(peer=peer("stock", instance=B), state=ENDED_STATE)]
     seen[0].stats["procedures"] = [procedure("check", 2, web=1, shop=1)]
     edges = [
@@ -194,6 +194,20 @@ def test_latency_of_an_edge_is_its_own() -> None:
     assert [(each["from"], each["to"], each["names"][0]["p99"], each["lag"]) for each in shown] == [
         ("web", "auth", 0.1, None), ("shop", "auth", 0.2 / 3, None), ("old", "auth", None, None),
         ("auth", "stock", None, 7), ("auth", "auth", None, 0), ("auth", "mail", None, None),
+    ]  # fmt: skip
+
+
+def test_delay_of_events_is_that_of_their_edge() -> None:
+    """By publisher and listener, of the slowest process; what the clock of one is ahead of the other's is taken off."""
+    seen = [report(A, 1), PeerReport(peer=peer("web", instance=B), state="up", rtt=0.001), report("c" * 16, 1)]
+    for each, delays in zip(seen, ({A: 0.25, B: 9.5, "d" * 16: 100.0}, {}, {A: 0.5, B: -0.4}), strict=True):
+        for listener in each.stats.get("listeners", ()):
+            listener["delay_p99"] = {"left": delays}
+    edges = [Edge(source="auth", target=name, kind="listens", name="auth.left", count=1) for name in ("auth", "web")]
+    skews = {A: 10.0, B: 1.0, "c" * 16: 0.0}
+    shown = PAGES["overview"](view({"edges": edges, "reports": seen, "skews": skews}))["edges"]
+    assert [(each["from"], each["to"], each["names"][0]["p99"]) for each in shown] == [
+        ("auth", "auth", 10.5), ("web", "auth", 0.6),
     ]  # fmt: skip
 
 

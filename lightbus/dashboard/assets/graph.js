@@ -98,11 +98,12 @@ function fit(text, room, font) {
 
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-// How long what goes over an edge takes: of calls the p99 of this caller, of events how many are not handled yet.
+// How long what goes over an edge takes: the p99 of this caller's calls, or of the time from firing an event until it
+// was handled; and how many events are not handled yet.
 export const slowness = (edge) => {
   const slowest = Math.max(0, ...edge.names.map((each) => each.p99 ?? 0));
-  if (edge.kind === "calls") return slowest ? `p99 ${duration(slowest)}` : "";
-  return edge.lag === null || edge.lag === undefined ? "" : edge.lag ? `${number(edge.lag)} waiting` : "none waiting";
+  const none = edge.lag === 0 && !slowest ? "none waiting" : "";
+  return [slowest ? `p99 ${duration(slowest)}` : "", edge.lag ? `${number(edge.lag)} waiting` : none].filter(Boolean).join(" · ");
 };
 
 export const said = (edge) => {
@@ -117,7 +118,7 @@ const ALONG = [0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78, 0.15, 0.85]; // shares of an
 // What is written on an edge: its name, how often, how long it takes where there is room for that, and errors.
 function label(edge, { isTight, isNarrow }) {
   const [what, often] = said(edge);
-  const slow = isNarrow || edge.lag === 0 ? "" : slowness(edge);
+  const slow = isNarrow ? "" : slowness(edge).replace("none waiting", "");
   const lines = [cut(what.split(".").slice(-1)[0], 20), ...(isTight ? [often, slow] : [[often, slow].filter(Boolean).join(" · ")])];
   return [...lines, edge.errors > 0 ? said(edge).at(-1) : ""].filter(Boolean);
 }
