@@ -191,7 +191,7 @@ def _procedure(api: str, name: str, usage: Usage) -> dict[str, Any]:
 def _listener(runner: ListenerRunner) -> dict[str, Any]:
     listener, queue = runner.listener, runner.queue
     delays: dict[str, dict[str, float]] = {}
-    for event, publisher, latest in queue.delays:
+    for event, publisher, latest in runner.delays:
         delays.setdefault(event, {})[publisher] = percentile(latest, 0.99) or 0.0
     return {
         "name": listener.name,

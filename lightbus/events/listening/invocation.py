@@ -20,7 +20,7 @@ from ...service.batch_handlers import BatchHandler
 from ...service.execution import Execution, check_ran, in_thread, returns_nothing, runs_on_loop, waits_nowhere
 from ...service.forks import FORKS, end_child
 from ...service.handlers import Handler
-from ...tracing import trace_of_execution
+from ...tracing import Trace, trace_of_execution
 from ...typing import Kwargs
 from ...wire import envelope
 from ...wire.envelope import Record
@@ -178,7 +178,7 @@ class Invocation:
         except ProtocolError:
             turn.is_plain = False  # in its turn it is found which of them is no event
             return 0, None
-        api, event, journal, publisher, function = turn.api, turn.event, turn.journal, turn.publisher, turn.function
+        api, event, journal, publisher = turn.api, turn.event, turn.journal, turn.publisher
         gives_message = self._gives_message([values[3] for values in records], turn)
         forks, handled, until = FORKS.count, 0, time.monotonic() + LONG
         for entry, (id, version, published_at, kwargs, trace) in zip(entries, records, strict=True):
@@ -195,10 +195,8 @@ class Invocation:
             try:
                 # Nobody else's code runs in it, so it need not be in the context when it is called. To ask for the next
                 # thing to wait for, of which there is none, costs less than to catch what tells the end.
-                context = Context()
-                if trace is not None:
-                    context.run(trace_of_execution.set, trace)
-                context.run(next, function(*args, **kwargs).__await__(), None)
+                context = Context() if trace is None else _context_of(trace)
+                context.run(next, turn.function(*args, **kwargs).__await__(), None)
             except BaseException as error:
                 if FORKS.count != forks:
                     end_child(error)
@@ -294,6 +292,13 @@ class Invocation:
     def _details(self, message: EventMessage) -> dict[str, Any]:
         """Return the message that hooks get."""
         return {"client": self._context.client, "event_message": message, "listener_name": self._listener.name}
+
+
+def _context_of(trace: Trace) -> Context:
+    """Return a new context with the trace in which an event was fired."""
+    context = Context()
+    context.run(trace_of_execution.set, trace)
+    return context
 
 
 def _decode(entry: Entry, stream: Stream, turn: Turn) -> Record:

@@ -13,7 +13,6 @@ from typing import Any
 from ...core.ordering import Order
 from ...core.streams import Entry, Stream
 from ...listener import Listener
-from .delays import Delays
 from .invocation import AHEAD, TURN, Turn
 from .listener_context import DeliverySource
 from .live_positions import LivePositions
@@ -54,7 +53,6 @@ class ListenerQueue:
         """How many were handled, by event."""
         self.failed_by: Counter[str] = Counter()
         """How often handling one failed, by event."""
-        self.delays = Delays()
         self.is_slow = False
         """Whether it did not keep up lately, and is no longer waited for."""
         self.waits = False

@@ -11,6 +11,7 @@ from ...phrases import INTERNAL_ERROR, safely
 from .batch_queue import BatchQueue
 from .batch_turns import BatchTurns
 from .cancel_guard import CancelGuard
+from .delays import Delays
 from .delivery import Delivery
 from .invocation import Invocation
 from .listener_context import ListenerContext
@@ -40,11 +41,12 @@ class ListenerRunner:
         self.listener = listener
         queue = BatchQueue(listener) if listener.batch else ListenerQueue(listener)
         self.queue: ListenerQueue = queue
+        self.delays = Delays()
         self.stopped_by: str | None = None
         """What it failed with, where it has stopped for that."""
         self._on_stopped = on_stopped
         self._guard = CancelGuard(lambda: queue.is_closed)
-        invocation = Invocation(context, listener, queue.delays)
+        invocation = Invocation(context, listener, self.delays)
         delivery = Delivery(context, queue, invocation, self._guard, self._give_up)
         turns = (
             BatchTurns(context, queue, invocation, delivery, self._guard)

@@ -66,7 +66,7 @@ def test_each_kind_of_listener_notes_delays(function: Any, batch: int) -> None:
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 4)
         await runner.stop(5.0)
-        return [*runner.queue.delays]
+        return [*runner.delays]
 
     [(event, publisher, latest)] = asyncio.run(main())
     assert (event, publisher) == ("seen", "p" * 16)
