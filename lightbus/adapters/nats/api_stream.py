@@ -1,4 +1,4 @@
-"""The stream of one API: its events, in order, and the news that there are more."""
+"""The stream of one API: its events in order, and notifications of new ones."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ __all__ = ["ALL", "MANY", "PAST", "ApiStream", "published_at"]
 logger = logging.getLogger("lightbus.events")
 
 ALL = "all"
-"""Whom an event is for that is for every group."""
+"""The receiver of an event that is for every group."""
 
 PAST = "past"
-"""Whom an event is for that was moved here from elsewhere: groups that were made later, and want what was before."""
+"""The receiver of an event that was moved into the stream: groups created later that want older events."""
 
 LOOK_EVERY = 2.0
-"""Seconds after which it is looked what is the newest event, for news that did not come."""
+"""Seconds between two checks of the newest event, in case a notification was lost."""
 
 DUPLICATES_WITHIN = 600.0
 READ_TIMEOUT = 2.0
 MANY = 500
-"""Messages that are read at a time."""
+"""Messages read at a time."""
 
 IDLE = 30.0
 
@@ -56,11 +56,11 @@ END_OF_TIMES = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 class ApiStream:
     """
-    Only used on the loop that it was made on. Methods raise EventBackendError.
+    The stream of one API. Only used on the loop that it was made on. Methods raise EventBackendError.
 
     Args:
-        connection: to the servers.
-        bus, api: whose events they are.
+        connection: the connection to the servers.
+        bus, api: the bus and the API of the events.
 
     """
 
@@ -76,17 +76,17 @@ class ApiStream:
         self._is_foreign_known = False
         self._newest = 0
         self._heads: dict[EventTopic, int] = {}
-        """The newest event of each topic, as far as there were news of it."""
+        """The newest event of each topic that notifications have reported."""
         self._followers: list[Callable[[EventTopic | None, int], None]] = []
         self._looking: asyncio.Task[None] | None = None
 
     def follow(self, news: Callable[[EventTopic | None, int], None]) -> Callable[[], None]:
-        """Call back with the topic and sequence of each new event (None: any topic); return what ends that."""
+        """Call `news` with topic (None: any) and sequence of each new event; return a function that ends that."""
         self._followers.append(news)
         return lambda: self._followers.remove(news)
 
     async def opened(self) -> JetStreamContext:
-        """Return the server's side, where the stream is, made if there is none."""
+        """Return the JetStream context, once the stream exists, created if necessary, and is watched."""
         jetstream = await self._connection.jetstream()
         async with self._opening:
             if not self._is_open:
@@ -159,10 +159,10 @@ class ApiStream:
                 await self.counts.catch_up(head)
                 await self.counts.share()
             except EventBackendError:
-                continue  # it is said where somebody wants something
+                continue  # reported by the next request that fails
 
     async def close(self) -> None:
-        """Leave nothing running."""
+        """Stop polling and watching; record the counts."""
         try:
             if self._looking is not None:
                 self._looking.cancel()
@@ -171,7 +171,7 @@ class ApiStream:
         finally:
             self.records.close()
 
-    # What is there
+    # Reading
 
     async def head(self) -> int:
         """Return the newest sequence."""
@@ -187,7 +187,7 @@ class ApiStream:
         return int(state.first_seq), int(state.last_seq)
 
     async def size(self) -> int:
-        """Return how many events there are."""
+        """Return the number of events in the stream."""
         jetstream = await self.opened()
         async with self._connection.asking():
             return int((await jetstream.stream_info(self.places.stream)).state.messages)
@@ -201,21 +201,21 @@ class ApiStream:
         return {each[0] for each in found if each is not None}
 
     async def publish(self, events: Sequence[OutgoingEvent], only: str = ALL) -> list[int | EventBackendError]:
-        """Keep events, in order; return what became of each: behind one that did not arrive none is kept."""
+        """Store events in order; return the sequence or error of each: after the first error, none is stored."""
         await self.opened()
         return await self._publisher.publish(events, only)
 
     async def read(self, subject: str, first: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
-        """Return the events of subjects from a sequence on, each with whom it is for, and through where that goes."""
+        """Return events of a subject from a sequence on, each with its receiver, and the last sequence covered."""
         found, through = await self.messages(limit, filter_subject=subject, opt_start_seq=max(1, first))
         return [event for message in found if (event := self._stored(message)) is not None], through
 
     async def read_topic(self, topic: EventTopic, after: int, limit: int) -> tuple[list[tuple[StoredEvent, str]], int]:
         """
-        Return the next events of a topic, and through where that goes. Raises EventBackendError where that is unclear.
+        Return the next events of a topic, and the last sequence covered. Raises EventBackendError if that is unclear.
 
-        The first is asked of the leader. What reads many is placed on any server, which may not have the newest yet:
-        that there is nothing more is only believed of a leader that has been one all the while.
+        The first event is requested from the leader. A consumer that reads many is placed on any server, which may not
+        have the newest events yet. Only a leader that stays the leader meanwhile is trusted that there are no more.
         """
         subject = self.places.subject(topic, "*")
         leader, head = await self._leader()
@@ -232,14 +232,14 @@ class ApiStream:
         return events, events[-1][0].sequence
 
     async def _leader(self) -> tuple[str, int]:
-        """Return who leads the stream, and its newest sequence."""
+        """Return the name of the stream's leader, and its newest sequence."""
         jetstream = await self.opened()
         async with self._connection.asking():
             info = await jetstream.stream_info(self.places.stream)
         return (info.cluster.leader or "") if info.cluster is not None else "", int(info.state.last_seq)
 
     async def _next(self, subject: str, first: int) -> tuple[StoredEvent, str] | None:
-        """Return the leader's next event of a subject, and whom it is for."""
+        """Return the leader's next event of a subject, and its receiver."""
         jetstream = await self.opened()
         async with self._connection.asking():
             try:
@@ -249,19 +249,19 @@ class ApiStream:
         return self._event(found.subject, found.seq or 0, found.data, found.headers)
 
     async def purge(self, through: int) -> None:
-        """Delete what is kept up to a sequence."""
+        """Delete the events up to a sequence."""
         jetstream = await self.opened()
         async with self._connection.asking():
             await jetstream.purge_stream(self.places.stream, seq=through + 1)
 
     async def messages(self, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
-        """Return the next messages as a consumer that wants this is given them, and through where that goes."""
+        """Return the next messages for a consumer with these options, and the last sequence covered."""
         jetstream = await self.opened()
         async with self._connection.asking():
             return await _read(jetstream, self.places.stream, limit, **wanted)
 
     async def count(self, subject: str, first: int) -> int:
-        """Return how many events of subjects there are from a sequence on."""
+        """Return the number of kept events of some subjects from a sequence on."""
         jetstream = await self.opened()
         async with self._connection.asking():
             wanted = _reading(opt_start_seq=max(1, first), filter_subject=subject)
@@ -270,7 +270,7 @@ class ApiStream:
         return int(consumer.num_pending or 0)
 
     async def find(self, sequence: int) -> tuple[StoredEvent, str] | None:
-        """Return an event, if it is kept, and whom it is for."""
+        """Return an event and its receiver; None if it is not kept."""
         jetstream = await self.opened()
         async with self._connection.asking():
             try:
@@ -285,7 +285,7 @@ class ApiStream:
     def _event(
         self, subject: str | None, sequence: int, data: bytes | None, headers: dict[str, Any] | None
     ) -> tuple[StoredEvent, str] | None:
-        """Return a message as the event that it is, and whom it is for; None for one that is no event of ours."""
+        """Return the event in a message, and its receiver; None for a message that is not ours."""
         found = self.places.topic_of(subject or "")
         if found is None:
             return None
@@ -327,7 +327,7 @@ async def _read(jetstream: JetStreamContext, stream: str, limit: int, **wanted: 
 
 
 def _gapless(found: Sequence[Msg]) -> list[Msg]:
-    """Return the messages up to the first that is missing: what was sent to a connection that broke comes no more."""
+    """Return the messages up to the first gap: messages sent to a broken connection are not sent again."""
     return [
         message
         for _, message in takewhile(lambda each: each[1].metadata.sequence.consumer == each[0], enumerate(found, 1))
@@ -335,7 +335,7 @@ def _gapless(found: Sequence[Msg]) -> list[Msg]:
 
 
 def _reading(**wanted: Any) -> ConsumerConfig:
-    """Return what somebody is who reads once: of no account to others, and forgotten by itself."""
+    """Return the configuration of a consumer that reads once: without acks, in memory, deleted when idle."""
     config = {"deliver_policy": DeliverPolicy.BY_START_SEQUENCE, **wanted}
     return ConsumerConfig(
         ack_policy=AckPolicy.NONE, inactive_threshold=IDLE, mem_storage=True, num_replicas=1, **config
@@ -343,7 +343,7 @@ def _reading(**wanted: Any) -> ConsumerConfig:
 
 
 def _unfit(config: StreamConfig, subjects: str) -> str | None:
-    """Return why a stream cannot keep what has these subjects."""
+    """Return why a stream cannot store events with these subjects; None if it can."""
     if config.subjects != [subjects]:
         return f"has the subjects {', '.join(config.subjects or ()) or 'of another stream'}, and not {subjects}"
     if config.retention not in (None, RetentionPolicy.LIMITS):
@@ -354,7 +354,7 @@ def _unfit(config: StreamConfig, subjects: str) -> str | None:
 
 
 def published_at(headers: dict[str, Any] | None) -> float:
-    """Return when a message was fired; 0 where it does not say, or says no time."""
+    """Return the time at which a message was fired; 0 if it has none, or an invalid one."""
     try:
         told = float((headers or {})[PUBLISHED_AT])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""The connection to the servers of a JetStream, made at first use, and what its errors mean."""
+"""The connection to the servers of a JetStream, made at first use, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ logger = logging.getLogger("lightbus.events")
 CLOSE_TIMEOUT = 2.0
 
 TIMEOUT_FACTOR = 10
-"""Times `timeout` after which nothing comes any more of what was asked, however many answers that takes."""
+"""Times `timeout` after which a request has failed, however many answers it needs."""
 
 PING_EVERY = 2.5
 MOST_PINGS = 1
 """
-Times `timeout` between two questions whether a server is there, and how many may be unanswered: so what a host leaves
-of a connection that is gone without a word, or hangs, is given up after 5 times `timeout` at most, and dialled anew.
+Times `timeout` between two pings, and how many may be unanswered: a connection whose server is gone without notice, or
+hangs, is given up after 5 times `timeout` at most, and made again.
 """
 
 AGAIN_AFTER = 0.5
-"""Seconds after an attempt to connect that failed in which others that want the connection fail at once."""
+"""Seconds after a failed attempt to connect in which further requests fail at once."""
 
 AWAY = (
     OSError,
@@ -52,11 +52,11 @@ AWAY = (
     NoStreamResponseError,
     ServiceUnavailableError,
 )
-"""Errors of servers that are not there, or not ready: the same may work later."""
+"""Errors of servers that are unreachable or not ready: the same request may work later."""
 
 
 class NatsConnection:
-    """Only used on the loop that it was made on."""
+    """The connection of one process. Only used on the loop that it was made on."""
 
     def __init__(self, settings: NatsSettings) -> None:
         self.settings = settings
@@ -66,11 +66,11 @@ class NatsConnection:
         self._is_closed = False
         self._failed_at = -AGAIN_AFTER
         self._last_error: Exception | None = None
-        """What the servers said last, since we were connected."""
+        """The last error of the servers since we were connected."""
         self._failures = RecurringLog(logger)
 
     async def client(self) -> Client:
-        """Return what is connected. Raises EventBackendError."""
+        """Return the connected client. Raises EventBackendError."""
         async with self._connecting:
             if self._client is None or self._client.is_closed:
                 if self._is_closed or time.monotonic() - self._failed_at < AGAIN_AFTER:
@@ -85,11 +85,11 @@ class NatsConnection:
         return self._client
 
     async def jetstream(self) -> JetStreamContext:
-        """Return what speaks to the servers. Raises EventBackendError."""
+        """Return the JetStream context of the client. Raises EventBackendError."""
         return (await self.client()).jetstream(timeout=self.settings.timeout)
 
     async def publishing(self) -> PublishingChannel:
-        """Return what publishes. Raises EventBackendError."""
+        """Return the channel to publish with. Raises EventBackendError."""
         client = await self.client()
         if self._publishing is None or self._publishing.client is not client:
             channel = PublishingChannel(client)
@@ -108,13 +108,13 @@ class NatsConnection:
             reconnect_time_wait=0.25,  # type: ignore[arg-type,unused-ignore]
             ping_interval=PING_EVERY * settings.timeout,  # type: ignore[arg-type,unused-ignore]
             max_outstanding_pings=MOST_PINGS,
-            pending_size=0,  # nothing is put by for the time when it is connected again: what is asked fails at once
+            pending_size=0,  # no buffer while disconnected: requests fail at once
             error_cb=partial(self._on_client_error, client),
             reconnected_cb=self._on_connected,
             **self._credentials(),
         )
         try:
-            async with asyncio.timeout(settings.timeout):  # it would go on trying for ever
+            async with asyncio.timeout(settings.timeout):  # the client would retry for ever
                 await connecting
         except TimeoutError:
             await client.close()
@@ -141,7 +141,7 @@ class NatsConnection:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Say of what goes wrong at the servers what it means."""
+        """Raise errors of the client as errors of the event backend."""
         try:
             yield
         except AWAY as error:
@@ -151,7 +151,7 @@ class NatsConnection:
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
-        """Do so, and wait for no answer for ever: a client whose connection breaks may never come back to who asked."""
+        """As `explained`, with a timeout: a client whose connection breaks may never answer a request."""
         with self.explained():
             async with asyncio.timeout(TIMEOUT_FACTOR * self.settings.timeout):
                 yield
@@ -179,19 +179,19 @@ class NatsConnection:
 
     async def _on_client_error(self, client: Client, error: Exception) -> None:
         if not client.is_connected and client._transport is not None:
-            client._transport.close()  # type: ignore[no-untyped-call]  # nats-py leaves it open where nobody answers
+            client._transport.close()  # type: ignore[no-untyped-call]  # nats-py leaves it open if there is no answer
         await self._on_error(error)
 
     async def _on_error(self, error: Exception) -> None:
-        if self._last_error is None or not _is_refusal(self._last_error):  # else what follows on that says less
+        if self._last_error is None or not _is_refusal(self._last_error):  # errors after a refusal say less
             self._last_error = error
         text = "The JetStream at %s: %s: %s"
         name = type(error).__name__
         self._failures.log("error", logging.WARNING, text, self.settings.places, name, error)
 
     async def close(self) -> None:
-        """Leave nothing running."""
-        self._is_closed = True  # who still asks for it connects no more
+        """Close the connection; no later request opens it again."""
+        self._is_closed = True  # later requests must not connect again
         async with self._connecting:
             client, self._client = self._client, None
         if client is not None:

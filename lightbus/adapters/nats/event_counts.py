@@ -1,9 +1,9 @@
 """
-How many events each subject of a stream has ever had, whether they are still kept or not.
+The number of events that each subject of a stream has ever had, whether they are still kept or not.
 
-Servers delete what is too old, or too much, and do not say what that was. Whoever knows how many there have been, and
-how many are left, knows how many are gone. Every process counts what comes; what was counted is put on record now and
-then, and whoever comes later counts on from there.
+Servers delete events that are too old or too many, and do not report which. The number of events there have been, less
+the number left, is the number deleted. Every process counts new events; the counts are recorded now and then, and later
+processes continue from there.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["EventCounts"]
 
 class EventCounts:
     """
-    Only touched on one loop.
+    The counts of one stream. Only touched on one loop.
 
     Args:
-        places: names the subjects.
+        places: the names of the subjects.
 
     Attributes:
-        through: everything up to this sequence is counted.
-        uncounted: how many events were deleted before anybody had counted them, as far as was seen here.
+        through: all events up to this sequence are counted.
+        uncounted: how many events were deleted before any process had counted them, as far as this one saw.
 
     """
 
@@ -39,19 +39,19 @@ class EventCounts:
         self._heads: dict[EventTopic, int] = {}
 
     def take_next(self, subject: tuple[EventTopic, str] | None, sequence: int) -> None:
-        """Count what has come, if it is behind what is counted. Without a subject it is no event of ours."""
+        """Count a new message if it directly follows those counted. Without a subject it is not an event of ours."""
         if sequence == self.through + 1:
             self._take(subject, sequence)
 
     def take_all(self, found: Iterable[tuple[tuple[EventTopic, str] | None, int]]) -> None:
-        """Count what is kept, in order, behind what is counted: between these there is nothing any more."""
+        """Count the kept messages after those counted, in order: sequences between them are deleted."""
         for subject, sequence in found:
             if sequence > self.through:
                 self.skip(sequence - 1)
                 self._take(subject, sequence)
 
     def skip(self, through: int) -> None:
-        """Go on behind a sequence up to which nothing is kept."""
+        """Continue after a sequence up to which nothing is kept."""
         self.uncounted += max(0, through - self.through)
         self.through = max(through, self.through)
 
@@ -62,11 +62,11 @@ class EventCounts:
             self._heads[subject[0]] = sequence
 
     def number(self, topic: EventTopic, whom: Collection[str]) -> int:
-        """Return how many events a topic has had that are for somebody."""
+        """Return how many events a topic has had for these receivers."""
         return sum(self._numbers[topic, only] for only in whom)
 
     def head(self, topic: EventTopic) -> int:
-        """Return the sequence of a topic's last event; 0 where it had none."""
+        """Return the sequence of a topic's last event; 0 if it had none."""
         return self._heads.get(topic, 0)
 
     @property
@@ -75,7 +75,7 @@ class EventCounts:
         return self._heads.keys()
 
     def record(self) -> dict[str, Any]:
-        """Return what is put on record."""
+        """Return the counts as a record."""
         prefix = f"{self._places.prefix}."
         told = {
             self._places.subject(topic, only).removeprefix(prefix): [number, self._heads[topic]]
@@ -84,7 +84,7 @@ class EventCounts:
         return {"through": self.through, "subjects": told}
 
     def adopt(self, record: Mapping[str, Any]) -> None:
-        """Count on from what somebody else has put on record, if that goes further."""
+        """Continue from the record of another process, if it reaches further."""
         if record["through"] <= self.through:
             return
         self.through = int(record["through"])

@@ -1,4 +1,4 @@
-"""The event backend `jetstream`: events are kept by NATS JetStream, calls stay between the peers."""
+"""The event backend `jetstream`: NATS JetStream stores the events, calls stay between the peers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("lightbus.events")
 
 
 class NatsEventBackend:
-    """All streams of one process. Only used on the loop that it was started on."""
+    """The streams of one process. Only used on the loop that it was started on."""
 
     def __init__(self, context: BackendContext) -> None:
         self._bus = context.bus
@@ -46,11 +46,11 @@ class NatsEventBackend:
         self._connection: NatsConnection
 
     def store(self, api: str) -> str:
-        """Return what names the stream of an API."""
+        """Return the name of an API's store."""
         return StreamPlaces(self._bus, api).store
 
     async def start(self) -> None:
-        """Begin to connect."""
+        """Prepare the connection, which is opened at first use."""
         self._connection = NatsConnection(self._settings)
 
     async def stop(self) -> None:
@@ -63,7 +63,7 @@ class NatsEventBackend:
                     logger.debug("Left the group without notice: %s", error)
             for stream in list(self._streams.values()):
                 await stream.close()
-        finally:  # whatever the servers say to that, and however soon it has to be over
+        finally:  # whatever the servers answer, and also when this is cancelled
             await self._connection.close()
 
     def _stream(self, api: str) -> ApiStream:
@@ -72,7 +72,7 @@ class NatsEventBackend:
         return self._streams[api]
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
-        """Keep events; those of an API are on their way together, and kept in order."""
+        """Store events; those of one API are sent together, and stored in order."""
         by_api: dict[str, list[OutgoingEvent]] = {}
         for event in events:
             by_api.setdefault(event.api, []).append(event)
@@ -95,13 +95,13 @@ class NatsEventBackend:
         try:
             await subscription.open()
         except BaseException:
-            subscription.abandon()  # who asks again makes another one
+            subscription.abandon()  # the next attempt makes a new one
             raise
         self._subscriptions.append(subscription)
         return subscription
 
     async def _begin(self, stream: ApiStream, request: SubscriptionRequest) -> GroupStart:
-        """Return where a group begins, and record it where the group is new."""
+        """Return where a group starts, and record it if the group is new."""
         key = f"info.{digest(request.group)}"
         info = {"name": request.group, "events": list(request.events)}
         known = stream.records.records.get(key) if request.group else None
@@ -115,7 +115,7 @@ class NatsEventBackend:
         if request.group and not await stream.records.replace(
             key, {**info, **begins._asdict(), "created_at": time.time()}
         ):
-            await asyncio.sleep(0.1)  # another member has made it just now: it is told at once
+            await asyncio.sleep(0.1)  # another member has just created it: its record arrives soon
             return await self._begin(stream, request)
         return begins
 
@@ -134,11 +134,11 @@ class NatsEventBackend:
         return head if found is None else found
 
     def move(self, api: str) -> NatsMove:
-        """Return what moves the events of an API."""
+        """Return the object that moves the events of an API."""
         return NatsMove(self._stream(api), self._settings.member_timeout)
 
     async def when_handled(self, api: str, sequence: int) -> None:
-        """Wait for the groups."""
+        """Wait until all groups that get an event have handled it."""
         stream = self._stream(api)
         await stream.opened()
         found = await stream.find(sequence)
@@ -177,7 +177,7 @@ class NatsEventBackend:
         return found
 
     async def remove_group(self, api: str, group: str) -> bool:
-        """Forget a group."""
+        """Delete the records of a group; return whether it existed."""
         stream = self._stream(api)
         await stream.opened()
         name = digest(group)
@@ -187,7 +187,7 @@ class NatsEventBackend:
         return f"info.{name}" in keys
 
     async def lag(self, api: str, group: str) -> int | None:
-        """Return how far a group is behind."""
+        """Return the number of unhandled events of a group; None if the group is unknown."""
         stream = self._stream(api)
         await stream.opened()
         name = digest(group)
@@ -201,15 +201,15 @@ class NatsEventBackend:
         return await stream_lookup.newest(self._stream(api), event, start=start, stop=stop, limit=limit)
 
     async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
-        """Return the next events behind a sequence."""
+        """Return the next events after a sequence."""
         return await stream_lookup.page(self._stream(api), after, limit)
 
     async def count(self, api: str) -> int:
-        """Return how many events are kept."""
+        """Return the number of kept events."""
         return await self._stream(api).size()
 
     async def status(self, api: str, sequence: int) -> Mapping[str, str]:
-        """Return what became of an event."""
+        """Return the status of an event in each group that gets it."""
         stream = self._stream(api)
         found = await stream.find(sequence)
         if found is None:
@@ -231,7 +231,7 @@ class NatsEventBackend:
         return sorted(found, key=lambda letter: letter.event.sequence)
 
     async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Give a dead letter to its group again."""
+        """Deliver a dead letter to its group again; return whether it existed."""
         stream = self._stream(api)
         await stream.opened()
         key, name = f"dead.{digest(group)}.{sequence}", digest(group)
@@ -253,7 +253,7 @@ class NatsEventBackend:
         return True
 
     async def drop_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Forget a dead letter."""
+        """Delete a dead letter; return whether it existed."""
         stream = self._stream(api)
         await stream.opened()
         key = f"dead.{digest(group)}.{sequence}"
@@ -264,7 +264,7 @@ class NatsEventBackend:
 
 
 def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
-    """Return the digest and what is on record of each group."""
+    """Return the digest and the record of each group."""
     return [
         (key.removeprefix("info."), held.value)
         for key, held in stream.records.records.items()
@@ -273,7 +273,7 @@ def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _owed(stream: ApiStream, event: StoredEvent, only: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the groups that are given an event, which may be for one of them alone."""
+    """Return the groups that get an event, which may be for a single group."""
     return [
         (group, info)
         for group, info in _groups(stream)

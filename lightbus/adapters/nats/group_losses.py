@@ -1,8 +1,8 @@
 """
-Which events a group will never have, since the servers deleted them first.
+The events that a group has lost because the servers deleted them first.
 
-A group knows of each topic how many of its events it has had up to its cursor. The stream's counts say how many there
-have been: what is missing, and not kept any more, is lost.
+For each topic, a group records how many of its events it has had up to its cursor. The stream's counts say how many
+there have been: events that are missing, and not kept any more, are lost.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from .stream_counts import StreamCounts
 __all__ = ["GroupLosses", "Mark", "TopicTally", "first_mark"]
 
 LOOK_EVERY = 5.0
-"""Seconds after which it is looked again what a topic has lost of which there is more to read."""
+"""Seconds between two checks for losses of a topic that has more to read."""
 
 
 class Mark(NamedTuple):
     """
-    How a topic stands at a sequence.
+    The state of a topic at a sequence.
 
     Attributes:
-        sequence: where.
-        number: how many events the topic has had for the group up to there; None where that is not known.
-        lost: how many of them the group never had.
+        sequence: the sequence.
+        number: the number of the topic's events for the group up to it; None if unknown.
+        lost: how many of them the group has lost.
 
     """
 
@@ -41,12 +41,12 @@ def first_mark(
     state: Mapping[str, Any], topic: EventTopic, start: int, numbers: Mapping[str, int | None] | None
 ) -> Mark:
     """
-    Return how a topic stands at the cursor of its group.
+    Return the state of a topic at the cursor of its group.
 
     Args:
-        state: what is on record of its partition.
-        topic: which it is.
-        start, numbers: where the group began, and how many events each topic had had by then.
+        state: the record of its partition.
+        topic: the topic.
+        start, numbers: where the group started, and how many events each topic had had by then.
 
     """
     event = topic.event
@@ -58,21 +58,21 @@ def first_mark(
 
 class TopicTally:
     """
-    How a topic stands at each place that its group may acknowledge.
+    The state of a topic at each sequence that its group may acknowledge.
 
     Args:
-        cursor: where it was acknowledged last.
+        cursor: the state at the last acknowledged sequence.
 
     """
 
     def __init__(self, cursor: Mark) -> None:
         self.looked_at = -LOOK_EVERY
-        """When it was looked what is lost, by the monotonic clock."""
+        """The time.monotonic() of the last check for losses."""
         self._marks = deque([cursor])
         self._told = cursor.lost
 
     def rewind(self, after: int) -> Mark:
-        """Forget what was read behind a sequence; return how the topic stands there."""
+        """Forget what was read after a sequence; return the state of the topic at it."""
         while len(self._marks) > 1 and self._marks[-1].sequence > after:
             self._marks.pop()
         last = self._marks[-1]
@@ -80,13 +80,13 @@ class TopicTally:
 
     def read(self, before: Mark, sequences: Sequence[int], through: int, number: int | None) -> int:
         """
-        Note a page, and return how many events in front of it are lost, of which that was not said yet.
+        Record a page, and return how many events before it are lost and not reported yet.
 
         Args:
-            before: how the topic stood where the page begins.
-            sequences: its events.
-            through: where it ends.
-            number: how many events there have been up to there; None where it was not looked.
+            before: the state of the topic where the page begins.
+            sequences: the events of the page.
+            through: where the page ends.
+            number: the number of events up to there; None if it was not checked.
 
         """
         had = before.number
@@ -103,7 +103,7 @@ class TopicTally:
         return untold
 
     def acknowledge(self, sequence: int) -> Mark | None:
-        """Return how the topic stands at a sequence that was read; forget what is in front of it."""
+        """Return the state of the topic at a sequence that was read; forget the states before it."""
         while len(self._marks) > 1 and self._marks[1].sequence <= sequence:
             self._marks.popleft()
         is_read = len(self._marks) > 1 or self._marks[0].sequence == sequence
@@ -112,11 +112,11 @@ class TopicTally:
 
 class GroupLosses:
     """
-    What one listener sees of what its group has lost. Only touched on the loop of the stream.
+    The losses of a group as one listener sees them. Only touched on the loop of the stream.
 
     Args:
-        counts: of the stream.
-        whom: for whom the events are that it is given.
+        counts: the counts of the stream.
+        whom: the receivers whose events the listener gets (`ALL`, and its group).
 
     """
 
@@ -126,7 +126,7 @@ class GroupLosses:
         self._tallies: dict[EventTopic, TopicTally] = {}
 
     async def read(self, topic: EventTopic, cursor: Mark, after: int, sequences: Sequence[int], through: int) -> int:
-        """Note a page of a topic, and return how many events in front of it are lost; raise EventBackendError."""
+        """Record a page of a topic, and return how many events before it are lost. Raises EventBackendError."""
         tally = self._tallies.setdefault(topic, TopicTally(cursor))
         number = await self._number(topic, tally, through)
         return tally.read(tally.rewind(after), sequences, through, number)
@@ -137,17 +137,17 @@ class GroupLosses:
             return events.number(topic, self._whom)
         now = time.monotonic()
         if now - tally.looked_at < LOOK_EVERY:
-            return None  # there is more to come: what is missing by now is missing then, too
+            return None  # more pages follow: a later check finds the same losses
         tally.looked_at = now
         await self._counts.catch_up(through)
         return await self._counts.number_through(topic, through, self._whom)
 
     def acknowledge(self, topic: EventTopic, sequence: int) -> Mark | None:
-        """Return how a topic stands at a sequence; None where that is not known."""
+        """Return the state of a topic at a sequence; None if unknown."""
         tally = self._tallies.get(topic)
         return None if tally is None else tally.acknowledge(sequence)
 
     def forget(self, partition: int) -> None:
-        """Forget the topics of a partition that is somebody else's."""
+        """Forget the topics of a partition that another member holds now."""
         for topic in [topic for topic in self._tallies if topic.partition == partition]:
             del self._tallies[topic]

@@ -1,7 +1,7 @@
-"""What is on record of the groups of an API: a bucket of the JetStream, watched, so that all members know the same.
+"""The records of the groups of an API: a key-value bucket of the JetStream, watched by all members.
 
-Each partition of a group is one record, which is only ever written over the revision that the writer knows: who has
-lost a partition without having noticed cannot record anything of it any more.
+Each partition of a group is one record. A write names the revision that the writer knows, and fails if there is a newer
+one: a member that has lost a partition without noticing can no longer change its record.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGAIN_AFTER = 0.1
 
 
 class RecordedValue(NamedTuple):
-    """A record, its revision, and when it was seen last by the clock of this process."""
+    """A record, its revision, and the time.monotonic() at which this process last saw it."""
 
     value: Any
     revision: int
@@ -42,25 +42,26 @@ class RecordedValue(NamedTuple):
 
 class GroupRecordsBucket:
     """
-    Keys are `info.<group>`, `part.<group>.<partition>`, `member.<group>.<instance>`, `dead.<group>.<sequence>`.
+    The bucket of one API. Keys are `info.<group>`, `part.<group>.<partition>`, `member.<group>.<instance>`,
+    `dead.<group>.<sequence>`.
 
     Args:
-        connection: to the servers.
-        name: of the bucket.
+        connection: the connection to the servers.
+        name: the name of the bucket.
 
     """
 
     def __init__(self, connection: NatsConnection, name: str) -> None:
         self.records: dict[str, RecordedValue] = {}
         self.unreadable: dict[str, int] = {}
-        """Revisions of what somebody else has written there: it counts for nothing until one of us writes over it."""
+        """Revisions of records written by other programs: they are ignored until a member overwrites them."""
         self.changed = asyncio.Event()
-        """Set when something has changed; whoever waits for that clears it before looking."""
+        """Set when a record has changed; whoever waits for it clears it before reading the records."""
         self.current_since = time.monotonic()
-        """Since when what others write is heard of without a break: who was not heard of before that may be there."""
+        """Since when the watch works without a break: a member without news before that may still be alive."""
         self._written_at = self.current_since
         self._unheard: tuple[int, float] | None = None
-        """A revision that we have written, and when, of which the watch has not told us yet."""
+        """A revision written by us, and the time, that the watch has not reported yet."""
         self._connection = connection
         self._name = name
         self._bucket: KeyValue | None = None
@@ -69,12 +70,12 @@ class GroupRecordsBucket:
         self._listeners: list[Callable[[str], None]] = []
 
     def observe(self, changed: Callable[[str], None]) -> Callable[[], None]:
-        """Call back with the key of each record that changes; return what ends that."""
+        """Call `changed` with the key of each record that changes; return a function that ends that."""
         self._listeners.append(changed)
         return lambda: self._listeners.remove(changed)
 
     async def open(self) -> None:
-        """Return when all that is on record is known here."""
+        """Read all records, and start to watch the bucket."""
         bucket = await self._on_servers()
         async with self._connection.asking():
             watcher = await bucket.watchall()
@@ -83,7 +84,7 @@ class GroupRecordsBucket:
         self._watching = asyncio.get_running_loop().create_task(self._watch(bucket, watcher))
 
     async def _on_servers(self) -> KeyValue:
-        """Return the bucket, which is made if there is none."""
+        """Return the bucket, created if there is none."""
         if self._bucket is None:
             jetstream = await self._connection.jetstream()
             async with self._connection.asking():
@@ -99,7 +100,7 @@ class GroupRecordsBucket:
             return await jetstream.create_key_value(config)
 
     async def _watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> None:
-        while not self._closed:  # a record that comes as the task is cancelled may swallow that
+        while not self._closed:  # a cancellation may get lost when a record arrives at the same time
             try:
                 entry = await self._next(watcher)
             except TimeoutError:
@@ -110,19 +111,19 @@ class GroupRecordsBucket:
                 self._take(entry)
 
     async def _watch_anew(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
-        """Watch again from the beginning: the servers seem to have forgotten that we do."""
+        """Start a new watch: the servers seem to have lost the old one."""
         try:
             async with self._connection.asking():
                 another = await bucket.watchall()
         except EventBackendError:
             return watcher
-        with suppress(Exception):  # it is not there any more
+        with suppress(Exception):  # the servers no longer have it
             await watcher.stop()  # type: ignore[no-untyped-call]
         return another
 
     @property
     def is_current(self) -> bool:
-        """Whether we hear of what others write: of what we have written ourselves lately we did."""
+        """Whether the watch works: it reports what we write ourselves, and we have written lately."""
         now, patience = time.monotonic(), self._connection.settings.member_timeout / 2
         is_heard = self._unheard is None or now - self._unheard[1] < patience
         return is_heard and now - self._written_at < patience
@@ -147,7 +148,7 @@ class GroupRecordsBucket:
             self._notify(entry.key)
 
     def _learn(self, key: str, data: bytes, revision: int) -> None:
-        """Know what a record says; one that is no record of a group stops nobody."""
+        """Store a record; one that is no valid record of a group is logged and ignored."""
         try:
             held = RecordedValue(read_record(key, data), revision, time.monotonic())
         except ValueError as error:
@@ -172,15 +173,15 @@ class GroupRecordsBucket:
         for listener in list(self._listeners):
             try:
                 listener(key)
-            except Exception:  # the others, and the watch itself, go on
+            except Exception:  # the other listeners, and the watch, must continue
                 logger.exception("A change of the record %s could not be handled: %s", key, INTERNAL_ERROR)
 
     async def put(self, key: str, value: Any) -> None:
-        """Record something, whatever was there. Raises EventBackendError."""
+        """Write a record, whatever was there before. Raises EventBackendError."""
         await self._write(key, value, lambda bucket, data: bucket.put(key, data))
 
     async def replace(self, key: str, value: Any) -> bool:
-        """Record something over what is known here; return False where it is not that any more, which is learned."""
+        """Overwrite the known revision of a record; if there is a newer one, read that and return False."""
         known = self.records.get(key)
         last = self.unreadable.get(key) if known is None else known.revision
 
@@ -197,9 +198,10 @@ class GroupRecordsBucket:
 
     async def update(self, key: str, change: Callable[[Any], Any]) -> Any:
         """
-        Record what becomes of a record (None where there is none), and return that; nothing where it becomes None.
+        Change a record, and return the new value. `change` gets None if there is no record; if it returns None, nothing
+        is written.
 
-        Whatever else was recorded in between is what is changed. Raises EventBackendError.
+        When another process has written in between, `change` is called again with its value. Raises EventBackendError.
         """
         while True:
             known = self.records.get(key)
@@ -208,7 +210,7 @@ class GroupRecordsBucket:
                 return value
 
     async def _look(self, key: str) -> None:
-        """Learn from the leader what is on record: it may be of our own, where we did not hear that it was written."""
+        """Read a record from the leader. It may be a write of our own whose confirmation did not arrive."""
         jetstream = await self._connection.jetstream()
         async with self._connection.asking():
             try:
@@ -218,7 +220,7 @@ class GroupRecordsBucket:
                 return
         known = self.records.get(key)
         if known is not None and known.revision >= (found.seq or 0):
-            await asyncio.sleep(AGAIN_AFTER)  # the leader is a new one, and not as far yet
+            await asyncio.sleep(AGAIN_AFTER)  # a new leader, which has not caught up yet
         elif (found.headers or {}).get("KV-Operation") in ("DEL", "PURGE") or not found.data:
             self._forget(key)
         else:
@@ -250,7 +252,7 @@ class GroupRecordsBucket:
             self._unheard = revision, now
 
     async def delete(self, key: str) -> None:
-        """Forget a record."""
+        """Delete a record."""
         bucket = await self._on_servers()
         async with self._connection.asking():
             with suppress(KeyNotFoundError):
@@ -259,7 +261,7 @@ class GroupRecordsBucket:
             self._notify(key)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop the watch."""
         self._closed = True
         if self._watching is not None:
             self._watching.cancel()

@@ -1,4 +1,4 @@
-"""How a group stands, for those who look: what it has still to handle, and what was deleted before it could have it."""
+"""The backlog of a group, for reports: the events it has still to handle, and those deleted before it got them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["GroupBacklog", "group_backlog"]
 
 
 class GroupBacklog(NamedTuple):
-    """How many events a group has not handled, and how many it will never have."""
+    """How many events a group has not handled yet, and how many it has lost."""
 
     lag: int
     lost: int
@@ -22,12 +22,12 @@ class GroupBacklog(NamedTuple):
 
 async def group_backlog(stream: ApiStream, group: str, info: Mapping[str, Any]) -> GroupBacklog:
     """
-    Look how a group stands.
+    Return the backlog of a group.
 
     Args:
-        stream: the events.
+        stream: the stream of the events.
         group: the digest of its name.
-        info: what is on record of it.
+        info: its record.
 
     """
     counts = stream.counts
@@ -49,7 +49,7 @@ async def group_backlog(stream: ApiStream, group: str, info: Mapping[str, Any]) 
 
 
 async def _unhandled(stream: ApiStream, topic: EventTopic, mark: Mark, whom: tuple[str, str]) -> tuple[int, int]:
-    """Return how many events behind a place are kept, and how many are gone."""
+    """Return how many events after a mark are kept, and how many are lost."""
     counted = await stream.counts.number_and_kept(topic, mark.sequence, whom)
     if counted is None:
         return sum([await stream.count(stream.places.subject(topic, only), mark.sequence + 1) for only in whom]), 0
@@ -58,7 +58,7 @@ async def _unhandled(stream: ApiStream, topic: EventTopic, mark: Mark, whom: tup
 
 
 async def _moved(stream: ApiStream, topic: EventTopic, first: int, past: int) -> int:
-    """Return how many events that were moved here are kept for a group that wants what was before it."""
+    """Return how many moved events, older than the group, are kept for it."""
     if past < first:
         return 0
     moved = stream.places.subject(topic, PAST)

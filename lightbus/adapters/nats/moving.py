@@ -20,19 +20,19 @@ from .subscription import filled
 __all__ = ["NatsMove"]
 
 DEAD = "dead"
-"""Whom an event is for that was moved here as a dead letter: nobody."""
+"""The receiver of an event that was moved here as a dead letter: no group gets it."""
 
 KINDS = ("info", "part", "dead")
-"""Kinds of records of groups."""
+"""The kinds of group records."""
 
 
 class NatsMove:
     """
-    Only used on the loop that it was made on.
+    Moves the events of one API. Only used on the loop that it was made on.
 
     Args:
-        stream: the events.
-        member_timeout: seconds without a sign of life after which a member is gone.
+        stream: the stream of the events.
+        member_timeout: seconds without a sign of life after which a member counts as gone.
 
     """
 
@@ -41,12 +41,12 @@ class NatsMove:
         self._records = stream.records
         self._member_timeout = member_timeout
         self._sent: dict[str, int] = {}
-        """The ids of what came since it was noted how far a source was moved, each with where it is."""
+        """The ids and sequences of the events stored since the progress of a source was last recorded."""
 
     # Into the stream
 
     async def resume(self, source: str) -> Mapping[str, Any]:
-        """Return what was noted of a source, and know what came of it since."""
+        """Return the recorded progress of a source, and look up which of its events were stored since."""
         await self._stream.opened()
         held = self._records.records.get(f"move.{source}")
         if held is None:
@@ -55,16 +55,16 @@ class NatsMove:
         return {**held.value}
 
     async def note(self, source: str, progress: Mapping[str, Any]) -> None:
-        """Record how far a source was moved."""
+        """Record the progress of a source."""
         await self._records.put(f"move.{source}", {**progress, "behind": await self._stream.head()})
 
     async def finish(self, source: str) -> None:
-        """Forget a source."""
+        """Delete the progress of a source."""
         await self._stream.opened()
         await self._records.delete(f"move.{source}")
 
     async def put(self, source: str, events: Sequence[MovedEvent], group: str = "") -> Sequence[int]:
-        """Keep events."""
+        """Store events, and return their sequences."""
         if not group:
             return await self._put([_outgoing(self._stream.api, each, _past_id(source, each)) for each in events], PAST)
         only = digest(group)
@@ -80,7 +80,7 @@ class NatsMove:
         return [self._sent.pop(event.id) for event in events]
 
     async def add_group(self, group: MovedGroup) -> None:
-        """Have a group be there."""
+        """Create a group, if it does not exist."""
         key = f"info.{digest(group.name)}"
         while key not in self._records.records:
             start = await self._stream.head()
@@ -91,13 +91,13 @@ class NatsMove:
             await self._records.replace(key, {**info, "created_at": group.created_at})
 
     async def add_deliveries(self, group: str, deliveries: Mapping[tuple[EventTopic, int], int]) -> None:
-        """Record how often a group was given events before."""
+        """Record how often events were delivered to a group before."""
         for (topic, sequence), number in deliveries.items():
             starts = {f"{topic.event}:{sequence}": number}
             await self._change(group, topic.partition, starts, 0)
 
     async def mark_begun(self, group: str, partitions: Sequence[int]) -> None:
-        """Record that somebody may have begun what there is."""
+        """Record that a consumer may have started any event that is stored now."""
         head = await self._stream.head() if partitions else 0
         for partition in partitions:
             await self._change(group, partition, {}, head)
@@ -112,7 +112,7 @@ class NatsMove:
         await self._records.update(f"part.{digest(group)}.{partition}", change)
 
     async def add_dead_letters(self, source: str, letters: Sequence[MovedDeadLetter]) -> None:
-        """Keep dead letters, with their events."""
+        """Store dead letters, with their events."""
         outgoing = []
         for letter in letters:
             id = f"{source}-{letter.event.sequence} dead for {digest(letter.group)}"
@@ -125,7 +125,7 @@ class NatsMove:
     # Out of the stream
 
     async def members(self) -> Sequence[str]:
-        """Return who listens: whose records are written while we look."""
+        """Return the live members: those that renew their records while we wait."""
         await self._stream.opened()
         before = {key: held.revision for key, held in self._records.records.items() if key.startswith("member.")}
         if before:
@@ -157,7 +157,7 @@ class NatsMove:
         )  # fmt: skip
 
     async def read(self, after: int, limit: int) -> tuple[Sequence[tuple[StoredEvent, str | None]], int]:
-        """Return what is kept behind a sequence."""
+        """Return the events kept after a sequence, each with its only group, and the last sequence covered."""
         found, through = await self._stream.read(f"{self._stream.places.prefix}.>", after + 1, limit)
         names = {ALL: "", **{key[5:]: held.value["name"] for key, held in self._of("info")}}
         told = [(event, None if only == PAST else names[only]) for event, only in found if only in {*names, PAST}]

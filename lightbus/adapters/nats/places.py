@@ -1,4 +1,4 @@
-"""Where the events of an API are in a JetStream: names of its stream, its subjects, and the bucket of its groups."""
+"""The names that an API has in a JetStream: of its stream, its subjects, and the bucket of its groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def digest(*parts: str) -> str:
-    """Return 16 hexadecimal digits that stand for some words."""
+    """Return a hash of some texts, as 16 hexadecimal digits."""
     return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -28,11 +28,11 @@ class StreamPlaces:
         self.bucket = f"lightbus-{self.store}"
 
     def subject(self, topic: EventTopic, only: str = "all") -> str:
-        """Return the subject of a topic's events: of all of them (`>`), for `all` groups, or for one by its digest."""
+        """Return the subject of a topic: of all events (`>`), those for `all` groups, or those for one, by digest."""
         return f"{self.prefix}.{topic.event}.{topic.partition}.{only}"
 
     def topic_of(self, subject: str) -> tuple[EventTopic, str] | None:
-        """Return what a subject stands for, and for whom it is; None for one that somebody else has thought of."""
+        """Return the topic of a subject, and the receiver of its events; None for a subject that is not ours."""
         words = subject.removeprefix(f"{self.prefix}.").split(".")
         if len(words) != 3 or not _PARTITION.fullmatch(words[1]):
             return None

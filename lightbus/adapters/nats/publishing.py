@@ -1,9 +1,9 @@
-"""Publishing to a stream in order: all events are on their way before the first is confirmed, and none overtakes.
+"""Publishing to a stream in order: all events are sent before the first is confirmed, and none overtakes another.
 
-Each message but the first names the one before (`Nats-Expected-Last-Msg-Id`), and a server that has not stored that
-one last refuses it. So behind an event that did not arrive none is stored, whatever became of the connection or of the
-stream's leader meanwhile; what is left is sent again, under the same ids, by which the servers know what they have.
-Where another process has published in between, its event is the last one: then what follows is sent again, too.
+Each message but the first names the one before (`Nats-Expected-Last-Msg-Id`), and a server that did not store that one
+last refuses it. So after an event that did not arrive none is stored, whatever happens to the connection or the
+stream's leader. The rest is sent again with the same ids, by which the servers recognise what they have. If another
+process has published in between, its event is the last one: then the rest is sent again, too.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from nats.js.errors import APIError, ServiceUnavailableError
 __all__ = ["WRONG_LAST_ID", "Outcome", "OutgoingMessage", "PublishingChannel", "StreamRefusal"]
 
 WRONG_LAST_ID = 10070
-"""A server's code: the message that was stored last is not the one that is named."""
+"""A server's code: the last stored message is not the named one."""
 
 UNAVAILABLE = 503
-"""The status of a message for which there is nobody, and of a JetStream that is not ready yet."""
+"""The status of a message without a receiver, and of a JetStream that is not ready yet."""
 
 
 class OutgoingMessage(NamedTuple):
-    """What is published: where, under which id, with which headers."""
+    """A message to publish: its subject, id, data and headers."""
 
     subject: str
     id: str
@@ -37,7 +37,7 @@ class OutgoingMessage(NamedTuple):
 
 
 class StreamRefusal(NamedTuple):
-    """Why a message is not stored; None where no server has said anything."""
+    """Why a message is not stored; None if no server has answered."""
 
     error: APIError | None
 
@@ -47,7 +47,7 @@ Outcome: TypeAlias = int | StreamRefusal
 
 
 class PublishingChannel:
-    """One connection's way to publish. Only used on its loop."""
+    """Publishes over one connection. Only used on its loop."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -56,7 +56,7 @@ class PublishingChannel:
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
 
     async def open(self) -> None:
-        """Hear answers from now on."""
+        """Subscribe to the answers."""
         await self.client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
 
     async def _on_answer(self, message: Msg) -> None:
@@ -66,9 +66,9 @@ class PublishingChannel:
 
     async def publish(self, messages: Sequence[OutgoingMessage], stream: str, timeout: float) -> list[Outcome]:
         """
-        Send messages, and return what became of each: behind the first that is not stored, none is.
+        Send messages, and return the outcome of each: after the first that is not stored, none is.
 
-        Wait as long as answers come, at most `timeout` seconds for the next one. Raises what the client raises.
+        Waits as long as answers arrive, at most `timeout` seconds for the next one. Raises the errors of the client.
         """
         loop = asyncio.get_running_loop()
         replies = [f"{self._inbox}.{next(self._numbers)}" for _ in messages]

@@ -1,4 +1,4 @@
-"""What the records of groups have to be like to be believed: whoever reaches the servers can write into a bucket."""
+"""The valid forms of group records: every program that reaches the servers can write into a bucket."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ _FORMS: tuple[tuple[re.Pattern[str], TypeAdapter[Any]], ...] = (
     (re.compile(r"move\..+"), TypeAdapter(_Move)),
     (re.compile(r"count\.all"), TypeAdapter(_Counts)),
 )
-"""Keys -> what stands under them; fields beside these are left alone."""
+"""Patterns of keys, and the form of their records; further fields are ignored."""
 
 
 def read_record(key: str, data: bytes) -> dict[str, Any]:
-    """Return what a record says. Raises ValueError, with the reason, for one that nobody of us has written."""
+    """Return the content of a record. Raises ValueError, with the reason, if it is not in a valid form."""
     form = next((form for keys, form in _FORMS if keys.fullmatch(key)), None)
     if form is None:
         raise ValueError("no record has such a key")

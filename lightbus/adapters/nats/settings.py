@@ -1,4 +1,4 @@
-"""The settings of the backend `jetstream`: what stands in `apis.<name>.events`, and in the environment."""
+"""The settings of the backend `jetstream`, from `apis.<name>.events` and the environment."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ VARIABLES = {
     "credentials": "LIGHTBUS_NATS_CREDENTIALS",
     "tls_ca": "LIGHTBUS_NATS_TLS_CA",
 }
-"""Which variables of the environment go first, whatever the settings say."""
+"""Environment variables that override settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsSettings:
     """
-    How the servers are reached, and what a stream is made with.
+    How to reach the servers, and with which options a stream is created.
 
     Attributes:
-        servers: their URLs, in a text with commas between.
-        user, password: of an account of the servers.
-        credentials: a file of credentials.
-        tls_ca: a file of the certificates by which the servers' are known; with it the connection is encrypted.
-        tls_certificate, tls_key: files of a certificate of our own, and its key, where the servers want one.
-        replicas: on how many servers events are kept.
+        servers: their URLs, separated by commas in the settings.
+        user, password: an account of the servers.
+        credentials: a credentials file.
+        tls_ca: a file with the certificates that the servers' certificates are checked by; it turns encryption on.
+        tls_certificate, tls_key: files of our own certificate and its key, if the servers require one.
+        replicas: the number of servers that store each event.
         max_age: seconds after which events are deleted, handled or not; 0: never.
-        max_bytes, max_events: what an API's events may come to, -1: any; beyond it the oldest are deleted.
-        timeout: seconds in which a server is to answer.
-        member_timeout: seconds without a sign of life after which a listener's events are given to others.
+        max_bytes, max_events: the size limits of an API's events, -1: none; beyond them the oldest are deleted.
+        timeout: seconds within which a server must answer.
+        member_timeout: seconds without a sign of life after which a listener's events are given to other listeners.
 
     """
 
@@ -58,7 +58,7 @@ class NatsSettings:
 
     @classmethod
     def read(cls, options: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> NatsSettings:
-        """Return the settings. Raises InvalidConfiguration."""
+        """Return the settings in `options` and the environment. Raises InvalidConfiguration."""
         known = {field.name: field.default for field in fields(cls)}
         given = dict(options)
         given |= {name: value for name, variable in VARIABLES.items() if (value := environ.get(variable))}
@@ -80,12 +80,12 @@ class NatsSettings:
 
     @property
     def places(self) -> str:
-        """The servers as they may be shown: without a password that is in a URL."""
+        """The servers as text for logs and errors: without passwords in URLs."""
         return ", ".join(re.sub(r"//[^/@]*@", "//", server) for server in self.servers)
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """What encrypts the connection; None: it is encrypted as the servers' URLs say. Raises InvalidConfiguration."""
+        """The TLS context; None: the servers' URLs decide about encryption. Raises InvalidConfiguration."""
         if self.tls_ca is None and self.tls_certificate is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Counts the events of one stream: reads what is not counted yet, and shares what is with the other processes."""
+"""Counts the events of one stream: reads those not counted yet, and shares the counts with other processes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["KEY", "MANY_HEADERS", "CountedStream", "StreamCounts"]
 logger = logging.getLogger("lightbus.events")
 
 KEY = "count.all"
-"""Of the record of what was counted."""
+"""The key of the record of counts."""
 
 ATTEMPTS = 5
 MANY_HEADERS = 5000
-"""Messages that are read at a time without what is in them."""
+"""Messages read at a time, headers only."""
 
 
 class CountedStream(Protocol):
-    """What is asked of a stream to count its events."""
+    """What `StreamCounts` needs of a stream."""
 
     api: str
     places: StreamPlaces
@@ -38,18 +38,18 @@ class CountedStream(Protocol):
         """Return the oldest and the newest sequence."""
 
     async def messages(self, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
-        """Return the next messages as a consumer that wants this is given them, and through where that goes."""
+        """Return the next messages for a consumer with these options, and the last sequence covered."""
 
     async def count(self, subject: str, first: int) -> int:
-        """Return how many events of subjects are kept from a sequence on."""
+        """Return the number of kept events of some subjects from a sequence on."""
 
 
 class StreamCounts:
     """
-    Only used on the loop of its stream. Methods raise EventBackendError.
+    The counts of one stream. Only used on the loop of its stream. Methods raise EventBackendError.
 
     Args:
-        stream: whose events are counted.
+        stream: the stream whose events are counted.
 
     """
 
@@ -58,12 +58,12 @@ class StreamCounts:
         self._stream = stream
         self._reading = asyncio.Lock()
         self._known_lately = 0
-        """Through where we had counted when it was last looked whether that is on record."""
+        """The sequence up to which we had counted at the previous `share`."""
         self._told_uncounted = 0
         self._failures = RecurringLog(logger)
 
     async def catch_up(self, through: int) -> None:
-        """Count what is kept up to a sequence, so far as a server tells that has it."""
+        """Count the kept events up to a sequence, as far as the answering server has them."""
         async with self._reading:
             if (held := self._stream.records.records.get(KEY)) is not None:
                 self.events.adopt(held.value)
@@ -78,14 +78,14 @@ class StreamCounts:
         before = self.events.through
         oldest, _ = await self._stream.bounds()
         self.events.skip(oldest - 1)
-        # What is not found may not have come to the server that is read from: it counts once something behind it has.
+        # A message may not have reached the answering server yet: a gap counts once a later message is there.
         found, _ = await self._stream.messages(MANY_HEADERS, opt_start_seq=self.events.through + 1, headers_only=True)
         topic_of = self._stream.places.topic_of
         self.events.take_all((topic_of(message.subject), message.metadata.sequence.stream) for message in found)
         return self.events.through > before
 
     async def share(self, *, at_once: bool = False) -> None:
-        """Put on record what was counted, unless others do so: what we had counted a look ago is on record then."""
+        """Record the counts, unless others do: then the record already has what we had counted at the previous call."""
         held = self._stream.records.records.get(KEY)
         recorded = 0 if held is None else int(held.value["through"])
         if recorded < (self.events.through if at_once else self._known_lately):
@@ -98,9 +98,9 @@ class StreamCounts:
 
     async def numbers_through(self, sequence: int, whom: Collection[str]) -> dict[str, int | None]:
         """
-        Return by `<event>.<partition>` how many events there were up to a sequence that are for somebody.
+        Return, for each `<event>.<partition>`, the number of events for `whom` up to a sequence; None if unknown.
 
-        What is deleted behind that sequence already is among them: it is nobody's loss. None where that is not known.
+        Events after that sequence that are deleted already are included: nobody has lost them.
         """
         _, newest = await self._stream.bounds()
         await self.catch_up(newest)
@@ -114,7 +114,7 @@ class StreamCounts:
         return numbers
 
     async def number_through(self, topic: EventTopic, sequence: int, whom: Collection[str]) -> int | None:
-        """Return how many events a topic has had for somebody up to a sequence; None where some behind it are gone."""
+        """Return the number of a topic's events for `whom` up to a sequence; None if events after it are deleted."""
         events = self.events
         if events.head(topic) <= sequence <= events.through:
             return events.number(topic, whom)
@@ -124,9 +124,9 @@ class StreamCounts:
 
     async def number_and_kept(self, topic: EventTopic, after: int, whom: Collection[str]) -> tuple[int, int] | None:
         """
-        Return how many events a topic has had for somebody, and how many are kept behind a sequence at that time.
+        Return how many events a topic has had for `whom`, and how many of them are kept after a sequence.
 
-        None where others come all the time, so that the two do not fit.
+        Return None if new events arrive all the time, so that the two numbers do not match.
         """
         for _ in range(ATTEMPTS):
             number, kept = self.events.number(topic, whom), 0

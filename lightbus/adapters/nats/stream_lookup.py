@@ -1,4 +1,4 @@
-"""What is looked up in the stream of an API: by its id, by its time, and page by page."""
+"""Looking up events in the stream of an API: by id, by time, and page by page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .stream_counts import MANY_HEADERS
 __all__ = ["FROM", "before", "ids_behind", "newest", "page", "place_of"]
 
 FROM = " from "
-"""What is between the id of an event that was moved here and where it was."""
+"""Separates the id of an event that was moved into the stream from its place in the source."""
 
 
 async def before(stream: ApiStream, moment: datetime) -> int:
-    """Return the sequence behind which events were fired at a time or later."""
+    """Return the sequence after which events were fired at a time or later."""
     first = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     found, through = await stream.messages(MANY, opt_start_time=first, deliver_policy=DeliverPolicy.BY_START_TIME)
-    while found:  # what was fired before, and came here later
+    while found:  # skip events that were fired earlier and stored later
         for message in found:
             if published_at(message.headers) >= moment.timestamp():
                 return int(message.metadata.sequence.stream) - 1
@@ -30,7 +30,7 @@ async def before(stream: ApiStream, moment: datetime) -> int:
 
 
 async def place_of(stream: ApiStream, id: str) -> int | None:
-    """Return the sequence of an event by its id: the newest are looked through first, without their contents."""
+    """Return the sequence of an event by its id, reading headers only, the newest first."""
     oldest, upto = await stream.bounds()
     while upto >= oldest:
         first = max(oldest, upto - MANY_HEADERS + 1)
@@ -43,7 +43,7 @@ async def place_of(stream: ApiStream, id: str) -> int | None:
 
 
 async def ids_behind(stream: ApiStream, after: int) -> dict[str, int]:
-    """Return the ids of what is kept behind a sequence, as the servers know it, each with where it is."""
+    """Return the message ids of the events kept after a sequence, with their sequences."""
     ids: dict[str, int] = {}
     head = await stream.head()
     while after < head:
@@ -65,7 +65,7 @@ async def newest(
         events, _ = await stream.read(f"{stream.places.prefix}.{event}.*.*", first, upto - first + 1)
         events = [(each, only) for each, only in events if each.sequence <= upto and only in (ALL, PAST)]
         found = [*(each for each, _ in events if _is_within(each, start, stop)), *found]
-        in_turn = [each.published_at for each, only in events if only == ALL]  # what was moved here came later
+        in_turn = [each.published_at for each, only in events if only == ALL]  # moved ones were stored later
         if start is not None and in_turn and max(in_turn) < start:
             break
         upto = first - 1
@@ -73,7 +73,7 @@ async def newest(
 
 
 async def page(stream: ApiStream, after: int, limit: int) -> list[StoredEvent]:
-    """Return the next events behind a sequence that are not for one group alone."""
+    """Return the next events after a sequence that are not for a single group."""
     page: list[StoredEvent] = []
     head = await stream.head()
     while len(page) < limit and after < head:

@@ -1,4 +1,4 @@
-"""Publishing to the stream of one API: again what did not arrive, and what a refusal means."""
+"""Publishing to the stream of one API: repeats, and the meaning of refusals."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .publishing import OutgoingMessage, StreamRefusal
 __all__ = ["PUBLISHED_AT", "StreamPublisher"]
 
 PUBLISHED_AT = "Lightbus-Published-At"
-"""The header that says when an event was fired."""
+"""The header with the time at which an event was fired."""
 
 ATTEMPTS = 2
-"""Times `timeout` for which an event is published again that did not arrive."""
+"""An event that did not arrive is published again for this many times `timeout`."""
 
 AGAIN_AFTER = 0.1
 HEADERS = 512
-"""Bytes of a message besides its event, at most."""
+"""Most bytes of a message besides its event."""
 
 TOO_LARGE = 10054
 _FULL = "It is full, and was not made by us: have it keep more (max_bytes, max_msgs), or delete its oldest (discard)."
@@ -38,18 +38,19 @@ REMEDIES = {
     10077: _FULL,
     10122: _FULL,
 }
-"""What to do about a server's refusals, by its codes."""
+"""Error codes of a server's refusals, and what to do about them."""
 
 OTHERWISE = "See what the servers' log says."
 
 
 class StreamPublisher:
     """
-    Only used on the loop that it was made on. The stream has to be there.
+    Publishes to one stream, which must exist. Only used on the loop that it was made on.
 
     Args:
-        connection: to the servers.
-        places, api: which stream it is, and of what.
+        connection: the connection to the servers.
+        places: the names of the stream.
+        api: the API of its events.
 
     """
 
@@ -60,9 +61,9 @@ class StreamPublisher:
 
     async def publish(self, events: Sequence[OutgoingEvent], only: str) -> list[int | EventBackendError]:
         """
-        Keep events, in order; return what became of each: behind one that did not arrive none is kept.
+        Store events in order; return the sequence or error of each: after one that did not arrive, none is stored.
 
-        What is unclear is sent again: the servers know an event by its id.
+        An event is sent again when its outcome is unknown: the servers recognise it by its id.
         """
         outcomes: list[int | EventBackendError] = []
         until = self._until()
@@ -85,7 +86,7 @@ class StreamPublisher:
         return time.monotonic() + ATTEMPTS * self._connection.settings.timeout
 
     async def _send(self, events: Sequence[OutgoingEvent], only: str) -> Sequence[int | EventBackendError]:
-        """Send events, and return what became of the first ones: of one at least. Raises what holds for all others."""
+        """Send events; return the outcomes of the first ones, at least one. Raises an error that holds for all."""
         channel = await self._connection.publishing()
         most = channel.client.max_payload
         size = next((n for n, event in enumerate(events) if len(event.record) + HEADERS > most), len(events))
@@ -104,7 +105,7 @@ class StreamPublisher:
         return OutgoingMessage(self._places.subject(event.topic, only), event.id, event.record, headers)
 
     def _refused(self, error: APIError | None) -> EventBackendError:
-        """Return the error for an event that did not arrive, or that alone is not taken; raise that for all events."""
+        """Return the error if the server refuses only this event; raise it if it concerns all events."""
         if error is None:
             raise self._connection.unreachable(f"it did not say that it keeps an event of {self._api}")
         if isinstance(error, ServiceUnavailableError) and error.err_code not in REMEDIES:

@@ -1,8 +1,7 @@
-"""One listener at a JetStream: which partitions of its group it has, and what is on record of them.
+"""One listener at a JetStream: which partitions of its group it holds, and their records.
 
-Who has a partition follows from who is in the group, by the rendezvous hash. Its owner gives it back when another one
-comes that is to have it; where its owner is gone without a word, it is taken over once nothing was heard for
-`member_timeout`.
+The rendezvous hash assigns each partition to a member of the group. Its owner releases it when a new member is to have
+it; if the owner disappears without notice, the partition is taken over after `member_timeout` without a sign of life.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ BEATS_PER_TIMEOUT = 4
 
 class GroupStart(NamedTuple):
     """
-    Where a group begins.
+    Where a group starts.
 
     Attributes:
-        start: everything up to this sequence is not for it.
-        past: of what was moved into the stream, what is up to this sequence is for it.
-        numbers: by `<event>.<partition>` how many events there had been for it; None where they were not counted.
+        start: events up to this sequence are not for the group.
+        past: events that were moved into the stream are for the group up to this sequence.
+        numbers: `<event>.<partition>` -> number of events for the group before its start; None if not counted.
 
     """
 
@@ -44,14 +43,14 @@ class GroupStart(NamedTuple):
 
 class NatsSubscription:
     """
-    Only used on the loop that it was made on.
+    The subscription of one listener. Only used on the loop that it was made on.
 
     Args:
-        stream: the events.
-        request: what is wanted.
-        inbox: who is told.
-        begins: where the group begins.
-        member_timeout: seconds without a sign of life after which a member is gone.
+        stream: the stream of the events.
+        request: what is subscribed to.
+        inbox: the listener, which is notified of topics and revoked partitions.
+        begins: where the group starts.
+        member_timeout: seconds without a sign of life after which a member counts as gone.
 
     """
 
@@ -75,9 +74,9 @@ class NatsSubscription:
         self._held: set[int] = set()
         self._leaving: set[int] = set()
         self._to_follow: set[int] = set()
-        """Partitions of which it is still to be told how their topics stand: until then nothing is told of any."""
+        """Partitions whose topics are still to be reported to the inbox: until then no news is passed on."""
         self._untold: dict[EventTopic, int] = {}
-        """News that came meanwhile: the newest event of each topic."""
+        """News that arrived in the meantime: the newest event of each topic."""
         self._locks = [asyncio.Lock() for _ in range(PARTITIONS)]
         self._wake = asyncio.Event()
         self._closed = False
@@ -85,7 +84,7 @@ class NatsSubscription:
         self._ends: list[Callable[[], None]] = []
 
     async def open(self) -> None:
-        """Join, and begin to follow what is ours."""
+        """Join the group, and start to follow our partitions."""
         self._ends.append(self._stream.follow(self._on_new_events))
         if self.request.group:
             await self._records.put(self._member_key, {})
@@ -107,7 +106,7 @@ class NatsSubscription:
             await self._records.delete(self._member_key)
 
     def abandon(self) -> None:
-        """Follow nothing any more, and say so to nobody."""
+        """Stop following events, without leaving the group."""
         self._closed = True
         for end in self._ends:
             end()
@@ -115,14 +114,14 @@ class NatsSubscription:
         if self._task is not None:
             self._task.cancel()
 
-    # Who has what
+    # Which member holds what
 
     @property
     def _member_key(self) -> str:
         return f"member.{self._group}.{self.request.member}"
 
     def _on_record(self, key: str) -> None:
-        """Look anew at who has what, unless it only says how far somebody has come."""
+        """Wake the balancing when a record changes, unless only a cursor has changed."""
         kind, group, *which = key.split(".", 2)
         if group != self._group:
             return
@@ -151,11 +150,11 @@ class NatsSubscription:
                     await self._balance()
                 await self._follow()
             except EventBackendError:
-                continue  # the listener says so, whose events do not come
+                continue  # the listener reports it when fetching events fails
 
     @property
     def members(self) -> list[str]:
-        """Who is in the group. While we do not hear of others, nobody is taken for gone."""
+        """The members of the group. While the watch does not work, no member counts as gone."""
         prefix, now = f"member.{self._group}.", time.monotonic()
         is_current, since = self._records.is_current, self._records.current_since
         return [
@@ -171,7 +170,7 @@ class NatsSubscription:
             owner = rendezvous(f"{self.request.group}\0{partition}", members)
             if partition in self._held:
                 if self._state(partition).get("owner") != me:
-                    self._held.discard(partition)  # it was taken over, since nothing was heard of us
+                    self._held.discard(partition)  # another member took it over, having no sign of life from us
                     self._losses.forget(partition)
                     revoked.add(partition)
                 elif owner not in (me, None) and partition not in self._leaving:
@@ -186,7 +185,7 @@ class NatsSubscription:
             if is_to_be_ours and await self._take(partition, members):
                 self._held.add(partition)
                 self._to_follow.add(partition)
-            elif not is_to_be_ours and self._owns(partition):  # we did not hear that it was given back, or to us
+            elif not is_to_be_ours and self._owns(partition):  # the confirmation that we released or took it was lost
                 await self._give_up(partition, is_done=True)
 
     async def _take(self, partition: int, members: list[str]) -> bool:
@@ -198,7 +197,7 @@ class NatsSubscription:
             owner = state.get("owner")
             if owner and owner != me and owner in members:
                 return None
-            if owner:  # it was lost over something that it had begun
+            if owner:  # the previous owner is gone, and may have started any event up to the head
                 state["begun_through"] = max(head, state["begun_through"])
             return {**state, "owner": me}
 
@@ -223,7 +222,7 @@ class NatsSubscription:
     def _mark(self, topic: EventTopic) -> Mark:
         return first_mark(self._state(topic.partition), topic, self._start, self._numbers)
 
-    # What is told
+    # Notifications
 
     def _on_new_events(self, topic: EventTopic | None, sequence: int) -> None:
         if topic is None:
@@ -236,19 +235,20 @@ class NatsSubscription:
 
     async def _follow(self) -> None:
         """
-        Tell how topics stand that are ours since a moment, or of which news may have been missed.
+        Report the topics of new partitions, and of those whose news may have been missed.
 
-        News come in order. Were they told meanwhile, a topic would be known of before others with earlier events.
+        News arrive in order. If they were passed on during this, a topic would be known before others with earlier
+        events.
         """
         while self._to_follow:
             partitions = self._to_follow.copy()
             head = await self._stream.head()
             kept, counted = await self._stream.topics(), self._stream.counts.events
-            # Of others nothing is kept any more. Who asks for what they have had learns that it is gone.
+            # Topics that are only counted have no events left. Fetching from them reports those events as lost.
             topics = [topic for topic in {*kept, *counted.topics} if topic.partition in partitions]
             topics = [each for each in topics if each in kept or counted.head(each) > self._mark(each).sequence]
             self._to_follow -= partitions
-            if self._to_follow:  # more has become ours meanwhile: all is told together
+            if self._to_follow:  # further partitions became ours in the meantime: report all together
                 self._to_follow |= partitions
                 continue
             heads = {**dict.fromkeys(topics, head), **self._untold}
@@ -265,10 +265,10 @@ class NatsSubscription:
         cursor = self._mark(topic).sequence
         return TopicState(topic, cursor, max(head, cursor), max([state["begun_through"], *begun]))
 
-    # What is asked
+    # Requests
 
     async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
-        """Return what comes behind a sequence."""
+        """Return the next events of a topic after a sequence."""
         if topic.partition not in self._held:
             return EventPage((), after)
         events, through = await self._stream.read_topic(topic, after, limit)
@@ -282,7 +282,7 @@ class NatsSubscription:
         return EventPage(kept, through, await self._losses.read(topic, cursor, after, counted, through))
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
-        """Record how far topics are handled."""
+        """Record the cursors of topics."""
         by_partition: dict[int, dict[str, Mark]] = {}
         for topic, sequence in handled.items():
             mark = self._losses.acknowledge(topic, sequence) or Mark(sequence, None, 0)
@@ -304,7 +304,7 @@ class NatsSubscription:
         await self._change(partition, change)
 
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
-        """Record that an event is given."""
+        """Record a delivery of an event, and return its number; 0 if the partition is not ours any more."""
         key = f"{topic.event}:{sequence}"
 
         def change(state: dict[str, Any]) -> None:
@@ -314,7 +314,7 @@ class NatsSubscription:
         return 0 if state is None else int(state["starts"][key])
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Keep an event with its error."""
+        """Record an event as a dead letter; return False if the partition is not ours any more."""
         if not self._owns(topic.partition):
             return False
         value = {"group": self.request.group, "deliveries": deliveries, "error": error, "died_at": time.time()}
@@ -322,15 +322,15 @@ class NatsSubscription:
         return True
 
     async def release(self, partitions: frozenset[int]) -> None:
-        """Give back partitions."""
-        leaving = partitions & self._leaving  # others were taken over, or are ours again
+        """Release revoked partitions."""
+        leaving = partitions & self._leaving  # the others were taken over, or are ours again
         await asyncio.gather(*(self._give_up(partition, is_done=True) for partition in leaving))
 
     def _owns(self, partition: int) -> bool:
         return self._state(partition).get("owner") == self.request.member
 
     async def _change(self, partition: int, change: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
-        """Change what is on record of a partition; return it, or None where it is not ours (any more)."""
+        """Change the record of a partition; return it, or None if the partition is not ours (any more)."""
 
         def change_ours(value: Any) -> dict[str, Any] | None:
             state = filled(value)
@@ -353,7 +353,7 @@ def _partition_key(group: str, partition: int) -> str:
 
 
 def filled(value: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what is on record of a partition, which may not be recorded yet, to be changed."""
+    """Return the record of a partition with all fields, even if there is no record yet."""
     return {"cursors": {}, "numbers": {}, "lost": {}, "starts": {}, "begun_through": 0, **(value or {})}
 
 
