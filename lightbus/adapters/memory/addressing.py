@@ -1,4 +1,4 @@
-"""Where peers are that are in this process: on a network in memory, each under the name of its instance."""
+"""The endpoints of peers in this process: on a network in memory, named after their instance ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MemoryAddressing", "MemoryPair", "NoProtection"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoProtection:
-    """There is none, and none is needed: nobody else is in this process."""
+    """The security mode of the memory transport: no protection is needed, since only this process can connect."""
 
     mode: str = "memory"
     level: int = logging.INFO
@@ -23,33 +23,33 @@ class NoProtection:
     refusal: str = "there are no keys in memory"
 
     def describe(self) -> str:
-        """Say that nobody else can reach it."""
+        """Return a sentence: no other process can reach this bus."""
         return "no key: this bus stays in the memory of this process"
 
 
 class MemoryPair:
-    """Where the two sockets of a worker are."""
+    """The endpoints of a worker's two sockets."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
 
     def look(self, now: float) -> bool:
-        """Nothing takes them away."""
+        """Return False: the endpoints never change."""
         return False
 
     def move(self, addresses: tuple[str, ...]) -> None:
-        """There are no addresses to be at."""
+        """Do nothing: there are no addresses in memory."""
 
     def close(self) -> None:
-        """Nothing is left that leads here."""
+        """Do nothing: the sockets unbind themselves."""
 
 
 class MemoryAddressing:
     """
-    Where peers are, and where we are.
+    The endpoints of peers and of our own sockets.
 
     Args:
-        network: where they meet.
+        network: the network that all sockets are on.
 
     """
 
@@ -59,7 +59,7 @@ class MemoryAddressing:
         self._network = network
 
     def look(self, now: float) -> bool:
-        """There are no addresses that could change."""
+        """Return False: there are no addresses in memory."""
         return False
 
     def listen(self, instance: InstanceId, router: RouterSocket, publisher: PublisherSocket) -> MemoryPair:
@@ -68,40 +68,40 @@ class MemoryAddressing:
         return MemoryPair(Endpoints(rpc=rpc, event=event))
 
     def can_reach(self, announcement: Announcement) -> bool:
-        """Return whether it has no port: then it may be on this network, too."""
+        """Return whether the peer has no port: then it may be on this network."""
         return announcement.on_host_only
 
     def fixed_peer(self, written: str) -> Endpoint:
-        """Return it as it is: nobody is there."""
+        """Return the endpoint unchanged: no peer will be found at it."""
         return written
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
-        """Return where it is, if it is there."""
+        """Return the endpoint of a peer, if it is bound."""
         endpoint = _calls(announcement.instance)
         return (endpoint,) if self._network.is_bound(endpoint) else ()
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
-        """Return where it is."""
+        """Return the endpoints for calls and events."""
         return endpoint, _events(announcement.instance)
 
     def is_certain(self, endpoint: Endpoint) -> bool:
-        """Nothing is in between."""
+        """Return True: no network lies in between."""
         return True
 
     def why_not(self, announcement: Announcement) -> str:
-        """Return where it is not."""
+        """Return why a peer is not reachable; empty if it is."""
         return "" if self.endpoints(announcement, 0) else "it is not in this process any more: has it ended?"
 
     def is_gone(self, announcement: Announcement) -> bool:
-        """Whoever is not on the network has left it."""
+        """Return True: a peer that is not on the network has left it."""
         return True
 
     def hint(self, announcement: Announcement) -> str:
-        """Return what may be wrong."""
+        """Return what may be wrong with a silent peer."""
         return "Has its worker ended, or is it in another process, or does something block its event loop?"
 
     def remedy(self, endpoint: Endpoint) -> str:
-        """Return what to look at: nobody keeps an endpoint in memory over a start."""
+        """Return what to do about a fixed peer: endpoints in memory differ after each start."""
         return "Leave the fixed peer out: workers of this process find each other."
 
 

@@ -1,4 +1,4 @@
-"""The sockets in memory that others connect to: for calls, and for events."""
+"""The sockets in memory that peers connect to: for calls, and for events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("lightbus.transport")
 
 
 class _MemoryListeningSocket(MemoryLoopSocket):
-    """A socket that others connect to."""
+    """A socket that peers connect to."""
 
     def __init__(self, network: MemoryNetwork, max_message_size: int) -> None:
         super().__init__(network, max_message_size)
@@ -26,14 +26,14 @@ class _MemoryListeningSocket(MemoryLoopSocket):
         self._unread = 0
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
-        """Let others connect there. Raises TransportError where somebody else is bound."""
+        """Bind to an endpoint. Raises TransportError if another socket is bound to it."""
         if not self._network.bind(endpoint, self):
             raise TransportError(f"Cannot listen at {endpoint}: another socket is bound there. Choose another name.")
         self._endpoints.add(endpoint)
         return endpoint
 
     def unbind(self, endpoint: Endpoint) -> None:
-        """Let nobody new connect there."""
+        """Accept no new connections at an endpoint."""
         self._network.unbind(endpoint, self)
         self._endpoints.discard(endpoint)
 
@@ -44,14 +44,14 @@ class _MemoryListeningSocket(MemoryLoopSocket):
     def _drop(self, what: str, *, is_gone: bool = False) -> None:
         self.dropped += 1
         if is_gone:
-            return  # as happens: nobody waits for it
+            return  # not worth a log line: the caller has gone
         self._unread += 1
-        if self._unread & (self._unread - 1) == 0:  # the first time, and then after twice as many
+        if self._unread & (self._unread - 1) == 0:  # the first, and then each power of two
             logger.warning("%s was dropped: its receiver does not read what it is sent (%d so far)", what, self._unread)
 
 
 class MemoryRouter(_MemoryListeningSocket):
-    """Receives from many, answers each by its routing id."""
+    """Receives from many callers, and answers each by its routing id."""
 
     def __init__(
         self, network: MemoryNetwork, max_message_size: int, on_message: Callable[[bytes, bytes], None]
@@ -61,7 +61,7 @@ class MemoryRouter(_MemoryListeningSocket):
         self._by_id: dict[bytes, MemoryPipe] = {}
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send to one of those we heard from; False where it is gone, or does not read."""
+        """Send to a known connection; False if it is gone, or does not read."""
         with self._network.lock:
             connection = self._by_id.get(routing_id)
             if connection is not None and connection.send(frame, to_client=True):
@@ -84,7 +84,7 @@ class MemoryRouter(_MemoryListeningSocket):
 
 
 class MemoryPublisher(_MemoryListeningSocket):
-    """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+    """Sends each frame to every subscriber that has subscribed to a prefix of it."""
 
     def __init__(
         self, network: MemoryNetwork, max_message_size: int, on_subscription: Callable[[bytes, bool], None]
@@ -94,7 +94,7 @@ class MemoryPublisher(_MemoryListeningSocket):
         self._subscribers: Counter[bytes] = Counter()
 
     def send(self, frame: bytes) -> None:
-        """Publish. A subscriber that is too far behind misses it and sees the gap; nobody waits for it."""
+        """Publish, without waiting. A subscriber that is too far behind misses the frame and notices the gap."""
         with self._network.lock:
             missing = [
                 connection

@@ -1,4 +1,4 @@
-"""The sockets in memory that connect to a worker: for calls, for events, and for a call in a plain thread."""
+"""The sockets in memory that connect to a worker: for calls, for events, and for calls in plain threads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .network import MemoryNetwork, MemoryPipe
 __all__ = ["MemoryBlockingDealer", "MemoryDealer", "MemorySubscriber"]
 
 LOOK_EVERY = 0.05
-"""Seconds after which a blocking send or receive returns, so that its caller looks whether the peer is still there."""
+"""Seconds after which a blocking send or receive returns, so that its caller checks whether the peer still exists."""
 
 
 class _ConnectingSocket(MemorySocket):
-    """A socket that is connected to one endpoint, again and again as long as it is open."""
+    """A socket that connects to one endpoint, and reconnects as long as it is open."""
 
     def __init__(self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint) -> None:
         super().__init__(network, max_message_size)
@@ -41,7 +41,7 @@ class _ConnectingSocket(MemorySocket):
                 self.wake()
 
     def _connect(self) -> None:
-        """Connect, or be woken once somebody is bound there."""
+        """Connect, or wait until a socket is bound to the endpoint."""
         self._connection = self._network.connect(self.endpoint, self)
         if self._connection is None:
             self._network.wait_for_bind(self.endpoint, self)
@@ -49,7 +49,7 @@ class _ConnectingSocket(MemorySocket):
             self.connected(self._connection)
 
     def _send(self, frame: bytes) -> bool:
-        """Send, if the connection stands and takes it."""
+        """Send, if there is a connection with room; return whether the frame was sent."""
         with self._network.lock:
             return self._connection is not None and self._connection.send(frame, to_client=False)
 
@@ -58,7 +58,7 @@ class _ConnectingSocket(MemorySocket):
 
 
 class MemoryDealer(_ConnectingSocket, MemoryLoopSocket):
-    """Speaks with one router. Frames sent before the connection stands wait here."""
+    """A socket to one router. Frames sent before it is connected wait here."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class MemoryDealer(_ConnectingSocket, MemoryLoopSocket):
         self._on_state = on_state
         self._waiting: deque[tuple[bytes, Callable[[], None] | None, Callable[[], bool] | None]] = deque()
         self._is_over = False
-        """Whether it is a link, which connects once, and has done so."""
+        """Whether this is a link, which connects only once, and has done so."""
         super().__init__(network, max_message_size, endpoint)
 
     def send(self, frame: bytes) -> bool:
-        """Send now; False where there is no connection, it takes no more, or others wait already."""
+        """Send now; False if there is no connection, it has no room, or other frames wait already."""
         return not self._waiting and self._send(frame)
 
     def send_later(
@@ -86,14 +86,14 @@ class MemoryDealer(_ConnectingSocket, MemoryLoopSocket):
         *,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Keep a frame until the connection takes it; then call `on_sent`. Drop it if it is not `wanted` any more."""
+        """Keep a frame until the connection takes it, then call `on_sent`. Drop the frame once it is not `wanted`."""
         self._waiting.append((frame, on_sent, wanted))
         with self._network.lock:
             self.wake()
 
     def disconnected(self, connection: MemoryPipe) -> None:
         if self._on_state is not None:
-            self._tell(LinkState.DISCONNECTED)  # behind what has arrived
+            self._tell(LinkState.DISCONNECTED)  # after the frames that have arrived
         super().disconnected(connection)
 
     def _connect(self) -> None:
@@ -131,7 +131,7 @@ class MemoryDealer(_ConnectingSocket, MemoryLoopSocket):
 
 
 class MemorySubscriber(_ConnectingSocket, MemoryLoopSocket):
-    """Receives what one publisher publishes, as far as it is subscribed."""
+    """Receives the subscribed messages of one publisher."""
 
     def __init__(
         self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint, on_message: Callable[[bytes], None]
@@ -141,14 +141,14 @@ class MemorySubscriber(_ConnectingSocket, MemoryLoopSocket):
         super().__init__(network, max_message_size, endpoint)
 
     def subscribe(self, prefix: bytes) -> None:
-        """Ask for everything that begins with `prefix`."""
+        """Subscribe to all messages that begin with `prefix`."""
         with self._network.lock:
             self._prefixes[prefix] += 1
             if self._prefixes[prefix] == 1:
                 self._tell(prefix, subscribed=True)
 
     def unsubscribe(self, prefix: bytes) -> None:
-        """Take back one `subscribe`."""
+        """Undo one `subscribe`."""
         with self._network.lock:
             self._prefixes[prefix] -= 1
             if self._prefixes[prefix] <= 0:
@@ -156,11 +156,11 @@ class MemorySubscriber(_ConnectingSocket, MemoryLoopSocket):
                 self._tell(prefix, subscribed=False)
 
     def pause(self) -> None:
-        """Read nothing for now: what arrives waits, up to the high-water mark."""
+        """Stop reading for now: messages wait, up to the high-water mark."""
         self._paused = True
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._paused = False
         with self._network.lock:
             self.wake()
@@ -184,27 +184,27 @@ class MemoryBlockingDealer(_ConnectingSocket):
 
     def __init__(self, network: MemoryNetwork, max_message_size: int, endpoint: Endpoint) -> None:
         self.was_used = False
-        """Whether a frame was sent: if none can be any more, the connection broke."""
+        """Whether a frame was sent: if sending fails later, the connection broke."""
         self._changed = threading.Condition(network.lock)
         super().__init__(network, max_message_size, endpoint)
 
     def send(self, frame: bytes) -> bool:
-        """Send; False when the connection did not stand, or took no more, within 50 ms."""
-        was_used, self.was_used = self.was_used, True  # first: who is interrupted here may have sent
+        """Send a frame; return False if there was no connection with room within 50 ms."""
+        was_used, self.was_used = self.was_used, True  # first: the frame may be sent when an interrupt comes
         with self._changed:
             is_sent = self._changed.wait_for(lambda: self._send(frame), LOOK_EVERY)
         self.was_used = was_used or is_sent
         return is_sent
 
     def receive(self, seconds: float) -> bytes | None:
-        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+        """Return the next frame; None if none arrived within 50 ms, or within `seconds` if that is less."""
         with self._changed:
             self._changed.wait_for(lambda: self.arrived or self.closed, min(seconds, LOOK_EVERY))
             taken = self._take()
         return None if taken is None else taken[1]
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits to be read."""
+        """Return whether no frame waits to be read."""
         with self._changed:
             return not self.arrived
 

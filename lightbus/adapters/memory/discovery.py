@@ -1,4 +1,4 @@
-"""Discovery without a network: among the members of a hub in this process, or not at all."""
+"""Discovery without a network: between the members of a hub in this process, or none at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NoDiscovery:
     problem: str | None = None
 
     def describe(self) -> str:
-        """Say that nobody is looked for."""
+        """Return that discovery is switched off."""
         return "zeroconf switched off"
 
     def foreign_peers(self, api: str) -> list[str]:
@@ -29,46 +29,46 @@ class NoDiscovery:
         return []
 
     async def start(self, found: Found, lost: Lost) -> None:
-        """Hear of nobody."""
+        """Do nothing: no peer will be found."""
 
     async def announce(self, announcement: Announcement) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
     def look(self) -> None:
-        """See nobody."""
+        """Do nothing."""
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Tell nobody, still."""
+        """Do nothing."""
 
     async def withdraw(self) -> None:
-        """There is nothing to take back."""
+        """Do nothing."""
 
     async def stop(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing."""
 
 
 class MemoryHub:
-    """A network in memory: every `MemoryDiscovery` on it hears the others, from whatever loop and thread."""
+    """A network in memory: every `MemoryDiscovery` on it hears the others, from any loop and thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # over both fields: members live in several threads
+        self._lock = threading.Lock()  # guards both fields: members are used by several threads
         self._members: list[MemoryDiscovery] = []
         self._announced: dict[InstanceId, Announcement] = {}
 
     def join(self, member: MemoryDiscovery) -> None:
-        """Let `member` hear of everything announced, now and from now on."""
+        """Deliver all present and future announcements to `member`."""
         with self._lock:
             self._members.append(member)
             for announcement in self._announced.values():
                 member.deliver(announcement, gone=False)
 
     def leave(self, member: MemoryDiscovery) -> None:
-        """Tell `member` nothing more."""
+        """Deliver nothing more to `member`."""
         with self._lock, contextlib.suppress(ValueError):
             self._members.remove(member)
 
     def publish(self, announcement: Announcement, *, gone: bool) -> None:
-        """Tell every member of a peer that came, changed or went."""
+        """Tell every member that a peer has joined, changed or left."""
         with self._lock:
             if gone:
                 self._announced.pop(announcement.instance, None)
@@ -79,7 +79,7 @@ class MemoryHub:
 
 
 class MemoryDiscovery:
-    """Discovery in memory, for tests and the in-memory bus: the promises of the real one, at once and without loss."""
+    """Discovery in memory, for tests and the memory bus: the contract of the real one, without delay or loss."""
 
     problem: str | None = None
 
@@ -91,11 +91,11 @@ class MemoryDiscovery:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def describe(self) -> str:
-        """Name it."""
+        """Return the name of this class."""
         return f"by {type(self).__name__}"
 
     def foreign_peers(self, api: str) -> list[str]:
-        """Return none: the hub tells of no other bus."""
+        """Return none: peers of other buses are ignored."""
         return []
 
     async def start(self, found: Found, lost: Lost) -> None:
@@ -110,7 +110,7 @@ class MemoryDiscovery:
         self._hub.publish(announcement, gone=False)
 
     def look(self) -> None:
-        """Do nothing: what is new is told at once."""
+        """Do nothing: announcements arrive at once."""
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Tell all members of the hub."""
@@ -118,7 +118,7 @@ class MemoryDiscovery:
             await self.announce(announcement)
 
     async def withdraw(self) -> None:
-        """Tell all members of the hub that we are gone."""
+        """Tell all members of the hub that this peer has left."""
         own, self._own = self._own, None
         if own is not None:
             self._hub.publish(own, gone=True)
@@ -130,7 +130,7 @@ class MemoryDiscovery:
         self._table.close()
 
     def deliver(self, announcement: Announcement, *, gone: bool) -> None:
-        """Take what the hub tells, in whatever thread, over to our own loop."""
+        """Pass an announcement on to our own loop; called from any thread."""
         if announcement.bus != self._bus or self._loop is None:
             return
         with contextlib.suppress(RuntimeError):  # the loop was closed without `stop`

@@ -1,4 +1,4 @@
-"""A consumer group of the event backend in memory: how far it has come, and who has which partition."""
+"""A consumer group of the event backend in memory: its cursors, and which member holds which partition."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["EventGroup", "GroupMember"]
 
 
 class GroupMember(Protocol):
-    """Who is told what it has in a group."""
+    """A member, which is notified of its partitions and of new events."""
 
     def assigned(self, partitions: frozenset[int], generation: int) -> None:
-        """Follow these partitions from now on, and let go of others."""
+        """Follow these partitions from now on, and no others."""
 
     def on_new_events(self, topic: EventTopic) -> None:
-        """Note that there is more of a topic."""
+        """Record that a topic has new events."""
 
 
 class EventGroup:
     """
-    A group, or a listener outside of any, which is one for itself. With its owner's lock held.
+    A group, or a listener without one, which gets a group of its own. Used with the owner's lock held.
 
     Args:
-        request: of the first who came.
+        request: the request of the first member.
         log: the events of its API.
-        start: everything up to this sequence is not for this group.
+        start: events up to this sequence are not for this group.
 
     """
 
@@ -50,33 +50,33 @@ class EventGroup:
         self._membership = Group(request.group, PARTITIONS)
         self._members: dict[str, GroupMember] = {}
 
-    # Where it stands
+    # State
 
     def wants(self, event: LoggedEvent) -> bool:
-        """Return whether it is given an event, or was."""
+        """Return whether the group gets, or got, an event."""
         return event.sequence > self._start and self.request.wants(event.topic.event) and event.is_for(self.name)
 
     @property
     def name(self) -> str:
-        """Its name; empty for a listener outside of any."""
+        """The group's name; empty for a listener without a group."""
         return self.request.group
 
     def cursor(self, topic: EventTopic) -> int:
-        """Return up to which sequence it has handled a topic."""
+        """Return the sequence up to which the group has handled a topic."""
         return self._cursors.get(topic, self._start)
 
     def state_of(self, topic: EventTopic) -> TopicState:
-        """Return how a topic stands."""
+        """Return the state of a topic in this group."""
         return TopicState(topic, self.cursor(topic), self._log.head_of(topic), self._begun.get(topic, 0))
 
     def states(self, partitions: Iterable[int]) -> Sequence[TopicState]:
-        """Return how all topics of some partitions stand."""
+        """Return the states of all topics of some partitions."""
         wanted = set(partitions)
         topics = (topic for topic in self._log.topics if topic.partition in wanted and self.request.wants(topic.event))
         return [self.state_of(topic) for topic in topics]
 
     def waiting(self, topic: EventTopic, after: int, limit: int) -> list[LoggedEvent]:
-        """Return the next events of a topic that it is given."""
+        """Return the next events of a topic for this group."""
         behind = self._log.behind(topic, max(after, self._start))
         found = list(itertools.islice((event for event in behind if event.is_for(self.name)), limit))
         if found:
@@ -84,21 +84,21 @@ class EventGroup:
         return found
 
     def take_losses(self, topic: EventTopic) -> int:
-        """Return how many events of a topic were deleted unhandled, of which it was not told."""
+        """Return how many events of a topic were deleted unhandled since the last call."""
         return self._unreported_losses.pop(topic, 0)
 
     def is_done_with(self, event: LoggedEvent) -> bool:
-        """Return whether an event needs no handling by it any more."""
+        """Return whether this group has nothing left to do with an event."""
         return not self.wants(event) or self.cursor(event.topic) >= event.sequence
 
     def status(self, event: LoggedEvent) -> str:
-        """Return what became of an event that it is given."""
+        """Return the status of an event that this group gets: waiting, dead or acked."""
         if self.cursor(event.topic) < event.sequence:
             return "waiting"
         return "dead" if event.sequence in self.dead else "acked"
 
     def state(self) -> GroupSummary:
-        """Return what is told of it."""
+        """Return the summary of the group for reports."""
         waiting = (
             event
             for topic in self._log.topics
@@ -115,7 +115,7 @@ class EventGroup:
             lost=self.lost,
         )
 
-    # What becomes of events
+    # Handling events
 
     def ack(self, topic: EventTopic, sequence: int) -> None:
         """Record that a topic is handled up to a sequence."""
@@ -125,19 +125,19 @@ class EventGroup:
                 del self._deliveries[key]
 
     def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
-        """Record that an event is given to somebody; return for which time."""
+        """Record a delivery of an event; return its number."""
         self._deliveries[topic, sequence] = max(self._deliveries[topic, sequence] + 1, at_least)
         self._begun[topic] = max(sequence, self._begun.get(topic, 0))
         return self._deliveries[topic, sequence]
 
     def deleted(self, event: LoggedEvent) -> None:
-        """Record that an event is gone."""
+        """Record that an event was deleted."""
         if not self.is_done_with(event):
             self.lost += 1
             self._unreported_losses[event.topic] += 1
 
     def forget(self, head: int) -> None:
-        """Begin anew with what comes behind a sequence."""
+        """Start again with the events after a sequence."""
         self._start = head
         self.lost = 0
         for kept in (self.dead, self._cursors, self._fetched, self._begun, self._deliveries, self._unreported_losses):
@@ -147,17 +147,17 @@ class EventGroup:
 
     @property
     def has_members(self) -> bool:
-        """Whether anybody is in it."""
+        """Whether the group has members."""
         return bool(self._members)
 
     def join(self, name: str, member: GroupMember, request: SubscriptionRequest) -> None:
-        """Take a member in, which says what the group wants from now on."""
+        """Add a member; its request replaces that of the group."""
         self.request = request
         self._members[name] = member
         self._send_assignments(self._membership.join(name, 0.0))
 
     def leave(self, name: str, *, is_done: bool) -> None:
-        """Let a member go; what it may have begun is noted where it is not done with it."""
+        """Remove a member; if it is not done, record the events that it may have started."""
         if self._members.pop(name, None) is None:
             return
         held = set(self._membership.held_by(name))
@@ -168,15 +168,15 @@ class EventGroup:
         self._send_assignments(self._membership.leave(name))
 
     def release(self, name: str, generation: int, partitions: frozenset[int]) -> None:
-        """Take back partitions that a member had."""
+        """Record that a member has released partitions."""
         self._send_assignments(self._membership.released(name, generation, partitions))
 
     def holds(self, name: str, generation: int, partition: int) -> bool:
-        """Return whether a partition is in a member's hands."""
+        """Return whether a member holds a partition."""
         return self._membership.holds(name, generation, partition)
 
     def notify_new_events(self, topic: EventTopic) -> None:
-        """Tell whoever has its partition that there is more of a topic."""
+        """Notify the holder of a topic's partition of new events."""
         if self.request.wants(topic.event):
             for name, member in list(self._members.items()):
                 if topic.partition in self._membership.assigned_to(name):

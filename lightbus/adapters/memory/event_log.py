@@ -1,4 +1,4 @@
-"""The events of one API in memory: numbered, by topic, up to a bound. With its owner's lock held."""
+"""The events of one API in memory: numbered, by topic, up to a bound. Used with the owner's lock held."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _sequence = attrgetter("sequence")
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event, and the one group that it is for, if it is not for all."""
+    """An event, and the only group that it is for, if it is not for all groups."""
 
     sequence: int
     topic: EventTopic
@@ -28,21 +28,21 @@ class LoggedEvent:
     only_group: str | None = None
 
     def is_for(self, group: str) -> bool:
-        """Return whether a group is given it; one without a name is never given what is for one."""
+        """Return whether a group gets the event; a listener without a group never gets an event for a single group."""
         return self.only_group in (None, group or None)
 
     @property
     def stored(self) -> StoredEvent:
-        """The event as it is looked up."""
+        """The event as the port `EventBackend` returns it."""
         return StoredEvent(self.sequence, self.topic, self.record, self.published_at)
 
 
 class EventLog:
     """
-    Events in order.
+    The events of one API, in order.
 
     Args:
-        max_events: beyond these the oldest are deleted.
+        max_events: the most events to keep; beyond these the oldest are deleted.
 
     """
 
@@ -54,7 +54,7 @@ class EventLog:
         self._by_id: dict[str, int] = {}
 
     def append(self, event: OutgoingEvent, only_group: str | None = None) -> int:
-        """Keep an event, unless it is kept already; return its sequence."""
+        """Store an event, unless its id is stored already; return its sequence."""
         id = event.id if only_group is None else f"{event.id} for {only_group}"
         known = self._by_id.get(id)
         if known is not None:
@@ -67,7 +67,7 @@ class EventLog:
         return self.head
 
     def trim(self) -> Sequence[LoggedEvent]:
-        """Delete what there are too many of, and return it. Some more at a time, since that moves all others."""
+        """Delete events beyond the bound and return them. This waits for 10 % too many, since it moves all others."""
         if len(self._events) <= self._max_events + self._max_events // 10:
             return ()
         gone, self._events = self._events[: -self._max_events], self._events[-self._max_events :]
@@ -79,7 +79,7 @@ class EventLog:
 
     @property
     def topics(self) -> Sequence[EventTopic]:
-        """Those that have events."""
+        """The topics that have events."""
         return [topic for topic, events in self._topics.items() if events]
 
     def head_of(self, topic: EventTopic) -> int:
@@ -88,23 +88,23 @@ class EventLog:
         return events[-1].sequence if events else 0
 
     def behind(self, topic: EventTopic, sequence: int) -> list[LoggedEvent]:
-        """Return the events of a topic behind a sequence."""
+        """Return the events of a topic after a sequence."""
         events = self._topics.get(topic, [])
         return events[bisect.bisect_right(events, sequence, key=_sequence) :]
 
     def all_behind(self, sequence: int, limit: int) -> list[LoggedEvent]:
-        """Return the next events of all topics behind a sequence, but those that are for one group."""
+        """Return the next events of all topics after a sequence, without those for a single group."""
         place = bisect.bisect_right(self._events, sequence, key=_sequence)
         behind = (event for event in itertools.islice(self._events, place, None) if event.only_group is None)
         return [*itertools.islice(behind, limit)]
 
     @property
     def size(self) -> int:
-        """How many events there are."""
+        """The number of events."""
         return len(self._events)
 
     def find(self, sequence: int) -> LoggedEvent | None:
-        """Return an event, if it is kept."""
+        """Return the event with this sequence, or None."""
         place = bisect.bisect_left(self._events, sequence, key=_sequence)
         found = self._events[place] if place < len(self._events) else None
         return found if found is not None and found.sequence == sequence else None
@@ -114,10 +114,10 @@ class EventLog:
         return self._by_id.get(id)
 
     def newest_first(self) -> Iterator[LoggedEvent]:
-        """Yield all events."""
+        """Yield all events, the newest first."""
         return reversed(self._events)
 
     def before(self, moment: float) -> int:
-        """Return the sequence behind which events were fired at this time or later."""
+        """Return the sequence after which events were fired at this time or later."""
         place = next((event.sequence for event in self._events if event.published_at >= moment), self.head + 1)
         return place - 1

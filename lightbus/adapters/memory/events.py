@@ -1,4 +1,4 @@
-"""An event backend in the memory of one process: for tests, and for programs that want nothing on disk."""
+"""An event backend in the memory of one process: for tests, and for programs that store nothing on disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["MAX_EVENTS", "MemoryEventBackend", "MemoryEventStore"]
 logger = logging.getLogger("lightbus.events")
 
 MAX_EVENTS = 100_000
-"""Events of an API that are kept, unless the setting `max_events` says otherwise; the oldest are deleted first."""
+"""Events kept for an API if the setting `max_events` is not given; the oldest are deleted first."""
 
 _stores: WeakValueDictionary[str, MemoryEventStore] = WeakValueDictionary()
 _stores_lock = threading.Lock()
@@ -43,11 +43,11 @@ _stores_lock = threading.Lock()
 
 class MemoryEventStore:
     """
-    What the backends of one bus in this process share. Any thread may use it, with its `lock` held.
+    The events that all backends of one bus in this process share. Any thread may use it, with its `lock` held.
 
     Args:
-        name: of the bus.
-        max_events: that an API may have.
+        name: the name of the bus.
+        max_events: the most events of an API.
 
     """
 
@@ -56,13 +56,13 @@ class MemoryEventStore:
         self.name = name
         self.max_events = max_events
         self.groups: defaultdict[str, dict[str, EventGroup]] = defaultdict(dict)
-        """Per API the groups by their names, and listeners outside of any by that of their member."""
+        """For each API, the groups by name; a listener without a group is under a key of its own."""
         self._logs: dict[str, EventLog] = {}
         self._waiters: defaultdict[str, list[tuple[LoggedEvent, Callable[[], None]]]] = defaultdict(list)
 
     @classmethod
     def of_bus(cls, bus: str, max_events: int = MAX_EVENTS) -> MemoryEventStore:
-        """Return the store of a bus in this process: it is there as long as somebody holds it."""
+        """Return the store of a bus in this process; it exists as long as it is referred to."""
         with _stores_lock:
             store = _stores.get(bus)
             if store is None:
@@ -74,7 +74,7 @@ class MemoryEventStore:
         return self._logs.setdefault(api, EventLog(self.max_events))
 
     def append(self, events: Sequence[OutgoingEvent], only_group: str | None = None) -> list[int]:
-        """Keep events, and tell who follows them."""
+        """Store events, and notify their followers; return their sequences."""
         stored = []
         for event in events:
             log = self.log(event.api)
@@ -93,7 +93,7 @@ class MemoryEventStore:
                 group.deleted(event)
 
     def join(self, request: SubscriptionRequest) -> EventGroup:
-        """Return the group that somebody asks for, made where it is new."""
+        """Return the group of a request, created if it is new."""
         name = request.group or f"\0{request.member}\0{id(request)}"
         group = self.groups[request.api].get(name)
         if group is None:
@@ -102,13 +102,13 @@ class MemoryEventStore:
         return group
 
     def forget(self, group: EventGroup) -> None:
-        """Forget a listener outside of any group."""
+        """Remove the group of a listener without a group."""
         groups = self.groups[group.request.api]
         for name in [name for name, other in groups.items() if other is group]:
             del groups[name]
 
     def moved(self, api: str) -> None:
-        """See whether events that somebody waits for are handled by now."""
+        """Check whether awaited events are handled now: cursors have moved."""
         waiters = self._waiters.pop(api, [])
         for event, done in waiters:
             if self._is_handled(api, event):
@@ -117,7 +117,7 @@ class MemoryEventStore:
                 self._waiters[api].append((event, done))
 
     def when_handled(self, api: str, sequence: int, done: Callable[[], None]) -> None:
-        """Call back once an event is handled by all."""
+        """Call `done` once all groups have handled an event."""
         event = self.log(api).find(sequence)
         if event is None or self._is_handled(api, event):
             done()
@@ -147,7 +147,7 @@ def _start(log: EventLog, request: SubscriptionRequest) -> int:
 
 
 class MemoryEventBackend:
-    """Events in this process's memory: gone when the last bus that used them is."""
+    """Events in this process's memory; they are gone when the last bus that uses them is closed."""
 
     def __init__(self, context: BackendContext) -> None:
         options = dict(context.options)
@@ -164,11 +164,11 @@ class MemoryEventBackend:
         self._subscriptions: list[MemorySubscription] = []
 
     def store(self, api: str) -> str:
-        """Return what names the place of an API's events."""
+        """Return the name of an API's store."""
         return blake2b(f"memory\0{self._memory.name}\0{api}".encode(), digest_size=8).hexdigest()
 
     async def start(self) -> None:
-        """There is nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     async def stop(self) -> None:
         """Leave all groups."""
@@ -176,7 +176,7 @@ class MemoryEventBackend:
             await subscription.close(is_done=False)
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
-        """Keep events."""
+        """Store events, and return their sequences."""
         with self._memory.lock:
             return self._memory.append(events)
 
@@ -190,12 +190,12 @@ class MemoryEventBackend:
         return subscription
 
     async def when_handled(self, api: str, sequence: int) -> None:
-        """Wait for the groups."""
+        """Wait until all groups have handled an event."""
         loop = asyncio.get_running_loop()
         handled = asyncio.Event()
 
         def done() -> None:
-            with contextlib.suppress(RuntimeError):  # its loop was closed
+            with contextlib.suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(handled.set)
 
         with self._memory.lock:
@@ -208,7 +208,7 @@ class MemoryEventBackend:
             return [group.state() for group in self._memory.groups[api].values() if group.name]
 
     async def remove_group(self, api: str, group: str) -> bool:
-        """Forget a group."""
+        """Remove a group; one that has members starts again with the next event. Return whether it existed."""
         with self._memory.lock:
             found = self._memory.groups[api].pop(group, None)
             if found is not None:
@@ -219,7 +219,7 @@ class MemoryEventBackend:
         return found is not None
 
     async def lag(self, api: str, group: str) -> int | None:
-        """Return how far a group is behind."""
+        """Return the number of unhandled events of a group; None if the group is unknown."""
         with self._memory.lock:
             found = self._memory.groups[api].get(group)
             return None if found is None else found.state().lag
@@ -241,17 +241,17 @@ class MemoryEventBackend:
         return found[::-1]
 
     async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
-        """Return the next events behind a sequence."""
+        """Return the next events after a sequence."""
         with self._memory.lock:
             return [event.stored for event in self._memory.log(api).all_behind(after, limit)]
 
     async def count(self, api: str) -> int:
-        """Return how many events are kept."""
+        """Return the number of kept events."""
         with self._memory.lock:
             return self._memory.log(api).size
 
     async def status(self, api: str, sequence: int) -> Mapping[str, str]:
-        """Return what became of an event."""
+        """Return the status of an event in each group that gets it."""
         with self._memory.lock:
             event = self._memory.log(api).find(sequence)
             groups = [group for group in self._memory.groups[api].values() if group.name]
@@ -265,7 +265,7 @@ class MemoryEventBackend:
         return sorted(dead, key=lambda letter: letter.event.sequence)
 
     async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Give a dead letter to its group again."""
+        """Deliver a dead letter to its group again; return whether it existed."""
         with self._memory.lock:
             letter = self._take_dead(api, group, sequence)
             if letter is not None:
@@ -281,7 +281,7 @@ class MemoryEventBackend:
         return letter is not None
 
     async def drop_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Forget a dead letter."""
+        """Delete a dead letter; return whether it existed."""
         with self._memory.lock:
             return self._take_dead(api, group, sequence) is not None
 
@@ -291,7 +291,7 @@ class MemoryEventBackend:
 
 
 class MemorySubscription:
-    """One listener at the store. Its methods are called on its own loop, `assigned` and `on_new_events` on any."""
+    """One listener at the store. Methods are called on its own loop; `assigned` and `on_new_events` in any thread."""
 
     def __init__(
         self,
@@ -312,14 +312,14 @@ class MemorySubscription:
         self._news: set[EventTopic] = set()
         self._closed = False
 
-    # What it is told, with the lock held
+    # Notifications, with the lock held
 
     def assigned(self, partitions: frozenset[int], generation: int) -> None:
-        """Record what it has from now on."""
+        """Take over these partitions, and no others."""
         self._call(self._take_partitions, partitions, generation)
 
     def on_new_events(self, topic: EventTopic) -> None:
-        """Note that there is more of a topic; however much there is, it is looked at once."""
+        """Record that a topic has new events; many of them are reported to the inbox once."""
         if not self._news:
             self._call(self._notify_new_events)
         self._news.add(topic)
@@ -327,7 +327,7 @@ class MemorySubscription:
     def _call(self, function: Callable[..., None], *args: object) -> None:
         try:
             self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # its loop was closed, and nobody told us
+        except RuntimeError:  # the loop was closed without `close`
             if not self._closed:
                 self._closed = True
                 self._group.leave(self.name, is_done=False)
@@ -339,7 +339,7 @@ class MemorySubscription:
         if gone := before - partitions:
             self._inbox.revoke(gone)
         with self._store.lock:
-            # Those that are still to be told of, too: of all topics up to the newest event of any.
+            # Include topics with unreported news: the inbox then knows all topics up to the newest event of any.
             news = [self._group.state_of(topic) for topic in self._news if topic.partition in partitions & before]
             states = [*self._group.states(partitions - before), *news]
         self._inbox.follow(states)
@@ -353,10 +353,10 @@ class MemorySubscription:
         if states and not self._closed:
             self._inbox.follow(states)
 
-    # What it asks
+    # Requests
 
     async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
-        """Return what comes behind a sequence."""
+        """Return the next events of a topic after a sequence."""
         with self._store.lock:
             if not self._has(topic):
                 return EventPage((), after)
@@ -366,7 +366,7 @@ class MemorySubscription:
         return EventPage([KeptEvent(event.sequence, event.record) for event in found], max(after, through), lost)
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
-        """Record how far topics are handled."""
+        """Record the cursors of topics."""
         with self._store.lock:
             for topic, sequence in handled.items():
                 if self._has(topic):
@@ -374,12 +374,12 @@ class MemorySubscription:
             self._store.moved(self._api)
 
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
-        """Record that an event is given."""
+        """Record a delivery of an event, and return its number; 0 if the partition is not ours any more."""
         with self._store.lock:
             return self._group.begin(topic, sequence, at_least) if self._has(topic) else 0
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Keep an event with its error."""
+        """Record an event as a dead letter; return False if it is gone, or the partition is not ours any more."""
         with self._store.lock:
             event = self._store.log(self._api).find(sequence)
             if event is None or not self._has(topic):
@@ -389,7 +389,7 @@ class MemorySubscription:
             return True
 
     async def release(self, partitions: frozenset[int]) -> None:
-        """Give back partitions."""
+        """Release partitions."""
         with self._store.lock:
             self._group.release(self.name, self._generation, partitions)
 

@@ -1,4 +1,4 @@
-"""What the sockets in memory share: what arrived, and how it is read on the loop that a socket was made on."""
+"""The base classes of sockets in memory: received items, and reading them on the socket's own loop."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from .network import Arrived, MemoryNetwork, MemoryPipe
 __all__ = ["MemoryLoopSocket", "MemorySocket"]
 
 FAIR_SHARE = 256
-"""Frames read from one socket before the rest of the loop gets its turn."""
+"""Frames read from one socket before the rest of the loop gets a turn."""
 
 
 class MemorySocket:
-    """What all sockets share: what arrived, and the connections. Guarded by the network's lock."""
+    """A socket's received items and connections. Guarded by the network's lock."""
 
     def __init__(self, network: MemoryNetwork, max_message_size: int) -> None:
         self.max_message_size = max_message_size
         self.arrived: deque[Arrived] = deque()
         self.closed = False
         self.dropped = 0
-        """Frames that were not sent, since their receiver was gone or too far behind."""
+        """Frames that were not sent because their receiver was gone or too far behind."""
         self._network = network
         self._connections: set[MemoryPipe] = set()
 
     def wake(self) -> None:
-        """Have this socket look what there is, wherever it is read."""
+        """Make this socket check for received items, and for what it can send."""
         self._wake()
 
     def _wake(self) -> None:
         raise NotImplementedError
 
     def connected(self, connection: MemoryPipe) -> None:
-        """Record that somebody connected."""
+        """Record a new connection."""
         self._connections.add(connection)
 
     def disconnected(self, connection: MemoryPipe) -> None:
@@ -44,7 +44,7 @@ class MemorySocket:
         self._connections.discard(connection)
 
     def close(self) -> None:
-        """Close the socket. What others have not read yet arrives; what was not read here is dropped."""
+        """Close the socket. Frames sent to others can still be read there; unread frames here are dropped."""
         with self._network.lock:
             self.closed = True
             self._leave()
@@ -53,18 +53,18 @@ class MemorySocket:
             self.arrived.clear()
 
     def flush_and_close(self, milliseconds: int) -> None:
-        """Close the socket: what was sent has arrived already."""
+        """Close the socket: sent frames have arrived already."""
         self.close()
 
     def abandon(self) -> None:
-        """Close the socket of a loop that was closed before it."""
+        """Close the socket after its loop was closed."""
         self.close()
 
     def _leave(self) -> None:
-        """Be connected to no more."""
+        """Take no new connections any more."""
 
     def _take(self) -> tuple[MemoryPipe | None, Any] | None:
-        """Return what arrived first, and from where."""
+        """Return the oldest received item, and its connection."""
         if not self.arrived:
             return None
         connection, lane, item = self.arrived.popleft()
@@ -81,7 +81,7 @@ class MemoryLoopSocket(MemorySocket):
         self.loop = asyncio.get_running_loop()
         self._paused = False
         self._is_woken = False
-        # What is read is nothing of whoever sent it: a callback runs in the context in which the socket was made.
+        # Callbacks run in the context in which the socket was made, not in that of the sender, who wakes it.
         self._context = copy_context()
 
     def _wake(self) -> None:
@@ -90,11 +90,11 @@ class MemoryLoopSocket(MemorySocket):
         self._is_woken = True
         here = asyncio._get_running_loop() is self.loop
         call = self.loop.call_soon if here else self.loop.call_soon_threadsafe
-        with contextlib.suppress(RuntimeError):  # that loop is closed: the socket is about to be abandoned
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the socket will be abandoned
             call(self._look, context=self._context)
 
     def _look(self) -> None:
-        """Read until nothing is left, or the others on the loop have a right to their turn."""
+        """Read until nothing is left, or `FAIR_SHARE` frames are read."""
         with self._network.lock:
             self._is_woken = False
         try:
@@ -112,8 +112,8 @@ class MemoryLoopSocket(MemorySocket):
             self._writable()
 
     def _receive(self, connection: Any, item: Any) -> None:
-        """Hand on what arrived."""
+        """Pass on a received item."""
         raise NotImplementedError
 
     def _writable(self) -> None:
-        """Do what waits for the connection."""
+        """Send what waits for the connection."""

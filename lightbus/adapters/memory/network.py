@@ -1,7 +1,7 @@
 """
-A network in memory: where the sockets of one process meet, and what is on its way between them.
+A network in memory: the sockets of one process, their connections, and the frames on their way.
 
-It knows connections and bounds, and nothing of loops or callbacks: those are the sockets' (`transport`).
+It knows connections and bounds, and nothing of loops or callbacks, which belong to the sockets (`transport`).
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from ...typing import Endpoint
 __all__ = ["HIGH_WATER", "MAX_WAITING", "Arrived", "Lane", "MemoryInbox", "MemoryNetwork", "MemoryPipe"]
 
 HIGH_WATER = 10_000
-"""Frames that wait in one direction of a connection before no more are taken: as many as ZeroMQ is told to queue."""
+"""Most frames that may wait in one direction of a connection: as many as ZeroMQ is told to queue."""
 
 MAX_WAITING = 64 * 1024 * 1024
-"""Bytes of them. One frame is always taken where none waits."""
+"""Bytes of waiting frames above which no more are taken. If none waits, a frame of any size is taken."""
 
 
 class MemoryInbox(Protocol):
-    """What arrives at a socket. All of it is called with the network's lock held."""
+    """The receiving side of a socket. Its methods are called with the network's lock held."""
 
     arrived: deque[Arrived]
     max_message_size: int
 
     def wake(self) -> None:
-        """Have the socket look, soon and wherever it is read: something arrived, or can be sent."""
+        """Make the socket check soon, where it is read: something has arrived, or can be sent."""
 
     def connected(self, connection: MemoryPipe) -> None:
-        """Record that somebody connected to this one."""
+        """Record a new connection to this socket."""
 
     def disconnected(self, connection: MemoryPipe) -> None:
         """Record that a connection has ended."""
 
 
 class Lane:
-    """One direction of a connection: what was sent and not read yet is counted. Guarded by the network's lock."""
+    """One direction of a connection, with its counts of unread frames and bytes. Guarded by the network's lock."""
 
     __slots__ = ("frames", "is_held_up", "size")
 
@@ -49,15 +49,15 @@ class Lane:
         self.frames = 0
         self.size = 0
         self.is_held_up = False
-        """Whether something was not taken, so that the sender is to be woken."""
+        """Whether a frame was not taken, so that the sender must be woken later."""
 
     @property
     def is_full(self) -> bool:
-        """Whether no more is taken."""
+        """Whether no more frames are taken."""
         return self.frames >= HIGH_WATER or self.size >= MAX_WAITING
 
     def read(self, size: int) -> bool:
-        """Count a frame that was read; return whether its sender is to be woken."""
+        """Count a frame that was read; return whether its sender must be woken."""
         self.frames -= 1
         self.size -= size
         if not self.is_held_up or self.frames > HIGH_WATER // 2 or self.size > MAX_WAITING // 2:
@@ -67,7 +67,7 @@ class Lane:
 
 
 class MemoryPipe:
-    """Between a socket that connected and one that is bound. Guarded by the network's lock."""
+    """A connection between a connecting socket and a bound one. Guarded by the network's lock."""
 
     __slots__ = ("client", "is_open", "prefixes", "routing_id", "server", "to_client", "to_server")
 
@@ -79,10 +79,10 @@ class MemoryPipe:
         self.to_client = Lane()
         self.to_server = Lane()
         self.prefixes: tuple[bytes, ...] = ()
-        """What the publisher at its end knows it to be subscribed to."""
+        """The subscriptions that the publisher at the bound end knows of."""
 
     def send(self, frame: bytes, *, to_client: bool) -> bool:
-        """Have a frame arrive at the other end; False where too much waits there. One that is too long ends it all."""
+        """Deliver a frame to the other end; False if too much waits there. Too large a frame ends the connection."""
         receiver, lane = (self.client, self.to_client) if to_client else (self.server, self.to_server)
         if len(frame) > receiver.max_message_size:
             self.end()
@@ -97,12 +97,12 @@ class MemoryPipe:
         return True
 
     def read(self, lane: Lane, frame: bytes) -> None:
-        """Count a frame that was read at its end."""
+        """Count a frame that was read, and wake its sender if it waits."""
         if lane.read(len(frame)):
             (self.server if lane is self.to_client else self.client).wake()
 
     def end(self) -> None:
-        """End it, and tell both."""
+        """End the connection, and notify both sockets."""
         if self.is_open:
             self.is_open = False
             self.client.disconnected(self)
@@ -110,14 +110,14 @@ class MemoryPipe:
 
 
 Arrived: TypeAlias = tuple[MemoryPipe | None, Lane | None, Any]
-"""A frame with its connection and the lane where it counts; or something else that is told, in its order."""
+"""A frame, with its connection and the lane that counts it; or another notification, in order with the frames."""
 
 
 class MemoryNetwork:
     """
-    What the sockets of `MemoryTransport`s meet on, in whatever loops and threads of one process they are.
+    The network that connects the sockets of `MemoryTransport`s, in any loops and threads of one process.
 
-    A process that is forked off begins with an empty one: there is no way between processes.
+    A forked process starts with an empty network: there are no connections between processes.
     """
 
     def __init__(self) -> None:
@@ -125,14 +125,14 @@ class MemoryNetwork:
         _networks.add(self)
 
     def empty(self) -> None:
-        """Forget everybody."""
-        self.lock = threading.RLock()  # over all below, and whatever is on its way
+        """Forget all sockets and connections."""
+        self.lock = threading.RLock()  # guards all fields below, connections and frames
         self._bound: dict[Endpoint, MemoryInbox] = {}
         self._waiting_for_bind: dict[Endpoint, dict[MemoryInbox, None]] = {}
         self._numbers = itertools.count(1)
 
     def bind(self, endpoint: Endpoint, server: MemoryInbox) -> bool:
-        """Let others connect to `server`; False where somebody else is bound there."""
+        """Let others connect to `server`; False if another socket is bound to the endpoint."""
         with self.lock:
             if self._bound.setdefault(endpoint, server) is not server:
                 return False
@@ -141,18 +141,18 @@ class MemoryNetwork:
             return True
 
     def unbind(self, endpoint: Endpoint, server: MemoryInbox) -> None:
-        """Let nobody new connect there."""
+        """Accept no new connections at an endpoint."""
         with self.lock:
             if self._bound.get(endpoint) is server:
                 del self._bound[endpoint]
 
     def is_bound(self, endpoint: Endpoint) -> bool:
-        """Return whether somebody is there."""
+        """Return whether a socket is bound to an endpoint."""
         with self.lock:
             return endpoint in self._bound
 
     def connect(self, endpoint: Endpoint, client: MemoryInbox) -> MemoryPipe | None:
-        """Return a new connection; None where nobody is there."""
+        """Return a new connection; None if no socket is bound to the endpoint."""
         with self.lock:
             server = self._bound.get(endpoint)
             if server is None:
@@ -162,12 +162,12 @@ class MemoryNetwork:
             return connection
 
     def wait_for_bind(self, endpoint: Endpoint, client: MemoryInbox) -> None:
-        """Wake `client` once somebody is bound there."""
+        """Wake `client` once a socket is bound to the endpoint."""
         with self.lock:
             self._waiting_for_bind.setdefault(endpoint, {})[client] = None
 
     def give_up(self, endpoint: Endpoint, client: MemoryInbox) -> None:
-        """Take back `wait_for_bind`."""
+        """Undo `wait_for_bind`."""
         with self.lock:
             hoping = self._waiting_for_bind.get(endpoint, {})
             hoping.pop(client, None)

@@ -1,8 +1,8 @@
 """
 Transport in memory: between the loops and threads of one process, without a file, a socket or a thread of its own.
 
-It keeps the promises of `ports.transport` as the one over ZeroMQ does: bounded queues, connections that are made again,
-links that tell what becomes of them. A frame is handed over as it is, and not copied.
+It fulfils the contract of `ports.transport` like the one over ZeroMQ: bounded queues, connections that are made again,
+links that report their state. Frames are passed on without a copy.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 
 class MemoryTransport:
     """
-    Makes sockets that reach each other, where they are on the same network. Any thread may use it.
+    Makes sockets, which can connect to all others on the same network. Any thread may use it.
 
     Args:
-        network: where they meet.
-        max_message_size: bytes that a frame to them may have.
+        network: the network that the sockets are on.
+        max_message_size: the largest frame, in bytes, that the sockets receive.
 
     """
 
@@ -45,7 +45,7 @@ class MemoryTransport:
         self._sockets: weakref.WeakSet[MemorySocket] = weakref.WeakSet()
 
     def addressing(self) -> MemoryAddressing:
-        """Return where peers are: on the network."""
+        """Return the endpoints of the network."""
         return MemoryAddressing(self.network)
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> MemoryRouter:
@@ -65,7 +65,7 @@ class MemoryTransport:
         on_state: Callable[[LinkState], None] | None = None,
         awaited: Callable[[], int] = int,
     ) -> MemoryDealer:
-        """Return a dealer; there are no keys, and so none is refused."""
+        """Return a dealer. `fingerprint` is ignored: there are no keys."""
         return self._add(MemoryDealer(self.network, self.max_message_size, endpoint, on_message, on_state))
 
     def subscriber(
@@ -79,10 +79,10 @@ class MemoryTransport:
         return self._add(MemoryBlockingDealer(self.network, self.max_message_size, endpoint))
 
     def look(self, now: float) -> None:
-        """All queues are bounded."""
+        """Do nothing: all queues are bounded."""
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """All queues are bounded."""
+        """Do nothing: all queues are bounded."""
 
     def close(self) -> None:
         """Close every socket that is still open."""
