@@ -1,1 +1,1 @@
-"""Names: what a name server says of where peers are."""
+"""Names: looking up the addresses of peers at name servers."""

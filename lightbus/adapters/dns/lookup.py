@@ -1,7 +1,7 @@
-"""Where the names of fixed peers lead: host names with any number of addresses, and SRV records (RFC 2782).
+"""Looking up the names of fixed peers: host names with any number of addresses, and SRV records (RFC 2782).
 
-Each lookup has a thread of its own, for the resolver of the C library cannot be told to stop: where a name server
-hangs, that thread does, and nobody waits for it. libzmq is given addresses only, as it would look names up in the
+Each lookup has a thread of its own, because the resolver of the C library cannot be interrupted: if a name server
+hangs, that thread hangs, and nobody waits for it. libzmq is only given addresses: it would look up names in the
 thread that serves all connections of the process.
 """
 
@@ -22,26 +22,26 @@ from ...typing import Endpoint
 __all__ = ["MAX_LOOKUPS", "DnsAnswer", "answer_of", "is_name", "lookup_remedy", "record_of", "resolve"]
 
 MAX_LOOKUPS = 32
-"""Lookups of a process at a time: as many threads may hang."""
+"""Most lookups of a process at a time, and so most threads that may hang."""
 
 SRV_LIMIT = 10.0
-"""Seconds that a name server has for an SRV record; no further host is looked up after them."""
+"""Seconds for an SRV record; after them no further host of the record is looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsAnswer:
-    """What became of a lookup: where the name leads, or why it leads nowhere."""
+    """The result of a lookup: the endpoints, or the problem."""
 
     endpoints: tuple[Endpoint, ...] = ()
     problem: str = ""
 
 
 _threads: list[threading.Thread] = []
-"""Those that run. Appended to by any thread; in a forked child none of them is alive."""
+"""The lookup threads. Any thread may append to it; in a forked child none of them is alive."""
 
 
 def is_name(endpoint: Endpoint) -> bool:
-    """Return whether it has to be looked up where a fixed peer is. Before a `;` stands an address of ours."""
+    """Return whether the endpoint of a fixed peer must be looked up. The part before a `;` is an address of ours."""
     if endpoint.startswith(SRV_SCHEME):
         return True
     if not endpoint.startswith("tcp://") or ";" in endpoint:
@@ -54,13 +54,13 @@ def is_name(endpoint: Endpoint) -> bool:
 
 
 def record_of(endpoint: Endpoint) -> str:
-    """Return the name of the SRV record that a fixed peer is: `_lightbus._tcp.` and its name, unless that has both."""
+    """Return the name of a fixed peer's SRV record: its name with `_lightbus._tcp.`, unless it begins with `_`."""
     name = endpoint.removeprefix(SRV_SCHEME)
     return name if name.startswith("_") else f"_lightbus._tcp.{name}"
 
 
 def lookup_remedy(endpoint: Endpoint) -> str:
-    """Return what to look at where a name leads nowhere."""
+    """Return what to check if a name cannot be looked up."""
     if endpoint.startswith(SRV_SCHEME):
         question = f"dig SRV {record_of(endpoint)}"
     else:
@@ -70,9 +70,9 @@ def lookup_remedy(endpoint: Endpoint) -> str:
 
 def resolve(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
     """
-    Begin to look up where a name leads; `on_done` is called once, on the running loop, unless that is closed by then.
+    Start to look up a name; `on_done` is called once, on the running loop, unless the loop is closed by then.
 
-    Return False where so many lookups hang already that there is no room for one more.
+    Return False if `MAX_LOOKUPS` lookups are running already.
     """
     loop = asyncio.get_running_loop()
     _threads[:] = [thread for thread in _threads if thread.is_alive()]
@@ -84,7 +84,7 @@ def resolve(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(on_done, answer)
 
-    # A daemon: a process that ends does not wait for a name server.
+    # A daemon thread: a process that ends does not wait for a name server.
     thread = threading.Thread(target=run, name="lightbus-lookup", daemon=True)
     thread.start()
     _threads.append(thread)
@@ -92,7 +92,7 @@ def resolve(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
 
 
 def answer_of(endpoint: Endpoint) -> DnsAnswer:
-    """Look up where a name leads, and wait for it."""
+    """Look up a name, and wait for the result."""
     try:
         found = _by_record(record_of(endpoint)) if endpoint.startswith(SRV_SCHEME) else _by_host(endpoint)
     except (OSError, UnicodeError, LookupError) as error:  # UnicodeError: no name server could know such a name
@@ -119,7 +119,7 @@ def _by_record(name: str) -> tuple[Endpoint, ...]:
     found: dict[Endpoint, None] = {}
     problem: Exception = LookupError(f"{name} has no host that offers it")
     for record in sorted(answer, key=lambda each: int(each.priority)):
-        host: str = record.target.to_text(omit_final_dot=True)  # "." where there is none (RFC 2782)
+        host: str = record.target.to_text(omit_final_dot=True)  # "." means no host (RFC 2782)
         try:
             if host != "." and time.monotonic() < until:
                 found.update(dict.fromkeys(_addresses(host, record.port)))

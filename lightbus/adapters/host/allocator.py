@@ -1,4 +1,4 @@
-"""How the C library keeps memory, for processes that are ours alone: workers, and servers of pages."""
+"""How the C library keeps freed memory, for our own processes: workers, and the servers of web pages."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 ARENAS = 2
-"""Heaps between which glibc divides the threads: each of them keeps memory that was freed, and it has 16 by default."""
+"""Heaps that glibc divides threads between, by default up to 16: each heap keeps memory that was freed."""
 
 KEPT = 64 * 1024 * 1024
-"""Bytes that may stay with the process after they were freed."""
+"""Bytes that the process may keep after they were freed."""
 
 
 def keep_freed_memory() -> bool:
     """
-    Have glibc keep what was freed for the next message, and not give it back to the kernel; return whether it does.
+    Have glibc keep freed memory for the next message, and not return it to the kernel; return whether it does.
 
-    A large message passes through half a dozen buffers. By default each is given back at once and faulted in again
-    page by page for the next message, which costs several times as much as everything else that is done with it
-    (mallopt(3); docs/architecture/measurements.md has the figures). Not done in a process that is not ours to tune.
+    A large message passes through half a dozen buffers. By default each is returned at once and faulted in again page
+    by page for the next message, which costs several times as much as all other work on it (mallopt(3);
+    docs/architecture/measurements.md has the figures). Only for our own processes: others are not ours to tune.
     """
     return _set({_M_MMAP_THRESHOLD: KEPT, _M_TRIM_THRESHOLD: KEPT, _M_ARENA_MAX: ARENAS})
 
 
 def share_heaps() -> bool:
     """
-    Have the threads that begin from now on share two heaps; return whether they do.
+    Have threads that start from now on share two heaps; return whether they do.
 
-    For a program that runs for long and has threads come and go, as a dashboard does: each gets a heap of its own until
-    there are 16 (8 for a processor), and each heap keeps what was once needed there.
+    For a long-running program whose threads come and go, like the dashboard: each thread gets a heap of its own until
+    there are 16 (8 per processor), and each heap keeps the memory that was once needed there.
     """
     return _set({_M_ARENA_MAX: ARENAS})
 
 
 def release_freed_memory() -> bool:
     """
-    Give back to the kernel what was freed and is kept; return whether there was anything.
+    Return kept memory to the kernel; return whether there was any.
 
-    glibc gives back by itself what is free at the end of a heap only. What a client with a hundred connections had lies
-    in between what goes on, and stays with a process though nothing needs it (malloc_trim(3)).
+    By itself, glibc only returns free memory at the end of a heap. Memory that a client with a hundred connections had
+    lies between blocks still in use, and stays with the process though nothing needs it (malloc_trim(3)).
     """
     if sys.platform != "linux":
         return False

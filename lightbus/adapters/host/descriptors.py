@@ -1,4 +1,4 @@
-"""How many descriptors (open files and sockets) this process may have, and whether there is room for more."""
+"""The limit of descriptors (open files and sockets) of this process, and how many are left."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = [
 ]
 
 FOR_OTHERS = 256
-"""Descriptors that are left for whatever else the process does; of a small limit, half."""
+"""Descriptors reserved for the rest of the process; of a small limit, half."""
 
 LEFT_FREE = 32
-"""Descriptors that no connection takes, whatever the others are used for; of a small limit, an eighth."""
+"""Descriptors that connections never take, however the others are used; of a small limit, an eighth."""
 
-# It keeps the interpreter's lock: to give it up for a moment costs up to 5 ms where other threads compute.
+# PyDLL keeps the interpreter's lock: releasing it would cost up to 5 ms while other threads compute.
 _libc = ctypes.PyDLL(None)
 
 
@@ -34,25 +34,25 @@ def descriptor_limit() -> int:
 
 
 def hard_descriptor_limit() -> int:
-    """Return how many descriptors a process of this user may have once it has raised its limit."""
+    """Return how many descriptors this process may have after raising its limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def connection_limit(limit: int) -> int:
-    """Return how many connections others may have at a time to a process with this limit of descriptors."""
+    """Return how many connections at a time a process with this limit of descriptors accepts."""
     return limit if limit == sys.maxsize else max(limit - FOR_OTHERS, limit // 2)
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
     """
-    Raise this process's soft limit to its hard one, as every process may; return the limit before and after.
+    Raise the soft limit of this process to its hard limit, as every process may; return the limits before and after.
 
-    Only for a process that is ours: a program that calls `select` cannot use descriptors from 1024 on.
+    Only for our own processes: a program that calls `select` cannot use descriptors from 1024 on.
     """
     before = descriptor_limit()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS has a limit of the system's below an infinite hard one
+    with contextlib.suppress(OSError, ValueError):  # macOS has a system limit below an infinite hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return before, descriptor_limit()
 
@@ -61,10 +61,10 @@ def descriptors_left() -> int:
     """
     Return how many further descriptors connections may take.
 
-    It may be too few where a low number happens to be free and higher ones are, too; never too many by more than the
-    process has taken beyond `LEFT_FREE`. It takes some microseconds.
+    The number comes from the lowest free descriptor: it is too high when a low number is free and higher ones are in
+    use, at most by those. It takes some microseconds.
     """
-    # The kernel gives the lowest number that is free: that says how full the table is, without counting.
+    # The kernel returns the lowest free number: it shows how full the table is, without counting.
     lowest: int = _libc.open(os.fsencode(os.devnull), os.O_RDONLY | os.O_CLOEXEC)
     if lowest < 0:
         return 0

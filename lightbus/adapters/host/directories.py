@@ -1,4 +1,4 @@
-"""Where on disk things are kept that are to stay, and what kind of file system that is."""
+"""The directory for permanent data, and the kinds of file systems."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ SHARED_MEMORY = 32 * 1024
 """Bytes by which SQLite's file of shared memory grows (`WALINDEX_PGSZ` in its wal.c)."""
 
 PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
-"""File systems that are gone with the container, or with the machine's next start."""
+"""File systems that are lost with the container, or at the next start of the machine."""
 
 OF_THE_KERNEL = frozenset(
     {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "tracefs", "securityfs", "configfs", "bpf", "mqueue"}
 )
-"""File systems in which nobody can make files, whatever their rights say to root."""
+"""File systems in which no files can be created, whatever permissions root sees."""
 
 SHARED = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "lustre", "gfs2", "ocfs2", "afs", "beegfs"}
 )
-"""File systems that several hosts may have in common; so may any of fuse."""
+"""File systems that several hosts may share; so may any fuse file system."""
 
 
 def data_directory(configured: Path | None, environ: Mapping[str, str] | None = None) -> Path:
     """
-    Return where Lightbus keeps what is to stay: `configured`, or the platform's own place for it.
+    Return the directory for permanent data: `configured`, or the platform's own place for it.
 
     That is `$XDG_DATA_HOME/lightbus`, else `~/.local/share/lightbus` (XDG Base Directory Specification); on macOS
     `~/Library/Application Support/lightbus`.
@@ -52,7 +52,7 @@ def data_directory(configured: Path | None, environ: Mapping[str, str] | None = 
         return base / "lightbus"
     usual = Path("Library", "Application Support") if sys.platform == "darwin" else Path(".local", "share")
     given = Path(environ.get("HOME", "")) / usual / "lightbus"
-    if given.is_absolute() and _is_ours(given):  # whoever has begun there goes on there
+    if given.is_absolute() and _is_ours(given):  # keep using an existing directory
         return given
     return home_directory(environ) / usual / "lightbus"
 
@@ -65,19 +65,19 @@ def _is_ours(path: Path) -> bool:
 
 
 def is_of_place(error: Exception) -> bool:
-    """Return whether an error says that a place cannot be used as it is, which is no fault of the disk."""
+    """Return whether an error is about the path or its permissions, and not a fault of the disk."""
     if isinstance(error, (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)):
         return True
     return isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def is_of_full_disk(error: Exception) -> bool:
-    """Return whether an error says that a disk, or what a user may have of it, is full."""
+    """Return whether an error says that a disk, or a user's quota, is full."""
     return "full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def has_no_room(path: Path) -> bool:
-    """Return whether a directory is on a disk that not even SQLite's file of shared memory can grow on."""
+    """Return whether a directory's disk has too little room even for SQLite's file of shared memory to grow."""
     try:
         disk = os.statvfs(path)
     except OSError:
@@ -86,24 +86,24 @@ def has_no_room(path: Path) -> bool:
 
 
 def volatile_filesystem(path: Path, mounts: str = "/proc/mounts") -> str | None:
-    """Return the kind of the file system that a path is on, where that does not stay; None where it does."""
+    """Return the kind of the file system of a path if it is volatile, else None."""
     kind = _file_system(path, mounts)
     return kind if kind in PASSING else None
 
 
 def takes_no_files(path: Path, mounts: str = "/proc/mounts") -> bool:
-    """Return whether a path is in a file system that the kernel alone has files in."""
+    """Return whether a path is in a file system of the kernel, in which no files can be created."""
     return _file_system(path, mounts) in OF_THE_KERNEL
 
 
 def is_shared(path: Path, mounts: str = "/proc/mounts") -> bool:
-    """Return whether other hosts may have a path, too: where that cannot be told, they may."""
+    """Return whether other hosts may share the file system of a path; True if unknown."""
     kind = _file_system(path, mounts)
     return not kind or kind in SHARED or kind.startswith("fuse")
 
 
 def _file_system(path: Path, mounts: str) -> str:
-    """Return the kind of the file system that a path is on; empty where it cannot be told."""
+    """Return the kind of the file system of a path; empty if unknown."""
     try:
         lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

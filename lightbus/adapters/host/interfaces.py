@@ -1,7 +1,7 @@
 """
-Which of this host's IPv4 addresses the bus uses, why, and in which order a peer's addresses are dialled.
+Which of this host's IPv4 addresses the bus uses, why, and in which order it connects to a peer's addresses.
 
-The choice is made by functions of a list of interfaces; only `list_interfaces` asks the operating system.
+The choice is made by functions on a list of interfaces; only `list_interfaces` asks the operating system.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Interface:
 
     Attributes:
         addresses: its IPv4 addresses with their prefix length, `"192.0.2.7/24"`.
-        up: whether it is up, as far as the operating system tells; of no meaning without an address.
+        up: whether it is up, as far as the operating system knows; without meaning if there is no address.
 
     """
 
@@ -89,7 +89,7 @@ def usable_addresses(wanted: Sequence[str] = ()) -> tuple[str, ...]:
     Return the IPv4 addresses to bind and announce: those of `wanted` (names or addresses), else the LAN's.
 
     Raises:
-        InvalidConfiguration: this host has no such interface or address, or nothing is left.
+        InvalidConfiguration: this host has no such interface or address, or no usable address.
 
     """
     reports = explain(wanted)
@@ -109,9 +109,10 @@ def explain(wanted: Sequence[str] = ()) -> list[InterfaceReport]:
 
 def follow_addresses(before: Sequence[str], wanted: Sequence[str] = ()) -> tuple[str, ...]:
     """
-    Return the addresses to be at, where we were at those of `before`: they stay while the host has them.
+    Return the addresses to use, given those used `before`: these stay while the host has them.
 
-    An address whose cable is out stays, too: it may be put back. And when none is left, we are where we were.
+    An address whose cable is unplugged stays, too: the cable may be plugged in again. If no address is left, the result
+    is `before`.
     """
     interfaces = list_interfaces()
     has = {_plain(address) for entry in interfaces for address in entry.addresses}
@@ -123,13 +124,13 @@ def follow_addresses(before: Sequence[str], wanted: Sequence[str] = ()) -> tuple
 
 
 def networks_of(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Return addresses of this host with their prefix length, `"192.0.2.7/24"`: what `dial_order` compares with."""
+    """Return addresses of this host with their prefix length, `"192.0.2.7/24"`, as `dial_order` needs them."""
     used = set(addresses)
     return tuple(address for entry in list_interfaces() for address in entry.addresses if _plain(address) in used)
 
 
 def report(interfaces: Iterable[Interface], wanted: Sequence[str] = ()) -> list[InterfaceReport]:
-    """Judge each interface; with `wanted` (names or addresses), use those and nothing else."""
+    """Report on each interface whether it is used; with `wanted` (names or addresses), only those are."""
     interfaces = list(interfaces)
     _check_wanted(interfaces, wanted)
     return [_judge_wanted(entry, set(wanted)) if wanted else _judge(entry) for entry in interfaces]
@@ -146,14 +147,14 @@ def dial_order(addresses: Iterable[str], own: Sequence[str]) -> tuple[str, ...]:
 
 
 def list_interfaces() -> list[Interface]:
-    """Ask the operating system for its interfaces, those without an IPv4 address included."""
+    """Return the interfaces of the operating system, including those without an IPv4 address."""
     import ifaddr  # needs ctypes; only TCP modes come here
 
     found = []
     for adapter in ifaddr.get_adapters(include_unconfigured=True):
         name = str(adapter.name)
         addresses = tuple(f"{ip.ip}/{ip.network_prefix}" for ip in adapter.ips if ip.is_IPv4)
-        # Those without an address are not looked at: a host of containers has hundreds, and this is asked often.
+        # The state is only read with an address: a container host has hundreds of interfaces, and this is called often.
         found.append(Interface(name=name, addresses=addresses, up=not addresses or _is_up(name, _SYSFS)))
     return found
 

@@ -1,7 +1,7 @@
-"""Locks on files: which process a journal belongs to, and which one empties the outbox.
+"""Locks on files: which process holds a journal, and which one hands off the events of the outbox.
 
-The kernel gives a `flock` back when its process ends, however it ends. It belongs to the file and not to its name: so
-whether the file that is locked is the one that others find is looked at again and again.
+The kernel releases a `flock` when its process ends, however it ends. The lock belongs to the file and not to its name:
+so it is checked regularly that the name still leads to the locked file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["JournalLock", "is_there", "lock_file"]
 
 _guarded: set[tuple[int, int]] = set()
 """
-The journals that this process has locked, by device and inode. To open and close one of them once more would end the
-locks that SQLite has on it: they are the process's, whichever descriptor they were taken by (fcntl(2)).
+The journals that this process has locked, by device and inode. Opening and closing one of them again would release
+SQLite's locks on it: they belong to the process, whichever descriptor they were taken by (fcntl(2)).
 """
 
 
 def lock_file(path: Path) -> int | None:
-    """Return a descriptor that holds the lock file, made if need be; None where somebody else does. Raises OSError."""
+    """Lock a file, created if necessary; return its descriptor, or None if another has locked it. Raises OSError."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever removed a journal has removed its lock, too: then ours is of a file that nobody finds any more.
+            # With a journal its lock file is removed, too: then we may have locked a file without a name.
             if is_there(descriptor, path):
                 return descriptor
         except BlockingIOError:
@@ -40,7 +40,7 @@ def lock_file(path: Path) -> int | None:
 
 
 def is_there(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is the one that others find under its name."""
+    """Return whether a path leads to the file that is open as `descriptor`."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -49,10 +49,10 @@ def is_there(descriptor: int, path: Path) -> bool:
 
 class JournalLock:
     """
-    Says that a journal is this process's, by two locks: on a file beside it, and on the journal itself.
+    The hold of this process on a journal, by two locks: on a file beside the journal, and on the journal itself.
 
-    The file beside it is there before the journal is, and may be taken away by a cleaner of old files. The journal
-    itself is not locked on file systems of the network: there SQLite's own locks would get in the way of it.
+    The file beside it exists before the journal does, and may be removed by a cleaner of old files. On network file
+    systems the journal itself is not locked: SQLite's own locks would conflict with this lock.
     """
 
     def __init__(self, path: Path, beside: int, guard: int | None) -> None:
@@ -65,12 +65,12 @@ class JournalLock:
     @classmethod
     def take(cls, path: Path, *, guards: bool = True, is_new: bool = False) -> JournalLock | None:
         """
-        Return the lock of a journal; None where another one has it, or it is gone. Raises OSError.
+        Return the lock of a journal; None if another process has it, or the journal is gone. Raises OSError.
 
         Args:
             path: the journal.
-            guards: whether the journal itself is locked, too.
-            is_new: whether the journal is made.
+            guards: whether to lock the journal itself, too.
+            is_new: whether the journal is being created.
 
         """
         beside = lock_file(path.with_suffix(".lock"))
@@ -78,7 +78,7 @@ class JournalLock:
             return None
         try:
             guard = _guard(path, is_new=is_new) if guards else None
-        except FileNotFoundError:  # it was removed by whoever had the lock before, and the lock was made by us
+        except FileNotFoundError:  # the previous holder has removed the journal, and we have just created the lock file
             path.with_suffix(".lock").unlink(missing_ok=True)
             os.close(beside)
             return None
@@ -92,9 +92,10 @@ class JournalLock:
 
     def renew(self) -> bool:
         """
-        Make the lock beside the journal once more where it was taken away; return whether the journal is ours.
+        Create the lock file again if it was removed; return whether the journal is still ours.
 
-        It is as long as the journal itself is locked, whoever has the other lock for a moment. Raises OSError.
+        It is as long as the journal itself is locked, even if another process has the lock file for a moment. Raises
+        OSError.
         """
         beside = self._path.with_suffix(".lock")
         if is_there(self._beside, beside):
@@ -106,7 +107,7 @@ class JournalLock:
         return found is not None or self._guard is not None
 
     def move_to(self, path: Path) -> None:
-        """Lock another file, that is about to become the journal. Raises OSError."""
+        """Lock another file that is about to become the journal. Raises OSError."""
         if self._guard is not None:
             old, known = self._guard, self._guarded
             self._keep_guard(_guard(path, is_new=False))
@@ -114,7 +115,7 @@ class JournalLock:
             os.close(old)
 
     def close(self) -> None:
-        """Let others have the journal; once all connections to it are closed."""
+        """Release the journal. Call this after all connections to it are closed."""
         _guarded.discard(self._guarded or (0, 0))
         for descriptor in (self._guard, self._beside):
             if descriptor is not None:

@@ -1,7 +1,7 @@
-"""The time of this machine: seconds that pass whatever is done to the time of day, since the machine was started.
+"""The time of this machine: seconds since the machine was started, unaffected by changes of the time of day.
 
-The time of day may jump by years: a board without a battery, a virtual machine that is resumed, an operator who puts it
-right. So whatever lasts, expires or is in order goes by this one. It begins anew with each start of the machine.
+The time of day may jump by years: on a board without a battery, in a resumed virtual machine, or when an operator
+corrects it. So durations, expiry and order are measured by this time. It starts at 0 with each start of the machine.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pathlib import Path
 
 __all__ = ["boot_id", "machine_time"]
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # of Linux: it goes on while the machine sleeps
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # on Linux: includes the time while the machine sleeps
 
 
 def machine_time() -> float:
-    """Return the seconds since this machine was started; the same for all of its processes."""
+    """Return the seconds since this machine was started; equal for all of its processes."""
     return time.clock_gettime(_CLOCK)
 
 
 def boot_id() -> str:
-    """Return what is the same until the machine is started anew; empty where it does not tell."""
+    """Return an id that changes with each start of the machine; empty if the system has none."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii", errors="replace").strip()
     return ""

@@ -1,8 +1,8 @@
 """
-Who is out there on this host: workers write it down beside their sockets, and the others read it.
+Discovery of peers on this host: workers write their announcements into files beside their sockets; others read them.
 
-So processes of one user find each other without any network, whatever becomes of multicast. What is read is a hint, as
-what is heard is; but only this user can have written it.
+So processes of one user find each other without any network, even if multicast does not work. An announcement in a file
+is a hint, like one from the network; but only this user can have written it.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ __all__ = ["HostDiscovery", "NearbyDiscovery", "written_announcements"]
 logger = logging.getLogger("lightbus.discovery")
 
 LOOK_EVERY = 0.05
-"""Seconds between two looks whether a directory has changed; one takes about 10 us, and wakes the process."""
+"""Seconds between two checks whether a directory has changed; each takes about 10 us, and wakes the process."""
 
 QUIET_AFTER = 60
-"""Looks without anything new, and without anybody who asked, after which only each fifth of them is taken."""
+"""Checks without a change or a request after which only each fifth check is done."""
 
 QUIET = 5
 
 READ_EVERY = 100
-"""Looks after which a directory is read even if it looks unchanged: its time is only as fine as the system's ticks."""
+"""Checks after which a directory is read even if its time is unchanged: that time has the resolution of a tick."""
 
 MAX_BYTES = 256 * 1024
-"""Bytes of a file that are read: as many as 1024 names of APIs take."""
+"""Bytes of a file that are read: enough for the names of 1024 APIs."""
 
 OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that say nothing of what was looked at: who was there still is, and it is read once there is room again."""
+"""Errors of our own process: known peers stay known, and the file is read again once there is room."""
 
 MULTICAST_AFTER = 0.3
-"""Seconds after which multicast is begun with, in mode host: most processes have found whom they look for, or ended."""
+"""Seconds after which multicast starts in mode host: by then most processes have found their peers, or have ended."""
 
 _Stamp = tuple[int, int, int]
 
 
 class _Directory:
-    """A directory as it was when it was read."""
+    """The state of a directory when it was last read."""
 
     __slots__ = ("changed", "files", "is_unsure")
 
     def __init__(self) -> None:
         self.changed = 0
         self.files: dict[str, _Stamp] = {}
-        """What each file is called, and what tells whether it is another one now."""
+        """The files, each with a stamp that changes when the file does."""
         self.is_unsure = True
-        """What changes within one tick of the system's clock leaves the time as it was: so it is read once more."""
+        """Whether to read it once more: a change within one tick of the system's clock leaves its time unchanged."""
 
 
 class NearbyDiscovery:
@@ -70,8 +70,8 @@ class NearbyDiscovery:
     Discovery through the directories of `Places`. Its calls come from one event loop.
 
     Args:
-        bus: what others wrote of another bus is ignored.
-        places: where the sockets of this bus are.
+        bus: the name of the bus; announcements of other buses are ignored.
+        places: the directories of this bus's sockets.
 
     """
 
@@ -85,41 +85,41 @@ class NearbyDiscovery:
         self._directories: dict[Path, _Directory] = {}
         self._names: set[str] = set()
         self._looks = 0
-        """Those that were left out count, too."""
+        """The number of checks, including those that were left out."""
         self._news_at = 0
-        """At which of them there was something new, or somebody asked."""
+        """The number of the last check with a change or a request."""
         self._written: list[Path] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def describe(self) -> str:
-        """Say where sockets are looked for."""
+        """Return in which directories sockets are looked for."""
         return f"sockets in {self._places}"
 
     def foreign_peers(self, api: str) -> list[str]:
-        """Return none: what is in these directories is of this bus."""
+        """Return none: these directories belong to this bus alone."""
         return []
 
     async def start(self, found: Found, lost: Lost) -> None:
-        """Read who is there, and go on looking."""
+        """Read the directories, and start to check them regularly."""
         self._table.open(found, lost)
         self._look()
 
     def look(self) -> None:
-        """Read what has changed."""
+        """Read the directories that have changed."""
         if self._timer is not None:
             self._timer.cancel()
             self._news_at = self._looks
             self._look()
 
     async def announce(self, announcement: Announcement) -> None:
-        """Write down what we say of ourselves, beside each of our sockets."""
+        """Write our announcement beside each of our sockets."""
         self._table.own = announcement.instance
         text = json.dumps(replace(announcement, apis=None).to_wire())
         written = []
         for place in self._places.there():
             if (place / f"{announcement.instance}{RPC}").exists():
                 path = place / f"{announcement.instance}{PEER}"
-                with contextlib.suppress(OSError):  # a full disk: the other places may be on another
+                with contextlib.suppress(OSError):  # a full disk: the other directories may be on other disks
                     _write(path, text)
                     written.append(path)
         if not written:
@@ -129,19 +129,19 @@ class NearbyDiscovery:
         self._written = written
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Write down what is new; addresses mean nothing here."""
+        """Write our announcement again; addresses have no meaning here."""
         if announcement is not None:
             await self.announce(announcement)
 
     async def withdraw(self) -> None:
-        """Take back what was written."""
+        """Remove our announcement."""
         written, self._written = self._written, []
         for path in written:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     async def stop(self) -> None:
-        """Withdraw, and look no more."""
+        """Withdraw, and stop checking."""
         await self.withdraw()
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -173,7 +173,7 @@ class NearbyDiscovery:
             known.changed = changed
             self._read(place, known)
         except OSError as error:
-            if error.errno not in OUR_OWN_TROUBLE:  # it is not there, or was removed just now
+            if error.errno not in OUR_OWN_TROUBLE:  # it does not exist, or was just removed
                 return self._directories.pop(place, None) is not None
             if known is not None:
                 known.is_unsure = True
@@ -205,7 +205,7 @@ class NearbyDiscovery:
         self._names = names
 
     def _read_file(self, path: Path, *, is_news: bool) -> bool:
-        """Tell what a file says; return whether it could be read, or never can."""
+        """Pass on the announcement in a file; return whether the file is done with: read, or malformed."""
         try:
             announcement = _announcement(path)
         except (OSError, ValueError, RecursionError, ProtocolError) as error:
@@ -215,17 +215,17 @@ class NearbyDiscovery:
             return True
         if announcement is not None and announcement.bus == self._bus:
             if is_news:
-                self._table.forget(announcement.instance)  # written anew it is worth an attempt, whatever it says
+                self._table.forget(announcement.instance)  # try to connect again, even if it has not changed
             self._table.heard(announcement)
         return True
 
 
 class HostDiscovery:
     """
-    Discovery in mode host: through directories, and a moment later by multicast on loopback, too.
+    Discovery in mode host: by directories, and a moment later by multicast on loopback, too.
 
-    That is how a process whose directories are all others (PrivateTmp) is told of those that it cannot reach, and how
-    those of an earlier version are found. Where multicast does not work nothing is missing.
+    By multicast, a process that shares no directory with others (PrivateTmp) learns of the peers that it cannot reach,
+    and peers of an earlier version are found. Without multicast all other peers are found even so.
     """
 
     problem: str | None = None
@@ -240,15 +240,15 @@ class HostDiscovery:
         self._begin: asyncio.Task[None] | None = None
 
     def describe(self) -> str:
-        """Say where sockets are looked for: a bus of this host is found there, or not at all."""
+        """Return in which directories sockets are looked for: peers can be reached there or not at all."""
         return self._nearby.describe()
 
     def foreign_peers(self, api: str) -> list[str]:
-        """Return none: what others announce on this host has no part in this bus."""
+        """Return none: other announcements on this host do not matter to this bus."""
         return []
 
     async def start(self, found: Found, lost: Lost) -> None:
-        """Read who is there."""
+        """Read the directories, and start multicast later."""
         await self._nearby.start(found, lost)
         if self._make is not None:
             self._begin = asyncio.create_task(self._start_multicast(self._make, found, lost))
@@ -262,7 +262,7 @@ class HostDiscovery:
             await multicast.announce(self._own)
 
     async def announce(self, announcement: Announcement) -> None:
-        """Write it down, and send it."""
+        """Write the announcement, and send it."""
         self._own = announcement
         await self._nearby.announce(announcement)
         if self._multicast is not None:
@@ -273,18 +273,18 @@ class HostDiscovery:
         self._nearby.look()
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Write down what is new."""
+        """Write our announcement again."""
         await self._nearby.move(addresses, announcement)
 
     async def withdraw(self) -> None:
-        """Take back what was written and sent."""
+        """Withdraw from the directories and from multicast."""
         self._own = None
         await self._nearby.withdraw()
         if self._multicast is not None:
             await self._multicast.withdraw()
 
     async def stop(self) -> None:
-        """Withdraw, and leave nothing running."""
+        """Withdraw, and stop both kinds of discovery."""
         self._own = None
         await self._nearby.stop()
         if self._begin is not None:
@@ -295,10 +295,10 @@ class HostDiscovery:
 
 
 def written_announcements(bus: str, places: Places) -> list[Announcement]:
-    """Return what the processes of a bus have written, each once, those included that ended and left their sockets."""
+    """Return the announcements in a bus's directories, each once, also of ended processes that left their sockets."""
     found: dict[str, Announcement] = {}
     for place in places.there():
-        with contextlib.suppress(OSError):  # it was removed just now
+        with contextlib.suppress(OSError):  # it was just removed
             for path in islice(place.glob(f"*{PEER}"), MAX_PEERS):
                 with contextlib.suppress(OSError, ValueError, RecursionError, ProtocolError):
                     if (announcement := _announcement(path)) is not None and announcement.bus == bus:
@@ -307,7 +307,7 @@ def written_announcements(bus: str, places: Places) -> list[Announcement]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file so that nobody reads a part of it."""
+    """Write a file so that no process reads a part of it."""
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_text(text, encoding="ascii")
     unfinished.replace(path)
@@ -315,7 +315,7 @@ def _write(path: Path, text: str) -> None:
 
 def _announcement(path: Path) -> Announcement | None:
     """
-    Return what a file says; None where its process is gone.
+    Return the announcement in a file; None if the sockets of its process are gone.
 
     Raises OSError, ValueError, RecursionError, ProtocolError.
     """

@@ -1,9 +1,9 @@
 """
-The directories in which a user's processes on one host meet, in mode host: sockets are there, and who is at them.
+The directories through which a user's processes on one host find each other in mode host: sockets, announcements.
 
-Which of them there are differs between processes of one user: `/run/user/<uid>` comes and goes with logins,
-`XDG_RUNTIME_DIR` and `TMPDIR` are what a shell or a unit sets, and `/tmp` may be a unit's own (PrivateTmp of systemd).
-So a worker has its sockets in all that it can use, and others look into all: one in common is enough.
+Processes of one user may see different directories: `/run/user/<uid>` comes and goes with logins, `XDG_RUNTIME_DIR`
+and `TMPDIR` are set by a shell or a unit, and a unit may have a `/tmp` of its own (PrivateTmp of systemd). So a worker
+binds sockets in all usable directories, and others look into all of them: one in common is enough.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ __all__ = [
 logger = logging.getLogger("lightbus.places")
 
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
-"""Bytes of the path of a unix socket: `sun_path` of unix(4) and unix(7), less its closing NUL."""
+"""Longest path of a unix socket, in bytes: `sun_path` of unix(4) and unix(7), less its closing NUL."""
 
 RPC, EVENTS, PEER = ".rpc", ".pub", ".peer"
-"""What files are called behind the instance: its sockets, and what it says of itself."""
+"""The suffixes of an instance's files: its sockets for calls and events, and its announcement."""
 
 LONGEST_NAME = f"{'0' * 16}{PEER}"
 
 STALE_AFTER = 5.0
-"""Seconds a file is left alone after its birth: between bind and listen a live socket refuses connections, too."""
+"""Seconds for which a new file is left alone: between bind and listen a live socket refuses connections, too."""
 
 EMPTY_FOR = 86_400.0
 """Seconds after which the empty directory of another bus is removed."""
 
 MOST_TIDIED = 200
-"""Directories of other buses that are looked through at a time."""
+"""Directories of other buses that are cleaned up at a time."""
 
 REMEDY = "set XDG_RUNTIME_DIR to a directory of this user's own (chmod 700)"
 
@@ -61,12 +61,12 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 class Places:
     """
-    Where the sockets of one bus are. Nothing is made or looked at before it is needed.
+    The directories of one bus's sockets. They are neither created nor read before they are needed.
 
     Args:
-        bus: the name of the bus. One that is no plain file name, or too long, is replaced by a digest of it.
-        bases: the directories below which each bus has one, the most lasting first.
-        last_resort: one more, which is for sockets only where no other can be used; others are looked for there, too.
+        bus: the name of the bus. If it is not a plain file name, or too long, a digest of it is used.
+        bases: the directories below which each bus has one, the most permanent first.
+        last_resort: a further one, for sockets only if no other can be used; peers are looked for there, too.
 
     """
 
@@ -78,45 +78,44 @@ class Places:
         }
 
         self.too_long = [base for base, name in named if name is None]
-        """Directories that are none of the places, since the paths of sockets in them would be too long."""
+        """Directories that are left out because the paths of sockets in them would be too long."""
         self.last_resort = next((path for path in self._private if path.parent in last), None)
 
     @classmethod
     def only(cls, directory: Path) -> Places:
-        """Return a single place, which is there already, and is trusted."""
+        """Return places with a single directory, which exists already and is trusted."""
         places = cls("", [])
         places._private = {directory: ()}
         return places
 
     def candidates(self) -> list[Path]:
-        """Return the directories of this bus, whether they are there or not. Some may be only at times."""
+        """Return the directories of this bus, whether they exist or not. Some may exist only at times."""
         return [*self._private]
 
     def there(self) -> list[Path]:
-        """Return those that are there, and are this user's alone."""
+        """Return the directories that exist and that only this user can access."""
         return [path for path in self._private if self.is_usable(path)]
 
     def is_usable(self, path: Path) -> bool:
-        """Return whether one of the candidates is there, and is this user's alone."""
+        """Return whether one of the candidates exists and only this user can access it."""
         return not any(map(_problem, self._private[path])) and path.is_dir()
 
     def problems(self) -> dict[Path, str]:
-        """Return for each candidate why it cannot be used, as far as can be told without making it; else no text."""
+        """Return for each candidate why it cannot be used, as far as is known without creating it; else no text."""
         return {path: _why_unusable(private or (path,)) for path, private in self._private.items()}
 
     def make(self, path: Path) -> None:
-        """Make one of the candidates. Raises InvalidConfiguration where it cannot be, or is not this user's alone."""
+        """Create one of the candidates. Raises InvalidConfiguration if that fails, or others can access it."""
         for each in self._private[path]:
             _make_private(each)
 
     def endpoints(self, instance: str, elsewhere: str = "") -> tuple[str, ...]:
         """
-        Return where the ROUTER of an instance can be reached: at each of its sockets that is seen from here.
+        Return the endpoints of an instance's ROUTER: each of its socket files that exists here.
 
         Args:
-            instance: its instance id.
-            elsewhere: the directory that it says it is in. It is looked into if nobody else can have put a socket
-                there.
+            instance: the instance id.
+            elsewhere: the directory that it announces. It is used only if no other user can have put a socket there.
 
         """
         places = self.there()
@@ -126,7 +125,7 @@ class Places:
         return tuple(f"ipc://{path}" for path in found)
 
     def why_not(self, instance: str, elsewhere: str) -> str:
-        """Return why an instance that is announced cannot be reached here; empty where its sockets are seen."""
+        """Return why an announced instance cannot be reached from here; empty if its sockets are found."""
         if self.endpoints(instance, elsewhere):
             return ""
         if self.would_see(elsewhere):
@@ -141,17 +140,17 @@ class Places:
         )
 
     def has_ended(self, instance: str) -> bool:
-        """Return whether an instance ended and left its sockets: at each that is seen here the kernel refuses."""
+        """Return whether an instance has ended and left its sockets: the kernel refuses connections to each of them."""
         found = [path for path in (place / f"{instance}{RPC}" for place in self.there()) if path.exists()]
         return bool(found) and all(map(_is_abandoned, found))
 
     def would_see(self, elsewhere: str) -> bool:
-        """Return whether sockets would be seen of whoever says that it is in this directory, if it were there."""
+        """Return whether the sockets of a running instance that announces this directory would be found."""
         return not elsewhere or is_trusted(elsewhere)
 
     @property
     def first(self) -> Path:
-        """The most lasting place that is there, or could be."""
+        """The most permanent directory that exists, or could exist."""
         return next(iter([*self.there(), *self.candidates()]))
 
     def __str__(self) -> str:
@@ -160,11 +159,11 @@ class Places:
 
 def places_of_user(bus: str, data_dir: Path | None, environ: Mapping[str, str] | None = None) -> Places:
     """
-    Return the places of this user for a bus.
+    Return the directories of this user for a bus.
 
-    They are, the most lasting first: `/tmp/lightbus-<uid>`, a directory beside the events that are kept (not where
-    other hosts may have that, too), `$XDG_RUNTIME_DIR/lightbus` and `/run/user/<uid>/lightbus`, where those are this
-    user's, and `$TMPDIR/lightbus-<uid>` as the last resort.
+    They are, the most permanent first: `/tmp/lightbus-<uid>`, a directory beside the kept events (not on a file system
+    that other hosts may share), `$XDG_RUNTIME_DIR/lightbus` and `/run/user/<uid>/lightbus`, if those belong to this
+    user, and `$TMPDIR/lightbus-<uid>` as the last resort.
     """
     environ = os.environ if environ is None else environ
     uid = os.geteuid()
@@ -173,8 +172,8 @@ def places_of_user(bus: str, data_dir: Path | None, environ: Mapping[str, str] |
     if not is_shared(data):
         bases.append(data / f".sockets-{uid}")
     for runtime in (environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
-        # A relative path must be ignored (XDG Base Directory Specification). A directory of somebody else's is what
-        # `sudo` and `su` leave in the environment.
+        # A relative path must be ignored (XDG Base Directory Specification). `sudo` and `su` leave the directory of
+        # another user in the environment.
         if os.path.isabs(runtime) and _owner(runtime) in (None, uid):
             bases.append(Path(runtime) / "lightbus")
     temporary = environ.get("TMPDIR", "")
@@ -182,7 +181,7 @@ def places_of_user(bus: str, data_dir: Path | None, environ: Mapping[str, str] |
 
 
 def is_trusted(directory: str) -> bool:
-    """Return whether nobody but this user (and root) can have put anything into a directory, or can move it away."""
+    """Return whether only this user (and root) can have written into a directory, or can move it."""
     path = Path(os.path.realpath(directory))
     if _problem(path) is not None:
         return False
@@ -191,13 +190,13 @@ def is_trusted(directory: str) -> bool:
 
 def remove_stale(directory: Path, *, now: float | None = None) -> list[Path]:
     """
-    Remove what processes that are gone left in `directory`, and return it. A live one's is never removed.
+    Remove the files that ended processes left in `directory`, and return them. Those of live ones are never removed.
 
-    `now` is the time of day in seconds since the epoch, as files have it.
+    `now` is the time of day in seconds since 1970, like the times of files.
     """
     before = (time.time() if now is None else now) - STALE_AFTER
     removed = []
-    # A socket before what is written beside it, which is left only where the socket is gone.
+    # Sockets before the announcements beside them: an announcement is stale only once its socket is gone.
     for path in sorted(_old_files(directory, before), key=lambda path: path.suffix == PEER):
         is_left = _is_abandoned(path) if path.suffix != PEER else not path.with_suffix(RPC).exists()
         if is_left:
@@ -209,7 +208,7 @@ def remove_stale(directory: Path, *, now: float | None = None) -> list[Path]:
 
 
 def remove_stale_files(directory: Path) -> None:
-    """Remove what ended processes left in the directory of a bus, and in those of the others beside it."""
+    """Remove the files of ended processes from the directory of a bus, and from those of other buses beside it."""
     try:
         remove_stale(directory)
         with os.scandir(directory.parent) as entries:
@@ -218,18 +217,18 @@ def remove_stale_files(directory: Path) -> None:
             if other != directory and _problem(other) is None:
                 remove_stale(other)
                 if time.time() - other.stat().st_mtime > EMPTY_FOR:
-                    other.rmdir()  # an error where it is not empty
+                    other.rmdir()  # fails if it is not empty
     except OSError as error:
         logger.debug("%s could not be read completely: %s", directory.parent, error)
 
 
 def _directory_name(base: Path, bus: str) -> str | None:
-    """Return the name of a bus's directory; None where the path of a socket in it would be too long."""
+    """Return the name of a bus's directory; None if the path of a socket in it would be too long."""
     if _SAFE_NAME.fullmatch(bus) and _fits(base / bus):
         return bus
-    import hashlib  # most names are short and plain
+    import hashlib  # imported here: most names are short and plain
 
-    # A "~" cannot begin a safe name: no bus is called what another one's digest is.
+    # A safe name cannot begin with "~": no bus name equals the digest of another.
     digest = "~" + hashlib.sha256(bus.encode(errors="surrogatepass")).hexdigest()[:12]
     return digest if _fits(base / digest) else None
 
@@ -243,7 +242,7 @@ def _make_private(path: Path) -> None:
         if path.name.startswith(".sockets"):
             make_private(path.parent)
         path.mkdir(mode=0o700)
-        path.chmod(0o700)  # whatever the umask says
+        path.chmod(0o700)  # independent of the umask
     except FileExistsError:
         pass
     except OSError as error:
@@ -266,7 +265,7 @@ def _why_unusable(private: Sequence[Path]) -> str:
 
 
 def _problem(path: Path) -> tuple[str, str] | None:
-    """Return why a directory is not this user's alone, and what to do; None where it is."""
+    """Return why others may access a directory, or why it is unusable, and what to do; None if it is fine."""
     try:
         found = path.lstat()
     except OSError as error:
@@ -312,7 +311,7 @@ def _old_files(directory: Path, born_before: float) -> Iterator[Path]:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Nobody listens any more: the kernel refuses. Any other outcome (a full backlog, say) may be a live process."""
+    """Return whether the kernel refuses connections: no process listens. A full backlog means a live process."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -1,5 +1,5 @@
 """
-Who is out there, by multicast DNS: announcing ourselves and hearing of others over zeroconf (RFC 6762, RFC 6763).
+Discovery of peers by multicast DNS: announcing this peer and hearing of others by zeroconf (RFC 6762, RFC 6763).
 
 All calls of one object come from one event loop, and its state is only touched there.
 """
@@ -39,10 +39,10 @@ LOOPBACK = "127.0.0.1"
 MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762 section 3
 
 MAX_RESOLVING = 32
-"""Incomplete announcements asked about at a time; that of a real peer comes complete, in one packet."""
+"""Incomplete announcements resolved at a time; that of a real peer is complete, in one packet."""
 
 MAX_FOREIGN_PEERS = 64
-"""Peers with another key that are remembered, for messages."""
+"""Peers with another key that are remembered, for error messages."""
 
 RESOLVE_TIMEOUT = 3.0
 START_TIMEOUT = 5.0
@@ -50,7 +50,7 @@ STOP_TIMEOUT = 2.0
 """Seconds."""
 
 GOODBYE_TIME = 0.3
-"""Seconds that python-zeroconf takes for the three goodbyes it sends, as packets get lost on a LAN."""
+"""Seconds in which python-zeroconf sends its three goodbyes: three, because packets get lost on a LAN."""
 
 
 class ZeroconfDiscovery:
@@ -58,13 +58,13 @@ class ZeroconfDiscovery:
     Discovery by multicast DNS (RFC 6762) and DNS-SD (RFC 6763), through python-zeroconf.
 
     Args:
-        bus: announcements of other buses are ignored.
-        addresses: own addresses whose interfaces take part; loopback alone for mode host.
-        max_peers: peers kept at a time.
-        is_needed: whether peers are found by nothing else: then what goes wrong is a warning.
+        bus: the name of the bus; announcements of other buses are ignored.
+        addresses: our addresses whose interfaces take part; only loopback for mode host.
+        max_peers: the most peers known at a time.
+        is_needed: whether peers are found in no other way: then errors are logged as warnings.
 
     Attributes:
-        ignored: what was heard and not told, by reason.
+        ignored: the number of ignored announcements, by reason.
 
     """
 
@@ -90,23 +90,23 @@ class ZeroconfDiscovery:
         return self._addresses
 
     def describe(self) -> str:
-        """Say on which addresses it listens."""
+        """Return that zeroconf is used, and on which addresses."""
         return f"zeroconf on {', '.join(self._addresses)}"
 
     @property
     def ignored(self) -> Counter[str]:
-        """What was heard and not told, by reason: a number for statistics and `doctor`."""
+        """The number of ignored announcements, by reason, for statistics and `doctor`."""
         return self._table.ignored
 
     async def start(self, found: Found, lost: Lost) -> None:
-        """Join the multicast group and ask who is there. Known peers are heard within milliseconds."""
+        """Join the multicast group and ask for peers. Present peers answer within milliseconds."""
         self._table.open(found, lost)
         self._stopped = False
         with self._reporting_errors("listen"):
             await self._open()
 
     async def announce(self, announcement: Announcement) -> None:
-        """Send the announcement, three times within half a second; the first is out when this returns."""
+        """Send the announcement three times within half a second; the first is sent when this returns."""
         if self._zeroconf is None:
             return
         info = _service_info(announcement, self._addresses)
@@ -116,18 +116,18 @@ class ZeroconfDiscovery:
         known, self._own = self._own, info
         with self._reporting_errors("announce"):
             if known is None:
-                # Without cooperating_responders it would probe for a second whether the name is free, and it is:
-                # it ends with a fresh instance id.
+                # Without cooperating_responders zeroconf would probe for a second whether the name is free. It is:
+                # it ends with a new instance id.
                 repeats = await self._zeroconf.async_register_service(info, cooperating_responders=True)
             else:
                 repeats = await self._zeroconf.async_update_service(info)
             await self._send(repeats)
 
     def look(self) -> None:
-        """Do nothing: a question costs everybody an answer, and what is new was told."""
+        """Do nothing: all peers would have to answer a question, and new peers announce themselves."""
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
-        """Take part on the interfaces of these addresses; where nothing worked at the start, try again."""
+        """Take part on the interfaces of these addresses; if starting failed before, try again."""
         self._addresses = tuple(addresses)
         if self._stopped:
             return
@@ -136,7 +136,7 @@ class ZeroconfDiscovery:
                 await self._open()
             else:
                 if announcement is not None and self._own is not None:
-                    # First, for what it has is what it repeats on a new interface.
+                    # First: zeroconf announces what is registered on each new interface.
                     self._own = _service_info(announcement, self._addresses)
                     self._zeroconf.zeroconf.registry.async_update(self._own)
                 await self._zeroconf.async_update_interfaces(_taking_part(self._addresses))
@@ -195,23 +195,23 @@ class ZeroconfDiscovery:
 
         try:
             async with asyncio.timeout(STOP_TIMEOUT):
-                # Where the loop ends, what zeroconf waits for here was cancelled. That is not our own end.
+                # When the loop ends, tasks that zeroconf waits for are cancelled; this one is not.
                 [outcome] = await asyncio.gather(close(), return_exceptions=True)
             if isinstance(outcome, Exception):
                 raise outcome
         finally:
-            zeroconf.zeroconf.engine.close()  # whatever came of that, no socket is left
+            zeroconf.zeroconf.engine.close()  # close the sockets in any case
             await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
 
     async def _send(self, repeats: Awaitable[Any]) -> None:
         if self._sending is not None:
-            self._sending.cancel()  # or what is out of date would be repeated after what is new
+            self._sending.cancel()  # else the outdated announcement would be repeated after the new one
         self._sending = asyncio.ensure_future(repeats)
         await asyncio.sleep(0)  # its first step sends the first packet
 
     @contextlib.contextmanager
     def _reporting_errors(self, verb: str) -> Iterator[None]:
-        """Make whatever goes wrong in the network, or in the library, a problem to report: it stops nobody."""
+        """Report any error of the network or of the library as `problem`, and do not raise it."""
         try:
             yield
         except Exception as error:
@@ -223,7 +223,7 @@ class ZeroconfDiscovery:
             logger.log(logging.WARNING if self._is_needed else logging.DEBUG, "%s", self.problem)
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        """Take what the browser tells, in the middle of its work: only enqueue. The argument names are zeroconf's."""
+        """Only schedule the handling: the browser is amid its work. The argument names are zeroconf's."""
         asyncio.get_running_loop().call_soon(self._take, name, state_change.name == "Removed")
 
     def _take(self, name: str, gone: bool) -> None:
@@ -257,7 +257,7 @@ class ZeroconfDiscovery:
             self._table.ignored["unresolved"] += 1
 
     def _record_foreign_peer(self, info: AsyncServiceInfo) -> None:
-        """Remember a peer with another key, for a message only: two hosts whose keys differ would find no reason."""
+        """Remember a peer with another key, for error messages: they name differing keys as the reason."""
         with contextlib.suppress(ProtocolError):
             announcement = _announcement(info)
             if announcement.fingerprint and len(self._foreign_peers) < MAX_FOREIGN_PEERS:
@@ -298,7 +298,7 @@ def _announcement(info: AsyncServiceInfo) -> Announcement:
     announcement = Announcement.from_txt(
         info.properties, port=info.port or 0, addresses=info.parsed_addresses(IPVersion.V4Only)
     )
-    # A goodbye carries only the name: it must be as good as the id.
+    # A goodbye has only the name: so the name must contain the id.
     if _instance_in(info.name) != announcement.instance:
         raise ProtocolError(f"its name does not end with its instance id, {announcement.instance}")
     return announcement
@@ -312,21 +312,20 @@ def _service_info(announcement: Announcement, addresses: Sequence[str]) -> Async
         instance_name(announcement),
         port=announcement.rpc_port,
         properties=dict(announcement.to_txt()),
-        # A host name of its own: an address record of one process never flushes another's from a cache.
+        # A host name for each process: else one's address record would flush that of another from caches.
         server=f"{announcement.instance}.local.",
-        # No announcement is complete without an address; in mode host nobody dials it.
+        # An announcement is incomplete without an address; in mode host no peer connects to it.
         parsed_addresses=list(announcement.addresses or addresses),
     )
 
 
 def _look_around(zeroconf: Zeroconf) -> None:
     """
-    Ask at once who is there, in the form of a probe.
+    Ask for peers at once, by a probe.
 
-    The browser asks after 20 to 120 ms, the answer comes after as long again (RFC 6762 sections 5.2 and 6), and not
-    within a second of the same answer to somebody else; the same question is answered once in a second. A probe (a
-    question with what we would claim beside it, section 8.1) is answered at once, and ours has a name that differs
-    each time.
+    The browser asks after 20 to 120 ms, and answers take as long again (RFC 6762 sections 5.2 and 6); none comes within
+    a second after the same answer to another peer, and the same question is answered once in a second. A probe (a
+    question with the records that we would claim, section 8.1) is answered at once; ours has another name each time.
     """
     from zeroconf.asyncio import AsyncServiceInfo
 
@@ -334,15 +333,15 @@ def _look_around(zeroconf: Zeroconf) -> None:
         AsyncServiceInfo(SERVICE_TYPE, f"look-{os.urandom(8).hex()}.{SERVICE_TYPE}")
     )
     for question in probe.questions:
-        question.unicast = False  # QM, for the reason above
+        question.unicast = False  # QM: see `_open`
     zeroconf.async_send(probe)
 
 
 def _taking_part(addresses: Sequence[str]) -> list[str]:
     """
-    Return those of the addresses whose interfaces take part in multicast; raise OSError if there are none.
+    Return the addresses whose interfaces take part in multicast; raise OSError if there are none.
 
-    It does what python-zeroconf is going to do, which gives up at the first interface that fails, or says nothing.
+    This tries what python-zeroconf is going to do, which gives up at the first failing interface, or reports nothing.
     """
     joined, reason = [], OSError("no address to use")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

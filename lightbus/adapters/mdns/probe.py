@@ -1,7 +1,7 @@
 """
-Whether multicast works here: for `lightbus doctor`, which wants to know why nobody is found.
+Whether multicast works here: for `lightbus doctor`, when peers are not found.
 
-The probe is a question of multicast DNS (RFC 6762) for a name that nobody has, and our own ears have to hear it.
+The probe is a multicast DNS question (RFC 6762) for a name that does not exist; we must receive it ourselves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_PACKET = 9000  # RFC 6762 section 17
 
 
 def port_problem() -> str | None:
-    """Return why the port of multicast DNS cannot be shared; None where it can."""
+    """Return why the port of multicast DNS cannot be shared; None if it can."""
     try:
         with _listening():
             return None
@@ -30,7 +30,7 @@ def port_problem() -> str | None:
 
 
 async def multicast_problem(address: str, seconds: float) -> str | None:
-    """Return why what is sent by multicast from an address of ours is not heard there; None where it is."""
+    """Return why multicast from one of our addresses is not received there; None if it is."""
     try:
         with _listening() as receiver:
             receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _packed(MDNS_GROUP) + _packed(address))
