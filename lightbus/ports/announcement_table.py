@@ -1,4 +1,4 @@
-"""The announcements that a discovery has received: for all implementations of `ports.discovery`."""
+"""The announcements that a discovery has received, for all implementations of `ports.discovery`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger("lightbus.discovery")
 T = TypeVar("T")
 
 MAX_PEERS = 1024
-"""Peers that are remembered at a time: any host of the network can announce any number."""
+"""Most peers that are remembered: any host of the network can announce any number."""
 
 MAX_WARNED = 256
-"""Sources of useless announcements that are logged; those of further ones are only counted."""
+"""Most sources of ignored announcements that are logged; those of further sources are only counted."""
 
 WARN_EVERY, LONGEST_PAUSE = 1.0, 3600.0
 """Seconds between two warnings about ignored announcements: doubled from the first to the longest."""
@@ -53,11 +53,11 @@ class AnnouncementTable:
         self._pause = WARN_EVERY
 
     def open(self, found: Found, lost: Lost) -> None:
-        """Call back from now on."""
+        """Start to call back."""
         self._found, self._lost = found, lost
 
     def close(self) -> None:
-        """Call back no more, and forget all peers."""
+        """Stop calling back, and forget all peers."""
         self._found = self._lost = None
         self._known.clear()
 
@@ -77,18 +77,18 @@ class AnnouncementTable:
         self._known.pop(instance, None)
 
     def _forget_oldest(self) -> None:
-        # And not the newcomer: a flood of strangers must not keep real peers out, who were told of long before it.
+        # Not the new one: a flood of false announcements must not keep a real peer out. Older real peers were reported.
         oldest = next(iter(self._known))
         del self._known[oldest]
         self.ignore("too many peers", oldest, f"{self._max_peers} newer peers are announced")
 
     def gone(self, instance: InstanceId) -> None:
-        """Report that a peer said goodbye, or that its announcement ran out, if the peer was reported."""
+        """Report that a peer said goodbye, or that its announcement expired, if the peer was reported."""
         if self._known.pop(instance, None) is not None:
             _call_back(self._lost, instance)
 
     def ignore(self, kind: str, source: str, reason: str) -> None:
-        """Count it, and warn once per source; not in a flood, and not without end."""
+        """Count an ignored announcement, and warn once per source, with growing pauses, of `MAX_WARNED` sources."""
         self.ignored[kind] += 1
         now = asyncio.get_running_loop().time()
         if source not in self._warned and len(self._warned) < MAX_WARNED and now >= self._warn_at:
@@ -98,7 +98,7 @@ class AnnouncementTable:
 
 
 def _call_back(callback: Callable[[T], None] | None, value: T) -> None:
-    """Call back, unless stopped. An error there is not the network's, and stops no discovery."""
+    """Call back, unless stopped. An error in the callback is logged and does not stop discovery."""
     if callback is not None:
         try:
             callback(value)

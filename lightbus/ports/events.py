@@ -1,10 +1,10 @@
 """
-Events: where those of an API are kept and how its groups come by them, whatever keeps them.
+Events: storing the events of an API and delivering them to its groups, by any backend.
 
-The built-in way, `journal`, is the bus's own: every publisher keeps what it publishes, and its peers follow it. An
-`EventBackend` keeps the events of an API in one place instead, which outlives whoever published them. It stores,
-numbers and hands out; what is done with an event is not known here. Retries and their pauses, dead-letter policy,
-hooks, casting and validation are the listener's, and the same wherever an event came from.
+The built-in backend, `journal`, is the bus's own: every publisher stores its events, and its peers follow them. An
+`EventBackend` stores the events of an API in one place instead, which outlives their publishers. It stores, numbers and
+delivers events, and does not know what is done with them. Retries and their pauses, dead-letter policy, hooks, casting
+and validation belong to the listener, and are the same for all backends.
 
 All calls of one object come from one event loop, and it calls back there. Every implementation passes
 `tests/ports/test_event_backends.py` and `tests/ports/test_events.py`.
@@ -50,12 +50,12 @@ class EventTopic(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingEvent:
     """
-    An event that is to be kept.
+    An event to store.
 
     Attributes:
-        api, topic: what it is.
-        id: the same wherever it is stored again; an event that is stored already is not stored a second time.
-        record: its content. Not looked into by a backend.
+        api, topic: its API and topic.
+        id: its id, equal when it is stored again; an event whose id is stored already is not stored a second time.
+        record: its content, which a backend does not decode.
         published_at: when it was fired, in seconds since 1970.
 
     """
@@ -68,14 +68,14 @@ class OutgoingEvent:
 
 
 class KeptEvent(NamedTuple):
-    """An event as it is handed out: its number, and its content."""
+    """An event as it is delivered: its sequence, and its content."""
 
     sequence: int
     record: bytes
 
 
 class StoredEvent(NamedTuple):
-    """An event as it is looked up."""
+    """An event as the history, a page or a dead letter has it."""
 
     sequence: int
     topic: EventTopic
@@ -89,8 +89,8 @@ class EventPage(NamedTuple):
 
     Attributes:
         events: the next ones, in order.
-        through: everything up to this sequence is in it, or is none of this group's.
-        lost: how many before it were deleted before the group could have them; each is reported once.
+        through: all events of the group up to this sequence are in this page or before it.
+        lost: how many events before it were deleted before the group got them; each is reported once.
 
     """
 
@@ -101,14 +101,14 @@ class EventPage(NamedTuple):
 
 class TopicState(NamedTuple):
     """
-    How a topic stands for a group.
+    The state of a topic for a group.
 
     Attributes:
-        cursor: everything up to this sequence is handled.
+        cursor: all events up to this sequence are handled.
         head: the newest sequence.
-        begun: up to this one somebody may have begun events, and have been lost over one of them: what `begin` recorded
-            and nobody acknowledged, and what a member was given that is gone, or closed without being done. Each of
-            these is begun with `begin`; others are handled without.
+        begun: events up to this sequence may have been started by a member that was lost: events that `begin` recorded
+            and nobody acknowledged, and events delivered to a member that is gone, or was closed without being done.
+            Each of these is started with `begin`; others are handled without.
 
     """
 
@@ -125,10 +125,10 @@ class SubscriptionRequest:
 
     Attributes:
         api, events: the wanted events; the event `"*"` means all of the API.
-        group: whose members share the events between them; empty for a listener that is given all, while it listens.
-        member: the instance that asks.
-        since: where a group begins that is new: behind the event of this id, at a time, with all that is kept (`"0"`),
-            or with the next event (`"$"`, None).
+        group: the group, whose members share the events; empty for a listener that gets all events while it listens.
+        member: the instance that subscribes.
+        since: where a new group starts: after the event with this id, at a time, with all kept events (`"0"`), or with
+            the next event (`"$"`, None).
 
     """
 
@@ -149,10 +149,10 @@ class GroupSummary:
     A group, for display.
 
     Attributes:
-        api, name, events: what it is.
-        members: per instance the partitions that it has.
-        lag: how many events it has not handled.
-        dead, lost: how many are dead letters, and how many were deleted before it could have them.
+        api, name, events: its API, its name, and the events that it handles.
+        members: for each instance, the partitions that it holds.
+        lag: the number of events that it has not handled.
+        dead, lost: the number of its dead letters, and of events deleted before it got them.
 
     """
 
@@ -166,7 +166,7 @@ class GroupSummary:
 
 
 class DeadLetter(NamedTuple):
-    """An event that a group is not given any more, and why."""
+    """An event that is no longer delivered to a group, and the reason."""
 
     group: str
     event: StoredEvent
@@ -180,112 +180,113 @@ class EventInbox(Protocol):
 
     def follow(self, states: Sequence[TopicState]) -> None:
         """
-        Say how topics stand whose partitions are the subscriber's, or that there is more of them.
+        Report the states of topics in the subscriber's partitions: new ones, and those with new events.
 
-        Each topic is told once at least that has anything behind its cursor, and from then on whenever its head moves.
-        Whose head is told, of all others that are the subscriber's it is told by then, too, what came before that.
+        Each topic with events after its cursor is reported at least once, and then whenever its head moves. When a head
+        is reported, all other topics of the subscriber must be reported up to their events before that head.
         """
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Revoke partitions: none of their events is begun, and `release` is called once those in progress are done."""
+        """Revoke partitions: start none of their events, and call `release` once those in progress are done."""
 
 
 class EventSubscription(Protocol):
     """
-    One listener's place in its group, or outside of any.
+    The subscription of one listener, in its group or without one.
 
-    A partition is in one member's hands at a time. Of one that is not the caller's (any more), nothing is recorded.
-    Methods raise EventBackendError where the backend cannot be reached; they are called again then.
+    One member at a time holds a partition. For a partition that the caller does not hold (any more), nothing is
+    recorded. Methods raise EventBackendError if the backend cannot be reached; then they are called again.
     """
 
     async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
-        """Return the events after a sequence, at most so many. Repeated, it returns the same again."""
+        """Return at most `limit` events after a sequence. A repeated call returns the same events."""
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
-        """Record that topics are handled up to these sequences; return when that would survive us."""
+        """Record that topics are handled up to these sequences; return once that survives the end of this process."""
 
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
         """
-        Record that an event is about to be handled, the `at_least`th time or more, before that happens.
+        Record that an event is about to be handled, before that happens.
 
-        Return which delivery of it to the group that is; 0 where it is not the caller's.
+        Return the number of this delivery to the group, which is `at_least` this; 0 if the caller does not hold the
+        partition.
         """
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Store an event as a dead letter with its error; return whether it is. It is acknowledged separately."""
+        """Store an event as a dead letter with its error; return whether it is stored. The ack comes separately."""
 
     async def release(self, partitions: frozenset[int]) -> None:
-        """Give back partitions that were revoked: what was at hand of them is done, and acknowledged."""
+        """Release revoked partitions: their events in progress are done, and acknowledged."""
 
     async def close(self, *, is_done: bool = True) -> None:
-        """Leave the group. Where it is not `is_done`, events may have been begun that were not acknowledged."""
+        """Leave the group. If not `is_done`, events may have been started and not acknowledged."""
 
 
 class EventBackend(Protocol):
     """
-    Keeps the events of some APIs.
+    Stores the events of some APIs.
 
-    Methods raise EventBackendUnreachable where it cannot be reached at the moment, or does not answer, and
-    EventBackendError where it does and will not; with the remedy in the text.
+    Methods raise EventBackendUnreachable if it cannot be reached at the moment, or does not answer, and
+    EventBackendError if it refuses; with the remedy in the text.
 
     `history`, `dead_letters` and `retry_dead` name events by their sequences; on the bus an event's native id is
     `<store>-<sequence>`.
     """
 
     def store(self, api: str) -> str:
-        """Return 16 hexadecimal digits that name where an API's events are: the same in all processes that share it."""
+        """Return the name of an API's store, 16 hexadecimal digits: equal in all processes that share the store."""
 
     async def start(self) -> None:
-        """Connect, or begin to: a backend that is not there yet is no error here. Called once, before the others."""
+        """Start to connect: an unreachable backend is no error here. Called once, before all other methods."""
 
     async def stop(self) -> None:
-        """Leave nothing running. Takes a few seconds at most."""
+        """Stop all tasks, and disconnect. Takes a few seconds at most."""
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
         """
-        Keep events, in this order, and return what became of each: its sequence, or why it is not kept.
+        Store events in this order, and return for each its sequence, or the error because of which it is not stored.
 
-        Behind one of an API that is EventBackendUnreachable there is none of that API that is kept: they are all
-        published again later, in the same order.
+        After an EventBackendUnreachable no further event of that API is stored: these events are all published again
+        later, in the same order.
         """
 
     async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> EventSubscription:
-        """Join a group, which is made where there is none; return when nothing is missed that is fired from now on."""
+        """Join a group, created if there is none; return once no event fired from now on can be missed."""
 
     async def when_handled(self, api: str, sequence: int) -> None:
-        """Return when every group that is owed an event has handled it, or has it among its dead letters."""
+        """Return once every group that gets an event has handled it, or has it among its dead letters."""
 
     async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""
 
     async def remove_group(self, api: str, group: str) -> bool:
-        """Forget a group; return whether there was one. Members that it has join a new one of this name."""
+        """Remove a group; return whether it existed. Its present members join a new one of this name."""
 
     async def lag(self, api: str, group: str) -> int | None:
-        """Return how many events a group has not handled; None where there is no such group."""
+        """Return how many events a group has not handled; None if there is no such group."""
 
     async def history(
         self, api: str, event: str, *, start: float | None, stop: float | None, limit: int
     ) -> Sequence[StoredEvent]:
-        """Return the newest events between two times, in order; the event `"*"` means every one of the API."""
+        """Return the newest events between two times, in order; the event `"*"` means all events of the API."""
 
     async def page(self, api: str, after: int, limit: int) -> Sequence[StoredEvent]:
-        """Return the stored events of an API after a sequence, at most so many, in order."""
+        """Return at most `limit` stored events of an API after a sequence, in order."""
 
     async def count(self, api: str) -> int:
-        """Return how many events of an API are kept, about."""
+        """Return about how many events of an API are stored."""
 
     async def status(self, api: str, sequence: int) -> Mapping[str, str]:
-        """Return what became of an event, per group that is owed it: `waiting`, `acked` or `dead`; none if not kept."""
+        """Return the status of an event in each group that gets it: `waiting`, `acked`, `dead`; none if not stored."""
 
     async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
-        """Return the events of an API that a group (empty: any) is not given any more, in order."""
+        """Return the dead letters of an API in a group (empty: in any), in order."""
 
     async def retry_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Give a dead letter to its group again, and to no other; return whether there is such a one."""
+        """Deliver a dead letter again to its group, and to no other; return whether it existed."""
 
     async def drop_dead(self, api: str, group: str, sequence: int) -> bool:
-        """Forget a dead letter; return whether there was one."""
+        """Delete a dead letter; return whether it existed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,9 +295,9 @@ class BackendContext:
     The bus that a backend is made for.
 
     Attributes:
-        bus: the bus; those of one name share events.
-        instance: the process.
-        options: what else `apis.<name>.events` says.
+        bus: the name of the bus; buses of one name share events.
+        instance: the instance id of the process.
+        options: the other settings in `apis.<name>.events`.
 
     """
 
@@ -306,4 +307,4 @@ class BackendContext:
 
 
 EventBackendFactory: TypeAlias = Callable[[BackendContext], EventBackend]
-"""Makes a backend: one for each loop that a process is on. What an entry point `lightbus_event_backends` names."""
+"""Makes a backend: one for each event loop of a process. An entry point `lightbus_event_backends` names it."""

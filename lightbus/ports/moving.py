@@ -1,9 +1,9 @@
 """
 Moving the events of an API: from the journals into a backend, and back.
 
-Events that every group has handled are moved as the past: for reading, and for groups that ask for it (`since`).
-What a group is owed is moved for that group alone. So each group is given what it had not handled, and nothing twice,
-from however many journals its events come.
+Events that every group has handled are moved as past events: for reading, and for groups that ask for them (`since`).
+Unhandled events of a group are moved for that group alone. So each group gets the events that it had not handled, and
+none twice, from any number of journals.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["BackendMove", "MovableBackend", "MovedDeadLetter", "MovedEvent", "Mo
 
 
 class MovedEvent(NamedTuple):
-    """An event on its way into a backend: its number at its source, and what it is."""
+    """An event on its way into a backend, with its sequence at its source."""
 
     sequence: int
     id: str
@@ -27,7 +27,7 @@ class MovedEvent(NamedTuple):
 
 
 class MovedGroup(NamedTuple):
-    """A group on its way into a backend; it was made so many seconds after 1970."""
+    """A group on its way into a backend; `created_at` is in seconds since 1970."""
 
     name: str
     events: tuple[str, ...]
@@ -46,14 +46,14 @@ class MovedDeadLetter(NamedTuple):
 
 class StandingGroup(NamedTuple):
     """
-    A group as it stands at a backend.
+    The state of a group at a backend.
 
     Attributes:
-        name, events: what it is.
-        created_at: when it was made, in seconds since 1970.
-        start: where it has begun.
-        cursors: up to where it has handled topics; `start` for those that are not in it.
-        deliveries: how often it was given events that it has not handled yet.
+        name, events: its name, and the events that it handles.
+        created_at: when it was created, in seconds since 1970.
+        start: the sequence after which it started.
+        cursors: the sequences up to which it has handled topics; `start` for other topics.
+        deliveries: delivery counts of events that it has not handled yet.
 
     """
 
@@ -65,49 +65,49 @@ class StandingGroup(NamedTuple):
     deliveries: Mapping[tuple[EventTopic, int], int]
 
     def has_handled(self, topic: EventTopic, sequence: int) -> bool:
-        """Return whether an event is behind it."""
+        """Return whether the group has handled an event."""
         return sequence <= self.cursors.get(topic, self.start)
 
 
 class BackendMove(Protocol):
     """
-    One API of a backend, to be moved into or out of. Methods raise EventBackendError.
+    One API of a backend whose events are moved in or out. Methods raise EventBackendError.
 
-    A source is named, and its events are stored once, however often they are put.
+    A source has a name, and its events are stored once, however often they are put.
     """
 
     async def resume(self, source: str) -> Mapping[str, Any]:
-        """Return what was noted of a source last, and know what came of it since; nothing where it is new."""
+        """Return the recorded progress of a source, empty if it is new; later `put`s skip events stored since then."""
 
     async def note(self, source: str, progress: Mapping[str, Any]) -> None:
-        """Record how far a source was moved."""
+        """Record the progress of a source."""
 
     async def finish(self, source: str) -> None:
-        """Forget a source that was moved."""
+        """Delete the progress of a source that is moved completely."""
 
     async def put(self, source: str, events: Sequence[MovedEvent], group: str = "") -> Sequence[int]:
-        """Keep events as the past, or for one group alone; return where each is."""
+        """Store events as past ones, or for a single group; return their sequences."""
 
     async def add_group(self, group: MovedGroup) -> None:
         """Create a group, for the events that are put for it."""
 
     async def add_deliveries(self, group: str, deliveries: Mapping[tuple[EventTopic, int], int]) -> None:
-        """Record how often a group was given events before."""
+        """Record how often events were delivered to a group before."""
 
     async def mark_begun(self, group: str, partitions: Sequence[int]) -> None:
-        """Record that a member may have begun events of these partitions that the group has not handled."""
+        """Record that a member may have started unhandled events of these partitions."""
 
     async def add_dead_letters(self, source: str, letters: Sequence[MovedDeadLetter]) -> None:
-        """Keep dead letters."""
+        """Store dead letters."""
 
     async def members(self) -> Sequence[str]:
-        """Return the instances that listen there, after a look of some seconds where there may be any."""
+        """Return the instances that listen to the API; if there may be any, this takes some seconds."""
 
     async def groups(self) -> Sequence[StandingGroup]:
         """Return the groups."""
 
     async def read(self, after: int, limit: int) -> tuple[Sequence[tuple[StoredEvent, str | None]], int]:
-        """Return the events after a sequence, each with the only group it is for (None: it is past), and how far."""
+        """Return events after a sequence, each with its only group (None: past), and the last sequence covered."""
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """Return the dead letters."""
@@ -121,7 +121,7 @@ class BackendMove(Protocol):
 
 @runtime_checkable
 class MovableBackend(EventBackend, Protocol):
-    """A backend whose events can be moved: not every one has to be."""
+    """A backend whose events can be moved; this is optional."""
 
     def move(self, api: str) -> BackendMove:
-        """Return what moves the events of an API."""
+        """Return the object that moves the events of an API."""

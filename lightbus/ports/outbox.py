@@ -1,4 +1,4 @@
-"""Events that wait for a publisher: on this host's disk, or in memory for a test."""
+"""The outbox: events that wait for a publisher, on this host's disk, or in memory for a test."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import NamedTuple, Protocol
 __all__ = ["TRY_AGAIN_AFTER", "EventOutbox", "Refused", "Waiting"]
 
 TRY_AGAIN_AFTER = 600.0
-"""Seconds after which an event that was refused is tried again, though its API looks as it did: settings, too, may be
-why it was refused, and of several publishers another one may be asked."""
+"""Seconds after which a refused event is tried again although its API has not changed: settings may have been the
+reason, and another publisher may get it."""
 
 
 class Waiting(NamedTuple):
     """
-    An event that waits.
+    A waiting event.
 
     Attributes:
-        at: when it was put in, in seconds since 1970.
-        refused: the form of its API in which it was refused last.
-        service: whose process, one that has registered its API, put it in; empty where it was another one's.
+        at: when it was added, in seconds since 1970.
+        refused: the form of its API when it was last refused.
+        service: the service of the process that added it, if that process has registered its API; else empty.
 
     """
 
@@ -45,9 +45,9 @@ class Refused(NamedTuple):
 
 class EventOutbox(Protocol):
     """
-    An outbox. Any thread may use it; what it cannot do raises JournalError.
+    An outbox. Any thread may use it. Methods that fail raise JournalError.
 
-    No port to bring one's own for: it is one so that a bus in memory needs no file.
+    Users cannot bring their own implementation of this port: it exists so that a bus in memory needs no file.
     """
 
     @property
@@ -56,50 +56,50 @@ class EventOutbox(Protocol):
 
     @property
     def path(self) -> object:
-        """What names its place in messages."""
+        """The name of its place in log lines and errors."""
 
     def exists(self) -> bool:
-        """Return whether anything was ever put in: a look that costs next to nothing."""
+        """Return whether the outbox was ever used; this is cheap."""
 
     def state(self) -> tuple[int, ...] | None:
-        """Return what changes when anything is put in or taken out; None where there is none that we could look at."""
+        """Return a value that changes with every write; None if there is no readable outbox."""
 
     def put_all(
         self, *, api: str, event: str, rows: Iterable[tuple[str, str | None, bytes]], service: str = ""
     ) -> None:
-        """Store events of one name, `(id, key, record)` each, all of them or none; known ones are skipped."""
+        """Store events of one name, each as `(id, key, record)`: all of them or none. Known ids are skipped."""
 
     def waiting(self, published: Mapping[str, str] | None = None, limit: int = 100) -> list[Waiting]:
         """
-        Return what waits, in the order in which it was put in.
+        Return the waiting events, in the order in which they were added.
 
         Args:
-            published: the APIs whose events are returned, each with its form: what changes when the API does. What
-                was refused in that form is left out, but for `TRY_AGAIN_AFTER`. None: everything that waits.
-            limit: how many at most.
+            published: the APIs whose events are returned, each with its form, a value that changes when the API does.
+                Events refused in that form less than `TRY_AGAIN_AFTER` ago are left out. None: all waiting events.
+            limit: the most events to return.
 
         """
 
     def delivered(self, ids: Iterable[str]) -> None:
-        """Take out what was handed off."""
+        """Remove events that were handed off."""
 
     def refuse(self, refusals: Iterable[tuple[str, str, str]]) -> None:
-        """Note that events were refused, each given by its id, the form of its API at the time, and the error."""
+        """Record that events were refused, each given as its id, the form of its API at the time, and the error."""
 
     def refused(self) -> list[Refused]:
-        """Return what waits since its publishers refused it."""
+        """Return the waiting events that publishers refused, counted for each event name."""
 
     def counts(self) -> dict[str, int]:
-        """Return how many events wait, by API."""
+        """Return the number of waiting events of each API."""
 
     def services(self) -> dict[str, str]:
-        """Return which service put the events of an API in, for those that a process of their own service put in."""
+        """Return, for each API, the service whose own process added its events, if one did."""
 
     def note_seen(self, api: str, event: str) -> None:
-        """Remember that there is an event of this name."""
+        """Remember that an event of this name exists."""
 
     def seen(self, api: str) -> set[str]:
-        """Return the events of an API that there are, as far as was seen here."""
+        """Return the events of an API that were seen here."""
 
     def hold(self) -> AbstractContextManager[Callable[[], bool]]:
-        """Be the process that hands off, while this lasts; the given function returns whether it is this one."""
+        """Be the only one to hand off events, while this context lasts; the given function returns whether we are."""

@@ -1,14 +1,14 @@
 """
-Transport: the sockets of the bus and where they are, whatever carries the frames.
+Transport: the sockets of the bus and their endpoints, independent of what carries the frames.
 
-A worker binds two: a `RouterSocket` for calls and control, and a `PublisherSocket` for events. Everyone connects to
-them with a `DealerSocket`, or a `BlockingSocket` in a plain thread, and with a `SubscriberSocket`. What the frames mean
-is not known here, and what an `Endpoint` looks like is known to nobody else.
+A worker binds two: a `RouterSocket` for calls and control, and a `PublisherSocket` for events. Peers connect to them
+with a `DealerSocket`, or a `BlockingSocket` in a plain thread, and with a `SubscriberSocket`. The transport does not
+know what frames mean, and no other code knows what an `Endpoint` looks like.
 
-Whether a connection is what it seems is for HELLO to say: a transport that loses frames or connections harms nobody, as
-long as what arrives is whole, and in the order in which it was sent on that connection. That a peer is gone without a
-word (a host without power, a process that is stopped) nobody else notices: a link then reports DISCONNECTED, after
-`network.heartbeat_timeout`. Every implementation passes `tests/ports/test_transport.py`.
+HELLO verifies connections. So a transport may lose frames or connections, as long as the frames that arrive are whole,
+and in the order in which they were sent on their connection. Only the transport can notice that a peer is gone without
+notice (a host without power, a stopped process): a link then reports DISCONNECTED, after `network.heartbeat_timeout`.
+Every implementation passes `tests/ports/test_transport.py`.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ MOST_ENDPOINTS = 4
 
 
 class LinkState(Enum):
-    """What becomes of a connection whose dealer was made with `on_state`."""
+    """The states of a connection whose dealer was made with `on_state`."""
 
     REACHED = "reached"
-    """Something listens there; the handshake begins."""
+    """A socket listens at the address; the handshake begins."""
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     REFUSED = "refused"
     """Nothing listens at the address."""
     HANDSHAKE_FAILED = "handshake failed"
     DENIED = "denied"
-    """The handshake was broken off, by the peer or by us: there is no key in common."""
+    """The handshake was broken off, by the peer or by us: there is no common key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
     """
-    Where a worker is bound.
+    The endpoints of a worker.
 
     Attributes:
-        rpc, event: where its own process reaches the two sockets.
-        addresses, rpc_port, event_port: announced to others, if they connect by IP; the ports are 0 otherwise.
-        directory: announced to others, if they connect by files; empty otherwise, or if it cannot be announced.
+        rpc, event: the endpoints of its two sockets for its own process.
+        addresses, rpc_port, event_port: announced to peers that connect by IP; the ports are 0 otherwise.
+        directory: announced to peers that connect by files; empty otherwise, or if it cannot be announced.
 
     """
 
@@ -81,61 +81,61 @@ class Endpoints:
 
 class Socket(Protocol):
     """
-    What all sockets of an event loop can do.
+    The common methods of sockets of an event loop.
 
-    Made, used and closed on one loop, on which they call back: not before the method that made them has returned, and
-    not after they were closed.
+    A socket is made, used and closed on one loop, and calls back on it: not before the method that made it has
+    returned, and not after it was closed.
     """
 
     @property
     def dropped(self) -> int:
-        """Frames that were not sent, since their receiver was gone or too far behind; also such as were taken first."""
+        """Frames not sent because their receiver was gone or too far behind, even if `send` had taken them."""
 
     def close(self) -> None:
-        """Close, as often as one likes. What was sent may be dropped where it was not read yet."""
+        """Close the socket; may be called again. Frames that were sent and not read yet may be dropped."""
 
     def flush_and_close(self, milliseconds: int) -> None:
-        """Close, and keep sending queued frames for so many seconds."""
+        """Close the socket, and keep sending queued frames for up to `milliseconds`."""
 
     def abandon(self) -> None:
-        """Close the socket of a loop that was closed before it; from any thread."""
+        """Close the socket after its loop was closed; from any thread."""
 
 
 class ListeningSocket(Socket, Protocol):
-    """A socket that others connect to."""
+    """A socket that peers connect to."""
 
     def bind(self, endpoint: Endpoint) -> Endpoint:
-        """Let others connect there, too; return where exactly that is. Raises TransportError."""
+        """Bind to a further endpoint; return the exact endpoint. Raises TransportError."""
 
     def unbind(self, endpoint: Endpoint) -> None:
-        """Accept no new connection there. Open connections are kept."""
+        """Accept no new connections at an endpoint. Open connections are kept."""
 
 
 class RouterSocket(ListeningSocket, Protocol):
-    """Receives from many, and answers each by its routing id: bytes that stand for one connection."""
+    """Receives from many callers, and answers each by its routing id: bytes that identify one connection."""
 
     def send(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send without waiting; False (and counted in `dropped`) where it is gone, or has too much to read."""
+        """Send without waiting; False (and counted in `dropped`) if the peer is gone, or has too much to read."""
 
     def send_from_thread(self, routing_id: bytes, frame: bytes) -> bool:
-        """Send from another thread than that of the loop; False, too, where the socket was closed."""
+        """Send from a thread that is not the loop's; False also if the socket is closed."""
 
 
 class PublisherSocket(ListeningSocket, Protocol):
-    """Sends each frame to every subscriber one of whose subscriptions it begins with."""
+    """Sends each frame to every subscriber that has subscribed to a prefix of it."""
 
     def send(self, frame: bytes) -> None:
-        """Publish, without waiting. A subscriber that is too far behind misses it."""
+        """Publish, without waiting. A subscriber that is too far behind misses the frame."""
 
 
 class DealerSocket(Socket, Protocol):
-    """Speaks with one router."""
+    """A socket to one router."""
 
     def send(self, frame: bytes) -> bool:
         """
         Send, at the latest at the end of this turn of the loop.
 
-        False where the connection does not stand yet or takes no more, or others wait already.
+        Return False if there is no connection yet, it takes no more, or other frames wait already.
         """
 
     def send_later(
@@ -145,115 +145,115 @@ class DealerSocket(Socket, Protocol):
         *,
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Keep a frame until the connection takes it; then call `on_sent`. Drop it if it is not `wanted` any more."""
+        """Keep a frame until the connection takes it, then call `on_sent`. Drop the frame once it is not `wanted`."""
 
 
 class SubscriberSocket(Socket, Protocol):
-    """Receives what one publisher publishes, as far as it is subscribed. A connection that breaks is made again."""
+    """Receives the subscribed messages of one publisher. A connection that breaks is made again."""
 
     def subscribe(self, prefix: bytes) -> None:
-        """Ask for everything that begins with `prefix`. The publisher hears of it, in the order of the calls."""
+        """Subscribe to all messages that begin with `prefix`. The publisher is told, in the order of the calls."""
 
     def unsubscribe(self, prefix: bytes) -> None:
-        """Take back one `subscribe`."""
+        """Undo one `subscribe`."""
 
     def pause(self) -> None:
-        """Read nothing for now: what arrives waits, up to a bound beyond which it is missed."""
+        """Stop reading for now: messages wait, up to a bound; those beyond it are missed."""
 
     def resume(self) -> None:
         """Resume reading."""
 
 
 class BlockingSocket(Protocol):
-    """A dealer for blocking calls, used by one thread at a time. It may pass between threads with a lock between."""
+    """A dealer for blocking calls, used by one thread at a time. It may move between threads with a lock in between."""
 
     @property
     def was_used(self) -> bool:
         """
-        Whether a frame was sent: if none can be any more, the connection broke.
+        Whether a frame was sent: if sending fails later, the connection broke.
 
-        It may be for good then: nobody is to wait for such a socket to connect again, but to close it and make another.
+        It may not be made again: do not wait for such a socket to reconnect, but close it and make another.
         """
 
     def send(self, frame: bytes) -> bool:
-        """Send; False when that was not possible within 50 ms."""
+        """Send a frame; return False if that was not possible within 50 ms."""
 
     def receive(self, seconds: float) -> bytes | None:
-        """Return the next frame; None when none came within 50 ms, or within `seconds` where that is less."""
+        """Return the next frame; None if none arrived within 50 ms, or within `seconds` if that is less."""
 
     def is_empty(self) -> bool:
-        """Return whether nothing waits to be read."""
+        """Return whether no frame waits to be read."""
 
     def close(self) -> None:
-        """Close, as often as one likes."""
+        """Close the socket; may be called again."""
 
 
 class BoundPair(Protocol):
-    """Where the two sockets of a worker are bound, as long as it serves. Only touched from the node's loop."""
+    """The bindings of a worker's two sockets, as long as it serves. Only touched from the node's loop."""
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where they are now."""
+        """The present endpoints."""
 
     def look(self, now: float) -> bool:
-        """Look, if it is time to, whether others can still come in; return whether `endpoints` have changed."""
+        """Check, if it is due, whether peers can still connect; return whether `endpoints` have changed."""
 
     def move(self, addresses: tuple[str, ...]) -> None:
-        """Be reachable at these addresses of this host, too; those at which that fails are logged and left out."""
+        """Bind at these addresses of this host, too; those for which that fails are logged and left out."""
 
     def close(self) -> None:
-        """Remove the entries that lead others here. The sockets are closed by their maker."""
+        """Remove the entries by which peers find the sockets. The sockets are closed by their maker."""
 
 
 class Addressing(Protocol):
     """
-    Where peers are, and where we are. Made for one node, and only touched from its loop.
+    The endpoints of peers and of our own sockets. Made for one node, and only touched from its loop.
 
     An announcement is unverified input. No method waits for a network.
 
-    One endpoint does not come from here: that of a fixed peer whose name was looked up, which is `tcp://address:port`.
-    What a transport cannot read is a TransportError of `dealer`.
+    One endpoint does not come from this object: that of a fixed peer whose name was looked up, `tcp://address:port`.
+    If a transport cannot read an endpoint, `dealer` raises TransportError.
     """
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The addresses of this host at which we are; none where peers do not come by IP."""
+        """The addresses of this host that we listen at; none if peers do not connect by IP."""
 
     def look(self, now: float) -> bool:
-        """Look, if it is time to, whether `addresses` are others now."""
+        """Check, if it is due, whether `addresses` have changed."""
 
     def listen(self, instance: InstanceId, router: RouterSocket, publisher: PublisherSocket) -> BoundPair:
-        """Bind the two sockets of a worker. Raises TransportError, or InvalidConfiguration where it cannot be."""
+        """Bind the two sockets of a worker. Raises TransportError, or InvalidConfiguration if no place is usable."""
 
     def can_reach(self, announcement: Announcement) -> bool:
         """Return whether a peer's sockets are of a kind that we can connect to."""
 
     def fixed_peer(self, written: str) -> Endpoint:
         """
-        Return the endpoint of a fixed peer as the settings have it (`discovery.peers`).
+        Return the endpoint of a fixed peer, given as in the settings (`discovery.peers`).
 
-        That is `host:port`, `tcp://host:port`, `ipc:///path`, or `srv+lightbus://name`. A name is looked up where the
-        endpoint is `tcp://` or that of such a record.
+        There it is `host:port`, `tcp://host:port`, `ipc:///path`, or `srv+lightbus://name`. Names are looked up in the
+        endpoints that begin with `tcp://` or `srv+lightbus://`.
         """
 
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
-        """Return where to try a peer after so many failures: at most `MOST_ENDPOINTS`, the best first."""
+        """Return the endpoints to try for a peer after so many failures: at most `MOST_ENDPOINTS`, the best first."""
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
         """
-        Return where further connections to a peer lead that answered at `endpoint`: for its calls and its events.
+        Return the endpoints for calls and events of a peer that answered at `endpoint`, for further connections.
 
-        The second is empty where it has none that can be connected to.
+        The second is empty if the peer has no endpoint for events that we can connect to.
         """
 
     def is_certain(self, endpoint: Endpoint) -> bool:
-        """Return whether REFUSED there means that no process is there, and not that a network is in between."""
+        """Return whether REFUSED at this endpoint proves that no process listens there: no network lies in between."""
 
     def why_not(self, announcement: Announcement) -> str:
-        """Return why there are no `endpoints` of a peer: the end of a sentence about it. Empty where there are."""
+        """Return why a peer has no `endpoints`: the end of a sentence about the peer. Empty if it has some."""
 
     def is_gone(self, announcement: Announcement) -> bool:
-        """Return whether a peer for which there are no `endpoints` has certainly ended."""
+        """Return whether a peer without `endpoints` has certainly ended."""
 
     def hint(self, announcement: Announcement) -> str:
         """Return a sentence on why a peer may not answer, and what to do about it here."""
@@ -267,30 +267,30 @@ class Protection(Protocol):
 
     @property
     def mode(self) -> str:
-        """A name for it."""
+        """The name of the mode."""
 
     @property
     def level(self) -> int:
-        """The logging level of `describe()`: one without any warns."""
+        """The logging level of `describe()`: a warning without protection."""
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of our keys, that of the one we speak first; one empty text without keys."""
+        """The fingerprints of our keys, first that of the key we use; a single empty text without keys."""
 
     @property
     def refusal(self) -> str:
-        """What it means that a peer breaks off our handshake, and what to do: the end of a sentence about it."""
+        """What a peer's breaking off the handshake means, and what to do: the end of a sentence about the peer."""
 
     def describe(self) -> str:
-        """Return the sentence that a worker logs at its start: who can reach it, and how to change that."""
+        """Return the sentence that a worker logs at its start: who can reach the worker, and how to change that."""
 
 
 class Transport(Protocol):
-    """Makes the sockets of one process on one bus; any thread may have it make some."""
+    """Makes the sockets of one process on one bus. Any thread may use it."""
 
     @property
     def max_message_size(self) -> int:
-        """Bytes that a frame to us may have: a connection over which more comes is closed before any of it is read."""
+        """The largest frame to us, in bytes: a connection with a larger one is closed before that frame is read."""
 
     @property
     def security(self) -> Protection:
@@ -298,14 +298,14 @@ class Transport(Protocol):
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """How many connections to bound sockets were refused, by reason."""
+        """The number of refused connections to bound sockets, by reason."""
 
     @property
     def crowding(self) -> str | None:
-        """A sentence with the remedy where there is room for few more connections to bound sockets; else None."""
+        """A sentence with the remedy if there is room for few more connections to bound sockets, else None."""
 
     def addressing(self) -> Addressing:
-        """Return where peers are, and where we are, for a node that begins."""
+        """Return the addressing for a new node."""
 
     def router(self, on_message: Callable[[bytes, bytes], None]) -> RouterSocket:
         """Return a socket that calls `on_message(routing id, frame)`. Needs a running loop."""
@@ -314,8 +314,8 @@ class Transport(Protocol):
         """
         Return a socket that calls `on_subscription(prefix, subscribed)`. Needs a running loop.
 
-        It is told of every subscriber's subscriptions (perhaps of one more than once), and that the last one to a
-        prefix has ended. What is published after it was told reaches the subscriber.
+        It is called for every subscription of every subscriber (perhaps more than once), and when the last subscription
+        to a prefix has ended. Messages published after the call reach the subscriber.
         """
 
     def dealer(
@@ -330,11 +330,11 @@ class Transport(Protocol):
         """
         Return a socket connected to one router, which calls `on_message(frame)`. Needs a running loop.
 
-        With `on_state` it is a *link*: it connects once, reports what becomes of the connection, and is then over.
-        Without, it is connected again as long as it is open. `fingerprint` is that of the peer's key, where one is
-        known. `awaited` tells, from any thread, how many large answers may come that were asked for.
+        With `on_state` it is a *link*: it connects once, reports the states of the connection, and is not reconnected.
+        Without, it is reconnected as long as it is open. `fingerprint` is that of the peer's key, if known. `awaited`
+        returns, in any thread, how many requested answers, which may be large, are still to come.
 
-        Raises PeerRefused if that key is not one of ours, and TransportError if it cannot even be tried.
+        Raises PeerRefused if that key is not one of ours, and TransportError if the endpoint is invalid.
         """
 
     def subscriber(
@@ -346,14 +346,14 @@ class Transport(Protocol):
         """Return a socket connected to one router, for one plain thread at a time. Raises as `dealer` does."""
 
     def look(self, now: float) -> None:
-        """Check, if it is due, whether more arrives than is read. Called ten times a second, on the node's loop."""
+        """Check, if it is due, whether too many messages wait. Called ten times a second, on the node's loop."""
 
     def when_grown(self, callback: Callable[[], None]) -> None:
-        """Call it, from any thread, when blocking sockets may hold many unrequested messages."""
+        """Have `callback` called, in any thread, when blocking sockets may hold many unrequested messages."""
 
     def close(self) -> None:
         """Close every socket that is still open; from any thread, when none is in use."""
 
 
 TransportFactory: TypeAlias = Callable[[str, NetworkSettings], Transport]
-"""Makes the transport of a process: given the name of the bus, and the settings `network`. What `create` takes."""
+"""Makes the transport of a process, from the name of the bus and the settings `network`. An argument of `create`."""
