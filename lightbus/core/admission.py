@@ -1,16 +1,16 @@
 """
 How many calls a worker executes at the same time, and how long others may wait. Facts and the time in, decisions out.
 
-Two things are bounded. *Concurrency*: handlers that wait for I/O may be many, handlers that compute are quicker one
-after another. The delay between the start of a call and its handler's turn shows which they are: if it is long, fewer
-are started, otherwise more, up to `rpc_concurrency`. (Additive increase, multiplicative decrease, as in TCP: one more
-for each call without delay while the limit was reached, half as many after one with delay; RFC 5681, RFC 7661.)
+Two things are bounded. *Concurrency*: handlers that wait for I/O may be many; handlers that compute are quicker one
+after another. The delay between the start of a call and its handler's turn shows which kind they are: if it is long,
+fewer are started, otherwise more, up to `rpc_concurrency`. (Additive increase, multiplicative decrease, as in TCP: one
+more for each call without delay while the limit was reached, half as many after one with delay; RFC 5681, RFC 7661.)
 
-*Waiting*: a burst may wait until it is worked off. But if more calls arrive than end, waiting only delays every call by
-the whole queue: then a call that would wait longer than calls take is refused, and its caller asks another worker. A
-burst is no overload, since it ends; nor are callers that each call again once they are answered, since no more of their
-calls arrive than end. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": what matters is not that there is a
-queue, but that it does not get empty.)
+*Waiting*: the calls of a burst may wait. But if more calls arrive than end, every call is delayed by the whole queue:
+then a call that would wait longer than calls take is refused, and its caller tries another worker. A burst is no
+overload, since it ends; nor are callers that call again after each answer, since no more of their calls arrive than
+end. (After "controlled delay", ACM Queue 12(8), "Fail at Scale": overload is not a queue, but a queue that never
+empties.)
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from .processor_use import ProcessorUse
 __all__ = ["Admission"]
 
 FIRST_LIMIT = 4
-"""Concurrent calls at the start, before anything was measured."""
+"""Concurrent calls at the start, before any measurement."""
 
 TOLERATED_DELAY = 0.005
-"""Seconds that a handler may wait for its turn in any case: usual on a loop that is busy with short calls."""
+"""Seconds that a handler may always wait for its turn: usual on a loop that is busy with short calls."""
 
 LEAST_OF_SHORT = 32
-"""Concurrent short calls in any case: to begin them one by one costs more than they do."""
+"""Concurrent short calls that are always allowed: starting them one by one would cost more than the calls."""
 
 PROBE_AFTER = 0.02
-"""Seconds after which the limit is raised while calls wait, though none has ended without delay."""
+"""Seconds after which the limit is raised while calls wait, even if none has ended without delay."""
 
 LONGEST_HOLD = 0.3
 """Seconds after which a low limit is raised again as a test; the time of ten calls, if that is less."""
 
 SHORT = 0.005
 SHORT_WAIT = 0.1
-"""Calls that take less than the first are not refused before they would wait for the second: less is not noticed."""
+"""Calls shorter than the first are only refused if they would wait longer than the second: less is not noticeable."""
 
 STANDING = 0.05
 """
-Seconds for which there must have been a queue before a call is refused; or twice the time of a call, if longer. Calls
-that arrived in this time are a burst, and not counted: only the growth of the queue after it shows an overload.
+Seconds for which a queue must have existed before a call is refused; or twice the time of a call, if longer. Calls
+that arrive in this time are a burst, and not counted: only the growth of the queue after it shows an overload.
 """
 
 KNOWN_AFTER = 10
@@ -49,18 +49,19 @@ KNOWN_AFTER = 10
 
 _FALLS, _RISES = 0.2, 0.02
 """
-The weight of one call in the average time. Lower for a longer one: it may be long because of the load, and load must
-not be a reason to let more calls wait.
+The weight of one call in the average time. Lower for a longer call: it may be long because of the load, and load must
+not let more calls wait.
 """
 
 
 class Admission:
     """
-    Decides which calls begin, wait or are refused. Only touched from the node's loop.
+    Decides which calls start, wait or are refused. Only touched from the node's loop.
 
     Args:
-        concurrency: how many calls may run at the same time at most.
-        max_queue_time: seconds that a call may wait at most; None: half the time of a call, while more arrive than end.
+        concurrency: the most calls that may run at the same time.
+        max_queue_time: the most seconds that a call may wait; None: half the time of a call, while more arrive than
+            end.
 
     Attributes:
         limit: how many calls may run at the same time now.
@@ -96,7 +97,7 @@ class Admission:
         self._arrivals += 1
 
     def is_content_with(self, delay: float) -> bool:
-        """Return whether such a delay is tolerated, and changes nothing while no call waits. From any thread."""
+        """Return whether a delay is tolerated, and changes nothing while no call waits. Callable from any thread."""
         return delay <= self._tolerated
 
     def began(self, delay: float, running: int, now: float) -> bool:
@@ -107,7 +108,7 @@ class Admission:
             self._reduce(min(self.limit, running) // 2, now)
             return False
         if running < self.limit:
-            return False  # the limit was not reached: nothing is known of a higher one
+            return False  # the limit was not reached: this says nothing about a higher one
         if self.limit >= self._concurrency or self._is_held(now):
             return False
         self.limit += 1
@@ -149,7 +150,7 @@ class Admission:
 
     def look_at_cpu(self, cpu: float, now: float) -> None:
         """
-        Lower the limit if handlers in threads only share a processor. The load of other processes is no reason.
+        Lower the limit if handlers in threads only share a processor, but not for the load of other processes.
 
         `cpu`: the seconds of processor time that this process has used so far.
         """
@@ -165,14 +166,14 @@ class Admission:
     # Decisions
 
     def _is_held(self, now: float) -> bool:
-        """Return whether the limit stays as it is, since it was lowered for a reason that is not tested again yet."""
+        """Return whether the limit must stay: it was lowered, and the reason may still hold."""
         if self._processor.is_shared(now):
             return True
         return self.limit < FIRST_LIMIT and now - self._reduced_at < min(LONGEST_HOLD, 10 * self.seconds)
 
     @property
     def longest_wait(self) -> float:
-        """How many seconds a call may wait."""
+        """The most seconds that a call may wait."""
         if self._max_queue_time is not None:
             return self._max_queue_time
         return self.seconds / 2 if self.seconds >= SHORT else SHORT_WAIT
@@ -187,14 +188,14 @@ class Admission:
         return expected <= self.longest_wait or not self._is_strict(now)
 
     def has_waited_too_long(self, seconds: float, now: float) -> bool:
-        """Return whether a call that has waited for so many seconds is refused instead of begun."""
+        """Return whether a call that has waited for so many seconds is refused instead of started."""
         return seconds > self.longest_wait and self._is_strict(now)
 
     def _is_strict(self, now: float) -> bool:
         return self._max_queue_time is not None or self._is_overloaded(now)
 
     def _is_overloaded(self, now: float) -> bool:
-        """Return whether there has been a queue for long while more calls arrive than end: no burst."""
+        """Return whether a queue has existed for long while more calls arrive than end: more than a burst."""
         self._turn_over(now)
         grown = self._arrivals + self._arrivals_before - self._departures - self._departures_before
         if grown <= 0:
@@ -208,7 +209,7 @@ class Admission:
         return max(SHORT_WAIT if self.seconds < SHORT else STANDING, 2 * self.seconds)
 
     def _turn_over(self, now: float) -> None:
-        """Begin a new period if this one is over, and keep the counts of this one as those before it."""
+        """Start a new period if this one has ended, and keep its counts as those of the previous period."""
         past = now - self._period_began
         self._period_ends = self._period_began + self._period
         if past < self._period:
@@ -222,7 +223,7 @@ class Admission:
         self._arrivals_before, self._departures_before = before
 
     def _count_from(self, now: float) -> None:
-        """Begin a period, the first of a queue, in which a burst may arrive."""
+        """Start the first period of a queue, in which a burst may arrive."""
         self._period_began, self._is_first_period = now, True
         self._period_ends = now + self._period
         self._arrivals = self._arrivals_before = 0

@@ -1,4 +1,4 @@
-"""How far a group has come in one journal: acknowledged, possibly delivered, owed. Facts in, what to store out."""
+"""The position of a group in one journal: acknowledged, possibly delivered, owed. Facts in, changes to store out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Standing(NamedTuple):
     The state of a topic for a group.
 
     Attributes:
-        cursor: everything up to this sequence was handled.
+        cursor: all events up to this sequence were handled.
         head: the newest sequence.
-        possibly_delivered: events after the cursor and up to here may have been begun, but not finished, by a member.
+        possibly_delivered: a member may have started, but not finished, events after the cursor up to this sequence.
 
     """
 
@@ -30,11 +30,11 @@ class Cursors(Generic[K]):
     """
     The positions of one group in one journal, by topic. Only touched from the loop it belongs to.
 
-    A topic without a position is owed from its beginning: one that was there when the group was created has been given
-    one at that time.
+    A topic without a position is owed from its beginning: topics that existed when the group was created were given a
+    position at that time.
 
     Args:
-        acked: what the journal has stored.
+        acked: the cursors stored in the journal.
 
     """
 
@@ -43,14 +43,14 @@ class Cursors(Generic[K]):
         self._possibly_delivered: dict[K, int] = {}
 
     def begin(self, topic: K, position: int) -> bool:
-        """Set where a topic begins, unless it has begun already; return whether that is to be stored."""
+        """Set the first position of a topic, unless it has one; return whether to store it."""
         if topic in self.acked or position <= 0:
             return False
         self.acked[topic] = position
         return True
 
     def acknowledge(self, topic: K, sequence: int) -> bool:
-        """Record that everything up to here was handled; return whether that is news, and to be stored."""
+        """Record that all events up to here were handled; return whether that is new, and must be stored."""
         if sequence <= self.acked.get(topic, 0):
             return False
         self.acked[topic] = sequence
@@ -59,7 +59,7 @@ class Cursors(Generic[K]):
         return True
 
     def mark_in_flight(self, heads: Iterable[tuple[K, int]]) -> None:
-        """Record that the member with these topics is gone: all up to these sequences may have been begun."""
+        """Record that the member with these topics is gone: it may have started any event up to these sequences."""
         for topic, head in heads:
             if head > self.acked.get(topic, 0):
                 self._possibly_delivered[topic] = max(head, self._possibly_delivered.get(topic, 0))
@@ -68,14 +68,14 @@ class Cursors(Generic[K]):
         """
         Record that a live member had a topic and has handled it up to here; return whether to store that.
 
-        What it has not handled it has not begun: nothing is in flight. A word that is behind the cursor is an old one.
+        It has not started the events that it has not handled: none is in flight. A report below the cursor is outdated.
         """
         if sequence >= self.acked.get(topic, 0):
             self._possibly_delivered.pop(topic, None)
         return self.acknowledge(topic, sequence)
 
     def standing(self, topic: K, head: int, failed: int = 0) -> Standing:
-        """Return the state of a topic; `failed`: the last sequence of which a delivery is on record."""
+        """Return the state of a topic; `failed`: the last sequence with a recorded delivery."""
         cursor = min(self.acked.get(topic, 0), head)
         possibly_delivered = max(failed, self._possibly_delivered.get(topic, 0))
         return Standing(cursor, head, possibly_delivered if possibly_delivered > cursor else 0)

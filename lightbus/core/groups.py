@@ -1,7 +1,7 @@
-"""One consumer group at one publisher: its members, and which of them has which partitions. Facts in, facts out.
+"""One consumer group at one publisher: its members, and the partitions that each holds. Facts in, facts out.
 
-Each publisher decides for its own journals alone. That several of them agree most of the time, so that a key stays with
-one member, is the work of the rendezvous hash; nothing breaks where they do not.
+Each publisher decides for its own journals alone. By the rendezvous hash, publishers mostly agree, so that a key stays
+with one member; nothing breaks if they do not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Group", "LostPartitions", "MemberAssignment"]
 
 
 class MemberAssignment(NamedTuple):
-    """What a member has from now on. What it had and is not in it, it is to finish and to release."""
+    """The partitions that a member holds from now on. It must finish and release all others that it holds."""
 
     member: str
     generation: int
@@ -24,7 +24,7 @@ class MemberAssignment(NamedTuple):
 
 
 class LostPartitions(NamedTuple):
-    """Partitions whose owner is gone without having finished: what it was given may have been begun."""
+    """Partitions whose owner is gone without having finished: it may have started the events delivered to it."""
 
     member: str
     partitions: tuple[int, ...]
@@ -32,7 +32,7 @@ class LostPartitions(NamedTuple):
 
 @dataclass(slots=True)
 class _Holding:
-    """A partition that a member has, since `generation`: reports of older generations are not about this holding."""
+    """A member's hold of a partition since `generation`: reports of older generations do not concern it."""
 
     member: str
     generation: int
@@ -44,13 +44,13 @@ class Group:
     """
     The assignment of partitions to the members of a group. Only touched from the loop it belongs to.
 
-    A partition has one owner at a time: before it moves, its owner gives it back (`released`), or is gone (`lost`).
-    Every assignment has a generation; a report of a member counts for the partitions that it has had since that
+    A partition has one owner at a time: before it moves, its owner releases it (`released`), or is gone (`lost`).
+    Every assignment has a generation; a report of a member counts for the partitions that it has held since that
     generation or an earlier one.
 
     Args:
-        name: the group's name; part of the hash, so that not every group has its partitions at the same member.
-        partitions: how many there are.
+        name: the group's name; part of the hash, so that groups distribute their partitions differently.
+        partitions: the number of partitions.
 
     """
 
@@ -58,7 +58,7 @@ class Group:
     partitions: int
     generation: int = 0
     members: dict[str, float] = field(default_factory=dict)
-    """Per member when it last gave a sign of life, in seconds of the clock that `now` is read from."""
+    """For each member, the time of its last sign of life, by the clock of `now`."""
     holdings: dict[int, _Holding] = field(default_factory=dict)
 
     def join(self, member: str, now: float) -> list[MemberAssignment]:
@@ -66,29 +66,29 @@ class Group:
         self.generation += 1
         self.members[member] = now
         for partition in self.held_by(member):
-            # It knows of nothing that it had (or would not ask): it begins where the acknowledged ends, and would not
-            # give back what was asked back before.
+            # A member that joins again has forgotten its partitions: it starts after the acknowledged events, and
+            # would never release the partitions revoked before.
             del self.holdings[partition]
         return self._balance(also=member)
 
     def renew(self, member: str) -> list[MemberAssignment]:
-        """Return the assignment of a member under a new generation: it has to fetch the rest again."""
+        """Return the assignment of a member under a new generation: it must fetch the unhandled events again."""
         if member not in self.members:
             return []
         self.generation += 1
         return [MemberAssignment(member, self.generation, self.assigned_to(member))]
 
     def leave(self, member: str) -> list[MemberAssignment]:
-        """Let a member go that has finished everything."""
+        """Remove a member that has finished all its events."""
         return self._without(member)
 
     def lost(self, member: str) -> tuple[LostPartitions, list[MemberAssignment]]:
-        """Record that a member is gone; return what it leaves unfinished, and the changed assignments."""
+        """Record that a member is gone; return its unfinished partitions, and the changed assignments."""
         held = tuple(self.held_by(member))
         return LostPartitions(member, held), self._without(member)
 
     def released(self, member: str, generation: int, partitions: Iterable[int]) -> list[MemberAssignment]:
-        """Record that a member has finished with partitions that it was to release."""
+        """Record that a member has released revoked partitions."""
         for partition in partitions:
             holding = self.holdings.get(partition)
             if holding is not None and holding.revoked and self.holds(member, generation, partition):
@@ -96,7 +96,7 @@ class Group:
         return self._balance()
 
     def record_activity(self, member: str, now: float) -> bool:
-        """Note a sign of life; return whether it is a member at all."""
+        """Record a sign of life; return whether it came from a member of the group."""
         if member not in self.members:
             return False
         self.members[member] = now
@@ -107,12 +107,12 @@ class Group:
         return [name for name, heard_at in self.members.items() if now - heard_at > timeout]
 
     def holds(self, member: str, generation: int, partition: int) -> bool:
-        """Return whether a partition is a member's, and was already in the generation that it speaks of."""
+        """Return whether a member holds a partition, and already held it in the generation that it names."""
         holding = self.holdings.get(partition)
         return holding is not None and holding.member == member and generation >= holding.generation
 
     def held_by(self, member: str) -> list[int]:
-        """Return the partitions that a member has not given back."""
+        """Return the partitions that a member has not released."""
         return sorted(partition for partition, holding in self.holdings.items() if holding.member == member)
 
     def assigned_to(self, member: str) -> tuple[int, ...]:

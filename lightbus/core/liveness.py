@@ -1,4 +1,4 @@
-"""Silence -> alive, suspect, gone. Knows when each peer last gave a sign of life, not how."""
+"""The state of peers by their silence: alive, suspect, gone. Knows when each gave its last sign of life, not how."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class State(Enum):
 
 
 def classify_silence(silence: float, suspect_after: float, gone_after: float) -> State:
-    """Return what a silence of so many seconds means."""
+    """Return the state after so many seconds of silence."""
     if silence >= gone_after:
         return State.GONE
     return State.SUSPECT if silence >= suspect_after else State.ALIVE
@@ -36,7 +36,7 @@ class LivenessChange(Generic[K]):
 
 class Liveness(Generic[K]):
     """
-    When each peer last gave a sign of life. Only touched from the loop it belongs to.
+    The time of each peer's last sign of life. Only touched from the loop it belongs to.
 
     Suspect is not dead: a peer that gives a sign of life is alive again.
 
@@ -71,7 +71,7 @@ class Liveness(Generic[K]):
         self._suspects.discard(key)
 
     def tick(self, now: float) -> list[LivenessChange[K]]:
-        """Return the peers that became suspect or gone since the last time; those that are gone are forgotten."""
+        """Return the peers that became suspect or gone since the last call; those that are gone are forgotten."""
         changes: list[LivenessChange[K]] = []
         for key, heard in list(self._heard.items()):
             state = classify_silence(now - heard, self.suspect_after, self.gone_after)

@@ -1,9 +1,9 @@
 """The order in which the events of one journal are delivered: by their sequences, across all topics.
 
-For a listener that handles one event at a time and follows all partitions. Its streams are merged: the one whose next
-event has the lowest sequence has its turn, unless another may have an earlier event that has not arrived. Two facts
-show such a gap. A stream whose head is ahead of its position awaits events. And each published message names the
-sequence that it follows (`Watermark`), so a lost message is noticed even if the next one is of another topic.
+For a listener that handles one event at a time and follows all partitions. Its streams are merged: the stream whose
+next event has the lowest sequence has its turn, unless another may have an earlier event that has not arrived. Two
+facts show such a gap: a stream whose head is ahead of its position awaits events; and each published message names
+the sequence that it follows (`Watermark`), so that a lost message is noticed even if the next one is of another topic.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Watermark:
         self.begin(upto)
 
     def begin(self, upto: float) -> None:
-        """Start from here: infinite where order is not tracked."""
+        """Start from here: infinite if order is not tracked."""
         self.upto = upto
         self._later: list[list[int]] = []
         self._attempts = 0
 
     @property
     def lacks(self) -> bool:
-        """Whether a message was lost, so that the heads of the topics have to be fetched."""
+        """Whether a message was lost, so that the heads of the topics must be fetched."""
         return bool(self._later)
 
     def published(self, follows: int, complete: int) -> bool:
         """
-        Record a message that follows all up to `follows`; nothing up to `complete` will arrive any more.
+        Record a message that follows all events up to `follows`; no further event up to `complete` will arrive.
 
         Return whether that allows more events to be delivered.
         """
@@ -66,7 +66,7 @@ class Watermark:
             self._attempts = 0
 
     def failed(self) -> None:
-        """Record that there was no useful answer. After some attempts the events at hand are delivered as they are."""
+        """Record that there was no useful answer. After some attempts the received events are delivered as they are."""
         self._attempts += 1
         if self._attempts >= ATTEMPTS:
             self.begin(max([self.upto, *(complete for _, complete in self._later)]))
@@ -78,10 +78,10 @@ class Ordered(Protocol):
     ready: deque[Any]
     """The events that wait, each with its sequence first."""
     in_progress: int
-    """How many of its events are being handled, or wait to be tried again."""
+    """How many of its events are being handled, or wait for a retry."""
     watermark: Watermark | None
     position: int
-    """Everything up to this sequence has arrived."""
+    """All events up to this sequence have arrived."""
 
     @property
     def can_deliver(self) -> bool:
@@ -89,7 +89,7 @@ class Ordered(Protocol):
 
     @property
     def awaits_events(self) -> bool:
-        """Whether there are more events of it, and none of them is here."""
+        """Whether it has more events, and none of them has arrived."""
 
 
 S = TypeVar("S", bound=Ordered)
@@ -105,7 +105,7 @@ class Order(Generic[S]):
         """Whether it waits for its turn; set by the queue that gives turns."""
         self._waiting: list[tuple[int, int, S]] = []
         self._first: dict[S, int] = {}
-        """The sequence with which a stream waits: its other entries in the heap are out of date."""
+        """The sequence with which a stream waits: its other entries in the heap are outdated."""
         self._awaiting: set[S] = set()
 
     def note(self, stream: S) -> None:

@@ -1,4 +1,4 @@
-"""The partition of an event, and which of several members is responsible for a key. Arithmetic, no state."""
+"""The partition of an event, and the member responsible for a key. Arithmetic, no state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def partition_of(key: str, partitions: int) -> int:
 
 def rendezvous(key: str, members: Iterable[str]) -> str | None:
     """
-    Return the member responsible for `key`; None where there is no member.
+    Return the member responsible for `key`; None if there is no member.
 
-    Highest random weight (Thaler and Ravishankar, 1998): all that know the same members compute the same answer
-    without communication, and a member that leaves moves only its own keys.
+    Highest random weight (Thaler and Ravishankar, 1998): all processes that know the same members compute the same
+    answer without communication, and only the keys of a leaving member move.
     """
     return max(members, key=lambda member: (_weight(key, member), member), default=None)
 

@@ -1,4 +1,4 @@
-"""One peer as this process knows it: how far it is trusted, and the facts passed on about it. Values only."""
+"""One peer as this process knows it: its state, and the facts passed on about it. Values only."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Source(Enum):
 
     DISCOVERY = "discovery"
     CLAIM = "claim"
-    """It sent HELLO, and introduced itself."""
+    """The peer sent HELLO to us."""
     HEARSAY = "hearsay"
     """Another peer has verified it."""
     SEED = "seed"
-    """It answered at an address that the settings name."""
+    """The peer answered at an address in the settings."""
 
 
 class PeerState(Enum):
-    """How certain it is that a peer is there."""
+    """How certain it is that a peer is alive."""
 
     UNVERIFIED = "unverified"
     UP = "up"
@@ -34,7 +34,7 @@ class PeerState(Enum):
     SUSPECT = "suspect"
     QUARANTINED = "quarantined"
     REFUSED = "refused"
-    """It does not accept our key, or has another one."""
+    """The peer does not accept our key, or has another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +43,17 @@ class Peer:
     One process that announced itself.
 
     Attributes:
-        announcement: what it says of itself; complete (`apis` set) once it has answered.
-        state: how far we trust it.
-        source: how it was discovered first, or that it introduced itself.
-        endpoint, event_endpoint: where it answered; empty before.
+        announcement: its announcement; complete (`apis` set) once it has answered.
+        state: how certain it is that it is alive.
+        source: how it was first discovered, or that it sent HELLO itself.
+        endpoint, event_endpoint: its endpoints, once it has answered; empty before.
         changed_at: when `state` last changed, in seconds of the registry's clock.
         heard_at: when it last answered, or was last announced.
-        failures: attempts to reach it that failed, in a row.
-        refused: how many of the last of these were refused: nothing listened at its address.
-        retry_at: when it may be dialled again.
-        problem: what came of the latest attempt, the end of a sentence about it; empty while there is none.
-        elsewhere: where it was announced while there was a connection to it, beside where it says it is.
+        failures: failed attempts to reach it, in a row.
+        refused: how many of the latest attempts were refused: nothing listened at its address.
+        retry_at: when to connect to it again.
+        problem: the result of the latest failed attempt, the end of a sentence about it; empty if there is none.
+        elsewhere: further addresses that were announced while there was a connection to it.
 
     """
 
@@ -82,24 +82,24 @@ class Peer:
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a connection to it: it is up, or finishes its work."""
+        """Whether there is a connection to it: it is up, or draining."""
         return self.state in (PeerState.UP, PeerState.DRAINING)
 
     def advertises(self, api: str) -> bool | None:
-        """Return whether it advertises an API, and does not only store events of it; None while that is unknown."""
+        """Return whether it advertises an API, and not only stores old events of it; None while that is unknown."""
         names = self.announcement.api_names
         if names is None:
             return None
         return api in names and api not in self.keeps
 
     def serves(self, api: str) -> bool:
-        """Return whether it serves procedures of an API, or may: others that advertise it only publish its events."""
+        """Return whether it serves, or may serve, procedures of an API: some peers only publish its events."""
         infos = self.announcement.apis
         return infos is None or any(info.procedures for info in infos if info.name == api)
 
     @property
     def keeps(self) -> frozenset[str]:
-        """The APIs of which it only stores events of ended processes, as far as that is known."""
+        """The APIs of which it only stores events of ended processes, if known."""
         return frozenset(api.name for api in self.announcement.apis or () if api.keeps)
 
     def __str__(self) -> str:
@@ -115,7 +115,7 @@ class PeerJoined:
 
 @dataclass(frozen=True, slots=True)
 class PeerUpdated:
-    """A peer that is live says something new of itself, or drains now (also one that did when it was found)."""
+    """A live peer has changed its announcement, or is draining (also if it was when it was found)."""
 
     peer: Peer
 
@@ -133,31 +133,31 @@ Fact: TypeAlias = PeerJoined | PeerUpdated | PeerLeft
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What the channels see of the registry: never changed, replaced as a whole, so any thread may read it."""
+    """A view of the registry for channels: immutable and replaced as a whole, so any thread may read it."""
 
     peers: Mapping[InstanceId, Peer] = field(default_factory=dict)
     by_api: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
-    """Peers that are up, per API they advertise."""
+    """The peers that are up, by the API that they advertise."""
     serving: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
-    """Those of them that serve procedures of it: others only publish its events."""
+    """Those of `by_api` that serve procedures: the others only publish events."""
     mixed: frozenset[str] = frozenset()
-    """The APIs of which they do not all serve the same version."""
+    """The APIs of which these peers serve different versions."""
     keeping: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
-    """Peers that are up and only keep events of an API that ended processes of its service left behind."""
+    """The peers that are up and only store events of an API that ended processes left behind."""
     announced: Mapping[str, tuple[Peer, ...]] = field(default_factory=dict)
-    """Peers that are not up, per API they are announced with."""
+    """The peers that are not up, by the API that they are announced with."""
     events: frozenset[tuple[str, str]] = frozenset()
-    """`(API, event)` of everything that peers which are up publish."""
+    """`(API, event)` of all events that peers which are up publish."""
     departed: frozenset[InstanceId] = frozenset()
-    """Instances that shut down lately and said so; of others that are not known any more the connection was lost."""
+    """Instances that recently said goodbye; the connection to all other unknown ones was lost."""
 
     def is_up(self, instance: InstanceId) -> bool:
-        """Return whether a peer is (still) up or finishing its work."""
+        """Return whether a peer is up or draining."""
         peer = self.peers.get(instance)
         return peer is not None and peer.is_live
 
     def publishers(self, api: str) -> tuple[Peer, ...]:
-        """Return the peers that are up and have events of an API: those that advertise it, and those that keep some."""
+        """Return the peers that are up and have events of an API: they advertise it, or store old events of it."""
         return (*self.by_api.get(api, ()), *self.keeping.get(api, ()))
 
     def api_names(self) -> list[str]:

@@ -1,10 +1,10 @@
 """
-Whether handlers in threads take the processor from each other. Facts and the time in, decisions out.
+Whether handlers in threads compete for one processor. Facts and the time in, decisions out.
 
-One thread at a time holds the global interpreter lock. To get it takes up to 5 ms (`sys.getswitchinterval()`) for each
-thread that computes, also for the loop, which is to read, answer and refuse meanwhile: two that compute do no more than
-one does, and are in the way of all the rest. That others compute, a listener, say, is no reason to have fewer threads:
-handlers that only wait for something are not quicker one after another.
+One thread at a time holds the global interpreter lock. Getting it takes up to 5 ms (`sys.getswitchinterval()`) for each
+computing thread, also for the event loop, which must read, answer and refuse calls. Two computing handlers do no more
+work than one, and delay everything else. If other code computes (a listener, for example), that is no reason for fewer
+threads: handlers that only wait for something are not quicker one after another.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ __all__ = ["ProcessorUse"]
 SATURATED = 0.9
 COMPUTING = 0.5
 """
-Shares of one processor: where the process uses more than the first, and handlers in threads more than the second, these
-take it from each other.
+Shares of one processor: if the process uses more than the first, and handlers in threads more than the second, the
+handlers compete for it.
 """
 
 
@@ -24,8 +24,8 @@ class ProcessorUse:
     The measured use of the processor.
 
     Attributes:
-        computed: seconds that handlers have computed in threads since it was last looked.
-        look_at: when it is to be looked again, in the time of `look`.
+        computed: processor seconds of handlers in threads since the last `look`.
+        look_at: when to call `look` again, by the clock of `now`.
 
     """
 
@@ -43,5 +43,5 @@ class ProcessorUse:
         self.computed = 0.0
 
     def is_shared(self, now: float) -> bool:
-        """Return whether handlers in threads take it from each other. Nothing is believed for two periods or longer."""
+        """Return whether handlers in threads compete for the processor. A measurement is valid for two periods."""
         return self._is_shared and now - self._looked_at < 2 * (self.look_at - self._looked_at)

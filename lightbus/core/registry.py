@@ -1,7 +1,7 @@
 """The known peers. In: announcements, answers, losses. Out: which peers joined, changed and left.
 
-An announcement is a hint: it makes a peer worth dialling, and only a WELCOME with the announced instance id makes it
-*up* (an mDNS record, RFC 6762, is no proof of life: after a crash it stays in caches for many minutes).
+An announcement is a hint: it makes us connect to a peer, and only a WELCOME with the announced instance id makes the
+peer *up* (an mDNS record, RFC 6762, is no proof of life: after a crash it stays in caches for many minutes).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MAX_PEERS = 1024
-"""Peers that are remembered at most: any host of the network can announce as many as it likes."""
+"""Most peers that are remembered: any host of the network can announce any number."""
 
 FIRST_RETRY = 0.25
 LONGEST_RETRY = 8.0
@@ -47,13 +47,13 @@ MAX_REFUSED = 3
 TOMBSTONES = 4096
 
 MAX_DEPARTED = MAX_PEERS
-"""Instances of which it is remembered that they said goodbye, as many as may say so at once: each snapshot has them."""
+"""Most instances whose goodbye is remembered, as many as may say it at once: each snapshot has them."""
 
 CROWD = 16
-"""Peers beyond which those that never answered are tried less often, the more there are."""
+"""Number of peers above which those that never answered are tried less often, the more there are."""
 
 USUAL_ADDRESSES = 4
-"""Addresses that a peer mostly has at most. One that is announced with more costs more to try, and makes room first."""
+"""Usual maximum of a peer's addresses. One announced with more costs more to try, and is dropped first."""
 
 _HINTS = (PeerState.REFUSED, PeerState.QUARANTINED, PeerState.UNVERIFIED)
 """States of peers that have not answered; when there are too many, those in the first are dropped first."""
@@ -67,7 +67,7 @@ class _Input(Enum):
     DENIED = "denied"
 
 
-# What an input makes of a state. A pair that is not here cannot happen and is a mistake of ours.
+# The state after an input. A pair that is missing here cannot happen: it would be a bug of ours.
 _TRANSITIONS: Mapping[tuple[PeerState, _Input], PeerState] = MappingProxyType(
     {
         (PeerState.UNVERIFIED, _Input.ANSWERED): PeerState.UP,
@@ -105,7 +105,7 @@ _TRANSITIONS: Mapping[tuple[PeerState, _Input], PeerState] = MappingProxyType(
 
 
 def retry_delay(failures: int) -> float:
-    """Return the seconds to wait before dialling again after so many failures in a row: doubling, bounded."""
+    """Return the seconds to wait before connecting again after so many failures in a row: doubling, bounded."""
     doublings = min(max(0, failures - 1), MAX_DOUBLINGS)
     return min(FIRST_RETRY * 2.0**doublings, LONGEST_RETRY)
 
@@ -116,7 +116,7 @@ class Registry:
 
     Args:
         own: the instance id of this process: its own announcement is not a peer.
-        fingerprints: of our keys. Hints with one of them count for more than others; without any all count the same.
+        fingerprints: the fingerprints of our keys. Hints with one of them are preferred; without keys all are equal.
 
     """
 
@@ -127,7 +127,7 @@ class Registry:
         self._evicted: dict[InstanceId, None] = {}
         self._departed: dict[InstanceId, None] = {}
         self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
-        """Announcements that were not noted, by reason."""
+        """The number of ignored announcements, by reason."""
 
     # In: hints
 
@@ -153,7 +153,7 @@ class Registry:
         """Record that discovery lost a peer. One that is up is judged by its connection instead."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state in _HINTS:
-            # Not remembered as dead: a hint is taken back, and the next one counts again.
+            # No tombstone: the hint is withdrawn, and the next one counts again.
             del self.peers[instance]
         return []
 
@@ -168,13 +168,13 @@ class Registry:
         """
         Mark peers as up that another registry of this process has seen, until a change is recorded.
 
-        The caller dials each of them: there is no connection that would show their loss yet.
+        The caller connects to each of them: there is no connection yet that would show their loss.
         """
         for peer in peers:
             if peer.is_up and peer.instance != self.own:
                 self.peers[peer.instance] = replace(peer, heard_at=now, failures=0, refused=0)
 
-    # In: what a connection says
+    # In: connections
 
     def answered(
         self,
@@ -186,11 +186,11 @@ class Registry:
         draining: bool = False,
         source: Source = Source.SEED,
     ) -> list[Fact]:
-        """Record a WELCOME: this instance is there, at this endpoint, and says this of itself."""
+        """Record a WELCOME: this instance is alive at this endpoint, and sent this announcement."""
         facts = self._evict_predecessors(announcement.instance, endpoint)
         known = self.peers.get(announcement.instance)
         if known is None:
-            self._make_room()  # whoever answered is noted, room or not: we dialled it
+            self._make_room()  # a peer that answered is recorded in any case: we connected to it
             known = Peer(
                 announcement=announcement, state=PeerState.UNVERIFIED, source=source, changed_at=now, heard_at=now
             )
@@ -221,11 +221,11 @@ class Registry:
         return self._failed(instance, _Input.SILENT, now, reason, refused=refused)
 
     def denied(self, instance: InstanceId, now: float, reason: str) -> list[Fact]:
-        """Record that a peer is there, and uses another key."""
+        """Record that a peer exists, and uses another key."""
         return self._failed(instance, _Input.DENIED, now, reason, refused=False)
 
     def drains(self, instance: InstanceId, now: float) -> list[Fact]:
-        """Record that a peer asks for nothing new. It says so over its connection, so it means nothing without one."""
+        """Record that a peer is draining. It says so over its connection, so this is ignored without one."""
         peer = self.peers.get(instance)
         if peer is None or not peer.is_up:
             return []
@@ -248,7 +248,7 @@ class Registry:
     # Out
 
     def is_unproven(self, peer: Peer) -> bool:
-        """Return whether a peer never answered, and was announced in another way than workers of this bus are."""
+        """Return whether a peer never answered, and its announcement differs from those of this bus's workers."""
         return not peer.endpoint and self._worth(peer.announcement) != (True, True)
 
     def rank(self, peer: Peer) -> tuple[bool | int, ...]:
@@ -257,7 +257,7 @@ class Registry:
         return not peer.endpoint, not has_our_key, not is_usual, peer.failures
 
     def due(self, now: float) -> list[Peer]:
-        """Return the peers to dial now: all that are not live and whose pause is over."""
+        """Return the peers to connect to now: all that are not live and whose pause has ended."""
         return [peer for peer in self.peers.values() if not peer.is_live and peer.retry_at <= now]
 
     def forget_silent(self, now: float) -> None:
@@ -271,11 +271,11 @@ class Registry:
         return [peer for peer in self.peers.values() if peer.advertises(api)]
 
     def verified(self) -> list[InstanceId]:
-        """Return the instances that are up, which is all we pass on to others: hearsay stops here."""
+        """Return the instances that are up: only these are passed on to others, no hearsay."""
         return sorted(peer.instance for peer in self.peers.values() if peer.is_up)
 
     def snapshot(self) -> Snapshot:
-        """Return what the channels may see."""
+        """Return a view for channels."""
         by_api: dict[str, list[Peer]] = {}
         keeping: dict[str, list[Peer]] = {}
         announced: dict[str, list[Peer]] = {}
@@ -315,10 +315,10 @@ class Registry:
 
     def _make_room(self, worth: tuple[bool, bool] = (True, True)) -> bool:
         """
-        Return whether there is room for a peer of this worth. Hints that are worth no more are dropped for it.
+        Return whether there is room for a peer of this worth. Hints that are not worth more are dropped for it.
 
-        First the oldest of those that did not answer. Of the untried ones those in the middle: a peer that was
-        announced before a flood of forged announcements stays, and one that is announced during it is still tried.
+        First the oldest of those that did not answer. Of the untried ones, those in the middle: a peer announced before
+        a flood of forged announcements stays, and one announced during the flood is still tried.
         """
         if len(self.peers) < MAX_PEERS:
             return True
@@ -342,14 +342,14 @@ class Registry:
 
     def _announced_again(self, known: Peer, announcement: Announcement, source: Source, now: float) -> list[Fact]:
         if known.is_live:
-            # Its own announcement over the connection takes precedence. But a connection may break because the host
-            # got another address: then it is tried there, too.
+            # Its announcement over the connection takes precedence. But the connection may break because the host got
+            # another address: then that address is tried, too.
             addresses = known.announcement.addresses
             elsewhere = tuple(address for address in announcement.addresses if address not in addresses)
             if addresses and source is not Source.HEARSAY and elsewhere != known.elsewhere:
                 self.peers[known.instance] = replace(known, elsewhere=elsewhere)
             return []
-        # A new announcement of a quarantined peer allows one attempt at once, unless it is only second-hand.
+        # A new announcement of a quarantined peer allows one attempt at once, unless it is only hearsay.
         retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
         source = source if source is Source.CLAIM else known.source
         self.peers[known.instance] = replace(
@@ -381,7 +381,7 @@ class Registry:
         return facts
 
     def _evict_predecessors(self, instance: InstanceId, endpoint: str) -> list[Fact]:
-        """One endpoint is one process: a new instance id there means that the old one is gone."""
+        """Remove other instances at an endpoint: it belongs to one process, so they are gone."""
         old = [peer for peer in self.peers.values() if peer.endpoint == endpoint and peer.instance != instance]
         return [fact for peer in old for fact in self.left(peer.instance, "was replaced at its endpoint")]
 
@@ -392,7 +392,7 @@ class Registry:
 
 
 def _retry_factor(peer: Peer, *, known: int) -> float:
-    """Return the factor of a peer's pause: it grows with the number of peers, so that many cost what few would."""
+    """Return the factor of a peer's pause: it grows with the number of peers, so that the total cost does not."""
     if peer.endpoint or known <= CROWD:
         return 1.0
     return known / CROWD * max(1.0, len(peer.announcement.addresses) / USUAL_ADDRESSES)

@@ -1,4 +1,4 @@
-"""API name -> one live peer, and the reason when there is none."""
+"""Choosing a live peer for an API, and explaining why there is none."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def choose(
     randrange: Randrange = random.randrange,
 ) -> Peer | None:
     """
-    Return the peer to ask: of two random ones the one with fewer open calls of ours; None if all were tried.
+    Return the peer to call: of two random ones, the one with fewer open calls of ours; None if all were tried.
 
     Two random choices keep the loads nearly even and need no knowledge of the others' load (Mitzenmacher, "The Power
     of Two Choices in Randomized Load Balancing", 2001). Peers of our own host go first: they are quicker to reach.
 
     Args:
-        peers: those that advertise the API and are up.
-        in_flight: calls that each instance has of us.
-        host: our host's name.
-        tried: instances that refused this call already.
+        peers: the peers that are up and advertise the API.
+        in_flight: our open calls at each instance.
+        host: the name of our host.
+        tried: the instances that have refused this call already.
         randrange: `random.randrange`, or a fixed one in a test.
 
     """
@@ -59,15 +59,15 @@ def explain(
     hint: Callable[[Peer], str] = lambda peer: "Is the process still running?",
 ) -> LightbusException:
     """
-    Return the error that says why no peer can be asked for `api`, and what there is instead.
+    Return the error that says why no peer can be called for `api`, and which APIs exist instead.
 
     Args:
         api: the name of the API without a peer.
-        snapshot: what the registry knows.
-        waited: seconds spent waiting for it.
+        snapshot: the registry's snapshot.
+        waited: seconds spent waiting for a peer.
         where: how peers were looked for: `"zeroconf on 127.0.0.1, 1 fixed peer"`.
-        refusals: a clause about each other process that does not let us in, and may have it.
-        hint: returns a sentence on why a peer may not answer, and what to do, for the way in which it is reached.
+        refusals: a clause about each process that refuses our connection and may have the API.
+        hint: returns a sentence on why a peer may not answer, and what to do about it.
 
     """
     looked = f"looked for {waited:.1f} s" + (f" ({where})" if where else "")

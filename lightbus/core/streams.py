@@ -1,7 +1,7 @@
 """One topic of one journal, as a consumer follows it: what to deliver, fetch and acknowledge next.
 
-A stream never delivers an event before its predecessor in the topic, and none twice. Events that do not fit, or that
-did not arrive, stay in the journal and are fetched later (`wanted`): a slow consumer costs the publisher's disk, not
+A stream never delivers an event before its predecessor in the topic, and none twice. Events that do not fit, or did not
+arrive, stay in the journal and are fetched later (`wanted`): a slow consumer costs space on the publisher's disk, not
 memory.
 """
 
@@ -25,8 +25,8 @@ LOW = 256
 
 UNCONFIRMED = 256
 """
-Events that are handled before the publisher has confirmed that they are acknowledged. When a consumer is lost, so many
-behind its cursor are given out one at a time, since any of them may be the one that it was lost over.
+Events that may be handled before the publisher has confirmed their acknowledgement. When a consumer is lost, this many
+events after its cursor are delivered one at a time, since any of them may have caused the loss.
 """
 
 
@@ -43,14 +43,14 @@ class Entry(NamedTuple):
 
 
 class AckPosition(NamedTuple):
-    """The content of an acknowledgement: all up to `sequence` is handled, and how many events that makes in total."""
+    """An acknowledgement: events up to `sequence` are handled, and `events` is their total number in this stream."""
 
     sequence: int
     events: int
 
 
 entry_of: Callable[[Sequence[Any]], Entry] = partial(tuple.__new__, Entry)
-"""Makes an Entry of such a row, in half the time that the class takes."""
+"""Makes an Entry of a row, in half the time that the class takes."""
 
 
 class Stream:
@@ -60,11 +60,11 @@ class Stream:
     Args:
         key: identifies the topic and journal; not inspected here.
         owner: the object that owns it; not inspected either.
-        cursor: everything up to this sequence was handled before.
+        cursor: all events up to this sequence were handled before.
         head: the newest known sequence.
-        possibly_delivered: events up to this one may have been begun by another member.
-        order: the order in which it is merged with the other streams of its journal, if it is.
-        watermark: the sequence up to which all events of its name are known, if it is merged.
+        possibly_delivered: another member may have started events up to this sequence.
+        order: the order that merges it with the other streams of its journal; None if it is not merged.
+        watermark: for a merged stream, the sequence up to which all events of its name are known.
 
     """
 
@@ -105,9 +105,9 @@ class Stream:
         self.key = key
         self.owner = owner
         self.position = cursor
-        """Everything up to here was received: delivered, or ready."""
+        """All events up to this sequence were received: they are delivered or ready."""
         self.handled = cursor
-        """Everything up to here was handled."""
+        """All events up to this sequence were handled."""
         self.head = max(head, cursor)
         self.possibly_delivered = possibly_delivered
         self.ready: deque[Sequence[Any]] = deque()
@@ -115,7 +115,7 @@ class Stream:
         self.size = 0
         """Bytes of the ready records."""
         self.in_progress = 0
-        """Events that are being handled, or wait for a retry; while there are any, no other is begun."""
+        """Events that are being handled, or wait for a retry; while there are any, no other is started."""
         self.queued = False
         """Whether it waits for its turn; set by the queue that gives turns."""
         self.order = order
@@ -124,9 +124,9 @@ class Stream:
         self.failures = 0
         """Failed requests for more events in a row."""
         self.trimmed = 0
-        """Events that were deleted before this consumer could have them."""
+        """Events that were deleted before this consumer got them."""
         self._requested_after: int | None = None
-        """The sequence after which more events were requested; None where no answer is due."""
+        """The sequence after which more events were requested; None if no answer is due."""
         self._held_back: deque[Sequence[Any]] = deque()
         self.confirmed = 0
         """How many handled events the publisher has confirmed as stored on disk."""
@@ -150,7 +150,7 @@ class Stream:
             sequence, previous, record = entry
             if sequence <= position:
                 continue
-            if previous > position:  # a gap: what follows it stays in the journal, and is fetched in order
+            if previous > position:  # a gap: the events after it stay in the journal, and are fetched in order
                 self.head = max(self.head, entries[-1][0])
                 break
             ready.append(entry)
@@ -173,10 +173,10 @@ class Stream:
         Record the requested events; return how many were accepted.
 
         The page continues the stream only if it was requested from our position or before: losing a partition drops the
-        waiting events and sets the position back, and then a page that was requested before would leave a gap. Live
-        events that arrived since the request were held back, and follow the page, so that all come in order and once.
-        `through` is the last sequence that the publisher has examined. It may be after the last entry, where the rest
-        is not for this group; the cursor moves there only when no earlier event waits or is in progress.
+        waiting events and sets the position back, and then a page requested earlier would leave a gap. Live events that
+        arrived since the request were held back, and follow the page, so that each event comes in order and once.
+        `through` is the last sequence that the publisher has examined. It may be after the last entry if the rest is
+        not for this group; the cursor moves there only when no earlier event waits or is in progress.
         """
         asked, self._requested_after = self._requested_after, None
         aside, self._held_back = self._held_back, deque()
@@ -207,7 +207,7 @@ class Stream:
     # Out
 
     def wanted(self) -> int | None:
-        """Return the sequence after which to fetch more, and mark it as requested; None where nothing is due."""
+        """Return the sequence after which to fetch more, and mark it as requested; None if nothing is due."""
         if self._requested_after is not None or self.head <= self.position or len(self.ready) >= LOW:
             return None
         self._requested_after = self.position
@@ -220,7 +220,7 @@ class Stream:
 
     @property
     def awaits_events(self) -> bool:
-        """Whether there are more events of it and none is here: other streams wait for it, up to a limit."""
+        """Whether it has more events and none has arrived: other streams wait for it, up to a limit."""
         return self.head > self.position and not self.ready and not self.in_progress and self.failures < MAX_FAILURES
 
     def take(self, before: float = math.inf) -> Entry | None:
@@ -239,12 +239,12 @@ class Stream:
         """
         Hand out together the next events before a sequence. The caller counts them in `in_progress`.
 
-        They are as received: `[sequence, previous, record]` each.
+        They are in the received form: `[sequence, previous, record]` each.
 
         Args:
             before: the sequence.
-            most: how many at most. An event whose start has to be recorded first is delivered alone.
-            already: how many were taken for the same purpose.
+            most: the most events to return. An event whose start must be recorded first is delivered alone.
+            already: how many events were already taken for the same delivery.
 
         """
         ready = self.ready
@@ -263,18 +263,18 @@ class Stream:
         return taken
 
     def return_unstarted(self, entries: Sequence[Sequence[Any]]) -> None:
-        """Put back the last of the events that were delivered together: they were not begun."""
+        """Put back the last of the events that were delivered together: they were not started."""
         self.ready.extendleft(reversed(entries))
         self.size += sum([len(entry[2]) for entry in entries])
         self.in_progress -= len(entries)
 
     @property
     def is_next_possibly_delivered(self) -> bool:
-        """Whether the start of the next event has to be recorded first."""
+        """Whether the start of the next event must be recorded first."""
         return bool(self.ready) and self.is_possibly_delivered(self.ready[0])
 
     def is_possibly_delivered(self, entry: Sequence[Any]) -> bool:
-        """Return whether another member may have begun this event: then its start is recorded first."""
+        """Return whether another member may have started this event: then its start is recorded first."""
         return entry[0] <= self.possibly_delivered and self._possible_remaining > 0
 
     def done(self, entry: Sequence[Any], count: int = 1) -> None:
@@ -290,7 +290,7 @@ class Stream:
             self.handled = sequence
 
     def skip(self, sequence: int) -> int:
-        """Record that all up to here was handled by another member; return how many waiting events that removes."""
+        """Record that another member handled all events up to here; return how many waiting events that removes."""
         before = len(self.ready)
         while self.ready and self.ready[0][0] <= sequence:
             self.size -= len(self.ready.popleft()[2])
@@ -327,7 +327,7 @@ class Stream:
         return self._done - self._acked.events
 
     def next_ack(self) -> AckPosition | None:
-        """Return the next acknowledgement, and mark it as sent; None where there is nothing to acknowledge."""
+        """Return the next acknowledgement, and mark it as sent; None if there is nothing to acknowledge."""
         if not self.is_ack_due:
             return None
         self._acked = AckPosition(self.handled, self._done)
@@ -359,7 +359,7 @@ class LiveStream(Stream):
     def __init__(self, key: Any, owner: Any = None, *, position: int = 0) -> None:
         super().__init__(key, owner, cursor=position)
         self.missed = 0
-        """How many did not arrive, as the numbers of later ones show: each publisher counts them by topic."""
+        """Events that did not arrive, as later sequences show: each publisher numbers the events of a topic."""
 
     def live(self, entries: Sequence[Any]) -> int:
         """Record published events; return how many were accepted: all, as the caller has checked that they fit."""

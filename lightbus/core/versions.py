@@ -1,4 +1,4 @@
-"""An API that is served in several versions at a time, as while its workers are replaced."""
+"""APIs that are served in several versions at a time, for example while workers are replaced."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["fitting", "is_mixed", "of_the_same_version"]
 
 
 def is_mixed(api: str, peers: Iterable[Peer]) -> bool:
-    """Return whether peers that serve an API do not all serve the same."""
+    """Return whether the peers that serve an API serve different versions of it."""
     return len({_version(api, peer) for peer in peers}) > 1
 
 
 def fitting(peers: Sequence[Peer], api: str, procedure: str, version: int | None) -> tuple[Peer, ...]:
     """
-    Return those of the peers that serve an API which have this procedure, and this version where one is asked for.
+    Return the peers that serve this procedure of an API, in this version if one is given.
 
-    All of that version where none has the procedure: then one of them says so.
+    If none has the procedure, return all of that version: the one that is called reports it.
 
     Raises:
         UnknownApi: no worker serves that version.
@@ -37,7 +37,7 @@ def fitting(peers: Sequence[Peer], api: str, procedure: str, version: int | None
 
 
 def of_the_same_version(peers: Iterable[Peer], api: str, peer: Peer) -> frozenset[str]:
-    """Return the instances that serve what this peer serves of an API."""
+    """Return the instances that serve an API in the same version as this peer."""
     version = _version(api, peer)
     return frozenset(each.instance for each in peers if _version(api, each) == version)
 
