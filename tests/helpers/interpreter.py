@@ -41,10 +41,12 @@ PRELOADED = (
     "lightbus.cli.support.connection", "lightbus.cli.support.output", "lightbus.cli.support.publishers",
     "lightbus.cli.support.lists", "lightbus.cli.support.local_journals", "lightbus.cli.support.following",
     "lightbus.cli.commands.call", "lightbus.cli.commands.fire", "lightbus.cli.commands.tail",
+    "lightbus.cli.commands.peers", "lightbus.cli.commands.groups", "lightbus.cli.commands.doctor",
     "rich.console", "rich.table",
     # what a worker needs
-    "lightbus.engine.worker", "lightbus.engine.threads", "lightbus.engine.events_api",
+    "lightbus.engine.worker", "lightbus.engine.threads", "lightbus.engine.events_api", "lightbus.engine.zmq_network",
     "lightbus.adapters.sqlite.journal_directory", "lightbus.adapters.zmq.bound_sockets",
+    "lightbus.adapters.zmq.curve", "zmq.utils.z85", "cryptography.hazmat.primitives.kdf.hkdf", "lightbus.wire.answers",
     "lightbus.adapters.mdns.discovery", "lightbus.service.casting", "lightbus.plugins", "lightbus.plugins.health",
     "lightbus.cli.support.operating", "lightbus.cli.support.hangup", "zeroconf.asyncio", "jsonschema_rs",
 )  # fmt: skip

@@ -17,6 +17,7 @@ from helpers import Processes
 from helpers.forking import ForkServer
 from helpers.leaks import RESIDENT
 from helpers.surroundings import Surroundings
+from lightbus.config.keys import BusKey
 
 MODULE = """
 import json, os, random, sys
@@ -28,6 +29,31 @@ print(json.dumps({
     "main": sys.modules["__main__"].__spec__.name,
 }))
 os._exit(3)
+"""
+
+WORKER = """
+import lightbus
+from lightbus import Api, Event
+
+bus = lightbus.create()
+
+class Shop(Api):
+    sold = Event(["number"])
+
+    class Meta:
+        name = "shop"
+
+bus.client.register_api(Shop())
+"""
+
+WATCHED = """
+import runpy, sys
+
+there = set(sys.modules)
+try:
+    runpy.run_module("lightbus", run_name="__main__", alter_sys=True)
+finally:
+    print("anew:", *sorted(name for name in set(sys.modules) - there if name.startswith("lightbus")))
 """
 
 
@@ -52,6 +78,18 @@ def test_a_copy_is_what_a_new_interpreter_would_be(
     assert told[0] == told[1] == told[2]
     assert len(set(randomness)) == 3
     assert (told[0]["bus"], told[0]["parent"], told[0]["group"]) == (surroundings.bus, os.getpid(), True)
+
+
+@pytest.mark.parametrize("key", ["", BusKey.generate().text], ids=["no key", "key"])
+def test_a_worker_that_is_a_copy_imports_nothing_of_ours(processes: Processes, tmp_path: Path, key: str) -> None:
+    """What each of them imported anew would cost all tests that start one."""
+    (tmp_path / "shop.py").write_text(WORKER)
+    env = {"LIGHTBUS_INTERFACES": "127.0.0.1", "LIGHTBUS_BUS_KEY": key} if key else {}
+    worker = processes.python("-c", WATCHED, "run", "--bus", "shop", cwd=tmp_path, env=env)
+    worker.wait_for_line("Ready")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert worker.stdout == "anew:\n"
 
 
 def test_orphans_of_a_copy_are_not_ours(
