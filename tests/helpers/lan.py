@@ -83,16 +83,14 @@ class Lan:
         self.namespace = f"{self._id}-switch"
         _run("ip", "netns", "add", self.namespace)
         try:
-            self.ip("link set lo up")
-            self.add_bridge(1)
+            self.ip("link set lo up", *_new_bridge(1))
         except BaseException:
             self.close()
             raise
 
     def add_bridge(self, number: int) -> None:
         """Add a bridge that knows nothing of multicast groups, and so hands every such packet to every port."""
-        # Whether a snooping bridge lets 224.0.0.251 through (RFC 4541 says it must) is not what is tested here.
-        self.ip(f"link add br{number} type bridge mcast_snooping 0 forward_delay 0", f"link set br{number} up")
+        self.ip(*_new_bridge(number))
 
     def route_between(self, *numbers: int) -> None:
         """Become the router between these subnets, at their address 254. Multicast is not routed."""
@@ -106,18 +104,27 @@ class Lan:
         host = Host(name, address, f"{self._id}-{name}", self._directory / name, self._processes)
         self._hosts.append(host)
         _run("ip", "netns", "add", host.namespace)
-        host.ip("link set lo up")
-        self.wire(host, "eth0", bridge=bridge)
-        host.ip(f"addr add {address}/24 dev eth0", f"route add default via 10.77.{bridge}.254")
+        self._lay_cable(host, "eth0", bridge)
+        host.ip(
+            "link set lo up",
+            "link set eth0 up",
+            f"addr add {address}/24 dev eth0",
+            f"route add default via 10.77.{bridge}.254",
+        )
         return host
 
     def wire(self, host: Host, interface: str, *, bridge: int | None) -> None:
         """Give a host an interface, without an address, whose other end is plugged into a bridge (or into nothing)."""
-        port = host.port(interface)
-        self.ip(f"link add {port} type veth peer name {interface} netns {host.namespace}", f"link set {port} up")
-        if bridge is not None:
-            self.ip(f"link set {port} master br{bridge}")
+        self._lay_cable(host, interface, bridge)
         host.ip(f"link set {interface} up")
+
+    def _lay_cable(self, host: Host, interface: str, bridge: int | None) -> None:
+        port = host.port(interface)
+        self.ip(
+            f"link add {port} type veth peer name {interface} netns {host.namespace}",
+            f"link set {port} up",
+            *([] if bridge is None else [f"link set {port} master br{bridge}"]),
+        )
 
     def unplug(self, host: Host) -> None:
         """Pull the cable of a host's eth0 out of the bridge."""
@@ -188,8 +195,10 @@ class Lan:
         try:
             self._processes.end()
         finally:
-            for namespace in (self.namespace, *(host.namespace for host in self._hosts)):
-                subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
+            namespaces = [self.namespace, *(host.namespace for host in self._hosts)]
+            remove = "".join(f"netns del {namespace}\n" for namespace in namespaces)
+            # `-force`: where one is not there, the others go all the same.
+            subprocess.run(["ip", "-force", "-batch", "-"], check=False, capture_output=True, text=True, input=remove)
             for directory in self._settings:
                 shutil.rmtree(directory, ignore_errors=True)
             if self._settings:
@@ -326,6 +335,11 @@ def _carry(
             _, end, frame = on_the_way.popleft()
             with suppress(OSError):  # full, or the cable is out: it is lost
                 end.send(frame)
+
+
+def _new_bridge(number: int) -> list[str]:
+    # Whether a snooping bridge lets 224.0.0.251 through (RFC 4541 says it must) is not what is tested here.
+    return [f"link add br{number} type bridge mcast_snooping 0 forward_delay 0", f"link set br{number} up"]
 
 
 def _ip(namespace: str, *commands: str) -> None:
