@@ -38,6 +38,7 @@ RESIDENT: set[int] = set()
 
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _PROC = Path("/proc")
+_TASKS = "/proc/self/task"
 
 
 @contextmanager
@@ -115,10 +116,10 @@ class _Started(NamedTuple):
 
 
 def _started() -> _Started:
-    alive: list[str] = []
-    for task in os.scandir(_PROC / "self/task") if _PROC.exists() else ():
+    alive: list[bytes] = []
+    for task in os.listdir(_TASKS) if os.path.exists(_TASKS) else ():
         with suppress(OSError):  # the thread ended while we looked
-            alive += Path(task.path, "children").read_text().split()
+            alive += _content(f"{_TASKS}/{task}/children").split()
     return _Started(frozenset(map(int, alive)) - RESIDENT, resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)
 
 
@@ -145,5 +146,5 @@ def _processes(mark: bytes) -> set[tuple[int, str]]:
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # of each process, after each test that starts one: no Path is made
+    with open(path, "rb", buffering=0) as file:  # of each process, and after each test: no Path is made
         return file.read()

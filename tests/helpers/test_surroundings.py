@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from helpers.surroundings import DIRECTORIES, Roots, logging_not_set_up
+from helpers.surroundings import DIRECTORIES, SHORT, Roots, logging_not_set_up, own_surroundings
 from lightbus.logs import configure_logging
 
 
@@ -62,3 +63,16 @@ def test_directories_that_a_test_has_touched_are_removed(touch: Callable[[Path],
         second = roots.take()
         assert sorted(path.name for path in second.iterdir()) == sorted(DIRECTORIES)
         roots.give_back(second)
+
+
+def test_sockets_of_what_was_killed_are_removed() -> None:
+    """In whosever directory they are; those of other buses stay."""
+    with closing(Roots()) as roots, TemporaryDirectory(prefix="lightbus-", dir=SHORT) as users:
+        other = Path(users, "other")
+        other.mkdir()
+        with own_surroundings(roots) as made:
+            left = Path(users, made.bus)
+            left.mkdir()
+            (left / "0.rpc").touch()
+        assert not left.exists()
+        assert other.exists()
