@@ -1,4 +1,4 @@
-"""The checks of the fields of an announcement: each raises with the reason, whatever the sender wrote."""
+"""The checks of an announcement's fields: each raises with the reason, for any input."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 MAX_ADDRESSES = 16
-"""Addresses of one peer: each may be dialled, so this is what one stranger can make us open."""
+"""Most addresses of one peer: we may connect to each, so this bounds the connections one stranger can cause."""
 
 MAX_APIS = 1024
-"""APIs of one peer, and procedures or events of one API."""
+"""Most APIs of one peer, and most procedures or events of one API."""
 
 MAX_FINGERPRINT = 48
 MAX_DIGEST = 16
@@ -37,7 +37,7 @@ _HEX = frozenset("0123456789abcdef")
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Turn the InvalidConfiguration with which a value refuses its birth into a ProtocolError: a peer sent it."""
+    """Turn the InvalidConfiguration of an invalid value into a ProtocolError: a peer sent it."""
     try:
         yield
     except InvalidConfiguration as error:
@@ -45,7 +45,7 @@ def reading(what: str) -> Iterator[None]:
 
 
 def check_text(what: str, value: object, limit: int, *, empty: bool = False) -> None:
-    """Raise InvalidConfiguration unless this is a text that can be shown, of so many bytes."""
+    """Raise InvalidConfiguration unless this is a printable text of at most `limit` bytes."""
     if not isinstance(value, str):
         raise InvalidConfiguration(f"the {what} is of type {type(value).__name__}, not text")
     if not value and not empty:
@@ -81,12 +81,12 @@ def check_names(what: str, names: tuple[object, ...]) -> None:
 
 def check_int(what: str, value: object, low: int, high: int) -> None:
     """Raise InvalidConfiguration unless this is a number in a range, both ends included."""
-    if type(value) is not int or not low <= value <= high:  # a bool is an int, but no number of ours
+    if type(value) is not int or not low <= value <= high:  # a bool is an int, and not accepted
         raise InvalidConfiguration(f"the {what} is {value!r:.40}, not a number from {low} to {high}")
 
 
 def as_tuple(what: str, value: object) -> tuple[Any, ...]:
-    """Return a list that a peer sent. Raises ProtocolError for anything else, and for one that is too long."""
+    """Return a received list as a tuple. Raises ProtocolError for anything else, and for a list that is too long."""
     if not isinstance(value, list | tuple):
         raise ProtocolError(f"the {what} of a peer are of type {type(value).__name__}, not a list")
     if len(value) > MAX_APIS:
@@ -95,7 +95,7 @@ def as_tuple(what: str, value: object) -> tuple[Any, ...]:
 
 
 def check_endpoints(rpc_port: int, event_port: int, addresses: tuple[str, ...]) -> None:
-    """Raise InvalidConfiguration unless the ports and addresses go together."""
+    """Raise InvalidConfiguration unless the ports and addresses are valid together."""
     check_int("port for calls", rpc_port, 0, 65535)
     check_int("port for events", event_port, 0, 65535)
     if len(addresses) > MAX_ADDRESSES:

@@ -1,20 +1,20 @@
 """
-What a peer says of itself: the TXT record of its announcement, and the value in its HELLO and INFO replies.
+The announcement of a peer: as TXT record, and as value in HELLO and INFO replies.
 
-Knows both forms and their limits, and nothing of who sends them: everything that comes in is a stranger's word
-until the peer itself has answered HELLO, so each field has a bound. Whom to believe is the registry's business.
+Knows both forms and their limits, and nothing of the sender: everything received is untrusted until the peer itself
+has answered HELLO, so each field has a bound. The registry decides which peers to trust.
 
 A TXT record (DNS-SD, RFC 6763 section 6) has the keys
 
-    v     protocol version         proc  process name, shortened if need be    fp    fingerprint of its key
+    v     protocol version         proc  process name, maybe shortened         fp    fingerprint of its key
     bus   bus name                 host  host name                             h     digest of the API set
     id    instance id              pub   port of its events, 0 in mode host    apis  API names, comma-separated,
     svc   service name                                                               only while they all fit
     dir   directory of its sockets in mode host, if it fits
 
 and the port of its calls is the one of the SRV record. The value in HELLO and INFO is a map with the same keys, and
-`rpc` and `addr` beside them; there `apis` is a list of whole `ApiInfo`s, and `names` stands for it where only the
-names are known. Unknown keys are a later version's, and are skipped.
+`rpc` and `addr`, too; there `apis` is a list of whole `ApiInfo`s, replaced by `names` where only the names are known.
+Unknown keys are of a later version, and are skipped.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ __all__ = [
 PROTOCOL_VERSION = 1
 
 MAX_TXT_BYTES = 400
-"""Bytes of the TXT record we write: with its other records an announcement then stays within one 1500-byte packet."""
+"""Most bytes of the TXT record we send: with its other records an announcement then fits in one 1500-byte packet."""
 
 MAX_FOREIGN_TXT_BYTES = 1024
-"""Bytes of a TXT record we are willing to read: room for later versions, and none for a flood."""
+"""Most bytes of a TXT record that we read: room for later versions, but not for a flood."""
 
 MAX_PAIR_BYTES = 255
-"""Bytes of `key=value`: its length is a single byte (RFC 6763 section 6.1)."""
+"""Most bytes of `key=value`: the length is a single byte (RFC 6763 section 6.1)."""
 
 MAX_NAMES = 8192
 MAX_NAME_CHARACTERS = 256 * 1024
-"""Procedures and events of all APIs of one peer, and characters of their names: each peer is kept in memory."""
+"""Most procedures and events of all APIs of one peer, and characters of their names: peers are kept in memory."""
 
 # In bytes of UTF-8. Together they leave at least 17 bytes of MAX_TXT_BYTES for the process name, the only one
 # that is ever shortened: no decision depends on it.
@@ -75,22 +75,22 @@ _MAX_DIRECTORY = 107  # unix(7): no socket has a longer path
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
     """
-    What a peer says of itself. As long as it has not answered HELLO with this `instance`, it is hearsay.
+    The announcement of one peer. Until the peer has answered HELLO with this `instance`, it is hearsay.
 
     Attributes:
         instance: 16 lowercase hexadecimal digits, new at each start of the process.
         host: its host name, to compare hosts.
-        directory: where its sockets are, in mode host; empty where it is not known.
-        addresses: IP addresses it can be dialled at, as it prefers them; empty in mode host.
+        directory: the directory of its sockets, in mode host; empty if unknown.
+        addresses: its IP addresses, preferred ones first; empty in mode host.
         rpc_port, event_port: TCP ports; both 0 in mode host, where sockets are files named after the instance.
-        fingerprint: of its key, and never the key itself; empty without keys.
+        fingerprint: the fingerprint of its key, never the key itself; empty without keys.
         api_names: the APIs it advertises; None means they did not fit into the TXT record, so ask the peer.
-        apis: the same in full; None until the peer itself has told us. Given, it also says `api_names` and `digest`.
+        apis: the APIs in full; None until the peer itself has sent them. They determine `api_names` and `digest`.
         digest: digest of the API set (`compute_digest`).
-        max_message_size: bytes that a message to it may have; 0 until the peer itself has sent that.
+        max_message_size: the largest message to it, in bytes; 0 until the peer itself has sent it.
 
     Raises:
-        InvalidConfiguration: a field that cannot be announced; the message names it.
+        InvalidConfiguration: a field cannot be announced; the message names it.
 
     """
 
@@ -138,7 +138,7 @@ class Announcement:
         names = tuple(api.name for api in apis)
         if self.api_names not in (None, names):
             raise InvalidConfiguration("the API names differ from the names of the APIs")
-        # The one way to fill a field of a frozen dataclass at birth.
+        # The only way to set a field of a frozen dataclass in `__post_init__`.
         object.__setattr__(self, "api_names", names)
         if not self.digest:
             object.__setattr__(self, "digest", compute_digest(apis))
@@ -182,10 +182,10 @@ class Announcement:
         """
         Read a TXT record; `port` is that of the SRV record, `addresses` those of its A records.
 
-        Port 0 means mode host, and then the addresses are not taken: a record needs one to be complete at all.
+        Port 0 means mode host; then the addresses are ignored: the record has one only to be complete.
 
         Raises:
-            ProtocolError: it is not an announcement of this protocol; the message has the reason.
+            ProtocolError: it is not an announcement of this protocol; the message gives the reason.
 
         """
         with reading("the TXT record of an announcement"):
@@ -210,7 +210,7 @@ class Announcement:
             )
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the map for HELLO and INFO replies: plain msgpack values, everything in full."""
+        """Return the map for HELLO and INFO replies: plain msgpack values, all fields in full."""
         wire: dict[str, Any] = {
             "v": self.protocol,
             "bus": self.bus,
@@ -236,10 +236,10 @@ class Announcement:
     @classmethod
     def from_wire(cls, value: object, known: Announcement | None = None) -> Announcement:
         """
-        Read what `to_wire` wrote. Raise ProtocolError, with the reason, for anything else.
+        Read the output of `to_wire`. Raises ProtocolError, with the reason, for anything else.
 
-        What was read before is returned as it is where `value` says the same: peers say it again with each heartbeat,
-        and everybody says it of everybody else, while to read and check it takes twenty times as long.
+        If `value` equals the `known` announcement, that is returned: peers repeat theirs with each heartbeat, and pass
+        on those of all others, while reading and checking takes twenty times as long.
         """
         if known is not None and value == known.to_wire():
             return known
@@ -268,12 +268,12 @@ class Announcement:
 
 
 def new_instance_id() -> InstanceId:
-    """Return a fresh instance id: 64 random bits from the operating system."""
+    """Return a new instance id: 64 random bits from the operating system."""
     return os.urandom(8).hex()
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return `text` in at most `limit` (>= 1) bytes of UTF-8, with a `~` at its end where something was cut off."""
+    """Return `text` in at most `limit` (>= 1) bytes of UTF-8, with a `~` at its end if it was cut."""
     encoded = text.encode()
     if len(encoded) <= limit:
         return text
@@ -281,7 +281,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def _txt_size(properties: Mapping[bytes, bytes | None]) -> int:
-    """Each pair is a length byte, and then `key=value`, or the key alone (RFC 6763 section 6.4)."""
+    """Return the size of a TXT record: a length byte and `key=value`, or the key alone (RFC 6763 section 6.4), each."""
     return sum(1 + len(key) + (0 if value is None else 1 + len(value)) for key, value in properties.items())
 
 

@@ -1,11 +1,11 @@
 """
-What workers answer about themselves (`internal.peer`, `internal.events`): the form of each answer, as of each message.
+The forms of workers' answers about themselves (`internal.peer`, `internal.events`), checked like messages.
 
-Commands, the dashboard and other workers take these apart. They are strangers' words, too: one worker that is of
-another version, or means ill, must not keep anybody from seeing the others. No I/O.
+Commands, the dashboard and other workers read these answers. They are untrusted, too: one worker of another version,
+or a malicious one, must not prevent users from seeing the others. No I/O.
 
-A form is a check (`fields.py`), a type with its check, or made of forms: `[form]` is a list of such, `{"name": form}` a
-map with at least these names, of which those that end with `?` may be missing, `{...: form}` a map from any text.
+A form is a check (`fields.py`), a type with its check, or made of forms: `[form]` is a list of such items, `{"name":
+form}` a map with at least these names (those that end with `?` may be missing), `{...: form}` a map from any text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ANSWERS", "checked_answer", "mismatch"]
 AnswerForm: TypeAlias = Any
 
 MAX_SHOWN = 100
-"""Characters of the place that is named where an answer does not fit."""
+"""Most characters of the path in the error for an answer that does not fit."""
 
 _text = fields.prose(1024 * 1024)
 _count = fields.whole(0, fields.MAX_INT)
@@ -31,7 +31,7 @@ _maybe = fields.optional
 
 
 def _place(value: Any) -> bool:
-    """Take a native id: a journal and a sequence."""
+    """Accept a native id: a journal and a sequence."""
     if type(value) is not str or len(value) > 40:
         return False
     journal, _, sequence = value.rpartition("-")
@@ -114,11 +114,11 @@ ANSWERS: Mapping[str, Mapping[str, AnswerForm]] = {
         "journals": [_JOURNAL],
     },
 }  # fmt: skip
-"""By API and procedure. What is asked of no other worker by this library is left out, and not looked at."""
+"""The forms by API and procedure. Procedures that this library does not call at other workers are not checked."""
 
 
 def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
-    """Return an answer of `who`. Raises ProtocolError if it is not of the form of such an answer."""
+    """Return an answer of `who`. Raises ProtocolError if it is not in the form of such an answer."""
     form = ANSWERS.get(api, {}).get(procedure)
     if form is not None and (where := mismatch(form, answer)):
         raise ProtocolError(
@@ -128,7 +128,7 @@ def checked_answer(api: str, procedure: str, answer: Any, who: object) -> Any:
 
 
 def mismatch(form: AnswerForm, value: Any, path: str = "answer") -> str:
-    """Return what does not fit a form, with the way to it; no text where all does."""
+    """Return which part of a value does not fit a form, with its path; empty if all fits."""
     if isinstance(form, list):
         return _list_mismatch(form[0], value, path)
     if isinstance(form, Mapping):

@@ -1,4 +1,4 @@
-"""What a peer says of one of its APIs."""
+"""The description of one API in a peer's announcement."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class ApiInfo:
         version: `Meta.version` of the Api class.
         internal: whether it is hidden from listings (`Meta.internal`).
         digest: digest of its schema; empty while unknown.
-        best_effort: those of `events` that are not journaled.
-        keeps: whether it only serves what ended processes of the API's own service left behind: it takes no calls and
-            no events of it.
+        best_effort: the events that are not journaled.
+        keeps: whether the peer only serves events that ended processes of the API's own service left behind: it
+            accepts no calls and no events of the API.
 
     Raises:
-        InvalidConfiguration: a name or a number that cannot be announced.
+        InvalidConfiguration: a name or a number cannot be announced.
 
     """
 
@@ -80,7 +80,7 @@ class ApiInfo:
 
     @classmethod
     def from_wire(cls, value: object) -> ApiInfo:
-        """Read what `to_wire` wrote; items after the eighth are a later version's. Raise ProtocolError."""
+        """Read the output of `to_wire`; items after the eighth are of a later version. Raises ProtocolError."""
         with reading("the description of an API"):
             items = as_tuple("fields of an API", value)
             if len(items) < 7:
@@ -99,8 +99,8 @@ class ApiInfo:
 
 
 def compute_digest(apis: Sequence[ApiInfo]) -> str:
-    """Return 16 hexadecimal digits that differ when the API set differs; the order of anything does not matter."""
-    import hashlib  # a process that only calls announces nothing
+    """Return a digest of the API set, 16 hexadecimal digits; no order matters."""
+    import hashlib  # imported here: a process that only calls announces nothing
 
     digest = hashlib.sha256()
     for api in sorted(apis, key=lambda api: api.name):

@@ -1,7 +1,7 @@
-"""Payload values <-> msgpack: the extension types and the limits of size and depth live here only.
+"""Payload values <-> msgpack: the extension types and the limits of size and depth are defined here only.
 
-What a Python object is on the bus is decided in `plain.py`. Every failure of `encode` is a DeformError, every failure
-of `decode` a ProtocolError.
+`plain.py` decides how a Python object is represented on the bus. Every failure of `encode` is a DeformError, every
+failure of `decode` a ProtocolError.
 """
 
 from __future__ import annotations
@@ -40,67 +40,67 @@ __all__ = [
 MAX_INT_BYTES = 1024
 """
 Size of the largest integer. Python refuses to print one of more than 4300 digits, about 1780 bytes, because that takes
-quadratic time: no stranger may hand us one that we could not even log.
+quadratic time: no peer may send one that we could not even log.
 """
 
 MAX_EQUAL_HASHES = 64
 """
-Keys of one dict that may have a hash that others have, too. Text and bytes hash differently in each process; the hash
+Keys of one dict that may share their hash with other keys. Text and bytes hash differently in each process; the hash
 of a number or a UUID can be chosen, and 55,000 equal ones, 1 MiB, would keep a worker busy for minutes.
 """
 
 MAX_DECIMAL_EXPONENT = 10_000
 """
-How far a Decimal may be from 1, in powers of ten, and the digits that it may have. `Decimal("1e999999999")` has eleven
-bytes, and whoever makes an integer of it, or formats it, takes all memory there is.
+The largest exponent of a Decimal, positive or negative, and the most digits. `Decimal("1e999999999")` has eleven bytes,
+and converting it to an integer, or formatting it, takes all memory.
 """
 
 MAX_CONTAINERS = 500_000
 """
-Lists, maps and values of extension types in one message. Each takes a byte on the wire, and 60 to 300 here, and the
-time to make it: 16 MiB of empty lists would be 1.2 GB and half a minute. So many are about 130 MB and a third of a
-second, and room for a table of as many rows.
+Most lists, maps and extension values in one message. Each takes one byte on the wire, and 60 to 300 bytes and some
+time here: 16 MiB of empty lists would be 1.2 GB and half a minute. This many are about 130 MB and a third of a
+second, and enough for a table of as many rows.
 """
 
 MAX_VALUES = 4_000_000
-"""Values of any kind in one message: a list of as many numbers is unpacked in a tenth of a second."""
+"""Most values of any kind in one message: a list of as many numbers is unpacked in a tenth of a second."""
 
 _PER_CONTAINER, _PER_VALUE = 128, 32
 _PER_BYTE = 8
-"""Bytes that a list, map or the like takes, and each value in it; and what a byte of a message comes to otherwise."""
+"""Bytes of memory per list, map or extension value, and per value in it; and per byte of a message otherwise."""
 
 _FEW = 256 * 1024
-"""Bytes below which a message is not worth counting: it may be that many empty lists, which are 16 MB."""
+"""Bytes up to which a message is not counted: even if all of them are empty lists, these take 16 MB."""
 
 _SHORT_LIST, _FEW_CONTAINERS = 256, 1024
 """
-Items of a list or map, and such in all, of what is unpacked before it was seen that it is whole: a file, say, with what
-describes it. Room for as many, a thousand lists deep, is 2 MiB.
+Most items of a list or map, and most lists and maps, for a large message that is unpacked without checking first that
+it is complete: a file with its description, for example. Memory for this many, a thousand lists deep, is 2 MiB.
 """
 
 SHORT = 2048
-"""Bytes below which a message is not looked through before it is unpacked: it cannot make us do much in vain."""
+"""Bytes up to which a message is unpacked without checking first that it is complete: it cannot waste much."""
 
 _FIRST_PARTS = 64
-"""Items of a list or map that are looked at for large texts and bytes."""
+"""Items of a list or map that are searched for large texts and bytes."""
 
-# What begins a list, a map or an extension value in msgpack. Such bytes are found within texts and numbers, too.
+# The first bytes of lists, maps and extension values in msgpack. Texts and numbers may contain such bytes, too.
 _BEGINNINGS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0), 0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)])
 
 # A Packer allocates this much and grows it when needed; its own default of 256 KiB suits streams, not messages.
 _FIRST_BUFFER = 1024
 
 _idle_packers: list[Packer] = []
-"""Packers that are not in use: making one takes as long as packing a message."""
+"""Packers that are not in use: creating one takes as long as packing a message."""
 
 _LARGE = 64 * 1024
-"""Bytes of a message above which its packer, whose buffer has grown to that, is not kept."""
+"""Bytes of a message above which its packer, with its grown buffer, is not kept."""
 
 _LONGEST_ISO = 64
 _LONGEST_DECIMAL = MAX_DECIMAL_EXPONENT + 32
-"""Bytes of the longest texts in extension values: the digits, and what stands around them."""
+"""Bytes of the longest texts in extension values: the digits, and signs and separators."""
 _MAX_PLAIN_DECIMAL = 100
-"""Bytes of a Decimal that is as harmless as it looks, unless it has an exponent."""
+"""Bytes up to which a Decimal without an exponent is not checked."""
 
 _TWO_DOUBLES = Struct(">dd")
 _THREE_INTS = Struct(">iii")
@@ -114,16 +114,16 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: 
         value: anything made of None, bool, int, float, str, bytes, list, tuple, set, dict, datetime, date, time,
             timedelta, UUID, Decimal, complex, Enum, NamedTuple, dataclass, pydantic model, or of objects with a
             `__to_bus__` method, which returns any of these.
-        name: what an error calls the value.
-        names: what an error calls the items of `value`, where it is a list: `["api_name", "kwargs"]`.
-        head: what they are to have in front: to join that later would copy a large value once more.
+        name: the name of the value in errors.
+        names: the names of its items in errors, if `value` is a list: `["api_name", "kwargs"]`.
+        head: bytes to put in front: adding them later would copy a large value once more.
 
     Raises:
         DeformError: something in it cannot be carried; the message gives the path to it, "kwargs.items[3].when".
 
     """
     try:
-        packer = _idle_packers.pop()  # another thread, or a `__to_bus__` that comes back in here, takes another one
+        packer = _idle_packers.pop()  # another thread, or a `__to_bus__` that calls `encode`, takes another one
     except IndexError:
         packer = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER, autoreset=False)
     try:
@@ -143,7 +143,7 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: 
 
 def encode_all(values: Sequence[Any], *, names: Sequence[str] = ()) -> list[bytes]:
     """
-    Return each of `values` as `encode` does, in two thirds of the time where they are small.
+    Encode each of `values` like `encode`, in two thirds of the time if they are small.
 
     Raises DeformError if one of them cannot be sent; `encode` says which one.
     """
@@ -158,8 +158,9 @@ def encode_all(values: Sequence[Any], *, names: Sequence[str] = ()) -> list[byte
 
 
 def _see_that_it_can_be_decoded(packed: bytes, start: int, value: Any, name: str) -> None:
-    # To count is to unpack. Mostly that so few bytes could begin something is enough. Those of a file, or of another
-    # large text or value of bytes, need not even be looked through, which takes longer than all the rest of a call.
+    # Exact counting means unpacking. Mostly it is enough that few bytes could be the first of a container. The bytes
+    # of a file, or of another large text or bytes value, need not even be searched: that would take longer than all
+    # the rest of a call.
     if len(packed) - _within_large(value) <= MAX_CONTAINERS:
         return
     if len(packed) <= MAX_VALUES and len(packed) - len(packed.translate(None, _BEGINNINGS)) <= MAX_CONTAINERS:
@@ -173,7 +174,7 @@ def _see_that_it_can_be_decoded(packed: bytes, start: int, value: Any, name: str
 
 
 def _within_large(value: Any, depth: int = 4) -> int:
-    """Return how many bytes, at least, a value has within large texts and bytes, as far as those are seen at once."""
+    """Return a lower bound of the bytes of a value in large texts and bytes, by a quick search."""
     kind = type(value)
     if kind is bytes or kind is bytearray or kind is str:
         return len(value) if len(value) >= SHORT else 0
@@ -185,12 +186,12 @@ def _within_large(value: Any, depth: int = 4) -> int:
 
 def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
     """
-    Return the value that `encode` made these bytes of; extension types as the Python types they stand for.
+    Return the value that was encoded, with extension values as their Python types.
 
-    `work`, if there is one, counts the parts of a large message.
+    `work`, if given, counts the parts of a large message.
 
     Raises:
-        ProtocolError: the bytes are no value, or not exactly one.
+        ProtocolError: the bytes are not exactly one value.
 
     """
     try:
@@ -198,7 +199,7 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
         if work is not None:
             work.within_large = _within_large(value)
         return value
-    except Exception as error:  # strangers' bytes: each failure is theirs, whatever class it has
+    except Exception as error:  # any error is caused by the bytes of a peer
         reason = f"{type(error).__name__}: {error!s:.200}".removesuffix(": ")
         raise ProtocolError(
             f"{memoryview(data).nbytes} bytes from a peer cannot be decoded ({reason}). "
@@ -224,43 +225,43 @@ def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
     except ValueError as error:
         if type(error) is not ValueError or _OTHER_KEY not in str(error):
             raise
-    # There are keys other than text and bytes. Those make dicts in Python code, which looks at their hashes.
+    # There are keys other than text and bytes: build the dicts in Python code, which checks the hashes of keys.
     if work is None:
         return unpackb(data, ext_hook=restore, timestamp=3, strict_map_key=False, object_pairs_hook=_dict_of)
     return work.unpack(data, strict_map_key=False, object_pairs_hook=work.add_pairs)
 
 
 _OTHER_KEY = "strict_map_key"
-"""What msgpack says of a key other than text and bytes."""
+"""A part of msgpack's error for a key other than text and bytes."""
 
 
 def _see_that_it_is_whole(data: bytes | memoryview) -> None:
-    # msgpack makes room for the items of a list before it sees them: 20,000 bytes of lists within lists, each of which
-    # says that it has as many items as there are bytes, were 46 MiB and a tenth of a second. To skip makes no room.
+    # msgpack allocates memory for a list before it reads the items: 20,000 bytes of nested lists, each of which claims
+    # as many items as there are bytes, took 46 MiB and a tenth of a second. Skipping allocates nothing.
     unpacker = Unpacker(max_buffer_size=memoryview(data).nbytes, read_size=1)
     unpacker.feed(data)
     unpacker.skip()
 
 
 class _TooMuch(ProtocolError):
-    """More values than a receiver should have to unpack."""
+    """A message has more values than a receiver should have to unpack."""
 
 
 _TOO_MUCH = f"it is made of more than {MAX_VALUES:,} values, or {MAX_CONTAINERS:,} lists, maps and the like"
 
 
 class Work:
-    """What one large message has made us do: each list, map and extension value is counted as it is made."""
+    """The work for one large message: each list, map and extension value is counted when it is created."""
 
     def __init__(self) -> None:
         self._containers = 0
         self._values = 0
         self._most_containers = MAX_CONTAINERS
         self.within_large = 0
-        """Bytes of the message within large texts and bytes."""
+        """Bytes of the message in large texts and bytes."""
 
     def memory(self, data: bytes) -> int:
-        """Return about how many bytes the values take that were decoded from these."""
+        """Return about how many bytes of memory the decoded values take."""
         if self._containers:
             return len(data) + _PER_CONTAINER * self._containers + _PER_VALUE * self._values
         if (rest := len(data) - self.within_large) <= SHORT:
@@ -271,7 +272,7 @@ class Work:
         self, data: bytes | memoryview, *, items: int = MAX_VALUES, containers: int = MAX_CONTAINERS, **hooks: Any
     ) -> Any:
         self._containers, self._values, self._most_containers = 0, 0, containers
-        # For each list room is made before its items are seen, so none may say that it has more than there are bytes.
+        # Memory for a list is allocated before its items are read: no list may claim more items than there are bytes.
         most = min(items, memoryview(data).nbytes)
         limits = {"max_array_len": most, "max_map_len": most // 2}
         return unpackb(data, ext_hook=self.add_extension, list_hook=self.add_list, timestamp=3, **limits, **hooks)
@@ -307,11 +308,11 @@ def _dict_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
 
 
 class _PossibleKey(Exception):
-    """A hashable value, which may be a dict's key, became a list or a dict, which may not."""
+    """A hashable value, which may be a dict's key, was converted to a list or a dict, which may not."""
 
 
 def _extend(value: Any) -> Any:
-    """Return what msgpack shall pack for a value that it does not know."""
+    """Return the value to pack for a value that msgpack does not know."""
     plain = to_plain(value)
     if type(plain) in (list, dict) and type(value).__hash__ is not None:
         raise _PossibleKey
@@ -319,8 +320,8 @@ def _extend(value: Any) -> Any:
 
 
 def _encode_with_keys_checked(value: Any, name: str, names: Sequence[str]) -> bytes:
-    # msgpack packs a list as a key without a word, and nobody could unpack that in Python. To look is to unpack it
-    # here; only messages with tuples and the like pay for it.
+    # msgpack packs a list as a key without an error, and Python cannot unpack that. So unpack it here to check; only
+    # messages with tuples and the like pay for it.
     def extend(part: Any) -> Any:
         return _extension(to_plain(part))
 
@@ -341,7 +342,7 @@ def _extension(plain: Any) -> Any:
 
 
 def _check_scalar(plain: Any) -> None:
-    """Raise what packing this plain value alone would raise."""
+    """Raise the error that packing this plain value alone would raise."""
     if isinstance(plain, str):
         plain.encode()  # a lone surrogate has no UTF-8
     elif not isinstance(plain, (list, dict)):
@@ -349,7 +350,7 @@ def _check_scalar(plain: Any) -> None:
 
 
 def restore(code: int, data: bytes) -> Any:
-    """Return the value of an extension type. Raises whatever there is to raise."""
+    """Return the value of an extension type. Raises any exception if the data is invalid."""
     unpack = _UNPACK.get(code)
     if unpack is None:
         raise ValueError(f"unknown extension type {code}")
@@ -401,8 +402,8 @@ def _check_decimal(value: Decimal) -> None:
         )
 
 
-# Part of the protocol: never give a code a new meaning. Of a time zone only the offset travels, not its name; of a
-# moment not its `fold`, which the offset makes needless.
+# Part of the protocol: never give a code a new meaning. Of a time zone only the offset is sent, not its name; the
+# `fold` of a moment is not sent, because the offset makes it needless.
 _EXTENSIONS: tuple[tuple[int, type, Callable[[Any], bytes], Callable[[bytes], Any]], ...] = (
     (1, datetime, _pack_text, lambda data: datetime.fromisoformat(_text(data))),
     (2, date, _pack_text, lambda data: date.fromisoformat(_text(data))),

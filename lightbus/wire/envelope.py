@@ -1,5 +1,5 @@
 """
-How a message becomes one ZeroMQ frame and back. No state, no I/O. The messages themselves are in `messages.py`.
+Messages <-> ZeroMQ frames, one frame each. No state, no I/O. The messages themselves are in `messages.py`.
 
 A frame on a ROUTER/DEALER pair is
 
@@ -7,12 +7,12 @@ A frame on a ROUTER/DEALER pair is
 
 and a frame on a PUB/SUB pair is a topic (`topics.py`) followed by the same, where the call id is 0. One frame per
 message: each further ZeroMQ part costs more than all of the encoding (docs/architecture/measurements.md). The fixed
-head is readable even where the rest is not, so a broken request is still answered.
+head is readable even if the rest is not, so that an invalid request is answered.
 
-Receivers ignore fields that they do not know at the end of the array, and take the default of one that is missing there
-(the class gives it), so that fields can be added within a version.
+Receivers ignore unknown fields at the end of the array, and use the default of a missing one there (given in the
+class), so that fields can be added within a version.
 
-All of the protocol is to be had from here.
+This module exports all of the protocol.
 """
 
 import reprlib
@@ -70,9 +70,9 @@ _HEAD = struct.Struct(">BBQ")
 _SMALL = 4096
 
 MOST_KNOWN = 256
-"""Requests of different instances, APIs or procedures whose names need no second look: a stranger may send any."""
+"""Most requests whose names (instances, API, procedure) are remembered as checked: a peer may send any names."""
 
-# One row a message: its class, and a check for each of its fields. A missing kind is an error.
+# One row for each message: its class, and a check for each of its fields. A missing kind is an error.
 # Fields with a default may be missing at the end: they were added later.
 _TABLE: dict[int, tuple[Callable[..., AnyMessage], tuple[fields.FieldCheck, ...]]] = {
     Kind[cls.__name__.upper()]: (cls, fields.checks_of(cls)) for cls in get_args(AnyMessage)
@@ -87,34 +87,34 @@ _LEAST_SECONDS, _MOST_SECONDS, _MAX_INT = -fields.MAX_SECONDS, fields.MAX_SECOND
 _pack_head, _unpack_head = _HEAD.pack, _HEAD.unpack_from
 _RESULT, _REQUEST = int(Kind.RESULT), int(Kind.REQUEST)
 _unpack, _restore = codec.unpackb, codec.restore
-_new: Any = tuple.__new__  # as a NamedTuple makes itself, without the call of a function in Python
+_new: Any = tuple.__new__  # what NamedTuples use, without the call of a Python function
 
 
 def encode(message: AnyMessage, call_id: int = 0) -> bytes:
-    """Return the frame of `message`. Raises DeformError where a value in it cannot be put on the wire."""
+    """Return the frame of `message`. Raises DeformError if a value in it cannot be sent."""
     head = _pack_head(_KIND_OF[type(message)], PROTOCOL_VERSION, call_id)
     return codec.encode([*message], names=message._fields, head=head)
 
 
 def encode_result(value: Any, call_id: int) -> bytes:
-    """Return the frame of a RESULT: what `encode` returns, without a message in between."""
+    """Return the frame of a RESULT, like `encode`, without creating the message."""
     return codec.encode([value], names=Result._fields, head=_pack_head(_RESULT, PROTOCOL_VERSION, call_id))
 
 
 def encode_request(values: Sequence[Any], call_id: int) -> bytes:
-    """Return the frame of a REQUEST of these values, in the order of its fields: what `encode` returns, likewise."""
+    """Return the frame of a REQUEST with these field values, like `encode`, without creating the message."""
     return codec.encode(values, names=Request._fields, head=_pack_head(_REQUEST, PROTOCOL_VERSION, call_id))
 
 
 def call_id_of(frame: bytes) -> int:
-    """Return the call id of a frame whose fields may be unreadable; 0 where even the head is."""
+    """Return the call id of a frame whose fields may be unreadable; 0 if even the head is."""
     return int(_HEAD.unpack_from(frame)[2]) if len(frame) >= _HEAD.size else 0
 
 
 def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, AnyMessage]:
-    """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else. `work` is told what it took."""
+    """Return `(call id, message)`. Any bytes give that or ProtocolError, nothing else. `work` counts large messages."""
     if len(frame) <= codec.SHORT:
-        # The short way of nearly all. Whatever is wrong with the others is found, and told, on the long one.
+        # The fast path of nearly all frames. The slow path finds and reports what is wrong with the others.
         try:
             kind, version, call_id = _unpack_head(frame)
             values = _unpack(frame[10:], ext_hook=_restore, timestamp=3)
@@ -140,7 +140,7 @@ def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, AnyMessage]
     if row is None:
         raise ProtocolError(f"Unknown kind of message: {kind}.")
     cls, checks = row
-    # To copy a few bytes is quicker than to make a view of them.
+    # Copying a few bytes is quicker than making a view of them.
     values = codec.decode(frame[_HEAD.size :] if len(frame) < _SMALL else memoryview(frame)[_HEAD.size :], work)
     if type(values) is not list:
         raise ProtocolError(f"A {Kind(kind).name} message needs an array of {len(checks)} fields.")
@@ -154,7 +154,7 @@ def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, AnyMessage]
 def _check_of_all(
     cls: Callable[..., AnyMessage], checks: tuple[fields.FieldCheck, ...]
 ) -> Callable[[list[Any]], bool] | None:
-    """Return the check whether values, as many as there are fields, are those of a message; None: they always are."""
+    """Return the check of all field values of a message; None if any values are valid."""
     if cls is Request:
         return _is_request
     if all(check is fields.anything for check in checks):
@@ -163,7 +163,7 @@ def _check_of_all(
 
 
 def _is_request(values: list[Any]) -> bool:
-    """Tell that of a REQUEST. The names in it, which take longest to check, are mostly those of one before."""
+    """Return whether these are values of a REQUEST. Its names take longest to check, and mostly were checked before."""
     target, api, procedure, left, caller, chain, trace, stall_count, kwargs = values
     names = target, api, procedure, caller
     if (
@@ -192,7 +192,7 @@ def _is_request(values: list[Any]) -> bool:
 _SHORT_WAYS: dict[int, tuple[Callable[..., AnyMessage], int, Callable[[list[Any]], bool] | None]] = {
     kind: (cls, len(checks), _check_of_all(cls, checks)) for kind, (cls, checks) in _TABLE.items()
 }
-"""By kind the class of a message, how many fields it has, and the check of its values."""
+"""For each kind, the class of the message, its number of fields, and the check of its values."""
 
 
 def _wrong_field(kind: int, checks: tuple[fields.FieldCheck, ...], values: list[Any]) -> ProtocolError:
@@ -205,7 +205,7 @@ def _wrong_field(kind: int, checks: tuple[fields.FieldCheck, ...], values: list[
 
 
 def _fit(kind: int, values: list[Any], number: int) -> None:
-    """Leave out fields of a later version, and fill in those that an earlier one does not have."""
+    """Remove fields of a later version, and add the defaults of those that an earlier version does not have."""
     defaults = _DEFAULTS[kind]
     missing = number - len(values)
     if missing > len(defaults):

@@ -1,4 +1,4 @@
-"""The class of an error that has crossed the wire: each class of ours has a code there."""
+"""The class of an error received from a peer: each class of ours has a code on the wire."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _tree(root: type[LightbusException]) -> Iterable[type[LightbusException]]:
 _BY_CODE: dict[str, type[LightbusException]] = {
     cls.code: cls for cls in _tree(LightbusException) if "code" in vars(cls)
 }
-"""A class without a code of its own has that of its base class."""
+"""Classes by code. A class without a code of its own is sent with that of its base class."""
 
 
 def error_for_code(code: str) -> type[LightbusException]:
     """
     Return the class whose wire code this is.
 
-    A peer of a later version may know codes that we do not: those become the root class, so that
-    the message still reaches the caller.
+    A peer of a later version may send codes that are unknown here: they give the root class, so that the message
+    reaches the caller.
     """
     return _BY_CODE.get(code, LightbusException)

@@ -1,9 +1,9 @@
 """
-How the event of a topic is named: as it is declared, or with the one group that it is given to once more.
+The name of a topic's event: as declared, or followed by the only group that gets it.
 
-An event that was a dead letter and is tried again, or that a group was owed and not given, is stored once more, under
-a name like "user_registered for shop-send_mail". No event's own name has a blank, so such an event is kept, followed
-and acknowledged as any other, by that group alone.
+A dead letter that is retried, or an event that a group missed, is stored again under a name like
+"user_registered for shop-send_mail". Declared names contain no space, so such an event is stored, followed and
+acknowledged like any other, by that group only.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ _FOR = " for "
 
 
 def name_for_group(event: str, group: str) -> str:
-    """Return the name under which one group alone is given an event."""
+    """Return the name under which an event is stored for a single group."""
     return f"{event}{_FOR}{group}"
 
 
 def declared_event(name: str) -> str:
-    """Return the name of the event itself."""
+    """Return the declared name of an event."""
     return name.partition(_FOR)[0]
 
 
 def only_group_of(name: str) -> str:
-    """Return the only group that is given what has this name; empty where every group is."""
+    """Return the only group that gets events of this name; empty if every group does."""
     return name.partition(_FOR)[2]

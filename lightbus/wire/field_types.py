@@ -1,7 +1,7 @@
 """
-What the fields of messages hold: a type, for who reads the code, and a check of what peers send (`fields.py`), in one.
+The types of message fields: each is a type for readers and type checkers, and a check of received values (`fields.py`).
 
-Bounds of their sizes stand here as well.
+The bounds of their sizes are here, too.
 """
 
 from typing import Annotated, Any, TypeAlias
@@ -50,27 +50,27 @@ __all__ = [
 ]
 
 PARTITIONS = 16
-"""How many partitions an event's stream falls into; part of the protocol, since both sides count with it."""
+"""The number of partitions of an event; part of the protocol, since both sides compute with it."""
 
 MAX_NAME = 512
-"""Characters of a name: of an API, a procedure, a group, a service or a process."""
+"""Most characters of the name of an API, a procedure, a group, a service or a process."""
 
 MAX_NAMES = 4096
-"""Names of events in one message: more than an API can announce, since some are given to a group once more."""
+"""Most event names in one message: more than an API can announce, since some are stored again for one group."""
 
 MAX_ROWS = 65_536
-"""Positions and topics in one message: about as many as a consumer remembers."""
+"""Most positions and topics in one message: about as many as a consumer remembers."""
 
 MAX_RECORDS = 10_000
-"""Events in one message."""
+"""Most events in one message."""
 
 MAX_PEERS = 4096
 MAX_CHAIN = 64
-"""Calls nested in each other: more than a worker executes, so that it can say that."""
+"""Most nested calls in a message: more than a worker executes, so that it can refuse with this reason."""
 
 MAX_TRACE = 64
 MAX_BYTES = 2**32
-"""No bound by itself: what a message may have in all is `network.max_message_size`."""
+"""Not a bound of its own: `network.max_message_size` bounds the whole message."""
 
 Instance: TypeAlias = Annotated[str, fields.instance_id]
 """The id of an instance: 16 lowercase hexadecimal digits."""
@@ -79,7 +79,7 @@ JournalId: TypeAlias = Annotated[str, fields.instance_id]
 AnyJournal: TypeAlias = Annotated[str, fields.no_instance_or_id]
 Name: TypeAlias = Annotated[str, fields.text(MAX_NAME)]
 EventName: TypeAlias = Annotated[str, fields.text(2 * MAX_NAME + 16)]
-"""An event's name may be followed by the group that it is given to once more."""
+"""An event's name may be followed by the only group that gets it, see `event_names`."""
 Digest: TypeAlias = Annotated[str, fields.text(64)]
 Prose: TypeAlias = Annotated[str, fields.prose(1024 * 1024)]
 Bool: TypeAlias = Annotated[bool, fields.flag]

@@ -1,8 +1,8 @@
 """
-What a field of a message may hold: its type and its range. A check takes any value and says whether it will do.
+Checks of message fields: type and range. A check takes any value and returns whether it is valid.
 
-`envelope.py` writes them beside the fields. What has passed here needs no second look: numbers are numbers (and no
-bool, Decimal or NaN), texts have a length, lists a number of items, and their items a form of their own.
+`field_types.py` attaches them to types. A value that has passed needs no further check: numbers are numbers (not bool,
+Decimal or NaN), texts have a bounded length, lists a bounded number of items, and the items a checked form.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ __all__ = [
 FieldCheck: TypeAlias = Callable[[Any], bool]
 
 MAX_INT = 2**63 - 1
-"""The largest number that SQLite stores, and so the largest sequence."""
+"""The largest integer that SQLite stores, and so the largest sequence."""
 
 MAX_SECONDS = 253_402_300_799.0
 """The last second of the year 9999, since 1970: no `datetime` is later."""
 
 FIRST_MOMENT, LAST_MOMENT = -62_135_510_400.0, MAX_SECONDS - 86_400.0
-"""The second day of the year 1 and the last but one of 9999, since 1970: a `datetime` in each time zone."""
+"""The second day of the year 1 and the last but one of 9999, since 1970: valid for `datetime` in every time zone."""
 
 MAX_SINCE = 512
 """Characters of an event's id as a starting point."""
@@ -60,21 +60,21 @@ _HEX = frozenset("0123456789abcdef")
 
 
 def anything(value: Any) -> bool:
-    """Take whatever the codec gives."""
+    """Accept any value that the codec returns."""
     return True
 
 
 def flag(value: Any) -> bool:
-    """Take a bool."""
+    """Accept a bool."""
     return value is True or value is False
 
 
 def text(most: int, *, least: int = 0) -> FieldCheck:
     """
-    Take a text of so many characters that can all be printed.
+    Accept a printable text of `least` to `most` characters.
 
-    NUL ends names in a topic, and a newline, or what moves the cursor of a terminal, would have a log say what a
-    stranger wants.
+    NUL ends names in a topic, and with a newline, or a character that moves the terminal's cursor, a stranger could
+    forge log lines.
     """
 
     def check(value: Any) -> bool:
@@ -84,32 +84,32 @@ def text(most: int, *, least: int = 0) -> FieldCheck:
 
 
 def prose(most: int) -> FieldCheck:
-    """Take a text of so many characters, whatever they are."""
+    """Accept a text of at most `most` characters of any kind."""
     return lambda value: type(value) is str and len(value) <= most
 
 
 def one_of(*values: str) -> FieldCheck:
-    """Take one of a few texts."""
+    """Accept one of these texts."""
     return lambda value: type(value) is str and value in values
 
 
 def instance_id(value: Any) -> bool:
-    """Take 16 lowercase hexadecimal digits."""
+    """Accept 16 lowercase hexadecimal digits."""
     return type(value) is str and len(value) == 16 and _HEX.issuperset(value)
 
 
 def binary(most: int) -> FieldCheck:
-    """Take so many bytes."""
+    """Accept at most `most` bytes."""
     return lambda value: type(value) is bytes and len(value) <= most
 
 
 def whole(low: int, high: int) -> FieldCheck:
-    """Take an integer in a range, both ends included."""
+    """Accept an integer in a range, both ends included."""
     return lambda value: type(value) is int and low <= value <= high
 
 
 def number(low: float, high: float) -> FieldCheck:
-    """Take an integer or a float in a range, both ends included. NaN is in none."""
+    """Accept an integer or a float in a range, both ends included. NaN is in none."""
     return lambda value: type(value) in (float, int) and low <= value <= high
 
 
@@ -119,30 +119,30 @@ def moment(value: Any) -> bool:
 
 
 def optional(kind: Any) -> FieldCheck:
-    """Take nil besides. Here and below a kind is a check, or a type with its check: `Annotated[type, check]`."""
+    """Accept nil, too. Here and below, a kind is a check, or a type with its check: `Annotated[type, check]`."""
     check = check_of(kind)
     return lambda value: value is None or check(value)
 
 
 def no_instance_or_id(value: Any) -> bool:
-    """Take an empty text besides."""
+    """Accept an instance id or an empty text."""
     return value == "" or instance_id(value)
 
 
 def either(*kinds: Any) -> FieldCheck:
-    """Take what one of these takes."""
+    """Accept a value of any of these kinds."""
     checks = tuple(map(check_of, kinds))
     return lambda value: any(check(value) for check in checks)
 
 
 def listing(kind: Any, most: int) -> FieldCheck:
-    """Take a list of so many items of one kind."""
+    """Accept a list of at most `most` items of one kind."""
     check = check_of(kind)
     return lambda value: type(value) is list and len(value) <= most and all(map(check, value))
 
 
 def row(*kinds: Any) -> FieldCheck:
-    """Take a list that has an item of each of these kinds, in order, and no more."""
+    """Accept a list with exactly one item of each of these kinds, in order."""
     checks = tuple(map(check_of, kinds))
     count = len(checks)
     return lambda value: type(value) is list and len(value) == count and passes(checks, value)
@@ -154,7 +154,7 @@ def passes(checks: tuple[FieldCheck, ...], values: list[Any]) -> bool:
 
 
 def is_arguments(value: Any) -> bool:
-    """Take a map whose keys are texts: its values are the user's, or of a later version."""
+    """Accept a map whose keys are texts: the values are the user's, or of a later version."""
     if type(value) is not dict:
         return False
     for key in value:  # noqa: SIM110 - a generator costs more than most maps have keys
@@ -164,12 +164,12 @@ def is_arguments(value: Any) -> bool:
 
 
 def string_map(most: int) -> FieldCheck:
-    """Take a map of so many entries whose keys are texts."""
+    """Accept a map of at most `most` entries whose keys are texts."""
     return lambda value: is_arguments(value) and len(value) <= most
 
 
 def since(value: Any) -> bool:
-    """Take where a group begins: nil, `"0"`, `"$"`, an event's id, seconds since 1970 or a datetime."""
+    """Accept the start of a group: nil, `"0"`, `"$"`, an event's id, seconds since 1970 or a datetime."""
     if value is None:
         return True
     if type(value) is str:
@@ -177,15 +177,15 @@ def since(value: Any) -> bool:
     if type(value) is datetime:
         try:
             value = value.timestamp()
-        except (OverflowError, ValueError, OSError):  # at the ends of the calendar, in some zone
+        except (OverflowError, ValueError, OSError):  # at the ends of the calendar, in some time zones
             return False
     return moment(value)
 
 
 def published_records(most: int, *, or_sizes: bool = False) -> FieldCheck:
-    """Take a list of `[sequence, sequence of the one before, record]`, in order; or the size instead of a record."""
+    """Accept a list of `[sequence, previous sequence, record]`, in order; `or_sizes`: a record may be its size."""
 
-    def check(value: Any) -> bool:  # written out: it looks at each event that arrives
+    def check(value: Any) -> bool:  # written out for speed: called for each event that arrives
         if type(value) is not list or len(value) > most:
             return False
         last = 0
@@ -211,7 +211,7 @@ def check_of(kind: Any) -> FieldCheck:
 
 
 def checks_of(cls: type) -> tuple[FieldCheck, ...]:
-    """Return the checks that stand beside the fields of a message: each is `Annotated[type, check]`."""
+    """Return the checks of a message's fields: each field is `Annotated[type, check]`."""
     hints = get_type_hints(cls, include_extras=True)
     if missing := [name for name, hint in hints.items() if not hasattr(hint, "__metadata__")]:
         raise TypeError(f"{cls.__name__}: no check stands beside the type of {', '.join(missing)}")

@@ -2,14 +2,14 @@
 The message table: what peers say to each other. No state, no I/O.
 
 A message is added here and nowhere else: its number in `Kind`, its class, and its name in `AnyMessage` and `__all__`.
-All four are written out, since the types of who uses them are read from there; `tests/wire/test_messages.py` names the
-one that is missing. `envelope.py` hands on what `__all__` names. What a field may hold stands beside it, as a type and
-a range (`field_types.py`), and is checked before anybody sees the message. Fields with a default may be missing at the
-end: they were added later. `docs/protocol.md` shows this table with test vectors.
+All four are written out, since type checkers read them there; `tests/wire/test_messages.py` names the one that is
+missing. `envelope.py` exports the names in `__all__`. The annotation of a field gives its type and its range
+(`field_types.py`), which are checked before the message is used. Fields with a default may be missing at the end: they
+were added later. `docs/protocol.md` shows this table with test vectors.
 """
 
-# Without `from __future__ import annotations`: the checks are read from the fields' annotations when this is imported,
-# and to evaluate them from text would take longer than all the rest of it.
+# Without `from __future__ import annotations`: the checks are read from the fields' annotations at import, and
+# evaluating them from text would take longer than all the rest.
 
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
@@ -96,7 +96,7 @@ class Kind(IntEnum):
 
 
 class Hello(NamedTuple):
-    """Engine to worker: who I am, and which instance I expect here. Repeated, it is the heartbeat."""
+    """Engine to worker: who I am, and which instance I expect here. Repeated as the heartbeat."""
 
     bus: Name
     target: AnyInstance
@@ -105,11 +105,11 @@ class Hello(NamedTuple):
     service: Name
     process: Name
     peers_digest: Digest
-    """Of the instance ids that the sender has verified itself."""
+    """Digest of the instance ids that the sender has verified itself."""
     announcement: AnyMap
-    """What the sender announces, where it is a worker itself."""
+    """The sender's announcement, if it is a worker itself."""
     max_message_size: Whole = 0
-    """Bytes that a message to the sender may have; 0: it does not say."""
+    """The largest message to the sender, in bytes; 0: not given."""
 
 
 class Welcome(NamedTuple):
@@ -126,7 +126,7 @@ class Request(NamedTuple):
     """Caller to worker: execute a procedure."""
 
     target: AnyInstance
-    """The instance that is meant; another one refuses."""
+    """The addressed instance; another one refuses."""
     api: Name
     procedure: Name
     left: Seconds
@@ -134,16 +134,16 @@ class Request(NamedTuple):
     caller: Instance
     """The calling process's instance id."""
     chain: Chain
-    """The instances in which a call is waiting for this one (nested calls), outermost first."""
+    """The instances with a call that waits for this one (nested calls), outermost first."""
     trace: TraceContext
-    """Trace context (W3C names), passed on untouched."""
+    """Trace context (W3C names), passed on unchanged."""
     stall_count: Whole
-    """0, or the number that the worker gave when it refused this call because it had stood still."""
+    """0, or the number that the worker gave when it refused this call because its event loop had stalled."""
     kwargs: Arguments
 
 
 class Result(NamedTuple):
-    """Worker to caller: what the procedure returned."""
+    """Worker to caller: the result of the procedure."""
 
     value: Anything
 
@@ -154,12 +154,12 @@ class Error(NamedTuple):
     code: Name
     message: Prose
     started: Bool
-    """False: it was certainly not executed, another peer may be asked."""
+    """False: the call was certainly not executed, and another peer may be called."""
     details: Arguments
 
 
 class Cancel(NamedTuple):
-    """Caller to worker: nobody waits for the request with this call id any more."""
+    """Caller to worker: I no longer wait for the request with this call id."""
 
 
 class Fire(NamedTuple):
@@ -172,7 +172,7 @@ class Fire(NamedTuple):
     key: EventKey
     record: Bytes
     wait_for: WaitFor
-    """`"journal"`: answer when it is on disk; `"ack"`: when every group has handled it, too."""
+    """`"journal"`: answer when the event is on disk; `"ack"`: when every group has handled it, too."""
 
 
 class Batch(NamedTuple):
@@ -183,7 +183,7 @@ class Batch(NamedTuple):
     event: EventName
     left: Seconds
     rows: EventRows
-    """`[key, record]` each, as in Fire."""
+    """Each is `[key, record]`, as in Fire."""
     wait_for: WaitFor
 
 
@@ -191,12 +191,12 @@ class Accepted(NamedTuple):
     """Publisher to the process that handed off: the event is on disk (best-effort ones: published)."""
 
     native_id: Name
-    """Of a Batch: of its last event."""
+    """For a Batch, the id of its last event."""
     publisher: Instance
 
 
 class Peers(NamedTuple):
-    """Worker to the engines connected to it: who came and who went, as the sender has seen itself."""
+    """Worker to the engines connected to it: the peers that joined and left, as the sender has seen itself."""
 
     joined: PeerRows
     """Pairs of an announcement and its age in seconds."""
@@ -204,11 +204,11 @@ class Peers(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """Worker to engines: send me nothing new. Until it is confirmed, requests are refused as not started."""
+    """Worker to engines: send me nothing new. Until this is confirmed, requests are refused as not started."""
 
 
 class Drained(NamedTuple):
-    """Engine to worker: none of this process's doors will send you anything new."""
+    """Engine to worker: no channel of this process will send you anything new."""
 
 
 class Goodbye(NamedTuple):
@@ -221,34 +221,34 @@ class Join(NamedTuple):
     """Consumer to publisher: this process is a member of this group; which partitions are mine? Sent again to renew."""
 
     target: AnyInstance
-    """The instance that is meant; another one refuses."""
+    """The addressed instance; another one refuses."""
     api: Name
     group: Name
-    """Empty: no group, but whatever is published while we are connected."""
+    """Empty: no group, but all events published while we are connected."""
     events: EventNames
     """The events' names; `"*"` is every event of the API."""
     member: Instance
     """The consuming process's instance id."""
     host: Name
-    """The consumer's host: a publisher of the same host has the same clock."""
+    """The consumer's host: a publisher on the same host has the same clock."""
     presence: PresenceBytes
-    """A topic to which the consumer is subscribed for as long as it is connected, and nobody else."""
+    """A topic to which only this consumer is subscribed, as long as it is connected."""
     created_at: PointInTime
-    """When the group was created, as far as its members know, by the consumer's clock."""
+    """When the group was created, as its members know it, by the consumer's clock."""
     clock: PointInTime
     """The consumer's wall clock, seconds since 1970."""
     digest: Digest
-    """Of the listener's module and name: two programs under one group name can be told apart."""
+    """Digest of the listener's module and name: it distinguishes two programs that use one group name."""
     since: Since
-    """Where a group that is new begins: nil, `"0"`, `"$"`, an event's id or a time."""
+    """Where a new group starts: nil, `"0"`, `"$"`, an event's id or a time."""
     positions: PositionRows
-    """What this process has handled already, `[journal, event, partition, sequence]` each."""
+    """The positions that this process has handled already, each as `[journal, event, partition, sequence]`."""
     max_message_size: Whole = 0
-    """Bytes that a message to the consumer may have; 0: it does not say."""
+    """The largest message to the consumer, in bytes; 0: not given."""
 
 
 class Assign(NamedTuple):
-    """Publisher to consumer: these are your partitions from now on. Those that are missing are to be released."""
+    """Publisher to consumer: these are your partitions from now on. Release all others."""
 
     api: Name
     group: Name
@@ -265,7 +265,7 @@ class Assign(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Consumer to publisher: I am subscribed to these partitions; where do I begin?"""
+    """Consumer to publisher: I am subscribed to these partitions; where do I start?"""
 
     api: Name
     group: Name
@@ -273,25 +273,26 @@ class Open(NamedTuple):
     partitions: Partitions
     events: EventNames
     since: Since
-    """As in Join; asked by those without a group only."""
+    """As in Join; only used without a group."""
     max_message_size: Whole = 0
-    """Bytes that the answer may have; 0: the consumer does not say."""
+    """The largest answer, in bytes; 0: not given."""
 
 
 class Streams(NamedTuple):
-    """Publisher to consumer: where each topic of a journal stands for you. Also sent unasked, for another journal."""
+    """Publisher to consumer: the state of each topic of a journal. Also sent without a request, for another journal."""
 
     api: Name
     group: Name
     generation: Whole
     partitions: Partitions
     streams: StreamRows
-    """`[journal, event, partition, cursor, head, possibly_delivered]` each: all up to `cursor` was handled, `head` is
-    the newest, and up to `possibly_delivered` events may have been given to somebody who did not finish them."""
+    """Each is `[journal, event, partition, cursor, head, possibly_delivered]`: all up to `cursor` was handled, `head`
+    is the newest, and events up to `possibly_delivered` may have been delivered to a consumer that did not finish
+    them."""
 
 
 class Fetch(NamedTuple):
-    """Consumer to publisher: give me what follows in this topic of a journal."""
+    """Consumer to publisher: send me the next events of this topic of a journal."""
 
     api: Name
     journal: JournalId
@@ -300,40 +301,40 @@ class Fetch(NamedTuple):
     after: Whole
     limit: Whole
     max_message_size: Whole = 0
-    """Bytes that the answer may have; 0: the consumer does not say."""
+    """The largest answer, in bytes; 0: not given."""
 
 
 class Page(NamedTuple):
     """Publisher to consumer: the answer to FETCH."""
 
     records: PageRecords
-    """As in Events. One that is too large for the consumer is left out: its record is a number, of its bytes."""
+    """As in Events. A record that is too large for the consumer is replaced by the number of its bytes."""
     through: Whole
-    """Everything up to this sequence was given."""
+    """The page covers all events up to this sequence."""
     more: Bool
     trimmed: Whole
-    """How many events behind `after` retention has deleted."""
+    """The number of events after `after` that retention has deleted."""
 
 
 class Ack(NamedTuple):
-    """Consumer to publisher: everything up to here was handled."""
+    """Consumer to publisher: all events up to these positions were handled."""
 
     api: Name
     group: Name
     generation: Whole
     positions: PositionRows
-    """`[journal, event, partition, sequence]` each."""
+    """Each is `[journal, event, partition, sequence]`."""
 
 
 class Acked(NamedTuple):
     """Publisher to consumer: the answer to ACK, REJECT and LEAVE, once it is on disk."""
 
     refused: Partitions
-    """The partitions that are not this member's (any more)."""
+    """The partitions that this member does not hold (any more)."""
 
 
 class Start(NamedTuple):
-    """Consumer to publisher: I am about to handle an event that may have been given to somebody before. Count that."""
+    """Consumer to publisher: I am about to handle an event that may have been delivered before. Count this delivery."""
 
     api: Name
     group: Name
@@ -343,18 +344,18 @@ class Start(NamedTuple):
     partition: PartitionNumber
     sequence: Whole
     at_least: Number
-    """The number that this delivery has at least."""
+    """The least number of this delivery."""
 
 
 class Started(NamedTuple):
     """Publisher to consumer: the answer to START, once it is on disk."""
 
     deliveries: Number
-    """Which delivery this is; 0: the partition is not this member's (any more)."""
+    """The number of this delivery; 0: this member does not hold the partition (any more)."""
 
 
 class Reject(NamedTuple):
-    """Consumer to publisher: make this event a dead letter, it was given often enough. Acknowledges it, too."""
+    """Consumer to publisher: make this event a dead letter, its deliveries are used up. Acknowledges it, too."""
 
     api: Name
     group: Name
@@ -368,7 +369,7 @@ class Reject(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Consumer to publisher: I have finished with these partitions, give them to somebody else."""
+    """Consumer to publisher: I have finished with these partitions, assign them to another member."""
 
     api: Name
     group: Name
@@ -377,22 +378,22 @@ class Release(NamedTuple):
 
 
 class Leave(NamedTuple):
-    """Consumer to publisher: I have finished with everything, and leave the group."""
+    """Consumer to publisher: I have finished with all my partitions, and leave the group."""
 
     api: Name
     group: Name
 
 
 class Beat(NamedTuple):
-    """Consumer to publisher: I am alive. And back: of these groups you are a member."""
+    """Consumer to publisher: I am alive. And back: you are a member of these groups."""
 
     groups: GroupRows
-    """`[api, group]` each."""
+    """Each is `[api, group]`."""
     states: MemberStates = []  # noqa: RUF012 - nobody changes a message
     """
-    For each of the groups the state that the sender has recorded. Of a consumer: the generation it was assigned last,
-    and the partitions that it has not given back. Of a publisher: the number of its latest STREAMS that went to all
-    members.
+    For each of the groups, the state that the sender has recorded. From a consumer: the generation of its last
+    assignment, and the partitions that it has not released. From a publisher: the number of its latest STREAMS that
+    went to all members.
     """
 
 
@@ -400,18 +401,18 @@ class Events(NamedTuple):
     """Publisher to subscribers: events of one topic, in order."""
 
     journal: AnyJournal
-    """Empty: of best effort, no journal holds them."""
+    """Empty: events of best effort, which are in no journal."""
     publisher: Instance
     records: Records
-    """`[sequence, sequence of the one before in this (event, partition), record]` each."""
+    """Each is `[sequence, sequence of the previous event in this (event, partition), record]`."""
     follows: Whole = 0
-    """All of this event (of all partitions) up to this sequence were published before, by this publisher."""
+    """This publisher has published all events of this name (in all partitions) up to this sequence before."""
     complete: Whole = 0
-    """With this message all up to here are; 0: it does not say."""
+    """With this message it has published all up to this sequence; 0: not given."""
 
 
 class Marker(NamedTuple):
-    """Publisher to one subscriber: all your subscriptions sent before this one are in force from here on."""
+    """Publisher to one subscriber: all subscriptions that you sent before the marker's are now active."""
 
     journal: AnyJournal
     head: Whole
@@ -419,14 +420,14 @@ class Marker(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Publisher to subscribers, now and then: the newest event of a topic, for whoever missed it."""
+    """Publisher to subscribers, now and then: the newest event of a topic, for those who missed it."""
 
     journal: AnyJournal
-    """Empty: of best effort."""
+    """Empty: events of best effort."""
     sequence: Whole
     follows: Whole = 0
     complete: Whole = 0
-    """Both as in Events, where this stands for an event that is too large to be published; else 0."""
+    """Both as in Events, if this replaces an event that is too large to be published; else 0."""
 
 
 AnyMessage: TypeAlias = (

@@ -1,6 +1,6 @@
-"""Python objects -> plain values: what a NamedTuple, a dataclass, an Enum or an object with `__to_bus__` is on the bus.
+"""Python objects -> plain values: how NamedTuples, dataclasses, Enums and objects with `__to_bus__` are sent.
 
-Knows nothing of bytes. The way back, plain values -> objects, needs annotations and is the business of `service`.
+Knows nothing of bytes. The reverse, plain values -> objects, needs annotations and is done in `service`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "is_carried", "json_form",
 
 MAX_DEPTH = 500
 """
-Levels of nesting that can always be sent. msgpack's C code holds the line: packing ends at about 520 levels (most
-likely a reference cycle), and unpacking at 1024, so whatever one peer could pack another can unpack.
+Levels of nesting that can always be sent. msgpack's C code enforces the limit: packing fails at about 520 levels (most
+likely a reference cycle), and unpacking at 1024, so that every peer can unpack what another could pack.
 """
 
 EXTENSION_TYPES = frozenset({datetime, date, time, timedelta, UUID, Decimal, complex})
@@ -35,19 +35,19 @@ EXTENSION_TYPES = frozenset({datetime, date, time, timedelta, UUID, Decimal, com
 _SEQUENCES = frozenset({tuple, set, frozenset})
 _PLAIN = EXTENSION_TYPES | {type(None), bool, int, float, str, bytes, list, dict}
 
-# How often `__to_bus__` may return something that has a `__to_bus__` again.
+# How often the result of a `__to_bus__` may have a `__to_bus__` again.
 _MAX_CONVERSIONS = 20
 
-# The longest path an error shows: one through 500 levels helps nobody.
+# Longest path that an error shows: one through 500 levels helps nobody.
 _MAX_PATH = 200
 
-_NAN_STAND_IN = 0.5  # a number, and no integer
+_NAN_STAND_IN = 0.5  # a number that is not an integer
 _REMEDY = (
     "Send a built-in type, a dataclass, a NamedTuple, an Enum or a pydantic model, "
     "or give the class a `__to_bus__` method that returns one of these."
 )
 
-# The base value of a subclass, without asking methods it may override where that can be. In order: datetime is a date.
+# The base value of a subclass, if possible without methods that it may override. The order matters: datetime is a date.
 _BASES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     (int, int.__int__),
@@ -66,7 +66,7 @@ _BASES: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
 
 
 class _NotCarried(TypeError):
-    """Says what the value is, and what to send instead; the path to it is added by `explain`."""
+    """The value cannot be sent: what it is, and what to send instead; `explain` adds the path to it."""
 
     def __init__(self, what: str, remedy: str = _REMEDY) -> None:
         super().__init__(f"{what}. {remedy}")
@@ -82,8 +82,8 @@ def _secret(value: Any) -> Any:
     return value.get_secret_value()
 
 
-# Classes of modules that cost time to import, and without which there can be no value of them. The text of a secret
-# is sent as it is: what must not be read on the way needs a bus with a key.
+# Classes of modules that take time to import: without the import there can be no value of them. The text of a secret
+# is sent unchanged: to protect it on the network, the bus needs a key.
 _ELSEWHERE: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("pathlib", "PurePath", str),
     ("collections", "deque", list),
@@ -101,7 +101,7 @@ _ELSEWHERE: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
 
 
 def is_carried(cls: type) -> bool:
-    """Return whether values of a class are carried as they are, or by a form that is given here."""
+    """Return whether values of a class are sent unchanged, or in a form that is defined here."""
     return cls in _PLAIN or any(issubclass(cls, base) for base, _ in (*_BASES, *_elsewhere()))
 
 
@@ -116,11 +116,11 @@ def to_plain(value: Any) -> Any:
     """
     Return `value` as a plain type: None, bool, int, float, str, bytes, list, dict or one of EXTENSION_TYPES.
 
-    The values inside a list or a dict are left as they are.
+    The values inside a list or a dict are left unchanged.
 
     Raises:
-        TypeError: there is no plain form of it. `explain` makes a DeformError with the path of that.
-        Exception: whatever a `__to_bus__` of the user's raises.
+        TypeError: it has no plain form. `explain` makes this a DeformError with the path.
+        Exception: the error of a user's `__to_bus__`.
 
     """
     for _ in range(_MAX_CONVERSIONS):
@@ -143,10 +143,10 @@ def _plain_structure(value: Any) -> Any:
         return dict(zip(value._fields, value, strict=True))
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    # A model can only be here if pydantic was imported by whoever made it.
+    # There can only be a model if pydantic is imported already.
     model = getattr(sys.modules.get("pydantic.main"), "BaseModel", None)
     if model is not None and isinstance(value, model):
-        return value.model_dump(by_alias=True, round_trip=True)  # of a RootModel that is any value
+        return value.model_dump(by_alias=True, round_trip=True)  # for a RootModel this is any value
     for bases in (_BASES, _elsewhere()):
         for base, convert in bases:
             if isinstance(value, base):
@@ -177,12 +177,12 @@ def _not_carried(value: Any) -> _NotCarried:
 
 @functools.lru_cache(maxsize=256)
 def _adapter(kind: type) -> Any:
-    """Return what writes values of a class that has told pydantic how that is done; None where it has not."""
+    """Return pydantic's adapter for a class that defines its own pydantic schema, else None."""
     if not hasattr(kind, "__get_pydantic_core_schema__"):
         return None
     try:
         return sys.modules["pydantic"].TypeAdapter(kind)
-    except Exception:  # whatever that method of the user's raises: then nothing is known of the class
+    except Exception:  # that method of the user's class may raise anything: treat the class as unknown
         return None
 
 
@@ -192,15 +192,15 @@ def json_form(value: Any, *, finite: bool = False) -> Any:
 
     Arguments:
         value: anything the bus carries.
-        finite: replace NaN and the infinities, which JSON does not have, by numbers that stand in for them.
+        finite: replace NaN and the infinities, which JSON does not have, by ordinary numbers.
 
     Raises:
-        DeformError: something in it has no plain form; the message gives the path to it.
+        DeformError: a part of it has no plain form; the message gives the path to that part.
 
     """
     try:
         return _json(value, finite)
-    except Exception as error:  # a `__to_bus__` of the user's may raise anything
+    except Exception as error:  # a user's `__to_bus__` may raise anything
         raise explain(value, error) from error
 
 
@@ -241,16 +241,16 @@ def explain(
     check: Callable[[Any], object] = to_plain,
 ) -> DeformError:
     """
-    Return the DeformError that names the place in `value` where `error` came from.
+    Return the DeformError that names the part of `value` that caused `error`.
 
-    This walks through the whole value once more, so that the way without errors need not keep track of where it is.
+    This walks through the whole value again, so that encoding without errors need not keep track of the path.
 
     Arguments:
-        value: what could not be carried.
-        error: what was raised.
-        name: what the message calls the value.
-        names: what the message calls the items of `value`, where it is a list.
-        check: raises for a plain value that cannot be carried for reasons of its own, such as its size.
+        value: the value that could not be sent.
+        error: the error that was raised.
+        name: the name of the value in the message.
+        names: the names of its items in the message, if `value` is a list.
+        check: raises for a plain value that cannot be sent, because of its size for example.
 
     """
     waiting: list[tuple[Any, str, int]] = [(value, name, 0)]

@@ -1,4 +1,4 @@
-"""Events as bytes: encoded once where they are fired, and carried so through hand-off, journal and PUB."""
+"""Events as bytes: encoded once when they are fired, and passed unchanged through hand-off, journal and PUB."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _new = tuple.__new__  # makes a NamedTuple of its fields in half the time
 
 
 class Record(NamedTuple):
-    """One event, encoded once where it was fired and then carried as bytes through hand-off, journal and PUB."""
+    """One event, encoded once when it is fired, and then passed as bytes through hand-off, journal and PUB."""
 
     id: str
     version: int
     published_at: float
     kwargs: dict[str, Any]
     trace: dict[str, Any] | None = None
-    """The trace context (W3C names) in which it was fired; left out where there is none."""
+    """The trace context (W3C names) in which it was fired; left out if there is none."""
 
 
 def encode_record(record: Record) -> bytes:
-    """Return the event as bytes. Raises DeformError where an argument cannot be put on the wire."""
+    """Return the event as bytes. Raises DeformError if an argument cannot be sent."""
     return codec.encode([*record] if record.trace else [*record[:4]], names=record._fields)
 
 
@@ -41,7 +41,7 @@ def decode_record(data: bytes) -> Record:
 
 def decode_records(data: Sequence[bytes]) -> list[Record]:
     """
-    Return events in half the time that it takes to decode one by one.
+    Return events, in half the time of decoding them one by one.
 
     Raises ProtocolError if one of them is invalid; `decode_record` says which one.
     """
@@ -49,11 +49,11 @@ def decode_records(data: Sequence[bytes]) -> list[Record]:
 
 
 def decode_fields(data: Sequence[bytes]) -> list[Sequence[Any]]:
-    """Return the parts of the Records of events, for code that takes them apart at once."""
-    # One array of all. Bytes that are not one value each may come apart elsewhere than where they were joined: in a
-    # publisher's own records that is no more than what it could have sent anyway.
+    """Return the fields of events' Records, for code that needs no Record objects."""
+    # Decode them as one array. If a record is not exactly one value, the array may be divided differently: a publisher
+    # could have sent such records anyway.
     rows: list[Any] = codec.decode(b"\xdd%b%b" % (len(data).to_bytes(4, "big"), b"".join(data)))
-    for values in rows:  # `_is_record`, written out: this looks at each event that a consumer is given
+    for values in rows:  # `_is_record`, written out for speed: executed for each event that a consumer gets
         if type(values) is not list or len(values) != 4:
             break
         id, version, published_at, kwargs = values
@@ -71,10 +71,10 @@ def decode_fields(data: Sequence[bytes]) -> list[Sequence[Any]]:
         for key in kwargs:
             if type(key) is not str:
                 raise ProtocolError(_NEEDED)
-        values.append(None)  # no trace context, as mostly
+        values.append(None)  # no trace context, the usual case
     else:
         return rows
-    return [_record(values) for values in rows]  # one has a trace context, or is none
+    return [_record(values) for values in rows]  # one has a trace context, or is invalid
 
 
 def _record(values: Any) -> Record:

@@ -1,4 +1,4 @@
-"""How large a message may be where the sides have different limits, and what stands for an event that is too large."""
+"""The size of messages between peers with different limits, and the placeholder of an event that is too large."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ __all__ = [
 ]
 
 LEAST = 1024
-"""Bytes that every receiver accepts: no setting may be lower."""
+"""Bytes of a message that every receiver accepts: no setting may be lower."""
 
 RECORD_OVERHEAD = 32
-"""Bytes of a record's entry besides the record: two numbers, and what msgpack notes of their kinds and lengths."""
+"""Bytes of a record's entry besides the record: two numbers, and msgpack's type and length bytes."""
 
 PAGE_OVERHEAD = 64
 """Bytes of a PAGE besides its records."""
 
 STREAM_OVERHEAD = 64
-"""Bytes of what is said of a topic in STREAMS, besides the event's name."""
+"""Bytes of a topic's entry in STREAMS, besides the event's name."""
 
 MAX_RECEIVERS = 10_000
 
 
 class Receivers:
     """
-    How large a message each subscriber accepts. Only touched from the node's loop.
+    The largest message that each subscriber accepts. Only touched from the node's loop.
 
     Args:
-        own: bytes that we may send ourselves.
+        own: the largest message that we may send, in bytes.
 
     Attributes:
-        smallest: bytes that all of them take.
+        smallest: the largest message that all of them accept, in bytes.
 
     """
 
     def __init__(self, own: int) -> None:
         self._own = self.smallest = own
         self._sizes: dict[bytes, int] = {}
-        """Of those that accept less than we may send, by their presence topics."""
+        """The sizes of receivers that accept less than we may send, by their presence topics."""
 
     def joined(self, presence: bytes, size: int) -> None:
-        """Record the size that a receiver accepts; 0 if it does not say."""
+        """Record the size that a receiver accepts; 0 if not given."""
         before = self._sizes.pop(presence, None)
         if 0 < size < self._own:
             self._sizes[presence] = max(LEAST, size)
@@ -68,7 +68,7 @@ class Receivers:
             self._look()
 
     def most(self, size: int) -> int:
-        """Return the bytes that an answer to a receiver of so many may have; 0 if it does not say."""
+        """Return the largest answer to a receiver that accepts `size` bytes (0: not given)."""
         return most(self._own, size)
 
     def _look(self) -> None:
@@ -76,15 +76,15 @@ class Receivers:
 
 
 def most(own: int, other: int) -> int:
-    """Return the bytes that a message of ours to a receiver of `other` may have; 0: it does not say."""
+    """Return the largest message from a sender with the limit `own` to a receiver with `other` (0: not given)."""
     return min(own, max(LEAST, other)) if other > 0 else own
 
 
 def fitting(entries: Iterable[tuple[int, int, bytes]], size: int) -> tuple[list[Any], bool]:
     """
-    Return the rows of a PAGE that may have so many bytes, and whether all entries are among them.
+    Return the rows of a PAGE of at most `size` bytes, and whether they are all entries.
 
-    In place of a record that is too large even by itself stands how large it is, so that what follows can be sent.
+    A record that is too large even alone is replaced by its size, so that the following ones can be sent.
     """
     rows: list[Any] = []
     room = size - PAGE_OVERHEAD
@@ -103,9 +103,9 @@ def fitting_partitions(
     partitions: Iterable[int], streams: Iterable[list[Any]], size: int
 ) -> tuple[list[int], list[list[Any]]]:
     """
-    Return the partitions of which everything is said in a STREAMS that may have so many bytes, and what is said.
+    Return the partitions that fit completely in a STREAMS of at most `size` bytes, and their rows.
 
-    It is at least one: the others are asked for again.
+    It is at least one partition: the others are requested again.
     """
     by_partition: dict[int, list[list[Any]]] = {}
     for stream in streams:
@@ -124,12 +124,12 @@ def fitting_partitions(
 
 
 def placeholder(size: int) -> bytes:
-    """Return what takes the place of a record that was left out of a PAGE: no record, but it goes where one goes."""
+    """Return the placeholder of a record that was left out of a PAGE: it is handled like a record, and is none."""
     return codec.encode(size)
 
 
 def size_left_out(record: bytes) -> int | None:
-    """Return how large the record was that this stands for; None where it is no stand-in."""
+    """Return the size of the record that a placeholder replaces; None for a real record."""
     if len(record) > len(placeholder(2**63 - 1)):
         return None
     size = codec.decode(record)

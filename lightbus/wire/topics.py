@@ -1,9 +1,9 @@
 """
-The topics of PUB and SUB: what a published message begins with, and a subscription must be a prefix of.
+The topics of PUB and SUB: a published message begins with its topic, and subscriptions are prefixes of topics.
 
     api NUL event NUL partition NUL
 
-The partition has two hex digits. Two more kinds of topics begin with a byte that no name begins with in UTF-8.
+The partition has two hex digits. Two other kinds of topics begin with bytes that begin no name in UTF-8.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 PRESENCE_PREFIX = b"\xfe"
-"""A consumer's sign that it is connected: a topic of its own. No name begins with this byte in UTF-8."""
+"""The topic that shows a publisher that a consumer is connected. No name begins with this byte in UTF-8."""
 
 MARKER_PREFIX = b"\xff"
-"""Markers sort after every topic: libzmq sends subscriptions in order, so a marker seen means all are in place."""
+"""Markers sort after every topic: libzmq sends subscriptions in order, so a marker means that all are active."""
 
 EVENT_TOPIC_PARTS = 3
 MARKER_TOPIC_LENGTH = 1 + 16
@@ -61,5 +61,5 @@ def marker_topic(unique: bytes) -> bytes:
 
 
 def is_marker_topic(topic: bytes) -> bool:
-    """Return whether a topic is one of a marker: anything else that begins alike is a stranger's."""
+    """Return whether a topic is that of a marker: anything else with this prefix is invalid."""
     return topic.startswith(MARKER_PREFIX) and len(topic) == MARKER_TOPIC_LENGTH
