@@ -1,7 +1,7 @@
-"""What a service offers: Api classes, and the registry of the Apis that this process has.
+"""Api classes, which a service offers, and the registry of this process's Apis.
 
-An Api instance is read once, when it is made; serving a call looks the procedure up in a dict and reflects on nothing.
-Only methods that the user's own classes define become procedures: nothing else of an instance can be called remotely.
+An Api instance is read once, when it is created; serving a call is a dict lookup, without reflection. Only methods that
+the user's own classes define become procedures: nothing else of an instance can be called remotely.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Api:
             def check_password(self, username: str, password: str) -> bool:
                 return password == "secret"
 
-    Every public method that the class (or a base class or mixin of the user's) defines is a procedure, also behind a
-    decorator; what a library's base class defines (`UserDict`, `Thread`) is none. Every `Event` attribute is an event.
-    What looks like a method and cannot be served is named in a warning when the Api is registered.
+    Every public method that the class (or a user's base class or mixin) defines is a procedure, also if it is
+    decorated; methods of a library's base class (`UserDict`, `Thread`) are not. Every `Event` attribute is an event.
+    A warning at registration names members that look like methods and cannot be served.
     Register an instance: `bus.client.register_api(AuthApi())`.
 
     Raises:
@@ -73,18 +73,18 @@ class Api:
         super().__init_subclass__(**kwargs)
         for name in _OWN_NAMES & vars(cls).keys():
             raise InvalidName(f"{cls.__qualname__}.{name} {_TAKEN}")
-        if "Meta" in vars(cls):  # a base class of the user's may leave the name to its subclasses
+        if "Meta" in vars(cls):  # a user's base class may leave the name to its subclasses
             ApiMeta.of(cls)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Read what the class declares: here and not in __init__, which subclasses override without calling it."""
+        """Read the declarations of the class here, not in __init__, which subclasses override without calling it."""
         api = super().__new__(cls)
         _ = api._declared
         return api
 
     @functools.cached_property
     def _declared(self) -> _Declared:
-        """What it declares; read again where a base class has emptied the instance, as pydantic's `__init__` does."""
+        """Its declarations; read again if a base class has cleared the instance, as pydantic's `__init__` does."""
         return _read(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -121,7 +121,7 @@ class Api:
         Return the procedure of this name.
 
         Raises:
-            UnknownProcedure: there is none; the message gives near names and all there are.
+            UnknownProcedure: there is none; the message gives similar names and all existing ones.
 
         """
         procedure = self._declared.procedures.get(name)
@@ -136,7 +136,7 @@ class Api:
         Return the event of this name.
 
         Raises:
-            EventNotFound: there is none; the message gives near names and all there are.
+            EventNotFound: there is none; the message gives similar names and all existing ones.
 
         """
         event = self._declared.events.get(name)
@@ -158,21 +158,21 @@ class ApiRegistry:
     Changes replace the dict as a whole, so that other threads may read it at any time.
 
     Arguments:
-        on_removed: called with the name of each Api that was removed.
+        on_removed: called with the name of each removed Api.
 
     """
 
     def __init__(self, on_removed: Callable[[str], None] = lambda name: None) -> None:
         self.by_name: dict[str, Api] = {}
-        """For code that reads it at each call; a new one after each change."""
+        """The Apis by name; a new dict after each change."""
         self._on_removed = on_removed
 
     def add(self, api: Api) -> None:
         """
-        Add an Api. One that has its name is replaced, with a warning where that is of another class.
+        Add an Api. It replaces one of the same name, with a warning if that is of another class.
 
         Raises:
-            InvalidApiRegistryEntry: it is no instance of an Api.
+            InvalidApiRegistryEntry: it is not an instance of an Api.
 
         """
         if isinstance(api, type) and issubclass(api, Api):
@@ -200,7 +200,7 @@ class ApiRegistry:
         Return the Api of this name.
 
         Raises:
-            UnknownApi: none is registered here by this name; the message gives near names and all there are.
+            UnknownApi: none of this name is registered here; the message gives similar names and all existing ones.
 
         """
         api = self.by_name.get(name)
@@ -212,15 +212,15 @@ class ApiRegistry:
         return api
 
     def find(self, name: str) -> Api | None:
-        """Return the Api of this name, or None: for code that asks often and accepts that."""
+        """Return the Api of this name, or None."""
         return self.by_name.get(name)
 
     def remove(self, name: str) -> None:
         """
-        Remove the Api of this name: a running worker advertises it no more.
+        Remove the Api of this name: a running worker stops advertising it.
 
         Raises:
-            UnknownApi: none is registered here by this name.
+            UnknownApi: none of this name is registered here.
 
         """
         self.get(name)
@@ -252,12 +252,12 @@ class _Declared:
     left_out: Mapping[str, str]
 
 
-# What Api itself offers. A procedure of such a name would hide it from the bus.
+# Attributes of Api itself. A procedure of such a name would hide them.
 _OWN_NAMES = frozenset({"meta", "procedures", "events", "get_procedure", "get_event"})
 
 
 def left_out(api: Api) -> Mapping[str, str]:
-    """Return the public members that look like methods and are no procedures: name -> why not."""
+    """Return the public members that look like methods and are not procedures: name -> reason."""
     own = getattr(api, "__dict__", {})  # a class with slots has none
     assigned = {
         name: "it was given to this instance, and what an Api offers is read from its class"
@@ -331,7 +331,7 @@ def _unknown(kind: str, name: str, api: Api, known: Mapping[str, Any]) -> str:
     text = f"The Api '{api.meta.name}' has no {kind} '{name}'.{near} It has: {there}."
     if near:
         return text
-    # Whoever writes `bus.orders.order_placed()` need not know which of both it is.
+    # The author of `bus.orders.order_placed()` may have meant an event.
     other, others = ("event", api.events) if kind == "procedure" else ("procedure", api.procedures)
     near = did_you_mean(name, others)
     return f"{text} It has {with_article(other)} of a similar name.{near}" if near else text

@@ -1,4 +1,4 @@
-"""What the function of a listener takes that is given events together: a list of them, and nothing else."""
+"""The function of a listener with `batch`: it takes a list of events, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["BatchHandler"]
 
 class BatchHandler:
     """
-    The function of a listener that takes lists of EventMessages: every event fits it.
+    The function of a listener that takes lists of EventMessages: it accepts every event.
 
     Attributes:
-        name: what errors call it.
+        name: its name in errors.
 
     Arguments:
-        function: anything that can be called.
-        name: what errors call it.
+        function: any callable.
+        name: its name in errors.
 
     Raises:
-        InvalidDeclaration: it cannot be called with a list alone.
+        InvalidDeclaration: it cannot be called with just a list.
 
     """
 
@@ -35,7 +35,7 @@ class BatchHandler:
         self.name = name
         try:
             inspect.signature(function).bind([])
-        except ValueError:  # of a builtin that does not say what it takes
+        except ValueError:  # a builtin without a signature
             pass
         except TypeError:
             raise InvalidDeclaration(
@@ -44,12 +44,12 @@ class BatchHandler:
             ) from None
 
     def lacking(self, names: Collection[str]) -> list[str]:
-        """Return the arguments that it must be given and that are none of these."""
+        """Return the required arguments that are not among these names."""
         return []
 
     def arguments(self, message: EventMessage) -> tuple[tuple[list[EventMessage]], Kwargs]:
-        """Return what it is to be called with for an event that is given alone."""
+        """Return the arguments to call it with for a single event."""
         return ([message],), {}
 
     def argument_error(self, error: BaseException, kwargs: Kwargs) -> None:
-        """Return what an exception really says: that of a function that takes any event is its own."""
+        """Return None: an exception of this function is never due to missing arguments."""

@@ -1,8 +1,8 @@
-"""Annotations -> JSON Schema, and values cast to annotations, by way of pydantic.
+"""Annotations -> JSON Schema, and values cast to annotations, by pydantic.
 
-`from_wire.py` makes its schemas take what the bus carries, `json_forms.py` describes that. Importing pydantic costs a
-tenth of a second, so `signature.py` does that when the first annotation needs it: an argument annotated with anything
-but a builtin, or a schema that somebody asked for.
+`from_wire.py` changes its schemas for values received from the bus, `json_forms.py` describes these. Importing pydantic
+takes a tenth of a second, so `signature.py` imports it when first needed: for an annotation that is not a builtin, or
+for a requested schema.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger("lightbus.service")
 
 
 class CastFailed(Exception):
-    """A value cannot become what the annotation says. `problem` is the first such value."""
+    """A value cannot be cast to its annotation. `problem` describes the first such value."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -43,14 +43,14 @@ class CastFailed(Exception):
 
 class Caster:
     """
-    Annotated values by name: their JSON Schemas, and how to cast plain values to the annotations.
+    Annotated values by name: their JSON Schemas, and the casting of plain values to the annotations.
 
     An annotation that pydantic cannot use counts as `Any`, with a warning in the log: an unusual annotation must not
     keep a service from starting.
 
     Attributes:
         properties: the JSON Schema of each value.
-        definitions: the `$defs` they refer to.
+        definitions: the `$defs` that they refer to.
 
     """
 
@@ -66,25 +66,25 @@ class Caster:
 
     @functools.cached_property
     def _validator(self) -> SchemaValidator:
-        """Made when the first value is cast: most annotations are never used for that."""
+        """The validator, created when the first value is cast: most annotations never need it."""
         return self._compiled()[0]
 
     def _compiled(self) -> tuple[SchemaValidator, JsonSchema]:
         try:
             return _compile(self._annotations)
-        except Exception:  # pydantic raises half a dozen classes here, and user code (`__get_pydantic...`) any other
+        except Exception:  # pydantic raises half a dozen classes here, and user code (`__get_pydantic...`) any class
             return _compile(_usable(self._annotations, self._what))
 
     def cast(self, values: Kwargs, *, strict: bool = False) -> Kwargs:
         """
-        Return `values` as their annotations want them; those without annotation as they are.
+        Return `values` cast to their annotations; those without annotation unchanged.
 
         Arguments:
-            values: by name.
-            strict: convert no other value to text.
+            values: the values by name.
+            strict: do not convert other values to text.
 
         Raises:
-            CastFailed: a value cannot be made what its annotation says.
+            CastFailed: a value cannot be cast to its annotation.
 
         """
         known = {name: values[name] for name in self._annotations if name in values}
@@ -94,7 +94,7 @@ class Caster:
             first = error.errors(include_url=False, include_context=False)[0]
             problem = Problem(path=first["loc"], got=first["input"], reason=_reason(first["msg"]))
             raise CastFailed(problem) from error
-        except Exception as error:  # a `__post_init__` of the user's, for one
+        except Exception as error:  # from a user's `__post_init__`, for example
             problem = Problem(path=(), got=known, reason=f"casting raised {type(error).__name__}: {error}")
             raise CastFailed(problem) from error
 
@@ -105,7 +105,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def is_text_of(annotation: Any, text: str) -> bool:
-    """Return whether a text can be cast to what a type stands for: "2026-01-31" to a date."""
+    """Return whether a text can be cast to a type: "2026-01-31" to a date."""
     try:
         _adapter(annotation).validate_python(text)
     except PydanticError:
@@ -114,7 +114,7 @@ def is_text_of(annotation: Any, text: str) -> bool:
 
 
 def _reason(message: str) -> str:
-    # "Input should be ..." stands in the middle of a sentence of ours; a ValueError's text is the user's own.
+    # "Input should be ..." is used within a sentence of ours; a ValueError's text is the user's own.
     own = message.removeprefix("Value error, ")
     return own if own != message else message[:1].lower() + message[1:]
 
@@ -131,7 +131,7 @@ def _core(annotations: Mapping[str, Any]) -> Any:
     holder = make_typed_dict("Values", hints, total=False)
     holder.__pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
     adapter = TypeAdapter(holder)
-    adapter.rebuild()  # raises for a name that is not defined, which making it does not
+    adapter.rebuild()  # raises for an undefined name; creating the adapter does not
     return from_wire(adapter.core_schema)
 
 
@@ -149,11 +149,11 @@ def _usable(annotations: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 _AS_SEQUENCE = (collections.abc.Collection, collections.abc.Container, collections.abc.Reversible)
-"""What pydantic only holds values against, without a look at their items."""
+"""Types whose items pydantic does not check."""
 
 
 def _readable(annotation: Any) -> Any:
-    """Return the annotation with what pydantic can read instead of what it cannot."""
+    """Return the annotation, with parts that pydantic cannot read replaced."""
     if annotation is LiteralString:
         return str
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -166,11 +166,11 @@ def _readable(annotation: Any) -> Any:
 
 
 _Made: TypeAlias = dict[Any, Any]
-"""The modern form of each TypedDict that was met, there before that of its items: one may hold itself."""
+"""The modern form of each TypedDict found, added before that of its items: a TypedDict may contain itself."""
 
 
 def _modern(annotation: Any, made: _Made) -> Any:
-    """Return the annotation without `typing.TypedDict`: before 3.12 pydantic wants the one of typing_extensions."""
+    """Return the annotation without `typing.TypedDict`: before 3.12 pydantic requires that of typing_extensions."""
     if sys.version_info >= (3, 12):
         return annotation
     if type(annotation) is type(_OldTypedDict):
@@ -200,7 +200,7 @@ def _modern_typed_dict(old: Any, made: _Made) -> Any:
 
 
 def _modern_item(old: Any, name: str, hint: Any, made: _Made) -> Any:
-    # What Python 3.11 has found out of the keys is wrong where annotations are postponed: then the hint alone says it.
+    # Python 3.11 sets `__required_keys__` wrongly if annotations are postponed: then only the hint is right.
     if typing.get_origin(hint) in (Required, NotRequired):
         return typing.get_origin(hint)[_modern(typing.get_args(hint)[0], made)]
     return (Required if name in old.__required_keys__ else NotRequired)[_modern(hint, made)]

@@ -1,4 +1,4 @@
-"""What an Api declares, as values: its options, its procedures, its events, and the rules for their names."""
+"""The declarations of an Api as values: its options, procedures and events, and the rules for their names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .signature import Signature
 __all__ = ["ApiMeta", "DeliveryMode", "Event", "Procedure", "check_api_name", "check_name"]
 
 DeliveryMode: TypeAlias = Literal["at_least_once", "best_effort"]
-"""The guarantee of an event: stored until every group had it, or sent once to the listeners that are up."""
+"""The guarantee of an event: stored until every group has handled it, or sent once to the present listeners."""
 
-# Topics are built of names with NUL between them, and names stand in paths and file names: hence so few characters.
+# Topics consist of names with NUL between them, and paths and file names contain names: hence so few characters.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _API_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*")
 
 
 _OPTIONS = ("name", "internal", "version")
-"""What a class Meta says to us; whatever else it has is the program's own."""
+"""The options in a class Meta that we use; others belong to the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +32,11 @@ class ApiMeta:
     The options of an Api, from its `class Meta`.
 
     Attributes:
-        name: what it is called on the bus; dots make a path: "shop.orders".
+        name: its name on the bus; dots make a path: "shop.orders".
         internal: whether lists for people leave it out.
-        version: of the Api; events carry it.
+        version: the version of the Api; events carry it.
 
-    Further ones that a class has are attributes, too: `api.meta.owner`.
+    Further options of a class are attributes, too: `api.meta.owner`.
 
     """
 
@@ -44,7 +44,7 @@ class ApiMeta:
     internal: bool = False
     version: int = 1
     others: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """What else the class Meta has, by name."""
+    """Further attributes of the class Meta, by name."""
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name != "others" and name in self.others:
@@ -71,7 +71,7 @@ class ApiMeta:
             raise MisconfiguredApiOptions(f"{api.__qualname__}.Meta is {declared!r:.100}. Write it as `class Meta:`.")
         options = {name: getattr(declared, name) for name in dir(declared) if not name.startswith("_")}
         others = {name: options.pop(name) for name in options.keys() - _OPTIONS}
-        for unknown in others:  # first, since it may be a `name` that was misspelt
+        for unknown in others:  # first, since it may be a misspelt `name`
             if near := did_you_mean(unknown, _OPTIONS):
                 raise MisconfiguredApiOptions(
                     f"{api.__qualname__}.Meta has an unknown option '{unknown}'.{near} Known: {', '.join(_OPTIONS)}."
@@ -91,7 +91,7 @@ class Procedure:
 
     Attributes:
         api_name: the Api it belongs to.
-        name: what it is called by.
+        name: its name on the bus.
         function: the bound method.
         is_async: whether it is an `async def`.
         signature: its parameters and result.
@@ -113,15 +113,15 @@ class Event:
     An event of an Api, declared as a class attribute: `user_registered = Event(["username", Parameter("age", int)])`.
 
     Attributes:
-        parameters: what it carries, in order.
-        key: the parameter whose value decides on the partition: events of one key are first handled in order.
+        parameters: its parameters, in order.
+        key: the parameter whose value determines the partition: events with one key are first handled in order.
         delivery: "at_least_once", or "best_effort" for events that are worthless later.
-        version: of the event; that of its Api, unless it was given.
-        name, api_name: what it is called, once it belongs to an Api.
+        version: the version of the event; by default that of its Api.
+        name, api_name: its name and Api, once it belongs to one.
         signature: its parameters as a Signature.
 
     Raises:
-        InvalidApiEventConfiguration: parameters, key or delivery are none that can be.
+        InvalidApiEventConfiguration: parameters, key or delivery are invalid.
 
     """
 
@@ -145,7 +145,7 @@ class Event:
         _check_event(self)
 
     def bound(self, meta: ApiMeta, name: str) -> Event:
-        """Return the event as one of the Api with these options; the declaration itself may be shared by several."""
+        """Return the event as one of the Api with these options; several Apis may share the declaration itself."""
         version = meta.version if self._own_version is None else self._own_version
         event = Event(self.parameters, key=self.key, delivery=self.delivery, version=version)
         event._belong(meta.name, name)
@@ -184,8 +184,8 @@ def check_name(name: str, *, of: str) -> None:
     Check the name of a procedure or an event.
 
     Arguments:
-        name: as it is called on the bus.
-        of: what it belongs to, for the error.
+        name: its name on the bus.
+        of: the class it belongs to, for the error.
 
     Raises:
         InvalidName: it has other characters than topics and paths allow.

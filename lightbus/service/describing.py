@@ -1,8 +1,8 @@
-"""JSON Schemas of values by name, put together of those of their annotations: each annotation is compiled once.
+"""JSON Schemas of values by name, assembled from those of their annotations: each annotation is compiled once.
 
-A thousand procedures mostly take the same few types, and compiling one set of annotations takes milliseconds. What is
-put together is what compiling all of them at once gives; where it might be something else (two classes of one name,
-which are then described by longer names), or an annotation cannot be compiled, None says to do that.
+A thousand procedures mostly take the same few types, and compiling a set of annotations takes milliseconds. The result
+equals that of compiling all annotations together. If it might differ (two classes of one name, which then get longer
+names), or an annotation cannot be compiled, it is None, and the caller compiles them together.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ _KEPT = 1_000
 @dataclass(frozen=True, slots=True)
 class _KeptDescription:
     annotation: Any
-    """Held, so that the ids in the key of the cache remain those of its parts."""
+    """Kept alive, so that the ids in the cache key stay valid."""
     schema: JsonSchema
     definitions: JsonSchema
     refs: frozenset[str]
-    """What pydantic calls the classes in it, each with its id."""
+    """Pydantic's references to the classes in it, each with its id."""
 
 
 _described: dict[Any, _KeptDescription] = {}
-"""Per annotation by `_key`. Emptied when it is full."""
+"""Descriptions by `_key` of the annotation. Cleared when it is full."""
 
 
 def described(annotations: Mapping[str, Any], core_of: CoreOf) -> JsonSchema | None:
     """
-    Return the JSON Schema of an object with these values, or None where they have to be compiled together.
+    Return the JSON Schema of an object with these values, or None if they must be compiled together.
 
     Arguments:
-        annotations: of the values, by name.
-        core_of: gives the core schema of values.
+        annotations: the annotations of the values, by name.
+        core_of: returns the core schema of values.
 
     """
     try:
         parts = {name: _one(annotation, core_of) for name, annotation in annotations.items()}
-    except Exception:  # the same is raised when they are compiled together, and said there
+    except Exception:  # compiling them together raises the same error, which is reported there
         return None
     refs = frozenset().union(*(part.refs for part in parts.values()))
     if len({_HOLDER, *map(_short, refs)}) <= len(refs):
@@ -80,7 +80,7 @@ def _one(annotation: Any, core_of: CoreOf) -> _KeptDescription:
 
 def _compiled(annotation: Any, core_of: CoreOf) -> _KeptDescription:
     core = core_of({_VALUE: annotation})
-    validator_of(core)  # raises what otherwise the first call would
+    validator_of(core)  # raises here, and not at the first call
     schema = json_schema_of(core)
     holder = core.get("ref") or core["schema"]["ref"]
     refs = frozenset(_refs(core)) - {holder}
@@ -88,7 +88,7 @@ def _compiled(annotation: Any, core_of: CoreOf) -> _KeptDescription:
 
 
 def _key(annotation: Any) -> Any:
-    """Return what only the same annotation has: `int | str` equals `str | int`, and is described otherwise."""
+    """Return a key that only the same annotation has: `int | str` equals `str | int`, but has another description."""
     origin = typing.get_origin(annotation)
     if origin not in _CONTAINERS:
         return id(annotation)
@@ -103,5 +103,5 @@ def _refs(schema: Any) -> Iterator[str]:
 
 
 def _short(ref: str) -> str:
-    """Return the name by which a class is described where no other has it."""
+    """Return the name of a class in descriptions, if no other class has it."""
     return _IN_REF.sub(r"\1", ref)

@@ -11,7 +11,7 @@ from .declared import Event, Procedure
 __all__ = ["describe_api"]
 
 MAX_DOC = 4_000
-"""Characters of a docstring that are shown: a manual belongs elsewhere."""
+"""Most characters of a docstring that are shown."""
 
 
 def describe_api(api: Api) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Whether values are, at first sight, of the types that annotations name: the way of most calls, without a schema."""
+"""Whether values are exactly of the types in annotations: the fast path of most calls, without a schema."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["ExactMatch"]
 
 class ExactMatch:
     """
-    The types that the values of a procedure or an event may have to pass at once.
+    The types with which values of a procedure or an event pass without a further check.
 
     Args:
-        parameters: in the order of their declaration, without the wildcard.
+        parameters: the parameters in the order of their declaration, without the wildcard.
         wildcard: the parameter that takes all further arguments, or None.
-        returns: annotation of the result.
+        returns: the annotation of the result.
 
     """
 
@@ -28,17 +28,17 @@ class ExactMatch:
     def __init__(self, parameters: Sequence[Parameter], wildcard: WildcardParameter | None, returns: Any) -> None:
         self._names = frozenset(each.name for each in parameters)
         self._required = frozenset(each.name for each in parameters if each.is_required)
-        # A parameter that is not in here needs a closer look.
+        # Parameters that are not in here need a further check.
         kinds = {each.name: exact_types(each.annotation) for each in parameters}
         self._kinds = {name: types for name, types in kinds.items() if types is not None}
-        # That many arguments of those are all there are. Never true where a wildcard lets others be counted.
+        # With this many of these arguments, all are present. Never reached with a wildcard, which allows others.
         self._complete = len(self._kinds) if wildcard is None and len(self._kinds) == len(kinds) else -1
-        # The same for arguments of other names: None where there are none, or each needs a closer look.
+        # The same for arguments of other names: None if none are allowed, or each needs a further check.
         self._rest = None if wildcard is None else exact_types(wildcard.annotation)
         self._result = exact_types(returns)
 
     def arguments(self, kwargs: Kwargs) -> bool:
-        """Return whether arguments are complete, and at first sight of the types that the annotations name."""
+        """Return whether arguments are complete, and exactly of the types in the annotations."""
         exact = self._kinds
         for name, value in kwargs.items():
             kinds = exact.get(name)
@@ -52,9 +52,9 @@ class ExactMatch:
 
     def arguments_of_all(self, several: Sequence[Kwargs]) -> bool:
         """
-        Return whether the arguments of several calls have the same names, and the same is true of each of them.
+        Return whether the arguments of several events have the same names, and `arguments` is true for each.
 
-        At least one call. What is asked of each takes a fifth of the time here: it is asked of all by loops in C.
+        There must be at least one. This takes a fifth of the time of `arguments` for each, by loops in C.
         """
         names, exact = several[0].keys(), self._kinds
         if set(map(len, several)) != {len(names)}:
@@ -74,6 +74,6 @@ class ExactMatch:
         return len(names) == self._complete or self._required <= names
 
     def result(self, value: Any) -> bool:
-        """Return whether a result is at first sight of the type that its annotation names."""
+        """Return whether a result is exactly of the type in its annotation."""
         kinds = self._result
         return kinds is not None and (not kinds or type(value) in kinds)

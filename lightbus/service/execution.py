@@ -1,11 +1,11 @@
-"""How the user's code is run: in a context made for it, to the end of what it returns, and with its faults its own.
+"""Running the user's code: in a context of its own, until its result is final, with its errors kept apart.
 
-A call, an event, a scheduled run, a background task, the hooks of a worker's life: each is one `Execution`. The
-functions that belong to it (a hook before, the handler, a hook after) share its context, whether they are `def` or
-`async def`, and nobody else sees what they put there.
+A call, an event, a scheduled run, a background task, the hooks of a worker's life: each is one `Execution`. Its
+functions (a hook before, the handler, a hook after) share its context, whether they are `def` or `async def`, and no
+other code sees the values that they set there.
 
-A task that is cancelled enters its context at once, though a thread may still be in that, and Python allows one at a
-time. So no task of ours has an execution's context as its own: the steps of the user's code are put into it one by one.
+A cancelled task enters its context at once, though a thread may still be in it, and Python allows only one at a time.
+So no task of ours has an execution's context as its own: the steps of the user's code run in that context one by one.
 """
 
 from __future__ import annotations
@@ -54,31 +54,31 @@ _NO_AWAITABLES = frozenset({type(None), bool, int, float, str, bytes, dict, list
 
 def runs_on_loop(function: Callable[..., Any]) -> bool:
     """
-    Return whether a function is plainly `async def`, so that calling it does not block.
+    Return whether a function is certainly an `async def`, so that calling it does not block.
 
-    Any other is called in a thread. What is awaited does not depend on it: that is decided by what is returned.
+    Any other function is called in a thread. Whether its result is awaited depends on the result only.
     """
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def waits_nowhere(function: Callable[..., Any]) -> bool:
     """
-    Return whether an `async def` certainly has nothing in it that it waits for.
+    Return whether an `async def` certainly never waits.
 
-    Then nobody else's code runs before its end, and it needs no task of its own to be told apart from others.
+    Then no other code runs before it ends, and it needs no task of its own.
     """
     code = _code_of(function)
-    # Wherever it waits, be it by `await`, `async for`, `async with` or in a comprehension, it yields.
+    # Wherever it waits, by `await`, `async for`, `async with` or in a comprehension, it has a YIELD_VALUE.
     return code is not None and all(each.opname != "YIELD_VALUE" for each in dis.get_instructions(code))
 
 
 def returns_nothing(function: Callable[..., Any]) -> bool:
-    """Return whether an `async def` certainly returns None, so that there is nothing more to be awaited."""
+    """Return whether an `async def` certainly returns None, so that its result need not be awaited."""
     code = _code_of(function)
     if code is None:
         return False
     for before, after in pairwise(dis.get_instructions(code)):
-        # What is jumped to is returned with another value, too: `return first() or None`.
+        # A jump target may return another value, too: `return first() or None`.
         is_none = before.opname == "LOAD_CONST" and before.argval is None and not after.is_jump_target
         if (after.opname == "RETURN_VALUE" and not is_none) or (
             after.opname == "RETURN_CONST" and after.argval is not None
@@ -88,20 +88,20 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
 
 
 def _code_of(function: Any) -> CodeType | None:
-    """Return the code of an `async def`; None of anything else, also of what only says that it is one."""
+    """Return the code of an `async def`; None for anything else, even if it is marked as one."""
     code = getattr(_called(function), "__code__", None)
     return code if isinstance(code, CodeType) and code.co_flags & inspect.CO_COROUTINE else None
 
 
 def is_awaitable(value: Any) -> bool:
-    """Return whether a value is something to wait for: a coroutine, a future (of threads, too), an awaitable object."""
-    if type(value) in _NO_AWAITABLES:  # as nearly always
+    """Return whether a value can be awaited: a coroutine, a future (of threads, too), an awaitable object."""
+    if type(value) in _NO_AWAITABLES:  # the usual case
         return False
     return inspect.isawaitable(value) or isinstance(value, concurrent.futures.Future)
 
 
 def check_ran(function: Callable[..., Any], value: Any) -> None:
-    """Raise TypeError where calling a function has run nothing of it, since it is a generator."""
+    """Raise TypeError if calling a function has not run it, because it is a generator."""
     if isinstance(value, (GeneratorType, AsyncGeneratorType)):
         raise TypeError(
             f"{name_of(function)} has a `yield` in it, so that calling it runs nothing of it. "
@@ -110,7 +110,7 @@ def check_ran(function: Callable[..., Any], value: Any) -> None:
 
 
 def is_generator(function: Any) -> bool:
-    """Return whether calling a function would run nothing of it, since there is a `yield` in it."""
+    """Return whether calling a function would not run it, because it contains a `yield`."""
     called = _called(function)
     if inspect.isgeneratorfunction(called):
         return not called.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE
@@ -118,7 +118,7 @@ def is_generator(function: Any) -> bool:
 
 
 def _called(function: Any) -> Any:
-    """Return the function that runs when something is called: of a `partial`, a bound method, an object."""
+    """Return the function that runs when a callable is called: a `partial`, a bound method, an object."""
     while isinstance(function, partial):
         function = function.func
     called = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
@@ -126,14 +126,14 @@ def _called(function: Any) -> Any:
 
 
 def name_of(function: Any) -> str:
-    """Return what a function, or an object that is called like one, is called in messages."""
+    """Return the name of a function, or of another callable, for log lines and errors."""
     while isinstance(function, partial):
         function = function.func
     return safely(lambda named: getattr(named, "__qualname__", "") or repr(named), function)
 
 
 def close_unused(value: Any) -> None:
-    """Close a coroutine that will not be awaited, so that Python does not warn of it."""
+    """Close a coroutine that will not be awaited, so that Python does not warn about it."""
     if isinstance(value, CoroutineType):
         value.close()
 
@@ -147,7 +147,7 @@ class InContext:
     """
     An awaitable: a coroutine that runs in the awaiting task, but in a context of its own.
 
-    What it returns is awaited, too, where that can be: an `async def` around another may have forgotten to.
+    If its result is awaitable, that is awaited, too: an `async def` around another may have forgotten to.
     """
 
     __slots__ = ("_context", "_coroutine", "_waited_for")
@@ -166,7 +166,7 @@ class InContext:
                 waited_for = run(coroutine.send, None)
             while True:
                 if FORKS.count != forks:
-                    end_child()  # it waits, on a loop that is the parent's
+                    end_child()  # the child would wait on the parent's loop
                 try:
                     sent = yield waited_for
                 except BaseException as error:
@@ -191,12 +191,12 @@ class Execution:
     One execution of the user's code: functions that share a context, one after another.
 
     Either in a task of the loop (`call`), where plain functions run in threads, or all in one thread (`call_blocking`),
-    where what has to be awaited is awaited on the loop.
+    where awaitables are awaited on the loop.
 
     Args:
-        loop: where things are awaited.
-        executor: the threads for plain functions; None means those of the loop.
-        served: the call that is served by it, whose deadline and chain are inherited.
+        loop: the loop on which awaitables are awaited.
+        executor: the threads for plain functions; None: those of the loop.
+        served: the call that it serves, whose deadline and chain are inherited.
 
     """
 
@@ -214,11 +214,11 @@ class Execution:
         self.was_cancelled = False
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function right here that waits for nothing."""
+        """Call a function that does not wait, in this thread."""
         return _run(self.context, function, args, NOTHING)
 
     def begin(self, function: Callable[..., Coroutine[Any, Any, Any]], kwargs: Mapping[str, Any]) -> Any:
-        """Call an `async def` up to where it first waits: return its result, or the InContext to await for it."""
+        """Run an `async def` until it first waits: return its result, or the InContext to await."""
         context, coroutine, forks = self.context, function(**kwargs), FORKS.count
         try:
             waited_for = context.run(coroutine.send, None)
@@ -244,7 +244,7 @@ class Execution:
         *,
         on_loop: bool = False,
     ) -> Any:
-        """Call a function, on the loop or in a thread, await what it returns, and return the result of that."""
+        """Call a function, on the loop or in a thread, await its result if awaitable, and return the final result."""
         if on_loop:
             value = _run(self.context, function, args, kwargs)
         else:
@@ -261,7 +261,7 @@ class Execution:
     def call_blocking(
         self, function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
     ) -> Any:
-        """Do as `call` does, in this thread, which is not the loop's."""
+        """Do the same as `call` in this thread, which is not the loop's."""
         value = _run(self.context, function, args, kwargs)
         if not is_awaitable(value):
             return value
@@ -272,7 +272,7 @@ class Execution:
             coroutine.close()
             close_unused(value)
             raise
-        if self.was_cancelled:  # before it was known what to cancel
+        if self.was_cancelled:  # it was cancelled before `_awaited` was set
             self._awaited.cancel()
         result, error = self._awaited.result()
         if error is not None:
@@ -280,36 +280,36 @@ class Execution:
         return result
 
     def cancel(self) -> None:
-        """Cancel what a thread awaits on the loop, now or later."""
+        """Cancel what a thread awaits on the loop, now or in future."""
         self.was_cancelled = True
         if self._awaited is not None:
             self._awaited.cancel()
 
     async def call_in_thread(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Call a function in a thread, and await what it returns in a task of its own."""
+        """Call a function in a thread, and await its result in a task of its own."""
         value = await in_thread(self._loop, self._executor, partial(self.context.run, function, *args, **kwargs))
         if not is_awaitable(value):
             return value
         try:
             return await self.apart(self.finish(value))
         finally:
-            close_unused(value)  # where that was cancelled before it had begun
+            close_unused(value)  # if that was cancelled before it started
 
     async def apart(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Await one of the above in a task of its own: a function may cancel that, and not ours."""
+        """Await a coroutine in a task of its own: a function may cancel that task, but not ours."""
         try:
             result, error = await self._loop.create_task(outcome(coroutine))
         finally:
-            coroutine.close()  # where the task was cancelled before it had begun
+            coroutine.close()  # if the task was cancelled before it started
         if is_cancelled():
-            raise asyncio.CancelledError  # it was passed on to the other task, and ended there
+            raise asyncio.CancelledError  # the cancellation went to the other task, and ended there
         if error is not None:
             raise error
         return result
 
 
 def is_cancelled() -> bool:
-    """Return whether the running task is to end: it, or the awaitable that it runs, was cancelled."""
+    """Return whether the running task, or the awaitable that it runs, was cancelled."""
     task = None if asyncio._get_running_loop() is None else asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -332,7 +332,7 @@ class CallersContext:
         if on_loop:
             value = function(*args, **kwargs)
         else:
-            context = copy_context()  # the caller's own is entered by its task, and a thread cannot enter it, too
+            context = copy_context()  # the caller's task has entered its own context, so a thread cannot
             run = partial(context.run, function, *args, **kwargs)
             value = await in_thread(asyncio.get_running_loop(), self._executor, run)
             _copy_context(context)
@@ -342,7 +342,7 @@ class CallersContext:
     def call_blocking(
         function: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] = NOTHING
     ) -> Any:
-        """Call a function in a thread without a loop; what is to be awaited is, on a loop made for it."""
+        """Call a function in a thread without a loop; an awaitable result is awaited on a loop made for it."""
         value = function(*args, **kwargs)
         if not is_awaitable(value):
             return value
@@ -354,7 +354,7 @@ class CallersContext:
 
 
 async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, /, run: Any, *args: Any) -> Any:
-    """Return what `run(*args)` returns in a thread, or raise what it raises."""
+    """Call `run(*args)` in a thread; return its result or raise its exception."""
     forks = FORKS.count
     returned: list[Any] = []
     is_given_up = False
@@ -364,7 +364,7 @@ async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, 
         failure: BaseException | None = None
         try:
             value = run(*args)
-        except BaseException as error:  # a future takes no StopIteration: whoever awaits it would wait for ever
+        except BaseException as error:  # a future cannot hold StopIteration: its waiter would wait for ever
             failure = error
         if FORKS.count != forks:
             end_child(failure)
@@ -375,7 +375,7 @@ async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, 
 
     try:
         value, error = await loop.run_in_executor(executor, attempt)
-    except asyncio.CancelledError:  # the thread goes on, and nobody is going to await what it returns
+    except asyncio.CancelledError:  # the thread continues, and its result will not be awaited
         is_given_up = True
         for value in returned:
             close_unused(value)
@@ -386,7 +386,7 @@ async def in_thread(loop: asyncio.AbstractEventLoop, executor: Executor | None, 
 
 
 def _run(context: Context, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call a function of the user's in its context."""
+    """Call a user's function in its context."""
     forks = FORKS.count
     try:
         value = context.run(function, *args, **kwargs)
@@ -400,7 +400,7 @@ def _run(context: Context, function: Callable[..., Any], args: Sequence[Any], kw
 
 
 async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """Return the result of an awaitable, or what it raised: a task that raises SystemExit would end the loop."""
+    """Return the result of an awaitable, or its exception: a task that raises SystemExit would stop the loop."""
     value: Any = None
     failure: BaseException | None = None
     try:
@@ -408,20 +408,20 @@ async def outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]
     except BaseException as error:
         failure = error
     if is_cancelled():
-        with contextlib.suppress(asyncio.CancelledError):  # which may come only now, where it has cancelled itself
+        with contextlib.suppress(asyncio.CancelledError):  # a task that cancelled itself gets it only now
             await asyncio.sleep(0)
     return value, failure
 
 
 async def _wait_for(value: Any) -> Any:
-    """Return the final result of a value, awaiting it as often as it is awaitable again."""
+    """Return the final result of a value, awaiting it until it is no longer awaitable."""
     while is_awaitable(value):
         value = await (asyncio.wrap_future(value) if isinstance(value, concurrent.futures.Future) else value)
     return value
 
 
 def _copy_context(context: Context) -> None:
-    """Set here what was set in a copy of this context."""
+    """Set in this context the variables that were set in a copy of it."""
     here = copy_context()
     for variable, value in context.items():
         if here.get(variable, _UNSET) is not value:

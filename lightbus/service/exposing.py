@@ -1,8 +1,8 @@
-"""What of an Api is offered on the bus: which classes are the user's own, and which of their members are methods.
+"""Which members of an Api are offered on the bus: which classes are the user's own, and which members are methods.
 
 A class is the user's own if it derives from `Api`, if it comes neither with Python nor from an installed package, or if
-it comes from the same package as one that derives from `Api`. What other classes define, `UserDict` or `Thread`,
-is never offered.
+it comes from the same package as a class that derives from `Api`. Members of other classes, like `UserDict` or
+`Thread`, are never offered.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 # Python's own descriptors that hold a value, not a method.
 _VALUES = (property, functools.cached_property, types.MemberDescriptorType, types.GetSetDescriptorType)
-# Methods of other classes or objects, which know nothing of the Api.
+# Methods of other classes or objects, which have no access to the Api.
 _FOREIGN_METHODS = (
     types.MethodType,
     types.MethodDescriptorType,
@@ -34,7 +34,7 @@ _FOREIGN_METHODS = (
 
 def own_members(api: type, root: type) -> Iterator[tuple[str, Any, type]]:
     """
-    Yield the public members that the user's own classes give to an Api, as `(name, member, class)`.
+    Yield the public members that the user's own classes define in an Api, as `(name, member, class)`.
 
     Arguments:
         api: the class.
@@ -48,7 +48,7 @@ def own_members(api: type, root: type) -> Iterator[tuple[str, Any, type]]:
         for owner in classes
         if not issubclass(owner, root) and _package(owner) not in packages and _is_library(owner)
     ]
-    hidden: set[str] = set()  # what a library's class defines hides what stands behind it
+    hidden: set[str] = set()  # members of a library's class hide those of classes after it
     for owner in classes:
         names = [name for name in vars(owner) if not name.startswith("_")]
         if owner in foreign:
@@ -74,7 +74,7 @@ def is_method(member: Any) -> bool:
 
 
 def why_left_out(member: Any) -> str | None:
-    """Return why a member that looks like a method is none that can be served; None for all others."""
+    """Return why a member that looks like a method cannot be served; None for all others."""
     if isinstance(member, functools.singledispatchmethod):
         return "it chooses by the type of its first positional argument, and on the bus all arguments go by name"
     if isinstance(member, functools._lru_cache_wrapper) and inspect.iscoroutinefunction(inspect.unwrap(member)):
@@ -98,7 +98,7 @@ def bound_method(api: Any, name: str, member: Any) -> Callable[..., Any]:
     Return a method as its callers see it, without `self`.
 
     Raises:
-        TypeError: it cannot be bound, or does not say what it takes.
+        TypeError: it cannot be bound, or has no signature.
 
     """
     bound: Callable[..., Any] = getattr(api, name)
@@ -109,7 +109,7 @@ def bound_method(api: Any, name: str, member: Any) -> Callable[..., Any]:
             raise TypeError("it takes no `self`") from None
         raise TypeError(str(error)) from None
     first = next(iter(signature.parameters.values()), None)
-    # A decorator that binds in a closure of its own, behind functools.wraps, seems to take `self` still.
+    # A decorator that binds in its own closure, with functools.wraps, still seems to take `self`.
     if (
         first is not None
         and first.name == "self"
@@ -134,7 +134,7 @@ def _package(owner: type) -> str:
 
 def _is_library(owner: type) -> bool:
     file = getattr(sys.modules.get(owner.__module__), "__file__", None)
-    if file is None:  # built into Python, or made by a program while it runs
+    if file is None:  # built into Python, or created by a program at run time
         return _package(owner) in sys.stdlib_module_names
     path = Path(file)
     return not _INSTALLED.isdisjoint(path.parts) or not _stdlib().isdisjoint(path.parents)
@@ -142,13 +142,13 @@ def _is_library(owner: type) -> bool:
 
 @functools.cache
 def _stdlib() -> frozenset[Path]:
-    import sysconfig  # who only calls has no class to look at
+    import sysconfig  # imported here: a process that only calls has no Api classes
 
     return frozenset(Path(path) for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name)))
 
 
 def _is_generated(name: str, member: Any, foreign: list[type]) -> bool:
-    """Return whether a library's metaclass has put this into a class of the user's, as pydantic does."""
+    """Return whether a library's metaclass has added this member to a user's class, as pydantic does."""
     made_in = getattr(member, "__module__", None)
     return any(
         name in vars(other) and isinstance(made_in, str) and made_in.partition(".")[0] == _package(other)

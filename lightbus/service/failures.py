@@ -1,7 +1,7 @@
-"""The description of exceptions of the user's code, for its caller and the log. Nothing here raises.
+"""Describing exceptions of the user's code, for callers and the log. Nothing here raises.
 
-An exception may have a `__str__`, an `args` or a class of its own that raise, text that is no UTF-8, arguments that no
-message holds. Whoever waits is told as much as can be told.
+An exception may have a `__str__`, `args` or a class that raise, text that is not UTF-8, or arguments too large for a
+message. The caller gets as much of it as possible.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ MAX_TEXT = 20_000
 MAX_TRACE = 100_000
 MAX_ARG = 1_000
 MAX_ARGS = 50
-"""The limits of an exception in an answer: characters, and how many of its `args`."""
+"""The limits of an exception in an answer: characters, and number of `args`."""
 
 MAX_STOPS = 100
-"""How often in a second a worker's loop may be stopped by the user's code until the worker ends."""
+"""How often in a second the user's code may stop a worker's loop before the worker ends."""
 
 PACKAGE = Path(__file__).parents[1]
 OURS = tuple(str(PACKAGE / name) for name in ("rpc", "events", "engine", "service", "client", "cli", "scheduling.py"))
-"""Where the code is that calls the user's."""
+"""The files of our code that calls the user's."""
 
 CARRIERS = (
     *(str(Path(asyncio.__file__).parents[1] / name) for name in ("asyncio", "concurrent")),
     "uvloop/",  # as it names its own files
 )
-"""Where the code is through which ours does that."""
+"""The files of code in between."""
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
-    """Return whether an exception is of a kind. `isinstance` would ask its `__class__`, which may be anything."""
+    """Return whether an exception is of a class. `isinstance` would use its `__class__`, which may be anything."""
     return issubclass(type(error), kind)
 
 
 def show(error: BaseException) -> str:
-    """Return `"ValueError: too late"`."""
+    """Return an exception as text: `"ValueError: too late"`."""
     text = safely(str, error)[:MAX_TEXT]
     return f"{class_name(error)}: {text}" if text else class_name(error)
 
@@ -75,7 +75,7 @@ def as_exception(what: str, error: BaseException) -> Exception:
     """
     Return an exception of the user's code as an Exception.
 
-    SystemExit, a CancelledError of its own making and their like end neither the process nor what runs it.
+    SystemExit, a CancelledError raised by the user's code and the like must not end the process or our tasks.
     """
     if is_a(error, Exception) and not is_a(error, StopIteration):
         return cast(Exception, error)
@@ -93,13 +93,13 @@ def report(logger: logging.Logger, level: int, error: BaseException, text: str, 
             logger.log(level, text, *args, exc_info=(type(error), error, _traceback(error)))
         else:
             logger.log(level, "%s\n%s", text % args, trace_of(error))
-    except BaseException:  # a handler or filter of the application's, in trouble with it
+    except BaseException:  # a log handler or filter of the application failed with it
         with contextlib.suppress(BaseException):
             logger.log(level, "%s (%s; it cannot be logged as it is)", text % args, class_name(error))
 
 
 def _can_be_read(error: BaseException) -> bool:
-    """Return whether formatters of logs can ask its class for its name, and files take its text."""
+    """Return whether log formatters can read the name of its class, and files can store its text."""
     try:
         return type(type(error)) is type and error.__class__ is type(error) and bool(_format(error).encode())
     except BaseException:
@@ -108,10 +108,10 @@ def _can_be_read(error: BaseException) -> bool:
 
 def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) -> None:
     """
-    Run a coroutine to its end on the loop of a runner, whatever the user's tasks do there.
+    Run a coroutine to its end on the loop of a runner, even if the user's tasks stop the loop.
 
-    SystemExit in a task stops the loop that the task is on, and so do `loop.stop()` and what a handler of a signal
-    raises. It is an error of theirs, and the loop goes on, unless that comes again and again.
+    SystemExit in a task stops the loop, as do `loop.stop()` and exceptions of signal handlers. That is an error of the
+    user's code: the loop continues, unless it happens `MAX_STOPS` times in a second.
     """
     loop = runner.get_loop()
     main = loop.create_task(coroutine)
@@ -133,7 +133,7 @@ def run_through(runner: asyncio.Runner, coroutine: Coroutine[Any, Any, None]) ->
 
 
 def shorten(error: BaseException) -> None:
-    """Cut off the frames of this package before those of the user's code; if there are no others, keep them."""
+    """Remove the frames of this package before those of the user's code; if there are only such frames, keep them."""
     with contextlib.suppress(Exception):
         found = _from_user_code(_traceback(error))
         if found is not None:
@@ -147,7 +147,7 @@ def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
 
 
 def trace_of(error: BaseException) -> str:
-    """Return the traceback as text, the end of it where it is long."""
+    """Return the traceback as text, only its end if it is long."""
     shorten(error)
     return safely(_format, error)[-MAX_TRACE:]
 
@@ -163,7 +163,7 @@ def _format(error: BaseException) -> str:
 
 
 def _without_own_frames(stack: traceback.StackSummary) -> traceback.StackSummary:
-    """Cut off the frames of this package after the user's last: the text of our own error is enough."""
+    """Remove the frames of this package after the user's last: the text of our own error is enough."""
     frames = list(stack)
     while frames and frames[-1].filename.startswith(f"{PACKAGE}{os.sep}"):
         frames.pop()
@@ -184,7 +184,7 @@ def describe(what: str, error: BaseException) -> Error:
 
 
 def args_of(error: BaseException) -> list[Any]:
-    """Return the `args` of an exception, its own or those of its base where they are none."""
+    """Return the `args` of an exception; if its own cannot be read, those of BaseException."""
     try:
         return [*error.args]
     except BaseException:
@@ -195,7 +195,7 @@ _ARGS = vars(BaseException)["args"]
 
 
 def encode_error(message: Error, call_id: int, limit: int) -> bytes:
-    """Return the frame of an error, with as much of it as can be sent and fits into `limit` bytes."""
+    """Return the frame of an error, with as much of it as can be sent in `limit` bytes."""
     for reduce in (_whole, _with_short_args, _with_short_trace, _without_details):
         with contextlib.suppress(BaseException):
             frame = envelope.encode(reduce(message), call_id)
@@ -224,7 +224,7 @@ def _without_details(message: Error) -> Error:
 
 
 def _sendable(arg: Any) -> Any:
-    """Return an argument of an exception, or its `repr` where it is too long or of no type that can be sent."""
+    """Return an argument of an exception, or its `repr` if it is too long or cannot be sent."""
     with contextlib.suppress(BaseException):
         if len(codec.encode(arg)) <= MAX_ARG:
             return arg

@@ -14,20 +14,20 @@ from .validating import CompiledSchema
 
 __all__ = ["ForeignApi", "ForeignSignature", "parse", "read_file"]
 
-# Which parts the schema of one procedure or one event has.
+# The parts in the schema of one procedure or one event.
 _PARTS = {"rpcs": ("parameters", "response"), "events": ("parameters",)}
 
 
 class ForeignSignature:
     """
-    A procedure or an event of which only the schema is known; a `Signature` as far as that goes.
+    A procedure or an event of which only the schema is known; with the methods of `Signature` that this allows.
 
     Attributes:
         parameter_schema: JSON Schema of the arguments.
         response_schema: JSON Schema of the result; None for an event.
 
     Raises:
-        InvalidSchema: one of them is no JSON Schema.
+        InvalidSchema: one of them is not a JSON Schema.
 
     """
 
@@ -37,11 +37,11 @@ class ForeignSignature:
         self.response_schema = parts.get("response")
         self._exact, self._required = _quick_checks(self.parameter_schema)
         self._parameters = CompiledSchema(self.parameter_schema, what=f"The schema of {label}")
-        # An event's result may be anything: there is none.
+        # An event has no result: any value is accepted.
         self._response = CompiledSchema(parts.get("response", {}), what=f"The schema of the result of {label}")
 
     def passes(self, kwargs: Kwargs) -> bool:
-        """Return whether the arguments are complete, and at first sight of the types that the schema names."""
+        """Return whether the arguments are complete, and exactly of the types in the schema."""
         exact = self._exact
         for name, value in kwargs.items():
             kinds = exact.get(name)
@@ -63,7 +63,7 @@ class ForeignSignature:
             raise ValidationError(f"{self._label}: {problem}.")
 
     def _check_names(self, kwargs: Kwargs) -> None:
-        """Say of a name that is wrong or missing what a declared Api says of it."""
+        """Raise for a wrong or missing name the error that a declared Api raises."""
         schema: Any = self.parameter_schema
         properties = schema.get("properties") if isinstance(schema, dict) else None
         if not isinstance(properties, dict):
@@ -81,7 +81,7 @@ class ForeignSignature:
 
     def validate_received(self, kwargs: Kwargs) -> None:
         """
-        Check the arguments of an event, without those that are none of its own: its publisher may be a version ahead.
+        Check the arguments of an event, without unknown ones: its publisher may have a later version.
 
         Raises:
             ValidationError: they do not satisfy the schema.
@@ -115,7 +115,7 @@ _SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
 
 
 def _quick_checks(schema: Any) -> tuple[dict[str, frozenset[type]], frozenset[str]]:
-    """Return the types of arguments that need no closer look, an empty set for any; and which must be there."""
+    """Return the types of arguments that need no further check (an empty set: any type), and the required names."""
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         return {}, frozenset()
     exact = {name: _exact(part) for name, part in schema["properties"].items()}
@@ -127,7 +127,7 @@ def _quick_checks(schema: Any) -> tuple[dict[str, frozenset[type]], frozenset[st
 
 
 def _exact(schema: Any) -> frozenset[type] | None:
-    """Return the types whose values satisfy a schema, whatever they are; None where that is not so simple."""
+    """Return the types all of whose values satisfy a schema; None if it is not that simple."""
     if not isinstance(schema, dict):
         return None
     said = {key: part for key, part in schema.items() if key not in _SAYS_NOTHING}
@@ -152,7 +152,7 @@ class ForeignApi:
         events: its events by name.
 
     Raises:
-        InvalidSchema: it has another form, or a part of it is no JSON Schema.
+        InvalidSchema: it has another form, or a part of it is not a JSON Schema.
 
     """
 
@@ -167,10 +167,10 @@ class ForeignApi:
 
 def read_file(path: Path) -> Iterator[ForeignApi]:
     """
-    Yield the APIs in a file: several by name, or the only one of a file that has its name (`auth.json`).
+    Yield the APIs in a file: several by name, or a single one, named like the file (`auth.json`).
 
     Raises:
-        InvalidSchema: the file cannot be read, or has another form; the message names it.
+        InvalidSchema: the file cannot be read, or has another form; the message names the file.
 
     """
     try:
@@ -184,11 +184,11 @@ def parse(text: str, *, name: str) -> Iterator[ForeignApi]:
     Yield the APIs in the text of a schema file.
 
     Arguments:
-        text: what `dumpschema` writes.
-        name: of the API, where the text describes one without a name.
+        text: the output of `dumpschema`.
+        name: the name of the API, if the text describes one without a name.
 
     Raises:
-        InvalidSchema: it is no JSON, or has another form.
+        InvalidSchema: it is not JSON, or has another form.
 
     """
     try:

@@ -1,6 +1,6 @@
-"""Forks made by the user's code: a child that returns from that code ends there.
+"""Forks by the user's code: a child that returns from that code is ended there.
 
-It is a copy of a worker, with the worker's sockets and files and one thread. What it would do further, its parent does.
+The child is a copy of a worker, with the worker's sockets and files and one thread. The parent continues the work.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["FORKS", "end_child", "ended_in_child"]
 
 
 class _Forks:
-    """How many forks lie between this process and the one that imported us; only a child ever counts."""
+    """The number of forks between the process that imported this package and this one; only increased in a child."""
 
     __slots__ = ("count",)
 
@@ -26,15 +26,15 @@ class _Forks:
 
 
 FORKS = _Forks()
-"""The code that runs the user's code compares the count before with the one afterwards."""
+"""Code that runs the user's code compares the count before and after it."""
 
 _LOOPS: dict[int, asyncio.AbstractEventLoop] = {}
-"""The loops of workers that run now, by their threads."""
+"""The running loops of workers, by thread id."""
 
 
 @contextlib.contextmanager
 def ended_in_child(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Have a loop, which this thread runs, end in every child that is forked on it."""
+    """While this context lasts, end the loop that this thread runs in every child that is forked on it."""
     _LOOPS[threading.get_ident()] = loop
     try:
         yield
@@ -44,10 +44,11 @@ def ended_in_child(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 def end_child(error: BaseException | None = None) -> NoReturn:
     """
-    End this process, a child that came back from the user's code, as it would have ended as a program of its own.
+    End this process, a child that returned from the user's code, with the exit code of a program of its own.
 
-    The exit code is that of SystemExit, 1 after another exception, otherwise 0. No exit handler runs and no buffer is
-    written out: they are the parent's. Written past `sys.stderr`, whose lock another thread of the parent may hold.
+    The exit code is that of SystemExit, 1 after another exception, otherwise 0. No exit handlers run and no buffers are
+    flushed: they belong to the parent. The message is not written by `sys.stderr`, whose lock another thread of the
+    parent may have held at the fork.
     """
     code, text = _outcome(error)
     with contextlib.suppress(OSError):
@@ -68,16 +69,16 @@ def _outcome(error: BaseException | None) -> tuple[int, str]:
         return 1, f"{error.code}\n"
     try:
         return 1, "".join(traceback.format_exception(error))
-    except Exception:  # it cannot be told
+    except Exception:  # it cannot be formatted
         return 1, f"{type(error).__name__} in a child that a handler forked\n"
 
 
 def _in_child() -> None:
     FORKS.count += 1
     loop: Any = _LOOPS.get(threading.get_ident())
-    if loop is not None:  # a task of the user's own may have forked it, of whose end nobody else is told
+    if loop is not None:  # a user's own task may have forked, whose end our code does not see
         if hasattr(loop, "_ready"):
-            loop._ready.clear()  # the rest of this turn of the loop is the parent's
+            loop._ready.clear()  # the parent does the rest of this turn of the loop
         loop.call_soon(end_child)
 
 

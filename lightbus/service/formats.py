@@ -1,8 +1,8 @@
-"""Texts that stand for something else: which of them a `format` of a JSON Schema accepts.
+"""Texts that represent other values: which of them a `format` of a JSON Schema accepts.
 
-A text is accepted where a handler annotated with the type would be given a value of it, and refused where it would not:
-so who fires is told what otherwise every listener would find out. JSON Schema's own rules are other ones: they refuse
-a datetime without a time zone, and know no Decimal.
+A text is accepted if it can be cast to the type for a handler annotated with it, and refused otherwise: so the
+publisher gets the error, and not every listener. JSON Schema's own rules differ: they refuse a datetime without a time
+zone, and have no Decimal.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _UNCHECKED = (
     "email", "idn-email", "hostname", "idn-hostname", "uri", "uri-reference", "iri", "iri-reference", "uri-template",
     "json-pointer", "relative-json-pointer", "regex",
 )  # fmt: skip
-"""What jsonschema_rs would hold against the RFCs, and no type of Python does in the same way."""
+"""Formats that jsonschema_rs would check by the RFCs; no Python type checks in the same way."""
 
 
 _DURATION = re.compile(r"-?PT\d+(\.\d+)?S")
@@ -50,13 +50,13 @@ def _is_a(annotation: Any, text: str) -> bool:
 
 
 def _is_of_a_value(annotation: Any, text: str) -> bool:
-    """Return whether it is how a value is written (`json_form`): pydantic does not read back all of those."""
+    """Return whether a text is a value's form as written by `json_form`: pydantic does not read all of these."""
     if annotation is timedelta:
         return _DURATION.fullmatch(text) is not None
     zone = _ZONE_WITH_SECONDS.search(text) if annotation in (datetime, time) else None
     if zone is None:
         return False
-    rest = text[: zone.start()]  # alone: Python itself reads a zone of less than a second as none
+    rest = text[: zone.start()]  # without the zone: Python itself reads a zone of less than a second as none
     with contextlib.suppress(ValueError):
         return bool(annotation.fromisoformat(rest).isoformat() == rest)
     return False
@@ -79,4 +79,4 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     DECIMAL: partial(_made_by, Decimal),
     COMPLEX: partial(_made_by, complex),
 }
-"""Per format whether a text is one of it. They raise nothing."""
+"""For each format, a function that returns whether a text is valid; it never raises."""

@@ -1,10 +1,10 @@
 """
-pydantic's core schemas, made to take values as the bus carries them.
+pydantic's core schemas, changed to accept values as the bus carries them.
 
-The bus carries an Enum as its value, every sequence as a list, a dataclass, a NamedTuple and a model as a dict by the
-names under which they are written. pydantic, asked for Python values, takes them so only in part: not where a model
-is strict, not where a field is read by another name than it is written, not an Enum of tuples. What is changed here is
-that, and classes with a form of their own (`__from_bus__`); all constraints and validators stay.
+The bus carries an Enum as its value, every sequence as a list, a dataclass, a NamedTuple and a model as a dict with the
+names under which they are written. pydantic, validating Python values, accepts these only in part: not if a model is
+strict, not if a field is read under another name than it is written, not an Enum of tuples. Only that is changed here,
+and classes with a form of their own (`__from_bus__`); all constraints and validators stay.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["from_wire", "names_read", "parts_of", "validator_of"]
 
 _building = threading.Lock()
 
-# Parts of a core schema that hold values and functions of the user's, and no schemas.
+# Parts of a core schema that contain values and functions of the user, not schemas.
 _OPAQUE = frozenset({"metadata", "serialization", "default", "default_factory", "expected", "members", "cls", "config"})
 
-# Dicts of schemas by names of the user's: a field may be called "type", or "default".
+# Dicts of schemas by names that the user chose: a field may be called "type", or "default".
 _BY_NAME = frozenset({"fields", "choices"})
 
-# What is something else on the wire than in Python, and so cannot be had in strict mode.
+# Kinds whose values have another type on the wire than in Python, and so fail in strict mode.
 _NEVER_STRICT = frozenset(
     {
         *("enum", "tuple", "tuple-positional", "tuple-variable", "set", "frozenset", "deque", "list"),
@@ -40,23 +40,23 @@ _NEVER_STRICT = frozenset(
     }
 )
 
-# Kinds within which pydantic itself asks for the class of a value that it knows: Path, SecretStr, Sequence.
+# Kinds within which pydantic itself checks for classes that it knows: Path, SecretStr, Sequence.
 _OF_KNOWN_CLASSES = frozenset({"lax-or-strict", "json-or-python", "chain"})
 _PARTS_OF_VALUES = frozenset({"items_schema", "keys_schema", "values_schema", "fields"})
 
 
 def from_wire(schema: Any) -> Any:
-    """Return a core schema that takes what the bus carries, and gives what `schema` gives."""
+    """Return a core schema that accepts values as the bus carries them, with the same results as `schema`."""
     return _changed(schema, {}, False)
 
 
 def validator_of(schema: Any) -> SchemaValidator:
-    """Return the validator of a changed schema, made again: the one of a model knows nothing of the wire."""
+    """Return a new validator for a changed schema: the existing one of a model knows nothing of the wire."""
     build: Any = SchemaValidator
     try:
         made: SchemaValidator = build(schema, _use_prebuilt=False)
         return made
-    except TypeError:  # releases before 2.13 do not ask: they take what is there of a class that is complete
+    except TypeError:  # releases before 2.13 have no such option: they reuse the validator of a complete class
         pass
     with _building:
         complete = [cls for cls in set(_classes(schema)) if vars(cls).get("__pydantic_complete__")]
@@ -77,7 +77,7 @@ def _classes(schema: Any) -> Iterator[Any]:
 
 
 def parts_of(schema: Any) -> Iterable[Any]:
-    """Return what a core schema has directly inside of it, schemas or not."""
+    """Return the direct parts of a core schema, schemas or not."""
     return schema.values() if isinstance(schema, dict) else schema if isinstance(schema, (list, tuple)) else ()
 
 
@@ -110,7 +110,7 @@ def _changed(schema: Any, config: Mapping[str, Any], known: bool) -> Any:
         else:
             changed[key] = part if key in _OPAQUE else _changed(part, config, still_known)
     if kind == "default" and schema.get("default", ...) is None:
-        # `name: str = None` in a class is what its objects hold, so it is sent, too.
+        # With `name: str = None` in a class, its objects may have None, so None is sent, too.
         changed["schema"] = core_schema.nullable_schema(changed["schema"])
     change = _CHANGES.get(kind) if isinstance(kind, str) else None
     if kind in _NEVER_STRICT:
@@ -121,7 +121,7 @@ def _changed(schema: Any, config: Mapping[str, Any], known: bool) -> Any:
 # Classes with a form of their own
 
 _BASES: tuple[type, ...] = (str, int, float, bytes, list, tuple, dict, set, frozenset)
-"""Builtin types whose subclasses are written as these are, and are made of them again."""
+"""Builtin types whose subclasses are written as these types, and are created from them again."""
 
 
 def _bus_type(cls: Any, ref: str | None) -> core_schema.CoreSchema:
@@ -142,14 +142,14 @@ def _bus_type(cls: Any, ref: str | None) -> core_schema.CoreSchema:
 
 
 def _subclass(cls: Any, base: type, ref: str | None) -> core_schema.CoreSchema:
-    """Make values of a class like `class Name(str)`, where its constructor takes what a builtin type's takes."""
+    """Return a schema that creates values of a class like `class Name(str)`, if its constructor takes one value."""
 
     def load(value: Any) -> Any:
         if isinstance(value, cls):
             return value
         try:
             return cls(value)
-        except Exception:  # it wants other arguments: then the plain value has to do
+        except Exception:  # the constructor takes other arguments: use the plain value
             return value
 
     return core_schema.no_info_after_validator_function(load, TypeAdapter(base).core_schema, ref=ref)
@@ -159,7 +159,7 @@ def _sent_as(cls: Any) -> core_schema.CoreSchema:
     try:
         hint = typing.get_type_hints(cls.__to_bus__).get("return", Any)
         return TypeAdapter(hint).core_schema
-    except Exception:  # no `__to_bus__`, or none whose annotation says anything
+    except Exception:  # no `__to_bus__`, or none with a usable annotation
         return core_schema.any_schema()
 
 
@@ -179,14 +179,14 @@ def _literal(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
 
 
 def _by_value(schema: dict[str, Any], members: Iterable[Enum]) -> Any:
-    """Find members by their values as the bus carries them: a tuple is a list there."""
+    """Return a schema that finds members by their values as the bus carries them: a tuple as a list."""
     by_form = {encode(member): member for member in members}
     ref = schema.pop("ref", None)
 
     def find(value: Any) -> Any:
         try:
             return value if isinstance(value, Enum) else by_form.get(encode(value), value)
-        except Exception:  # what cannot be sent is none of them
+        except Exception:  # a value that cannot be sent is not a member
             return value
 
     return core_schema.no_info_before_validator_function(find, schema, ref=ref)
@@ -198,13 +198,13 @@ def _tagged_union(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
 
 
 def _decimal(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """Take NaN and the infinities, which are sent, unless the annotation says something else, as of their digits."""
+    """Accept NaN and the infinities, which can be sent, unless the annotation limits digits or forbids them."""
     counts_digits = "max_digits" in schema or "decimal_places" in schema
     return schema if counts_digits else {"allow_inf_nan": True, **schema}
 
 
 def _generator(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """Return a list where pydantic would hand out an iterator, which is equal to nothing and can be read once."""
+    """Return a list where pydantic would return an iterator, which can only be read once and compared with nothing."""
     kept = {key: part for key, part in schema.items() if key in ("items_schema", "ref", "metadata")}
     return {"type": "list", **kept}
 
@@ -213,26 +213,26 @@ def _generator(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
 
 
 def _model_fields(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """A model is written by the names for serialization."""
+    """Read fields under their serialization names, too: a model is written with these."""
     fields = schema["fields"]
     return {**schema, "fields": _read_as_written(fields, config, lambda name, field: field.get("serialization_alias"))}
 
 
 def _dataclass_args(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """A dataclass is written by the names of its fields."""
+    """Read fields under their own names, too: a dataclass is written with these."""
     fields = _read_as_written({field["name"]: field for field in schema["fields"]}, config, lambda name, field: name)
     return {**schema, "fields": list(fields.values())}
 
 
 def _typed_dict(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """A TypedDict is written as it is."""
+    """Read items under their own names, too: a TypedDict is written with these."""
     return {**schema, "fields": _read_as_written(schema["fields"], config, lambda name, field: name)}
 
 
 def _read_as_written(
     fields: Mapping[str, Any], config: Mapping[str, Any], written: Callable[[str, Any], str | None]
 ) -> dict[str, Any]:
-    """Let each field be read under the name by which it is written, too, unless that is another one's."""
+    """Let each field be read under the name with which it is written, too, unless another field has that name."""
     by_alias = config.get("validate_by_alias") is not False
     paths = {name: names_read(field, name) if by_alias else [[name]] for name, field in fields.items()}
     taken = {path[0] for own in paths.values() for path in own}
@@ -246,7 +246,7 @@ def _read_as_written(
 
 
 def _by_alias_too(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """The names for reading are all aliases now, also those of a class that is read by its fields' names only."""
+    """Allow aliases: all names for reading are aliases now, even for a class that is read by field names only."""
     own = schema.get("config")
     if not own or own.get("validate_by_alias") is not False:
         return schema

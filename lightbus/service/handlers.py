@@ -1,7 +1,7 @@
-"""What the function of a listener takes of an event. Whether an event fits is known before the function is called.
+"""Which arguments of an event a listener's function takes. Whether an event fits is known before the call.
 
-A function says by its signature what it takes. One that is decorated says what the function inside takes, and what is
-around that may give it something: there it is known for certain only when it was tried.
+The signature of a function says what it takes. The signature of a decorated function is that of the inner function, and
+the decorator may add arguments: then a missing argument is only certain after a call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MESSAGE_ALONE = inspect.Signature([inspect.Parameter("event_message", inspect.P
 
 
 class _First(Enum):
-    """What a function's first parameter is for."""
+    """The role of a function's first parameter."""
 
     MESSAGE = "the EventMessage"
     EITHER = "an argument of the event that has its name, else the EventMessage"
@@ -37,20 +37,20 @@ class _First(Enum):
 
 class Handler:
     """
-    The function of a listener, as far as events have to fit it.
+    The function of a listener, with the arguments that it takes.
 
     Attributes:
-        name: what errors call it.
+        name: its name in errors.
 
     Arguments:
-        function: anything that can be called.
-        name: what errors call it.
+        function: any callable.
+        name: its name in errors.
         api_name: the API whose events it handles.
-        casts: whether it is given the types that it is annotated with.
-        strict: whether an annotated text has to be a text, and is not converted from other values.
+        casts: whether arguments are cast to the annotations.
+        strict: whether an argument annotated as text must be text, and is not converted from other values.
 
     Raises:
-        InvalidDeclaration: it wants an argument by position, and events have theirs by name.
+        InvalidDeclaration: it takes an argument by position, and events have their arguments by name.
 
     """
 
@@ -65,7 +65,7 @@ class Handler:
     ) -> None:
         declared, own = _signatures(function)
         self._inner = None if own is declared else inspect.unwrap(function)
-        """The function inside of one that may give it arguments: what it lacks is found when it is called."""
+        """The inner function of a decorator that may add arguments: missing ones are found when it is called."""
         self.name = name
         self._casts = casts
         self._strict = strict
@@ -88,33 +88,33 @@ class Handler:
         self._with_message = signature(each for each in annotated.values() if each.name != self._first)
         self._always = self._of_first is _First.MESSAGE
         self._unless = self._first if self._of_first is _First.EITHER else None
-        """The argument instead of which it is given the message."""
+        """The argument whose parameter gets the message if the event does not have that argument."""
         self._takes_all = self._without_message.wildcard is not None
         is_shadowed = self._takes_all and self._of_first is _First.MESSAGE and self._first in annotated
         self._shadowed = self._first if is_shadowed else None
-        """The argument that cannot be given, since the message takes its place."""
+        """The argument that cannot be passed, since the message takes its place."""
 
     def takes_message(self, names: Collection[str]) -> bool:
-        """Return whether it is given the message, where an event has arguments of these names."""
+        """Return whether the function gets the message, for an event with arguments of these names."""
         return self._always or (self._unless is not None and self._unless not in names)
 
     def lacking(self, names: Collection[str]) -> list[str]:
-        """Return the arguments that it must be given and that are none of these, in the order of its parameters."""
+        """Return the required arguments that are not among these names, in the order of its parameters."""
         signature = self._with_message if self.takes_message(names) else self._without_message
         return [each.name for each in signature.parameters if each.is_required and each.name not in names]
 
     @property
     def is_certain(self) -> bool:
-        """Whether what it lacks is really missing: nothing around it may give it arguments of its own."""
+        """Whether a missing argument is certainly missing: no decorator may add arguments."""
         return self._inner is None
 
     def arguments(self, message: EventMessage) -> tuple[tuple[EventMessage, ...], Kwargs]:
         """
-        Return what it is to be called with for an event.
+        Return the arguments to call the function with for an event.
 
         Raises:
-            InvalidEventArguments: an argument that it must be given is missing.
-            ValidationError: an argument cannot become what its annotation says.
+            InvalidEventArguments: a required argument is missing.
+            ValidationError: an argument cannot be cast to its annotation.
 
         """
         kwargs = message.kwargs
@@ -126,9 +126,9 @@ class Handler:
 
     def gives_message(self, several: Sequence[Kwargs]) -> bool | None:
         """
-        Return whether the function is given the message, too, with the arguments of each of several events as they are.
+        Return whether the function also gets the message, if the arguments of all of several events need no change.
 
-        None if they are not all ready: then `arguments` returns the arguments of each event.
+        Return None if some need a change: then call `arguments` for each event.
         """
         names = several[0]
         with_message = self.takes_message(names)
@@ -147,9 +147,9 @@ class Handler:
 
     def argument_error(self, error: BaseException, kwargs: Kwargs) -> InvalidEventArguments | None:
         """
-        Return what an exception really says: that the function inside was never entered, for want of an argument.
+        Return the error for a missing argument, if because of it the inner function was never entered.
 
-        None where the exception is the function's own.
+        Return None if the exception is the function's own.
         """
         if self._inner is None or not (lacking := self.lacking(kwargs)):
             return None
@@ -170,14 +170,14 @@ class Handler:
 
 def _signatures(function: Callable[..., Any]) -> tuple[inspect.Signature, inspect.Signature]:
     """
-    Return what a function says that it takes, and what is to be said of its outermost one: the same, mostly.
+    Return the declared signature of a function, and the signature of its outermost wrapper: mostly the same.
 
-    A wrapper that takes anything passes it on to what it wraps; one that does not is called with what it takes itself.
+    A wrapper that takes any arguments passes them on to the inner function; another one is called with its own ones.
     """
     try:
         declared = inspect.signature(function)
         own = inspect.signature(function, follow_wrapped=False)
-    except (ValueError, TypeError):  # of a builtin that does not say
+    except (ValueError, TypeError):  # a builtin without a signature
         return _MESSAGE_ALONE, _MESSAGE_ALONE
     if declared == own or not any(each.kind is each.VAR_KEYWORD for each in own.parameters.values()):
         return own, own
@@ -185,7 +185,7 @@ def _signatures(function: Callable[..., Any]) -> tuple[inspect.Signature, inspec
 
 
 def _role_of(annotation: Any) -> _First:
-    """Return what a first parameter with this annotation is for. A text never is the message, whatever its name."""
+    """Return the role of a first parameter with this annotation. A text is never the message, whatever its name."""
     if annotation is EventMessage:
         return _First.MESSAGE
     return _First.EITHER if _may_be_the_message(annotation) else _First.ARGUMENT
@@ -204,12 +204,12 @@ def _may_be_the_message(annotation: Any) -> bool:
         return kind is not None and not callable(kind)
     try:
         return getattr(kind, "_is_protocol", False) or issubclass(EventMessage, kind)
-    except TypeError:  # of a TypedDict, or of another class that says of none whether it is a subclass
+    except TypeError:  # a TypedDict, or another class that does not support issubclass
         return False
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, and those that it came from."""
+    """Yield an exception, and its causes and contexts."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,7 +1,7 @@
 """Hooks: functions of the user and methods of plugins, called at fixed points in the life of a bus and of a message.
 
-This file knows which hooks there are, what each is told, and in which order functions come. It neither knows
-plugins (they are added by whoever loads them) nor threads (whoever runs a hook says how functions are called).
+This module defines the hooks, their arguments, and the order of functions. It knows neither plugins (the plugin loader
+adds their methods) nor threads (the code that runs a hook decides how functions are called).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
     "around_event_execution": ("client", "event_message", "listener_name"),
 }
 """
-Hook name -> its arguments by name. A function takes those it names; `**kwargs` takes them all.
+Hook name -> its arguments. A function gets those that it names; with `**kwargs` it gets all.
 
 Those named `around_` return a context manager (`wrapping.py`).
 """
@@ -51,22 +51,22 @@ _BEFORE_PLUGINS, _PLUGIN, _AFTER_PLUGINS = range(3)
 
 
 class Call(Protocol):
-    """How a function is called from asynchronous code: in which context, and in which thread where it is a `def`."""
+    """Calls functions from asynchronous code, in their context, and a plain `def` in a thread."""
 
     def __call__(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], /, *, on_loop: bool
     ) -> Awaitable[Any]:
-        """Call `function`, await what it returns where that is to be awaited, and return the result."""
+        """Call `function`, await its result if awaitable, and return the final result."""
         ...
 
 
 CallBlocking = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
-"""How it is called in a thread, to the same end."""
+"""Calls functions in a thread, with the same result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _HookEntry:
-    """One function of one hook. `wants` are the details it takes, `place` where it stands in the order."""
+    """One function of one hook. `wants` are the arguments it takes, `place` is its place in the order."""
 
     function: Callable[..., Any]
     wants: tuple[str, ...]
@@ -81,30 +81,30 @@ class HookRegistry:
     """
     The hook functions of one bus client.
 
-    An exception in a hook is not caught here: it reaches whoever runs the hook, and the functions after it
+    An exception in a hook is not caught here: it reaches the code that runs the hook, and the functions after it
     are not called. So a `before_rpc_call` hook can refuse a call by raising.
 
-    Functions may be added and removed from any thread (under the lock). Running takes no lock: each change
-    puts a new tuple in place of the old one.
+    Functions may be added and removed from any thread (under the lock). Running needs no lock: each change
+    replaces the tuple.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[str, tuple[_HookEntry, ...]] = {}  # only hooks that have a function: `has` is one look-up
+        self._entries: dict[str, tuple[_HookEntry, ...]] = {}  # only hooks that have a function: `has` is one lookup
         self.subjects: frozenset[str] = frozenset()
-        """What a function is called before, after or around: "rpc_call", "event_sent", ... Replaced as a whole."""
+        """The subjects with a hook before, after or around them: "rpc_call", "event_sent", ... Replaced as a whole."""
 
     def add(self, name: str, function: Callable[..., Any], *, before_plugins: bool = False) -> None:
         """
         Call `function` at hook `name`, after the plugins unless `before_plugins`; in the order of adding.
 
-        It may be sync or async, and take no argument, any of the hook's details (`HOOKS`) by name, or `**kwargs`.
+        It may be sync or async, and take no argument, any of the hook's arguments (`HOOKS`) by name, or `**kwargs`.
         Raises InvalidDeclaration for an unknown hook, and for a function with an argument that the hook does not have.
         """
         self._add(name, function, (_BEFORE_PLUGINS if before_plugins else _AFTER_PLUGINS, 0))
 
     def register_callback(self, name: str, fn: Callable[..., Any], before_plugins: bool = False) -> None:
-        """Call `fn` at hook `name`: what `add` is called in Lightbus 1.x."""
+        """Call `fn` at hook `name`: the name of `add` in Lightbus 1.x."""
         self.add(name, fn, before_plugins=before_plugins)
 
     def add_for_plugin(self, name: str, method: Callable[..., Any], *, priority: int) -> None:
@@ -112,7 +112,7 @@ class HookRegistry:
         self._add(name, method, (_PLUGIN, priority))
 
     def remove(self, name: str, function: Callable[..., Any]) -> None:
-        """Call `function` no longer. Raises InvalidDeclaration if it is not there."""
+        """Stop calling `function`. Raises InvalidDeclaration if it is not registered."""
         with self._lock:
             entries = self._entries.get(name, ())
             kept = tuple(entry for entry in entries if entry.function != function)
@@ -123,11 +123,11 @@ class HookRegistry:
             self._put(name, kept)
 
     def has(self, name: str) -> bool:
-        """Return whether there is any function. Every message asks, so that nothing is prepared without need."""
+        """Return whether a hook has functions. Checked for every message, to prepare nothing without need."""
         return name in self._entries
 
     def is_about(self, subject: str) -> bool:
-        """Return whether a function is called before, after or around something: "rpc_call", "event_sent", ..."""
+        """Return whether a function is called before, after or around a subject: "rpc_call", "event_sent", ..."""
         return subject in self.subjects
 
     def functions(self, name: str) -> tuple[Callable[..., Any], ...]:
@@ -140,12 +140,12 @@ class HookRegistry:
             _check_ran(entry, await call(entry.function, (), entry.arguments(details), on_loop=entry.is_async))
 
     def run_blocking(self, name: str, call: CallBlocking, /, **details: Any) -> None:
-        """Call the functions in this thread, in which no loop runs: blocking channels have seen to that."""
+        """Call the functions in this thread, in which no loop runs: blocking channels make sure of that."""
         for entry in self._entries.get(name, ()):
             _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 
     def around(self, name: str, run: RunHook = plainly, /, **details: Any) -> AbstractContextManager[None]:
-        """Return the context managers to enter around something; `run` calls the functions in their context."""
+        """Return a context manager for all wrapping functions; `run` calls the functions in their context."""
         entries = self._entries.get(name)
         if entries is None:
             return NOTHING
@@ -167,7 +167,7 @@ class HookRegistry:
 
 
 def _check_ran(entry: _HookEntry, value: Any) -> None:
-    if inspect.isgenerator(value) or inspect.isasyncgen(value):  # behind a decorator that is none
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):  # inside of a decorator that is not a generator
         raise _runs_nothing(entry.function)
 
 
@@ -183,7 +183,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
 
 
 def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the details of hook `name` that `function` takes. It is worked out once, at registration."""
+    """Return the arguments of hook `name` that `function` takes. Computed once, at registration."""
     if name not in HOOKS:
         raise InvalidDeclaration(
             f"There is no hook {name!r}.{did_you_mean(name, HOOKS)} There are: {', '.join(HOOKS)}."
@@ -196,7 +196,7 @@ def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
         raise _runs_nothing(function)
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a function written in C that does not say what it takes
+    except ValueError:  # a C function without a signature
         return ()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         told = HOOKS[name]
@@ -243,7 +243,7 @@ class HookDecorator(Protocol):
 
 
 def decorator(registry: HookRegistry, name: str) -> HookDecorator:
-    """Return the decorator that adds functions to hook `name`. Each of its forms gives the function back unchanged."""
+    """Return the decorator that adds functions to hook `name`. All of its forms return the function unchanged."""
 
     def hook(function: Any = None, *, before_plugins: bool = False) -> Any:
         def register(decorated: F) -> F:

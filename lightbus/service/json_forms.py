@@ -1,4 +1,4 @@
-"""JSON Schema of values in the form in which the bus carries them, made of pydantic's core schemas."""
+"""JSON Schemas of values as the bus carries them, made from pydantic's core schemas."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["json_schema_of"]
 
 
 def json_schema_of(core_schema: Any) -> JsonSchema:
-    """Return the JSON Schema of what a core schema takes, one that `from_wire` has changed."""
+    """Return the JSON Schema of the values that a core schema, changed by `from_wire`, accepts."""
     schema = _BusJsonSchema().generate(core_schema, mode="validation")
     _name_keys_in_text(schema, schema.get("$defs", {}))
     return schema
@@ -49,7 +49,7 @@ class _BusJsonSchema(GenerateJsonSchema):
         return {"type": "string", "format": COMPLEX}
 
     def named_tuple_schema(self, schema: Any) -> JsonSchemaValue:
-        # To the bus a NamedTuple is a dict, and an array, as pydantic has it, where it is inside of a model.
+        # On the bus a NamedTuple is a dict; inside of a model it is an array, as in pydantic.
         form = super().named_tuple_schema(schema)
         names = [field["name"] for field in schema["fields"]]
         properties = dict(zip(names, form.get("prefixItems", ()), strict=True))
@@ -57,7 +57,7 @@ class _BusJsonSchema(GenerateJsonSchema):
         return {**form, "type": ["object", "array"], "properties": properties, "required": required}
 
     def arguments_schema(self, schema: Any) -> JsonSchemaValue:
-        # The same for earlier releases of pydantic, which see a NamedTuple as the arguments of its class.
+        # The same for earlier releases of pydantic, which treat a NamedTuple as the arguments of its class.
         without_preference: Any = {**schema, "metadata": {}}
         form = super().arguments_schema(without_preference)
         properties = form.get("properties", {})
@@ -67,7 +67,7 @@ class _BusJsonSchema(GenerateJsonSchema):
         return {**form, "type": ["object", "array"], "prefixItems": [*properties.values()], **sizes}
 
     def enum_schema(self, schema: Any) -> JsonSchemaValue:
-        if issubclass(schema["cls"], Flag):  # any sum of its members
+        if issubclass(schema["cls"], Flag):  # its values are sums of members
             return {"title": schema["cls"].__name__, "type": "integer"}
         members = schema["members"]
         if all(isinstance(member.value, (str, int, float)) for member in members):
@@ -119,7 +119,7 @@ def _first_names(paths: Iterable[list[str | int]]) -> list[str]:
 
 
 def _name_keys_in_text(schema: Any, definitions: Mapping[str, Any]) -> None:
-    """Describe the keys of dicts as JSON has them, as text: those of a dict by an IntEnum are "1" and "2"."""
+    """Describe the keys of dicts as text, as in JSON: keys of an IntEnum are "1" and "2"."""
     if isinstance(schema, list):
         for part in schema:
             _name_keys_in_text(part, definitions)

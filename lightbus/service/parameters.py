@@ -1,4 +1,4 @@
-"""One parameter of a procedure or an event, and how it is read from a function: names, annotations, defaults."""
+"""Parameters of procedures and events, and reading them from a function: names, annotations, defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("lightbus.service")
 empty = inspect.Parameter.empty
 """No annotation, or no default."""
 
-# `bus.auth.check_password(..., bus_options={"timeout": 3})`: this one never reaches the procedure.
+# `bus.auth.check_password(..., bus_options={"timeout": 3})`: this argument never reaches the procedure.
 _RESERVED = frozenset({"bus_options"})
 
 _MAX_WRAPPERS = 100  # a decorator may say that it wraps itself
@@ -39,8 +39,8 @@ class Parameter:
     Attributes:
         name: its name, an identifier.
         annotation: the type of its values; without one, anything is accepted.
-        default: its value if the event is fired without it; without a default it is required. Where it is
-            None, None may be given, too.
+        default: its value if the event is fired without it; without a default it is required. With the
+            default None, None may be passed, too.
 
     Raises:
         InvalidName: the name cannot be that of an argument, or is reserved.
@@ -66,14 +66,14 @@ class Parameter:
             )
         if self.default is None and self.annotation is not empty:
             # `name: str = None` is how many write `name: str | None = None`.
-            with contextlib.suppress(TypeError):  # an annotation that is no type at all is somebody else's matter
+            with contextlib.suppress(TypeError):  # an annotation that is not a type is checked elsewhere
                 annotation = self.annotation
                 annotation = Optional[annotation]  # noqa: UP045 - not every annotation has the operator |
                 object.__setattr__(self, "annotation", annotation)
 
     @property
     def is_required(self) -> bool:
-        """Whether it must be given."""
+        """Whether it has no default."""
         return self.default is empty
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class WildcardParameter(Parameter):
-    """Stands for any further arguments, by whatever name; with an annotation, for those of that type."""
+    """Accepts further arguments of any name; with an annotation, those of that type."""
 
     name: str = "kwargs"
 
@@ -99,12 +99,12 @@ def of_function(
     """
     Return the parameters of a function and the annotation of its result.
 
-    An annotation that cannot be evaluated (its name is imported for type checkers only, say) counts as none.
+    An annotation that cannot be evaluated (if its name is imported for type checkers only, for example) is ignored.
 
     Arguments:
-        function: as a caller sees it, without `self`.
-        label: what log and errors call it.
-        namespace: names that annotations may use beside the globals of the function's module.
+        function: the function as callers see it, without `self`.
+        label: its name in log lines and errors.
+        namespace: names that annotations may use besides the globals of the function's module.
 
     Raises:
         InvalidDeclaration: a required parameter cannot be given by name.
@@ -120,7 +120,7 @@ def of_function(
 def by_name(
     function: Callable[..., Any], declared: Iterable[inspect.Parameter], *, label: str
 ) -> tuple[Parameter, ...]:
-    """Return those of a function's declared parameters that can be given by name, with their annotations."""
+    """Return a function's declared parameters that can be passed by name, with their annotations."""
     named = [each for each in declared if each.kind is not each.POSITIONAL_ONLY]
     return tuple(_read(named, _resolver(function, label, {}), label))
 
@@ -138,7 +138,7 @@ def _resolver(function: Callable[..., Any], label: str, namespace: Mapping[str, 
 
 
 def _innermost(function: Any) -> Any:
-    """Return the function that the user wrote, from under methods, partials and decorators."""
+    """Return the user's function inside of methods, partials and decorators."""
     for _ in range(_MAX_WRAPPERS):
         inner = function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
         if inner is None:
@@ -171,21 +171,21 @@ def _resolved(annotation: Any, what: str, globals_: Mapping[str, Any], namespace
         return annotation
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        # The globals first: a class may have a method named `list`, and `list[str]` does not mean that.
+        # The globals first: a class may have a method named `list`, which `list[str]` does not mean.
         try:
             return typing.get_type_hints(holder, dict(globals_), include_extras=True)["it"]
         except NameError:
             return typing.get_type_hints(holder, dict(globals_), dict(namespace), include_extras=True)["it"]
-    except Exception as error:  # an annotation is an expression of the user's: it may raise anything
+    except Exception as error:  # an annotation is a user's expression: it may raise anything
         logger.warning("%s: its annotation %s cannot be used, any value is accepted: %s", what, annotation, error)
         return empty
 
 
 def exact_types(annotation: Any) -> frozenset[type] | None:
     """
-    Return the types whose instances need no closer look; an empty set means any, None that there are none.
+    Return the types whose instances need no further check; an empty set means any type, None that there are none.
 
-    Only exact types count: True is an int to Python, and a number to no schema.
+    Only exact types count: in Python True is an int, but for a schema it is not a number.
     """
     if annotation is empty or annotation is Any or annotation is object:
         return frozenset()
@@ -203,7 +203,7 @@ def exact_types(annotation: Any) -> frozenset[type] | None:
 
 
 def annotation_text(annotation: Any) -> str:
-    """Return an annotation as one reads it in Python, without the modules of its names where that is easy."""
+    """Return an annotation in Python's notation, without the modules of names where that is easy."""
     if annotation is None or annotation is type(None):
         return "None"
     if isinstance(annotation, type) and not typing.get_args(annotation):

@@ -1,6 +1,6 @@
-"""The JSON Schema of builtin types, and of lists, dicts and unions of them: most of what is annotated is no more.
+"""The JSON Schemas of builtin types, and of lists, dicts and unions of them: most annotations need no more.
 
-It is what pydantic says of them, which is loaded for anything else: it takes a worker 10 MB of memory.
+They equal those of pydantic, which is imported for anything else: it costs a worker 10 MB of memory.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _CONTAINERS: dict[Any, JsonSchema] = {
 
 
 def plain_schemas(annotations: Mapping[str, Any]) -> dict[str, JsonSchema] | None:
-    """Return the JSON Schemas of values by name; None where not all are of builtin types."""
+    """Return the JSON Schemas of values by name; None if not all are of builtin types."""
     found = {name: plain_schema(annotation) for name, annotation in annotations.items()}
     plain = {name: schema for name, schema in found.items() if schema is not None}
     return plain if len(plain) == len(found) else None
 
 
 def plain_schema(annotation: Any) -> JsonSchema | None:
-    """Return the JSON Schema of what an annotation means; None for one that is no builtin type, or not made of them."""
+    """Return the JSON Schema of an annotation; None if it is not a builtin type, or not made of them."""
     if annotation is Any:
         return {}
     if annotation is None or (isinstance(annotation, type) and not typing.get_args(annotation)):
@@ -60,7 +60,7 @@ def plain_schema(annotation: Any) -> JsonSchema | None:
 def _any_of(schemas: Iterable[JsonSchema | None]) -> JsonSchema | None:
     choices: list[JsonSchema] = []
     for schema in schemas:
-        if not schema:  # what is anything is no choice
+        if not schema:  # a choice that accepts anything
             return None
         if schema not in choices:
             choices.append(schema)

@@ -1,4 +1,4 @@
-"""An invalid value, described so that it can be found: where it is, what it is, and why it is not accepted."""
+"""The description of an invalid value: where it is, what it is, and why it is not accepted."""
 
 from __future__ import annotations
 

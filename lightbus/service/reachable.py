@@ -1,4 +1,4 @@
-"""Which names of APIs, procedures and events a path (`bus.auth.check_password`) leads to, and which are its own."""
+"""The names of APIs, procedures and events that a path (`bus.auth.check_password`) can reach, and its own names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .api import Api
 __all__ = ["OF_EVERY_PATH", "OF_MEMBERS", "OF_THE_ROOT", "check_reachable"]
 
 OF_THE_ROOT = frozenset({"client", "schema"})
-"""What `bus` has itself: no name of an API begins with one of these."""
+"""Attributes of `bus` itself: no name of an API begins with one of these."""
 
 OF_EVERY_PATH = frozenset(
     {
@@ -16,7 +16,7 @@ OF_EVERY_PATH = frozenset(
         *("call_async", "fire_async", "fire_many_async", "history_async", "lag_async"),
     }
 )
-"""What every path has itself."""
+"""Attributes of every path."""
 
 OF_MEMBERS = frozenset(
     {
@@ -25,8 +25,8 @@ OF_MEMBERS = frozenset(
     }
 )
 """
-What the path of a procedure or an event has: `bus.auth.check_password.call`. Such a path has two parts at least, so
-behind fewer these are names like any other: `bus.orders.history()` calls a procedure.
+Attributes of the path of a procedure or an event: `bus.auth.check_password.call`. Such a path has at least two parts;
+on a shorter path these are ordinary names: `bus.orders.history()` calls a procedure.
 """
 
 
@@ -35,7 +35,7 @@ def check_reachable(api: Api) -> None:
     Check that a path leads to every procedure and event of an Api.
 
     Raises:
-        InvalidName: a name is one that the path has for itself; the message proposes a better one.
+        InvalidName: a name is an attribute of paths; the message proposes another one.
 
     """
     parts = api.meta.name.split(".")

@@ -1,4 +1,4 @@
-"""The schemas this process knows: of the Apis declared here, and of those read from files or received from others.
+"""The schemas that this process knows: of Apis declared here, and of those read from files or received from peers.
 
 Arguments for a declared Api are checked by its signatures (`signature.py`), for all others by the JSON Schema alone.
 """
@@ -47,11 +47,11 @@ class Schema:
         self._foreign: dict[str, ForeignApi] = {}
 
     def add_api(self, api: Api) -> None:
-        """Add a declared Api; it takes precedence over a schema that was loaded for its name."""
+        """Add a declared Api; it takes precedence over a loaded schema of the same name."""
         self._declared = {**self._declared, api.meta.name: api}
 
     def remove_api(self, api: Api | str) -> None:
-        """Remove a declared Api; a schema that was loaded for its name counts again. Unknown names are ignored."""
+        """Remove a declared Api; a loaded schema of the same name counts again. Unknown names are ignored."""
         gone = api if isinstance(api, str) else api.meta.name
         self._declared = {name: each for name, each in self._declared.items() if name != gone}
 
@@ -60,7 +60,7 @@ class Schema:
         Add the schema of an API that is declared elsewhere.
 
         Raises:
-            InvalidSchema: it has not the form given above, or a part of it is no JSON Schema.
+            InvalidSchema: it is not in the form given above, or a part of it is not a JSON Schema.
 
         """
         self._foreign = {**self._foreign, api_name: ForeignApi(api_name, schema)}
@@ -131,7 +131,7 @@ class Schema:
 
     def validate_event(self, api_name: str, name: str, kwargs: Kwargs) -> None:
         """
-        Check the arguments of an event as a listener does: those that the schema does not know are left alone.
+        Check the arguments of an event as a listener does: arguments unknown to the schema are ignored.
 
         Raises:
             InvalidEventArguments: an argument is missing.
@@ -154,7 +154,7 @@ class Schema:
 
     def digest(self, api_name: str) -> str:
         """
-        Return a short hash of an API's schema: the same in every process that has the same schema.
+        Return a short hash of an API's schema: equal in all processes that have the same schema.
 
         Raises:
             SchemaNotFound: none is known.
@@ -165,13 +165,13 @@ class Schema:
 
     def load_local(self, source: str | Path | TextIO | None = None) -> None:
         """
-        Add the schemas that `dumpschema` wrote. Either all of them are added or, after an error, none.
+        Add the schemas that `dumpschema` wrote. Either all are added or, after an error, none.
 
         Arguments:
             source: a file, a directory with a file per API, an open text file, or None for standard input.
 
         Raises:
-            InvalidSchema: a file cannot be read, or is no schema; the message names the file.
+            InvalidSchema: a file cannot be read, or is not a schema; the message names the file.
 
         """
         if isinstance(source, (str, Path)):
@@ -184,7 +184,7 @@ class Schema:
 
     def save_local(self, destination: str | Path | TextIO | None = None) -> None:
         """
-        Write the schemas of all APIs known.
+        Write the schemas of all known APIs.
 
         Arguments:
             destination: a directory, which gets a file per API (`auth.json`); a file, which gets all of them by name;

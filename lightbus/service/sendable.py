@@ -1,6 +1,6 @@
-"""Which annotations have values that the bus can carry: the others are refused where they are registered.
+"""Which annotations have values that can be sent: others are refused at registration.
 
-Nothing is imported for it: a model can only be here if pydantic was imported by whoever made it.
+Nothing is imported for this: a model can only exist if pydantic is imported already.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _SCALARS_ONLY = "and on the bus a key is text, a number, a date or another singl
 
 def check_sendable(api: Api) -> None:
     """
-    Check that what an Api's annotations name can be sent, and what its procedures return.
+    Check that values of the parameters and results of an Api can be sent, by their annotations.
 
     Raises:
-        InvalidDeclaration: a parameter or a result is annotated with what cannot, or a procedure is a generator.
+        InvalidDeclaration: values of a parameter or result cannot be sent, or a procedure is a generator.
 
     """
     for name, procedure in api.procedures.items():
@@ -73,7 +73,7 @@ def check_sendable(api: Api) -> None:
 
 
 def why_not_sendable(annotation: Any) -> str | None:
-    """Return why no value of an annotation can be sent and come back; None if it can, or if that is unknown."""
+    """Return why values of an annotation cannot be sent and received; None if they can, or if that is unknown."""
     return _Walk().reason(annotation)
 
 
@@ -84,14 +84,14 @@ def _annotations(signature: Signature) -> Iterator[tuple[str, Any]]:
 
 
 class _Walk:
-    """One look at an annotation, in which each class is looked at once in models, and once elsewhere."""
+    """One check of an annotation, in which each class is checked once within models, and once elsewhere."""
 
     def __init__(self) -> None:
         self._seen: set[Any] = set()
         self._inside = 0
-        """In how many classes we are whose fields pydantic reads itself."""
+        """The number of enclosing classes whose fields pydantic reads itself."""
         self._in_models = 0
-        """In how many models we are, whose fields pydantic writes, too."""
+        """The number of enclosing models, whose fields pydantic writes, too."""
 
     def reason(self, annotation: Any) -> str | None:
         if any(annotation is each for each in _ANY) or isinstance(annotation, (str, TypeVar, typing.ForwardRef)):
@@ -196,13 +196,13 @@ class _Walk:
 
 
 def _is_container(cls: type) -> bool:
-    if cls.__module__ == "builtins":  # the others there are ways to read, errors, and parts of the language
+    if cls.__module__ == "builtins":  # the other builtins are iterators, errors, and parts of the language
         return issubclass(cls, (list, tuple, dict, set, frozenset))
     return cls in _CARRIED_COLLECTIONS or cls.__module__ in ("collections.abc", "typing", "abc")
 
 
 def _is_old_typed_dict(cls: Any) -> bool:
-    # `casting.py` makes these modern where it meets them, which inside of a class it cannot.
+    # `casting.py` replaces these by modern ones, which it cannot do inside of a class.
     return sys.version_info < (3, 12) and is_typeddict(cls) and type(cls).__module__ == "typing"
 
 
@@ -217,7 +217,7 @@ def _is_of_pydantic(value: Any) -> bool:
 
 
 def _is_decoded(value: Any) -> bool:
-    """Return whether it is how pydantic says that a value is decoded when it is read, and so not what was sent."""
+    """Return whether this is a type of pydantic that decodes a value when it is read, so that it differs when sent."""
     kind = value if isinstance(value, type) else type(value)
     return _is_of_pydantic(kind) and kind.__name__ in ("EncodedBytes", "EncodedStr", "Json")
 
@@ -229,7 +229,7 @@ def _is_many(value: Any) -> bool:
 def _hints(cls: type) -> Mapping[str, Any]:
     try:
         return typing.get_type_hints(cls, include_extras=True)
-    except Exception:  # a name that is not defined, or for type checkers only: said when the schema is made
+    except Exception:  # an undefined name, or one for type checkers only: reported when the schema is made
         return {}
 
 
@@ -242,7 +242,7 @@ def _why_no_value(value: Any) -> str | None:
 
 
 def _why_not_mirrored(model: Any) -> str | None:
-    """Return why a model's own form is not one that it reads: a field that is not written, or is read as another."""
+    """Return why a model cannot read what it writes: a field is not written, or is read as another one."""
     by_alias = model.model_config.get("validate_by_alias") is not False
     read = {name: _names_read(name, field) if by_alias else {name} for name, field in model.model_fields.items()}
     for name, field in model.model_fields.items():

@@ -1,7 +1,7 @@
-"""What a procedure or an event takes and returns: described, as JSON Schema, validated, cast.
+"""The parameters and results of procedures and events: as text, as JSON Schema, validated, cast.
 
-Values whose exact types the annotations name pass without pydantic or jsonschema_rs being loaded: that is the way of
-most calls. Everything else is held against the JSON Schema, and cast by `casting.py`.
+Values whose exact types the annotations name pass without pydantic or jsonschema_rs being loaded: most calls take this
+path. All other values are checked against the JSON Schema, and cast by `casting.py`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _RESULT = "the result"
 
 class Signature:
     """
-    The parameters and the result of one procedure or event. Costly parts are made at first need, and cached.
+    The parameters and the result of one procedure or event. Costly parts are created when first needed, and cached.
 
     Attributes:
         kind: "RPC" or "Event".
         api_name: the Api it belongs to.
-        name: of the procedure or event.
-        parameters: in the order of their declaration, without the wildcard.
+        name: the name of the procedure or event.
+        parameters: the parameters in the order of their declaration, without the wildcard.
         wildcard: the parameter that takes all further arguments, or None.
         returns: annotation of the result; `inspect.Parameter.empty` if there is none.
 
@@ -67,11 +67,11 @@ class Signature:
         """The parameters that have a default."""
         exact = ExactMatch(self.parameters, self.wildcard, returns)
         self.passes = exact.arguments
-        """Returns whether arguments are complete, and at first sight of the types that the annotations name."""
+        """Returns whether arguments are complete, and exactly of the types in the annotations."""
         self.all_pass = exact.arguments_of_all
-        """Returns the same of the arguments of several, which have the same names; False, too, where they have not."""
+        """Returns the same for the arguments of several events; False also if their names differ."""
         self.result_passes = exact.result
-        """Returns whether a result is at first sight of the type that its annotation names."""
+        """Returns whether a result is exactly of the type in its annotation."""
 
     @classmethod
     def of_function(
@@ -81,10 +81,10 @@ class Signature:
         Return the signature of a procedure.
 
         Arguments:
-            function: as a caller sees it, without `self`.
+            function: the function as callers see it, without `self`.
             api_name: the Api it belongs to.
-            name: what it is called by.
-            namespace: names that its annotations may use beside the globals of its module.
+            name: its name on the bus.
+            namespace: names that its annotations may use besides the globals of its module.
 
         Raises:
             InvalidDeclaration: a required parameter cannot be given by name.
@@ -95,7 +95,7 @@ class Signature:
         return cls(kind="RPC", api_name=api_name, name=name, parameters=parameters, returns=returns)
 
     def describe(self) -> str:
-        """Return it as one reads it in Python: "check_password(username: str, password: str) -> bool"."""
+        """Return the signature in Python's notation: "check_password(username: str, password: str) -> bool"."""
         parts = [str(each) for each in (*self.parameters, self.wildcard) if each is not None]
         returns = "" if self.returns is empty else f" -> {annotation_text(self.returns)}"
         return f"{self.name}({', '.join(parts)}){returns}"
@@ -137,9 +137,9 @@ class Signature:
 
         Raises:
             InvalidParameters: an argument is missing, or there is no such parameter (of a procedure).
-            InvalidEventArguments: the same of an event.
+            InvalidEventArguments: the same for an event.
             ValidationError: an argument does not satisfy the schema.
-            DeformError: an argument could not be put on the wire.
+            DeformError: an argument could not be sent.
 
         """
         if self.passes(kwargs):
@@ -151,9 +151,9 @@ class Signature:
 
     def validate_received(self, kwargs: Kwargs) -> None:
         """
-        Check the arguments of an event that was received: its publisher may know parameters that we do not.
+        Check the arguments of a received event: its publisher may know parameters that we do not.
 
-        Raises what `validate` raises, but for a name that is unknown.
+        Raises the errors of `validate`, except for unknown names.
 
         """
         if not self.passes(kwargs):
@@ -166,7 +166,7 @@ class Signature:
 
         Raises:
             ValidationError: it does not satisfy the schema.
-            DeformError: it could not be put on the wire.
+            DeformError: it could not be sent.
 
         """
         if self.result_passes(value) or self._compiled_response is None:
@@ -177,12 +177,12 @@ class Signature:
 
     def cast(self, kwargs: Kwargs, *, strict: bool = False) -> Kwargs:
         """
-        Return the arguments as the annotations want them: a dict as a dataclass, a str as an Enum, a list as a set.
+        Return the arguments cast to their annotations: a dict to a dataclass, a str to an Enum, a list to a set.
 
-        And a date as the text of it, where a `str` is wanted, unless it has to be `strict`.
+        Unless `strict`, a date is converted to text if a `str` is expected.
 
         Raises:
-            ValidationError: an argument cannot become what its annotation says.
+            ValidationError: an argument cannot be cast to its annotation.
 
         """
         if self.passes(kwargs):
@@ -208,10 +208,10 @@ class Signature:
 
     def cast_result(self, value: Any, *, strict: bool = False) -> Any:
         """
-        Return the result as the annotation of this side wants it.
+        Return the result cast to the annotation of this side.
 
         Raises:
-            ValidationError: it cannot become what the annotation says.
+            ValidationError: it cannot be cast to the annotation.
 
         """
         if self.result_passes(value):
@@ -219,11 +219,11 @@ class Signature:
         return self._cast(self._result, {_RESULT: value}, strict=strict)[_RESULT]
 
     def fill_defaults(self, kwargs: Kwargs) -> Kwargs:
-        """Return the arguments of an event with the defaults of those that were left out."""
+        """Return the arguments of an event with the defaults of missing ones."""
         if not self.optional:
             return kwargs
         absent = [each for each in self.optional if each.name not in kwargs]
-        # A copy each: a handler may change the list it is given.
+        # Copy each default: a handler may change the list that it gets.
         return {**kwargs, **{each.name: copy.deepcopy(each.default) for each in absent}} if absent else kwargs
 
     def _check_names(self, kwargs: Kwargs) -> None:
@@ -250,7 +250,7 @@ class Signature:
 
     @property
     def _rest_schema(self) -> bool | JsonSchema:
-        """What arguments of other names have to be; False where there are none, True where anything is accepted."""
+        """The schema of arguments with other names; False if none are allowed, True if any value is."""
         if self.wildcard is None or self.wildcard.annotation is empty:
             return self.wildcard is not None
         return self._described[0][self.wildcard.name]
@@ -269,7 +269,7 @@ class Signature:
 
     @functools.cached_property
     def _described(self) -> tuple[Mapping[str, JsonSchema], JsonSchema]:
-        """The JSON Schema of each argument, and the definitions that they refer to."""
+        """The JSON Schemas of the arguments, and the definitions that they refer to."""
         plain = plain_schemas(_annotations(self.parameters, self.wildcard))
         return (self._arguments.properties, self._arguments.definitions) if plain is None else (plain, {})
 
@@ -310,6 +310,6 @@ def _with_default(schema: JsonSchema, parameter: Parameter) -> JsonSchema:
     try:
         default = json_form(parameter.default)
         json.dumps(default, allow_nan=False)
-    except (DeformError, ValueError):  # none that JSON can say
+    except (DeformError, ValueError):  # a default that JSON cannot express
         return schema
     return {**schema, "default": default}

@@ -1,7 +1,7 @@
-"""Casting to text: a handler that asks for a `str` is given the text of what has one, as in Lightbus 1.x.
+"""Casting to text: a handler with a `str` parameter gets dates, numbers and the like as text, as in Lightbus 1.x.
 
-There dates, Decimals and UUIDs travelled as text. Here they are carried as they are, and a handler that was written
-for their texts goes on to get those.
+Lightbus 1.x sent dates, Decimals and UUIDs as text. Now they are sent as such values, and handlers written for their
+texts still get texts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..wire.plain import EXTENSION_TYPES
 __all__ = ["STRICT", "is_text", "text_of"]
 
 STRICT = "strict"
-"""What the context of a validation says where nothing is cast to text but text."""
+"""The validation context in which only text is accepted as text."""
 
 
 def text_of(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
-    """Return a core schema of text that takes what has a text, too; in a union only where nothing fits as it is."""
+    """Return a core schema of text that also accepts values with a text; in a union only if no other choice fits."""
     outer = {key: schema[key] for key in ("ref", "metadata") if key in schema}
     inner: Any = {key: part for key, part in schema.items() if key not in outer}
     plain = inner.keys() <= {"type"}
@@ -30,12 +30,12 @@ def text_of(schema: dict[str, Any], config: Mapping[str, Any]) -> Any:
 
 
 def is_text(schema: Any) -> bool:
-    """Return whether a core schema is one that `text_of` has made."""
+    """Return whether a core schema was made by `text_of`."""
     return bool(schema.get("type") == "lax-or-strict" and schema["strict_schema"].get("type") == "str")
 
 
 def _plain(text: Any) -> Any:
-    # Nearly every text is one: then no code of Python's is run for it.
+    # Nearly every value is a text: then no Python code runs for it.
     other = core_schema.with_info_plain_validator_function(_text)
     return core_schema.union_schema(
         [text, other],

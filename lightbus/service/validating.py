@@ -1,4 +1,4 @@
-"""JSON Schema, draft 2020-12: the one place that knows jsonschema_rs, loaded when the first schema is compiled."""
+"""JSON Schema, draft 2020-12: the only module that uses jsonschema_rs, imported when the first schema is compiled."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["CompiledSchema"]
 
 class CompiledSchema:
     """
-    A JSON Schema that values can be held against.
+    A JSON Schema that values can be checked against.
 
     Raises:
-        InvalidSchema: it is none, or refers to a schema outside of itself.
+        InvalidSchema: it is not valid, or refers to another document.
 
     """
 
@@ -34,7 +34,7 @@ class CompiledSchema:
             self._validator: Draft202012Validator = Draft202012Validator(
                 schema, mask="it", retriever=_refuse, formats=FORMATS, validate_formats=True
             )
-        except Exception as error:  # a schema may come from a stranger; the library raises several classes
+        except Exception as error:  # a schema may come from a peer; the library raises several classes
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InvalidSchema(
                 f"{what} is not a valid JSON Schema: {reason}. Write it again with `dumpschema`."
@@ -42,10 +42,10 @@ class CompiledSchema:
 
     def problem(self, value: Any) -> Problem | None:
         """
-        Return the first thing that is wrong with `value`, a value as the bus carries it, or None.
+        Return the first problem of `value`, a value as the bus carries it, or None.
 
         Raises:
-            DeformError: the value could not be put on the wire anyway.
+            DeformError: the value could not be sent anyway.
 
         """
         error = next(self._validator.iter_errors(json_form(value, finite=True)), None)
@@ -53,11 +53,11 @@ class CompiledSchema:
 
     def validate(self, value: Any) -> None:
         """
-        Hold `value` against the schema.
+        Check `value` against the schema.
 
         Raises:
-            ValidationError: it does not satisfy it.
-            DeformError: it could not be put on the wire anyway.
+            ValidationError: it does not satisfy the schema.
+            DeformError: it could not be sent anyway.
 
         """
         problem = self.problem(value)

@@ -1,7 +1,7 @@
-"""Hooks that wrap: functions that return a context manager, which is entered before and left after what it is about.
+"""Hooks that wrap: functions that return a context manager, which is entered before a call or event and left after it.
 
-Such a hook learns of every end, and by its exception of a failed one. It runs where the loop or the thread is, so it
-must not block; and it swallows nothing: what a call or a handler raised is raised all the same.
+Such a hook sees every end, and the exception of a failure. It runs on the loop or in the thread of the call, so it must
+not block; and it cannot suppress errors: the exception of a call or handler is raised in any case.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from ..exceptions import InvalidDeclaration
 __all__ = ["NOTHING", "Opener", "RunHook", "Wrapping", "plainly"]
 
 Opener: TypeAlias = tuple[Callable[..., Any], Mapping[str, Any]]
-"""A function of the user's, and its arguments."""
+"""A user's function, and its arguments."""
 
 RunHook: TypeAlias = Callable[..., Any]
-"""Calls a function with arguments, in the context that it shall have."""
+"""Calls a function with arguments in its context."""
 
 NOTHING: AbstractContextManager[None] = nullcontext()
-"""Where no hook wraps."""
+"""Used if there is no wrapping hook."""
 
 
 def plainly(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function right here: what wraps a call or a firing is part of the caller's code."""
+    """Call a function in the present context: hooks around a call or a firing are part of the caller's code."""
     return function(*args)
 
 
 class Wrapping:
     """
-    The wraps of one hook around one thing, the first one outermost.
+    The context managers of one hook around one call or event, the first one outermost.
 
     Args:
-        openers: give the context managers.
-        run: calls them; where it cannot any more, as the context is taken by a thread that was left behind, they are
-            left in this one.
+        openers: the functions that return the context managers.
+        run: calls the functions in their context; if the context is still in use by an abandoned thread, the context
+            managers are left in the present one.
 
     """
 
