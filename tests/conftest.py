@@ -23,7 +23,7 @@ import pytest
 
 from helpers import DOORS, SCALE, Door, Processes, examples, own
 from helpers.bytecode import keep_bytecode
-from helpers.forking import ForkServer
+from helpers.forking import ForkServer, can_fork
 from helpers.hubs import hub
 from helpers.leaks import RESIDENT, Snapshot, TaskComplaints, recorded_loops
 from helpers.order import in_order_of_files, rotated, side_by_side
@@ -228,7 +228,7 @@ def door(request: pytest.FixtureRequest) -> Door:
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer | None]:
     """Give the tests an interpreter that has imported the package, and forks; where the system has what it takes."""
-    if sys.platform != "linux":
+    if not can_fork():
         yield None
         return
     with closing(ForkServer()) as server:

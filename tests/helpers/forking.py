@@ -4,12 +4,11 @@ Starting Python programs as copies of an interpreter that has imported the packa
 To import the package takes longer than all that most programs of the tests do, and they are a thousand. So one
 interpreter imports it (`interpreter`), and forks for each of them. The copy gets the arguments, the directory, the
 environment and the output that a new interpreter would have got. It is a child of the tests' process, as other programs
-are: it has been left by its parent while we were the ones who take up orphans.
+are: Linux lets a process have its copy be its parent's child.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import socket
@@ -21,11 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .bytecode import kept_for
-from .interpreter import LARGEST, MEASURED
+from .interpreter import CLONE, LARGEST, MEASURED
 
-__all__ = ["ForkServer", "Forked", "OtherHost", "Place"]
-
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+__all__ = ["ForkServer", "Forked", "OtherHost", "Place", "can_fork"]
 
 PROGRAM = Path(__file__).with_name("interpreter.py")
 
@@ -89,6 +86,11 @@ class Forked(subprocess.Popen[bytes]):
         self._child_created, self._waitpid_lock = True, threading.Lock()
 
 
+def can_fork() -> bool:
+    """Return whether this system has what it takes."""
+    return sys.platform == "linux" and os.uname().machine in CLONE
+
+
 class ForkServer:
     """The interpreter that forks. It ends with `close`, or when we end."""
 
@@ -97,7 +99,6 @@ class ForkServer:
         env["PYTHONUNBUFFERED"] = "1"
         measured = [os.environ.get(name, "") for name in MEASURED] if MEASURED[0] in os.environ else []
         self._settings = _settings(env)
-        self._libc = ctypes.CDLL(None)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self._channel, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
@@ -140,15 +141,10 @@ class ForkServer:
         where = os.fspath(cwd or Path.cwd())
         request: dict[str, Any] = {"argv": argv[1:], "cwd": where, "env": dict(env), "out": str(out), "err": str(err)}
         request["host"], request["place"] = (None, host._asdict()) if isinstance(host, Place) else (host, None)
-        self._libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        try:
-            self._channel.sendall(json.dumps(request).encode())
-            pid = int(self._channel.recv(16) or b"0")
-        finally:
-            self._libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        self._channel.sendall(json.dumps(request).encode())
+        pid = int(self._channel.recv(16) or b"0")
         if not pid:
             raise RuntimeError("the interpreter that forks for tests has ended")
-        self._channel.send(b"go")
         return Forked(pid, argv)
 
     def close(self) -> None:

@@ -5,10 +5,8 @@ import os
 import re
 import signal
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 
 import coverage
 import pytest
@@ -92,18 +90,8 @@ def test_a_worker_that_is_a_copy_imports_nothing_of_ours(processes: Processes, t
     assert worker.stdout == "anew:\n"
 
 
-def test_orphans_of_a_copy_are_not_ours(
-    processes: Processes, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Programs become our children while we take up orphans: none of them runs before we have stopped that."""
-    prctl = fork_server._libc.prctl
-
-    def prctl_late(option: int, on: int, *others: int) -> None:
-        if not on:
-            time.sleep(0.2)  # longer than the program takes to leave one
-        prctl(option, on, *others)
-
-    monkeypatch.setattr(fork_server, "_libc", SimpleNamespace(prctl=prctl_late))
+def test_orphans_of_a_copy_are_not_ours(processes: Processes) -> None:
+    """What a program leaves behind is nobody's child here: we are not the ones who take up orphans."""
     code = "import os; print(os.posix_spawnp('sleep', ['sleep', '60'], os.environ, setsid=True))"
     parent = processes.python("-c", code)
     assert parent.wait() == 0
@@ -111,6 +99,26 @@ def test_orphans_of_a_copy_are_not_ours(
     status = Path(f"/proc/{orphan}/status").read_text()
     os.kill(orphan, signal.SIGKILL)
     assert f"\nPPid:\t{os.getpid()}\n" not in status
+
+
+THREADS = """
+import _thread, os, signal, threading
+heard = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: heard.set())
+main = threading.main_thread()
+sender = threading.Thread(target=signal.pthread_kill, args=[main.ident, signal.SIGUSR1])
+sender.start()
+sender.join()
+heard.wait()
+print(os.getpid() == threading.get_native_id())
+"""
+
+
+def test_a_copy_knows_its_threads(processes: Processes) -> None:
+    """The C library, too: one thread can signal another."""
+    process = processes.python("-c", THREADS)
+    assert process.wait() == 0, process.report()
+    assert process.stdout == "True\n"
 
 
 def test_a_signal_ends_a_copy(processes: Processes, tmp_path: Path) -> None:
