@@ -1,4 +1,4 @@
-"""The version of the package. It is written down here alone: the build reads it, too."""
+"""The version of the package. This is its only definition: the build reads it, too."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __version__ = "2.0.0a1"
 
 
 def version() -> str:
-    """Return it. To ask the installed package's metadata would take a worker 2 MB, for a line of its log."""
+    """Return the version. Reading the installed package's metadata instead would cost a worker 2 MB of memory."""
     return __version__

@@ -145,7 +145,7 @@ __all__ = [
 ]
 
 if RemovedModules not in sys.meta_path:
-    sys.meta_path.append(RemovedModules)  # the last: it is asked for what nobody has
+    sys.meta_path.append(RemovedModules)  # the last finder: Python asks it for modules that no other finder has
 
 _HOMES = {
     "client": {"BusClient"},
@@ -162,14 +162,14 @@ _HOMES = {
 """Module -> the public names that it has; the others are exceptions."""
 
 _ROOMS = {"client", "config", "creation", "exceptions", "message", "path", "plugins", "testing", "tracing", "utilities"}
-"""What can be used as `lightbus.exceptions` without an import of its own."""
+"""Submodules that can be used as attributes (`lightbus.exceptions`) without importing them."""
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-if not TYPE_CHECKING:  # or a type checker would take any name to be there
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         if name in _ROOMS:

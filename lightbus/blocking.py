@@ -1,7 +1,7 @@
-"""The sync channel: a call from a plain thread, without a hop to another one.
+"""The sync channel: a call from a plain thread, without a switch to another thread.
 
 A blocking call takes a DEALER to the chosen peer out of a bounded pool, uses it in its own thread for one round trip,
-and puts it back. What is decided on the way is decided by the same `OutboundRequest` as on an event loop.
+and puts it back. All decisions are made by the same `OutboundRequest` as on an event loop.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["BlockingChannel", "forbid_in_loop", "is_exiting", "note_exit", "wait
 logger = logging.getLogger("lightbus.transport")
 
 MAX_SOCKETS = 256
-"""Blocking calls on their way at a time, in all threads. Each has a socket, and a process has a limit of those."""
+"""The most blocking calls in flight at a time, over all threads: each has a socket, and sockets are limited."""
 
 DESCRIPTORS_EACH = 4
-"""Open files that a socket takes, at most: where fewer are left, calls wait for a socket that is there already."""
+"""The most file descriptors that a socket takes: where fewer are free, calls wait for an existing socket."""
 
 LOOK_EVERY = 0.2
-"""Seconds after which a thread that waits for a socket checks again for free descriptors."""
+"""Seconds after which a thread that waits for a socket checks again for free file descriptors."""
 
 
 def forbid_in_loop(what: str, twin: str) -> None:
@@ -60,7 +60,7 @@ def is_exiting() -> bool:
 
 
 def wait_at_exit() -> None:
-    """Return at once, or, in a daemon thread while the interpreter shuts down, never: it is killed without a word."""
+    """Block a daemon thread for ever while the interpreter shuts down, which kills it silently; else return at once."""
     if _is_exiting and threading.current_thread().daemon:
         threading.Event().wait()
 
@@ -70,10 +70,10 @@ _is_exiting = False
 
 class _Line:
     """
-    What there is of one peer: idle sockets, and the calls that are with it.
+    The sockets and calls of one peer.
 
-    What is done to its list and its sets, and to the map of all lines, is one step of the interpreter's each, and needs
-    no lock.
+    Needs no lock: each change of its list and its sets, and of the map of all lines, is a single atomic step of the
+    interpreter.
     """
 
     __slots__ = ("busy", "idle", "is_lost", "peer", "unsent")
@@ -82,21 +82,21 @@ class _Line:
         self.peer = peer
         self.idle: list[BlockingSocket] = []
         self.busy: set[OutboundRequest] = set()
-        """Those that chose this peer and have not come to anything yet."""
+        """Requests that chose this peer and have no outcome yet."""
         self.unsent: set[OutboundRequest] = set()
-        """Those of them that have not left yet."""
+        """The busy requests that have not been sent yet."""
         self.is_lost = False
 
 
 def _lost(peer: Peer) -> _Line:
-    """Return what there is of a peer that has left since it was chosen."""
+    """Return an empty line for a peer that left after it was chosen."""
     line = _Line(peer)
     line.is_lost = True
     return line
 
 
 class _InFlight(Mapping[str, int]):
-    """How many calls each peer has of us."""
+    """How many calls of this process each peer has in progress."""
 
     def __init__(self, lines: Mapping[str, _Line]) -> None:
         self._lines = lines
@@ -113,23 +113,23 @@ class _InFlight(Mapping[str, int]):
 
 class BlockingChannel:
     """
-    The pool of sockets for blocking calls. Any thread may use it; a socket is one thread's at a time.
+    The pool of sockets for blocking calls. Any thread may use it; a socket belongs to one thread at a time.
 
-    The last one put back is taken first: its connection is the warmest, and a burst's surplus falls idle. A call takes
-    no lock, but where a socket is made or waited for.
+    The socket put back last is taken first: its connection is the warmest, and the surplus of a burst becomes idle. A
+    call takes a lock only where it makes a socket or waits for one.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.late_replies = 0
         self.surplus = 0
-        """Idle sockets that were closed because of unrequested messages, while the process grew."""
+        """Number of idle sockets closed because they received unrequested messages, while the process's memory grew."""
         self._engine = engine
         self._log = RecurringLog(logger)
         self._lines: dict[str, _Line] = {}
         self._in_flight = _InFlight(self._lines)
         self._on_sent: list[tuple[_Line, Callable[[], None]]] = []
         self._ids = itertools.count(1)
-        self._room = threading.Condition()  # over what follows, and over changes of `_on_sent`
+        self._room = threading.Condition()  # guards the attributes below, and changes of `_on_sent`
         self._sockets = 0
         self._waiting_for_room = 0
         self._closed = False
@@ -138,9 +138,9 @@ class BlockingChannel:
         engine.transport.when_grown(self._close_surplus)
 
     def request(self, outgoing: OutboundRequest) -> Any:
-        """Carry out a call or a hand-off and return what it came to. Raises what went wrong."""
+        """Carry out a call or a hand-off and return its outcome. Raises what went wrong."""
         try:
-            # The first peer of `carry_out` without its coroutine: nearly always it answers, and there is no second one.
+            # The first attempt of `carry_out`, without its coroutine: the first peer nearly always answers.
             if outgoing.api in self._engine.wanted and (peer := self.pick(outgoing)) is not None:
                 try:
                     return outgoing.outcome(self._ask(peer, outgoing), peer)
@@ -152,7 +152,7 @@ class BlockingChannel:
             raise
 
     def resolve(self, api: str, deadline: Deadline) -> None:
-        """Return when a peer that advertises `api` is up. Raises what NotReachable there is."""
+        """Return when a peer that advertises `api` is up. Raises a NotReachable."""
         try:
             self._engine.resolve_blocking(api, deadline)
         except Exception:
@@ -160,7 +160,7 @@ class BlockingChannel:
             raise
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
-        """Close the idle sockets to a peer that left. Busy ones notice by themselves."""
+        """Close the idle sockets to a peer that left. Threads with a busy socket notice by themselves."""
         line = self._lines.pop(peer.instance, None)
         if line is not None:
             line.is_lost = True
@@ -177,24 +177,24 @@ class BlockingChannel:
         self._wake_waiters()  # the last one may have been sent just now
 
     def awaits(self, instance: str) -> bool:
-        """Return whether an answer of this instance is waited for."""
+        """Return whether a call waits for an answer of this instance."""
         line = self._lines.get(instance)
         return line is not None and bool(line.busy)
 
     def close(self) -> Future[None]:
-        """Close the idle sockets, and have busy ones raise; return what is done once all are closed."""
+        """Close the idle sockets, make calls in progress raise, and return a future that is done once all closed."""
         self._closed = True
         for line in list(self._lines.values()):
             self._close_idle(line)
-        with self._room:  # who makes a socket has seen that it is closed, or is counted
+        with self._room:  # a thread that makes a socket has either seen `_closed`, or is counted in `_sockets`
             self._room.notify_all()
             self._note_all_closed()
         return self._all_closed
 
-    # One call. Coroutines for the loop of both channels: here they block, and never suspend.
+    # One call. `carry_out`, which both channels share, awaits these coroutines: here they block, and never suspend.
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
-        """Return the peer to ask next; from then on it counts as busy, until it has been asked."""
+        """Return the peer to ask next; the request counts as busy there until `ask` has ended."""
         while True:
             snapshot = self._engine.snapshot
             peer = outgoing.pick(snapshot, self._in_flight, resolved=resolved)
@@ -206,12 +206,12 @@ class BlockingChannel:
             line.unsent.add(outgoing)
             if self._engine.snapshot is snapshot:
                 return peer
-            # It may be leaving, and have been told that nothing is unsent before this was noted.
+            # The peer may be leaving, and `when_sent` may have reported nothing unsent before this was recorded.
             line.busy.discard(outgoing)
             self._is_sent(line, outgoing)
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
-        """Return when a peer is up that advertises the API."""
+        """Return when a peer that advertises the API is up."""
         self._engine.resolve_blocking(
             outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving
         )
@@ -225,7 +225,7 @@ class BlockingChannel:
         dealer: BlockingSocket | None = None
         call_id = next(self._ids)
         try:
-            try:  # and no `suppress`: each call comes here
+            try:  # faster than `suppress`: every call runs this
                 if not self._closed:
                     dealer = line.idle.pop()
             except IndexError:
@@ -243,15 +243,15 @@ class BlockingChannel:
                     reply_id, reply = envelope.decode(reply_frame)
                     if reply_id == call_id:
                         return reply
-                    self.late_replies += 1  # of a call that this socket served before, and that was given up
-                # Also then: who sends such without end keeps nobody beyond his time.
+                    self.late_replies += 1  # the reply to an earlier call of this socket, which was given up
+                # Checked after late replies, too: a peer that keeps sending them cannot hold a call past its deadline.
                 self._check(line, outgoing, sent=True)
         except ProtocolError as error:
             raise ProtocolError(
-                f"{peer.announcement} answered {outgoing} with something unreadable: {error}"
+                f"{peer.announcement} answered {outgoing} with an unreadable message: {error}"
             ) from error
         except (LightbusTimeout, LightbusShutdownInProgress, KeyboardInterrupt, SystemExit):
-            # Also where it was being sent: Control-C is noticed behind libzmq's own call, when the frame has left.
+            # Also while sending: Python raises KeyboardInterrupt only after libzmq's call, when the frame is sent.
             if dealer is not None and dealer.was_used:
                 dealer.send(envelope.encode(Cancel(), call_id))
             raise
@@ -267,10 +267,10 @@ class BlockingChannel:
                 self._drop(dealer)
 
     def _one_to_send_with(self, dealer: BlockingSocket, line: _Line, outgoing: OutboundRequest) -> BlockingSocket:
-        """Return what to try next where a socket could not send: mostly the same again. Raises where it is over."""
+        """Return the socket to try next where one could not send, mostly the same. Raises where the call has ended."""
         self._check(line, outgoing, sent=False)
         if dealer.was_used:
-            # It may have broken for good, as by a reply over the limit: see `BlockingSocket.was_used`.
+            # The connection may be broken for good, as by a reply over the limit: see `BlockingSocket.was_used`.
             connected = self._connect(line.peer)
             dealer.close()
             return connected
@@ -282,22 +282,22 @@ class BlockingChannel:
             raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
         if outgoing.deadline.passed():
             raise outgoing.timed_out(peer, sent=sent)
-        # Who is only missing from the snapshot is not lost: the engine may have moved, and knows nobody yet.
+        # A peer that is only missing from the snapshot is not lost: the engine may have moved, and know no peer yet.
         if line.is_lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else NeverSent()
 
     def _maintain_idle(self, line: _Line) -> None:
-        """Do what a socket that was put back may call for."""
+        """Close the idle sockets if the peer is lost or the channel closed; else notify a thread that waits for one."""
         if line.is_lost or self._closed:
             self._close_idle(line)
         else:
             with self._room:
                 self._room.notify()
 
-    # What is sent
+    # Sent or not
 
     def _is_sent(self, line: _Line, outgoing: OutboundRequest) -> None:
-        """Note that a call has left, or never will."""
+        """Record that a call is not unsent any more: it was sent, or never will be."""
         line.unsent.discard(outgoing)
         if self._on_sent:
             self._wake_waiters()
@@ -312,9 +312,9 @@ class BlockingChannel:
     # The pool
 
     def _wait_or_make(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
-        """Return an idle socket, or one more; None where it turned out that there can be no further one now."""
+        """Return an idle socket or a new one; None where no new one could be made at the moment."""
         with self._room:
-            self._waiting_for_room += 1  # first: who puts a socket back from now on says so
+            self._waiting_for_room += 1  # first: from now on a thread that puts a socket back notifies
             try:
                 if (idle := self._wait_for_socket(line, outgoing)) is not None:
                     return idle
@@ -330,7 +330,7 @@ class BlockingChannel:
             with self._room:
                 if not isinstance(error, TransportError) or not self._sockets or outgoing.deadline.passed():
                     raise
-                self._room.wait(LOOK_EVERY)  # others took the last open files just now
+                self._room.wait(LOOK_EVERY)  # other threads took the last free file descriptors just now
             return None
 
     def _connect(self, peer: Peer) -> BlockingSocket:
@@ -338,13 +338,13 @@ class BlockingChannel:
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
     def _connected_or_new(self, line: _Line, dealer: BlockingSocket) -> BlockingSocket:
-        """Return an idle socket in place of one that has no connection yet: its peer may take no further ones."""
+        """Return an idle socket instead of one not connected yet: the peer may accept no further connections."""
         try:
-            standing = line.idle.pop()
+            connected = line.idle.pop()
         except IndexError:  # another thread was quicker
             return dealer
         self._drop(dealer)
-        return standing
+        return connected
 
     def _drop(self, dealer: BlockingSocket) -> None:
         dealer.close()
@@ -354,7 +354,7 @@ class BlockingChannel:
         self._note_all_closed()
 
     def _wait_for_socket(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
-        """Return an idle socket; None where there may be one more. Under the lock."""
+        """Wait for an idle socket and return it; None as soon as a new one may be made. Called with the lock held."""
         while True:
             if self._closed:
                 raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
@@ -365,13 +365,13 @@ class BlockingChannel:
             if outgoing.deadline.passed():
                 few = ", and it may have no more open files (ulimit -n)" if self._sockets < MAX_SOCKETS else ""
                 raise LightbusTimeout(
-                    f"{outgoing} was not sent: {self._sockets} blocking calls of this process are on their way already"
+                    f"{outgoing} was not sent: {self._sockets} blocking calls of this process are in progress already"
                     f"{few}. Use fewer threads, or call_async."
                 )
             self._room.wait(min(outgoing.deadline.left(), LOOK_EVERY))
 
     def _has_room(self) -> bool:
-        """Return whether there may be one more socket; an idle one to another peer is closed for it."""
+        """Return whether a new socket may be made; if need be, close an idle one to another peer to make room."""
         if self._sockets < MAX_SOCKETS and (not self._sockets or descriptors_left() >= DESCRIPTORS_EACH):
             return True
         for line in list(self._lines.values()):
@@ -382,7 +382,7 @@ class BlockingChannel:
         return False
 
     def _close_surplus(self) -> None:
-        """Close the idle sockets that received unrequested messages. From any thread."""
+        """Close the idle sockets that received unrequested messages. Any thread may call this."""
         for line in list(self._lines.values()):
             for _ in range(len(line.idle)):
                 try:
@@ -414,7 +414,7 @@ class BlockingChannel:
 
 
 def _run_blocking(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never suspends in this thread, and return its result."""
+    """Run, in this thread, a coroutine that never suspends, and return its result."""
     try:
         coroutine.send(None)
     except StopIteration as end:

@@ -1,4 +1,4 @@
-"""How a program gets a bus: make one, or import the module that made it."""
+"""How a program gets a bus: create one, or import the module that creates it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .ports.transport import TransportFactory
 __all__ = ["configure_logging", "create", "get_bus", "import_bus_module", "overrides"]
 
 overrides: dict[str, Any] = {}
-"""Settings of the command line: they win over the arguments of `create()` in the bus module it imports."""
+"""Settings of the command line: they take precedence over the arguments of `create()` in the bus module."""
 
 overriding_file: list[str] = []
-"""The configuration file of the command line, where there is one: it takes the place of the one `create()` names."""
+"""The configuration file of the command line, if any: it replaces the one that `create()` names."""
 
 DEFAULT_MODULE = "bus"
 
@@ -49,24 +49,26 @@ def create(
     flask: bool = False,
 ) -> BusPath:
     """
-    Return a bus. It opens nothing: no thread, no socket, no file, before the first use.
+    Return a bus. It opens no thread, socket or file before its first use.
 
     Args:
         config: settings as a mapping, a Config, or the path or https URL of a file.
         config_file: the path or URL of a file, with `config` as a mapping on top.
-        service_name: processes of one service share their listeners; the name of the calling module's directory
-            where nothing else is said.
-        process_name: tells the processes of a service apart. Both may have placeholders: `{hostname} {pid} {random4}
-            {random8} {random16} {friendly}`.
+        service_name: the name of the service, whose processes share their listeners; by default the name of the
+            calling module's directory.
+        process_name: distinguishes the processes of a service. Both may have placeholders: `{hostname} {pid}
+            {random4} {random8} {random16} {friendly}`.
         features: what a worker does: rpcs, events, tasks.
         client_class, node_class: subclasses of BusClient and BusPath to use.
-        plugins: instances of LightbusPlugin, besides those that the settings enable.
-        discovery: makes another discovery than the settings name, given the name of the bus (docs/ports.md).
-        transport: makes another transport than ZeroMQ's, given the name of the bus and the settings `network`.
-        flask: kept from upstream Lightbus. There is nothing left to do for it.
+        plugins: instances of LightbusPlugin, in addition to those that the settings enable.
+        discovery: called with the name of the bus, makes the discovery to use instead of the one in the settings
+            (docs/ports.md).
+        transport: called with the name of the bus and the settings `network`, makes the transport to use instead of
+            ZeroMQ's.
+        flask: accepted as in Lightbus 1.x, without effect.
 
     Raises:
-        InvalidConfiguration: a setting cannot be used; the message names it and where it was written.
+        InvalidConfiguration: a setting has an invalid value; the message names the setting and its source.
 
     """
     module_file = sys._getframe(2).f_globals.get("__file__")
@@ -84,7 +86,7 @@ def _settings(
 ) -> Config:
     if overriding_file:
         config, config_file = config if isinstance(config, Mapping) else None, overriding_file[-1]
-    named = features if isinstance(features, str) else tuple(features)  # once: it may be a generator
+    named = features if isinstance(features, str) else tuple(features)  # iterated once: it may be a generator
     return load_config(
         config,
         config_file=config_file,
@@ -97,7 +99,7 @@ def _settings(
 
 
 def _engine_of(discovery: DiscoveryFactory | None, transport: TransportFactory | None) -> dict[str, Any]:
-    """Return what a client is given to make its engine; nothing where the settings say it all."""
+    """Return the arguments by which a client makes its engine; none where the settings suffice."""
     if discovery is None and transport is None:
         return {}
     _check_factories(discovery=discovery, transport=transport)
@@ -108,8 +110,8 @@ def _check_factories(**factories: Any) -> None:
     for name, factory in factories.items():
         if factory is not None and not callable(factory):
             raise InvalidConfiguration(
-                f"create({name}=...) takes what makes a {name}, as its class, and not a {type(factory).__name__}: a "
-                "process may need several"
+                f"create({name}=...) takes a callable that makes a {name}, as its class, and not a "
+                f"{type(factory).__name__}: a process may need several"
             )
 
 
@@ -117,7 +119,7 @@ def import_bus_module(name: str | None = None, *, bus_module_name: str | None = 
     """
     Import the bus module: `name` (`bus_module_name` in 1.x), else `LIGHTBUS_MODULE`, else `bus`.
 
-    The working directory is looked in, too.
+    The working directory is searched, too.
 
     Raises FailedToImportBusModule, with the module's own exception as its cause.
     """

@@ -1,8 +1,8 @@
-"""The moment by which a call must be answered, and what else the code that serves a call inherits from it.
+"""The moment by which a call must be answered, and the context that code serving a call inherits from the call.
 
-A deadline is made once, at the front door, and handed down.
+A deadline is made once, where the user's code calls, and passed down.
 
-Across the wire goes the time left and not the moment: the clocks of two hosts do not agree.
+The wire carries the time left and not the moment: the clocks of two hosts do not agree.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from contextvars import ContextVar
 __all__ = ["LONGEST", "Deadline", "ServedCall", "current_call", "current_chain"]
 
 LONGEST = 366 * 24 * 3600.0
-"""Seconds that a deadline may be away: the number comes from strangers, too, and may be too large for a float."""
+"""The most seconds to a deadline: the number may come from an untrusted peer, and be too large for a float."""
 
 
 class Deadline:
     """
-    A moment on this process's monotonic clock. Never changed.
+    A moment on this process's monotonic clock. Immutable.
 
-    A plain class, and no frozen dataclass: one is made for each call on both sides, and that takes five times as long.
+    A plain class, because one is made for each call on both sides, and a frozen dataclass takes five times as long.
 
     Attributes:
         at: the moment, in seconds of `time.monotonic()`.
-        given: the seconds that there were when it was made.
-        is_inherited: whether it is that of the call being served, which is sooner than what was asked for.
+        given: the seconds to the moment when the deadline was made.
+        is_inherited: whether it is the deadline of the call being served, which is sooner than the one asked for.
 
     """
 
@@ -78,14 +78,14 @@ class Deadline:
 
 class ServedCall:
     """
-    What the code that serves a call inherits from it, until it is answered.
+    The context that code serving a call inherits from the call, until the call is answered.
 
-    A task that a handler leaves behind has a copy of the handler's context. It is no part of the call any more: it must
-    not be held to a moment long past, and nobody waits for what it calls.
+    A task that outlives its handler has a copy of the handler's context, but is not part of the call any more: the
+    call's deadline must not apply to it, and no caller waits for the calls it makes.
 
     Attributes:
-        deadline: by when it must be answered; None once it is.
-        outer: the marks of the processes in which a call waits for this one, outermost first.
+        deadline: by when the call must be answered; None once it is answered.
+        outer: the marks of the processes in which a call waits for this call, outermost first.
 
     """
 
@@ -102,9 +102,9 @@ class ServedCall:
     @property
     def chain(self) -> tuple[str, ...]:
         """
-        The marks of all that wait for what this call calls, its own at the end; none once it is answered.
+        The marks of all processes that wait for the calls this call makes, its own last; none once it is answered.
 
-        Its own is made when it is first asked for: most calls call nobody.
+        Its own mark is made at first use: most calls make no further call.
         """
         make_mark = self._make_mark  # another thread may end the call meanwhile
         if make_mark is not None and not self._mark:
@@ -112,15 +112,15 @@ class ServedCall:
         return self.outer + self._mark
 
     def end(self) -> None:
-        """Bind no call any more: it is answered."""
+        """Mark the call as answered: calls made from now on inherit nothing from it."""
         self.deadline, self.outer, self._mark, self._make_mark = None, (), (), None
 
 
 current_call: ContextVar[ServedCall | None] = ContextVar("lightbus_call", default=None)
-"""The call that this code is serving. Calls made on the way inherit its deadline, and say who waits for them."""
+"""The call that this code is serving. Calls made by it inherit its deadline, and carry the marks of who waits."""
 
 
 def current_chain() -> tuple[str, ...]:
-    """Return the marks of the processes that wait for the call being served here; none where none is."""
+    """Return the marks of the processes that wait for the call being served here; none outside of a call."""
     served = current_call.get()
     return () if served is None else served.chain

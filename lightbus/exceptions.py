@@ -24,25 +24,25 @@
     │   ├── ValidationError                they (or the result) do not satisfy the schema
     │   ├── DeformError                    a value cannot be put on the wire
     │   └── PayloadTooLarge                the message is over the size limit
-    ├── NotReachable                       nobody is there who could do it; nothing was done
+    ├── NotReachable                       no peer can do it; nothing was done
     │   ├── UnknownApi                     no peer advertises the API (a LightbusTimeout, too)
     │   ├── UnknownProcedure               the API has no such procedure
     │   ├── EventNotFound                  the API has no such event
     │   ├── UnknownListener                no publisher knows the consumer group
-    │   ├── PeerUnreachable                it is advertised, but no peer answers (likewise)
-    │   ├── PeerRefused                    the peer does not accept our key, our bus or our claim
-    │   └── PeerBusy                       every peer has as much to do as it takes on
+    │   ├── PeerUnreachable                the API is advertised, but no peer answers (likewise)
+    │   ├── PeerRefused                    the peer refuses our key or our bus, or is another instance
+    │   └── PeerBusy                       the request queue of every peer is full
     ├── LightbusTimeout                    the deadline passed; it may or may not have been done
     ├── PeerLost                           the peer went away while doing it; likewise
     ├── LightbusWorkerError                the remote handler raised
-    ├── ProtocolError                      a peer sent something that is no message of ours
-    ├── JournalError                       the disk does not keep what it should; nothing was accepted
-    │   └── EventBackendError              another store of events, chosen by apis.<name>.events, does not
-    │       └── EventBackendUnreachable    it cannot be reached at the moment, or did not say what it did
+    ├── ProtocolError                      a peer sent something that is not a message of the protocol
+    ├── JournalError                       events cannot be stored on or read from the disk; nothing was accepted
+    │   └── EventBackendError              the event backend chosen by apis.<name>.events does not work
+    │       └── EventBackendUnreachable    it cannot be reached at the moment, or did not report the outcome
     └── LightbusShutdownInProgress, TransportError ...   the bus itself is in trouble
 
-An error that crosses the wire carries its class's `code`; the receiving side makes the same class of it
-(`wire.error_codes`). `exit_code` is what the command line exits with.
+An error that crosses the wire carries its class's `code`, from which the receiving side makes an error of the same
+class (`wire.error_codes`). `exit_code` is the exit code of the command line.
 """
 
 from __future__ import annotations
@@ -104,13 +104,13 @@ __all__ = [
 
 
 class LightbusException(Exception):
-    """The root: `except LightbusException` catches everything Lightbus raises on purpose."""
+    """The base class: `except LightbusException` catches everything Lightbus raises on purpose."""
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
     peer: str = ""
-    """The peer whose answer or schema it is, `"auth-service 4f2a… on host web-1"`; empty where it arose here."""
+    """The peer whose answer or schema caused it, `"auth-service 4f2a… on host web-1"`; empty if raised locally."""
 
 
 class UsageError(LightbusException):
@@ -147,7 +147,7 @@ class NoBusFoundInBusModule(UsageError):
 
 
 class UnsupportedUse(UsageError):
-    """What was asked for cannot be done here, or not in this order."""
+    """The operation is not possible here, or not in this order."""
 
     code = "unsupported_use"
 
@@ -165,7 +165,7 @@ class BusAlreadyClosed(UnsupportedUse):
 
 
 class ListenersAlreadyStarted(UnsupportedUse):
-    """Upstream's refusal to listen after the start. Here listening later works, so it is never raised."""
+    """Raised by Lightbus 1.x on listening after the start. Listening later works here, so it is never raised."""
 
     code = "listeners_already_started"
 
@@ -213,7 +213,7 @@ class InvalidSchedule(InvalidDeclaration):
 
 
 class InvalidEventListener(InvalidDeclaration):
-    """The listener is not callable, or cannot take what it would be given."""
+    """The listener is not callable, or cannot take the arguments of the event."""
 
     code = "invalid_event_listener"
 
@@ -286,7 +286,7 @@ class PayloadTooLarge(InvalidArguments):
 
 
 class NotReachable(LightbusException):
-    """Nobody is there who could do it. Nothing was executed, so trying again is safe."""
+    """No peer can do it. Nothing was executed, so trying again is safe."""
 
     code = "not_reachable"
     exit_code = 3
@@ -300,19 +300,19 @@ class LightbusTimeout(LightbusException, TimeoutError):
 
 
 class UnknownApi(NotReachable, LightbusTimeout):
-    """No peer advertises this API; the message says which are, and near names. In 1.x that was a timeout."""
+    """No peer advertises this API; the message lists the advertised APIs and near names. In 1.x: a timeout."""
 
     code = "unknown_api"
 
 
 class UnknownProcedure(NotReachable):
-    """The API is there, but has no such procedure (nor event)."""
+    """The API exists, but has no such procedure (nor event)."""
 
     code = "unknown_procedure"
 
 
 class EventNotFound(NotReachable):
-    """The API is there, but has no such event."""
+    """The API exists, but has no such event."""
 
     code = "event_not_found"
 
@@ -324,25 +324,25 @@ class UnknownListener(NotReachable):
 
 
 class PeerUnreachable(NotReachable, LightbusTimeout):
-    """The API is advertised, but none of the peers that advertise it answers. A LightbusTimeout, too, as UnknownApi."""
+    """The API is advertised, but no peer that advertises it answers. Like UnknownApi, also a LightbusTimeout."""
 
     code = "peer_unreachable"
 
 
 class PeerRefused(NotReachable):
-    """The peer refuses us: another key, another bus, or it is not the instance we asked for."""
+    """The peer refuses this process: another key, another bus, or the peer is not the requested instance."""
 
     code = "peer_refused"
 
 
 class PeerBusy(NotReachable):
-    """Every peer of the API has as many requests queued as it takes on, or is shutting down."""
+    """Every peer of the API has a full request queue, or is shutting down."""
 
     code = "peer_busy"
 
 
 class PeerLost(LightbusException):
-    """The peer went away while it may have been executing the call. It is not repeated for you."""
+    """The peer went away while it may have been executing the call. Lightbus does not repeat the call."""
 
     code = "peer_lost"
     exit_code = 4
@@ -354,7 +354,7 @@ class LightbusWorkerError(LightbusException):
 
     Attributes:
         remote_type: qualified name of the exception's class, `"builtins.ValueError"`.
-        remote_args: the exception's `args`; what could not be put on the wire is there as its `repr`.
+        remote_args: the exception's `args`; a value that could not be encoded is replaced by its `repr`.
         trace: the remote traceback as text.
         peer: the peer that executed it, `"auth-service 4f2a… on host web-1"`.
 
@@ -390,7 +390,7 @@ def _rebuild_worker_error(
 
 
 class ProtocolError(LightbusException):
-    """A peer (or a stranger) sent bytes that are no message of this protocol."""
+    """A peer (or an unknown sender) sent bytes that are not a message of this protocol."""
 
     code = "protocol_error"
 
@@ -410,7 +410,7 @@ class JournalError(LightbusException):
 
 class EventBackendError(JournalError):
     """
-    The event backend that `apis.<name>.events` names does not keep events, or hand them out, at the moment.
+    The event backend that `apis.<name>.events` names cannot store or deliver events at the moment.
 
     The message names the backend and what to do.
     """
@@ -419,24 +419,24 @@ class EventBackendError(JournalError):
 
 
 class EventBackendUnreachable(EventBackendError):
-    """It cannot be reached at the moment, or did not say what it did: `.fire()` keeps the event in the outbox then."""
+    """The event backend cannot be reached, or did not report the outcome: `.fire()` puts the event into the outbox."""
 
     code = "event_backend_unreachable"
 
 
 class LightbusShutdownInProgress(LightbusException):
-    """The bus is closing; what was waiting on it will not get an answer."""
+    """The bus is closing; pending requests will not get an answer."""
 
     code = "shutdown_in_progress"
 
 
 MAX_NAME = 300
-"""Characters of a name for which near ones are looked for: the time it takes grows with their square."""
+"""The longest name for which near names are searched, in characters: the time grows with the square of the length."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'auth'?"` for near names of `name` among `known`, or an empty string."""
-    import difflib  # only errors pay for it
+    import difflib  # here: only error paths pay for the import
 
     if len(name) > MAX_NAME:
         return ""
@@ -444,7 +444,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return " Did you mean " + " or ".join(f"'{candidate}'" for candidate in near) + "?" if near else ""
 
 
-if not TYPE_CHECKING:  # or a type checker would take any name to be there
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         return globals()[name_today(name)]

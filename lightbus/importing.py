@@ -1,4 +1,4 @@
-"""The bus modules that are being imported right now: calls that would never return are refused in them."""
+"""The bus modules that are being imported right now: calls that would never return are refused meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _modules: list[str] = []
 
 @contextmanager
 def importing(name: str) -> Iterator[None]:
-    """Note that a bus module is being imported."""
+    """Record, while the body runs, that a bus module is being imported."""
     _modules.append(name)
     try:
         yield

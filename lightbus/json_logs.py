@@ -1,4 +1,4 @@
-"""Log records as JSON, one object a line: for whatever gathers the logs of many processes."""
+"""Log records as JSON, one object a line: for programs that collect the logs of many processes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .plugins.log_context import log_fields
 __all__ = ["JsonFormatter"]
 
 _OWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"}
-"""What every record has: the rest was given as `extra`."""
+"""The attributes of every record: all others were given as `extra`."""
 
 
 class JsonFormatter(logging.Formatter):
     """
-    Writes `timestamp`, `level`, `logger`, `message`, and what is known besides.
+    Writes `timestamp`, `level`, `logger`, `message`, and the context of the record.
 
-    That is which process it is (`service`, `process`, `pid`), which call or event it was about (see
-    `lightbus.plugins.log_context`), what the application gave as `extra`, and the `exception` with its traceback.
+    The context is the process (`service`, `process`, `pid`), the call or event being handled (see
+    `lightbus.plugins.log_context`), the application's `extra` values, and the `exception` with its traceback.
 
     Args:
-        fields: what each line says, too, as `service` and `process`.
+        fields: fields to add to each line, as `service` and `process`.
 
     """
 
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as one line."""
-        told: dict[str, Any] = {
+        line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -45,16 +45,16 @@ class JsonFormatter(logging.Formatter):
             **log_fields(),
         }
         for name, value in vars(record).items():
-            if name not in _OWN and name not in told:
-                told[name] = value
+            if name not in _OWN and name not in line:
+                line[name] = value
         if record.exc_info and record.exc_info[0] is not None:
-            told["exception"] = self.formatException(record.exc_info)
+            line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
-            told["stack"] = self.formatStack(record.stack_info)
+            line["stack"] = self.formatStack(record.stack_info)
         try:
-            return json.dumps(told, ensure_ascii=False, default=_text)
-        except (TypeError, ValueError):  # keys that are no texts, a circle
-            return json.dumps({name: _plain(value) for name, value in told.items()}, ensure_ascii=False)
+            return json.dumps(line, ensure_ascii=False, default=_text)
+        except (TypeError, ValueError):  # a key that is not a string, or a reference cycle
+            return json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Arguments that a function does not have: refused with the near names, and with all there are."""
+"""Refuse arguments that a function does not have, naming near names and all its arguments."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def unknown_keywords_raise(error: type[LightbusException]) -> Callable[[F], F]:
     """
-    Have a function that a program calls while it is set up refuse keywords that it does not have, by `error`.
+    Make a function raise `error` for a keyword that it does not have, and for too many positional arguments.
 
-    And arguments by position where it has none, or not so many.
+    For functions that a program calls while it is set up.
     """
 
     def decorate(function: F) -> F:
@@ -43,7 +43,7 @@ def unknown_keywords_raise(error: type[LightbusException]) -> Callable[[F], F]:
 
 
 def also_named(**names: str) -> Callable[[F], F]:
-    """Have a function take arguments under further names: `also_named(full_rpc_name="name")`."""
+    """Make a function accept arguments under other names, too: `also_named(full_rpc_name="name")`."""
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
@@ -61,9 +61,9 @@ def also_named(**names: str) -> Callable[[F], F]:
 
 
 def _by_position(called: str, given: Any, code: CodeType) -> str:
-    """Return what is wrong with a call that gives more by position than a function takes so."""
+    """Return the error text for a call with more positional arguments than the function takes."""
     named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     text = f"{called}() was given {given!r:.100} by position, "
     if not named:
         return f"{text}which is more than it takes."
-    return f"{text}and takes by name what comes there: {', '.join(f'{name}=' for name in named)}."
+    return f"{text}but takes its further arguments by name: {', '.join(f'{name}=' for name in named)}."

@@ -17,16 +17,16 @@ from .exceptions import LightbusException
 __all__ = ["EACH_FOR_ITSELF", "BatchFailed", "Listener", "OnError"]
 
 EACH_FOR_ITSELF = ""
-"""The group of listeners that share nothing: each is given everything, as long as it is connected."""
+"""The group name of listeners without a group: each process gets every event, while it is connected."""
 
 
 MOST_NAMED = 10
-"""Events that the text of an exception names."""
+"""The most events that the text of an exception names."""
 
 
 class BatchFailed(LightbusException):
     """
-    Some events of a batch failed. What a listener with `batch` raises, so that the others count as handled.
+    Some events of a batch failed. A listener with `batch` raises it, so that the other events count as handled.
 
         raise BatchFailed([message, ...]) from error
         raise BatchFailed({message: error, ...})
@@ -34,7 +34,7 @@ class BatchFailed(LightbusException):
     """
 
     def __init__(self, failed: Iterable[Any] | Mapping[Any, BaseException | None]) -> None:
-        """Name those that failed: their EventMessages, or the ids of these; as a mapping each with its error."""
+        """Take the failed events as EventMessages or ids; a mapping gives each its error."""
         if isinstance(failed, str) or not isinstance(failed, Iterable):
             failed = [failed]
         rows = failed.items() if isinstance(failed, Mapping) else ((each, None) for each in failed)
@@ -44,7 +44,7 @@ class BatchFailed(LightbusException):
 
     @property
     def reasons(self) -> dict[str, BaseException]:
-        """Why each failed, by its id: as it was said, else what caused this exception, else this exception."""
+        """The error of each failed event by its id: the given one, else this exception's cause, else this exception."""
         common = self.__cause__ or self
         return {id: common if error is None else error for id, error in self._reasons.items()}
 
@@ -60,13 +60,13 @@ def _id_of(failed: Any) -> str:
 
 
 def _origin(function: Any) -> str:
-    """Return where a function is from, the same in each process of a program: module and name, as it was written."""
+    """Return the module and qualified name of a function, the same in each process of a program."""
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
     named = function if hasattr(function, "__qualname__") else type(function)
     module = named.__module__
-    if module == "__main__":  # of any script: then the script is what tells programs apart
+    if module == "__main__":  # every script is called so: use the script's file name to distinguish programs
         main = sys.modules[module]
         spec = getattr(main, "__spec__", None)
         module = spec.name if spec is not None else Path(getattr(main, "__file__", None) or module).stem
@@ -77,17 +77,16 @@ class OnError(Enum):
     """What happens when a listener's handler raises."""
 
     STOP_LISTENER = "stop_listener"
-    """The default. Try the event again as with RETRY; after `max_deliveries` it becomes a dead letter, and this
-    listener stops, for whatever comes next may fail as well. It leaves its group: the group's other processes go on
-    with its share, and where there is none, events wait. The worker goes on, and ends with exit code 1: a human has to
-    look."""
+    """The default. Retry the event as with RETRY; after `max_deliveries` it becomes a dead letter, and this listener
+    stops, since the next events may fail as well. It leaves its group: the group's other processes take over its
+    share; without any, events wait. The worker keeps running, and ends with exit code 1: an operator has to look."""
     SHUTDOWN = "shutdown"
     """Stop the worker at once, with exit code 1 (the default of Lightbus 1.x)."""
     ACKNOWLEDGE_AND_LOG = "acknowledge_and_log"
-    """Log it, and continue with the next event."""
+    """Log the error, and continue with the next event."""
     RETRY = "retry"
-    """Try the event again after a pause of a second, which doubles up to five minutes; what comes behind it in its
-    partition waits. After `max_deliveries` it becomes a dead letter."""
+    """Retry the event after a pause of a second, which doubles up to five minutes; later events of its partition wait
+    meanwhile. After `max_deliveries` it becomes a dead letter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,17 +97,17 @@ class Listener:
     Attributes:
         api, events: what it listens to; the event `"*"` means all of the API.
         name: distinguishes it from the other listeners of its service.
-        function: `def` or `async def`; is given the EventMessage first (unless its first parameter has the name of
-            an argument), and the arguments by name.
+        function: `def` or `async def`; takes the EventMessage first (unless its first parameter has the name of an
+            argument), and the arguments by name.
         on_error: what happens when it raises.
-        group: the consumer group, with the placeholder `{service_name}`; None where each process is given everything.
-        concurrency: how many partitions it handles side by side.
-        max_deliveries: how often an event is given to the group at most, before it becomes a dead letter.
+        group: the consumer group, with the placeholder `{service_name}`; None where each process gets every event.
+        concurrency: how many partitions it handles concurrently.
+        max_deliveries: how often an event is delivered to the group at most, before it becomes a dead letter.
         since: where a new group begins: an id, a datetime, `"0"` or `"$"`.
-        batch: how many events it is given together at most, as a list of EventMessages; 0: each by itself.
+        batch: the most events passed together, as a list of EventMessages; 0: one event at a time.
         batch_wait: seconds for which a batch that is not full waits for more.
-        takes_raw: whether it is a plain function of ours that is given events as they came (`RawEvents`), in no group:
-            for who looks at a few of many, as to decode each takes longer than all else.
+        takes_raw: whether it is a plain internal function that takes undecoded events (`RawEvents`), without a group:
+            for code that reads a few of many events, since decoding each takes longer than everything else.
 
     """
 
@@ -127,21 +126,21 @@ class Listener:
 
     @property
     def digest(self) -> str:
-        """Distinguishes it from another program's listener under the same group name."""
+        """Distinguishes this listener from another program's listener with the same group name."""
         where = f"{_origin(self.function)}:{self.name}"
         return hashlib.blake2b(where.encode(), digest_size=6).hexdigest()
 
     @property
     def is_in_order(self) -> bool:
-        """Whether it is given what a publisher fired in that order, whatever the partition; else each partition is."""
+        """Whether the events of a publisher arrive in the order fired, over all partitions; else only within each."""
         return self.concurrency == 1 and not self.takes_raw
 
     def wants(self, event: str) -> bool:
-        """Return whether it listens to an event of its API."""
+        """Return whether the listener listens to an event of its API."""
         return event in self.events or "*" in self.events
 
     def group_of(self, service: str) -> str:
-        """Return the group's name in a service; empty where each process is given everything."""
+        """Return the group's name in a service; empty where each process gets every event."""
         return EACH_FOR_ITSELF if self.group is None else self.group.replace("{service_name}", service)
 
     def __str__(self) -> str:

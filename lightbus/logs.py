@@ -16,10 +16,10 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 class TerminalFormatter(logging.Formatter):
     """
-    Writes a record as a line for people, and an exception's traceback below it.
+    Writes a record as a line of text, and an exception's traceback below it.
 
-    What a stranger sent may be part of both: no control character in it moves the cursor, or makes a line of its own
-    that looks as if this process had said it.
+    Both may contain text from an untrusted peer, so control characters are escaped: none may move the cursor, or start
+    a line that looks like a log line of this process.
     """
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class TerminalFormatter(logging.Formatter):
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the traceback, whose own lines stay lines."""
+        """Return the traceback; its line breaks are kept."""
         return "\n".join(map(clean, super().formatException(ei).split("\n")))
 
 
 class TerminalHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error, whatever that is at the moment; where it is closed, or nobody reads it, to nobody."""
+    """Writes to the current `sys.stderr`; drops records where it is closed or has no reader."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -53,8 +53,8 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
             super().emit(record)
 
     def flush(self) -> None:
-        """Write out what is held back."""
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+        """Flush standard error."""
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream was closed
             super().flush()
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -64,7 +64,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
 
 def _is_gone(stream: Any) -> bool:
-    if getattr(stream, "closed", False):  # not every such stream says so when it is flushed
+    if getattr(stream, "closed", False):  # not every closed stream raises when it is flushed
         return True
     try:
         stream.flush()
@@ -75,9 +75,9 @@ def _is_gone(stream: Any) -> bool:
 
 def configure_logging(log_level: str | int = "info") -> TerminalHandler:
     """
-    Log to the terminal, in a form for people, and return the handler: for programs that have not set logging up.
+    Log to the terminal as plain text, and return the handler: for programs that have not set logging up.
 
-    Called again, it replaces what it set up before; handlers of others at the logger `lightbus` stay.
+    A second call replaces the handler of the first; handlers that the program added to the logger `lightbus` stay.
     """
     level = logging.getLevelName(log_level.upper()) if isinstance(log_level, str) else log_level
     root = logging.getLogger("lightbus")

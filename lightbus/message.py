@@ -1,4 +1,4 @@
-"""What hooks and listeners are given: a call, its result, an event. Values only; how they travel is `wire`'s matter."""
+"""The messages that hooks and listeners take: a call, its result, an event. Plain values; `wire` encodes them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["EventMessage", "Message", "ResultMessage", "RpcMessage", "event_mess
 
 class Message:
     """
-    What every message has.
+    The base of all messages.
 
     Attributes:
         id: the same on every delivery of this message, unique on the bus.
-        native_id: where a journal holds it (`"<journal>-<sequence>"`), or an empty string.
+        native_id: its place in a journal (`"<journal>-<sequence>"`), or an empty string.
 
     """
 
     __slots__ = ("_trace", "id", "native_id")
 
     required_metadata: ClassVar[tuple[str, ...]] = ("id",)
-    """What a message is beside its contents, as in 1.x."""
+    """The attributes that are metadata, as in 1.x."""
 
     def __init__(self, *, id: str = "", native_id: str = "", trace: Trace | None = None) -> None:
         self.id = id
@@ -32,23 +32,23 @@ class Message:
         self._trace = trace
 
     def get_metadata(self) -> dict[str, Any]:
-        """Return what Lightbus 1.x keeps of a message beside its contents."""
+        """Return the metadata of the message, as in Lightbus 1.x."""
         return {name: getattr(self, name) for name in self.required_metadata}
 
     @classmethod
     def from_dict(cls, metadata: Mapping[str, Any], kwargs: Kwargs, **extra: Any) -> Self:
-        """Return the message of which these are `get_metadata()` and `get_kwargs()`; `extra` adds to the former."""
+        """Return the message with this `get_metadata()` and `get_kwargs()`; `extra` adds to the metadata."""
         return cls(**{**metadata, **extra, "kwargs": kwargs})
 
 
 class _Traced(Message):
-    """What carries a trace context with it."""
+    """A message that carries a trace context."""
 
     __slots__ = ()
 
     @property
     def trace(self) -> Trace:
-        """The trace context that it carries (`traceparent`, ...): a hook before it is sent may put its own into it."""
+        """The trace context (`traceparent`, ...): a hook that runs before sending may put its own values into it."""
         if self._trace is None:
             self._trace = {}
         return self._trace
@@ -62,7 +62,7 @@ class RpcMessage(_Traced):
     """
     A call: `api_name`, `procedure_name`, the arguments by name (`kwargs`) and the `trace` context.
 
-    `return_path` is kept for programs that give it, as they do in 1.x: a reply comes back the way of its call.
+    `return_path` is accepted as in 1.x, without effect: a reply takes the connection of its call.
     """
 
     __slots__ = ("api_name", "kwargs", "procedure_name", "return_path")
@@ -101,13 +101,13 @@ class RpcMessage(_Traced):
 
 class ResultMessage(Message):
     """
-    What a call came to.
+    The result of a call: a value or an error.
 
     Attributes:
         result: the returned value, or the exception where `error` is true.
         rpc_message_id: the id of the call it answers.
         error: whether the handler raised.
-        trace: the traceback as text, where it did.
+        trace: the traceback as text, if the handler raised.
 
     """
 
@@ -136,17 +136,17 @@ class ResultMessage(Message):
         self.trace = trace
 
     def get_metadata(self) -> dict[str, Any]:
-        """Return what Lightbus 1.x keeps of a result beside its value."""
-        told = {**super().get_metadata(), "error": self.error}
-        return {**told, "trace": self.trace} if self.error else told
+        """Return the metadata of the result, as in Lightbus 1.x."""
+        metadata = {**super().get_metadata(), "error": self.error}
+        return {**metadata, "trace": self.trace} if self.error else metadata
 
     def get_kwargs(self) -> Kwargs:
-        """Return the result, by that name."""
+        """Return the value as `{"result": value}`."""
         return {"result": self.result}
 
     @classmethod
     def from_dict(cls, metadata: Mapping[str, Any], kwargs: Kwargs, **extra: Any) -> Self:
-        """Return the message of which these are `get_metadata()` and `get_kwargs()`; `extra` adds to the former."""
+        """Return the message with this `get_metadata()` and `get_kwargs()`; `extra` adds to the metadata."""
         return cls(**{**metadata, **extra, "result": kwargs.get("result")})
 
     def __repr__(self) -> str:
@@ -162,10 +162,10 @@ class EventMessage(_Traced):
         api_name, event_name: which event it is.
         kwargs: its arguments by name.
         version: the version of the API that fired it.
-        deliveries: how often this group was given it, this time included.
-        redelivered: whether it was given before.
+        deliveries: how often it was delivered to this group, this time included.
+        redelivered: whether it was delivered to this group before.
         published_at: when it was fired, in seconds of the firing host's clock since 1970.
-        publisher: the peer that published it (and, with a journal, holds it); empty while it waits in the outbox.
+        publisher: the peer that published it (and, with a journal, stores it); empty while it waits in the outbox.
         trace: the trace context in which it was fired.
 
     """
@@ -194,14 +194,14 @@ class EventMessage(_Traced):
         self.api_name = api_name
         self.event_name = event_name
         self.kwargs: Kwargs = {} if kwargs is None else kwargs
-        self.version = int(version)  # text in what programs for 1.x have stored
+        self.version = int(version)  # a string in messages that programs for 1.x have stored
         self.deliveries = deliveries
         self.published_at = published_at
         self.publisher = publisher
 
     @property
-    def native_id(self) -> str:  # a slot of the other messages; here it is made when asked for
-        """Where a journal holds it: `"<journal>-<sequence>"`; empty where none does."""
+    def native_id(self) -> str:  # a slot of the other messages; here a property, formatted at use
+        """Its place in a journal, `"<journal>-<sequence>"`; empty where it is in none."""
         where = self._native_id
         if type(where) is str:
             return where
@@ -213,12 +213,12 @@ class EventMessage(_Traced):
 
     @property
     def redelivered(self) -> bool:
-        """Whether this group was given the event before."""
+        """Whether the event was delivered to this group before."""
         return self.deliveries > 1
 
     @property
     def procedure_name(self) -> str:
-        """The event's name: upstream Lightbus calls it so."""
+        """The event's name, under its name in Lightbus 1.x."""
         return self.event_name
 
     def get_kwargs(self) -> Kwargs:
@@ -249,7 +249,7 @@ def event_message(
     publisher: str,
     trace: Trace | None,
 ) -> EventMessage:
-    """Return an EventMessage of these in half the time: one is made for each event, on both sides."""
+    """Return an EventMessage in half the time of its constructor: one is made for each event, on both sides."""
     message = _new(EventMessage)
     message.api_name = api_name
     message.event_name = event_name
@@ -265,5 +265,5 @@ def event_message(
 
 
 def trace_sent(message: RpcMessage | EventMessage) -> Trace | None:
-    """Return the trace context that goes with a message; None where it is empty, and nothing is to be sent."""
+    """Return the trace context to send with a message; None where it is empty."""
     return message._trace or None

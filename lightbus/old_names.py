@@ -1,4 +1,4 @@
-"""Exceptions and modules of Lightbus 1.x that have another name here, or none: and the errors that name the new one."""
+"""Exceptions and modules of Lightbus 1.x that were renamed or removed, and the errors that say what to use now."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ GONE = {
     "TransportPoolIsClosed": "Catch BusAlreadyClosed.",
     "TransportsNotInstalled": _NO_TRANSPORTS,
 }
-"""Old name -> what to know instead: nothing here is raised for what it was raised for."""
+"""Removed name -> what to do instead: no exception has its meaning any more."""
 
 
 def name_today(name: str) -> str:
     """
-    Return the name that an exception of 1.x has here.
+    Return the present name of an exception of 1.x.
 
-    Raises ImportError where it is gone: an AttributeError would lose its message in `from lightbus import ...`.
+    Raises ImportError where it was removed: an AttributeError would lose its message in `from lightbus import ...`.
     """
     if name in GONE:
         raise ImportError(f"lightbus has no exception {name} any more. {GONE[name]} Remove it from the import.")
@@ -74,14 +74,14 @@ GONE_MODULES = {
     "lightbus.utilities.casting": _CAST,
     "lightbus.utilities.deforming": _CAST,
 }
-"""Module of 1.x -> what there is instead."""
+"""Removed module of 1.x -> what to use instead."""
 
 
 class RemovedModules:
-    """Finds none of the modules of 1.x that are gone, and says what there is instead. The last of `sys.meta_path`."""
+    """The last finder of `sys.meta_path`: raises an error that says what to use instead of a removed module of 1.x."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> None:
-        """Raise ModuleNotFoundError, with a sentence, for one of them."""
+        """Raise ModuleNotFoundError, with the replacement, for a removed module."""
         if name in GONE_MODULES:
             raise ModuleNotFoundError(f"There is no {name} any more. {GONE_MODULES[name]}", name=name)

@@ -21,11 +21,11 @@ __all__ = ["BusPath"]
 
 class BusPath(PathNames):
     """
-    A place on the bus. `lightbus.create()` returns the root; attributes lead on.
+    A path on the bus. `lightbus.create()` returns the root; each attribute adds a part.
 
-    The last part is the name of a procedure or an event, what is before it is the name of the API.
-    Arguments are given by name only. `call`, `fire`, `listen` and their like are there from the second part on; before
-    it they are names as any other: `bus.orders.history(...)` calls a procedure of that name.
+    The last part is the name of a procedure or an event, the parts before it are the name of the API.
+    Arguments are given by name only. Paths of two parts or more have `call`, `fire`, `listen` and the other methods; in
+    shorter paths these are ordinary names: `bus.orders.history(...)` calls a procedure of that name.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_client")
@@ -33,7 +33,7 @@ class BusPath(PathNames):
     def __init__(self, client: BusClient, parts: tuple[str, ...] = ()) -> None:
         super().__init__(parts)
         self._client = client
-        if len(parts) < SHORTEST:  # what is found here comes before the methods
+        if len(parts) < SHORTEST:  # instance attributes hide the methods of the class
             self.__dict__.update({name: self._at((*parts, name)) for name in OF_MEMBERS})
 
     # Names
@@ -41,46 +41,46 @@ class BusPath(PathNames):
     def __getattr__(self, name: str) -> BusPath:
         if name.startswith("_"):
             raise AttributeError(f"Names on the bus do not begin with an underscore: '{name}'.")
-        child = self.__dict__[name] = self._at((*self._parts, name))  # the next look-up finds it without coming here
+        child = self.__dict__[name] = self._at((*self._parts, name))  # the next look-up does not come here
         return child
 
     def _at(self, parts: tuple[str, ...]) -> Self:
         return type(self)(self._client, parts)
 
     def __dir__(self) -> list[str]:
-        """Return what can follow: the methods, and the names known on the bus at the moment."""
+        """Return the possible next parts: the methods, and the names known on the bus at the moment."""
         return sorted({*super().__dir__(), *self._client.names.completions(self._parts)})
 
     @property
     def client(self) -> BusClient:
-        """The client: registering, listening, hooks, schedules, lifecycle. Below the root a name like any other."""
+        """The client: registering, listening, hooks, schedules, lifecycle. Below the root an ordinary name."""
         return self._client if not self._parts else self._at((*self._parts, "client"))  # type: ignore[return-value]
 
     @property
     def schema(self) -> Schema:
-        """The schemas of the APIs registered or loaded here. Below the root a name like any other."""
+        """The schemas of the APIs registered or loaded here. Below the root an ordinary name."""
         return self._client.schema if not self._parts else self._at((*self._parts, "schema"))  # type: ignore[return-value]
 
     # Calling
 
     def __call__(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> Any:
         """
-        Call the procedure and return its result; where it is an event, fire it and return the EventMessage.
+        Call the procedure and return its result; if the path is an event's, fire it and return the EventMessage.
 
         Args:
-            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`; `version`: that of the API that is
-                wanted; of an event, what `fire` has.
+            bus_options: `timeout` in seconds, instead of the API's `rpc_timeout`; `version`: the version of the API
+                to call; for an event, the options of `fire`.
             kwargs: the arguments.
 
         Raises:
             CannotBlockHere: inside a running event loop; await `call_async` or `fire_async` there.
-            UnknownApi, UnknownProcedure, PeerUnreachable, PeerRefused, PeerBusy: nobody could do it; nothing was done.
+            UnknownApi, UnknownProcedure, PeerUnreachable, PeerRefused, PeerBusy: no peer could do it; nothing was done.
             InvalidParameters, ValidationError, DeformError: the arguments are wrong.
             LightbusTimeout, PeerLost: it may or may not have been done.
             LightbusWorkerError: the handler raised.
 
         """
-        if args or not self._api_name:  # asked here, too: of each call
+        if args or not self._api_name:  # checked inline: saves each call a call of `_check`
             self._check(args, InvalidParameters)
         return self._client.call_or_fire(self._api_name, self._name, kwargs, bus_options)
 
@@ -98,16 +98,16 @@ class BusPath(PathNames):
 
     def fire(self, /, *args: Any, bus_options: Any = None, **kwargs: Any) -> EventMessage:
         """
-        Fire the event; return it when it is on disk: of a publisher, or of this host until there is one.
+        Fire the event; return it when it is on the disk of a publisher, or of this host until there is a publisher.
 
         Args:
-            bus_options: `timeout` in seconds; `wait_for`: "journal" (the default), or "ack": until every group that is
-                owed the event has handled it.
+            bus_options: `timeout` in seconds; `wait_for`: "journal" (the default), or "ack": until every group that
+                gets the event has handled it.
             kwargs: the arguments.
 
         Raises:
             CannotBlockHere: inside a running event loop; await `fire_async` there.
-            UnknownApi, EventNotFound, PeerUnreachable, PeerRefused: nobody publishes it.
+            UnknownApi, EventNotFound, PeerUnreachable, PeerRefused: no peer publishes it.
             InvalidEventArguments, ValidationError, DeformError: the arguments are wrong.
             LightbusTimeout, PeerLost: it may or may not have been published.
 
@@ -126,14 +126,14 @@ class BusPath(PathNames):
         """
         Fire many of these events together; return their ids when they are on disk.
 
-        Those of a list are stored by one commit, all of them or none. What a generator yields is stored a thousand at a
-        time, and the next ones are asked for when these are on disk: where one fails, those before are fired.
-        A publisher has one commit of its own: where there are several, and this process is none of them, events with
-        keys are handed to that of their key, and each stores its share.
+        The events of a list are stored by one commit, all of them or none. Those of a generator are stored a thousand
+        at a time, and the next thousand is taken when these are on disk: if one fails, those before it are fired.
+        Each publisher commits for itself: where there are several, and this process is none of them, an event with a
+        key goes to the publisher of its key, and each publisher stores its share.
 
         Args:
             events: the arguments of each event, as a dict.
-            bus_options: as `fire` has them, for all together (of a generator: for each thousand).
+            bus_options: those of `fire`, for all events together (of a generator: for each thousand).
 
         Raises what `fire` raises.
         """
@@ -164,20 +164,20 @@ class BusPath(PathNames):
         """
         Call `listener` for each of these events, once this process runs as a worker.
 
-        The workers of a service share the events of a listener, also those that were fired while none was there.
+        The workers of a service share the events of a listener, including those fired while no worker was running.
 
         Args:
-            listener: is given the EventMessage (unless its first parameter has an argument's name), and the arguments.
-            listener_name: names the consumer group; else the function's dotted name. With `{pid}` in it there is none.
-            group: the name of the consumer group. None: every process is given every event, while it is connected.
-            concurrency: how many partitions of the events are handled side by side.
-            max_deliveries: how often an event is given to the group before it is a dead letter (`lightbus dead`).
+            listener: takes the EventMessage (unless its first parameter has an argument's name), and the arguments.
+            listener_name: names the consumer group; by default the function's dotted name. `{pid}` in it: no group.
+            group: the name of the consumer group. None: every process gets every event, while it is connected.
+            concurrency: how many partitions of the events are handled concurrently.
+            max_deliveries: how often an event is delivered to the group before it is a dead letter (`lightbus dead`).
             bus_options: `since`: where a new group begins: an event's id, a time, "0" (all that is kept), "$" (now).
-            on_error: what happens when it raises; OnError.STOP_LISTENER by default.
-            batch: call it with a list of so many EventMessages at most, and nothing else; see `BatchFailed`.
+            on_error: what happens when the listener raises; OnError.STOP_LISTENER by default.
+            batch: pass a list of at most so many EventMessages, and nothing else; see `BatchFailed`.
             batch_wait: how many seconds a list that is not full waits for more.
 
-        Raises InvalidEventListener where it cannot be called, or not with what it would be given, and
+        Raises InvalidEventListener where the listener cannot be called with the event's arguments, and
         DuplicateListenerName where this API has a listener of that name already.
         """
         self._client.listen_for_event(
@@ -202,10 +202,10 @@ class BusPath(PathNames):
 
         Args:
             start, stop: a datetime, or seconds since 1970.
-            limit: how many at most, from 1 to 1000; fewer where they take more than 16 MiB at a publisher.
+            limit: the most events, from 1 to 1000; fewer are returned where they take more than 16 MiB at a publisher.
 
-        Raises UnknownApi where nobody publishes it, EventNotFound where its API has no such event, InvalidParameters
-        for a limit that cannot be, and what a call raises. A publisher that does not answer is warned of in the log.
+        Raises UnknownApi where no peer publishes it, EventNotFound where its API has no such event, InvalidParameters
+        for an invalid limit, and what a call raises. Logs a warning about a publisher that does not answer.
         """
         return self._client.history.history(self._api_name, self._name, start, stop, limit=limit)
 
@@ -217,9 +217,9 @@ class BusPath(PathNames):
 
     def lag(self, listener_name: str) -> int:
         """
-        Return how many events a listener of this service, by its name, has not handled yet, over all publishers.
+        Return how many events a listener of this service, given by name, has not handled yet, over all publishers.
 
-        Raises UnknownListener where no publisher has ever seen its group, EventNotFound where there is no such event.
+        Raises UnknownListener where no publisher knows its group, EventNotFound where there is no such event.
         """
         return self._client.history.lag(self._api_name, listener_name, self._name)
 
@@ -236,7 +236,7 @@ class BusPath(PathNames):
 
     @property
     def response_schema(self) -> JsonSchema | None:
-        """The JSON Schema of the result; None where nothing is said of it. Raises SchemaNotFound."""
+        """The JSON Schema of the result; None where the schema does not describe it. Raises SchemaNotFound."""
         return self._client.names.response_schema(self._api_name, self._name)
 
     def validate_parameters(self, parameters: dict[str, Any]) -> None:
@@ -255,14 +255,14 @@ class BusPath(PathNames):
 
 
 def _refusal(parts: tuple[str, ...], positional: int, error: type[Exception]) -> Exception:
-    """Return why a path of these parts, given so many arguments by position, can be neither called nor fired."""
+    """Return the error for calling or firing a path that is too short, or with positional arguments."""
     path = ".".join(("bus", *parts))
     if len(parts) < SHORTEST:
         return InvalidName(f"{path} cannot be called. Name the API and the procedure: bus.auth.check_password()")
     *api, name = parts
     if len(parts) == SHORTEST and name in OF_MEMBERS:
         return InvalidName(
-            f"'{api[0]}' is no event and no procedure. Name the API and what you mean of it: "
+            f"'{api[0]}' is no event and no procedure. Name the API and one of its members: "
             f"bus.{api[0]}.user_registered.{name}(...)"
         )
     return error(

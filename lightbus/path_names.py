@@ -1,4 +1,4 @@
-"""What a path on the bus says of itself: of which names it is made, and that it belongs to this process."""
+"""The names of a path on the bus, and the rule that a path belongs to this process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .exceptions import UnsupportedUse
 __all__ = ["SHORTEST", "PathNames"]
 
 SHORTEST = 2
-"""Parts of the shortest path of a procedure or an event: the name of its API, and its own."""
+"""The fewest parts in the path of a procedure or an event: the name of its API, and its own."""
 
 
 class PathNames:
     """
-    The names of a path. A copy is the path itself: a bus is of one process, and another one has to make its own.
+    The names of a path. Copying returns the path itself, and pickling is refused: a bus belongs to one process.
 
     Args:
-        parts: the names of which it is made, from the first on.
+        parts: the names of the path, in order.
 
     """
 
@@ -39,7 +39,7 @@ class PathNames:
         """All parts: `"auth.check_password"`."""
         return ".".join(self._parts)
 
-    # As in 1.x; before the path of a procedure or an event these are names like any other.
+    # As in 1.x. In paths shorter than that of a procedure or an event these are ordinary names.
 
     @property
     def name(self) -> Any:
@@ -52,7 +52,7 @@ class PathNames:
         return self._at(self._parts[:-1]) if len(self._parts) >= SHORTEST else self.__dict__["parent"]
 
     def ancestors(self, include_self: bool = False) -> Iterator[Self]:
-        """Go through the paths above this one, the nearest first and the root last."""
+        """Iterate over the paths above this one, the nearest first and the root last."""
         longest = len(self._parts) - (not include_self)
         return (self._at(self._parts[:length]) for length in range(longest, -1, -1))
 
@@ -74,6 +74,6 @@ class PathNames:
 
     def __reduce__(self) -> str:
         raise UnsupportedUse(
-            f"{self!r} cannot be pickled, and so not be sent to another process: import the module there that makes "
-            "the bus, or call lightbus.create() there."
+            f"{self!r} cannot be pickled, and so not be sent to another process: import the module that makes the bus "
+            "there, or call lightbus.create() there."
         )

@@ -1,4 +1,4 @@
-"""How values and their types are named in sentences, whatever the user's own classes make of that."""
+"""Texts for values and types in messages, safe with user classes whose `__str__` or metaclass misbehaves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 __all__ = ["INTERNAL_ERROR", "class_name", "clean", "safely", "with_article"]
 
 INTERNAL_ERROR = "internal error, please report it with this traceback and the output of `lightbus version`"
-"""What a log line says of a failure that is in the library itself, whatever the user did."""
+"""The words of a log line about a failure of the library itself."""
 
 
 def safely(show: Callable[[Any], str], value: Any) -> str:
-    """Return `show(value)`, fit to be sent: `str` or `repr` of something of the user's may raise, or be no UTF-8."""
+    """Return `show(value)`, where `show` is `str` or `repr`: valid UTF-8 even if the user's class raises or is not."""
     try:
         return show(value).encode(errors="backslashreplace").decode()
     except BaseException as error:
@@ -20,7 +20,7 @@ def safely(show: Callable[[Any], str], value: Any) -> str:
 
 
 def clean(text: str) -> str:
-    """Return text as a terminal may show it: control characters, a newline included, as Python writes them."""
+    """Return text that is safe to print on a terminal: control characters, newlines included, escaped as in Python."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -30,7 +30,7 @@ def with_article(name: str) -> str:
 
 
 def class_name(value: object, *, qualified: bool = False) -> str:
-    """Return the name of a value's class, with its module where that is asked for, whatever its metaclass says."""
+    """Return the name of a value's class, `qualified` with its module, without asking its metaclass."""
     kind = type(value)
     name: str = _NAME.__get__(kind)
     if qualified:
@@ -39,4 +39,4 @@ def class_name(value: object, *, qualified: bool = False) -> str:
 
 
 _NAME, _QUALNAME, _DICT = (type.__dict__[name] for name in ("__name__", "__qualname__", "__dict__"))
-# The metaclass of a stranger's class may answer for these with anything.
+# Read from `type` itself: the metaclass of a user's class may return anything for these.

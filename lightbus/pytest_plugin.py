@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["lightbus_bus", "lightbus_hub", "lightbus_mock", "lightbus_module", "lightbus_worker"]
 
 RETRY_PAUSE = 0.01
-"""Seconds before an event that failed is given again, in a test: a second at least outside of one."""
+"""Seconds before a failed event is retried in a test; otherwise it is at least a second."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the setting that names the bus module."""
-    parser.addini("lightbus_module", "The bus module: its name, or the path of its file from here.", default="")
+    parser.addini("lightbus_module", "The bus module: its name, or the path of its file from the root.", default="")
 
 
 @pytest.fixture
 def lightbus_module(request: pytest.FixtureRequest) -> str:
     """
-    Return which bus module is tested: a name, or the path of a file.
+    Return the bus module to test: a name, or the path of a file.
 
-    That of the setting `lightbus_module`, else `bus`. Override it where there are several: in a test module, or in the
-    conftest.py of a directory.
+    By default the setting `lightbus_module`, else the environment variable LIGHTBUS_MODULE, else `bus`. Override the
+    fixture where there are several modules: in a test module, or in the conftest.py of a directory.
     """
     return str(request.config.getini("lightbus_module")) or os.environ.get("LIGHTBUS_MODULE") or "bus"
 
 
 @pytest.fixture
 def lightbus_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBus]:
-    """Return a bus in memory; everything on it is closed at the test's end. Retries come after milliseconds."""
+    """Return a bus in memory; everything on it is closed at the test's end. Failed events are retried within 0.1 s."""
     from .events.listening import delivery
     from .testing import memory_bus
 
@@ -67,7 +67,7 @@ def lightbus_worker(lightbus_hub: MemoryBus, lightbus_bus: BusPath) -> BusPath:
 
 @pytest.fixture
 def lightbus_mock(lightbus_module: str, pytestconfig: pytest.Config) -> Iterator[BusMock]:
-    """Return a mock in the place of the network for the bus of the bus module."""
+    """Return a mock that replaces the network for the bus of the bus module."""
     from .testing import bus_mocker
 
     with bus_mocker(_bus_of(lightbus_module, pytestconfig.rootpath)) as mock:
@@ -98,7 +98,7 @@ def _loaded(file: Path) -> Any:
         if found is None or found.loader is None or not file.exists():
             raise pytest.UsageError(f"lightbus_module: there is no file {file}")
         module = sys.modules[name] = importlib.util.module_from_spec(found)
-        sys.path.insert(0, str(file.parent))  # what it imports is beside it, as for `lightbus run` there
+        sys.path.insert(0, str(file.parent))  # as for `lightbus run` there: the module may import its neighbours
         try:
             found.loader.exec_module(module)
         except BaseException:

@@ -1,7 +1,7 @@
 """
 Messages that recur while their cause lasts: logged once, and not at every attempt.
 
-And what others cause, each time about another thing: so many lines a minute, and how many more there were.
+Messages that peers can cause about ever new things are limited, too: so many a minute, the rest is counted.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ __all__ = ["RecurringLog"]
 
 FIRST_PAUSE = 60.0
 LONGEST_PAUSE = 6 * 3600.0
-"""Seconds between two messages of the same words: doubled from the first to the longest."""
+"""Seconds between two messages with the same text: doubled from the first to the longest."""
 
 CHANGE_PAUSE = 5.0
-"""Seconds between two messages of different words about one thing: what differs each time is no news."""
+"""The fewest seconds between two messages with different texts about one thing."""
 
 MOST_TEXTS = 20
-"""Texts about one thing that are remembered."""
+"""The most texts about one thing that are remembered."""
 
 MOST_KEYS = 1000
-"""Things that are remembered; the oldest is forgotten first."""
+"""The most things that are remembered; the oldest is forgotten first."""
 
 MOST_LINES, PERIOD = 100, 60.0
-"""Messages in so many seconds, about whatever things: a peer that makes up names must not fill the log."""
+"""The most messages in so many seconds, over all things: a peer that makes up names must not fill the log."""
 
 
 class _RepeatedMessage:
@@ -37,7 +37,7 @@ class _RepeatedMessage:
 
     def __init__(self, text: str, now: float) -> None:
         self.texts = {text}
-        """All of them: two that alternate are not new either."""
+        """All texts, and not only the last: of two that alternate, neither counts as new."""
         self.at = now
         self.pause = FIRST_PAUSE
         self.again_at = now + self.pause
@@ -46,9 +46,10 @@ class _RepeatedMessage:
 
 class RecurringLog:
     """
-    Logs errors that recur: once, then whenever the message is a new one, otherwise after pauses that double.
+    Logs errors that recur: once, then whenever the text is new, otherwise after pauses that double.
 
-    And no more than `MOST_LINES` in a `PERIOD`: the last of them says that others are held back, the next how many.
+    It logs no more than `MOST_LINES` in a `PERIOD`: the last line says that further ones are held back, the first line
+    of the next period how many there were.
 
     Any thread may use it.
 
@@ -64,9 +65,9 @@ class RecurringLog:
         self._logged: dict[object, _RepeatedMessage] = {}
         self._begun = -PERIOD
         self._lines = 0
-        """Logged since `_begun`."""
+        """Lines logged since `_begun`."""
         self._dropped = 0
-        """Held back since then, because there were too many."""
+        """Lines held back since then, because there were too many."""
         self._lock = threading.Lock()
 
     def log(
@@ -79,10 +80,10 @@ class RecurringLog:
         exc_info: BaseException | None = None,
     ) -> bool:
         """
-        Log a message about `key` (what fails), unless that was logged lately; return whether it was logged.
+        Log a message about `key` (what fails), unless it was logged recently; return whether it was logged.
 
-        The next one says at its end how many were held back. A traceback is part of the first only. Without `changes`,
-        a message with other words (a number of seconds, for example) does not count as new.
+        The next logged message ends with the number of those held back. Only the first has a traceback. Without
+        `changes`, a message with another text (a number of seconds, for example) does not count as new.
         """
         words = text % arguments if arguments else text
         with self._lock:
@@ -98,12 +99,12 @@ class RecurringLog:
         return True
 
     def recovered(self, key: object) -> bool:
-        """Record that it works again; return whether a failure was logged, so that this is worth a line, too."""
+        """Record that `key` works again; return whether its failure was logged, so that the recovery should be, too."""
         with self._lock:
             return self._logged.pop(key, None) is not None
 
     def _summary(self, now: float) -> str | None:
-        """Return the note on the lines of this period; None if there were too many."""
+        """Return the note to append about lines held back; None if this period has had too many lines."""
         if now - self._begun >= PERIOD:
             self._begun, self._lines = now, 0
         if self._lines >= MOST_LINES:

@@ -1,4 +1,4 @@
-"""Work that a worker does by the clock, without being called: `every`, `schedule` and background tasks."""
+"""Work that a worker does on a schedule: `every` and `schedule`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RunUser = Callable[[Callable[..., Any]], Awaitable[Any]]
 
 
 class ScheduleJob(Protocol):
-    """What we use of a job of the `schedule` library."""
+    """The part of a job of the `schedule` library that is used here."""
 
     next_run: dt.datetime | None
     cancel_after: dt.datetime | None
@@ -49,7 +49,7 @@ class Timetable:
         function: `def` or `async def`, without arguments.
         waits: yields the seconds to wait before each run.
         also_run_immediately: whether it runs once at the start, too.
-        at_due: called before each run that is due: how long that takes shall not move the next one.
+        at_due: called before each run that is due, so that the duration of the run does not delay the next one.
 
     """
 
@@ -59,7 +59,7 @@ class Timetable:
     at_due: Callable[[], Any] = lambda: None
 
     async def follow(self, run: RunUser) -> None:
-        """Run the function by the clock until cancelled. Whatever it raises is logged, and ends nothing."""
+        """Run the function on schedule until cancelled. Its errors are logged, and the schedule continues."""
         if self.also_run_immediately:
             await self._run(run)
         for wait in self.waits():
@@ -81,8 +81,8 @@ class InTurn:
     Attributes:
         function: `def` or `async def`, without arguments.
         interval: seconds.
-        also_run_immediately: whether it runs at the start, too, where it is this worker's turn then.
-        name: by which the workers speak of it.
+        also_run_immediately: whether it runs at the start, too, if this worker is elected then.
+        name: identifies the schedule among the workers.
 
     """
 
@@ -92,14 +92,14 @@ class InTurn:
     name: str
 
     async def follow(self, run: RunUser, election: ScheduleElection) -> None:
-        """Run the function at those beats that are ours, until cancelled."""
+        """Run the function at the beats for which this worker is elected, until cancelled."""
         await election.join(self.name)
         last = self._beat_now()
         if self.also_run_immediately and election.elects_us(self.name):
             await election.run(self.name, last, lambda: _run(self.function, run), self._beat_now)
         while True:
             beat = self._beat_now() + 1
-            if beat == last:  # a timer may be early by a little
+            if beat == last:  # a timer may fire slightly early
                 beat += 1
             await asyncio.sleep(max(0.0, beat * self.interval - time.time()))
             last = beat
@@ -115,18 +115,18 @@ async def _run(function: Callable[..., Any], run: RunUser) -> None:
         check_ran(function, await run(function))
     except BaseException as error:
         if is_cancelled():
-            raise  # it is we who are to end
+            raise  # this task is being cancelled
         text = "The scheduled function %s failed; it runs again at its next time"
         report(logger, logging.ERROR, error, text, name_of(function))
 
 
 def next_beat(started: float, now: float, interval: float) -> float:
-    """Return the next moment after `now` that is a whole number of intervals after `started`: so nothing drifts."""
+    """Return the next moment after `now` that is a whole number of intervals after `started`, to avoid drift."""
     return started + (int((now - started) // interval) + 1) * interval
 
 
 def every(function: Callable[..., Any], *, seconds: float, also_run_immediately: bool) -> Timetable:
-    """Return the timetable of a fixed interval. Raises InvalidSchedule where it is not positive."""
+    """Return the timetable of a fixed interval. Raises InvalidSchedule for an interval that is not positive."""
     if not seconds > 0:
         raise InvalidSchedule(f"every() of {function} needs a positive interval, not {seconds} s.")
     _check_callable(function, "every()")
@@ -141,7 +141,7 @@ def every(function: Callable[..., Any], *, seconds: float, also_run_immediately:
 
 
 def every_in_turn(function: Callable[..., Any], *, seconds: float, also_run_immediately: bool) -> InTurn:
-    """Return the timetable of a fixed interval of which each beat is run by one worker. Raises InvalidSchedule."""
+    """Return the timetable of a fixed interval where one worker runs each beat. Raises InvalidSchedule."""
     _check_callable(function, "every()")
     name = f"{getattr(function, '__module__', '')}.{name_of(function)}/{seconds:g}"
     if len(name.encode()) > _LONGEST_NAME or not name.isprintable() or not {" ", ","}.isdisjoint(name):
@@ -167,7 +167,7 @@ def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immedi
 
 
 def _check_callable(function: Any, by: str) -> None:
-    """Raise InvalidSchedule for what cannot be called, or not without arguments: it would fail each time."""
+    """Raise InvalidSchedule for an object that cannot be called without arguments: it would fail each time."""
     if not callable(function):
         raise InvalidSchedule(f"{by} runs a function, and {function!r:.100} is none. Use it as a decorator of one.")
     if is_generator(function):
@@ -175,9 +175,9 @@ def _check_callable(function: Any, by: str) -> None:
             f"{by} calls {name_of(function)}, which has a `yield` in it, so that calling it runs nothing of it. "
             "Write it as a plain function."
         )
-    with contextlib.suppress(ValueError):  # of a builtin that does not say what it takes
+    with contextlib.suppress(ValueError):  # a builtin without a signature
         try:
-            # Of what is really called: a decorator may well give an argument to what is inside.
+            # Check the outer function, which is the one called: a decorator may pass arguments to the inner one.
             inspect.signature(function, follow_wrapped=False).bind()
         except TypeError as error:
             raise InvalidSchedule(

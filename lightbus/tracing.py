@@ -1,4 +1,4 @@
-"""The trace context that goes with calls and events: names and values of W3C Trace Context, passed on untouched."""
+"""The trace context of calls and events: names and values of W3C Trace Context, passed on unchanged."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any, TypeAlias
 __all__ = ["Trace", "current_trace", "trace_id_of", "trace_of_execution"]
 
 Trace: TypeAlias = dict[str, Any]
-"""`traceparent`, and `tracestate` and `baggage` where there are such. Never changed once it is sent."""
+"""`traceparent`, and `tracestate` and `baggage` if present. Never changed once it is sent."""
 
 trace_of_execution: ContextVar[Trace | None] = ContextVar("lightbus_trace", default=None)
-"""That of the call that is served, or of the event that is handled, by this code; None without one."""
+"""The trace context of the call or event that this code handles; None without one."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def current_trace() -> Trace:
     """
-    Return the trace context that came with the call or event that this code handles; empty without one.
+    Return the trace context of the call or event that this code handles; empty without one.
 
-    Calls that it makes, and events that it fires, carry the same one, unless `bus_options={"trace": ...}` says another.
+    Calls made and events fired by this code carry the same context, unless `bus_options={"trace": ...}` gives another.
     """
     trace = trace_of_execution.get()
     return {} if trace is None else dict(trace)
 
 
 def trace_id_of(trace: Mapping[str, Any] | None) -> str:
-    """Return the trace's id, 32 hexadecimal digits; empty where there is none that could be read."""
+    """Return the trace's id, 32 hexadecimal digits; empty where there is no valid one."""
     found = None if trace is None else _TRACEPARENT.match(str(trace.get("traceparent", "")))
     return "" if found is None else found[1]

@@ -1,7 +1,7 @@
-"""What the paths of a bus are to type checkers, where `lightbus stubs` wrote down what is on it.
+"""The types of bus paths for type checkers: base classes of the stubs that `lightbus stubs` writes.
 
-Nothing of this is made when a program runs: `bus.auth.check_password` is a `BusPath` as ever. The classes that are
-written derive from these, and add the parameters of one procedure or event.
+None of these is instantiated at run time: `bus.auth.check_password` is still a `BusPath`. The generated classes derive
+from these, and add the parameters of one procedure or event.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ListenOptions(TypedDict, total=False):
 
 
 class TypedPath:
-    """A part of a path: what leads on from it is written down in a class of its own."""
+    """A part of a path. A generated subclass has the parts that can follow."""
 
     @property
     def api_name(self) -> str:
@@ -86,11 +86,11 @@ class _MemberPath(TypedPath):
 
 
 class TypedProcedure(_MemberPath):
-    """A procedure. What is written adds `__call__`, `call` and `call_async`."""
+    """A procedure. The generated class adds `__call__`, `call` and `call_async`."""
 
     @property
     def response_schema(self) -> JsonSchema | None:
-        """The JSON Schema of the result; None where nothing is said of it."""
+        """The JSON Schema of the result; None where the schema does not describe it."""
         raise NotImplementedError
 
     def validate_response(self, response: Any) -> None:
@@ -99,7 +99,7 @@ class TypedProcedure(_MemberPath):
 
 
 class TypedEvent(_MemberPath, Generic[Arguments, Handler]):
-    """An event. What is written adds `__call__`, `fire` and `fire_async`."""
+    """An event. The generated class adds `__call__`, `fire` and `fire_async`."""
 
     def fire_many(self, events: Iterable[Arguments], *, bus_options: FireOptions | None = None) -> list[str]:
         """Fire many of these events together; return their ids when they are on disk."""
@@ -141,7 +141,7 @@ class TypedEvent(_MemberPath, Generic[Arguments, Handler]):
         """
         Call `listener` for each of these events, once this process runs as a worker.
 
-        It is given the EventMessage, and the arguments by name: all of them, or those that it names beside `**rest`.
+        The listener takes the EventMessage, and the arguments by name: all, or those it names beside `**rest`.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Type aliases that several floors share. Nothing here does anything."""
+"""Type aliases that several floors share."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Kwargs: TypeAlias = dict[str, Any]
 """Arguments of a call or an event by name: there are no positional ones on the bus."""
 
 BusOptions: TypeAlias = Mapping[str, Any]
-"""What `bus_options=` takes: `timeout` (seconds), and for listeners `since`."""
+"""The value of `bus_options=`: `timeout` (seconds), and for listeners `since`."""
 
 Endpoint: TypeAlias = str
-"""Where a socket is: a text to show and to compare. Only the transport that made it reads it (`ports.transport`)."""
+"""The address of a socket, to show and to compare. Only the transport that made it parses it (`ports.transport`)."""
 
 InstanceId: TypeAlias = str
-"""16 hexadecimal digits, new at each start of a process: a restart is never mistaken for its ghost."""
+"""16 hexadecimal digits, new at each start of a process: a restarted process is never taken for its predecessor."""
 
 JsonSchema: TypeAlias = dict[str, Any]
 """A JSON Schema, draft 2020-12."""

@@ -95,7 +95,7 @@ def test_number_of_sockets_is_bounded(bus: BusPath, monkeypatch: pytest.MonkeyPa
     held = in_threads(2, lambda: bus.work.hold(seconds=0.6))
     wait_until(lambda: door_of(bus)._sockets == 2)
     with pytest.raises(
-        LightbusTimeout, match=r"^work\.echo was not sent: 2 blocking calls of this process are on their"
+        LightbusTimeout, match=r"^work\.echo was not sent: 2 blocking calls of this process are in progress"
     ):
         bus.work.echo(value=1, bus_options={"timeout": 0.1})
     assert bus.work.echo(value=2) == 2

@@ -43,9 +43,13 @@ from lightbus.keywords import also_named, unknown_keywords_raise
         (
             lambda bus: lightbus.Event("a", "b"),
             InvalidApiEventConfiguration,
-            "by position, and takes by name .*key=",
+            "by position, but takes .* by name: .*key=",
         ),
-        (lambda bus: bus.client.every(print), InvalidSchedule, "by position, and takes by name what comes there: sec"),
+        (
+            lambda bus: bus.client.every(print),
+            InvalidSchedule,
+            "by position, but takes its further arguments by name: sec",
+        ),
         (lambda bus: bus.client.schedule(1, 2, 3), InvalidSchedule, "given 3 by position, which is more than it takes"),
         (lambda bus: lightbus.create(xyz=1), InvalidConfiguration, "no argument 'xyz'. It has: config, config_file,"),
     ],

@@ -110,7 +110,7 @@ def test_path_without_an_api(bus: BusPath) -> None:
 @pytest.mark.parametrize("form", ["listen", "call", "fire"])
 def test_an_api_is_no_event(bus: BusPath, form: str) -> None:
     """Whoever forgets the name of the event, or of the procedure, is told so."""
-    with pytest.raises(InvalidName, match=r"'shop' is no event and no procedure\. Name the API and what you mean"):
+    with pytest.raises(InvalidName, match=r"'shop' is no event and no procedure\. Name the API and one of its members"):
         getattr(bus.shop, form)(print)
 
 
