@@ -68,7 +68,7 @@ def wait_at_exit() -> None:
 _is_exiting = False
 
 
-class _Line:
+class _PeerSockets:
     """
     The sockets and calls of one peer.
 
@@ -88,9 +88,9 @@ class _Line:
         self.is_lost = False
 
 
-def _lost(peer: Peer) -> _Line:
+def _sockets_of_lost(peer: Peer) -> _PeerSockets:
     """Return an empty line for a peer that left after it was chosen."""
-    line = _Line(peer)
+    line = _PeerSockets(peer)
     line.is_lost = True
     return line
 
@@ -98,7 +98,7 @@ def _lost(peer: Peer) -> _Line:
 class _InFlight(Mapping[str, int]):
     """How many calls of this process each peer has in progress."""
 
-    def __init__(self, lines: Mapping[str, _Line]) -> None:
+    def __init__(self, lines: Mapping[str, _PeerSockets]) -> None:
         self._lines = lines
 
     def __getitem__(self, instance: str) -> int:
@@ -125,9 +125,9 @@ class BlockingChannel:
         """Number of idle sockets closed because they received unrequested messages, while the process's memory grew."""
         self._engine = engine
         self._log = RecurringLog(logger)
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _PeerSockets] = {}
         self._in_flight = _InFlight(self._lines)
-        self._on_sent: list[tuple[_Line, Callable[[], None]]] = []
+        self._on_sent: list[tuple[_PeerSockets, Callable[[], None]]] = []
         self._ids = itertools.count(1)
         self._room = threading.Condition()  # guards the attributes below, and changes of `_on_sent`
         self._sockets = 0
@@ -201,14 +201,14 @@ class BlockingChannel:
             if peer is None:
                 return None
             instance = peer.announcement.instance
-            line = self._lines.get(instance) or self._lines.setdefault(instance, _Line(peer))
+            line = self._lines.get(instance) or self._lines.setdefault(instance, _PeerSockets(peer))
             line.busy.add(outgoing)
             line.unsent.add(outgoing)
             if self._engine.snapshot is snapshot:
                 return peer
             # The peer may be leaving, and `when_sent` may have reported nothing unsent before this was recorded.
             line.busy.discard(outgoing)
-            self._is_sent(line, outgoing)
+            self._remove_unsent(line, outgoing)
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer that advertises the API is up."""
@@ -221,7 +221,7 @@ class BlockingChannel:
         return self._ask(peer, outgoing)
 
     def _ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
-        line = self._lines.get(peer.announcement.instance) or _lost(peer)
+        line = self._lines.get(peer.announcement.instance) or _sockets_of_lost(peer)
         dealer: BlockingSocket | None = None
         call_id = next(self._ids)
         try:
@@ -257,7 +257,7 @@ class BlockingChannel:
             raise
         finally:
             if outgoing in line.unsent:
-                self._is_sent(line, outgoing)
+                self._remove_unsent(line, outgoing)
             line.busy.discard(outgoing)
             if dealer is not None and dealer.was_used:
                 line.idle.append(dealer)
@@ -266,7 +266,9 @@ class BlockingChannel:
             elif dealer is not None:
                 self._drop(dealer)
 
-    def _one_to_send_with(self, dealer: BlockingSocket, line: _Line, outgoing: OutboundRequest) -> BlockingSocket:
+    def _one_to_send_with(
+        self, dealer: BlockingSocket, line: _PeerSockets, outgoing: OutboundRequest
+    ) -> BlockingSocket:
         """Return the socket to try next where one could not send, mostly the same. Raises where the call has ended."""
         self._check(line, outgoing, sent=False)
         if dealer.was_used:
@@ -276,7 +278,7 @@ class BlockingChannel:
             return connected
         return self._connected_or_new(line, dealer) if line.idle else dealer
 
-    def _check(self, line: _Line, outgoing: OutboundRequest, *, sent: bool) -> None:
+    def _check(self, line: _PeerSockets, outgoing: OutboundRequest, *, sent: bool) -> None:
         peer = line.peer
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
@@ -286,7 +288,7 @@ class BlockingChannel:
         if line.is_lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else NeverSent()
 
-    def _maintain_idle(self, line: _Line) -> None:
+    def _maintain_idle(self, line: _PeerSockets) -> None:
         """Close the idle sockets if the peer is lost or the channel closed; else notify a thread that waits for one."""
         if line.is_lost or self._closed:
             self._close_idle(line)
@@ -296,7 +298,7 @@ class BlockingChannel:
 
     # Sent or not
 
-    def _is_sent(self, line: _Line, outgoing: OutboundRequest) -> None:
+    def _remove_unsent(self, line: _PeerSockets, outgoing: OutboundRequest) -> None:
         """Record that a call is not unsent any more: it was sent, or never will be."""
         line.unsent.discard(outgoing)
         if self._on_sent:
@@ -311,7 +313,7 @@ class BlockingChannel:
 
     # The pool
 
-    def _wait_or_make(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
+    def _wait_or_make(self, line: _PeerSockets, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Return an idle socket or a new one; None where no new one could be made at the moment."""
         with self._room:
             self._waiting_for_room += 1  # first: from now on a thread that puts a socket back notifies
@@ -337,7 +339,7 @@ class BlockingChannel:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
-    def _connected_or_new(self, line: _Line, dealer: BlockingSocket) -> BlockingSocket:
+    def _connected_or_new(self, line: _PeerSockets, dealer: BlockingSocket) -> BlockingSocket:
         """Return an idle socket instead of one not connected yet: the peer may accept no further connections."""
         try:
             connected = line.idle.pop()
@@ -353,7 +355,7 @@ class BlockingChannel:
             self._room.notify()
         self._note_all_closed()
 
-    def _wait_for_socket(self, line: _Line, outgoing: OutboundRequest) -> BlockingSocket | None:
+    def _wait_for_socket(self, line: _PeerSockets, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Wait for an idle socket and return it; None as soon as a new one may be made. Called with the lock held."""
         while True:
             if self._closed:
@@ -402,7 +404,7 @@ class BlockingChannel:
             if line.is_lost or self._closed:
                 self._close_idle(line)
 
-    def _close_idle(self, line: _Line) -> None:
+    def _close_idle(self, line: _PeerSockets) -> None:
         with contextlib.suppress(IndexError):
             while True:
                 self._drop(line.idle.pop())
