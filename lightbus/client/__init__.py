@@ -1,4 +1,4 @@
-"""`bus.client`: registering, calling, firing, listening, hooks, schedules, and the life of the bus in this process."""
+"""`bus.client`: registering, calling, firing, listening, hooks, schedules, and the lifecycle in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that are fired together by the process that publishes them: their rows, without a message of each."""
+"""The journal rows of events fired together by their own publisher, made without an EventMessage for each."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["not_arguments", "note_number", "rows_of"]
 def rows_of(
     engine: Engine, api_name: str, event: Event, events: Sequence[Kwargs], settings: ApiSettings, trace: Trace | None
 ) -> tuple[list[str], list[RecordRow]]:
-    """Return the ids of events, and their rows. Raises the error of the first invalid one."""
+    """Return the ids of events, and their rows. Raises the error of the first invalid event."""
     signature, key, version = event.signature, event.key, event.version or 1
     fill_defaults, passes, validates = signature.fill_defaults, signature.passes, settings.validation.outgoing
     next_id, at = engine.event_ids.next, time.time()
     behind = [] if trace is None else [trace]
     ids: list[str] = []
     rows: list[RecordRow] = []
-    # As nearly always: all of them are looked at together, in loops of C, and nothing is to be done for each.
+    # The usual case: all events are checked together, in loops in C, and none needs work of its own.
     is_plain = validates and not signature.optional and set(map(type, events)) == {dict} and signature.all_pass(events)
     if is_plain and key is None:
         ids = engine.event_ids.several(len(events))
-        with contextlib.suppress(DeformError):  # which of them is wrong is found below
+        with contextlib.suppress(DeformError):  # the loop below finds which event is invalid
             fields = [[id, version, at, kwargs, *behind] for id, kwargs in zip(ids, events, strict=True)]
             return ids, [(record, None, at, "") for record in codec.encode_all(fields, names=RECORD_FIELDS)]
         ids = []
@@ -59,7 +59,7 @@ def rows_of(
 
 
 def note_number(error: LightbusException, number: int, count: int) -> None:
-    """Note in an error which of so many events is at fault."""
+    """Add a note to an error that says which of the events is invalid."""
     error.add_note(f"It is number {number} of {count} that were to be fired together: none was.")
 
 

@@ -1,4 +1,4 @@
-"""`BusClient`: what programs see of a bus besides its paths. It makes the parts, and hands on what it is asked."""
+"""`BusClient`: the interface of a bus to programs, besides its paths. It makes the parts, and delegates to them."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class BusClient(OldClientNames):
     """
-    One bus, as this process uses it. Making one opens nothing: no thread, no socket, no file.
+    One bus in this process. Making a client opens no thread, socket or file.
 
-    Any thread and any event loop may use it; after a fork the child has a fresh one of the same settings.
+    Any thread and any event loop may use it; after a fork the child has a fresh client with the same settings.
 
     Args:
         config: the settings.
-        plugins: plugins to add to those that the settings enable.
-        make_engine: makes another engine than the settings say, at first use.
+        plugins: plugins in addition to those that the settings enable.
+        make_engine: called at first use, makes the engine.
 
     """
 
@@ -118,7 +118,7 @@ class BusClient(OldClientNames):
         self._lifecycle = Lifecycle(config, view, engines, workers, unpublished, schedules)
         self._in_process = InProcess(engines, workers, unpublished, self._lifecycle, close=self.close)
 
-    # What there is
+    # State
 
     @property
     def engine(self) -> Engine:
@@ -142,27 +142,27 @@ class BusClient(OldClientNames):
 
     @property
     def timetables(self) -> list[Timetable]:
-        """What was declared to run by the clock."""
+        """The declared schedules."""
         return self._schedules.timetables
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What a worker does: rpcs, events, tasks."""
+        """The features of a worker: rpcs, events, tasks."""
         return self._workers.features
 
     @property
     def worker(self) -> Worker | None:
-        """The worker that runs here, starts or stops: for tools and tests."""
+        """The worker that is starting, running or stopping here: for tools and tests."""
         return self._workers.worker
 
     @property
     def is_worker(self) -> bool:
-        """Whether this process runs a worker of this bus, or starts or stops one."""
+        """Whether a worker of this bus is starting, running or stopping in this process."""
         return self._workers.worker is not None
 
     @property
     def exit_code(self) -> int:
-        """What the process is to exit with: the highest that a worker of it has left with."""
+        """The exit code for this process: the highest exit code of its workers so far."""
         return self._workers.exit_code
 
     @property
@@ -171,7 +171,7 @@ class BusClient(OldClientNames):
         return self._unpublished.dropped
 
     def exchange_engine(self, state: EngineState = EngineState()) -> EngineState:  # noqa: B008  it never changes
-        """Put another engine in place, or none as at the beginning, and return what was there (`lightbus.testing`)."""
+        """Replace the engine, by default with none as at first, and return the former state (`lightbus.testing`)."""
         return self._engines.exchange(state)
 
     # Declaring
@@ -180,12 +180,12 @@ class BusClient(OldClientNames):
         """
         Offer an API: its procedures can be called, and its events fired.
 
-        A running worker advertises it at once. `api_registry.remove(name)` takes it back.
+        A running worker advertises it at once. `api_registry.remove(name)` removes it.
 
         Raises:
             InvalidApiRegistryEntry: `api` is no instance of an Api class.
             InvalidName: `bus.<api>.<name>` could not lead to one of its names.
-            InvalidDeclaration: an annotation names what cannot be sent.
+            InvalidDeclaration: an annotation names a type that cannot be sent.
 
         """
         self._registration.add(api)
@@ -270,8 +270,8 @@ class BusClient(OldClientNames):
         """
         Run the decorated function at a fixed interval, without drift, in each worker. Raises InvalidSchedule.
 
-        With `once_per_service` one worker of the service runs it each time, at least once (docs/hooks.md). What it
-        raises is logged, and it runs again at its next time.
+        With `once_per_service` one worker of the service runs it each time, at least once (docs/hooks.md). An exception
+        of the function is logged, and the function runs again at its next time.
         """
         return self._schedules.every(
             seconds=seconds,
@@ -294,20 +294,20 @@ class BusClient(OldClientNames):
     @unknown_keywords_raise(InvalidDeclaration)
     def add_background_task(self, coroutine: Awaitable[Any]) -> None:
         """
-        Run a coroutine, once, beside the worker: from its start on, or at once where it runs.
+        Run a coroutine, once, beside the worker: from the worker's start on, or at once if the worker is running.
 
-        It is cancelled when the worker stops. If it raises, that is logged, and the worker stops with exit code 1.
+        It is cancelled when the worker stops. If it raises, the error is logged, and the worker stops with exit code 1.
 
         Args:
-            coroutine: as an `async def` function returns it, when it is called; or another awaitable.
+            coroutine: the result of calling an `async def` function, or another awaitable.
 
         Raises:
-            InvalidDeclaration: it is a function, or anything else that cannot be awaited.
+            InvalidDeclaration: it is a function, or another object that cannot be awaited.
 
         """
         self._schedules.add_background_task(coroutine)
 
-    # Calling and firing. What is returned is the coroutine of the part itself: one less on the way of every message.
+    # Calling and firing. These return the part's own coroutine, which saves one coroutine for each message.
 
     def call_rpc_remote(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
@@ -324,7 +324,7 @@ class BusClient(OldClientNames):
     def fire_event(
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Coroutine[Any, Any, EventMessage]:
-        """Fire an event and return it when it is on disk somewhere. Raises what `BusPath.fire` raises."""
+        """Fire an event and return it when it is on a disk. Raises what `BusPath.fire` raises."""
         return self._firing.fire(api_name, name, kwargs, options)
 
     def fire_event_blocking(
@@ -341,35 +341,35 @@ class BusClient(OldClientNames):
         """Wait, on an event loop, until each of these APIs is advertised. Raises LightbusTimeout."""
         await self.names.wait_for_apis_async(*names, timeout=timeout)
 
-    # A worker's life, and the end
+    # The lifecycle of a worker, and closing
 
     def set_features(self, features: Iterable[Feature | str] | str) -> None:
-        """Choose what a worker does: rpcs, events, tasks. Before it starts. Raises InvalidConfiguration for another."""
+        """Set the features of the next worker: rpcs, events, tasks. Raises InvalidConfiguration for any other."""
         self._workers.features = features_of(features)
 
     async def start_worker(self) -> None:
-        """Serve the APIs and listeners on the running loop, beside whatever else it does, and return."""
+        """Start serving the APIs and listeners on the running loop, beside its other tasks, and return."""
         await self._lifecycle.start_worker()
 
     async def stop_worker(self) -> None:
-        """Finish what runs, leave the bus, and return; the client stays usable."""
+        """Finish the handlers that run, leave the bus, and return; the client stays usable."""
         await self._workers.stop()
 
     async def consume_rpcs(self, apis: Sequence[Api] | None = None) -> None:
-        """Serve procedures only, until stopped; `apis` has all that are registered (as in 1.x)."""
+        """Serve procedures only, until stopped; `apis`, if given, must be all registered APIs (an argument of 1.x)."""
         await self._lifecycle.consume_rpcs(apis)
 
     def run_forever(self) -> int:
         """
         Run a worker until SIGINT, SIGTERM or `request_shutdown`; return the exit code. A second signal ends it at once.
 
-        Raises LightbusServerMustStartInMainThread elsewhere, CannotBlockHere inside a running event loop, and
-        UnsupportedUse at the top level of a bus module that is being imported.
+        Raises LightbusServerMustStartInMainThread outside of the main thread, CannotBlockHere inside a running event
+        loop, and UnsupportedUse at the top level of a bus module that is being imported.
         """
         return self._lifecycle.run_forever()
 
     def start_in_background(self) -> None:
-        """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
+        """Run a worker in a thread beside this program (a web process, for example), and return when it serves."""
         self._lifecycle.start_in_background()
 
     def request_shutdown(self) -> None:
@@ -377,15 +377,15 @@ class BusClient(OldClientNames):
         self._workers.request_stop()
 
     stop_loop = request_shutdown
-    """Its name in 1.x."""
+    """The name of `request_shutdown` in 1.x."""
 
     def close(self) -> None:
-        """Leave the bus and close everything; bounded. Idempotent. An event loop uses `close_async`."""
+        """Leave the bus and close everything, in bounded time. Idempotent. On an event loop use `close_async`."""
         forbid_in_loop("close()", "bus.client.close_async()")
         self._lifecycle.close()
 
     async def close_async(self) -> None:
-        """Leave the bus and close everything; bounded. Idempotent."""
+        """Leave the bus and close everything, in bounded time. Idempotent."""
         await self._lifecycle.close_async()
 
     def __enter__(self) -> Self:

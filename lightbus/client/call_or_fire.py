@@ -1,4 +1,4 @@
-"""`bus.auth.check_password()`: finds out whether a name is a procedure's or an event's, and calls or fires it."""
+"""`bus.auth.check_password()`: find out whether a name is a procedure's or an event's, and call or fire it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CallOrFireFunction = Callable[[str, str, Kwargs, BusOptions | None], Any]
 
 class CallOrFire:
     """
-    Blocks a plain thread.
+    Calls or fires a name from a plain thread, which it blocks.
 
     Args:
         config: the settings.
-        engines: knows what is published now.
-        registration: knows what is declared here.
-        unpublished: says which events were seen on this host before.
-        call, fire: do it.
+        engines: knows what peers publish now.
+        registration: knows what this process declares.
+        unpublished: knows which events this host has seen before.
+        call, fire: call a procedure, fire an event.
 
     """
 
@@ -54,10 +54,10 @@ class CallOrFire:
         """
         Call a procedure, or fire an event, whichever has this name. Raises what either raises.
 
-        An event is what is declared as one here, or published at the moment, or was seen on this host before: that is
-        kept where nobody publishes it.
+        A name is an event's if the event is declared here, or published at the moment, or was seen on this host before:
+        such an event is stored while no peer publishes it.
         """
-        # Only a call can be meant for one peer, whose API may be one that nobody advertises.
+        # Only a call has the option `peer`. The peer's API may be one that is never advertised.
         if options is not None and _is_targeted(options):
             return self._call(api_name, name, kwargs, options)
         api = self._registration.apis.find(api_name)
@@ -70,10 +70,10 @@ class CallOrFire:
         if api_name in snapshot.by_api:
             return self._call(api_name, name, kwargs, options)
         forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async() or .fire_async()")
-        if options is not None:  # which of both it is, and so which options it has, is not known yet
+        if options is not None:  # procedure or event is not known yet, so the options of both are allowed
             check_options(options, (*CALL_OPTIONS, *FIRE_OPTIONS[1:]), f"{api_name}.{name}")
         seconds = timeout_of(options or {}, self._config.api(api_name).rpc_timeout, f"{api_name}.{name}")
-        # One deadline for both steps: what looking for the API takes, the call no longer has.
+        # One deadline for both steps: the time to find the API is taken from the call's time.
         deadline = Deadline.after(seconds)
         token = current_call.set(ServedCall(deadline, current_chain()))
         try:

@@ -1,4 +1,4 @@
-"""Calling: what a client does around a call, on an event loop or in a thread. How the call travels is the engine's."""
+"""Calling: checks, hooks and casts around a call, on an event loop or in a thread. The engine sends the call."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Calling:
             await self._schemas.learn(api_name, _deadline(settings, api_name, name, options))
         request = self._request(engine, settings, api_name, name, {} if kwargs is None else kwargs, options)
         if "rpc_call" not in self._hooks.registry.subjects or api_name.startswith("internal."):
-            try:  # as `_ask` does: a coroutine less for each call
+            try:  # `_ask`, inlined: saves a coroutine for each call
                 value = await engine.caller().request(request)
             except InvalidArguments:
                 await self._schemas.learn_of_refusal(api_name, request.deadline)
@@ -65,13 +65,13 @@ class Calling:
         self, api_name: str, name: str, kwargs: Kwargs | None = None, options: BusOptions | None = None
     ) -> Any:
         """Call a procedure from a plain thread. Raises CannotBlockHere inside a running event loop."""
-        if asyncio._get_running_loop() is not None:  # asked here, too: the texts take longer than the question
+        if asyncio._get_running_loop() is not None:  # checked first: making the texts takes longer than the check
             forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async()")
         engine, settings = self._engines.engine, self._config.api(api_name)
         if settings.strict_validation and self._schemas.wants(api_name):
             self._schemas.learn_blocking(api_name, _deadline(settings, api_name, name, options))
         request = self._request(engine, settings, api_name, name, {} if kwargs is None else kwargs, options)
-        # Hooks are not told where this library, or one of its tools, asks a worker.
+        # No hooks run where this library, or one of its tools, calls a worker.
         if "rpc_call" not in self._hooks.registry.subjects or api_name.startswith("internal."):
             value = self._ask_blocking(request)
             return value if api_name not in self._apis.by_name else self._result(request, value)
@@ -124,7 +124,7 @@ class Calling:
             raise
 
     def _apply_hook_changes(self, request: OutboundCall, message: RpcMessage) -> None:
-        """Have a call sent with the trace context and the arguments that a hook has put in place of its own."""
+        """Take over the trace context and the arguments that a hook has put into the message of a call."""
         request.trace = trace_sent(message)
         if message.kwargs is request.kwargs:
             return

@@ -19,7 +19,7 @@ MakeEngine: TypeAlias = Callable[[Config, Identity], Engine]
 
 
 class EngineState(NamedTuple):
-    """The engine and its channel, whether the bus was closed, and what makes the next engine."""
+    """The engine and its channel, whether the bus was closed, and the function that makes the next engine."""
 
     engine: Engine | None = None
     channel: BlockingChannel | None = None
@@ -29,15 +29,15 @@ class EngineState(NamedTuple):
 
 class EngineHolder:
     """
-    Any thread may use it.
+    The holder of a client's engine. Any thread may use it.
 
     Args:
         config: the settings.
         make: makes the engine.
-        prepare: is called before the first engine is made, under the lock.
+        prepare: called before an engine is made, with the lock held.
 
     Attributes:
-        lock: held while the engine, the worker, or the stored events change. A fork gets a new one.
+        lock: held while the engine, the worker, or the stored events change. A forked child makes a new lock.
         is_closed: whether the bus was closed.
 
     """
@@ -64,35 +64,35 @@ class EngineHolder:
 
     @property
     def channel(self) -> BlockingChannel:
-        """The channel of plain threads, likewise."""
+        """The channel for plain threads, made with the engine at first use. Raises BusAlreadyClosed."""
         channel = self._channel
         return self._open()[1] if channel is None else channel
 
     @property
     def opened(self) -> Engine | None:
-        """The engine where there is one."""
+        """The engine, or None if it has not been made yet."""
         return self._engine
 
     def observe(self, observer: Callable[[Engine], None]) -> None:
-        """Call `observer` with each engine that is made, under the lock."""
+        """Call `observer` with each engine that is made, with the lock held."""
         self._observers.append(observer)
 
     def exchange(self, state: EngineState) -> EngineState:
-        """Put another engine in place, or none as at the beginning, and return what was there (`lightbus.testing`)."""
+        """Replace the engine and its channel, and return the former state (`lightbus.testing`)."""
         with self.lock:
             former = EngineState(self._engine, self._channel, self.is_closed, self._make)
             self._engine, self._channel, self.is_closed, self._make = state
             return former
 
     def close(self) -> Engine | None:
-        """Make no engine any more, and return the one that is to be closed."""
+        """Allow no new engine, and return the present one, to be closed."""
         with self.lock:
             self.is_closed = True
             engine, self._engine = self._engine, None
             return engine
 
     def abandon(self) -> tuple[Any, ...]:
-        """Forget what the parent of a forked child uses, and return it: collected, it would be closed."""
+        """Drop, in a forked child, the objects of the parent, and return them: if collected, they would be closed."""
         if self._engine is not None:
             self._engine.journals.abandon()
         inherited = self._engine, self._channel, self.lock

@@ -1,4 +1,4 @@
-"""Firing: into this process's own publisher where there is one, else handed off to a peer that has one."""
+"""Firing: an event goes to this process's own publisher, or else is handed off to a peer that publishes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .registration import Registration
 __all__ = ["Firing", "check_remote_event", "not_handled", "trace_of"]
 
 NO_DEADLINE = Deadline(math.inf)
-"""The deadline of an event that is stored in this process: there is no wait for another process."""
+"""The deadline of an event that this process stores itself, without waiting for another process."""
 
 WAIT_FOR = ("journal", "ack")
 
@@ -62,7 +62,7 @@ class Firing:
         publisher, api = engine.publisher, self._registration.apis.find(api_name)
         if publisher is None or api is None or options is not None or "event_sent" in self._hooks.registry.subjects:
             return await self._fire(engine, api_name, name, kwargs, options)
-        # This process publishes it, as nearly always where events are fired often: _fire, written out.
+        # This process publishes the event, the usual case where events are fired often: `_fire`, inlined.
         event = api.get_event(name)
         message = self._own_event(engine, event, api_name, name, kwargs)
         waits = publisher.begin(message, event)
@@ -71,7 +71,7 @@ class Firing:
         return message
 
     def _own_event(self, engine: Engine, event: Event, api_name: str, name: str, kwargs: Kwargs | None) -> EventMessage:
-        """Return what `new_event` does for an event of this process, without options: the straight way."""
+        """Return an event that this process publishes: `new_event` without options, on the fast path."""
         signature = event.signature
         if kwargs is None:
             kwargs = {}
@@ -214,7 +214,7 @@ class Firing:
     def terms(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
     ) -> tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]:
-        """Return the event, its publisher if that is this process, its settings, and what to wait for until when."""
+        """Return the event, its publisher if that is this process, the API's settings, the deadline, and `wait_for`."""
         api = self._registration.apis.find(api_name)
         event = None if api is None else api.get_event(name)
         publisher = None if event is None else engine.publisher
@@ -257,7 +257,7 @@ class Firing:
         return kwargs
 
     def check_replaced(self, event: Event | None, message: EventMessage, given: Kwargs, settings: ApiSettings) -> None:
-        """Check the arguments that a hook has put in place of those that were given, and complete them."""
+        """Check and complete the arguments if a hook has replaced those that were given."""
         if message.kwargs is not given:
             message.kwargs = self.complete(event, message.api_name, message.event_name, message.kwargs, settings)
 
@@ -269,7 +269,7 @@ class Firing:
         return OutboundEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
     def taken(self, message: EventMessage, accepted: Accepted) -> None:
-        """Set in an event which peer has published it, and where."""
+        """Record in an event which peer has published it, and its place in the journal there."""
         message.native_id, message.publisher = accepted.native_id, accepted.publisher
         if accepted.native_id:
             self._unpublished.note_seen(message)
@@ -284,7 +284,7 @@ class Firing:
         error: NotReachable,
         options: BusOptions | None,
     ) -> EventMessage:
-        """Store an event of an API that is neither registered here nor advertised, if the event is a known one."""
+        """Store an event of an API that is neither registered here nor advertised, if this host knows the event."""
         if not self._unpublished.is_known(api_name, name):
             raise error
         message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name), options)
@@ -309,21 +309,21 @@ def _fire_options(api_name: str, options: BusOptions, seconds: float) -> tuple[f
 
 
 def trace_of(options: BusOptions | None) -> Trace | None:
-    """Return the trace context that is sent with an event that is fired with these options."""
+    """Return the trace context to send with an event that is fired with these options."""
     trace = trace_of_execution.get() if options is None else options.get("trace") or trace_of_execution.get()
     return dict(trace) if trace else None
 
 
 def not_handled(event: str, seconds: float) -> LightbusTimeout:
-    """Return the error for an event that not all have handled in time."""
+    """Return the error for an event that not every group has handled in time."""
     return LightbusTimeout(
-        f"Not every group has handled {event} within {seconds:.3g} s. It is on disk, and they are "
-        "given it all the same. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if they need longer."
+        f"Not every group has handled {event} within {seconds:.3g} s. It is on disk, and will still be "
+        "delivered. Raise `event_fire_timeout` (or bus_options={'timeout': seconds}) if the groups need longer."
     )
 
 
 def check_remote_event(snapshot: Snapshot, api_name: str, name: str) -> None:
-    """Raise EventNotFound where an API is published, and has no such event."""
+    """Raise EventNotFound if an API is published and has no such event."""
     if api_name in snapshot.by_api and (api_name, name) not in snapshot.events:
         known = [event for api, event in snapshot.events if api == api_name]
         infos = (info for peer in snapshot.by_api[api_name] for info in peer.announcement.apis or ())

@@ -1,4 +1,4 @@
-"""Firing many events of one name together: all of a list or none, what a generator yields in portions."""
+"""Firing many events of one name together: a list as a whole or not at all, a generator in portions."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _PreparedEvent: TypeAlias = tuple[EventMessage, str | None, bytes]
 _Terms: TypeAlias = tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]
 
 MOST_TOGETHER = 10_000
-"""Events of a list: they are stored by one commit, and an event loop of a publisher waits for that."""
+"""The most events of a list: one commit stores them, and the publisher's event loop waits for it."""
 
 PORTION = 1000
-"""Events of a generator that are stored by one commit, before the next ones are asked for."""
+"""Events of a generator that one commit stores, before the next ones are taken from the generator."""
 
 
 class _Portion(NamedTuple):
     """
-    Events on their way.
+    Events that are stored together.
 
     Attributes:
-        is_whole: whether they are all that is fired, so that they may not be parted.
+        is_whole: whether these are all events of the call, which must not be split into several batches.
 
     """
 
@@ -66,9 +66,9 @@ class FiringMany:
     The part of a client that fires many events together.
 
     Args:
-        firing: makes the events, and knows on which terms.
-        engines: hands them off.
-        hooks: are run around each event.
+        firing: makes the events, and knows their publisher, settings and deadline.
+        engines: has the channels for handing them off.
+        hooks: run around each event.
         unpublished: stores events that have no publisher.
 
     """
@@ -99,12 +99,12 @@ class FiringMany:
         events: Iterable[Kwargs] | AsyncIterable[Kwargs],
         options: BusOptions | None = None,
     ) -> list[str]:
-        """Fire many events on an event loop; what yields them may be asynchronous."""
+        """Fire many events on an event loop; `events` may be asynchronous."""
         is_whole, ids = isinstance(events, Collection), list[str]()
         with _noting_fired(ids):
             async for portion in _portions_async(f"{api_name}.{name}", events):
                 ids += await self._fire_portion(api_name, name, portion, options, is_whole=is_whole)
-                await asyncio.sleep(0)  # what was stored is published before the next ones are made
+                await asyncio.sleep(0)  # publish the stored events before making the next ones
         return ids
 
     def _fire_portion_blocking(
@@ -131,7 +131,7 @@ class FiringMany:
 
     def fire_made_blocking(self, messages: Sequence[EventMessage]) -> None:
         """
-        Fire events of one name that were made before, in their order and with their ids. The hooks have been run.
+        Fire events of one name that were made earlier, in their order and with their ids, without running hooks.
 
         Raises what `BusPath.fire_many` raises.
         """
@@ -150,7 +150,7 @@ class FiringMany:
             self._hand_off_blocking(portion, unreachable)
 
     def _unreachable(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
-        """Return why events that can be stored here have no publisher now; raise it for all others."""
+        """Return the NotReachable of an API without a publisher if its events can be stored here, else raise it."""
         if api_name not in engine.snapshot.by_api:
             try:
                 self._engines.channel.resolve(api_name, deadline)
@@ -199,20 +199,20 @@ class FiringMany:
         settings: ApiSettings,
         options: BusOptions | None,
     ) -> tuple[list[str], Future[list[AnyPlace]]]:
-        """Have events published here of which nobody is told on the way; return their ids, and when they are kept."""
+        """Publish events in this process without hooks; return their ids, and the future of their places."""
         ids, rows = rows_of(engine, api_name, event, events, settings, trace_of(options))
         return ids, publisher.batches.publish_rows(api_name, event, rows, ids)
 
     @contextlib.contextmanager
     def _around(self, messages: Sequence[EventMessage]) -> Iterator[None]:
-        """Enter the hooks that wrap the firing of each event."""
+        """Run the body inside the `around_event_sent` hooks of each event."""
         with contextlib.ExitStack() as stack:
             for message in messages:
                 stack.enter_context(self._hooks.around("around_event_sent", event_message=message))
             yield
 
     def _unless_known(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
-        """Return the error where such an event can be kept here; else raise it."""
+        """Return the error if this host knows the event, which can be stored here then; else raise it."""
         if not self._unpublished.is_known(api_name, name):
             raise error
         return error
@@ -228,7 +228,7 @@ class FiringMany:
         *,
         is_whole: bool,
     ) -> _Portion:
-        """Make the events. Raises the error of the first invalid one: then none is fired."""
+        """Make the events. Raises the error of the first invalid event: then none is fired."""
         event, publisher, settings, deadline, wait_for = terms
         messages = []
         for number, kwargs in enumerate(events):
@@ -273,10 +273,10 @@ class FiringMany:
 
     def _outgoing(self, portion: _Portion) -> Iterator[tuple[list[EventMessage], OutboundBatch]]:
         """
-        Yield the batches to hand off, each with the indexes of its events.
+        Yield the batches to hand off, each with its events.
 
-        The events of one key go to one publisher, as if they were fired one by one; so where there are several, each is
-        given its share.
+        The events of one key go to one publisher, as if they were fired one by one; so where there are several
+        publishers, each gets its share.
         """
         engine, limit = portion.engine, portion.engine.max_message_size // 2
         api_name, name = portion.messages[0].api_name, portion.messages[0].event_name
@@ -284,8 +284,8 @@ class FiringMany:
         shares: dict[str | None, list[_PreparedEvent]] = {}
         for message in portion.messages:
             key = key_of(portion.event, message.kwargs)
-            whose = None if key is None or len(peers) == 1 else rendezvous(key, peers)
-            shares.setdefault(whose, []).append((message, key, record_of(message)))
+            target = None if key is None or len(peers) == 1 else rendezvous(key, peers)
+            shares.setdefault(target, []).append((message, key, record_of(message)))
         for share in shares.values():
             for rows in [share] if portion.is_whole else _cut(share, limit):
                 outgoing = OutboundBatch(
@@ -296,7 +296,7 @@ class FiringMany:
 
 
 def _cut(rows: list[_PreparedEvent], limit: int) -> Iterator[list[_PreparedEvent]]:
-    """Cut what may be parted into messages that are not too large."""
+    """Split rows into batches whose messages are within the size limit."""
     taken: list[_PreparedEvent] = []
     size = 0
     for row in rows:
@@ -313,13 +313,13 @@ def _waited(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
     try:
         return stored.result(LATE_TIMEOUT)
     except TimeoutError:
-        raise JournalError("The journal did not take the events: its worker stops.") from None
+        raise JournalError("The journal did not store the events: its worker is stopping.") from None
 
 
 async def _kept(
     publisher: EventPublisher, stored: Future[list[AnyPlace]], wait_for: str, deadline: Deadline, what: str
 ) -> None:
-    """Return, on a loop, where the events are kept once they are on disk and handled as far as is wanted."""
+    """Return, on an event loop, once the events are on disk and, for `wait_for` "ack", handled by every group."""
     if stored.done():
         places = stored.result()
     else:
@@ -332,7 +332,7 @@ async def _kept(
 def _wait_for_groups(
     publisher: EventPublisher, places: list[AnyPlace], wait_for: str, deadline: Deadline, what: str
 ) -> None:
-    """Return once every group has handled the events, where that is wanted. Raises LightbusTimeout."""
+    """Return once every group has handled the events, if `wait_for` is "ack". Raises LightbusTimeout."""
     if wait_for != "ack":
         return
     seconds = deadline.left()
@@ -387,7 +387,7 @@ async def _portions_async(what: str, events: Any) -> AsyncIterator[Sequence[Kwar
 
 @contextlib.contextmanager
 def _noting_fired(fired: list[str]) -> Iterator[None]:
-    """Note in an error how many of what a generator yields were fired before."""
+    """Add a note to an error that says how many earlier events of a generator were fired."""
     try:
         yield
     except Exception as error:
@@ -398,11 +398,11 @@ def _noting_fired(fired: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _noting_unfired(taken: list[Kwargs]) -> Iterator[None]:
-    """Note in a generator's own error how many of what it has yielded are not fired for that."""
+    """Add a note to a generator's own error that says how many of its last events were therefore not fired."""
     try:
         yield
     except Exception as error:
         error.add_note(
-            f"It ended the generator that fire_many() was given: {len(taken)} that it had yielded last were not fired."
+            f"It ended the generator given to fire_many(): the last {len(taken)} events it yielded were not fired."
         )
         raise

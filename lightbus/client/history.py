@@ -1,4 +1,4 @@
-"""What was fired before, and how far listeners have come: asked of all publishers of the API, and put together."""
+"""Past events, and the lag of listeners: read from all publishers of an API, and merged."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ EVENTS_API = "internal.events"
 
 class History:
     """
-    The part of a client that looks back.
+    The part of a client that reads past events and the lag of listeners.
 
     Args:
         config: the settings.
         engines: knows the publishers, and the service of this process.
-        calling: asks the publishers.
-        listeners: those that are declared here, whose groups may have names of their own.
+        calling: calls the publishers.
+        listeners: the listeners declared here, whose groups may have custom names.
 
     """
 
@@ -58,10 +58,10 @@ class History:
         """
         Return the newest `limit` events between two times, oldest first.
 
-        All publishers are asked, also those that this process does not know yet (see `discovery.wait`). One that is
-        known and does not answer is warned of in the log.
+        It asks all publishers, including those that this process does not know yet (see `discovery.wait`), and logs a
+        warning about a known publisher that does not answer.
 
-        Raises EventNotFound, InvalidParameters for a limit that cannot be, and what a call raises.
+        Raises EventNotFound, InvalidParameters for an invalid limit, and what a call raises.
         """
         forbid_in_loop(f"bus.{api_name}.{name}.history()", f"bus.{api_name}.{name}.history_async()")
         question = _question(api_name, name, start, stop, limit)
@@ -88,9 +88,9 @@ class History:
 
     def lag(self, api_name: str, listener_name: str, name: str = "*") -> int:
         """
-        Return how many events a listener of this service has not handled yet, of all events that it listens to.
+        Return how many events a listener of this service has not handled yet, over all events that it listens to.
 
-        `name` is an event of the API, of which is seen to that it exists. Raises UnknownListener, EventNotFound.
+        `name` is an event of the API that must exist, or `"*"`. Raises UnknownListener, EventNotFound.
         """
         forbid_in_loop(f"bus.{api_name}.{name}.lag()", f"bus.{api_name}.{name}.lag_async()")
         question = {"api": api_name, "group": self._group_named(api_name, listener_name)}
@@ -106,7 +106,7 @@ class History:
         return _sum(await asyncio.gather(*calls), question["group"], api_name)
 
     def _group_named(self, api_name: str, listener_name: str) -> str:
-        """Return the group of a listener that is declared here, or of another one of this service."""
+        """Return the group of a listener by its name, whether it is declared here or elsewhere in this service."""
         service = self._engines.engine.identity.service
         for listener in self._listeners:
             if listener.api == api_name and listener.name == listener_name:
@@ -125,13 +125,13 @@ class History:
         return self._found(api_name, name)
 
     def _found(self, api_name: str, name: str) -> list[str]:
-        """Return the instances to ask; warn of publishers that may have events and cannot be asked."""
+        """Return the instances to ask; log a warning about publishers that may have events but are unreachable."""
         snapshot = self._engines.engine.snapshot
         if name != "*":
             check_remote_event(snapshot, api_name, name)
         if silent := snapshot.announced.get(api_name, ()):
             logger.warning(
-                "The history of %s is not complete: %s %s not answer, and may have more of its events. Ask again once "
+                "The history of %s is not complete: %s %s not answer, and may have more events. Ask again once "
                 "they are back, or another process of their service has taken over",
                 api_name,
                 ", ".join(map(str, silent)),

@@ -1,4 +1,4 @@
-"""The hooks of a client: how they are declared on it, and how those around its own calls and events are run."""
+"""The hooks of a client: the decorators that declare them, and running those around its own calls and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _HasHooks(Protocol):
 
 
 class HookPoint:
-    """`bus.client.on_start` and its like: the decorator of the hook that has the attribute's name."""
+    """The attribute `bus.client.on_start`, for example: the decorator for the hook of the same name."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -38,8 +38,8 @@ class HookRunner:
 
     Args:
         client: passed to the functions as `client`.
-        registry: which functions there are; it is an attribute, too.
-        engines: whose threads `def` functions run in.
+        registry: the registered functions; also an attribute.
+        engines: the engine whose thread pool runs `def` functions.
 
     """
 
@@ -51,7 +51,7 @@ class HookRunner:
         self._engines = engines
 
     def around(self, name: str, **details: Any) -> AbstractContextManager[None]:
-        """Return the context managers to enter around a call or a firing, in the caller's context."""
+        """Return the context manager of the hooks around a call or a firing, to enter in the caller's context."""
         return self.registry.around(name, client=self._client, **details)
 
     async def run(self, name: str, **details: Any) -> None:
@@ -61,6 +61,6 @@ class HookRunner:
             await self.registry.run(name, call, client=self._client, **details)
 
     def run_blocking(self, name: str, **details: Any) -> None:
-        """Run the functions and plugins of a hook in this thread, which is a plain one."""
+        """Run the functions and plugins of a hook in this plain thread."""
         if self.has(name):
             self.registry.run_blocking(name, CallersContext.call_blocking, client=self._client, **details)

@@ -1,4 +1,4 @@
-"""A worker's life in this process, on the user's loop or in a thread of its own; and the end of the client."""
+"""Running a worker in this process, on the user's loop or in its own thread, and closing the client."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ StartWorker: TypeAlias = Callable[[], Coroutine[Any, Any, "Worker"]]
 
 class Lifecycle:
     """
-    The part of a client that serves, and leaves.
+    The part of a client that runs workers, and closes the client.
 
     Args:
         config: the settings.
-        view: what a worker sees of the client.
-        engines, workers, unpublished, schedules: the parts that are notified when the client leaves.
+        view: the client as a worker sees it.
+        engines, workers, unpublished, schedules: the parts to stop when the client closes.
 
     Attributes:
-        thread: runs a worker beside the program, where there is one.
-        plugins: of the client.
+        thread: the thread that runs a worker in the background, or None.
+        plugins: the plugins of the client.
 
     """
 
@@ -72,7 +72,7 @@ class Lifecycle:
         self.plugins = view.plugins
 
     async def start_worker(self) -> Worker:
-        """Serve the APIs and listeners on the running loop, beside whatever else it does, and return the worker."""
+        """Start serving the APIs and listeners on the running loop, beside its other tasks, and return the worker."""
         if self._workers.publishes_only:
             await asyncio.to_thread(self._stop_worker_elsewhere)
         return await self._workers.start(lambda: self._new_worker(self._workers.features))
@@ -81,7 +81,7 @@ class Lifecycle:
         """
         Serve procedures only, until stopped.
 
-        Raises UnsupportedUse where `apis` are others than those registered: a worker serves them all.
+        Raises UnsupportedUse if `apis` are not exactly those registered: a worker serves all of them.
         """
         if apis is not None:
             _check_all_served(apis, self._view.api_registry)
@@ -105,23 +105,23 @@ class Lifecycle:
         return self._workers.exit_code
 
     def start_in_background(self) -> None:
-        """Run a worker in a thread beside this program (a web process, say), and return when it serves."""
+        """Run a worker in a thread beside this program (a web process, for example), and return when it serves."""
         forbid_in_loop("start_in_background()", "bus.client.start_worker()")
         if self._workers.publishes_only:
             self._stop_worker_elsewhere()
         ending = self.thread
         if self._workers.worker is None and ending is not None:
-            ending.join(CHANGE_TIMEOUT)  # its worker has stopped just now
+            ending.join(CHANGE_TIMEOUT)  # its worker has just stopped
         if self._workers.worker is not None or (ending is not None and ending.is_alive()):
             raise UnsupportedUse("This bus has a running worker already.")
         self._start_thread("lightbus-worker", self.start_worker)
 
     def start_publishing(self) -> None:
         """
-        Publish what this process fires, in a thread, and return when it does; a worker does so anyway.
+        Start a thread that publishes the events of this process, and return when it does. No-op beside a worker.
 
-        It is called by itself half a second after an event was fired whose API is registered here, while nobody
-        advertises it; and after the first use of the bus where an earlier process left something to be published.
+        Called automatically half a second after an event of an API registered here was fired while no peer advertised
+        the API, and half a second after the first use of the bus if an earlier process left unpublished events.
         """
         with self._engines.lock:
             if self._workers.worker is not None or self.thread is not None or self._engines.is_closed or is_exiting():
@@ -129,7 +129,7 @@ class Lifecycle:
         try:
             self._start_thread("lightbus-publisher", self._start_publisher)
         except UnsupportedUse as error:
-            logger.debug("A worker was started just now, and publishes what this process fires: %s", error)
+            logger.debug("A worker was started just now, and publishes the events of this process: %s", error)
         except Exception:
             logger.exception(
                 "The events that this process has fired are in the journal, but it cannot publish them; "
@@ -140,7 +140,7 @@ class Lifecycle:
         return await self._workers.start(lambda: self._new_worker((), publishes_only=True))
 
     def _new_worker(self, features: tuple[Feature, ...], *, publishes_only: bool = False) -> Worker:
-        from ..engine.worker import Worker  # what only a worker needs is a third of the package
+        from ..engine.worker import Worker  # imported here: what only a worker needs is a third of the package
 
         return Worker(self._view, features, publishes_only=publishes_only)
 
@@ -163,7 +163,7 @@ class Lifecycle:
             self.thread = None
 
     async def _run(self, start_worker: StartWorker, ready: Future[None] | None = None) -> None:
-        """Run a worker on this loop until it is stopped; by signals too, unless a thread waits for `ready`."""
+        """Run a worker on this loop until it is stopped; without `ready`, signals stop it, too."""
         start = asyncio.ensure_future(start_worker())
         seen = self._handle_signals(start) if ready is None else []
         try:
@@ -180,10 +180,10 @@ class Lifecycle:
         await self._workers.stop()
         if ready is None and worker.left_behind:
             logging.shutdown()
-            os._exit(self._workers.exit_code)  # threads that run a handler can neither be stopped nor waited for
+            os._exit(self._workers.exit_code)  # threads that still run a handler cannot be stopped
 
     def _handle_signals(self, start: asyncio.Future[Worker]) -> list[int]:
-        """Have SIGINT and SIGTERM end the worker, or its start; return the list of those that came."""
+        """Make SIGINT and SIGTERM stop the worker, or its start; return the list that received signals are added to."""
         loop = asyncio.get_running_loop()
         seen: list[int] = []
 
@@ -192,9 +192,9 @@ class Lifecycle:
                 logging.shutdown()
                 os._exit(128 + number)
             seen.append(number)
-            logger.info("Stopping, on %s; once more ends it at once", signal.Signals(number).name)
+            logger.info("Stopping, on %s; a second signal ends it at once", signal.Signals(number).name)
             if not start.done():
-                start.cancel()  # a hook may wait for something that is not there
+                start.cancel()  # a start hook may wait for something unavailable
             else:
                 self._workers.request_stop()
 
@@ -202,15 +202,15 @@ class Lifecycle:
             loop.add_signal_handler(number, stop, number)
         return seen
 
-    # The end
+    # Closing
 
     def abandon(self) -> threading.Thread | None:
-        """Forget the thread that a forked child does not have, and return what stands for it, to stay untouched."""
+        """Forget, in a forked child, the parent's thread, and return its object, which must stay untouched."""
         thread, self.thread = self.thread, None
         return thread
 
     def close(self) -> None:
-        """Leave the bus and close everything; bounded."""
+        """Leave the bus and close everything, in bounded time."""
         self._unpublished.stop()
         self._stop_worker_elsewhere()
         engine = self._engines.close()
@@ -219,7 +219,7 @@ class Lifecycle:
             engine.close(at_exit=is_exiting())
 
     async def close_async(self) -> None:
-        """Leave the bus and close everything without blocking the event loop; bounded."""
+        """Leave the bus and close everything, in bounded time, without blocking the event loop."""
         self._unpublished.stop()
         worker = self._workers.worker
         if worker is not None and worker.loop is asyncio.get_running_loop():
@@ -245,7 +245,7 @@ class Lifecycle:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's, where the extra of that name is installed; a dedicated worker is ours to choose for."""
+    """Return uvloop's factory if uvloop is installed: only for a dedicated worker, whose loop Lightbus may choose."""
     try:
         import uvloop
     except ImportError:

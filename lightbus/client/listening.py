@@ -1,4 +1,4 @@
-"""Declaring listeners: which function handles which event, under which name, and whether that can work."""
+"""Declaring listeners: which function handles which event, under which name, with checks of all arguments."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ from .worker_holder import WorkerHolder
 __all__ = ["DURABLE", "Listening", "moment"]
 
 _ID = re.compile("[0-9a-f]{16}-[0-9]+")
-"""An event's id, or its native id: that of an instance or a journal, and a number."""
+"""An event's id or native id: the id of an instance or a journal, and a number."""
 
 DURABLE = "{service_name}-{listener_name}"
-"""The consumer group of a listener: the processes of a service share its events, and miss none while they are away."""
+"""The default consumer group: the processes of a service share the events, and miss none while they are down."""
 
 
 LONGEST_SERVICE = "s" * MAX_NAME_LENGTH
 
 MAX_BATCH = 1000
-"""Events that a listener is given together: no more than wait for it in memory, and are lost by it at once."""
+"""The most events of a batch: all of them wait in memory, and are redelivered together if the process dies."""
 
 MAX_BATCH_WAIT = 60.0
-"""Seconds for which a batch may wait for more events: they are acknowledged only after that."""
+"""The longest wait of a batch for more events, in seconds: its events are acknowledged only after it."""
 
 
 class Listening:
     """
-    The part of a client that listens.
+    The part of a client that declares listeners.
 
     Args:
-        config: the settings; what the service is called by default.
-        apis: those registered here, whose events are known.
-        workers: notified of listeners that are declared while it runs.
+        config: the settings, with the service's default name.
+        apis: the APIs registered here, whose events are known.
+        workers: the worker to notify of a listener that is declared while it runs.
 
     Attributes:
-        listeners: those that were declared.
+        listeners: the declared listeners.
 
     """
 
@@ -82,7 +82,7 @@ class Listening:
         """Declare a listener to events, given as `(api name, event name)`. Raises what `listen_for_events` raises."""
         by_api = self._events_by_api(events, listener, is_batch=batch is not None)
         name = _checked_name(listener, listener_name)
-        # A name that is another one in each process makes no group that anybody could come back to.
+        # A name that differs in each process makes no group: a restarted process could not join it again.
         shared = None if group is None or "{" in name else _group(group, name)
         if shared is not None:
             self._check_group(name)
@@ -111,7 +111,7 @@ class Listening:
     def _events_by_api(
         self, events: Iterable[tuple[str, str]], listener: Callable[..., Any], *, is_batch: bool
     ) -> dict[str, list[str]]:
-        """Return the events by their API, all of which the listener can be given."""
+        """Return the names of the events by API. Raises InvalidEventListener for one that the listener cannot take."""
         if not callable(listener):
             raise InvalidEventListener(f"{listener!r} cannot listen: it is not callable. Pass the function itself.")
         handler = _handler(listener, is_batch=is_batch)
@@ -178,7 +178,7 @@ def _checked_name(listener: Callable[..., Any], name: Any) -> str:
 
 
 def _check_text(what: str, text: str) -> None:
-    """Raise InvalidEventListener for a text of which publishers take no message that has it."""
+    """Raise InvalidEventListener for a text that publishers would refuse: too long, or not printable."""
     most = field_types.MAX_NAME
     if len(text) > most or not text.isprintable():
         why = f"{len(text)} characters long; {most} is the most" if text.isprintable() else "not printable"
@@ -197,7 +197,7 @@ def _check_lambda(name: str, *, is_named: bool) -> None:
 
 
 def _group(template: Any, name: str) -> str:
-    """Return a group with the listener's name filled in; the service's follows when the process runs."""
+    """Return a group with the listener's name filled in; the service's name is filled in when the process runs."""
     if not isinstance(template, str) or not template.strip():
         raise InvalidEventListener(
             f"group of the listener {name} is {template!r:.100}. It is a text that may have the placeholders "
@@ -219,7 +219,7 @@ def _check_number(what: str, value: Any, name: str) -> None:
 
 
 def _since(options: BusOptions | None, name: str) -> Any:
-    """Return where a new group begins, as the options say it; None for when it is created."""
+    """Return where a new group begins, from the options; None: at its creation."""
     if options is None:
         return None
     check_options(options, LISTEN_OPTIONS, f"the listener {name}")
@@ -238,7 +238,7 @@ def _since(options: BusOptions | None, name: str) -> Any:
 
 
 def moment(text: str) -> str | datetime:
-    """Return since when events are wanted: `"0"`, `"$"`, an event's id or a time. Raises ValueError for others."""
+    """Parse a `since` option: `"0"`, `"$"`, an event's id or a time. Raises ValueError for any other text."""
     if text in ("0", "$") or _ID.fullmatch(text):
         return text
     when = datetime.fromisoformat(text)

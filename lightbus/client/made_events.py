@@ -21,16 +21,16 @@ __all__ = ["MadeEvents"]
 
 class MadeEvents:
     """
-    The part of a client that makes events for later.
+    The part of a client that makes events to fire later.
 
     Args:
-        firing: makes them, and knows on which terms.
-        firing_many: fires them.
-        engines: gives them their ids.
-        hooks: are run when an event is stored, and behind it when it is fired.
+        firing: makes the events, and knows their settings.
+        firing_many: fires the events.
+        engines: makes the ids of the events.
+        hooks: the hooks: those before and around run when an event is stored, those after when it is fired.
 
     Attributes:
-        relayed: how many events of an outbox were fired here, by API and name.
+        relayed: how many events of a database outbox were fired here, by API and name.
 
     """
 
@@ -41,14 +41,14 @@ class MadeEvents:
         self._hooks = hooks
         self.relayed: Counter[tuple[str, str]] = Counter()
         self._storing: set[str] = set()
-        """Ids of the events that are being stored, for hooks that ask."""
+        """Ids of the events that are being stored, for hooks that call `is_storing`."""
 
     def make(self, api_name: str, name: str, kwargs: Kwargs, *, is_ours: bool = False) -> EventMessage:
         """
-        Return an event with an id of its own, as it is now. Sends nothing, and does not wait.
+        Return an event with a new id and a snapshot of its arguments. Sends nothing, and does not wait.
 
-        Raises what `BusPath.fire` raises for arguments that are wrong, as far as that is known in this process, and
-        UnknownApi where it `is_ours` and its API is not registered here.
+        Raises what `BusPath.fire` raises for invalid arguments, as far as this process can check them, and UnknownApi
+        if `is_ours` is set and the API is not registered here.
         """
         engine = self._engines.engine
         event, _, settings, _, _ = self._firing.terms(engine, api_name, name, None)
@@ -65,7 +65,8 @@ class MadeEvents:
         """
         Run the hooks before and around the body, in which the event is stored. From a plain thread.
 
-        They run in the context of the code that fires it. `after_event_sent` hooks run when it is really fired.
+        The hooks run in the context of the code that fires the event. `after_event_sent` hooks run only when the event
+        is really fired.
         """
         if not self._hooks.is_about("event_sent"):
             yield
@@ -103,7 +104,7 @@ class MadeEvents:
             self._firing.check_replaced(event, message, given, settings)
 
     def is_storing(self, message: EventMessage) -> bool:
-        """Return whether the hooks run around a message since it is stored: it is fired later, or never."""
+        """Return whether the hooks run around a message because it is being stored, to be fired later or never."""
         return message.id in self._storing
 
     def fire_blocking(self, message: EventMessage) -> None:
@@ -116,7 +117,7 @@ class MadeEvents:
             self._hooks.run_blocking("after_event_sent", event_message=message)
 
     def relay_blocking(self, messages: Sequence[EventMessage]) -> None:
-        """Fire events of one name that were stored, in their order. Raises what `BusPath.fire_many` raises."""
+        """Fire stored events of one name, in their order. Raises what `BusPath.fire_many` raises."""
         self._firing_many.fire_made_blocking(messages)
         self.relayed[messages[0].api_name, messages[0].event_name] += len(messages)
         if self._hooks.has("after_event_sent"):
@@ -125,11 +126,11 @@ class MadeEvents:
 
     @staticmethod
     def record(message: EventMessage) -> bytes:
-        """Return an event as bytes, to be kept. Raises DeformError where an argument cannot be."""
+        """Return an event as bytes, to be stored. Raises DeformError if an argument cannot be encoded."""
         return record_of(message)
 
     @staticmethod
     def from_record(api_name: str, name: str, record: bytes) -> EventMessage:
-        """Return the event of such bytes. Raises ProtocolError where they are none."""
+        """Return the event encoded in bytes that `record` returned. Raises ProtocolError for other bytes."""
         id, version, published_at, kwargs, trace = envelope.decode_record(record)
         return event_message(api_name, name, kwargs, version, id, "", 1, published_at, "", trace)

@@ -1,4 +1,4 @@
-"""The names on the bus: which APIs and members there are, and their schemas."""
+"""The names on the bus: the APIs, their members, and their schemas."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Names"]
 
 class Names:
     """
-    The part of a client that knows what there is; what it does not know it asks of a peer.
+    The part of a client that knows the APIs on the bus; it asks peers for the schemas that this process lacks.
 
     Args:
         config: the settings.
         engines: knows the peers of the bus.
         registration: the APIs registered here, and the schemas registered or loaded.
-        calling: asks peers for schemas.
+        calling: calls peers for their schemas.
 
     """
 
@@ -36,17 +36,17 @@ class Names:
         self._calling = calling
         self._peers_schema = Schema()
         self._asked: dict[str, tuple[str, float]] = {}
-        """Per API whose schema came from a peer: the schema's digest, and until when it is cached."""
+        """Per API whose schema came from a peer: the schema's digest, and when its cache entry expires."""
 
     def parameter_schema(self, api_name: str, name: str) -> JsonSchema:
-        """Return the schema of a procedure's or an event's arguments; asked of a peer where it is not known here."""
+        """Return the schema of a procedure's or an event's arguments, from a peer if it is not known here."""
         schema = self.schema_of(api_name, f"{name}.parameter_schema")
         if (api_name, name) in schema.events:
             return _part(schema.get_event_schema(api_name, name), "parameters")
         return _part(schema.get_rpc_schema(api_name, name), "parameters")
 
     def response_schema(self, api_name: str, name: str) -> JsonSchema | None:
-        """Return the schema of a procedure's result; asked of a peer where it is not known here."""
+        """Return the schema of a procedure's result, from a peer if it is not known here."""
         schema = self.schema_of(api_name, f"{name}.response_schema")
         if (api_name, name) in schema.events:
             return None
@@ -55,9 +55,10 @@ class Names:
 
     def schema_of(self, api_name: str, what_for: str) -> Schema:
         """
-        Return schemas among which is that of `api_name`: asked of a peer, if it is neither registered nor loaded here.
+        Return a Schema that has `api_name`, fetched from a peer if the API is neither registered nor loaded here.
 
-        Raises UnknownApi, and CannotBlockHere where an event loop would have to wait (`what_for` says what to write).
+        Raises UnknownApi, and CannotBlockHere where an event loop would have to wait (`what_for` is the expression that
+        the message says to run in a thread).
         """
         if self._registration.schema.knows(api_name):
             return self._registration.schema
@@ -88,7 +89,7 @@ class Names:
         engine = self._engines.opened
         if engine is not None:
             for peer in engine.snapshot.peers.values():
-                names.update(peer.announcement.api_names or ())  # all there is of one that we did not speak with
+                names.update(peer.announcement.api_names or ())  # the only names of a peer before a connection to it
                 for info in peer.announcement.apis or ():
                     names.update(f"{info.name}.{member}" for member in (*info.procedures, *info.events))
         depth = len(parts)

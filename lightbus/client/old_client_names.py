@@ -1,4 +1,4 @@
-"""What clients of Lightbus 1.x have: under its old name, or as an error that says what there is instead."""
+"""Attributes of clients in Lightbus 1.x: aliases, or errors that say what to use instead."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ GONE = {
     "stop_server": "Write `await client.stop_worker()`.",
     "transport_registry": _NO_TRANSPORTS,
 }
-"""Old name -> what to do instead."""
+"""Removed name -> what to do instead."""
 
 
 class OldClientNames:
-    """The names that a client has beside its own."""
+    """The attributes of a client that exist for programs written for 1.x."""
 
     hooks: HookRegistry
     _lifecycle: Lifecycle

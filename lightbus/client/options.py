@@ -18,7 +18,7 @@ _OPTION_TYPES: dict[str, type] = {"idempotent": bool, "trace": dict, "peer": str
 
 
 def check_options(options: BusOptions, known: Sequence[str], what: str) -> None:
-    """Raise InvalidParameters where there is an option that `what` does not have, or that has an impossible value."""
+    """Raise InvalidParameters for an option that `what` does not have, and for a value of the wrong type."""
     if not isinstance(options, Mapping):
         raise InvalidParameters(f"bus_options of {what} is {options!r:.100}. It is a dict, as {{'timeout': 3}}.")
     for option, value in options.items():
@@ -35,7 +35,7 @@ def check_options(options: BusOptions, known: Sequence[str], what: str) -> None:
 
 
 def timeout_of(options: BusOptions, default: float, what: str) -> float:
-    """Return the seconds that the options give, or else `default`. Raises InvalidParameters where they are none."""
+    """Return the timeout in the options, or else `default`, in seconds. Raises InvalidParameters for an invalid one."""
     timeout = options.get("timeout")
     if timeout is None:
         return default

@@ -1,8 +1,8 @@
 """Events without a publisher: stored on the disk of this host until there is one.
 
-They go into the outbox of this host, which every process of this bus and user here empties when a publisher is there,
-of whatever service that is. A process that has registered the API becomes that publisher itself, if it lives on; and
-so it does when it is started again and its service, or the outbox, has something left of it.
+They go into the outbox of this host. Once a publisher is reachable, any process of this bus and user on this host hands
+them off, whatever its service. A process that has registered the API becomes the publisher itself, unless it ends
+first; so does a later process that finds unpublished events of the API in the outbox or in its service's journals.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = ["UnpublishedEvents"]
 logger = logging.getLogger("lightbus.client")
 
 PUBLISH_AFTER = 0.5
-"""Seconds after which a process that keeps events of its own publishes them: a short script has ended by then."""
+"""Seconds after which a process publishes stored events of its own APIs: a short script has ended by then."""
 
 MOST_TAKEN = 1000
-"""Events that a process takes from the outbox at once when it becomes their publisher; others are handed off to it."""
+"""The most events that a process takes from the outbox when it becomes their publisher; others are handed off."""
 
 
 class UnpublishedEvents:
@@ -44,12 +44,12 @@ class UnpublishedEvents:
 
     Args:
         engines: knows this process and the publishers; its lock is held while stored events change.
-        registration: the APIs of which this process can be the publisher, and the schemas that are loaded.
-        workers: whether a worker publishes anyway.
+        registration: the APIs of which this process can be the publisher, and the loaded schemas.
+        workers: tells whether a worker runs, which publishes anyway.
         publish: makes this process the publisher; called in a thread.
 
     Attributes:
-        dropped: best-effort events that had no publisher.
+        dropped: number of best-effort events dropped for lack of a publisher.
 
     """
 
@@ -66,28 +66,28 @@ class UnpublishedEvents:
         self._workers = workers
         self._publish = publish
         self._seen: set[tuple[str, str]] = set()
-        """Events of which it is on disk that there are such."""
+        """Events whose existence is recorded on disk."""
         self._kept: Counter[str] = Counter()
-        """Per registered API the events that this process has put into the outbox since it last began to publish."""
+        """Number of events, by registered API, put into the outbox by this process since it last began to publish."""
         self._publishing: threading.Timer | None = None
-        """Has this process publish what it keeps, unless it ends before."""
+        """The timer after which this process publishes the events it stored."""
         self._resuming: threading.Timer | None = None
-        """Has it publish what an earlier process left, unless it ends before."""
+        """The timer after which this process publishes what an earlier process left."""
         engines.observe(self._resume)
 
     def keep(self, message: EventMessage, event: Event | None, wait_for: str, error: NotReachable) -> None:
         """
-        Store an event that has no publisher. One of best effort is dropped and counted, without an error.
+        Store an event that has no publisher. A best-effort event is dropped and counted, without an error.
 
-        Raises `error` where it cannot be kept: its event was never heard of, or somebody waits for the groups to
-        handle it. JournalError where it cannot be stored.
+        Raises `error` if the event must not be stored: this host does not know it, or the caller waits for the groups
+        to handle it. Raises JournalError if storing fails.
         """
         self.keep_all([message], event, wait_for, error)
 
     def keep_all(
         self, messages: Sequence[EventMessage], event: Event | None, wait_for: str, error: NotReachable
     ) -> None:
-        """Do so for several of one name: all are kept, or none."""
+        """Store several events of one name that have no publisher, as `keep` does: all or none."""
         message = messages[0]
         if event is not None and event.delivery == "best_effort":
             self.dropped += len(messages)
@@ -103,7 +103,7 @@ class UnpublishedEvents:
         api, name = messages[0].api_name, messages[0].event_name
         with self._engines.lock:
             publisher = self._engines.engine.publisher
-            if publisher is not None and event is not None:  # it has become one just now: see adopt_publisher
+            if publisher is not None and event is not None:  # it has just become the publisher: see adopt_publisher
                 publisher.batches.publish(messages, event).result(LATE_TIMEOUT)
                 return
             service = "" if event is None else self._engines.engine.identity.service
@@ -122,7 +122,7 @@ class UnpublishedEvents:
         )
 
     def _publish_soon(self) -> None:
-        """Publish the stored events, unless this process ends first. With the lock held."""
+        """Publish the stored events after PUBLISH_AFTER, unless this process ends first. Called with the lock held."""
         if self._publishing is None and self._workers.worker is None and not self._engines.is_closed:
             self._publishing = _later(PUBLISH_AFTER, self._publish_now)
 
@@ -133,15 +133,16 @@ class UnpublishedEvents:
 
     def adopt_publisher(self, publisher: EventPublisher) -> None:
         """
-        Become the publisher of what this process fires, beginning with what waits of it in the outbox.
+        Become the publisher of the events this process fires, first of those it has put into the outbox.
 
-        On the node's loop. So one key's events stay in order: nothing is put in between, nor published before.
+        On the node's loop, with the lock held, so that the events of a key stay in order: meanwhile no other event is
+        stored or published.
         """
         engine = self._engines.engine
         with self._engines.lock:
             try:
                 self._take_out(publisher, engine.identity.instance)
-            except JournalError as error:  # it is handed off later, as any process does
+            except JournalError as error:  # any process hands the events off later
                 logger.error("%s", error)
             self._kept.clear()
             engine.publish_by(publisher)
@@ -157,7 +158,7 @@ class UnpublishedEvents:
 
             def answered(id: str, reply: AnyMessage) -> None:
                 (taken if isinstance(reply, Accepted) else refused).append(id)
-                if len(taken) + len(refused) == len(waiting):  # a journal takes them at once, an event backend soon
+                if len(taken) + len(refused) == len(waiting):  # a journal answers at once, an event backend later
                     outbox.delivered(taken)
 
             for event in waiting:
@@ -166,7 +167,7 @@ class UnpublishedEvents:
             publisher.flush()
 
     def stop(self) -> None:
-        """Begin to publish no more, and say where the events are that this process kept and did not come to publish."""
+        """Cancel the timers, and log where the events are that this process stored but did not publish."""
         with self._engines.lock:
             timers = self._publishing, self._resuming
             self._publishing = self._resuming = None
@@ -182,21 +183,21 @@ class UnpublishedEvents:
             )  # fmt: skip
 
     def abandon(self) -> None:
-        """Forget what the parent of a forked child keeps."""
+        """Forget, in a forked child, the parent's timers and counts."""
         self._publishing = self._resuming = None
         self._kept = Counter()
 
-    # Going on where an earlier process of the service was ended
+    # Publishing what an earlier process of the service left
 
     def _resume(self, engine: Engine) -> None:
-        """Publish again, unless this process ends before, where something is left to be published. At first use."""
+        """Start the timer for publishing what earlier processes left, if anything. Called when the engine is made."""
         if self._workers.worker is not None or not self._registration.kept():
             return
         if self._outbox.exists() or engine.journals.is_left():
             self._resuming = _later(PUBLISH_AFTER, self._publish_what_is_left)
 
     def _publish_what_is_left(self) -> None:
-        with contextlib.suppress(LightbusException):  # closed meanwhile, or what cannot be read: firing says so
+        with contextlib.suppress(LightbusException):  # closed meanwhile, or a file is unreadable, which firing reports
             engine, names = self._engines.engine, self._registration.kept()
             waiting = {*names}.intersection(self._outbox.counts()) if self._outbox.exists() else set()
             is_left = engine.journals.is_left()
@@ -205,24 +206,24 @@ class UnpublishedEvents:
             missing = engine.questions.wait_for_blocking(names, Deadline.after(engine.config.discovery.wait))
             peers = [peer for name in names for peer in engine.snapshot.by_api.get(name, ())]
             if any(peer.announcement.service == engine.identity.service for peer in peers):
-                return  # it adopts what is left, and is handed what waits
+                return  # that peer adopts the journals left behind, and is handed the outbox's events
             if is_left or not waiting.isdisjoint(missing):
                 self._publish_now()
 
     def is_known(self, api_name: str, name: str) -> bool:
-        """Return whether an event of an API that is not registered here exists, as far as this host has ever seen."""
+        """Return whether an event of an API not registered here is in a loaded schema, or was seen by this host."""
         if (api_name, name) in self._registration.schema.events:
             return True
         return self._outbox.exists() and name in self._outbox.seen(api_name)
 
     def note_seen(self, message: EventMessage) -> None:
-        """Remember that there is such an event, so that it can be stored while it has no publisher."""
+        """Record that the event exists, so that it can be stored while it has no publisher."""
         name = (message.api_name, message.event_name)
         if name not in self._seen and self._registration.apis.find(message.api_name) is None:
             self._seen.add(name)
             try:
                 self._outbox.note_seen(*name)
-            except JournalError as error:  # the event itself was taken
+            except JournalError as error:  # the event itself was accepted
                 logger.debug("The event %s could not be recorded as known: %s", message.canonical_name, error)
 
     @property

@@ -19,18 +19,18 @@ from .registration import Registration
 __all__ = ["PeerSchemas"]
 
 MOST = 1000
-"""Schemas that are kept: peers may announce ever new ones."""
+"""The most schemas that are kept: a peer may announce ever new ones."""
 
 Known: TypeAlias = list[tuple[Peer, ForeignApi]]
 
 
 class PeerSchemas:
     """
-    The schemas of peers, by API and digest. An API that is registered here, or whose schema was loaded, is left alone.
+    The schemas of peers, by API and digest; not of APIs registered here, or whose schema was loaded.
 
     Args:
-        config: says for which APIs arguments are held against a schema in any case (`strict_validation`).
-        engines: ask the peers.
+        config: tells for which APIs a schema must be fetched before sending (`strict_validation`).
+        engines: has the channels for asking the peers.
         registration: the APIs that are registered or loaded here.
 
     """
@@ -41,18 +41,18 @@ class PeerSchemas:
         self._registration = registration
         self._schemas: dict[tuple[str, str], ForeignApi] = {}
         self.are_known = False
-        """Whether there is any: each call asks this first."""
+        """Whether any schema was fetched: each call checks this first."""
         self._current: dict[str, tuple[Snapshot, Known]] = {}
-        """The served versions per API of which all schemas are known; for this snapshot."""
+        """By API: a snapshot, and the served versions in it; none unless all their schemas are known."""
 
     def check(self, api_name: str, name: str, kwargs: Kwargs, kind: str = "rpcs") -> None:
         """
-        Check the arguments of a call or an event against its schema, where that is known.
+        Check the arguments of a call or an event against its schema, if the schema is known.
 
-        While several versions are served, arguments have to fit one of them.
+        While several versions are served, the arguments must satisfy one of them.
 
         Raises:
-            ValidationError: they do not satisfy the schema; the message names a peer that says so.
+            ValidationError: the arguments do not satisfy the schema; the message names a peer with that schema.
 
         """
         first: ValidationError | None = None
@@ -69,11 +69,11 @@ class PeerSchemas:
             raise first
 
     def wants(self, api_name: str) -> bool:
-        """Return whether the schema of an API has to be known before anything is sent to it, and is not."""
+        """Return whether schemas of an API must be fetched before sending: strict validation, and a foreign API."""
         return self._config.api(api_name).strict_validation and self._is_elsewhere(api_name)
 
     async def learn(self, api_name: str, deadline: Deadline) -> None:
-        """Ask for the schemas of an API that are not known yet. Raises what a call of it would raise."""
+        """Fetch the schemas of an API that are not known yet. Raises what a call raises."""
         engine = self._engines.engine
         if api_name not in engine.snapshot.by_api:
             await engine.resolve(api_name, deadline)
@@ -81,20 +81,20 @@ class PeerSchemas:
             self._keep(api_name, digest, await engine.caller().request(self._question(peer, api_name, deadline)))
 
     def learn_blocking(self, api_name: str, deadline: Deadline) -> None:
-        """Ask, from a plain thread, for the schemas of an API that are not known yet."""
+        """Fetch, from a plain thread, the schemas of an API that are not known yet."""
         if api_name not in self._engines.engine.snapshot.by_api:
             self._engines.channel.resolve(api_name, deadline)
         for peer, digest in self._missing(api_name):
             self._keep(api_name, digest, self._engines.channel.request(self._question(peer, api_name, deadline)))
 
     async def learn_of_refusal(self, api_name: str, deadline: Deadline) -> None:
-        """Ask for the schema after something was refused by it, so that the like of it does not leave again."""
+        """Fetch the schema after a peer refused arguments, so that the next such arguments are refused here."""
         if self._is_elsewhere(api_name):
             with contextlib.suppress(LightbusException):
                 await self.learn(api_name, deadline)
 
     def learn_of_refusal_blocking(self, api_name: str, deadline: Deadline) -> None:
-        """Ask for the schema after a refusal, as `learn_of_refusal` does, from a plain thread."""
+        """Fetch the schema after a refusal, as `learn_of_refusal` does, from a plain thread."""
         if self._is_elsewhere(api_name):
             with contextlib.suppress(LightbusException):
                 self.learn_blocking(api_name, deadline)
@@ -103,7 +103,7 @@ class PeerSchemas:
         return not api_name.startswith("internal.") and not self._registration.schema.knows(api_name)
 
     def _served(self, api_name: str) -> Known:
-        """Return the schemas by which an API is served now; none where one of them is not known."""
+        """Return the schemas of the versions of an API served now; none if one of them is not known."""
         snapshot = self._engines.engine.snapshot
         seen, known = self._current.get(api_name, (None, []))
         if seen is not snapshot:
@@ -133,7 +133,7 @@ class PeerSchemas:
 
 
 def _versions(snapshot: Snapshot, api_name: str) -> Iterator[tuple[Peer, str]]:
-    """Yield a peer for each schema by which an API is served, and its digest."""
+    """Yield, for each schema of an API that is served, a peer that has it, and its digest."""
     seen = set()
     for peer in snapshot.by_api.get(api_name, ()):
         for info in peer.announcement.apis or ():
@@ -143,7 +143,7 @@ def _versions(snapshot: Snapshot, api_name: str) -> Iterator[tuple[Peer, str]]:
 
 
 def _said_by(peer: Peer, error: ValidationError) -> ValidationError:
-    """Return the error of a peer's schema, with the peer."""
-    told = ValidationError(f"{error} (says the schema of {peer.announcement})")
-    told.peer = str(peer.announcement)
-    return told
+    """Return the error with the peer whose schema refused the arguments."""
+    named = ValidationError(f"{error} (says the schema of {peer.announcement})")
+    named.peer = str(peer.announcement)
+    return named

@@ -1,4 +1,4 @@
-"""Which plugins a client has: those it was given, and those that its settings enable."""
+"""The plugins of a client: those the program gives, and those its settings enable."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class PluginLoader:
     Loads plugins once: at the first use of the bus, or as its worker starts.
 
     Args:
-        config: enables some of those that are installed.
-        hooks: get their methods.
-        given: those of the program. Raises UsageError where one is no plugin.
+        config: the settings, which enable installed plugins.
+        hooks: the registry to which the plugins' methods are added.
+        given: the program's own plugins. Raises UsageError for an object that is not a plugin.
 
     """
 
@@ -34,11 +34,11 @@ class PluginLoader:
         self._are_loaded = False
 
     def is_plugin_loaded(self, plugin_class: type) -> bool:
-        """Return whether there is a plugin of a class by now: those of the settings come at first use of the bus."""
+        """Return whether a plugin of this class is loaded; those of the settings load at first use of the bus."""
         return plugin_class in [type(plugin) for plugin in self._plugins]
 
     def load(self) -> None:
-        """Add the methods of the plugins to the hooks. Where it raises, the next call tries again."""
+        """Add the methods of the plugins to the hooks. If it raises, the next call tries again."""
         if self._are_loaded:
             return
         from ..plugins import load_plugins, register_plugin
@@ -50,12 +50,12 @@ class PluginLoader:
             register_plugin(self._hooks, plugin)
 
     def _is_given(self, plugin: Any) -> bool:
-        """Return whether the program has made such a plugin itself, and say that this one is not used then."""
+        """Return whether the program gave a plugin of this class; log that the one of the settings is not used then."""
         if all(type(each) is not type(plugin) for each in self._given):
             return False
         logger.warning(
-            "%s is enabled in the settings, and the program gives one of its own, too (plugins=[...]). That one is "
-            "used, with what it was given, since two would do everything twice. Leave one of the two out.",
+            "%s is enabled in the settings, and the program gives one of its own, too (plugins=[...]). The program's "
+            "is used, with its own options, since two would do everything twice. Leave one of the two out.",
             plugin,
         )
         return True

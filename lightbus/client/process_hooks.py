@@ -1,4 +1,4 @@
-"""Forks and the end of the process: a child gets engines of its own, and no thread keeps a program from ending."""
+"""Forks and the exit of the process: a child makes its own engines, and no thread keeps a program from exiting."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["InProcess"]
 logger = logging.getLogger("lightbus.client")
 
 _GRAVEYARD: list[Any] = []
-"""What a forked child inherited and must not touch: closing the parent's sockets here would use them twice."""
+"""The parent's objects in a forked child, kept from collection: closing its sockets here would disturb the parent."""
 
 
 _FORKS = threading.local()
-"""`resume`: ends the pause of the loops for this fork; `signals`: those that were blocked before it."""
+"""`resume`: functions that end the pause of the engines for this fork; `signals`: those blocked before it."""
 
 PREFORKING = ("gunicorn.arbiter", "uwsgi")
-"""Modules of web servers that import a program once, and then fork the processes that are to serve it."""
+"""Modules of web servers that import a program once, and then fork the processes that serve it."""
 
 FORK_PATIENCE = 2.0
-"""Seconds for which a fork waits for an engine to pause: longer than its imports take on a busy machine."""
+"""Seconds for which a fork waits for an engine to pause: more than the engine's imports take on a busy machine."""
 
 
 class InProcess:
     """
-    A client as the process sees it that forks and ends. It counts from when it is made until it is collected.
+    The handlers of a client for forks and the exit of the process. Active until it is collected.
 
     Args:
-        engines, workers, unpublished, lifecycle: what of the client is a matter of one process.
+        engines, workers, unpublished, lifecycle: the parts of the client with state that belongs to one process.
         close: closes the client.
 
     """
@@ -68,14 +68,14 @@ class InProcess:
 
     @property
     def has_worker(self) -> bool:
-        """Whether there is a worker in this process."""
+        """Whether this client has a worker."""
         return self._workers.worker is not None
 
     def pause(self, seconds: float) -> list[Callable[[], None]]:
-        """Pause all engines, and return the function that resumes them."""
+        """Pause the client's engine, and return the functions that resume it, to call in reverse order."""
         resume: list[Callable[[], None]] = []
         lock = self._engines.lock
-        # Whoever makes an engine imports: the child would inherit the lock of a module that nobody there imports on.
+        # Making an engine imports modules: a child forked meanwhile would inherit an import lock that nobody releases.
         if lock.acquire(timeout=seconds):
             resume.append(lock.release)
         engine = self._engines.opened
@@ -84,31 +84,31 @@ class InProcess:
         return resume
 
     def warn_of_worker(self) -> None:
-        """Log once that a background worker does not come along, where a web server forks its processes."""
+        """Log once that forked processes have no background worker, if a web server forks them."""
         in_background = self._lifecycle.thread is not None and self.has_worker and not self._workers.publishes_only
         if not in_background or self._has_warned or not any(name in sys.modules for name in PREFORKING):
             return
         self._has_warned = True
         logger.warning(
             "This process was forked, and runs a worker in the background. The worker stays here, in the process %d: "
-            "none of those that are forked has one. For one in each of them call start_in_background() behind the "
+            "the forked processes have none. To have a worker in each of them, call start_in_background() after the "
             "fork, as in post_fork of gunicorn.conf.py, and not where the program is imported.",
             os.getpid(),
         )
 
     def abandon(self) -> list[Any]:
-        """Forget what is the parent's, in a child, and return what has to stay untouched."""
+        """Forget, in a child, the objects of the parent, and return them: they must stay untouched."""
         inherited = [*self._engines.abandon(), self._workers.abandon(), self._lifecycle.abandon()]
         self._unpublished.abandon()
         return inherited
 
 
 _CLIENTS: weakref.WeakSet[InProcess] = weakref.WeakSet()
-"""Every client of this process that is still used."""
+"""Every client of this process that has not been collected."""
 
 
 _under_way = threading.Lock()
-"""Held by the thread that forks: one after another, or each would wait until the other pauses."""
+"""Held by the thread that forks: two threads that fork at once would each wait for the other to pause."""
 
 
 def _before_fork() -> None:
@@ -138,7 +138,7 @@ def _after_fork_in_child() -> None:
     HostOutbox.lock = threading.Lock()
     for client in list(_CLIENTS):
         _GRAVEYARD.append(client.abandon())
-    unblock_signals(_FORKS.signals)  # last: what a handler raises here ends this function
+    unblock_signals(_FORKS.signals)  # last: an exception of a signal handler here ends this function
 
 
 def _at_exit() -> None:

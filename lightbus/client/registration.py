@@ -1,4 +1,4 @@
-"""Registering APIs: what this process offers, with its schemas."""
+"""Registering APIs: the APIs of this process, with their schemas."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Registration:
     The APIs of this process. A running worker advertises added ones at once, and removed ones no longer.
 
     Attributes:
-        apis: those that are registered.
-        schema: their schemas, and those that were loaded.
+        apis: the registered APIs.
+        schema: the schemas of the registered APIs, and those that were loaded.
 
     """
 
@@ -32,7 +32,7 @@ class Registration:
 
     def add(self, api: Api) -> None:
         """Offer an API. Raises what `BusClient.register_api` raises."""
-        if isinstance(api, Api):  # what is none is refused by the registry
+        if isinstance(api, Api):  # the registry refuses all others
             check_reachable(api)
             check_sendable(api)
         self.apis.add(api)
@@ -47,7 +47,7 @@ class Registration:
         self._workers.change(lambda worker: worker.api_registered())
 
     def kept(self) -> list[str]:
-        """Return the APIs that have events which are kept, of which this process can be the publisher."""
+        """Return the registered APIs that have durable events, of which this process can be the publisher."""
         return [
             api.meta.name
             for api in self.apis.all()

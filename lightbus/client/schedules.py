@@ -1,4 +1,4 @@
-"""Declaring what a worker does by itself: by the clock, or beside its other work."""
+"""Declaring what a worker runs by itself: schedules and background tasks."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SECONDS = {
     "days": 86_400,
     "weeks": 604_800,
 }
-"""How long a unit of an interval is."""
+"""The length of each unit of an interval."""
 
 
 class Schedules:
     """
-    The part of a client that plans.
+    The part of a client that declares schedules and background tasks.
 
     Attributes:
-        timetables: what runs by the clock.
-        in_turn: what one worker of the service runs by the clock.
+        timetables: schedules that each worker runs.
+        in_turn: schedules that one worker of the service runs each time.
 
     """
 
@@ -54,8 +54,8 @@ class Schedules:
         """
         Run the decorated function at a fixed interval, without drift. Raises InvalidSchedule.
 
-        With `once_per_service` in one worker of the service each time. `given` is the interval, in units that timedelta
-        has.
+        With `once_per_service`, one worker of the service runs it each time. `given` is the interval, in the units of
+        timedelta.
         """
         for unit, count in given.items():
             if isinstance(count, bool) or not isinstance(count, (int, float)):
@@ -92,7 +92,7 @@ class Schedules:
         return decorate
 
     def add_background_task(self, coroutine: Awaitable[Any]) -> None:
-        """Run a coroutine once beside the worker. Raises InvalidDeclaration for what cannot be awaited."""
+        """Run a coroutine once beside the worker. Raises InvalidDeclaration for an object that cannot be awaited."""
         if not inspect.isawaitable(coroutine):
             raise InvalidDeclaration(_no_background_task(coroutine))
         self._background_tasks.append(coroutine)
@@ -104,7 +104,7 @@ class Schedules:
         return taken
 
     def drop_background_tasks(self) -> None:
-        """Say which background tasks were never run, and close them."""
+        """Log which background tasks were never run, and close them."""
         for coroutine in self.take_background_tasks():
             logger.warning("The background task %s was never run: no worker has started", name_of(coroutine))
             close_unused(coroutine)

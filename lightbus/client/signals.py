@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a process runs a worker: they stop it, and a forked child of it has nothing of that."""
+"""SIGINT and SIGTERM while a process runs a worker: they stop it; a forked child gets the former handlers back."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["ENDING", "block_signals", "forget_in_child", "restoring_signals", "u
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _before: dict[signal.Signals, Any] = {}
-"""What the program itself does with these signals, while `run_forever` does something else with them."""
+"""The program's own handlers of these signals, while `run_forever` has replaced them."""
 
 
 @contextlib.contextmanager
 def restoring_signals() -> Iterator[None]:
-    """Restore at the end the handlers that SIGINT and SIGTERM had before. In the main thread."""
+    """Restore, after the body, the previous handlers of SIGINT and SIGTERM. In the main thread only."""
     found = {number: signal.getsignal(number) for number in ENDING}
-    _before.update({number: handler for number, handler in found.items() if handler is not None})  # None: not Python's
+    _before.update({number: handler for number, handler in found.items() if handler is not None})  # None: set in C
     try:
         yield
     finally:
@@ -34,10 +34,10 @@ def restoring_signals() -> Iterator[None]:
 
 def block_signals() -> set[signal.Signals] | None:
     """
-    Let no SIGINT and SIGTERM come in this thread from now on, and return what was held back before: for a fork.
+    Block SIGINT and SIGTERM in this thread, for a fork, and return the signals that were blocked before.
 
-    Until it has handlers of its own a child would tell its parent of them, with which it shares the descriptor that
-    asyncio is woken by. None where this thread is not asked for signals.
+    A child shares with its parent the file descriptor that wakes asyncio: until the child has its own handlers, a
+    signal to it would wake the parent's loop. None if this thread cannot block signals.
     """
     with contextlib.suppress(OSError, ValueError):
         return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)}
@@ -46,10 +46,10 @@ def block_signals() -> set[signal.Signals] | None:
 
 def unblock_signals(held: set[signal.Signals] | None) -> None:
     """
-    Unblock the signals that `block_signals` blocked, as the last thing at a fork.
+    Unblock the signals that `block_signals` blocked, as the last step of a fork.
 
-    What their handlers raise there Python ignores, and KeyboardInterrupt would be lost. So those that came meanwhile
-    are sent again once that is over.
+    Python ignores exceptions in fork handlers, so that a KeyboardInterrupt would be lost there. So signals that arrived
+    meanwhile are sent again after the fork handlers have returned.
     """
     if held is None:
         return
@@ -61,7 +61,7 @@ def unblock_signals(held: set[signal.Signals] | None) -> None:
 
 
 def _take(number: signal.Signals) -> bool:
-    """Return whether a signal that is held back has come, and take it."""
+    """Return whether a blocked signal is pending, and consume it."""
     if number not in signal.sigpending():
         return False
     if hasattr(signal, "sigtimedwait"):
@@ -71,7 +71,7 @@ def _take(number: signal.Signals) -> bool:
 
 
 def _send_again(numbers: list[signal.Signals], ident: int, inside: set[CodeType]) -> None:
-    """Send signals to this process once a thread of it is in none of these functions any more."""
+    """Send signals to this process once the given thread has left these functions."""
     while any(frame.f_code in inside for frame in _frames_of(ident)):
         time.sleep(0.001)
     for number in numbers:
@@ -86,12 +86,12 @@ def _frames_of(ident: int) -> Iterator[FrameType]:
 
 
 def forget_in_child(*, has_worker: bool) -> None:
-    """Have SIGINT and SIGTERM do in a forked child what they did before there was a worker. Called in the child."""
+    """Give SIGINT and SIGTERM, in a forked child, the handlers they had before there was a worker."""
     if threading.current_thread() is not threading.main_thread():
-        return  # never after a fork
+        return  # does not happen: the thread that forks is the child's main thread
     if _before or has_worker:
         with contextlib.suppress(ValueError):
-            signal.set_wakeup_fd(-1)  # it is the parent's, whose loop would take our signals for its own
+            signal.set_wakeup_fd(-1)  # the parent's, whose loop would take the child's signals for its own
     _give_back()
     if has_worker:
         _wake_from_asyncio()
@@ -105,7 +105,7 @@ def _give_back() -> None:
 
 
 def _wake_from_asyncio() -> None:
-    """Undo what a program's own loop handles: without its descriptor it would do nothing, and ignore the signal."""
+    """Restore the default action of signals that an asyncio loop handles: without its descriptor they are ignored."""
     nothing = getattr(asyncio.unix_events, "_sighandler_noop", None)
     defaults: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     for number, default in defaults.items():

@@ -1,4 +1,4 @@
-"""What a listener does with an error, by the name of its module in Lightbus 1.x."""
+"""`OnError`, under the name of its module in Lightbus 1.x."""
 
 from __future__ import annotations
 

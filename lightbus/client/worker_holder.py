@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CHANGE_TIMEOUT", "WorkerHolder"]
 
 CHANGE_TIMEOUT = 2.0
-"""Seconds for which a thread waits for a running worker to register changes."""
+"""Seconds for which a thread waits for a running worker to apply a change."""
 
 
 class WorkerHolder:
@@ -24,9 +24,9 @@ class WorkerHolder:
     One worker at a time. It is started and stopped on its own loop; any thread may read it and notify it.
 
     Attributes:
-        features: what the next worker does.
-        exit_code: the highest of those that have left.
-        worker: the one that runs, starts or stops.
+        features: the features of the next worker.
+        exit_code: the highest exit code of the workers that have ended.
+        worker: the worker that is starting, running or stopping, or None.
 
     """
 
@@ -37,11 +37,11 @@ class WorkerHolder:
 
     @property
     def publishes_only(self) -> bool:
-        """Whether the worker is there only to publish what this process fires."""
+        """Whether the worker only publishes the events of this process."""
         return self.worker is not None and self.worker.publishes_only
 
     async def start(self, make: Callable[[], Worker]) -> Worker:
-        """Make a worker, start it on the running loop and return it. Raises UnsupportedUse where another one runs."""
+        """Make a worker, start it on the running loop and return it. Raises UnsupportedUse if another worker runs."""
         if self.worker is not None and not self.worker.loop.is_closed():
             raise UnsupportedUse("This bus has a running worker already; stop_worker() ends it.")
         worker = self.worker = make()
@@ -53,7 +53,7 @@ class WorkerHolder:
         return worker
 
     async def stop(self) -> None:
-        """Have the worker finish what runs and leave the bus, on its loop."""
+        """Stop the worker, on its loop: it finishes the handlers that run, and leaves the bus."""
         worker = self.worker
         if worker is None:
             return
@@ -63,13 +63,13 @@ class WorkerHolder:
             self.worker_left(worker)
 
     def worker_left(self, worker: Worker) -> None:
-        """Record that a worker has left: it was stopped, or its loop ended."""
+        """Record that a worker has ended: it was stopped, or its loop ended."""
         self.exit_code = max(self.exit_code, worker.exit_code)
         if self.worker is worker:
             self.worker = None
 
     def abandon(self) -> Worker | None:
-        """Forget the worker that a forked child inherits, and return it, to stay untouched."""
+        """Forget, in a forked child, the parent's worker, and return it: it must stay untouched."""
         worker, self.worker = self.worker, None
         return worker
 
@@ -79,11 +79,11 @@ class WorkerHolder:
             self.worker.request_stop()
 
     def change(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
-        """Have a running worker register changes; in a plain thread, return when it has."""
+        """Make a running worker apply a change; in a plain thread, return when it has."""
         worker = self.worker
         if worker is None or worker.loop.is_closed():
             return
         change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
         if asyncio._get_running_loop() is None:
-            with contextlib.suppress(TimeoutError):  # it goes on by itself
+            with contextlib.suppress(TimeoutError):  # the worker goes on applying it
                 change.result(CHANGE_TIMEOUT)

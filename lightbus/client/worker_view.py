@@ -1,4 +1,4 @@
-"""A worker's view of its client: what it serves, and what it notifies."""
+"""A worker's view of its client: what the worker serves, and what it notifies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["WorkerView"]
 
 class WorkerView:
     """
-    The user of a worker (see `engine.worker.WorkerUser`), made of the parts of a client.
+    An implementation of `engine.worker.WorkerUser` from the parts of a client.
 
     Attributes:
         hook_client: passed to hooks as `client`.
@@ -60,5 +60,5 @@ class WorkerView:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What a worker does."""
+        """The features of a worker."""
         return self._workers.features

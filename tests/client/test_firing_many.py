@@ -188,7 +188,7 @@ def test_an_async_generator_that_fails(served: BusPath, firing: BusPath) -> None
 
 def assert_told(error: BaseException, fired: int, left: int) -> None:
     notes = "\n".join(error.__notes__)
-    assert f"{left} that it had yielded last were not fired." in notes
+    assert f"the last {left} events it yielded were not fired." in notes
     assert f"{fired} events before were fired; the last one is " in notes
 
 

@@ -237,7 +237,7 @@ def test_signal_ends_it(worker: Process, caller: BusPath, number: signal.Signals
     assert worker.wait() == 0
     thread.join()
     assert pid == [worker.pid]
-    worker.wait_for_line(rf"Stopping, on {number.name}; once more ends it at once")
+    worker.wait_for_line(rf"Stopping, on {number.name}; a second signal ends it at once")
     worker.wait_for_line("Stopped work")
     assert "work" not in caller.client.engine.snapshot.by_api
 

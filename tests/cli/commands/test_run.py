@@ -361,7 +361,7 @@ def test_second_signal_ends_it_at_once(processes: Processes, directory: Path, tm
         call = _in_thread(lambda: bus.auth.wait_for(path=str(tmp_path / "never"), bus_options={"timeout": 30}))
         worker.wait_for_line("executing")
         worker.signal(signal.SIGTERM)
-        worker.wait_for_line("once more ends it at once")
+        worker.wait_for_line("a second signal ends it at once")
         worker.signal(signal.SIGINT)
         assert worker.wait() == 128 + signal.SIGINT
         with pytest.raises(lightbus.PeerLost):
