@@ -1,1 +1,1 @@
-"""The bus over HTTP: what `lightbus gateway` serves. A client of the bus, for browsers and other languages."""
+"""The bus over HTTP, served by `lightbus gateway`: a client of the bus for browsers and other languages."""

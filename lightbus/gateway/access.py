@@ -1,4 +1,4 @@
-"""What may be done by way of the gateway: nothing but what a rule allows."""
+"""Access rules of the gateway: nothing is allowed unless a rule allows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATTERN = re.compile(rf"(?:(call|fire|listen):)?({_WORD}(?:\.{_WORD})*)", re.AS
 
 
 class Permission(Enum):
-    """What may be done with a procedure, or an event."""
+    """An action on a procedure or an event."""
 
     CALL = "call"
     FIRE = "fire"
@@ -27,12 +27,12 @@ class Permission(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """
-    One thing that is allowed.
+    A rule that allows an action on the procedures and events that match it.
 
     Attributes:
-        permission: what may be done with it; None for all that can be done.
+        permission: the allowed action; None for every action.
         api: the name of the API, with wildcards.
-        member: the same of its procedure or event.
+        member: the name of the procedure or event, with wildcards.
 
     """
 
@@ -43,45 +43,45 @@ class Rule:
     @classmethod
     def read(cls, text: str) -> Rule:
         """
-        Return the rule that is written so: `auth.check_password`, `shop.*`, `listen:shop.order_placed`.
+        Parse a rule: `auth.check_password`, `shop.*`, `listen:shop.order_placed`.
 
-        The last dot is between the API and its member, and `shop.*` is about the API `shop` alone. Raises
-        InvalidConfiguration for anything else.
+        The last dot separates the API and its member: `shop.*` matches the API `shop` only. Raises
+        InvalidConfiguration for any other text.
         """
         found = _PATTERN.fullmatch(text)
         if found is None or ("." not in found[2] and found[2] != "*"):
             raise InvalidConfiguration(
-                f"{text!r:.100} allows nothing: write an API and what of it, as auth.check_password or auth.*, and "
-                "before it call:, fire: or listen: where only that is allowed."
+                f"{text!r:.100} allows nothing: write an API and its member, as auth.check_password or auth.*, and "
+                "before it call:, fire: or listen: to allow only that."
             )
         api, _, member = found[2].rpartition(".")
         return cls(permission=Permission(found[1]) if found[1] else None, api=api or "*", member=member)
 
     def allows(self, permission: Permission, api: str, member: str) -> bool:
-        """Return whether it is allowed. All events of an API (`*`) are where the rule has all of them."""
+        """Return whether the rule allows an action. The member `*` (all events) needs a rule for all members."""
         return self.allows_some(permission, api) and fnmatchcase(member, self.member)
 
     def allows_some(self, permission: Permission, api: str) -> bool:
-        """Return whether it is allowed with anything of an API."""
+        """Return whether the rule allows an action on any member of an API."""
         return self.permission in (None, permission) and fnmatchcase(api, self.api)
 
 
 class Rules:
-    """Several rules: what any of them allows is allowed. Internal APIs never are."""
+    """Several rules: an action is allowed if any of them allows it. Internal APIs are never allowed."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = tuple(rules)
 
     @classmethod
     def read(cls, texts: Iterable[str]) -> Rules:
-        """Return the rules that are written so. Raises InvalidConfiguration."""
+        """Parse several rules. Raises InvalidConfiguration."""
         return cls(Rule.read(text) for text in texts)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
 
     def opening_nothing(self, members: Mapping[str, Iterable[str]]) -> list[str]:
-        """Return a sentence for each rule that none of these APIs, by name with their members, has anything for."""
+        """Return a sentence for each rule that matches no member of these APIs (API name -> member names)."""
         known = {f"{api}.{member}" for api, names in members.items() for member in names}
         found = []
         for rule in self._rules:
@@ -89,15 +89,15 @@ class Rules:
             if any(fnmatchcase(member, rule.member) for api in apis for member in members[api]):
                 continue
             near = did_you_mean(f"{rule.api}.{rule.member}", known) if apis else did_you_mean(rule.api, members)
-            found.append(f"Nobody on the bus has {rule.api}.{rule.member} now: what it allows is not open.{near}")
+            found.append(f"No peer serves {rule.api}.{rule.member} now: the rule allows nothing yet.{near}")
         return found
 
     def allow(self, permission: Permission, api: str, member: str) -> bool:
-        """Return whether something is allowed."""
+        """Return whether an action on a member is allowed."""
         return not _is_internal(api) and any(rule.allows(permission, api, member) for rule in self._rules)
 
     def allow_some(self, permission: Permission, api: str) -> bool:
-        """Return whether it is allowed with anything of an API."""
+        """Return whether an action on any member of an API is allowed."""
         return not _is_internal(api) and any(rule.allows_some(permission, api) for rule in self._rules)
 
 

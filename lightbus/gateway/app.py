@@ -1,4 +1,4 @@
-"""The application: which path is answered by what."""
+"""The gateway's application: its routes and their handlers."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ logger = logging.getLogger("lightbus.gateway")
 ASSETS = Path(__file__).parent / "assets"
 
 MAX_AT_ONCE = 250
-"""Calls and events that are under way at the same time: each holds its arguments."""
+"""The most calls and events in progress at the same time: each holds its arguments in memory."""
 
 NO_PATH = "There is nothing here. A procedure or an event is at /api/API/NAME; /openapi.json names those that are open."
 WRONG_METHOD = (
-    "POST calls a procedure or fires an event, GET streams an event; the header Allow names what is right here."
+    "POST calls a procedure or fires an event, GET streams an event; the header Allow names the methods of this path."
 )
 
 WATCH_AFTER = 0.05
-"""Seconds that a call takes before it is looked whether who asked is still there."""
+"""Seconds after which a call in progress is cancelled if its HTTP client disconnects."""
 
 
 class Gateway:
@@ -54,12 +54,12 @@ class Gateway:
     The gateway of one bus.
 
     Attributes:
-        under_way: calls and events that are not answered yet.
+        under_way: the number of calls and events not answered yet.
 
     Args:
-        bus: calls and fires.
+        bus: the client of the bus that calls and fires.
         connect: makes a further client, which listens to events.
-        options: what is open, and to whom.
+        options: the access rules, the clients and the address.
 
     """
 
@@ -78,19 +78,19 @@ class Gateway:
         ]
         refused: dict[Any, Any] = {HTTPException: _refused}
         served = Starlette(routes=routes, exception_handlers=refused)
-        served.router.redirect_slashes = False  # a path is as it is written, or nothing
+        served.router.redirect_slashes = False  # a path with a slash too many is not found
         self.app: ASGIApp = GatewayGuard(served, options)
 
     def end_streams(self) -> None:
-        """End the streams, so that the server can end."""
+        """End the streams, so that the server can stop."""
         self.streaming.closing.set()
 
     async def close(self) -> None:
-        """Leave the bus with what listened."""
+        """End the streams, and close the client that listens to events."""
         self.end_streams()
         await self.streaming.close()
 
-    # What is asked for
+    # Requests
 
     async def _member(self, request: Request) -> Response:
         api, name = names_of(request)
@@ -118,9 +118,9 @@ class Gateway:
         self, request: Request, api: str, event: str, arguments: dict[str, Any], options: dict[str, Any]
     ) -> Response:
         message = await self._bus.client.fire_event(api, event, arguments, options)
-        told = {"id": message.id, "native_id": message.native_id}
-        # Without a publisher it waits on this host, until somebody takes it.
-        return Response(value_form(told), 200 if message.publisher else 202, media_type="application/json")
+        fired = {"id": message.id, "native_id": message.native_id}
+        # 202: without a publisher the event waits in the outbox of this host.
+        return Response(value_form(fired), 200 if message.publisher else 202, media_type="application/json")
 
     async def _get(self, request: Request, api: str, name: str) -> Response:
         """Stream events."""
@@ -139,13 +139,13 @@ class Gateway:
         return stream
 
     async def _describe(self, request: Request) -> Response:
-        """Return the OpenAPI document of what this client may do."""
+        """Return the OpenAPI document of the members that this client may use."""
         return Response(value_form(await self._documents.of(_client_of(request))), media_type="application/json")
 
-    # What is held to
+    # Checks
 
     def _check(self, request: Request, permissions: tuple[Permission, ...], api: str, name: str) -> None:
-        """Raise Refusal where none of it is allowed. What the gateway does not offer might as well not be there."""
+        """Raise Refusal if none of the permissions is granted: 404 for what no rule opens, so that it stays hidden."""
         client = _client_of(request)
         if any(self.options.allow(client, permission, api, name) for permission in permissions):
             return
@@ -154,7 +154,7 @@ class Gateway:
         raise Refusal(404, "not_found", NOT_OPEN)
 
     def _unknown(self, request: Request, permissions: tuple[Permission, ...], api: str, name: str) -> str:
-        """Say that an API has nothing of this name, and what is near to it of what this client may use."""
+        """Return the error text for an unknown member, with near names among those that this client may use."""
         client = _client_of(request)
         open_to_it = [
             each
@@ -174,7 +174,7 @@ class Gateway:
             self.under_way -= 1
 
     def _answered(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Return what answers with a handler's answer, or with what went wrong."""
+        """Return a handler that turns the exceptions of `handler` into problem responses."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -194,12 +194,12 @@ class Gateway:
 
 async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
     """
-    Return what a call returns. Who goes before it is answered gives it up: then it is cancelled.
+    Await a call and return its result. If the HTTP client disconnects before, the call is cancelled.
 
-    Whether he goes is looked at only where the call takes a while: most are answered before, and need no task for it.
+    The task that watches for that starts only after WATCH_AFTER: most calls are answered before, and need none.
     """
     calling = asyncio.current_task()
-    assert calling is not None  # a request is answered in one
+    assert calling is not None  # a request is handled in a task
     watch = _Watch(request, calling)
     timer = asyncio.get_running_loop().call_later(WATCH_AFTER, watch.begin)
     before = calling.cancelling()
@@ -207,7 +207,7 @@ async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
         return await called
     except asyncio.CancelledError:
         if watch.is_gone and calling.uncancel() <= before:
-            raise Refusal(408, "gone", "Who asked is gone.") from None  # nobody is told
+            raise Refusal(408, "gone", "The client disconnected.") from None  # nobody receives it
         raise
     finally:
         timer.cancel()
@@ -215,7 +215,7 @@ async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
 
 
 class _Watch:
-    """Cancels a task when who asked has gone."""
+    """Cancels a task when the client of its request disconnects."""
 
     def __init__(self, request: Request, calling: asyncio.Task[Any]) -> None:
         self.is_gone = False
@@ -244,7 +244,7 @@ def _client_of(request: Request) -> Client:
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
-    """Answer where no route leads: by what is usual for it."""
+    """Answer a request without a route, with the usual status."""
     status = HTTPStatus(error.status_code)
     code = {404: "not_found", 405: "method_not_allowed"}.get(status, "refused")
     detail = {404: NO_PATH, 405: WRONG_METHOD}.get(status, status.description or status.phrase)

@@ -1,4 +1,4 @@
-"""Who may ask the gateway: each client has a token, and perhaps rules of its own, which only take away."""
+"""The clients of the gateway: each has a token, and optionally its own rules, which can only restrict access."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Client", "Clients", "read_clients"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """
-    One that may ask.
+    One client.
 
     Attributes:
-        name: by which it is known in the log, and its requests are counted.
-        token: what it has to show.
+        name: its name in the log, by which its requests are counted.
+        token: the bearer token it sends.
         rules: what it may do of what the gateway allows; None for all of that.
 
     """
@@ -30,12 +30,12 @@ class Client:
     rules: Rules | None = None
 
     def may(self, permission: Permission, api: str, member: str) -> bool:
-        """Return whether its own rules allow something."""
+        """Return whether the client's own rules allow an action on a member."""
         return self.rules is None or self.rules.allow(permission, api, member)
 
 
 class Clients:
-    """All of them."""
+    """All clients of the gateway."""
 
     def __init__(self, clients: Sequence[Client]) -> None:
         self._clients = tuple(clients)
@@ -45,12 +45,12 @@ class Clients:
 
     @property
     def only(self) -> Client:
-        """The client, where it is one."""
+        """The only client. Raises ValueError if there are several."""
         [client] = self._clients
         return client
 
     def having(self, token: str) -> Client | None:
-        """Return whose token it is. All are compared, so that the time it takes tells nothing."""
+        """Return the client with this token. It compares with all of them, so that the time reveals nothing."""
         found = None
         for client in self._clients:
             if is_same(token, client.token):
@@ -60,7 +60,7 @@ class Clients:
 
 def read_clients(path: Path) -> Clients:
     """
-    Return the clients of a file: a line each, with a name, a token and, where it may not do all, what it may.
+    Return the clients of a file: one a line, with a name, a token and, if its access is restricted, its rules.
 
     Raises InvalidConfiguration where the file cannot be read, others may read it, or a line is no client.
     """

@@ -1,4 +1,4 @@
-"""How far a stream has come, as it stands in `Last-Event-ID`: for each journal up to which sequence it was given."""
+"""The position of a stream, as sent in `Last-Event-ID`: for each journal the last sequence that was sent."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..exceptions import InvalidArguments
 __all__ = ["CLOCK_TOLERANCE", "MAX_TEXT", "Cursor"]
 
 MAX_TEXT = 16 * 1024
-"""Characters of the text: a request's head holds twice as many."""
+"""The most characters of a cursor's text: the head of a request holds twice as many."""
 
 PLAIN_TEXT = 1024
-"""Characters that journals and sequences may have as they are; more of them are packed, to less than half."""
+"""The most characters of journals and sequences as plain text; longer ones are packed, to less than half."""
 
 PACKED = "~"
 
 CLOCK_TOLERANCE = 60.0
-"""Seconds that the clocks of hosts may be apart: rather more is given than something left out."""
+"""Seconds that the clocks of hosts may differ: some events may be sent too many, but none is left out."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Cursor:
     """
-    A place in the events of one name.
+    A position in the events of one name.
 
     Attributes:
-        since: a time of day, in seconds since 1970: of journals that are not among `places`, nothing older is given.
-        places: sequences by journal; what is behind them is given next.
+        since: seconds since 1970: of journals that are not in `places`, no older events are sent.
+        places: the last sequence sent, by journal.
 
     """
 
@@ -41,7 +41,7 @@ class Cursor:
 
     @classmethod
     def read(cls, text: str) -> Cursor:
-        """Return the place that a text of `str()` means. Raises InvalidArguments where it means none."""
+        """Parse the text that `str()` returned for a cursor. Raises InvalidArguments for any other text."""
         since, separator, rest = text.partition("@")
         try:
             if not separator or len(text) > MAX_TEXT or not math.isfinite(moment := float(since)):
@@ -61,12 +61,12 @@ class Cursor:
 
     def admits(self, journal: str, sequence: int, published_at: float, *, is_old: bool) -> bool:
         """
-        Return whether an event is still to be given.
+        Return whether an event has still to be sent.
 
         Args:
-            journal, sequence: where it is.
+            journal, sequence: its place.
             published_at: when it was fired.
-            is_old: whether it was there when the journal was seen first.
+            is_old: whether it was in the journal when the journal was seen first.
 
         """
         place = self.places.get(journal)
@@ -76,7 +76,7 @@ class Cursor:
 
 
 def _packed(places: dict[str, int]) -> str:
-    """Return places in base64: of each journal its eight bytes, how many its sequence has, and these."""
+    """Encode places in base64: for each journal its eight bytes, the length of the sequence, and the sequence."""
     packed = bytearray()
     for journal, place in places.items():
         size = (place.bit_length() + 7) // 8
@@ -85,7 +85,7 @@ def _packed(places: dict[str, int]) -> str:
 
 
 def _unpacked(text: str) -> Iterator[tuple[str, int]]:
-    """Yield the places of a text of `_packed`. Raises ValueError where it is none."""
+    """Decode the text of `_packed`. Raises ValueError for any other text."""
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:

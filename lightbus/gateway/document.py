@@ -1,4 +1,4 @@
-"""What a client may do, as an OpenAPI document."""
+"""The OpenAPI document of the procedures and events that a client may use."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ SECONDS = {
 
 
 class Documents:
-    """The documents of a gateway: the bus is asked anew only where something else is served than before."""
+    """The documents of a gateway: peers are asked for schemas again only when the served APIs have changed."""
 
     def __init__(self, bus: Connection, options: GatewayOptions) -> None:
         self._bus = bus
         self._options = options
-        self._door = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._served: frozenset[tuple[str, int, str]] | None = None
         self._apis: dict[str, DescribedApi] = {}
 
     async def of(self, client: Client) -> dict[str, Any]:
-        """Return the document for a client. Raises NotReachable where nobody is on the bus."""
-        async with self._door:
+        """Return the document for a client. Raises NotReachable if there is no peer on the bus."""
+        async with self._lock:
             served = self._now()
             if not served or served != self._served:
                 self._apis = await described_on_bus(self._bus, is_wanted=self._is_wanted)
@@ -64,7 +64,7 @@ class Documents:
 
 
 def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: Client) -> dict[str, Any]:
-    """Return the document of what a client may do with these APIs."""
+    """Return the document of the members of these APIs that a client may use."""
     allowed = {name: _allowed(api, options, client) for name, api in apis.items()}
     allowed = {name: api for name, api in allowed.items() if api.schema["rpcs"] or api.schema["events"]}
     document = openapi_document(allowed, title="The bus over HTTP", servers=["/api"])
@@ -91,7 +91,7 @@ def document_of(apis: dict[str, DescribedApi], options: GatewayOptions, client: 
 
 
 def _allowed(api: DescribedApi, options: GatewayOptions, client: Client) -> DescribedApi:
-    """Return an API with only those members with which a client may do anything."""
+    """Return an API reduced to the members that a client may use."""
 
     def may(name: str, *permissions: Permission) -> bool:
         return any(options.allow(client, permission, api.name, name) for permission in permissions)

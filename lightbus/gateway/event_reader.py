@@ -1,9 +1,9 @@
 """
 The events of one name, as they happen: read once from the journals, for all streams that follow them.
 
-What is listened to only says that there is something to read: an event is taken from the journal that keeps it, in its
-order, so that a stream knows by one number for each journal how far it has come. Events of best effort, which no
-journal has, are taken as they come.
+A live event only signals that there is something to read: the event itself is read from its journal, in the journal's
+order, so that one number for each journal is the position of a stream. Best-effort events, which no journal stores, are
+taken from the live events.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ logger = logging.getLogger("lightbus.gateway")
 
 MAX_ITEMS = 1000
 MAX_BYTES = 2 * 1024 * 1024
-"""What is held of the latest events: a stream that is further behind reads the journals by itself."""
+"""Bounds of the latest events kept in memory: a stream that is further behind reads the journals itself."""
 
 READ_EVERY = 2.0
-"""Seconds after which is read though nothing was heard of: a publisher may have been found just now."""
+"""Seconds after which the journals are read without a live event, too: a new publisher may have been found."""
 
 READ_AGAIN = 0.5
-"""Seconds after which is read again what could not be read."""
+"""Seconds after which a failed read is repeated."""
 
 LOOK_EVERY = 5.0
 """Seconds after which publishers are asked for new journals."""
 
 PAUSE = 0.02
-"""Seconds between two readings, so that what comes together is read together."""
+"""Seconds between two reads, so that events that arrive together are read together."""
 
 
 class Item(NamedTuple):
-    """One event: where it is (of best effort: nowhere), when it was fired, and what streams are given."""
+    """One event: its place (none for best effort), when it was fired, and the data that streams send."""
 
     journal: str
     sequence: int
@@ -62,10 +62,10 @@ class EventReader:
     The events of one name. Made and used on one event loop.
 
     Attributes:
-        api, event: which; the event `*` is every one of the API.
-        number: how many events there were by now.
-        unkept: how many of them were of best effort.
-        places: by journal up to which sequence it was read, and all of that is among the events.
+        api, event: the name of the events; the event `*` is every event of the API.
+        number: how many events were added so far.
+        unkept: how many of them were best-effort events.
+        places: by journal the sequence up to which all events were read and added.
 
     """
 
@@ -78,7 +78,7 @@ class EventReader:
         self._items: deque[Item] = deque()
         self._size = 0
         self._old: dict[str, int] = {}
-        """Per journal that was seen later what its newest event was then."""
+        """By journal that was seen after the start: the sequence of its newest event at that time."""
         self._journals = Journals(bus, api=api, event=event, begin=self._begin)
         self._is_begun = False
         self._look_at = 0.0
@@ -86,7 +86,7 @@ class EventReader:
         self._failures = RecurringLog(logger)
 
     def add(self, events: RawEvents) -> None:
-        """Take events that were heard of (`LiveEvents`): of those that are kept it is enough that there are some."""
+        """Take live events (`LiveEvents`): add best-effort ones; for stored ones wake the task that reads journals."""
         if events.api != self.api or self.event not in ("*", events.event):
             return
         if not events.journal:
@@ -100,7 +100,7 @@ class EventReader:
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Read while this is open. Raises NotReachable where no publisher answers."""
+        """Read the journals in a task while the body runs. Raises NotReachable if no publisher answers."""
         await self._look()
         self.places = self._journals.places()
         self._is_begun = True
@@ -112,14 +112,14 @@ class EventReader:
             await asyncio.gather(task, return_exceptions=True)
 
     def since(self, number: int) -> list[Item] | None:
-        """Return the events behind the first `number`; None where some of them are not held any more."""
+        """Return the events after the first `number`; None if some of them are not in memory any more."""
         missing = self.number - number
         if missing > len(self._items):
             return None
         return [self._items[index] for index in range(len(self._items) - missing, len(self._items))]
 
     async def wait(self, number: int, seconds: float) -> None:
-        """Return when there are more events than so many, or the time is over."""
+        """Return when there are more than `number` events, or the time is over."""
         if self.number <= number:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -127,9 +127,9 @@ class EventReader:
 
     async def past(self, places: dict[str, int]) -> AsyncIterator[Item]:
         """
-        Read what is kept behind these places, up to now; all of journals that are not among them.
+        Read the events stored after these places, up to now; of other journals, all events.
 
-        Raises LightbusException where a publisher does not answer: what follows may lack what it keeps.
+        Raises LightbusException if a publisher does not answer: its events may be missing.
         """
         heads: dict[str, int] = {}
 
@@ -138,7 +138,7 @@ class EventReader:
             return places.get(journal, 0)
 
         journals = Journals(self._bus, api=self.api, event=self.event, begin=begin)
-        journals.note(await self._told())
+        journals.note(await self._known_journals())
         async for event in journals.events():
             if (item := _item(event, heads)) is not None:
                 yield item
@@ -151,15 +151,15 @@ class EventReader:
         self._old[journal] = head
         return 0
 
-    async def _told(self) -> list[tuple[Any, Any]]:
+    async def _known_journals(self) -> list[tuple[Any, Any]]:
         peers = self._bus.client.engine.snapshot.publishers(self.api)
-        told = await ask_each(self._bus, list(peers), "journals", quietly=True)
-        if peers and not told:
+        answers = await ask_each(self._bus, list(peers), "journals", quietly=True)
+        if peers and not answers:
             raise NotReachable(f"None of the publishers of '{self.api}' answers at the moment.")
-        return told
+        return answers
 
     async def _look(self) -> None:
-        self._journals.note(await self._told())
+        self._journals.note(await self._known_journals())
         self._look_at = time.monotonic() + LOOK_EVERY
 
     async def _read_on(self) -> None:
@@ -174,12 +174,12 @@ class EventReader:
                 if failure is not None:
                     raise failure
                 self.places = self._journals.places()
-            except Exception as error:  # it is read again, from where it stopped
+            except Exception as error:  # the next read goes on where this one stopped
                 self._failures.log("read", logging.WARNING, "Events of %s cannot be read: %s", self.api, error)
                 await asyncio.sleep(READ_AGAIN)
                 continue
             with contextlib.suppress(TimeoutError):
-                # Not `wait_for`: before Python 3.12 that forgets a cancellation which comes as it is woken.
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that arrives as it is woken.
                 async with asyncio.timeout(READ_EVERY):
                     await self._wake.wait()
             self._wake.clear()
@@ -197,11 +197,11 @@ class EventReader:
 
 def _item(event: dict[str, Any], old: dict[str, int]) -> Item | None:
     if event.get("only_group"):
-        return None  # a group was given it again: everybody else had it before
+        return None  # a redelivery to one group: streams have had the event before
     try:
         journal, sequence = split_native_id(event["native_id"])
         is_old = sequence <= old.get(journal, 0)
         return Item(journal, sequence, float(event["published_at"]), is_old, event_form(event))
-    except (LightbusException, KeyError, TypeError, ValueError) as error:  # no event as publishers tell it
+    except (LightbusException, KeyError, TypeError, ValueError) as error:  # malformed
         logger.warning("An event is left out: %r", error)
         return None

@@ -12,19 +12,19 @@ from ..wire.plain import json_form
 __all__ = ["EVENT_FIELDS", "event_form", "read_object", "value_form"]
 
 EVENT_FIELDS = ("id", "native_id", "api", "event", "version", "published_at", "kwargs")
-"""What a stream tells of an event."""
+"""The fields of an event in a stream."""
 
 
 def value_form(value: Any) -> bytes:
     """
-    Return a value as JSON has it: dates, UUIDs, Decimals and bytes are strings, and numbers that are none are null.
+    Encode a value as JSON: dates, UUIDs, Decimals and bytes become strings, NaN and infinities become null.
 
-    Raises DeformError for a value that has no such form.
+    Raises DeformError for a value that has no JSON form.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
-    except (TypeError, ValueError):  # something that JSON does not have, or half a character
+    except (TypeError, ValueError):  # a type that JSON does not have, or a lone surrogate
         return _whole(json_form(value))
 
 
@@ -36,12 +36,12 @@ def _whole(value: Any) -> bytes:
 
 
 def event_form(event: dict[str, Any]) -> bytes:
-    """Return an event as streams tell it."""
+    """Return the JSON of an event in a stream."""
     return value_form({name: event[name] for name in EVENT_FIELDS})
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a body; an empty one for none. Raises ValueError for anything else."""
+    """Return the JSON object in a body; an empty dict for an empty body. Raises ValueError for any other body."""
     if not body:
         return {}
     try:
@@ -61,7 +61,7 @@ _KINDS = {
     bool: "true or false",
     type(None): "null",
 }
-"""What JSON other than an object is called."""
+"""The names of JSON types in error texts."""
 
 
 def _refuse(name: str) -> Any:

@@ -1,8 +1,8 @@
 """
-Who may ask at all: stands before everything else that the gateway serves.
+The outermost layer of the gateway: checks each request before anything else handles it.
 
-A request is for a host of ours, from no page of a site that was not named, not one too many, and has a token. There is
-no cookie, and so nothing that a browser would add to what another site has it send.
+A request must name a host of this gateway, come from an allowed origin, be within the rate limit, and have a token.
+There are no cookies, so a browser adds no credentials to a request that another site makes it send.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HEADERS = {
 }
 
 OPEN_TO_ALL = {"/", "/page.js", "/page.css"}
-"""What can be had without a token: a page that has nothing in it until it is given one."""
+"""Paths that need no token: a page that shows nothing until the user enters one."""
 
 ASKED_OF_BROWSERS = {
     "Access-Control-Allow-Methods": "GET, POST",
@@ -49,7 +49,7 @@ ASKED_OF_BROWSERS = {
 
 
 class GatewayGuard:
-    """The outermost part of the application: refuses, and says to browsers who may read an answer."""
+    """The ASGI middleware that refuses requests, and adds the security and CORS headers to answers."""
 
     def __init__(self, app: ASGIApp, options: GatewayOptions) -> None:
         self._app = app
@@ -96,7 +96,7 @@ class GatewayGuard:
                 f"This gateway is not called {host!r:.100}. To have it answer to it: --allow-host NAME.",
             )
         if b"%" in scope["raw_path"]:
-            # No path of ours needs it, and a proxy in front that has rules about paths may read it otherwise.
+            # No path of the gateway needs it, and a proxy with rules about paths may decode it differently.
             raise Refusal(404, "not_found", "Write a path as it is: nothing in it is encoded by %.")
         if target_size(scope) > MAX_TARGET:
             raise Refusal(414, "too_long", f"A path and its query have {MAX_TARGET} bytes at most.")
@@ -118,7 +118,7 @@ class GatewayGuard:
             )
 
     def _admitted(self, scope: Scope, headers: Headers) -> Client | None:
-        """Return who asks; None for what everybody may see. Raises Refusal."""
+        """Return the client that sends the request; None for a path that needs no token. Raises Refusal."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         client = self._options.clients.having(token.strip()) if scheme.lower() == "bearer" else None
         if client is not None:
@@ -127,7 +127,7 @@ class GatewayGuard:
         address = _network(scope)
         self._check_rate(address)
         if scope["path"] not in OPEN_TO_ALL:
-            self._log.log("token", logging.WARNING, "A request without a token of ours was refused: %s", address)
+            self._log.log("token", logging.WARNING, "A request without a valid token was refused: %s", address)
             raise Refusal(
                 401, "no_token", "Send a token of this gateway: Authorization: Bearer TOKEN.", WWW_Authenticate="Bearer"
             )
@@ -142,12 +142,12 @@ class GatewayGuard:
 
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Return headers as an answer has them."""
+    """Return headers in ASGI form."""
     return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
 _ADDED = _raw(HEADERS)
-"""Those of every answer, made once."""
+"""The headers of every answer, made once."""
 
 
 def _for_origin(origin: str) -> Mapping[str, str]:
@@ -156,7 +156,7 @@ def _for_origin(origin: str) -> Mapping[str, str]:
 
 
 def _network(scope: Scope) -> str:
-    """Return where a request is from: the address, or the network of a host that may have any number of them."""
+    """Return the source of a request for rate limiting: an IPv4 address, or the /64 network of an IPv6 address."""
     address = str((scope.get("client") or ("",))[0])
     try:
         parsed = ipaddress.ip_address(address)

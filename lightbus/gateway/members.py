@@ -1,4 +1,4 @@
-"""What an API has that is served at the moment: whether a name is a procedure's or an event's."""
+"""The members of the APIs served at the moment: whether a name is a procedure's or an event's."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..deadline import Deadline
 __all__ = ["LOOK_SECONDS", "Member", "find_member", "names_on"]
 
 LOOK_SECONDS = 3.0
-"""Seconds for which somebody is looked for that serves an API."""
+"""Seconds for which discovery searches a peer that serves an API."""
 
 
 class Member(Enum):
-    """What a name is."""
+    """The kind of a name."""
 
     PROCEDURE = "procedure"
     EVENT = "event"
@@ -23,7 +23,7 @@ class Member(Enum):
 
 
 async def find_member(bus: Connection, api: str, name: str) -> Member:
-    """Return what a name is; the event `*` is every one of the API. Raises NotReachable where nobody serves the API."""
+    """Return the kind of a name; `*` means all events of the API. Raises NotReachable if no peer serves the API."""
     engine = bus.client.engine
     if api not in engine.snapshot.by_api:
         await engine.resolve(api, Deadline.after(LOOK_SECONDS))
@@ -36,7 +36,7 @@ async def find_member(bus: Connection, api: str, name: str) -> Member:
 
 
 def names_on(bus: Connection, api: str) -> list[str]:
-    """Return the procedures and events that an API has, as far as it is known who serves it."""
+    """Return the names of an API's procedures and events, from the peers known to serve it."""
     snapshot = bus.client.engine.snapshot
     infos = [info for peer in snapshot.by_api.get(api, ()) for info in peer.announcement.apis or ()]
     names = {name for info in infos if info.name == api for name in info.procedures}

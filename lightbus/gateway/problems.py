@@ -1,4 +1,4 @@
-"""What went wrong, as answers say it: problem details (RFC 9457) with the right status."""
+"""Error responses: problem details (RFC 9457) with the matching status."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from ..exceptions import (
 __all__ = ["MAX_SECONDS", "NOT_OPEN", "TIMEOUT", "Refusal", "is_of_the_bus", "problem", "problem_of"]
 
 TIMEOUT = "Lightbus-Timeout"
-"""The header with the seconds that a request may take."""
+"""The header with the timeout of a request, in seconds."""
 
 MAX_SECONDS = 60.0
-"""Seconds that a request may take."""
+"""The longest timeout of a request, in seconds."""
 
 NOT_OPEN = "Nothing of this name is open here: it is misspelt, or no --allow of the gateway names it."
-"""Said of what is not there and of what may not be used: the same, so that nobody learns which."""
+"""The text both for an unknown and for a forbidden name: the same, so that clients cannot tell them apart."""
 
 NEEDS_OTHERS = "What this needs of other services failed ({}); the log of `lightbus gateway` says how."
-"""Said where a handler raised an error of the bus, as when it called another service in vain."""
+"""The text where a handler raised an error of the bus, as when its own call of another service failed."""
 
 _OURS = LightbusException.__module__ + "."
 
 RETRY_AFTER = 1
-"""Seconds after which it is worth asking again where nobody is there, or everybody is busy."""
+"""Seconds after which to retry where no peer is reachable, or all are busy."""
 
 
 class Refusal(Exception):
     """
-    A request that is not served.
+    A request is refused.
 
     Attributes:
-        status: of the answer.
-        code: says in one word what it is about.
-        headers: of the answer.
+        status: the status of the answer.
+        code: the reason in one word.
+        headers: further headers of the answer.
 
     """
 
@@ -62,7 +62,7 @@ class Refusal(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def answer(self) -> Response:
-        """Return it as an answer."""
+        """Return the problem response."""
         return problem(self.status, self.code, str(self), self.headers)
 
 
@@ -71,7 +71,7 @@ _STATUS: tuple[tuple[type[LightbusException], int], ...] = (
     (InvalidArguments, 422),
     (UnknownProcedure, 404),
     (EventNotFound, 404),
-    (NotReachable, 503),  # nobody is there, or all are busy: some of these are timeouts, too
+    (NotReachable, 503),  # before LightbusTimeout: some of these are timeouts, too
     (EventBackendUnreachable, 503),
     (LightbusShutdownInProgress, 503),
     (LightbusTimeout, 504),
@@ -83,26 +83,26 @@ _WORDS = {
     404: "There is no such procedure or event at the moment.",
     500: "This went wrong; the log of `lightbus gateway` says how.",
     502: "The worker that did it was lost. It may or may not have been done.",
-    503: "Nobody can do it at the moment: who serves it is not there, or too busy. Nothing was done.",
-    504: f"It was not answered in time, and may or may not have been done. The time is the header {TIMEOUT}, "
+    503: "No worker can do it at the moment: none is reachable, or all are too busy. Nothing was done.",
+    504: f"It was not answered in time, and may or may not have been done. Set the time by the header {TIMEOUT}, "
     f"{MAX_SECONDS:g} at most.",
 }
-"""What is said of trouble within the bus: its own words name hosts, processes and files, which no client is to know."""
+"""The texts for errors within the bus, whose own texts name hosts, processes and files, which clients must not see."""
 
 
 def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer that says what went wrong."""
-    told: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "error": code}
-    body = json.dumps(told, ensure_ascii=False).encode(errors="replace")
+    """Return a problem response."""
+    fields: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail, "error": code}
+    body = json.dumps(fields, ensure_ascii=False).encode(errors="replace")
     return Response(body, status, headers, media_type="application/problem+json")
 
 
 def problem_of(error: LightbusException) -> Response:
     """
-    Return the answer for an error of the bus.
+    Return the problem response for an error of the bus.
 
-    Of a handler's error it has the words, and no traceback; of wrong arguments what is wrong with them; neither with
-    the process and host that say so. What else happens within the bus is told in words of ours.
+    It has the text of a handler's error without the traceback, and what is wrong with arguments; both without the
+    process and host of the worker. For all other errors within the bus it has a fixed text.
     """
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
@@ -110,16 +110,16 @@ def problem_of(error: LightbusException) -> Response:
         kind = error.remote_type.removeprefix(_OURS)
         return problem(status, error.code, NEEDS_OTHERS.format(kind) if is_of_the_bus(error) else _own_words(error))
     if isinstance(error, InvalidArguments):
-        is_of_the_result = str(error).startswith("The result of ")  # those of the call were right
+        is_of_the_result = str(error).startswith("The result of ")  # the arguments of the call were valid
         return problem(500 if is_of_the_result else status, error.code, _own_words(error))
     return problem(status, error.code, _WORDS.get(status, str(error)), headers)
 
 
 def is_of_the_bus(error: LightbusException) -> bool:
     """
-    Return whether an error is about the bus, and no fault of who asks nor the handler's: the log has its words.
+    Return whether an error is the bus's, and neither the client's nor the handler's: then its text is logged.
 
-    What a handler was told by the bus itself, as when it called another service in vain, is about the bus, too.
+    An error of the bus that a handler passed on, as when its own call of another service failed, is the bus's, too.
     """
     if isinstance(error, LightbusWorkerError):
         return error.remote_type.startswith(_OURS)
@@ -127,7 +127,7 @@ def is_of_the_bus(error: LightbusException) -> bool:
 
 
 def _own_words(error: LightbusException) -> str:
-    """Return what is wrong, without who says so."""
+    """Return the text of an error, without the peer that it names."""
     text = str(error.args[0]) if error.args else str(error)
     for who in ("raised by", "says", "says the schema of"):
         text = text.removesuffix(f" ({who} {error.peer})")

@@ -1,4 +1,4 @@
-"""How often each client may ask: so many times a second, and a little more at once (a token bucket for each)."""
+"""The rate limit of each client: so many requests a second, and a small burst (a token bucket for each)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import OrderedDict
 __all__ = ["RateLimit"]
 
 MAX_CLIENTS = 10_000
-"""Clients that are remembered: who has asked least lately is forgotten first, and may then ask anew."""
+"""The most clients that are remembered: the least recently seen is forgotten first, and starts with a full bucket."""
 
 
 class RateLimit:
     """
-    Counts requests.
+    Limits the requests of each client.
 
     Args:
-        per_second: requests that each client may send; 0 for any number.
-        burst: requests that it may send at once, after it has sent none for a while.
+        per_second: the requests a second that each client may send; 0 for no limit.
+        burst: the requests that a client may send at once after a pause; by default twice `per_second`.
 
     """
 
@@ -24,10 +24,10 @@ class RateLimit:
         self._per_second = per_second
         self._burst = max(1.0, 2 * per_second) if burst is None else burst
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """Per client what it may still send, and when that was so, on a monotonic clock."""
+        """By client: the requests left in its bucket, and the time of that count, on a monotonic clock."""
 
     def wait(self, client: str, now: float) -> float:
-        """Count a request; return 0, or the seconds until it may be sent where it is one too many."""
+        """Count a request; return 0 if it is admitted, else the seconds until the next one will be."""
         if not self._per_second:
             return 0.0
         left, at = self._left.pop(client, (self._burst, now))

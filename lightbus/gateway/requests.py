@@ -1,4 +1,4 @@
-"""What a request says besides whom it asks: arguments, how long it may take, where a stream begins, the trace."""
+"""Parse requests: the name in the path, arguments, timeout, trace context, and where a stream begins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def names_of(request: Request) -> tuple[str, str]:
-    """Return the API and its member that a path names; `*` is every event. Raises Refusal for what is no name."""
+    """Return the API and the member in the path; `*` means every event. Raises Refusal for an invalid name."""
     api, member = request.path_params["api"], request.path_params["member"]
     if not _NAME.fullmatch(api) or not (member == "*" or _NAME.fullmatch(member)):
         raise Refusal(404, "not_found", NOT_OPEN)
@@ -32,7 +32,7 @@ def names_of(request: Request) -> tuple[str, str]:
 
 
 async def arguments_of(request: Request, most: int) -> dict[str, Any]:
-    """Return the arguments in a request's body, of so many bytes at most. Raises Refusal."""
+    """Return the arguments in a request's body of at most `most` bytes. Raises Refusal."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
     try:
@@ -52,7 +52,7 @@ async def arguments_of(request: Request, most: int) -> dict[str, Any]:
 
 
 def options_of(request: Request) -> dict[str, Any]:
-    """Return the `bus_options` that a request's headers ask for. Raises Refusal for a time that is none."""
+    """Return the `bus_options` from a request's headers. Raises Refusal for an invalid timeout."""
     options: dict[str, Any] = {}
     if (given := request.headers.get(TIMEOUT)) is not None:
         options["timeout"] = _seconds(given)
@@ -62,7 +62,7 @@ def options_of(request: Request) -> dict[str, Any]:
 
 
 def cursor_of(request: Request) -> Cursor | None:
-    """Return where a stream is to begin; None for what comes from now on. Raises Refusal."""
+    """Return where a stream begins; None for events from now on. Raises Refusal."""
     last, since = request.headers.get("last-event-id"), request.query_params.get("since")
     try:
         if last:
@@ -73,7 +73,7 @@ def cursor_of(request: Request) -> Cursor | None:
 
 
 def now_at(places: dict[str, int]) -> Cursor:
-    """Return the place of what comes from now on, where journals were read as far as that."""
+    """Return the cursor for events from now on, given the places up to which journals were read."""
     return Cursor(since=time.time() - CLOCK_TOLERANCE, places=dict(places))
 
 
@@ -90,7 +90,7 @@ def _seconds(text: str) -> float:
 
 
 def _moment(text: str) -> float:
-    """Return a time in seconds since 1970."""
+    """Parse a time; return it in seconds since 1970."""
     if text == "0":
         return 0.0
     try:

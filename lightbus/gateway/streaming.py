@@ -1,4 +1,4 @@
-"""The streams that are open: what they follow is read once for all that follow the same."""
+"""The open streams: streams of the same events share one reader."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["MAX_STREAMS", "MAX_STREAMS_OF_ONE", "Streaming"]
 logger = logging.getLogger("lightbus.gateway")
 
 MAX_STREAMS = 200
-"""Streams that are open at the same time."""
+"""The most streams open at the same time."""
 
 MAX_STREAMS_OF_ONE = 50
-"""Streams of one client that are open at the same time."""
+"""The most streams of one client open at the same time."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Followed:
-    """What is read while it is followed: by how many streams, and since when they may begin."""
+    """A reader with the number of its streams, a future that is done once it reads, and the event that ends it."""
 
     reader: EventReader
     ready: asyncio.Future[None]
@@ -39,15 +39,15 @@ class _Followed:
 
 class Streaming:
     """
-    All streams. Made and used on one event loop.
+    All open streams. Made and used on one event loop.
 
     Attributes:
-        closing: ends them, once it is set.
+        closing: ends all streams once it is set.
 
     Args:
-        bus: reads what journals keep.
-        connect: makes the client that listens.
-        wants: whether events of an API are of interest at all.
+        bus: the client that reads the journals.
+        connect: makes the client that listens to events.
+        wants: tells whether to listen to the events of an API.
 
     """
 
@@ -61,7 +61,7 @@ class Streaming:
 
     @property
     def count(self) -> int:
-        """How many streams are open."""
+        """The number of open streams."""
         return self._open.total()
 
     @property
@@ -70,7 +70,7 @@ class Streaming:
         return self._live.is_listening
 
     async def join(self, client: str, api: str, event: str) -> EventReader:
-        """Return what a stream follows; `answer` is to be called next. Raises Refusal, NotReachable."""
+        """Return the reader for a new stream; call `answer` next. Raises Refusal, NotReachable."""
         if self.count >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_ONE:
             most = f"{MAX_STREAMS_OF_ONE} for each client, {MAX_STREAMS} for all"
             raise Refusal(503, "too_many_streams", f"As many streams are open as may be: {most}.", Retry_After="10")
@@ -85,12 +85,12 @@ class Streaming:
         return followed.reader
 
     def answer(self, client: str, reader: EventReader, cursor: Cursor) -> EventStream:
-        """Return the answer of a stream."""
+        """Return the response that streams the events of a reader."""
         followed = self._followed[reader.api, reader.event]
         return EventStream(reader, cursor, self.closing, lambda: self._leave(client, followed))
 
     async def close(self) -> None:
-        """Listen to nothing any more."""
+        """End the streams, the readers, and the client that listens."""
         self.closing.set()
         for followed in list(self._followed.values()):
             followed.left.set()
@@ -108,7 +108,7 @@ class Streaming:
         return followed
 
     async def _hold(self, followed: _Followed) -> None:
-        """Have it be read until no stream follows it."""
+        """Run a reader until its last stream has ended."""
         try:
             async with self._live.viewing(followed.reader), followed.reader.reading():
                 followed.ready.set_result(None)
@@ -119,13 +119,13 @@ class Streaming:
                 logger.exception("The listener of the streams of %s could not be ended: %s", api, INTERNAL_ERROR)
             else:
                 followed.ready.set_exception(error)
-                followed.ready.exception()  # whoever wanted to follow may be gone by now
+                followed.ready.exception()  # mark it as retrieved: the streams that awaited it may have gone
         finally:
             self._forget(followed)
 
     def _leave(self, client: str, followed: _Followed) -> None:
         self._open[client] -= 1
-        self._open += Counter()  # without those that have none
+        self._open += Counter()  # drops the clients without a stream
         followed.streams -= 1
         if not followed.streams:
             self._forget(followed)

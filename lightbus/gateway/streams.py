@@ -1,4 +1,4 @@
-"""Events as a stream of server-sent events, which a client takes up again where it stopped."""
+"""Events as a stream of server-sent events, which a client can resume where it stopped."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ __all__ = ["HEARTBEAT", "RETRY", "EventStream", "frames_of"]
 failures = RecurringLog(logging.getLogger("lightbus.gateway"))
 
 HEARTBEAT = 15.0
-"""Seconds after which a stream shows that it is alive, where there is nothing to tell."""
+"""Seconds without an event after which a stream sends a heartbeat."""
 
 READ_AGAIN = 1.0
-"""Seconds after which is read again what a publisher keeps that did not answer."""
+"""Seconds after which journals are read again if a publisher did not answer."""
 
 GAP_AFTER = 7.0
-"""Seconds after which journals that nobody has are told of: publishers are asked anew meanwhile (`LOOK_EVERY`)."""
+"""Seconds after which a stream reports journals that no publisher has; meanwhile it asks again (`LOOK_EVERY`)."""
 
 RETRY = 2000
-"""Milliseconds after which a browser comes again, when the stream has ended."""
+"""Milliseconds after which a browser reconnects when the stream has ended."""
 
 AT_ONCE = 64 * 1024
-"""Bytes of events that are sent together, if there are so many."""
+"""Bytes of events that are sent together, if that many are waiting."""
 
 
 class EventStream:
     """
-    An answer that goes on until the client goes, or the gateway ends.
+    A response that lasts until the client disconnects, or the gateway stops.
 
     Args:
-        reader: what is followed.
-        cursor: where to begin; it moves on.
-        closing: ends it.
-        on_end: is called when it is over.
+        reader: the source of the events.
+        cursor: where to begin; updated as events are sent.
+        closing: ends the response once it is set.
+        on_end: called when the response has ended.
 
     """
 
@@ -83,7 +83,7 @@ class EventStream:
 
 
 async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes, None]:
-    """Yield what a stream sends, without an end."""
+    """Yield the frames of a stream, endlessly."""
     number, unkept, frames = reader.number, reader.unkept, _Frames(cursor)
     yield f"retry: {RETRY}\n".encode() + frames.place() + b"\n"
     unknown_until = time.monotonic() + GAP_AFTER if cursor.places else math.inf
@@ -94,12 +94,12 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
                 async for item in reader.past(cursor.places):
                     if frame := frames.of(item):
                         yield frame
-            except LightbusException as error:  # what came next would hide what was not read
+            except LightbusException as error:  # later events would move the cursor past those that were not read
                 yield f": {_line(error)}\n\n".encode()
                 await asyncio.sleep(READ_AGAIN)
                 continue
         items = reader.since(number)
-        if is_behind := items is None:  # it took longer than the latest events are held
+        if is_behind := items is None:  # reading took longer than the latest events are kept in memory
             lost, number, unkept = reader.unkept - unkept, reader.number, reader.unkept
             if lost:
                 yield f'event: dropped\ndata: {{"count":{lost}}}\n\n'.encode()
@@ -121,18 +121,18 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
 
 
 class _Frames:
-    """What one stream sends: events, and its place behind them. It moves the place on."""
+    """Makes the frames of one stream: events, and the cursor after them, which it advances."""
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._unplaced = 0
-        """Bytes of events that were sent since the place was."""
+        """Bytes of events sent since the cursor was sent."""
         self._length = 0
-        """Characters of the place when it was sent last."""
+        """Characters of the cursor when it was sent last."""
         self._is_told = False
 
     def of(self, item: Item) -> bytes:
-        """Return the frame of an event, and move the place behind it; nothing where it was given before."""
+        """Return the frame of an event, and advance the cursor past it; empty if the event was sent before."""
         cursor = self._cursor
         if not item.journal:
             return b"data: " + item.data + b"\n\n"
@@ -142,12 +142,12 @@ class _Frames:
         if not is_wanted:
             return b""
         self._unplaced += len(item.data)
-        # That of many journals is longer than most events: it is sent behind as many bytes as it has itself.
+        # The cursor of many journals is longer than most events: it is sent after at least as many bytes of events.
         is_due = self._length <= PLAIN_TEXT or self._unplaced >= self._length
         return b"data: " + item.data + b"\n" + (self.place() if is_due else b"") + b"\n"
 
     def together(self, items: list[Item]) -> list[bytes]:
-        """Return the frames of events, put together to larger ones."""
+        """Return the frames of events, joined into larger ones."""
         parts: list[bytearray] = [bytearray()]
         for item in items:
             parts[-1] += self.of(item)
@@ -156,17 +156,17 @@ class _Frames:
         return [bytes(part) for part in parts if part]
 
     def rest(self) -> bytes:
-        """Return the place where it was not sent behind the last event."""
+        """Return the frame of the cursor if it was not sent after the last event."""
         return self.place() + b"\n" if self._unplaced else b""
 
     def beat(self, places: dict[str, int]) -> bytes:
-        """Return what shows that a stream is alive: it moves the place over events that were others', too."""
+        """Return a heartbeat; it advances the cursor past events of other names, too."""
         for journal, place in places.items():
             self._cursor.places[journal] = max(place, self._cursor.places.get(journal, 0))
         return b": alive\n" + self.place() + b"\n"
 
     def place(self) -> bytes:
-        """Return the line of the place; where no request's head would hold it, what says so, once."""
+        """Return the line with the cursor; if it is too long for a request's head, an event that says so, once."""
         text = str(self._cursor)
         self._unplaced, self._length = 0, len(text)
         if len(text) <= MAX_TEXT:
@@ -176,19 +176,17 @@ class _Frames:
         self._is_told = True
         count = len(self._cursor.places)
         detail = f"There are {count} journals, more than an id can name: from here on this stream has no ids."
-        failures.log(
-            "place", logging.WARNING, "A stream cannot be taken up again where it stops. %s", detail, changes=False
-        )
+        failures.log("place", logging.WARNING, "A stream cannot be resumed where it stops. %s", detail, changes=False)
         return b"\nevent: no_place\ndata: " + json.dumps({"journals": count, "detail": detail}).encode() + b"\n\n"
 
 
 def _gap(unknown: Set[str]) -> bytes:
-    """Return what says that journals are not there in which a stream is to go on; nothing where all of them are."""
+    """Return the event that reports missing journals of the cursor; empty if none is missing."""
     if not unknown:
         return b""
     detail = (
-        f"No publisher that answers has {len(unknown)} of the journals of Last-Event-ID: of what they kept behind its "
-        "place nothing can be given, unless they come back. Was it from this bus?"
+        f"No reachable publisher has {len(unknown)} of the journals of Last-Event-ID: their events after that position "
+        "cannot be sent, unless they come back. Was the id from this bus?"
     )
     return b"event: gap\ndata: " + json.dumps({"journals": len(unknown), "detail": detail}).encode() + b"\n\n"
 

@@ -1,1 +1,1 @@
-"""What the dashboard and the gateway share: a server with bounds, who is asked for, tokens, bodies, live events."""
+"""Shared by the dashboard and the gateway: a server with limits, host checks, tokens, bodies, live events."""

@@ -1,4 +1,4 @@
-"""The bodies of requests: bounded in bytes and in time."""
+"""Read the bodies of requests, bounded in bytes and in time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..exceptions import InvalidArguments
 __all__ = ["BODY_SECONDS", "MAX_BODY", "TooLarge", "read_body"]
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a request's body, where nobody says otherwise: the arguments of a call."""
+"""The default for the most bytes of a request's body, which holds the arguments of a call."""
 
 BODY_SECONDS = 10.0
-"""Seconds that a request's body may take: who sends it slower keeps us waiting on purpose."""
+"""The most seconds for a request's body to arrive: a slower client is taken for an attack."""
 
 
 class TooLarge(Exception):
-    """A request's body has more bytes than it may."""
+    """A request's body has too many bytes."""
 
 
 async def read_body(request: Request, most: int | None = None) -> bytes:
@@ -26,13 +26,13 @@ async def read_body(request: Request, most: int | None = None) -> bytes:
     Return a request's body.
 
     Args:
-        request: of which nothing was read yet.
-        most: bytes that it may have; else `MAX_BODY`.
+        request: a request whose body was not read yet.
+        most: the most bytes of the body; by default `MAX_BODY`.
 
     Raises:
-        TooLarge: it has more.
-        TimeoutError: it takes too long.
-        InvalidArguments: it ends early.
+        TooLarge: the body has more bytes.
+        TimeoutError: the body took too long to arrive.
+        InvalidArguments: the client disconnected before the end of the body.
 
     """
     body = bytearray()

@@ -1,4 +1,4 @@
-"""How large the head of a request may be."""
+"""The size of the head of a request, and its limits."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from starlette.types import Scope
 __all__ = ["MAX_HEAD", "MAX_TARGET", "head_size", "target_size"]
 
 MAX_HEAD = 32 * 1024
-"""Bytes of a request's head."""
+"""The most bytes of a request's head."""
 
 MAX_TARGET = 4096
-"""Bytes of the path and the query of a request."""
+"""The most bytes of the path and the query of a request."""
 
 
 def head_size(scope: Scope) -> int:
     """
-    Return how many bytes the head of a request had, but for what each has.
+    Return the bytes of a request's head, without the fixed parts of the request line.
 
-    The server's parser bounds only what it waits for the rest of: a head that comes in one piece it takes as it is.
+    The server's parser limits only a head that arrives in several pieces: one that arrives in one piece it accepts.
     """
     return target_size(scope) + sum(
         len(name) + len(b": ") + len(value) + len(b"\r\n") for name, value in scope["headers"]
@@ -25,5 +25,5 @@ def head_size(scope: Scope) -> int:
 
 
 def target_size(scope: Scope) -> int:
-    """Return how many bytes the path and the query of a request have."""
+    """Return the bytes of the path and the query of a request."""
     return len(scope["raw_path"]) + len(scope["query_string"])

@@ -1,8 +1,8 @@
 """
-The events of the bus as they happen, for who looks at them.
+The events of the bus as they happen, for viewers.
 
-While somebody looks, a client of its own listens, in no group: as soon as nobody does it leaves, and publishers have
-nothing to send.
+While there are viewers, a separate client listens, without a group; when the last viewer leaves, the client closes, so
+that publishers send nothing here.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ __all__ = ["LiveEvents", "Viewer"]
 logger = logging.getLogger("lightbus.web")
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks for APIs that came meanwhile."""
+"""Seconds between two checks for new APIs."""
 
 
 class Viewer(Protocol):
-    """Who is shown events."""
+    """A receiver of live events."""
 
     def add(self, events: RawEvents) -> None:
-        """Take events of one name. Called for all that are listened to: it decodes no more of them than it needs."""
+        """Take undecoded events of one name. Called for all events: decode no more of them than needed."""
         ...
 
 
 class LiveEvents:
     """
-    All who look at events. Made and used on one event loop.
+    The viewers, and the client that listens for them. Made and used on one event loop.
 
     Attributes:
-        apis: that are listened to.
+        apis: the APIs listened to.
 
     Args:
         connect: makes the client that listens.
-        name: of the listener, in the lists of others.
-        wants: whether an API is listened to; every one that is not internal where it is not given.
+        name: the name of the listener, as other processes list it.
+        wants: tells whether to listen to an API; by default to every API that is not internal.
 
     """
 
@@ -61,7 +61,7 @@ class LiveEvents:
         self._viewers: set[Viewer] = set()
         self._bus: Connection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._door = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def is_listening(self) -> bool:
@@ -70,10 +70,10 @@ class LiveEvents:
 
     @contextlib.asynccontextmanager
     async def viewing(self, viewer: Viewer) -> AsyncIterator[None]:
-        """Show events to a viewer while this is open."""
+        """Pass events to a viewer while the body runs."""
         self._viewers.add(viewer)
         try:
-            async with self._door:
+            async with self._lock:
                 if self._bus is None:
                     await self._begin()
             yield
@@ -82,7 +82,7 @@ class LiveEvents:
             await asyncio.shield(self._end_if_left())
 
     async def close(self) -> None:
-        """Show nothing any more."""
+        """Drop all viewers, and close the client that listens."""
         self._viewers.clear()
         await self._end_if_left()
 
@@ -95,12 +95,12 @@ class LiveEvents:
             await bus.close()
             raise
         worker = bus.client.worker
-        assert worker is not None  # it was started just now
+        assert worker is not None  # started just above
         self._bus = bus
         self._task = asyncio.create_task(self._listen_to_all(bus, worker))
 
     async def _end_if_left(self) -> None:
-        async with self._door:
+        async with self._lock:
             if self._viewers or self._bus is None:
                 return
             bus, self._bus = self._bus, None
@@ -110,14 +110,14 @@ class LiveEvents:
                 await asyncio.gather(self._task, return_exceptions=True)
             await bus.client.stop_worker()
             await bus.close()
-            # Of some ten megabytes that its connections had; in a thread, since others are answered meanwhile.
+            # The connections used some ten megabytes. In a thread, so that other requests are answered meanwhile.
             await asyncio.to_thread(release_freed_memory)
 
     async def _listen_to_all(self, bus: Connection, worker: Worker) -> None:
-        # Else it would be connected only to who is wanted for something, and to who was quick to come by himself.
+        # Without it the client connects only to peers that it needs, and to those that connect early by themselves.
         await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
         seen: set[str] = set()
-        async with asyncio.TaskGroup() as adding:  # each waits until its publishers confirm it
+        async with asyncio.TaskGroup() as adding:  # each task waits until its publishers confirm it
             while True:
                 for api in {api for api, _ in bus.client.engine.snapshot.events} - seen:
                     seen.add(api)
@@ -130,7 +130,7 @@ class LiveEvents:
         listener = Listener(api=api, events=("*",), name=self._name, function=self._on_events, takes_raw=True)
         try:
             await worker.add_listener(listener)
-        except Exception:  # those of others come all the same
+        except Exception:  # the events of other APIs still arrive
             logger.exception("Events of %s cannot be listened to: this is a fault of Lightbus", api)
 
     def _on_events(self, events: RawEvents) -> None:

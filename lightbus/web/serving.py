@@ -1,4 +1,4 @@
-"""The server: uvicorn, with bounds on what who connects can make it hold."""
+"""The server: uvicorn, with limits on the resources that a client can occupy."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["HEAD_SECONDS", "ServedApp", "bound_socket", "serve"]
 logger = logging.getLogger("lightbus.web")
 
 HEAD_SECONDS = 10.0
-"""Seconds in which a connection has to have sent the head of its first request, and of each that follows."""
+"""Seconds within which a connection must send the head of its first request, and of each further one."""
 
 STALL_SECONDS = 30.0
-"""Seconds for which an answer may wait that nobody takes."""
+"""Seconds after which a connection is aborted whose client does not read the answer."""
 
 MAX_CONNECTIONS = 500
-"""Connections that are answered at the same time; others are told to come later."""
+"""The most connections served at the same time; others are answered 503."""
 
 END_SECONDS = 3
-"""Seconds that the server waits at its end for answers that are on their way."""
+"""Seconds that the server waits at its end for answers in progress."""
 
 
 class _Protocol(H11Protocol):
-    """A connection that is ended where who is there keeps us waiting: for a request's head, or to take an answer."""
+    """A connection that is closed if the client is too slow: in sending a request's head, or in reading an answer."""
 
     _head_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
@@ -50,7 +50,7 @@ class _Protocol(H11Protocol):
         self._await_head(None)
 
     def on_response_complete(self) -> None:
-        last = self.cycle  # the next one may have begun when the following returns
+        last = self.cycle  # the next request may have begun when the call below returns
         super().on_response_complete()
         self._await_head(last)
 
@@ -59,11 +59,11 @@ class _Protocol(H11Protocol):
         self._stall_timer = self._stall_timer or self.loop.call_later(STALL_SECONDS, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request of HTTP in the form in which all else is refused (RFC 9457)."""
-        told = {"title": "Bad Request", "status": 400, "detail": msg, "error": "bad_request"}
+        """Refuse a request that is not HTTP, in the form of all other refusals (RFC 9457)."""
+        problem = {"title": "Bad Request", "status": 400, "detail": msg, "error": "bad_request"}
         headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
         head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (head, h11.Data(data=json.dumps(told).encode()), h11.EndOfMessage()):
+        for event in (head, h11.Data(data=json.dumps(problem).encode()), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
@@ -74,7 +74,7 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         _cancel(self._head_timer)
-        super().connection_lost(exc)  # it resumes writing, too
+        super().connection_lost(exc)  # calls resume_writing, too
 
     def _await_head(self, last: object) -> None:
         _cancel(self._head_timer)
@@ -91,7 +91,7 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves signals to the command, which has the streams end first."""
+    """A server without signal handlers: the command handles signals, and ends the streams first."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -102,14 +102,14 @@ REFUSED = {
     "Invalid HTTP request received.": "A request that is not HTTP was refused",
     "Exceeded concurrency limit.": f"There are {MAX_CONNECTIONS} connections: new requests are refused for now",
 }
-"""What uvicorn says of those who ask, each time, and what it is in our words."""
+"""Warnings that uvicorn logs for each such request -> the text logged instead, at intervals."""
 
 NO_NEWS = ("Unsupported upgrade request.", "No supported WebSocket library")
-"""What it says of who asks for a WebSocket: there are none here, and nobody need install anything."""
+"""Warnings of uvicorn about WebSocket requests, dropped: there are no WebSockets here, and nothing to install."""
 
 
 class _LimitedWarnings(logging.Filter):
-    """Has what strangers cause be said now and then, not with each request, by which anybody could fill the log."""
+    """Limits the warnings that a client can cause: logged for each request, they could fill the log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,12 +123,12 @@ class _LimitedWarnings(logging.Filter):
 
 
 class ServedApp(Protocol):
-    """What is served: an application, of which some answers go on until they are ended."""
+    """An application with streams that must be ended before the server can stop."""
 
     app: ASGIApp
 
     def end_streams(self) -> None:
-        """End the answers that go on, so that the server can end."""
+        """End the streams, so that the server can stop."""
         ...
 
     async def close(self) -> None:
@@ -137,13 +137,13 @@ class ServedApp(Protocol):
 
 
 def bound_socket(address: str, port: int, what: str) -> socket.socket:
-    """Return the socket that `what` listens at. Raises InvalidConfiguration where it cannot be had."""
+    """Return a listening socket for `what`. Raises InvalidConfiguration if it cannot be opened."""
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
         bound = socket.create_server(place[:2], family=family, backlog=128)
-        # Those that are accepted have it, too; asyncio sets it only where a socket was made for TCP by its number.
-        # Without it the body of an answer waits for who asked to confirm the head, who takes 40 ms for that (RFC 1122,
+        # Accepted sockets inherit the option; asyncio sets it only on sockets made with the protocol number of TCP.
+        # Without it the body of an answer waits until the client acknowledges the head, which takes 40 ms (RFC 1122,
         # 4.2.3.2 and 4.2.3.4).
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
@@ -153,18 +153,18 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
 
 
 def _why(error: OSError) -> str:
-    """Return why it cannot be listened there, and what to do."""
+    """Return why the address cannot be listened on, and what to do."""
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         problem = error.strerror if isinstance(error, socket.gaierror) else os.strerror(errno.EADDRNOTAVAIL)
         return f"{problem}. Give --host an address of this host: 127.0.0.1 for this host only, 0.0.0.0 for all it has."
-    # Python adds the address to the words of the system.
+    # Not `str(error)`: Python adds the address to the text of the system.
     problem = os.strerror(error.errno) if error.errno else str(error)
     return f"{problem}. Choose another one with --port, or --port 0 for any that is free."
 
 
 async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event) -> None:
-    """Serve until it is done, in a process that does nothing else."""
-    share_heaps()  # each time somebody looks at events a client comes, with its threads, and goes
+    """Serve until `done` is set, in a process that does nothing else."""
+    share_heaps()  # each time viewers come and go, a client with threads is made and closed
     server = _QuietServer(
         uvicorn.Config(
             served.app,
@@ -176,14 +176,14 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
             access_log=False,
             server_header=False,
             date_header=False,
-            proxy_headers=False,  # what they say of who asks, anybody can say
+            proxy_headers=False,  # anybody can send such headers
             limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=MAX_HEAD,
             timeout_graceful_shutdown=END_SECONDS,
         )
     )
-    remarks, its_log = _LimitedWarnings(), logging.getLogger("uvicorn.error")
-    its_log.addFilter(remarks)
+    warnings, server_log = _LimitedWarnings(), logging.getLogger("uvicorn.error")
+    server_log.addFilter(warnings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     ended = asyncio.create_task(done.wait())
     try:
@@ -193,5 +193,5 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
         served.end_streams()
         server.should_exit = True
         await serving
-        its_log.removeFilter(remarks)
+        server_log.removeFilter(warnings)
         await served.close()

@@ -1,4 +1,4 @@
-"""Tokens, by which a program shows that it may ask."""
+"""Bearer tokens of clients."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from ..exceptions import InvalidConfiguration
 __all__ = ["LEAST_TOKEN", "check_token", "is_same", "new_token", "read_secret_file", "read_token"]
 
 LEAST_TOKEN = 16
-"""Characters that a token has at least: it must not be guessed."""
+"""The fewest characters of a token: it must not be guessable."""
 
 
 def new_token() -> str:
-    """Return a token that nobody guesses."""
+    """Return a new random token."""
     return secrets.token_urlsafe(24)
 
 
 def is_same(given: str, token: str) -> bool:
-    """Return whether a token is the one, in a time that does not tell how far it is."""
+    """Return whether two tokens are equal, in a time that does not depend on where they differ."""
     return hmac.compare_digest(given.encode(errors="surrogatepass"), token.encode())
 
 
 def read_token(path: Path) -> str:
-    """Return the token that a file holds. Raises InvalidConfiguration where it holds none."""
+    """Return the token in a file. Raises InvalidConfiguration if the file has no valid token."""
     token = read_secret_file(path).strip()
     check_token(token, f"The token file {path} holds no token")
     return token
 
 
 def read_secret_file(path: Path) -> str:
-    """Return the text of a file that is its owner's alone. Raises InvalidConfiguration where it is not."""
+    """Return the text of a file. Raises InvalidConfiguration if anyone but its owner can access it."""
     try:
         text = path.read_text("utf-8")
         mode = path.stat().st_mode
@@ -44,7 +44,7 @@ def read_secret_file(path: Path) -> str:
 
 
 def check_token(token: str, problem: str) -> None:
-    """Raise InvalidConfiguration, which begins with the problem, where a text is no token."""
+    """Raise InvalidConfiguration, whose text begins with `problem`, if a text is not a valid token."""
     if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidConfiguration(
             f"{problem}: it takes {LEAST_TOKEN} or more ASCII characters without spaces. "

@@ -63,10 +63,8 @@ def test_rules_that_open_nothing() -> None:
     members = {"auth": ["check_password", "user_registered"], "shop.orders": ["place"]}
     rules = Rules.read(["auth.*", "call:*.place", "auht.*", "auth.chek_password", "nothing.at_all"])
     assert rules.opening_nothing(members) == [
-        "Nobody on the bus has auht.* now: what it allows is not open. Did you mean 'auth'?",
-        "Nobody on the bus has auth.chek_password now: what it allows is not open. Did you mean 'auth.check_password'?",
-        "Nobody on the bus has nothing.at_all now: what it allows is not open.",
+        "No peer serves auht.* now: the rule allows nothing yet. Did you mean 'auth'?",
+        "No peer serves auth.chek_password now: the rule allows nothing yet. Did you mean 'auth.check_password'?",
+        "No peer serves nothing.at_all now: the rule allows nothing yet.",
     ]
-    assert Rules.read(["auth.*"]).opening_nothing({}) == [
-        "Nobody on the bus has auth.* now: what it allows is not open."
-    ]
+    assert Rules.read(["auth.*"]).opening_nothing({}) == ["No peer serves auth.* now: the rule allows nothing yet."]

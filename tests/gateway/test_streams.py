@@ -146,7 +146,7 @@ def test_journals_that_nobody_has_are_told_of(monkeypatch: pytest.MonkeyPatch) -
 
     client = asyncio.run(main({ONE: 1, "a" * 16: 7, "b" * 16: 7}))
     [told] = client.events
-    assert told.startswith('gap {"journals": 2, "detail": "No publisher that answers has 2 of the journals of Last-')
+    assert told.startswith('gap {"journals": 2, "detail": "No reachable publisher has 2 of the journals of Last-')
     assert client.given == ["02"]
     assert "a" * 16 in client.last  # whoever comes again goes on there, should the journal have come back
     assert asyncio.run(main({ONE: 1, TWO: 1})).events == []

@@ -192,7 +192,7 @@ def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
     [
         ((), "name with --allow what is to be"),
         (("--allow", "auth"), "allows nothing"),
-        (("--allow", "auth.*", "--host", "0.0.0.0"), "say who may, by --token-file"),
+        (("--allow", "auth.*", "--host", "0.0.0.0"), "name its clients by --token-file"),
         (("--allow", "auth.*", "--token-file", "nowhere"), "cannot be read"),
         (("--allow", "auth.*", "--allow-origin", "*"), "is not an origin"),
         (("--allow", "auth.*", "--host", "no such host"), "say who may"),
@@ -240,5 +240,5 @@ def test_a_name_that_is_misspelt(commands: Commands) -> None:
     """Is told of at the start: else each request would be answered as if there were nothing, and nobody knew why."""
     commands.serve("auth").wait_for_line("Ready")
     process = commands.start("gateway", "--port", "0", "--allow", "auht.*", "--allow", "auth.echo")
-    process.wait_for_line(r"Nobody on the bus has auht\.\* now: what it allows is not open\. Did you mean 'auth'\?")
+    process.wait_for_line(r"No peer serves auht\.\* now: the rule allows nothing yet\. Did you mean 'auth'\?")
     assert "has auth.echo now" not in process.output
