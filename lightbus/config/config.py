@@ -1,4 +1,4 @@
-"""The whole configuration of a bus client: its sections, and what follows from several of them together."""
+"""The whole configuration of a bus client: its sections, and the values derived from several of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Section = TypeVar("_Section", bound=Settings)
 
 
 def _inherit(own: _Section, parent: _Section) -> _Section:
-    """Return `own` with whatever was not written in it taken from `parent`, in nested sections too."""
+    """Return `own` with each value that was not set taken from `parent`, in nested sections too."""
     values: dict[str, Any] = {}
     for key in own.model_fields:
         mine, theirs = getattr(own, key), getattr(parent, key)
@@ -69,7 +69,7 @@ class Config(OldForms):
     All settings of one bus client. `load_config` makes one.
 
     `service_name` and `process_name` are templates: expand them (`names.expand`) when the engine starts, so that
-    a forked child gets a process id and random parts of its own.
+    a forked child gets its own process id and random parts.
     """
 
     service_name: str = setting(NAME, names.UNNAMED, "Processes of one service share their listeners.")
@@ -103,17 +103,17 @@ class Config(OldForms):
         return self
 
     def api(self, name: str = "default") -> ApiSettings:
-        """Return the settings of an API: one look-up, since every call asks."""
+        """Return the settings of an API: a single look-up, since every call needs them."""
         apis = self.apis
         return apis[name] if name in apis else apis["default"]
 
     def plugin(self, plugin_name: str) -> PluginSettings:
-        """Return what is written for a plugin, and `enabled`; a plugin's defaults are arguments of `from_config`."""
+        """Return `enabled` and the given settings of a plugin; its `from_config` has the defaults as arguments."""
         return self.plugins.get(plugin_name, PluginSettings())
 
     @property
     def bus_name(self) -> str:
-        """Return the name of the bus: the one written out, the key's, or the user's own on this host."""
+        """Return the name of the bus: the configured one, else the key's, else the user's own on this host."""
         if self.bus.name is not None:
             return self.bus.name
         keys = self.security.keys
@@ -121,7 +121,7 @@ class Config(OldForms):
 
     @property
     def default_name(self) -> ServiceName | None:
-        """Return the service name taken for want of a chosen one, and whether it says something; None if chosen."""
+        """Return the default service name, and whether it identifies the service; None if a name is configured."""
         if self._default_name is None and "service_name" not in self.model_fields_set:
             return names.default_service_name(None)
         return self._default_name

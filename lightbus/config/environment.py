@@ -1,4 +1,4 @@
-"""Which variables of the environment there are, and what to say of one that looks like ours and is none."""
+"""The environment variables that set settings, and a warning about variables with their prefix that do not."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ OTHER_VARIABLES = frozenset(
         "LIGHTBUS_NATS_TLS_CA",
     }
 )
-"""Those that are read elsewhere."""
+"""Variables that are read elsewhere."""
 
 PREFIX = "LIGHTBUS_"
 
 _SOMEBODY_ELSES = re.compile(
-    rf"{PREFIX}(TEST_.*"  # our own tests'
+    rf"{PREFIX}(TEST_.*"  # of our own tests
     # Kubernetes sets these for a service that is called lightbus, or lightbus-something, as Docker's links did.
     r"|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
@@ -54,7 +54,7 @@ _said: set[str] = set()
 
 
 def warn_of_unknown(environ: Mapping[str, str]) -> None:
-    """Log, once in a process, each variable that begins as ours do and is none: a setting that would not hold."""
+    """Log, once in a process, each variable with our prefix that is not a setting: it has no effect."""
     for variable in _unknown(environ):
         if variable not in _said:
             _said.add(variable)

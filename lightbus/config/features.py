@@ -1,4 +1,4 @@
-"""What a process of the bus does for others: serve calls, handle events, run scheduled tasks."""
+"""The features of a worker: serve calls, handle events, run scheduled tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL_FEATURES: tuple[Feature, ...] = tuple(Feature)
 
 
 def features_of(names: Iterable[Feature | str] | str) -> tuple[Feature, ...]:
-    """Return features by their names, which may be one text with commas. Raises InvalidConfiguration for another."""
+    """Return features by name, given separately or in one string with commas. Raises InvalidConfiguration."""
     return tuple(_feature(each) for each in (names.split(",") if isinstance(names, str) else names))
 
 

@@ -1,7 +1,7 @@
-"""The kinds of values settings have: seconds, ports, names, peers, lists. Each refuses what cannot be one.
+"""The kinds of values of settings: seconds, ports, names, peers, lists. Each refuses invalid values.
 
-A validator says only what is wrong, in a phrase that follows the setting's name ("must be ...") or in a whole
-clause; `problems` puts key and origin in front.
+The text of a validator's error is a phrase ("must be ...") or a clause that follows the setting's name; `problems` puts
+the key and its origin in front.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ __all__ = [
 
 _BUS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 SRV_SCHEME = "srv+lightbus://"
-"""Before the name of peers that an SRV record leads to."""
+"""The prefix of a peer setting that is the name of an SRV record."""
 
 _SRV_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:/@\[\]]+):(\d{1,5})")
 
 
 def split(value: Any) -> Any:
-    """Take `"a, b"` for a list of two: an environment variable cannot say it otherwise."""
+    """Split `"a, b"` into a list of two: an environment variable can hold a list in no other way."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def not_a_bool(value: Any) -> Any:
-    """Return what was written for a number. Raises ValueError where it is true or false."""
+    """Return the value given for a number. Raises ValueError for a bool."""
     if isinstance(value, bool):  # `rpc_timeout: yes` would quietly become one second
         raise ValueError(f"must be a number, not {str(value).lower()}")
     return value
@@ -81,7 +81,7 @@ def _address(value: str) -> str:
 
 
 def _peer(value: str) -> str:
-    """Return a peer as people write it. A transport makes an endpoint of it (`Addressing.fixed_peer`)."""
+    """Validate a peer and return it unchanged. A transport makes an endpoint of it (`Addressing.fixed_peer`)."""
     if value.startswith(SRV_SCHEME):
         return _service(value)
     scheme, _, rest = value.partition("://") if "://" in value else ("tcp", "", value)
@@ -94,7 +94,7 @@ def _peer(value: str) -> str:
 
 
 def _service(value: str) -> str:
-    """Return peers that are named by an SRV record, which has the ports."""
+    """Validate peers given by an SRV record, which has the ports; return the value unchanged."""
     name = value.removeprefix(SRV_SCHEME)
     if not _SRV_NAME.fullmatch(name) or ".." in name:
         raise ValueError(
@@ -110,7 +110,7 @@ def _service(value: str) -> str:
 
 
 class Secret:
-    """A text that is not to be seen in logs and tracebacks."""
+    """A string hidden from logs and tracebacks."""
 
     __slots__ = ("_text",)
 
@@ -118,7 +118,7 @@ class Secret:
         self._text = text
 
     def get_secret_value(self) -> str:
-        """Return the text."""
+        """Return the string."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -132,7 +132,7 @@ class Secret:
 
 
 def _bus_keys(value: Any) -> tuple[Secret, ...]:
-    """Take a text with keys, or a list of such. What is wrong is said without showing any of it."""
+    """Parse a string with keys, or a list of such strings. Error texts show no part of a key."""
     parts = value if isinstance(value, list | tuple) else [value]
     texts = [part.get_secret_value() if isinstance(part, Secret) else part for part in parts]
     if not all(isinstance(text, str) for text in texts):
@@ -144,7 +144,7 @@ def _path(value: Any) -> Path:
     try:
         return Path(value)
     except TypeError:
-        from pydantic_core import PydanticCustomError  # seldom, and then its core has the last word anyway
+        from pydantic_core import PydanticCustomError  # here: a rare case, which needs pydantic's core anyway
 
         raise PydanticCustomError("path_type", "Input is not a valid path") from None
 
@@ -157,7 +157,7 @@ def _directory(value: Path) -> Path:
 
 
 def choice(*words: str) -> ValueKind:
-    """Return the kind of a value that is one of some words."""
+    """Return the kind of a value that is one of these words."""
     return ValueKind({"type": "literal", "expected": list(words)}, {"type": "string", "enum": list(words)})
 
 
@@ -189,22 +189,22 @@ BUS_NAME = after(_bus_name, TEXT)
 """The name of a bus: part of paths, of announcements and of log lines."""
 
 SECONDS = _number("float", above=0)
-"""A time in seconds; none at all makes no sense."""
+"""A time in seconds, above 0."""
 
 WAIT = _number("float", least=0)
 """A time in seconds; 0 means not to wait."""
 
 COUNT = _number("int", least=0)
-"""A whole number of things; there may be none."""
+"""A whole number, 0 or more."""
 
 LIMIT = _number("int", least=1)
-"""A whole number of things that there may be; with none at all nothing would work."""
+"""An upper limit: a whole number, 1 or more."""
 
 MESSAGE_SIZE = _number("int", least=1024)
-"""Bytes of one message; with fewer than these, peers could not even introduce themselves."""
+"""The most bytes of a message; with less than 1024, peers could not even exchange HELLO."""
 
 PORT = _number("int", least=0, most=65535)
-"""A TCP port; 0 means any that is free."""
+"""A TCP port; 0 means any free port."""
 
 ADDRESSES = _list_of(after(_address, TEXT))
 """Names or addresses of network interfaces; a string is split at its commas."""

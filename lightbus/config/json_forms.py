@@ -1,4 +1,4 @@
-"""Sections of the configuration as JSON Schema, for editors."""
+"""The sections of the configuration as JSON Schema, for editors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["json_schema_of"]
 
 
 def json_schema_of(section: type[Settings]) -> JsonSchema:
-    """Return the JSON Schema (2020-12) of a section, with the definitions of those in it."""
+    """Return the JSON Schema (2020-12) of a section, with the definitions of its nested sections."""
     below = {each.__name__: each for each in _below(section)}
     return {"$defs": {name: _alone(each) for name, each in sorted(below.items())}, **_alone(section)}
 

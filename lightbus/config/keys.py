@@ -1,6 +1,6 @@
-"""The bus key: how it is written, named and kept in a file that only its owner can read.
+"""The bus key: its text form, its fingerprint, and its file, which only the owner can read.
 
-What is derived from a key to encrypt with is in `adapters.zmq.curve`. No text of a key gets into a message, a log or a
+`adapters.zmq.curve` derives the encryption keys from it. The text of a key never appears in a message, a log or a
 `repr`.
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MAX_KEYS = 4
-"""Keys at a time: two while a key is being replaced, and some for who is slow."""
+"""The most keys at a time: two while a key is being replaced, and some for hosts that are late."""
 
 MAX_FILE_BYTES = 4096
 _SECRET_BYTES = 32
@@ -42,7 +42,7 @@ _ANY_KEY = re.compile(r"lb1\.[0-9a-f]{16}\.[A-Za-z0-9_-]{8,}")
 _KEY = re.compile(r"lb1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{48})")
 
 PROMOTED = "# promoted: the first of these keys is the new one"
-"""A line of the file, from the second phase of a rotation to the third: the order alone would not tell."""
+"""A line of the file between the second and the third phase of a rotation, which the order alone would not show."""
 
 _HEAD = """\
 # The key of a Lightbus bus. Whoever has it can call, serve, fire and read everything on the bus: keep it secret.
@@ -56,8 +56,8 @@ class BusKey:
     One key, written as `lb1.<name of the bus>.<secret and check sum>`.
 
     Attributes:
-        bus: the bus that the key is for, unless the settings name one: the fingerprint of its first key. A key that
-            replaces another one has the same, and so the bus keeps its name.
+        bus: the name of the bus unless the settings give one: the fingerprint of the bus's first key. A key that
+            replaces another one keeps it, so that the bus keeps its name.
         secret: 32 random bytes.
 
     """
@@ -67,13 +67,13 @@ class BusKey:
 
     @classmethod
     def generate(cls, bus: str = "") -> BusKey:
-        """Return a new key: for `bus`, or of a bus of its own."""
+        """Return a new key: for the bus named `bus`, or for a new bus."""
         secret = os.urandom(_SECRET_BYTES)
         return cls(bus=bus or _fingerprint(secret), secret=secret)
 
     @classmethod
     def parse(cls, text: str) -> BusKey:
-        """Read a key as `text` writes it. Raise ValueError, which shows nothing of the key, for anything else."""
+        """Parse the form that `text` returns. Raise ValueError, which shows no part of the key, for any other text."""
         found = _KEY.fullmatch(text.strip())
         if found is None:
             raise ValueError(
@@ -88,13 +88,13 @@ class BusKey:
 
     @property
     def text(self) -> str:
-        """The key as it is written down. It is the secret itself."""
+        """The text form of the key, which contains the secret."""
         raw = self.secret + _check(self.bus, self.secret)
         return f"lb1.{self.bus}.{base64.urlsafe_b64encode(raw).decode()}"
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that tell this key from others, and nothing of the key."""
+        """Sixteen hexadecimal digits that identify the key without revealing it."""
         return _fingerprint(self.secret)
 
     def __str__(self) -> str:
@@ -103,9 +103,9 @@ class BusKey:
 
 def parse_keys(text: str) -> tuple[BusKey, ...]:
     """
-    Read keys with blanks, line ends or commas between; a line that begins with `#` is none.
+    Parse keys separated by blanks, line ends or commas; lines that begin with `#` are skipped.
 
-    Raises ValueError for what is no key, and where the keys do not go together (`check_together`).
+    Raises ValueError for an invalid key, and for keys that cannot be held together (`check_together`).
     """
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     keys = tuple(BusKey.parse(word) for word in re.split(r"[\s,]+", " ".join(lines)) if word)
@@ -114,7 +114,7 @@ def parse_keys(text: str) -> tuple[BusKey, ...]:
 
 
 def check_together(keys: Sequence[BusKey]) -> None:
-    """Raise ValueError unless these may be held at once: those of one bus, each of them once, and not too many."""
+    """Raise ValueError unless the keys may be held together: of one bus, each of them once, and not too many."""
     if len(keys) > MAX_KEYS:
         raise ValueError(f"holds {len(keys)} keys; {MAX_KEYS} is the most")
     if len({key.bus for key in keys}) > 1:
@@ -124,7 +124,7 @@ def check_together(keys: Sequence[BusKey]) -> None:
 
 
 def looks_like_key(text: str) -> bool:
-    """Return whether a bus key is written somewhere in a text."""
+    """Return whether a text contains a bus key."""
     return _ANY_KEY.search(text) is not None
 
 
@@ -133,7 +133,7 @@ def looks_like_key(text: str) -> bool:
 
 def default_key_file(environ: Mapping[str, str]) -> Path | None:
     """
-    Return where the key of this user is kept unless the settings name a file; None for a user without a home.
+    Return the default path of this user's key file; None for a user without a home.
 
     It is `bus.key` in `$XDG_CONFIG_HOME/lightbus` (XDG Base Directory Specification), else in
     `~/.config/lightbus`, on macOS in `~/Library/Application Support/lightbus`.
@@ -145,7 +145,7 @@ def default_key_file(environ: Mapping[str, str]) -> Path | None:
     usual = f"{usual}/lightbus/bus.key"
     if not os.path.isabs(given):
         return None
-    # A file that is there is read, whoever it belongs to; one that is made is made in our own home.
+    # An existing file in $HOME is read, whoever owns that home; a new one is made in the user's own home.
     return (Path(given) if os.path.exists(os.path.join(given, usual)) else home_directory(environ)) / usual
 
 
@@ -154,14 +154,14 @@ def read_key_file(path: Path) -> tuple[BusKey, ...] | None:
     Return the keys in a file; None where there is no such file.
 
     Raises:
-        InvalidConfiguration: it cannot be read, others than its owner can read it, or what it holds is no key.
+        InvalidConfiguration: the file cannot be read, can be read by others than its owner, or has an invalid key.
 
     """
     try:
-        # Without waiting: a pipe of that name would keep us here until somebody writes into it.
+        # O_NONBLOCK: a named pipe would otherwise block until somebody writes into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            _check_private(path, os.fstat(descriptor))  # of the very file that is read
+            _check_private(path, os.fstat(descriptor))  # of the opened file, not of the path
             raw = os.read(descriptor, MAX_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
@@ -184,13 +184,13 @@ def read_key_file(path: Path) -> tuple[BusKey, ...] | None:
 
 def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: str = "") -> None:
     """
-    Write a file that only its owner can read; without `replace` one that is there already is left alone.
+    Write a key file that only its owner can read. Without `replace`, an existing file is not changed.
 
-    Where `path` is a link, what it leads to is replaced. `note` is a line of comment.
+    If `path` is a symbolic link, its target is replaced. `note` is a comment line.
 
     Raises:
-        InvalidConfiguration: it cannot be written.
-        FileExistsError: it is there, and must not be replaced.
+        InvalidConfiguration: the file cannot be written.
+        FileExistsError: the file exists, and `replace` is false.
 
     """
     content = _HEAD + "".join(f"{line}\n" for line in (note, *(key.text for key in keys)) if line)
@@ -203,7 +203,7 @@ def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: s
             if replace:
                 draft.replace(path)
             else:
-                os.link(draft, path)  # and not `rename`, which would replace: of two at once one fails
+                os.link(draft, path)  # not `rename`, which would replace: of two processes at once, one fails
         finally:
             draft.unlink(missing_ok=True)
     except FileExistsError:
@@ -228,7 +228,7 @@ def _check_private(path: Path, found: os.stat_result) -> None:
         raise InvalidConfiguration(
             f"The key file {path} belongs to user {found.st_uid}, who could change it. Make it your own: chown it."
         )
-    # What root mounts for a service (a secret of a container) may be for the service's group; what is ours is ours.
+    # A file that root mounts for a service (a container's secret) may be readable by the group, one of this user not.
     if mode & (0o077 if found.st_uid == os.geteuid() else 0o037):
         raise InvalidConfiguration(
             f"The key file {path} is open to others than its owner (mode {mode:04o}), who may know the key by now. "

@@ -1,6 +1,6 @@
-"""Settings from several places laid over each other, remembering for each key which place it came from.
+"""Merge settings from several places, recording for each key the place it came from.
 
-Knows nothing of what the settings mean. Errors use the memory: "network.rpc_port (from the file bus.yaml) ...".
+Knows nothing of what the settings mean. Errors name the place: "network.rpc_port (from the file bus.yaml) ...".
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 __all__ = ["KeyPath", "Layer", "Merged", "merge"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-"""Where a setting stands: `("apis", "auth", "rpc_timeout")`; a number is a place in a list."""
+"""The path of a setting: `("apis", "auth", "rpc_timeout")`; a number is an index in a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Nested settings (`values`) of one place (`origin`, as a sentence would name it: `"the file bus.yaml"`)."""
+    """Nested settings (`values`) of one place (`origin`, as error texts name it: `"the file bus.yaml"`)."""
 
     origin: str
     values: Mapping[str, Any]
@@ -31,14 +31,14 @@ class Merged:
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def origin_of(self, path: KeyPath) -> str | None:
-        """Return the place that wrote this setting, or the section around it; None if it is a default."""
+        """Return the place that set this setting, or the section around it; None for a default."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path)
 
 
 def merge(layers: Iterable[Layer]) -> Merged:
-    """Lay `layers` over each other, the weakest first: sections key by key, lists and values as a whole."""
+    """Merge `layers`, the weakest first: sections key by key, lists and values as a whole."""
     merged = Merged()
     for layer in layers:
         _merge(layer.values, merged.values, (), layer.origin, merged.origins)
@@ -49,10 +49,10 @@ def _merge(
     values: Mapping[str, Any], target: dict[str, Any], path: KeyPath, origin: str, origins: dict[KeyPath, str]
 ) -> None:
     for raw_key, value in values.items():
-        key = str(raw_key)  # YAML makes numbers and `on` of some keys
+        key = str(raw_key)  # YAML parses some keys as numbers or, like `on`, as a bool
         here = (*path, key)
         if value is None and not _is_plugin_option(here):
-            continue  # `bus:` with nothing below it, or an argument not given: as if it were not written
+            continue  # `bus:` with nothing below it, or an argument not given: the same as absent
         origins[here] = origin
         if not isinstance(value, Mapping):
             target[key] = value
@@ -63,5 +63,5 @@ def _merge(
 
 
 def _is_plugin_option(path: KeyPath) -> bool:
-    """Return whether the setting belongs to a plugin, to which "nothing" may well be a value."""
+    """Return whether the setting belongs to a plugin, for which null may be a valid value."""
     return len(path) > 2 and path[0] == "plugins"

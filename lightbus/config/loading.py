@@ -1,4 +1,4 @@
-"""Gathers settings from file, environment and arguments, lays them over each other, and makes a Config of them.
+"""Read settings from file, environment and arguments, merge them, and make a Config of them.
 
 Precedence: command line, then arguments of `create()`, then environment, then file, then defaults.
 """
@@ -42,15 +42,15 @@ def load_config(
     quiet: bool = False,
 ) -> Config:
     """
-    Return the settings that hold.
+    Return the merged settings.
 
-    `config` is a mapping of settings (as the file would hold them), a Config, which stands for file and environment
-    together, or the path or https URL of a file, as is `config_file`; without either, `LIGHTBUS_CONFIG` names
-    the file. `overrides` are nested settings from the command line; None in them means "not given". `environ` is
-    `os.environ` unless told. `module_file` is the module that called `create()`: its directory gives the service
-    name where nobody chose one. The bus key is read from its file, unless it is written elsewhere or the mode needs
-    none. `from_file` is what `config_file` is called in 1.x; `quiet` is kept from there, and nothing is said of
-    loading in any case. Raises InvalidConfiguration, naming each faulty key and where it was written.
+    `config` is a mapping of settings (in the form of the file), a Config, which replaces file and environment, or the
+    path or https URL of a file, as is `config_file`; without either, `LIGHTBUS_CONFIG` names the file. `overrides` are
+    nested settings from the command line; None in them means "not given". `environ` is by default `os.environ`.
+    `module_file` is the file of the module that called `create()`: its directory is the default service name. The bus
+    key is read from its file, unless it is set elsewhere or the mode needs none. `from_file` is the name of
+    `config_file` in 1.x; `quiet` is accepted as in 1.x, without effect. Raises InvalidConfiguration, naming each faulty
+    key and where it was set.
     """
     environ = os.environ if environ is None else environ
     config_file = _one_file(config_file, from_file)
@@ -61,7 +61,7 @@ def load_config(
         Layer(origin="the command line", values=translate(overrides or {}, "the command line")),
     ]
     merged = merge(layers)
-    if not isinstance(config, Config):  # which has its key already
+    if not isinstance(config, Config):  # a Config has its key already
         merged = merge([*_key_layer(merged, environ), *layers])
     built = _build(merged)
     if "service_name" in merged.values:
@@ -93,8 +93,8 @@ def _one_file(
 ) -> str | os.PathLike[str] | None:
     if config_file is not None and from_file is not None:
         raise InvalidConfiguration(
-            f"One file was to be given, and there are config_file={config_file!r} and from_file={from_file!r}, "
-            "which is its name in 1.x. Give config_file."
+            f"Two files were given: config_file={config_file!r} and from_file={from_file!r}, which is its name in "
+            "1.x. Give config_file only."
         )
     return from_file if config_file is None else config_file
 
@@ -161,7 +161,7 @@ def _environment_layers(environ: Mapping[str, str]) -> list[Layer]:
 
 
 def _key_layer(merged: Merged, environ: Mapping[str, str]) -> list[Layer]:
-    """Return the layer of the key file, where it is asked: the settings say where it is, and whether it counts."""
+    """Return the layer of the key file, if the other settings need it: they say where the file is."""
     section = merged.values.get("security", {})
     if not isinstance(section, dict) or section.get("mode", "bus_key") != "bus_key":
         return []
@@ -183,7 +183,7 @@ def _key_layer(merged: Merged, environ: Mapping[str, str]) -> list[Layer]:
 
 
 def _key_file(merged: Merged, environ: Mapping[str, str]) -> Path | None:
-    """Return where the key file is to be; None for a user without a home."""
+    """Return the path of the key file, which need not exist; None for a user without a home."""
     section = merged.values.get("security", {})
     named = section.get("bus_key_file") if isinstance(section, dict) else None
     return expand_home(named) if isinstance(named, str | os.PathLike) else default_key_file(environ)
@@ -193,9 +193,9 @@ def key_origin(
     config_file: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
 ) -> tuple[str, Path | None]:
     """
-    Return where a process with these settings has its bus key from: in words, and the file, whether it exists or not.
+    Return the source of the bus key of a process with these settings: in words, and the file, which need not exist.
 
-    No file where the key itself is written in the settings or the environment; neither where the user has no home.
+    The file is None if the key itself is in the settings or the environment, and if the user has no home.
     """
     environ = os.environ if environ is None else environ
     merged = merge(_given(None, config_file, environ))
@@ -210,11 +210,11 @@ def _build(merged: Merged) -> Config:
     try:
         return Config.model_validate(merged.values)
     except ValueError as error:
-        from pydantic_core import ValidationError  # by now it is loaded in any case
+        from pydantic_core import ValidationError  # already loaded at this point
 
         from .problems import explain
 
         if not isinstance(error, ValidationError):
             raise
-        # `from None`: the raw error repeats all of this in words for programmers, and shows values.
+        # `from None`: pydantic's own error repeats all of this for programmers, and shows values.
         raise explain(error, Config, merged) from None

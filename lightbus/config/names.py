@@ -1,7 +1,6 @@
 """The names of a service, a process and a bus: their placeholders, and their defaults.
 
-Nothing here is remembered. A forked child expands the same template again and gets a process id and
-random parts of its own.
+Nothing here is cached: a forked child expands the same template again, and gets its own process id and random parts.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ MAX_NAME_LENGTH = 63
 """Bytes: a name is part of a DNS-SD label (63 bytes, RFC 6763 section 4.1.1) and of a path on disk."""
 
 UNNAMED = "unnamed"
-"""The service name where there is no directory to take one from."""
+"""The service name if there is no directory to take it from."""
 
 SAYS_NOTHING = frozenset({"app", "src", "code", "service", "backend", "scripts", "tmp", "home", UNNAMED})
-"""Directories that many unrelated services live in: their name does not identify a service."""
+"""Directory names that many unrelated services share, so that they do not identify a service."""
 
 _ADJECTIVES = """
     able agile amber apt bold brave brief bright brisk calm candid clear clever cosy crisp daring deft eager early
@@ -50,8 +49,8 @@ _NOUNS = """
 
 
 def _friendly() -> str:
-    """Return an adjective, a noun and a number: easier to say on the phone than a process id."""
-    pick = int.from_bytes(os.urandom(8), "big")  # and not `random`, whose state a forked child shares
+    """Return an adjective, a noun and a number: easier to say aloud than a process id."""
+    pick = int.from_bytes(os.urandom(8), "big")  # not `random`, whose state a forked child shares
     adjectives, nouns = _ADJECTIVES.split(), _NOUNS.split()
     pick, adjective = divmod(pick, len(adjectives))
     pick, noun = divmod(pick, len(nouns))
@@ -75,7 +74,7 @@ _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 def expand(template: str) -> str:
     """
-    Return the name with its placeholders filled in, again at each call.
+    Return the name with its placeholders filled in, anew at each call.
 
     Placeholders: `{hostname} {pid} {random4} {random8} {random16}` (hexadecimal digits) and `{friendly}`
     (`"swift-otter-17"`). Raises InvalidConfiguration for any other.
@@ -88,7 +87,7 @@ def expand(template: str) -> str:
 
 
 def _with_short_host_name(template: str, expanded: str) -> str:
-    """Return a name that is too long with as much of the host's name as there is room for."""
+    """Shorten the host's name in a name that is too long, so that the name fits."""
     host = _PLACEHOLDERS["hostname"]()
     count = template.count("{hostname}")
     if not count:
@@ -99,7 +98,7 @@ def _with_short_host_name(template: str, expanded: str) -> str:
 
 
 def problem_with(template: str) -> str | None:
-    """Return what is wrong with a name (`"has an unknown placeholder ..."`), or None where it can be used."""
+    """Return what is wrong with a name (`"has an unknown placeholder ..."`), or None if it is valid."""
     if not template.strip():
         return "is empty; leave the setting out to get the default"
     if "/" in template or template.startswith(".") or not template.isprintable():
@@ -118,7 +117,7 @@ def problem_with(template: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceName:
-    """A service name nobody chose (`name`), and whether it tells this service from others (`says_something`)."""
+    """A default service name (`name`), and whether it identifies the service (`says_something`)."""
 
     name: str
     says_something: bool
@@ -129,29 +128,29 @@ def default_service_name(module_file: str | None) -> ServiceName:
     Return the name of the directory that holds `module_file`, the module that calls `create()`.
 
     So a worker and a script that import the same `bus.py` are one service, before and after a restart.
-    Some names say nothing: those of directories that every project has, of home directories, of the root, of
-    whatever lies under site-packages (each service that installs the package would have it), and of no file at
-    all. With those, two services would take each other's events for their own, so the caller must refuse durable
-    listeners. Symbolic links are not followed: `current -> releases/2026-03-01` would be a new service at
-    each release.
+    Some names do not identify a service: those of directories that every project has, of home directories, of the
+    root, of directories under site-packages (each service that installs the package would have it), and the name used
+    without a file. With such a name two services would share groups and take each other's events, so the caller must
+    refuse durable listeners. Symbolic links are not followed: `current -> releases/2026-03-01` would be a new service
+    at each release.
     """
     if module_file is None or module_file.startswith("<"):  # "<stdin>", "<string>"
         return ServiceName(name=UNNAMED, says_something=False)
     directory = Path(os.path.abspath(module_file)).parent
     name = re.sub(r"[^\w.-]+", "-", directory.name).lstrip(".").encode()[:MAX_NAME_LENGTH].decode(errors="ignore")
-    name = name or UNNAMED  # of the root directory
+    name = name or UNNAMED  # the root directory has no name
     return ServiceName(name=name, says_something=name.lower() not in SAYS_NOTHING and not _is_shared(directory))
 
 
 def _is_shared(directory: Path) -> bool:
-    """Return whether programs that have nothing to do with each other may live in this directory."""
+    """Return whether unrelated programs may be in this directory."""
     installed = {"site-packages", "dist-packages"} & set(directory.parts)
-    somebodys_home = str(directory.parent) in {"/home", "/Users"} or directory == home_directory()
-    return bool(installed) or somebodys_home
+    is_home = str(directory.parent) in {"/home", "/Users"} or directory == home_directory()
+    return bool(installed) or is_home
 
 
 def default_bus_name() -> str:
-    """Return the bus of this user on this host, `"host-sally"`: its number where it has no usable name."""
+    """Return the bus name of this user on this host, `"host-sally"`, with the uid if the user has no usable name."""
     import pwd  # Linux and macOS only, as is the mode that needs this name
 
     uid = os.getuid()

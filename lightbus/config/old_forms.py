@@ -1,4 +1,4 @@
-"""The ways of Lightbus 1.x to make a Config and to ask it; `load_config` and the sections are today's."""
+"""The methods of Lightbus 1.x that make a Config and read from it; `load_config` and the sections replace them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Section = TypeVar("_Section", bound=Settings)
 
 
 class Sections(dict[str, _Section]):
-    """The sections of the APIs by name. `config.apis()` is its form in 1.x."""
+    """The sections of the APIs by name. Callable, since 1.x has `config.apis()`."""
 
     def __call__(self) -> Self:
         """Return the sections themselves."""
@@ -25,10 +25,10 @@ class Sections(dict[str, _Section]):
 
 class OldForms(Settings):
     """
-    What `Config` has for programs of 1.x.
+    The methods of `Config` for programs written for 1.x.
 
     Attributes:
-        loader: `load_config`, which knows Config and puts itself here.
+        loader: `load_config`, set by its module, which imports this one.
 
     """
 
@@ -37,9 +37,9 @@ class OldForms(Settings):
     @classmethod
     def load_dict(cls, config: Mapping[str, Any], set_defaults: bool = True) -> Self:
         """
-        Return the settings that a mapping holds, on top of the environment's; of no file, also if one is named there.
+        Return the settings of a mapping on top of the environment's. No file is read, not even LIGHTBUS_CONFIG.
 
-        Without `set_defaults` the environment is left out as well.
+        Without `set_defaults` the environment is ignored as well.
         """
         if not isinstance(config, Mapping):
             raise InvalidConfiguration(
@@ -59,12 +59,12 @@ class OldForms(Settings):
 
     @classmethod
     def load_json(cls, json: str | bytes) -> Self:
-        """Return the settings that JSON text holds, as `load_dict` does."""
+        """Return the settings of a JSON text, as `load_dict` does."""
         return cls.load_dict(parse_settings(json, ".json"))
 
     @classmethod
     def load_yaml(cls, yaml: str | bytes) -> Self:
-        """Return the settings that YAML text holds, as `load_dict` does."""
+        """Return the settings of a YAML text, as `load_dict` does."""
         return cls.load_dict(parse_settings(yaml, ".yaml"))
 
     @classmethod

@@ -1,9 +1,9 @@
 """
-Settings that are what they are to be, as nearly all are: told without pydantic's core, which is 5 MB of memory.
+Validate settings that are plainly valid, as nearly all are, without pydantic's core, which takes 5 MB of memory.
 
-It takes apart the same description that the core is given, and accepts less: where a value is not of the very type, or
-not in a form that means only one thing, nothing is said here, and the core is asked. So what settings may be, and what
-is said of those that may not, stands in one place.
+It interprets the same schema that pydantic's core uses, and accepts less: a value that is not of exactly the right
+type, or not in an unambiguous form, raises NeedsPydantic, and the core decides. So the schema, and the texts of errors,
+are defined in one place.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _WHOLE, _NUMBER = re.compile(r"[0-9]{1,15}"), re.compile(r"[0-9]{1,15}(\.[0-9]{1
 
 
 class NeedsPydantic(Exception):
-    """It is for pydantic's core to say what a value is."""
+    """Only pydantic's core can decide about this value."""
 
 
 def validated(core: Mapping[str, Any], value: Any) -> Any:
-    """Return what a value is by the description `core`. Raises NeedsPydantic."""
+    """Return a value validated by the schema `core`. Raises NeedsPydantic."""
     try:
         return _valid(core, value)
     except NeedsPydantic:
         raise
-    except Exception as error:  # what a function of a kind has to say, the core says, with the place
+    except Exception as error:  # the core reports the error of a kind's function, with the path of the setting
         raise NeedsPydantic from error
 
 
@@ -155,4 +155,4 @@ _WAYS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "function-plain": _plain,
     "model": _section,
 }
-"""By the type of a description what takes it apart."""
+"""Type of a schema -> the function that validates by it."""

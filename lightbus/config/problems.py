@@ -1,7 +1,7 @@
-"""Says in plain English what is wrong with settings: which key, where it was written, and what to write instead.
+"""Errors in settings in plain English: which key, where it was set, and what to write instead.
 
-Takes pydantic's account of the errors apart; nothing of its own wording or its links reaches the user, and no
-value of a section that holds secrets.
+They are made from pydantic's error details; neither its texts nor its links reach the user, nor any value of a
+section that holds secrets.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ _SENTENCES = {
     "less_than_equal": "must be at most {le:g}, not {value}",
     "value_error": "{error}",
 }
-"""What to say for each of pydantic's error types that our settings can meet."""
+"""Error type of pydantic -> the text for the user: all types that our settings can cause."""
 
 _MAX_SHOWN = 60
 
 
 def explain(error: ValidationError, model: type[Any], merged: Merged, at: KeyPath = ()) -> InvalidConfiguration:
     """
-    Return the error to raise for settings that `model` refused: a section of ours, or what a plugin has as `Config`.
+    Return the error to raise for settings that `model` refused: one of our sections, or the `Config` of a plugin.
 
-    `merged` knows where each key came from; `at` is the path of the section that `model` describes.
+    `merged` has the origin of each key; `at` is the path of the section that `model` describes.
     """
     lines = [_line(detail, model, merged, at) for detail in error.errors(include_url=False)]
     if len(lines) == 1:
@@ -70,7 +70,7 @@ def _line(detail: ErrorDetails, model: type[Any], merged: Merged, at: KeyPath) -
     if kind in ("literal_error", "enum"):
         near = did_you_mean(str(value), re.findall("'([^']*)'", str(context["expected"])))
     sentence = _SENTENCES.get(kind, "cannot be {value}").format(value=_shown(value), **context)
-    # A fault of the whole configuration has no key to stand in front of it.
+    # `lstrip`: an error of the whole configuration has no key in front.
     return f"{subject} {sentence}.{near}".lstrip()
 
 
@@ -80,7 +80,7 @@ def _near(key: str, known: Iterable[str]) -> str:
 
 
 def _keys_at(model: type[Any], path: KeyPath) -> list[str]:
-    """Return the keys that the section at `path` may have."""
+    """Return the valid keys of the section at `path`."""
     section: Any = model
     for part in path:
         section = _section_below(section, part)

@@ -1,8 +1,8 @@
-"""What a section of the configuration is made of: settings with kind, default and words, validated by pydantic's core.
+"""The base class of configuration sections: settings with kind, default and description, validated by pydantic's core.
 
-The core alone: pydantic itself, and a model for each section, would take each process that only makes a call 10 MB of
-memory and a third of the time to its first one. And even that is asked only where a value is not plainly what it is to
-be (`plain_validation`).
+Only the core: pydantic itself, with a model for each section, would cost a process that only makes a call 10 MB of
+memory and a third of the time to its first call. Even the core is used only for a value that is not plainly valid
+(`plain_validation`).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ __all__ = [
 ]
 
 CoreSchema: TypeAlias = dict[str, Any]
-"""What pydantic's core validates by (`pydantic_core.core_schema`)."""
+"""A schema of pydantic's core (`pydantic_core.core_schema`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValueKind:
     """
-    What a value is to be.
+    The kind of a value.
 
     Attributes:
-        core: by which it is validated.
-        json: by which an editor checks it.
-        section: the section that it is; None for a value.
-        is_by_name: whether it is any number of such sections, each by its name.
+        core: the schema by which the value is validated.
+        json: the JSON Schema by which an editor checks it.
+        section: the class of the section; None for a plain value.
+        is_by_name: whether the value is a mapping from names to such sections.
 
     """
 
@@ -52,28 +52,28 @@ class ValueKind:
 
 
 def before(function: Callable[[Any], Any], kind: ValueKind, *, json: JsonSchema | None = None) -> ValueKind:
-    """Return a kind whose values a function sees first, as they were written: in the form `json`, if that differs."""
+    """Return a kind that calls `function` with the raw value first; `json` describes the raw form if it differs."""
     core = {"type": "function-before", "function": _called(function), "schema": kind.core}
     return replace(kind, core=core, json=json or kind.json)
 
 
 def after(function: Callable[[Any], Any], kind: ValueKind) -> ValueKind:
-    """Return a kind whose values a function has the last word on. It raises ValueError for one that cannot be."""
+    """Return a kind that calls `function` with the validated value; it raises ValueError for an invalid one."""
     return replace(kind, core={"type": "function-after", "function": _called(function), "schema": kind.core})
 
 
 def optional(kind: ValueKind) -> ValueKind:
-    """Return a kind of which there may be no value."""
+    """Return a kind that may be None, too."""
     return replace(kind, core={"type": "nullable", "schema": kind.core}, json={"anyOf": [kind.json, {"type": "null"}]})
 
 
 def section(of: type[Settings]) -> ValueKind:
-    """Return the kind of a section in another one."""
+    """Return the kind of a nested section."""
     return ValueKind(of.core_schema(), {"$ref": f"#/$defs/{of.__name__}"}, of)
 
 
 def sections(of: type[Settings]) -> ValueKind:
-    """Return the kind of sections by names that are not declared."""
+    """Return the kind of a mapping from any names to sections."""
     one = section(of)
     core = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": one.core}
     return ValueKind(core, {"type": "object", "additionalProperties": one.json}, of, is_by_name=True)
@@ -86,14 +86,14 @@ def _called(function: Callable[..., Any]) -> CoreSchema:
 @dataclass(frozen=True, slots=True)
 class Setting:
     """
-    One setting as it is declared.
+    The declaration of one setting.
 
     Attributes:
-        kind: what its value is to be.
+        kind: the kind of its value.
         default: its value if it is not set.
         description: for people.
-        alias: the key, where it is another than the name of the attribute.
-        validates_default: whether the default goes through the functions of its kind, too.
+        alias: its key, if that differs from the name of the attribute.
+        validates_default: whether the default is validated, too.
 
     """
 
@@ -105,7 +105,7 @@ class Setting:
 
     @property
     def annotation(self) -> Any:
-        """What a field of a pydantic model has: the section that it is, or `dict[str, Section]`."""
+        """The annotation, as fields of pydantic models have it: the section's class, or `dict[str, Section]`."""
         section, is_by_name = self.kind.section, self.kind.is_by_name
         return GenericAlias(dict, (str, section)) if is_by_name else section
 
@@ -118,9 +118,9 @@ def setting(
 
 
 class Settings:
-    """A section of the configuration: it cannot be changed, and has no key that is not declared."""
+    """A section of the configuration: immutable, with declared keys only, unless it `takes_more`."""
 
-    # What pydantic's core fills.
+    # Set by pydantic's core.
     __slots__ = ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__")
     __pydantic_extra__: dict[str, Any] | None
     __pydantic_fields_set__: set[str]
@@ -129,7 +129,7 @@ class Settings:
     model_fields: ClassVar[Mapping[str, Setting]] = {}
     """The settings by the names of their attributes."""
     takes_more: ClassVar[bool] = False
-    """Whether it has any further keys."""
+    """Whether it accepts further keys."""
     _made_validator: ClassVar[Any] = None
 
     def __init_subclass__(cls) -> None:
@@ -147,7 +147,7 @@ class Settings:
 
     @classmethod
     def model_validate(cls, values: Any) -> Self:
-        """Return the section that a mapping holds. Raises pydantic's ValidationError."""
+        """Return the section made from a mapping. Raises pydantic's ValidationError."""
         made: Self
         try:
             made = validated(cls.core_schema(), values)
@@ -157,19 +157,19 @@ class Settings:
 
     @classmethod
     def from_defaults(cls) -> Self:
-        """Return the section with defaults only."""
+        """Return the section with all defaults."""
         return cls.model_construct(set(), {name: each.default for name, each in cls.model_fields.items()})
 
     @classmethod
     def model_construct(cls, fields_set: set[str], values: Mapping[str, Any]) -> Self:
-        """Return a section of values that are known to be valid; `fields_set` are those that were set."""
+        """Return a section of valid values; `fields_set` names those that were set."""
         made = cls.__new__(cls)
         more = {name: value for name, value in values.items() if name not in cls.model_fields}
         made.__setstate__(({name: values[name] for name in cls.model_fields}, fields_set, more))
         return made
 
     def model_copy(self, *, update: Mapping[str, Any]) -> Self:
-        """Return a copy with some other values, which are taken as they are."""
+        """Return a copy with some values replaced, which are not validated."""
         copy = type(self).__new__(type(self))
         values, written, more = self.__getstate__()
         copy.__setstate__(({**values, **update}, {*written, *update}, dict(more or {})))
@@ -182,7 +182,7 @@ class Settings:
 
     @property
     def model_extra(self) -> dict[str, Any] | None:
-        """What was written beside the settings that are declared; None where there can be nothing."""
+        """The further keys with their values; None if the section accepts none."""
         return self.__pydantic_extra__
 
     def model_dump(self, *, by_alias: bool = False, exclude_unset: bool = False) -> dict[str, Any]:
@@ -202,17 +202,17 @@ class Settings:
 
     @classmethod
     def _validator(cls) -> Any:
-        """Return the core's validator of it, made at first need: a section in another one is validated with that."""
+        """Return the core's validator of this section, made at first use."""
         if cls._made_validator is None:
-            from pydantic_core import SchemaValidator  # see above
+            from pydantic_core import SchemaValidator  # imported late: see the module's docstring
 
-            # Inputs are hidden, since they would put a key or a password into a traceback.
+            # Inputs are hidden: they could put a key or a password into a traceback.
             cls._made_validator = SchemaValidator(cls.core_schema(), {"hide_input_in_errors": True})
         return cls._made_validator
 
     @classmethod
     def core_schema(cls) -> CoreSchema:
-        """Return what it is validated by: its settings, then what `_prepared` and `_checked` have to say."""
+        """Return the schema of the section: `_prepared`, then its settings, then `_checked`."""
         behaviour = "allow" if cls.takes_more else "forbid"
         fields = {name: _field(each) for name, each in cls.model_fields.items()}
         core: CoreSchema = {
@@ -229,11 +229,11 @@ class Settings:
 
     @classmethod
     def _prepared(cls, values: Any) -> Any:
-        """Return what was written, or what it means, before anything is validated."""
+        """Return the raw values, changed if need be, before they are validated."""
         return values
 
     def _checked(self) -> Self:
-        """Return the section where its settings go together. Raises ValueError where they do not."""
+        """Return the section. Raises ValueError if its settings contradict each other."""
         return self
 
     def __eq__(self, other: object) -> bool:

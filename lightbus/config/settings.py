@@ -1,7 +1,7 @@
 """The sections of the configuration: every setting with its type, unit, default and bounds.
 
-They know nothing of files, of the environment or of how errors are worded. Where a key would be in the way as a name,
-the attribute is called otherwise (`validation` for `validate`, `options` for `schema`).
+They know nothing of files, of the environment or of error texts. If a key cannot be the name of an attribute, the
+attribute has another name (`validation` for `validate`, `options` for `schema`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NOT_YET = "is not available in this version of Lightbus; security.mode can be h
 _ENCRYPTED = frozenset(
     {"curve", "curvezmq", "curve25519", "secure", "security", "encrypt", "encrypted", "tls", "ssl", "key", "lan"}
 )
-"""What is written for a mode that encrypts."""
+"""Words that users write for the mode that encrypts."""
 
 
 def _lower(value: Any) -> Any:
@@ -58,14 +58,14 @@ def _lower(value: Any) -> Any:
 
 
 def _both_ways(value: Any) -> Any:
-    """Take `validate: false` for both directions at once."""
+    """Apply `validate: false` to both directions."""
     return {"outgoing": value, "incoming": value} if isinstance(value, bool) else value
 
 
 def _known_mode(value: Any) -> Any:
     if value == "keys":
         raise ValueError(f"is 'keys', which {_NOT_YET}")
-    if isinstance(value, str) and value.lower().replace("-", "_") in _ENCRYPTED:  # near to 'insecure' by letters
+    if isinstance(value, str) and value.lower().replace("-", "_") in _ENCRYPTED:  # near to 'insecure'
         raise ValueError(
             f"must be 'host', 'bus_key' or 'insecure', not '{value}'. Did you mean 'bus_key'? It encrypts, with "
             "CURVE, for holders of the key that `lightbus keys init` makes"
@@ -97,7 +97,7 @@ class BusSettings(Settings):
     options: SchemaSettings = setting(section(SchemaSettings), SchemaSettings.from_defaults(), key="schema")
 
     def __call__(self) -> Self:
-        """Return the section itself: `config.bus()` is its form in 1.x."""
+        """Return the section itself, since 1.x has `config.bus()`."""
         return self
 
 
@@ -178,7 +178,7 @@ class NetworkSettings(Settings):
     heartbeat_timeout: float = setting(SECONDS, 3.0, "Seconds of silence after which a peer is gone.")
 
     def _checked(self) -> Self:
-        """Refuse what would not work."""
+        """Refuse settings that cannot work together."""
         if self.rpc_port and self.rpc_port == self.event_port:
             raise ValueError(f"rpc_port and event_port are both {self.rpc_port}; they must differ")
         if self.heartbeat_timeout <= self.heartbeat_interval:
@@ -207,9 +207,9 @@ class DiscoverySettings(Settings):
     wait: float = setting(WAIT, 1.0, "Seconds to wait for an API that no peer advertises.")
 
     def _checked(self) -> Self:
-        """Take the earlier setting for the backend that it means."""
+        """Translate the earlier setting `mdns: false` into the backend `none`."""
         if not self.mdns and self.backend == "mdns":
-            object.__setattr__(self, "backend", "none")  # the one way to fill a field of a frozen model at birth
+            object.__setattr__(self, "backend", "none")  # sections are frozen
         return self
 
 
@@ -231,24 +231,24 @@ class SecuritySettings(Settings):
 
     @property
     def keys(self) -> tuple[BusKey, ...]:
-        """Return the keys, the one to speak first; none without mode bus_key."""
+        """Return the keys, the one to connect with first; none unless the mode is bus_key."""
         return tuple(BusKey.parse(key.get_secret_value()) for key in self.bus_key) if self.mode == "bus_key" else ()
 
     @classmethod
     def _prepared(cls, values: Any) -> Any:
-        """Take a key as what chooses the mode, where none is written."""
+        """Select the mode bus_key if there is a key and no mode."""
         if isinstance(values, dict) and values.get("mode") is None and values.get("bus_key"):
             return {**values, "mode": "bus_key"}
         return values
 
     def _checked(self) -> Self:
-        """Refuse a mode that does not go with the key."""
+        """Refuse a mode that contradicts the key."""
         if self.mode == "bus_key" and not self.bus_key:
             raise ValueError(
                 "has the mode bus_key, and there is no key. Make one with `lightbus keys init`, bring the key file of "
                 "another host here, or set LIGHTBUS_BUS_KEY"
             )
-        if self.mode == "insecure" and self.bus_key:  # going on would open what its owner believes to be locked
+        if self.mode == "insecure" and self.bus_key:  # else a bus would be open that its owner believes encrypted
             raise ValueError(
                 "has the mode insecure, and a bus key, which protects nothing in that mode. Remove one of the two: "
                 "LIGHTBUS_SECURITY (security.mode) or LIGHTBUS_BUS_KEY (security.bus_key)"

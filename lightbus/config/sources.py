@@ -1,6 +1,6 @@
-"""Reads a configuration from a file or a URL: YAML, JSON or TOML by its suffix, into a plain mapping.
+"""Read a configuration from a file or a URL: YAML, JSON or TOML by its suffix, into a plain mapping.
 
-Whether the settings in it make sense is not asked here.
+The settings in it are not validated here.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["MAX_FETCHED_BYTES", "describe", "parse_settings", "read_settings"]
 
 MAX_FETCHED_BYTES = 1024 * 1024
-"""A configuration is a page or two; what is larger is not one."""
+"""The most bytes of a configuration, which is usually a page or two."""
 
 
 def read_settings(
     where: str | os.PathLike[str], *, seconds: float = 10.0, named_by: str = "LIGHTBUS_CONFIG"
 ) -> dict[str, Any]:
     """
-    Return the mapping that the file (or https URL) holds; an empty file is an empty mapping.
+    Return the mapping in a file (or https URL); an empty file is an empty mapping.
 
-    `seconds` bounds the fetching of a URL; `named_by` may have said where it is, for errors.
-    Raises InvalidConfiguration when it cannot be had or parsed (with the line), UnexpectedConfigurationFormat when
-    it holds something else than a mapping.
+    `seconds` limits the fetching of a URL; `named_by` is the option or variable that errors say to check.
+    Raises InvalidConfiguration if it cannot be read or parsed (with the line), UnexpectedConfigurationFormat if it is
+    not a mapping.
     """
     place = os.fspath(where)
     raw = _fetch(place, seconds) if _is_url(place) else _read(expand_home(place), named_by)
@@ -40,7 +40,7 @@ def read_settings(
 
 
 def parse_settings(text: str | bytes, suffix: str) -> dict[str, Any]:
-    """Return the mapping that a text in the format of that suffix holds; errors are those of `read_settings`."""
+    """Return the mapping in a text, whose format the suffix tells. Raises what `read_settings` raises."""
     if not isinstance(text, str | bytes):
         raise InvalidConfiguration(f"The configuration must be text, not {type(text).__name__}.")
     raw = text.encode() if isinstance(text, str) else text
@@ -59,7 +59,7 @@ def _mapping(values: Any, what: str) -> dict[str, Any]:
 
 
 def describe(where: str | os.PathLike[str]) -> str:
-    """Return what messages call this source: `"the file bus.yaml"`; of a URL without what may be secret in it."""
+    """Return the name of a source in messages: `"the file bus.yaml"`; a URL without its secret parts."""
     place = os.fspath(where)
     return _without_secrets(place) if _is_url(place) else f"the file {place}"
 
@@ -97,7 +97,7 @@ def _fetch(url: str, seconds: float) -> bytes:
             return _drain(response.read1, give_up_at)
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
-            error.close()  # it is the response as well, and holds the connection
+            error.close()  # an HTTPError is the response as well, and keeps the connection open
         raise InvalidConfiguration(
             f"The configuration {_without_secrets(url)} cannot be fetched: {error}. "
             f"Check the address, or use a local file."
@@ -105,7 +105,7 @@ def _fetch(url: str, seconds: float) -> bytes:
 
 
 def _drain(read_some: Callable[[int], bytes], give_up_at: float) -> bytes:
-    """Read to the end, however slowly it trickles in, within time and size."""
+    """Read to the end, within limits of time and size."""
     body = bytearray()
     while chunk := read_some(65536):
         body += chunk
@@ -117,7 +117,7 @@ def _drain(read_some: Callable[[int], bytes], give_up_at: float) -> bytes:
 
 
 def _opener() -> OpenerDirector:
-    """Return an opener that asks `_refuse_open_http` about each redirection too."""
+    """Return an opener that checks each redirect by `_refuse_open_http`, too."""
     import urllib.request
 
     class Redirects(urllib.request.HTTPRedirectHandler):
@@ -131,7 +131,7 @@ def _opener() -> OpenerDirector:
 
 
 def _refuse_open_http(url: str) -> None:
-    """Refuse an unencrypted fetch from another host: an attacker in between could choose our peers."""
+    """Refuse an unencrypted fetch from another host: a man in the middle could choose our peers."""
     from ipaddress import ip_address
     from urllib.parse import urlsplit
 
@@ -149,7 +149,7 @@ def _refuse_open_http(url: str) -> None:
 
 
 def _without_secrets(place: str) -> str:
-    """Return a URL without what may be a password or a token, fit for a log; a path as it is."""
+    """Return a URL without user, password, query and fragment, safe for a log; a path unchanged."""
     if not _is_url(place):
         return place
     from urllib.parse import urlsplit

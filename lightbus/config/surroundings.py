@@ -1,4 +1,4 @@
-"""What this host and this user are, as far as the system tells: a name and a home, where it has none, too."""
+"""The name of this host and the home directory of this user, with substitutes where the system has none."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 MAX_HOST_NAME = 64
-"""Bytes: the most that Linux takes (HOST_NAME_MAX)."""
+"""The most bytes of a host name, as on Linux (HOST_NAME_MAX)."""
 
 NO_HOME = Path("/dev/null/no-home-directory")
-"""Stands for the home of a user who has none. Nobody can make it, not even root: what is above it is no directory."""
+"""The home of a user without one. Nobody can create it, not even root, since its parent is not a directory."""
 
 _DIGEST = 6
 
@@ -39,7 +39,7 @@ def host_name() -> str:
 
 
 def shorten_name(name: str, limit: int) -> str:
-    """Return a name in at most so many bytes; where it is cut off, a digest keeps it apart from others."""
+    """Return a name in at most `limit` bytes; a shortened name ends with a digest, to stay unique."""
     encoded = name.encode()
     if len(encoded) <= limit:
         return name
@@ -49,9 +49,10 @@ def shorten_name(name: str, limit: int) -> str:
 
 def home_directory(environ: Mapping[str, str] | None = None) -> Path:
     """
-    Return the home of the user that this process runs as; `NO_HOME` where there is none.
+    Return the home of the user that this process runs as; `NO_HOME` without one.
 
-    `HOME` says it, unless it is another user's, as `sudo` may leave it: what is written there that one could not read.
+    It is `HOME`, unless that is another user's home, as `sudo` may leave it: that user could not read files written
+    there.
     """
     environ = os.environ if environ is None else environ
     given = environ.get("HOME", "")
@@ -63,9 +64,9 @@ def home_directory(environ: Mapping[str, str] | None = None) -> Path:
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
     """
-    Return a path with the home in the place of a `~` that it begins with: this user's, or that of whom it names.
+    Return a path with a leading `~` or `~user` replaced by the home of this or that user.
 
-    Raises InvalidConfiguration where there is no such home.
+    Raises InvalidConfiguration if there is no such home.
     """
     given = Path(path)
     whose = given.parts[0] if given.parts else ""
@@ -82,16 +83,16 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
 
 def make_private(path: Path) -> None:
     """
-    Make a directory, and those above it that are missing, for this user alone. What is there stays as it is.
+    Make a directory and its missing parents, accessible to this user only. Existing directories are not changed.
 
-    `Path.mkdir` gives a mode to the last one only: with a umask of 0 anybody could put another in its place. Raises
+    `Path.mkdir` applies the mode to the last directory only: with a umask of 0, anybody could replace it. Raises
     OSError.
     """
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
     if not missing:
-        path.mkdir(mode=0o700, exist_ok=True)  # an error where it is no directory
+        path.mkdir(mode=0o700, exist_ok=True)  # raises if it is not a directory
 
 
 def _is_another_users(home: str) -> bool:
@@ -103,8 +104,8 @@ def _is_another_users(home: str) -> bool:
 
 
 def _home_of_user() -> Path | None:
-    """Return the home that the system's list of users has; None for a user that it does not have, or without one."""
-    import pwd  # Linux and macOS only, as everything here
+    """Return the home in the system's user database; None for an unknown user, or one without a home."""
+    import pwd  # Linux and macOS only, like Lightbus
 
     with contextlib.suppress(KeyError):
         home = pwd.getpwuid(os.geteuid()).pw_dir

@@ -1,6 +1,6 @@
-"""Other spellings of settings: the short form `peers:`, and what files of the Redis-backed Lightbus contain.
+"""Other spellings of settings: the short form `peers:`, and the settings of the Redis-backed Lightbus.
 
-Works on one place's settings before they are laid over others, so that a message can name the place.
+Works on the settings of one place before they are merged, so that a message can name the place.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _NO_BROKER = {
     "direct": "stayed in the process: here other processes are reached, too",
     "transactional": "fired events with the transaction of a database: here the outbox does (docs/outbox.md)",
 }
-"""Transports of 1.x whose users would miss something: what they did."""
+"""Transport of 1.x with a function that is missing here -> the difference, as a log line says it."""
 
 
 def translate(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """
     Return the settings of one place as this version spells them; `origin` names the place in messages.
 
-    Transports of a broker are left out, with one warning that names them all. Raises InvalidConfiguration
-    where `peers` and `discovery.peers` are both written.
+    Transports of a broker are left out, with one warning that names them all. Raises InvalidConfiguration if both
+    `peers` and `discovery.peers` are set.
     """
     translated = _without_transports(values, origin)
     if translated.get("peers") is not None:
@@ -63,7 +63,7 @@ def _without_transports(values: Mapping[str, Any], origin: str) -> dict[str, Any
 
 
 def _warn_of_missed(values: Mapping[str, Any], origin: str) -> None:
-    """Say which of the transports left out did what nothing here does in their place."""
+    """Log a warning for each ignored transport that did something which has no replacement here."""
     apis = values.get("apis")
     for name, api in apis.items() if isinstance(apis, Mapping) else ():
         for key in _BROKER_KEYS:
@@ -74,7 +74,7 @@ def _warn_of_missed(values: Mapping[str, Any], origin: str) -> None:
 
 
 def _without(section: Any, keys: tuple[str, ...], path: str, ignored: list[str]) -> Any:
-    """Return `section` without `keys`, noting in `ignored` those it had. What is no section stays as it is."""
+    """Return `section` without `keys`, adding to `ignored` those it had. A value that is no section is unchanged."""
     if not isinstance(section, Mapping):
         return section
     ignored += [f"{path}.{key}" for key in keys if key in section]

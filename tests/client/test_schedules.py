@@ -64,7 +64,7 @@ def test_wrong_interval_is_refused_at_once(bus: BusPath) -> None:
         bus.client.every(seconds=-1)
     with pytest.raises(InvalidSchedule, match="was given seconds=inf"):
         bus.client.every(seconds=float("inf"))
-    with pytest.raises(InvalidSchedule, match=r"was given 5 by position, and takes by name .* seconds=, minutes="):
+    with pytest.raises(InvalidSchedule, match=r"was given 5 by position, but takes .* by name: .*seconds=, minutes="):
         bus.client.every(5)  # type: ignore[misc]
     with pytest.raises(InvalidSchedule, match="needs a job of the schedule library"):
         bus.client.schedule(5)(print)  # type: ignore[arg-type]
