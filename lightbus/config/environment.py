@@ -43,21 +43,21 @@ OTHER_VARIABLES = frozenset(
 
 PREFIX = "LIGHTBUS_"
 
-_SOMEBODY_ELSES = re.compile(
+_FOREIGN = re.compile(
     rf"{PREFIX}(TEST_.*"  # of our own tests
     # Kubernetes sets these for a service that is called lightbus, or lightbus-something, as Docker's links did.
     r"|(.*_)?SERVICE_(HOST|PORT(_.*)?)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
-_said: set[str] = set()
+_warned: set[str] = set()
 """The warnings that this process has logged: settings are loaded more than once."""
 
 
 def warn_of_unknown(environ: Mapping[str, str]) -> None:
     """Log, once in a process, each variable with our prefix that is not a setting: it has no effect."""
     for variable in _unknown(environ):
-        if variable not in _said:
-            _said.add(variable)
+        if variable not in _warned:
+            _warned.add(variable)
             near = did_you_mean(variable, [*ENVIRONMENT, *OTHER_VARIABLES])
             logger.warning("%s in the environment is not a setting, and does nothing.%s", variable, near)
 
@@ -69,6 +69,6 @@ def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
             and variable not in ENVIRONMENT
             and variable not in OTHER_VARIABLES
             and environ[variable].strip()
-            and not _SOMEBODY_ELSES.fullmatch(variable)
+            and not _FOREIGN.fullmatch(variable)
         ):
             yield variable

@@ -35,7 +35,7 @@ def validated(core: Mapping[str, Any], value: Any) -> Any:
 
 
 def _valid(core: Mapping[str, Any], value: Any) -> Any:
-    return _WAYS[core["type"]](core, value)
+    return _VALIDATORS[core["type"]](core, value)
 
 
 def _text(core: Mapping[str, Any], value: Any) -> str:
@@ -139,7 +139,7 @@ def _default(core: Mapping[str, Any]) -> Any:
     return _valid(core["schema"], default) if core["validate_default"] else default
 
 
-_WAYS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
+_VALIDATORS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "str": _text,
     "bool": _switch,
     "int": _whole_number,

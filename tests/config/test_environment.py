@@ -16,7 +16,7 @@ from lightbus.config.environment import ENVIRONMENT, OTHER_VARIABLES
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nothing been said yet, whatever ran before."""
-    monkeypatch.setattr(environment, "_said", set())
+    monkeypatch.setattr(environment, "_warned", set())
 
 
 @pytest.mark.parametrize(
