@@ -1,1 +1,1 @@
-"""Lightbus in web frameworks and beside databases: docs/frameworks.md. Each module needs the package of its name."""
+"""Integrations of web frameworks and databases: docs/frameworks.md. Each module needs the package of its name."""

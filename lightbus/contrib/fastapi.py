@@ -14,9 +14,9 @@ __all__ = ["Bus", "get_bus", "health_route", "lifespan"]
 
 
 async def get_bus(request: Request) -> BusPath:
-    """Return the bus of the program that a request came to: `app.dependency_overrides[get_bus]` puts another there."""
+    """Return the bus of the program that handles a request; `app.dependency_overrides[get_bus]` replaces it."""
     return await starlette.get_bus(request)
 
 
 Bus = Annotated[BusPath, Depends(get_bus)]
-"""The type of a parameter that is the bus: `async def login(name: str, bus: Bus): ...`"""
+"""The annotation of a parameter that gets the bus: `async def login(name: str, bus: Bus): ...`"""

@@ -1,4 +1,4 @@
-"""A bus in a Flask program: where views find it, a route for probes, and the application's context for handlers."""
+"""A bus in a Flask program: access for views, a route for probes, and the application context for handlers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Lightbus:
     """
     The extension: `Lightbus(app, bus)`, or `Lightbus(bus=bus)` and later `init_app(app)`.
 
-    Views use the bus itself, or `current_bus()`. Calls and events that this process serves run in the application's
-    context, which ends with each of them.
+    Views use the bus itself, or `current_bus()`. Each call and event that this process serves runs in its own
+    application context.
 
     Args:
         app: the program.
-        bus: which one.
-        health: where probes are answered with 200, or 503 and the reasons; None is nowhere.
-        needs: APIs that a peer has to serve for that.
+        bus: the bus.
+        health: the path at which probes get 200, or 503 and the reasons; None for no such route.
+        needs: APIs that peers must serve for a 200.
 
     """
 
@@ -64,7 +64,7 @@ class Lightbus:
 
 
 def current_bus() -> BusPath:
-    """Return the bus of the program whose context this is. Raises UsageError where it has none."""
+    """Return the bus of the current application. Raises UsageError if it has none."""
     found = current_app.extensions.get(NAME)
     if found is None:
         raise UsageError(f"The program {current_app.name} has no bus: lightbus.contrib.flask.Lightbus(app, bus).")
@@ -73,7 +73,7 @@ def current_bus() -> BusPath:
 
 
 def _serve_in_context(hooks: HookRegistry, app: Flask) -> None:
-    """Have handlers run in the context of this program; no longer in that of one made before, as tests do."""
+    """Run handlers in the context of this program; it replaces an earlier program, which tests make several of."""
     for hook in hooks.functions("around_rpc_execution"):
         earlier = getattr(hook, "__self__", None)
         if isinstance(earlier, _HandlersInAppContext):
@@ -83,7 +83,7 @@ def _serve_in_context(hooks: HookRegistry, app: Flask) -> None:
 
 
 class _HandlersInAppContext(LightbusPlugin):
-    """Serves calls and events in an application's context."""
+    """Runs handlers in an application's context."""
 
     priority = 100
 
@@ -91,13 +91,13 @@ class _HandlersInAppContext(LightbusPlugin):
         self.app = app
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any]:
-        """Have a call served in it."""
+        """Return the context for a call."""
         context: AbstractContextManager[Any] = self.app.app_context()
         return context
 
     def around_event_execution(
         self, *, event_message: EventMessage, listener_name: str, client: Any
     ) -> AbstractContextManager[Any]:
-        """Have an event handled in it."""
+        """Return the context for an event."""
         context: AbstractContextManager[Any] = self.app.app_context()
         return context

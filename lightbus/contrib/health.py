@@ -1,4 +1,4 @@
-"""What the health route of a web process answers: is the bus as this process needs it?"""
+"""The health check of a web process: does the bus work as the process needs it?"""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from ..plugins.health import STALLED_AFTER
 __all__ = ["BusHealth", "bus_health", "bus_health_async"]
 
 APIS_TIMEOUT = 0.5
-"""Seconds in which the APIs that are needed have to be there: less than a probe waits."""
+"""Seconds within which the needed APIs must be found: less than a probe waits."""
 
 
 class BusHealth(NamedTuple):
-    """Whether all is well, and what is not."""
+    """The result of the check: the reasons why the process is not ready."""
 
     reasons: list[str]
 
     @property
     def is_ready(self) -> bool:
-        """Whether the process can do its work."""
+        """Whether the process is ready."""
         return not self.reasons
 
     @property
     def status(self) -> int:
-        """The status to answer with."""
+        """The HTTP status of the answer."""
         return 200 if self.is_ready else 503
 
     @property
     def body(self) -> dict[str, Any]:
-        """What to answer with, as JSON."""
+        """The JSON body of the answer."""
         return {"ready": self.is_ready, "reasons": self.reasons}
 
 
 def bus_health(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth:
     """
-    Return how the bus is for this process, in at most half a second. From a plain thread.
+    Check the bus for this process, in at most half a second. From a plain thread.
 
     Args:
-        bus: as `create()` returned it.
-        needs: APIs without which this process is of no use: a peer has to serve each of them.
+        bus: a bus made by `create()`.
+        needs: APIs without which this process cannot work: a peer must serve each of them.
 
     """
     reasons = _own_reasons(bus.client)
@@ -68,7 +68,7 @@ async def bus_health_async(bus: BusPath, needs: Sequence[str] = ()) -> BusHealth
 
 
 def _own_reasons(client: BusClient) -> list[str]:
-    """Return what is wrong with the worker that runs in this process, where one does."""
+    """Return what is wrong with the worker in this process, if there is one."""
     worker = client.worker
     if worker is None or worker.publishes_only:
         return []
@@ -81,7 +81,7 @@ def _own_reasons(client: BusClient) -> list[str]:
         for each in list(worker.parts.consumer.runners)
         if each.stopped_by is not None
     ]
-    on_its_loop = asyncio._get_running_loop() is worker.loop  # then it does go on
+    on_its_loop = asyncio._get_running_loop() is worker.loop  # then the loop is not blocked
     if not on_its_loop and worker.watchdog.silence > STALLED_AFTER:
         reasons.append(f"The event loop of the worker has stood still for {worker.watchdog.silence:.1f} s.")
     return reasons

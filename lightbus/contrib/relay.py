@@ -1,7 +1,7 @@
-"""Fires the events that wait in a table of the application's database, in a thread beside the worker.
+"""Fires the events in an outbox table of the application's database, in a thread beside the worker.
 
-A row is deleted when its event is fired. So a process that is killed in between fires it again, with the same id, and
-one that is rolled back was never there. One relay at a time has the rows of an API: so they stay in their order.
+A row is deleted after its event was fired. If the process is killed in between, the event is fired again, with the same
+id; a row that is rolled back is never seen. Only one relay at a time holds the rows of an API, which keeps their order.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ __all__ = [
 logger = logging.getLogger("lightbus.outbox")
 
 CHANNEL = "lightbus_outbox"
-"""What PostgreSQL notifies of, when a transaction is committed that has put something into the table."""
+"""The channel of PostgreSQL notifications, sent when a transaction that inserted rows is committed."""
 
 POLL = 0.5
 """Seconds between two checks of the table, if the database sends no notifications."""
 
-POLL_WHEN_TOLD = 5.0
-"""Seconds between two looks at it where it does: a connection may have been lost just then."""
+POLL_WITH_NOTIFICATIONS = 5.0
+"""Seconds between two checks of the table if it does: a notification may have been lost with its connection."""
 
 MOST_AT_ONCE = 500
-"""Rows that are read, fired by one commit of the journal, and deleted together."""
+"""The most rows that are read, fired by one commit of the journal, and deleted together."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds after a failure, doubled with each that follows: of the database, or of an API that nobody takes."""
+"""Seconds of the pause after a failure of the database, or of firing events of an API; doubled each time."""
 
 SLICE = 0.2
-"""Seconds after which a relay that waits looks whether it is to end."""
+"""Seconds after which a waiting relay checks whether to stop."""
 
 REFUSED = (InvalidArguments, EventNotFound, ProtocolError)
-"""What no further attempt mends: the event is not one that its API has, or can have."""
+"""Errors that no further attempt can fix: the event is not valid for its API."""
 
 
 class OutboxRow(NamedTuple):
@@ -79,11 +79,11 @@ class OutboxBatch(Protocol):
         """Delete rows, at the latest when the batch ends."""
 
     def refuse(self, number: int, error: str) -> None:
-        """Keep a row with what is wrong with it, as one that does not wait any more."""
+        """Set the error of a row, which does not wait any more then."""
 
 
 class Store(Protocol):
-    """The table. Used in one thread."""
+    """The outbox table. Used in one thread."""
 
     def waiting(self) -> list[str]:
         """Return the APIs of the events that wait."""
@@ -92,19 +92,19 @@ class Store(Protocol):
         """Have the oldest rows of an API; None while another relay has them."""
 
     def wait(self, seconds: float) -> bool | None:
-        """Return True when something was put in; False after so many seconds; None at once if it cannot be told."""
+        """Return True when a row was inserted; False after so many seconds; None at once without notifications."""
 
     def close(self) -> None:
-        """Close all connections; a next use opens them again."""
+        """Close all connections; the next use opens them again."""
 
 
 class Relay(LightbusPlugin):
     """
-    Relays for as long as a worker runs.
+    Runs the relay thread while a worker runs.
 
     Args:
-        open_store: opens the table, in the thread that uses it.
-        name: of what, for messages.
+        open_store: makes the store, which opens its connections in the thread that uses it.
+        name: the name of the outbox in log messages.
         poll: seconds between two checks, if the database sends no notifications.
 
     """
@@ -119,14 +119,14 @@ class Relay(LightbusPlugin):
         self._thread: threading.Thread | None = None
 
     async def after_worker_started(self, *, client: Any) -> None:
-        """Begin: from now on the worker publishes what is fired here."""
+        """Start the thread: from now on the worker publishes the events fired here."""
         self._stop = threading.Event()
         run = _RelayRun(client, self._open_store(), self.name, self._poll, self._stop)
         self._thread = threading.Thread(target=run.run, name="lightbus-relay", daemon=True)
         self._thread.start()
 
     async def on_stop(self, *, client: Any) -> None:
-        """End, while the worker still publishes."""
+        """Stop the thread while the worker still publishes."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stop.set()
@@ -144,12 +144,12 @@ class _RelayRun:
         self._stop = stop
         self._failures = RecurringLog(logger)
         self._pauses: dict[str, tuple[float, float]] = {}
-        """Per API of which nothing could be fired: until when it is left alone, and for how long that is."""
+        """By API whose events could not be fired: the end of the pause, and its length."""
         self._fired: dict[str, list[int]] = {}
-        """Per API the rows that were fired and could not be deleted yet: they are not fired again."""
+        """By API: rows that were fired but could not be deleted yet, which must not be fired again."""
 
     def run(self) -> None:
-        """Continue until stopped, whatever fails."""
+        """Relay until stopped, whatever fails."""
         pause = FIRST_PAUSE
         while not self._stop.is_set():
             try:
@@ -157,11 +157,11 @@ class _RelayRun:
                 self._failures.recovered("database")
                 pause = FIRST_PAUSE
                 self._wait()
-            except Exception as error:  # a driver's, most likely: there are many
+            except Exception as error:  # drivers raise errors of their own classes
                 self._failures.log(
                     "database", logging.ERROR,
-                    "The outbox %s cannot be read: %s: %s. Its events wait, and are fired when it can. Where the table "
-                    "was never made, make it: manage.py migrate, or metadata.create_all().",
+                    "The outbox %s cannot be read: %s: %s. Its events wait until it can. If the table does not exist, "
+                    "create it: manage.py migrate, or metadata.create_all().",
                     self._name, type(error).__name__, error,
                 )  # fmt: skip
                 with suppress(Exception):
@@ -172,7 +172,7 @@ class _RelayRun:
             self._store.close()
 
     def _relay_all(self) -> None:
-        """Fire what waits of the APIs that are registered here, in turns, until there is nothing."""
+        """Fire the waiting events of the APIs registered here, a batch of each API in turn, until none is left."""
         ours = set(self._client.api_registry.names())
         waiting = self._store.waiting()
         self._warn_of_other_apis(set(waiting) - ours)
@@ -190,7 +190,7 @@ class _RelayRun:
             )  # fmt: skip
 
     def _relay(self, api: str) -> bool:
-        """Fire the oldest events of an API; return whether there may be more, and they can be fired now."""
+        """Fire the oldest events of an API; return whether there may be more that can be fired now."""
         with self._store.batch(api, MOST_AT_ONCE) as batch:
             if batch is None:
                 return False
@@ -203,7 +203,7 @@ class _RelayRun:
             except LightbusException as error:
                 failure = error
             batch.delete(fired)
-        del self._fired[api]  # not before: the transaction has ended
+        del self._fired[api]  # only now: the transaction has ended
         if failure is not None:
             self._postpone(api, failure)
             return False
@@ -212,7 +212,7 @@ class _RelayRun:
         return bool(batch.rows)
 
     def _fire(self, api: str, rows: Sequence[OutboxRow], batch: OutboxBatch, fired: list[int]) -> None:
-        """Fire events of one name together; where one of them never can be, each by itself."""
+        """Fire events of one name together; if one of them can never be fired, each by itself."""
         made = self._client.made_events
         try:
             made.relay_blocking([made.from_record(api, row.event, row.record) for row in rows])
@@ -224,8 +224,8 @@ class _RelayRun:
                 return
             batch.refuse(rows[0].number, f"{type(error).__name__}: {error}")
             logger.error(
-                "An event %s.%s in the outbox %s (row %d) can never be fired: %s It is kept there with this error, "
-                "and tried again when that is set to ''",
+                "An event %s.%s in the outbox %s (row %d) can never be fired: %s The row is kept with this error; set "
+                "its column `error` to '' to try again",
                 api, rows[0].event, self._name, rows[0].number, error,
             )  # fmt: skip
 
@@ -239,21 +239,21 @@ class _RelayRun:
             )  # fmt: skip
 
     def _wait(self) -> None:
-        """Wait until there may be something to do."""
+        """Wait until there may be new rows, or a pause has ended."""
         now = time.monotonic()
-        again_at = min((until for until, _ in self._pauses.values()), default=now + POLL_WHEN_TOLD)
+        again_at = min((until for until, _ in self._pauses.values()), default=now + POLL_WITH_NOTIFICATIONS)
         polls_at = now + self._poll
         while not self._stop.is_set() and (left := again_at - time.monotonic()) > 0:
-            told = self._store.wait(min(left, SLICE))
-            if told is None:
+            notified = self._store.wait(min(left, SLICE))
+            if notified is None:
                 self._stop.wait(min(left, polls_at - now))
-            if told or (told is None and time.monotonic() >= polls_at):
+            if notified or (notified is None and time.monotonic() >= polls_at):
                 return
 
 
 @contextmanager
 def file_lock(database: str) -> Iterator[bool]:
-    """Hold the lock of a database that is a file, and yield whether it is ours: SQLite has none that would do."""
+    """Lock the outbox of a database file, and yield whether that worked: SQLite has no suitable lock."""
     if not database or database == ":memory:" or database.startswith("file:"):
         yield True
         return
@@ -266,27 +266,27 @@ def file_lock(database: str) -> Iterator[bool]:
 
 
 def key_of_lock(api: str) -> int:
-    """Return which advisory lock of PostgreSQL stands for the rows of an API."""
+    """Return the key of PostgreSQL's advisory lock for the rows of an API."""
     return zlib.crc32(f"{CHANNEL}:{api}".encode())
 
 
 def name_of_lock(database: str, api: str) -> str:
-    """Return which named lock of MySQL or MariaDB stands for them: all databases of a server share these names."""
+    """Return the name of MySQL's or MariaDB's lock for the rows of an API, unique among the server's databases."""
     return f"{CHANNEL}:{zlib.crc32(f'{database}:{api}'.encode())}"
 
 
 def wait_for_notification(driver: Any, seconds: float) -> bool | None:
     """
-    Return whether a connection that listens to CHANNEL gets a notification within so many seconds.
+    Return whether a connection that listens on CHANNEL gets a notification within so many seconds.
 
-    None where its driver cannot wait for that: psycopg 3 from version 3.2 on can, and psycopg2.
+    None if its driver cannot wait for notifications: psycopg from version 3.2 on can, and psycopg2.
     """
     notifies = getattr(driver, "notifies", None)
-    if isinstance(notifies, list):  # of psycopg2, which fills it when it polls
+    if isinstance(notifies, list):  # psycopg2, whose `poll()` fills the list
         if not notifies:
             select.select([driver], [], [], seconds)
             driver.poll()
-        is_told = bool(notifies)
+        is_notified = bool(notifies)
         notifies.clear()
-        return is_told
+        return is_notified
     return any(True for _ in driver.notifies(timeout=seconds, stop_after=1)) if callable(notifies) else None

@@ -1,4 +1,4 @@
-"""A bus in a Starlette program, and so in a FastAPI one: its life beside the program's, and a route for probes."""
+"""A bus in a Starlette or FastAPI program: started and stopped with the program, and a route for probes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 def lifespan(bus: BusPath, *, worker: bool = False, inner: Lifespan | None = None) -> Lifespan:
     """
-    Return what `FastAPI(lifespan=...)` and `Starlette(lifespan=...)` take.
+    Return a lifespan for `FastAPI(lifespan=...)` and `Starlette(lifespan=...)`.
 
     Args:
-        bus: is found by `get_bus` while the program runs.
-        worker: whether each process of the program is a worker, too, on the program's loop. Without it others serve
-            what the program calls: `lightbus run`.
-        inner: a lifespan of the program's own, within.
+        bus: the bus that `get_bus` returns while the program runs.
+        worker: whether each process of the program runs a worker, too, on the program's loop. Without it other
+            processes serve the calls: `lightbus run`.
+        inner: the program's own lifespan, which runs inside this one.
 
     """
 
@@ -44,7 +44,7 @@ def lifespan(bus: BusPath, *, worker: bool = False, inner: Lifespan | None = Non
 
 
 async def get_bus(connection: HTTPConnection) -> BusPath:
-    """Return the bus of the program that a request or a websocket came to. Raises UsageError where it has none."""
+    """Return the bus of the program that handles a request or websocket. Raises UsageError if it has none."""
     bus = getattr(connection.app.state, "lightbus", None)
     if not isinstance(bus, BusPath):
         raise UsageError(
@@ -59,9 +59,9 @@ def health_route(bus: BusPath, path: str = "/health", *, needs: Sequence[str] = 
     Return a route that answers 200, or 503 and the reasons, for `FastAPI(routes=[...])` and `Starlette(routes=[...])`.
 
     Args:
-        bus: which one.
-        path: where.
-        needs: APIs that a peer has to serve.
+        bus: the bus.
+        path: the path of the route.
+        needs: APIs that peers must serve for a 200.
 
     """
 

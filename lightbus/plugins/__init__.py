@@ -1,7 +1,7 @@
-"""Plugins: objects whose methods are hooks. What one is, how it is found, and how it gets its settings.
+"""Plugins: objects whose methods are hooks. The base class, and how plugins are loaded and configured.
 
-Plugins are announced as entry points of the group `lightbus_plugins` and enabled by name in the configuration
-(`plugins.<name>.enabled`). Where none is enabled, nothing is searched.
+Plugins are entry points of the group `lightbus_plugins`, enabled by name in the configuration
+(`plugins.<name>.enabled`). If none is enabled, entry points are not searched.
 """
 
 from __future__ import annotations
@@ -37,23 +37,24 @@ _GONE_HOOKS = {
 
 class LightbusPlugin:
     """
-    Base class of plugins: override the hooks you need. What is not overridden costs nothing.
+    Base class of plugins: override the hooks you need. Hooks that are not overridden cost nothing.
 
     An exception in a hook reaches the call, the event or the worker it belongs to.
     """
 
     priority: ClassVar[int] = 1000
-    """Plugins with a smaller number come first."""
+    """Plugins with a smaller number run first."""
 
     Config: ClassVar[type[BaseModel] | None] = None
-    """A pydantic model of the plugin's own settings, if it wants them checked before `from_config` gets them."""
+    """A pydantic model that validates the plugin's own settings before `from_config` gets them, or None."""
 
     @classmethod
     def from_config(cls, *, config: settings.Config) -> Self:
         """
         Make the plugin for this configuration.
 
-        A plugin with settings of its own overrides this and names them: `def from_config(cls, *, config, interval=60)`.
+        A plugin with its own settings overrides it with an argument for each:
+        `def from_config(cls, *, config, interval=60)`.
         """
         return cls()
 
@@ -61,55 +62,55 @@ class LightbusPlugin:
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     async def on_start(self, *, client: Any) -> None:
-        """Act before the client begins to work."""
+        """Called before the client begins to work."""
 
     async def on_stop(self, *, client: Any) -> None:
-        """Act after the client has stopped working."""
+        """Called after the client has stopped working."""
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Act before the worker takes calls and events."""
+        """Called before the worker accepts calls and events."""
 
     async def after_worker_started(self, *, client: Any) -> None:
-        """Act once the worker serves: others know of it, and its listeners listen."""
+        """Called once the worker serves: peers know it, and its listeners are subscribed."""
 
     async def after_worker_stopped(self, *, client: Any) -> None:
-        """Act after the worker has finished its last call and event."""
+        """Called after the worker has finished its last call and event."""
 
     async def before_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> None:
-        """Act before a call is sent."""
+        """Called before a call is sent."""
 
     async def after_rpc_call(self, *, rpc_message: RpcMessage, result_message: ResultMessage, client: Any) -> None:
-        """Act after the result of a call has arrived."""
+        """Called after the result of a call has arrived."""
 
     async def before_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> None:
-        """Act before a call that arrived is executed."""
+        """Called before a received call is executed."""
 
     async def after_rpc_execution(self, *, rpc_message: RpcMessage, result_message: ResultMessage, client: Any) -> None:
-        """Act after a call was executed, before its result is sent."""
+        """Called after a call was executed, before its result is sent."""
 
     async def before_event_sent(self, *, event_message: EventMessage, client: Any) -> None:
-        """Act before an event is fired."""
+        """Called before an event is fired."""
 
     async def after_event_sent(self, *, event_message: EventMessage, client: Any) -> None:
-        """Act after an event was fired."""
+        """Called after an event was fired."""
 
     async def before_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
-        """Act before a listener is given an event."""
+        """Called before a listener gets an event."""
 
     async def after_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
-        """Act after a listener has handled an event."""
+        """Called after a listener has handled an event."""
 
     async def on_events_lost(self, *, client: Any, api_name: str, event_name: str, group: str, count: int) -> None:
-        """Act when a publisher's retention has deleted events that a listener had not been given yet."""
+        """Called when a publisher's retention has deleted events that were not delivered to a listener yet."""
 
-    # Those that wrap are plain functions which wait for nothing. What they return is entered before the hooks named
-    # `before_`, and left behind those named `after_`, also where it failed: then with the exception.
+    # The `around_` hooks are plain functions that must not block. The context manager they return is entered before the
+    # `before_` hooks and exited after the `after_` hooks, on failure with the exception.
 
     def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any] | None:
-        """Wrap a call, from before it is sent until its result is there."""
+        """Wrap a call, from before it is sent until its result has arrived."""
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[Any] | None:
-        """Wrap the execution of a call that arrived."""
+        """Wrap the execution of a received call."""
 
     def around_event_sent(self, *, event_message: EventMessage, client: Any) -> AbstractContextManager[Any] | None:
         """Wrap the firing of an event."""
@@ -121,7 +122,7 @@ class LightbusPlugin:
 
 
 def register_plugin(registry: HookRegistry, plugin: LightbusPlugin) -> None:
-    """Add the hooks that `plugin` overrides to `registry`. Raises InvalidDeclaration for one that only 1.x has."""
+    """Add the hooks that `plugin` overrides to `registry`. Raises InvalidDeclaration for a hook that only 1.x has."""
     for name, instead in _GONE_HOOKS.items():
         if callable(getattr(type(plugin), name, None)):
             raise InvalidDeclaration(
@@ -141,7 +142,7 @@ def load_plugins(config: settings.Config) -> list[LightbusPlugin]:
     _warn_of_idle_settings(config)
     enabled = sorted(name for name, section in config.plugins.items() if section.enabled)
     if not enabled:
-        return []  # a search of what is installed takes tens of milliseconds
+        return []  # without searching entry points, which takes tens of milliseconds
     from importlib.metadata import entry_points
 
     installed = {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
@@ -149,7 +150,7 @@ def load_plugins(config: settings.Config) -> list[LightbusPlugin]:
 
 
 def _warn_of_idle_settings(config: settings.Config) -> None:
-    """Say so where somebody has settings for a plugin and has not said whether it is to be there."""
+    """Log a warning for each plugin that has settings, but neither `enabled: true` nor `enabled: false`."""
     for name, section in sorted(config.plugins.items()):
         if section.options and "enabled" not in section.model_fields_set:
             logger.warning(
@@ -167,12 +168,12 @@ def _plugin_class(name: str, installed: dict[str, EntryPoint]) -> type[LightbusP
         )
     try:
         found = installed[name].load()
-    except InvalidConfiguration as error:  # it says itself what it lacks
+    except InvalidConfiguration as error:  # the plugin's own text says what is missing
         raise InvalidConfiguration(f"plugins.{name} is enabled: {error}") from error
-    except Exception as error:  # whatever the plugin's module does when it is imported
+    except Exception as error:  # the import may raise anything
         raise InvalidConfiguration(
             f"plugins.{name} is enabled, but {installed[name].value} cannot be imported: {error!r}. "
-            f"Mend its installation, or disable it."
+            f"Repair its installation, or disable it."
         ) from error
     if not (isinstance(found, type) and issubclass(found, LightbusPlugin)):
         raise InvalidConfiguration(f"plugins.{name}: {installed[name].value} is not a subclass of LightbusPlugin.")

@@ -1,4 +1,4 @@
-"""The plugin `health`: `/live` and `/ready` by HTTP, for whoever restarts processes and sends them work."""
+"""The plugin `health`: `/live` and `/ready` over HTTP, for process supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ __all__ = ["STALLED_AFTER", "HealthPlugin"]
 logger = logging.getLogger("lightbus.health")
 
 STALLED_AFTER = 10.0
-"""Seconds for which the event loop may stand still before the process counts as dead, if nothing else is said."""
+"""The default for the seconds that the event loop may be blocked before the process counts as dead."""
 
 ANSWER_TIMEOUT = 0.8
-"""Seconds that the loop has to say how it is: less than the second that a probe of Kubernetes waits."""
+"""Seconds within which the loop must answer: less than the second for which a Kubernetes probe waits."""
 
 JSON = "application/json"
 
 
 class HealthPlugin(LightbusPlugin):
     """
-    Answers two questions, each with 200 or 503 and the reason.
+    Serves two pages, each with 200 or 503 and the reason.
 
-    `/live`: does the event loop go on? Where it has stood still for `stalled_after` seconds, only a restart helps.
-    `/ready`: does the worker serve? Not while it starts or stops, its loop stands still, or a listener has stopped.
+    `/live`: is the event loop running? If it has been blocked for `stalled_after` seconds, only a restart helps.
+    `/ready`: does the worker serve? Not while it starts or stops, its loop is blocked, or a listener has stopped.
 
     Args:
-        port: where; 0 is any that is free.
-        address: of which address.
-        stalled_after: seconds for which the loop may stand still.
-        pages: what else is served there, by path.
+        port: the port; 0 for any free one.
+        address: the address to listen on.
+        stalled_after: seconds for which the loop may be blocked.
+        pages: further pages, by path.
 
     Attributes:
-        server: what serves them, from before the worker's start to behind its end.
-        asked_by: what said where, for errors.
+        server: the HTTP server, which runs from before the worker's start until after its end.
+        asked_by: the setting that chose the port, for errors.
 
     """
 
@@ -58,7 +58,7 @@ class HealthPlugin(LightbusPlugin):
         port: int = Field(ge=0, le=65535, description="Serve /live and /ready at this port.")
         address: str = Field(default=LOOPBACK, description="Serve them on this address of the host.")
         stalled_after: float = Field(
-            default=STALLED_AFTER, gt=0, description="Seconds for which the event loop may stand still."
+            default=STALLED_AFTER, gt=0, description="Seconds for which the event loop may be blocked."
         )
 
     def __init__(
@@ -87,7 +87,7 @@ class HealthPlugin(LightbusPlugin):
         return plugin
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Begin to answer: alive, and not ready yet."""
+        """Start the server: alive, and not ready yet."""
         self._client = client
         if self.server is None:
             pages = {"/live": self.live, "/ready": self.ready, **self._pages}
@@ -95,11 +95,11 @@ class HealthPlugin(LightbusPlugin):
             logger.info("The health of this worker is served at %s: %s", self.server.url, " ".join(pages))
 
     async def after_worker_started(self, *, client: Any) -> None:
-        """It is ready from now on."""
+        """Answer `ready` from now on."""
         self._serves = True
 
     async def after_worker_stopped(self, *, client: Any) -> None:
-        """Answer no more."""
+        """Stop the server."""
         self._serves, self._client = False, None
         server, self.server = self.server, None
         if server is not None:
@@ -108,7 +108,7 @@ class HealthPlugin(LightbusPlugin):
     # The pages
 
     def live(self) -> Answer:
-        """Say whether the event loop goes on."""
+        """Return the page that says whether the event loop is running."""
         worker = self._worker
         silence = 0.0 if worker is None else worker.watchdog.silence
         if silence > self._stalled_after:
@@ -116,10 +116,10 @@ class HealthPlugin(LightbusPlugin):
         return Answer(200, b"alive\n")
 
     def ready(self) -> Answer:
-        """Say whether the worker serves, and what is wrong with it in any case."""
+        """Return the page that says whether the worker serves, with its problems in any case."""
         worker = self._worker
-        reasons, told = self._reasons(worker)
-        body = {"ready": not reasons, "reasons": reasons, "problems": told.get("problems", []), **_identity(worker)}
+        reasons, health = self._reasons(worker)
+        body = {"ready": not reasons, "reasons": reasons, "problems": health.get("problems", []), **_identity(worker)}
         return Answer(503 if reasons else 200, f"{json.dumps(body)}\n".encode(), JSON)
 
     @property
@@ -129,7 +129,7 @@ class HealthPlugin(LightbusPlugin):
         return worker
 
     def _reasons(self, worker: Worker | None) -> tuple[list[str], dict[str, Any]]:
-        """Return why it is not ready, and what it says of its health."""
+        """Return the reasons why the worker is not ready, and its health report."""
         if worker is None or worker.parts is None or not self._serves:
             return ["It is starting."], {}
         if worker.stopping.is_set():
@@ -138,7 +138,7 @@ class HealthPlugin(LightbusPlugin):
         asked = asyncio.run_coroutine_threadsafe(peer.health(), worker.loop)
         began = time.monotonic()
         try:
-            told = asked.result(ANSWER_TIMEOUT)
+            health = asked.result(ANSWER_TIMEOUT)
         except TimeoutError:
             asked.cancel()
             waited = time.monotonic() - began
@@ -148,7 +148,7 @@ class HealthPlugin(LightbusPlugin):
             for each in list(worker.parts.consumer.runners)
             if each.stopped_by is not None
         ]
-        return stopped, told
+        return stopped, health
 
 
 def _identity(worker: Worker | None) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""The plugin `log_context`: while a call is served or an event handled, log records can say which one it is.
+"""The plugin `log_context`: adds the call or event being handled to log records.
 
-`JsonFormatter` (`lightbus.json_logs`) writes what is known into each record, and `add_log_fields` is a processor of
-structlog that does the same.
+`JsonFormatter` (`lightbus.json_logs`) writes these fields into each record; `add_log_fields` does the same as a
+processor of structlog.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _fields: ContextVar[dict[str, str] | None] = ContextVar("lightbus_log_fields", d
 
 def log_fields() -> dict[str, str]:
     """
-    Return what is known of the call or event that this code handles; empty where it handles none.
+    Return the log fields of the call or event that this code handles; empty outside of both.
 
-    Of a call `api`, `procedure` and `call_id`; of an event `api`, `event`, `event_id`, `listener`, and `group` where it
-    has one; and `trace_id`, where either came with a trace context.
+    For a call `api`, `procedure` and `call_id`; for an event `api`, `event`, `event_id`, `listener`, and `group` if the
+    listener has one; for both `trace_id`, if there is a trace context.
     """
     fields = _fields.get()
     if fields is None:
@@ -34,20 +34,20 @@ def log_fields() -> dict[str, str]:
 
 
 def add_log_fields(logger: Any, method_name: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the fields to a record of structlog, but for those that it has; structlog's own `event` is the message."""
+    """Add the missing fields to a record of structlog, `event` as `event_name`: structlog's `event` is the message."""
     for name, value in log_fields().items():
         event_dict.setdefault("event_name" if name == "event" else name, value)
     return event_dict
 
 
 class GroupNames:
-    """The groups of listeners, which hooks know by API and name. A client's listeners are looked at once for each."""
+    """The groups of listeners by API and listener name, cached: hooks get only the name."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], str] = {}
 
     def of(self, client: Any, api: str, name: str) -> str:
-        """Return the group; empty where each process is given everything."""
+        """Return the group of a listener; empty if each process gets every event."""
         group = self._known.get((api, name))
         if group is None:
             found = (each for each in client.listeners if (each.api, each.name) == (api, name))
@@ -56,7 +56,7 @@ class GroupNames:
 
 
 class LogContextPlugin(LightbusPlugin):
-    """Notes for the logs which call or event is handled. What a handler leaves behind goes on to say so."""
+    """Sets the log fields of the call or event being handled. Tasks that outlive the handler keep them."""
 
     priority = 10
 
@@ -64,13 +64,13 @@ class LogContextPlugin(LightbusPlugin):
         self._groups = GroupNames()
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> None:
-        """Note the call."""
+        """Set the fields of the call."""
         _fields.set(
             {"api": rpc_message.api_name, "procedure": rpc_message.procedure_name, "call_id": str(rpc_message.id)}
         )
 
     def around_event_execution(self, *, event_message: EventMessage, listener_name: str, client: Any) -> None:
-        """Note the event, and whose it is."""
+        """Set the fields of the event and its listener."""
         fields = {
             "api": event_message.api_name,
             "event": event_message.event_name,

@@ -1,7 +1,7 @@
-"""The plugin `internal_metrics`: tells on the bus of each call and event, on the API `internal.metrics`.
+"""The plugin `internal_metrics`: fires events about each call and event, on the API `internal.metrics`.
 
-Enabled by `plugins.internal_metrics.enabled`. Its events are best effort: they reach whoever listens at the moment.
-They carry arguments and results, so whoever may listen sees what is in them.
+Enabled by `plugins.internal_metrics.enabled`. Its events are best effort: they reach the processes that listen at the
+moment. They contain arguments and results, which every listener can read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["MetricsApi", "MetricsPlugin"]
 logger = logging.getLogger("lightbus.metrics")
 
 MAX_QUEUED = 10_000
-"""Metrics that wait to be fired before further ones are dropped: a second or so of what a worker can handle."""
+"""The most metrics queued before further ones are dropped: about a second of a worker's full load."""
 
 _FROM = (Parameter("service_name", str), Parameter("process_name", str), Parameter("timestamp", float))
 _RPC = (*_FROM, Parameter("id", str), Parameter("api_name", str), Parameter("procedure_name", str))
@@ -41,9 +41,9 @@ class MetricsApi(Api):
     """
     `internal.metrics`.
 
-    `timestamp` is in seconds since 1970. What belongs to one call on one side, or to one event, has the same id.
-    `error` is the class of the exception that a call ended with, and empty where it succeeded; `result` is the text of
-    that exception then. `rpc_response_received` is the end of a call for its caller, also where no response came.
+    `timestamp` is in seconds since 1970. The metrics of one call on one side, or of one event, have the same id.
+    `error` is the class of the exception with which a call failed, whose text is the `result` then, or empty.
+    `rpc_response_received` is the end of a call for its caller, even without a response.
     """
 
     rpc_call_sent = Event((*_RPC, Parameter("kwargs", dict)), delivery="best_effort")
@@ -61,16 +61,16 @@ class MetricsApi(Api):
 
 class MetricsPlugin(LightbusPlugin):
     """
-    Fires an event at each step of a call and of an event; not for those of APIs named `internal.*`, its own included.
+    Fires an event at each step of a call and of an event, except for APIs named `internal.*`, its own included.
 
-    The hooks only note what happened; the engine's loop fires it. So no call waits for a metric or fails for one.
-    In a process that is no worker the metrics are handed to a worker that has this plugin, and dropped where none has.
+    The hooks only queue the metrics; the engine's loop fires them. So no call waits for a metric, or fails with one.
+    In a process without a worker, the metrics are handed off to a worker with this plugin, or dropped without one.
 
     Args:
-        service_name, process_name: what the events say of the process, where that is not what it is called.
+        service_name, process_name: the names in the events, if not those of the process.
 
     Attributes:
-        dropped: metrics that were not fired.
+        dropped: the number of metrics that were not fired.
 
     """
 
@@ -81,7 +81,7 @@ class MetricsPlugin(LightbusPlugin):
         self._service_name, self._process_name = service_name, process_name
         self._queue: deque[tuple[str, dict[str, Any]]] = deque()
         self._firing_on: asyncio.AbstractEventLoop | None = None
-        """The loop on which the queue is being emptied. After a fork, or when the engine has moved, it is another."""
+        """The loop that is emptying the queue. It changes after a fork, and when the engine moves to another loop."""
 
     @classmethod
     def from_config(cls, *, config: settings.Config) -> MetricsPlugin:
@@ -89,51 +89,51 @@ class MetricsPlugin(LightbusPlugin):
         return cls()
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Offer `internal.metrics`."""
+        """Register `internal.metrics`."""
         if MetricsApi.Meta.name not in client.api_registry.names():
-            # Not by register_api: that would have the worker announce itself at once, and it is not ready.
+            # Not by register_api: that would make the worker announce itself at once, before it is ready.
             api = MetricsApi()
             client.api_registry.add(api)
             client.schema.add_api(api)
 
     async def on_stop(self, *, client: Any) -> None:
-        """Fire what is left."""
+        """Fire the queued metrics."""
         await self._fire_all(client)
 
-    # On the side of the caller
+    # The caller's side
 
     async def before_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> None:
-        """A call is sent."""
+        """Queue the metric of a call to be sent."""
         self._note_call(client, "rpc_call_sent", rpc_message, kwargs=dict(rpc_message.kwargs))
 
     async def after_rpc_call(self, *, rpc_message: RpcMessage, result_message: ResultMessage, client: Any) -> None:
-        """It has ended."""
+        """Queue the metric of a call that has ended."""
         self._note_call(client, "rpc_response_received", rpc_message, error=_error(result_message))
 
     async def after_event_sent(self, *, event_message: EventMessage, client: Any) -> None:
-        """An event was fired."""
+        """Queue the metric of a fired event."""
         self._note_event(client, "event_fired", event_message)
 
-    # On the side of the worker
+    # The worker's side
 
     async def before_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> None:
-        """A call has arrived."""
+        """Queue the metric of a received call."""
         self._note_call(client, "rpc_call_received", rpc_message)
 
     async def after_rpc_execution(self, *, rpc_message: RpcMessage, result_message: ResultMessage, client: Any) -> None:
-        """Its result is sent."""
+        """Queue the metric of an executed call, whose result is sent next."""
         result = str(result_message.result) if result_message.error else result_message.result
         self._note_call(client, "rpc_response_sent", rpc_message, error=_error(result_message), result=result)
 
     async def before_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
-        """An event has arrived at a listener."""
+        """Queue the metric of an event that a listener gets."""
         self._note_event(client, "event_received", event_message)
 
     async def after_event_execution(self, *, event_message: EventMessage, client: Any) -> None:
-        """A listener has handled an event."""
+        """Queue the metric of an event that a listener has handled."""
         self._note_event(client, "event_processed", event_message)
 
-    # Noting, in any thread and on any loop
+    # Queueing, in any thread and on any loop
 
     def _note_call(self, client: Any, name: str, message: RpcMessage, **more: Any) -> None:
         if not message.api_name.startswith("internal."):
@@ -147,7 +147,7 @@ class MetricsPlugin(LightbusPlugin):
 
     def _note(self, client: Any, name: str, kwargs: dict[str, Any]) -> None:
         if len(self._queue) >= MAX_QUEUED:
-            self._drop(1, f"{MAX_QUEUED} wait already")
+            self._drop(1, f"{MAX_QUEUED} are queued already")
             return
         try:
             _, loop = client.engine.loop_host.ensure()
@@ -168,17 +168,17 @@ class MetricsPlugin(LightbusPlugin):
     async def _empty(self, client: Any) -> None:
         while self._queue:
             await self._fire_all(client)
-            self._firing_on = None  # whoever notes something from now on wakes us; and what came just before is seen
+            self._firing_on = None  # a metric queued from now on starts a new run
 
     async def _fire_all(self, client: Any) -> None:
         while self._queue:
             name, kwargs = self._queue.popleft()
             try:
                 await client.fire_event(MetricsApi.Meta.name, name, kwargs)
-            except NotReachable as error:  # nobody wants them: nor those that wait
+            except NotReachable as error:  # nobody takes them: drop the queued ones, too
                 self._drop(1 + len(self._queue), str(error))
                 self._queue.clear()
-            except Exception as error:  # an argument that cannot be sent, a hook of the user's: the next may be fine
+            except Exception as error:  # an argument that cannot be sent, a user's hook: the next one may succeed
                 self._drop(1, str(error))
 
     def _drop(self, count: int, reason: str) -> None:

@@ -1,7 +1,7 @@
 """The plugin `opentelemetry`: spans and metrics of calls and events. Needs `pip install 'lightbus[otel]'`.
 
-Names are those of OpenTelemetry's semantic conventions for RPC and messaging. The trace context travels with each call
-and each event, W3C's as the application's propagator writes it, so that what follows from a request is one trace.
+Names follow OpenTelemetry's semantic conventions for RPC and messaging. Each call and event carries the trace context
+that the application's propagator writes (by default W3C's), so that everything a request causes is one trace.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ SYSTEM = "lightbus"
 
 class OpenTelemetryPlugin(LightbusPlugin):
     """
-    Makes a span of each call and each event on either side, and measures them.
+    Makes a span for each call and each event on both sides, and measures their durations.
 
-    | span | kind | of |
+    | span | kind | for |
     |---|---|---|
     | `auth/check_password` | client, server | a call |
     | `send auth.user_registered` | producer | the firing of an event |
-    | `process auth.user_registered` | consumer | each handling of it, linked to the span that fired it |
+    | `process auth.user_registered` | consumer | each handling of an event, linked to the span that fired it |
 
-    Those of `internal.` APIs are left out.
+    `internal.` APIs are left out.
 
     Args:
-        tracer_provider, meter_provider: whose; those that the application has set globally without.
+        tracer_provider, meter_provider: the providers; by default the global ones of the application.
 
     """
 
@@ -73,7 +73,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
 
     @contextmanager
     def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> SpanHook:
-        """Trace a call that is made here."""
+        """Trace a call that this process makes."""
         attributes = _of_call(rpc_message)
         with self._span(_name_of(rpc_message), SpanKind.CLIENT, attributes, self._client) as span:
             propagate.inject(rpc_message.trace, trace.set_span_in_context(span))
@@ -81,7 +81,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
 
     @contextmanager
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> SpanHook:
-        """Trace a call that is served here, as a part of the trace that it was made in."""
+        """Trace a call that this process serves, as part of the caller's trace."""
         if rpc_message.api_name.startswith("internal."):
             yield
             return
@@ -93,7 +93,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
 
     @contextmanager
     def around_event_sent(self, *, event_message: EventMessage, client: Any) -> SpanHook:
-        """Trace an event that is fired here."""
+        """Trace an event that this process fires."""
         if event_message.api_name.startswith("internal."):
             yield
             return
@@ -105,7 +105,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
 
     @contextmanager
     def around_event_execution(self, *, event_message: EventMessage, listener_name: str, client: Any) -> SpanHook:
-        """Trace each handling of an event, as a part of the trace that it was fired in, and linked to its firing."""
+        """Trace each handling of an event, as part of the trace in which it was fired, linked to the firing."""
         if event_message.api_name.startswith("internal."):
             yield
             return
@@ -133,7 +133,7 @@ class OpenTelemetryPlugin(LightbusPlugin):
         context: Context | None = None,
         links: list[Link] | None = None,
     ) -> Iterator[Span]:
-        """Begin a span, and end it with what became of it. Whoever wants it to be the current one makes it that."""
+        """Run the body in a span, which ends with its outcome. It is not made the current span here: see `_enter`."""
         span = self._tracer.start_span(name, context, kind, attributes, links)
         began = time.perf_counter()
         failed: dict[str, str] = {}
@@ -159,11 +159,11 @@ MEASURED_BY = {
     "messaging.destination.name",
     "messaging.consumer.group.name",
 }
-"""Attributes by which durations are told apart: those of few values."""
+"""The attributes of durations: only those with few values."""
 
 
 def _enter(span: Span) -> None:
-    """Have what the handler does belong to the span. The context is made for this execution, so nobody leaves it."""
+    """Make the span the current one of the handler. It is never detached: each execution has its own context."""
     context = trace.set_span_in_context(span)
     contexts.attach(context)
     carrier: dict[str, str] = {}
@@ -190,7 +190,7 @@ def _of_event(message: EventMessage, operation: str) -> dict[str, str | int]:
 
 
 def _type_of(error: BaseException) -> str:
-    """Return what failed: of a handler's exception that is told to its caller, the class that it had there."""
+    """Return the class name of an error; for a remote handler's exception, its class there."""
     kind = type(error)
     name: str = getattr(error, "remote_type", "") or f"{kind.__module__}.{kind.__qualname__}"
     return name.removeprefix("builtins.")

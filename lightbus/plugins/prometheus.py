@@ -1,7 +1,7 @@
-"""The plugin `prometheus`: what this process does, as metrics. Needs `pip install 'lightbus[prometheus]'`.
+"""The plugin `prometheus`: metrics of this process. Needs `pip install 'lightbus[prometheus]'`.
 
-What a worker counts anyway is read when it is asked for (`prometheus_worker.py`). Hooks count only what nobody counts
-without them: calls and firings as their caller sees them, and how long listeners take.
+The counts that a worker keeps anyway are read at each scrape (`prometheus_worker.py`). Hooks measure only the rest:
+calls and firings from the caller's side, and the time that listeners take.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MetricsHook: TypeAlias = Iterator[None]
 OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (LightbusWorkerError, "handler_error"),
     (PeerBusy, "busy"),
-    (NotReachable, "unreachable"),  # some of these are timeouts, too, for those who catch them
+    (NotReachable, "unreachable"),  # before LightbusTimeout: some of these are timeouts, too
     (PeerLost, "lost"),
     (LightbusTimeout, "timeout"),
     (Exception, "error"),
@@ -57,19 +57,19 @@ OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def outcome_of(error: BaseException | None) -> str:
-    """Return what became of a call or a firing, as a label's value: `ok`, `timeout`, `busy`, ..., `cancelled`."""
+    """Return the outcome of a call or a firing, as the value of a label: `ok`, `timeout`, `busy`, ..., `cancelled`."""
     if error is None:
         return "ok"
     return next((outcome for kind, outcome in OUTCOMES if isinstance(error, kind)), "cancelled")
 
 
 class _Instruments:
-    """The metrics of one registry, made once for all buses that count there."""
+    """The metrics of one registry, made once and shared by all buses that use it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.calls = Counter(
             "lightbus_client_calls",
-            "Calls that this process made, by what became of them.",
+            "Calls that this process made, by outcome.",
             ["api", "procedure", "outcome"],
             registry=registry,
         )
@@ -82,20 +82,20 @@ class _Instruments:
         )
         self.fired = Counter(
             "lightbus_client_events_fired",
-            "Events that this process fired, by what became of the firing.",
+            "Events that this process fired, by outcome.",
             ["api", "event", "outcome"],
             registry=registry,
         )
         self.handling_seconds = Histogram(
             "lightbus_event_handling_duration_seconds",
-            "How long listeners of this process took for an event, in seconds; those that failed included.",
+            "How long listeners of this process took for an event, in seconds, including failed ones.",
             ["api", "event", "listener"],
             buckets=BOUNDS,
             registry=registry,
         )
         self.counting: WeakKeyDictionary[Any, PrometheusPlugin] = WeakKeyDictionary()
-        """Which plugin counts for a client: where it has several of this registry (of the settings, of
-        `--metrics-port` and of its program), each call and event counts once."""
+        """Client -> the one plugin that counts for it: a client may have several plugins with this registry (from the
+        settings, `--metrics-port` and its program), and each call and event must count once."""
         self.worker = WorkerCollector()
         registry.register(self.worker)
 
@@ -105,18 +105,18 @@ _instruments: WeakKeyDictionary[CollectorRegistry, _Instruments] = WeakKeyDictio
 
 class PrometheusPlugin(LightbusPlugin):
     """
-    Counts and measures for Prometheus. What is there, with names and units: docs/observability.md.
+    Counts and measures for Prometheus. All metrics, with names and units: docs/observability.md.
 
     Args:
-        registry: where the metrics are registered; the default one of prometheus_client, where the application's own
-            are, too. One that two workers of a process share tells of the one that was started last.
-        port: serve `/metrics` there while a worker runs; 0 is any port that is free. A program that serves its registry
-            anyway (`prometheus_client.start_http_server`, a route of its own) needs none.
-        address: of which address.
+        registry: where the metrics are registered; by default that of prometheus_client, which has the application's
+            own metrics, too. If two workers of a process share one, it reports on the one started last.
+        port: serve `/metrics` at this port while a worker runs; 0 for any free one. Not needed by a program that
+            serves its registry anyway (`prometheus_client.start_http_server`, a route of its own).
+        address: the address to listen on.
 
     Attributes:
-        server: what serves the metrics, while a worker runs.
-        asked_by: what said where, for errors.
+        server: the HTTP server of the metrics, while a worker runs.
+        asked_by: the setting that chose the port, for errors.
 
     """
 
@@ -151,32 +151,32 @@ class PrometheusPlugin(LightbusPlugin):
         return plugin
 
     def page(self) -> Answer:
-        """Return the metrics of the registry as text, for a server of one's own."""
+        """Return the metrics of the registry as text, for the program's own server."""
         return Answer(200, generate_latest(self.registry), CONTENT_TYPE_LATEST)
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Serve the metrics."""
+        """Start the server of the metrics, if there is a port."""
         if self._place is not None and self.server is None:
             self.server = StatusServer(*self._place, {"/metrics": self.page}, asked_by=self.asked_by)
             logger.info("Metrics at %s/metrics", self.server.url)
 
     async def after_worker_started(self, *, client: Any) -> None:
-        """Tell of this worker from now on."""
+        """Report on this worker from now on."""
         self._metrics.worker.watch(client)
 
     async def after_worker_stopped(self, *, client: Any) -> None:
-        """Serve them no more."""
+        """Stop reporting on the worker, and the server."""
         self._metrics.worker.forget(client)
         server, self.server = self.server, None
         if server is not None:
             await asyncio.to_thread(server.stop)
 
     def around_rpc_call(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[None] | None:
-        """Measure a call that is made here."""
+        """Measure a call that this process makes."""
         return self._call(rpc_message) if self._counts_for(client) else None
 
     def around_event_sent(self, *, event_message: EventMessage, client: Any) -> AbstractContextManager[None] | None:
-        """Count an event that is fired here, and not one that is put into an outbox: it may be rolled back."""
+        """Count an event that this process fires, except one stored in a database outbox, which may be rolled back."""
         if event_message.api_name.startswith("internal.") or not self._counts_for(client):
             return None
         return self._firing(event_message, is_kept=client.made_events.is_storing(event_message))

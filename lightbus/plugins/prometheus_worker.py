@@ -1,4 +1,4 @@
-"""What a worker counts anyway, told as metrics of Prometheus when they are asked for. Nothing is counted here."""
+"""The counts of a worker as metrics of Prometheus, read at each scrape. Nothing is counted here."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from ..rpc.statistics import BOUNDS, Usage
 __all__ = ["WorkerCollector"]
 
 ANSWER_TIMEOUT = 2.0
-"""Seconds that the worker's loop has to tell how far groups are; without it they are left out of a scrape."""
+"""Seconds within which the worker's loop must report its groups, or they are left out of a scrape."""
 
 REFUSED = ("busy", "draining", "standstill", "target")
 ABANDONED = ("expired", "cancelled")
 
 LISTENER_COUNTS = {
     "failed": "Events whose handler raised.",
-    "retried": "Events that are to be given again since their handler raised.",
-    "redelivered": "Events that were given again.",
-    "dead_lettered": "Events that were given as often as they may be, or do not fit, and are kept as dead letters.",
-    "dropped": "Events of best effort that a slow listener missed.",
+    "retried": "Events to be delivered again because their handler raised.",
+    "redelivered": "Events that were delivered again.",
+    "dead_lettered": "Events stored as dead letters: after the last delivery, or because they do not fit.",
+    "dropped": "Best-effort events that a slow listener missed.",
     "invalid": "Events that do not fit the listener.",
 }
 
 
 class WorkerCollector(Collector):
-    """Tells of one worker at a time: the one that was started last."""
+    """Reports on one worker at a time: the one started last."""
 
     def __init__(self) -> None:
         self._client: weakref.ref[Any] | None = None
 
     def watch(self, client: Any) -> None:
-        """Tell of the worker of this client from now on."""
+        """Report on the worker of this client from now on."""
         self._client = weakref.ref(client)
 
     def forget(self, client: Any) -> None:
-        """Tell of it no more."""
+        """Stop reporting on the worker of this client."""
         if self._client is not None and self._client() is client:
             self._client = None
 
     def describe(self) -> Iterable[Metric]:
-        """Promise nothing in advance: which families there are depends on whether there is a worker."""
+        """Return no families: which ones there are depends on whether a worker runs."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Read the worker's counts. From any thread: all that is iterated over is copied first."""
+        """Read the worker's counts. Any thread may call it: every collection is copied before it is iterated."""
         client = None if self._client is None else self._client()
         worker: Worker | None = None if client is None else client.worker
         if worker is None or worker.parts is None:
@@ -88,7 +88,7 @@ def _calls(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     server = parts.server
     durations = HistogramMetricFamily(
         "lightbus_call_duration_seconds",
-        "How long calls took that this worker served, from their arrival to their answer, in seconds.",
+        "How long calls took that this worker served, from arrival to answer, in seconds.",
         labels=["api", "procedure"],
     )
     errors = CounterMetricFamily(
@@ -104,17 +104,15 @@ def _calls(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     )
     yield _by_reason("calls_abandoned", "Calls whose callers had given up.", ABANDONED, server.counts)
     yield CounterMetricFamily(
-        "lightbus_loop_stalls", "How often the event loop stood still for a second or more.", value=server.stall_count
+        "lightbus_loop_stalls", "How often the event loop was blocked for a second or more.", value=server.stall_count
     )
-    yield _gauge("calls_running", "Calls that are executed now.", server.executing)
-    yield _gauge("calls_queued", "Calls that wait for their turn.", server.queued)
-    yield _gauge(
-        "calls_limit", "Calls that are executed at a time at most.", worker.engine.config.worker.rpc_concurrency
-    )
+    yield _gauge("calls_running", "Calls in execution.", server.executing)
+    yield _gauge("calls_queued", "Calls in the queue.", server.queued)
+    yield _gauge("calls_limit", "The most calls executed at a time.", worker.engine.config.worker.rpc_concurrency)
 
 
 def _buckets(usage: Usage) -> list[tuple[str, float]]:
-    """Return how many calls took at most so long, as Prometheus wants it: each count holds those before it."""
+    """Return the cumulative buckets of call durations, as Prometheus defines them."""
     count = 0
     buckets: list[tuple[str, float]] = []
     for bound, number in zip([*map(str, BOUNDS), "+Inf"], usage.within[:], strict=True):
@@ -132,7 +130,8 @@ def _by_reason(name: str, text: str, reasons: Sequence[str], counts: Counter[str
 
 def _events(parts: WorkerParts) -> Iterator[Metric]:
     published = CounterMetricFamily("lightbus_events_published", "Events published.", labels=["api", "event"])
-    size = CounterMetricFamily("lightbus_events_published_bytes", "Bytes of these.", labels=["api", "event"])
+    text = "Bytes of the events published."
+    size = CounterMetricFamily("lightbus_events_published_bytes", text, labels=["api", "event"])
     for key, count in sorted(parts.publisher.published.items()):
         published.add_metric(key, count)
         size.add_metric(key, parts.publisher.published_bytes[key])
@@ -142,9 +141,10 @@ def _events(parts: WorkerParts) -> Iterator[Metric]:
         "lightbus_events_handled", "Events whose handler returned.", labels=["api", "event", "listener"]
     )
     labels = ["api", "listener"]
-    waiting = GaugeMetricFamily("lightbus_listener_waiting_events", "Events that wait here for it.", labels=labels)
+    text = "Events in the queue of the listener."
+    waiting = GaugeMetricFamily("lightbus_listener_waiting_events", text, labels=labels)
     stopped = GaugeMetricFamily(
-        "lightbus_listener_stopped", "1 where it has stopped since its handler failed.", labels=labels
+        "lightbus_listener_stopped", "1 if the listener has stopped because its handler failed.", labels=labels
     )
     counted = {
         what: CounterMetricFamily(f"lightbus_events_{what}", text, labels=labels)
@@ -164,7 +164,7 @@ def _events(parts: WorkerParts) -> Iterator[Metric]:
 
 def _relayed(client: Any) -> Metric:
     family = CounterMetricFamily(
-        "lightbus_outbox_events_relayed", "Events of an outbox that were fired here.", labels=["api", "event"]
+        "lightbus_outbox_events_relayed", "Events of a database outbox that were fired here.", labels=["api", "event"]
     )
     for key, count in sorted(client.made_events.relayed.copy().items()):
         family.add_metric(key, count)
@@ -181,10 +181,10 @@ def _peers(worker: Worker) -> Iterator[Metric]:
 
 
 def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
-    """Tell of groups and journals, of which the loop and the disk have to be asked."""
+    """Yield the metrics of groups and journals, for which the loop and the disk must be asked."""
     api = next(each for each in parts.internal_apis if isinstance(each, EventsApi))
     found = _worker_answers(worker.loop, api)
-    text = "1 where groups and journals are missing, since the event loop did not report them in time."
+    text = "1 if groups and journals are missing because the event loop did not report them in time."
     yield _gauge("scrape_incomplete", text, found is None)
     if found is None:
         return
@@ -192,12 +192,12 @@ def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     labels = ["api", "group"]
     lag = GaugeMetricFamily(
         "lightbus_group_lag_events",
-        "Events of this publisher that a group has not handled yet: to be summed over all publishers.",
+        "Events of this publisher that a group has not handled yet; sum it over all publishers.",
         labels=labels,
     )
-    dead = GaugeMetricFamily("lightbus_group_dead_letters", "Dead letters of it that are kept here.", labels=labels)
+    dead = GaugeMetricFamily("lightbus_group_dead_letters", "Dead letters of the group stored here.", labels=labels)
     lost = GaugeMetricFamily(
-        "lightbus_group_lost_events", "Events that retention deleted before it had them.", labels=labels
+        "lightbus_group_lost_events", "Events that retention deleted before the group got them.", labels=labels
     )
     for group in groups:
         names = [group["api"], group["name"]]
@@ -208,20 +208,20 @@ def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     yield _gauge(
         "journal_events", "Events that the journals served here hold.", sum(each["events"] for each in journals)
     )
-    yield _gauge("journal_size_bytes", "Bytes of these.", sum(each["bytes"] for each in journals))
+    yield _gauge("journal_size_bytes", "Bytes of the journals served here.", sum(each["bytes"] for each in journals))
     full = max((_full(each) for each in journals), default=0.0)
-    yield _gauge("journal_full_ratio", "How full the fullest of them is, relative to its limit: 0 to 1.", full)
+    yield _gauge("journal_full_ratio", "How full the fullest journal is, relative to its limit: 0 to 1.", full)
 
 
 def _full(journal: dict[str, Any]) -> float:
     bounds = (journal["events"], journal["max_events"]), (journal["bytes"], journal["max_bytes"])
-    return max((held / bound for held, bound in bounds if bound), default=0.0)  # 0: an event backend's own matter
+    return max((held / bound for held, bound in bounds if bound), default=0.0)  # a bound of 0: no limit
 
 
 def _worker_answers(
     loop: asyncio.AbstractEventLoop, api: EventsApi
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """Return what the worker tells of its groups and journals; None where it does not in time, or this is its loop."""
+    """Return the worker's groups and journals; None if it does not answer in time, or if this is its own loop."""
 
     async def ask() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         return await api.groups(), await api.journals()

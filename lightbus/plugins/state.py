@@ -1,6 +1,7 @@
-"""The plugin `internal_state`: says on the bus that a worker starts, lives and stops, on the API `internal.state`.
+"""The plugin `internal_state`: fires events when a worker starts, runs and stops, on the API `internal.state`.
 
-Enabled by `plugins.internal_state.enabled`. Its events are best effort: they reach whoever listens at the moment.
+Enabled by `plugins.internal_state.enabled`. Its events are best effort: they reach the processes that listen at the
+moment.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ __all__ = ["StateApi", "StatePlugin"]
 logger = logging.getLogger("lightbus.state")
 
 SETTLE_TIME = 0.5
-"""Seconds from a worker's start to `server_started`: only then have those who listen found and subscribed to it."""
+"""Seconds from a worker's start to `server_started`: listeners need them to discover it and subscribe."""
 
 FAREWELL_TIME = 0.05
-"""Seconds from `server_stopped` to the worker's goodbye, which goes another way, and must not overtake it."""
+"""Seconds from `server_stopped` to the worker's goodbye, which uses another socket and must not overtake it."""
 
 _WHO = (Parameter("service_name", str), Parameter("process_name", str))
 _STATE = (
@@ -53,14 +54,14 @@ _OLD_NAMES = {
     "server_ping": "worker_ping",
     "server_stopped": "worker_stopped",
 }
-"""What each event is called in Lightbus 1.x; both are fired."""
+"""Event -> its name in Lightbus 1.x; both are fired."""
 
 
 class StateApi(Api):
     """
-    `internal.state`: events that begin with `worker_` are those of 1.x, and say a little more.
+    `internal.state`: the events `worker_*` are those of 1.x, with some more fields.
 
-    `timestamp` is in seconds since 1970, `ping_interval` in seconds, and `listening_for` has names of events in full:
+    `timestamp` is in seconds since 1970, `ping_interval` in seconds, and `listening_for` has full event names:
     "auth.user_registered".
     """
 
@@ -81,7 +82,7 @@ class StatePlugin(LightbusPlugin):
     Fires `server_started`, `server_ping` at an interval, and `server_stopped`. It never fails a worker.
 
     Args:
-        service_name, process_name: what the events say of the process, where that is not what it is called.
+        service_name, process_name: the names in the events, if not those of the process.
         ping_enabled: whether to ping.
         ping_interval: seconds between two pings.
 
@@ -120,19 +121,19 @@ class StatePlugin(LightbusPlugin):
         return cls(ping_enabled=ping_enabled, ping_interval=ping_interval)
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Offer `internal.state`."""
+        """Register `internal.state`."""
         if StateApi.Meta.name not in client.api_registry.names():
-            # Not by register_api: that would have the worker announce itself at once, and it is not ready.
+            # Not by register_api: that would make the worker announce itself at once, before it is ready.
             api = StateApi()
             client.api_registry.add(api)
             client.schema.add_api(api)
 
     async def on_start(self, *, client: Any) -> None:
-        """Begin to report."""
+        """Start the task that fires the events."""
         self._reporting = asyncio.create_task(self._report(client, started_at=time.time()))
 
     async def on_stop(self, *, client: Any) -> None:
-        """Report the end."""
+        """Stop the task, and fire `server_stopped`."""
         reporting, self._reporting = self._reporting, None
         if reporting is None:
             return
@@ -158,7 +159,7 @@ class StatePlugin(LightbusPlugin):
         }
 
     def _host(self) -> dict[str, Any]:
-        """Return what 1.x says besides, for a worker that runs."""
+        """Return the further fields of the events of 1.x."""
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, but for macOS
         return {
             "hostname": host_name(),
@@ -176,7 +177,7 @@ class StatePlugin(LightbusPlugin):
         try:
             await client.fire_event(StateApi.Meta.name, name, {**who, **kwargs})
             await client.fire_event(StateApi.Meta.name, _OLD_NAMES[name], {**who, **kwargs, **more})
-        except Exception as error:  # whatever it is, a hook of the user's included: the worker has other things to do
+        except Exception as error:  # also an error of a user's hook: none may stop the worker
             self._failures.log(name, logging.WARNING, "%s.%s was not fired: %s", StateApi.Meta.name, name, error)
         else:
             self._failures.recovered(name)

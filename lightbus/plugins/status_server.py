@@ -1,4 +1,4 @@
-"""A small HTTP server for probes and scrapes, in a thread: it answers also while the event loop stands still."""
+"""A small HTTP server for probes and scrapes, in a thread: it answers even while the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..phrases import safely
 __all__ = ["LOOPBACK", "Answer", "PageFunction", "StatusServer", "parse_place"]
 
 LOOPBACK = "127.0.0.1"
-"""Where it is served if nothing else is said: what it tells is for whoever asks."""
+"""The default address: this host only, since there is no access control."""
 
 MOST_CONNECTIONS = 50
-"""Connections that are open at a time: each has a thread."""
+"""The most open connections: each has a thread."""
 
 REQUEST_TIME = 10.0
-"""Seconds that a client may take to say what it wants."""
+"""Seconds within which a client must send its request."""
 
 
 class Answer(NamedTuple):
-    """What a request is answered with."""
+    """The answer to a request."""
 
     status: int
     body: bytes
@@ -37,7 +37,7 @@ PageFunction: TypeAlias = Callable[[], Answer]
 
 
 def parse_place(text: str, option: str) -> tuple[str, int]:
-    """Return address and port of `"9100"`, `"0.0.0.0:9100"` or `"[::]:9100"`. Raises InvalidConfiguration."""
+    """Parse `"9100"`, `"0.0.0.0:9100"` or `"[::]:9100"` into address and port. Raises InvalidConfiguration."""
     address, _, port = text.strip().rpartition(":")
     address = address.removeprefix("[").removesuffix("]")
     if not (port.isascii() and port.isdigit() and int(port) <= 65535):
@@ -56,25 +56,25 @@ class _BoundedServer(ThreadingHTTPServer):
 
     def __init__(self, *args: Any) -> None:
         self._connections: deque[Any] = deque()
-        """Those that are open, oldest first."""
+        """The open connections, oldest first."""
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread. Who has been silent longest makes room: a probe has to be answered whoever else asks."""
+        """Answer in a thread. If there are too many connections, the oldest are closed: a probe must be answered."""
         while len(self._connections) >= MOST_CONNECTIONS:
-            with suppress(OSError, IndexError):  # it has ended just now
+            with suppress(OSError, IndexError):  # just closed
                 self._connections.popleft().shutdown(socket.SHUT_RDWR)
         self._connections.append(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection."""
-        with suppress(ValueError):  # it had to make room
+        with suppress(ValueError):  # already removed to make room
             self._connections.remove(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away."""
+        """Ignore a client that disconnected."""
 
 
 class _ServerOfIPv6(_BoundedServer):
@@ -102,7 +102,7 @@ class _StatusHandler(BaseHTTPRequestHandler):
         else:
             try:
                 answer = page()
-            except Exception as error:  # whatever it is, who asks is told
+            except Exception as error:  # any error of a page goes into the answer
                 answer = Answer(500, f"{type(error).__name__}: {safely(str, error)}\n".encode())
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
@@ -120,15 +120,15 @@ class StatusServer:
     Serves pages by HTTP until it is stopped.
 
     Args:
-        address, port: where; port 0 is any that is free.
-        pages: what is answered, by path; called in a thread of the server.
-        asked_by: the setting or option that says where, for errors.
+        address, port: where to listen; port 0 for any free one.
+        pages: the functions that make the answers, by path; called in a thread of the server.
+        asked_by: the setting or option that gave address and port, for errors.
 
     Raises:
-        TransportError: the port is taken, or the address is none of this host's.
+        TransportError: the port is in use, or this host does not have the address.
 
     Attributes:
-        port: where it is in fact.
+        port: the actual port.
 
     """
 
@@ -149,11 +149,11 @@ class StatusServer:
 
     @property
     def url(self) -> str:
-        """Where it is, without a path."""
+        """The base URL, without a path."""
         return f"http://{f'[{self.address}]' if ':' in self.address else self.address}:{self.port}"
 
     def stop(self) -> None:
-        """Serve nothing more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(1.0)

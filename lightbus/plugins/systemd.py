@@ -1,7 +1,7 @@
-"""The plugin that tells systemd how the worker is (sd_notify(3)): READY, STOPPING, and the beats of its watchdog.
+"""The plugin that notifies systemd of the worker's state (sd_notify(3)): READY, STOPPING, and watchdog pings.
 
-`lightbus run` uses it where the unit has `Type=notify`, which sets NOTIFY_SOCKET. The beats come from the worker's
-event loop: where that stands still for `WatchdogSec=`, systemd restarts the process.
+`lightbus run` uses it if the unit has `Type=notify`, which sets NOTIFY_SOCKET. The pings come from the worker's event
+loop: if that is blocked for `WatchdogSec=`, systemd restarts the process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger("lightbus.systemd")
 
 
 def notify(message: str, environment: Mapping[str, str] = os.environ) -> bool:
-    """Send lines like `READY=1` to whoever supervises this process; return whether that worked."""
+    """Send lines like `READY=1` to the supervisor of this process; return whether that worked."""
     address = environment.get("NOTIFY_SOCKET", "")
     if not address:
         return False
@@ -38,7 +38,7 @@ def notify(message: str, environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def watchdog_interval(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Return the seconds between two beats that systemd wants, half of `WatchdogSec=`; None where it wants none."""
+    """Return the seconds between two watchdog pings, half of `WatchdogSec=`; None if systemd expects none."""
     microseconds, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if pid and pid != str(os.getpid()):
         return None
@@ -46,22 +46,22 @@ def watchdog_interval(environment: Mapping[str, str] = os.environ) -> float | No
 
 
 class SystemdPlugin(LightbusPlugin):
-    """Tells systemd when the worker serves, that it goes on, and when it stops."""
+    """Notifies systemd when the worker serves, that it is alive, and when it stops."""
 
-    priority = 10_000  # others are ready before
+    priority = 10_000  # last: other plugins must be ready before
 
     def __init__(self) -> None:
-        self._telling: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[None] | None = None
 
     async def after_worker_started(self, *, client: Any) -> None:
-        """It serves; from now on it tells that it goes on."""
+        """Send READY, and start the task that pings the watchdog."""
         names = ", ".join(api.meta.name for api in client.api_registry.public()) or "no API"
         notify(f"READY=1\nSTATUS=Serving {names} as {client.process_name}\nMAINPID={os.getpid()}")
-        self._telling = asyncio.create_task(self._notify_systemd(client.worker.stopping))
+        self._notifying = asyncio.create_task(self._notify_systemd(client.worker.stopping))
 
     async def after_worker_stopped(self, *, client: Any) -> None:
-        """It has stopped."""
-        telling, self._telling = self._telling, None
+        """Stop the task that pings the watchdog."""
+        telling, self._notifying = self._notifying, None
         if telling is not None:
             telling.cancel()
             await asyncio.wait([telling])
@@ -75,7 +75,7 @@ class SystemdPlugin(LightbusPlugin):
                     notify("WATCHDOG=1")
                 await asyncio.wait([is_stopping], timeout=interval)
             notify("STOPPING=1\nSTATUS=Finishing what runs")
-            while interval is not None:  # the last calls may take longer than it waits
+            while interval is not None:  # the last calls may take longer than `WatchdogSec=`
                 notify("WATCHDOG=1")
                 await asyncio.sleep(interval)
         finally:

@@ -1,4 +1,4 @@
-"""For the tests of programs that use Lightbus: a bus that is mocked, and a bus in memory. Public: docs/testing.md."""
+"""For the tests of programs that use Lightbus: a mocked bus, and a bus in memory. Public: docs/testing.md."""
 
 from __future__ import annotations
 

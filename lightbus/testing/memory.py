@@ -1,4 +1,4 @@
-"""The bus in memory: real workers and clients in one process, with no network at all."""
+"""The bus in memory: real workers and clients in one process, without a network."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from .observing import Observer
 
 __all__ = ["MemoryBus", "memory_bus"]
 
-LOOKS_GONE = 3
-"""Looks one after the other that find nothing there."""
+CHECKS_GONE = 3
+"""Consecutive checks that must find the directory gone."""
 
 LOOK_EVERY = 0.005
 REMOVED_WITHIN = 5.0
-"""Seconds that removing what was kept may take."""
+"""The most seconds for removing the directory."""
 WAIT = 0.2
-"""Seconds that an API nobody advertises is waited for. Discovery in memory takes none; a worker's start does."""
+"""Seconds to wait for an API that no peer advertises: discovery in memory is instant, a worker's start is not."""
 
 
 class MemoryBus:
     """
-    A bus in memory for a test: whatever is created on it, or attached to it, finds each other at once.
+    A bus in memory for a test: all buses created on it, or attached to it, discover each other at once.
 
         with memory_bus() as hub:
             auth = hub.create(service_name="auth")
@@ -55,18 +55,18 @@ class MemoryBus:
             hub.start(auth)
             assert hub.create().auth.check_password(username="sally", password="secret")
 
-    Everything else is real: workers, handlers, frames, validation. There is no socket and no file, and no other bus is
-    seen. Events are kept in memory until the end, when everything on it is closed. In an event loop that runs workers,
-    use `async with`.
+    Everything else is real: workers, handlers, frames, validation. It opens no socket and no file, and is isolated from
+    all other buses. Events are stored in memory until the end, when everything on it is closed. On an event loop that
+    runs workers, use `async with`.
 
     Args:
-        observe: take note of each event that is fired, for `wait_for_event`.
-        journal: keep events as a bus does that is not in memory: in journals on disk, in a temporary directory that is
-            made with the first of them, and removed at the end.
+        observe: record each fired event, for `wait_for_event`.
+        journal: store events as a real bus does: in journals on disk, in a temporary directory that is made with the
+            first of them, and removed at the end.
 
     Attributes:
-        hub: where those on this bus find each other; of use for a `MemoryDiscovery` of one's own.
-        network: where their sockets meet; of use for a `MemoryTransport` of one's own.
+        hub: connects the discoveries of this bus; for making your own `MemoryDiscovery`.
+        network: connects the sockets of this bus; for making your own `MemoryTransport`.
 
     """
 
@@ -74,9 +74,9 @@ class MemoryBus:
         self.hub = MemoryHub()
         self.network = MemoryNetwork()
         self._name = f"memory-{os.urandom(4).hex()}"
-        self._directory = Path(tempfile.gettempdir()) / f"lightbus-{self._name}"  # made with the first journal
+        self._directory = Path(tempfile.gettempdir()) / f"lightbus-{self._name}"  # created with the first journal
         self._outbox = None if journal else MemoryOutbox()
-        self._events = MemoryEventStore.of_bus(self._name)  # held, so that events outlive whoever published them
+        self._events = MemoryEventStore.of_bus(self._name)  # referenced here, so that events outlive their publishers
         self._buses: list[BusClient] = []
         self._before: dict[BusClient, _Before] = {}
         self._observer = Observer(lambda: tuple(self._buses))
@@ -84,19 +84,19 @@ class MemoryBus:
 
     def create(self, config: Mapping[str, Any] | Config | None = None, **options: Any) -> BusPath:
         """
-        Return a new bus, as `lightbus.create()` with these options does. Each is a service of its own.
+        Return a new bus, made by `lightbus.create()` with these options. By default each is a service of its own.
 
-        Give `service_name` to have several processes of one service, or to listen under a certain name.
+        Give `service_name` for several processes of one service, or for a fixed group name of its listeners.
         """
         options.setdefault("service_name", f"service-{len(self._buses) + 1}")
         return self.attach(create(config, **options))
 
     def attach(self, bus: BusPath) -> BusPath:
         """
-        Put a bus that exists, as that of your bus module, on this one until the end, and return it.
+        Attach an existing bus, as that of your bus module, to this one until the end, and return it.
 
-        Then it is what it was before, without what was registered or listened to meanwhile. Settings of its network,
-        security and discovery do not count here. Raises UnsupportedUse where it runs a worker, or is here already.
+        At the end it is restored, without the APIs and listeners that were added meanwhile. Its settings of network,
+        security and discovery are ignored. Raises UnsupportedUse if it runs a worker, or is attached already.
         """
         client = bus.client
         if client.is_worker or client in self._before:
@@ -116,9 +116,9 @@ class MemoryBus:
 
     def start(self, *buses: BusPath, timeout: float = 5.0) -> None:
         """
-        Run a worker of each of these in a thread; return when all of them serve and all listeners on this bus listen.
+        Run a worker of each of these in a thread; return when all serve, and all listeners on this bus are subscribed.
 
-        Raises LightbusTimeout when a listener does not within `timeout` seconds, and CannotBlockHere inside a loop.
+        Raises LightbusTimeout if a listener is not within `timeout` seconds, and CannotBlockHere inside a loop.
         """
         for bus in buses:
             bus.client.start_in_background()
@@ -128,7 +128,7 @@ class MemoryBus:
             time.sleep(LOOK_EVERY)
 
     async def start_async(self, *buses: BusPath, timeout: float = 5.0) -> None:
-        """Run a worker of each of these on the running loop; return when all of them serve and listen."""
+        """Run a worker of each of these on the running loop; return when all of them serve and are subscribed."""
         for bus in buses:
             await bus.client.start_worker()
         deadline = Deadline.after(timeout)
@@ -140,8 +140,8 @@ class MemoryBus:
         """
         Return an event once it was fired on this bus, the first of its name or the one with a `number`.
 
-        One that was fired before counts, so there is no race with what fires it. Raises LightbusTimeout, and
-        UnsupportedUse where the bus was not made to observe.
+        Events fired earlier count, so there is no race with the code that fires. Raises LightbusTimeout, and
+        UnsupportedUse if the bus was not made with `observe=True`.
         """
         self._check_observes()
         return self._observer.event(event, number, timeout)
@@ -155,15 +155,16 @@ class MemoryBus:
 
     def wait_until_handled(self, timeout: float = 5.0) -> None:
         """
-        Return when every listener on this bus has handled what was fired: what handlers fire in turn, and retries, too.
+        Return when every listener on this bus has handled all fired events, including those that handlers fire, and
+        retries.
 
-        An event that has become a dead letter is done with. Raises LightbusTimeout with who has something left.
+        A dead letter counts as handled. Raises LightbusTimeout, which names the listeners with events left.
         """
         forbid_in_loop("wait_until_handled()", "wait_until_handled_async()")
         self._observer.all_handled(timeout)
 
     async def wait_until_handled_async(self, timeout: float = 5.0) -> None:
-        """Return, on an event loop, when every listener on this bus has handled what was fired."""
+        """Return, on an event loop, when every listener on this bus has handled all fired events."""
         await self._observer.all_handled_async(timeout)
 
     def close(self) -> None:
@@ -181,10 +182,10 @@ class MemoryBus:
         self._remove_directory()
 
     def _remove_directory(self) -> None:
-        """Remove what was kept, also where a thread that is just ending closes, and removes, a file of it meanwhile."""
+        """Remove the directory, even while a thread that is ending closes and removes one of its files."""
         deadline = Deadline.after(REMOVED_WITHIN)
         looks_gone = 0
-        while looks_gone < LOOKS_GONE and not deadline.passed():  # a thread may be about to make it anew
+        while looks_gone < CHECKS_GONE and not deadline.passed():  # such a thread may create it again
             looks_gone += 1
             if self._directory.exists():
                 shutil.rmtree(self._directory, ignore_errors=True)
@@ -226,7 +227,7 @@ class MemoryBus:
         )
 
     def _not_listening(self) -> list[str]:
-        """Return a line for each worker whose listeners do not hear another one yet."""
+        """Return a line for each worker whose listeners are not subscribed to another worker yet."""
         workers = [client for client in self._buses if client.is_worker]
         return [
             f"{listener.service_name} to {publisher.service_name}"
@@ -251,7 +252,7 @@ memory_bus = MemoryBus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Before:
-    """What a bus was before it was attached."""
+    """The state of a bus before it was attached."""
 
     engine: EngineState
     apis: frozenset[str]
@@ -260,7 +261,7 @@ class _Before:
 
 
 def _in_memory(apis: Mapping[str, ApiSettings]) -> Sections[ApiSettings]:
-    """Return the settings of APIs with the event backend in memory, where they say that journals keep their events."""
+    """Return the settings of APIs with the event backend `memory` instead of `journal`."""
     in_memory = {"events": EventsSettings(backend="memory")}
     return Sections(
         (name, each.model_copy(update=in_memory) if each.events.backend == "journal" else each)
@@ -269,7 +270,7 @@ def _in_memory(apis: Mapping[str, ApiSettings]) -> Sections[ApiSettings]:
 
 
 def _delivers(listener: BusClient, publisher: BusClient) -> bool:
-    """Return whether the listeners of one worker are given what the other one publishes, as far as they want it."""
+    """Return whether one worker's listeners are subscribed to the other one, as far as it publishes their APIs."""
     worker = listener.worker
     if worker is None or worker.parts is None:
         return True

@@ -1,4 +1,4 @@
-"""What a mocked bus is to expect and to answer, what happened on it, and the assertions. Knows nothing of clients."""
+"""The mock: expected calls and events with their results, recorded ones, and assertions. Knows nothing of clients."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ M = TypeVar("M", RpcMessage, EventMessage)
 
 _of_event = also_named(full_event_name="name")
 _of_call = also_named(full_rpc_name="name")
-"""What 1.x calls the first argument."""
+"""The name of the first argument in 1.x."""
 
 
 class NotMocked(AssertionError):
-    """A call was made, or an event fired, that the test did not mock. The message has the line to add."""
+    """A call was made, or an event fired, that the test did not mock. The message has the line of code to add."""
 
 
 class BusMock:
     """
-    What `with bus_mocker(bus) as mock:` gives: tell it what to expect, then ask it what happened.
+    The mock of `with bus_mocker(bus) as mock:`: set what to expect, then check what happened.
 
     Names are written in full: "auth.check_password". Any thread may use it. Every assertion raises AssertionError.
 
     Args:
-        apis: the APIs registered on the bus; a mock of something that they do not have is refused.
-        require_mocking: whether what was not mocked raises NotMocked.
+        apis: the APIs registered on the bus; mocking a member that they do not have is refused.
+        require_mocking: whether calls and events that were not mocked raise NotMocked.
 
     """
 
     def __init__(self, apis: ApiRegistry, *, require_mocking: bool = True) -> None:
         self._apis = apis
         self._require_mocking = require_mocking
-        self._lock = threading.Lock()  # over the fields below
+        self._lock = threading.Lock()  # guards the attributes below
         self._results: dict[str, Any] = {}
         self._events: set[str] = set()
         self._calls: list[RpcMessage] = []
@@ -58,22 +58,22 @@ class BusMock:
         self, name: str, result: Any = None, *, error: bool = False, trace: str = "", **of_message: Any
     ) -> None:
         """
-        Let a procedure be called, and answer with `result`; the last one given for a name holds.
+        Allow a procedure to be called, and answer with `result`; a later mock of the same name replaces it.
 
         Args:
             name: "auth.check_password".
-            result: the value returned. A function is called with the arguments, by name, in the caller's thread or on
-                its loop, and its result returned; it may be `async def`, and has a context of its own, as a handler.
-                An exception, or a class of one, is raised: an error of Lightbus as it is, any other as the
-                LightbusWorkerError that the handler's exception would become.
-            error: the handler fails: `result` is what its LightbusWorkerError says, or the exception it raises.
-            trace: the traceback of that.
-            of_message: what else 1.x has for the message of a result: refused, since the mock makes it.
+            result: the value to return. A function is called with the arguments, by name, in the caller's thread or on
+                its loop, and its result is returned; it may be `async def`, and has its own context, like a handler.
+                An exception, or an exception class, is raised: an error of Lightbus unchanged, any other as the
+                LightbusWorkerError that a handler's exception would become.
+            error: the handler fails: `result` is the text of its LightbusWorkerError, or the exception it raises.
+            trace: the traceback of that error.
+            of_message: further arguments of 1.x for the result message: refused, since the mock makes the message.
 
         Raises:
             InvalidName: the name has no dot.
             UnknownProcedure: the API is registered here, and has no such procedure.
-            UnsupportedUse: an argument is given that it does not have.
+            UnsupportedUse: an unknown argument was given.
 
         """
         if of_message:
@@ -93,7 +93,7 @@ class BusMock:
     @_of_event
     def mock_event_firing(self, name: str) -> None:
         """
-        Let an event be fired.
+        Allow an event to be fired.
 
         Raises:
             InvalidName: the name has no dot.
@@ -109,7 +109,7 @@ class BusMock:
 
     @property
     def mocked_events(self) -> frozenset[tuple[str, str]]:
-        """`(API, event)` of the events that may be fired."""
+        """`(API, event)` of the mocked events."""
         with self._lock:
             return frozenset(_parts(name) for name in self._events)
 
@@ -132,7 +132,7 @@ class BusMock:
             return _named(self._fired, name)
 
     def get_next_event(self, name: str | None = None) -> EventMessage:
-        """Return the first event fired, of `name` or of all, at the next call the second one, and so on."""
+        """Return the first fired event, of `name` or of all; at the next call the second one, and so on."""
         return self._next("event", self._fired, name)
 
     @_of_event
@@ -164,7 +164,7 @@ class BusMock:
             return _named(self._calls, name)
 
     def get_next_rpc(self, name: str | None = None) -> RpcMessage:
-        """Return the first call made, of `name` or of all, at the next call the second one, and so on."""
+        """Return the first call made, of `name` or of all; the next time the second one, and so on."""
         return self._next("call", self._calls, name)
 
     @_of_call
@@ -177,7 +177,7 @@ class BusMock:
         """Assert that a procedure was not called."""
         self.assert_rpc_called(name, times=0)
 
-    # The same by their names in 1.x
+    # Aliases: the names in 1.x
 
     mockRpcCall = mock_rpc_call
     mockEventFiring = mock_event_firing
@@ -190,13 +190,13 @@ class BusMock:
     assertRpcCalled = assert_rpc_called
     assertRpcNotCalled = assert_rpc_not_called
 
-    # What arrives
+    # Called by the mocked engine
 
     def take_call(self, message: RpcMessage, context: Context) -> Any:
         """
-        Note a call, and return its result, or an awaitable of it. Raises NotMocked, or what the mock is to raise.
+        Record a call, and return its result, or an awaitable of it. Raises NotMocked, or the mocked exception.
 
-        A function is called in `context`, and not in the caller's: no handler sees that.
+        A function is called in `context`, not in the caller's context, which a handler would not see either.
         """
         name = message.canonical_name
         with self._lock:
@@ -212,11 +212,11 @@ class BusMock:
         return context.run(result, **message.kwargs) if callable(result) else result
 
     def take_event(self, message: EventMessage) -> None:
-        """Note an event. Raises NotMocked."""
+        """Record an event. Raises NotMocked."""
         name = message.canonical_name
         with self._lock:
             if name.startswith("internal.") and name not in self._events:
-                return  # a plugin's: it watches the program, and the test is about the program
+                return  # fired by a plugin that monitors the program, which is not what the test is about
             if self._require_mocking and name not in self._events:
                 raise NotMocked(f"{name} was fired, and is not mocked. Add before it: mock.mock_event_firing({name!r})")
             self._fired.append(message)

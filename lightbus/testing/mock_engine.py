@@ -1,6 +1,6 @@
-"""What stands in for a bus client's engine and its network: one peer that advertises everything, and asks a mock.
+"""Replaces a bus client's engine and network: a single peer that advertises everything, and answers from a mock.
 
-What goes in and what comes out are the frames of a real peer, so a value that could not cross the bus fails here, too.
+Requests and replies are encoded as frames, as on a real bus, so a value that could not be sent fails here, too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["MockChannel", "MockEngine"]
 
 
 class MockQuestions:
-    """Every name is one of the mock's peer."""
+    """Finds every API at once: the mock's peer advertises all names."""
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
         """Find any API."""
@@ -40,31 +40,31 @@ class MockQuestions:
         """Find any API."""
 
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Miss none."""
+        """Return no missing API."""
         return []
 
     def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Miss none."""
+        """Return no missing API."""
         return []
 
 
 class MockLoopHost:
-    """There is no node for a network that is mocked."""
+    """Refuses to start a node: there is no network."""
 
     def ensure(self) -> NoReturn:
-        """Refuse to be on the network."""
+        """Refuse to join the network."""
         raise UnsupportedUse(
             "This bus is mocked, so it has no network, and no worker can serve on it. "
             "Use lightbus.testing.memory_bus() to run workers in a test."
         )
 
     async def adopt(self, on_left: Callable[[], None]) -> NoReturn:
-        """Refuse to be a worker."""
+        """Refuse to run a worker."""
         self.ensure()
 
 
 class MockEngine:
-    """What a client needs of its engine, for calling and firing: the one peer there is advertises everything."""
+    """The parts of an engine that a client needs for calling and firing: its only peer advertises everything."""
 
     def __init__(self, client: BusClient, mock: BusMock) -> None:
         config = client.config
@@ -84,7 +84,7 @@ class MockEngine:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is known of the bus: which names are those of events."""
+        """The known state of the bus: only which names are events."""
         return Snapshot(events=self._mock.mocked_events)
 
     def caller(self) -> _AsyncChannel:
@@ -98,15 +98,15 @@ class MockEngine:
         """Find any API."""
 
     def close(self, *, at_exit: bool = False) -> None:
-        """There is nothing to close, and the real engine is put back later."""
+        """Do nothing: there is nothing to close, and the real engine is restored later."""
 
     async def close_async(self) -> None:
-        """Likewise."""
+        """Do nothing, like `close`."""
 
-    # What arrives
+    # Requests
 
     def arrived(self, outgoing: OutboundRequest, context: Context) -> Any:
-        """Record a call or an event; return the call's result, or an awaitable of it, or that the event is taken."""
+        """Record a call or an event; return the call's result, or an awaitable of it, or Accepted for an event."""
         _, message = envelope.decode(outgoing.frame(self._peer, 0))
         if isinstance(message, (Fire, Batch)):
             records = [message.record] if isinstance(message, Fire) else [record for _, record in message.rows]
@@ -138,7 +138,7 @@ class MockEngine:
         )
 
     def returned(self, outgoing: OutboundRequest, value: Any) -> Any:
-        """Return what the caller gets of a result."""
+        """Return the result as the caller gets it, after encoding and decoding."""
         if isinstance(value, Accepted):
             return outgoing.outcome(value, self._peer)
         try:
@@ -148,7 +148,7 @@ class MockEngine:
         return outgoing.outcome(reply, self._peer)
 
     def raised(self, outgoing: OutboundRequest, error: BaseException) -> Any:
-        """Raise what the caller gets of an exception."""
+        """Raise the exception that the caller gets for an exception of the mock."""
         if not _is_the_handlers(error):
             raise error
         frame = encode_error(describe(str(outgoing), error), 0, self.max_message_size)
@@ -156,7 +156,7 @@ class MockEngine:
 
 
 def _is_the_handlers(error: BaseException) -> bool:
-    """Return whether an exception is one that a handler's caller is told of: no error of the bus, nor of the test."""
+    """Return whether to send an exception to the caller as a handler's: not one of the bus, nor of the test."""
     if is_a(error, asyncio.CancelledError):
         return not is_cancelled()
     if is_a(error, LightbusException) or is_a(error, AssertionError):

@@ -1,4 +1,4 @@
-"""`bus_mocker(bus)`: puts a mock in the place of a bus client's engine, as a context manager or a decorator."""
+"""`bus_mocker(bus)`: replaces a bus client's engine by a mock, as a context manager or a decorator."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ T = TypeVar("T")
 
 class BusMocker:
     """
-    Keep a bus from the network: its calls are answered, and its events taken, by a mock.
+    Keep a bus off the network: a mock answers its calls and records its events.
 
         with bus_mocker(bus) as mock:
             mock.mock_rpc_call("auth.check_password", result=True)
             log_in("sally", "secret")
             mock.assert_rpc_called("auth.check_password", times=1)
 
-    As a decorator, `@bus_mocker(bus)`, it gives the mock to the test as its first argument (after `self`).
+    As a decorator, `@bus_mocker(bus)`, it passes the mock to the test as its first argument (after `self`).
 
-    Arguments are validated as ever, against the APIs registered or loaded here, and so are mocked results. The
-    caller's hooks run (`before_rpc_call`, `after_event_sent`, ...), and nothing is executed: no handler, no listener,
-    and none of their hooks. When it ends the bus is what it was before. One may be put inside another; it holds for
-    the bus in this process, in all its threads.
+    Arguments are validated as usual, against the APIs registered or loaded here, and so are mocked results. The
+    caller's hooks run (`before_rpc_call`, `after_event_sent`, ...), but no handler, no listener, and none of their
+    hooks. At its end the bus is restored. Mockers can be nested; a mocker affects the bus in all threads of this
+    process.
 
     Args:
-        bus: as `lightbus.create()` returns it.
+        bus: a bus made by `lightbus.create()`.
         require_mocking: whether calls and events that were not mocked raise NotMocked; calls return None otherwise.
 
     """
@@ -49,7 +49,7 @@ class BusMocker:
     def __enter__(self) -> BusMock:
         mock = BusMock(self._client.api_registry, require_mocking=self._require_mocking)
         engine = MockEngine(self._client, mock)
-        # They are what the client's ways of calling and firing need of the real ones, and refuse the rest.
+        # They have what calling and firing need of the real engine and channel, and refuse the rest.
         state = EngineState(cast(Engine, engine), cast(BlockingChannel, MockChannel(engine)))
         self._replaced.append(self._client.exchange_engine(state))
         return mock
@@ -80,7 +80,7 @@ bus_mocker = BusMocker
 
 
 def _without_mock(test: Callable[..., T]) -> Callable[..., T]:
-    """Take the mock out of the visible signature: pytest would look for a fixture of its name."""
+    """Remove the mock from the visible signature: pytest would look for a fixture of its name."""
     signature = inspect.signature(test)
     parameters = list(signature.parameters.values())
     del parameters[1 if parameters and parameters[0].name in ("self", "cls") else 0]

@@ -1,4 +1,4 @@
-"""What happens on a bus in memory, for a test that waits for it: what was fired, and whether all is handled."""
+"""Observe a bus in memory, for tests that wait: which events were fired, and whether all are handled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Observer:
     Watches the buses of a test.
 
     Args:
-        clients: those on the bus, at the moment.
+        clients: returns the clients on the bus.
 
     """
 
@@ -36,11 +36,11 @@ class Observer:
         self._fired: list[EventMessage] = []
 
     def watch(self, client: BusClient) -> None:
-        """Take notice of what a client fires."""
+        """Record the events that a client fires."""
         client.hooks.add("after_event_sent", self._note)
 
     def leave(self, client: BusClient) -> None:
-        """Do so no more."""
+        """Stop recording the events of a client."""
         client.hooks.remove("after_event_sent", self._note)
 
     def _note(self, event_message: EventMessage) -> None:
@@ -48,7 +48,7 @@ class Observer:
             self._fired.append(event_message)
 
     def fired(self, event: BusPath | str) -> list[EventMessage]:
-        """Return the events of a name that were fired, in order."""
+        """Return the fired events of a name, in order."""
         name = event if isinstance(event, str) else event.fully_qualified_name
         with self._lock:
             return [message for message in self._fired if message.canonical_name == name]
@@ -56,7 +56,7 @@ class Observer:
     # Waiting
 
     def event(self, event: BusPath | str, number: int, timeout: float) -> EventMessage:
-        """Return the event of a name with a number, counted from 1, once it was fired. Raises LightbusTimeout."""
+        """Return the event of a name with this number, counted from 1, once it was fired. Raises LightbusTimeout."""
         _wait(lambda: len(self.fired(event)) >= number, timeout, lambda: self._missing(event, number))
         return self.fired(event)[number - 1]
 
@@ -71,7 +71,7 @@ class Observer:
         return f"{event} was fired {len(self.fired(event))} times, and not {number}. Fired was: {names}"
 
     def all_handled(self, timeout: float) -> None:
-        """Return when every listener has handled what was fired, retries included. Raises LightbusTimeout."""
+        """Return when every listener has handled all fired events, retries included. Raises LightbusTimeout."""
         deadline = time.monotonic() + timeout
         while left := asyncio.run(self._unhandled_twice()):
             if time.monotonic() > deadline:
@@ -79,7 +79,7 @@ class Observer:
             time.sleep(LOOK_EVERY)
 
     async def all_handled_async(self, timeout: float) -> None:
-        """Return, on an event loop, when every listener has handled what was fired, retries included."""
+        """Return, on an event loop, when every listener has handled all fired events, retries included."""
         deadline = time.monotonic() + timeout
         while left := await self._unhandled_twice():
             if time.monotonic() > deadline:
@@ -87,7 +87,7 @@ class Observer:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _unhandled_twice(self) -> list[str]:
-        """Ask twice where nothing is left: what one handler has fired meanwhile may wait for another one."""
+        """Check twice if nothing is left: a handler may have fired an event for another listener meanwhile."""
         before = len(self._fired)
         left = await self._unhandled() or await self._unhandled()
         return left or ([] if len(self._fired) == before else ["what was fired just now"])

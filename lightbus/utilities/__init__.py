@@ -1,1 +1,1 @@
-"""Helpers at the module paths that programs written for Lightbus import them from."""
+"""Helpers under their module paths in Lightbus 1.x."""

@@ -1,4 +1,4 @@
-"""Runs asynchronous code from synchronous code, at the path that programs import it from. Knows nothing of the bus."""
+"""Run asynchronous code from synchronous code, under its module path in Lightbus 1.x. Knows nothing of the bus."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def block(awaitable: Awaitable[T], timeout: float | None = None) -> T:
     """
     Run a coroutine (or another awaitable) to its end and return its result.
 
-    `timeout` is in seconds; None waits for as long as it takes. Raises LightbusTimeout when it passes, and
-    CannotBlockHere inside a running event loop, which would stand still meanwhile.
+    `timeout` is in seconds; None: no limit. Raises LightbusTimeout when it has passed, and CannotBlockHere inside a
+    running event loop, which would be blocked meanwhile.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(_finish(awaitable, timeout))
     if asyncio.iscoroutine(awaitable):
-        awaitable.close()  # or Python warns that it was never awaited
+        awaitable.close()  # else Python warns that it was never awaited
     raise CannotBlockHere(
         f"{_label(awaitable)} cannot be waited for inside a running event loop: it would block that loop. "
         f"Await it instead."
@@ -41,7 +41,7 @@ async def _finish(awaitable: Awaitable[T], timeout: float | None) -> T:
             return await awaitable
     except TimeoutError as error:
         if not limit.expired():
-            raise  # the awaitable's own
+            raise  # the awaitable's own TimeoutError
         raise LightbusTimeout(
             f"{_label(awaitable)} did not end within {timeout} s and was cancelled. Allow it more time."
         ) from error

@@ -1,4 +1,4 @@
-"""Keeps Django's database connections usable in a worker, where no request begins or ends to tidy them up."""
+"""Keep Django's database connections usable in a worker, which has no requests at whose ends Django closes them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def uses_django_db(function: F) -> F:
     """
     Close broken and outdated database connections before and after `function`, a `def` or an `async def`.
 
-    Before it the queries are forgotten that Django remembers with DEBUG on, which would be more with each event.
+    Before `function`, the list of queries that Django keeps with DEBUG on is cleared: it would grow with each event.
 
-    Use it on handlers that touch Django's ORM: a connection the server has dropped meanwhile would otherwise
+    Use it on handlers that use Django's ORM: a connection that the server has dropped would otherwise
     fail every event from then on. Connections inside a transaction stay open, by Django's own rule.
     Django is imported at the first call.
     """
@@ -67,7 +67,7 @@ async def _close_old_connections_async() -> None:
 
 
 async def _in_django_thread(function: Callable[[], None]) -> None:
-    # Connections belong to threads, and the ORM's asynchronous methods work in the one `sync_to_async` chooses.
+    # Connections belong to threads, and the ORM's asynchronous methods run in the thread that `sync_to_async` chooses.
     from asgiref.sync import sync_to_async  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     await sync_to_async(function)()

@@ -1,4 +1,4 @@
-"""The features of a worker, at the path that programs import them from."""
+"""The features of a worker, under their module path in Lightbus 1.x."""
 
 from __future__ import annotations
 

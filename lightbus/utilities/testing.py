@@ -1,4 +1,4 @@
-"""The mocked bus, at the path that programs import it from."""
+"""The mocked bus, under its module path in Lightbus 1.x."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application that brings `manage.py runlightbus`."""
+"""The Django application with the command `manage.py runlightbus`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["LightbusConfig"]
 
 
 class LightbusConfig(AppConfig):  # type: ignore[misc]
-    """What Django is told."""
+    """The configuration of the application."""
 
     name = "lightbus.contrib.django"
     label = "lightbus"

@@ -1,4 +1,4 @@
-"""Events that are fired once a transaction is committed, and never where it is rolled back."""
+"""Events that are fired once a transaction is committed, and never if it is rolled back."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def fire_on_commit(event: BusPath, /, *, using: str | None = None, **kwargs: Any
     """
     Fire an event when the transaction is committed: `fire_on_commit(bus.store.order_placed, order="1")`.
 
-    At once where there is none. A process that is killed between the commit and the firing has not fired it, and an
-    error of the firing is raised there, behind the commit: the outbox loses nothing.
+    Without a transaction it is fired at once. If the process is killed between the commit and the firing, the event is
+    lost, and an error of the firing is raised after the commit: the outbox has neither problem.
 
     Args:
-        event: its path.
-        using: the alias of the database whose transaction it is.
-        kwargs: the arguments of the event, as they are now.
+        event: the path of the event.
+        using: the alias of the transaction's database.
+        kwargs: the arguments of the event, encoded now.
 
-    Raises what `fire` raises for arguments that are wrong, before the commit, as far as this process knows the event.
+    Raises what `fire` raises for invalid arguments, before the commit, as far as this process knows the event.
     """
     made = client_of(event).made_events
     message = made.make(*place_of(event), kwargs)

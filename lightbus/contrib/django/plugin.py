@@ -1,4 +1,4 @@
-"""The plugin `django`: calls and events that are served treat database connections as a request does."""
+"""The plugin `django`: manages database connections around calls and events as Django does around requests."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["DjangoPlugin"]
 
 class DjangoPlugin(LightbusPlugin):
     """
-    Closes connections that are broken, or older than CONN_MAX_AGE, before and after each call and event that is served.
+    Closes connections that are broken, or older than CONN_MAX_AGE, before and after each served call and event.
 
-    Those of `def` handlers are in the handler's thread, those of `async def` handlers in the one that Django's
-    asynchronous methods use. A connection in a transaction is left alone.
+    For `def` handlers it closes those of the handler's thread, for `async def` handlers those of the thread that
+    Django's asynchronous methods use. A connection in a transaction is not closed.
     """
 
     priority = 100
 
     def around_rpc_execution(self, *, rpc_message: RpcMessage, client: Any) -> AbstractContextManager[None]:
-        """Look after the connections of a call."""
+        """Close old connections around a call."""
         return _closing_connections()
 
     def around_event_execution(
         self, *, event_message: EventMessage, listener_name: str, client: Any
     ) -> AbstractContextManager[None]:
-        """Look after the connections of an event."""
+        """Close old connections around an event."""
         return _closing_connections()
 
 
@@ -49,5 +49,5 @@ def _closing_connections() -> Iterator[None]:
 def _close_old() -> None:
     if asyncio._get_running_loop() is None:
         close_old_connections()
-    else:  # before whatever the handler has done there, since it is submitted first
+    else:  # runs before the handler's own queries, since it is submitted first
         SyncToAsync.single_thread_executor.submit(close_old_connections)

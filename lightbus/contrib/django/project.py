@@ -1,4 +1,4 @@
-"""Which bus module a project has, and its bus with what Django's database connections need."""
+"""The bus module of a project, and its bus with the hooks for Django's database connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["connect", "get_bus", "module_name"]
 
 
 def module_name() -> str | None:
-    """Return which bus module the project has: the setting LIGHTBUS_MODULE, or the variable of that name, or none."""
+    """Return the project's bus module: the setting LIGHTBUS_MODULE, else the environment variable, else None."""
     return getattr(settings, "LIGHTBUS_MODULE", None) or os.environ.get("LIGHTBUS_MODULE") or None
 
 
@@ -30,9 +30,9 @@ def get_bus() -> BusPath:
 
 def connect(client: BusClient) -> None:
     """
-    Have handlers of this client treat database connections as requests do, and its worker relay what is in the outbox.
+    Add the hooks that manage database connections around handlers, and the relays of the outbox, to a client.
 
-    Once is enough.
+    Calling it again has no effect.
     """
     hooked = client.hooks.functions("around_rpc_execution")
     if not any(isinstance(getattr(each, "__self__", None), DjangoPlugin) for each in hooked):

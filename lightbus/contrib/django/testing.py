@@ -1,4 +1,4 @@
-"""For tests of a Django project: a mock in the place of the bus, or the project's worker in the test's process."""
+"""For tests of a Django project: a mock of the bus, or the project's worker in the test's process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["BusMockMixin", "MemoryBusMixin"]
 
 class _OfProject:
     bus: ClassVar[BusPath | None] = None
-    """Which bus; that of the project's bus module, if nothing else is said."""
+    """The bus to test; by default that of the project's bus module."""
 
     def _bus(self) -> BusPath:
         if self.bus is None:
@@ -24,13 +24,13 @@ class _OfProject:
 
 class BusMockMixin(_OfProject):
     """
-    `class OrderTests(BusMockMixin, TestCase)`: `self.bus_mock` is what `bus_mocker` gives.
+    `class OrderTests(BusMockMixin, TestCase)`: `self.bus_mock` is the mock that `bus_mocker` makes.
 
-    What is fired on commit is, in a `TestCase`, fired at the end of `with self.captureOnCommitCallbacks(execute=True)`.
+    In a `TestCase`, events fired on commit are fired at the end of `with self.captureOnCommitCallbacks(execute=True)`.
     """
 
     def setUp(self) -> None:
-        """Put the mock in place, for this test."""
+        """Install the mock for this test."""
         test: Any = self
         self.bus_mock = test.enterContext(bus_mocker(self._bus()))
         super().setUp()  # type: ignore[misc]
@@ -40,7 +40,7 @@ class MemoryBusMixin(_OfProject):
     """
     `class OrderTests(MemoryBusMixin, TransactionTestCase)`: the project's worker runs, on a bus in memory.
 
-    Handlers have connections of their own, which see what is committed: with a `TestCase` they would see nothing.
+    Handlers have their own connections, which see committed data only: with a `TestCase` they would see none.
     `self.hub` has `wait_until_handled()`, `wait_for_event(...)`, and `create()` for other services.
     """
 

@@ -1,1 +1,1 @@
-"""An outbox in a database that the program uses by SQLAlchemy: `lightbus.contrib.sqlalchemy.outbox`."""
+"""An outbox in a database that the program uses through SQLAlchemy: `lightbus.contrib.sqlalchemy.outbox`."""

@@ -1,4 +1,4 @@
-"""Puts events into the application's own transaction, and has the worker fire those that were committed."""
+"""Store events in the application's own transaction, and make the worker fire the committed ones."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Outbox:
     The table of events that wait to be fired.
 
     Args:
-        metadata: gets the table, so that whatever makes and migrates its tables makes this one, too.
-        name: of the table. It is the one that Django projects have, too.
-        schema: that the table is in.
+        metadata: the table is added to it, so that it is created and migrated with the program's other tables.
+        name: the name of the table; the default is that of Django projects.
+        schema: the database schema of the table.
 
     Attributes:
-        table: it.
+        table: the table.
 
     """
 
@@ -43,22 +43,22 @@ class Outbox:
             Column("record", LargeBinary().with_variant(LONGBLOB(), "mysql", "mariadb"), nullable=False),
             Column("error", Text, nullable=False, default="", server_default=text("('')")),
             schema=schema,
-            sqlite_autoincrement=True,  # no number is used a second time
+            sqlite_autoincrement=True,  # numbers are never reused
         )
 
     def fire(self, session: Any, event: BusPath, /, **kwargs: Any) -> str:
         """
-        Have an event fired once the transaction of a Session or Connection is committed; return its id.
+        Store an event to be fired once the transaction of a Session or Connection is committed; return its id.
 
-        It is the worker that fires it, at least once, and those of one API in the order in which they were put in.
+        The worker fires it, at least once, and the events of one API in the order in which they were stored.
 
         Args:
-            session: whose transaction it is.
-            event: its path, as `bus.store.order_placed`. Its API has to be registered in this process.
+            session: the Session or Connection.
+            event: the path of the event, as `bus.store.order_placed`. Its API must be registered in this process.
             kwargs: the arguments of the event.
 
-        Raises UnknownApi and EventNotFound for what is no event of this process, and ValidationError,
-        InvalidEventArguments and DeformError for wrong arguments: the transaction can still be rolled back.
+        Raises UnknownApi and EventNotFound for a path that is no event of this process, and ValidationError,
+        InvalidEventArguments and DeformError for invalid arguments: the transaction can still be rolled back.
         """
         made = client_of(event).made_events
         message = made.make(*place_of(event), kwargs, is_ours=True)
@@ -78,12 +78,13 @@ class Outbox:
 
     def relay(self, bus: BusPath, engine: Engine, *, poll: float = POLL) -> None:
         """
-        Have each worker of this bus fire what was committed. Once, where the bus module makes its bus.
+        Make each worker of this bus fire the committed events. Call it once, in the bus module.
 
         Args:
-            bus: as `create()` returned it.
-            engine: of the database. Of an AsyncEngine, a plain one beside it.
-            poll: seconds between two looks, where the database does not tell of itself: PostgreSQL does, by psycopg 3.
+            bus: a bus made by `create()`.
+            engine: the engine of the database; beside an AsyncEngine, make a plain one.
+            poll: seconds between two checks of the table, if there are no notifications: PostgreSQL sends some, which
+                psycopg 3.2 and psycopg2 can receive.
 
         """
         if not isinstance(engine, Engine):
@@ -97,5 +98,5 @@ class Outbox:
     def _statements(self, session: Any, message: EventMessage, record: bytes) -> list[Any]:
         values = {"api": message.api_name, "event": message.event_name, "record": record, "error": ""}
         bind = session.get_bind() if hasattr(session, "get_bind") else session
-        notifying = [text(f"SELECT pg_notify('{CHANNEL}', '')")]  # when it is committed
+        notifying = [text(f"SELECT pg_notify('{CHANNEL}', '')")]  # sent at the commit
         return [insert(self.table).values(**values), *(notifying if bind.dialect.name == "postgresql" else [])]

@@ -1,4 +1,4 @@
-"""The outbox, as the relay sees it: rows of one API at a time, and a word of the database when there are new ones."""
+"""The outbox table as the relay uses it: batches of one API's rows, and notifications of new rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["SqlAlchemyStore"]
 
 class SqlAlchemyStore:
     """
-    Used in the relay's thread.
+    The outbox table of one database. Used in the relay's thread.
 
     Args:
-        engine: of the database.
-        table: the outbox.
+        engine: the engine of the database.
+        table: the outbox table.
 
     """
 
@@ -27,7 +27,7 @@ class SqlAlchemyStore:
         self._engine = engine
         self._table = table
         self._listening: Any = None
-        """A connection that gets notifications."""
+        """The connection that listens for notifications."""
 
     def waiting(self) -> list[str]:
         """Return the APIs of the events that wait."""
@@ -38,13 +38,13 @@ class SqlAlchemyStore:
 
     @contextmanager
     def batch(self, api: str, most: int) -> Iterator[_SqlAlchemyBatch | None]:
-        """Have the oldest rows of an API; None while another relay has them."""
+        """Lock and yield the oldest rows of an API; None while another relay holds them."""
         dialect = self._engine.dialect.name
-        if dialect == "sqlite":  # a transaction would keep everybody else from writing
+        if dialect == "sqlite":  # a transaction would block all other writers
             with file_lock(self._engine.url.database or "") as is_ours:
                 yield self._read(api, most) if is_ours else None
             return
-        if dialect in ("mysql", "mariadb"):  # locks on rows would keep others from putting in further ones
+        if dialect in ("mysql", "mariadb"):  # row locks would block inserts of further rows
             with self._named_lock(api) as is_ours:
                 yield self._read(api, most) if is_ours else None
             return
@@ -59,7 +59,7 @@ class SqlAlchemyStore:
 
     @contextmanager
     def _named_lock(self, api: str) -> Iterator[bool]:
-        """Hold the lock of MySQL or MariaDB for an API, on a connection of its own: who is killed gives it back."""
+        """Hold the named lock of MySQL or MariaDB for an API, on its own connection, which releases it if it breaks."""
         name = name_of_lock(self._engine.url.database or "", api)
         with self._engine.connect() as connection:
             is_ours = connection.execute(select(func.get_lock(name, 0))).scalar() == 1
@@ -70,18 +70,18 @@ class SqlAlchemyStore:
                     connection.execute(select(func.release_lock(name)))
 
     def wait(self, seconds: float) -> bool | None:
-        """Return whether something was put in within so many seconds; None if that cannot be told."""
+        """Return whether a row was inserted within so many seconds; None if the database cannot notify."""
         if self._engine.dialect.name != "postgresql":
             return None
         if self._listening is None:
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             connection.execute(text(f"LISTEN {CHANNEL}"))
             self._listening = connection
-            return True  # something may have been put in before
+            return True  # a row may have been inserted before
         return wait_for_notification(self._listening.connection.driver_connection, seconds)
 
     def close(self) -> None:
-        """Close the connection that listens; it is no one for others."""
+        """Close the connection that listens; it is not returned to the pool."""
         listening, self._listening = self._listening, None
         if listening is not None:
             listening.invalidate()

@@ -1,4 +1,4 @@
-"""The application that has the table."""
+"""The Django application with the outbox table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["OutboxConfig"]
 
 
 class OutboxConfig(AppConfig):  # type: ignore[misc]
-    """What Django is told."""
+    """The configuration of the application."""
 
     name = "lightbus.contrib.django.outbox"
     label = "lightbus_outbox"

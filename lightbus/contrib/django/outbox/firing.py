@@ -1,4 +1,4 @@
-"""Puts events into the outbox, in the transaction that runs."""
+"""Put events into the outbox, in the current transaction."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["fire"]
 
 def fire(event: BusPath, /, *, using: str | None = None, **kwargs: Any) -> str:
     """
-    Have an event fired once the transaction is committed, whatever is killed then; return its id.
+    Store an event to be fired once the transaction is committed, even if a process is killed then; return its id.
 
-    At once where there is none. It is the worker that fires it (`manage.py runlightbus`), at least once, and those of
-    one API in the order in which they were put in.
+    Without a transaction it is committed at once. The worker fires it (`manage.py runlightbus`), at least once, and the
+    events of one API in the order in which they were stored.
 
     Args:
-        event: its path, as `bus.store.order_placed`. Its API has to be registered in this process.
-        using: the alias of the database whose transaction it is.
+        event: the path of the event, as `bus.store.order_placed`. Its API must be registered in this process.
+        using: the alias of the transaction's database.
         kwargs: the arguments of the event.
 
-    Raises UnknownApi and EventNotFound for what is no event of this process, and ValidationError, InvalidEventArguments
-    and DeformError for wrong arguments: the transaction can still be rolled back.
+    Raises UnknownApi and EventNotFound for a path that is no event of this process, and ValidationError,
+    InvalidEventArguments and DeformError for invalid arguments: the transaction can still be rolled back.
     """
     from .models import OutboxEvent
 
@@ -38,5 +38,5 @@ def fire(event: BusPath, /, *, using: str | None = None, **kwargs: Any) -> str:
         OutboxEvent.objects.using(alias).create(api=api, event=name, record=made.record(message))
         if connections[alias].vendor == "postgresql":
             with connections[alias].cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])  # when it is committed
+                cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])  # sent at the commit
     return message.id

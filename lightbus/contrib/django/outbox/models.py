@@ -1,4 +1,4 @@
-"""The table of events that wait to be fired. It is the one that SQLAlchemy programs have, too."""
+"""The table of events that wait to be fired, the same as for SQLAlchemy programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["OutboxEvent"]
 
 
 class OutboxEvent(models.Model):  # type: ignore[misc]
-    """An event of a transaction that was committed. `error` says of one why it can never be fired."""
+    """An event of a committed transaction. `error` is the reason why it can never be fired, or empty."""
 
     number = models.BigAutoField(primary_key=True)
     api = models.CharField(max_length=255)

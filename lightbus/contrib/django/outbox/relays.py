@@ -14,7 +14,7 @@ __all__ = ["relays"]
 
 
 def relays() -> list[Relay]:
-    """Return them. The setting OUTBOX_DATABASES names the databases: "default", if nothing else is said."""
+    """Return a relay for each database in the setting OUTBOX_DATABASES, which is by default `["default"]`."""
     aliases = getattr(settings, "OUTBOX_DATABASES", ["default"])
     if isinstance(aliases, str) or not all(alias in settings.DATABASES for alias in aliases):
         raise ImproperlyConfigured(

@@ -1,4 +1,4 @@
-"""The outbox, as the relay sees it: rows of one API at a time, and a word of the database when there are new ones."""
+"""The outbox table as the relay uses it: batches of one API's rows, and notifications of new rows."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["DjangoStore"]
 
 class DjangoStore:
     """
-    Used in the relay's thread, which thereby has connections of its own.
+    The outbox of one database. Used in the relay's thread, which has its own connections.
 
     Args:
-        alias: of the database.
+        alias: the alias of the database.
 
     """
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._listening: Any = None
-        """The driver's connection that gets notifications."""
+        """The driver's connection that listens for notifications."""
 
     @property
     def _waiting(self) -> Any:
@@ -38,13 +38,13 @@ class DjangoStore:
 
     @contextmanager
     def batch(self, api: str, most: int) -> Iterator[_DjangoBatch | None]:
-        """Have the oldest rows of an API; None while another relay has them."""
+        """Lock and yield the oldest rows of an API; None while another relay holds them."""
         connection = connections[self._alias]
-        if connection.vendor == "sqlite":  # a transaction would keep everybody else from writing
+        if connection.vendor == "sqlite":  # a transaction would block all other writers
             with file_lock(str(connection.settings_dict["NAME"])) as is_ours:
                 yield _DjangoBatch(self._waiting, api, most) if is_ours else None
             return
-        if connection.vendor == "mysql":  # locks on rows would keep others from putting in further ones
+        if connection.vendor == "mysql":  # row locks would block inserts of further rows
             with self._named_lock(api) as is_ours:
                 yield _DjangoBatch(self._waiting, api, most) if is_ours else None
             return
@@ -59,7 +59,7 @@ class DjangoStore:
 
     @contextmanager
     def _named_lock(self, api: str) -> Iterator[bool]:
-        """Hold the lock of MySQL or MariaDB for an API: it is the connection's, so who is killed gives it back."""
+        """Hold the named lock of MySQL or MariaDB for an API; if the process is killed, its connection releases it."""
         connection = connections[self._alias]
         name = name_of_lock(str(connection.settings_dict["NAME"]), api)
         with connection.cursor() as cursor:
@@ -72,7 +72,7 @@ class DjangoStore:
                     cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
 
     def wait(self, seconds: float) -> bool | None:
-        """Return whether something was put in within so many seconds; None if that cannot be told."""
+        """Return whether a row was inserted within so many seconds; None if the database cannot notify."""
         connection = connections[self._alias]
         if connection.vendor != "postgresql":
             return None
@@ -81,7 +81,7 @@ class DjangoStore:
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
             self._listening = connection.connection
-            return True  # something may have been put in before
+            return True  # a row may have been inserted before
         return wait_for_notification(self._listening, seconds)
 
     def close(self) -> None:

@@ -15,16 +15,16 @@ from ...project import connect, module_name
 __all__ = ["Command"]
 
 OF_DJANGO = ("--settings", "--pythonpath")
-"""What manage.py has taken already; processes that are started by this one take it again."""
+"""Options that manage.py has handled already; processes started by this one get them again."""
 
 
 class Command(BaseCommand):  # type: ignore[misc]
-    """Takes the options of `lightbus run`."""
+    """The command, with the options of `lightbus run`."""
 
     help = "Serve the APIs and listeners of the bus module that the setting LIGHTBUS_MODULE names, until told to stop."
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Leave Django what is its, and give the rest to `lightbus run`."""
+        """Split off the options of Django, and pass the rest to `lightbus run`."""
         of_django, options = _parted(argv[2:])
         self._run([*argv[:2], *of_django], options)
 
@@ -41,7 +41,7 @@ class Command(BaseCommand):  # type: ignore[misc]
 
 
 def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what is Django's, and the rest."""
+    """Split the options of Django from the others."""
     of_django: list[str] = []
     rest: list[str] = []
     others = iter(words)
