@@ -74,9 +74,9 @@ COMMANDS = {
 @contextmanager
 def _ended_by_interrupt() -> Iterator[None]:
     """
-    Have Ctrl-C end the process as it ends any other program, while nothing is open yet.
+    Let Ctrl-C kill the process silently while a command is imported, when nothing is open yet.
 
-    Raised amid an import, KeyboardInterrupt comes out as a traceback, or as an error of whoever was called back.
+    Raised during an import, KeyboardInterrupt would show a traceback, or turn into an error of a callback's caller.
     """
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -90,7 +90,7 @@ def _ended_by_interrupt() -> Iterator[None]:
 
 
 class LazyGroup(click.Group):
-    """Commands that are imported when they are run, so that `--help` and completion are quick."""
+    """A group that imports a command only when it is run, so that `--help` and completion are quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS]
@@ -106,7 +106,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant. One that is not there fails with near names, unknown to click."""
+        """Return the command. An unknown one fails with near names, which click does not suggest."""
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from ..exceptions import did_you_mean
 
@@ -114,7 +114,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it without a word, with the code that shells have for it."""
+        """Run the command; Ctrl-C ends it without a message, with the exit code that shells use for it."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -132,7 +132,7 @@ def _group() -> None:
 
 
 def _refuse_key_in(arguments: Sequence[str]) -> None:
-    """Refuse a bus key on the command line: whoever uses this host can read it there, and the shell keeps it."""
+    """Refuse a bus key on the command line: every user of this host can read it, and the shell stores it."""
     if not any("lb1." in argument for argument in arguments):
         return
     from ..config.keys import looks_like_key
@@ -140,23 +140,23 @@ def _refuse_key_in(arguments: Sequence[str]) -> None:
 
     if any(map(looks_like_key, arguments)):
         raise UnsupportedUse(
-            "A bus key was given on the command line, where every user of this host can read it, and the shell keeps "
-            "it. It counts as known: make a new one for all hosts (lightbus keys init). A key is given in its file, or "
+            "A bus key was given on the command line, where every user of this host can read it, and the shell stores "
+            "it. Treat it as disclosed: make a new one for all hosts (lightbus keys init). Give a key in its file, or "
             "in the environment (LIGHTBUS_BUS_KEY)."
         )
 
 
 def _open_standard_streams() -> None:
-    """Have descriptors 0 to 2 be there: what is opened next would be given them, and be written to as a terminal."""
+    """Open descriptors 0 to 2 if they are closed: the next opened file would get them, and be used as a terminal."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # `open` returns the lowest free descriptor: this one
 
 
 def _broken_between_words(line: str) -> str:
-    """Return a line for standard error as lines that a terminal need not break; what is indented is code."""
+    """Wrap a line for standard error at the width of the terminal; indented lines are code, and not wrapped."""
     if not sys.stderr.isatty() or line.startswith(" "):
         return line
     width = shutil.get_terminal_size().columns
@@ -164,7 +164,7 @@ def _broken_between_words(line: str) -> str:
 
 
 def main(**kwargs: Any) -> None:
-    """Run the command. Errors of ours become one readable message and their exit code."""
+    """Run the command. A LightbusException becomes a readable message and its exit code."""
     from ..exceptions import LightbusException
 
     _open_standard_streams()
@@ -174,7 +174,7 @@ def main(**kwargs: Any) -> None:
     except LightbusException as error:
         from ..phrases import clean
 
-        # A handler's words are in it, and its traceback: lines may be several, and nothing else controls the terminal.
+        # It may contain a handler's error and traceback: keep line ends, and escape all other control characters.
         first, *others = (_broken_between_words(clean(line)) for line in f"Error: {error}".split("\n"))
         text = "\n".join([first.removeprefix("Error:"), *others])
         coloured = None if not os.environ.get("NO_COLOR") else False

@@ -245,7 +245,7 @@ def test_a_stream_with_nothing_to_tell_shows_that_it_lives(monkeypatch: pytest.M
 def test_a_place_that_no_head_could_hold_is_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The events come all the same; that the stream cannot be taken up again is said, to the client and in the log."""
+    """The events come all the same; that the stream cannot be resumed is said, to the client and in the log."""
     monkeypatch.setattr(streams, "MAX_TEXT", 5)
     monkeypatch.setattr(streams, "failures", RecurringLog(logging.getLogger("lightbus.gateway")))
 
@@ -259,7 +259,7 @@ def test_a_place_that_no_head_could_hold_is_left_out(
     assert (client.given, client.last) == (["01", "02"], "")
     [told] = client.events
     assert told.startswith('no_place {"journals": 0, "detail": "There are 0 journals')
-    assert "cannot be taken up again" in caplog.text
+    assert "cannot be resumed" in caplog.text
 
 
 def test_the_place_of_many_journals_is_not_sent_behind_each_event() -> None:

@@ -1,1 +1,1 @@
-"""What `lightbus doctor` looks at: a check is a function of a `CheckContext` that yields findings."""
+"""The checks of `lightbus doctor`: a check is a function of a `CheckContext` that yields findings."""

@@ -1,4 +1,4 @@
-"""What a check is given, and what it finds."""
+"""The input and the output of a check: CheckContext and Finding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Check", "CheckContext", "Finding", "Level"]
 
 
 class Level(IntEnum):
-    """How bad a finding is. The worst is the exit code."""
+    """The severity of a finding. The worst one is the exit code."""
 
     OK = 0
     WARNING = 1
@@ -25,10 +25,10 @@ class Level(IntEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """
-    What a check found (`text`), and what to do about it (`remedy`; empty where nothing is to be done).
+    What a check found (`text`), and what to do about it (`remedy`; empty if nothing).
 
-    Of whom it tells is noted beside the text: of which instances (`about`), services, and which group; `is_deserted`
-    where that has events and nobody who handles them.
+    Its subjects are given beside the text: instances (`about`), services, and a group; `is_deserted` if the group has
+    events and no process that handles them.
     """
 
     level: Level
@@ -41,7 +41,7 @@ class Finding:
     is_deserted: bool = False
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {"level": self.level.name.lower(), "check": self.check, "text": self.text, "remedy": self.remedy}
 
 
@@ -54,12 +54,12 @@ class CheckContext:
 
     @property
     def live(self) -> list[PeerReport]:
-        """Return those that answered."""
+        """The peers that answered."""
         return [report for report in self.reports if report.rtt is not None]
 
     @property
     def silent(self) -> list[Announcement]:
-        """Return those that are there, and did not answer."""
+        """The peers that are running and did not answer."""
         return [each.peer.announcement for each in self.reports if each.is_silent]
 
     @property
@@ -69,7 +69,7 @@ class CheckContext:
 
     @property
     def backend(self) -> str:
-        """By what peers are found: `"mdns"`, `"none"`, or what a package brings."""
+        """The discovery backend: `"mdns"`, `"none"`, or one of another package."""
         return self.bus.client.config.discovery.backend
 
 

@@ -1,4 +1,4 @@
-"""Are events handled: what waits, what stands still, what was lost?"""
+"""Checks of events: are they handled, does anything block them, were any lost?"""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from .finding import CheckContext, Finding, Level
 __all__ = ["check_groups", "check_health", "check_journals"]
 
 GRAVE = (NOT_KEPT, HAS_STOPPED)
-"""What in a worker's own words is an error: events are not kept, or not handled, until somebody does something."""
+"""Parts of a worker's problem texts that make them errors: events are not stored or not handled until someone acts."""
 
 NEAR_CAP = 0.9
-"""How full a journal may be before it is a finding."""
+"""The fill level of a journal above which it is a finding."""
 
 
 async def check_health(context: CheckContext) -> AsyncIterator[Finding]:
-    """Pass on the problems that workers report, and orphaned events."""
+    """Report the problems of workers, and orphaned events."""
     peers = [report.peer for report in context.live]
     refused = set(_refused_here(context))
     for peer, told in zip(peers, await context.bus.ask_all(peers, "health"), strict=True):
-        refused.update(told.get("refused", ()))  # all processes of a host tell the same
+        refused.update(told.get("refused", ()))  # all processes of a host report the same
         for problem in told.get("problems", ()):
             yield _of(peer, check="health", text=problem)
-        if losses := told.get("losses", ()):  # of one process they mostly have one reason
+        if losses := told.get("losses", ()):  # those of one process mostly have one cause
             yield _of(peer, check="losses", text=" ".join(losses))
     for text in sorted(refused):
         yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
@@ -66,7 +66,7 @@ async def _left_alone(context: CheckContext) -> AsyncIterator[Finding]:
     try:
         waiting = await asyncio.to_thread(outbox.counts)
     except JournalError:
-        return  # it is told already that it cannot be read
+        return  # `_refused_here` reports an unreadable outbox
     for api, count in sorted(waiting.items()):
         yield Finding(
             level=Level.WARNING,
@@ -86,7 +86,7 @@ def _refused_here(context: CheckContext) -> list[str]:
 
 
 async def check_groups(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether the groups get on with their events."""
+    """Check whether the groups make progress with their events."""
     groups = await groups_on_bus(context.bus) if context.live else []
     later = await _later(context.bus, groups)
     stopped = await _stopped(context)
@@ -111,7 +111,7 @@ def _of_group(name: str, wrong: GroupProblem) -> Finding:
 
 
 def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, GroupProblem]]:
-    """Report each group's dead letters once: a publisher counts the same ones for each of the APIs it listens to."""
+    """Report each group's dead letters once: a publisher counts them again for each API that the group listens to."""
     dead: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
         if group["dead"]:
@@ -128,7 +128,7 @@ async def _stopped(context: CheckContext) -> dict[tuple[str, str], str]:
 
 
 async def _later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
-    """Return how the groups that have processes and something to do stand a little later; else it takes no time."""
+    """Return the groups with members a little later; without a wait if no such group has events to handle."""
     if not any(group["lag"] and group["members"] for group in groups):
         return {}
     await asyncio.sleep(BETWEEN_LOOKS)
@@ -140,7 +140,7 @@ def _at(group: dict[str, Any]) -> tuple[str, ...]:
 
 
 async def check_journals(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether journals lost events, or soon will."""
+    """Check whether journals lost events, or soon will."""
     answers = await ask_publishers(context.bus, "journals") if context.live else []
     for finding in _deleted(answers):
         yield finding
@@ -160,7 +160,7 @@ async def check_journals(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 def _deleted(answers: list[tuple[Peer, list[dict[str, Any]]]]) -> Iterator[Finding]:
-    """Tell of each group once what was deleted before it had handled it, of whatever event and wherever that was."""
+    """Report for each group, once, the events deleted before it had handled them, over all events and journals."""
     lost: defaultdict[str, list[tuple[Peer, dict[str, Any]]]] = defaultdict(list)
     for peer, journals in answers:
         for journal in journals:

@@ -1,4 +1,4 @@
-"""Are the processes of the bus well: answers, names, clocks, versions?"""
+"""Checks of the bus's processes: answers, names, clocks, versions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .finding import CheckContext, Finding, Level
 __all__ = ["check_answers", "check_clocks", "check_names", "check_peers", "check_seeds", "check_versions", "killed"]
 
 MAX_SKEW = 1.0
-"""Seconds by which a clock may differ: beyond that the times of logs and events show the wrong order."""
+"""Seconds by which a clock may differ: beyond that the times in logs and of events give the wrong order."""
 
 
 async def check_seeds(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether the fixed peers answer."""
+    """Check whether the fixed peers answer."""
     node = context.bus.client.engine.node
     if node is None:
         return
@@ -93,15 +93,15 @@ HANGS = (
     "Its sockets are there: its process hangs, or was stopped (state T in `ps`; `kill -CONT` continues it). `ss -xlp` "
     "shows which it is. If it stays so, end it and start it again: the events that it keeps are on disk."
 )
-"""What to do about one of this host that does not answer. One that was killed is told of as such."""
+"""The remedy for a peer on this host that does not answer. A killed one is reported by `killed`."""
 
 
 MOST_NAMED = 10
-"""Peers that one sentence names; of the others it says how many they are."""
+"""The most peers that one sentence names; of the others it gives the number."""
 
 
 def _remedy(report: PeerReport, places: Places | None) -> str:
-    """Return what to do about a peer that does not answer."""
+    """Return the remedy for a peer that does not answer."""
     if report.state in NOT_SILENT:
         return NOT_SILENT[report.state][2]
     if places is None:
@@ -114,7 +114,7 @@ NOT_SILENT = {
     "draining": ("is shutting down", "are shutting down", ""),
     "refused": ("refuses us", "refuse us", "Give both the same key (lightbus keys)."),
 }
-"""By state what is said of one, and of several, and what to do."""
+"""State -> the text for one peer, the text for several, and the remedy."""
 
 
 def _silent(state: str, remedy: str, several: list[PeerReport]) -> Finding:
@@ -150,7 +150,7 @@ async def check_names(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_clocks(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether the clocks of the workers fit to ours."""
+    """Check whether the clocks of the workers agree with ours."""
     for report in context.live:
         skew = await _skew(context.bus, report.peer)
         if skew is not None and abs(skew) > MAX_SKEW:
@@ -165,7 +165,7 @@ async def check_clocks(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def _skew(bus: Connection, peer: Peer) -> float | None:
-    """Return the seconds by which a peer's clock is ahead; half of the round trip is taken to be the way back."""
+    """Return the seconds by which a peer's clock is ahead, assuming that the answer takes half of the round trip."""
     before = time.time()
     try:
         told = await bus.ask(peer, "ping")
@@ -175,7 +175,7 @@ async def _skew(bus: Connection, peer: Peer) -> float | None:
 
 
 async def check_versions(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether peers that serve one API serve the same."""
+    """Check whether the peers of each API serve the same version of it."""
     for api in served_apis(report.peer for report in context.reports if not report.has_ended):
         if api.is_mixed:
             services = sorted({peer.announcement.service for peer in api.peers})
@@ -192,7 +192,7 @@ async def check_versions(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_answers(context: CheckContext) -> AsyncIterator[Finding]:
-    """Report peers that did not answer one of the questions before, or sent an invalid answer."""
+    """Report peers that did not answer a question of the other checks, or sent an invalid answer."""
     for instance, reason in context.bus.unanswered.items():
         yield Finding(
             level=Level.WARNING,

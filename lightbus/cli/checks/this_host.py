@@ -1,4 +1,4 @@
-"""Is this host fit for the bus: interfaces, multicast, sockets, the disk, and what the system allows?"""
+"""Checks of this host: interfaces, multicast, sockets, the disk, and the limits of the system."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ MULTICAST_SECONDS = 1.0
 
 LITTLE_ROOM = 64 * 1024 * 1024
 LITTLE_SHARE = 0.05
-"""A disk that has fewer bytes left, and a smaller share of it, is a finding: a small one may be as good as empty."""
+"""A disk with fewer bytes left, and also a smaller share left, is a finding: a small disk may just be empty."""
 
 FEW_CONNECTIONS = 1024
-"""Connections that a worker can have, and that may be too few for it."""
+"""A limit of connections below this may be too low for a worker."""
 
 
 async def check_bus(context: CheckContext) -> AsyncIterator[Finding]:
-    """Show which bus it is, and which users or hosts cannot reach it."""
+    """Report which bus it is, and who can reach it."""
     engine = context.bus.client.engine
     yield Finding(level=Level.OK, check="bus", text=f"'{context.bus.name}': {engine.transport.security.describe()}.")
 
 
 async def check_interfaces(context: CheckContext) -> AsyncIterator[Finding]:
-    """Say which interfaces are used, and why not the others."""
+    """Report which interfaces are used, and why the others are not."""
     if context.on_host_only:
         yield Finding(level=Level.OK, check="interfaces", text="none is used: this bus stays on this host.")
         return
@@ -51,9 +51,9 @@ async def check_interfaces(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_port(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether the port of multicast DNS can be shared, where peers are found by that."""
+    """Check whether the port of multicast DNS can be shared, if peers are discovered by it."""
     if context.on_host_only or context.backend != "mdns":
-        return  # nobody is found by it who would not be found without
+        return  # multicast DNS is not used
     problem = port_problem()
     if problem is None:
         yield Finding(level=Level.OK, check="port 5353", text="can be shared.")
@@ -67,7 +67,7 @@ async def check_port(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_multicast(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether multicast is sent and received at each address, where peers are found by that."""
+    """Check whether multicast is sent and received at each address, if peers are discovered by it."""
     if context.on_host_only:
         return
     if context.backend != "mdns":
@@ -90,7 +90,7 @@ async def check_multicast(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_discovery(context: CheckContext) -> AsyncIterator[Finding]:
-    """Pass on what a discovery that a package brings says of itself; what it is like inside is not known here."""
+    """Report the problem that a discovery of another package states, if any; it cannot be checked further."""
     node = context.bus.client.engine.node
     if node is None or context.backend in ("mdns", "none"):
         return
@@ -106,7 +106,7 @@ async def check_discovery(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_sockets(context: CheckContext) -> AsyncIterator[Finding]:
-    """Look at the directories in which processes meet in mode host; one that can be used is enough."""
+    """Check the socket directories of mode `host`; one usable directory is enough."""
     places = context.bus.client.engine.network.places
     if places is None:
         return
@@ -126,7 +126,7 @@ async def check_sockets(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 async def check_directories(context: CheckContext) -> AsyncIterator[Finding]:
-    """See whether events can be kept: the directory of journals, and the room on its disk."""
+    """Check whether events can be stored: the directory of journals, and the space on its disk."""
     directory = data_directory(context.bus.client.config.journal.data_dir)
     there = next(each for each in (directory, *directory.parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or takes_no_files(there):
@@ -154,7 +154,7 @@ async def check_directories(context: CheckContext) -> AsyncIterator[Finding]:
 
 
 def _little_room(path: Path) -> str:
-    """Return what is short on the disk of a path; no text where there is enough."""
+    """Return what is short on the disk of a path; empty if there is enough space."""
     try:
         disk = os.statvfs(path)
     except OSError:
@@ -166,7 +166,7 @@ def _little_room(path: Path) -> str:
 
 
 async def check_open_files(context: CheckContext) -> AsyncIterator[Finding]:
-    """See how many connections the system lets a worker have."""
+    """Check how many connections the system allows a worker."""
     most = connection_limit(hard_descriptor_limit())
     if most >= FEW_CONNECTIONS:
         yield Finding(level=Level.OK, check="open files", text="a worker may have thousands of connections.")

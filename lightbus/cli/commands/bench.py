@@ -1,4 +1,4 @@
-"""`lightbus bench`: how fast calls and events are on one's own bus: with its settings, its hosts, its disk."""
+"""`lightbus bench`: measure calls and events on your own bus: with its settings, its hosts, its disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..support.output import duration, number, size
 __all__ = ["bench"]
 
 START_SECONDS = 30.0
-"""Seconds for the other side to be there, on a busy machine."""
+"""Seconds for the responder to start, on a busy machine."""
 
 SETTLE_SECONDS = 60.0
 """Seconds for the events to be handled after the last one was fired."""
@@ -42,7 +42,7 @@ Operation = Callable[[], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BenchLoad:
-    """What is done: how often, how many at a time, and with how many bytes."""
+    """The load: how many operations, how many at a time, and how many bytes each."""
 
     count: int
     concurrency: int
@@ -124,12 +124,12 @@ async def _until_parent_ends(end: Callable[[], None]) -> None:
     end()
 
 
-# The other side
+# The responder
 
 
 @contextlib.asynccontextmanager
 async def _other_side(bus: Connection, name: str | None) -> AsyncIterator[Peer]:
-    """Give the peer that answers: the one that is named, or one that is started, and ended afterwards."""
+    """Yield the peer that answers: the named one, or one that is started here and stopped afterwards."""
     if name is not None:
         yield (await bus.named(name, among=await bus.find(API)))[0]
         return
@@ -153,7 +153,7 @@ def _start(options: ClientOptions, service: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "lightbus", "bench", "serve", "--with-parent", "--name", service, *words],
         stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in the terminal is for this process, which then ends it
+        start_new_session=True,  # Ctrl-C in the terminal reaches only this process, which then stops the responder
     )
 
 
@@ -172,7 +172,7 @@ async def _started(bus: Connection, service: str, process: subprocess.Popen[byte
     )
 
 
-# What is measured
+# The measurements
 
 
 async def _calls(bus: Connection, load: _BenchLoad, name: str | None) -> int:
@@ -183,7 +183,7 @@ async def _calls(bus: Connection, load: _BenchLoad, name: str | None) -> int:
         def call() -> Awaitable[Any]:
             return bus.client.call_rpc_remote(API, "echo", {"payload": payload}, options)
 
-        await call()  # it opens the connection, which is not what a call takes
+        await call()  # not measured: it opens the connection
         times, failed, seconds = await _measured(bus, load, call, "Calls")
     _show(bus, "calls", load, times, failed, seconds, {})
     return 1 if failed else 0
@@ -227,7 +227,7 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
 
 
 async def _measured(bus: Connection, load: _BenchLoad, do: Operation, label: str) -> tuple[list[float], int, float]:
-    """Do it as often and as many at a time as is wanted; return how long each took, how many failed, and seconds."""
+    """Run the load; return the seconds of each operation, the number of failures, and the seconds in total."""
     done = stop_requested()
     times: list[float] = []
     failed = 0

@@ -72,7 +72,7 @@ async def _call(
 async def _call_all(
     bus: Connection, api: str, procedure: str, kwargs: Kwargs, timeout: float | None, peers: Sequence[Peer]
 ) -> int:
-    """Call each; show what each answers, or the error, and return the worst exit code."""
+    """Call each peer; show its result or error, and return the worst exit code."""
 
     async def ask(peer: Peer) -> int:
         try:
@@ -115,15 +115,15 @@ def _show(bus: Connection, fields: dict[str, Any], *, with_peer: bool = False) -
 
 
 def _spelled(result: Any) -> str:
-    """Return a result for people: text as it is, all else as JSON."""
+    """Return a result as text: a string unchanged, any other value as JSON."""
     return result if isinstance(result, str) else json.dumps(json_form(result), indent=2, ensure_ascii=False)
 
 
 async def schema_of(bus: Connection, kind: str, api: str, member: str, serving: Sequence[Peer]) -> JsonSchema:
     """
-    Return the schema of a member's arguments, asked of a peer; the client checks them by it from now on.
+    Return the schema of a member's arguments, fetched from a peer; the client validates by it from now on.
 
-    `kind` is "rpcs" or "events". Raises UnknownProcedure where the member is of the other kind.
+    `kind` is "rpcs" or "events". Raises UnknownProcedure if the member is of the other kind.
     """
     schema = await bus.ask(serving[0], "schema", api=api)
     if member in schema[kind]:
@@ -135,4 +135,4 @@ async def schema_of(bus: Connection, kind: str, api: str, member: str, serving: 
         other, remedy = ("rpcs", "a procedure: use `lightbus call`")
     if member in schema[other]:
         raise UnknownProcedure(f"{api}.{member} is {remedy}.")
-    return {}  # in a mixed bus another peer may have it; where none has, the call itself says so best
+    return {}  # another peer may have the member (mixed versions); if none has, the call fails with a better error

@@ -1,4 +1,4 @@
-"""`lightbus cheat`: the commands of every day, and the same in Python, on one screen."""
+"""`lightbus cheat`: the everyday commands, and the same in Python, on one screen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINES = (
     ("", "bus.shop.orders.placed.listen(", "each event, to one process of"),
     ("", '    handler, listener_name="mail")', "the group SERVICE-mail"),
 )
-"""About what, what is written, and what it does. All of it is on a terminal of 80 columns and 24 lines at once."""
+"""Topic, command, and what it does. Everything fits on a terminal of 80 columns and 24 lines."""
 
 END = "Lists take --json, -o yaml, --watch, --sort NAME. More: lightbus COMMAND --help"
 

@@ -1,4 +1,4 @@
-"""`lightbus completion`: have the shell complete commands, options and the names on the bus."""
+"""`lightbus completion`: let the shell complete commands, options and the names on the bus."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SHELLS = ("bash", "zsh", "fish")
 
 PROGRAM = "lightbus"
 VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
-"""What click's completion is asked through."""
+"""The environment variable by which the shell asks click for completions."""
 
 ZSHRC = """
 # lightbus completion
 fpath=({directory} $fpath)
 autoload -Uz compinit && compinit
 """
-"""zsh has no directory of its own for what a user adds, so this line names one."""
+"""zsh has no directory for completions of a user, so this line adds one."""
 
 NO_SPACE = {
     "bash": (
@@ -38,7 +38,7 @@ NO_SPACE = {
         "        compadd -U -V unsorted $suffix[@] -a completions\n",
     ),
 }
-"""What is changed in click's scripts, so that the value can follow a completed `name=` at once; fish does so itself."""
+"""Replacements in click's scripts: no blank after a completed `name=`, where the value follows. fish needs none."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`lightbus context`: names for buses and for how they are reached."""
+"""`lightbus context`: named settings by which commands reach a bus."""
 
 from __future__ import annotations
 

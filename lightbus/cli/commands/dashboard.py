@@ -77,9 +77,9 @@ async def _serve(
         _greet(bus, given, url)
     shown = Dashboard(bus, lambda: Connection(replace(options, as_json=True)), given)
     if opens:
-        # Not waited for: some browsers run in the terminal, or are started by a program that waits for them.
+        # In a thread: some browsers run in the terminal, or are started by a program that waits for them.
         threading.Thread(target=_open, args=(Output(as_json=bus.output.as_json), url), daemon=True).start()
-    bus.output.as_json = True  # what a command would note of silent peers is on the page
+    bus.output.as_json = True  # no notes about silent peers: they are on the page
     await serve(shown, listening, done)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)

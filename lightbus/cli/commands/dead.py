@@ -1,4 +1,4 @@
-"""`lightbus dead`: the events that a group failed on as often as it may."""
+"""`lightbus dead`: dead letters, the events that a group failed to handle in all allowed deliveries."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..support.publishers import ask_each, ask_publishers, code_of, groups_on_bu
 __all__ = ["dead"]
 
 AT_A_TIME = 200
-"""Events that a publisher is asked to go through at once."""
+"""Dead letters per request to a publisher."""
 
 MAX_DEAD = 1_000_000
-"""Dead letters of one publisher that are read."""
+"""The most dead letters of one publisher that are read."""
 
 MAX_BEGINNINGS = 10
-"""How often it is begun to read them: whoever drops some meanwhile is done at some time."""
+"""How often reading starts over: another user who drops dead letters meanwhile will be done at some time."""
 
 NONE = "There are no dead letters."
 
@@ -60,7 +60,7 @@ def list_dead(options: ClientOptions, group: str, view: ListView) -> None:
 
 
 def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], Any]], click.Command]:
-    """Return what makes a command that is about one event, or all events, of a group."""
+    """Return a decorator that makes a subcommand for one dead letter, or all, of a group."""
 
     def make(function: Callable[[Connection, str, str], Any]) -> click.Command:
         @dead.command(name, help=what)
@@ -77,7 +77,7 @@ def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], 
 
 @_on_one("show", "Show one event with its arguments and the error, or `all`.")
 async def show(bus: Connection, native_id: str, group: str) -> int:
-    """Write all there is of the events."""
+    """Show all fields of the dead letters."""
     for _, each in await _chosen(bus, native_id, group):
         if bus.output.as_json:
             bus.output.record(each)
@@ -90,13 +90,13 @@ async def show(bus: Connection, native_id: str, group: str) -> int:
 
 @_on_one("retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group.")
 async def retry(bus: Connection, native_id: str, group: str) -> int:
-    """Have the events given again."""
+    """Deliver the dead letters again."""
     return await _do(bus, "retry_dead_events", "is given again to", native_id, group)
 
 
 @_on_one("drop", "Forget one event, or `all`.")
 async def drop(bus: Connection, native_id: str, group: str) -> int:
-    """Have the events forgotten."""
+    """Drop the dead letters."""
     return await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
 
 
@@ -134,7 +134,7 @@ async def _do(bus: Connection, procedure: str, what: str, native_id: str, group:
                     answer = await bus.client.call_rpc_remote(
                         "internal.events", procedure, arguments, {"peer": instance}
                     )
-                except LightbusException as error:  # the others' are to be gone through all the same
+                except LightbusException as error:  # go on with the other publishers
                     bus.silent.add(instance)
                     bus.output.note(f"The outcome of {len(portion)} of them is not known: {error}")
                     continue
@@ -165,10 +165,10 @@ async def _all(bus: Connection, group: str) -> list[tuple[str, dict[str, Any]]]:
 
 async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: str) -> list[dict[str, Any]]:
     """
-    Return all dead letters of a publisher, given its first answer: each answer has a limited size.
+    Return all dead letters of a publisher, given its first answer: the size of an answer is limited.
 
-    Each further answer begins with the last letter of the one before. Where it does not, some were retried or dropped
-    meanwhile, and those behind them have moved up: it is begun anew, so that none is passed over.
+    Each further page is requested from the last letter of the page before. If it begins with another letter, some were
+    retried or dropped meanwhile, and the later ones have moved up: reading starts over, so that none is skipped.
     """
     seen: dict[tuple[str, str], dict[str, Any]] = {}
     place, beginnings = len(answer), 1
@@ -179,7 +179,7 @@ async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: st
         if answer and _key(answer[0]) == last and place <= len(seen):
             answer = answer[1:] or await _dead_letters_of(
                 bus, peer, group, place
-            )  # the next one may be too large for both
+            )  # the next letter may not fit into one answer with the last
             place += len(answer)
         else:
             answer = await _dead_letters_of(bus, peer, group, 0)

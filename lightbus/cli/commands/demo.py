@@ -1,6 +1,6 @@
-"""`lightbus demo`: two services in processes of their own, and this process as their client, shown at work.
+"""`lightbus demo`: shows two services, each in its own process, with this process as their client.
 
-Every line is an observation: of this process's own client, or told by a worker (`demo_services.observer`).
+Every line is an observation, by this process's client or reported by a worker (`demo_services.observer`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["demo"]
 
 START_SECONDS = 60.0
 CHAIN_SECONDS = 30.0
-"""A worker that ends is noticed at once: these are for a machine that is busy, or compiles all modules first."""
+"""Generous: for a busy machine, or one that compiles all modules first. A worker that ends is noticed at once."""
 
 ADMIN: dict[str, Any] = {"user": "admin", "password": "secret"}
 SALLY: dict[str, Any] = {"customer_name": "Sally", "email": "sally@example.com"}
@@ -73,13 +73,13 @@ def _client(bus_name: str) -> BusPath:
     from ...config import load_config
     from ...creation import create
 
-    # A Config stands for file and environment together: the user's own settings have no say here.
+    # A Config replaces file and environment: the user's own settings must have no effect here.
     return create(load_config({"bus": {"name": bus_name}}, service_name="demo", environ={}))
 
 
 @contextmanager
 def _signals_that_raise() -> Iterator[None]:
-    """Have SIGTERM, and a terminal that is closed, unwind the stack, so that the workers are stopped."""
+    """Make SIGTERM and SIGHUP raise SystemExit, so that the workers are stopped."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
@@ -94,7 +94,7 @@ def _signals_that_raise() -> Iterator[None]:
 
 @contextmanager
 def _own_directory(bus_name: str) -> Iterator[None]:
-    """Remove the directories for the sockets of this bus at the end: no other demo will have one of this name."""
+    """Remove the socket directories of this bus at the end: its name is never used again."""
     from ...adapters.host.places import places_of_user
 
     try:
@@ -104,7 +104,7 @@ def _own_directory(bus_name: str) -> Iterator[None]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-# What is shown
+# The steps
 
 
 def _show_announcements(lines: Lines, bus: BusPath, workers: Workers) -> None:
@@ -180,7 +180,7 @@ def _show_event(lines: Lines, bus: BusPath, workers: Workers) -> None:
         what=f"a listener of {message.canonical_name} called auth.create_user",
         seconds=CHAIN_SECONDS,
     ):
-        if seen.get("name") != "auth.check_password":  # its caller has shown it
+        if seen.get("name") != "auth.check_password":  # shown by the caller already
             lines.observation(seen)
 
 
@@ -207,6 +207,6 @@ def _stay(lines: Lines, bus_name: str, workers: Workers) -> None:
 
 
 def _command(bus_name: str, code: str) -> str:
-    # A key of the user's would open another bus.
+    # Mode host: with the user's key it would be another bus.
     environment = f"LIGHTBUS_BUS={bus_name} LIGHTBUS_SECURITY=host"
     return f"{environment} {shlex.quote(sys.executable)} -c {shlex.quote(f'import lightbus; {code}')}"

@@ -89,16 +89,16 @@ def _groups(
     infos: Iterable[dict[str, Any]], kept_for: Iterable[dict[str, Any]], api: str, member: str | None
 ) -> list[dict[str, Any]]:
     """
-    Return the listeners: one entry per consumer group, with the number of its processes, and those without a group.
+    Return the listeners: an entry for each consumer group, with the number of its processes.
 
-    Where each process of a service is given everything it is an entry of its own kind. Commands are left out.
+    Listeners without a group, where each process gets every event, have separate entries. Commands are left out.
     """
     found: Counter[tuple[str, tuple[str, ...], bool]] = Counter()
     for info in infos:
         for listener in info.get("listeners", ()) if info.get("service") != SERVICE else ():
             if listener["api"] == api and (member is None or {member, "*"} & {*listener["events"]}):
                 name = f"{info['service']}-{listener['name']}"
-                group = listener.get("group", name)  # versions before this field had no other ones
+                group = listener.get("group", name)  # peers without this field always have a group
                 found[group or name, tuple(listener["events"]), group is not None] += 1
     present = {group for group, _, is_shared in found if is_shared}
     for group in kept_for:

@@ -1,4 +1,4 @@
-"""`lightbus doctor`: looks for what may be wrong with the bus and this host, and says what to do."""
+"""`lightbus doctor`: checks the bus and this host for problems, and suggests remedies."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CHECKS: dict[str, Check] = {
     "journals": check_journals,
     "answers": check_answers,
 }
-"""What is being checked, for the progress bar, and the check."""
+"""Text of the progress bar -> the check."""
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
@@ -64,7 +64,7 @@ async def _run_checks(bus: Connection) -> int:
     with bus.output.progress("Looking for peers", len(CHECKS) + 1) as advance:
         await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
         context = CheckContext(bus=bus, reports=await query_peers(bus, bus.known()))
-        bus.silent.update(each.peer.instance for each in context.reports if each.rtt is None)  # a check tells
+        bus.silent.update(each.peer.instance for each in context.reports if each.rtt is None)  # reported by a check
         findings = []
         for done, (name, check) in enumerate(CHECKS.items(), 1):
             advance(done, f"Checking {name}")

@@ -1,4 +1,4 @@
-"""`lightbus dumpconfigschema`: the JSON Schema of the configuration file, for editors that check as one writes."""
+"""`lightbus dumpconfigschema`: the JSON Schema of the configuration file, for editors that validate while typing."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def dumpschema(options: ClientOptions, module: str | None, out: Path | None, loc
 
 
 def _own_bus(options: ClientOptions, module: str | None, *, needed: bool) -> BusPath | None:
-    """Return the bus of the module that is named or is here; None where there is none and it is not needed."""
+    """Return the bus of the bus module; None if there is no such module and it is not `needed`."""
     from ...creation import DEFAULT_MODULE, configure_logging
     from ..support.bus_module import load_bus
     from ..support.options import apply_options

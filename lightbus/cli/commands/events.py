@@ -1,4 +1,4 @@
-"""`lightbus events`: move what is kept of an API's events from the journals to a JetStream, or back."""
+"""`lightbus events`: move the stored events of an API from the journals to a JetStream, or back."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def _to_journal(bus: Connection, api: str, backend: MovableBackend, servic
         journal = _target(bus, api, service, opened)
         with bus.output.progress(f"Moving {api}", await backend.count(api)) as advance:
             move = MoveToJournal(source, backend.store(api), journal, api, _counting(advance))
-            if noted.get("step") == "clear":  # all was moved, and not deleted there any more
+            if noted.get("step") == "clear":  # an earlier run moved everything, and did not finish deleting
                 await move.clear(int(noted["through"]))
             groups = len(await source.groups())
             await move.run()
@@ -104,7 +104,7 @@ async def _to_journal(bus: Connection, api: str, backend: MovableBackend, servic
 
 
 async def _refuse_where_used(bus: Connection, api: str, source: BackendMove) -> None:
-    """Refuse to move events that are in use by a worker."""
+    """Raise NotReachable if a worker still uses the events."""
     engine = bus.client.engine
     await engine.questions.discover_all(Deadline.after(bus.options.wait))
     publishing = [str(peer.announcement) for peer in engine.snapshot.by_api.get(api, ()) if peer.is_live]
@@ -118,7 +118,7 @@ async def _refuse_where_used(bus: Connection, api: str, source: BackendMove) -> 
 
 
 def _target(bus: Connection, api: str, service: str | None, opened: ExitStack) -> Journal:
-    """Return the journal that the events go to, which nobody has in use: the one that an earlier attempt has begun."""
+    """Return the journal to move to, which must not be in use: that of an earlier attempt, or a new one."""
     root = place(bus)
     if service is None:
         known = sorted({path.parent.name for path in root.glob("*/*.sqlite") if api in apis_in(path, even_empty=True)})
@@ -161,8 +161,8 @@ def _counting(advance: Callable[[int, str], None]) -> Callable[[int], None]:
 
 def _say(bus: Connection, api: str, where: str, moved: Counter[str], groups: int) -> None:
     if bus.output.as_json:
-        told = {name: moved[name] for name in ("events", "owed", "dead")}
-        bus.output.record({"api": api, "to": where, **told, "groups": groups})
+        counts = {name: moved[name] for name in ("events", "owed", "dead")}
+        bus.output.record({"api": api, "to": where, **counts, "groups": groups})
         return
     owed = f", {moved['owed']} of them still owed" if moved["owed"] else ""
     bus.output.line((f"{moved['events']} events of {api}", "bold"), f" are moved to {where}{owed}.")

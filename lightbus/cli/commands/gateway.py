@@ -25,7 +25,7 @@ __all__ = ["gateway"]
 logger = logging.getLogger("lightbus.gateway")
 
 SERVICE = "lightbus-gateway"
-"""The service that it is of, on the bus."""
+"""The service name of the gateway on the bus."""
 
 
 @click.command()
@@ -121,7 +121,7 @@ async def _serve(
         bus.output.line(f"Some of the bus '{bus.name}' is open at ", (url, "bold"), ". Ctrl-C ends it.")
         if is_new:
             bus.output.line(f"Who asks gives the token {token}")
-    bus.output.as_json = True  # what a command would note of silent peers is told to who asks
+    bus.output.as_json = True  # no notes about silent peers: clients get errors
     served = Gateway(bus, lambda: Connection(replace(options, as_json=True), service=SERVICE), given)
     await serve(served, listening, done)
     looking.cancel()
@@ -129,7 +129,7 @@ async def _serve(
 
 
 async def _discover_all(bus: Connection, rules: Rules) -> None:
-    """Look for everybody, and say which rules open nothing: a name may be misspelt, or its workers come later."""
+    """Discover all peers, and log which rules match nothing: a name may be misspelt, or its workers start later."""
     await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
     served = served_apis(bus.known())
     for text in rules.opening_nothing({api.name: [*api.procedures, *api.events] for api in served}):

@@ -1,4 +1,4 @@
-"""`lightbus graph`: which service calls and listens to which, from the counts of the peers."""
+"""`lightbus graph`: which service calls and listens to which, from the statistics of the peers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Edge:
     errors: int = 0
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {"from": self.source, "to": self.target, "kind": self.kind, "name": self.name, "count": self.count}
 
 
@@ -66,7 +66,7 @@ def graph(options: ClientOptions, form: str, picture: Path | None) -> None:
 
 async def _graph(bus: Connection, form: str, picture: Path | None) -> None:
     found = await bus.discover_all()
-    peers = [peer for peer in found if peer.is_up and peer.announcement.service != SERVICE]  # a `tail` is no part of it
+    peers = [peer for peer in found if peer.is_up and peer.announcement.service != SERVICE]  # no commands
     infos = await bus.ask_all(peers, "info")
     stats = await bus.ask_all(peers, "stats")
     services = sorted({peer.announcement.service for peer in peers})

@@ -1,4 +1,4 @@
-"""`lightbus groups`: the consumer groups that events are kept for."""
+"""`lightbus groups`: the consumer groups for which events are stored."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _cells(group: dict[str, Any]) -> list[Cell]:
 
 
 async def _remove(bus: Connection, name: str, api: str) -> int:
-    """Have the publishers forget a group, and the journals of this host that none of them serves."""
+    """Remove a group from the publishers, and from the journals of this host that no worker serves."""
     there, empty_bus_error = await _groups_there(bus)
     here = await asyncio.to_thread(groups_here, bus)
     known = {*((group["api"], group["name"]) for group in there), *((group.api, group.name) for group in here)}

@@ -1,4 +1,4 @@
-"""`lightbus history`: the latest events that are kept, over all journals, in order of time."""
+"""`lightbus history`: the latest stored events, over all journals, in order of time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..support.publishers import code_of, nothing_shown
 __all__ = ["history"]
 
 ADVANCE_EVERY = 500
-"""Events between two movements of the progress bar."""
+"""Events between two updates of the progress bar."""
 
 
 @click.command()
@@ -48,7 +48,7 @@ def history(
 
 
 class _HistoryQuery:
-    """What is looked for among the events that are kept."""
+    """A search among the stored events."""
 
     def __init__(
         self, bus: Connection, wanted: MessageFilter, between: tuple[float | None, float | None], *, internal: bool
@@ -61,7 +61,7 @@ class _HistoryQuery:
         self._journals = Journals(bus, api=api, event=event)
 
     async def run(self, limit: int) -> int:
-        """Show the latest; return the exit code."""
+        """Show the latest events; return the exit code."""
         await self._journals.look()
         shown = await (self._show_latest(limit) if limit else self._show_all())
         if self._journals.failure is not None:
@@ -71,7 +71,7 @@ class _HistoryQuery:
         return code_of(self._bus)
 
     async def _show_latest(self, limit: int) -> int:
-        """Read the journals from their ends, until there are as many as are wanted; return how many there are."""
+        """Read the journals from their ends until `limit` events are found; return how many were found."""
         latest: list[dict[str, Any]] = []
         read = 0
         with self._bus.output.progress("Reading", self._journals.total) as advance:
@@ -88,7 +88,7 @@ class _HistoryQuery:
         return len(latest)
 
     async def _show_all(self) -> int:
-        """Show events as they are read, and hold none back; return how many there are."""
+        """Show events as they are read, without collecting them; return how many there are."""
         shown = read = 0
         with self._bus.output.progress("Reading", self._journals.total) as advance:
             async for event in self._journals.events():

@@ -26,7 +26,7 @@ from ..support.output import json_line
 __all__ = ["Search", "inspect"]
 
 FOLLOW_EVERY = 0.5
-"""Seconds between two looks for new events with --follow."""
+"""Seconds between two reads of the journals with --follow."""
 
 NOT_NEEDED = {
     "cache_only": "--cache-only: there is no local cache; the publishers' journals are read.",
@@ -35,15 +35,15 @@ NOT_NEEDED = {
     "service_name": "--service-name: it makes no difference here.",
     "process_name": "--process-name: it makes no difference here.",
 }
-"""What each option of 1.x that means nothing here is answered with, by its parameter."""
+"""Parameter of an option of 1.x that has no effect here -> the note about it."""
 
 
 VERDICTS = {True: ("valid", "green"), False: ("invalid", "red"), None: ("not checked", "yellow")}
-"""How the result of --validate is shown."""
+"""Result of --validate -> its text and style."""
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    """Return comparator and number of `2`, `=2`, `!=2`, `<2`, `<=2`, `>2`, `>=2`."""
+    """Parse `2`, `=2`, `!=2`, `<2`, `<=2`, `>2`, `>=2` into comparator and number."""
     if value is None:
         return None
     found = re.fullmatch(r"\s*(<=|>=|!=|==|=|<|>)?\s*(\d+)\s*", value)
@@ -53,7 +53,7 @@ def _version(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 
 def _json(ctx: click.Context, param: click.Parameter, value: str | None) -> JsonSearch | None:
-    """Return what a path, and perhaps a comparator and a value, look for."""
+    """Parse a path, optionally with a comparator and a value, into a search."""
     try:
         return None if value is None else parse_search(value)
     except ValueError as error:
@@ -63,14 +63,14 @@ def _json(ctx: click.Context, param: click.Parameter, value: str | None) -> Json
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """
-    What is looked for.
+    The conditions of a search.
 
     Attributes:
-        json: what an event's arguments have to have.
-        id, native_id: which event it is.
+        json: a condition on the arguments.
+        id, native_id: the id of a single event.
         api, event: names, with wildcards.
         version: a comparator and a number.
-        internal: whether events of internal APIs are shown though the API is not named.
+        internal: whether to include internal APIs even if no API is named.
 
     """
 
@@ -84,11 +84,11 @@ class Search:
 
     @cached_property
     def is_for_one(self) -> bool:
-        """Whether there is one such event at most."""
+        """Whether at most one event can match."""
         return self.id is not None or self.native_id is not None
 
     def matches(self, event: dict[str, Any]) -> bool:
-        """Return whether this is one of the events."""
+        """Return whether an event matches."""
         if self.id is not None and event["id"] != self.id:
             return False
         if not self.api and not self.internal and not self.is_for_one and event["api"].startswith("internal."):
@@ -141,7 +141,7 @@ def inspect(
 
 
 class _Inspection:
-    """One search, and what it found."""
+    """One search and its results."""
 
     def __init__(self, bus: Connection, search: Search, form: str, *, validate: bool) -> None:
         self._bus = bus
@@ -155,7 +155,7 @@ class _Inspection:
         self._invalid = 0
 
     async def run(self, remarks: list[str], count: int | None, *, follow: bool) -> int:
-        """Show what is found, and return the exit code."""
+        """Show the events found, and return the exit code."""
         for remark in remarks:
             self._bus.output.note(remark)
         await self._journals.look()
@@ -186,7 +186,7 @@ class _Inspection:
             raise EventNotFound(f"'{api}' has no event '{event}', and no journal has one.{near}")
 
     async def _go_through(self, count: int | None) -> bool:
-        """Show all that is new; return whether that is the end."""
+        """Show new matching events; return whether the search is complete."""
         if self._search.native_id is not None:
             return await self._go_to(self._search.native_id)
         with self._bus.output.progress("Reading journals", self._journals.total) as advance:

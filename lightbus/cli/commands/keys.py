@@ -1,4 +1,4 @@
-"""`lightbus keys`: make the key of a bus, show it, and replace it without anybody noticing."""
+"""`lightbus keys`: make the key of a bus, show it, and replace it without an interruption."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def rotate(phase: str, file: Path | None) -> None:
 
 
 def _rotated(phase: str, held: tuple[BusKey, ...], *, is_promoted: bool) -> tuple[BusKey, ...]:
-    """Return the keys after a phase. Raises UnsupportedUse where it is not this phase's turn."""
+    """Return the keys after a phase. Raises UnsupportedUse if another phase must come first."""
     stands = "has not begun" if len(held) < 2 else "is at its second phase" if is_promoted else "is at its first phase"
     match phase, len(held) > 1, is_promoted:
         case "add", False, _:
@@ -156,7 +156,7 @@ def _path(file: Path | None) -> Path:
 
 
 def _in_force_file() -> Path | None:
-    """Return the key file that a process here would use; None where it would use none."""
+    """Return the key file that a process here would use, or None."""
     _, path = key_origin()
     return None if path is None else expand_home(path).absolute()
 

@@ -1,4 +1,4 @@
-"""`lightbus peers`: who is on the bus. Nobody is *up* here who has not just answered a ping."""
+"""`lightbus peers`: the peers on the bus. Only a peer that has just answered a ping is shown as *up*."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ STYLES = {"up": "green", "draining": "yellow", "suspect": "yellow", "refused": "
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReport:
     """
-    A peer, and what it said when it was asked just now.
+    A peer with its present answers.
 
     Attributes:
-        peer: as the registry knows it.
-        state: `up` and `draining` have answered; `suspect` was up, and does not answer; `unverified` never has;
-            `refused` does not accept us; `gone` was killed, which only who looks for a while can tell.
-        rtt: seconds from a ping to its answer; None where there was none.
-        info, stats: its INFO and STATS; empty where it did not answer.
+        peer: the peer as the registry knows it.
+        state: `up` and `draining` have answered; `suspect` was up, and does not answer; `unverified` never answered;
+            `refused` refuses our connection; `gone` was killed, which only a command that runs for a while can see.
+        rtt: seconds from a ping to its answer; None without an answer.
+        info, stats: its INFO and STATS; empty without an answer.
 
     """
 
@@ -82,23 +82,23 @@ class PeerReport:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it is there and does not answer; one that shuts down need not."""
+        """Whether the peer is running and does not answer, except while it shuts down."""
         return self.rtt is None and self.state not in ("draining", ENDED_STATE)
 
     @property
     def has_ended(self) -> bool:
-        """Whether it was killed, and is told of for a while all the same."""
+        """Whether the peer was killed; it is still listed for a while."""
         return self.state == ENDED_STATE
 
     @property
     def apis(self) -> list[str]:
-        """Return the public APIs it advertises."""
+        """The public APIs that the peer advertises."""
         announcement = self.peer.announcement
         internal = {api.name for api in announcement.apis or () if api.internal}
         return sorted({*(announcement.api_names or ())} - internal)
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         announcement, info, stats = self.peer.announcement, self.info, self.stats
         return {
             "service": announcement.service,
@@ -121,7 +121,7 @@ class PeerReport:
         }
 
     def row(self) -> list[Cell]:
-        """Return it as the table has it, in the order of `COLUMNS`."""
+        """Return the cells of its table row, in the order of `COLUMNS`."""
         announcement, info, stats = self.peer.announcement, self.info, self.stats
         return [
             announcement.service,
@@ -139,7 +139,7 @@ class PeerReport:
 
     @property
     def stopped(self) -> list[str]:
-        """Return its listeners that have stopped, since their handlers failed."""
+        """The names of its listeners that have stopped because their handlers failed."""
         return [each["name"] for each in self.stats.get("listeners", ()) if each.get("stopped")]
 
     def _state_cell(self) -> Cell:
@@ -199,7 +199,7 @@ async def _query_peer(bus: Connection, peer: Peer) -> PeerReport:
     if not peer.is_up:
         return PeerReport(peer=peer, state=state_of(peer))
     try:
-        await bus.ask(peer, "ping")  # it opens the connection, which is not what a round trip takes
+        await bus.ask(peer, "ping")  # not measured: it opens the connection
         before = time.perf_counter()
         await bus.ask(peer, "ping")
         rtt = time.perf_counter() - before
@@ -210,7 +210,7 @@ async def _query_peer(bus: Connection, peer: Peer) -> PeerReport:
 
 
 def state_of(peer: Peer) -> str:
-    """Return the state of a peer that was not asked just now, as it is shown."""
+    """Return the state to show for a peer that was not asked just now."""
     return "unverified" if peer.state is PeerState.QUARANTINED else peer.state.value
 
 
@@ -268,5 +268,5 @@ def _listener(each: dict[str, Any]) -> list[Cell]:
 
 
 def _running(info: dict[str, Any]) -> str:
-    """Return for how long a peer has run, by what it has counted itself: clocks may differ, or be put right."""
+    """Return for how long a peer has run, by its own count: clocks may differ, or be adjusted."""
     return ago(0.0, info["uptime"]) if "uptime" in info else ago(info["started_at"], time.time())

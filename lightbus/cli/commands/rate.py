@@ -55,7 +55,7 @@ class Rate:
     publishers: int
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def row(self) -> list[str]:

@@ -32,7 +32,7 @@ class PeerChange:
     peer: Peer
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         announcement = self.peer.announcement
         who = {name: getattr(announcement, name) for name in ("service", "process", "instance", "host")}
         return {"type": "peer", "change": self.change, **who, "apis": _apis_of(self.peer)}
@@ -52,7 +52,7 @@ class ApiChange:
     api: ServedApi
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         about = {"api": self.api.name, "versions": self.api.versions, "mixed": self.api.is_mixed}
         return {"type": "api", "change": self.change, **about}
 

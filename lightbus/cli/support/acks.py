@@ -43,7 +43,7 @@ class GroupAck:
     at: float
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         message = self.message
         return {
             "id": message.id,

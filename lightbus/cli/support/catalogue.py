@@ -58,7 +58,7 @@ class ServedApi:
         return sorted({name for _, info in self.served for name in info.events})
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {
             "api": self.name,
             "versions": self.versions,

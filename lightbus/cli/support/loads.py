@@ -88,7 +88,7 @@ class Load:
     lag: int
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {"type": "worker", **{name: getattr(self, name) for name in self.__slots__}}
 
     @property
@@ -137,7 +137,7 @@ class GroupLag:
         return self.group, self.api
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {"type": "group", **{name: getattr(self, name) for name in self.__slots__}}
 
     def row(self) -> list[Cell]:

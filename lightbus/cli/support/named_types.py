@@ -74,7 +74,7 @@ class NamedType:
             yield self.values
 
     def as_record(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         names = TypeField.__slots__
         fields = [{name: getattr(field, name) for name in names} for field in self.fields]
         return {"name": self.name, "doc": self.doc, "fields": fields, "values": self.values}

@@ -47,7 +47,7 @@ class ProcedureLoad:
         return (f"{self.api}.{self.procedure}",)
 
     def fields(self) -> dict[str, Any]:
-        """Return it as `--json` has it."""
+        """Return the fields of the JSON output."""
         return {"type": "procedure", **{name: getattr(self, name) for name in self.__slots__}}
 
     def row(self) -> list[Cell]:
