@@ -1,4 +1,4 @@
-"""`lightbus ping`: how long a round trip takes, to one peer, to those of an API, or to everybody."""
+"""`lightbus ping`: the round trip time to one peer, to the peers of an API, or to all peers."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ STATISTICS = (
 
 @dataclass(slots=True, kw_only=True)
 class Pinged:
-    """A peer, and the seconds that the pings to it took; None for each that was not answered."""
+    """A peer, and the round trip times of its pings in seconds; None for each unanswered one."""
 
     peer: Peer
     times: list[float | None] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """Return what it is called in a line."""
+        """The peer's name in a line."""
         return f"{self.peer.announcement.service} {self.peer.announcement.process}"
 
     def who(self) -> dict[str, Any]:
-        """Return the peer in the form of `--json`."""
+        """Return the peer's fields of the JSON output."""
         announcement = self.peer.announcement
         return {
             "service": announcement.service,
@@ -55,7 +55,7 @@ class Pinged:
         }
 
     def statistics(self) -> dict[str, Any]:
-        """Return the statistics; None for those that want an answer where there was none."""
+        """Return the statistics; without any answer, the times are None."""
         answered = [seconds for seconds in self.times if seconds is not None]
         return {
             "sent": len(self.times),
@@ -91,14 +91,14 @@ async def _ping(bus: Connection, target: str | None, count: int | None, interval
     pinged = [Pinged(peer=peer) for peer in await _targets(bus, target)]
     try:
         for each in pinged:
-            await bus.ask_or_empty(each.peer, "info")  # it opens the connection, which is not what a round trip takes
+            await bus.ask_or_empty(each.peer, "info")  # not measured: it opens the connection
         number = 0
         while count is None or number < count:
             number += 1
             await asyncio.gather(*(_once(bus, each, number, timeout) for each in pinged))
             if number != count:
                 await asyncio.sleep(interval)
-    except asyncio.CancelledError:  # Ctrl-C is how it is meant to end
+    except asyncio.CancelledError:  # Ctrl-C is the normal end
         pass
     _summarize(bus, pinged)
     return 0 if all(each.statistics()["received"] for each in pinged) else LightbusTimeout.exit_code
@@ -127,8 +127,8 @@ async def _once(bus: Connection, pinged: Pinged, number: int, timeout: float) ->
         seconds, error = None, str(failure)
     pinged.times.append(seconds)
     if bus.output.as_json:
-        told = {"type": "ping", "seq": number, **pinged.who(), "rtt": seconds, "error": error or None}
-        bus.output.record(told)
+        fields = {"type": "ping", "seq": number, **pinged.who(), "rtt": seconds, "error": error or None}
+        bus.output.record(fields)
     else:
         style = "red" if error else ""
         bus.output.line(f"{pinged.name}: ", f"{number}  ", (clean(error) or duration(seconds), style))

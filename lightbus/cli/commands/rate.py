@@ -1,4 +1,4 @@
-"""`lightbus rate`: events and bytes per second of each event, computed from two readings of what publishers count."""
+"""`lightbus rate`: events and bytes per second of each event, from two readings of the publishers' counters."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """What a publisher has counted since its start, when it was asked (`at`, seconds of any clock of this process)."""
+    """The counters of a publisher since its start, and when they were read (`at`, on a monotonic clock)."""
 
     at: float
     uptime: float
     events: Mapping[tuple[str, str], tuple[int, int]]
-    """Per (API, event): how many, and how many bytes."""
+    """(API, event) -> the number of events, and their bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How many of an event, and of its bytes, are published per second; how many were, and by how many workers."""
+    """Events and bytes per second of one event, how many were published, and by how many workers."""
 
     api: str
     event: str
@@ -59,7 +59,7 @@ class Rate:
         return {name: getattr(self, name) for name in self.__slots__}
 
     def row(self) -> list[str]:
-        """Return it as the table has it, in the order of `COLUMNS`."""
+        """Return the cells of its table row, in the order of `COLUMNS`."""
         counts = number(round(self.events, 1)), f"{size(self.bytes)}", number(self.published), str(self.publishers)
         return [f"{self.api}.{self.event}", *counts]
 
@@ -104,7 +104,7 @@ async def _read(bus: Connection) -> dict[str, Counted]:
 def _counted(stats: dict[str, Any]) -> Counted:
     events: dict[tuple[str, str], tuple[int, int]] = {}
     for each in stats.get("events", ()):
-        # An event that one group is given again is published under a longer name.
+        # A redelivery to one group is published under a longer name.
         name = each["api"], declared_event(each["event"])
         count, size_of = events.get(name, (0, 0))
         events[name] = count + each["published"], size_of + each.get("bytes", 0)
@@ -115,7 +115,7 @@ def rates(before: Mapping[str, Counted], now: Mapping[str, Counted]) -> list[Rat
     """
     Return the rate of each event, from two readings by instance, the greatest first.
 
-    A worker that came in between has published all it has since its start.
+    For a worker that started in between, the rate is computed from its start.
     """
     found: dict[tuple[str, str], list[Any]] = {}
     for instance, counted in now.items():
@@ -141,7 +141,7 @@ def _is_wanted(each: Rate, pattern: str) -> bool:
 
 @contextlib.contextmanager
 def _renderer(bus: Connection) -> Iterator[Any]:
-    """Yield what shows a reading: objects for programs; a table that changes on a terminal, or one after the other."""
+    """Yield a function that shows a reading: as JSON, as a live table on a terminal, or else as a new table each."""
     output = bus.output
     if output.as_json:
         yield lambda rows: _record(bus, rows)

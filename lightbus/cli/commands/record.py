@@ -1,4 +1,4 @@
-"""`lightbus record`: events into a file, as they happen or as they are kept."""
+"""`lightbus record`: write events to a file, as they happen or as they are stored."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _open(out: Path) -> IO[str]:
 
 
 class _Recorder:
-    """Writes events to a file, and says how many."""
+    """Writes events to a file, and counts them."""
 
     def __init__(self, bus: Connection, file: IO[str], wanted: int | None) -> None:
         self._bus = bus
@@ -73,7 +73,7 @@ class _Recorder:
         self._failure: OSError | None = None
 
     async def run(self, follower: EventFollower, out: Path, *, only_kept: bool) -> None:
-        """Record until it is over."""
+        """Record until a signal, the wanted number, or the end of the stored events."""
         output = self._bus.output
         await follower.begin()
         try:
@@ -98,12 +98,12 @@ class _Recorder:
             output.line((str(self._written), "bold"), f" event{'' if self._written == 1 else 's'} recorded in {out}")
 
     def write(self, message: EventMessage) -> None:
-        """Write an event, unless there are enough."""
+        """Write an event, unless the wanted number is reached."""
         if self._done.is_set():
             return
         try:
             self._file.write(line_of(message))
-        except OSError as error:  # a listener that fails would be a worker's matter, and this is ours
+        except OSError as error:  # an error of the file, not of a listener: end the command
             self._fail(error)
             return
         self._written += 1

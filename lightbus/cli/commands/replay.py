@@ -1,4 +1,4 @@
-"""`lightbus replay`: events of a file, fired again at the pace at which they were fired, or at another one."""
+"""`lightbus replay`: fire the events of a file again, at their original pace or another one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def replay(options: ClientOptions, file: Path, pattern: str, speed: float, skip:
     def wanted() -> Iterator[RecordedEvent]:
         return (each for each in itertools.islice(recording, skip, None) if fnmatchcase(each.name, pattern))
 
-    apis = Counter(each.api for each in wanted())  # all of it is looked at before anything is fired
+    apis = Counter(each.api for each in wanted())  # the whole file is read before any event is fired
     on_bus(options, lambda bus: _replay(bus, wanted(), apis, recording.bus, speed=speed, again=again))
 
 
@@ -77,13 +77,13 @@ async def _replay(
 
 
 async def _is_time(done: asyncio.Event, at: float) -> bool:
-    """Return true when it is time, false once the command is ended."""
+    """Return True when the time has come, False once the command is ended."""
     pause = at - time.monotonic()
     return not done.is_set() and not (pause > 0 and await passes(done, pause))
 
 
 class _ReplayPace:
-    """When events are to be fired, in seconds from the beginning."""
+    """Computes when to fire each event, in seconds from the start."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
@@ -91,10 +91,10 @@ class _ReplayPace:
         self._latest = 0.0
 
     def due(self, at: float) -> float:
-        """Return it for the next event, which was fired `at`."""
+        """Return the time for the next event, which was originally fired `at`."""
         self._first = at if self._first is None else self._first
         if self._speed:
-            self._latest = max(self._latest, (at - self._first) / self._speed)  # clocks go back, too
+            self._latest = max(self._latest, (at - self._first) / self._speed)  # clocks may go back
         return self._latest
 
 

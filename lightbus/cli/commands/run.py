@@ -26,7 +26,7 @@ logger = logging.getLogger("lightbus.cli")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Options:
-    """What the command line says."""
+    """The options from the command line."""
 
     module: str | None
     service_name: str | None
@@ -45,7 +45,7 @@ class _Options:
     reload_dirs: tuple[str, ...]
 
     def command(self, number: int = 0) -> list[str]:
-        """Return what runs a worker; one of several has a name and ports of its own."""
+        """Return the command that runs a worker; each of several workers gets its own name and ports."""
         given = {
             "--bus": self.module,
             "--service-name": self.service_name,
@@ -67,7 +67,7 @@ class _Options:
 
 
 def _port_of(place: str | None, number: int) -> str | None:
-    """Return where the worker of a number serves: each one port behind the one before it."""
+    """Return the address and port of worker `number`: its port is the next one after that of the worker before."""
     address, colon, port = (place or "").rpartition(":")
     return f"{address}{colon}{int(port) + number - 1}" if number and port.isdigit() and int(port) else place
 
@@ -86,7 +86,7 @@ def _features(text: str | None, option: str) -> list[Feature]:
 
 
 def _chosen(only: str | None, skip: str | None) -> list[Feature]:
-    """Return what the worker shall do; nothing where neither option was given."""
+    """Return the chosen features; an empty list if neither option was given."""
     if only is not None and skip is not None:
         raise click.UsageError("--only and --skip say the same thing in two ways: give one of them.")
     if skip is None:
@@ -99,10 +99,10 @@ def _chosen(only: str | None, skip: str | None) -> list[Feature]:
 
 
 def _warn_if_idle(client: BusClient) -> None:
-    """Say so where a worker would do nothing at all: an API that was written and never registered, mostly."""
+    """Log a warning if a worker would do nothing: mostly because an API was never registered."""
     if client.api_registry.all() or client.listeners or client.timetables:
         return
-    if not client.hooks.has("on_start") and not client.hooks.has("before_worker_start"):  # they may declare all that
+    if not client.hooks.has("on_start") and not client.hooks.has("before_worker_start"):  # may declare them
         logger.warning(
             "The module registers no API, no listener and no schedule, so there is nothing to serve. "
             "Is a line like bus.client.register_api(AuthApi()) missing?"
@@ -118,7 +118,7 @@ def _serve(client: BusClient) -> int:
     except TransportError as error:
         network = client.config.network
         fixed = [name for name in ("rpc_port", "event_port") if getattr(network, name)]
-        if not fixed or client.config.security.mode == "host":  # which has no ports
+        if not fixed or client.config.security.mode == "host":  # this mode has no ports
             raise
         ports = " and ".join(f"network.{name} ({getattr(network, name)})" for name in fixed)
         raise TransportError(
@@ -127,7 +127,7 @@ def _serve(client: BusClient) -> int:
         ) from error
     except InvalidConfiguration:
         raise
-    except Exception as error:  # a hook's, most likely: the message alone does not say whose
+    except Exception as error:  # most likely of a hook: the traceback shows which
         shorten(error)
         traceback.print_exception(error)
         if isinstance(error, LightbusException):
@@ -163,14 +163,14 @@ def run(**given: Any) -> None:
     if options.reload_dirs and not options.reload:
         raise click.UsageError("--reload-dir says where --reload looks: give that, too.")
     leave_to_a_child()
-    before, now = raise_descriptor_limit()  # this process is ours: what it runs is a worker
+    before, now = raise_descriptor_limit()  # allowed: this process runs nothing but a worker
     if now != before:
         logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)
     raise SystemExit(_run(options, features))
 
 
 def _run(options: _Options, features: list[Feature]) -> int:
-    """Run one worker, or several; return the exit code. An error has the form of the log."""
+    """Run one worker, or several; return the exit code. With JSON logs an error is logged as JSON, too."""
     from ...exceptions import LightbusException
 
     try:
@@ -184,7 +184,7 @@ def _run(options: _Options, features: list[Feature]) -> int:
 
 
 def _run_several(options: _Options) -> int:
-    """Run several workers, and look after them; return the exit code."""
+    """Run and supervise several workers; return the exit code."""
     from ..support.operating import check_places
     from ..support.supervisor import Supervisor
 

@@ -1,4 +1,4 @@
-"""`lightbus schema diff`: what is different between two states of the schemas, and whom that breaks."""
+"""`lightbus schema diff`: the differences between two versions of schemas, and what they break."""
 
 from __future__ import annotations
 

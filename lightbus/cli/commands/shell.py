@@ -72,7 +72,7 @@ def _prompt(namespace: dict[str, Any], banner: str) -> None:
 
     try:
         import readline
-    except ImportError:  # a Python that was built without it
+    except ImportError:  # this Python was built without readline
         pass
     else:
         readline.set_completer(rlcompleter.Completer(namespace).complete)
@@ -83,5 +83,5 @@ def _prompt(namespace: dict[str, Any], banner: str) -> None:
 def _has_ipython() -> bool:
     try:
         return importlib.util.find_spec("IPython") is not None
-    except ValueError:  # it is switched off in sys.modules
+    except ValueError:  # disabled by None in sys.modules
         return False

@@ -1,4 +1,4 @@
-"""`lightbus stubs`: what is on the bus, written down for type checkers and editors."""
+"""`lightbus stubs`: types of everything on the bus, for type checkers and editors."""
 
 from __future__ import annotations
 

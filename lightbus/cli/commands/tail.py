@@ -1,7 +1,7 @@
 """
-`lightbus tail`: the events of the bus as they happen and, with --since, those that are kept.
+`lightbus tail`: the events of the bus as they happen and, with --since, stored ones.
 
-With --rpc the calls, too; with --acks also the groups that have handled each event.
+With --rpc it shows calls, too; with --acks also the groups that have handled each event.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..support.options import ClientOptions, client_options
 __all__ = ["tail"]
 
 SETTLE = 5.0
-"""Seconds for which the acknowledgements of the last events are waited for after --count."""
+"""Seconds to wait for acknowledgements of the last events after --count."""
 
 
 @click.command()
@@ -65,7 +65,7 @@ def tail(options: ClientOptions, pattern: str, since: str | None, count: int | N
 
 
 class _Tail:
-    """What is followed, and how many lines of it are still wanted."""
+    """The followers of one command, and the number of lines left to show."""
 
     def __init__(self, bus: Connection, wanted: MessageFilter, count: int | None, *, only_errors: bool) -> None:
         self._bus = bus
@@ -75,10 +75,10 @@ class _Tail:
         self._done = stop_requested()
         self._acks: AckFollower | None = None
         self._unwritten: BaseException | None = None
-        """Why a line could not be written: the reader of the output is gone."""
+        """The error of writing a line, as when the reader of the output is gone."""
 
     async def run(self, since: str | datetime | None, *, rpc: bool, events: bool, acks: bool) -> None:
-        """Follow until it is over."""
+        """Follow until a signal, or the wanted number of lines."""
         bus = self._bus
         await bus.discover_all()
         async with AsyncExitStack() as open_now:
@@ -115,14 +115,14 @@ class _Tail:
         calls = ["calls that fail" if self._only_errors else "all calls"] if rpc else []
         return " and ".join([*([f"the events of {', '.join(apis) or 'nobody yet'}"] if events else []), *calls])
 
-    # What comes
+    # Callbacks of the followers
 
     def _show(self, message: EventMessage) -> None:
         if self._done.is_set():
             return
         try:
             show_event(self._bus, event_fields(message))
-        except (OSError, SystemExit) as error:  # a listener that fails would be a worker's matter, and this is ours
+        except (OSError, SystemExit) as error:  # an error of the output, not of a listener: end the command
             self._unwritten = error
             self._done.set()
             return

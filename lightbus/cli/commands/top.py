@@ -1,4 +1,4 @@
-"""`lightbus top`: one live screen of what the workers do. It is computed from two readings, and then drawn."""
+"""`lightbus top`: a live screen of the workers' load, computed from two readings of their statistics."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from ..support.top_view import SORTS, TopView
 __all__ = ["top"]
 
 GROUPS_EVERY = 2.0
-"""Seconds between two questions after the groups at least: to count what a group has still to do takes a publisher
-some milliseconds where that is much."""
+"""The fewest seconds between two readings of the groups: counting a large lag takes a publisher some
+milliseconds."""
 
 LOOK_EVERY = 0.2
-"""Seconds after which a signal to end is obeyed."""
+"""Seconds after which a signal to end is noticed."""
 
 
 @click.command()
@@ -88,7 +88,7 @@ async def _read_groups(bus: Connection) -> list[GroupLag]:
 
 
 class _TopRecords:
-    """What programs read: an object for each worker, or procedure, and reading."""
+    """The JSON output: an object for each worker, or procedure, and reading."""
 
     def __init__(self, bus: Connection, view: TopView, done: asyncio.Event) -> None:
         self._bus = bus
@@ -97,7 +97,7 @@ class _TopRecords:
 
     @property
     def over(self) -> bool:
-        """Whether it is to end."""
+        """Whether the command is to end."""
         return self._done.is_set()
 
     @contextlib.contextmanager
@@ -115,7 +115,7 @@ class _TopRecords:
 
 
 class _Screen:
-    """The terminal: the alternate screen, and keys that are read one by one."""
+    """The terminal: the alternate screen, and single key presses."""
 
     def __init__(self, bus: Connection, view: TopView, done: asyncio.Event) -> None:
         self._done = done
@@ -126,12 +126,12 @@ class _Screen:
 
     @property
     def over(self) -> bool:
-        """Whether it is to end."""
+        """Whether the command is to end."""
         return self._done.is_set()
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Take the screen over, and give it back as it was."""
+        """Take over the screen, and restore it at the end."""
         descriptor = sys.stdin.fileno()
         try:
             before = termios.tcgetattr(descriptor)
@@ -155,7 +155,7 @@ class _Screen:
         self._live.update(self._drawn(), refresh=True)
 
     async def wait(self, seconds: float) -> None:
-        """Return after so many seconds, or at once when it is over; keys are obeyed meanwhile."""
+        """Return after so many seconds, or at once when the command is to end; key presses take effect meanwhile."""
         end = time.monotonic() + seconds
         while not self.over and (left := end - time.monotonic()) > 0:
             self._key.clear()

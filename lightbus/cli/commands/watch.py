@@ -1,4 +1,4 @@
-"""`lightbus watch`: peers and APIs as they come and go. What changed is computed from two pictures, and then shown."""
+"""`lightbus watch`: peers and APIs as they come and go, computed from two snapshots of the registry."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .peers import STYLES, PeerReport, state_of
 __all__ = ["ApiChange", "PeerChange", "changes", "watch"]
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at what the client knows; it is told at once, and to look is to compare two names."""
+"""Seconds between two checks for a new snapshot, each of which is a single comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerChange:
-    """What became of a peer; `change` is its state, or what happened."""
+    """A change of a peer; `change` is its new state, or what happened."""
 
     change: str
     peer: Peer
@@ -38,7 +38,7 @@ class PeerChange:
         return {"type": "peer", "change": self.change, **who, "apis": _apis_of(self.peer)}
 
     def cells(self) -> list[Cell]:
-        """Return it as a line has it."""
+        """Return the cells of its line."""
         apis = f", serves {', '.join(_apis_of(self.peer))}" if _apis_of(self.peer) and self.change == "up" else ""
         style = STYLES.get(self.change, "red")
         return [f"peer {self.peer.announcement} ", (self.change, style), apis]
@@ -46,7 +46,7 @@ class PeerChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiChange:
-    """What became of an API: it was added, has changed, or is gone."""
+    """A change of an API: it was added, has changed, or is gone."""
 
     change: str
     api: ServedApi
@@ -57,7 +57,7 @@ class ApiChange:
         return {"type": "api", "change": self.change, **about}
 
     def cells(self) -> list[Cell]:
-        """Return it as a line has it."""
+        """Return the cells of its line."""
         style = "red" if self.change == "gone" else "yellow" if self.api.is_mixed else "green"
         versions = f", version {', '.join(map(str, self.api.versions))}" if self.api.versions else ""
         mixed = ", mixed" if self.api.is_mixed else ""
@@ -109,7 +109,7 @@ def _show(bus: Connection, change: PeerChange | ApiChange, *, initial: bool) -> 
 
 
 def changes(before: Mapping[str, Peer], now: Mapping[str, Peer]) -> Iterator[PeerChange | ApiChange]:
-    """Yield what is different: peers that came, went or are in another state, and what became of APIs by that."""
+    """Yield the differences: peers that came, went or changed their state, and the resulting changes of APIs."""
     for instance, peer in before.items():
         if instance not in now and _is_shown(peer):
             yield PeerChange(change="gone", peer=peer)
@@ -136,7 +136,7 @@ def _public(peers: Iterable[Peer]) -> dict[str, ServedApi]:
 
 
 def _is_shown(peer: Peer) -> bool:
-    """Whether anything is known of it: one that was just announced is about to be asked."""
+    """Return whether the peer was contacted: one that has just been announced is about to be."""
     return peer.state is not PeerState.UNVERIFIED
 
 

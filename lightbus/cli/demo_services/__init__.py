@@ -1,1 +1,1 @@
-"""What `lightbus demo` consists of: two services (a directory each), their observer, their processes, its lines."""
+"""The parts of `lightbus demo`: two services (a directory each), their observer, their processes, its output."""

@@ -1,4 +1,4 @@
-"""The demo's lines: service, what it does, the facts; in colours if the terminal shows them."""
+"""The output of the demo: service, action, details; in colours if the terminal supports them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from .workers import Observation
 __all__ = ["Lines", "spelled"]
 
 WIDTH = 100
-"""Columns beyond which a note gets a line of its own."""
+"""The width beyond which a note gets a line of its own."""
 
 COLOURS = {"demo": "bold", "client": "green", "auth": "cyan", "customers": "magenta"}
 
 
 def spelled(name: str, kwargs: Mapping[str, Any]) -> str:
-    """Return a call or an event as its program spells it: `auth.check_password(user='admin')`."""
+    """Return a call or an event as Python code: `auth.check_password(user='admin')`."""
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in kwargs.items())})"
 
 
 class Lines:
-    """Standard output, line by line. No colour where it is no terminal, or `NO_COLOR` is set (no-color.org)."""
+    """Standard output, line by line. No colours without a terminal, or if `NO_COLOR` is set (no-color.org)."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        # Without a colour system rich writes plain text; NO_COLOR alone would leave it bold and dim.
+        # Without a colour system rich writes plain text; with NO_COLOR alone it would still write bold and dim.
         self._console = Console(color_system="auto" if in_colour else None, highlight=False, soft_wrap=True)
 
     def line(self, who: str, verb: str, text: str, note: str = "") -> None:
-        """Write one line. `note` is what a hurried reader can leave out."""
+        """Write one line. `note` is a detail that the reader may skip."""
         from rich.text import Text
 
         line = Text.assemble((f"{who:<10}", COLOURS.get(who, "")), (f"{verb:<11}", "bold"))
@@ -45,7 +45,7 @@ class Lines:
         self._console.print(line)
 
     def plain(self, text: str = "") -> None:
-        """Write text as it is, so that a command in it can be copied."""
+        """Write text without markup, so that a command in it can be copied."""
         self._console.print(text, markup=False)
 
     def observation(self, seen: Observation) -> None:

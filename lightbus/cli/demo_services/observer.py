@@ -1,7 +1,6 @@
-"""Runs inside the demo's workers: reports to the demo what happens in them, and ends them with it.
+"""Runs inside the demo's workers: reports to the demo what happens in them, and ends them when the demo ends.
 
-Each observation is one line of JSON on standard output. Nothing is told that did not happen: hooks and the bus's own
-log are where it comes from.
+Each observation is one line of JSON on standard output, and comes from a hook or the bus's own log.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ STDIN = 0
 
 
 def observe(client: BusClient) -> None:
-    """Report what this worker does from now on; end it when standard input ends, however the demo ended."""
+    """Report what this worker does from now on; end it when standard input ends, which means the demo has ended."""
     observer = _ReportingHooks(client)
     client.before_rpc_call(observer.calls)
     client.after_rpc_call(observer.got_reply)
@@ -35,14 +34,14 @@ def observe(client: BusClient) -> None:
 
 
 def _end_with_parent() -> None:
-    # Not sys.stdin: its lock, held at the interpreter's end by a daemon thread, is a fatal error.
+    # Not sys.stdin: if a daemon thread holds its lock at the interpreter's exit, that is a fatal error.
     while os.read(STDIN, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)  # clean where the worker runs already, and at once where it does not
+    os.kill(os.getpid(), signal.SIGTERM)  # a running worker shuts down cleanly, one that is still starting ends at once
 
 
 class _ReportingHooks:
-    """The hooks. They may be called in any thread: a line is written with one call."""
+    """The hooks. Any thread may call them: each line is written by a single call."""
 
     def __init__(self, client: BusClient) -> None:
         self._client = client
@@ -63,7 +62,7 @@ class _ReportingHooks:
         self.report("got reply", name=rpc_message.canonical_name, result=result_message.result, ms=seconds * 1000)
 
     def served(self, rpc_message: RpcMessage, result_message: ResultMessage) -> None:
-        if not rpc_message.api_name.startswith("internal."):  # the demo itself, asking who we are
+        if not rpc_message.api_name.startswith("internal."):  # else the demo's own question about this worker
             self.report(
                 "served", name=rpc_message.canonical_name, kwargs=rpc_message.kwargs, result=result_message.result
             )
@@ -101,7 +100,7 @@ class _ReportingHooks:
 
 
 class _Subscriptions(logging.Handler):
-    """Hears from the log that a publisher has confirmed our subscriptions."""
+    """Learns from the log when a publisher has confirmed the subscriptions."""
 
     def __init__(self, observer: _ReportingHooks) -> None:
         super().__init__(logging.INFO)

@@ -1,4 +1,4 @@
-"""The demo's workers: processes that are started, listened to, and gone whatever becomes of the demo."""
+"""The demo's workers: started, observed, and ended with the demo, even if it is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import click
 __all__ = ["SERVICES", "Observation", "Workers"]
 
 SERVICES = Path(__file__).parent
-"""Where the services are: a directory each, with a bus.py."""
+"""The directory of the services: each has a directory with a bus.py."""
 
 STOP_SECONDS = 4.0
 """Seconds for the workers to finish, say goodbye and end, before they are killed."""
@@ -31,14 +31,14 @@ Observation: TypeAlias = dict[str, Any]
 
 class Workers:
     """
-    One worker per service, in a bus of its own. A context manager: none is left when it is over.
+    One worker per service, on a separate bus. A context manager that ends all of them.
 
-    Their standard input is a pipe that only this process holds, and they end when it does (`observer`): so they are
-    gone even where this process was killed and could do nothing about it.
+    Their standard input is a pipe that only this process holds open, and they end when it closes (`observer`): so they
+    end even if this process is killed.
 
     Args:
         services: names of directories below `SERVICES`.
-        bus_name: the bus they are on.
+        bus_name: the name of their bus.
 
     """
 
@@ -69,18 +69,18 @@ class Workers:
         return {service: process.pid for service, process in self._processes.items()}
 
     def check(self) -> None:
-        """Raise the failure where a worker has ended."""
+        """Raise an error if a worker has ended."""
         for service, process in self._processes.items():
             if process.poll() is not None:
                 raise self.failure(f"The worker '{service}' ended with exit code {process.returncode}.")
 
     def failure(self, problem: str) -> click.ClickException:
-        """Return the error for what went wrong, with all that the workers wrote."""
+        """Return the error for a problem, with all output of the workers."""
         wrote = "\n".join(f"--- the worker '{service}' wrote:\n{self._output(service)}" for service in self._processes)
         return click.ClickException(f"{problem}\n{wrote}")
 
     def next(self, seconds: float) -> Observation | None:
-        """Return the next observation; None where there is none for so long. Raises what `check` raises."""
+        """Return the next observation; None if there is none within so many seconds. Raises what `check` raises."""
         with contextlib.suppress(queue.Empty):
             return self.observations.get(timeout=seconds)
         self.check()
@@ -88,9 +88,9 @@ class Workers:
 
     def until(self, *wanted: Callable[[Observation], bool], what: str, seconds: float) -> list[Observation]:
         """
-        Return the observations up to the one after which each of `wanted` was true of one, in the order they happened.
+        Return the observations until each condition in `wanted` was true for one of them, in order of time.
 
-        Raises ClickException when that takes more than so many seconds; `what` is then said not to have been seen.
+        Raises ClickException after so many seconds; its message says that `what` was not seen.
         """
         seen: list[Observation] = []
         missing = list(wanted)
@@ -114,7 +114,7 @@ class Workers:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C in the terminal is for the demo, which then ends them in order
+            start_new_session=True,  # Ctrl-C in the terminal reaches only the demo, which then ends the workers
         )
         self._processes[service] = process
         assert process.stdout is not None
@@ -132,7 +132,7 @@ class Workers:
             for line in stream:
                 try:
                     self.observations.put({"service": service, **json.loads(line)})
-                except (ValueError, TypeError):  # some other program's word in the worker's process
+                except (ValueError, TypeError):  # not an observation: other output of the process
                     self._written[service].append(line)
 
     def _take_output(self, service: str, stream: IO[str]) -> None:
@@ -166,6 +166,6 @@ class Workers:
 
 
 def _environment(bus_name: str) -> dict[str, str]:
-    """Return this process's environment without the user's settings of a bus: the demo meets nobody."""
+    """Return the environment without the user's settings of Lightbus: the demo must be isolated."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTBUS_")}
     return {**kept, "LIGHTBUS_BUS": bus_name, "LIGHTBUS_SECURITY": "host"}

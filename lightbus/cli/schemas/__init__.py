@@ -1,1 +1,1 @@
-"""Schemas of APIs, for commands: gathered, compared, and written as what type checkers read."""
+"""Schemas of APIs, for commands: collected, compared, and converted to types for type checkers."""

@@ -1,7 +1,7 @@
-"""What a JSON Schema says, in Python's annotations. One schema has three forms: what is given, returned and heard.
+"""Python annotations from JSON Schemas, in three forms: for given arguments, for results, for listeners' parameters.
 
-Results and arguments of events arrive as the bus carries them: a dict for a dataclass, a list for a set. Who calls may
-give the dict or an object of that form; who listens may annotate what is no plain value with a class of its own.
+Results and the arguments of events arrive in their wire form: a dict for a dataclass, a list for a set. A caller may
+pass the dict or an object with the same attributes; a listener may annotate structured values with its own classes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _IMPORTS = {
     "Decimal": "decimal",
     "Enum": "enum",
 }
-"""Where each name is from that an annotation may have."""
+"""Name in an annotation -> the module to import it from."""
 
 _PIECES = re.compile(r"('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[|\]| \| )")
-"""What a union is taken apart by: a quoted value is one piece, whatever is in it."""
+"""Splits the text of a union; a quoted value is one piece."""
 
 _DEEPEST = 20
 
 
 class Form(Enum):
-    """The reader of an annotation."""
+    """What an annotation is for: an argument given by a caller, a result, or a listener's parameter."""
 
     GIVEN = "given"
     RETURNED = "returned"
@@ -48,47 +48,47 @@ class Form(Enum):
 
 class Annotations:
     """
-    Annotations of one module: the definitions they need, one for each different class, and what is to be imported.
+    Annotations of one module, with the class definitions and imports that they need.
 
     Args:
-        taken: names that the module has already.
+        taken: names that the module uses already.
 
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.imports: dict[str, set[str]] = {}
-        """Per module the names that are used of it."""
+        """Module -> the names to import from it."""
         self._taken = {*taken, *_IMPORTS, *_PLAIN.values(), "bytes", "complex", "list", "dict", "tuple", "object"}
         self._names: dict[str, str] = {}
-        """Per definition, as text, the name it has here."""
+        """Definition, as text -> its name in this module."""
         self._made: dict[str, list[str]] = {}
-        """Per such name the lines that define it, in the order in which they were met."""
+        """Name -> the lines of its definition, in the order of first use."""
         self._aliases: set[str] = set()
         self._like: set[str] = set()
-        """Names of which there is a form for objects, too."""
+        """Names that also have a protocol for objects (`...Like`)."""
 
     def of(self, schema: Any, form: Form, *, prefix: str, definitions: Mapping[str, Any] | None = None) -> str:
         """
-        Return the annotation of what satisfies a schema.
+        Return the annotation for values of a schema.
 
         Args:
-            schema: with its own `$defs`, unless they are given.
-            form: the reader it is for.
-            prefix: begins the name of a class of which there is another one of the same name.
-            definitions: what `$ref` in it means.
+            schema: with its own `$defs`, unless `definitions` are given.
+            form: what the annotation is for.
+            prefix: put before the name of a class if the name is taken.
+            definitions: the targets of `$ref` in the schema.
 
         """
         own = schema.get("$defs", {}) if isinstance(schema, dict) else {}
         return _One(self, form, prefix, own if definitions is None else definitions).text(schema)
 
     def needs(self, *names: str) -> None:
-        """Note that the module uses these names of the standard library."""
+        """Record that the module uses these names of the standard library."""
         for name in names:
             self.imports.setdefault(_IMPORTS[name], set()).add(name)
 
     def header(self) -> Iterator[str]:
-        """Yield the lines that import what is used."""
-        yield "import datetime as _dt"  # a field may well be called date, and be one
+        """Yield the import lines."""
+        yield "import datetime as _dt"  # an alias, since a field may be called `date`, and be one
         for module, names in sorted(self.imports.items()):
             yield f"from {module} import {', '.join(sorted(names))}"
 
@@ -98,7 +98,7 @@ class Annotations:
             yield from lines
 
     def define(self, title: str, schema: Any, form: Form, prefix: str, definitions: Mapping[str, Any]) -> str:
-        """Return the name of a definition, and make it when it is first met."""
+        """Return the name of a definition, which is made at its first use."""
         key = f"{title} {_spelled_out(schema, definitions)}"
         name = self._names.get(key)
         if name is None:
@@ -151,7 +151,7 @@ class Annotations:
 
 
 class _One:
-    """The annotations of one form, of schemas that share their definitions."""
+    """Annotations in one form, of schemas that share their definitions."""
 
     def __init__(self, whole: Annotations, form: Form, prefix: str, definitions: Mapping[str, Any]) -> None:
         self._whole = whole
@@ -161,7 +161,7 @@ class _One:
         self._inside: list[str] = []
 
     def text(self, schema: Any) -> str:
-        """Return the annotation of a schema; `Any` where it says nothing, or nothing that Python can say."""
+        """Return the annotation of a schema; `Any` if the schema is empty, or has no equivalent in Python."""
         if not isinstance(schema, dict):
             return self._named("Any")
         if "$ref" in schema:
@@ -237,7 +237,7 @@ class _One:
         if first and "items" not in schema and len(first) == schema.get("minItems") == schema.get("maxItems"):
             return f"tuple[{', '.join(self.text(each) for each in first)}] | list[{item}]"
         further = f" | {self._named('Set')}[{item}]" if schema.get("uniqueItems") else ""
-        # A text is a sequence of texts, too, and never meant.
+        # Not Sequence[str]: a single str would match it, too.
         several = (
             f"list[{item}] | tuple[{item}, ...]" if "str" in _split(item) else f"{self._named('Sequence')}[{item}]"
         )
@@ -256,18 +256,18 @@ class _One:
 
 
 def as_text(schema: Any) -> str:
-    """Return what a schema says, for people: `int | None`."""
+    """Return a schema as text for people: `int | None`."""
     text = Annotations().of(schema, Form.RETURNED, prefix="") if schema is not False else "nothing"
     return "anything" if text == "Any" else text.replace("_dt.", "")
 
 
 def quoted(value: object) -> str:
-    """Return a plain value as Python has it, text in the quotes that formatters put."""
+    """Return a plain value as Python code, strings in double quotes as formatters write them."""
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def in_order(schema: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Return the properties of an object, and which are needed: these first, as declared, which files do not keep."""
+    """Return the properties of an object, required ones first in declared order, and the names of the required ones."""
     properties = schema["properties"]
     required = [each for each in schema.get("required", ()) if each in properties]
     names = [*required, *sorted(properties.keys() - {*required})]
@@ -275,7 +275,7 @@ def in_order(schema: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return whether a name can be written as that of a parameter or an attribute."""
+    """Return whether a name is valid for a parameter and an attribute."""
     return name.isidentifier() and not keyword.iskeyword(name) and name not in ("self", "__class__")
 
 
@@ -286,7 +286,7 @@ def _is_named_object(schema: Mapping[str, Any]) -> bool:
 
 
 def _spelled_out(schema: Any, definitions: Mapping[str, Any]) -> str:
-    """Return a schema as text, with what it refers to once: two classes of one name are told apart by it."""
+    """Return a schema as text, with all definitions it refers to: it distinguishes two classes of the same name."""
     used: dict[str, Any] = {}
     waiting = [schema]
     while waiting:
@@ -303,7 +303,7 @@ def _spelled_out(schema: Any, definitions: Mapping[str, Any]) -> str:
 
 
 def _split(union: str) -> list[str]:
-    """Return the members of a union, each once: `|` within brackets belongs to one of them."""
+    """Return the members of a union; a `|` inside brackets belongs to a member."""
     parts, depth = [""], 0
     for piece in _PIECES.split(union):
         depth += (piece == "[") - (piece == "]")
@@ -315,7 +315,7 @@ def _split(union: str) -> list[str]:
 
 
 def docstring(text: str, indent: str = "    ") -> list[str]:
-    """Return the lines of a docstring, none where there is nothing to say."""
+    """Return the lines of a docstring; none for an empty text."""
     text = text.strip().replace("\\", "\\\\").replace('"', '\\"')
     lines = [f"{indent}{line}".rstrip() for line in text.splitlines()]
     if not lines:

@@ -1,7 +1,7 @@
 """The differences between two schemas of an API, and which programs each of them breaks.
 
-Old callers give their arguments to new workers, and are given new results; who fires an event gives its arguments, and
-listeners are given them.
+Old callers send their arguments to new workers, and get new results; publishers send the arguments of an event, and
+listeners get them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class SchemaChange:
     One difference.
 
     Attributes:
-        api: in which it is.
-        member: the procedure or event; None where it is the whole API.
+        api: the API.
+        member: the procedure or event; None for the whole API.
         kind: "procedure", "event" or "api".
-        change: what is different, in words.
-        breaks: "callers", "publishers" (programs that fire it), "listeners"; empty if it is compatible.
+        change: the difference, in words.
+        breaks: "callers", "publishers" (programs that fire the event), "listeners"; empty if compatible.
 
     """
 
@@ -44,7 +44,7 @@ class SchemaChange:
 
     @property
     def name(self) -> str:
-        """Return the name of what is different: `auth.check_password`, or that of the API."""
+        """The name of the changed member, `auth.check_password`, or of the API."""
         return self.api if self.member is None else f"{self.api}.{self.member}"
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class SchemaChange:
 
 
 def changes(old: Mapping[str, JsonSchema], new: Mapping[str, JsonSchema]) -> list[SchemaChange]:
-    """Return all differences between schemas by API, those of one API and one member side by side."""
+    """Return all differences between schemas by API, sorted by API and member."""
     return [each for api in sorted({**old, **new}) for each in _of_api(api, old.get(api), new.get(api))]
 
 
@@ -97,7 +97,7 @@ def _of_member(kind: str, old: JsonSchema | None, new: JsonSchema | None) -> Ite
 
 
 class _Parameters:
-    """The arguments that a procedure or an event has, each with the definitions that its schema may use."""
+    """The parameters of a procedure or an event, each schema with the definitions that it may use."""
 
     def __init__(self, schema: Any) -> None:
         whole = schema if isinstance(schema, dict) else {}

@@ -1,4 +1,4 @@
-"""The classes that are written for what is on a bus: one for each procedure, each event and each part of a path."""
+"""The generated classes for a bus: one for each procedure, each event and each part of a path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDTH = 116
 
 @dataclass
 class _PathNode:
-    """A part of a path, what is declared there, and what leads on from it."""
+    """A part of a path, with the member declared there, and the parts that can follow."""
 
     parts: tuple[str, ...] = ()
     procedure: JsonSchema | None = None
@@ -42,11 +42,11 @@ def bus_classes(schemas: Mapping[str, JsonSchema], *, body: str = "...") -> tupl
     """
     Return the lines of the classes for these APIs, and the annotations and definitions that they use.
 
-    What Python cannot write as an attribute (an API whose name has a hyphen) is left out: it has no path either.
+    Names that are not valid attributes (an API with a hyphen in its name) are left out: they have no path either.
 
     Args:
-        schemas: by the API's name.
-        body: of each method; a module that is no stub needs one that returns nothing.
+        schemas: by API name.
+        body: the body of each method; in a module that is not a stub it must not return a value.
 
     """
     root = _PathNode()
@@ -69,7 +69,7 @@ class _Classes:
         self.annotations = Annotations({*_TAKEN, *self._names.values()})
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of all classes; what a class names comes before it."""
+        """Yield the lines of all classes, each after the classes that it refers to."""
         yield from self._of_node(self._root)
 
     def _name_all(self, node: _PathNode, taken: set[str]) -> None:
@@ -129,7 +129,7 @@ class _Classes:
             yield from ("", *_method(define, given, "EventMessage", [], self._body))
 
     def _before_event(self, name: str, parts: JsonSchema) -> Iterator[str]:
-        """Yield what the class of an event is made with: its arguments as a dict, and what can listen to it."""
+        """Yield the definitions that the class of an event needs: its arguments as a dict, and its listeners' types."""
         schema = parts["parameters"]
         self.annotations.needs("Protocol", "TypeAlias")
         yield from self._arguments(name, schema)
@@ -158,7 +158,7 @@ class _Classes:
             yield f"    {each}: {text}"
 
     def _parameters(self, name: str, schema: Any, form: Form, *, options: str = "") -> list[str]:
-        """Return the parameters by name, with the star before them; those that are not needed have a default."""
+        """Return the keyword-only parameters, with the star; optional ones have a default."""
         properties, required, rest = _parameters_of(schema)
         definitions = schema.get("$defs", {}) if isinstance(schema, dict) else {}
         of = self.annotations.of
@@ -177,7 +177,7 @@ class _Classes:
         return [*star, *found]
 
     def _default(self, schema: Any, definitions: Mapping[str, Any]) -> str:
-        """Return a default as Python has it, where it is a value of the annotation's type; else what fits any."""
+        """Return a default as Python code if it has the annotation's type; else a placeholder of any type."""
         value = schema.get("default", ...) if isinstance(schema, dict) else ...
         is_plain = value is None or isinstance(value, (str, int, float))
         fits = is_plain and includes({**schema, "$defs": definitions}, {"const": value})
@@ -185,7 +185,7 @@ class _Classes:
 
 
 def _parameters_of(schema: Any) -> tuple[dict[str, Any], set[str], Any]:
-    """Return the parameters by name, which of them are needed, and what further ones have to be."""
+    """Return the parameters by name, the names of the required ones, and the schema of further ones."""
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         return {}, set(), True
     properties, required = in_order(schema)

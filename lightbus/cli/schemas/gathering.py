@@ -1,4 +1,4 @@
-"""Schemas of APIs from the bus, from a bus module or from files, with the docstrings of their procedures."""
+"""Collect schemas of APIs from the bus, a bus module or files, with the docstrings of their procedures."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ __all__ = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedApi:
     """
-    An API with what its author says of it.
+    An API with its documentation.
 
     Attributes:
-        name: of the API.
-        schema: with docstrings as the descriptions of parameters.
-        version: of its class; None where only the schema is known.
+        name: the name of the API.
+        schema: its schema, with docstrings as the descriptions of parameters.
+        version: the version of its class; None if only the schema is known.
         doc: the docstring of its class.
-        events: by name what is known of each beside its schema: `version`, `key`, `delivery`.
-        services: those that serve it.
+        events: event name -> its fields beside the schema: `version`, `key`, `delivery`.
+        services: the services that serve it.
 
     """
 
@@ -58,7 +58,7 @@ async def schemas_on_bus(bus: Connection) -> dict[str, JsonSchema]:
 async def described_on_bus(
     bus: Connection, *, is_wanted: Callable[[str], bool] = lambda name: True
 ) -> dict[str, DescribedApi]:
-    """Return all APIs on the bus that are wanted; of several versions the latest, with a note on standard error."""
+    """Return the wanted APIs on the bus; of several versions the latest, with a note on standard error."""
     found: dict[str, DescribedApi] = {}
     for api in served_apis(await bus.discover_all()):
         if api.is_internal or not is_wanted(api.name):
@@ -92,12 +92,12 @@ def described_of_module(bus: BusPath) -> dict[str, DescribedApi]:
 
 
 def described_of_files(path: Path) -> dict[str, DescribedApi]:
-    """Return what is in a file or a directory that `dumpschema` wrote, as `schemas_of_files` does."""
+    """Return the APIs in a file or directory that `dumpschema` wrote. Raises what `schemas_of_files` raises."""
     return {name: DescribedApi(name=name, schema=schema) for name, schema in schemas_of_files(path).items()}
 
 
 def schemas_of_files(path: Path) -> dict[str, JsonSchema]:
-    """Return what is in a file or a directory that `dumpschema` wrote. Raises UnsupportedUse where there is nothing."""
+    """Return the schemas in a file or directory that `dumpschema` wrote. Raises UnsupportedUse if there are none."""
     if not path.exists():
         raise UnsupportedUse(f"There is no {path}. Write it with `lightbus dumpschema --out {path}`.")
     schema = Schema()
@@ -117,14 +117,14 @@ def save(schemas: Mapping[str, JsonSchema], out: Path | None, *, human_readable:
 
 
 def _checked(name: str, schema: Any) -> JsonSchema:
-    """Return what a peer said, where it is a schema. Raises InvalidSchema."""
+    """Return the answer of a peer if it is a valid schema. Raises InvalidSchema."""
     known = Schema()
     known.add_foreign(name, schema)
     return known.get_api_schema(name)
 
 
 def _described(name: str, schema: JsonSchema, told: Mapping[str, Any], services: Iterable[str]) -> DescribedApi:
-    """Return an API of its schema and of what `describe_api` says; a peer may say less, or nonsense."""
+    """Return an API from its schema and the answer of `describe_api`, which may be incomplete or invalid."""
     version, doc, events = told.get("version"), told.get("doc"), told.get("events")
     return DescribedApi(
         name=name,
@@ -137,7 +137,7 @@ def _described(name: str, schema: JsonSchema, told: Mapping[str, Any], services:
 
 
 def _with_docs(schema: JsonSchema, procedures: Iterable[Any]) -> JsonSchema:
-    """Return a schema with what the docstrings say, as the description of the parameters."""
+    """Return a schema with the docstrings as the descriptions of the parameters."""
     docs = {each.get("name"): each.get("doc") for each in procedures if isinstance(each, dict)}
     rpcs = {
         name: {**parts, "parameters": {**parts["parameters"], "description": docs[name]}}

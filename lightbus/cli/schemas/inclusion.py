@@ -1,6 +1,6 @@
-"""Whether each value that satisfies one JSON Schema satisfies another one, too: then what was right stays right.
+"""Decide whether each value that satisfies one JSON Schema satisfies another one, too: a compatible change.
 
-Where that cannot be seen the answer is no. What a schema of an object does not name at all is taken as given by nobody.
+If that cannot be decided, the answer is no. Properties that an object's schema does not name are assumed to be absent.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def _definitions(schema: Any) -> dict[str, Any]:
 
 
 class _Inclusion:
-    """One comparison. A pair that is met again inside of itself is taken to hold: it is looked at already."""
+    """One comparison. A recursive pair of schemas is assumed to hold while it is being compared."""
 
     def __init__(self, wide_definitions: dict[str, Any], narrow_definitions: dict[str, Any]) -> None:
         self._wide, self._narrow = wide_definitions, narrow_definitions
         self._assumed: set[tuple[int, int]] = set()
         self._kept: list[Any] = []
-        """What was compared, so that no other schema is given its id."""
+        """The compared schemas, referenced so that their ids are not reused."""
 
     def holds(self, wide: Any, narrow: Any) -> bool:
         wide, narrow = _resolved(wide, self._wide), _resolved(narrow, self._narrow)
@@ -47,7 +47,7 @@ class _Inclusion:
         self._kept += [wide, narrow]
         if self._compared(_said(wide), _said(narrow)):
             return True
-        self._assumed = before  # what was built on this one is open again
+        self._assumed = before  # results that depended on this assumption are dropped
         return False
 
     def _compared(self, wide: Any, narrow: Any) -> bool:
@@ -108,7 +108,7 @@ class _Inclusion:
 
 
 def _resolved(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Follow a `$ref`, which stands alone in what Lightbus writes; one that leads nowhere is left as it is."""
+    """Follow a `$ref`, which is alone in schemas of Lightbus; one without a target is returned unchanged."""
     for _ in range(len(definitions) + 1):
         reference = schema.get("$ref") if isinstance(schema, dict) else None
         if not isinstance(reference, str) or not reference.startswith("#/$defs/"):
@@ -126,7 +126,7 @@ def _said(schema: Any) -> Any:
 
 
 def _alternatives(schema: Any) -> list[Any] | None:
-    """Return the schemas of which a value has to satisfy one, where it is that kind of schema."""
+    """Return the alternatives of a schema of which a value must satisfy one; None for any other schema."""
     for key in _CHOICES:
         if schema.keys() == {key}:
             found: list[Any] = schema[key]
@@ -138,7 +138,7 @@ def _alternatives(schema: Any) -> list[Any] | None:
 
 
 def _values(schema: Any) -> list[Any] | None:
-    """Return all the values that satisfy a schema, where it names them."""
+    """Return all values that satisfy a schema if it lists them, else None."""
     if "const" in schema:
         return [schema["const"]]
     if "enum" in schema:

@@ -1,4 +1,4 @@
-"""Shows changes of schemas."""
+"""Show changes of schemas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that says to type checkers what is on a bus, and holds the schemas it was made of, to be compared later."""
+"""A file with the types of a bus for type checkers, and with the schemas it was made of, for a later comparison."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ def stub_text(schemas: Mapping[str, JsonSchema], *, package: bool) -> str:
     Return the text of a file for these APIs.
 
     Args:
-        schemas: by the API's name; a `description` beside the parameters becomes a docstring.
-        package: whether it is a module of its own, to be imported; else a stub (`bus.pyi`) beside a bus module.
+        schemas: by API name; a `description` beside the parameters becomes a docstring.
+        package: whether it is a module to import; else it is a stub (`bus.pyi`) beside a bus module.
 
     """
-    schemas = json.loads(json.dumps(schemas, sort_keys=True))  # of a file or of the bus: the text is the same
+    schemas = json.loads(json.dumps(schemas, sort_keys=True))  # one order for files and the bus
     annotations, classes = bus_classes(schemas, body="raise NotImplementedError" if package else "...")
     annotations.needs("Protocol", "Any", *(["cast"] if package else []))
     imports = _IMPORTS.format(path="\nfrom lightbus.path import BusPath" if package else "")
@@ -79,12 +79,12 @@ def stub_text(schemas: Mapping[str, JsonSchema], *, package: bool) -> str:
 
 
 def file_of(out: Path | None, package: Path | None) -> Path | None:
-    """Return the file that is written; None for standard output."""
+    """Return the file to write; None for standard output."""
     return out if package is None else package / "__init__.py"
 
 
 def read_back(text: str, name: object) -> dict[str, JsonSchema]:
-    """Return the schemas that a file was made of. Raises UnsupportedUse where it was not made by this command."""
+    """Return the schemas that a file was made of. Raises UnsupportedUse if this command did not make it."""
     kept = "".join(line.removeprefix(_MARK) for line in text.splitlines() if line.startswith(_MARK))
     try:
         found = json.loads(zlib.decompress(base64.b64decode(kept, validate=True)))

@@ -1,1 +1,1 @@
-"""What is on a bus, in the forms that other tools read: AsyncAPI, OpenAPI, pages."""
+"""The APIs on a bus in other formats: AsyncAPI, OpenAPI, HTML pages."""

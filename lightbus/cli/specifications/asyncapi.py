@@ -1,7 +1,7 @@
-"""What is on a bus as an AsyncAPI document, version 3.0.
+"""The APIs on a bus as an AsyncAPI document, version 3.0.
 
-It is written as those see the bus who serve the APIs: they receive calls and reply, and send events. Payloads are the
-arguments and results, in JSON Schema as draft 7 has it, which is what AsyncAPI understands.
+It describes the servers' side: they receive calls and reply, and send events. Payloads are the arguments and results,
+in JSON Schema draft 7, which AsyncAPI requires.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .words import document_version, split_doc, texts
 __all__ = ["asyncapi_document"]
 
 CONTENT = "application/vnd.msgpack"
-"""The name that IANA has for what the bus carries."""
+"""The IANA media type of messages on the bus."""
 
 
 def asyncapi_document(apis: Mapping[str, DescribedApi], *, title: str, version: str | None = None) -> dict[str, Any]:
@@ -25,9 +25,9 @@ def asyncapi_document(apis: Mapping[str, DescribedApi], *, title: str, version: 
     Return the document of these APIs.
 
     Args:
-        apis: by their names.
-        title: of the document.
-        version: of the document; where there is none, that of the API, if there is one API.
+        apis: by name.
+        title: the title of the document.
+        version: the version of the document; by default that of the API, if there is only one.
 
     """
     document = _Document()
@@ -55,7 +55,7 @@ class _Document:
         self.definitions = Definitions(_as_draft_7)
 
     def add(self, api: DescribedApi) -> None:
-        """Add what an API has."""
+        """Add the members of an API."""
         for name, parts in sorted(api.schema["rpcs"].items()):
             self._procedure(api, name, parts)
         for name, parts in sorted(api.schema["events"].items()):
@@ -98,19 +98,19 @@ class _Document:
 
     def _message(self, name: str, title: str, payload: Any, api: DescribedApi) -> dict[str, str]:
         placed = self.definitions.place(payload, api.name)
-        if isinstance(placed, bool):  # a schema, but no payload to AsyncAPI
+        if isinstance(placed, bool):  # a valid schema, but no valid payload in AsyncAPI
             placed = {} if placed else {"not": {}}
         self.messages[key(name)] = {"name": name, "title": title, "payload": placed}
         return {"$ref": f"#/components/messages/{key(name)}"}
 
 
 def _as_draft_7(schema: JsonSchema) -> JsonSchema:
-    """Return a schema of draft 2020-12, of which the parts are changed, as AsyncAPI reads it."""
+    """Convert a schema of draft 2020-12, whose parts were converted already, to draft 7."""
     changed = dict(schema)
-    changed.pop("discriminator", None)  # AsyncAPI's is another thing, and the choices are told apart without it
+    changed.pop("discriminator", None)  # has another meaning in AsyncAPI, and is not needed to distinguish the choices
     if "prefixItems" in changed:
         changed["additionalItems"] = changed.pop("items", True)
         changed["items"] = changed.pop("prefixItems")
-    if "$ref" in changed and len(changed) > 1:  # whatever stands beside a reference is passed over there
+    if "$ref" in changed and len(changed) > 1:  # draft 7 ignores keywords beside a reference
         changed = {"allOf": [{"$ref": changed.pop("$ref")}, *changed.pop("allOf", ())], **changed}
     return changed

@@ -1,7 +1,7 @@
-"""JSON Schemas of many members in one document: what each defines for itself goes to one place, once, under one name.
+"""JSON Schemas of many members in one document: the definitions of all schemas are collected once, under one name each.
 
-References are local to the whole document there, so each is written anew. Values (`default`, `enum`, `const`,
-`examples`) are left alone, whatever they look like.
+References are rewritten, since they are relative to the whole document. Values (`default`, `enum`, `const`,
+`examples`) are not changed, even if they look like schemas.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...typing import JsonSchema
 __all__ = ["PLACE", "Definitions", "key"]
 
 PLACE = "#/components/schemas/"
-"""Where both AsyncAPI and OpenAPI have what is referred to."""
+"""The place of definitions, both in AsyncAPI and OpenAPI."""
 
 _OWN = "#/$defs/"
 _ONE = {
@@ -32,10 +32,10 @@ class Definitions:
     The definitions of one document.
 
     Attributes:
-        schemas: by their names in the document.
+        schemas: the definitions, by their names in the document.
 
     Args:
-        convert: changes one schema, of which the parts were changed already, to what the document's form wants.
+        convert: converts one schema, whose parts were converted already, to the document's format.
 
     """
 
@@ -43,15 +43,15 @@ class Definitions:
         self.schemas: dict[str, Any] = {}
         self._convert = convert
         self._names: dict[str, str] = {}
-        """Per definition, with all that it refers to, as text, its name."""
+        """Definition with all definitions it refers to, as text -> its name."""
 
     def place(self, schema: Any, owner: str) -> Any:
         """
-        Return a schema whose definitions are in the document; those of one content are there once.
+        Add the definitions of a schema to the document, and return the schema; equal definitions are added once.
 
         Args:
             schema: with its own `$defs`.
-            owner: begins the name of a definition where another one has its own name.
+            owner: put before the name of a definition if the name is taken.
 
         """
         if not isinstance(schema, dict):
@@ -78,7 +78,7 @@ class Definitions:
         if isinstance(reference, str) and reference.startswith("#"):
             if (name := _referenced_definition(reference)) in names:
                 changed["$ref"] = f"{PLACE}{names[name]}"
-            else:  # to somewhere inside of the schema it is from, which is not in this document as it was
+            else:  # a reference into the original schema, which is not in this document
                 del changed["$ref"]
                 changed.setdefault("description", f"As {reference} of the API's own schema.")
         return self._convert(changed)
@@ -102,7 +102,7 @@ class Definitions:
 
 
 def key(name: str) -> str:
-    """Return a name as a key of a document's components may be: letters, digits, and `.`, `-`, `_`."""
+    """Return a name as a valid key of a document's components: letters, digits, and `.`, `-`, `_`."""
     return re.sub(r"[^a-zA-Z0-9._-]", "_", name)
 
 
@@ -115,14 +115,14 @@ def _choices(*names: str) -> Iterator[str]:
 
 
 def _referenced_definition(reference: Any) -> str:
-    """Return the definition that a reference means; empty where it means none."""
+    """Return the name of the definition that a reference points to; empty for any other reference."""
     if not isinstance(reference, str) or not reference.startswith(_OWN):
         return ""
     return reference.removeprefix(_OWN).replace("~1", "/").replace("~0", "~")
 
 
 def _reached(name: str, definitions: Mapping[str, Any]) -> set[str]:
-    """Return the names of the definitions that one refers to, its own among them."""
+    """Return the names of all definitions that one refers to, directly or not, and its own."""
     found: set[str] = set()
     waiting = [name]
     while waiting:

@@ -1,4 +1,4 @@
-"""What is on a bus as an OpenAPI document, version 3.1: for gateways, and for whoever makes clients of such documents.
+"""The APIs on a bus as an OpenAPI document, version 3.1, for gateways and for generators of clients.
 
 A procedure is a POST to `/API/PROCEDURE` with its arguments as a JSON object. An event is a webhook of its name.
 """
@@ -34,10 +34,10 @@ def openapi_document(
     Return the document of these APIs.
 
     Args:
-        apis: by their names.
-        title: of the document.
-        version: of the document; where there is none, that of the API, if there is one API.
-        servers: URLs of what takes the calls.
+        apis: by name.
+        title: the title of the document.
+        version: the version of the document; by default that of the API, if there is only one.
+        servers: the URLs of servers that accept the calls.
 
     """
     definitions = Definitions()

@@ -1,7 +1,6 @@
-"""What is on a bus as pages for a browser: one for each API, and one that leads to them.
+"""The APIs on a bus as HTML pages: one for each API, and an index.
 
-They load nothing from elsewhere. Whatever is in them is somebody's word, and may hold any character: `escape` is around
-all of it.
+They load nothing from other sites. All texts come from peers and may contain any character, so each is escaped.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from .words import split_doc
 __all__ = ["MARK", "site_files"]
 
 MARK = '<meta name="generator" content="lightbus docs">'
-"""By which a page is known that was written here."""
+"""Marks a page as written by this command."""
 
 _HEAD = f"""<!doctype html>
 <html lang="en">
@@ -128,7 +127,7 @@ def _member(api: DescribedApi, name: str, parts: JsonSchema, types: _Types) -> I
 
 
 def _parameters(arguments: Any, types: _Types) -> tuple[list[str], list[str], str]:
-    """Return how the parameters are written, those that are needed and those that have defaults; and further ones."""
+    """Return the texts of the required parameters, of those with defaults, and of further ones."""
     if not isinstance(arguments, dict):
         return [], [], "anything"
     needed, optional = [], []
@@ -145,7 +144,7 @@ def _parameters(arguments: Any, types: _Types) -> tuple[list[str], list[str], st
 
 
 class _Types:
-    """The classes that the members of one API take and give, each to be explained once on its page."""
+    """The classes in the signatures of one API, each explained once on its page."""
 
     def __init__(self, api: DescribedApi) -> None:
         self._found: dict[str, tuple[Any, Any]] = {}
@@ -158,7 +157,7 @@ class _Types:
                             self._found.setdefault(name, (definition, schema))
 
     def text(self, schema: Any, whole: Any = None) -> str:
-        """Return what a schema says, with links to the classes in it. `whole` has its definitions."""
+        """Return a schema as text, with links to the classes in it. `whole` has its definitions."""
         definitions = {} if whole is None else whole.get("$defs", {})
         with_them = {**schema, "$defs": definitions} if isinstance(schema, dict) and definitions else schema
         text = escape(as_text(with_them))
@@ -168,7 +167,7 @@ class _Types:
         return re.sub(rf"\b({names})\b(?!&quot;)", r'<a href="#type-\1">\1</a>', text)
 
     def section(self) -> Iterator[str]:
-        """Yield what they are."""
+        """Yield the section that explains the classes."""
         if self._found:
             yield "<h2>Types</h2>\n"
         for name, (definition, whole) in sorted(self._found.items()):

@@ -1,4 +1,4 @@
-"""What the commands that write specifications share: where the APIs are from, and where the document goes."""
+"""Shared by the commands that write specifications: the source of the APIs, and the output of the document."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Finish = Callable[[Mapping[str, DescribedApi], Output], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecificationSource:
     """
-    Where the APIs are from, as the command line says.
+    The source of the APIs, from the command line.
 
     Attributes:
-        options: of a client of the bus.
-        module: the bus module, instead of the bus.
-        schema: what `dumpschema` wrote, instead of the bus.
-        patterns: which APIs; all where there is none.
+        options: the options of a client of the bus.
+        module: a bus module, instead of the bus.
+        schema: a file or directory that `dumpschema` wrote, instead of the bus.
+        patterns: patterns of API names; all APIs if there are none.
 
     """
 
@@ -44,7 +44,7 @@ class SpecificationSource:
     patterns: tuple[str, ...]
 
     def give(self, finish: Finish) -> None:
-        """Give the APIs to `finish`, and end the program."""
+        """Pass the APIs to `finish`, and end the program."""
         if self.module is not None and self.schema is not None:
             raise UnsupportedUse("--bus and --schema were both given: name one of them.")
         if self.schema is not None:
@@ -82,7 +82,7 @@ class SpecificationSource:
 
 
 def specification_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add --bus, --schema, --api and the options of a client; the command is given them as one `Source`."""
+    """Add --bus, --schema, --api and the options of a client; the command gets them as one SpecificationSource."""
 
     @functools.wraps(function)
     def command(
@@ -103,12 +103,12 @@ def specification_options(function: Callable[..., None]) -> Callable[..., None]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentForm:
     """
-    What the document is to be like, as the command line says.
+    The form of the document, from the command line.
 
     Attributes:
-        title, version: of it; None where the command line does not say.
+        title, version: title and version of the document, or None.
         out: the file; None for standard output.
-        as_yaml: whether it is YAML in any case.
+        as_yaml: whether to write YAML whatever the file's name.
 
     """
 
@@ -122,12 +122,12 @@ class DocumentForm:
         return self.title or ", ".join(sorted(apis))
 
     def write(self, document: Mapping[str, Any], output: Output) -> None:
-        """Write the document where it goes."""
+        """Write the document to the file or standard output."""
         write_document(document, self.out, output, as_yaml=self.as_yaml)
 
 
 def document_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add what `specification_options` adds, and --out, --yaml, --title, --version; these are one `DocumentForm`."""
+    """Add the options of `specification_options`, and --out, --yaml, --title, --version as one DocumentForm."""
 
     @functools.wraps(function)
     def command(
@@ -147,7 +147,7 @@ def document_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def write_document(document: Mapping[str, Any], out: Path | None, output: Output, *, as_yaml: bool) -> None:
-    """Write a document as JSON or, by the file's name or where it is wanted, as YAML."""
+    """Write a document as JSON or, if asked for or by the file's name, as YAML."""
     if as_yaml or output.form == "yaml" or (out is not None and out.suffix in (".yaml", ".yml")):
         import yaml
 

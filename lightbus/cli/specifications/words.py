@@ -1,4 +1,4 @@
-"""What the documents of all forms say alike: titles, versions, docstrings."""
+"""Texts shared by all documents: titles, versions, docstrings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["document_version", "split_doc", "texts"]
 
 
 def document_version(apis: Mapping[str, DescribedApi], given: str | None) -> str:
-    """Return the version that a document has: the one that is given, that of its only API, or "1"."""
+    """Return the version of a document: the given one, that of its only API, or "1"."""
     if given is not None:
         return given
     versions = {api.version for api in apis.values()} - {None}
@@ -19,7 +19,7 @@ def document_version(apis: Mapping[str, DescribedApi], given: str | None) -> str
 
 
 def split_doc(parameters: Any) -> tuple[dict[str, str], Any]:
-    """Return what the docstring says, as `summary` and `description`, and the parameters without it."""
+    """Return the docstring as `summary` and `description`, and the parameters without it."""
     if not isinstance(parameters, dict) or not isinstance(parameters.get("description"), str):
         return {}, parameters
     doc = parameters["description"].strip()
@@ -29,5 +29,5 @@ def split_doc(parameters: Any) -> tuple[dict[str, str], Any]:
 
 
 def texts(**fields: str) -> dict[str, str]:
-    """Return the fields that have a text."""
+    """Return the fields that are not empty."""
     return {name: text for name, text in fields.items() if text}

@@ -1,4 +1,4 @@
-"""The auth service of the demo: makes a user of each new customer."""
+"""The auth service of the demo: creates a user for each new customer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class AuthApi(lightbus.Api):
     user_registered = lightbus.Event(parameters=["user", "email"])
 
     class Meta:
-        """Its name on the bus."""
+        """The options of the API."""
 
         name = "auth"
 
@@ -26,7 +26,7 @@ class AuthApi(lightbus.Api):
         return user in self._emails and password == "secret"
 
     def create_user(self, name: str, email: str) -> None:
-        """Make a user, and tell whoever listens."""
+        """Create a user, and fire an event about it."""
         self._emails[name] = email
         bus.auth.user_registered(user=name, email=email)
 
@@ -41,7 +41,7 @@ def on_start() -> None:
 
 
 def create_user_for_customer(event_message: lightbus.EventMessage, customer_name: str, email: str) -> None:
-    """Answer its event with a call."""
+    """Call a procedure for each event."""
     bus.auth.create_user(name=customer_name, email=email)
 
 

@@ -1,4 +1,4 @@
-"""The customers service of the demo: publishes that there is a new customer, and listens to what comes of it."""
+"""The customers service of the demo: publishes new customers, and listens to the events of the auth service."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ bus = lightbus.create()
 
 
 class CustomersApi(lightbus.Api):
-    """One event."""
+    """An API with one event."""
 
     new_customer = lightbus.Event(parameters=["customer_name", "email"])
 
     class Meta:
-        """Its name on the bus."""
+        """The options of the API."""
 
         name = "customers"
 
@@ -29,7 +29,7 @@ def on_start() -> None:
 
 
 def welcome_user(event_message: lightbus.EventMessage, user: str, email: str) -> None:
-    """Do what a real service would: send a mail, say. The observer shows that it was called."""
+    """Do nothing; a real service would send a mail. The observer shows the call."""
 
 
 observe(bus.client)
