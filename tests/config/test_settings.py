@@ -112,7 +112,7 @@ def test_what_cannot_work_is_refused(section: type[settings.Settings], values: d
 
 
 def test_a_key_chooses_the_mode() -> None:
-    """With a key the bus is the key's, unless another mode is written out; then the key has no say."""
+    """With a key the bus is the key's, unless another mode is written out; then the key has no effect."""
     keyed = settings.SecuritySettings.model_validate({"bus_key": KEY.text})
     assert (keyed.mode, keyed.keys) == ("bus_key", (KEY,))
     host = settings.SecuritySettings.model_validate({"bus_key": [KEY.text], "mode": "host"})

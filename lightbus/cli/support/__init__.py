@@ -1,1 +1,1 @@
-"""What the subcommands share."""
+"""Code shared by the subcommands."""

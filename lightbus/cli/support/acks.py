@@ -1,4 +1,4 @@
-"""The groups that have handled an event: its publisher is asked until all have, at growing intervals."""
+"""The groups that have handled an event: polls its publisher, at growing intervals, until all groups have."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["AckFollower", "GroupAck"]
 LOOK_EVERY = 0.1
 FIRST_PAUSE = 0.2
 LAST_PAUSE = 10.0
-"""Seconds after which an event is asked about; then again after twice the time, up to the last: a group may be away."""
+"""Seconds between two requests about an event, doubled from the first to the last: a group may be down for long."""
 
 MAX_PENDING = 1000
-"""Events that are asked about; of more, the oldest are not any longer."""
+"""The most events that are followed; the oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupAck:
     """
-    A group is done with an event.
+    A group has acknowledged an event, or made it a dead letter.
 
     Attributes:
         message: the event.
         group: the group.
-        status: `acked`, or `dead` where it became a dead letter.
-        at: when we learned of it, in seconds since 1970.
+        status: `acked`, or `dead` for a dead letter.
+        at: when this process learned of it, in seconds since 1970.
 
     """
 
@@ -58,7 +58,7 @@ class GroupAck:
 
 @dataclass(slots=True)
 class _Pending:
-    """An event that not all groups have handled, as far as we know."""
+    """An event that, as far as known, not all groups have handled."""
 
     message: EventMessage
     due: float
@@ -67,7 +67,7 @@ class _Pending:
 
 
 class AckFollower:
-    """Asks about events, and gives each acknowledgement to `on_ack`."""
+    """Polls publishers about events, and calls `on_ack` with each acknowledgement."""
 
     def __init__(self, bus: Connection, on_ack: Callable[[GroupAck], None]) -> None:
         self._bus = bus
@@ -78,7 +78,7 @@ class AckFollower:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def add(self, message: EventMessage) -> None:
-        """Ask about an event from now on; one of best effort is nowhere kept, and nobody's acknowledgement."""
+        """Follow an event from now on, except a best-effort event, which is neither stored nor acknowledged."""
         if message.native_id:
             self._settled.clear()
             self._pending[message.native_id] = _Pending(message, time.monotonic() + FIRST_PAUSE / 2, FIRST_PAUSE)
@@ -90,7 +90,7 @@ class AckFollower:
         await passes(self._settled, seconds)
 
     async def end(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -108,7 +108,7 @@ class AckFollower:
             await asyncio.gather(*(self._ask(publisher, native_ids) for publisher, native_ids in due.items()))
 
     def _asked_about(self, message: EventMessage) -> list[str]:
-        """Return the peers that may know: of an event in a backend, any publisher of its API."""
+        """Return the peers to ask: the publisher, or for an event in a backend, all publishers of its API."""
         if message.publisher:
             return [message.publisher]
         return [peer.instance for peer in self._bus.client.engine.snapshot.publishers(message.api_name)]
@@ -119,7 +119,7 @@ class AckFollower:
         try:
             told = await self._bus.client.call_rpc_remote("internal.events", "handled", question, options)
         except LightbusException:
-            return  # it is busy, or gone: then nobody knows until its journal is served again
+            return  # busy, or gone: then the state is unknown until its journal is served again
         for native_id in native_ids:
             pending = self._pending.get(native_id)
             if pending is not None and (native_id in told or pending.message.publisher):

@@ -1,9 +1,9 @@
 """
-The arguments of a call or an event, as they are written on a command line.
+Parse the arguments of a call or an event on a command line.
 
-`user=admin` is one argument; its value is JSON where it parses, else text. `payload=@file` and `payload=-` take the
-value from a file or from standard input, and `@file`, `-` or `{...}` alone a whole object of arguments. A value that
-reads as JSON and as text is what the advertised schema wants: with `password: str`, `password=1234` is text.
+`user=admin` is one argument; its value is JSON if it parses, else text. `payload=@file` and `payload=-` take the value
+from a file or from standard input; `@file`, `-` or `{...}` alone gives an object of all arguments. If a value is valid
+both as JSON and as text, the advertised schema decides: with `password: str`, `password=1234` is text.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["parse_arguments"]
 
 def parse_arguments(words: Sequence[str], schema: JsonSchema) -> Kwargs:
     """
-    Return the arguments that these words give.
+    Parse words of the command line into arguments.
 
     Args:
-        words: as they stand on the command line.
-        schema: JSON Schema of the arguments, by which text and JSON are told apart.
+        words: the words of the command line.
+        schema: the JSON Schema of the arguments, which decides between text and JSON.
 
     Raises:
-        InvalidArguments: a word is no argument, a file cannot be read, or an argument is given twice.
+        InvalidArguments: a word is not an argument, a file cannot be read, or an argument is given twice.
 
     """
     kwargs: Kwargs = {}
@@ -58,7 +58,7 @@ def _object(word: str) -> Kwargs:
 
 
 def _content(text: str) -> str:
-    """Return the text itself, or what the file or standard input holds that it stands for."""
+    """Return the text itself, or for `@file` and `-` the content of the file or of standard input."""
     try:
         if text == "-":
             return sys.stdin.read()

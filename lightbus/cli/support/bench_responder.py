@@ -1,4 +1,4 @@
-"""The other side of `lightbus bench`: a service of its own that answers calls, and counts the events it has handled."""
+"""The responder of `lightbus bench`: a separate service that answers calls, and counts the events it has handled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ API = "internal.bench"
 EVENTS_API = "internal.bench_events"
 
 _RUNS = 100
-"""Of how many runs the counts are kept."""
+"""The most runs whose counts are kept."""
 
 
 class BenchEventsApi(lightbus.Api):
@@ -35,7 +35,7 @@ class BenchApi(lightbus.Api):
         self._handled: dict[str, int] = {}
 
     async def echo(self, payload: bytes) -> bytes:
-        """Return it."""
+        """Return the payload."""
         return payload
 
     async def handled(self, run: str) -> int:

@@ -1,4 +1,4 @@
-"""Loads the bus module for a command, and says what to check where that fails: most of it is a newcomer's mistake."""
+"""Load the bus module for a command, with hints for the common mistakes of new users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...path import BusPath
 __all__ = ["load_bus"]
 
 NEARBY = 3
-"""Other places named in a message: enough to recognise one's own, and no list of a whole home directory."""
+"""The most other places that a message names."""
 
 
 def load_bus(name: str | None) -> tuple[BusPath, ModuleType]:
@@ -27,9 +27,9 @@ def load_bus(name: str | None) -> tuple[BusPath, ModuleType]:
     The traceback of a failed import goes to standard error, without the frames of the import system.
 
     Raises:
-        FailedToImportBusModule: it is no module, is not there, or raised.
-        InvalidConfiguration: it was imported, and its settings cannot be used.
-        NoBusFoundInBusModule: it makes no bus.
+        FailedToImportBusModule: the name is not a module's, or the module is missing, or it raised.
+        InvalidConfiguration: the module was imported, and its settings are invalid.
+        NoBusFoundInBusModule: the module makes no bus.
 
     """
     name = name or os.environ.get("LIGHTBUS_MODULE") or DEFAULT_MODULE
@@ -53,7 +53,7 @@ def _import(name: str) -> ModuleType:
         cause = error.__cause__
         if isinstance(cause, InvalidConfiguration):
             raise cause from None  # a setting is wrong, not the module: the message says which and where
-        if cause is not None and not _is_missing(name, cause):  # that of a name that nobody has is all our own
+        if cause is not None and not _is_missing(name, cause):  # else only our own frames
             _show_traceback(cause)
         raise FailedToImportBusModule(f"{error}{_advice(name, cause)}") from cause
     except SystemExit as error:
@@ -65,7 +65,7 @@ def _import(name: str) -> ModuleType:
 
 
 def _refuse_file(name: str) -> None:
-    """Raise FailedToImportBusModule for the path of a file, and say which command was meant."""
+    """Raise FailedToImportBusModule for the path of a file, with the right command."""
     if not name.endswith(".py") and "/" not in name:
         return
     path = Path(name)
@@ -77,7 +77,7 @@ def _refuse_file(name: str) -> None:
 
 
 def _advice(name: str, cause: BaseException | None) -> str:
-    """Return a further sentence for what commonly lies behind a failed import; empty where nothing is known."""
+    """Return a hint about a common cause of a failed import; empty if none is known."""
     if isinstance(cause, ModuleNotFoundError):
         if _is_missing(name, cause):
             return _elsewhere(name)
@@ -92,7 +92,7 @@ def _advice(name: str, cause: BaseException | None) -> str:
 
 
 def _is_missing(name: str, cause: BaseException) -> bool:
-    """Return whether the module itself is not there, or the package that it would be in."""
+    """Return whether the module itself, or a package that it would be in, is missing."""
     return isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}.")
 
 

@@ -1,4 +1,4 @@
-"""The calls that workers answer, as they happen: each worker is asked again and again for new ones."""
+"""The calls that workers answer, as they happen: each worker is polled for new ones."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .connection import SERVICE, Connection
 __all__ = ["CallFollower"]
 
 ASK_EVERY = 0.2
-"""Seconds between two requests to a worker: soon enough for a reader, and no load."""
+"""Seconds between two requests to a worker: quick enough for a reader, without a noticeable load."""
 
 Show = Callable[[Peer, dict[str, Any]], None]
 
 
 class CallFollower:
     """
-    Follows the calls of all workers that are up, those that come later included.
+    Follows the calls of all workers that are up, including workers that start later.
 
     Args:
         bus: the bus.
-        show: is given each call, with the worker that answered it.
-        dropped: is given a worker and the number of its calls that were too many to be kept.
+        show: called with each call, and the worker that answered it.
+        dropped: called with a worker, and the number of its calls that were lost because there were too many.
 
     """
 
@@ -39,12 +39,12 @@ class CallFollower:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def begin(self) -> None:
-        """Begin with those that are up; return when each has been asked once, so that no call is missed from then."""
+        """Start with the workers that are up; return when each was asked once: from then on no call is missed."""
         await asyncio.gather(*map(self._ask, self._workers().values()))
         self.look()
 
     def look(self) -> None:
-        """Begin with those that came meanwhile, and leave those that went."""
+        """Start following new workers, and stop following those that are gone."""
         up = self._workers()
         for instance in self._tasks.keys() - up.keys():
             self._tasks.pop(instance).cancel()
@@ -52,7 +52,7 @@ class CallFollower:
             self._tasks[instance] = asyncio.get_running_loop().create_task(self._follow(up[instance]))
 
     async def end(self) -> None:
-        """Have the workers keep no more calls for us."""
+        """Stop following; the workers stop keeping calls for this process."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -60,7 +60,7 @@ class CallFollower:
         await asyncio.gather(*(self._bus.ask_or_empty(peer, "end_watch", watcher=self._watcher) for peer in peers))
 
     def _workers(self) -> dict[str, Peer]:
-        """Return those that may serve calls: other commands that follow the bus do not."""
+        """Return the peers that may serve calls: all but other commands."""
         known = self._bus.known()
         return {peer.instance: peer for peer in known if peer.is_up and peer.announcement.service != SERVICE}
 
@@ -79,9 +79,9 @@ class CallFollower:
             self._bus.output.note(f"{peer.announcement} does not report its calls: {error}")
             return False
         except LightbusException:
-            return True  # it is busy, or about to be lost: then its task ends
+            return True  # busy, or about to be lost: then `look` ends its task
         if told["noted"] < after:
-            after = 0  # it forgot us meanwhile, and began anew
+            after = 0  # the worker has forgotten this watcher, and started counting again
         for call in told["calls"]:
             if call["number"] > after + 1:
                 self._dropped(peer, call["number"] - after - 1)

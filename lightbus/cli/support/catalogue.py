@@ -1,4 +1,4 @@
-"""The APIs on the bus, the peers that serve each, and which of them a name on the command line means."""
+"""The APIs on the bus, the peers that serve each, and looking up names from the command line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ServedApi:
     An API, and the peers that serve it.
 
     Attributes:
-        name: of the API.
-        served: the peers that are up and advertise it, each with what it advertises; the latest version first.
+        name: the name of the API.
+        served: the peers that are up and advertise the API, each with its ApiInfo; the latest version first.
 
     """
 
@@ -29,32 +29,32 @@ class ServedApi:
 
     @property
     def peers(self) -> list[Peer]:
-        """Return the peers."""
+        """The peers that serve the API."""
         return [peer for peer, _ in self.served]
 
     @property
     def versions(self) -> list[int]:
-        """Return the versions that are served, the latest first."""
+        """The served versions, the latest first."""
         return sorted({info.version for _, info in self.served}, reverse=True)
 
     @property
     def is_mixed(self) -> bool:
-        """Whether not all peers serve the same: another version, or other members or signatures under the same one."""
+        """Whether the peers serve different versions, or different members or signatures of the same version."""
         return len({(info.version, info.digest) for _, info in self.served}) > 1
 
     @property
     def is_internal(self) -> bool:
-        """Whether lists for people leave it out."""
+        """Whether the API is internal: lists leave it out by default."""
         return all(info.internal for _, info in self.served)
 
     @property
     def procedures(self) -> list[str]:
-        """Return the procedures that any of the peers serves."""
+        """The procedures that any of the peers serves."""
         return sorted({name for _, info in self.served for name in info.procedures})
 
     @property
     def events(self) -> list[str]:
-        """Return the events that any of the peers publishes."""
+        """The events that any of the peers publishes."""
         return sorted({name for _, info in self.served for name in info.events})
 
     def fields(self) -> dict[str, Any]:
@@ -72,9 +72,10 @@ class ServedApi:
 
 def served_apis(peers: Iterable[Peer]) -> list[ServedApi]:
     """
-    Return the APIs of peers that are up, by name.
+    Return the APIs of peers that are up, sorted by name.
 
-    Who only serves the events that an API's own service left behind knows nothing else of it, and is none of its peers.
+    A peer that only serves events left behind by the API's own service does not count: it knows nothing else of the
+    API.
     """
     found: dict[str, list[tuple[Peer, ApiInfo]]] = {}
     for peer in peers:
@@ -87,7 +88,7 @@ def served_apis(peers: Iterable[Peer]) -> list[ServedApi]:
 
 
 def split_target(name: str) -> tuple[str, str]:
-    """Return API and member of what is called or fired: `"shop.orders.create"`. Raises UnknownApi for no such form."""
+    """Split the name of a member, `"shop.orders.create"`, into API and member. Raises UnknownApi."""
     api, _, member = name.rpartition(".")
     if not api or not member:
         raise UnknownApi(f"'{name}' names no procedure and no event. Write the API and its member: auth.check_password")
@@ -95,7 +96,7 @@ def split_target(name: str) -> tuple[str, str]:
 
 
 def split_name(name: str, apis: Sequence[ServedApi]) -> tuple[ServedApi, str | None]:
-    """Return the API that a name means, and the member where it means one. Raises UnknownApi, UnknownProcedure."""
+    """Return the API of a name, and the member if it names one. Raises UnknownApi, UnknownProcedure."""
     by_name = {api.name: api for api in apis}
     if name in by_name:
         return by_name[name], None

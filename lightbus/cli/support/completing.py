@@ -1,4 +1,4 @@
-"""What the shell completes of the names on the bus. It looks for a moment only: a key press must not hang."""
+"""Shell completion of names on the bus, with a short timeout: a key press must not hang."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 COMPLETION_TIMEOUT = 0.6
-"""Seconds for which a completion looks for peers: as long as one waits for a key without wondering."""
+"""Seconds for which a completion looks for peers: about as long as a user waits for a key."""
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _look(context: click.Context) -> list[Peer]:
 
 
 def answer_for(context: click.Context, question: Callable[[Connection], Awaitable[T]], otherwise: T) -> T:
-    """Return what a question on the bus says, and something else where there is no answer."""
+    """Return the answer to a question on the bus, or `otherwise` if there is none."""
 
     async def ask() -> T:
         bus = Connection(options)
@@ -97,9 +97,9 @@ def answer_for(context: click.Context, question: Callable[[Connection], Awaitabl
             await bus.close()
 
     given = {name: context.params.get(name) for name in ("config_file", "bus_name", "context")}
-    # As for programs: a remark would stand in the line that is typed.
+    # as_json: notes would be printed into the line being typed.
     options = ClientOptions(wait=COMPLETION_TIMEOUT, as_json=True, **given)
     try:
         return asyncio.run(ask())
     except LightbusException:
-        return otherwise  # nobody is there, or the settings are wrong: the command itself says so
+        return otherwise  # no peer, or wrong settings: the command itself reports it

@@ -1,7 +1,7 @@
-"""What the shell completes of the arguments of a call or an event: their names and values, from the schema.
+"""Shell completion of the arguments of a call or an event: their names and values, from the schema.
 
-Shells divide `name=value` differently: bash gives `name`, `=` and `value` as words of their own and wants the value
-completed, zsh and fish give one word and want all of it.
+Shells split `name=value` differently: bash passes `name`, `=` and `value` as separate words and expects the value,
+zsh and fish pass one word and expect the whole word.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from .connection import Connection
 __all__ = ["argument_words", "complete_call_arguments", "complete_fire_arguments"]
 
 _DEEPEST = 20
-"""Schemas within schemas that are looked into: one that has itself ends somewhere."""
+"""The deepest nesting of schemas that is followed: a schema may contain itself."""
 
 
 def complete_call_arguments(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete an argument of the procedure that is called."""
+    """Complete an argument of the procedure to call."""
     return _complete(context, "rpcs", incomplete)
 
 
 def complete_fire_arguments(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete an argument of the event that is fired."""
+    """Complete an argument of the event to fire."""
     return _complete(context, "events", incomplete)
 
 
@@ -57,12 +57,12 @@ def _complete(context: click.Context, kind: str, incomplete: str) -> list[Comple
 
 def argument_words(schema: JsonSchema, given: Sequence[str], incomplete: str) -> list[str]:
     """
-    Return what can stand in the place of a word: the names that are still to be given, or the values of one.
+    Return the completions of a word: the names not given yet, or the values of an argument.
 
     Args:
-        schema: of all arguments.
+        schema: the schema of all arguments.
         given: the words before it.
-        incomplete: how it begins.
+        incomplete: the beginning of the word.
 
     """
     properties, _ = in_order(schema) if isinstance(schema.get("properties"), dict) else ({}, set())
@@ -82,12 +82,12 @@ def argument_words(schema: JsonSchema, given: Sequence[str], incomplete: str) ->
 
 
 def _is_completable(name: str, begun: str) -> bool:
-    """Return whether a name begins so, and is none that a shell would take for something else."""
+    """Return whether a name has this beginning, and has no characters with a meaning in a shell."""
     return name.isidentifier() and name.startswith(begun)
 
 
 def _values(schema: Any, definitions: Mapping[str, Any], depth: int = 0) -> Iterator[Any]:
-    """Yield the values that a schema names, its default first; none for what has too many."""
+    """Yield the values that a schema lists, its default first; none for types with too many values."""
     if not isinstance(schema, dict) or depth > _DEEPEST:
         return
     if "default" in schema:
@@ -110,5 +110,5 @@ def _listed(schema: Mapping[str, Any], word: str) -> list[Any]:
 
 
 def _spelled(value: Any) -> str:
-    """Return a value as it is written on a command line: text as it is, all else as JSON; quoted where it has to be."""
+    """Return a value as written on a command line: a string unchanged, any other as JSON; quoted if need be."""
     return shlex.quote(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,7 +1,7 @@
 """
 A command's connection to the bus: an ordinary client of it, from any directory, without a bus module.
 
-A command is a coroutine that is given a `Connection`, and `on_bus` runs it:
+A command is a coroutine with a `Connection` as its argument, which `on_bus` runs:
 
     @click.command()
     @client_options
@@ -10,7 +10,7 @@ A command is a coroutine that is given a `Connection`, and `on_bus` runs it:
 
     async def _peers(bus: Connection) -> int | None: ...
 
-What it returns is the exit code. Errors of ours have one of their own (`exit_code`), Ctrl-C has 130.
+It returns the exit code. A LightbusException has its own (`exit_code`), Ctrl-C gives 130.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ __all__ = [
 ]
 
 SERVICE = "lightbus-cli"
-"""The service that all commands belong to; peers leave it out where they tell who uses them."""
+"""The service name of all commands; peers leave it out of their statistics of callers."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the signal's number, as shells have it."""
+"""Exit code after Ctrl-C: 128 plus the signal's number, as in shells."""
 
 ASK_TIMEOUT = 1.0
-"""Seconds a peer has to answer a question about itself: it is on its loop, which only a fault of its holds up."""
+"""Seconds for a peer to answer a question about itself: it answers on its loop, which only a fault can block."""
 
 ENDED = "has ended without a goodbye (was it killed?)"
 
@@ -62,15 +62,15 @@ BusCommand = Callable[["Connection"], Awaitable[int | None]]
 
 
 class UnansweredPeers(dict[str, str]):
-    """Why a peer that is there did not answer a question, the first of these: by instance."""
+    """Instance of a running peer -> why it did not answer a question; the first such error."""
 
     def keep_only(self, there: Container[str]) -> None:
-        """Forget instances that are not there any more."""
+        """Forget instances that are gone."""
         for instance in [each for each in self if each not in there]:
             del self[instance]
 
     def note(self, peer: Peer, error: LightbusException) -> bool:
-        """Record an error; return whether it is news. That an older version has no such procedure is no fault."""
+        """Record an error; return whether it is the peer's first. A procedure that an older version lacks is none."""
         if peer.instance in self or isinstance(error, UnknownApi | UnknownProcedure):
             return False
         self[peer.instance] = str(error)
@@ -82,13 +82,13 @@ class Connection:
     The bus as a command sees it. Made and used on one event loop.
 
     Attributes:
-        options: what the command line says.
-        context: the name of the context that is in force; empty for none.
-        output: what is shown goes there.
-        client: an ordinary client; `bus.client.engine.snapshot` has the peers that are known.
-        silent: instances of which it was noted that they do not answer.
-        noted: instances of which it was noted that they have ended.
-        untold: why an instance that is there did not answer a question, the first of these.
+        options: the options of the command line.
+        context: the name of the context in use; empty for none.
+        output: the output of the command.
+        client: an ordinary client; `bus.client.engine.snapshot` has the known peers.
+        silent: instances for which a note said that they do not answer.
+        noted: instances for which a note said that they have ended.
+        unanswered: by instance, the first error of a question that a running peer did not answer.
 
     """
 
@@ -108,28 +108,28 @@ class Connection:
 
     @property
     def where(self) -> str:
-        """How and where peers are looked for: `"bus 'shop', zeroconf on 192.0.2.7"`."""
+        """How and where peers are discovered: `"bus 'shop', zeroconf on 192.0.2.7"`."""
         return self.client.engine.where
 
     def known(self) -> list[Peer]:
-        """Return all peers known by now, in any state, in the order of lists."""
+        """Return all peers known so far, in any state, in the order in which lists show them."""
         every = self.client.engine.snapshot.peers.values()
         return sorted((peer for peer in every if not self._has_ended(peer)), key=_order_of_peers)
 
     def ended(self) -> list[Announcement]:
         """
-        Return who was killed on this host, as what it left still announces it; no commands of ours.
+        Return the processes killed on this host, from the announcements they left; no other commands.
 
-        That is read anew: whoever refuses connections is forgotten by our own node within a second.
+        The announcements are read again: this process's node forgets peers that refuse connections within a second.
         """
         places = self.client.engine.network.places
         if places is None:
             return []
         peers = self.client.engine.snapshot.peers
-        said = {instance: peer.announcement for instance, peer in peers.items()}
-        said |= {each.instance: each for each in written_announcements(self.name, places)}
+        announced = {instance: peer.announcement for instance, peer in peers.items()}
+        announced |= {each.instance: each for each in written_announcements(self.name, places)}
         live = {instance for instance, peer in peers.items() if peer.is_live}
-        silent = [each for each in said.values() if each.service != SERVICE and each.instance not in live]
+        silent = [each for each in announced.values() if each.service != SERVICE and each.instance not in live]
         return sorted((each for each in silent if places.has_ended(each.instance)), key=_order)
 
     def _has_ended(self, peer: Peer) -> bool:
@@ -138,9 +138,10 @@ class Connection:
 
     async def discover_all(self) -> list[Peer]:
         """
-        Discover all peers of the bus, and return all that are announced, those that do not answer included.
+        Discover all peers of the bus, and return all announced ones, including those that do not answer.
 
-        It ends when nothing new comes, at the latest after `--wait` seconds. Raises NotReachable where nobody is.
+        It returns when no new peers are found, at the latest after `--wait` seconds. Raises NotReachable if there is
+        no peer.
         """
         await self.client.engine.questions.discover_all(Deadline.after(self.options.wait))
         if not (peers := self.known()):
@@ -153,11 +154,11 @@ class Connection:
         if await engine.questions.wait_for([api], Deadline.after(self.options.wait)):
             if not self.known():
                 raise self.empty_bus_error()
-            await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # it says why there is none
+            await engine.resolve(api, Deadline.after(ASK_TIMEOUT))  # raises the reason why there is none
         return sorted(engine.snapshot.by_api.get(api, ()), key=_order_of_peers)
 
     async def named(self, name: str, *, among: Sequence[Peer] | None = None) -> list[Peer]:
-        """Return the live peers of a service or process name, or whose instance begins so. Raises NotReachable."""
+        """Return the live peers with this service or process name, or beginning of an instance. Raises NotReachable."""
         peers = await self.discover_all() if among is None else among
         found = [peer for peer in peers if _is_called(peer, name) and peer.is_live]
         if found:
@@ -173,9 +174,9 @@ class Connection:
 
     async def ask_or_empty(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
         """
-        Ask the same, and return an empty answer where there is none: an older version may not have the procedure.
+        Ask a peer as `ask` does; return {} without an answer: an older version may not have the procedure.
 
-        That there is none for another reason is noted, once for each peer.
+        Any other reason is written as a note, once for each peer.
         """
         try:
             answer = await self.ask(peer, procedure, **kwargs)
@@ -211,11 +212,10 @@ def on_bus(
     Run a command's coroutine on the bus, and end the program with the exit code that it returns.
 
     Args:
-        options: what the command line says.
-        context: the name of the context that is in force; empty for none.
-        command: the coroutine.
-        data_dir: where the command keeps what it publishes, instead of where the settings say.
-        service: the service that it is of; that of all commands where it is none of its own.
+        options: the options of the command line.
+        command: the coroutine function.
+        data_dir: where the command stores events that it publishes, instead of the directory in the settings.
+        service: the service name of the command.
 
     """
     configure_logging(options.log_level or "warning")
@@ -227,7 +227,7 @@ def on_bus(
 
 
 def stop_requested() -> asyncio.Event:
-    """Return what is set by Ctrl-C or SIGTERM from now on: for a command that is meant to end so, with code 0."""
+    """Return an event that Ctrl-C and SIGTERM set from now on: for a command whose normal end they are, with code 0."""
     done = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, done.set)
@@ -235,7 +235,7 @@ def stop_requested() -> asyncio.Event:
 
 
 async def passes(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event so many seconds at most; return whether it is set."""
+    """Wait for an event for at most so many seconds; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -257,7 +257,7 @@ def _settings(options: ClientOptions, data_dir: Path | None, environ: Mapping[st
     if data_dir is not None:
         given["journal"] = {"data_dir": str(data_dir)}
     settings = load_config(config_file=options.config_file, service_name=service, overrides=given, environ=environ)
-    # The plugins that a file enables belong to the services it is for, and may not be installed here.
+    # The plugins in a file are meant for services, and may not be installed here.
     return settings.model_copy(update={"plugins": {}})
 
 
@@ -270,7 +270,7 @@ def _order_of_peers(peer: Peer) -> tuple[str, str, str]:
 
 
 def is_called(name: str, service: str, process: str, instance: str) -> bool:
-    """Return whether a name on the command line means this peer: its service, its process, or how its id begins."""
+    """Return whether a name on the command line matches a peer: its service, its process, or the start of its id."""
     return name in (service, process) or (len(name) >= 4 and instance.startswith(name.lower()))
 
 

@@ -1,8 +1,8 @@
 """
-Named contexts: which bus a command means, and how it is reached, under a name of one's own.
+Named contexts: a bus and how to reach it, under a name that the user chooses.
 
-A context stands for variables of the environment. One that is named for a command wins over those that are set; the one
-that is in use gives those that are not. They are kept in one file beside the bus key.
+A context stands for environment variables. The values of a context that a command names override the environment; those
+of the context in use apply to variables that are not set. All contexts are stored in one file beside the bus key.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FIELDS = {
     "peers": "LIGHTBUS_PEERS",
     "interfaces": "LIGHTBUS_INTERFACES",
 }
-"""What a context may say -> the variable it stands for."""
+"""Field of a context -> the environment variable it stands for."""
 
 KEY = "LIGHTBUS_BUS_KEY"
-"""Stands above the file of a key, so a context that names a file has it count for nothing."""
+"""Overrides the key file, so it is removed for a context that names a key file."""
 
 CHOSEN = "LIGHTBUS_CONTEXT"
 """The variable that names a context for all commands of a shell."""
@@ -42,13 +42,13 @@ CHOSEN = "LIGHTBUS_CONTEXT"
 
 @dataclass(slots=True, kw_only=True)
 class Contexts:
-    """All contexts of a user: what each says, and the name of the one in use, empty for none."""
+    """All contexts of a user: the fields of each (`said`), and the name of the one in use, or empty."""
 
     said: dict[str, dict[str, str]] = field(default_factory=dict)
     current: str = ""
 
     def get(self, name: str) -> dict[str, str]:
-        """Return what a context says. Raises InvalidConfiguration where there is none of that name."""
+        """Return the fields of a context. Raises InvalidConfiguration for an unknown name."""
         if name not in self.said:
             there = ", ".join(sorted(self.said)) or "none yet: lightbus context add"
             raise InvalidConfiguration(
@@ -58,7 +58,7 @@ class Contexts:
 
 
 def context_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return where they are kept. Raises UnsupportedUse for a user without a home."""
+    """Return the path of the contexts' file. Raises UnsupportedUse for a user without a home."""
     key = default_key_file(os.environ if environ is None else environ)
     if key is None:
         raise UnsupportedUse("This user has no home to keep contexts in: set HOME or XDG_CONFIG_HOME.")
@@ -66,7 +66,7 @@ def context_file(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def load_contexts(environ: Mapping[str, str] | None = None) -> Contexts:
-    """Return what the file says; nothing where there is none. Raises InvalidConfiguration for what is no such file."""
+    """Read the contexts; without a file there are none. Raises InvalidConfiguration for an invalid file."""
     file = context_file(environ)
     try:
         held = json.loads(file.read_text("utf-8"))
@@ -83,12 +83,12 @@ def load_contexts(environ: Mapping[str, str] | None = None) -> Contexts:
         ) from error
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError) as error:
         raise InvalidConfiguration(
-            f"The contexts in {file} cannot be read ({error!r}). Mend the file, or remove it and add them again."
+            f"The contexts in {file} cannot be read ({error!r}). Repair the file, or remove it and add them again."
         ) from error
 
 
 def save_contexts(contexts: Contexts) -> None:
-    """Write them, all or nothing. Raises UnsupportedUse where they cannot be written."""
+    """Write all contexts, atomically. Raises UnsupportedUse if they cannot be written."""
     file = context_file()
     try:
         make_private(file.parent)
@@ -103,11 +103,11 @@ def save_contexts(contexts: Contexts) -> None:
 
 def environment(named: str | None, environ: Mapping[str, str] | None = None) -> tuple[dict[str, str], str]:
     """
-    Return the environment that a command is to see, and the name of the context that is in force, empty for none.
+    Return the environment for a command, and the name of the context in use, empty for none.
 
     Args:
-        named: the context that its command line names.
-        environ: the variables that are set: `os.environ` unless told.
+        named: the context named on the command line.
+        environ: the environment; by default `os.environ`.
 
     """
     before = dict(os.environ if environ is None else environ)
@@ -135,5 +135,5 @@ def complete_contexts(context: click.Context, parameter: click.Parameter, incomp
     try:
         names = sorted(load_contexts().said)
     except LightbusException:
-        return []  # the command itself says why
+        return []  # the command itself reports it
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

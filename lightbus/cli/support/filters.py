@@ -24,11 +24,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageFilter:
     """
-    What is wanted. All of it has to hold.
+    Conditions on events and calls, all of which must hold.
 
     Attributes:
-        pattern: the name; `*` stands for anything.
-        where: what the arguments have to have.
+        pattern: a pattern for the name, with `*` for anything.
+        where: conditions on the arguments.
         sender: service, process or instance of the publisher or caller; empty for any.
 
     """
@@ -40,27 +40,27 @@ class MessageFilter:
     @property
     def names(self) -> tuple[str, str]:
         """
-        Return patterns of API and event that hold for all that is wanted, and for as little else as can be said.
+        Patterns of API and event that match all wanted events, and as few others as possible.
 
-        Publishers are asked by them, so that they send no events that are not shown.
+        They are sent to publishers, to avoid transferring events that are not shown.
         """
         first = next((n for n, character in enumerate(self.pattern) if character in _WILD), None)
         api, _, event = self.pattern.rpartition(".")
         if first is not None:
-            # What stands before the first wildcard begins the API as far as its last dot: members have none.
+            # The text before the first wildcard, up to its last dot, begins the API: names of members have no dot.
             api = self.pattern[:first].rpartition(".")[0] + "*"
         return api or "*", "*" if not event or _WILD & {*event} else event
 
     def wants(self, bus: Connection, name: str, kwargs: Any, *, sender: str, service: str = "") -> bool:
         """
-        Return whether an event or a call is wanted.
+        Return whether an event or a call matches.
 
         Args:
-            bus: knows what the sender is called.
+            bus: knows the names of the sender.
             name: `api.member`.
             kwargs: the arguments; None if they were too large to report.
-            sender: instance of the publisher or caller.
-            service: of the sender, if it is reported with the call.
+            sender: the instance of the publisher or caller.
+            service: the service of the sender, if it is reported with the call.
 
         """
         if not fnmatchcase(name, self.pattern):

@@ -1,7 +1,7 @@
 """
-The first process of a container: signals that nobody handles do not end it, and orphans are left to it.
+The first process of a container: signals without a handler do not end it, and it must reap orphans.
 
-So it does nothing but that, as `tini` would, and `lightbus run` goes on in a child of it.
+So it only passes on signals and reaps, as `tini` does, and `lightbus run` continues in a child process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PASSED_ON = frozenset(
 
 
 def leave_to_a_child() -> None:
-    """Return at once, where this is not the first process; where it is, return in a child, and never here."""
+    """Return at once unless this is the first process; there, fork, and return only in the child."""
     if os.getpid() != 1:
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
@@ -40,7 +40,7 @@ def _pass_on(child: int, number: int) -> None:
 
 
 def _reap_until(child: int) -> None:
-    """Reap orphans, and end with the child, and with its exit code."""
+    """Reap orphans until the child ends; exit with its exit code."""
     while True:
         ended, status = os.waitpid(-1, 0)
         if ended == child:
@@ -49,7 +49,7 @@ def _reap_until(child: int) -> None:
 
 
 def _take_foreground() -> None:
-    """Have Ctrl-C at a terminal go to the child alone: it would come from its parent a second time."""
+    """Make Ctrl-C at a terminal reach only the child: else its parent would pass it on a second time."""
     os.setpgid(0, 0)
     if sys.stdin is None or not sys.stdin.isatty():
         return

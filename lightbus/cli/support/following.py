@@ -1,6 +1,6 @@
-"""The events of the bus as they happen and, since a time, those that are kept: for commands that follow them.
+"""The events of the bus as they happen and, from a time on, stored ones: for commands that follow events.
 
-It is in no consumer group, so nothing is taken away from anybody.
+They are in no consumer group, so they take no events away from other listeners.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from .in_order import InOrder
 __all__ = ["EventFollower"]
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks for publishers and workers that came meanwhile."""
+"""Seconds between two checks for new publishers and workers."""
 
 SORT_EVERY = 0.1
-"""Seconds between two looks at what is held back to be given out in order of time."""
+"""Seconds between two checks of the events held back for sorting."""
 
 SUBSCRIBE_TIMEOUT = 3.0
-"""Seconds for which publishers are waited for that do not say that they know what is wanted of them."""
+"""Seconds to wait for publishers that do not confirm the subscription."""
 
 
 class EventFollower:
     """
-    Follows the events of all APIs that there are, and of those that come.
+    Follows the events of all APIs, including APIs that appear later.
 
     Attributes:
-        apis: whose events are followed.
+        apis: the APIs whose events are followed.
 
     Args:
         bus: the bus.
-        give: is given each event that is wanted; those that are kept in order of time.
-        is_wanted: whether an event is.
-        since: where to begin; None for what happens from now on.
-        name: of the listener, in the lists of others.
+        give: called with each wanted event; stored events come in order of time.
+        is_wanted: returns whether an event is wanted.
+        since: where to begin; None for events from now on.
+        name: the name of the listener, as other processes list it.
 
     """
 
@@ -63,7 +63,7 @@ class EventFollower:
         self._patience = Deadline.after(SUBSCRIBE_TIMEOUT)
 
     async def begin(self) -> None:
-        """Listen to what there is by now."""
+        """Start a worker that listens to the APIs known so far."""
         client = self._bus.client
         if self._since is not None:
             self._kept = InOrder(self._give, begun=time.time())
@@ -73,21 +73,21 @@ class EventFollower:
         self._patience = Deadline.after(SUBSCRIBE_TIMEOUT)
 
     async def end(self) -> None:
-        """Listen no more."""
+        """Stop the worker."""
         await self._bus.client.stop_worker()
 
     @property
     def is_replaying(self) -> bool:
-        """Whether what is kept is still on its way."""
+        """Whether stored events are still arriving."""
         return self._kept is not None and self._kept.holds
 
     @property
     def pause(self) -> float:
-        """Seconds until it is to look again."""
+        """Seconds until the next call of `look`."""
         return SORT_EVERY if self.is_replaying else LOOK_EVERY
 
     def look(self) -> None:
-        """Look for new APIs, and give out what is held back as far as it can be told apart by time."""
+        """Listen to new APIs, and pass on held-back events whose order is certain."""
         self._listen_to_new()
         if (
             self._kept is not None
@@ -97,7 +97,7 @@ class EventFollower:
             self._kept.look()
 
     def _is_subscribed_everywhere(self) -> bool:
-        """Return whether all publishers know what is wanted of them."""
+        """Return whether all publishers have confirmed the subscriptions."""
         client = self._bus.client
         parts = None if client.worker is None else client.worker.parts
         peers = (peer for api in self.apis for peer in client.engine.snapshot.publishers(api))

@@ -1,4 +1,4 @@
-"""Whether a group gets on with what it has to handle: whether there is anybody, and what two looks say together."""
+"""Whether a group makes progress with its events: whether it has members, and what two readings show."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 BETWEEN_LOOKS = 2.0
-"""Seconds between the two looks."""
+"""Seconds between the two readings."""
 
 MOST_NAMED = 3
-"""Publishers that one sentence names; of the others it says how many they are."""
+"""The most publishers that one sentence names; of the others it gives the number."""
 
 BEHIND = 1000
-"""Events that a group may have to handle without a word: it is busy."""
+"""A lag up to which a growing lag is no problem: the group is just busy."""
 
 
 class GroupProblem(NamedTuple):
-    """What is wrong with a group, and what to do about it; `is_deserted` where it has events and nobody who handles."""
+    """A problem of a group, and the remedy; `is_deserted` if the group has events and no process that handles them."""
 
     text: str
     remedy: str
@@ -41,20 +41,20 @@ class GroupProblem(NamedTuple):
 
 
 GroupPair = tuple[Mapping[str, Any], Mapping[str, Any] | None]
-"""What a publisher said of a group, and what it said a little earlier or later, if it did."""
+"""Two reports of a publisher on a group, `BETWEEN_LOOKS` seconds apart; the second may be missing."""
 
 
 def troubles(
     told: Sequence[Mapping[str, Any]], pairs: Iterable[GroupPair], stopped: str, **silent: Any
 ) -> Iterator[GroupProblem]:
     """
-    Return what is wrong with one group: each thing once, at however many publishers it is so.
+    Yield the problems of one group: each problem once, even if several publishers have it.
 
     Args:
         told: the report of each publisher, with `publisher` and `instance`.
-        pairs: the first and the second look at it, for each publisher that was asked twice.
-        stopped: the process in which a listener of it has stopped; empty where none has.
-        silent: who does not answer, as `unhandled` is told.
+        pairs: the first and the second report of each publisher that was asked twice.
+        stopped: the process in which the group's listener has stopped; empty if none.
+        silent: the arguments of `unhandled` about peers that do not answer.
 
     """
     waiting = [each for each in told if each["lag"]]
@@ -67,7 +67,7 @@ def troubles(
     for several in alike.values():
         firsts, seconds = zip(*several, strict=True)
         together = group_problem(group_at(seconds), summed(firsts), summed(seconds))
-        assert together is not None  # what holds for each of them holds for their sums
+        assert together is not None  # a problem of each of them is one of their sums
         yield together
     if mixed := [each for each in told if each["mixed"]]:
         yield GroupProblem(
@@ -77,32 +77,32 @@ def troubles(
 
 
 def group_at(told: Sequence[Mapping[str, Any]]) -> str:
-    """Return how a group is called in a sentence, with where it is so: at which publishers."""
+    """Return the name of a group in a sentence, with its APIs and publishers."""
     apis = " and ".join(sorted({each["api"] for each in told}))
     places = named({f"{each['publisher']} {each['instance'][:4]}" for each in told})
     return f"the group {told[0]['name']} of {apis} at {places}"
 
 
 def named(places: Collection[str]) -> str:
-    """Return the first of several places, and how many more there are."""
+    """Return the first of several places, and the number of the others."""
     shown = ", ".join(sorted(places)[:MOST_NAMED])
     return f"{shown} and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else shown
 
 
 def summed(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what several publishers say of a group as if they were one."""
+    """Return the reports of several publishers on a group as one report, with summed counts."""
     counts = [name for name in ("lag", "acks") if all(name in each for each in told)]
     return {**told[0], **{name: sum(each[name] for each in told) for name in counts}}
 
 
 def group_problem(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> GroupProblem | None:
     """
-    Return what is wrong with a group of which there are processes; None where it gets on.
+    Return the problem of a group with members; None if it makes progress.
 
     Args:
-        name: how it is called in the text.
-        first: what its publisher said of it: `lag` in events, and `acks`, how often it has acknowledged anything.
-        second: the same, `BETWEEN_LOOKS` seconds later.
+        name: the name of the group in the text.
+        first: a report of its publisher: `lag` in events, and `acks`, the number of acknowledgements so far.
+        second: the report `BETWEEN_LOOKS` seconds later.
 
     """
     before, now = int(first["lag"]), int(second["lag"])
@@ -127,14 +127,14 @@ def unhandled(
     name: str, group: Mapping[str, Any], stopped: str, *, silent: str = "", is_anybody_silent: bool = False
 ) -> GroupProblem:
     """
-    Return what is wrong with a group that has events and no member.
+    Return the problem of a group that has events and no member.
 
     Args:
-        name: how it is called in the text.
-        group: what its publisher says of it: `lag` in events, and its `name`.
-        stopped: the process in which a listener of it has stopped; empty where none has.
-        silent: the processes of its service that do not answer; empty where there is none.
-        is_anybody_silent: whether somebody did not answer, who may be a member of it.
+        name: the name of the group in the text.
+        group: the report of its publisher: `lag` in events, and its `name`.
+        stopped: the process in which the group's listener has stopped; empty if none.
+        silent: the processes of its service that do not answer; empty if none.
+        is_anybody_silent: whether any peer did not answer, which may be a member of the group.
 
     """
     text = f"{name} has {group['lag']} events to handle and "
@@ -158,12 +158,12 @@ def unhandled(
 
 
 def silent_members(group: str, silent: Iterable[Announcement]) -> str:
-    """Return which of those that do not answer may be members of a group; no text where none may."""
+    """Return the silent peers that may be members of a group, as text; empty if none may be."""
     return ", ".join(str(each) for each in silent if group.startswith(f"{each.service}-"))
 
 
 def stopped_listeners(told: Iterable[tuple[Announcement, Mapping[str, Any]]]) -> dict[tuple[str, str], str]:
-    """Return the groups a listener of which has stopped, by API and name, with the process that it is in."""
+    """Return (API, group name) of stopped listeners -> the process of the listener."""
     return {
         (listener["api"], f"{announcement.service}-{listener['name']}"): str(announcement)
         for announcement, stats in told

@@ -1,4 +1,4 @@
-"""SIGHUP to a single worker: it cannot replace itself, so it ends in order, and says what would replace it."""
+"""SIGHUP to a single worker: it cannot replace itself, so it shuts down, and logs what would replace it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["HANGUP", "HangupPlugin"]
 logger = logging.getLogger("lightbus.worker")
 
 HANGUP = 128 + signal.SIGHUP
-"""The exit code, as a shell has it: it tells whoever looks after the process that this was no failure of its own."""
+"""The exit code, as in shells: it tells a supervisor that the worker did not fail by itself."""
 
 
 class HangupPlugin(LightbusPlugin):
-    """Ends the worker in order on SIGHUP, unless that is ignored (nohup) or the program's own matter."""
+    """Shuts the worker down on SIGHUP, unless that is ignored (nohup) or the program handles it."""
 
     priority = 10
 
@@ -41,9 +41,9 @@ class HangupPlugin(LightbusPlugin):
         if worker is None or worker.stopping.is_set():
             return
         logger.warning(
-            "Stopping, on SIGHUP: a single worker is not reloaded, it ends with %d and is to be started again by "
-            "whoever looks after it. lightbus run --workers N replaces workers one after another on SIGHUP; --reload "
-            "starts one anew when a file changes.",
+            "Stopping, on SIGHUP: a single worker is not reloaded, it ends with %d, and its supervisor has to start "
+            "it again. lightbus run --workers N replaces workers one after another on SIGHUP; --reload restarts one "
+            "when a file changes.",
             HANGUP,
         )
         worker.request_stop(HANGUP)

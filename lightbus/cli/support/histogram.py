@@ -1,4 +1,4 @@
-"""How long something took, many times: percentiles, and a histogram whose steps are 1, 2, 5, 10, ..."""
+"""Statistics of durations: percentiles, and a histogram with the steps 1, 2, 5, 10, ..."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _WIDEST = 40
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Return the value that so many percent of the values do not exceed; they are in order, and at least one."""
+    """Return a percentile of at least one value; the values are sorted."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def summary(times: Sequence[float]) -> dict[str, Any]:
-    """Return percentiles, the least and the greatest; None for each where nothing was measured."""
+    """Return minimum, percentiles and maximum; each is None without values."""
     ordered = sorted(times)
     if not ordered:
         return dict.fromkeys(("min", *PERCENTILES, "max"))
@@ -34,7 +34,7 @@ def summary(times: Sequence[float]) -> dict[str, Any]:
 
 
 def histogram(times: Sequence[float]) -> list[tuple[float, int]]:
-    """Return the bars from the first to the last with something in it: up to how many seconds, and how many."""
+    """Return the bars from the first to the last that is not empty: the upper end in seconds, and the count."""
     counts = [0] * (len(_STEPS) + 1)
     for seconds in times:
         counts[bisect_left(_STEPS, seconds)] += 1
@@ -46,7 +46,7 @@ def histogram(times: Sequence[float]) -> list[tuple[float, int]]:
 
 
 def show_histogram(output: Output, times: Sequence[float]) -> None:
-    """Write the bars for people."""
+    """Write the bars as text."""
     bars = histogram(times)
     most = max((count for _, count in bars), default=1)
     for end, count in bars:

@@ -1,7 +1,7 @@
-"""Events of several journals in order of time: those that are kept arrive journal by journal, as fast as each can.
+"""Sort the events of several journals by time: stored events arrive from each journal at its own speed.
 
-The events that a journal has of one API are in order in themselves. An event is shown once no journal that still
-delivers can have an earlier one; one that has delivered nothing for a moment is taken to have no more that is kept.
+The events of one API from one journal arrive in order. An event is shown once no journal that is still delivering can
+have an earlier one; a journal that has delivered nothing for QUIET seconds is assumed to have no more stored events.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from ...message import EventMessage
 __all__ = ["HELD", "QUIET", "InOrder"]
 
 QUIET = 0.5
-"""Seconds after which a journal that delivers nothing is not waited for."""
+"""Seconds without an event after which a journal is not waited for any more."""
 
 HELD = 50_000
-"""Events that are held back at most: where more are, the earliest of them is shown, in order or not."""
+"""The most events held back: beyond that the earliest is shown even if its order is not certain."""
 
 
 class InOrder:
     """
-    Holds events back until those of all journals can be told apart by time.
+    Holds events back until their order over all journals is certain.
 
     Attributes:
-        holds: whether it still does. What comes afterwards is shown as it comes.
+        holds: whether it still holds events back; afterwards events are shown as they arrive.
 
     Arguments:
-        show: is given each event, in order of the times of publishing, and of the journal where clocks went back.
-        begun: when following began, in seconds since 1970: what is published later is not kept, but new.
-        clock: seconds of any clock.
+        show: called with each event, in order of publishing times, or in the journal's order if its clock went back.
+        begun: when following began, in seconds since 1970: events published later are new, not stored ones.
+        clock: a clock in seconds.
 
     """
 
@@ -44,16 +44,16 @@ class InOrder:
         self._begun = begun
         self._clock = clock
         self._not_before: float | None = None
-        """Until then a journal may not have delivered its first event; None before the first look."""
+        """Until this time journals may not have delivered their first event; None before the first `look`."""
         self._held: list[tuple[float, int, EventMessage]] = []
         self._number = count()
         self._newest: dict[tuple[str, str], float] = {}
-        """Per journal and API the time of the newest event, and never an earlier one than before."""
+        """(Journal, API) -> the time of its newest event; never decreases."""
         self._heard: dict[tuple[str, str], float] = {}
-        """Per journal and API when it delivered last: the events of each API come by themselves."""
+        """(Journal, API) -> when it delivered last: each API is delivered separately."""
 
     def add(self, message: EventMessage) -> None:
-        """Take an event in; show what can be shown."""
+        """Add an event; show it at once if nothing is held back any more."""
         if not self.holds:
             self._show(message)
             return
@@ -65,7 +65,7 @@ class InOrder:
             self._show(heapq.heappop(self._held)[2])
 
     def look(self) -> None:
-        """Show what can be shown by now; to be called now and then, once all publishers know what is wanted."""
+        """Show the events whose order is certain. Call it regularly, once all publishers have confirmed."""
         now = self._clock()
         if self._not_before is None:
             self._not_before = now + QUIET
@@ -73,7 +73,7 @@ class InOrder:
             return
         delivering = [self._newest[source] for source, heard in self._heard.items() if now - heard < QUIET]
         until = min(delivering, default=float("inf"))
-        if until >= self._begun:  # nothing that is kept is on its way any more
+        if until >= self._begun:  # no more stored events are arriving
             self.holds, until = False, float("inf")
         while self._held and self._held[0][0] <= until:
             self._show(heapq.heappop(self._held)[2])

@@ -1,8 +1,8 @@
 """
-Values inside of an event's arguments, looked for by a path: `address.city=London`, `items[*].price>=9.5`.
+Search values inside an event's arguments by a path: `address.city=London`, `items[*].price>=9.5`.
 
-The part of JSONPath that needs no filters: names, `[0]`, `['a name']`, `*` and `[*]` for every one, `..name` at any
-depth, a leading `$` or none.
+A subset of JSONPath, without filters: names, `[0]`, `['a name']`, `*` and `[*]` for all elements, `..name` at any
+depth, an optional leading `$`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMPARATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-"""The longer ones first: `<` is the beginning of `<=`."""
+"""Longer ones first: `<` is a prefix of `<=`."""
 
 STEP = re.compile(
     r"""(?P<deep>\.\.)? \.? (?: \[ \s* (?: (?P<index>-?\d+) | (?P<each>\*) | (?P<quote>['"])(?P<quoted>.*?)(?P=quote) )
@@ -34,18 +34,18 @@ STEP = re.compile(
 )
 
 Step = tuple[bool, str | int | None]
-"""Whether it may be at any depth, and a name, an index, or None for every one."""
+"""Whether it matches at any depth, and a name, an index, or None for all elements."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonSearch:
     """
-    A path, and what a value there has to be.
+    A path, and a condition on the values there.
 
     Attributes:
         path: the steps to the value.
-        comparator: one of `COMPARATORS`; empty where any value will do.
-        text: what it is compared with, as it was written.
+        comparator: one of `COMPARATORS`; empty to accept any value.
+        text: the text to compare with.
 
     """
 
@@ -54,30 +54,30 @@ class JsonSearch:
     text: str = ""
 
     def matches(self, value: Any) -> bool:
-        """Return whether any of the values at the path is as it has to be. `value` is of JSON's types."""
+        """Return whether any of the values at the path satisfies the condition. `value` has JSON types only."""
         found = find(value, self.path)
         return any(not self.comparator or self._compares(each) for each in found)
 
     def _compares(self, found: Any) -> bool:
-        """A text is compared with what was written, everything else with what that means as JSON."""
+        """Compare a string with the text itself, any other value with the text parsed as JSON."""
         wanted: Any = self.text if isinstance(found, str) else _meaning(self.text)
-        if isinstance(found, bool) or isinstance(wanted, bool):  # JSON's true is no 1
+        if isinstance(found, bool) or isinstance(wanted, bool):  # in Python True == 1, in JSON not
             same = isinstance(found, bool) and isinstance(wanted, bool) and found == wanted
             return {"=": same, "==": same, "!=": not same}.get(self.comparator, False)
         try:
             return COMPARATORS[self.comparator](found, wanted)
-        except TypeError:  # a number is neither less nor greater than a text
+        except TypeError:  # a number and a string cannot be ordered
             return False
 
 
 def parse_search(text: str) -> JsonSearch:
-    """Return what `PATH`, or a path, a comparator and a value, look for. Raises ValueError for what is no path."""
+    """Parse a path, optionally with a comparator and a value. Raises ValueError for an invalid path."""
     path, comparator, value = re.fullmatch(r"(.*?)(?:(<=|>=|!=|==|=|<|>)(.*))?", text, re.DOTALL).groups("")  # type: ignore[union-attr]
     return JsonSearch(path=parse_path(path.strip()), comparator=comparator, text=value.strip())
 
 
 def parse_path(text: str) -> tuple[Step, ...]:
-    """Return the steps of a path. Raises ValueError for what is none."""
+    """Parse a path into steps. Raises ValueError for an invalid path."""
     steps: list[Step] = []
     rest = text.removeprefix("$")
     while rest:

@@ -1,4 +1,4 @@
-"""The events that the publishers' journals keep, read page by page and put in the order in which they were fired."""
+"""The events in the publishers' journals, read page by page and merged in order of time."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from .publishers import ask_publishers
 __all__ = ["Journals"]
 
 PAGE_TIMEOUT = 10.0
-"""Seconds for a page: it may be a megabyte, and the publisher may be busy."""
+"""Seconds for reading a page: it may be a megabyte, and the publisher may be busy."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """One journal at one publisher, and how far it was read."""
+    """One journal at its publisher, and the position up to which it was read."""
 
     journal: str
     publisher: str
     through: int = 0
     page: list[dict[str, Any]] = field(default_factory=list)
-    """What was read of it and not yet given out, the newest first."""
+    """Events read but not yielded yet, the newest first."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Backwards:
-    """One journal that is read from its end."""
+    """One journal read from its end."""
 
     reader: _Reader
     before: int | None = 0
-    """In front of which sequence the next page begins: 0 at the end, None where there is no more."""
+    """The sequence before which the next page ends: 0 for the journal's end, None if there are no more."""
     page: list[dict[str, Any]] = field(default_factory=list)
-    """What was read of it and not yet given out, the oldest first."""
+    """Events read but not yielded yet, the oldest first."""
 
 
 class Journals:
     """
-    All journals on the bus. `events` goes on where it stopped when it is called again: so it follows them.
+    All journals on the bus. A further call of `events` continues where the last one stopped, to follow the journals.
 
     Args:
         bus: the bus.
-        api, event: which events; names may have wildcards.
-        begin: behind which sequence a journal is read, by its name and the sequence of its newest event.
+        api, event: names of the events, with wildcards.
+        begin: called with a journal's name and the sequence of its newest event; returns the sequence after which to
+            begin reading.
 
     """
 
@@ -62,20 +63,20 @@ class Journals:
         begin: Callable[[str, int], int] = lambda journal, head: 0,
     ) -> None:
         self.failure: LightbusException | None = None
-        """Why not all was read, where a publisher did not answer."""
+        """The error of a publisher that did not answer, so that not everything was read; or None."""
         self.total = 0
-        """How many events there are in the journals, wanted or not."""
+        """The number of events in the journals, wanted or not."""
         self._bus = bus
         self._api, self._event, self._begin = api, event, begin
         self._readers: dict[str, _Reader] = {}
         self._served: list[str] = []
 
     async def look(self) -> None:
-        """Find the journals, and those that were added since. Raises NotReachable if there is no peer."""
+        """Find all journals, or new ones. Raises NotReachable if there is no peer."""
         self.note(await ask_publishers(self._bus, "journals"))
 
     def note(self, told: Iterable[tuple[Peer, Any]]) -> None:
-        """Note what publishers say of their journals."""
+        """Record the publishers' reports on their journals."""
         told = list(told)
         heads = {each["journal"]: int(each.get("head") or 0) for _, journals in told for each in journals}
         served = {each["journal"]: (peer.instance, each["events"]) for peer, journals in told for each in journals}
@@ -88,8 +89,8 @@ class Journals:
         self.total = sum(events for _, events in served.values())
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the events that are kept, in the order of their times, up to the newest of now."""
-        # By time, then by place: no two are at the same one, so that dicts are never compared.
+        """Yield the stored events in order of time, up to the newest at present."""
+        # Sorted by time, then by place: places are unique, so dicts are never compared.
         heads: list[tuple[float, str, int, dict[str, Any]]] = []
         for journal in self._served:
             await self._push(heads, journal)
@@ -102,11 +103,11 @@ class Journals:
         self, limit: int, between: tuple[float | None, float | None]
     ) -> AsyncIterator[dict[str, Any]]:
         """
-        Yield the events that are kept, the newest first, but none that cannot be of a time.
+        Yield the stored events, the newest first; events that cannot be in a range of times are left out.
 
         Args:
-            limit: how many are about to be wanted: so many are asked for at a time.
-            between: two times, in seconds since 1970.
+            limit: the number of events per request: about as many as the caller will take.
+            between: the range, in seconds since 1970.
 
         """
         heads: list[tuple[float, str, int, dict[str, Any]]] = []
@@ -137,11 +138,11 @@ class Journals:
             await push(journal)
 
     def places(self) -> dict[str, int]:
-        """Return by journal up to which sequence it was read, once all that `events` yields was taken."""
+        """Return journal -> the sequence up to which it was read, once `events` has yielded all."""
         return {journal: reader.through for journal, reader in self._readers.items()}
 
     async def find(self, native_id: str) -> dict[str, Any] | None:
-        """Return the event at a place; None where it is not there. Raises ValueError for what names no place."""
+        """Return the event with this native id, or None. Raises ValueError for an invalid native id."""
         journal, _, number = native_id.rpartition("-")
         if not journal or not number.isdigit():
             raise ValueError(f"'{native_id}' is not a native id: that is a journal's name, '-' and a number")
@@ -160,7 +161,7 @@ class Journals:
             heapq.heappush(heads, (event["published_at"], journal, int(event["native_id"].rpartition("-")[2]), event))
 
     async def _page(self, reader: _Reader, **limit: int) -> list[dict[str, Any]]:
-        """Return the next wanted events; none if there are none, or no answer any more."""
+        """Return the next page of wanted events; empty if there are no more, or no answer."""
         more = True
         found: list[dict[str, Any]] = []
         while more and not found:
@@ -193,5 +194,5 @@ class Journals:
 
     @staticmethod
     def _with_own_name(reader: _Reader, event: dict[str, Any]) -> dict[str, Any]:
-        """Return an event with its own name: one that a group is given again is kept under a longer one."""
+        """Return an event under its declared name: a redelivery to one group is stored under a longer name."""
         return {**event, "event": declared_event(event["event"]), "publisher": reader.publisher}

@@ -1,4 +1,4 @@
-"""Lists that commands show: which columns, in which order, once or again and again."""
+"""The lists that commands show: columns, sorting, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListView:
     """
-    How a list is to be shown.
+    How to show a list.
 
     Attributes:
-        columns: the names of those that are shown, in this order; empty for all.
-        sort: the name of the one that it is sorted by; with `-` in front from the greatest down. Empty: as it is.
-        every: seconds between two looks at it; None to show it once.
+        columns: the names of the columns to show, in this order; empty for all.
+        sort: the name of the column to sort by, with `-` in front in descending order; empty for the list's own order.
+        every: seconds between two updates; None to show it once.
 
     """
 
@@ -38,7 +38,7 @@ class ListView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row: its fields as `--json` has them, and its cells in the order of the table's columns."""
+    """One row: its fields for the JSON output, and its cells in the order of the table's columns."""
 
     fields: Mapping[str, Any]
     cells: Sequence[Cell]
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The rows of a list, what is said where there are none, and the exit code."""
+    """The rows of a list, the text for an empty list, and the exit code."""
 
     rows: Sequence[Row]
     empty: str
@@ -57,7 +57,7 @@ Read = Callable[[Connection], Awaitable[Listing]]
 
 
 def list_options(function: F) -> F:
-    """Add --columns, --sort, --watch and --every; the command is given one `ListView`, as `view`."""
+    """Add --columns, --sort, --watch and --every; the command gets them as one ListView, `view`."""
 
     @functools.wraps(function)
     def command(*args: Any, columns: str, sort: str, watch: bool, every: float, **given: Any) -> None:
@@ -81,7 +81,7 @@ def list_options(function: F) -> F:
 
 
 async def show_list(bus: Connection, view: ListView, columns: Sequence[Column], read: Read) -> int:
-    """Show what is read, as it is wanted; return the exit code. Raises click.UsageError for a column there is not."""
+    """Show a list as `view` asks; return the exit code. Raises click.UsageError for an unknown column."""
     _check(view, columns, as_json=bus.output.as_json)
     if view.every is None:
         listing = await read(bus)
@@ -92,14 +92,14 @@ async def show_list(bus: Connection, view: ListView, columns: Sequence[Column], 
         while not done.is_set():
             try:
                 show(await read(bus))
-            except NotReachable as error:  # they may come back
+            except NotReachable as error:  # peers may come back
                 show(Listing(rows=[], empty=str(error)))
             await passes(done, view.every)
     return 0
 
 
 def _arranged(view: ListView, columns: Sequence[Column], rows: Sequence[Row]) -> list[Row]:
-    """Return rows in the wanted order; those without a value are last."""
+    """Return rows in the wanted order; rows without a value are last."""
     if not view.sort:
         return [*rows]
     name = view.sort.removeprefix("-")
@@ -113,7 +113,7 @@ def _arranged(view: ListView, columns: Sequence[Column], rows: Sequence[Row]) ->
 
 
 def _value(row: Row, name: str, columns: Sequence[Column]) -> Any:
-    """Return what a row is sorted by: its field of that name, else the text of the column."""
+    """Return the sort value of a row: its field of that name, else the text of the column."""
     if name.lower() in row.fields:
         return row.fields[name.lower()]
     cell = row.cells[_index(name, columns)]
@@ -121,7 +121,7 @@ def _value(row: Row, name: str, columns: Sequence[Column]) -> Any:
 
 
 def _order(value: Any) -> tuple[int, Any]:
-    """Return what values of any type are sorted by: numbers before texts, of lists and mappings how long they are."""
+    """Return a sort key for a value of any type: numbers before strings, lists and mappings by length."""
     if isinstance(value, int | float):
         return 0, value
     return (0, len(value)) if isinstance(value, list | dict | tuple) else (1, str(value))
@@ -140,7 +140,7 @@ def _index(name: str, columns: Sequence[Column]) -> int:
 
 
 def _chosen(view: ListView, columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], list[list[Cell]]]:
-    """Return the columns that are shown, and the cells of each row; one that was asked for is not left out."""
+    """Return the columns to show, and the cells of each row; explicitly chosen columns are never left out."""
     if not view.columns:
         return [*columns], [[*row.cells] for row in rows]
     indexes = [_index(name, columns) for name in view.columns]
@@ -170,7 +170,7 @@ def _record(bus: Connection, view: ListView, listing: Listing, columns: Sequence
 
 @contextmanager
 def _screen(bus: Connection, view: ListView, columns: Sequence[Column]) -> Iterator[Callable[[Listing], None]]:
-    """Yield what shows a listing: on a terminal in the place of the one before."""
+    """Yield a function that shows a listing; on a terminal it replaces the previous one."""
     if bus.output.as_json or not bus.output.console.is_terminal:
         yield lambda listing: _show(bus, view, columns, listing)
         return

@@ -48,14 +48,14 @@ GROUP_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The report of a worker at a moment (`at`, in seconds of any clock of this process)."""
+    """The statistics of a worker, and when they were read (`at`, on a monotonic clock)."""
 
     peer: Peer
     at: float
     stats: dict[str, Any]
 
     def total(self, kind: str, *fields: str) -> int:
-        """Return the sum of fields over all entries of a list in the statistics; a mapping counts by its values."""
+        """Return the sum of fields over all entries of a list in the statistics; of a mapping the values are summed."""
         values = (each.get(field, 0) for each in self.stats.get(kind, ()) for field in fields)
         return sum(sum(value.values()) if isinstance(value, dict) else value for value in values)
 
@@ -63,14 +63,14 @@ class Reading:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """
-    One row.
+    The load of one worker: a row.
 
     Attributes:
-        instance: tells two apart whose service and process are called alike.
+        instance: distinguishes workers with the same service and process name.
         calls, errors, events: per second; events are those published and those handled.
-        p50, p99: seconds, of the procedure in which the latest calls were slowest; None where none was called.
+        p50, p99: seconds, of the procedure with the slowest recent calls; None without calls.
         running, queued: calls at the moment.
-        lag: events that wait for a listener here.
+        lag: events queued for the listeners here.
 
     """
 
@@ -93,11 +93,11 @@ class Load:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what it can be found by."""
+        """The names that the filter of `lightbus top` searches."""
         return self.service, self.process, self.instance, self.host
 
     def row(self, *, with_instance: bool = False) -> list[Cell]:
-        """Return it as the table has it, in the order of `COLUMNS`; its process with the beginning of its id."""
+        """Return the cells of its row, in the order of `COLUMNS`; if asked, the process with the start of its id."""
         return [
             self.service,
             f"{self.process} {self.instance[:4]}…" if with_instance else self.process,
@@ -119,9 +119,9 @@ class GroupLag:
     The lag of a consumer group, as its publishers report it.
 
     Attributes:
-        members: how many processes it has.
-        publishers: how many keep events for it.
-        lag: how many events it has not handled yet, those that wait at its members included.
+        members: the number of its processes.
+        publishers: the number of publishers that store events for it.
+        lag: the number of events not handled yet, including those queued at its members.
 
     """
 
@@ -133,7 +133,7 @@ class GroupLag:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what it can be found by."""
+        """The names that the filter of `lightbus top` searches."""
         return self.group, self.api
 
     def fields(self) -> dict[str, Any]:
@@ -141,13 +141,13 @@ class GroupLag:
         return {"type": "group", **{name: getattr(self, name) for name in self.__slots__}}
 
     def row(self) -> list[Cell]:
-        """Return it as the table has it, in the order of `GROUP_COLUMNS`."""
+        """Return the cells of its row, in the order of `GROUP_COLUMNS`."""
         style = "red" if self.lag and not self.members else "yellow" if self.lag else ""
         return [self.group, self.api, str(self.members), str(self.publishers), (number(self.lag), style)]
 
 
 def lags(told: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
-    """Return each group once, from the reports of its publishers; those with the largest lag first."""
+    """Return each group once, from the reports of its publishers, sorted by lag, largest first."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for groups in told:
         for group in groups:
@@ -166,7 +166,7 @@ def lags(told: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
 
 
 def loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[Load]:
-    """Return a row for each worker, from two readings; one that came just now has done all since its start."""
+    """Return a row for each worker, from two readings; for a new worker, from its start."""
     return [_load(before.get(reading.peer.instance), reading) for reading in now]
 
 
@@ -197,12 +197,12 @@ def _load(before: Reading | None, now: Reading) -> Load:
 
 
 def marked(text: str, value: float, style: str) -> Cell:
-    """Return a cell that stands out where its value is more than nothing."""
+    """Return a cell that is highlighted if its value is not 0."""
     return (text, style) if value else text
 
 
 def worker_table(rows: Sequence[Load]) -> tuple[list[Column], list[list[Cell]]]:
-    """Return the columns and cells of rows, so that each can be told apart from all others on any width."""
+    """Return the columns and cells of rows such that the rows differ at any width."""
     services = Counter(row.service for row in rows)
     processes = Counter((row.service, row.process) for row in rows)
     is_several = any(count > 1 for count in services.values())
@@ -221,7 +221,7 @@ R = TypeVar("R", bound=Named)
 
 
 def ordered(rows: Iterable[R], sort: str) -> list[R]:
-    """Return rows in the order that is asked for: by their names, or those first that have the most of something."""
+    """Return rows sorted by their names, or by the attribute `sort` in descending order."""
     if sort == "service":
         return sorted(rows, key=lambda row: row.names)
     return sorted(rows, key=lambda row: (-(getattr(row, sort, 0) or 0), row.names))

@@ -1,4 +1,4 @@
-"""The journals that this user's services have on this host, for commands that do without a worker."""
+"""The journals of this user's services on this host, for commands that need no worker."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["directories", "forget_here", "groups_here", "journal_directory", "pl
 
 
 def place(bus: Connection) -> Path:
-    """Return the directory of the bus, with one for each service in it."""
+    """Return the directory of the bus, which has a directory for each service."""
     return directory_of(bus.client.config, bus.name)
 
 
 def journal_directory(bus: Connection, path: Path) -> JournalDirectory:
-    """Return the directory of one service."""
+    """Return the journal directory of one service."""
     durability = bus.client.config.journal.durability
     return JournalDirectory(path, host=bus.client.engine.identity.host, durability=durability)
 
 
 def directories(bus: Connection) -> list[JournalDirectory]:
-    """Return those of all services that have one."""
+    """Return the journal directories of all services that have journals."""
     return [journal_directory(bus, path) for path in sorted(place(bus).glob("*/")) if any(path.glob("*.sqlite"))]
 
 
@@ -42,7 +42,7 @@ def forget_here(bus: Connection, name: str, apis: set[str]) -> tuple[Counter[str
     Remove a group from the journals that are not in use.
 
     Returns:
-        By API how many did, and the files of those that know it and are in use.
+        API -> the number of journals it was removed from, and the files of journals that have the group and are in use.
 
     """
     done: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""`lightbus run --log-config FILE`: logging as `logging.config.dictConfig` sets it up, from YAML, JSON or TOML."""
+"""`lightbus run --log-config FILE`: set up logging by `logging.config.dictConfig` from YAML, JSON or TOML."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["set_up_logging"]
 
 def set_up_logging(file: str) -> None:
     """
-    Set logging up as a file says. Loggers that it does not name stay as they are, unless it says otherwise.
+    Set up logging from a file. By default loggers that it does not name are unchanged.
 
-    Raises InvalidConfiguration for what cannot be read, and for what dictConfig refuses.
+    Raises InvalidConfiguration for a file that cannot be read, or that dictConfig refuses.
     """
     settings = {"version": 1, "disable_existing_loggers": False, **read_settings(file, named_by="--log-config")}
     try:

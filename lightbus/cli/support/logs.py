@@ -1,7 +1,7 @@
 """
-What `lightbus run` logs: what the application has set up stays as it is; where it set up nothing, all is shown.
+The logging of `lightbus run`: the application's own setup is kept; without one, all records are shown.
 
-An application sets logging up before its bus module is imported, or in it. What that did is looked at afterwards.
+An application sets up logging before or while its bus module is imported. The result is inspected afterwards.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ logger = logging.getLogger("lightbus.cli")
 
 
 def is_json(log_format: str) -> bool:
-    """Return whether records are to be JSON: `auto` means where nobody reads them at a terminal."""
+    """Return whether to log JSON; `auto`: if standard error is not a terminal."""
     if log_format != "auto":
         return log_format == "json"
     return sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty()
 
 
 class _OwnLevel(int):
-    """A level that we have set: another object than any that an application sets."""
+    """A level set by this module: a distinct object, to recognise it."""
 
 
 class ApplicationLogging:
     """
-    How logging is set up around the import of a bus module.
+    Sets up logging around the import of a bus module.
 
-    While the module is imported everything from INFO on is shown that no handler of the application's takes. What the
-    application has set up by then stays as it is, to the letter.
+    While the module is imported, records from INFO on are shown unless a handler of the application takes them. The
+    application's own setup is never changed.
 
     Args:
-        log_format: `json`, or as people read it.
-        is_configured: whether a file has set logging up: then nothing is added to that.
+        log_format: `json`, `text` or `auto`.
+        is_configured: whether --log-config has set up logging: then nothing is added.
 
     """
 
@@ -52,11 +52,11 @@ class ApplicationLogging:
         self._root = logging.getLogger()
         self._level = _OwnLevel(logging.INFO)
         self._has_chosen = False
-        """Whether the application has chosen a level for everything."""
+        """Whether the application has set the level of the root logger."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Import the bus module inside: what it sets up is told from what was there."""
+        """Watch the body, which imports the bus module, for changes of the logging setup."""
         last_resort, before = logging.lastResort, self._root.level
         is_untouched = not self._root.handlers and before == logging.WARNING
         if is_untouched:
@@ -76,9 +76,9 @@ class ApplicationLogging:
         Show records that no other handler takes, at the level of the settings.
 
         Args:
-            client: in its settings `bus.log_level` counts where the application has chosen no level for `lightbus`.
-                Records of JSON say its service and process.
-            log_level: the level that the command line names. It counts whatever the application has chosen.
+            client: its setting `bus.log_level` applies if the application has set no level for `lightbus`; JSON records
+                have its service and process.
+            log_level: the level from the command line, which overrides the application's.
 
         """
         config, ours = client.config, logging.getLogger("lightbus")
@@ -96,7 +96,7 @@ class ApplicationLogging:
             self._root.addHandler(handler)
         elif self._format != "text":
             logger.warning(
-                "--log-format %s has no say: the module sets logging up itself, and that stays as it is. Give its "
+                "--log-format %s has no effect: the module sets up logging itself, and that is not changed. Give its "
                 "handlers the formatter lightbus.json_logs.JsonFormatter.",
                 self._format,
             )
@@ -112,7 +112,7 @@ class ApplicationLogging:
 
 
 def end_in_json(error: Exception, exit_code: int) -> NoReturn:
-    """End the process with an error that is a line of its log, where that is JSON."""
+    """End the process with an error, written as a JSON log line."""
     from ...json_logs import JsonFormatter
 
     handler = TerminalHandler()
@@ -123,12 +123,12 @@ def end_in_json(error: Exception, exit_code: int) -> NoReturn:
 
 def log_as_supervisor(log_format: str, log_level: str | None, *, is_configured: bool) -> None:
     """
-    Log what the supervisor of several workers does, in the form in which they log.
+    Set up the logging of the supervisor, in the format of its workers.
 
     Args:
-        log_format: `json`, or as people read it.
-        log_level: the level that the command line names.
-        is_configured: whether a file has set logging up: then nothing is added to that.
+        log_format: `json`, `text` or `auto`.
+        log_level: the level from the command line.
+        is_configured: whether --log-config has set up logging: then nothing is added.
 
     """
     if is_configured:
@@ -143,7 +143,7 @@ def log_as_supervisor(log_format: str, log_level: str | None, *, is_configured: 
 
 
 def writes_json() -> bool:
-    """Return whether any handler of this process writes JSON of ours, so that the fields are worth their cost."""
+    """Return whether any handler of this process uses JsonFormatter, so that log fields are needed."""
     if "lightbus.json_logs" not in sys.modules:
         return False
     from ...json_logs import JsonFormatter
@@ -157,7 +157,7 @@ def _is_written(client: BusClient) -> bool:
 
 
 def _is_unhandled(record: logging.LogRecord) -> bool:
-    """Return whether no logger below the root has a handler for a record: that would be the application's choice."""
+    """Return whether no logger below the root has a handler for a record, as an application may set up."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None and logger.parent is not None:
         if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):

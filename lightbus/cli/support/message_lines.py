@@ -1,4 +1,4 @@
-"""Events and calls as commands show them: a line each for people, an object for programs."""
+"""Events and calls as commands show them: a line of text, or a JSON object."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVENT_FIELDS = ("id", "native_id", "api", "event", "version", "published_at", "p
 
 
 def event_fields(message: EventMessage) -> dict[str, Any]:
-    """Return an event as `--json` has it."""
+    """Return the fields of an event in the JSON output."""
     names = {"api": "api_name", "event": "event_name"}
     return {name: getattr(message, names.get(name, name)) for name in EVENT_FIELDS}
 
@@ -78,7 +78,7 @@ def show_ack(bus: Connection, ack: GroupAck) -> None:
 
 
 def _time(at: float) -> Cell:
-    """Return a time of day, with the date where that is not today's: what is kept, or a clock that is wrong."""
+    """Return a time of day, with the date if it is not today: a stored event, or a wrong clock."""
     then = datetime.fromtimestamp(at)
     date = "" if then.date() == datetime.now().date() else f"{then:%Y-%m-%d} "
     return f"{date}{then:%H:%M:%S.%f}"[:-3] + "  ", "dim"

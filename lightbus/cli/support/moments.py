@@ -1,4 +1,4 @@
-"""Points in time on the command line: a date and time, or how long ago it was."""
+"""Parse times on the command line: a date and time, or how long ago."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "
 
 
 def parse_since(text: str | None) -> str | datetime | None:
-    """Return since when events are wanted: `"0"`, an event's id or a time. Raises BadParameter for others."""
+    """Parse `--since`: `"0"`, an event's id or a time. Raises BadParameter for any other text."""
     try:
         return None if text is None else _ago(text) or moment(text)
     except (ValueError, OverflowError):
@@ -29,7 +29,7 @@ def parse_since(text: str | None) -> str | datetime | None:
 
 
 def parse_time(text: str | None, option: str) -> float | None:
-    """Return a time in seconds since 1970. Raises BadParameter for what is none."""
+    """Parse a time; return it in seconds since 1970. Raises BadParameter for any other text."""
     try:
         if text is None:
             return None

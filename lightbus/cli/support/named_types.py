@@ -1,6 +1,6 @@
-"""The types with a name that the members of an API take and give, from their schemas: for `lightbus describe`.
+"""The named types in the signatures of an API's members, from their schemas: for `lightbus describe`.
 
-A signature says `address: Address`; what is in an Address stands in the definitions of the schema.
+A signature says `address: Address`; the fields of Address are in the definitions of the schema.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["NamedType", "TypeField", "named_types"]
 
 _OWN = "#/$defs/"
 _VALUES = {"default", "examples", "enum", "const"}
-"""Words of a schema behind which stand values, whatever they look like."""
+"""Keywords whose content is a value, never a schema."""
 
 _BY_NAME = {"properties", "patternProperties", "dependentSchemas", "$defs"}
-"""Words behind which schemas stand by names that are no words of a schema."""
+"""Keywords whose content maps names to schemas."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,11 @@ class TypeField:
     A field of a type.
 
     Attributes:
-        name: of the field.
-        type: what it holds, for people: `int | None`.
-        required: whether it has to be given.
-        default: what it has else, where that is said.
-        doc: what its author says of it.
+        name: the name of the field.
+        type: its type as text: `int | None`.
+        required: whether it must be given.
+        default: its default, if the schema has one.
+        doc: its description.
 
     """
 
@@ -51,13 +51,13 @@ class TypeField:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedType:
     """
-    A type that has a name.
+    A named type.
 
     Attributes:
-        name: of the type.
-        doc: what its author says of it.
-        fields: what an object of it holds; empty for what is no object.
-        values: what it is, for people, where it has no fields: `Literal["red", "blue"]`; else empty.
+        name: its name.
+        doc: its description.
+        fields: the fields of an object; empty for any other type.
+        values: the type as text if it has no fields: `Literal["red", "blue"]`; else empty.
 
     """
 
@@ -67,7 +67,7 @@ class NamedType:
     values: str
 
     def lines(self) -> Iterator[str]:
-        """Yield its fields, or what it is, as Python has them."""
+        """Yield its fields, or its values, as Python code."""
         for field in self.fields:
             yield str(field)
         if self.values:
@@ -82,11 +82,11 @@ class NamedType:
 
 def named_types(schemas: Iterable[Any], depth: int) -> tuple[list[NamedType], list[str]]:
     """
-    Return the types that schemas name, each once, and the names of those that are met deeper still.
+    Return the types that schemas refer to, each once, and the names of those beyond `depth`.
 
     Args:
-        schemas: of arguments and results, each with its own `$defs`.
-        depth: 1 for the types that the schemas themselves name, 2 for those that these name as well, and so on.
+        schemas: the schemas of arguments and results, each with its own `$defs`.
+        depth: 1 for the types that the schemas themselves refer to, 2 for the types that those refer to, and so on.
 
     """
     found: dict[str, NamedType] = {}
@@ -111,7 +111,7 @@ def named_types(schemas: Iterable[Any], depth: int) -> tuple[list[NamedType], li
 
 
 def _names_in(schema: Any) -> Iterator[str]:
-    """Yield the names of the definitions that a schema refers to, in the order in which they stand there."""
+    """Yield the names of the definitions that a schema refers to, in their order in the schema."""
     waiting = [(schema, False)]
     while waiting:
         part, is_by_name = waiting.pop()

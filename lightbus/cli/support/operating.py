@@ -1,4 +1,4 @@
-"""What `lightbus run` adds for operation: metrics, health, systemd notifications, each if it is wanted."""
+"""The plugins that `lightbus run` adds for operation: metrics, health, systemd notifications, each if asked for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ METRICS, HEALTH = "--metrics-port", "--health-port"
 
 def operate(client: BusClient, *, metrics: str | None, health: str | None, supervisor: int | None = None) -> None:
     """
-    Add what the options ask for to a client whose worker starts next, and word to systemd where that wants it.
+    Add the plugins that the options and the environment ask for to a client, before its worker starts.
 
     Args:
-        client: whose worker it is.
-        metrics, health: where to serve them, as the command line says it.
+        client: the client of the worker.
+        metrics, health: where to serve them, from the command line.
         supervisor: the end of a pipe by which the worker notices that its supervisor is gone.
 
-    Raises InvalidConfiguration for what is no place to serve at, and where a package is missing.
+    Raises InvalidConfiguration for an invalid address or port, and if a package is missing.
     """
     plugins: list[LightbusPlugin] = [HangupPlugin()]
     places = _places(metrics, health)
@@ -50,9 +50,9 @@ def operate(client: BusClient, *, metrics: str | None, health: str | None, super
 
 def check_places(*, metrics: str | None, health: str | None, workers: int) -> None:
     """
-    Check where several workers are to serve metrics and health: each has one port more than the one before it.
+    Check the ports at which several workers serve metrics and health: each worker takes the next port.
 
-    Raises InvalidConfiguration for what is no place, and where two of them would be given the same one.
+    Raises InvalidConfiguration for an invalid address or port, and if two workers would get the same port.
     """
     places = _places(metrics, health)
     for option, (_, port) in places.items():
@@ -74,7 +74,7 @@ def check_places(*, metrics: str | None, health: str | None, workers: int) -> No
 def _places(metrics: str | None, health: str | None) -> dict[str, tuple[str, int]]:
     given = {option: text for option, text in ((METRICS, metrics), (HEALTH, health)) if text}
     if not given:
-        return {}  # as mostly: the server's module brings Python's own of HTTP and of e-mail
+        return {}  # the usual case, without importing the server: it imports Python's HTTP and e-mail modules
     from ...plugins.status_server import parse_place
 
     return {option: parse_place(text, option) for option, text in given.items()}

@@ -42,7 +42,7 @@ Environment (each has a key in the configuration file, too):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """What the command line says to a command that is a client of the bus (`connection.on_bus`)."""
+    """The common options of commands that are clients of the bus (`connection.on_bus`)."""
 
     config_file: str | None = None
     bus_name: str | None = None
@@ -51,23 +51,23 @@ class ClientOptions:
     log_level: str | None = None
     context: str | None = None
     output_form: str | None = None
-    """What programs read, where that is not JSON."""
+    """The output format for programs, one of `FORMS`, or None."""
 
     def over(self, group: ClientOptions) -> ClientOptions:
-        """Return these options with what was said before the subcommand's name, where it was not said after it."""
+        """Return these options, completed by those given before the subcommand's name (`group`)."""
         default = ClientOptions()
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        unsaid = {name for name, value in fields.items() if value == getattr(default, name)}
-        return replace(self, **{name: getattr(group, name) for name in unsaid})
+        unset = {name for name, value in fields.items() if value == getattr(default, name)}
+        return replace(self, **{name: getattr(group, name) for name in unset})
 
 
 def client_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add --json, -o, --wait, --bus-name, --config and --log-level; the command is given one `ClientOptions`."""
+    """Add --json, -o, --wait, --context, --bus-name, --config, --log-level; the command gets one ClientOptions."""
     return _with_client_options(function, "--output", "-o")
 
 
 def client_options_beside_out(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the same to a command whose own `-o` says where it writes."""
+    """Add the options of `client_options`, without `-o`, to a command that has its own `-o`."""
     return _with_client_options(function, "--output")
 
 
@@ -129,7 +129,7 @@ def bus_options(function: F) -> F:
 def apply_options(
     *, service_name: str | None, process_name: str | None, config_file: str | None, log_level: str | None
 ) -> None:
-    """Let the options win over the arguments of `create()` in the module that is imported next."""
+    """Make the options override the arguments of `create()` in the module that is imported next."""
     from ... import creation
 
     if config_file is not None:

@@ -1,9 +1,9 @@
 """
-What a command shows: for people a table or lines, for programs (`--json`) one JSON object per line, or YAML or CSV.
+The output of commands: tables and lines as text, or for programs (`--json`) one JSON object per line, or YAML or CSV.
 
-People's form adapts to the width of the terminal and has no colour where none can be seen; into a pipe nothing is cut
-off. The names of the JSON fields are in docs/cli.md and stay. Whatever comes from the bus is a stranger's word, so no
-control character in it reaches the terminal.
+Text adapts to the width of the terminal, and has colours only on a terminal; into a pipe nothing is cut off. The names
+of the JSON fields are in docs/cli.md, and do not change. Text from the bus is untrusted: its control characters are
+escaped.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Cell: TypeAlias = str | tuple[str, str]
 """Text, or text and its style in rich's words: `("up", "green")`."""
 
 FORMS = ("json", "yaml", "csv")
-"""What programs can read."""
+"""The output formats for programs."""
 
 GAP = 2
-"""Columns of the terminal between two columns of a table."""
+"""Spaces between two columns of a table."""
 
 UNBOUNDED = 10_000
-"""The width of a pipe: whoever reads from it gets whole words."""
+"""The width of output into a pipe, where nothing is cut off."""
 
 _DURATIONS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
@@ -58,9 +58,9 @@ class Column:
     One column of a table.
 
     Attributes:
-        title: its head.
-        right: whether it is set to the right, as numbers are.
-        optional: 0 for what is always shown; of the others the greatest is left out first where the width is short.
+        title: its heading.
+        right: whether it is aligned right, as numbers are.
+        optional: 0 for a column that is always shown; of the others the greatest is left out first if width is short.
 
     """
 
@@ -71,11 +71,11 @@ class Column:
 
 class Output:
     """
-    Standard output, for people or for programs. Notes go to standard error, so that a pipe holds only what was asked.
+    Standard output, for people or for programs. Notes go to standard error, so that a pipe gets only the output.
 
     Args:
-        as_json: whether programs read it.
-        form: what they read, one of `FORMS`.
+        as_json: whether the output is for programs.
+        form: the format for programs, one of `FORMS`.
 
     """
 
@@ -87,19 +87,19 @@ class Output:
         self._bar: Progress | None = None
 
     def record(self, fields: Mapping[str, Any]) -> None:
-        """Write one object at once: of JSON on a line of its own."""
+        """Write one object, and flush; JSON is one line."""
         self._make_room()
         sys.stdout.write(self._record(fields))
         sys.stdout.flush()
 
     def line(self, *cells: Cell) -> None:
-        """Write one line for people, its parts one after the other."""
+        """Write one line of text, made of several parts."""
         self._make_room()
         self.console.print(_text(*cells), soft_wrap=True)
         sys.stdout.flush()
 
     def paragraph(self, head: Cell, *cells: Cell) -> None:
-        """Write a text for people that may be long, beside its head; on a terminal it is broken between words."""
+        """Write a heading and a text beside it that may be long; on a terminal it is wrapped between words."""
         from rich.table import Table
 
         grid = Table.grid(padding=(0, 1, 0, 0))
@@ -109,7 +109,7 @@ class Output:
         self.rich(grid)
 
     def rich(self, what: RenderableType) -> None:
-        """Write something of rich's own; into a pipe without the spaces that fill its lines up."""
+        """Write a renderable of rich; into a pipe without trailing spaces."""
         if self.console.is_terminal:
             self.console.print(what)
             return
@@ -119,24 +119,24 @@ class Output:
         sys.stdout.flush()
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> None:
-        """Write a table. Where it is too wide, optional columns are left out, and a note says which."""
+        """Write a table. If it is too wide, optional columns are left out, and a note names them."""
         made, left_out = table(columns, [[*row] for row in rows], self.console.width)
         self.rich(made)
         if left_out:
             self.note(f"Not shown, for lack of width: {', '.join(left_out)} (--json has all).")
 
     def note(self, text: str) -> None:
-        """Write a remark for people, on standard error; nothing with `--json`. A terminal's lines end between words."""
+        """Write a note to standard error, wrapped between words on a terminal; nothing with `--json`."""
         if not self.as_json:
             self.errors.print(_text((text, "dim")), soft_wrap=not self.errors.is_terminal)
 
     @contextmanager
     def progress(self, label: str, total: int | None = None) -> Iterator[Callable[[int, str], None]]:
         """
-        Show a bar on standard error while something takes long, where that is a terminal and people read.
+        Show a progress bar on standard error while the body runs, if that is a terminal and the output is text.
 
-        Yields a function that takes the steps done and what is done now; without `total` the bar has no end. It goes
-        for good where a line is written to the terminal meanwhile.
+        Yields a function that takes the number of steps done and the present step; without `total` the bar has no end.
+        It disappears for good when a line is written to the terminal meanwhile.
         """
         if self.as_json or not self.errors.is_terminal:
             yield lambda steps, what: None
@@ -151,7 +151,7 @@ class Output:
             self._bar = None
 
     def _make_room(self) -> None:
-        """Take the bar away before a line is written to the same terminal: lines show progress, too."""
+        """Remove the bar before a line is written to the same terminal: lines show progress, too."""
         if self._bar is not None and self.console.is_terminal:
             self._bar.stop()
             self._bar = None
@@ -180,7 +180,7 @@ class Output:
         return self._consoles[errors]
 
 
-# What programs read
+# Formats for programs
 
 
 def json_document(fields: Mapping[str, Any]) -> str:
@@ -199,13 +199,13 @@ def yaml_document(fields: Mapping[str, Any]) -> str:
 
 
 class CsvRows:
-    """Objects as rows of CSV, below a line with the names of their fields; another line where these are others."""
+    """Objects as rows of CSV below a line with the names of the fields; a new such line if the fields change."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
 
     def rows(self, fields: Mapping[str, Any]) -> str:
-        """Return an object's row, with the line above it where it needs one; what is no text or number as JSON."""
+        """Return an object's row, after a line of field names if need be; lists and objects are written as JSON."""
         import csv
         import io
 
@@ -233,14 +233,14 @@ def _csv_cell(value: Any) -> str:
 
 
 def json_line(value: Any) -> str:
-    """Return a value that the bus carries as JSON on one line: dates, bytes and the like as text."""
+    """Return a value of the bus as JSON on one line, with dates, bytes and the like as strings."""
     from ...wire.plain import json_form
 
     return json.dumps(json_form(value, finite=True), ensure_ascii=False)
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration for people: `"380 us"`, `"12.3 ms"`, `"4.2 s"`, `"3.1 h"`; empty where there is none."""
+    """Return a duration as text: `"380 us"`, `"12.3 ms"`, `"4.2 s"`, `"3.1 h"`; empty for None."""
     if seconds is None:
         return ""
     for unit, name in _DURATIONS:
@@ -252,12 +252,12 @@ def duration(seconds: float | None) -> str:
 
 
 def ago(since: float, now: float) -> str:
-    """Return how long ago something was, for people. Both are in seconds since 1970; clocks may differ."""
+    """Return how long ago a moment was, as text. Both are in seconds since 1970; clocks may differ."""
     return duration(max(0.0, now - since)) if now - since >= 1 else "just now"
 
 
 def number(value: float | None) -> str:
-    """Return a count or a rate for people: `"0"`, `"0.3"`, `"12"`, `"4.1k"`, `"2.0M"`; empty where there is none."""
+    """Return a count or a rate as text: `"0"`, `"0.3"`, `"12"`, `"4.1k"`, `"2.0M"`; empty for None."""
     if value is None:
         return ""
     for unit, name in ((1e6, "M"), (1e4, "k")):
@@ -267,7 +267,7 @@ def number(value: float | None) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for people: `"0 B"`, `"312 B"`, `"4.1 kB"`, `"2.0 MB"`."""
+    """Return a number of bytes as text: `"0 B"`, `"312 B"`, `"4.1 kB"`, `"2.0 MB"`."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"
@@ -278,7 +278,7 @@ def size(count: float) -> str:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> tuple[RenderableType, list[str]]:
-    """Return a table no wider than `width` where that can be, and the titles of the columns left out for it."""
+    """Return a table no wider than `width` if possible, and the titles of the columns left out for it."""
     from rich.table import Table
 
     kept = _fitting(columns, rows, width)
@@ -298,7 +298,7 @@ def _text(*cells: Cell) -> Any:
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> list[int]:
-    """Return the indexes of the columns that are shown."""
+    """Return the indexes of the columns to show."""
     from rich.cells import cell_len
 
     def widest(index: int) -> int:

@@ -24,12 +24,12 @@ PROCEDURE_COLUMNS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcedureLoad:
     """
-    One procedure.
+    The load of one procedure: a row.
 
     Attributes:
-        workers: how many have been called for it.
-        calls, errors: per second, over all of them.
-        p50, p99: seconds, of the worker in which the latest calls were slowest; None where none was called.
+        workers: the number of workers that have executed it.
+        calls, errors: per second, over all workers.
+        p50, p99: seconds, of the worker with the slowest recent calls; None without calls.
 
     """
 
@@ -43,7 +43,7 @@ class ProcedureLoad:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what it can be found by."""
+        """The names that the filter of `lightbus top` searches."""
         return (f"{self.api}.{self.procedure}",)
 
     def fields(self) -> dict[str, Any]:
@@ -51,14 +51,14 @@ class ProcedureLoad:
         return {"type": "procedure", **{name: getattr(self, name) for name in self.__slots__}}
 
     def row(self) -> list[Cell]:
-        """Return it as the table has it, in the order of `PROCEDURE_COLUMNS`."""
+        """Return the cells of its row, in the order of `PROCEDURE_COLUMNS`."""
         times = duration(self.p50) or "-", duration(self.p99) or "-"
         errors = marked(number(round(self.errors, 1)), self.errors, "red")
         return [*self.names, str(self.workers), number(round(self.calls, 1)), *times, errors]
 
 
 def procedure_loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[ProcedureLoad]:
-    """Return a row for each procedure that was ever called, from two readings of the workers."""
+    """Return a row for each procedure that was ever called, from two readings of the workers' statistics."""
     told: dict[tuple[str, str], list[tuple[dict[str, Any], float, float]]] = {}
     for reading in now:
         earlier = before.get(reading.peer.instance)

@@ -31,7 +31,7 @@ async def _who_answers(bus: Connection) -> list[Peer]:
     """
     Return the peers that answer.
 
-    Who is announced and does not is noted, once for a command: what it keeps is missing from what is shown.
+    For an announced peer that does not answer, a note says, once per command, that its events are missing.
     """
     peers = await bus.discover_all()
     for peer in peers:
@@ -46,26 +46,26 @@ async def _who_answers(bus: Connection) -> list[Peer]:
 
 
 def nothing_shown(bus: Connection, text: str) -> str:
-    """Return the remark for a list with nothing in it: of those that answered, where others did not."""
+    """Return the note for an empty list, with the restriction that some peers did not answer, if so."""
     return f"{text.removesuffix('.')}, as far as anybody answers." if bus.silent else text
 
 
 def code_of(bus: Connection) -> int:
-    """Return the exit code of a result, which is incomplete if a peer did not answer."""
+    """Return the exit code: that of NotReachable if a peer did not answer, so that the result is incomplete."""
     return NotReachable.exit_code if bus.silent else 0
 
 
 async def ask_each(
     bus: Connection, peers: Sequence[Peer], procedure: str, *, quietly: bool = False, **kwargs: Any
 ) -> list[tuple[Peer, Any]]:
-    """Ask these peers; return the answers of those that keep events. Who does not answer is noted, or left out."""
+    """Ask these peers; return the answers of those that store events. Note who does not answer, unless `quietly`."""
     return await _answers(bus, peers, lambda peer: _ask(bus, peer, procedure, kwargs), quietly=quietly)
 
 
 async def ask_for_groups(
     bus: Connection, peers: Sequence[Peer], *, api: str = "", quietly: bool = False
 ) -> list[tuple[Peer, list[dict[str, Any]]]]:
-    """Ask these peers which groups (of one API) there are, each for one page after the other; else as `ask_each`."""
+    """Read the groups (of one API) from these peers, page by page; else as `ask_each`."""
 
     async def ask(peer: Peer) -> list[dict[str, Any]]:
         return await read_groups(lambda which: _ask(bus, peer, "groups", {"api": api, **which}))

@@ -1,7 +1,7 @@
-"""Events in a file, one JSON object a line: what `lightbus record` writes and `lightbus replay` reads.
+"""The files of `lightbus record` and `lightbus replay`: events as JSON, one object a line.
 
-The first line says what the file is. JSON does not have all values that the bus carries (times, bytes, Decimals): where
-an event has such ones, `packed` holds its arguments as the bus does, beside the `kwargs` that people read.
+The first line identifies the format. JSON lacks some types of the bus (times, bytes, Decimals): an event with such
+values has its arguments in `packed`, in the encoding of the bus, beside the readable `kwargs`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class RecordedEvent:
     An event of a file.
 
     Attributes:
-        line: its number in the file.
+        line: the number of its line in the file.
         api, event: its name.
         published_at: when it was fired, in seconds since 1970.
-        kwargs: its arguments, with the values that they had.
+        kwargs: its arguments, with their original types.
 
     """
 
@@ -45,7 +45,7 @@ class RecordedEvent:
 
     @property
     def name(self) -> str:
-        """The name with that of the API."""
+        """The full name of the event."""
         return f"{self.api}.{self.event}"
 
 
@@ -73,12 +73,12 @@ def line_of(message: EventMessage) -> str:
 
 class Recording:
     """
-    The events of a file. They are read as they are gone through, anew each time: a file may be large.
+    The events of a file. Each iteration reads the file again, line by line: it may be large.
 
-    Raises UnsupportedUse, also while they are read, for what is no such file; it names the line.
+    Raises UnsupportedUse, also during an iteration, for an invalid file; the message names the line.
 
     Attributes:
-        bus: where they were recorded.
+        bus: the name of the bus on which they were recorded.
 
     """
 
@@ -95,14 +95,14 @@ class Recording:
     def __iter__(self) -> Iterator[RecordedEvent]:
         with self._open() as file:
             for number, text in enumerate(file, start=1):
-                if not text.endswith("\n"):  # what wrote it was killed, or is writing it now
+                if not text.endswith("\n"):  # an incomplete last line: its writer was killed, or is still writing
                     return
                 if number > 1 and text.strip():
                     yield _event(_object(text, self._path, number), self._path, number)
 
     def _open(self) -> IO[str]:
         try:
-            return self._path.open(encoding="utf-8", errors="replace")  # what is no text is not a JSON object either
+            return self._path.open(encoding="utf-8", errors="replace")  # invalid UTF-8 is no valid JSON object either
         except OSError as error:
             raise UnsupportedUse(
                 f"{self._path} cannot be read: {error.strerror}. `lightbus record --out` writes such files."

@@ -35,7 +35,7 @@ MOST_NAMES = 3
 
 
 def shown(paths: Sequence[str]) -> str:
-    """Return which files have changed, for people."""
+    """Return the changed files as text."""
     names = sorted({os.path.relpath(path) for path in paths})
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -43,10 +43,10 @@ def shown(paths: Sequence[str]) -> str:
 
 def forget_compiled(paths: Sequence[str]) -> None:
     """
-    Remove what Python has kept of files that have changed.
+    Remove the compiled files (.pyc) of changed source files.
 
-    It takes that for up to date where a file has the size that it had, and was changed within the same second
-    (PEP 3147, and the header of a .pyc): then the worker would be started anew with what the file said before.
+    Python considers a .pyc up to date if the source has the same size and was changed within the same second (PEP 3147,
+    and the header of a .pyc): then the restarted worker would run the old code.
     """
     for path in paths:
         if path.endswith(".py"):
@@ -56,11 +56,11 @@ def forget_compiled(paths: Sequence[str]) -> None:
 
 class Reloader:
     """
-    Runs one worker until stopped. One that cannot start, or ends, is started at the next change.
+    Runs one worker until stopped. A worker that cannot start, or ends, is started again at the next change.
 
     Args:
-        command: what the worker runs.
-        directories: where its files are.
+        command: the command of the worker.
+        directories: the directories to watch.
 
     """
 
@@ -71,10 +71,10 @@ class Reloader:
         self._is_asked = False
         self._process: subprocess.Popen[bytes] | None = None
         self._exit_code = 0
-        self._pipe, self._other_end = os.pipe()  # the other end is closed when this process ends, however it does
+        self._pipe, self._other_end = os.pipe()  # the write end closes when this process ends, even if it is killed
 
     def run(self) -> int:
-        """Run the worker, again and again; return the exit code of the last one that ended in order, or was ended."""
+        """Run and restart the worker until stopped; return the exit code of the last worker."""
         before = {number: signal.signal(number, self._note) for number in OURS}
         try:
             self._start()
@@ -107,7 +107,7 @@ class Reloader:
             self._process.send_signal(number)  # the second one ends it at once
 
     def _changes(self) -> Iterator[list[str]]:
-        """Yield the files that have changed, and nothing every now and then; until it is to stop."""
+        """Yield the changed files, and an empty list at intervals, until stopped."""
         found: Any = watch(
             *self._directories,
             watch_filter=PythonFilter(extra_extensions=SETTINGS),
@@ -124,22 +124,22 @@ class Reloader:
             yield [path for _, path in changes]
 
     def _start(self) -> None:
-        # In a group of its own: Ctrl-C at a terminal is for us alone.
+        # In its own process group: Ctrl-C at a terminal reaches only this process.
         environment = {**os.environ, PIPE: str(self._pipe)}
         self._process = subprocess.Popen(self._command, env=environment, process_group=0, pass_fds=[self._pipe])
 
     def _look(self) -> None:
-        """Say so where the worker has ended by itself."""
+        """Log a warning if the worker has ended by itself."""
         if self._process is not None and (code := self._process.poll()) is not None:
             self._process, self._exit_code = None, code
             logger.warning("The worker has ended with %d; it is restarted when a file changes", code)
 
     def _end(self) -> None:
-        """End the worker in order, and wait for it."""
+        """Shut down the worker, and wait for it."""
         process = self._process
         if process is None:
             return
         process.send_signal(signal.SIGTERM)
         code = process.wait()
-        self._exit_code = 0 if code == -signal.SIGTERM else code  # that is one which had not begun to serve
+        self._exit_code = 0 if code == -signal.SIGTERM else code  # -SIGTERM: it had not begun to serve
         self._process = None

@@ -1,4 +1,4 @@
-"""How `lightbus run` is to start another process like itself, and what is done first: another program may be around."""
+"""How `lightbus run` starts further processes, and prepares its client: it may run inside another program."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def _nothing(client: BusClient) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAs:
     """
-    What whoever calls `run` by `run.main(..., obj=RunAs(...))` may say.
+    Options for code that calls `run` by `run.main(..., obj=RunAs(...))`.
 
     Attributes:
-        command: what starts it.
-        prepare: is given the client of the bus module before its worker is made.
+        command: the command that starts such a process.
+        prepare: called with the client of the bus module before its worker is made.
 
     """
 
@@ -33,5 +33,5 @@ class RunAs:
 
     @staticmethod
     def current() -> RunAs:
-        """Return that of the command that runs."""
+        """Return the RunAs of the running command."""
         return click.get_current_context().find_object(RunAs) or RunAs()

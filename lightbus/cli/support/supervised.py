@@ -1,6 +1,6 @@
-"""A worker of `lightbus run --workers`: it ends when its supervisor is gone, however that ended.
+"""A worker of `lightbus run --workers`: it ends when its supervisor is gone, even if that was killed.
 
-It is given one end of a pipe that nobody writes to: once the other end is closed, it can be read.
+It inherits one end of a pipe that nobody writes to: once the other end is closed, it becomes readable.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ __all__ = ["PIPE", "SupervisedPlugin", "supervisor_pipe"]
 logger = logging.getLogger("lightbus.supervisor")
 
 PIPE = "SUPERVISOR_OF_LIGHTBUS"
-"""The variable by which a supervisor tells its worker which descriptor that is."""
+"""The environment variable with the file descriptor of the pipe."""
 
 
 def supervisor_pipe() -> int | None:
-    """Return the end of the pipe that this process was given, if any; once: what it starts itself is given none."""
+    """Return this process's end of the pipe, if any, and remove the variable: its own children must not get it."""
     number = os.environ.pop(PIPE, "")
     return int(number) if number.isdecimal() else None
 
 
 class SupervisedPlugin(LightbusPlugin):
-    """Ends the worker in order, as SIGTERM does, once its supervisor is gone."""
+    """Shuts down the worker, as SIGTERM does, once its supervisor is gone."""
 
     priority = 10
 
@@ -37,11 +37,11 @@ class SupervisedPlugin(LightbusPlugin):
         self._pipe = pipe
 
     async def before_worker_start(self, *, client: Any) -> None:
-        """Watch from now on."""
+        """Start watching the pipe."""
         asyncio.get_running_loop().add_reader(self._pipe, self._end)
 
     async def after_worker_stopped(self, *, client: Any) -> None:
-        """Watch no more."""
+        """Stop watching the pipe."""
         asyncio.get_running_loop().remove_reader(self._pipe)
 
     def _end(self) -> None:
@@ -52,7 +52,7 @@ class SupervisedPlugin(LightbusPlugin):
 
 
 def _clear_up() -> None:
-    """Remove the socket at which the supervisor listened for this worker; the last one its directory, too."""
+    """Remove the supervisor's socket for this worker; the last worker removes the directory, too."""
     place = os.environ.pop("NOTIFY_SOCKET", "")
     with contextlib.suppress(OSError):
         os.unlink(place)

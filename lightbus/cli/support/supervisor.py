@@ -1,6 +1,6 @@
 """`lightbus run --workers N`: several worker processes, each restarted when it ends, one after another on SIGHUP.
 
-A worker says when it serves as it would to systemd: by a socket that NOTIFY_SOCKET names, here one of ours for each.
+A worker reports when it serves as it would to systemd: through the socket in NOTIFY_SOCKET, here one for each worker.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ SETTLED_AFTER = 60.0
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 STOPPED_AT_ONCE = 128 + signal.SIGTERM
-"""The exit code of a worker that we end before it has begun to serve: that is no failure."""
+"""The exit code of a worker that was stopped before it began to serve, which is no failure."""
 
 READY_TIMEOUT = 60.0
-"""Seconds that a worker has to serve after its start, before the next one is replaced all the same."""
+"""Seconds to wait for a new worker to serve; after that the next one is replaced anyway."""
 
 
 def next_pause(last: float, ran: float) -> float:
-    """Return how many seconds to wait before a worker is started that ran so long, after the pause before that."""
+    """Return the pause in seconds before a restart, from the last pause and the seconds that the worker ran."""
     return FIRST_PAUSE if not last or ran >= SETTLED_AFTER else min(2 * last, LONGEST_PAUSE)
 
 
 def _directory_for_sockets() -> tempfile.TemporaryDirectory[str]:
-    """Return a new directory that can be written to, and in which the path of a socket is not too long."""
+    """Return a new writable directory whose path is short enough for sockets."""
     for base in (None, os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):
         if base == "":
             continue
-        with suppress(OSError):  # where TMPDIR names no place, and the usual ones cannot be written to, too
+        with suppress(OSError):  # an invalid TMPDIR, or no writable default
             made = tempfile.TemporaryDirectory(prefix="lightbus-", dir=base)
             if len(os.fsencode(made.name)) + len("/1234") <= MAX_SOCKET_PATH:
                 return made
@@ -62,7 +62,7 @@ def _directory_for_sockets() -> tempfile.TemporaryDirectory[str]:
 
 
 class _WorkerProcess:
-    """One of the processes: what it runs, whether it serves, and when it is started next."""
+    """A worker process: its command, whether it serves, and when to start it next."""
 
     def __init__(self, number: int, command: Sequence[str], directory: Path) -> None:
         self.number = number
@@ -80,10 +80,10 @@ class _WorkerProcess:
 
     def start(self, pipe: int) -> None:
         """
-        Start the process, in a group of its own: Ctrl-C at a terminal is for the supervisor alone.
+        Start the process in its own process group: Ctrl-C at a terminal reaches only the supervisor.
 
         Args:
-            pipe: the end of a pipe by which it notices that we are gone.
+            pipe: the end of a pipe by which it notices that the supervisor is gone.
 
         """
         environment = {**os.environ, "NOTIFY_SOCKET": self._place, PIPE: str(pipe)}
@@ -93,7 +93,7 @@ class _WorkerProcess:
         self.process = subprocess.Popen(self._command, env=environment, process_group=0, pass_fds=[pipe])
 
     def look(self) -> bool:
-        """Read its reports; return whether it has become ready since the last time."""
+        """Read its reports; return whether it has become ready since the last call."""
         before = self.is_ready
         with suppress(BlockingIOError):
             while True:
@@ -107,7 +107,7 @@ class _WorkerProcess:
             self.process.send_signal(number)
 
     def ended(self) -> int | None:
-        """Return the exit code of a process that has ended just now, as a shell has it; else None."""
+        """Return the exit code, as in shells, if the process has just ended; else None."""
         code = None if self.process is None else self.process.poll()
         if code is None:
             return None
@@ -115,16 +115,16 @@ class _WorkerProcess:
         return code if code >= 0 else 128 - code
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the socket."""
         self._socket.close()
 
 
 class Supervisor:
     """
-    Runs until stopped, or until a worker cannot be started at all.
+    Runs several workers until stopped, or until one cannot be started at all.
 
     Args:
-        commands: what each worker runs.
+        commands: the command of each worker.
 
     """
 
@@ -133,16 +133,16 @@ class Supervisor:
         self._workers = [
             _WorkerProcess(n, command, Path(self._directory.name)) for n, command in enumerate(commands, 1)
         ]
-        self._pipe, self._other_end = os.pipe()  # the other end is closed when this process ends, however it does
+        self._pipe, self._other_end = os.pipe()  # the write end closes when this process ends, even if it is killed
         self._signals: list[int] = []
         self._to_replace: list[_WorkerProcess] = []
         self._replaced: tuple[_WorkerProcess, int] | None = None
-        """The one whose successor is waited for, and the process id that it had."""
+        """The worker being replaced, until its successor serves, and the process id of its old process."""
         self._told_ready = False
         self._exit_code = 0
 
     def run(self) -> int:
-        """Start the workers and look after them; return the exit code."""
+        """Start and supervise the workers; return the exit code."""
         before = {number: signal.signal(number, self._note) for number in OURS}
         try:
             for worker in self._workers:
@@ -175,7 +175,7 @@ class Supervisor:
     # While they run
 
     def _go_on(self) -> bool:
-        """Do what is due now; return whether to continue."""
+        """Handle signals, and processes that ended or are due to start; return whether to continue."""
         while self._signals:
             number = self._signals.pop(0)
             if number != signal.SIGHUP:
@@ -199,7 +199,7 @@ class Supervisor:
         return True
 
     def _is_restarted(self, worker: _WorkerProcess, code: int, now: float) -> bool:
-        """Decide when a worker that has ended is started again; return False where that would not help."""
+        """Schedule the restart of a worker that has ended; return False if a restart would not help."""
         if not worker.was_ready:
             logger.error("Worker %d ended with %d before it was ready: the reason is above", worker.number, code)
             return False
@@ -212,7 +212,7 @@ class Supervisor:
         return True
 
     def _replace_next(self, now: float) -> None:
-        """End the next one of those that are to be replaced, once the successor of the one before serves."""
+        """Stop the next worker to replace, once the successor of the previous one serves."""
         if self._replaced is not None:
             worker, pid = self._replaced
             has_successor = worker.process is not None and worker.process.pid != pid
@@ -225,10 +225,10 @@ class Supervisor:
                 self._replaced = worker, worker.process.pid
                 worker.send(signal.SIGTERM)
 
-    # The end
+    # Stopping
 
     def _stop_all(self) -> None:
-        """End all of them in order; a further signal ends them at once."""
+        """Shut down all workers; a further signal ends them at once."""
         for worker in self._workers:
             worker.send(signal.SIGTERM)
         self._look_after(self._is_any_running)

@@ -1,4 +1,4 @@
-"""The screen that `lightbus top` draws, made of rows, of what is to be shown of them, and of the terminal's size."""
+"""The screen of `lightbus top`, from the rows, the view and the terminal's size."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["Rows", "drawn"]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """All there is to be shown of a reading."""
+    """All rows of a reading."""
 
     workers: Sequence[Load]
     procedures: Sequence[ProcedureLoad]
     groups: Sequence[GroupLag]
 
     def workers_shown(self, view: TopView) -> list[Load]:
-        """Return the workers that are wanted, in their order."""
+        """Return the workers to show, sorted."""
         return ordered((row for row in self.workers if view.wants(row.names)), view.sort)
 
     def procedures_shown(self, view: TopView) -> list[ProcedureLoad]:
-        """Return the procedures that are wanted, in their order."""
+        """Return the procedures to show, sorted."""
         return ordered((row for row in self.procedures if view.wants(row.names)), view.sort)
 
     def groups_shown(self, view: TopView) -> list[GroupLag]:
-        """Return the groups that are wanted, those that are furthest behind first."""
+        """Return the groups to show, the largest lag first."""
         return [group for group in self.groups if view.wants(group.names)]
 
 
@@ -50,7 +50,7 @@ def drawn(rows: Rows, view: TopView, *, bus: str, size: tuple[int, int]) -> Rend
     groups = rows.groups_shown(view)
     keys = wrap(view.keys, width) or [""]
     height -= len(keys) - 1
-    # Of the lines between head and keys a third is for the groups, each table with a line of its own as its head.
+    # A third of the lines between head and keys is for the groups; each table has a line for its heading.
     listed = groups[: max(1, (height - 4) // 3)]
     room = max(1, height - 5 - len(listed)) if listed else max(1, height - 4)
     shown, _ = table(columns, cells[:room], width)

@@ -1,4 +1,4 @@
-"""What `lightbus top` shows at the moment, and what keys change of it."""
+"""The view of `lightbus top`: sorting and filter, and the keys that change them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 __all__ = ["SORTS", "TopView"]
 
 SORTS = {"s": "service", "c": "calls", "p": "p99", "e": "errors", "v": "events", "l": "lag"}
-"""Key -> what the rows are sorted by; all but the service from the greatest down."""
+"""Key -> the attribute to sort rows by; all but the service in descending order."""
 
 ESCAPE = "\x1b"
 QUIT = ("q", "\x03")
-"""q, and Ctrl-C where the terminal passes it on as a key. So does Escape, where no filter is typed."""
+"""q, and Ctrl-C if the terminal passes it on as a key. Escape quits, too, unless a filter is being typed."""
 ENTER = ("\r", "\n")
 BACKSPACE = ("\x7f", "\b")
 
@@ -21,14 +21,14 @@ BACKSPACE = ("\x7f", "\b")
 @dataclass(slots=True, kw_only=True)
 class TopView:
     """
-    What is shown, in which order.
+    Which rows are shown, and in which order.
 
     Attributes:
-        sort: what the rows are sorted by, one of `SORTS`' values.
+        sort: the attribute to sort by, one of `SORTS`' values.
         by_procedure: whether the rows are procedures instead of workers.
-        only: what the name of a row has to have, with `*` for anything; empty for all.
+        only: the filter: a part of a row's name, or a pattern with `*`; empty for all.
         is_typed: whether `only` is being typed, so that keys belong to it.
-        over: whether it is to end.
+        over: whether the command is to end.
 
     """
 
@@ -39,20 +39,20 @@ class TopView:
     over: bool = False
 
     def wants(self, names: Iterable[str]) -> bool:
-        """Return whether a row of these names is shown: where one of them has what is typed, or is as the pattern."""
+        """Return whether to show a row: whether one of its names contains the filter, or matches it as a pattern."""
         wanted = self.only.lower()
         if "*" in wanted:
             return any(fnmatchcase(name.lower(), wanted) for name in names)
         return any(wanted in name.lower() for name in names)
 
     def press(self, keys: str) -> None:
-        """Obey keys, as they were read at once: nothing means that nobody can press any more."""
+        """Handle keys that were read together; an empty text means that standard input is closed."""
         if not keys:
             self.over = True
         elif keys == ESCAPE:
             self.over = not self.is_typed
             self.is_typed, self.only = False, ""
-        elif not keys.startswith(ESCAPE):  # arrows and the like, which mean nothing here
+        elif not keys.startswith(ESCAPE):  # not an escape sequence, as of an arrow key: those have no meaning here
             for key in keys:
                 self._press(key)
 
@@ -80,7 +80,7 @@ class TopView:
 
     @property
     def keys(self) -> str:
-        """What keys do now, for the last line of the screen."""
+        """The help for the keys, for the last line of the screen."""
         if self.is_typed:
             return f"only: {self.only}_ (Enter keeps it, Esc shows all)"
         sorts = ", ".join(f"{key} {name}" for key, name in SORTS.items())

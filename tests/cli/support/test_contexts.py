@@ -86,7 +86,7 @@ def test_a_file_that_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     save_contexts(Contexts())
     context_file().write_text(text)
-    with pytest.raises(InvalidConfiguration, match=r"contexts\.json cannot be read .* Mend the file, or remove it"):
+    with pytest.raises(InvalidConfiguration, match=r"contexts\.json cannot be read .* Repair the file, or remove it"):
         load_contexts()
     assert complete_contexts(*cast(tuple[Any, Any], (None, None)), "") == []
 

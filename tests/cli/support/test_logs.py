@@ -231,7 +231,7 @@ def test_a_format_has_no_say_where_the_application_has_chosen(processes: Process
     """What the application has set up stays, and who asked for another format is told."""
     start(processes, tmp_path, ROOT, "--log-format", "json")
     log = (tmp_path / "mine.log").read_text()
-    assert "MINE lightbus.cli --log-format json has no say" in log
+    assert "MINE lightbus.cli --log-format json has no effect" in log
 
 
 def test_two_ways_to_say_it(processes: Processes, tmp_path: Path) -> None:
