@@ -114,7 +114,7 @@ class FiringMany:
         terms = event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
         if event is not None and publisher is not None and not self._hooks.is_about("event_sent"):
             ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
-            _wait_for_groups(publisher, _waited(stored), wait_for, deadline, f"{api_name}.{name}")
+            _wait_for_groups(publisher, _wait_for_places(stored), wait_for, deadline, f"{api_name}.{name}")
             return ids
         unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
         portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
@@ -143,7 +143,7 @@ class FiringMany:
 
     def _store_blocking(self, portion: _Portion, unreachable: NotReachable | None) -> None:
         if portion.publisher is not None and portion.event is not None:
-            places = _waited(portion.publisher.batches.publish(portion.messages, portion.event))
+            places = _wait_for_places(portion.publisher.batches.publish(portion.messages, portion.event))
             what = portion.messages[0].canonical_name
             _wait_for_groups(portion.publisher, places, portion.wait_for, portion.deadline, what)
         else:
@@ -155,7 +155,7 @@ class FiringMany:
             try:
                 self._engines.channel.resolve(api_name, deadline)
             except NotReachable as error:
-                return self._unless_known(api_name, name, error)
+                return self._refuse_unknown(api_name, name, error)
         return None
 
     async def _fire_portion(
@@ -165,14 +165,14 @@ class FiringMany:
         terms = event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
         if event is not None and publisher is not None and not self._hooks.is_about("event_sent"):
             ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
-            await _kept(publisher, stored, wait_for, deadline, f"{api_name}.{name}")
+            await _wait_for_events(publisher, stored, wait_for, deadline, f"{api_name}.{name}")
             return ids
         unreachable: NotReachable | None = None
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 await engine.resolve(api_name, deadline)
             except NotReachable as error:
-                unreachable = await asyncio.to_thread(self._unless_known, api_name, name, error)
+                unreachable = await asyncio.to_thread(self._refuse_unknown, api_name, name, error)
         portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
@@ -182,7 +182,7 @@ class FiringMany:
                 self._firing.check_replaced(event, message, given, settings)
             if portion.publisher is not None and portion.event is not None:
                 stored = portion.publisher.batches.publish(portion.messages, portion.event)
-                await _kept(portion.publisher, stored, wait_for, deadline, f"{api_name}.{name}")
+                await _wait_for_events(portion.publisher, stored, wait_for, deadline, f"{api_name}.{name}")
             else:
                 await self._hand_off(portion, unreachable)
             for message in hooked:
@@ -211,7 +211,7 @@ class FiringMany:
                 stack.enter_context(self._hooks.around("around_event_sent", event_message=message))
             yield
 
-    def _unless_known(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
+    def _refuse_unknown(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
         """Return the error if this host knows the event, which can be stored here then; else raise it."""
         if not self._unpublished.is_known(api_name, name):
             raise error
@@ -287,7 +287,7 @@ class FiringMany:
             target = None if key is None or len(peers) == 1 else rendezvous(key, peers)
             shares.setdefault(target, []).append((message, key, record_of(message)))
         for share in shares.values():
-            for rows in [share] if portion.is_whole else _cut(share, limit):
+            for rows in [share] if portion.is_whole else _split(share, limit):
                 outgoing = OutboundBatch(
                     engine, api_name, name, portion.deadline, [[key, record] for _, key, record in rows],
                     rows[0][1], portion.wait_for,
@@ -295,7 +295,7 @@ class FiringMany:
                 yield [message for message, *_ in rows], outgoing
 
 
-def _cut(rows: list[_PreparedEvent], limit: int) -> Iterator[list[_PreparedEvent]]:
+def _split(rows: list[_PreparedEvent], limit: int) -> Iterator[list[_PreparedEvent]]:
     """Split rows into batches whose messages are within the size limit."""
     taken: list[_PreparedEvent] = []
     size = 0
@@ -309,14 +309,14 @@ def _cut(rows: list[_PreparedEvent], limit: int) -> Iterator[list[_PreparedEvent
     yield taken
 
 
-def _waited(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
+def _wait_for_places(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
     try:
         return stored.result(LATE_TIMEOUT)
     except TimeoutError:
         raise JournalError("The journal did not store the events: its worker is stopping.") from None
 
 
-async def _kept(
+async def _wait_for_events(
     publisher: EventPublisher, stored: Future[list[AnyPlace]], wait_for: str, deadline: Deadline, what: str
 ) -> None:
     """Return, on an event loop, once the events are on disk and, for `wait_for` "ack", handled by every group."""

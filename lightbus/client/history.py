@@ -116,15 +116,15 @@ class History:
     def _publishers(self, api_name: str, name: str) -> list[str]:
         deadline = Deadline.after(self._config.api(api_name).rpc_timeout)
         self._engines.engine.questions.resolve_all_blocking(api_name, deadline)
-        return self._found(api_name, name)
+        return self._instances(api_name, name)
 
     async def _publishers_async(self, api_name: str, name: str) -> list[str]:
         await self._engines.engine.questions.resolve_all(
             api_name, Deadline.after(self._config.api(api_name).rpc_timeout)
         )
-        return self._found(api_name, name)
+        return self._instances(api_name, name)
 
-    def _found(self, api_name: str, name: str) -> list[str]:
+    def _instances(self, api_name: str, name: str) -> list[str]:
         """Return the instances to ask; log a warning about publishers that may have events but are unreachable."""
         snapshot = self._engines.engine.snapshot
         if name != "*":

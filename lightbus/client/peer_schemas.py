@@ -64,13 +64,13 @@ class PeerSchemas:
                 signature.validate(kwargs)
                 return
             except ValidationError as error:
-                first = first or _said_by(peer, error)
+                first = first or _with_peer(peer, error)
         if first is not None:
             raise first
 
     def wants(self, api_name: str) -> bool:
         """Return whether schemas of an API must be fetched before sending: strict validation, and a foreign API."""
-        return self._config.api(api_name).strict_validation and self._is_elsewhere(api_name)
+        return self._config.api(api_name).strict_validation and self._is_foreign(api_name)
 
     async def learn(self, api_name: str, deadline: Deadline) -> None:
         """Fetch the schemas of an API that are not known yet. Raises what a call raises."""
@@ -89,17 +89,17 @@ class PeerSchemas:
 
     async def learn_of_refusal(self, api_name: str, deadline: Deadline) -> None:
         """Fetch the schema after a peer refused arguments, so that the next such arguments are refused here."""
-        if self._is_elsewhere(api_name):
+        if self._is_foreign(api_name):
             with contextlib.suppress(LightbusException):
                 await self.learn(api_name, deadline)
 
     def learn_of_refusal_blocking(self, api_name: str, deadline: Deadline) -> None:
         """Fetch the schema after a refusal, as `learn_of_refusal` does, from a plain thread."""
-        if self._is_elsewhere(api_name):
+        if self._is_foreign(api_name):
             with contextlib.suppress(LightbusException):
                 self.learn_blocking(api_name, deadline)
 
-    def _is_elsewhere(self, api_name: str) -> bool:
+    def _is_foreign(self, api_name: str) -> bool:
         return not api_name.startswith("internal.") and not self._registration.schema.knows(api_name)
 
     def _served(self, api_name: str) -> Known:
@@ -142,7 +142,7 @@ def _versions(snapshot: Snapshot, api_name: str) -> Iterator[tuple[Peer, str]]:
                 yield peer, info.digest
 
 
-def _said_by(peer: Peer, error: ValidationError) -> ValidationError:
+def _with_peer(peer: Peer, error: ValidationError) -> ValidationError:
     """Return the error with the peer whose schema refused the arguments."""
     named = ValidationError(f"{error} (says the schema of {peer.announcement})")
     named.peer = str(peer.announcement)

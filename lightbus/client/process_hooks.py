@@ -26,11 +26,11 @@ __all__ = ["InProcess"]
 
 logger = logging.getLogger("lightbus.client")
 
-_GRAVEYARD: list[Any] = []
+_INHERITED: list[Any] = []
 """The parent's objects in a forked child, kept from collection: closing its sockets here would disturb the parent."""
 
 
-_FORKS = threading.local()
+_fork_state = threading.local()
 """`resume`: functions that end the pause of the engines for this fork; `signals`: those blocked before it."""
 
 PREFORKING = ("gunicorn.arbiter", "uwsgi")
@@ -107,38 +107,38 @@ _CLIENTS: weakref.WeakSet[InProcess] = weakref.WeakSet()
 """Every client of this process that has not been collected."""
 
 
-_under_way = threading.Lock()
+_fork_lock = threading.Lock()
 """Held by the thread that forks: two threads that fork at once would each wait for the other to pause."""
 
 
 def _before_fork() -> None:
-    _FORKS.signals = block_signals()
-    _FORKS.resume = []
+    _fork_state.signals = block_signals()
+    _fork_state.resume = []
     with standing_still():
-        if _under_way.acquire(timeout=FORK_PATIENCE):
-            _FORKS.resume.append(_under_way.release)
+        if _fork_lock.acquire(timeout=FORK_PATIENCE):
+            _fork_state.resume.append(_fork_lock.release)
     if HostOutbox.lock.acquire(timeout=FORK_PATIENCE):
-        _FORKS.resume.append(HostOutbox.lock.release)
+        _fork_state.resume.append(HostOutbox.lock.release)
     for client in list(_CLIENTS):
-        _FORKS.resume += client.pause(FORK_PATIENCE)
+        _fork_state.resume += client.pause(FORK_PATIENCE)
 
 
 def _after_fork_in_parent() -> None:
-    for resume in reversed(_FORKS.resume):
+    for resume in reversed(_fork_state.resume):
         resume()
     for client in list(_CLIENTS):
         client.warn_of_worker()
-    unblock_signals(_FORKS.signals)
+    unblock_signals(_fork_state.signals)
 
 
 def _after_fork_in_child() -> None:
-    global _under_way
-    _under_way = threading.Lock()
+    global _fork_lock
+    _fork_lock = threading.Lock()
     forget_in_child(has_worker=any(client.has_worker for client in _CLIENTS))
     HostOutbox.lock = threading.Lock()
     for client in list(_CLIENTS):
-        _GRAVEYARD.append(client.abandon())
-    unblock_signals(_FORKS.signals)  # last: an exception of a signal handler here ends this function
+        _INHERITED.append(client.abandon())
+    unblock_signals(_fork_state.signals)  # last: an exception of a signal handler here ends this function
 
 
 def _at_exit() -> None:

@@ -29,7 +29,7 @@ def restoring_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        _give_back()
+        _restore_handlers()
 
 
 def block_signals() -> set[signal.Signals] | None:
@@ -92,19 +92,19 @@ def forget_in_child(*, has_worker: bool) -> None:
     if _before or has_worker:
         with contextlib.suppress(ValueError):
             signal.set_wakeup_fd(-1)  # the parent's, whose loop would take the child's signals for its own
-    _give_back()
+    _restore_handlers()
     if has_worker:
-        _wake_from_asyncio()
+        _undo_asyncio_handlers()
 
 
-def _give_back() -> None:
+def _restore_handlers() -> None:
     for number, handler in _before.items():
         with contextlib.suppress(ValueError, TypeError):
             signal.signal(number, handler)
     _before.clear()
 
 
-def _wake_from_asyncio() -> None:
+def _undo_asyncio_handlers() -> None:
     """Restore the default action of signals that an asyncio loop handles: without its descriptor they are ignored."""
     nothing = getattr(asyncio.unix_events, "_sighandler_noop", None)
     defaults: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

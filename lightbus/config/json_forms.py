@@ -14,18 +14,18 @@ __all__ = ["json_schema_of"]
 
 def json_schema_of(section: type[Settings]) -> JsonSchema:
     """Return the JSON Schema (2020-12) of a section, with the definitions of its nested sections."""
-    below = {each.__name__: each for each in _below(section)}
-    return {"$defs": {name: _alone(each) for name, each in sorted(below.items())}, **_alone(section)}
+    below = {each.__name__: each for each in _nested_sections(section)}
+    return {"$defs": {name: _section_schema(each) for name, each in sorted(below.items())}, **_section_schema(section)}
 
 
-def _below(section: type[Settings]) -> Iterator[type[Settings]]:
+def _nested_sections(section: type[Settings]) -> Iterator[type[Settings]]:
     for each in section.model_fields.values():
         if (inside := each.kind.section) is not None:
             yield inside
-            yield from _below(inside)
+            yield from _nested_sections(inside)
 
 
-def _alone(section: type[Settings]) -> JsonSchema:
+def _section_schema(section: type[Settings]) -> JsonSchema:
     return {
         "title": section.__name__,
         "description": inspect.getdoc(section),

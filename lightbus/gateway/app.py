@@ -100,7 +100,7 @@ class Gateway:
         """Call a procedure, or fire an event."""
         self._check(request, (Permission.CALL, Permission.FIRE), api, name)
         options = options_of(request)
-        with self._one_more():
+        with self._request_slot():
             arguments = await arguments_of(request, self.options.max_body)
             kind = await find_member(self._bus, api, name)
             permission = Permission.FIRE if kind is Member.EVENT else Permission.CALL
@@ -112,7 +112,7 @@ class Gateway:
             if kind is Member.EVENT:
                 return await self._fire(request, api, name, arguments, options)
             called = self._bus.client.call_rpc_remote(api, name, arguments, options)
-            return Response(value_form(await _unless_gone(request, called)), media_type="application/json")
+            return Response(value_form(await _until_disconnect(request, called)), media_type="application/json")
 
     async def _fire(
         self, request: Request, api: str, event: str, arguments: dict[str, Any], options: dict[str, Any]
@@ -164,7 +164,7 @@ class Gateway:
         return f"The API {api} has no {name} at the moment.{did_you_mean(name, open_to_it)}"
 
     @contextlib.contextmanager
-    def _one_more(self) -> Iterator[None]:
+    def _request_slot(self) -> Iterator[None]:
         if self.under_way >= MAX_AT_ONCE:
             raise Refusal(503, "busy", f"{MAX_AT_ONCE} requests are under way already.", Retry_After="1")
         self.under_way += 1
@@ -192,7 +192,7 @@ class Gateway:
         return answer
 
 
-async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
+async def _until_disconnect(request: Request, called: Awaitable[Any]) -> Any:
     """
     Await a call and return its result. If the HTTP client disconnects before, the call is cancelled.
 
@@ -200,7 +200,7 @@ async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
     """
     calling = asyncio.current_task()
     assert calling is not None  # a request is handled in a task
-    watch = _Watch(request, calling)
+    watch = _DisconnectWatch(request, calling)
     timer = asyncio.get_running_loop().call_later(WATCH_AFTER, watch.begin)
     before = calling.cancelling()
     try:
@@ -214,7 +214,7 @@ async def _unless_gone(request: Request, called: Awaitable[Any]) -> Any:
         await watch.end()
 
 
-class _Watch:
+class _DisconnectWatch:
     """Cancels a task when the client of its request disconnects."""
 
     def __init__(self, request: Request, calling: asyncio.Task[Any]) -> None:

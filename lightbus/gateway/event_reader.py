@@ -104,7 +104,7 @@ class EventReader:
         await self._look()
         self.places = self._journals.places()
         self._is_begun = True
-        task = asyncio.create_task(self._read_on())
+        task = asyncio.create_task(self._read_loop())
         try:
             yield
         finally:
@@ -162,7 +162,7 @@ class EventReader:
         self._journals.note(await self._known_journals())
         self._look_at = time.monotonic() + LOOK_EVERY
 
-    async def _read_on(self) -> None:
+    async def _read_loop(self) -> None:
         while True:
             try:
                 if time.monotonic() >= self._look_at:

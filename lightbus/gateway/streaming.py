@@ -28,7 +28,7 @@ MAX_STREAMS_OF_ONE = 50
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Followed:
+class _SharedReader:
     """A reader with the number of its streams, a future that is done once it reads, and the event that ends it."""
 
     reader: EventReader
@@ -55,7 +55,7 @@ class Streaming:
         self.closing = asyncio.Event()
         self._bus = bus
         self._live = LiveEvents(connect, name="gateway", wants=wants)
-        self._followed: dict[tuple[str, str], _Followed] = {}
+        self._followed: dict[tuple[str, str], _SharedReader] = {}
         self._open: Counter[str] = Counter()
         self._holding: set[asyncio.Task[None]] = set()
 
@@ -97,17 +97,17 @@ class Streaming:
         await asyncio.gather(*self._holding)
         await self._live.close()
 
-    def _begin(self, api: str, event: str) -> _Followed:
-        followed = _Followed(
+    def _begin(self, api: str, event: str) -> _SharedReader:
+        followed = _SharedReader(
             reader=EventReader(self._bus, api, event), ready=asyncio.get_running_loop().create_future()
         )
         self._followed[api, event] = followed
-        task = asyncio.create_task(self._hold(followed))
+        task = asyncio.create_task(self._run_reader(followed))
         self._holding.add(task)
         task.add_done_callback(self._holding.discard)
         return followed
 
-    async def _hold(self, followed: _Followed) -> None:
+    async def _run_reader(self, followed: _SharedReader) -> None:
         """Run a reader until its last stream has ended."""
         try:
             async with self._live.viewing(followed.reader), followed.reader.reading():
@@ -123,7 +123,7 @@ class Streaming:
         finally:
             self._forget(followed)
 
-    def _leave(self, client: str, followed: _Followed) -> None:
+    def _leave(self, client: str, followed: _SharedReader) -> None:
         self._open[client] -= 1
         self._open += Counter()  # drops the clients without a stream
         followed.streams -= 1
@@ -131,7 +131,7 @@ class Streaming:
             self._forget(followed)
             followed.left.set()
 
-    def _forget(self, followed: _Followed) -> None:
+    def _forget(self, followed: _SharedReader) -> None:
         name = followed.reader.api, followed.reader.event
         if self._followed.get(name) is followed:
             del self._followed[name]

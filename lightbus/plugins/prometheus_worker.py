@@ -66,7 +66,7 @@ class WorkerCollector(Collector):
         yield from _events(worker.parts)
         yield _relayed(client)
         yield from _peers(worker)
-        yield from _kept(worker, worker.parts)
+        yield from _groups_and_journals(worker, worker.parts)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -180,7 +180,7 @@ def _peers(worker: Worker) -> Iterator[Metric]:
     yield family
 
 
-def _kept(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
+def _groups_and_journals(worker: Worker, parts: WorkerParts) -> Iterator[Metric]:
     """Yield the metrics of groups and journals, for which the loop and the disk must be asked."""
     api = next(each for each in parts.internal_apis if isinstance(each, EventsApi))
     found = _worker_answers(worker.loop, api)

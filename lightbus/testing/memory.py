@@ -78,7 +78,7 @@ class MemoryBus:
         self._outbox = None if journal else MemoryOutbox()
         self._events = MemoryEventStore.of_bus(self._name)  # referenced here, so that events outlive their publishers
         self._buses: list[BusClient] = []
-        self._before: dict[BusClient, _Before] = {}
+        self._former: dict[BusClient, _FormerState] = {}
         self._observer = Observer(lambda: tuple(self._buses))
         self._observes = observe
 
@@ -99,11 +99,11 @@ class MemoryBus:
         security and discovery are ignored. Raises UnsupportedUse if it runs a worker, or is attached already.
         """
         client = bus.client
-        if client.is_worker or client in self._before:
+        if client.is_worker or client in self._former:
             raise UnsupportedUse(
                 f"{client.config.service_name} is on a bus: stop its worker first, and attach it once."
             )
-        self._before[client] = _Before(
+        self._former[client] = _FormerState(
             engine=client.exchange_engine(EngineState(make=self._make_engine)),
             apis=frozenset(client.api_registry.names()),
             listeners=tuple(client.listeners),
@@ -237,7 +237,7 @@ class MemoryBus:
         ]
 
     def _detach(self, client: BusClient) -> None:
-        before = self._before.pop(client)
+        before = self._former.pop(client)
         if self._observes:
             self._observer.leave(client)
         client.exchange_engine(before.engine)
@@ -251,7 +251,7 @@ memory_bus = MemoryBus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Before:
+class _FormerState:
     """The state of a bus before it was attached."""
 
     engine: EngineState

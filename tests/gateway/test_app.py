@@ -241,11 +241,11 @@ def test_a_quick_call_is_not_watched() -> None:
 
     async def main() -> None:
         request: Any = Request()
-        assert await application._unless_gone(request, quick()) == 7
+        assert await application._until_disconnect(request, quick()) == 7
         with pytest.raises(KeyError):
-            await application._unless_gone(request, fails())
+            await application._until_disconnect(request, fails())
         assert request.asked == 0
-        slow = asyncio.create_task(application._unless_gone(request, asyncio.Event().wait()))
+        slow = asyncio.create_task(application._until_disconnect(request, asyncio.Event().wait()))
         await wait_until_async(lambda: request.asked == 1)
         slow.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -41,23 +41,23 @@ async def check_health(context: CheckContext) -> AsyncIterator[Finding]:
     for peer, told in zip(peers, await context.bus.ask_all(peers, "health"), strict=True):
         refused.update(told.get("refused", ()))  # all processes of a host report the same
         for problem in told.get("problems", ()):
-            yield _of(peer, check="health", text=problem)
+            yield _finding_of(peer, check="health", text=problem)
         if losses := told.get("losses", ()):  # those of one process mostly have one cause
-            yield _of(peer, check="losses", text=" ".join(losses))
+            yield _finding_of(peer, check="losses", text=" ".join(losses))
     for text in sorted(refused):
         yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
     if not context.live:
-        async for finding in _left_alone(context):
+        async for finding in _unserved_outbox(context):
             yield finding
 
 
-def _of(peer: Peer, *, check: str, text: str) -> Finding:
+def _finding_of(peer: Peer, *, check: str, text: str) -> Finding:
     about = frozenset({peer.instance})
     level = Level.ERROR if any(grave in text for grave in GRAVE) else Level.WARNING
     return Finding(level=level, check=check, text=f"{peer.announcement}: {text}", about=about)
 
 
-async def _left_alone(context: CheckContext) -> AsyncIterator[Finding]:
+async def _unserved_outbox(context: CheckContext) -> AsyncIterator[Finding]:
     """Report events that wait on this host for a publisher, if no peer answers that might be one."""
     engine = context.bus.client.engine
     outbox = engine.outbox
@@ -88,7 +88,7 @@ def _refused_here(context: CheckContext) -> list[str]:
 async def check_groups(context: CheckContext) -> AsyncIterator[Finding]:
     """Check whether the groups make progress with their events."""
     groups = await groups_on_bus(context.bus) if context.live else []
-    later = await _later(context.bus, groups)
+    later = await _groups_later(context.bus, groups)
     stopped = await _stopped(context)
     told: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
@@ -127,7 +127,7 @@ async def _stopped(context: CheckContext) -> dict[tuple[str, str], str]:
     return stopped_listeners((peer.announcement, stats) for peer, stats in zip(peers, told, strict=True))
 
 
-async def _later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+async def _groups_later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
     """Return the groups with members a little later; without a wait if no such group has events to handle."""
     if not any(group["lag"] and group["members"] for group in groups):
         return {}

@@ -30,7 +30,7 @@ async def check_seeds(context: CheckContext) -> AsyncIterator[Finding]:
     if node is None:
         return
     for fixed in node.fixed_peers():
-        text = _how_it_does(fixed)
+        text = _fixed_peer_text(fixed)
         if fixed.answering and not fixed.problem:
             yield Finding(level=Level.OK, check="fixed peers", text=text)
         else:
@@ -39,7 +39,7 @@ async def check_seeds(context: CheckContext) -> AsyncIterator[Finding]:
             yield Finding(level=level, check="fixed peers", text=text, remedy=remedy)
 
 
-def _how_it_does(fixed: FixedPeer) -> str:
+def _fixed_peer_text(fixed: FixedPeer) -> str:
     if not fixed.is_name:
         return f"{fixed.endpoint} {'answers' if fixed.answering else 'does not answer'}."
     looked = f"looked up {fixed.lookups} times, {fixed.failed_lookups} of them without success"

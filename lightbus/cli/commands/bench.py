@@ -128,7 +128,7 @@ async def _until_parent_ends(end: Callable[[], None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _other_side(bus: Connection, name: str | None) -> AsyncIterator[Peer]:
+async def _responder_peer(bus: Connection, name: str | None) -> AsyncIterator[Peer]:
     """Yield the peer that answers: the named one, or one that is started here and stopped afterwards."""
     if name is not None:
         yield (await bus.named(name, among=await bus.find(API)))[0]
@@ -177,7 +177,7 @@ async def _started(bus: Connection, service: str, process: subprocess.Popen[byte
 
 async def _calls(bus: Connection, load: _BenchLoad, name: str | None) -> int:
     payload = bytes(load.size)
-    async with _other_side(bus, name) as peer:
+    async with _responder_peer(bus, name) as peer:
         options = {"peer": peer.instance, "timeout": 10.0}
 
         def call() -> Awaitable[Any]:
@@ -196,7 +196,7 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
     client.set_features([Feature.RPCS])
     await client.start_worker()
     try:
-        async with _other_side(bus, name) as peer:
+        async with _responder_peer(bus, name) as peer:
 
             def fire(which: str = run) -> Awaitable[Any]:
                 return client.fire_event(EVENTS_API, "fired", {"run": which, "payload": payload})

@@ -59,7 +59,7 @@ def list_dead(options: ClientOptions, group: str, view: ListView) -> None:
     on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, group)))
 
 
-def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], Any]], click.Command]:
+def _letter_command(name: str, what: str) -> Callable[[Callable[[Connection, str, str], Any]], click.Command]:
     """Return a decorator that makes a subcommand for one dead letter, or all, of a group."""
 
     def make(function: Callable[[Connection, str, str], Any]) -> click.Command:
@@ -75,7 +75,7 @@ def _on_one(name: str, what: str) -> Callable[[Callable[[Connection, str, str], 
     return make
 
 
-@_on_one("show", "Show one event with its arguments and the error, or `all`.")
+@_letter_command("show", "Show one event with its arguments and the error, or `all`.")
 async def show(bus: Connection, native_id: str, group: str) -> int:
     """Show all fields of the dead letters."""
     for _, each in await _chosen(bus, native_id, group):
@@ -88,13 +88,15 @@ async def show(bus: Connection, native_id: str, group: str) -> int:
     return code_of(bus)
 
 
-@_on_one("retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group.")
+@_letter_command(
+    "retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group."
+)
 async def retry(bus: Connection, native_id: str, group: str) -> int:
     """Deliver the dead letters again."""
     return await _do(bus, "retry_dead_events", "is given again to", native_id, group)
 
 
-@_on_one("drop", "Forget one event, or `all`.")
+@_letter_command("drop", "Forget one event, or `all`.")
 async def drop(bus: Connection, native_id: str, group: str) -> int:
     """Drop the dead letters."""
     return await _do(bus, "drop_dead_events", "is dropped for", native_id, group)

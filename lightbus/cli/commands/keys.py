@@ -64,8 +64,8 @@ def init(file: Path | None) -> None:
             "its key with `lightbus keys rotate add`; for a bus of its own name another file with --file."
         ) from None
     click.echo(f"Wrote the key {key.fingerprint} to {path}, which only this user can read.")
-    click.echo(_ways_to_others(path))
-    if _in_force_file() == path:
+    click.echo(_copy_instructions(path))
+    if _key_file_in_use() == path:
         click.echo(
             "Whatever starts here from now on is on the bus of this key, and seen by its holders only. "
             "What runs already has to be started again."
@@ -85,7 +85,7 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
 
     Two hosts with the same fingerprint have the same key. The key itself is printed with --reveal only.
     """
-    held = _read(file) if file is not None else _in_force(config_file)
+    held = _read(file) if file is not None else _keys_in_use(config_file)
     origin, path = (f"the file {file}", file) if file is not None else key_origin(config_file)
     if reveal:
         click.echo(",".join(key.text for key in held))
@@ -100,7 +100,7 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
     for key in others:
         click.echo(f"key {key.fingerprint} is accepted, too, while a key is replaced: lightbus keys rotate")
     if path is not None:
-        click.echo(_ways_to_others(expand_home(path).absolute()))
+        click.echo(_copy_instructions(expand_home(path).absolute()))
 
 
 @keys.command()
@@ -120,7 +120,7 @@ def rotate(phase: str, file: Path | None) -> None:
     for key in changed:
         click.echo(f"key {key.fingerprint}: {'spoken' if key is changed[0] else 'accepted'}")
     click.echo(what)
-    click.echo(_ways_to_others(path))
+    click.echo(_copy_instructions(path))
     click.echo(
         "Then start the services again, one after the other, on every host"
         + (f"; when all have been, go on with: {following}" if following else ".")
@@ -155,7 +155,7 @@ def _path(file: Path | None) -> Path:
     return expand_home(path).absolute()
 
 
-def _in_force_file() -> Path | None:
+def _key_file_in_use() -> Path | None:
     """Return the key file that a process here would use, or None."""
     _, path = key_origin()
     return None if path is None else expand_home(path).absolute()
@@ -170,7 +170,7 @@ def _read(path: Path) -> tuple[BusKey, ...]:
     return held
 
 
-def _in_force(config_file: str | None) -> tuple[BusKey, ...]:
+def _keys_in_use(config_file: str | None) -> tuple[BusKey, ...]:
     """Return the keys that a bus with these settings would use."""
     from ...config import load_config
 
@@ -183,13 +183,13 @@ def _in_force(config_file: str | None) -> tuple[BusKey, ...]:
     return security.keys
 
 
-def _ways_to_others(path: Path) -> str:
+def _copy_instructions(path: Path) -> str:
     quoted = shlex.quote(str(path))
     return (
         "To bring it to another host, either copy the file, which stays readable by its owner only:\n"
         f"    ssh HOST mkdir -p -m 700 {shlex.quote(str(path.parent))} && scp -p {quoted} HOST:{quoted}\n"
         "or set LIGHTBUS_BUS_KEY there (a secret of the container, say) to what this prints:\n"
-        f"    lightbus keys show --reveal{'' if path == _in_force_file() else f' --file {quoted}'}"
+        f"    lightbus keys show --reveal{'' if path == _key_file_in_use() else f' --file {quoted}'}"
     )
 
 

@@ -175,7 +175,7 @@ def _run(options: _Options, features: list[Feature]) -> int:
 
     try:
         if options.reload:
-            return _run_again_and_again(options)
+            return _run_reloading(options)
         return _run_several(options) if options.workers > 1 else _run_worker(options, features)
     except LightbusException as error:
         if is_json(options.log_format or "text"):
@@ -193,7 +193,7 @@ def _run_several(options: _Options) -> int:
     return Supervisor([options.command(number) for number in range(1, options.workers + 1)]).run()
 
 
-def _run_again_and_again(options: _Options) -> int:
+def _run_reloading(options: _Options) -> int:
     """Run a worker, and restart it when a file changes; return the exit code."""
     from ..support.reloader import Reloader
 

@@ -79,7 +79,7 @@ class Annotations:
 
         """
         own = schema.get("$defs", {}) if isinstance(schema, dict) else {}
-        return _One(self, form, prefix, own if definitions is None else definitions).text(schema)
+        return _FormAnnotations(self, form, prefix, own if definitions is None else definitions).text(schema)
 
     def needs(self, *names: str) -> None:
         """Record that the module uses these names of the standard library."""
@@ -107,7 +107,7 @@ class Annotations:
             if "enum" in schema:
                 self._aliases.add(name)
                 self.needs("TypeAlias")
-                values = _One(self, Form.RETURNED, prefix, definitions).text(schema)
+                values = _FormAnnotations(self, Form.RETURNED, prefix, definitions).text(schema)
                 self._made[name] = ["", "", f"{name}: TypeAlias = {values}"]
             else:
                 self._define_object(name, schema, prefix, definitions)
@@ -120,7 +120,7 @@ class Annotations:
         self.needs("TypedDict", "Protocol")
         properties, required = in_order(schema)
         self._like.add(name)
-        returned, given = (_One(self, form, prefix, definitions) for form in (Form.RETURNED, Form.GIVEN))
+        returned, given = (_FormAnnotations(self, form, prefix, definitions) for form in (Form.RETURNED, Form.GIVEN))
         doc = docstring(schema.get("description", ""))
         lines = ["", "", f"class {name}(TypedDict):", *doc, *([""] if doc else [])]
         for each, part in properties.items():
@@ -150,7 +150,7 @@ class Annotations:
         return name
 
 
-class _One:
+class _FormAnnotations:
     """Annotations in one form, of schemas that share their definitions."""
 
     def __init__(self, whole: Annotations, form: Form, prefix: str, definitions: Mapping[str, Any]) -> None:

@@ -35,7 +35,7 @@ class _Inclusion:
     def __init__(self, wide_definitions: dict[str, Any], narrow_definitions: dict[str, Any]) -> None:
         self._wide, self._narrow = wide_definitions, narrow_definitions
         self._assumed: set[tuple[int, int]] = set()
-        self._kept: list[Any] = []
+        self._compared_schemas: list[Any] = []
         """The compared schemas, referenced so that their ids are not reused."""
 
     def holds(self, wide: Any, narrow: Any) -> bool:
@@ -44,8 +44,8 @@ class _Inclusion:
             return True
         before = {*self._assumed}
         self._assumed.add((id(wide), id(narrow)))
-        self._kept += [wide, narrow]
-        if self._compared(_said(wide), _said(narrow)):
+        self._compared_schemas += [wide, narrow]
+        if self._compared(_constraints(wide), _constraints(narrow)):
             return True
         self._assumed = before  # results that depended on this assumption are dropped
         return False
@@ -117,7 +117,7 @@ def _resolved(schema: Any, definitions: dict[str, Any]) -> Any:
     return schema
 
 
-def _said(schema: Any) -> Any:
+def _constraints(schema: Any) -> Any:
     return (
         {key: value for key, value in schema.items() if key not in _SAYS_NOTHING}
         if isinstance(schema, dict)

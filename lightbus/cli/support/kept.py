@@ -32,7 +32,7 @@ class _Reader:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Backwards:
+class _BackwardReader:
     """One journal read from its end."""
 
     reader: _Reader
@@ -111,7 +111,7 @@ class Journals:
 
         """
         heads: list[tuple[float, str, int, dict[str, Any]]] = []
-        readers = {journal: _Backwards(reader=reader) for journal, reader in self._readers.items()}
+        readers = {journal: _BackwardReader(reader=reader) for journal, reader in self._readers.items()}
         question = {"api": self._api, "event": self._event, "start": between[0], "stop": between[1], "limit": limit}
 
         async def push(journal: str) -> None:

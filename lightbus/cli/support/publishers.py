@@ -24,10 +24,10 @@ __all__ = [
 
 async def ask_publishers(bus: Connection, procedure: str, **kwargs: Any) -> list[tuple[Peer, Any]]:
     """Ask all peers; return the answers of those that store events. Raises NotReachable if there is no peer."""
-    return await ask_each(bus, await _who_answers(bus), procedure, **kwargs)
+    return await ask_each(bus, await _answering_peers(bus), procedure, **kwargs)
 
 
-async def _who_answers(bus: Connection) -> list[Peer]:
+async def _answering_peers(bus: Connection) -> list[Peer]:
     """
     Return the peers that answer.
 
@@ -99,7 +99,7 @@ async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
     """Return the report of each publisher on each group, with the publisher, by API and name."""
     found = [
         {**group, "publisher": peer.announcement.service, "instance": peer.instance}
-        for peer, groups in await ask_for_groups(bus, await _who_answers(bus), api=api)
+        for peer, groups in await ask_for_groups(bus, await _answering_peers(bus), api=api)
         for group in groups
     ]
     return sorted(found, key=lambda each: (each["api"], each["name"], each["publisher"], each["instance"]))

@@ -147,7 +147,7 @@ class Supervisor:
         try:
             for worker in self._workers:
                 worker.start(self._pipe)
-            self._look_after(self._go_on)
+            self._supervise(self._step)
             notify("STOPPING=1")
             self._stop_all()
         finally:
@@ -164,7 +164,7 @@ class Supervisor:
     def _note(self, number: int, frame: object) -> None:
         self._signals.append(number)
 
-    def _look_after(self, going_on: Callable[[], bool]) -> None:
+    def _supervise(self, going_on: Callable[[], bool]) -> None:
         interval, told_at = watchdog_interval(), time.monotonic()
         while going_on():
             if interval is not None and time.monotonic() - told_at >= interval:
@@ -174,7 +174,7 @@ class Supervisor:
 
     # While they run
 
-    def _go_on(self) -> bool:
+    def _step(self) -> bool:
         """Handle signals, and processes that ended or are due to start; return whether to continue."""
         while self._signals:
             number = self._signals.pop(0)
@@ -231,7 +231,7 @@ class Supervisor:
         """Shut down all workers; a further signal ends them at once."""
         for worker in self._workers:
             worker.send(signal.SIGTERM)
-        self._look_after(self._is_any_running)
+        self._supervise(self._is_any_running)
 
     def _is_any_running(self) -> bool:
         while self._signals:
