@@ -73,13 +73,13 @@ class Config(OldForms):
     """
 
     service_name: str = setting(NAME, names.UNNAMED, "Processes of one service share their listeners.")
-    process_name: str = setting(NAME, "{friendly}", "Tells the processes of a service apart.")
-    features: tuple[Feature, ...] = setting(_FEATURES, ALL_FEATURES, "What a worker does.")
+    process_name: str = setting(NAME, "{friendly}", "Distinguishes the processes of a service.")
+    features: tuple[Feature, ...] = setting(_FEATURES, ALL_FEATURES, "The features of a worker.")
     bus: BusSettings = setting(section(BusSettings), BusSettings.from_defaults())
     apis: dict[str, ApiSettings] = setting(
         after(_inherit_from_default, sections(ApiSettings)),
         {"default": ApiSettings.from_defaults()},
-        "Per API; `default` holds for all that do not say otherwise.",
+        "Per API; `default` has the defaults of all APIs.",
         validates_default=True,
     )
     plugins: dict[str, PluginSettings] = setting(

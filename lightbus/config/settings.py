@@ -109,28 +109,28 @@ class ValidationSettings(Settings):
 
 
 class EventsSettings(Settings):
-    """`apis.<name>.events`: where the durable events of an API are kept, and whatever that wants to know."""
+    """`apis.<name>.events`: the backend that stores the durable events of an API, and the backend's own settings."""
 
     takes_more = True
 
     backend: str = setting(
         TEXT,
         "journal",
-        "What keeps durable events: journal (each publisher keeps its own), memory (this process, for "
+        "What stores durable events: journal (each publisher stores its own), memory (this process, for "
         "tests), or the name of an entry point in the group lightbus_event_backends. Further keys are its options.",
     )
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the backend's own settings, as they were written."""
+        """The backend's own settings, not validated."""
         return dict(self.model_extra or {})
 
 
 class ApiSettings(Settings):
-    """`apis.<name>`; what is not written there is taken from `apis.default`."""
+    """`apis.<name>`; settings that are not given are taken from `apis.default`."""
 
     rpc_timeout: float = setting(SECONDS, 5.0, "Seconds in which a call must be answered.")
-    event_fire_timeout: float = setting(SECONDS, 5.0, "Seconds in which a fired event must be taken.")
+    event_fire_timeout: float = setting(SECONDS, 5.0, "Seconds in which a fired event must be accepted.")
     event_listener_setup_timeout: float = setting(SECONDS, 1.0, "Seconds in which a listener must be set up.")
     validation: ValidationSettings = setting(
         before(_both_ways, section(ValidationSettings), json=_BOTH_WAYS),
@@ -141,12 +141,12 @@ class ApiSettings(Settings):
     strict_validation: bool = setting(SWITCH, False, "Refuse what there is no schema for.")
     cast_values: bool = setting(SWITCH, True, "Give handlers the types they are annotated with.")
     events: EventsSettings = setting(
-        section(EventsSettings), EventsSettings.from_defaults(), "Where durable events are kept."
+        section(EventsSettings), EventsSettings.from_defaults(), "Where durable events are stored."
     )
 
 
 class PluginSettings(Settings):
-    """`plugins.<name>`: `enabled`, and whatever the plugin itself wants to know."""
+    """`plugins.<name>`: `enabled`, and the plugin's own settings."""
 
     takes_more = True
 
@@ -154,11 +154,11 @@ class PluginSettings(Settings):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the plugin's own settings, as they were written."""
+        """The plugin's own settings, not validated."""
         return dict(self.model_extra or {})
 
     def __getattr__(self, name: str) -> Any:
-        """Return one of the plugin's own settings, as it was written."""
+        """Return one of the plugin's own settings."""
         if name.startswith("__") or name not in self.options:
             raise AttributeError(f"There is no value for plugins.<name>.{name}: a plugin's default is not known here.")
         return self.options[name]
@@ -260,30 +260,30 @@ class WorkerSettings(Settings):
     """`worker`."""
 
     rpc_concurrency: int = setting(LIMIT, 100, "Calls executed at the same time.")
-    rpc_queue: int = setting(COUNT, 1000, "Calls waiting beyond these; more are answered BUSY.")
+    rpc_queue: int = setting(COUNT, 1000, "Calls queued beyond these; more are answered BUSY.")
     max_queue_time: float | None = setting(
         optional(SECONDS),
         None,
-        "Seconds a call may wait to be begun; it is answered BUSY where it would wait longer. Not set: "
-        "half as long as calls take, where more come in than can be done.",
+        "Seconds a call may be queued; it is answered BUSY if it would wait longer. Not set: half of the time that "
+        "calls take, while the worker is overloaded.",
     )
-    drain_grace: float = setting(WAIT, 2.0, "Seconds a leaving worker waits for its callers to notice.")
+    drain_grace: float = setting(WAIT, 2.0, "Seconds a stopping worker waits for its callers to notice.")
     shutdown_timeout: float = setting(SECONDS, 10.0, "Seconds a running call may take at shutdown.")
     member_timeout: float = setting(
-        SECONDS, 10.0, "Seconds without a sign of life after which a listener's events are given to others."
+        SECONDS, 10.0, "Seconds without a sign of life after which a listener's events go to other members."
     )
 
 
 class JournalSettings(Settings):
     """`journal`."""
 
-    data_dir: Path | None = setting(optional(DIRECTORY), None, "Where events are kept.")
+    data_dir: Path | None = setting(optional(DIRECTORY), None, "Where events are stored.")
     durability: Literal["process", "power"] = setting(
         choice("process", "power"),
         "process",
         "What a stored event survives: a crash of any process, or a power cut too.",
     )
-    min_age: float = setting(SECONDS, 86_400.0, "Seconds for which events are kept in any case.")
+    min_age: float = setting(SECONDS, 86_400.0, "The fewest seconds for which events are kept.")
     max_events: int = setting(LIMIT, 10_000_000, "Events a journal may hold, handled or not.")
     max_bytes: int = setting(LIMIT, 4 * 1024**3, "Bytes of events a journal may hold, handled or not.")
-    group_expiry: float = setting(SECONDS, 30 * 86_400.0, "Seconds after which a group that was not seen is forgotten.")
+    group_expiry: float = setting(SECONDS, 30 * 86_400.0, "Seconds after which a group without members is forgotten.")

@@ -30,7 +30,7 @@ COLUMNS = (
 def apis(options: ClientOptions, internal: bool, view: ListView) -> None:
     """Show the APIs on the bus, and the services that serve them.
 
-    `lightbus describe API` tells more of one. Versions in yellow: not all of its peers serve the same.
+    `lightbus describe API` shows one in detail. Versions in yellow: its peers serve different versions.
     """
     on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, internal=internal)))
 

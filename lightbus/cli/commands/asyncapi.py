@@ -19,8 +19,8 @@ __all__ = ["asyncapi"]
 def asyncapi(source: SpecificationSource, form: DocumentForm) -> None:
     """Write what is on the bus as an AsyncAPI 3 document: procedures with their replies, and events.
 
-    For documents, code generators and catalogues that read that form. From what is on the bus, or from a bus module
-    (--bus), or from what `lightbus dumpschema` wrote (--schema).
+    For documentation tools, code generators and catalogues. From the APIs on the bus, or from a bus module (--bus), or
+    from a file that `lightbus dumpschema` wrote (--schema).
     """
 
     def finish(apis: Mapping[str, DescribedApi], output: Output) -> None:

@@ -53,7 +53,7 @@ class _BenchLoad:
 def bench() -> None:
     """Measure calls and events on your own bus.
 
-    The other side is a process that is started for it on this host, or `lightbus bench serve` on another one (--peer).
+    The responder is a process that it starts on this host, or a `lightbus bench serve` on another host (--peer).
     """
 
 
@@ -75,7 +75,7 @@ def load_options(function: Callable[..., None]) -> Callable[..., None]:
 @bench.command()
 @load_options
 def calls(options: ClientOptions, count: int, concurrency: int, size: int, peer: str | None) -> None:
-    """Measure calls: from calling until the result is there."""
+    """Measure calls: from the call until its result has arrived."""
     load = _BenchLoad(count=count, concurrency=concurrency, size=size)
     on_bus(options, lambda bus: _calls(bus, load, peer))
 
@@ -83,9 +83,9 @@ def calls(options: ClientOptions, count: int, concurrency: int, size: int, peer:
 @bench.command()
 @load_options
 def events(options: ClientOptions, count: int, concurrency: int, size: int, peer: str | None) -> None:
-    """Measure events: until each is on disk, and until the other side has handled all.
+    """Measure events: until each is on disk, and until the responder has handled all.
 
-    They are kept on the disk on which your events are, in a directory of their own that is removed afterwards.
+    They are stored on the disk of your events, in a separate directory that is removed afterwards.
     """
     load = _BenchLoad(count=count, concurrency=concurrency, size=size)
     config = load_config(config_file=options.config_file, overrides={"bus": {"name": options.bus_name}})
@@ -106,7 +106,7 @@ def events(options: ClientOptions, count: int, concurrency: int, size: int, peer
 @click.option("--with-parent", is_flag=True, hidden=True)
 @client_options
 def serve(options: ClientOptions, name: str, with_parent: bool) -> None:
-    """Be the other side of measurements from other hosts, until Ctrl-C."""
+    """Be the responder of measurements from other hosts, until Ctrl-C."""
     from ...creation import configure_logging
 
     configure_logging(options.log_level or ("warning" if with_parent else "info"))

@@ -45,7 +45,7 @@ NO_SPACE = {
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @click.option("--show", is_flag=True, help="Write the script to standard output, and install nothing.")
 def completion(shell: str | None, show: bool) -> None:
-    """Install completion for bash, zsh or fish; without a name for the shell that SHELL says.
+    """Install completion for bash, zsh or fish; by default for the shell in SHELL.
 
     It takes effect in the next shell. Names on the bus are completed, too: peers, APIs, procedures and events,
     and the arguments of these.

@@ -49,11 +49,11 @@ def context() -> None:
 @click.option("--replace", is_flag=True, help="Replace one of this name.")
 @click.option("--use", is_flag=True, help="Use it from now on.")
 def add(name: str, replace: bool, use: bool, **given: str | None) -> None:
-    """Add a context. What it does not say is as without it."""
+    """Add a context. Settings that it does not give are not changed by it."""
     contexts = load_contexts()
     said = {key: value for key, value in given.items() if value}
     if not said:
-        raise click.UsageError(f"A context says something: give one of {', '.join(map(_option, FIELDS))}.")
+        raise click.UsageError(f"A context needs a setting: give one of {', '.join(map(_option, FIELDS))}.")
     if name in contexts.said and not replace:
         raise UnsupportedUse(f"There is a context '{name}' already. Give --replace to have this one in its place.")
     contexts.said[name] = said
@@ -81,9 +81,9 @@ def list_contexts(as_json: bool) -> None:
 
 @context.command()
 @click.argument("name", required=False, shell_complete=complete_contexts)
-@click.option("--none", "no_one", is_flag=True, help="Use none any more.")
+@click.option("--none", "no_one", is_flag=True, help="Use no context.")
 def use(name: str | None, no_one: bool) -> None:
-    """Have commands that name no context use this one. Variables of the environment that are set win over it."""
+    """Use this context for commands that name none. Environment variables that are set override it."""
     if (name is None) != no_one:
         raise click.UsageError("Name a context, or give --none.")
     contexts = load_contexts()

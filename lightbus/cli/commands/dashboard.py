@@ -42,10 +42,10 @@ def dashboard(
     token_file: Path | None,
     opens: bool,
 ) -> None:
-    """Show the bus in a browser: who is on it, what they do, and what is wrong. Ctrl-C ends it.
+    """Show the bus in a browser: the peers, their load, and problems. Ctrl-C ends it.
 
-    It needs a package: pip install 'lightbus[dashboard]'. On 127.0.0.1 your own browser is let in as it is; who else
-    asks, and everybody with another --host, has to give the token.
+    It needs a package: pip install 'lightbus[dashboard]'. On 127.0.0.1 your own browser needs no token; all other
+    clients, and all clients with another --host, must give the token.
     """
     try:
         from ...web.serving import bound_socket

@@ -44,7 +44,7 @@ COLUMNS = (
 
 @click.group()
 def dead() -> None:
-    """Show the dead letters, give them to their group again, or drop them."""
+    """Show the dead letters, deliver them to their group again, or drop them."""
 
 
 @dead.command("list")
@@ -54,7 +54,7 @@ def dead() -> None:
 def list_dead(options: ClientOptions, group: str, view: ListView) -> None:
     """List the dead letters of one group, or of all.
 
-    The exit code is 3 where somebody does not answer, so that what is shown may not be all.
+    The exit code is 3 if a peer does not answer, so that the list may be incomplete.
     """
     on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, group)))
 

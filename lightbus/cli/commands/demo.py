@@ -39,7 +39,7 @@ SALLY: dict[str, Any] = {"customer_name": "Sally", "email": "sally@example.com"}
 def demo(keep: bool) -> None:
     """Show two services finding each other, a call and an event, without a broker.
 
-    The workers are processes on this host, on a bus of their own: they neither see nor disturb anything else.
+    The workers are processes on this host, on a separate bus: they do not disturb anything else.
     """
     from ..demo_services.lines import Lines
     from ..demo_services.workers import Workers

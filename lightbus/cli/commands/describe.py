@@ -34,8 +34,8 @@ __all__ = ["describe"]
 def describe(options: ClientOptions, name: str, depth: int) -> None:
     """Show an API (auth) or one member of it (auth.check_password).
 
-    Signatures and docstrings, as they are where it is served; events with their parameters; the fields of the types
-    in them; which peers serve it, and which groups listen. Where the peers serve different versions, it says so, and
+    Signatures and docstrings, from a peer that serves it; events with their parameters; the fields of the types in
+    them; the peers that serve it, and the groups that listen. If peers serve different versions, it says so, and
     shows the latest.
     """
     on_bus(options, lambda bus: _describe(bus, name, depth))

@@ -24,8 +24,8 @@ __all__ = ["docs"]
 def docs(source: SpecificationSource, out: Path, title: str) -> None:
     """Write pages about the APIs on the bus: procedures, events and types, with their docstrings.
 
-    Any web server, or a browser alone, shows them; they load nothing from elsewhere. The AsyncAPI and OpenAPI documents
-    are beside them. Written again, pages of APIs that are gone are removed.
+    Any web server, or a browser alone, can show them; they load nothing from other sites. The AsyncAPI and OpenAPI
+    documents are beside them. Another run removes the pages of APIs that are gone.
     """
 
     def finish(apis: Mapping[str, DescribedApi], output: Output) -> None:

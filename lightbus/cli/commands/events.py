@@ -29,7 +29,7 @@ AGAIN = "Run the command again then: it continues where it was."
 
 @click.group()
 def events() -> None:
-    """Move what is kept of an API's events."""
+    """Move the stored events of an API."""
 
 
 @events.command()
@@ -40,9 +40,9 @@ def events() -> None:
 def migrate(options: ClientOptions, api: str, to: str, service: str | None) -> None:
     """Move the events, groups and dead letters of an API to a JetStream, or to a journal of this host.
 
-    Stop the workers of the API before, on each host that has published it run this, then start them with the settings
-    that say where its events are now (apis.<name>.events.backend). What was interrupted is run again: it goes on where
-    it was, and nothing is there twice. The exit code is 3 where somebody has the events in use.
+    First stop the workers of the API. Run this on each host that has published it. Then start the workers with the
+    new setting apis.<name>.events.backend. An interrupted run can be repeated: it continues where it stopped, without
+    duplicates. The exit code is 3 if the events are still in use.
     """
     on_bus(options, lambda bus: _migrate(bus, api, to, service))
 

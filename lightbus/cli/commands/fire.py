@@ -23,7 +23,7 @@ __all__ = ["fire"]
 @click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="By when to be taken.")
 @client_options
 def fire(options: ClientOptions, name: str, arguments: tuple[str, ...], timeout: float | None) -> None:
-    """Fire an event, and say who publishes it.
+    """Fire an event, and show its publisher.
 
     lightbus fire auth.user_registered user=sally email=sally@example.com
 

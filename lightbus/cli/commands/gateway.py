@@ -74,8 +74,8 @@ def gateway(
 
     lightbus gateway --allow auth.check_password --allow 'listen:auth.*'
 
-    It needs a package: pip install 'lightbus[dashboard]'. Nothing is open but what --allow names, and nobody may ask
-    without a token: docs/gateway.md has the requests and answers.
+    It needs a package: pip install 'lightbus[dashboard]'. Only what --allow names is open, and every request needs a
+    token: docs/gateway.md describes requests and answers.
     """
     try:
         from ...web.serving import bound_socket

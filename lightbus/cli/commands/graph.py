@@ -59,7 +59,7 @@ class Edge:
 def graph(options: ClientOptions, form: str, picture: Path | None) -> None:
     """Show which service calls and listens to which.
 
-    It is what the workers that are up have counted since their start. --picture needs Graphviz.
+    From the counts of the workers that are up, since their start. --picture needs Graphviz.
     """
     on_bus(options, lambda bus: _graph(bus, form, picture))
 

@@ -42,9 +42,9 @@ def groups() -> None:
 @list_options
 @client_options
 def list_groups(options: ClientOptions, api: str, view: ListView) -> None:
-    """Show each group at each publisher, of one API or of all: who is in it, how far it has come.
+    """Show each group at each publisher, of one API or of all: its members and its lag.
 
-    The exit code is 3 where somebody does not answer, so that what is shown may not be all.
+    The exit code is 3 if a peer does not answer, so that the list may be incomplete.
     """
     on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _list(bus, api)))
 
@@ -54,11 +54,11 @@ def list_groups(options: ClientOptions, api: str, view: ListView) -> None:
 @click.option("--api", default="", shell_complete=complete_apis, help="Only of this API.")
 @client_options
 def remove(options: ClientOptions, group: str, api: str) -> None:
-    """Forget a group at every publisher: nothing is kept for it any more.
+    """Forget a group at every publisher: no events are kept for it any more.
 
-    Also in the journals of this host that no worker serves: it needs none. A group whose processes still run is created
-    anew as soon as they join, and begins with what comes then. The exit code is 3 where somebody does not answer, so
-    that it may not be forgotten everywhere.
+    Also in the journals of this host that no worker serves. A group whose processes still run is created again as soon
+    as they join, and begins with the next events. The exit code is 3 if a peer does not answer, so that the group may
+    not be forgotten everywhere.
     """
     on_bus(options, lambda bus: _remove(bus, group, api))
 

@@ -34,13 +34,13 @@ ADVANCE_EVERY = 500
 def history(
     options: ClientOptions, pattern: str, since: str | None, until: str | None, limit: int, internal: bool, **which: Any
 ) -> None:
-    """Show the latest events that are kept: all, or those whose name matches, as `auth.*` does.
+    """Show the latest stored events: all, or those whose name matches, as `auth.*` does.
 
     lightbus history shop.order_placed --since 2h --where 'amount > 100'
 
-    Oldest first, over the journals of all publishers. `lightbus tail --since` goes on with what is fired next, and
-    `lightbus inspect` looks one event up. The exit code is 3 where somebody does not answer, so that what is shown may
-    not be all.
+    Oldest first, over the journals of all publishers. `lightbus tail --since` continues with new events, and
+    `lightbus inspect` finds a single event. The exit code is 3 if a peer does not answer, so that the list may be
+    incomplete.
     """
     between = parse_time(since, "--since"), parse_time(until, "--until")
     wanted = MessageFilter(pattern=pattern, **which)

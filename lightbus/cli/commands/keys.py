@@ -52,7 +52,7 @@ def keys() -> None:
 def init(file: Path | None) -> None:
     """Make a key for this user, in a file that only this user can read.
 
-    A file that is there already is left alone: to replace its key, use rotate.
+    An existing file is not changed: to replace its key, use rotate.
     """
     path = _path(file)
     key = BusKey.generate()
@@ -109,8 +109,8 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
 def rotate(phase: str, file: Path | None) -> None:
     """Replace the key in three phases: add, promote, remove.
 
-    After each of them bring the file to every host and start what runs there again, one after the other: whatever
-    runs with the file of a phase understands what runs with that of the phase before.
+    After each phase copy the file to every host, and restart the processes there one after the other: processes with
+    the file of a phase can talk to those with the file of the phase before.
     """
     path = _path(file)
     held = _read(path)

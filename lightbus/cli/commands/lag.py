@@ -31,8 +31,8 @@ COLUMNS = (
 def lag(options: ClientOptions, group: str | None, view: ListView) -> None:
     """Show how many events each group (or one) has still to handle, by publisher.
 
-    The exit code is 1 where a group that has no member is behind: nobody will handle that. It is 3 where somebody does
-    not answer, so that what is shown may not be all.
+    The exit code is 1 if a group without a member has a lag, which no process will handle. It is 3 if a peer does not
+    answer, so that the list may be incomplete.
     """
     on_bus(options, lambda bus: show_list(bus, view, COLUMNS, lambda bus: _lag(bus, group)))
 

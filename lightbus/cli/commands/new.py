@@ -20,7 +20,7 @@ __all__ = ["new"]
 @click.option("--in", "parent", metavar="DIRECTORY", type=click.Path(path_type=Path), default=Path("."),
               help="Where the service's directory is made. [default: here]")  # fmt: skip
 def new(name: str, parent: Path) -> None:
-    """Write a service of this name in a directory of its own: an API, a listener, tests, and what runs them.
+    """Write a service of this name in a new directory: an API, a listener, tests, and their configuration.
 
     lightbus new greeter && cd greeter && lightbus run
     """

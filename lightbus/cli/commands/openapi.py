@@ -20,8 +20,8 @@ __all__ = ["openapi"]
 def openapi(source: SpecificationSource, form: DocumentForm, servers: tuple[str, ...]) -> None:
     """Write what is on the bus as an OpenAPI 3.1 document: procedures as POST, and events as webhooks.
 
-    `lightbus gateway` takes such calls, and has a document of its own of what it opens (docs/gateway.md). From what is
-    on the bus, or from a bus module (--bus), or from what `lightbus dumpschema` wrote (--schema).
+    `lightbus gateway` accepts such calls, and serves its own document of what is open (docs/gateway.md). From the APIs
+    on the bus, or from a bus module (--bus), or from a file that `lightbus dumpschema` wrote (--schema).
     """
 
     def finish(apis: Mapping[str, DescribedApi], output: Output) -> None:

@@ -156,7 +156,7 @@ class PeerReport:
 def peers(context: click.Context, options: ClientOptions, view: ListView) -> None:
     """Show the peers of the bus, and which of them answer.
 
-    LOAD is the calls that run and wait, of those that may run at a time; RTT the time from a ping to its answer.
+    LOAD is the calls that run and are queued, of the most that may run at a time; RTT is the time of a ping.
     """
     if context.invoked_subcommand is None:
         on_bus(options, lambda bus: show_list(bus, view, COLUMNS, _list))
@@ -169,7 +169,7 @@ def peers(context: click.Context, options: ClientOptions, view: ListView) -> Non
 @client_options
 @click.pass_obj
 def info(group_options: ClientOptions, options: ClientOptions, name: str) -> None:
-    """Show all there is to know of the peers of a service, of a process, or with an instance id that begins so."""
+    """Show all details of the peers of a service, of a process, or with an instance id that begins so."""
     on_bus(options.over(group_options), lambda bus: _show(bus, name))
 
 

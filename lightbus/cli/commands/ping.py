@@ -80,9 +80,9 @@ def complete(context: click.Context, parameter: click.Parameter, incomplete: str
 @click.option("--timeout", type=click.FloatRange(0.0, min_open=True), default=1.0, show_default=True, help="Seconds.")
 @client_options
 def ping(options: ClientOptions, target: str | None, count: int | None, interval: float, timeout: float) -> None:
-    """Measure round trips: to a peer, to those that serve an API, or to everybody.
+    """Measure round trips: to a peer, to those that serve an API, or to all peers.
 
-    The statistics come at the end, after Ctrl-C as well. Exit code 4: somebody never answered.
+    The statistics are shown at the end, after Ctrl-C as well. Exit code 4: a peer never answered.
     """
     on_bus(options, lambda bus: _ping(bus, target, count, interval, timeout))
 

@@ -72,7 +72,7 @@ class Rate:
 def rate(options: ClientOptions, pattern: str, interval: float, count: int | None) -> None:
     """Show live how many events per second are published, and how many bytes: of all, or of those like `auth.*`.
 
-    From what the publishers count, so nothing is missed and no event is sent for it. Ctrl-C ends it.
+    From the counters of the publishers, so nothing is missed, and no event is sent here. Ctrl-C ends it.
     """
     on_bus(options, lambda bus: _measure(bus, pattern, interval, count))
 

@@ -31,7 +31,7 @@ __all__ = ["record"]
 def record(options: ClientOptions, pattern: str, out: Path, since: str | None, kept: bool, count: int | None) -> None:
     """Write events to a file: all, or those whose name matches, as `auth.*` does. `lightbus replay` fires them again.
 
-    It takes nothing away from anybody. Ctrl-C ends it; what was recorded until then is in the file.
+    It takes no events away from listeners. Ctrl-C ends it; events recorded until then are in the file.
     """
     begin = parse_since("0" if kept and since is None else since)
 

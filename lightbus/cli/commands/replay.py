@@ -24,7 +24,7 @@ __all__ = ["replay"]
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("pattern", required=False, default="*")
 @click.option("--speed", type=click.FloatRange(0.0), default=1.0, show_default=True, metavar="X",
-              help="So many times as fast as they were fired; 0 for without a pause.")  # fmt: skip
+              help="So many times as fast as they were fired; 0: without pauses.")  # fmt: skip
 @click.option(
     "--skip", type=click.IntRange(0), default=0, metavar="N", help="Leave out the first N events of the file."
 )
@@ -35,8 +35,8 @@ def replay(options: ClientOptions, file: Path, pattern: str, speed: float, skip:
 
     lightbus replay --bus-name test events.jsonl --speed 10
 
-    They are new events, with ids and times of their own, and listeners handle them. So on the bus that they are from
-    --again has to be said. An API that nobody serves there is an error before anything is fired.
+    They are new events, with new ids and times, and listeners handle them. So firing them on the bus that they are from
+    needs --again. An API that no peer serves is an error before any event is fired.
     """
     recording = Recording(file)
 

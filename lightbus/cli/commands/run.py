@@ -150,14 +150,14 @@ def _serve(client: BusClient) -> int:
 def run(**given: Any) -> None:
     """Serve the APIs and listeners of a bus module until told to stop.
 
-    The module is looked for in the working directory first: run this where your bus.py is.
+    The working directory is searched for the module first: run this where your bus.py is.
 
     SIGINT or SIGTERM: running calls are finished, then it ends with exit code 0. A second one ends it at once.
     """
     options = _Options(**given)
     features = _chosen(options.only, options.skip)
     if options.log_format is not None and options.log_config is not None:
-        raise click.UsageError("--log-config says all of logging, its format, too: leave --log-format out.")
+        raise click.UsageError("--log-config sets the format of logs, too: leave --log-format out.")
     if options.reload and options.workers > 1:
         raise click.UsageError("--reload runs one worker, for development: leave --workers out.")
     if options.reload_dirs and not options.reload:

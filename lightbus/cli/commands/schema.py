@@ -18,7 +18,7 @@ FILES = click.Path(path_type=Path)
 
 @click.group()
 def schema() -> None:
-    """Look at what `lightbus dumpschema` wrote."""
+    """Compare files that `lightbus dumpschema` wrote."""
 
 
 @schema.command()
@@ -26,9 +26,9 @@ def schema() -> None:
 @click.argument("new", type=FILES)
 @click.option("--json", "as_json", is_flag=True, help="Show JSON, one object a line (docs/cli.md).")
 def diff(old: Path, new: Path, as_json: bool) -> None:
-    """Say of each procedure and event what changed between two files or directories, and whether it breaks anybody.
+    """Show what changed of each procedure and event between two files or directories, and what it breaks.
 
-    Exits with 1 where it does.
+    The exit code is 1 if a change is breaking.
     """
     found = changes(schemas_of_files(old), schemas_of_files(new))
     report(Output(as_json=as_json), found)

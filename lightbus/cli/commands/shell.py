@@ -29,8 +29,8 @@ def shell(
 ) -> None:
     """Open a Python prompt with the bus as `bus`: IPython where it is installed.
 
-    The bus of a module is used where one is named or there is a bus.py here, else a client of the bus. The tab key
-    completes what is on the bus.
+    It uses the bus of the module that is named, or of a bus.py here, else a client of the bus. The tab key completes
+    names on the bus.
     """
     from ...creation import configure_logging
 

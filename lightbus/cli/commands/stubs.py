@@ -31,7 +31,7 @@ PATH = click.Path(path_type=Path)
 def stubs(options: ClientOptions, out: Path | None, package: Path | None, source: Path | None, check: bool) -> None:
     """Write the types of everything on the bus, so that an editor completes and a type checker checks.
 
-    With --check, say what changed since they were written, and whom that breaks.
+    With --check, show what changed since they were written, and what that breaks.
     """
     if out is not None and package is not None:
         raise UnsupportedUse("--out and --package were both given: name one of them.")

@@ -35,7 +35,7 @@ SETTLE = 5.0
 @click.option(
     "--since", metavar="WHEN", help='Begin with what is kept: "0" for all, an event\'s id, a date and time, or 10m.'
 )
-@click.option("--rpc", is_flag=True, help="Show calls, too: who called what, what came of it, and how long it took.")
+@click.option("--rpc", is_flag=True, help="Show calls, too: caller, procedure, result and duration.")
 @click.option("--calls", is_flag=True, help="Show calls, and no events.")
 @click.option("--errors", is_flag=True, help="Show calls that failed, and nothing else.")
 @click.option("--acks", is_flag=True, help="Show for each event which groups have handled it, once they have.")
@@ -47,7 +47,7 @@ def tail(options: ClientOptions, pattern: str, since: str | None, count: int | N
 
     lightbus tail 'shop.*' --where 'amount > 100' --from shop
 
-    It takes nothing away from anybody: it is in no consumer group, and acknowledges nothing. Ctrl-C ends it.
+    It takes no events away from listeners: it is in no consumer group, and acknowledges nothing. Ctrl-C ends it.
     """
     which = {name: given.pop(name) for name in ("where", "sender")}
     rpc, calls, errors, acks = (given[name] for name in ("rpc", "calls", "errors", "acks"))

@@ -45,11 +45,12 @@ def top(options: ClientOptions, interval: float, sort: str, procedures: bool, on
     """Show live what the workers do: calls, latency, errors, queues, events, lag; and how far groups are behind.
 
     Keys: s service, c calls, p p99, e errors, v events, l lag sort; r shows procedures or workers, / only some; q
-    quits. P50 and P99 are those of the slowest procedure, or worker. A worker's LAG is what waits for a listener in
-    it, a group's what publishers keep for it. With --json: one object per worker, or procedure, or group, and reading.
+    quits. P50 and P99 are those of the slowest procedure, or worker. A worker's LAG is the events queued in it, a
+    group's the events that publishers keep for it. With --json: an object per worker, or procedure, or group, and
+    reading.
     """
     if not options.as_json and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError("top draws on a terminal, and this is none. Use --json, with --count.")
+        raise click.UsageError("top needs a terminal, and this is none. Use --json, with --count.")
     view = TopView(sort=sort, by_procedure=procedures, only=only)
     on_bus(options, lambda bus: _watch(bus, view, interval, count))
 

@@ -70,8 +70,8 @@ class ApiChange:
 def watch(options: ClientOptions, count: int | None) -> None:
     """Show peers and APIs as they come and go, a line for each change.
 
-    It begins with what is there; Ctrl-C ends it. An API comes with the first peer that serves it, and goes with the
-    last.
+    It begins with the present peers and APIs; Ctrl-C ends it. An API appears with the first peer that serves it, and
+    disappears with the last.
     """
     on_bus(options, lambda bus: _watch(bus, count))
 

@@ -16,7 +16,7 @@ def test_command_uses_the_bus_of_its_context(commands: Commands, surroundings: S
     commands.serve("auth").wait_for_line("Ready")
     elsewhere = {"LIGHTBUS_BUS": ""}
     refused = commands.run("context", "add", "here", code=2).stderr
-    assert "A context says something: give one of --config, --bus-name, --key-file" in " ".join(refused.split())
+    assert "A context needs a setting: give one of --config, --bus-name, --key-file" in " ".join(refused.split())
     commands.run("context", "add", "here", "--bus-name", surroundings.bus)
     commands.run("context", "add", "other", "--bus-name", "nobody-here", "--peers", "127.0.0.1:1")
     assert "already. Give --replace" in commands.run("context", "add", "here", "--bus-name", "x", code=2).stderr
