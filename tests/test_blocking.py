@@ -1,4 +1,4 @@
-"""The sync door: the pool of sockets, and what becomes of a call when its peer, its bus or its time goes."""
+"""The sync channel: the pool of sockets, and the result of a call when its peer, its bus or its time ends."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_sockets_are_used_again(bus: BusPath) -> None:
 
 
 def test_number_of_sockets_is_bounded(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When all sockets are in use, a further call waits for one; when its time is up, it says why."""
+    """When all sockets are in use, a further call waits for one, and names the reason when its time is up."""
     monkeypatch.setattr(blocking, "MAX_SOCKETS", 2)
     held = in_threads(2, lambda: bus.work.hold(seconds=0.6))
     wait_until(lambda: door_of(bus)._sockets == 2)
@@ -116,8 +116,8 @@ def test_idle_sockets_make_room_for_other_peers(
     assert door_of(bus)._sockets == 2
 
 
-def test_calls_share_what_sockets_there_are(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no further files can be opened calls wait for a socket that is there, and say so when their time is up."""
+def test_calls_share_the_existing_sockets(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no further files can be opened, calls wait for an existing socket, and say so when their time is up."""
     assert bus.work.echo(value=1) == 1
     monkeypatch.setattr(blocking, "descriptors_left", lambda: 3)
     patient = {"timeout": 60}
@@ -134,8 +134,8 @@ def test_calls_share_what_sockets_there_are(bus: BusPath, monkeypatch: pytest.Mo
     line.idle.append(taken)
 
 
-def test_the_last_open_files_were_taken_just_now(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a further socket turns out to be one too many, its call waits for one that is there."""
+def test_call_waits_if_no_new_socket_can_be_made(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If making a further socket fails, its call waits for an existing one."""
 
     def fail(endpoint: str, **options: object) -> None:
         raise TransportError("Too many open files")
@@ -150,8 +150,8 @@ def test_the_last_open_files_were_taken_just_now(bus: BusPath, monkeypatch: pyte
     assert call.result(60) == 2
 
 
-def test_a_socket_that_is_not_let_in(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a peer takes no further connection a call goes through one that stands, as soon as that is idle."""
+def test_call_uses_an_idle_socket_if_a_new_one_is_refused(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a peer accepts no further connection, a call uses an existing one as soon as that is idle."""
     transport = bus.client.engine.transport
     connect = transport.blocking_dealer
     [held] = in_threads(1, lambda: bus.work.hold(seconds=0.3, bus_options={"timeout": 60}))
@@ -166,7 +166,7 @@ def test_a_socket_that_is_not_let_in(bus: BusPath, monkeypatch: pytest.MonkeyPat
 
 
 def test_late_replies_are_discarded(bus: BusPath) -> None:
-    """The answer of a call that was given up is not taken for that of the next one on its socket."""
+    """The reply to a call that was given up is not taken for the reply to the next call on its socket."""
     with pytest.raises(LightbusTimeout):
         bus.work.hold_def(seconds=0.3, bus_options={"timeout": 0.1})
     wait_until(lambda: bus.work.log() == ["started", "finished"])
@@ -175,8 +175,8 @@ def test_late_replies_are_discarded(bus: BusPath) -> None:
     assert door_of(bus)._sockets == 1
 
 
-def test_late_replies_without_end(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that goes on sending answers that nobody waits for keeps no call beyond its time."""
+def test_endless_late_replies_do_not_delay_a_timeout(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that keeps sending replies nobody waits for holds no call past its deadline."""
     late = envelope.encode(Result(None), 2**40)
     monkeypatch.setattr(BlockingDealer, "receive", lambda self, seconds: late)
     with pytest.raises(LightbusTimeout, match="did not answer"):
@@ -186,7 +186,7 @@ def test_late_replies_without_end(bus: BusPath, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_peer_that_is_killed(bus: BusPath, worker: Process) -> None:
-    """The call that a killed worker was executing fails at once, and says that it may have been executed."""
+    """A call that a killed worker was executing fails at once; the error says that it may have been executed."""
     [held] = in_threads(1, lambda: bus.work.hold(seconds=20, bus_options={"timeout": 20}))
     wait_until(lambda: bus.work.log() == ["started"])
     watch = Stopwatch()
@@ -208,8 +208,8 @@ def test_idempotent_call_moves_on(bus: BusPath, worker: Process, processes: Proc
     assert held.result(60) == other.pid
 
 
-def test_peer_that_stands_still(bus: BusPath, worker: Process) -> None:
-    """A worker that is stopped with SIGSTOP answers nobody; a call to it takes no longer than its time."""
+def test_call_of_a_stopped_peer_times_out(bus: BusPath, worker: Process) -> None:
+    """A worker stopped by SIGSTOP answers nothing; a call of it takes no longer than its timeout."""
     assert bus.work.echo(value=1) == 1
     worker.signal(signal.SIGSTOP)
     try:
@@ -223,7 +223,7 @@ def test_peer_that_stands_still(bus: BusPath, worker: Process) -> None:
 
 
 def test_closing_ends_waiting_calls(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that wait for an answer, or for a socket, are told when the bus is closed."""
+    """Calls that wait for a reply, or for a socket, raise when the bus is closed."""
     monkeypatch.setattr(blocking, "MAX_SOCKETS", 1)
     held = in_threads(3, lambda: bus.work.hold(seconds=4))
     wait_until(lambda: door_of(bus)._sockets == 1)
@@ -236,7 +236,7 @@ def test_closing_ends_waiting_calls(bus: BusPath, monkeypatch: pytest.MonkeyPatc
 
 
 def test_closing_while_a_thread_does_not_run(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its socket is closed by itself, when it goes on, and only then is the transport: libzmq would end the process."""
+    """A thread's socket is closed by the thread itself, and the transport only after that: else libzmq aborts."""
     monkeypatch.setattr("lightbus.rpc.channels.CLOSE_TIMEOUT", 0.01)
     go_on, stands, closed = threading.Event(), threading.Event(), threading.Event()
     transport, receive = bus.client.engine.transport, BlockingDealer.receive
@@ -262,8 +262,8 @@ def test_closing_while_a_thread_does_not_run(bus: BusPath, monkeypatch: pytest.M
     assert closed.wait(60)
 
 
-def test_engine_that_moves(bus: BusPath) -> None:
-    """Calls on their way do not mind that a worker is started and stopped in their process meanwhile."""
+def test_calls_survive_a_move_of_the_engine(bus: BusPath) -> None:
+    """Calls in progress are not affected when a worker is started and stopped in their process."""
     held = in_threads(2, lambda: bus.work.hold(seconds=1.0))
     wait_until(lambda: bus.work.log() == ["started"] * 2)
 
@@ -278,7 +278,7 @@ def test_engine_that_moves(bus: BusPath) -> None:
 
 
 def test_when_sent_reports_that_nothing_is_unsent(bus: BusPath) -> None:
-    """Whoever asks is told, at once or later, that nothing that chose a peer is still unsent."""
+    """The callback is called, at once or later, when no call that chose a peer is unsent any more."""
     told: list[str] = []
     door = door_of(bus)
     door.when_sent("somebody", lambda: told.append("nothing was"))

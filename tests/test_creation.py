@@ -35,7 +35,7 @@ from lightbus.testing import MemoryDiscovery, MemoryHub, MemoryNetwork, MemoryTr
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return an empty directory that one works in; what is imported from there is forgotten in the end."""
+    """Return an empty working directory; modules imported from there are forgotten at the end."""
     directory = tmp_path / "orders"
     directory.mkdir()
     monkeypatch.chdir(directory)
@@ -66,13 +66,13 @@ def test_settings_from_everywhere(directory: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line says holds over the arguments of create()."""
+    """Options of the command line override the arguments of create()."""
     monkeypatch.setitem(creation.overrides, "service_name", "command-line")
     assert create(service_name="argument").client.config.service_name == "command-line"
 
 
 def test_wrong_setting_is_refused_with_its_origin() -> None:
-    """A wrong setting is refused when the bus is made, with its name and where it was written."""
+    """An invalid setting is refused when the bus is made, with its name and origin."""
     with pytest.raises(InvalidConfiguration, match=r"rpc_timeout.*the config argument"):
         create({"apis": {"default": {"rpc_timeout": "soon"}}})
 
@@ -103,7 +103,7 @@ def test_classes_of_ones_own() -> None:
 
 
 def test_arguments_of_1x_are_accepted() -> None:
-    """`flask` and `plugins` are taken; there is nothing left to do for the first."""
+    """`flask` and `plugins` are accepted; the former has no effect."""
     assert isinstance(create(flask=True, plugins=[]), BusPath)
 
 
@@ -120,7 +120,7 @@ def test_service_name_is_the_directorys(directory: Path) -> None:
 
 
 def test_module_by_name(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The module is the one named, else that of LIGHTBUS_MODULE, else `bus`; the working directory is looked in."""
+    """The module is the named one, else that of LIGHTBUS_MODULE, else `bus`; the working directory is searched."""
     for name in ("bus", "other"):
         (directory / f"{name}.py").write_text("import lightbus\nbus = lightbus.create()")
     (directory / "package").mkdir()
@@ -143,7 +143,7 @@ def test_module_by_name(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_module_that_cannot_be_imported(directory: Path, code: str, cause: type[Exception], text: str) -> None:
-    """The error says what the module did, and has its exception as cause."""
+    """The error describes the failure, and has the module's exception as its cause."""
     (directory / "bus.py").write_text(code)
     with pytest.raises(FailedToImportBusModule, match=text) as caught:
         import_bus_module()
@@ -151,8 +151,8 @@ def test_module_that_cannot_be_imported(directory: Path, code: str, cause: type[
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.bus", "bus.py"])
-def test_module_that_is_not_there(directory: Path, name: str) -> None:
-    """The error says where it was looked for, and what to give."""
+def test_missing_module_is_refused(directory: Path, name: str) -> None:
+    """The error names the searched directory, and what to give instead."""
     with pytest.raises(
         FailedToImportBusModule, match=rf"There is no module '{name}' in .*orders.*--bus or LIGHTBUS_MO"
     ):
@@ -160,7 +160,7 @@ def test_module_that_is_not_there(directory: Path, name: str) -> None:
 
 
 def test_get_bus_of_a_module() -> None:
-    """The bus is what is called `bus`, else the only one there; several or none are refused with the line to write."""
+    """The bus is the attribute `bus`, else the only BusPath; several or none are refused with the line to write."""
     module: Any = ModuleType("shop")
     with pytest.raises(NoBusFoundInBusModule, match=r"'shop' has no `bus`.*bus = lightbus\.create\(\)"):
         get_bus(module)
@@ -180,7 +180,7 @@ def test_get_bus_of_a_module() -> None:
 
 
 def test_configure_logging_writes_each_message_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """Messages go to the terminal, each once, from the level on; calling again replaces that, and nobody's handler."""
+    """Messages go to the terminal once, from the level on; a second call replaces the first, and no other handler."""
     root = logging.getLogger("lightbus")
     before = (root.handlers[:], root.level, root.propagate)
     try:

@@ -11,7 +11,7 @@ from lightbus.deadline import LONGEST, Deadline, ServedCall, current_call
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Hold the clock: its one entry is what it shows."""
+    """Freeze the clock; its only item is the time."""
     shown = [100.0]
     monkeypatch.setattr("lightbus.deadline.time.monotonic", lambda: shown[0])
     return shown
@@ -40,23 +40,23 @@ def within(inherited: ServedCall, seconds: float) -> Deadline:
 
 
 def test_the_sooner_one_is_inherited(clock: list[float]) -> None:
-    """A call made while another is served ends with that one at the latest, and earlier if it says so."""
+    """A call made while another is served ends no later than that one, and earlier with a shorter timeout."""
     inherited = ServedCall(Deadline(103.0))
     assert within(inherited, 10.0) == Deadline(103.0)
     assert within(inherited, 1.0) == Deadline(101.0)
     assert Deadline.after(10.0) == Deadline(110.0)
 
 
-def test_a_call_that_is_answered_binds_nobody(clock: list[float]) -> None:
-    """What a handler leaves running is not held to the deadline of the call it began in."""
+def test_answered_call_passes_on_no_deadline(clock: list[float]) -> None:
+    """A task that a handler leaves running does not inherit the deadline of the answered call."""
     inherited = ServedCall(Deadline(103.0))
     inherited.end()
     assert within(inherited, 10.0) == Deadline(110.0)
 
 
 @pytest.mark.parametrize("seconds", [1e300, float("inf"), 10**400])
-def test_no_deadline_is_too_far(clock: list[float], seconds: float) -> None:
-    """A number from a stranger, even one that is no float, gives a deadline a year away."""
+def test_deadline_is_at_most_a_year_away(clock: list[float], seconds: float) -> None:
+    """A number from a peer, even one too large for a float, gives a deadline of a year at most."""
     assert Deadline.after(seconds) == Deadline(100.0 + LONGEST)
 
 

@@ -171,7 +171,7 @@ def peers_words(line: str) -> list[str]:
 
 
 def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
-    """The README's programs, as they stand there, print what stands there."""
+    """The README's programs, unchanged, print the documented output."""
     for name in ("auth/bus.py", "greeter/bus.py", "call.py"):
         file = tmp_path / name
         file.parent.mkdir(exist_ok=True)
@@ -199,7 +199,7 @@ def test_readme_programs_run(processes: Processes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(2), ids=["discovery", "transport"])
 def test_programs_of_the_ports_run(processes: Processes, tmp_path: Path, number: int) -> None:
-    """The programs that bring a discovery and a transport of their own find each other by those, and call."""
+    """The programs with their own discovery and transport discover each other, and call."""
     code = blocks(DOCUMENTS["docs/ports.md"], "python")[number].code
     (tmp_path / "own.py").write_text(code, encoding="utf-8")
     program = processes.python("own.py", cwd=tmp_path)
@@ -208,7 +208,7 @@ def test_programs_of_the_ports_run(processes: Processes, tmp_path: Path, number:
 
 
 def test_program_of_the_hooks_runs(processes: Processes, tmp_path: Path) -> None:
-    """What a worker does by itself happens as the document says, and a hook refuses."""
+    """Schedules and hooks work as documented, and a hook refuses a call."""
     page = DOCUMENTS["docs/hooks.md"]
     [program] = blocks(page, "python")
     (tmp_path / "bus.py").write_text(program.code, encoding="utf-8")
@@ -233,7 +233,7 @@ esac
 
 
 def test_readme_lines_open_the_lan(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The four lines that bring a bus from one host to the LAN do so; a second home stands in for the second host."""
+    """The four lines that open a bus to the LAN work; a second home directory stands in for the second host."""
     [code] = [code for _, code in blocks(README, "sh") if "keys init" in code]
     lines = code.splitlines()
     assert len(lines) == 4
@@ -292,7 +292,7 @@ def test_readme_api_has_ten_lines() -> None:
 
 
 def test_readme_is_short() -> None:
-    """What it is, ten lines of code, two commands, why not: the rest is in docs/."""
+    """Summary, ten lines of code, two commands, and when not to use it: everything else is in docs/."""
     assert len(README.splitlines()) < 130
 
 
@@ -308,7 +308,7 @@ def test_readme_commands_are_those_of_ci() -> None:
 
 
 def settings(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each setting of a schema with its default, sections gone into; `<name>` stands for a name of one's own."""
+    """Yield each setting of a schema with its default, sections included; `<name>` stands for any name."""
     for key, value in node["properties"].items():
         section = inner(schema, value)
         if section is None:
@@ -319,7 +319,7 @@ def settings(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> 
 
 
 def inner(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the section that a property holds, on its own or by name; None where it is a setting."""
+    """Return the section in a property, directly or by name; None for a plain setting."""
     choices = [value, *value.get("anyOf", []), value.get("additionalProperties", {})]
     for choice in choices:
         found = schema["$defs"].get(str(choice.get("$ref", "")).rpartition("/")[2], {})
@@ -329,7 +329,7 @@ def inner(schema: dict[str, Any], value: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def documented() -> dict[str, list[str]]:
-    """Return the rows of the settings by key, marks of code taken off."""
+    """Return the rows of the settings by key, without code marks."""
     rows = [[cell.strip("`") for cell in row] for row in tables(CONFIGURATION, "key")]
     assert len({row[0] for row in rows}) == len(rows)
     return {row[0]: row[1:] for row in rows}
@@ -355,7 +355,7 @@ NETWORK_YAML = [
 
 
 def test_settings_of_the_network_are_settings() -> None:
-    """What docs/network.md has files of settings say is taken as such, those in a manifest of Kubernetes included."""
+    """The settings files in docs/network.md are valid, including those in Kubernetes manifests."""
     manifests = [each for each in NETWORK_YAML if "kind" in each]
     inner = [yaml.safe_load(text) for each in manifests for text in each.get("data", {}).values()]
     files = [load_config(each, environ={}) for each in (*inner, *(each for each in NETWORK_YAML if "kind" not in each))]
@@ -367,7 +367,7 @@ def test_settings_of_the_network_are_settings() -> None:
 
 
 def test_manifests_of_the_network_are_those_of_the_example() -> None:
-    """Those in docs/network.md say the same as the complete ones of examples/deployment, which are read by a test."""
+    """The manifests in docs/network.md equal those in examples/deployment, which a test reads."""
     example = yaml.safe_load_all((ROOT / "examples/deployment/kubernetes/auth.yaml").read_text(encoding="utf-8"))
     complete = {(each["kind"], each["metadata"]["name"]): each for each in example}
     manifests = [each for each in NETWORK_YAML if "kind" in each]
@@ -377,7 +377,7 @@ def test_manifests_of_the_network_are_those_of_the_example() -> None:
 
 
 def test_every_setting_has_a_meaning_and_a_unit() -> None:
-    """Each row explains its setting in sentences; what is a time says so."""
+    """Each row explains its setting in sentences; a time has its unit."""
     for key, (_, _, unit, meaning) in documented().items():
         assert meaning.endswith("."), key
         if re.search("timeout|ttl|interval|grace|wait", key):
@@ -395,7 +395,7 @@ def test_every_variable_is_documented() -> None:
 
 
 def test_configuration_example_is_valid() -> None:
-    """The example file loads, and says what its comments say."""
+    """The example file loads, and has the values in its comments."""
     [(_, text)] = blocks(CONFIGURATION, "yaml")
     config = load_config(yaml.safe_load(text), environ={})
     assert config.security.mode == "insecure"
@@ -433,7 +433,7 @@ ID, ENDPOINT = "4f2a00112233445d", "ipc:///run/4f2a00112233445d.rpc"
 
 
 def put_in(registry: Registry, what: str) -> None:
-    """Give a registry an input, as the table calls it."""
+    """Apply an input, named as in the table, to a registry."""
     announcement = Announcement(bus="b", instance=ID, service="s", process="p", host="h")
     match what:
         case "announced":
@@ -484,7 +484,7 @@ def test_every_state_is_in_the_table() -> None:
 
 
 def test_every_promise_names_its_test() -> None:
-    """No promise stands there without the test that holds it."""
+    """Each row of the guarantees names an existing test."""
     rows = [*tables(GUARANTEES, "promise")]
     assert rows
     for promise, tests in rows:

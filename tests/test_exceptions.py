@@ -45,8 +45,8 @@ def test_exit_codes_tell_what_to_do(cls: type[LightbusException]) -> None:
     assert cls.exit_code in (1, 2, 3, 4, 5, 6)
 
 
-def test_what_is_caught_by_what() -> None:
-    """A program catches by what it can do about it, or by Python's own class."""
+def test_base_classes_of_exceptions() -> None:
+    """Errors are caught by their groups, and by the classes of Python."""
     assert issubclass(UnknownApi, NotReachable)
     assert issubclass(LightbusTimeout, TimeoutError)
     assert issubclass(ValidationError, exceptions.InvalidParameters)
@@ -54,7 +54,7 @@ def test_what_is_caught_by_what() -> None:
 
 
 def test_an_error_of_the_worker_shows_the_remote_traceback() -> None:
-    """The message comes first, then where it happened; without a traceback there is only the message."""
+    """The message comes first, then the traceback; without a traceback there is only the message."""
     plain = LightbusWorkerError("auth.check raised ValueError: no")
     assert str(plain) == "auth.check raised ValueError: no"
     full = LightbusWorkerError("it failed", trace="line 1\nline 2", peer="auth-service 4f2a… on host web-1")
@@ -86,12 +86,12 @@ def test_an_error_of_the_worker_survives_pickling() -> None:
     ],
 )
 def test_near_names_of_a_misspelt_name_are_suggested(name: str, known: list[str], text: str) -> None:
-    """A misspelt name is answered with the names like it; for one of absurd length nobody looks."""
+    """Similar names are suggested for a misspelt name, but not for an absurdly long one."""
     assert did_you_mean(name, known) == text
 
 
-def test_nobody_there_is_a_timeout_too() -> None:
-    """Programs for 1.x catch a timeout where nobody serves an API; what else they catch is a call that was made."""
+def test_unknown_api_is_a_timeout_too() -> None:
+    """Programs for 1.x catch a timeout if no peer serves an API; other timeouts are of calls that were made."""
     for kind in (exceptions.UnknownApi, exceptions.PeerUnreachable):
         assert issubclass(kind, exceptions.LightbusTimeout)
         assert issubclass(kind, exceptions.NotReachable)

@@ -134,7 +134,7 @@ def room_of(module: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def nodes_of(tree: ast.AST) -> tuple[ast.AST, ...]:
-    """Return all nodes of a module, which is looked through for one thing after the other."""
+    """Return all AST nodes of a module, for several checks."""
     return tuple(ast.walk(tree))
 
 
@@ -213,7 +213,7 @@ class Facts(NamedTuple):
 
 @functools.cache
 def facts(module: str) -> Facts:
-    """Return those of a module of the package: it is read once for all tests."""
+    """Return the facts about a module of the package, read once for all tests."""
     source = SOURCES[module].read_text()
     tree = ast.parse(source)
     return Facts(
@@ -226,12 +226,12 @@ def facts(module: str) -> Facts:
 
 
 def test_modules_keep_to_their_floors() -> None:
-    """Each imports from lower floors and its own only, and leaves the world to those who own it."""
+    """Each module imports from lower floors and its own only; only adapters import the libraries of the outside."""
     assert [each for module in SOURCES for each in violations(facts(module).imports, module)] == []
 
 
 def test_each_library_has_its_rooms() -> None:
-    """What Python does not bring is on the list, with all who import it and nobody else."""
+    """Each third-party library is listed, with exactly the modules that import it."""
     importing: dict[str, set[str]] = {}
     for module in SOURCES:
         for top in {name.partition(".")[0] for name in facts(module).imports} - {"lightbus", ""}:
@@ -244,7 +244,7 @@ MADE_UP = {"lightbus.core", "lightbus.core.calls", "lightbus.service", "lightbus
 
 
 def made_up_imports(source: str, module: str) -> Iterator[str]:
-    """Return what the source of a module would import if those made up were all."""
+    """Return the imports of a made-up module's source."""
     return imports(ast.parse(source), f"lightbus.{module}", MADE_UP)
 
 
@@ -310,7 +310,7 @@ ROOMS_OF_EVENTS = [{""}, {"groups"}, {"publishing", "listening"}, {"backends"}]
 
 
 def step_of(module: str) -> tuple[int, str]:
-    """Return how high a module of events is, and in which room; what is in none is shared by all."""
+    """Return the level and the room of a module of `events`; a module in no room is shared by all."""
     first = module.removeprefix("lightbus.events").removeprefix(".").partition(".")[0]
     for number, rooms in enumerate(ROOMS_OF_EVENTS):
         if first in rooms:
@@ -319,7 +319,7 @@ def step_of(module: str) -> tuple[int, str]:
 
 
 def test_rooms_of_events_stand_on_each_other() -> None:
-    """Each module imports from its own room and from those below."""
+    """Each module imports from its own room and from lower ones."""
     wrong = []
     for module in (name for name in SOURCES if name.startswith("lightbus.events.")):
         number, room = step_of(module)
@@ -355,7 +355,7 @@ def endpoints_in(tree: ast.AST) -> list[str]:
 
 
 def test_only_adapters_know_transports() -> None:
-    """Nobody else takes an endpoint apart or makes one, and only the engine picks the adapter that does."""
+    """Only adapters parse or make endpoints, and only the engine chooses the adapter."""
     others = [name for name in SOURCES if not name.startswith("lightbus.adapters.")]
     assert [(module, each) for module in others for each in facts(module).endpoints] == []
     choose_none = [module for module in others if module.removeprefix("lightbus.") not in CHOOSES_TRANSPORT]
@@ -395,7 +395,7 @@ def test_adapters_are_known_to_those_who_are_named() -> None:
 
 @pytest.mark.parametrize("adapter", KNOW_ADAPTERS)
 def test_fewer_know_an_adapter(adapter: str) -> None:
-    """What a port could hide is known to those only who knew it before."""
+    """Only the listed modules import an adapter that a port could hide."""
     room = f"lightbus.adapters.{adapter}"
     others = [module for module in SOURCES if not module.startswith("lightbus.adapters.")]
     found = {
@@ -416,7 +416,7 @@ def test_checker_sees_endpoints() -> None:
 
 
 def test_room_without_floor_is_named() -> None:
-    """A new module has to be given its floor before anything else, also one that imports nothing of ours."""
+    """A new package must be given its floor, even if it imports nothing of the package."""
     with pytest.raises(AssertionError, match="lightbus/shed stands on no floor"):
         violations(["os"], "lightbus.shed")
 
@@ -495,7 +495,7 @@ CIRCLES: list[set[str]] = []
 
 
 def sizes(tree: ast.AST, module: str, *, lines: int) -> Iterator[tuple[str, str, int]]:
-    """Yield what is measured of a module and all that is in it: the name, what it is, how many."""
+    """Yield the sizes of a module and everything in it: name, kind, count."""
     yield module, "lines of a module", lines
     for node in nodes_of(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -527,7 +527,7 @@ def attributes(method: ast.AST) -> set[str]:
 
 
 def giants() -> dict[str, dict[str, int]]:
-    """Return what is larger than it should be."""
+    """Return everything that is larger than allowed."""
     found: dict[str, dict[str, int]] = {}
     for module in SOURCES:
         for name, what, count in facts(module).sizes:
@@ -537,7 +537,7 @@ def giants() -> dict[str, dict[str, int]]:
 
 
 def only_for_types(tree: ast.AST) -> int:
-    """Return how many imports a module has that are carried out only where types are checked."""
+    """Return the number of imports of a module that run only under TYPE_CHECKING."""
     blocks = [node for node in nodes_of(tree) if isinstance(node, ast.If)]
     blocks = [node for node in blocks if "TYPE_CHECKING" in ast.dump(node.test)]
     return sum(isinstance(each, (ast.Import, ast.ImportFrom)) for block in blocks for each in ast.walk(block))
@@ -575,7 +575,7 @@ def knowledge() -> dict[str, set[str]]:
 
 
 def test_nothing_is_too_large() -> None:
-    """A module, a class or a function that outgrows what a reader takes in is cut by its matters."""
+    """A module, class or function over the limit must be split."""
     found = giants()
     grown = {
         name: counts
@@ -599,7 +599,7 @@ def all_attributes(declared: ast.ClassDef) -> set[str]:
 
 
 def with_bases(trees: dict[str, ast.AST], members: Callable[[ast.ClassDef], set[str]]) -> dict[str, set[str]]:
-    """Return per class what it has of something, with what the classes of the package have that it stands on."""
+    """Return per class its members of a kind, including those of its bases in the package."""
     own: dict[str, tuple[str, set[str], list[str]]] = {}
     for module, tree in trees.items():
         foreign = {
@@ -621,7 +621,7 @@ def with_bases(trees: dict[str, ast.AST], members: Callable[[ast.ClassDef], set[
 
 
 def test_no_class_is_cut_by_inheritance_alone() -> None:
-    """A reader of a class reads its bases, too: those that are too large with them are named, with the reason."""
+    """Bases count, too: a class that is too large with them is listed, with the reason."""
     trees = {module: ast.parse(path.read_text()) for module, path in SOURCES.items()}
     for what, members, known in (
         ("methods of a class", methods, WITH_BASES),
@@ -634,7 +634,7 @@ def test_no_class_is_cut_by_inheritance_alone() -> None:
 
 
 def test_members_of_bases_are_counted_once() -> None:
-    """Those of a class of the same name from elsewhere are not."""
+    """Those of a class with the same name in another module are not counted."""
     base = ast.parse("class A:\n    def a(self): ...\n    def b(self): ...")
     source = "from .m import A\nfrom x import C\nclass B(A):\n    def b(self): ...\nclass D(C):\n    def d(self): ..."
     trees = {"m": base, "n": ast.parse(source), "o": ast.parse("class C:\n    def c(self): ...")}
@@ -645,7 +645,7 @@ def test_members_of_bases_are_counted_once() -> None:
 
 
 def test_imports_for_types_become_fewer() -> None:
-    """Who names a class in an annotation only, and cannot import it, stands on the wrong floor or is in a circle."""
+    """An import for annotations only is a sign of a wrong floor or a circle: their number must not grow."""
     found = {module: count for module in SOURCES if (count := facts(module).only_for_types)}
     assert {module: count for module, count in found.items() if count > SEEN_BY_TYPES_ONLY.get(module, 0)} == {}
     assert found == SEEN_BY_TYPES_ONLY, "some have fewer now: say so in the list"
@@ -663,7 +663,7 @@ NAMED_BY_THEIR_CLASS = {"Meta", "Config"}
 
 
 def classes_in(tree: ast.Module) -> Iterator[str]:
-    """Yield the names of the classes of a module, and of the types that it gives a name of their own (aliases)."""
+    """Yield the names of the classes and type aliases of a module."""
     yield from (node.name for node in nodes_of(tree) if isinstance(node, ast.ClassDef))
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -675,7 +675,7 @@ def classes_in(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """Whoever reads a name knows which class or alias it is, also where one of the two is private to its module."""
+    """Each name of a class or alias is unique in the package, private ones included."""
     found: dict[str, list[str]] = {}
     for module in SOURCES:
         for name in facts(module).classes:

@@ -1,4 +1,4 @@
-"""The tutorial and the how-to pages: their programs run, as they stand there, and print what stands there."""
+"""The programs of the tutorial and the how-to pages run unchanged, and print the documented output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TUTORIAL = (DOCS / "tutorial.md").read_text("utf-8")
 
 
 def write_files(page: str, directory: Path) -> None:
-    """Write the programs of a page that say in their first line what they are called."""
+    """Write the programs of a page whose first line gives a file name."""
     found = re.findall(r"^```python\n(# ([\w./]+\.py)\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert found
     for text, name in found:
@@ -32,13 +32,13 @@ def write_files(page: str, directory: Path) -> None:
 
 
 def commands_shown(page: str) -> list[tuple[list[str], str]]:
-    """Return the commands of a page behind which their output stands, with that."""
+    """Return the commands of a page that are followed by their output, with the output."""
     found = re.findall(r"^```sh\n(lightbus [^\n]*)\n```\n\n```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [(command.split()[1:], shown) for command, shown in found]
 
 
 def pytest_says(processes: Processes, directory: Path) -> str:
-    """Run pytest in a directory; return what it says. It runs in order."""
+    """Run pytest, with tests in order, in a directory; return its output."""
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp=temporary"]
     process = processes.start([sys.executable, *words], cwd=directory)
     assert process.wait(60) == 0, process.report()
@@ -46,7 +46,7 @@ def pytest_says(processes: Processes, directory: Path) -> str:
 
 
 def web(processes: Processes, program: str, directory: Path) -> str:
-    """Start a web program, and return where it is."""
+    """Start a web program, and return its address."""
     pytest.importorskip("fastapi")
     pytest.importorskip("uvicorn")
     server: Process = processes.start([sys.executable, "-m", "uvicorn", program, "--port", "0"], cwd=directory)
@@ -55,7 +55,7 @@ def web(processes: Processes, program: str, directory: Path) -> str:
 
 @pytest.mark.long
 def test_steps_of_the_tutorial_work(processes: Processes, tmp_path: Path) -> None:
-    """Each step does what it says."""
+    """Each step works as described."""
     write_files(TUTORIAL, tmp_path)
     stock, orders = (processes.worker(cwd=tmp_path / name) for name in ("stock", "orders"))
     stock.wait_for_line("Ready")
@@ -82,7 +82,7 @@ def test_the_tests_of_the_tutorial(processes: Processes, tmp_path: Path) -> None
 
 
 def test_idempotent_handler_of_the_guide_does_nothing_twice(processes: Processes, tmp_path: Path) -> None:
-    """The handler of that page does twice what it does once."""
+    """The handler of that page has the same effect when an event is delivered twice."""
     write_files((DOCS / "how-to/idempotent-handlers.md").read_text("utf-8"), tmp_path)
     assert "1 passed" in pytest_says(processes, tmp_path)
 
@@ -115,7 +115,7 @@ bus.client.register_api(ShopApi())
 
 
 def test_gateway_of_the_guide_answers_as_documented(processes: Processes, tmp_path: Path) -> None:
-    """Takes the calls that the OpenAPI document describes, and answers as it says; of other APIs it knows nothing."""
+    """The gateway accepts the calls in the OpenAPI document, and answers as documented; other APIs are unknown."""
     write_files((DOCS / "how-to/http.md").read_text("utf-8"), tmp_path)
     (tmp_path / "bus.py").write_text(SHOP)
     processes.worker(cwd=tmp_path).wait_for_line("Ready")
@@ -137,13 +137,13 @@ def test_gateway_of_the_guide_answers_as_documented(processes: Processes, tmp_pa
 
 
 def curls_shown(page: str) -> list[tuple[str, str]]:
-    """Return the requests of a page behind which their answer stands, with that."""
+    """Return the requests of a page that are followed by their answer, with the answer."""
     return re.findall(r"^```sh\n(curl .*?)\n```\n.*?^```text\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 def test_the_session_with_the_gateway(processes: Processes, tmp_path: Path) -> None:
-    """Each request that the page shows is answered as it shows; `...` stands for what differs."""
+    """Each request on the page gets the documented answer; `...` stands for parts that differ."""
     pytest.importorskip("uvicorn")
     page = (DOCS / "gateway.md").read_text("utf-8")
     write_files((DOCS.parent / "README.md").read_text("utf-8"), tmp_path)
@@ -189,6 +189,6 @@ def test_commands_named_in_guides_exist(name: str) -> None:
 
 
 def test_each_command_is_set_beside_others() -> None:
-    """The comparison has every command, but for those that are about this program itself."""
+    """The comparison has every command, except those about this program itself."""
     compared = {words[0] for words in commands_named((DOCS / "cli/comparison.md").read_text("utf-8"))}
     assert {*COMMANDS} - compared == {"demo", "dumpschema", "dumpconfigschema", "version"}

@@ -1,4 +1,4 @@
-"""What is refused while a bus module is imported."""
+"""Calls that are refused while a bus module is imported."""
 
 from __future__ import annotations
 

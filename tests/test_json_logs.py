@@ -12,7 +12,7 @@ from lightbus.json_logs import JsonFormatter
 
 
 def written(formatter: JsonFormatter, message: str = "%s items", *args: Any, **given: Any) -> dict[str, Any]:
-    """Return what a record comes to."""
+    """Return the line that is written for a record."""
     logger = logging.getLogger("shop.stock")
     record = logger.makeRecord(
         "shop.stock", logging.WARNING, "f.py", 1, message, args, given.pop("exc_info", None), **given
@@ -23,7 +23,7 @@ def written(formatter: JsonFormatter, message: str = "%s items", *args: Any, **g
 
 
 def test_record_has_time_level_logger_message_and_process() -> None:
-    """It says when, how urgent, by whom, what, and which process it was."""
+    """A line has the time, level, logger, message and process of the record."""
     told = written(JsonFormatter(service="shop", process=""), "%s items", 3)
     assert datetime.fromisoformat(told.pop("timestamp")).tzinfo is not None
     assert told.pop("pid") > 0
@@ -31,7 +31,7 @@ def test_record_has_time_level_logger_message_and_process() -> None:
 
 
 def test_extra_fields_replace_none_of_ours() -> None:
-    """What the application gives besides is there; it takes the place of nothing of ours."""
+    """Fields given by the application are added, and replace none of the formatter's own."""
     told = written(
         JsonFormatter(service="shop"), "x", extra={"order": 5, "when": datetime(2026, 1, 2), "service": "mine"}
     )
@@ -57,6 +57,6 @@ CIRCLE.append(CIRCLE)
 
 
 @pytest.mark.parametrize("value", [Nasty(), CIRCLE, {(1, 2): 3}, {"a": Nasty()}, b"\xff", float("inf")])
-def test_nothing_is_too_strange(value: Any) -> None:
-    """A value that is not of JSON, or cannot even be shown, costs nobody the record."""
+def test_value_without_a_json_form_does_not_lose_the_record(value: Any) -> None:
+    """A value that has no JSON form, or cannot even be shown as text, does not lose the record."""
     assert written(JsonFormatter(), "x", extra={"value": value})["message"] == "x"

@@ -54,16 +54,18 @@ from lightbus.keywords import also_named, unknown_keywords_raise
         (lambda bus: lightbus.create(xyz=1), InvalidConfiguration, "no argument 'xyz'. It has: config, config_file,"),
     ],
 )
-def test_near_names_are_told(call: Callable[[Any], Any], error: type[Exception], text: str) -> None:
-    """Whoever misspells an argument while a program is set up is told what it may have been."""
+def test_misspelt_arguments_are_refused_with_near_names(
+    call: Callable[[Any], Any], error: type[Exception], text: str
+) -> None:
+    """A misspelt argument of a setup function is refused with similar names."""
     bus = lightbus.create(service_name="auth")
     with pytest.raises(error, match=text):
         call(bus)
     assert bus.client.listeners == []
 
 
-def test_the_function_stays_what_it_is() -> None:
-    """What it is given, returns and says of itself."""
+def test_wrapped_function_keeps_its_behaviour() -> None:
+    """Arguments, result and metadata of the function are unchanged."""
 
     @unknown_keywords_raise(InvalidSchedule)
     def function(one: int, *, other: int = 2) -> int:

@@ -18,7 +18,7 @@ from lightbus.service.execution import runs_on_loop
 
 
 def test_an_object_with_an_async_call() -> None:
-    """What is awaitable is told by how it is called."""
+    """An object with an `async def __call__` counts as asynchronous."""
 
     class Greeter:
         async def __call__(self, message: EventMessage) -> None: ...
@@ -70,6 +70,6 @@ def test_programs_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_listener_is_named_in_a_log() -> None:
-    """Its name, and what it listens to."""
+    """Its text has its name and its events."""
     both = Listener(api="auth", events=("seen", "gone"), name="greeter", function=print)
     assert str(both) == "greeter of auth.seen, auth.gone"

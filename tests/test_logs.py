@@ -16,7 +16,7 @@ ROOT = logging.getLogger("lightbus")
 
 @pytest.fixture(autouse=True)
 def logger_as_it_was() -> Iterator[None]:
-    """Have the logger afterwards be what it was."""
+    """Restore the logger after the test."""
     handlers, level, propagate = ROOT.handlers[:], ROOT.level, ROOT.propagate
     yield
     ROOT.handlers[:], ROOT.propagate = handlers, propagate
@@ -104,7 +104,7 @@ def closed() -> io.StringIO:
 
 @pytest.mark.parametrize("stream", [None, closed(), Gone()], ids=["none", "closed", "nobody reads"])
 def test_without_a_reader_nothing_is_raised(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO | None) -> None:
-    """A process without standard error goes on, and complains nowhere."""
+    """A process without standard error continues, without an error."""
     configure_logging()
     monkeypatch.setattr(sys, "stderr", stream)
     ROOT.error("to nobody")

@@ -1,4 +1,4 @@
-"""What hooks and listeners are given."""
+"""The messages that hooks and listeners take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_call_shows_no_values_in_a_log() -> None:
 
 
 def test_result_names_its_call_and_whether_it_failed() -> None:
-    """A result says which call it answers, and whether the handler raised."""
+    """A result has the id of its call, and tells whether the handler raised."""
     message = ResultMessage(result=True, rpc_message_id="7", api_name="auth", procedure_name="check")
     assert (message.result, message.rpc_message_id, message.error, message.trace) == (True, "7", False, "")
     assert repr(message) == "<ResultMessage result of auth.check>"
@@ -37,8 +37,8 @@ def test_event_keeps_its_id_over_deliveries() -> None:
     assert message.redelivered
 
 
-def test_where_an_event_is() -> None:
-    """It is told as journal and sequence; nothing is told where no journal has it."""
+def test_native_id_is_journal_and_sequence() -> None:
+    """The native id is journal and sequence, or empty if no journal has the event."""
     assert EventMessage(api_name="a", event_name="b", native_id="j-7").native_id == "j-7"
     for where, told in ((("j", 7), "j-7"), (("", 7), ""), ("", "")):
         message = event_message("a", "b", {"n": 1}, 2, "id", where, 3, 1.5, "p", {"traceparent": "x"})
@@ -58,7 +58,7 @@ def test_where_an_event_is() -> None:
     ],
 )
 def test_the_arguments_are_those_given(make: Callable[[Kwargs | None], EventMessage | RpcMessage]) -> None:
-    """A hook that changes them changes what is sent, also where there were none; without any each has its own."""
+    """A hook that changes the arguments changes what is sent; a message without arguments has its own dict."""
     given: Kwargs = {}
     assert make(given).kwargs is given
     assert make(None).kwargs is not make(None).kwargs

@@ -22,7 +22,7 @@ NOTHING_TO_TEST = {
 
 
 def modules() -> set[str]:
-    """Return the modules of the package, but those that only gather others or keep an earlier name, and migrations."""
+    """Return the modules of the package, except those that only re-export, and migrations."""
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
     gather = ("__init__.py", "__main__.py")
     others = ("demo_", "/migrations/")
@@ -42,5 +42,5 @@ def test_each_module_has_its_test_module() -> None:
 
 
 def test_the_list_of_those_without_only_shrinks() -> None:
-    """Who has tests by now, or is no more, is taken off it."""
+    """A module on the list that has tests now, or is gone, must be removed from it."""
     assert {each for each in NOTHING_TO_TEST if each not in modules() or has_tests(each)} == set()

@@ -13,7 +13,7 @@ from lightbus.old_names import GONE, GONE_MODULES, RENAMED, name_today
 
 @pytest.mark.parametrize("name", RENAMED)
 def test_a_renamed_exception_is_the_one_that_is_raised_today(name: str) -> None:
-    """Whoever catches it by its old name catches what is raised for the same mistake."""
+    """The old name of an exception is an alias of the class that is raised now."""
     assert getattr(exceptions, name) is getattr(lightbus, name) is getattr(exceptions, RENAMED[name])
 
 
@@ -35,7 +35,7 @@ def test_a_name_that_never_was() -> None:
 
 @pytest.mark.parametrize("module", [*GONE_MODULES, "lightbus.transports.redis.event"])
 def test_a_module_that_is_gone_says_what_there_is_instead(module: str) -> None:
-    """It is not found, as before, for those who expect that; with a sentence for those who do not."""
+    """Importing it raises ModuleNotFoundError, with the replacement in the message."""
     with pytest.raises(ModuleNotFoundError, match=r"There is no lightbus\.[a-z.]+ any more\. [A-Z].+\.$") as caught:
         importlib.import_module(module)
     assert caught.value.name is not None

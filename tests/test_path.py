@@ -59,7 +59,7 @@ def bus() -> Iterator[BusPath]:
 
 
 def test_looking_up_twice_gives_the_same_path(bus: BusPath) -> None:
-    """A path is made once, and goes when nobody needs the bus any more."""
+    """A path is made once, and collected together with its bus."""
     assert bus.shop.orders is bus.shop.orders
     other = lightbus.create(service_name="other")
     gone = weakref.ref(other.shop.orders)
@@ -77,7 +77,7 @@ def test_names_with_underscores(bus: BusPath) -> None:
 
 
 def test_client_and_schema_are_the_roots(bus: BusPath) -> None:
-    """`bus.client` and `bus.schema` are the client and the schemas; an API may have procedures of these names."""
+    """`bus.client` and `bus.schema` are client and schemas; an API may have procedures of these names."""
     bus.client.start_in_background()
     assert isinstance(bus.client, lightbus.BusClient)
     assert bus.schema is bus.client.schema
@@ -109,7 +109,7 @@ def test_path_without_an_api(bus: BusPath) -> None:
 
 @pytest.mark.parametrize("form", ["listen", "call", "fire"])
 def test_an_api_is_no_event(bus: BusPath, form: str) -> None:
-    """Whoever forgets the name of the event, or of the procedure, is told so."""
+    """A path without the name of an event or a procedure is refused, with an example."""
     with pytest.raises(InvalidName, match=r"'shop' is no event and no procedure\. Name the API and one of its members"):
         getattr(bus.shop, form)(print)
 
@@ -142,7 +142,7 @@ def test_names_that_paths_have_themselves(door: Door) -> None:
 
 
 def test_subclasses_have_the_same_names() -> None:
-    """A path class of the user's leads where ours does, and a copy of a path where the path does."""
+    """Children of a user's path class have that class, and so have copies."""
 
     class Path(BusPath):
         pass
@@ -260,7 +260,7 @@ def test_calling_an_event_fires_it(bus: BusPath) -> None:
 
 
 def test_path_checks_values_against_its_schemas(bus: BusPath) -> None:
-    """A path knows the schemas of what it leads to, and checks values against them."""
+    """A path has the schemas of its member, and checks values against them."""
     assert bus.shop.orders.count.parameter_schema["required"] == ["what"]
     assert bus.shop.orders.sold.parameter_schema["properties"]["what"]["type"] == "string"
     response = bus.shop.orders.count.response_schema
@@ -281,7 +281,7 @@ def _finish(result: Any) -> None:
         asyncio.run(result)
 
 
-def test_async_doors_are_coroutine_functions(bus: BusPath) -> None:
-    """Whoever is given one, a schedule say, sees that it is to be awaited."""
+def test_async_methods_are_coroutine_functions(bus: BusPath) -> None:
+    """Code that inspects such a method, as a scheduler does, sees that it must be awaited."""
     assert inspect.iscoroutinefunction(bus.auth.check_password.call_async)
     assert inspect.iscoroutinefunction(bus.auth.seen.fire_async)

@@ -1,4 +1,4 @@
-"""What a path says of itself, and what becomes of it when it is copied or sent elsewhere."""
+"""The names of a path, and copying and pickling a path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ bus = create(service_name="shop")
 
 
 def test_last_part_is_the_member() -> None:
-    """The last part is the procedure or event, what is before it is the API."""
+    """The last part is the procedure or event, the parts before it are the API."""
     path = bus.shop.orders.count
     assert path.api_name == "shop.orders"
     assert path.fully_qualified_name == str(path) == "shop.orders.count"
@@ -23,7 +23,7 @@ def test_last_part_is_the_member() -> None:
 
 
 def test_names_of_1x_work_on_members_only() -> None:
-    """What 1.x says of a path, where that is a procedure's or an event's; before that they lead on."""
+    """The properties of 1.x exist on paths of procedures and events; shorter paths have children of these names."""
     path = bus.shop.orders.count
     assert (path.name, str(path.parent), str(path.parent.parent)) == ("count", "shop.orders", "shop")
     assert [str(each) for each in path.ancestors()] == ["shop.orders", "shop", ""]

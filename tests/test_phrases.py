@@ -1,4 +1,4 @@
-"""How values are named in sentences: whatever their classes do, there is a text that can be sent."""
+"""Texts for values in messages: whatever the class does, the text can be sent."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def test_names_have_their_article(name: str, expected: str) -> None:
 
 @given(st.text())
 def test_control_characters_are_escaped(text: str) -> None:
-    """Whatever a stranger is called, it does not reach the terminal as a control character."""
+    """No text of a peer reaches the terminal with a control character."""
     assert clean(text).isprintable()
     assert not text.isprintable() or clean(text) == text
 
 
 def test_text_of_a_value_never_raises() -> None:
-    """A value that raises when it is asked for its text has one that says so; what is no UTF-8 is escaped."""
+    """If `str()` of a value raises, the text says so; text that is not UTF-8 is escaped."""
     assert safely(str, 7) == "7"
     assert safely(str, Silent()) == "<str() of a Silent raised SystemExit>"
     assert safely(str, "a\udc80") == "a\\udc80"
 
 
 def test_class_name_is_that_of_the_class() -> None:
-    """Where a metaclass answers with something else, it is not asked."""
+    """It does not ask the metaclass, which may return something else."""
     assert class_name(7) == "int"
     assert class_name(7, qualified=True) == "builtins.int"
     assert class_name(Liar(), qualified=True) == "helpers.failing.Liar"

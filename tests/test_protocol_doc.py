@@ -45,7 +45,7 @@ class Section(NamedTuple):
 
 
 def part(title: str) -> str:
-    """Return what stands under a heading of the second level."""
+    """Return the text under a heading of the second level."""
     return DOCUMENT.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
@@ -76,7 +76,7 @@ def declared(fields: list[list[str]]) -> dict[str, object]:
 
 
 def in_code(cls: type) -> dict[str, object]:
-    """Return the declared types of a message, lists without what is in them."""
+    """Return the declared types of a message, lists without their item types."""
     hints = typing.get_type_hints(cls)
     return {name: list if typing.get_origin(hint) is list else hint for name, hint in hints.items()}
 
@@ -116,7 +116,7 @@ def test_no_message_is_missing() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.name)
 def test_a_vector_holds_both_ways(section: Section) -> None:
-    """The fields of a vector give its bytes, and its bytes give the fields."""
+    """The fields of a vector encode to its bytes, and its bytes decode to the fields."""
     lines = block(section.text, "vector")
     topic = b""
     if lines[0].startswith("topic "):
@@ -131,7 +131,7 @@ def test_a_vector_holds_both_ways(section: Section) -> None:
 
 
 def test_published_vectors_show_their_topics() -> None:
-    """The topics of the vectors are those that the code makes of the names in them."""
+    """The topics of the vectors are those that the code makes from the names."""
     vectors = {section.name: block(section.text, "vector")[0] for section in SECTIONS}
     topic = envelope.event_topic("auth", "user_registered", 4)
     assert vectors["EVENTS"] == f"topic {topic!r}"
@@ -150,7 +150,7 @@ def test_the_record_of_an_event() -> None:
 
 @pytest.mark.parametrize(("code", "name", "_", "shown", "encoded"), rows(DOCUMENT, "code"))
 def test_an_extension_type(code: str, name: str, _: str, shown: str, encoded: str) -> None:
-    """An extension's bytes give the value of its row and type, and that value gives the bytes."""
+    """The bytes of an extension decode to the documented value and type, and the value encodes to the bytes."""
     data = bytes.fromhex(encoded)
     value = codec.decode(data)
     assert (type(value).__name__, str(value)) == (name, shown)
@@ -173,7 +173,7 @@ def test_partitions_of_keys(key: str, partition: str) -> None:
 
 
 def test_keys_of_an_announcement() -> None:
-    """What is announced, and what is said of oneself over a connection, has the keys of the document, in that order."""
+    """The short and the complete announcement have the documented keys, in that order."""
     text = part("Announcement")
     names: dict[str, Any] = {"bus": "b", "instance": "4f2a00112233445d", "service": "s", "process": "p", "host": "h"}
     ports: dict[str, Any] = {"addresses": ("127.0.0.1",), "rpc_port": 1, "event_port": 2, "fingerprint": "f"}
@@ -196,7 +196,7 @@ def test_codes_of_errors(code: str, started: str, when: str) -> None:
 
 
 def test_numbers_of_the_document() -> None:
-    """The sizes that the prose gives are those of the code."""
+    """The sizes in the text are those in the code."""
     assert f"Version {envelope.PROTOCOL_VERSION}." in DOCUMENT
     assert f"There are {envelope.PARTITIONS} partitions." in DOCUMENT
     assert f"at most {codec.MAX_DEPTH} levels deep" in DOCUMENT
@@ -204,7 +204,7 @@ def test_numbers_of_the_document() -> None:
 
 
 def test_the_note_about_a_schedule() -> None:
-    """Its parameters are those of the procedure that takes it, of the same types."""
+    """The documented parameters are those of the procedure that receives it, with the same types."""
     table = DOCUMENT.partition("| parameter of `note` |")[2].partition("\n\n")[0]
     documented = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, flags=re.MULTILINE))
     taken = {name: kind for name, kind in typing.get_type_hints(SchedulesApi.note).items() if name != "return"}

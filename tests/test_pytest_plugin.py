@@ -67,7 +67,7 @@ def test_several_bus_modules_in_one_session(processes: Processes, tmp_path: Path
 
 
 def test_the_setting_names_the_module(processes: Processes, tmp_path: Path) -> None:
-    """A name that is imported, or the path of a file; what is not there is said."""
+    """It is a module name, or the path of a file; a missing file is reported."""
     (tmp_path / "my_bus.py").write_text(MODULE.format(name="auth"))
     (tmp_path / "test_it.py").write_text(
         "def test_it(lightbus_worker):\n    assert lightbus_worker.auth.whose() == 'auth'\n"
@@ -79,8 +79,8 @@ def test_the_setting_names_the_module(processes: Processes, tmp_path: Path) -> N
         assert expected in session.stdout, session.report()
 
 
-def test_a_module_that_is_not_there(processes: Processes, tmp_path: Path) -> None:
-    """The error says by what pytest is told which one it is: there is no command line of Lightbus here."""
+def test_missing_module_names_the_setting(processes: Processes, tmp_path: Path) -> None:
+    """The error names the pytest setting: there is no command line of Lightbus in tests."""
     (tmp_path / "test_it.py").write_text("def test_it(lightbus_bus): pass\n")
     session = processes.python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path), cwd=tmp_path)
     assert session.wait(60) == 1

@@ -1,4 +1,4 @@
-"""Failures that recur are said once, when they change, and after pauses that double."""
+"""Recurring failures are logged once, when they change, and after pauses that double."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def log(clock: Clock, caplog: pytest.LogCaptureFixture) -> RecurringLog:
 
 
 def test_same_message_is_logged_once(log: RecurringLog, caplog: pytest.LogCaptureFixture) -> None:
-    """The same words about one thing are said once; another thing is another matter."""
+    """The same text about one thing is logged once; another thing is logged separately."""
     assert log.log("disk", logging.ERROR, "%s is full", "/data")
     assert not log.log("disk", logging.ERROR, "%s is full", "/data")
     assert log.log("network", logging.WARNING, "it is down")
@@ -42,7 +42,7 @@ def test_same_message_is_logged_once(log: RecurringLog, caplog: pytest.LogCaptur
 
 
 def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """What fails every three seconds for a day is said about a dozen times, and tells how often it was not said."""
+    """A failure every three seconds for a day is logged about a dozen times, with the number of suppressed messages."""
     for _ in range(86_400 // 3):
         log.log("disk", logging.ERROR, "it is full")
         clock.now += 3.0
@@ -50,8 +50,10 @@ def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogC
     assert caplog.records[1].message == f"it is full ({FIRST_PAUSE / 3 - 1:.0f} times more since it was said last)"
 
 
-def test_two_texts_that_take_turns(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Each is said when it is new; that they take turns is no news, and a third one is."""
+def test_two_alternating_texts_are_logged_once_each(
+    log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is logged when it is new; their alternation is not logged, and a third text is."""
     for number in range(1200):
         log.log("disk", logging.ERROR, "it is full" if number % 2 else "it cannot be opened")
         clock.now += 3.0
@@ -76,8 +78,10 @@ def test_a_change_is_logged(log: RecurringLog, clock: Clock, caplog: pytest.LogC
     assert len(caplog.records) == 2
 
 
-def test_numbers_are_no_news(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the words differ each time and mean the same, they are as one."""
+def test_changing_numbers_do_not_count_as_new(
+    log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without `changes`, messages that differ each time count as the same."""
     for seconds in range(10):
         log.log("loop", logging.WARNING, "it stood still for %d s", seconds, changes=False)
         clock.now += 2 * CHANGE_PAUSE
@@ -93,8 +97,8 @@ def test_the_traceback_is_told_once(log: RecurringLog, clock: Clock, caplog: pyt
     assert [each.exc_info is not None for each in caplog.records] == [True, False]
 
 
-def test_it_works_again(log: RecurringLog) -> None:
-    """After it has worked the next failure is said at once."""
+def test_recovery_resets_the_pause(log: RecurringLog) -> None:
+    """After a recovery the next failure is logged at once."""
     assert not log.recovered("disk")
     log.log("disk", logging.ERROR, "it is full")
     assert log.recovered("disk")
@@ -109,8 +113,8 @@ def test_what_is_remembered_is_bounded(log: RecurringLog, clock: Clock) -> None:
     assert len(log._logged) == MOST_KEYS
 
 
-def test_things_without_end(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Who makes up a new thing each time fills no log: so many are told of a minute, and how many others there were."""
+def test_lines_per_minute_are_limited(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Ever new things cannot fill the log: a number per minute is logged, and the rest is counted."""
     for number in range(3 * MOST_LINES):
         log.log(number, logging.INFO, "the member %d is gone", number)
     told = [each.message for each in caplog.records]

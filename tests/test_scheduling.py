@@ -83,7 +83,7 @@ def test_what_would_fail_at_each_run_is_refused_where_it_is_written(function: An
     ],
 )
 def test_interval_is_of_numbers(given: dict[str, Any], message: str) -> None:
-    """What is no interval is refused with what was given, in any unit."""
+    """An invalid interval is refused with the given value, in any unit."""
     with pytest.raises(InvalidSchedule, match=re.escape(message)):
         create(service_name="timely").client.every(**given)
 
@@ -102,7 +102,7 @@ def test_every_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_job_of_the_schedule_library() -> None:
-    """A job's own times decide, and it is told of each run when that is due: however long it takes, nothing drifts."""
+    """The job's own times are used, and each run is counted when it is due, so that a long run causes no drift."""
     job = schedule.Scheduler().every(2).seconds
     timetable = scheduled(print, job, also_run_immediately=False)
     waits = timetable.waits()
@@ -118,7 +118,7 @@ def test_job_of_the_schedule_library() -> None:
 
 
 def test_next_run_is_planned_before_a_run() -> None:
-    """A function that takes long does not move the next run: the job is told before it, not after."""
+    """A long run does not delay the next one: the next one is planned before the function runs."""
     job = schedule.Scheduler().every(1).seconds
     planned: list[dt.datetime | None] = []
 
@@ -187,7 +187,7 @@ def _follow(timetable: Timetable) -> int:
 
 @pytest.mark.parametrize(("immediately", "runs"), [(False, 3), (True, 4)])
 def test_following_a_timetable(immediately: bool, runs: int) -> None:
-    """The function runs after each wait, and at once where that was asked for; an exception ends nothing."""
+    """The function runs after each wait, and at once if asked for; an exception does not end the schedule."""
     timetable = Timetable(function=print, waits=lambda: iter([0.0, 0.001, 0.0]), also_run_immediately=immediately)
     assert _follow(timetable) == runs
 
@@ -238,8 +238,8 @@ def test_what_is_run_in_turn_is_run_at_those_beats_that_are_ours(immediately: bo
     assert election.ran[immediately:] == ours[: len(election.ran) - immediately]
 
 
-def test_schedules_that_are_run_in_turn_have_names_that_can_be_told() -> None:
-    """Of the function and the interval; a hash where that could not be announced."""
+def test_names_of_elected_schedules_can_be_announced() -> None:
+    """They consist of function and interval; a hash replaces a name that cannot be announced."""
     name = every_in_turn(_yields_nothing, seconds=300, also_run_immediately=False).name
     assert name == f"{__name__}._yields_nothing/300"
 

@@ -1,4 +1,4 @@
-"""How many functions hand an event on, in steady state: each is a place where a reader has to look, and takes time."""
+"""How many functions pass on an event in steady state: each costs time, and a reader has to look there."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def buses() -> Iterator[tuple[BusPath, BusPath]]:
 
 
 def test_from_the_socket_to_the_handler(buses: tuple[BusPath, BusPath]) -> None:
-    """Nine functions at most hand an event on from where its frame is read to its handler; the document names them."""
+    """At most nine functions pass an event from reading its frame to its handler; the document names them."""
     publishes, listens = buses
     to_queue: list[list[str]] = []
     to_handler: list[list[str]] = []
@@ -115,7 +115,7 @@ def test_from_the_socket_to_the_handler(buses: tuple[BusPath, BusPath]) -> None:
 
 
 def test_from_fire_to_the_socket(buses: tuple[BusPath, BusPath]) -> None:
-    """Nine functions at most store an event and give its frame to the socket; the document names them."""
+    """At most nine functions store an event and send its frame; the document names them."""
     publishes, _ = buses
     to_journal: list[list[str]] = []
     to_socket: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""What type checkers are told of a path is what it has, with the same parameters."""
+"""The types for type checkers match the real paths, with the same parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = [typed.TypedBus, typed.TypedPath, typed.TypedProcedure, typed.TypedEve
 
 @pytest.mark.parametrize("declared", CLASSES)
 def test_a_path_has_all_that_is_declared(declared: type) -> None:
-    """And takes what is declared, by the same names, with the same defaults."""
+    """Paths have all declared methods, with the same parameter names and defaults."""
     for name in dir(declared):
         if name.startswith("_"):
             continue
@@ -46,7 +46,7 @@ def test_listen_has_the_same_options() -> None:
     ],
 )
 def test_bus_options_are_those_checked_at_run_time(declared: Any, known: tuple[str, ...]) -> None:
-    """`bus_options` has those that are checked when a program runs."""
+    """`bus_options` has the options that are checked at run time."""
     assert {*declared.__annotations__} == {*known}
 
 

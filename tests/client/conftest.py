@@ -11,7 +11,7 @@ from lightbus.testing import MemoryBus
 
 @pytest.fixture
 def bus(hub: MemoryBus) -> BusPath:
-    """Return a bus with an API, that nobody serves yet."""
+    """Return a bus with an API that no worker serves yet."""
     bus = hub.create(service_name="auth-service")
     bus.client.register_api(AuthApi())
     return bus

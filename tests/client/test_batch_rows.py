@@ -1,4 +1,4 @@
-"""The rows of events that are fired together are those that messages of them would have."""
+"""The rows of events that are fired together equal those of single messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def made(
 
 
 def test_rows_have_what_messages_would_have() -> None:
-    """Ids, defaults, keys and the trace; mappings of any kind, and what is changed later is sent as it was."""
+    """Ids, defaults, keys and trace; any mapping is accepted, and later changes do not affect the row."""
     first = {"user": "sally", "what": [1]}
     ids, rows = made(first, MappingProxyType({"user": "bob", "age": 3, "what": 2}), trace={"traceparent": "00-1"})
     first["what"].append(2)  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def test_rows_have_what_messages_would_have() -> None:
     ],
 )
 def test_the_first_wrong_one_is_named(wrong: Any, error: type[Exception], text: str) -> None:
-    """The error says what is wrong, and with which of them."""
+    """The error says what is wrong, and with which event."""
     with pytest.raises(error, match=text) as caught:
         made({"user": "sally", "what": 0}, wrong, wrong)
     assert caught.value.__notes__ == ["It is number 1 of 3 that were to be fired together: none was."]
@@ -68,8 +68,8 @@ def test_arguments_are_checked_where_that_is_wanted() -> None:
     assert decode_record(row[0]).kwargs == {"user": 5, "age": 18}
 
 
-def test_all_are_looked_at_together() -> None:
-    """Where they have no defaults; one that is wrong, wherever it is, is found and named all the same."""
+def test_invalid_event_in_a_batch_is_found() -> None:
+    """Without defaults events are checked together; an invalid one at any position is found and named."""
     engine: Any = SimpleNamespace(event_ids=EventIds("me"))
     event = AuthApi().events["plain"]
     good: list[dict[str, Any]] = [{"user": "sally", "number": number} for number in range(5)]

@@ -17,8 +17,8 @@ from lightbus.service.hooks import HOOKS
 from lightbus.testing import MemoryBus
 
 
-def test_features_that_are_none(bus: BusPath) -> None:
-    """They are named as in settings, one text with commas included; another is refused with those that there are."""
+def test_unknown_feature_is_refused(bus: BusPath) -> None:
+    """Features are named as in settings, also in one string with commas; an unknown one is refused with the list."""
     bus.client.set_features("rpcs, events")
     assert bus.client.features == (Feature.RPCS, Feature.EVENTS)
     with pytest.raises(InvalidConfiguration, match=r"no feature 'evnts'\. Did you mean 'events'"):
@@ -34,7 +34,7 @@ def test_client_closes_itself_at_the_end_of_a_with_block(bus: BusPath) -> None:
 
 
 def test_names_of_the_process(bus: BusPath) -> None:
-    """Service and process names are those of the settings, with their placeholders filled in, once."""
+    """Service and process names are those of the settings, with their placeholders expanded once."""
     assert bus.client.service_name == "auth-service"
     other = lightbus.create(service_name="shop-{random4}", process_name="p{pid}")
     assert len(other.client.service_name) == len("shop-") + 4
@@ -53,7 +53,7 @@ def test_every_hook_can_be_declared(bus: BusPath) -> None:
 
 
 def test_methods_of_a_subclass_are_used(hub: MemoryBus, door: Door) -> None:
-    """What a client class of one's own does around calls and events is done for each path, on both doors."""
+    """Overridden methods of a client class are used for each path, sync and async."""
     told: list[str] = []
 
     class Noting(lightbus.BusClient):
@@ -89,8 +89,8 @@ OF_PROGRAMS = {
 """What programs written for Lightbus call on a client: as many as there are, whatever a class should have."""
 
 
-def test_client_only_hands_on() -> None:
-    """Besides what programs rely on it has few methods, and those that there are do nothing but ask a part."""
+def test_client_only_delegates() -> None:
+    """Apart from its public methods it has few, and each of them only calls a part."""
     [made] = [node for node in ast.parse(inspect.getsource(lightbus.BusClient)).body if isinstance(node, ast.ClassDef)]
     methods = [node for node in made.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     names = {method.name for method in methods}

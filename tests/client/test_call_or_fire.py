@@ -10,7 +10,7 @@ from lightbus.testing import MemoryBus
 
 
 def test_calling_an_event_fires_it(hub: MemoryBus, bus: BusPath, caller: BusPath) -> None:
-    """With an event's options, and where nobody publishes it, it is kept as by `fire`, if it is a known one."""
+    """With the event's options; without a publisher a known event is stored, as by `fire`."""
     kept = bus.auth.user_registered(username="sally", bus_options={"wait_for": "journal"})
     outbox = bus.client.engine.outbox
     assert [each.id for each in outbox.waiting()] == [kept.id]
@@ -34,7 +34,7 @@ def test_calling_an_event_fires_it(hub: MemoryBus, bus: BusPath, caller: BusPath
 
 
 def test_one_timeout_for_looking_and_calling(caller: BusPath) -> None:
-    """What a call is given as its time covers the search for its API."""
+    """The timeout of a call includes the search for its API."""
     for place in (caller.nowhere.nothing, caller.nowhere.nothing.call, caller.nowhere.nothing.fire):
         watch = Stopwatch()
         with pytest.raises(UnknownApi):

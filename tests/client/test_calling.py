@@ -1,4 +1,4 @@
-"""Calling: what is checked before a call leaves, and what becomes of its result."""
+"""Calling: the checks before a call is sent, and the handling of its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightbus import Api, BusPath, EventNotFound, InvalidParameters, UnknownApi,
 
 
 def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
-    """Where the API is registered, or its schema loaded, wrong arguments do not even leave the process."""
+    """If the API is registered, or its schema loaded, invalid arguments are refused before anything is sent."""
     with pytest.raises(InvalidParameters, match=r"needs the argument 'password'") as caught:
         door.call(bus.auth.check_password, username="sally")
     assert "(says " not in str(caught.value)
@@ -45,6 +45,6 @@ def test_result_is_cast_where_the_api_is_registered(bus: BusPath, door: Door) ->
 
 
 def test_own_registered_api_without_worker(bus: BusPath, door: Door) -> None:
-    """Registering alone serves nothing: somebody must run the worker."""
+    """Registering alone serves nothing: a worker must run."""
     with pytest.raises(UnknownApi, match=r"No peer advertises the API 'auth'.*lightbus run"):
         door.call(bus.auth.check_password, username="sally", password="secret")

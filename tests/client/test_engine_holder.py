@@ -30,7 +30,7 @@ class FakeEngine:
 
 
 def holder(made: list[object], prepared: list[str]) -> EngineHolder:
-    """Return a holder that notes which engines it makes, and what it did before."""
+    """Return a holder that records the engines it makes, and the preparation before each."""
 
     def make(config: Config, identity: Identity) -> Engine:
         engine = cast(Engine, FakeEngine(config, identity))
@@ -41,7 +41,7 @@ def holder(made: list[object], prepared: list[str]) -> EngineHolder:
 
 
 def test_engine_is_made_once_by_many_threads() -> None:
-    """Whoever comes first makes it, after what has to be prepared; all get the same, and observers are told once."""
+    """The first thread makes it, after the preparation; all get the same one, and observers are called once."""
     made: list[object] = []
     prepared: list[str] = []
     engines = holder(made, prepared)
@@ -64,7 +64,7 @@ def test_engine_is_made_once_by_many_threads() -> None:
 
 
 def test_engine_that_cannot_be_made_is_tried_again() -> None:
-    """What goes wrong in preparing reaches whoever asked, and the next one tries anew."""
+    """An error of the preparation is raised, and the next use tries again."""
     made: list[object] = []
     fails = [ValueError("no plugin"), None]
 
@@ -82,7 +82,7 @@ def test_engine_that_cannot_be_made_is_tried_again() -> None:
 
 
 def test_closed_holder_makes_no_engine() -> None:
-    """After the end no engine is made; the one there was is given back to be closed, once."""
+    """After closing no engine is made; the existing one is returned once, to be closed."""
     made: list[object] = []
     engines = holder(made, [])
     engine = engines.engine
@@ -93,8 +93,8 @@ def test_closed_holder_makes_no_engine() -> None:
     assert len(made) == 1
 
 
-def test_exchange_gives_back_what_there_was() -> None:
-    """What is put in place is used; what was there comes back as a whole, with what makes the next engine."""
+def test_exchange_returns_the_former_state() -> None:
+    """The new engine is used; the whole former state is returned, with the factory of the next engine."""
     made: list[object] = []
     engines = holder(made, [])
     engine = engines.engine
@@ -108,7 +108,7 @@ def test_exchange_gives_back_what_there_was() -> None:
 
 
 def test_forked_child_has_no_engine() -> None:
-    """It makes one of its own, under a lock that nobody of the parent can hold; what it inherited is kept untouched."""
+    """It makes its own, under a new lock; what it inherited stays untouched."""
     made: list[object] = []
     engines = holder(made, [])
     lock = engines.lock

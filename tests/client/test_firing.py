@@ -1,4 +1,4 @@
-"""Firing: what is returned, what is checked, and what is waited for."""
+"""Firing: the returned message, the checks, and what is waited for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus import Api, BusPath, Event, EventMessage, InvalidParameters, Light
 
 
 def test_event_message_of_fire(served: BusPath, caller: BusPath, door: Door) -> None:
-    """Firing returns the message, with what a default filled in; handed off or not."""
+    """Firing returns the message with defaults filled in, handed off or not."""
     message = door.fire(served.auth.user_registered, username="sally")
     assert isinstance(message, EventMessage)
     assert message.kwargs == {"username": "sally", "age": 18}
@@ -38,7 +38,7 @@ class DatedApi(Api):
 
 
 def test_a_text_that_is_no_date_is_refused_where_it_is_sent(served: BusPath, caller: BusPath, door: Door) -> None:
-    """Fired by the publisher, handed off, or in a call. A text that is a date is taken, as is a default of None."""
+    """By the publisher, in a hand-off and in a call. A date as text is accepted, as is a default of None."""
     served.client.register_api(DatedApi())
     caller.client.wait_for_apis("dated")
     for bus in (served, caller):

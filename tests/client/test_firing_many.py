@@ -1,4 +1,4 @@
-"""Firing many events together, by both doors, from a publisher and by hand-off, kept and of best effort."""
+"""Firing many events together, sync and async, as publisher and by hand-off, durable and best effort."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AuthApi(Api):
 
 @pytest.fixture
 def bus() -> Iterator[BusPath]:
-    """Return a bus with an API, that nobody serves yet."""
+    """Return a bus with an API that no worker serves yet."""
     bus = lightbus.create(service_name="auth-service")
     bus.client.register_api(AuthApi())
     yield bus
@@ -59,7 +59,7 @@ def served(bus: BusPath) -> BusPath:
 
 @pytest.fixture
 def caller() -> Iterator[BusPath]:
-    """Return a bus that registers nothing, and hands off what it fires."""
+    """Return a bus that registers nothing, and hands off the events it fires."""
     bus = lightbus.create({"network": {"max_message_size": 2**20}}, service_name="caller")
     yield bus
     bus.client.close()
@@ -102,7 +102,7 @@ def test_a_list_is_stored_by_one_commit(
 
 
 def test_all_or_none(served: BusPath, firing: BusPath, door: Door) -> None:
-    """Where one of a list is wrong none is fired, and the error says which it was, if that is known here."""
+    """If one event of a list is invalid none is fired, and the error says which one, if known here."""
     wrong = [*USERS[:3], {"username": 5}]
     with pytest.raises((ValidationError, InvalidEventArguments)) as caught:
         door.fire_many(firing.auth.user_registered, wrong)
@@ -123,8 +123,8 @@ def test_all_or_none(served: BusPath, firing: BusPath, door: Door) -> None:
         ([{"username": "sally"}] * (MOST_TOGETHER + 1), "was given 10001 events.* give it a generator"),
     ],
 )
-def test_what_cannot_be_fired_together(served: BusPath, door: Door, events: Any, text: str) -> None:
-    """It is said what it takes, and nothing is fired."""
+def test_invalid_argument_of_fire_many_is_refused(served: BusPath, door: Door, events: Any, text: str) -> None:
+    """The error says what it takes, and nothing is fired."""
     with pytest.raises(InvalidEventArguments, match=text):
         door.fire_many(served.auth.user_registered, events)
     assert publisher_of(served).counts["stored"] == 0
@@ -147,7 +147,7 @@ def test_a_generator_is_fired_in_portions(served: BusPath, firing: BusPath, door
 
 
 def test_a_generator_that_yields_a_wrong_event(served: BusPath, door: Door) -> None:
-    """What was yielded in the portions before is fired, and the error says so."""
+    """The events of earlier portions are fired, and the error says so."""
 
     def users() -> Iterator[dict[str, Any]]:
         yield from ({"username": f"user {number}"} for number in range(PORTION))
@@ -160,7 +160,7 @@ def test_a_generator_that_yields_a_wrong_event(served: BusPath, door: Door) -> N
 
 
 def test_a_generator_that_fails(served: BusPath, firing: BusPath, door: Door) -> None:
-    """Its own error says how many of what it had yielded are fired, and how many are not."""
+    """Its own error says how many of its events were fired, and how many were not."""
 
     def users() -> Iterator[dict[str, Any]]:
         yield from ({"username": f"user {number}"} for number in range(PORTION + 7))
@@ -206,7 +206,7 @@ def test_an_async_generator(firing: BusPath) -> None:
 
 
 def test_events_of_a_key_stay_in_order(served: BusPath, firing: BusPath, door: Door) -> None:
-    """Those of one key are handled in the order of the list, also with several partitions side by side."""
+    """The events of a key are handled in the order of the list, also with several partitions at a time."""
     seen: dict[str, list[int]] = {}
     done = threading.Event()
 
@@ -222,7 +222,7 @@ def test_events_of_a_key_stay_in_order(served: BusPath, firing: BusPath, door: D
 
 
 def test_events_of_best_effort(served: BusPath, firing: BusPath, door: Door) -> None:
-    """They are published to who listens, and stored nowhere."""
+    """They are published to the present listeners, and stored nowhere."""
     seen: list[str] = []
     served.auth.seen.listen(lambda event_message, username: seen.append(username), listener_name="eyes")
     wait_until(lambda: door.fire_many(firing.auth.seen, [{"username": "probe"}]) and seen)
@@ -233,7 +233,7 @@ def test_events_of_best_effort(served: BusPath, firing: BusPath, door: Door) -> 
 
 
 def test_waiting_for_the_groups(served: BusPath, firing: BusPath, door: Door) -> None:
-    """With `wait_for="ack"` it returns when every group has handled all of them, and else says that not all did."""
+    """With `wait_for="ack"` it returns when every group has handled all events, or raises when time is up."""
     handled: list[str] = []
     gate = threading.Event()
 
@@ -255,8 +255,8 @@ def test_waiting_for_the_groups(served: BusPath, firing: BusPath, door: Door) ->
     assert len(handled) == before + len(USERS)
 
 
-def test_what_is_too_large_together(served: BusPath, caller: BusPath, door: Door) -> None:
-    """A list that is handed off has to fit one message; what a generator yields is parted."""
+def test_size_limit_of_fire_many(served: BusPath, caller: BusPath, door: Door) -> None:
+    """A list that is handed off must fit into one message; the events of a generator are split."""
     data = [{"data": bytes(100_000)} for _ in range(15)]
     with pytest.raises(PayloadTooLarge):
         door.fire_many(caller.auth.posted, data)
@@ -265,8 +265,8 @@ def test_what_is_too_large_together(served: BusPath, caller: BusPath, door: Door
     assert publisher_of(served).counts["stored"] == 15
 
 
-def test_nobody_publishes_them(bus: BusPath, door: Door) -> None:
-    """They wait on this host, and come in their order when somebody does; of best effort they are dropped, counted."""
+def test_events_without_a_publisher(bus: BusPath, door: Door) -> None:
+    """They are stored on this host, and delivered in order later; best-effort events are dropped and counted."""
     door.fire_many(bus.auth.seen, USERS)
     assert bus.client.dropped_events == len(USERS)
     ids = door.fire_many(bus.auth.user_registered, USERS)
@@ -275,7 +275,7 @@ def test_nobody_publishes_them(bus: BusPath, door: Door) -> None:
 
 
 def test_hooks_around_each_event(served: BusPath, door: Door) -> None:
-    """Those before run for each before any is fired, and may change it; those after when all are on disk."""
+    """Hooks before run for each event before any is fired, and may change it; those after when all are on disk."""
     order: list[tuple[str, str, bool]] = []
 
     @served.client.before_event_sent

@@ -1,4 +1,4 @@
-"""`history()` and `lag()`: what the publishers are asked, and what is refused."""
+"""`history()` and `lag()`: the requests to publishers, and what is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.testing import MemoryBus, memory_bus
 
 
 def test_history_and_lag(served: BusPath, caller: BusPath, door: Door) -> None:
-    """What was fired is kept and can be asked for; so can how far a listener's group has come."""
+    """Stored events can be read, and so can the lag of a listener's group."""
     fired = [door.fire(served.auth.user_registered, username=f"user {number}") for number in range(3)]
     ask = asked(door)
     found = ask(caller.auth.user_registered, "history")
@@ -42,7 +42,7 @@ def hub() -> Iterator[MemoryBus]:
 
 
 def test_history_of_an_event_backend(door: Door) -> None:
-    """Where one backend keeps the events of all publishers, each event is told once."""
+    """If one backend stores the events of all publishers, each event is returned once."""
     with memory_bus() as hub:
         first, second = (hub.create(service_name="auth-service") for _ in range(2))
         for bus in (first, second):

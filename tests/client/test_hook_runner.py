@@ -28,7 +28,7 @@ from lightbus.testing import MemoryBus
 
 
 def test_hooks_of_a_worker(bus: BusPath) -> None:
-    """The hooks of a worker's life run in order, on their way whatever form they were given in."""
+    """The hooks of a worker's lifecycle run in order, whatever form they were declared in."""
     ran: list[str] = []
 
     @bus.client.on_start
@@ -84,7 +84,7 @@ def test_sync_hook_may_block_and_call(bus: BusPath) -> None:
 
 
 def test_hooks_of_calls(served: BusPath, door: Door) -> None:
-    """The hooks around a call and its execution are told the call and its result."""
+    """The hooks around a call and its execution get the call and its result."""
     told: list[tuple[str, str, dict[str, Any], Any]] = []
 
     def note(hook: str) -> Callable[..., None]:
@@ -107,7 +107,7 @@ def test_hooks_of_calls(served: BusPath, door: Door) -> None:
 
 
 def test_hooks_of_calls_that_fail(served: BusPath, door: Door) -> None:
-    """The hooks after a call are told of its failure, too, on both sides."""
+    """The hooks after a call get its failure, too, on both sides."""
     told: list[ResultMessage] = []
     served.client.after_rpc_execution(lambda result_message: told.append(result_message))
     served.client.after_rpc_call(lambda result_message: told.append(result_message))
@@ -124,7 +124,7 @@ def test_hooks_of_calls_that_fail(served: BusPath, door: Door) -> None:
 
 
 def test_hook_refuses_a_call(served: BusPath, door: Door) -> None:
-    """An exception in a hook before a call reaches the caller instead of a result; before its execution, likewise."""
+    """An exception in a hook before a call, or before its execution, reaches the caller instead of a result."""
 
     @served.client.before_rpc_call
     def refuse(rpc_message: RpcMessage) -> None:
@@ -144,7 +144,7 @@ def test_hook_refuses_a_call(served: BusPath, door: Door) -> None:
 
 
 def test_hooks_of_events(bus: BusPath, door: Door) -> None:
-    """The hooks around firing and handling are told the event, and which listener handles it."""
+    """The hooks around firing and handling get the event, and the name of the listener that handles it."""
     told: list[tuple[str, ...]] = []
     bus.auth.user_registered.listen(lambda message: told.append(("handled",)), listener_name="hear")
     bus.client.before_event_sent(lambda event_message: told.append(("before_sent", event_message.canonical_name)))
@@ -217,7 +217,7 @@ def test_hooks_wrap_an_event(bus: BusPath, door: Door, is_async: bool) -> None:
 
 
 def test_hooks_wrap_a_call(bus: BusPath, door: Door) -> None:
-    """Those of the caller and those of the executing side; a failure is told with its exception on either side."""
+    """The hooks of the caller and of the executing side; a failure is passed to both with its exception."""
     wraps = Wraps(bus)
     bus.client.start_in_background()
     assert door.call(bus.auth.check_password, username="sally", password="secret") is True
@@ -228,8 +228,8 @@ def test_hooks_wrap_a_call(bus: BusPath, door: Door) -> None:
     assert wraps.noted == ["rpc_execution: ValueError", "rpc_call: LightbusWorkerError"]
 
 
-def test_hooks_that_wrap_are_told_of_a_cancelled_call(bus: BusPath) -> None:
-    """A caller that gives up leaves them, as does the handler that is cancelled for it."""
+def test_wrapping_hooks_are_exited_on_cancellation(bus: BusPath) -> None:
+    """A caller that gives up exits them, as does the handler that is cancelled for it."""
     began = asyncio.Event()
 
     class SlowApi(lightbus.Api):
@@ -256,7 +256,7 @@ def test_hooks_that_wrap_are_told_of_a_cancelled_call(bus: BusPath) -> None:
 
 
 def _replacing(bus: BusPath, caller: BusPath) -> None:
-    """Have each hook put something in place of what it is told of, and add its own name to it."""
+    """Make each hook replace what its message carries, adding the hook's name."""
 
     def before_call(rpc_message: RpcMessage) -> None:
         rpc_message.kwargs = {"words": [*rpc_message.kwargs["words"], "before_rpc_call"]}
@@ -303,8 +303,8 @@ class Words(Api):
         raise ValueError(words)
 
 
-def test_hooks_put_something_in_place(hub: MemoryBus, caller: BusPath, door: Door) -> None:
-    """What a hook assigns to a message, in place of arguments or a result, is what goes on, cast as what was there."""
+def test_hooks_can_replace_arguments_and_results(hub: MemoryBus, caller: BusPath, door: Door) -> None:
+    """Arguments or a result that a hook assigns to a message are used instead, cast like the original."""
     bus = hub.create(service_name="words")
     bus.client.register_api(Words())
     heard: list[tuple[str, set[str], bool]] = []
@@ -331,8 +331,8 @@ def test_hooks_put_something_in_place(hub: MemoryBus, caller: BusPath, door: Doo
             assert (name, {first, "before_event_sent", "before_event_execution"}, False) in heard
 
 
-def test_what_hooks_put_in_place_is_checked(bus: BusPath, door: Door) -> None:
-    """Arguments that a hook assigns are held against the schema as those that were given."""
+def test_arguments_replaced_by_hooks_are_checked(bus: BusPath, door: Door) -> None:
+    """Arguments that a hook assigns are validated like those that were given."""
     bus.client.register_api(Words())
 
     @bus.client.before_rpc_call
@@ -353,8 +353,8 @@ def test_what_hooks_put_in_place_is_checked(bus: BusPath, door: Door) -> None:
             fire()
 
 
-def test_hooks_put_a_result_in_place_of_an_error(hub: MemoryBus, caller: BusPath, door: Door) -> None:
-    """Where a hook says that it is none, an error becomes a result: at the worker, or at the caller."""
+def test_hooks_can_turn_an_error_into_a_result(hub: MemoryBus, caller: BusPath, door: Door) -> None:
+    """A hook can turn an error into a result, at the worker or at the caller."""
     bus = hub.create(service_name="words")
     bus.client.register_api(Words())
 

@@ -15,7 +15,7 @@ from lightbus import BusPath, Feature, LightbusServerMustStartInMainThread, Unkn
 
 
 def test_worker_beside_other_tasks(caller: BusPath, bus: BusPath) -> None:
-    """A worker shares a loop with a program, goes when it is told to, and may come again."""
+    """A worker shares a loop with a program, stops when asked, and can be started again."""
 
     async def main() -> None:
         for _ in range(2):
@@ -66,7 +66,7 @@ def test_run_forever_wants_the_main_thread(bus: BusPath) -> None:
 
 
 def test_worker_stops_on_request_and_can_start_again(served: BusPath) -> None:
-    """Anybody may ask the worker to stop; it can be started again."""
+    """Any code may ask the worker to stop; it can be started again."""
     served.client.request_shutdown()
     wait_until(lambda: not served.client.is_worker)
     served.client.request_shutdown()
@@ -124,7 +124,7 @@ def test_features_rpcs_only(bus: BusPath, caller: BusPath) -> None:
 
 
 def test_consume_rpcs_serves_until_stopped(bus: BusPath, caller: BusPath) -> None:
-    """Upstream's `consume_rpcs` serves calls until it is told to stop."""
+    """`consume_rpcs` of 1.x serves calls until it is stopped."""
 
     async def main() -> None:
         serving = asyncio.create_task(bus.client.consume_rpcs())

@@ -1,4 +1,4 @@
-"""Declaring listeners: names, groups, where they begin, and what cannot work."""
+"""Declaring listeners: names, groups, starting points, and what is refused."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ from lightbus import (
         ({"bus_options": {"since": 7}}, "since of the listener here is 7. It is the id of an event, a datetime"),
     ],
 )
-def test_options_of_a_listener_that_cannot_be(bus: BusPath, options: dict[str, Any], problem: str) -> None:
-    """What cannot be meant is refused where it is written, with what can be."""
+def test_invalid_listener_options_are_refused(bus: BusPath, options: dict[str, Any], problem: str) -> None:
+    """Invalid options are refused at the declaration, with the valid ones."""
     with pytest.raises(InvalidEventListener, match=re.escape(problem)):
         bus.auth.user_registered.listen(lambda username: None, listener_name="here", **options)
 
@@ -67,13 +67,13 @@ def test_options_of_a_listener_that_cannot_be(bus: BusPath, options: dict[str, A
     ],
 )
 def test_where_a_listener_begins(bus: BusPath, since: Any, taken: Any) -> None:
-    """An event's id, a time, also as text, and the two signs are taken as they are meant."""
+    """An event's id, a time, also as text, "0" and "$" are accepted."""
     bus.auth.user_registered.listen(lambda username: None, listener_name="here", bus_options={"since": since})
     assert bus.client.listeners[0].since == taken
 
 
 def test_listener_of_batches(bus: BusPath) -> None:
-    """It takes a list, and is refused where it could not be called with one."""
+    """It takes a list, and is refused if it cannot be called with one."""
     bus.auth.user_registered.listen(lambda messages: None, listener_name="here", batch=100)
     bus.auth.user_registered.listen(lambda message: None, listener_name="there")
     assert [(each.batch, each.batch_wait) for each in bus.client.listeners] == [(100, 0.05), (0, 0.05)]
@@ -101,7 +101,7 @@ def test_listener_must_be_callable(bus: BusPath) -> None:
 
 
 def test_listener_that_cannot_take_the_event(bus: BusPath) -> None:
-    """A function that wants an argument which a registered event does not carry is refused, with what there is."""
+    """A function with an argument that a registered event does not have is refused, with the event's arguments."""
     bus.auth.user_registered.listen(lambda message, username, age: None, listener_name="fits")
     bus.auth.user_registered.listen(lambda message, nickname="?": None, listener_name="has a default")
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_listener_that_cannot_take_the_event(bus: BusPath) -> None:
 
 
 def test_listener_that_is_a_generator(bus: BusPath) -> None:
-    """Calling it would run nothing of it, so it is refused where it is declared."""
+    """Calling it would run nothing, so it is refused at the declaration."""
 
     def listener(message: Any) -> Any:
         yield message
@@ -134,7 +134,7 @@ def test_duplicate_listener_name(bus: BusPath) -> None:
 
 
 def test_two_listeners_of_one_group(bus: BusPath) -> None:
-    """In one process each would miss what the other is given; of different APIs they share nothing."""
+    """Refused in one process, since each would miss the other's events; on different APIs they share nothing."""
 
     def listener(message: EventMessage) -> None: ...
 
@@ -147,7 +147,7 @@ def test_two_listeners_of_one_group(bus: BusPath) -> None:
 
 
 def test_objects_without_a_name_can_listen(bus: BusPath) -> None:
-    """A partial, or an object with `__call__`, gets a name that says what it is."""
+    """A partial, or an object with `__call__`, gets a descriptive name."""
 
     class Handler:
         def __call__(self, message: EventMessage) -> None: ...
@@ -159,7 +159,7 @@ def test_objects_without_a_name_can_listen(bus: BusPath) -> None:
 
 
 def test_one_listener_for_several_events(served: BusPath) -> None:
-    """`listen_for_events` gives one function the events of several APIs."""
+    """`listen_for_events` passes the events of several APIs to one function."""
     heard: list[str] = []
     events = [("auth", "user_registered"), ("other", "happened")]
     served.client.listen_for_events(events, lambda message: heard.append(message.event_name), listener_name="both")
@@ -216,21 +216,19 @@ def test_a_lambda_needs_a_name_for_its_group(bus: BusPath) -> None:
 
 @pytest.mark.parametrize("events", ["auth.user_registered", [("auth",)], ["auth.user_registered"], [("auth", 1)]])
 def test_events_that_are_no_pairs(bus: BusPath, events: Any) -> None:
-    """An event is given as the names of its API and its own."""
+    """An event must be given as API name and event name."""
     with pytest.raises(InvalidEventListener, match="is no event: give each as"):
         bus.client.listen_for_events(events, lambda message: None)
 
 
 def test_policy_by_its_name(bus: BusPath) -> None:
-    """A policy may be given by its name."""
+    """A policy can be given by name."""
     bus.other.happened.listen(lambda message: None, listener_name="named", on_error="retry")  # type: ignore[arg-type]
     assert bus.client.listeners[-1].on_error is OnError.RETRY
 
 
-def test_listener_to_an_event_that_is_not_there(
-    served: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Who listens to an event that its API does not have is told so, with near names, once the API is there."""
+def test_listener_to_an_unknown_event(served: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """It is refused with near names once the API is registered."""
     caller.auth.user_registred.listen(lambda message: None, listener_name="typo")
     caller.auth.check_password.listen(lambda message: None, listener_name="procedure")
     caller.client.start_in_background()

@@ -1,4 +1,4 @@
-"""Events that are made now and fired later: what hooks see of them, and what is counted."""
+"""Events that are made now and fired later: their hooks, and their counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def made(bus: BusPath, **kwargs: Any) -> EventMessage:
 
 
 def store(bus: BusPath, message: EventMessage, door: Door) -> bytes:
-    """Store an event as an outbox does, by a door, and return what is stored."""
+    """Store an event as an outbox does, sync or async, and return the stored event."""
     events = bus.client.made_events
 
     async def stored() -> bytes:
@@ -42,8 +42,8 @@ def test_hooks_know_that_it_is_stored(bus: BusPath, door: Door) -> None:
     assert not bus.client.made_events.is_storing(message)
 
 
-def test_what_a_hook_puts_in_place_is_checked(bus: BusPath, door: Door) -> None:
-    """Arguments that a hook replaces are completed, and an error in the transaction where they are wrong."""
+def test_arguments_replaced_by_a_hook_are_checked(bus: BusPath, door: Door) -> None:
+    """Arguments that a hook replaces are completed, and raise in the transaction if they are invalid."""
     given: list[dict[str, Any]] = [{"username": "eve"}, {"username": 1}]
 
     def replace(event_message: EventMessage) -> None:

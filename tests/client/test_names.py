@@ -1,4 +1,4 @@
-"""What there is on the bus: completions, schemas, waiting for APIs."""
+"""The names on the bus: completions, schemas, waiting for APIs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightbus.testing import MemoryBus
 
 
 def test_wait_for_apis(served: BusPath, caller: BusPath) -> None:
-    """One can wait for APIs, and is told which did not come, and which are there."""
+    """Waiting for APIs raises with the missing and the advertised ones."""
     caller.client.wait_for_apis("auth")
     asyncio.run(caller.client.wait_for_apis_async("auth"))
     missing = r"Within 0\.2 s no peer advertised auht, bank\. Advertised: auth"
@@ -36,7 +36,7 @@ def test_completions_are_of_local_and_discovered_apis(served: BusPath, caller: B
 
 
 def test_schemas_of_a_remote_api(served: BusPath, caller: BusPath) -> None:
-    """The schemas of an API that nobody loaded are asked of a peer, and serve to check what one is about to send."""
+    """The schemas of an API that is not loaded are fetched from a peer, and used to validate."""
     schema = caller.auth.check_password.parameter_schema
     assert schema["required"] == ["username", "password"]
     assert schema["properties"]["username"]["type"] == "string"

@@ -22,8 +22,8 @@ from lightbus import BusPath, InvalidParameters
         ({"peer": 5}, "peer is 5"),
     ],
 )
-def test_options_that_cannot_be_meant(caller: BusPath, options: Any, complaint: str) -> None:
-    """Options in the wrong form are refused before anything is looked for, whatever the form of the call."""
+def test_invalid_options_are_refused(caller: BusPath, options: Any, complaint: str) -> None:
+    """Options in a wrong form are refused before anything else is done, for each form of a call."""
     for place in (caller.nowhere.nothing, caller.nowhere.nothing.call):
         with pytest.raises(InvalidParameters, match=re.escape(complaint)):
             place(bus_options=options)

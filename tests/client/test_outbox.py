@@ -1,4 +1,4 @@
-"""Events that nobody publishes: they are kept, and published later; or dropped, and counted."""
+"""Events without a publisher are stored, and published later; or dropped, and counted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lightbus.engine.forwarding import Forwarder
 from lightbus.testing import MemoryBus, memory_bus
 
 
-def test_an_event_is_taken_though_nothing_is_remembered(door: Door, tmp_path: Path) -> None:
-    """Where this process cannot write, an event that its publisher has stored is no error here."""
+def test_event_is_accepted_if_it_cannot_be_recorded_as_known(door: Door, tmp_path: Path) -> None:
+    """If this process cannot write, an event that its publisher has stored causes no error."""
     (tmp_path / "file").write_text("")
     elsewhere = {"journal": {"data_dir": str(tmp_path / "file")}}
     served = lightbus.create(service_name="auth-service")
@@ -43,7 +43,7 @@ def test_events_kept_in_memory_bus_are_kept_where_its_journals_are(door: Door) -
 
 
 def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None:
-    """A best-effort event that nobody is there to publish is dropped and counted; others are kept in the outbox."""
+    """A best-effort event without a publisher is dropped and counted; others are stored in the outbox."""
 
     class Loose(Api):
         seen = Event(["what"], delivery="best_effort")
@@ -64,7 +64,7 @@ def test_best_effort_event_without_a_publisher(bus: BusPath, door: Door) -> None
 
 
 def test_a_process_that_keeps_events_publishes_them(hub: MemoryBus, bus: BusPath, door: Door) -> None:
-    """Where nobody advertises the API that it has registered, it does so itself, until it is a worker or ends."""
+    """If no peer advertises an API that it has registered, a process publishes itself, until it is a worker or ends."""
     door.fire(bus.auth.user_registered, username="sally")
     wait_until(lambda: bus.client.engine.publisher is not None)
     assert bus.client.is_worker
@@ -80,7 +80,7 @@ def test_a_process_that_keeps_events_publishes_them(hub: MemoryBus, bus: BusPath
 
 
 def test_what_a_process_keeps_and_publishes_is_in_order(door: Door) -> None:
-    """What it fired before it published comes first, whatever is fired while it becomes the publisher."""
+    """Events fired before it published come first, whatever is fired while it becomes the publisher."""
     with memory_bus(journal=True) as hub:
         bus = hub.create(service_name="auth-service")
         bus.client.register_api(AuthApi())
@@ -95,7 +95,7 @@ def test_what_a_process_keeps_and_publishes_is_in_order(door: Door) -> None:
 
 
 def test_what_an_event_backend_took_waits_no_more(bus: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process fired before it published is not in the outbox any more once its backend has it, in order."""
+    """Events fired before the process published leave the outbox once its backend has stored them, in order."""
     monkeypatch.setattr(Forwarder, "_look", lambda forwarder: None)
     for number in range(3):
         door.fire(bus.auth.user_registered, username="sally", age=number)
@@ -108,7 +108,7 @@ def test_what_an_event_backend_took_waits_no_more(bus: BusPath, door: Door, monk
 def test_who_keeps_events_says_at_the_end_where_they_are(
     bus: BusPath, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process that ends before it published what it fired names the place, and who will deliver it."""
+    """A process that ends before it published its events logs where they are, and who will deliver them."""
     for username in ("sally", "ada"):
         door.fire(bus.auth.user_registered, username=username)
     path = bus.client.engine.outbox.path

@@ -1,4 +1,4 @@
-"""The schemas of other peers: asked for once, and what is sent is held against them."""
+"""The schemas of other peers: fetched once, and used to validate what is sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def worker(hub: MemoryBus) -> BusPath:
 
 
 def test_strict_validation_asks_the_peer_first(hub: MemoryBus, worker: BusPath, door: Door) -> None:
-    """What does not satisfy the peer's schema never leaves, and the error says whose schema it is."""
+    """Arguments that violate the peer's schema are not sent, and the error names the peer."""
     bus = hub.create(STRICT)
     with pytest.raises(ValidationError, match=r"orders\.place: amount is 'x'.*\(says the schema of orders "):
         door.call(bus.orders.place, sku="tea", amount="x")
@@ -111,6 +111,6 @@ def test_of_several_versions_one_has_to_fit(hub: MemoryBus, worker: BusPath, doo
     ],
 )
 def test_most_arguments_pass_at_first_sight(properties: Any, kwargs: Any, passes: bool) -> None:
-    """What is of a plain type needs no look by a validator; whatever is not so simple does."""
+    """Values of plain types pass without a validator; other values need one."""
     schema: Any = {"type": "object", "properties": properties, "required": ["a"], "additionalProperties": False}
     assert ForeignSignature("a.f", {"parameters": schema}).passes(kwargs) is passes

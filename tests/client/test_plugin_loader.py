@@ -1,4 +1,4 @@
-"""Plugins of a client, given to it."""
+"""Plugins that are given to a client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightbus.testing import MemoryBus
 
 
 def test_plugins_given_to_create(hub: MemoryBus, door: Door) -> None:
-    """A plugin given to create() has its hooks run, before those of the user's that did not ask to come first."""
+    """The hooks of a plugin given to create() run before the user's hooks, except for `before_plugins` ones."""
     told: list[str] = []
 
     class Noting(LightbusPlugin):
@@ -55,7 +55,7 @@ def test_plugins_work_without_a_worker(hub: MemoryBus, served: BusPath, door: Do
 
 
 def test_program_and_settings_want_the_same_plugin(hub: MemoryBus, caplog: pytest.LogCaptureFixture) -> None:
-    """The program's own is used, once, and it is said: two would do everything twice."""
+    """The program's own plugin is used, and a log line says so: two would do everything twice."""
     own = LogContextPlugin()
     bus = hub.create({"plugins": {"log_context": {"enabled": True}}}, plugins=[own])
     bus.client.start_in_background()
@@ -75,7 +75,7 @@ def test_program_and_settings_want_the_same_plugin(hub: MemoryBus, caplog: pytes
         ({"log_context": {"enabled": True}}, "and not 'log_context'"),
     ],
 )
-def test_what_is_no_plugin(given: Any, error: str) -> None:
-    """It is refused where it is written, with what to write instead."""
+def test_object_that_is_no_plugin_is_refused(given: Any, error: str) -> None:
+    """It is refused by create(), with what to write instead."""
     with pytest.raises(UsageError, match=error):
         lightbus.create(plugins=given)

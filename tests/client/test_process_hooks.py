@@ -1,4 +1,4 @@
-"""Clients at a fork and at the end of a process: what stands still, what is forgotten, what is closed."""
+"""Clients at a fork and at the exit of the process: what is paused, forgotten and closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.testing import MemoryBus
 
 
 def test_client_counts_until_it_is_collected() -> None:
-    """A client that nobody holds any more is neither paused at a fork nor closed at the end."""
+    """A collected client is neither paused at a fork nor closed at the exit."""
     bus = lightbus.create(service_name="short-lived")
     client = weakref.ref(bus.client)
     there = bus.client._in_process
@@ -27,8 +27,8 @@ def test_client_counts_until_it_is_collected() -> None:
     assert entry() is None
 
 
-def test_everything_stands_still_during_a_fork(served: BusPath) -> None:
-    """While a client is paused nobody makes an engine or a worker of it; afterwards it serves as before."""
+def test_client_is_paused_during_a_fork(served: BusPath) -> None:
+    """While a client is paused no engine or worker of it can be made; afterwards it serves as before."""
     there = served.client._in_process
     assert there.has_worker
     resume = there.pause(2.0)
@@ -43,8 +43,8 @@ def test_everything_stands_still_during_a_fork(served: BusPath) -> None:
     assert served.auth.check_password(username="sally", password="secret") is True
 
 
-def test_child_of_a_worker_has_none(hub: MemoryBus) -> None:
-    """A forked child has neither the engine nor the worker of its parent, which goes on."""
+def test_forked_child_of_a_worker_has_no_worker(hub: MemoryBus) -> None:
+    """A forked child has neither the engine nor the worker of its parent, which keeps running."""
     bus = hub.create(service_name="forks")
     bus.client.register_api(AuthApi())
     bus.client.start_in_background()

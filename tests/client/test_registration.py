@@ -1,4 +1,4 @@
-"""Registering: what is offered, what is refused, and the schemas of both."""
+"""Registering APIs: what is offered and what is refused, and their schemas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightbus import Api, BusPath, InvalidApiRegistryEntry, UnknownApi
 
 
 def test_register_api_wants_an_instance(bus: BusPath) -> None:
-    """A class is refused with the line to write, and so is what is none; a second Api of a name replaces the first."""
+    """A class or another object is refused with the line to write; a second Api of a name replaces the first."""
     with pytest.raises(InvalidApiRegistryEntry, match=r"bus\.client\.register_api\(AuthApi\(\)\)"):
         bus.client.register_api(AuthApi)  # type: ignore[arg-type]
     again = AuthApi()
@@ -26,7 +26,7 @@ def test_register_api_wants_an_instance(bus: BusPath) -> None:
 
 
 def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """What looks like a method and cannot be served is said when its Api is registered, with the reason."""
+    """Methods that cannot be served are logged when their Api is registered, with the reason."""
 
     class Prices(Api):
         now = time.monotonic
@@ -42,7 +42,7 @@ def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.L
 
 
 def test_methods_that_an_instance_was_given_are_named(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """What is assigned in `__init__` is none of the class's methods, and so is not served; values are left alone."""
+    """Functions assigned in `__init__` are no methods of the class, and not served: they are logged, values are not."""
 
     class Prices(Api):
         class Meta:
@@ -80,7 +80,7 @@ def test_registering_while_running(served: BusPath, caller: BusPath, door: Door)
 
 
 def test_registered_apis_are_found_by_name(bus: BusPath) -> None:
-    """Registered Apis are found by name, and told apart as public and internal."""
+    """Registered Apis are found by name, and listed as public and internal."""
 
     class Secret(Api):
         class Meta:
@@ -98,7 +98,7 @@ def test_registered_apis_are_found_by_name(bus: BusPath) -> None:
 
 
 def test_bus_schema_holds_writes_and_reads_schemas(bus: BusPath, tmp_path: Any) -> None:
-    """`bus.schema` holds the schemas of what is registered or loaded, and writes and reads them."""
+    """`bus.schema` has the schemas of registered and loaded APIs, and writes and reads them."""
     assert bus.schema.api_names == ["auth"]
     assert ("auth", "check_password") in bus.schema.rpcs
     assert bus.schema.events == [("auth", "user_registered")]

@@ -1,4 +1,4 @@
-"""What a worker does by the clock, or beside its work."""
+"""Schedules and background tasks of a worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightbus.testing import memory_bus
 
 
 def test_schedules_and_background_tasks(bus: BusPath) -> None:
-    """A worker runs what is to be run by the clock, sync or async, and background tasks; all of it ends with it."""
+    """A worker runs schedules, sync or async, and background tasks; all of them end with it."""
     ran: list[str] = []
 
     @bus.client.every(seconds=0.05)
@@ -128,7 +128,7 @@ def test_once_per_service() -> None:
 
 
 def counts_of(bus: BusPath) -> dict[str, Any]:
-    """Return what a worker has counted of its only schedule."""
+    """Return a worker's counts of its only schedule."""
     me = bus.client.engine.identity.instance
     stats = bus.client.call_rpc_blocking("internal.peer", "stats", {}, {"peer": me})
     (found,) = stats["schedules"]

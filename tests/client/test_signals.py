@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM around a worker and a fork: who has them, and that none is lost."""
+"""SIGINT and SIGTERM around a worker and a fork: their handlers, and that no signal is lost."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def handled() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_handlers_are_given_back() -> None:
-    """Whatever handled them before does so again, also after an exception."""
+def test_handlers_are_restored() -> None:
+    """The former handlers are restored, also after an exception."""
     mine = [signal.getsignal(number) for number in ENDING]
     with contextlib.suppress(ZeroDivisionError), restoring_signals():
         for number in ENDING:

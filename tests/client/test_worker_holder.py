@@ -1,4 +1,4 @@
-"""The worker of a client: one at a time, told what is new while it runs."""
+"""The worker of a client: one at a time, notified of changes while it runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_nothing_to_tell_without_a_worker() -> None:
 
 
 def test_change_is_made_on_the_loop_of_the_worker(served: BusPath) -> None:
-    """A plain thread returns when the worker has taken it in, on its own loop."""
+    """A plain thread returns when the worker has applied the change on its own loop."""
     worker = served.client.worker
     assert worker is not None
     loops: list[asyncio.AbstractEventLoop] = []
@@ -42,7 +42,7 @@ def test_change_is_made_on_the_loop_of_the_worker(served: BusPath) -> None:
 
 
 def test_second_worker_is_not_even_made(served: BusPath) -> None:
-    """Where one runs, another one is refused before anything of it is made; the first goes on."""
+    """While one runs, another one is refused before it is made; the first keeps running."""
     workers = served.client._workers
     worker = workers.worker
     made: list[str] = []
@@ -58,7 +58,7 @@ def test_second_worker_is_not_even_made(served: BusPath) -> None:
 
 
 def test_exit_code_is_the_highest_of_all(bus: BusPath) -> None:
-    """A worker that was asked to stop with a code leaves it behind, whatever the next one leaves with."""
+    """The exit code of a worker is kept, unless a later one is higher."""
 
     async def main() -> None:
         for code in (3, 0):

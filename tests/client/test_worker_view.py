@@ -1,4 +1,4 @@
-"""What a worker sees of its client: the parts themselves, and not what they were when it was made."""
+"""A worker's view of its client: the parts themselves, and not a snapshot of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lightbus import BusPath, Feature
 
 
 def test_worker_sees_what_is_declared_later(bus: BusPath) -> None:
-    """APIs, listeners, schedules and features are those of the client at the moment; hooks are told the client."""
+    """APIs, listeners, schedules and features are those of the moment; hooks get the client."""
     client = bus.client
     view = client._lifecycle._view
     bus.auth.user_registered.listen(lambda username: None, listener_name="later")

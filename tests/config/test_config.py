@@ -40,7 +40,7 @@ SECTIONS = st.fixed_dictionaries(
 def test_api_inherits_from_default_key_by_key(
     api: str, timeout: float, cast_values: bool, outgoing: bool, incoming: bool
 ) -> None:
-    """What an API's own section does not say is said by `default`, each direction of `validate` for itself."""
+    """Settings that an API does not give come from `default`, each direction of `validate` separately."""
     settings = Config.model_validate({"apis": APIS}).api(api)
     assert (settings.rpc_timeout, settings.cast_values) == (timeout, cast_values)
     assert (settings.validation.outgoing, settings.validation.incoming) == (outgoing, incoming)
@@ -62,7 +62,7 @@ def test_api_without_any_section() -> None:
 
 
 def test_written_settings_make_the_same_config() -> None:
-    """What was written, read again, is the same configuration, inheritance included."""
+    """Written settings, read again, give the same configuration, inheritance included."""
     values = {"service_name": "auth", "apis": APIS, "plugins": {"state": {"enabled": True, "limit": None}}}
     config = Config.model_validate(values)
     assert Config.model_validate(config.written()) == config
@@ -82,7 +82,7 @@ def test_bus_name_is_the_one_written() -> None:
 
 
 def test_insecure_wants_a_bus_name() -> None:
-    """Plain TCP without a bus name is refused, and the error says how to give one."""
+    """Plain TCP without a bus name is refused, and the error says how to set one."""
     with pytest.raises(ValidationError, match=r"Set LIGHTBUS_BUS or bus\.name"):
         Config.model_validate({"security": {"mode": "insecure"}})
     named = Config.model_validate({"security": {"mode": "insecure"}, "bus": {"name": "main"}})
@@ -90,18 +90,18 @@ def test_insecure_wants_a_bus_name() -> None:
 
 
 def test_chosen_service_name_is_no_default() -> None:
-    """A service name that somebody chose has nothing to be said about where it comes from."""
+    """A configured service name has no `default_name`."""
     assert Config(service_name="auth").default_name is None
 
 
 def test_config_without_a_service_name_says_so() -> None:
-    """A Config made directly has the name that says nothing, and knows it."""
+    """A Config made directly has the name `unnamed`, marked as a default."""
     assert Config().service_name == "unnamed"
     assert Config().default_name == ServiceName(name="unnamed", says_something=False)
 
 
 def test_default_name_stays_a_default() -> None:
-    """A service name nobody chose is used, is remembered as that, and does not count as written."""
+    """A default service name is used, stays marked as a default, and is not written."""
     name = ServiceName(name="customers", says_something=True)
     config = Config().with_default_name(name)
     assert (config.service_name, config.default_name) == ("customers", name)

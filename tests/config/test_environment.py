@@ -1,4 +1,4 @@
-"""A misspelt variable of the environment is told of, and those that are others' are not."""
+"""A warning about misspelt environment variables, but not about those of other programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.config.environment import ENVIRONMENT, OTHER_VARIABLES
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nothing been said yet, whatever ran before."""
+    """Forget the warnings of earlier tests."""
     monkeypatch.setattr(environment, "_warned", set())
 
 
@@ -30,7 +30,7 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_misspelt_variable(caplog: pytest.LogCaptureFixture, variable: str, near: str) -> None:
-    """It is told of once, with what may have been meant, however often settings are loaded."""
+    """It is logged once, with similar names, even if settings are loaded several times."""
     for _ in range(3):
         load_config(environ={variable: "shop"})
     [record] = caplog.records
@@ -53,14 +53,14 @@ def test_a_misspelt_variable(caplog: pytest.LogCaptureFixture, variable: str, ne
         *sorted(OTHER_VARIABLES - {"LIGHTBUS_CONFIG"}),
     ],
 )
-def test_what_is_somebody_elses(caplog: pytest.LogCaptureFixture, variable: str) -> None:
-    """What Kubernetes sets for a service of this name, and what is read elsewhere, is nobody's mistake."""
+def test_variables_of_others_are_not_warned_of(caplog: pytest.LogCaptureFixture, variable: str) -> None:
+    """Variables that Kubernetes sets for a service of this name, and those read elsewhere, are ignored."""
     load_config(environ={variable: "1", "LIGHTBUS_PEERZ": " "})
     assert not caplog.records
 
 
 def test_all_variables_are_known() -> None:
-    """Those that the package reads are those that are listed."""
+    """The list has exactly the variables that the package reads."""
     package = Path(lightbus.__file__).parent
     named = {
         name
@@ -72,7 +72,7 @@ def test_all_variables_are_known() -> None:
 
 
 def test_it_is_seen_on_a_terminal(processes: Processes, tmp_path: Path) -> None:
-    """Also where nothing is set up to log, and nothing else that is written is disturbed."""
+    """Also without a logging setup, and without disturbing other output."""
     program = processes.python(
         "-c", "import lightbus; print(lightbus.load_config().bus.name)", cwd=tmp_path, env={"LIGHTBUS_BUSS": "shop"}
     )

@@ -40,7 +40,7 @@ def test_text_of_a_key() -> None:
 
 @given(st.binary(min_size=32, max_size=32))
 def test_every_key_is_read_as_it_was_written(secret: bytes) -> None:
-    """Whatever the secret is, reading what was written gives the key, and its text needs no quoting in a shell."""
+    """Parsing the text of any key gives the key, and its text needs no quoting in a shell."""
     key = BusKey(bus="0" * 16, secret=secret)
     assert BusKey.parse(key.text) == key
     assert key.text.replace("-", "").replace("_", "").replace(".", "").isalnum()
@@ -57,7 +57,7 @@ def test_a_mistake_in_a_key_is_noticed(place: int, character: str) -> None:
 
 @given(st.text())
 def test_any_text_is_a_key_or_refused(text: str) -> None:
-    """Nothing but a key is taken for one, and the refusal does not repeat what was given."""
+    """Only keys are accepted, and the error does not repeat the text."""
     with pytest.raises(ValueError, match=r"^is not a bus key: .* this has \d+$"):
         BusKey.parse(text)
 
@@ -71,7 +71,7 @@ def test_new_keys_differ() -> None:
 
 
 def test_a_key_is_not_shown() -> None:
-    """What is printed of a key is its fingerprint."""
+    """Only the fingerprint of a key is printed."""
     assert str(KEY) == f"key {KEY.fingerprint}"
     assert repr(KEY) == "BusKey(bus='0123456789abcdef')"
     assert KEY.fingerprint == "e81e4c0b8525531d"
@@ -100,7 +100,7 @@ def test_keys_that_do_not_go_together(held: list[BusKey], problem: str) -> None:
 
 
 def test_a_key_is_recognised() -> None:
-    """A key that somebody wrote where it does not belong is seen, also in the midst of something, also in part."""
+    """A key in the wrong place is recognised, also inside other text, and partially."""
     assert looks_like_key(f"--bus-key={TEXT}")
     assert looks_like_key(TEXT[:40])
     assert not looks_like_key("lb1.example.org")
@@ -120,7 +120,7 @@ def test_a_key_is_recognised() -> None:
     ],
 )
 def test_where_the_file_is(environ: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is among the user's settings; who has no home has none."""
+    """The file is in the user's settings directory; a user without a home has none."""
     monkeypatch.setattr(sys, "platform", "linux")
     assert default_key_file(environ) == (expected and Path(expected))
 
@@ -154,7 +154,7 @@ def test_what_is_written_is_read(file: Path) -> None:
 
 
 def test_a_file_is_not_overwritten(file: Path) -> None:
-    """What is there stays there unless it is to be replaced."""
+    """An existing file is not changed unless it is to be replaced."""
     other = BusKey.generate(KEY.bus)
     write_key_file(file, [KEY], replace=False)
     with pytest.raises(FileExistsError):
@@ -166,7 +166,7 @@ def test_a_file_is_not_overwritten(file: Path) -> None:
 
 
 def test_no_file_is_no_key(file: Path, tmp_path: Path) -> None:
-    """Where there is no file, nor a directory for it, there is no key."""
+    """Without the file, or its directory, there is no key."""
     assert read_key_file(file) is None
     (tmp_path / "settings").write_text("")
     assert read_key_file(file) is None
@@ -174,7 +174,7 @@ def test_no_file_is_no_key(file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o622, 0o644, 0o601])
 def test_a_file_open_to_others_is_refused(file: Path, mode: int) -> None:
-    """A key that others can read, or write, is not used; the message says how to close the file."""
+    """A key file that others can read or write is refused, with the command that closes it."""
     write_key_file(file, [KEY], replace=False)
     file.chmod(mode)
     with pytest.raises(InvalidConfiguration, match=rf"open to others .*mode {mode:04o}.* chmod 600 {file}"):
@@ -211,7 +211,7 @@ def test_a_file_that_root_gives_to_a_service(file: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_a_file_with_something_else(file: Path, content: bytes, problem: str) -> None:
-    """What is no key is refused, with the file's name, and without what it holds."""
+    """An invalid file is refused with its name, without its content."""
     write_key_file(file, [KEY], replace=False)
     file.write_bytes(content)
     with pytest.raises(InvalidConfiguration, match=f"content of the key file {file} .*{problem}") as caught:

@@ -47,7 +47,7 @@ def test_origin_is_remembered(path: KeyPath, origin: str | None) -> None:
 
 
 def test_nothing_counts_as_not_written() -> None:
-    """A section with nothing below it, or an argument not given, leaves what weaker layers say."""
+    """An empty section, or an argument not given, does not override weaker layers."""
     merged = merge([Layer(origin="1", values={"bus": {"name": "a"}}), Layer(origin="2", values={"bus": None})])
     assert merged.values == {"bus": {"name": "a"}}
     assert merged.origin_of(("bus",)) == "1"
@@ -60,13 +60,13 @@ def test_nothing_is_a_value_for_a_plugin() -> None:
 
 
 def test_section_replaces_a_value() -> None:
-    """Where a weaker layer has a value in the place of a section, the section holds."""
+    """If a weaker layer has a value where a stronger one has a section, the section is used."""
     merged = merge([Layer(origin="1", values={"bus": "main"}), Layer(origin="2", values={"bus": {"name": "a"}})])
     assert merged.values == {"bus": {"name": "a"}}
 
 
 def test_layers_are_left_alone() -> None:
-    """Merging changes no layer: a dict given by the user stays the user's."""
+    """Merging does not change the layers."""
     weak: dict[str, Any] = {"bus": {"name": "a"}}
     merge([Layer(origin="1", values=weak), Layer(origin="2", values={"bus": {"name": "b"}})])
     assert weak == {"bus": {"name": "a"}}
@@ -74,7 +74,7 @@ def test_layers_are_left_alone() -> None:
 
 @given(TREES, TREES)
 def test_strongest_layer_holds_whole(weak: dict[str, Any], strong: dict[str, Any]) -> None:
-    """Whatever the strongest layer says is in the result, and laying it again changes nothing."""
+    """Everything in the strongest layer is in the result, and merging it again changes nothing."""
     strong_layer = Layer(origin="2", values=strong)
     once = merge([Layer(origin="1", values=weak), strong_layer])
     assert merge([Layer(origin="1", values=once.values), strong_layer]).values == once.values

@@ -18,7 +18,7 @@ from lightbus.exceptions import InvalidConfiguration
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Return a configuration file that says `file` wherever it can."""
+    """Return a configuration file with `file` as the value of many settings."""
     path = tmp_path / "bus.yaml"
     path.write_text("service_name: file\nprocess_name: file\nbus: {name: file, log_level: error}\n")
     return path
@@ -61,7 +61,7 @@ def test_command_line_wins_over_arguments_environment_and_file(
 
 
 def test_dict_goes_before_the_environment_and_file(file: Path) -> None:
-    """A dict given to create() is an argument: what it does not say is said by environment and file."""
+    """A dict given to create() overrides environment and file, which apply to the other settings."""
     environ = {"LIGHTBUS_CONFIG": str(file), "LIGHTBUS_BUS": "environment", "LIGHTBUS_PROCESS_NAME": "environment"}
     config = load({"bus": {"name": "dict"}}, environ)
     assert (config.service_name, config.process_name) == ("file", "environment")
@@ -81,13 +81,13 @@ def test_ways_to_name_the_file(file: Path, as_what: str) -> None:
 
 
 def test_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless told otherwise, the environment is the process's own."""
+    """By default the environment is the process's own."""
     monkeypatch.setenv("LIGHTBUS_BUS", "own")
     assert load_config().bus.name == "own"
 
 
 def test_each_environment_variable_sets_its_setting() -> None:
-    """Each variable sets the setting that ENVIRONMENT says, and the table is whole."""
+    """Each variable sets its setting in ENVIRONMENT, and the table is complete."""
     environ = {
         "LIGHTBUS_SERVICE_NAME": "auth",
         "LIGHTBUS_PROCESS_NAME": "auth-{pid}",
@@ -114,7 +114,7 @@ def test_each_environment_variable_sets_its_setting() -> None:
 
 @pytest.mark.parametrize("features", [[Feature.EVENTS], (Feature.EVENTS,), iter(["events"]), "events", {"events"}])
 def test_features_are_accepted_in_every_form(features: Any) -> None:
-    """Features are taken in every form a caller may have them."""
+    """Features can be given in every documented form."""
     assert load(features=features).features == (Feature.EVENTS,)
 
 
@@ -128,7 +128,7 @@ def test_features_are_accepted_in_every_form(features: Any) -> None:
     ],
 )
 def test_error_names_the_origin(arguments: dict[str, Any], origin: str) -> None:
-    """An error says which of the places wrote the faulty value."""
+    """An error names the source of the faulty value."""
     with pytest.raises(InvalidConfiguration) as caught:
         load(**arguments)
     assert str(caught.value).startswith(f"service_name (from {origin}) has an unknown placeholder {{x}}.")
@@ -166,7 +166,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def test_key_file_of_the_user_is_found(key_file: Path, tmp_path: Path) -> None:
-    """A key file where `lightbus keys init` puts it opens the LAN, and the bus is called after the key."""
+    """A key file at the default path opens the LAN, and the bus is named after the key."""
     config = load(environ={"XDG_CONFIG_HOME": str(tmp_path)})
     assert (config.security.mode, config.security.keys, config.bus_name) == ("bus_key", (KEY,), KEY.fingerprint)
     named = load(environ={"XDG_CONFIG_HOME": str(tmp_path), "LIGHTBUS_BUS": "main"})
@@ -183,7 +183,7 @@ def test_key_file_that_is_named(key_file: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 def test_another_mode_needs_no_key_file(key_file: Path, tmp_path: Path, mode: str) -> None:
-    """Where another mode is written out the file is not even looked at."""
+    """With another mode in the settings the file is not read."""
     key_file.chmod(0o644)
     environ = {"XDG_CONFIG_HOME": str(tmp_path), "LIGHTBUS_SECURITY": mode, "LIGHTBUS_BUS": "main"}
     assert load(environ=environ).security == SecuritySettings(mode=mode)  # type: ignore[arg-type]
@@ -192,7 +192,7 @@ def test_another_mode_needs_no_key_file(key_file: Path, tmp_path: Path, mode: st
 
 
 def test_a_key_that_is_written_counts_for_more_than_the_file(key_file: Path, tmp_path: Path) -> None:
-    """The environment goes before the settings, and those before the key file."""
+    """The environment overrides the settings, and those override the key file."""
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
     written = tmp_path / "bus.json"
     written.write_text(json.dumps({"security": {"bus_key": OTHER.text}}))
@@ -209,14 +209,14 @@ def test_several_keys_in_the_environment() -> None:
 
 
 def test_a_config_object_has_its_key(key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Config is not given the key of whoever uses it, and keeps its own."""
+    """A Config keeps its own key, and does not get the key of the present user."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert load_config(Config()).security.mode == "host"
     assert load_config(load_config()).security.keys == (KEY,)
 
 
 def test_configuration_with_a_key_that_others_can_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is used, with a warning that says how to close the file."""
+    """It is used, with a warning that has the command to close the file."""
     written = tmp_path / "bus.json"
     written.write_text(json.dumps({"security": {"bus_key": KEY.text}}))
     written.chmod(0o600)
@@ -230,7 +230,7 @@ def test_configuration_with_a_key_that_others_can_read(tmp_path: Path, caplog: p
 
 
 def test_config_object_stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Config is taken as it is: file and environment are not asked again, arguments still hold."""
+    """A Config replaces file and environment; arguments still override it."""
     monkeypatch.setenv("LIGHTBUS_BUS", "environment")
     given = Config.model_validate({"service_name": "auth", "bus": {"name": "given"}, "apis": {"a": {"rpc_timeout": 1}}})
     assert load_config(given) == given
@@ -247,7 +247,7 @@ def test_two_whole_configurations(config: Any) -> None:
 
 
 def test_config_of_another_kind() -> None:
-    """What is neither a mapping, a Config nor a path is named by its type."""
+    """An object that is no mapping, Config or path is refused with its type."""
     with pytest.raises(InvalidConfiguration, match=r"config must be a mapping of settings, .* not int"):
         load(5)
 
@@ -261,8 +261,8 @@ def test_config_of_another_kind() -> None:
         ({"module_file": "/srv/app/bus.py", "service_name": "chosen"}, None),
     ],
 )
-def test_service_name_nobody_chose(arguments: dict[str, Any], default: ServiceName | None) -> None:
-    """Without a chosen service name the calling module's directory gives one, and the Config says so."""
+def test_default_service_name_is_marked(arguments: dict[str, Any], default: ServiceName | None) -> None:
+    """Without a configured service name the calling module's directory gives one, marked as a default."""
     config = load(**arguments)
     assert config.default_name == default
     assert config.service_name == (default.name if default else "chosen")

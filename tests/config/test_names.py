@@ -26,7 +26,7 @@ from lightbus.exceptions import InvalidConfiguration
     ],
 )
 def test_placeholder_is_filled_in(template: str, pattern: str) -> None:
-    """Each placeholder becomes what its name says; other text stays."""
+    """Each placeholder is replaced by its value; other text is unchanged."""
     assert re.fullmatch(pattern, expand(template))
 
 
@@ -37,7 +37,7 @@ def test_pid_is_that_of_this_process() -> None:
 
 @pytest.mark.parametrize("template", ["{random16}", "{friendly}{random16}"])
 def test_random_name_is_new_each_time(template: str) -> None:
-    """Expanding again gives another name: nothing is remembered across a fork."""
+    """Each expansion gives another name: nothing is cached across a fork."""
     assert expand(template) != expand(template)
 
 
@@ -72,7 +72,7 @@ def test_process_id_is_the_childs_after_fork() -> None:
     ],
 )
 def test_unusable_name_is_refused(template: str, problem: str) -> None:
-    """A name that cannot be used says why, and with what it could be."""
+    """The error of an invalid name says why, and what is valid."""
     with pytest.raises(InvalidConfiguration) as caught:
         expand(template)
     assert f"The name '{template}' {problem}" in str(caught.value)
@@ -116,7 +116,7 @@ def test_default_service_name_is_the_directory(module_file: str, name: str) -> N
     ],
 )
 def test_directory_that_says_nothing(module_file: str | None, name: str) -> None:
-    """A directory that unrelated services may share gives a name, but one that durable listeners cannot rest on."""
+    """A directory name that unrelated services may share is no basis for durable listeners."""
     assert default_service_name(module_file) == ServiceName(name=name, says_something=False)
 
 
@@ -127,7 +127,7 @@ def test_own_home_directory_says_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_relative_module_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative `__file__` is taken from the working directory."""
+    """A relative `__file__` is resolved from the working directory."""
     (tmp_path / "orders").mkdir()
     monkeypatch.chdir(tmp_path / "orders")
     assert default_service_name("bus.py") == ServiceName(name="orders", says_something=True)
@@ -143,7 +143,7 @@ def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
 @given(st.text(alphabet=st.characters(exclude_characters="/\0"), min_size=1))
 @example("\ud800{x}")
 def test_any_directory_gives_a_usable_name(directory: str) -> None:
-    """Whatever the directory is called, the default name passes the check that chosen names pass."""
+    """The default name from any directory is valid."""
     assert problem_with(default_service_name(f"/srv/{directory}/bus.py").name) is None
 
 

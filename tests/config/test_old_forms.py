@@ -13,7 +13,7 @@ from lightbus.exceptions import InvalidConfiguration, UnexpectedConfigurationFor
 def test_a_mapping_is_read_without_the_file_that_the_environment_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What 1.x reads: the mapping and the names of the environment, and with `set_defaults=False` not even those."""
+    """As in 1.x: the mapping and the environment's names, and with `set_defaults=False` only the mapping."""
     (tmp_path / "bus.yaml").write_text("bus: {log_level: debug}")
     monkeypatch.setenv("LIGHTBUS_CONFIG", str(tmp_path / "bus.yaml"))
     monkeypatch.setenv("LIGHTBUS_PROCESS_NAME", "first")

@@ -1,4 +1,4 @@
-"""Settings without pydantic's core: whatever is said of a value, the core says the same."""
+"""Settings without pydantic's core: every result equals that of the core."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def keys(section: type[Settings]) -> list[str]:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_value_is_what_the_core_says(section: type[Settings]) -> None:
-    """Of each setting by itself, or it is not said at all."""
+    """For each setting alone; or NeedsPydantic is raised."""
     said = 0
     for key in keys(section):
         for value in VALUES:
@@ -82,7 +82,7 @@ def test_each_value_is_what_the_core_says(section: type[Settings]) -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_several_values_are_what_the_core_says(section: type[Settings], chaos: random.Random) -> None:
-    """Also where they do not go together, or some are no settings."""
+    """Also if they contradict each other, or some are unknown."""
     for _ in range(300):
         names = [*keys(section), "unknown", "more"]
         values = {chaos.choice(names): chaos.choice(VALUES) for _ in range(chaos.randrange(4))}
@@ -115,13 +115,13 @@ def test_what_the_environment_says_is_plain() -> None:
 
 
 def test_the_section_itself_stays() -> None:
-    """One that was made before is taken as it is."""
+    """A section object is accepted unchanged."""
     network = settings.NetworkSettings(rpc_port=5)
     assert validated(Config.core_schema(), {"network": network}).network is network
 
 
 def test_an_error_of_a_function_is_unclear() -> None:
-    """The core says it again, and where."""
+    """It raises NeedsPydantic: the core reports the error with the path."""
 
     class Kind(Enum):
         ONE = 1

@@ -100,12 +100,12 @@ def problem(values: dict[str, Any]) -> str:
     ],
 )
 def test_each_fault_is_a_sentence_with_key_and_remedy(values: dict[str, Any], sentence: str) -> None:
-    """Each kind of fault is a sentence that names the key, where it was written, and what to write."""
+    """Each kind of fault gives a sentence with the key, its origin, and what to write."""
     assert problem(values) == sentence
 
 
 def test_several_faults_are_listed() -> None:
-    """All faults are told at once, a line each."""
+    """All faults are listed, a line each."""
     assert problem({"bus": {"name": ""}, "worker": {"rpc_queue": "x"}}) == (
         "The configuration has several faults:\n"
         "  - bus.name (from the file bus.yaml) must be 1 to 63 of A-Z a-z 0-9 _ . - "
@@ -115,7 +115,7 @@ def test_several_faults_are_listed() -> None:
 
 
 def test_section_of_a_larger_whole() -> None:
-    """The faults of a section validated by itself are told under its full path."""
+    """The faults of a section validated by itself are listed with their full path."""
     with pytest.raises(ValidationError) as caught:
         PluginSettings.model_validate({"enabled": "maybe"})
     error = explain(caught.value, PluginSettings, Merged(), at=("plugins", "state"))
@@ -125,7 +125,7 @@ def test_section_of_a_larger_whole() -> None:
 @pytest.mark.long
 @given(st.dictionaries(SECTIONS, JSON | st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON))))
 def test_any_settings_are_taken_or_explained(values: dict[str, Any]) -> None:
-    """Whatever a file holds, it becomes a Config or an error of ours, without pydantic's own words."""
+    """Any file gives a Config, or an error without pydantic's own texts."""
     merged = merge([Layer(origin="the file bus.yaml", values=values)])
     try:
         Config.model_validate(merged.values)

@@ -1,4 +1,4 @@
-"""Sections of settings: what they take, what is known of who wrote it, copies."""
+"""Sections of settings: accepted values, which were set, and copies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Car(Settings):
         return {"engine": {"power": values}} if isinstance(values, int) else values
 
     def _checked(self) -> Self:
-        """Refuse what is too fast."""
+        """Refuse a speed that is too high."""
         if self.top_speed > self.engine.power:
             raise ValueError("is too fast")
         return self
@@ -47,7 +47,7 @@ class Lorry(Car):
 
 
 def test_defaults_and_what_was_written() -> None:
-    """What nobody has written is the default, and what somebody has is known."""
+    """Settings that were not set have their default; those that were set are known."""
     car = Car.model_validate({"engine": {"power": "70"}, "speed": 60})
     assert (car.engine.power, car.engine.fuel, car.top_speed, car.wheels, car.names) == (70, None, 60.0, {}, "None")
     assert (car.model_fields_set, car.engine.model_fields_set) == ({"engine", "top_speed"}, {"power"})
@@ -57,7 +57,7 @@ def test_defaults_and_what_was_written() -> None:
 
 
 def test_each_has_defaults_of_its_own() -> None:
-    """A default that could be changed is nobody else's."""
+    """Mutable defaults are not shared."""
     one, other = Car(), Car()
     one.wheels["left"] = Engine()
     assert other.wheels == {}
@@ -72,21 +72,21 @@ def test_each_has_defaults_of_its_own() -> None:
         ({"speed": 101}, [("value_error", ())]),
     ],
 )
-def test_what_is_wrong(values: dict[str, Any], kinds: list[tuple[str, tuple[str, ...]]]) -> None:
-    """All faults are told, each with where it is; what is about the whole section once the rest is right."""
+def test_all_faults_are_reported(values: dict[str, Any], kinds: list[tuple[str, tuple[str, ...]]]) -> None:
+    """All faults are reported with their path; those of the whole section only once the rest is valid."""
     with pytest.raises(ValidationError) as caught:
         Car.model_validate(values)
     assert [(each["type"], each["loc"]) for each in caught.value.errors()] == kinds
     assert "input_value" not in str(caught.value)
 
 
-def test_seen_as_it_was_written() -> None:
-    """A section may take other forms of what is meant, also inside of another one."""
+def test_section_accepts_other_forms() -> None:
+    """A section may accept other forms of its values, also as a nested section."""
     assert Car.model_validate(70).engine.power == 70
 
 
 def test_undeclared_keys_are_kept_only_where_allowed() -> None:
-    """Only a section that says so takes keys that are not declared, and has them in its copies, too."""
+    """Only a section with `takes_more` accepts undeclared keys, and keeps them in copies."""
     lorry = Lorry.model_validate({"load": 5})
     assert (lorry.model_extra, Car().model_extra) == ({"load": 5}, None)
     assert lorry.model_dump()["load"] == 5

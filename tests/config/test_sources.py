@@ -17,7 +17,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def web_server(answer: Answer) -> Iterator[str]:
-    """Answer GET requests on loopback by `answer`; gives the address."""
+    """Serve GET requests on loopback by `answer`; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -95,7 +95,7 @@ def test_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_syntax_error_names_the_line(tmp_path: Path, name: str, text: str, problem: str) -> None:
-    """A file that cannot be parsed is named together with the line, where the parser knows it."""
+    """The error names the file and, if the parser knows it, the line."""
     (tmp_path / name).write_text(text)
     with pytest.raises(InvalidConfiguration) as caught:
         read_settings(tmp_path / name)
@@ -103,7 +103,7 @@ def test_syntax_error_names_the_line(tmp_path: Path, name: str, text: str, probl
 
 
 def test_binary_file_is_refused(tmp_path: Path) -> None:
-    """A file that is not text is said to be none."""
+    """The error says that the file is not text."""
     (tmp_path / "bus.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidConfiguration, match="is not UTF-8 text"):
         read_settings(tmp_path / "bus.yaml")
@@ -111,20 +111,20 @@ def test_binary_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "kind"), [("- a\n- b\n", "list"), ("just words", "str"), ("42", "int")])
 def test_top_must_be_a_mapping(tmp_path: Path, text: str, kind: str) -> None:
-    """A file that holds something else than a mapping says what it holds, and what it should."""
+    """The error names the type found, and the expected form."""
     (tmp_path / "bus.yaml").write_text(text)
     with pytest.raises(UnexpectedConfigurationFormat, match=f"holds a {kind} at its top. It must be a mapping"):
         read_settings(tmp_path / "bus.yaml")
 
 
 def test_missing_file_is_named_with_its_directory(tmp_path: Path) -> None:
-    """A missing file is named, with where it was looked for."""
+    """The error names the missing file, and the directory it was searched from."""
     with pytest.raises(InvalidConfiguration, match=r"There is no configuration file .*nowhere\.yaml \(looked for from"):
         read_settings(tmp_path / "nowhere.yaml")
 
 
 def test_unreadable_file_is_refused_with_the_reason(tmp_path: Path) -> None:
-    """A file that cannot be read (here: a directory) says why."""
+    """The error of an unreadable file (here: a directory) has the reason."""
     with pytest.raises(InvalidConfiguration, match=r"cannot be read: Is a directory\."):
         read_settings(tmp_path)
 
@@ -153,7 +153,7 @@ def test_redirection_to_plain_http_is_refused(target: str) -> None:
 
 
 def test_redirection_on_this_host_is_followed() -> None:
-    """A redirection to where we would have gone anyway is followed."""
+    """A redirect to an allowed address is followed."""
     with web_server(page(b"service_name: auth")) as target, web_server(redirection(f"{target}/new.yaml")) as address:
         assert read_settings(f"{address}/bus.yaml") == {"service_name": "auth"}
 
@@ -167,7 +167,7 @@ def test_http_error_is_shown_without_secrets() -> None:
 
 
 def test_address_without_a_server_is_refused_with_the_reason() -> None:
-    """An https address where nobody listens is an error of ours, with the reason."""
+    """An https address without a server raises InvalidConfiguration, with the reason."""
     with socket.socket() as bound:  # and not listening: the port is ours, and refuses
         bound.bind(("127.0.0.1", 0))
         with pytest.raises(InvalidConfiguration, match=r"/bus\.yaml cannot be fetched: .*refused.* Check the address"):
@@ -184,7 +184,7 @@ def test_endless_body_is_not_read_to_its_end() -> None:
 
 
 def test_slow_server_is_given_up() -> None:
-    """A server that answers but never finishes is given up."""
+    """Fetching from a server that never finishes its answer times out."""
     given_up = threading.Event()
 
     def trickle(request: BaseHTTPRequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""A host's name and a user's home, however strange they are, or where there is none."""
+"""The name of the host and the home of the user, including unusual and missing ones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_shortened_name_fits(limit: int) -> None:
 
 
 def test_home_is_home(tmp_path: Path) -> None:
-    """HOME says it, where it is this user's."""
+    """HOME is used if it belongs to this user."""
     assert home_directory({"HOME": str(tmp_path)}) == tmp_path
 
 
@@ -79,7 +79,7 @@ def test_home_of_another_user(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("home", [{}, {"HOME": ""}, {"HOME": "relative"}])
 def test_unknown_user_has_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[str, str]) -> None:
-    """A user that the system does not know has none, unless HOME says one."""
+    """A user without an entry in the user database has no home unless HOME names one."""
     monkeypatch.setattr(surroundings, "_home_of_user", lambda: None)
     assert home_directory(home) == NO_HOME
     assert not NO_HOME.exists()

@@ -31,7 +31,7 @@ def test_peers_in_both_forms() -> None:
 
 
 def test_broker_transports_are_ignored_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """A file written for the Redis-backed Lightbus loads; one warning names what is ignored in it."""
+    """A file for the Redis-backed Lightbus loads; one warning names the ignored settings."""
     redis = {"redis": {"url": "redis://localhost"}}
     values = {
         "bus": {"log_level": "debug", "schema": {"ttl": 60, "transport": redis}},
@@ -58,13 +58,13 @@ def test_broker_transports_are_ignored_with_one_warning(caplog: pytest.LogCaptur
     "values", [{}, {"apis": [1], "bus": 2}, {"apis": {"auth": 1}, "bus": {"schema": None}}, {"bus": {"name": "a"}}]
 )
 def test_rest_is_passed_on(values: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """What has no other spelling is passed on as it is, also what is wrong; nothing is logged."""
+    """All other settings are passed on unchanged, invalid ones included; nothing is logged."""
     assert translate(values, "the file") == values
     assert caplog.records == []
 
 
-def test_transports_that_did_something_else_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Redis is not missed; what kept events in the process, or with a transaction, is, and each says so."""
+def test_transports_without_a_replacement_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Transports with a function that is missing here are named in a warning; Redis is not."""
     transports = {"rpc_transport": {"redis": {}}, "event_transport": {"transactional": {"child_transport": {}}}}
     translate(
         {"apis": {"shop": transports, "auth": {"rpc_transport": {"debug": {}}}, "odd": None}}, "the file bus.yaml"

@@ -1,4 +1,4 @@
-"""What the tests of the gateway share: a shop on a bus in memory, its gateway, and who asks it."""
+"""Fixtures for the gateway's tests: a shop on a bus in memory, its gateway, and a client."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ShopApi(Api):
         name = "shop"
 
     def price(self, product: str) -> int:
-        """Return what a product costs."""
+        """Return the price of a product."""
         if product == "air":
             raise ValueError("air is free")
         return 40
@@ -68,7 +68,7 @@ class OtherApi(Api):
 
 @pytest.fixture(autouse=True)
 def _is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have publishers be given time on a busy machine."""
+    """Give publishers more time, for a busy machine."""
     monkeypatch.setattr(publishers, "ASK_TIMEOUT", 60.0)
 
 
@@ -103,7 +103,7 @@ class Asked(NamedTuple):
     gateway: Gateway
 
     async def ask(self, path: str, value: Any = None, *, token: str = TOKEN, **more: Any) -> Answer:
-        """Ask: by POST where there is a value, which is sent as JSON."""
+        """Send a request: POST with a JSON body if a value is given."""
         if value is not None:
             more = {"method": "POST", "body": json.dumps(value).encode(), "content_type": "application/json", **more}
         return await ask_app(self.gateway.app, path, authorization=f"Bearer {token}", **more)
@@ -114,7 +114,7 @@ Use = Callable[[Asked], Awaitable[Any]]
 
 @pytest.fixture
 def opened(on_bus: Any, connect: Connect) -> Callable[..., Any]:
-    """Return a function that runs a coroutine with a gateway that opens some of the shop, or what it is given."""
+    """Return a function that runs a coroutine with a gateway, which by default opens some of the shop."""
 
     def run(use: Use, *allowed: str, **given: Any) -> Any:
         rules = Rules.read(allowed or ("shop.price", "shop.wait", "shop.ordered", "shop.seen", "shop.nothing"))

@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.access: what a rule allows."""
+"""Tests of lightbus.gateway.access: access rules."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from lightbus.gateway.access import Permission, Rule, Rules
         ("SHOP.price", Permission.CALL, "shop.price", False),
     ],
 )
-def test_what_is_allowed(pattern: str, permission: Permission, name: str, allowed: bool) -> None:
-    """An API and its member, each with wildcards of its own; nothing internal, whatever is written."""
+def test_rules_allow_matching_members(pattern: str, permission: Permission, name: str, allowed: bool) -> None:
+    """API and member may have wildcards; internal APIs are never allowed."""
     api, _, member = name.rpartition(".")
     assert Rules.read([pattern]).allow(permission, api, member) is allowed
 
@@ -42,8 +42,8 @@ def test_nothing_is_allowed_by_no_rule() -> None:
     assert not Rules.read([]).allow_some(Permission.CALL, "shop")
 
 
-def test_some_of_an_api() -> None:
-    """Which is what is asked of before all of it is known."""
+def test_rule_allows_some_member_of_an_api() -> None:
+    """It is checked while the members are not known yet."""
     rules = Rules.read(["listen:shop.ordered", "auth.*"])
     assert rules.allow_some(Permission.LISTEN, "shop")
     assert not rules.allow_some(Permission.CALL, "shop")

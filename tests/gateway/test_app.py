@@ -32,8 +32,8 @@ def test_call_takes_an_object_and_returns_any_value(shop: BusPath, opened: Any) 
     assert (wrong.status, told(wrong)["error"]) == (422, "validation_error")
 
 
-def test_wrong_arguments_are_told_without_who_says_so(shop: BusPath, opened: Any) -> None:
-    """The first time the worker says so, from then on the schema that the gateway has of it: neither is named."""
+def test_refusal_of_arguments_names_no_peer(shop: BusPath, opened: Any) -> None:
+    """Neither the worker's refusal, nor later that by the gateway's copy of the schema, names the peer."""
 
     async def use(asked: Asked) -> Any:
         given = [("/api/shop/price", {"product": 5}), ("/api/shop/ordered", {"product": 5})]
@@ -47,7 +47,7 @@ def test_wrong_arguments_are_told_without_who_says_so(shop: BusPath, opened: Any
 
 
 def test_events_are_fired(shop: BusPath, opened: Any) -> None:
-    """The answer says where one is kept; arguments that it has not are refused."""
+    """The answer has the event's place; unknown arguments are refused."""
 
     async def use(asked: Asked) -> Any:
         paths = [("/api/shop/ordered", {"product": "lamp"}), ("/api/shop/ordered", {"price": 1}), ("/api/shop/*", {})]
@@ -61,8 +61,8 @@ def test_events_are_fired(shop: BusPath, opened: Any) -> None:
     assert [each.kwargs["product"] for each in shop.shop.ordered.history()] == ["lamp"]
 
 
-def test_what_is_not_open_might_as_well_not_be(shop: BusPath, opened: Any) -> None:
-    """The answer is the same as for what is not there at all, with every method."""
+def test_closed_names_look_like_unknown_names(shop: BusPath, opened: Any) -> None:
+    """The answer for a name that is not open equals that for an unknown name, with every method."""
 
     async def use(asked: Asked) -> Any:
         paths = ["shop/secret", "shop.other/do", "internal.peer/info", "no/thing", "shop/prices"]
@@ -73,8 +73,8 @@ def test_what_is_not_open_might_as_well_not_be(shop: BusPath, opened: Any) -> No
     assert {(each.status, each.body) for each in answers} == {(404, answers[0].body)}
 
 
-def test_what_is_misspelt(shop: BusPath, opened: Any) -> None:
-    """Near names are told, of what this client may do with them: others might as well not be there."""
+def test_near_names_are_only_those_the_client_may_use(shop: BusPath, opened: Any) -> None:
+    """Near names are suggested only among those that this client may use."""
 
     async def use(asked: Asked) -> Any:
         return [
@@ -93,8 +93,8 @@ def test_what_is_misspelt(shop: BusPath, opened: Any) -> None:
     assert told(hidden)["detail"] == "The API shop has no secrets at the moment."
 
 
-def test_no_path_and_no_method_of_ours(shop: BusPath, opened: Any) -> None:
-    """The answer says how it is asked instead."""
+def test_unknown_path_and_method(shop: BusPath, opened: Any) -> None:
+    """The answer says how to send a request."""
 
     async def use(asked: Asked) -> Any:
         return [await asked.ask("/shop/price"), await asked.ask("/api/shop/price", method="PUT")]
@@ -120,8 +120,8 @@ def test_names_are_written_as_they_are(shop: BusPath, opened: Any) -> None:
     assert opened(use) == [200, 404, 404, 404, 404]
 
 
-def test_what_is_open_to_others_only(shop: BusPath, opened: Any) -> None:
-    """A client is told that it may not."""
+def test_client_without_permission_gets_403(shop: BusPath, opened: Any) -> None:
+    """A client is told that it may not use a name that others may use."""
 
     async def use(asked: Asked) -> Any:
         return [
@@ -134,8 +134,8 @@ def test_what_is_open_to_others_only(shop: BusPath, opened: Any) -> None:
     assert [each.status for each in opened(use)] == [403, 403, 200, 404]
 
 
-def test_to_call_is_not_to_fire(shop: BusPath, opened: Any) -> None:
-    """Where one of them is open, the other one is not."""
+def test_call_permission_does_not_allow_firing(shop: BusPath, opened: Any) -> None:
+    """If one of them is open, the other one is not."""
 
     async def use(asked: Asked) -> Any:
         return [(await asked.ask(f"/api/shop/{name}", {"product": "x"})).status for name in ("price", "ordered")]
@@ -145,8 +145,8 @@ def test_to_call_is_not_to_fire(shop: BusPath, opened: Any) -> None:
     assert opened(use, "listen:shop.*") == [404, 404]
 
 
-def test_who_is_not_there(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A member that an API has not; an API of nobody; a procedure that is no event; a path, and a method."""
+def test_unknown_names_are_refused(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown member; an API without a worker; a stream of a procedure; an unknown path, and method."""
     monkeypatch.setattr(members, "LOOK_SECONDS", 0.1)
 
     async def use(asked: Asked) -> Any:
@@ -206,8 +206,8 @@ def test_what_nobody_thought_of(
     assert "a word of the inside" in caplog.text
 
 
-def test_who_goes_before_he_is_answered_cancels(hub: MemoryBus, shop: BusPath, opened: Any) -> None:
-    """The worker does not go on for nobody."""
+def test_disconnecting_cancels_the_call(hub: MemoryBus, shop: BusPath, opened: Any) -> None:
+    """The worker does not continue a call whose client has disconnected."""
 
     async def use(asked: Asked) -> None:
         gone = asyncio.Event()
@@ -223,7 +223,7 @@ def test_who_goes_before_he_is_answered_cancels(hub: MemoryBus, shop: BusPath, o
 
 
 def test_a_quick_call_is_not_watched() -> None:
-    """Whether who asked is there is looked at only where a call takes a while; whoever else ends it is heard."""
+    """The connection is watched only during long calls; other cancellations are passed on."""
 
     class Request:
         asked = 0
@@ -256,7 +256,7 @@ def test_a_quick_call_is_not_watched() -> None:
 
 
 def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is told to come later, and is served then."""
+    """A request over the limit is refused with Retry-After, and served later."""
     monkeypatch.setattr(application, "MAX_AT_ONCE", 1)
 
     async def use(asked: Asked) -> Any:
@@ -273,7 +273,7 @@ def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monke
 
 
 def test_stream_begins_now_at_the_start_or_behind_a_cursor(shop: BusPath, opened: Any) -> None:
-    """Of one event, or of all that are open; from now on, from the beginning, or behind what came last."""
+    """For one event, or all open ones; from now on, from the beginning, or after a cursor."""
     shop.shop.ordered.fire(product="before")
 
     async def use(asked: Asked) -> Any:

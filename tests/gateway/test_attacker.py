@@ -1,4 +1,4 @@
-"""What an attacker gets from a gateway that is served: by raw sockets, since no client would send the like."""
+"""Attacks on a served gateway, by raw sockets, since no HTTP client would send such requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JSON = "Content-Type: application/json"
 
 @pytest.fixture
 def attacked(hub: MemoryBus, shop: BusPath) -> Callable[..., Any]:
-    """Return a function that serves a gateway, and returns what a plain thread's attack on its port returns."""
+    """Return a function that serves a gateway, runs an attack on its port in a thread, and returns its result."""
 
     async def serve(bus: Connection, attack: Attack, options: GatewayOptions) -> Any:
         done = asyncio.Event()
@@ -109,7 +109,7 @@ TRICKS = [
 
 
 def test_no_path_leads_beyond_what_is_open(attacked: Any) -> None:
-    """Neither by GET nor by POST, and no file is served but those of the page."""
+    """Neither GET nor POST reaches anything else, and no file is served but those of the page."""
 
     def attack(port: int) -> list[bytes]:
         return [post(port, path, b"{}", BEARER, JSON) for path in TRICKS] + [get(port, path, BEARER) for path in TRICKS]
@@ -120,7 +120,7 @@ def test_no_path_leads_beyond_what_is_open(attacked: Any) -> None:
 
 
 def test_other_sites_get_nothing(attacked: Any) -> None:
-    """Neither under a name of theirs that leads here, nor from a page of theirs, nor by a form."""
+    """Neither under their own host name that points here, nor from their page, nor by a form."""
 
     def attack(port: int) -> list[int]:
         rebound = f"GET /openapi.json HTTP/1.1\r\nHost: evil.example\r\n{BEARER}\r\nConnection: close\r\n\r\n"
@@ -156,7 +156,7 @@ def test_methods_are_what_they_say(attacked: Any) -> None:
 
 
 def test_requests_within_requests(attacked: Any) -> None:
-    """What is behind one request is read as the next one by everybody, or the connection ends."""
+    """Bytes after a request are read as the next request, or the connection is closed."""
 
     def attack(port: int) -> list[bytes]:
         hidden = b"POST /api/shop/secret HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -198,7 +198,7 @@ BODIES = [
 
 
 def test_bodies_that_are_no_arguments(attacked: Any) -> None:
-    """Each is somebody else's fault, and said so; the gateway goes on."""
+    """Each is answered as the client's fault; the gateway keeps running."""
 
     def attack(port: int) -> list[int]:
         found = [status(post(port, "/api/shop/price", body, BEARER, JSON)) for body, _ in BODIES]
@@ -209,7 +209,7 @@ def test_bodies_that_are_no_arguments(attacked: Any) -> None:
 
 
 def test_huge_bodies_are_not_read(attacked: Any) -> None:
-    """Neither with their length said before, nor in pieces without an end; nor of whom has no token."""
+    """Neither with a declared length, nor as endless chunks, nor without a token."""
 
     def attack(port: int) -> list[int]:
         said = f"POST /api/shop/price HTTP/1.1\r\nHost: localhost:{port}\r\n{JSON}\r\n"
@@ -223,7 +223,7 @@ def test_huge_bodies_are_not_read(attacked: Any) -> None:
 
 
 def test_huge_heads_are_refused(attacked: Any) -> None:
-    """A head without an end is given up, and one that comes whole; as are an address and a place that are too long."""
+    """Endless heads and complete ones, too long paths and too long cursors."""
 
     def attack(port: int) -> list[int]:
         begun = f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\n".encode()
@@ -241,7 +241,7 @@ def test_huge_heads_are_refused(attacked: Any) -> None:
 
 
 def test_slow_connections_are_ended(attacked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends nothing, or a head without an end, is given up: also behind a request that was answered."""
+    """A connection that sends nothing, or an endless head, is closed, also after an answered request."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
 
     def attack(port: int) -> list[bytes]:
@@ -260,7 +260,7 @@ def test_slow_connections_are_ended(attacked: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_slow_bodies_are_given_up(attacked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends a body bit by bit is told so; meanwhile others are answered."""
+    """A client that sends its body too slowly is refused; meanwhile others are answered."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
 
     def attack(port: int) -> list[int]:
@@ -272,8 +272,8 @@ def test_slow_bodies_are_given_up(attacked: Any, monkeypatch: pytest.MonkeyPatch
     assert attacked(attack) == [200, 408]
 
 
-def test_tokens_are_not_tried_out(attacked: Any) -> None:
-    """Who has none may ask so often, and is then told to wait; those who have one are served meanwhile."""
+def test_requests_without_a_token_are_rate_limited(attacked: Any) -> None:
+    """Clients without a token are soon told to wait; those with one are served meanwhile."""
 
     def attack(port: int) -> tuple[list[int], int]:
         tried = [status(get(port, "/openapi.json", f"Authorization: Bearer guess-{each}")) for each in range(8)]
@@ -285,7 +285,7 @@ def test_tokens_are_not_tried_out(attacked: Any) -> None:
 
 
 def test_streams_end_with_their_clients_and_with_the_gateway(attacked: Any) -> None:
-    """One that nobody closes does not hold up the end."""
+    """An open stream does not delay the end."""
 
     def attack(port: int) -> bytes:
         request = f"GET /api/shop/ordered HTTP/1.1\r\nHost: localhost:{port}\r\n{BEARER}\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.clients: who may ask, as a file says it."""
+"""Tests of lightbus.gateway.clients: the file of clients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_clients_of_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("token", ["", "0123456789abcde", "0123456789abcdef0", "shop", "\udcff", "None"])
 def test_unknown_token_is_refused(token: str) -> None:
-    """A token that is none of ours is nobody's, whatever it is."""
+    """Any other token belongs to no client."""
     assert Clients([Client(name="shop", token="0123456789abcdef")]).having(token) is None
     assert Clients([]).having(token) is None
 
@@ -61,8 +61,8 @@ def test_files_that_say_nothing_clear(tmp_path: Path, text: str, problem: str) -
     assert "0123456789abcdef" not in str(raised.value)
 
 
-def test_a_file_of_others(tmp_path: Path) -> None:
-    """Whoever may read it could ask."""
+def test_file_readable_by_others_is_refused(tmp_path: Path) -> None:
+    """Any user who can read it could use the tokens."""
     with pytest.raises(InvalidConfiguration, match="chmod 600"):
         read_clients(written(tmp_path, "shop 0123456789abcdef\n", mode=0o640))
     with pytest.raises(InvalidConfiguration, match="cannot be read"):

@@ -25,7 +25,7 @@ def test_there_and_back(since: float, places: dict[str, int]) -> None:
 
 
 def test_cursor_of_many_journals_fits_into_a_header() -> None:
-    """They are packed, so that a request's head has room for those of a thousand processes."""
+    """Places are packed, so that a request's head has room for those of a thousand processes."""
     places = {f"{number:016x}": number * 997 for number in range(1, 1001)}
     text = str(Cursor(since=1764400000.0, places=places))
     assert len(text) <= MAX_TEXT
@@ -42,7 +42,7 @@ def test_cursor_of_many_journals_fits_into_a_header() -> None:
      "1@~A", "1@~AAAA", "1@~ä", "1@~ AAAAAAAAAAAA", "1@~AAAAAAAAAAAJ", "1@~AAAAAAAAAAAF", "1@~~"],
 )  # fmt: skip
 def test_invalid_cursor_is_refused(text: str) -> None:
-    """It is said where one comes from."""
+    """The error says where to get a valid one."""
     with pytest.raises(InvalidArguments, match="Last-Event-ID"):
         Cursor.read(text)
 
@@ -65,7 +65,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
         (TWO, 1, 0.0, False, True),
     ],
 )
-def test_what_is_still_to_be_given(journal: str, sequence: int, at: float, is_old: bool, admitted: bool) -> None:
-    """Of a known journal what is behind its place; of another one what is new, or not older than the stream."""
+def test_cursor_admits_new_events(journal: str, sequence: int, at: float, is_old: bool, admitted: bool) -> None:
+    """Of a known journal those after its place; of another one new events, or those not older than `since`."""
     cursor = Cursor(since=100.0, places={ONE: 5})
     assert cursor.admits(journal, sequence, at, is_old=is_old) is admitted

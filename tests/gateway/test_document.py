@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.document: the OpenAPI document of what a client may do."""
+"""Tests of lightbus.gateway.document: the OpenAPI document for a client."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_client_sees_its_own(shop: BusPath, on_bus: Any) -> None:
 
 
 def test_it_is_an_openapi_document(shop: BusPath, on_bus: Any) -> None:
-    """As another program reads it; the answers are those that there are."""
+    """Another program can read it, and the gateway's answers match it."""
     validate = pytest.importorskip("openapi_spec_validator").validate
     told = described(on_bus, ALL, "*")
     validate(told)

@@ -21,7 +21,7 @@ from lightbus.testing import MemoryBus, memory_bus
 
 @pytest.fixture(autouse=True)
 def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have it be read again soon: here nobody hears of events."""
+    """Read the journals often: there are no live events in these tests."""
     monkeypatch.setattr(module, "READ_EVERY", 0.02)
     monkeypatch.setattr(module, "LOOK_EVERY", 0.02)
 
@@ -43,7 +43,7 @@ def hub() -> Iterator[MemoryBus]:
 
 
 def test_events_from_now_on(shop: BusPath, on_bus: Any) -> None:
-    """Each once, in order, with its place; those before are not among them."""
+    """Each new event once, in order, with its place; no earlier ones."""
     shop.shop.ordered.fire(product="before")
 
     async def main(bus: Connection) -> list[Item]:
@@ -79,8 +79,8 @@ def test_what_was_before_can_be_read(shop: BusPath, on_bus: Any) -> None:
     assert all(item.is_old for item in whole)
 
 
-def test_what_was_heard_of_is_read_at_once(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what no journal keeps is taken as it came."""
+def test_live_event_triggers_reading(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored events are read at once, best-effort events are taken from the live event."""
     monkeypatch.setattr(module, "READ_EVERY", 600.0)
 
     async def main(bus: Connection) -> list[Item]:
@@ -113,7 +113,7 @@ def test_reading_ends_amid_what_it_is_told(shop: BusPath, on_bus: Any, monkeypat
 
 
 def test_only_the_latest_are_held(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their number, and by their bytes; who wants more is told that there is more."""
+    """The number and the bytes of events in memory are bounded; `since` returns None for older ones."""
     monkeypatch.setattr(module, "MAX_ITEMS", 3)
 
     async def main(bus: Connection) -> Any:
@@ -130,8 +130,8 @@ def test_only_the_latest_are_held(shop: BusPath, on_bus: Any, monkeypatch: pytes
     assert both is None
 
 
-def test_an_event_that_a_group_was_given_again(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
-    """Is no event for anybody else, now or when it is read later."""
+def test_redelivery_to_a_group_is_skipped(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
+    """It is not sent to streams, neither live nor when it is read later."""
 
     def refuse(message: Any, **_: Any) -> None:
         raise ValueError("no")
@@ -171,7 +171,7 @@ class LaterBus:
 
 
 def test_a_journal_that_is_seen_later(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
-    """All of it is read, and what was there before is marked: whoever has a place in it goes on there."""
+    """All of it is read, and older events are marked; a cursor with the journal resumes there."""
     branch = LaterBus(hub, shop).bus
 
     async def main(bus: Connection) -> list[Item]:
@@ -198,7 +198,7 @@ def told_by(monkeypatch: pytest.MonkeyPatch, tell: Callable[..., Any]) -> None:
 def test_publishers_that_do_not_answer(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing begins; and what has begun goes on once they do."""
+    """A new reader fails; a running one continues once they answer."""
     ask, is_silent = module.ask_each, True
 
     async def tell(*args: Any, **given: Any) -> Any:
@@ -223,10 +223,10 @@ def test_publishers_that_do_not_answer(
     on_bus(main)
 
 
-def test_what_is_no_event_is_left_out(
+def test_malformed_event_is_left_out(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A publisher may be a bug: what it tells besides is read."""
+    """The other events of a faulty publisher are read."""
     events = module.Journals.events
 
     async def damaged(self: Any) -> Any:

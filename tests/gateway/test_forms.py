@@ -73,7 +73,7 @@ def test_json_stays_what_it_is(value: Any) -> None:
      '{"a":1}'.encode("utf-16"), b'{"a":' + b"1" * 5000 + b"}"],
 )  # fmt: skip
 def test_body_that_is_no_object_is_a_value_error(body: bytes) -> None:
-    """Whatever it is, it is a ValueError."""
+    """Any other body raises ValueError."""
     with pytest.raises(ValueError, match=r"."):
         read_object(body)
 
@@ -82,8 +82,8 @@ def test_body_that_is_no_object_is_a_value_error(body: bytes) -> None:
     ("body", "said"),
     [(b"[1]", "a list"), (b'"a"', "a string"), (b"1.5", "a number"), (b"true", "true or false"), (b"null", "null")],
 )
-def test_what_it_is_instead_of_an_object(body: bytes, said: str) -> None:
-    """It is said."""
+def test_error_names_the_type_of_the_body(body: bytes, said: str) -> None:
+    """The error names the JSON type of the body."""
     with pytest.raises(ValueError, match=f"^it is {said}$"):
         read_object(body)
 
@@ -95,7 +95,7 @@ def test_missing_body_means_no_arguments() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_object_or_a_value_error(body: bytes) -> None:
-    """Give an object, or a ValueError."""
+    """Any bytes give an object, or raise ValueError."""
     with contextlib.suppress(ValueError):
         assert isinstance(read_object(body), dict)
 

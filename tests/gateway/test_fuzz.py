@@ -1,4 +1,4 @@
-"""Whatever a request is made of, it has an answer that is right for it, and the gateway goes on."""
+"""Any request gets a valid answer, and the gateway keeps running."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def gateway_of(hub: MemoryBus) -> AsyncIterator[Gateway]:
 
 
 async def fault_of(gateway: Gateway, path: str, given: dict[str, Any]) -> str:
-    """Return what is wrong with the answer to a request; nothing where nothing is."""
+    """Return what is wrong with the answer to a request; empty if nothing is."""
     answer = await ask_app(gateway.app, path, enough=lambda body: b"retry:" in body, **given)
     if answer.status not in STATUS:
         return f"is answered with {answer.status}: {answer.body!r:.300}"
@@ -99,7 +99,7 @@ async def fault_of(gateway: Gateway, path: str, given: dict[str, Any]) -> str:
 
 
 def test_any_request_has_an_answer(hub: MemoryBus, shop: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """One of those that are documented, as they are documented. A seed that finds something is told."""
+    """Each answer is one of the documented ones. A seed that finds a fault is printed."""
     seed = int.from_bytes(os.urandom(4), "big")
     random = Random(seed)
 

@@ -34,8 +34,8 @@ def asks(app: GatewayGuard, path: str = "/api/shop/price", **headers: Any) -> An
     return asyncio.run(ask_app(app, path, **headers))
 
 
-def test_who_has_a_token_comes_through() -> None:
-    """And is known by his name; with the headers that keep browsers from making anything of an answer."""
+def test_request_with_a_token_is_admitted() -> None:
+    """The client is identified by it; the answer has the security headers."""
     answer = asks(guarded(), authorization=BEARER)
     assert (answer.status, answer.body) == (200, b"shop")
     assert {name: answer.headers[name.lower()] for name in HEADERS} == HEADERS
@@ -46,8 +46,8 @@ def test_who_has_a_token_comes_through() -> None:
     "authorization",
     ["", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, f"Bearer{TOKEN}", "Bearer ÿ"],
 )
-def test_nobody_else_does(authorization: str, caplog: pytest.LogCaptureFixture) -> None:
-    """He is told what is missing, and not what he gave."""
+def test_request_without_a_token_is_refused(authorization: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer says what is missing, and does not repeat what was sent."""
     answer = asks(guarded(), authorization=authorization)
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert answer.headers["content-type"] == "application/problem+json"
@@ -55,7 +55,7 @@ def test_nobody_else_does(authorization: str, caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_head_that_came_in_one_piece_is_bounded() -> None:
-    """The server's parser bounds what it waits for; this is all that it took, of one header or of many."""
+    """The server's parser limits only partial heads; this limits complete ones, with one header or many."""
     answer = asks(guarded(), authorization=BEARER, x="a" * MAX_HEAD)
     assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
     many = {f"x_{number}": "" for number in range(MAX_HEAD // 8)}
@@ -137,7 +137,7 @@ def test_long_addresses_are_refused() -> None:
 
 
 def test_too_many_requests(caplog: pytest.LogCaptureFixture) -> None:
-    """Each client has its own number, and so has each address that has no token; it is said once."""
+    """Each client has its own limit, and so has each address without a token; it is logged once."""
     app = guarded(rate=1.0)
     found = [asks(app, authorization=BEARER) for _ in range(4)]
     assert [each.status for each in found] == [200, 200, 429, 429]

@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.members: what a name is."""
+"""Tests of lightbus.gateway.members: the kinds of names."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lightbus.gateway.members import Member, find_member, names_on
         ("shop.other", "do", Member.PROCEDURE),
     ],
 )
-def test_what_a_name_is(shop: BusPath, on_bus: Any, api: str, name: str, member: Member) -> None:
-    """As those say who serve the API."""
+def test_kind_of_a_name(shop: BusPath, on_bus: Any, api: str, name: str, member: Member) -> None:
+    """A procedure or an event, as the peers that serve the API announce it."""
     assert on_bus(lambda bus: find_member(bus, api, name)) is member
 
 
 def test_members_of_an_unserved_api_are_none(shop: BusPath, on_bus: Any) -> None:
-    """All that an API has; of one that nobody is known to serve there are none."""
+    """All members of an API; none if no peer is known to serve it."""
 
     async def names(bus: Any) -> list[list[str]]:
         await find_member(bus, "shop", "price")
@@ -37,8 +37,8 @@ def test_members_of_an_unserved_api_are_none(shop: BusPath, on_bus: Any) -> None
     assert on_bus(names) == [["ordered", "price", "secret", "seen", "wait"], []]
 
 
-def test_an_api_of_nobody(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked for, and then the bus says why there is none."""
+def test_api_without_a_peer(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is searched, and then the error of the bus is raised."""
     monkeypatch.setattr(members, "LOOK_SECONDS", 0.1)
     with pytest.raises(NotReachable):
         on_bus(lambda bus: find_member(bus, "nobody", "nothing"))

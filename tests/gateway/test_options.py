@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.options: what is open, and where one may begin."""
+"""Tests of lightbus.gateway.options: options, and where a new token is allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_both_have_to_allow_it() -> None:
 
 
 def test_a_new_token_on_this_host_only() -> None:
-    """Where others can connect, somebody has to say who may."""
+    """If other hosts can connect, clients must be named in a file."""
     first, second = (clients_of_this_start("127.0.0.1").only.token for _ in range(2))
     assert first != second
     for address in ("0.0.0.0", "::", "192.0.2.1"):

@@ -57,8 +57,8 @@ def test_each_error_has_its_status(name: str, status: int) -> None:
         ("validation_error", "shop.price needs the argument 'product', which is missing.", 422),
     ],
 )
-def test_who_says_it_is_left_out(code: str, words: str, status: int) -> None:
-    """What a worker answers names its process and host: that is nobody's matter, and what is wrong stays."""
+def test_peer_is_left_out_of_errors(code: str, words: str, status: int) -> None:
+    """The text of a worker names its process and host, which are removed; the rest stays."""
     who = peer("shop")
     error = remote_error(Error(code, words, True, {"type": "builtins.ValueError"}), who)
     assert str(who.announcement) in str(error)
@@ -67,7 +67,7 @@ def test_who_says_it_is_left_out(code: str, words: str, status: int) -> None:
 
 
 def test_worker_that_takes_less_is_not_named() -> None:
-    """That is said where a message is larger than one worker takes: how much that is stays."""
+    """The error about a message larger than a worker's limit has the limit, but not the worker."""
     who = peer("shop")
     words = f"The arguments take 9 bytes; {who.announcement} takes messages of 5 bytes."
     answer = problem_of(remote_error(Error("payload_too_large", words, False, {}), who))
@@ -76,7 +76,7 @@ def test_worker_that_takes_less_is_not_named() -> None:
 
 
 def test_a_handler_whose_call_failed() -> None:
-    """The words are those of the bus, of a host the client has nothing to do with: only their kind is told."""
+    """The text is of a host the client has nothing to do with: only the kind of the error is sent."""
     details = {"type": "lightbus.exceptions.PeerUnreachable"}
     words = "shop.price raised PeerUnreachable: nobody answers at tcp://10.0.0.3:4711"
     error = remote_error(Error("worker_error", words, True, details), peer("shop"))
@@ -88,7 +88,7 @@ def test_a_handler_whose_call_failed() -> None:
 
 
 def test_any_error_has_an_answer() -> None:
-    """Also those that never come of a call."""
+    """Also errors that no call raises."""
     for name in exceptions.__all__:
         kind = getattr(exceptions, name)
         if isinstance(kind, type) and issubclass(kind, LightbusException):
@@ -96,7 +96,7 @@ def test_any_error_has_an_answer() -> None:
 
 
 def test_a_handlers_error_comes_without_its_traceback() -> None:
-    """Its words are told, and no line of the program that raised it."""
+    """Its text is sent, but no line of the handler's code."""
     error = LightbusWorkerError("shop.price raised ValueError: air is free", trace='File "/srv/shop.py", line 3')
     told = bytes(problem_of(error).body).decode()
     assert "air is free" in told
@@ -104,8 +104,8 @@ def test_a_handlers_error_comes_without_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, status in STATUS.items() if status not in (413, 422)])
-def test_what_is_within_the_bus_is_nobodys_matter(name: str) -> None:
-    """Who asks learns no path, host or name of the bus from its errors; a handler's words are its own."""
+def test_errors_of_the_bus_reveal_nothing(name: str) -> None:
+    """Clients learn no path, host or name from errors of the bus; a handler's text is sent."""
     if name != "LightbusWorkerError":
         error = getattr(exceptions, name)("nobody answers at ipc:///run/user/0/lightbus/host-root/a.rpc")
         assert b"host-root" not in bytes(problem_of(error).body)

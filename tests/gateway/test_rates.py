@@ -34,7 +34,7 @@ def test_zero_means_no_limit() -> None:
 
 
 def test_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has not asked for longest is forgotten."""
+    """The least recently seen client is forgotten."""
     monkeypatch.setattr(rates, "MAX_CLIENTS", 2)
     limit = RateLimit(1, burst=1)
     for client in ("a", "b", "a", "c"):
@@ -46,7 +46,7 @@ def test_clients_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(st.floats(0, 2), max_size=100), st.floats(0.5, 50), st.floats(1, 20))
 def test_never_more_than_the_rate(pauses: list[float], per_second: float, burst: float) -> None:
-    """In any time the burst is admitted, and what the rate gives for that time."""
+    """In any period at most the burst plus the rate is admitted."""
     limit, now, admitted = RateLimit(per_second, burst), 0.0, 0
     for pause in pauses:
         now += pause

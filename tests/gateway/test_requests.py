@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.requests: what a request says."""
+"""Tests of lightbus.gateway.requests: parsing requests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_path_names_a_procedure_or_an_event(api: str, member: str) -> None:
      ("shop\x00", "x"), ("shöp", "x"), ("shop", "x\n"), ("shop", "[a-z]")],
 )  # fmt: skip
 def test_invalid_names_are_not_looked_up(api: str, member: str) -> None:
-    """Nothing is looked for under them."""
+    """They are refused without a search."""
     with pytest.raises(Refusal, match="Nothing of this name is open here"):
         names_of(request(path={"api": api, "member": member}))
 
@@ -72,14 +72,14 @@ def test_no_arguments_need_no_body() -> None:
     ],
 )
 def test_no_arguments_at_all(given: Any, status: int) -> None:
-    """Each with the status that says what is wrong."""
+    """Each invalid body gets the matching status."""
     with pytest.raises(Refusal) as raised:
         read(**given)
     assert raised.value.status == status
 
 
 def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up in time; one that ends early is no whole one."""
+    """It times out; one that ends early is refused."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
 
     async def never() -> dict[str, Any]:
@@ -109,13 +109,13 @@ def test_timeout_and_trace_are_taken_from_headers() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon", "", str(MAX_SECONDS + 1), "1e400", "0x10"])
 def test_invalid_timeout_is_refused(text: str) -> None:
-    """It is refused, with what may be said."""
+    """The error says what is valid."""
     with pytest.raises(Refusal, match=r"Lightbus-Timeout is .* 60 at most"):
         options_of(request(lightbus_timeout=text))
 
 
 def test_where_a_stream_begins() -> None:
-    """Behind what came last, at a time, or now; what came last counts for more."""
+    """After the last event id, at a time, or now; the event id takes precedence."""
     assert cursor_of(request()) is None
     last = "5.000@0123456789abcdef-7"
     assert str(cursor_of(request(query="since=0", last_event_id=last))) == last
@@ -129,7 +129,7 @@ def test_where_a_stream_begins() -> None:
     "given", [{"query": "since=yesterday"}, {"query": "since="}, {"query": "since=0001-01-01"}, {"last_event_id": "7"}]
 )
 def test_invalid_start_is_refused(given: Any) -> None:
-    """It is refused, with what may be said."""
+    """The error says what is valid."""
     with pytest.raises(Refusal) as raised:
         cursor_of(request(**given))
     assert raised.value.status == 400

@@ -50,7 +50,7 @@ class Open:
 
 
 def test_streams_of_one_event_are_read_together(shop: BusPath, on_bus: Any, connect: Any) -> None:
-    """Whoever comes later follows the same; once all are gone nothing is read, and nobody listens."""
+    """Later streams share the reader; after the last one nothing is read, and nothing listens."""
 
     async def use(streams: Streaming) -> None:
         readers = [await streams.join("a", "shop", "ordered") for _ in range(2)]
@@ -103,7 +103,7 @@ def test_streams_are_bounded(shop: BusPath, on_bus: Any, connect: Any, monkeypat
 
 
 def test_a_stream_that_cannot_begin(shop: BusPath, on_bus: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that wait for it are told, it counts as none, and the next one tries anew."""
+    """All waiting streams get the error and are not counted, and the next one tries again."""
 
     async def breaks(self: Any) -> Any:
         await asyncio.sleep(0)
@@ -121,8 +121,8 @@ def test_a_stream_that_cannot_begin(shop: BusPath, on_bus: Any, connect: Any, mo
     run(on_bus, connect, use)
 
 
-def test_the_end_ends_all(shop: BusPath, on_bus: Any, connect: Any) -> None:
-    """Also those that are open."""
+def test_close_ends_open_streams(shop: BusPath, on_bus: Any, connect: Any) -> None:
+    """Closing ends open streams, too."""
 
     async def use(streams: Streaming) -> None:
         stream = Open(streams, "a", await streams.join("a", "shop", "ordered"))

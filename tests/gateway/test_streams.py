@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.streams: what a stream sends, and where it goes on."""
+"""Tests of lightbus.gateway.streams: what a stream sends, and where it resumes."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def test_what_came_while_the_past_was_read_comes_once() -> None:
     assert asyncio.run(main()) == ["01", "02", "03"]
 
 
-def test_journals_that_nobody_has_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place in them may be of another bus, or what they kept be gone: it is said, once, that there is a gap."""
+def test_missing_journals_of_a_cursor_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be of another bus, or gone: the stream reports a gap, once."""
     monkeypatch.setattr(streams, "GAP_AFTER", 0.01)
     monkeypatch.setattr(streams, "HEARTBEAT", 0.05)
 
@@ -153,7 +153,7 @@ def test_journals_that_nobody_has_are_told_of(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_client_that_is_too_slow_goes_on_from_the_journals() -> None:
-    """It is given everything that they keep, and told how many of best effort it missed."""
+    """It gets all stored events, and the number of best-effort events it missed."""
 
     async def main() -> tuple[Client, int]:
         reader = ScriptedReader(most=2)
@@ -173,7 +173,7 @@ def test_a_client_that_is_too_slow_goes_on_from_the_journals() -> None:
 
 
 def test_best_effort_moves_no_place() -> None:
-    """So a client that comes again goes on behind what is kept."""
+    """A client that reconnects resumes after the last stored event."""
 
     async def main() -> str:
         reader = ScriptedReader()
@@ -187,7 +187,7 @@ def test_best_effort_moves_no_place() -> None:
 
 
 def test_where_the_past_cannot_be_read_nothing_newer_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For that would hide what was not read: it is read again, and said meanwhile."""
+    """Newer events would move the cursor past unread ones: reading is repeated, with a comment meanwhile."""
     monkeypatch.setattr(streams, "READ_AGAIN", 0.01)
 
     async def main() -> tuple[Client, list[bytes]]:
@@ -210,7 +210,7 @@ def test_where_the_past_cannot_be_read_nothing_newer_is_given(monkeypatch: pytes
 
 
 def test_old_events_of_a_journal_that_comes_later() -> None:
-    """Are given where the stream has a place in it, or wanted what is as old; others begin with what is new."""
+    """They are sent if the cursor has the journal, or asks for events that old; else only new ones are."""
 
     async def main(cursor: Cursor) -> tuple[list[str], str]:
         reader = ScriptedReader()
@@ -227,8 +227,8 @@ def test_old_events_of_a_journal_that_comes_later() -> None:
     assert asyncio.run(main(Cursor(since=5.0)))[0] == ["f1", "f2", "f3", "01"]
 
 
-def test_a_stream_with_nothing_to_tell_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And moves its place over what was others'."""
+def test_idle_stream_sends_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heartbeat also advances the cursor past events of other names."""
     monkeypatch.setattr(streams, "HEARTBEAT", 0.01)
 
     async def main() -> str:
@@ -242,10 +242,10 @@ def test_a_stream_with_nothing_to_tell_shows_that_it_lives(monkeypatch: pytest.M
     asyncio.run(main())
 
 
-def test_a_place_that_no_head_could_hold_is_left_out(
+def test_cursor_too_long_for_a_header_is_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The events come all the same; that the stream cannot be resumed is said, to the client and in the log."""
+    """Events are still sent; client and log are told that the stream cannot be resumed."""
     monkeypatch.setattr(streams, "MAX_TEXT", 5)
     monkeypatch.setattr(streams, "failures", RecurringLog(logging.getLogger("lightbus.gateway")))
 
@@ -263,7 +263,7 @@ def test_a_place_that_no_head_could_hold_is_left_out(
 
 
 def test_the_place_of_many_journals_is_not_sent_behind_each_event() -> None:
-    """It would be most of what is sent; it comes behind the last of those that come together, so that all resume."""
+    """It would be most of the traffic; it is sent after the last of events that arrive together."""
     journals = [f"{number:016x}" for number in range(1, 601)]
 
     async def main() -> tuple[int, int]:
@@ -291,7 +291,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["push", "read", "again"]), st.intege
 
 @given(STEPS, st.integers(1, 6))
 def test_nothing_is_lost_and_nothing_comes_twice(steps: list[tuple[str, int]], most: int) -> None:
-    """Whatever comes when, however slow the client is, and whenever it is cut off and comes again."""
+    """In any order of arrival, for a slow client, and for one that is cut off and reconnects."""
 
     async def main() -> None:
         reader = ScriptedReader(most=most)
@@ -319,8 +319,8 @@ def test_nothing_is_lost_and_nothing_comes_twice(steps: list[tuple[str, int]], m
     asyncio.run(main())
 
 
-def test_an_answer_ends_with_the_client_or_with_us() -> None:
-    """Either is no error, and whoever counts streams is told."""
+def test_stream_ends_with_the_client_or_the_gateway() -> None:
+    """Neither is an error, and `on_end` is called."""
 
     async def main(*, by_us: bool) -> tuple[list[Any], int]:
         closing, gone, ended, sent = asyncio.Event(), asyncio.Event(), [0], []
@@ -349,8 +349,8 @@ def test_an_answer_ends_with_the_client_or_with_us() -> None:
     assert ended == 1
 
 
-def test_a_fault_of_ours_is_no_silence() -> None:
-    """What nobody thought of comes out, for the server's log; and the stream is counted no more."""
+def test_unexpected_error_of_a_stream_is_raised() -> None:
+    """It reaches the server's log, and the stream is not counted any more."""
     ended = []
 
     async def main() -> None:

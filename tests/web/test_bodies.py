@@ -1,4 +1,4 @@
-"""Tests of lightbus.web.bodies: what a request's body may be."""
+"""Tests of lightbus.web.bodies: limits of a request's body."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def test_a_body_comes_in_parts() -> None:
 
 
 def test_a_body_that_ends_early() -> None:
-    """It is no whole one, and is not taken for one."""
+    """It is refused, and not used as a complete one."""
     with pytest.raises(InvalidArguments, match="ended early"):
         asyncio.run(read_body(request(b"12", gone=True)))
 
 
 @pytest.mark.parametrize("most", [None, 10])
-def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch, most: int | None) -> None:
-    """Reading ends there, whatever was said of its length: at what the caller says, or else at what is usual."""
+def test_too_large_body_is_refused(monkeypatch: pytest.MonkeyPatch, most: int | None) -> None:
+    """Reading stops at the given limit, or the default one, whatever the declared length."""
     monkeypatch.setattr(bodies, "MAX_BODY", 10 if most is None else 1000)
     assert asyncio.run(read_body(request(b"1234567890"), most)) == b"1234567890"
     with pytest.raises(TooLarge):
         asyncio.run(read_body(request(b"123456", b"123456", gone=True), most))
 
 
-def test_what_comes_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up."""
+def test_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading ends with a timeout."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
 
     async def receive() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from lightbus.web.heads import head_size, target_size
 
 
 def test_size_counts_path_query_and_headers() -> None:
-    """All of the path, the query and the headers count, as they stood in the request."""
+    """Path, query and headers count, as they are in the request."""
     scope = {"raw_path": b"/a%20b", "query_string": b"n=1", "headers": [(b"host", b"x"), (b"a", b"")]}
     assert target_size(scope) == len("/a%20b") + len("n=1")
     assert head_size(scope) == target_size(scope) + len("host: x\r\n") + len("a: \r\n")

@@ -1,4 +1,4 @@
-"""Tests of lightbus.web.hosts: which names are ours, and which addresses are those of this host only."""
+"""Tests of lightbus.web.hosts: accepted host names, and local addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_host_is_compared_in_lower_case_without_port() -> None:
 
 
 def test_own_given_and_numeric_hosts_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of this host, those that are given, and addresses, which cannot be led elsewhere."""
+    """Names of this host, given names, and addresses, which cannot be rebound."""
     monkeypatch.setattr(hosts.socket, "gethostname", lambda: "Workshop")
     names = HostNames(["Bus.example"])
     assert all(map(names.has, ["localhost:1", "WORKSHOP", "bus.example:443", "192.0.2.7:80", "[::1]"]))
@@ -26,8 +26,8 @@ def test_own_given_and_numeric_hosts_are_allowed(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["http://bus.example", "bus.example:80", "bus.example/x", "b us", "", "*.example"])
-def test_a_name_that_nobody_would_ask_for(name: str) -> None:
-    """It is an error that says how to write it; a name and an address are taken as they are."""
+def test_invalid_host_name_is_refused(name: str) -> None:
+    """The error says how to write it; a valid name or address is returned unchanged."""
     assert [check_host_name(each) for each in ("Bus.example", "192.0.2.7", "[::1]")] == [
         "Bus.example",
         "192.0.2.7",
@@ -38,7 +38,7 @@ def test_a_name_that_nobody_would_ask_for(name: str) -> None:
 
 
 def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks for ever other addresses takes no memory, and is answered; what is none of ours is never remembered."""
+    """Ever new addresses take no memory, and are accepted; refused names are never remembered."""
     monkeypatch.setattr(hosts, "MAX_SEEN", 3)
     names = HostNames([])
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_only_loopback_is_local(address: str, local: bool) -> None:
 
 
 def test_url_has_brackets_for_ipv6_and_the_name_for_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address of the sixth version stands in brackets; where all are listened at, this host is named."""
+    """IPv6 addresses are in brackets; for a wildcard address the URL has the name of this host."""
     monkeypatch.setattr(hosts.socket, "gethostname", lambda: "workshop")
     assert url_of("::1", 1) == "http://[::1]:1/"
     assert url_of("0.0.0.0", 80) == "http://workshop:80/"

@@ -1,4 +1,4 @@
-"""Events as they happen, for who looks at them."""
+"""Live events, for viewers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Looker:
         self.events += events.messages()
 
 
-def test_while_somebody_looks(hub: MemoryBus, connect: Any) -> None:
-    """Events of every API are shown, whatever their arguments are called; and nobody listens once nobody looks."""
+def test_events_arrive_while_there_are_viewers(hub: MemoryBus, connect: Any) -> None:
+    """Events of every API arrive, with any argument names; without a viewer nothing listens."""
     bus = hub.create(service_name="chat")
     bus.client.register_api(ChatApi())
 
@@ -73,7 +73,7 @@ def test_only_what_is_wanted(shop: BusPath, connect: Any) -> None:
 
 
 def test_listening_that_cannot_begin(connect: Any) -> None:
-    """Who looks first is told, nothing is left behind, and the next one tries again."""
+    """The first viewer gets the error, nothing is left behind, and the next one tries again."""
     bus = connect()
 
     async def fails() -> None:

@@ -1,4 +1,4 @@
-"""Tests of lightbus.web.serving: what a connection may do, by raw sockets."""
+"""Tests of lightbus.web.serving: limits of a connection, by raw sockets."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Program:
 
 
 def served(use: Callable[[int, Program], Any]) -> Any:
-    """Serve a program, and return what a plain thread's use of its port returns."""
+    """Serve a program, run a function on its port in a thread, and return its result."""
 
     async def main() -> Any:
         program, done = Program(), asyncio.Event()
@@ -101,7 +101,7 @@ def answer(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_no_answer_waits_for_the_one_before(address: str) -> None:
-    """What is accepted sends at once: else each body waited 40 ms for its head to be confirmed."""
+    """TCP_NODELAY is set: else each body would wait 40 ms for an acknowledgement of its head."""
     try:
         listening = bound_socket(address, 0, "The program")
     except InvalidConfiguration:
@@ -115,7 +115,7 @@ def test_no_answer_waits_for_the_one_before(address: str) -> None:
 
 
 def test_second_requests_are_not_waited_for_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has been answered, and begins a head that does not end, is given up."""
+    """A client that was answered, and begins an endless second head, is disconnected."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
 
     def use(port: int, program: Program) -> bytes:
@@ -129,7 +129,7 @@ def test_second_requests_are_not_waited_for_either(monkeypatch: pytest.MonkeyPat
 
 
 def test_requests_that_follow_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where they come at once, and while an answer goes on for longer than a head may take."""
+    """Also if they arrive at once, and during an answer that takes longer than a head may."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
 
     def use(port: int, program: Program) -> int:
@@ -152,8 +152,8 @@ def test_requests_that_follow_are_answered(monkeypatch: pytest.MonkeyPatch) -> N
     assert served(use) == 2
 
 
-def test_an_answer_that_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that it holds neither its connection nor what was to be sent."""
+def test_unread_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It occupies neither its connection nor memory for ever."""
     monkeypatch.setattr(serving, "STALL_SECONDS", 0.3)
 
     def use(port: int, program: Program) -> None:
@@ -164,8 +164,8 @@ def test_an_answer_that_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch
     served(use)
 
 
-def test_a_place_that_is_taken() -> None:
-    """It is said what cannot listen where, and what to do."""
+def test_port_in_use_is_refused() -> None:
+    """The error says what cannot listen where, and what to do."""
     with bound_socket("127.0.0.1", 0, "The first") as first:
         port = first.getsockname()[1]
         with pytest.raises(InvalidConfiguration, match=f"The second cannot listen at 127.0.0.1, port {port}: .*--port"):
@@ -178,7 +178,7 @@ def test_a_place_that_is_taken() -> None:
     ("address", "expected"), [("unknown.example", "--host"), ("203.0.113.1", "--host"), ("127.0.0.1", "--port")]
 )
 def test_where_it_cannot_listen(address: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says why, and which option to change: the address that is none of this host's, or the port that is taken."""
+    """The error names the option to change: an address that is not this host's, or a port in use."""
 
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -194,7 +194,7 @@ def test_where_it_cannot_listen(address: str, expected: str, monkeypatch: pytest
 
 
 def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """What is no request is said once, not each time; who asks for a WebSocket is answered, and it is no news."""
+    """An invalid request is logged once, not each time; a WebSocket request is answered without a log line."""
 
     def use(port: int, program: Program) -> list[bytes]:
         upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n"

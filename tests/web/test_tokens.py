@@ -1,4 +1,4 @@
-"""Tests of lightbus.web.tokens: what a token is, and how it is kept."""
+"""Tests of lightbus.web.tokens: tokens and their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightbus.web.tokens import LEAST_TOKEN, is_same, new_token, read_token
 
 
 def test_new_tokens_differ() -> None:
-    """And are longer than what is asked of one."""
+    """They are also longer than required."""
     first, second = new_token(), new_token()
     assert first != second
     assert len(first) >= 2 * LEAST_TOKEN
@@ -19,7 +19,7 @@ def test_new_tokens_differ() -> None:
 
 @pytest.mark.parametrize(("given", "same"), [("right", True), ("", False), ("righ", False), ("rechtä\udcff", False)])
 def test_any_header_can_be_compared(given: str, same: bool) -> None:
-    """Whatever a header holds can be compared."""
+    """Any text of a header can be compared with a token."""
     assert is_same(given, "right") is same
 
 
