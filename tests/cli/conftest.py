@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers import Process, Processes
+from helpers import Process, Processes, Terminal, on_terminal
+from helpers.forking import ForkServer
 
 SERVICES = {
     "auth": '''
@@ -84,9 +86,10 @@ OFF_THE_BUS = {"completion", "context", "keys", "schema", "version"}
 class Commands:
     """Services of one test, and commands on their bus. Commands run where there is no bus module."""
 
-    def __init__(self, processes: Processes, directory: Path) -> None:
+    def __init__(self, processes: Processes, directory: Path, fork_server: ForkServer | None) -> None:
         self._processes = processes
         self._directory = directory
+        self._fork_server = fork_server
 
     def serve(
         self,
@@ -133,6 +136,10 @@ class Commands:
         assert process.wait(60) == code, process.report()
         return process
 
+    def on_terminal(self, columns: int, *args: str) -> AbstractContextManager[Terminal]:
+        """Run a command on a terminal of so many columns."""
+        return on_terminal(columns, self._directory, *args, "--wait", "20", server=self._fork_server)
+
     def text(self, *args: str, code: int = 0, columns: int = 200) -> str:
         """Return what a command shows to people, on so many columns."""
         return self.run(*args, code=code, env={"COLUMNS": str(columns)}).stdout
@@ -161,9 +168,11 @@ def documented_fields(command: str) -> set[str]:
 
 
 @pytest.fixture
-def commands(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+def commands(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None
+) -> Commands:
     """Give the test services, and commands to look at them."""
     monkeypatch.delenv("COLUMNS", raising=False)
     directory = tmp_path / "anywhere"
     directory.mkdir()
-    return Commands(processes, directory)
+    return Commands(processes, directory, fork_server)

@@ -133,13 +133,15 @@ class ForkServer:
         *,
         cwd: Path | str | None,
         env: Mapping[str, str],
-        out: Path,
-        err: Path,
+        out: Path | str,
+        err: Path | str,
+        read: Path | str = os.devnull,
         host: OtherHost | Place | None = None,
     ) -> Forked:
         """Start a program of which `can_start` is true, here or elsewhere; it writes into two files that are there."""
         where = os.fspath(cwd or Path.cwd())
-        request: dict[str, Any] = {"argv": argv[1:], "cwd": where, "env": dict(env), "out": str(out), "err": str(err)}
+        request: dict[str, Any] = {"argv": argv[1:], "cwd": where, "env": dict(env)}
+        request["in"], request["out"], request["err"] = str(read), str(out), str(err)
         request["host"], request["place"] = (None, host._asdict()) if isinstance(host, Place) else (host, None)
         self._channel.sendall(json.dumps(request).encode())
         pid = int(self._channel.recv(16) or b"0")

@@ -185,8 +185,8 @@ def become(request: dict[str, Any], measuring: Any) -> None:
     """Be what a new interpreter would be."""
     os.environ.clear()
     os.environ.update(request["env"])
-    for descriptor, path in ((1, request["out"]), (2, request["err"])):
-        opened = os.open(path, os.O_WRONLY)
+    for descriptor, path in enumerate((request["in"], request["out"], request["err"])):
+        opened = os.open(path, (os.O_WRONLY if descriptor else os.O_RDWR) | os.O_NOCTTY)
         os.dup2(opened, descriptor)
         os.close(opened)
     if request["host"]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .forking import ForkServer
 from .processes import OF_THE_MACHINE
 from .waiting import wait_until
 
@@ -106,16 +107,21 @@ def _own_lines(text: str) -> list[str]:
 
 
 @contextmanager
-def on_terminal(columns: int, cwd: Path, *args: str) -> Iterator[Terminal]:
-    """Run a command on a terminal of so many columns and 24 lines."""
+def on_terminal(columns: int, cwd: Path, *args: str, server: ForkServer | None = None) -> Iterator[Terminal]:
+    """Run a command on a terminal of so many columns and 24 lines; where a `server` can, as a copy of one."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environ = {name: value for name, value in os.environ.items() if name not in DEBUG}
     environ["TERM"] = "xterm-256color"
-    program = subprocess.Popen(
-        [sys.executable, "-m", "lightbus", *args],
-        stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environ, start_new_session=True,
-    )  # fmt: skip
+    argv = [sys.executable, "-m", "lightbus", *args]
+    program: subprocess.Popen[bytes]
+    if server is not None and server.can_start(argv, unbuffered := {**environ, "PYTHONUNBUFFERED": "1"}):
+        device = os.ttyname(slave)
+        program = server.start(argv, cwd=cwd, env=unbuffered, read=device, out=device, err=device)
+    else:
+        program = subprocess.Popen(
+            argv, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=environ, start_new_session=True
+        )
     os.close(slave)
     try:
         yield Terminal(master, program)

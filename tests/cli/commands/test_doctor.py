@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.terminal import on_terminal
-
 if TYPE_CHECKING:
     from ..conftest import Commands
 
@@ -27,10 +25,10 @@ def test_all_is_well(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_long_finding_is_wrapped_between_words(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_long_finding_is_wrapped_between_words(commands: Commands, columns: int) -> None:
     """On a terminal a finding that is long goes on below itself, broken between words."""
     commands.services()
-    with on_terminal(columns, tmp_path, "doctor", "--wait", "20") as terminal:
+    with commands.on_terminal(columns, "doctor") as terminal:
         terminal.wait_for_line("^ok      versions: ")
         assert terminal.wait() == 0
     lines = terminal.lines[next(n for n, line in enumerate(terminal.lines) if "ok      bus: " in line) :]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers import on_terminal, wait_until
+from helpers import wait_until
 from lightbus.cli.commands.inspect import Search
 
 if TYPE_CHECKING:
@@ -124,11 +123,11 @@ def test_invalid_event_is_shown_with_the_reason(commands: Commands, is_valid: bo
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_terminal_output_leaves_no_progress_bar(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_terminal_output_leaves_no_progress_bar(commands: Commands, columns: int) -> None:
     """On a terminal it is for people; no bar is left there, and what comes from the bus cannot control it."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
-    with on_terminal(columns, tmp_path, "inspect", "--wait", "20") as terminal:
+    with commands.on_terminal(columns, "inspect") as terminal:
         terminal.wait_for_line(r'^    username: "\\u001b\[2Jsally"$')
         assert terminal.wait() == 0
         head, where, *arguments = terminal.lines[-4:]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import lightbus
-from helpers import on_terminal, wait_until
+from helpers import wait_until
 from lightbus import LightbusTimeout
 from lightbus.cli.commands.peers import COLUMNS, query_peers
 from lightbus.cli.support.connection import Connection
@@ -133,7 +133,7 @@ def test_columns_order_and_forms(commands: Commands, tmp_path: Path) -> None:
     table = commands.run("peers", "-o", "csv", "--columns", "service,apis").stdout
     assert table == 'service,apis\nauth,"[""auth""]"\nshop,"[""shop.orders""]"\n'
     assert "no column 'LAG'" in commands.run("peers", "--sort", "LAG", code=2).stderr
-    with on_terminal(80, tmp_path, "peers", "--watch", "--every", "0.2", "--wait", "20") as terminal:
+    with commands.on_terminal(80, "peers", "--watch", "--every", "0.2") as terminal:
         frame = terminal.wait_for(r"^shop +\S+ .* up$")
         assert any("every 0.2 s; Ctrl-C ends it." in line for line in frame)
         assert [line for line in frame if len(line) > 80] == []

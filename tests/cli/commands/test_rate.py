@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import on_terminal
 from lightbus.cli.commands.rate import COLUMNS, Counted, Rate, rates
 
 if TYPE_CHECKING:
@@ -64,11 +62,11 @@ def test_events_are_counted_until_interrupted(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_terminal_shows_one_changing_table(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_terminal_shows_one_changing_table(commands: Commands, columns: int) -> None:
     """On a terminal it is one table that changes, each row on one line."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=sally")
-    with on_terminal(columns, tmp_path, "rate", "-i", "0.2", "--wait", "20") as terminal:
+    with commands.on_terminal(columns, "rate", "-i", "0.2") as terminal:
         terminal.wait_for_line(r"^auth\.user_registered +0 +0 B +0 +1$")
         head = terminal.wait_for_line("^EVENT ")
         assert re.split(r"  +", head) == [column.title for column in COLUMNS]

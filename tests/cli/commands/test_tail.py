@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helpers import on_terminal, wait_until
+from helpers import wait_until
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -142,11 +141,11 @@ def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_terminal_lines_begin_with_the_time(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_terminal_lines_begin_with_the_time(commands: Commands, columns: int) -> None:
     """On a terminal a line begins with the time, and what comes from the bus cannot control the terminal."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
-    with on_terminal(columns, tmp_path, "tail", "--since", "0", "--rpc", "--count", "2", "--wait", "20") as terminal:
+    with commands.on_terminal(columns, "tail", "--since", "0", "--rpc", "--count", "2") as terminal:
         line = terminal.wait_for_line(r"^\d\d:\d\d:\d\d\.\d{3}  auth\.user_registered  ")
         assert re.search(r"\\u001b\[2Jsally", line)
         terminal.wait_for_line("Following")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers import on_terminal
 from lightbus.cli.support.loads import COLUMNS, GROUP_COLUMNS
 
 if TYPE_CHECKING:
@@ -35,10 +33,10 @@ def test_json_is_a_stream_until_interrupted(commands: Commands) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_rows_fit_and_keys_sort_and_quit(commands: Commands, tmp_path: Path, columns: int) -> None:
+def test_rows_fit_and_keys_sort_and_quit(commands: Commands, columns: int) -> None:
     """Each row is one line at either width; a key sorts, and q gives the terminal back."""
     commands.services()
-    with on_terminal(columns, tmp_path, "top", "-i", "0.2", "--wait", "20") as terminal:
+    with commands.on_terminal(columns, "top", "-i", "0.2") as terminal:
         frame = terminal.wait_for("^shop ")
         assert all(len(line) <= columns for line in frame)
         [head] = [line for line in frame if line.startswith("SERVICE")]
