@@ -163,6 +163,9 @@ class SubscriberSocket(Socket, Protocol):
     def resume(self) -> None:
         """Resume reading."""
 
+    def read(self) -> None:
+        """Read now what has arrived, or as much of it as is read at a time, also during a pause."""
+
 
 class BlockingSocket(Protocol):
     """A dealer for blocking calls, used by one thread at a time. It may move between threads with a lock in between."""

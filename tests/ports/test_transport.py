@@ -534,6 +534,32 @@ def test_subscriber_is_connected_again(make: Make) -> None:
     play(make, scenario)
 
 
+def test_subscriber_reads_when_it_is_told_to(make: Make) -> None:
+    """What comes during a pause waits until then, and is read in its order; afterwards the pause goes on."""
+
+    async def scenario(scene: Scene) -> None:
+        worker = scene.worker()
+        reader = scene.reader(worker)
+        reader.socket.subscribe(b"")
+        await wait_until_async(lambda: worker.told)
+        reader.socket.pause()
+        reader.socket.read()
+        for frames in ([b"1", b"2"], [b"3"]):
+            before = [*reader.frames]
+            for frame in frames:
+                worker.publisher.send(frame)
+            await asyncio.sleep(0.05)  # for what must not come
+            assert reader.frames == before
+            await wait_until_async(lambda wanted=[*before, *frames]: reader.socket.read() or reader.frames == wanted)
+        reader.socket.resume()
+        worker.publisher.send(b"4")
+        await wait_until_async(lambda: reader.frames == [b"1", b"2", b"3", b"4"])
+        reader.socket.close()
+        reader.socket.read()
+
+    play(make, scenario)
+
+
 def test_slow_subscriber_misses_and_others_do_not(make: Make) -> None:
     """Nobody waits for a subscriber that does not read: it misses some, and goes on, in order, when it reads."""
 

@@ -255,7 +255,18 @@ class Subscriber(LoopSocket):
         self._paused = False
         if self._has_missed_report:  # of many paused publishers, most have sent nothing in the meantime
             self._has_missed_report = False
+            self.loop.add_reader(self._descriptor, self._readable)
             self._schedule_read()
+
+    def read(self) -> None:
+        """Read now what has arrived, up to `FAIR_SHARE` messages, also during a pause."""
+        if self.closed or not self._has_more():
+            return
+        paused, self._paused = self._paused, False
+        try:
+            self._readable()
+        finally:
+            self._paused = paused
 
     def _receive(self) -> None:
         self._on_message(self._receive_part(NOBLOCK))

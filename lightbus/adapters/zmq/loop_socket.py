@@ -120,6 +120,8 @@ class LoopSocket:
             return
         if self._paused:
             self._has_missed_report = True
+            # Else the loop would be woken again and again: the descriptor stays readable until the socket is read.
+            self.loop.remove_reader(self._descriptor)
             return
         self._draining = self._is_first = True
         self._reads_left = FAIR_SHARE

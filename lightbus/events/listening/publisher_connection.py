@@ -167,6 +167,10 @@ class PublisherConnection:
         """Resume reading."""
         self._subscribed.resume()
 
+    def read(self) -> None:
+        """Read now what was published, also during a pause."""
+        self._subscribed.read()
+
     async def leave(self, seconds: float) -> None:
         """Acknowledge everything, leave the groups in order, and return when that is on disk, or the time is over."""
         self._acks.flush()

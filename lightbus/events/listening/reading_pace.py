@@ -7,24 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from .listener_queue import ListenerQueue
+from .reading_rounds import ReadingRounds, ReadOnDemand
 
 __all__ = ["ReadingPace"]
 
 PORTION = 256
 """Events read before the listeners get their turn."""
 
-RAW_PORTION = 2048
-"""The same where all listeners are given events as they came: each takes them in no time, and a pause costs more."""
-
 MAX_PAUSE = 0.01
 """Seconds for which reading waits for a listener to catch up."""
 
 
-class Reads(Protocol):
+class Reads(ReadOnDemand, Protocol):
     """What reads the events of one publisher."""
-
-    def pause(self) -> None:
-        """Read nothing that is published for now."""
 
     def resume(self) -> None:
         """Resume reading."""
@@ -43,6 +38,8 @@ class ReadingPace:
     Otherwise a flood would keep the loop busy with reading, and the queues would fill up. A listener that needs longer
     is not waited for: what comes waits in the journal (of best effort: in its queue, up to its bound).
 
+    Where all listeners are given events as they came, these are read in rounds: such a listener takes them in no time.
+
     Args:
         readers: what reads, by publisher.
         runners: the listeners.
@@ -53,25 +50,33 @@ class ReadingPace:
         self._readers = readers
         self._runners = runners
         self._count = 0
-        self._portion = PORTION
-        self._sized_for = 0
-        """How many listeners there were when the portion was chosen."""
+        self._rounds = ReadingRounds(readers)
+        self._chosen_for = 0
+        """How many listeners there were when it was decided whether to read in rounds."""
         self._pause: asyncio.TimerHandle | None = None
         self._closed = False
 
     def note_received(self, count: int) -> None:
         """Record that so many events were read."""
-        if self._sized_for != len(self._runners):
-            self._choose_portion()
+        if self._chosen_for != len(self._runners):
+            self._choose()
+        if self._rounds.are_on:
+            self._rounds.note_received(count)
+            return
         self._count += count
-        if self._count >= self._portion and self._pause is None:
+        if self._count >= PORTION and self._pause is None:
             self._pause = asyncio.get_running_loop().call_later(MAX_PAUSE, self._go_on_without_the_slow)
             for reader in self._readers.values():
                 reader.pause()
 
-    def _choose_portion(self) -> None:
-        self._sized_for = len(self._runners)
-        self._portion = RAW_PORTION if all(queue.listener.takes_raw for queue in self._queues) else PORTION
+    def _choose(self) -> None:
+        """Begin to read in rounds if all listeners are given events as they came, and end that if they are not."""
+        self._chosen_for = len(self._runners)
+        if self._runners and all(queue.listener.takes_raw for queue in self._queues):
+            self._rounds.begin()
+        elif self._rounds.are_on:
+            self._rounds.end()
+            self._resume()
 
     def caught_up(self) -> None:
         """Record that a listener has caught up: resume reading once all that are not slow have."""
@@ -83,6 +88,7 @@ class ReadingPace:
     def close(self) -> None:
         """Read nothing more."""
         self._closed = True
+        self._rounds.end()
         if self._pause is not None:
             self._pause.cancel()
         for reader in self._readers.values():

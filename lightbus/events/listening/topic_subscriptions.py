@@ -96,6 +96,10 @@ class TopicSubscriptions:
         """Resume reading."""
         self._socket.resume()
 
+    def read(self) -> None:
+        """Read now what was published, also during a pause."""
+        self._socket.read()
+
     def close(self) -> None:
         """Unsubscribe from everything."""
         self._closed = True

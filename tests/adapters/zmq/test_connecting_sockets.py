@@ -181,6 +181,35 @@ def unread(connection: socket.socket) -> int:
     return waiting + sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(other))
 
 
+def test_loop_sleeps_during_a_pause(tmp_path: Path) -> None:
+    """A descriptor stays readable until its socket is read: the loop is not woken by it again and again."""
+
+    async def main() -> None:
+        transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
+        topics: list[bytes] = []
+        read: list[bytes] = []
+        publisher = transport.publisher(lambda topic, subscribed: topics.append(topic))
+        subscriber = transport.subscriber(publisher.bind(f"ipc://{tmp_path}/pub"), read.append)
+        subscriber.subscribe(b"")
+        await wait_until_async(lambda: topics)
+        looks: list[bool] = []
+        readable = subscriber._readable
+        subscriber.pause()
+        subscriber.loop.add_reader(subscriber._descriptor, lambda: looks.append(subscriber._paused) or readable())
+        publisher.send(b"1")
+        await wait_until_async(lambda: subscriber._has_missed_report)
+        publisher.send(b"2")
+        await asyncio.sleep(0.05)  # thousands of looks, if the loop were woken
+        assert looks == [True]
+        subscriber.resume()
+        await wait_until_async(lambda: read == [b"1", b"2"])
+        for each in (subscriber, publisher):
+            each.close()
+        transport.close()
+
+    asyncio.run(main())
+
+
 def test_a_pause_loses_nothing_and_costs_who_heard_nothing_no_look(tmp_path: Path) -> None:
     """Of a hundred publishers that are paused together most have nothing to say: only the others are looked at."""
 

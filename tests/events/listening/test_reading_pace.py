@@ -12,7 +12,8 @@ from helpers import wait_until_async
 from helpers.listeners import listener
 from lightbus.events.listening import reading_pace as module
 from lightbus.events.listening.listener_queue import ListenerQueue
-from lightbus.events.listening.reading_pace import PORTION, RAW_PORTION, ReadingPace
+from lightbus.events.listening.reading_pace import PORTION, ReadingPace
+from lightbus.events.listening.reading_rounds import EVERY
 
 
 class Reader:
@@ -20,12 +21,16 @@ class Reader:
 
     def __init__(self) -> None:
         self.is_paused = False
+        self.reads = 0
 
     def pause(self) -> None:
         self.is_paused = True
 
     def resume(self) -> None:
         self.is_paused = False
+
+    def read(self) -> None:
+        self.reads += 1
 
 
 class Runner:
@@ -74,22 +79,32 @@ def test_reading_pauses_after_a_portion() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_portions_of_events_that_nobody_decodes_are_larger() -> None:
-    """A pause costs more than to take them; not where another listener works at what it is given."""
+def test_events_that_nobody_decodes_are_read_in_rounds() -> None:
+    """From the first one on; a listener that works at what it is given ends that, and the next one alone begins it."""
 
     async def test() -> None:
-        reader, runners = Reader(), [Runner(backlog=1, takes_raw=True)]
+        reader, runners = Reader(), [Runner(takes_raw=True)]
         pace = ReadingPace({"a": reader}, runners)
-        pace.note_received(RAW_PORTION - 1)
-        assert not reader.is_paused
         pace.note_received(1)
         assert reader.is_paused
-        runners[0].queue.backlog = 0
-        pace.caught_up()
+        await wait_until_async(lambda: reader.reads >= 2)
         runners.append(Runner(backlog=1))
+        pace.note_received(1)
+        assert not reader.is_paused
+        reads = reader.reads
         pace.note_received(PORTION)
         assert reader.is_paused
+        runners[1].queue.backlog = 0
+        pace.caught_up()
+        assert not reader.is_paused
+        del runners[1]
+        assert reader.reads == reads
+        pace.note_received(1)
+        await wait_until_async(lambda: reader.reads > reads)
         pace.close()
+        reads = reader.reads
+        await asyncio.sleep(3 * EVERY)  # rounds that must not come
+        assert (reader.reads, reader.is_paused) == (reads, True)
 
     run(test)
 
