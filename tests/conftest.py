@@ -86,7 +86,7 @@ def _set_up_hypothesis() -> None:
     # Imported here, where bytecode is kept: pytest compiles all of it with its own assertions, which takes seconds.
     from hypothesis import HealthCheck, settings
 
-    # Without a deadline, and whatever it takes to make an example: a busy machine is not a finding. 32 examples in a
+    # Without a deadline, and whatever it takes to make an example: a busy machine is not a finding. 20 examples in a
     # plain run, 1000 in the soak.
     settings.register_profile(
         "lightbus",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 __all__ = ["MS", "PATIENCE", "SCALE", "examples", "scaled"]
@@ -26,7 +25,7 @@ def scaled(count: int, *, least: int = 1) -> int:
 
 def examples(count: int) -> int:
     """
-    Return how many examples of a property, or damaged inputs, this run tries: of the full `count` a thirtieth where
+    Return how many examples of a property, or damaged inputs, this run tries: of the full `count` a hundredth where
     other counts are a tenth. They are random: many runs find what one does not.
     """
-    return max(20, round(count * SCALE * math.sqrt(SCALE)))
+    return max(20, round(count * SCALE * SCALE))
