@@ -178,11 +178,11 @@ class Stream:
         `through` is the last sequence that the publisher has examined. It may be after the last entry if the rest is
         not for this group; the cursor moves there only when no earlier event waits or is in progress.
         """
-        asked, self._requested_after = self._requested_after, None
-        aside, self._held_back = self._held_back, deque()
-        if asked is None or asked > self.position:
+        requested_after, self._requested_after = self._requested_after, None
+        held_back, self._held_back = self._held_back, deque()
+        if requested_after is None or requested_after > self.position:
             return 0  # earlier events were dropped since: they have to be fetched first
-        before, began = len(self.ready), self.position
+        before, position_before = len(self.ready), self.position
         for entry in entries:
             if entry[0] > self.position:
                 self.ready.append(entry)
@@ -193,9 +193,9 @@ class Stream:
         self.head = max(self.head, self.position)
         if not self.ready and not self.in_progress:
             self.handled = max(self.handled, self.position)  # the skipped events are not for this group
-        if aside:
-            self.live(aside)
-        self.failures = 0 if self.position > began else self.failures + 1
+        if held_back:
+            self.live(held_back)
+        self.failures = 0 if self.position > position_before else self.failures + 1
         return len(self.ready) - before
 
     def request_failed(self) -> None:

@@ -199,13 +199,13 @@ def _wants(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
     except ValueError:  # a C function without a signature
         return ()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        told = HOOKS[name]
+        available = HOOKS[name]
     else:
         by_name = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-        told = tuple(detail for detail in HOOKS[name] if detail in by_name)
+        available = tuple(detail for detail in HOOKS[name] if detail in by_name)
     for parameter in parameters:
-        _check_injectable(name, function, parameter, told)
-    return told
+        _check_injectable(name, function, parameter, available)
+    return available
 
 
 def _check_can_wrap(name: str, function: Callable[..., Any]) -> None:
@@ -217,11 +217,11 @@ def _check_can_wrap(name: str, function: Callable[..., Any]) -> None:
 
 
 def _check_injectable(
-    name: str, function: Callable[..., Any], parameter: inspect.Parameter, told: tuple[str, ...]
+    name: str, function: Callable[..., Any], parameter: inspect.Parameter, available: tuple[str, ...]
 ) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or parameter.default is not parameter.empty:
         return
-    if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name not in told:
+    if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name not in available:
         raise InvalidDeclaration(
             f"The {name} hook {_label(function)} wants an argument '{parameter.name}', which it will not be given. "
             f"Arguments are matched by name; this hook is told: {', '.join(HOOKS[name])}."

@@ -169,9 +169,9 @@ class MemoryNetwork:
     def give_up(self, endpoint: Endpoint, client: MemoryInbox) -> None:
         """Undo `wait_for_bind`."""
         with self.lock:
-            hoping = self._waiting_for_bind.get(endpoint, {})
-            hoping.pop(client, None)
-            if not hoping:
+            waiting = self._waiting_for_bind.get(endpoint, {})
+            waiting.pop(client, None)
+            if not waiting:
                 self._waiting_for_bind.pop(endpoint, None)
 
 

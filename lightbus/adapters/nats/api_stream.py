@@ -117,7 +117,7 @@ class ApiStream:
             )
             await jetstream.add_stream(config)
             return
-        if (why := _unfit(info.config, f"{places.prefix}.>")) is not None:
+        if (why := _why_unsuitable(info.config, f"{places.prefix}.>")) is not None:
             raise EventBackendError(
                 f"The stream {places.stream} {why}: it was not made for the events of {self.api}. It is left as it is; "
                 "remove it, or rename the bus."
@@ -264,7 +264,7 @@ class ApiStream:
         """Return the number of kept events of some subjects from a sequence on."""
         jetstream = await self.opened()
         async with self._connection.asking():
-            wanted = _reading(opt_start_seq=max(1, first), filter_subject=subject)
+            wanted = _reader_config(opt_start_seq=max(1, first), filter_subject=subject)
             consumer = await jetstream.add_consumer(self.places.stream, wanted)
             await jetstream.delete_consumer(self.places.stream, consumer.name)
         return int(consumer.num_pending or 0)
@@ -305,7 +305,7 @@ class ApiStream:
 
 async def _read(jetstream: JetStreamContext, stream: str, limit: int, **wanted: Any) -> tuple[list[Msg], int]:
     head = (await jetstream.stream_info(stream)).state.last_seq
-    consumer = await jetstream.add_consumer(stream, _reading(**wanted))
+    consumer = await jetstream.add_consumer(stream, _reader_config(**wanted))
     wanted_count = min(limit, consumer.num_pending or 0)
     found: list[Msg] = []
     try:
@@ -334,7 +334,7 @@ def _gapless(found: Sequence[Msg]) -> list[Msg]:
     ]
 
 
-def _reading(**wanted: Any) -> ConsumerConfig:
+def _reader_config(**wanted: Any) -> ConsumerConfig:
     """Return the configuration of a consumer that reads once: without acks, in memory, deleted when idle."""
     config = {"deliver_policy": DeliverPolicy.BY_START_SEQUENCE, **wanted}
     return ConsumerConfig(
@@ -342,7 +342,7 @@ def _reading(**wanted: Any) -> ConsumerConfig:
     )  # fmt: skip
 
 
-def _unfit(config: StreamConfig, subjects: str) -> str | None:
+def _why_unsuitable(config: StreamConfig, subjects: str) -> str | None:
     """Return why a stream cannot store events with these subjects; None if it can."""
     if config.subjects != [subjects]:
         return f"has the subjects {', '.join(config.subjects or ()) or 'of another stream'}, and not {subjects}"
@@ -356,7 +356,7 @@ def _unfit(config: StreamConfig, subjects: str) -> str | None:
 def published_at(headers: dict[str, Any] | None) -> float:
     """Return the time at which a message was fired; 0 if it has none, or an invalid one."""
     try:
-        told = float((headers or {})[PUBLISHED_AT])
+        seconds = float((headers or {})[PUBLISHED_AT])
     except (KeyError, ValueError):
         return 0.0
-    return told if 0 <= told < END_OF_TIMES else 0.0
+    return seconds if 0 <= seconds < END_OF_TIMES else 0.0

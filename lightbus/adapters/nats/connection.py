@@ -40,7 +40,7 @@ hangs, is given up after 5 times `timeout` at most, and made again.
 AGAIN_AFTER = 0.5
 """Seconds after a failed attempt to connect in which further requests fail at once."""
 
-AWAY = (
+UNAVAILABLE_ERRORS = (
     OSError,
     TimeoutError,
     nats.errors.NoRespondersError,
@@ -144,7 +144,7 @@ class NatsConnection:
         """Raise errors of the client as errors of the event backend."""
         try:
             yield
-        except AWAY as error:
+        except UNAVAILABLE_ERRORS as error:
             raise self.unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
         except nats.errors.Error as error:
             raise EventBackendError(self._text(f"refuses the request: {type(error).__name__}: {error}.")) from error

@@ -77,11 +77,11 @@ class EventCounts:
     def record(self) -> dict[str, Any]:
         """Return the counts as a record."""
         prefix = f"{self._places.prefix}."
-        told = {
+        subjects = {
             self._places.subject(topic, only).removeprefix(prefix): [number, self._heads[topic]]
             for (topic, only), number in self._numbers.items()
         }
-        return {"through": self.through, "subjects": told}
+        return {"through": self.through, "subjects": subjects}
 
     def adopt(self, record: Mapping[str, Any]) -> None:
         """Continue from the record of another process, if it reaches further."""

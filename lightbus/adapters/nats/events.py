@@ -149,7 +149,9 @@ class NatsEventBackend:
             await stream.records.changed.wait()
 
     def _is_handled(self, stream: ApiStream, event: StoredEvent, only: str) -> bool:
-        return all(_status(stream, group, info, event) != "waiting" for group, info in _owed(stream, event, only))
+        return all(
+            _status(stream, group, info, event) != "waiting" for group, info in _receiving_groups(stream, event, only)
+        )
 
     async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""
@@ -162,16 +164,16 @@ class NatsEventBackend:
                 held = stream.records.records.get(f"part.{group}.{partition}")
                 if held is not None and held.value.get("owner"):
                     members.setdefault(held.value["owner"], []).append(partition)
-            stands = await group_backlog(stream, group, info)
+            backlog = await group_backlog(stream, group, info)
             found.append(
                 GroupSummary(
                     api=api,
                     name=info["name"],
                     events=tuple(info["events"]),
                     members=members,
-                    lag=stands.lag,
+                    lag=backlog.lag,
                     dead=sum(key.startswith(f"dead.{group}.") for key in stream.records.records),
-                    lost=stands.lost,
+                    lost=backlog.lost,
                 )
             )
         return found
@@ -214,7 +216,9 @@ class NatsEventBackend:
         found = await stream.find(sequence)
         if found is None:
             return {}
-        return {info["name"]: _status(stream, group, info, found[0]) for group, info in _owed(stream, *found)}
+        return {
+            info["name"]: _status(stream, group, info, found[0]) for group, info in _receiving_groups(stream, *found)
+        }
 
     async def dead_letters(self, api: str, group: str = "") -> Sequence[DeadLetter]:
         """Return the dead letters of an API."""
@@ -272,7 +276,7 @@ def _groups(stream: ApiStream) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _owed(stream: ApiStream, event: StoredEvent, only: str) -> list[tuple[str, dict[str, Any]]]:
+def _receiving_groups(stream: ApiStream, event: StoredEvent, only: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the groups that get an event, which may be for a single group."""
     return [
         (group, info)

@@ -69,7 +69,7 @@ class TopicTally:
         self.looked_at = -LOOK_EVERY
         """The time.monotonic() of the last check for losses."""
         self._marks = deque([cursor])
-        self._told = cursor.lost
+        self._reported = cursor.lost
 
     def rewind(self, after: int) -> Mark:
         """Forget what was read after a sequence; return the state of the topic at it."""
@@ -98,9 +98,9 @@ class TopicTally:
             count = None if had is None else had + missing + min(nth, len(sequences))
             if sequence > self._marks[-1].sequence:
                 self._marks.append(Mark(sequence, count, lost))
-        untold = max(0, lost - self._told)
-        self._told += untold
-        return untold
+        unreported = max(0, lost - self._reported)
+        self._reported += unreported
+        return unreported
 
     def acknowledge(self, sequence: int) -> Mark | None:
         """Return the state of the topic at a sequence that was read; forget the states before it."""

@@ -60,7 +60,7 @@ class GroupRecordsBucket:
         self.current_since = time.monotonic()
         """Since when the watch works without a break: a member without news before that may still be alive."""
         self._written_at = self.current_since
-        self._unheard: tuple[int, float] | None = None
+        self._unreported: tuple[int, float] | None = None
         """A revision written by us, and the time, that the watch has not reported yet."""
         self._connection = connection
         self._name = name
@@ -125,7 +125,7 @@ class GroupRecordsBucket:
     def is_current(self) -> bool:
         """Whether the watch works: it reports what we write ourselves, and we have written lately."""
         now, patience = time.monotonic(), self._connection.settings.member_timeout / 2
-        is_heard = self._unheard is None or now - self._unheard[1] < patience
+        is_heard = self._unreported is None or now - self._unreported[1] < patience
         return is_heard and now - self._written_at < patience
 
     @staticmethod
@@ -133,10 +133,10 @@ class GroupRecordsBucket:
         return await watcher.updates(READY_TIMEOUT)
 
     def _take(self, entry: KeyValue.Entry) -> None:
-        if self._unheard is not None and (entry.revision or 0) >= self._unheard[0]:
+        if self._unreported is not None and (entry.revision or 0) >= self._unreported[0]:
             if not self.is_current:
                 self.current_since = time.monotonic()
-            self._unheard = None
+            self._unreported = None
         known = self.records.get(entry.key)
         if known is not None and entry.revision is not None and known.revision >= entry.revision:
             return
@@ -248,8 +248,8 @@ class GroupRecordsBucket:
         if now - self._written_at >= self._connection.settings.member_timeout / 2:
             self.current_since = now
         self._written_at = now
-        if self._unheard is None:
-            self._unheard = revision, now
+        if self._unreported is None:
+            self._unreported = revision, now
 
     async def delete(self, key: str) -> None:
         """Delete a record."""

@@ -118,9 +118,9 @@ class NatsMove:
             id = f"{source}-{letter.event.sequence} dead for {digest(letter.group)}"
             outgoing.append(_outgoing(self._stream.api, letter.event, id))
         for letter, sequence in zip(letters, await self._put(outgoing, DEAD), strict=True):
-            told = {"group": letter.group, "deliveries": letter.deliveries, "error": letter.error}
+            value = {"group": letter.group, "deliveries": letter.deliveries, "error": letter.error}
             key = f"dead.{digest(letter.group)}.{sequence}"
-            await self._records.put(key, {**told, "died_at": letter.died_at})
+            await self._records.put(key, {**value, "died_at": letter.died_at})
 
     # Out of the stream
 
@@ -136,12 +136,12 @@ class NatsMove:
     async def groups(self) -> Sequence[StandingGroup]:
         """Return the groups."""
         await self._stream.opened()
-        return [self._standing(key[5:], held.value) for key, held in self._of("info")]
+        return [self._standing_group(key[5:], held.value) for key, held in self._records_of("info")]
 
-    def _of(self, *kinds: str) -> list[tuple[str, Any]]:
+    def _records_of(self, *kinds: str) -> list[tuple[str, Any]]:
         return [each for each in self._records.records.items() if each[0].partition(".")[0] in kinds]
 
-    def _standing(self, group: str, info: Mapping[str, Any]) -> StandingGroup:
+    def _standing_group(self, group: str, info: Mapping[str, Any]) -> StandingGroup:
         cursors: dict[EventTopic, int] = {}
         deliveries: dict[tuple[EventTopic, int], int] = {}
         for partition in range(PARTITIONS):
@@ -159,14 +159,14 @@ class NatsMove:
     async def read(self, after: int, limit: int) -> tuple[Sequence[tuple[StoredEvent, str | None]], int]:
         """Return the events kept after a sequence, each with its only group, and the last sequence covered."""
         found, through = await self._stream.read(f"{self._stream.places.prefix}.>", after + 1, limit)
-        names = {ALL: "", **{key[5:]: held.value["name"] for key, held in self._of("info")}}
-        told = [(event, None if only == PAST else names[only]) for event, only in found if only in {*names, PAST}]
-        return told, max(after, through)
+        names = {ALL: "", **{key[5:]: held.value["name"] for key, held in self._records_of("info")}}
+        events = [(event, None if only == PAST else names[only]) for event, only in found if only in {*names, PAST}]
+        return events, max(after, through)
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         """Return the dead letters."""
         letters = []
-        for key, held in self._of("dead"):
+        for key, held in self._records_of("dead"):
             if (found := await self._stream.find(int(key.rpartition(".")[2]))) is not None:
                 value = held.value
                 letters.append(
@@ -181,7 +181,7 @@ class NatsMove:
     async def clear(self, through: int) -> None:
         """Delete all groups, and the events up to a sequence."""
         await self._stream.purge(through)
-        for key, _ in self._of(*KINDS):
+        for key, _ in self._records_of(*KINDS):
             await self._records.delete(key)
 
 

@@ -102,10 +102,10 @@ def _outcome(answer: asyncio.Future[Msg]) -> Outcome:
     message = answer.result()
     if (message.headers or {}).get("Status") == str(UNAVAILABLE):
         return StreamRefusal(None)
-    told = json.loads(message.data)
-    if "error" in told:
-        return StreamRefusal(_api_error(**told["error"]))
-    return int(told["seq"])
+    content = json.loads(message.data)
+    if "error" in content:
+        return StreamRefusal(_api_error(**content["error"]))
+    return int(content["seq"])
 
 
 def _api_error(*, code: int = 0, err_code: int = 0, description: str = "", **_: object) -> APIError:

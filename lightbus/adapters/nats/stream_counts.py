@@ -57,9 +57,9 @@ class StreamCounts:
         self.events = EventCounts(stream.places)
         self._stream = stream
         self._reading = asyncio.Lock()
-        self._known_lately = 0
+        self._counted_before = 0
         """The sequence up to which we had counted at the previous `share`."""
-        self._told_uncounted = 0
+        self._logged_uncounted = 0
         self._failures = RecurringLog(logger)
 
     async def catch_up(self, through: int) -> None:
@@ -69,8 +69,8 @@ class StreamCounts:
                 self.events.adopt(held.value)
             while self.events.through < through and await self._read_more():
                 pass
-        if self.events.uncounted > self._told_uncounted:
-            self._told_uncounted = self.events.uncounted
+        if self.events.uncounted > self._logged_uncounted:
+            self._logged_uncounted = self.events.uncounted
             text = "%d events of %s were deleted from its stream before any process of the bus had seen them"
             self._failures.log("uncounted", logging.WARNING, text, self.events.uncounted, self._stream.api)
 
@@ -88,11 +88,11 @@ class StreamCounts:
         """Record the counts, unless others do: then the record already has what we had counted at the previous call."""
         held = self._stream.records.records.get(KEY)
         recorded = 0 if held is None else int(held.value["through"])
-        if recorded < (self.events.through if at_once else self._known_lately):
-            await self._stream.records.update(KEY, self._further)
-        self._known_lately = self.events.through
+        if recorded < (self.events.through if at_once else self._counted_before):
+            await self._stream.records.update(KEY, self._newer_record)
+        self._counted_before = self.events.through
 
-    def _further(self, recorded: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def _newer_record(self, recorded: Mapping[str, Any] | None) -> dict[str, Any] | None:
         is_further = recorded is None or int(recorded["through"]) < self.events.through
         return self.events.record() if is_further else None
 

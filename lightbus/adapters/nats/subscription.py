@@ -72,10 +72,10 @@ class NatsSubscription:
         self._ours = (ALL, self._group) if request.group else (ALL,)
         self._losses = GroupLosses(stream.counts, self._ours)
         self._held: set[int] = set()
-        self._leaving: set[int] = set()
-        self._to_follow: set[int] = set()
+        self._revoked: set[int] = set()
+        self._unreported_partitions: set[int] = set()
         """Partitions whose topics are still to be reported to the inbox: until then no news is passed on."""
-        self._untold: dict[EventTopic, int] = {}
+        self._pending_news: dict[EventTopic, int] = {}
         """News that arrived in the meantime: the newest event of each topic."""
         self._locks = [asyncio.Lock() for _ in range(PARTITIONS)]
         self._wake = asyncio.Event()
@@ -92,9 +92,9 @@ class NatsSubscription:
             await self._balance()
         else:
             self._held = set(range(PARTITIONS))
-            self._to_follow |= self._held
+            self._unreported_partitions |= self._held
         await self._follow()
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self, *, is_done: bool = True) -> None:
         """Leave the group."""
@@ -133,7 +133,7 @@ class NatsSubscription:
         if kind in ("part", "member"):
             self._wake.set()
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         beat_at = time.monotonic()
         while True:
             try:
@@ -173,19 +173,19 @@ class NatsSubscription:
                     self._held.discard(partition)  # another member took it over, having no sign of life from us
                     self._losses.forget(partition)
                     revoked.add(partition)
-                elif owner not in (me, None) and partition not in self._leaving:
-                    self._leaving.add(partition)
+                elif owner not in (me, None) and partition not in self._revoked:
+                    self._revoked.add(partition)
                     revoked.add(partition)
         if revoked:
             self._inbox.revoke(frozenset(revoked))
         for partition in range(PARTITIONS):
-            is_to_be_ours = rendezvous(f"{self.request.group}\0{partition}", members) == me
+            should_be_ours = rendezvous(f"{self.request.group}\0{partition}", members) == me
             if partition in self._held:
                 continue
-            if is_to_be_ours and await self._take(partition, members):
+            if should_be_ours and await self._take(partition, members):
                 self._held.add(partition)
-                self._to_follow.add(partition)
-            elif not is_to_be_ours and self._owns(partition):  # the confirmation that we released or took it was lost
+                self._unreported_partitions.add(partition)
+            elif not should_be_ours and self._owns(partition):  # the confirmation that we released or took it was lost
                 await self._give_up(partition, is_done=True)
 
     async def _take(self, partition: int, members: list[str]) -> bool:
@@ -212,7 +212,7 @@ class NatsSubscription:
 
         await self._change(partition, change)
         self._held.discard(partition)
-        self._leaving.discard(partition)
+        self._revoked.discard(partition)
         self._losses.forget(partition)
 
     def _state(self, partition: int) -> dict[str, Any]:
@@ -226,10 +226,10 @@ class NatsSubscription:
 
     def _on_new_events(self, topic: EventTopic | None, sequence: int) -> None:
         if topic is None:
-            self._to_follow |= self._held
+            self._unreported_partitions |= self._held
             self._wake.set()
-        elif self._to_follow:
-            self._untold[topic] = sequence
+        elif self._unreported_partitions:
+            self._pending_news[topic] = sequence
         elif self._is_ours(topic):
             self._inbox.follow([self._topic_state(topic, sequence)])
 
@@ -240,23 +240,23 @@ class NatsSubscription:
         News arrive in order. If they were passed on during this, a topic would be known before others with earlier
         events.
         """
-        while self._to_follow:
-            partitions = self._to_follow.copy()
+        while self._unreported_partitions:
+            partitions = self._unreported_partitions.copy()
             head = await self._stream.head()
             kept, counted = await self._stream.topics(), self._stream.counts.events
             # Topics that are only counted have no events left. Fetching from them reports those events as lost.
             topics = [topic for topic in {*kept, *counted.topics} if topic.partition in partitions]
             topics = [each for each in topics if each in kept or counted.head(each) > self._mark(each).sequence]
-            self._to_follow -= partitions
-            if self._to_follow:  # further partitions became ours in the meantime: report all together
-                self._to_follow |= partitions
+            self._unreported_partitions -= partitions
+            if self._unreported_partitions:  # further partitions became ours in the meantime: report all together
+                self._unreported_partitions |= partitions
                 continue
-            heads = {**dict.fromkeys(topics, head), **self._untold}
-            self._untold.clear()
+            heads = {**dict.fromkeys(topics, head), **self._pending_news}
+            self._pending_news.clear()
             self._inbox.follow([self._topic_state(*each) for each in heads.items() if self._is_ours(each[0])])
 
     def _is_ours(self, topic: EventTopic) -> bool:
-        is_held = topic.partition in self._held and topic.partition not in self._leaving
+        is_held = topic.partition in self._held and topic.partition not in self._revoked
         return is_held and not self._closed and self.request.wants(topic.event)
 
     def _topic_state(self, topic: EventTopic, head: int) -> TopicState:
@@ -323,8 +323,8 @@ class NatsSubscription:
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Release revoked partitions."""
-        leaving = partitions & self._leaving  # the others were taken over, or are ours again
-        await asyncio.gather(*(self._give_up(partition, is_done=True) for partition in leaving))
+        to_release = partitions & self._revoked  # the others were taken over, or are ours again
+        await asyncio.gather(*(self._give_up(partition, is_done=True) for partition in to_release))
 
     def _owns(self, partition: int) -> bool:
         return self._state(partition).get("owner") == self.request.member
