@@ -1,1 +1,1 @@
-"""What is behind the ports: sockets, multicast, files. A package for each library, or part of the system, it needs."""
+"""The implementations of the ports: sockets, multicast, files. One package for each library or system interface."""

@@ -1,1 +1,1 @@
-"""What the bus decides, without I/O: facts in, facts out, and the time as an argument."""
+"""The decisions of the bus, without I/O: facts in, facts out, and the time as an argument."""

@@ -132,7 +132,7 @@ class Order(Generic[S]):
         """
         Return the stream that has its turn, and the sequence before which it has it; None if there is none.
 
-        A stream that is returned has to be noted again.
+        The caller must `note` a returned stream again.
         """
         first = self._front()
         if first is None:

@@ -20,7 +20,7 @@ class Source(Enum):
     CLAIM = "claim"
     """The peer sent HELLO to us."""
     HEARSAY = "hearsay"
-    """Another peer has verified it."""
+    """Another peer has verified this peer."""
     SEED = "seed"
     """The peer answered at an address in the settings."""
 

@@ -150,7 +150,7 @@ class Registry:
         return []
 
     def withdrawn(self, instance: InstanceId) -> list[Fact]:
-        """Record that discovery lost a peer. One that is up is judged by its connection instead."""
+        """Record that discovery lost a peer. This does not change a peer that is up: its connection decides."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state in _HINTS:
             # No tombstone: the hint is withdrawn, and the next one counts again.
@@ -158,7 +158,7 @@ class Registry:
         return []
 
     def reported_lost(self, instance: InstanceId) -> list[Fact]:
-        """Record that another peer lost one. This removes only what is known from reports: it may be wrong."""
+        """Record that another peer lost a peer. As that may be wrong, only hearsay is removed."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state is PeerState.UNVERIFIED and peer.source is Source.HEARSAY:
             del self.peers[instance]

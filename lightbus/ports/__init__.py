@@ -1,1 +1,1 @@
-"""The edges of the bus as protocols: what it needs of a network and of a store, whatever is behind them."""
+"""The ports: protocols for what the bus needs of a network and of a store, independent of the implementation."""

@@ -1,1 +1,1 @@
-"""What the user declares: Api classes with their procedures and events, the schemas of both, hooks."""
+"""The user's declarations: Api classes with their procedures and events, the schemas of both, hooks."""

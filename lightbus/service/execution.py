@@ -328,7 +328,7 @@ class CallersContext:
         *,
         on_loop: bool = False,
     ) -> Any:
-        """Call a function, on the loop or in a thread, await what it returns, and return the result of that."""
+        """Call a function, on the loop or in a thread, await an awaitable result, and return the final result."""
         if on_loop:
             value = function(*args, **kwargs)
         else:

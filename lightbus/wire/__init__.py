@@ -1,1 +1,1 @@
-"""Bytes <-> values, without state: payload values, the message table, what a peer announces of itself."""
+"""Bytes <-> values, without state: payload values, the message table, the announcements of peers."""

@@ -119,7 +119,7 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: 
         head: bytes to put in front: adding them later would copy a large value once more.
 
     Raises:
-        DeformError: something in it cannot be carried; the message gives the path to it, "kwargs.items[3].when".
+        DeformError: a part of it cannot be sent; the message gives the path to that part, "kwargs.items[3].when".
 
     """
     try:
@@ -131,7 +131,7 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: 
         packed: bytes = head + packer.getbuffer() if head else packer.bytes()
     except _PossibleKey:
         return head + _encode_with_keys_checked(value, name, names)
-    except Exception as error:  # whatever a `__to_bus__` of the user's raises, too
+    except Exception as error:  # also the error of a user's `__to_bus__`
         raise explain(value, error, name=name, names=names, check=_check_scalar) from error
     if len(packed) < _LARGE:
         packer.reset()
@@ -150,7 +150,7 @@ def encode_all(values: Sequence[Any], *, names: Sequence[str] = ()) -> list[byte
     pack = Packer(default=_extend, strict_types=True, buf_size=_FIRST_BUFFER).pack
     try:
         packed: list[bytes] = [pack(value) for value in values]
-    except Exception:  # one needs a closer look
+    except Exception:  # `encode` finds and reports the one that fails
         return [encode(value, names=names) for value in values]
     if max(map(len, packed), default=0) >= _LARGE:
         return [encode(value, names=names) for value in values]

@@ -1,5 +1,5 @@
 """
-The message table: what peers say to each other. No state, no I/O.
+The message table: all messages between peers. No state, no I/O.
 
 A message is added here and nowhere else: its number in `Kind`, its class, and its name in `AnyMessage` and `__all__`.
 All four are written out, since type checkers read them there; `tests/wire/test_messages.py` names the one that is
@@ -163,7 +163,7 @@ class Cancel(NamedTuple):
 
 
 class Fire(NamedTuple):
-    """Process without a publisher of its own to a worker: publish this event for me (hand-off)."""
+    """From a process without a publisher to a worker: publish this event for me (hand-off)."""
 
     target: AnyInstance
     api: Name
@@ -176,7 +176,7 @@ class Fire(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Process without a publisher of its own to a worker: publish these events for me, all of them or none."""
+    """From a process without a publisher to a worker: publish these events for me, all of them or none."""
 
     target: AnyInstance
     api: Name
@@ -188,7 +188,7 @@ class Batch(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """Publisher to the process that handed off: the event is on disk (best-effort ones: published)."""
+    """Publisher to the process that handed an event off: it is on disk (best effort: published)."""
 
     native_id: Name
     """For a Batch, the id of its last event."""
@@ -255,7 +255,7 @@ class Assign(NamedTuple):
     generation: Whole
     partitions: Partitions
     events: EventNames
-    """The events that the group is owed here, `"*"` expanded."""
+    """The events that the group gets from this publisher, `"*"` expanded."""
     created_at: PointInTime
     """When the group was created, by the publisher's clock."""
     clock: PointInTime

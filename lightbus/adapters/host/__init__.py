@@ -1,1 +1,1 @@
-"""What the operating system gives: directories, locks, descriptors, addresses, time, and who else is on it."""
+"""The operating system: directories, locks, descriptors, addresses, time, and other peers on this host."""

@@ -51,7 +51,7 @@ _DOWN = {
     "down",
     "notpresent",
     "lowerlayerdown",
-}  # RFC 2863 states in operstate; "unknown" is what drivers without one say
+}  # RFC 2863 states in operstate; drivers without a state report "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ def dial_order(addresses: Iterable[str], own: Sequence[str]) -> tuple[str, ...]:
 
 def list_interfaces() -> list[Interface]:
     """Return the interfaces of the operating system, including those without an IPv4 address."""
-    import ifaddr  # needs ctypes; only TCP modes come here
+    import ifaddr  # needs ctypes; imported in TCP modes only
 
     found = []
     for adapter in ifaddr.get_adapters(include_unconfigured=True):

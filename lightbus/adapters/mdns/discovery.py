@@ -156,7 +156,7 @@ class ZeroconfDiscovery:
         """Withdraw, and close the sockets within `STOP_TIMEOUT`."""
         self._stopped = True
         await self.withdraw()
-        if self._sending is not None and set(self._addresses) != {LOOPBACK}:  # there, one goodbye is enough
+        if self._sending is not None and set(self._addresses) != {LOOPBACK}:  # on loopback, one goodbye is enough
             await asyncio.wait([self._sending], timeout=GOODBYE_TIME)
         self._table.close()
         await _end([task for task in (self._sending, *self._resolving.values()) if task is not None])
@@ -174,14 +174,14 @@ class ZeroconfDiscovery:
         ]
 
     async def _open(self) -> None:
-        from zeroconf import DNSQuestionType, IPVersion  # 25 ms; only processes that use it pay
+        from zeroconf import DNSQuestionType, IPVersion  # 25 ms; imported only by processes that use it
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
         interfaces = _taking_part(self._addresses)
         self._zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
         core = self._zeroconf.zeroconf
         await core.async_wait_for_start(timeout=START_TIMEOUT)
-        # QM only: the answer to a QU question goes to port 5353 of the host, and one of all its processes gets it.
+        # QM only: the answer to a QU question goes to port 5353 of the host, and only one of its processes gets it.
         self._browser = AsyncServiceBrowser(
             core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
         )

@@ -1,1 +1,1 @@
-"""A network within one process, for tests and the bus in memory: the promises of the real one, without a socket."""
+"""A network within one process, for tests and the memory bus: the contract of the real one, without a socket."""

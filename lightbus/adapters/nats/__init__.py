@@ -1,1 +1,1 @@
-"""Events in a NATS JetStream: an existing, replicated engine keeps them, and they outlive every host of the bus."""
+"""Events in a NATS JetStream: an existing, replicated system stores them, and they outlive every host of the bus."""

@@ -128,7 +128,7 @@ class JournalHistory:
         query = "SELECT sequence, seen FROM events WHERE topic = ? AND sequence <= ? ORDER BY sequence DESC LIMIT 1"
         found, low, high = 0, 0, self._topics.lasts.get(topic, 0)
         with self._file.reader() as read:
-            # The journal's own time never goes back: what is not up to `low`, and not behind `high`, is halved.
+            # Binary search, as the journal's own time never goes back: the range after `low` up to `high` is halved.
             middle = high
             while low < high:
                 row = read.execute(query, (number, middle)).fetchone()

@@ -25,7 +25,7 @@ def offset_of(about: Mapping[str, str]) -> float:
 
 
 class JournalTime:
-    """The seconds that one journal has seen pass."""
+    """The own time of one journal."""
 
     def __init__(self) -> None:
         self.offset = 0.0

@@ -243,7 +243,7 @@ class HostOutbox:
         from .quarantine import quarantine
 
         with HostOutbox.lock, open(self.path, "rb") as damaged:
-            fcntl.flock(damaged, fcntl.LOCK_EX)  # of several that find it damaged, one at a time
+            fcntl.flock(damaged, fcntl.LOCK_EX)  # if several processes find the damage, one at a time
             if self._inode() != inode or not is_there(damaged.fileno(), self.path):
                 return False
             renamed = quarantine(self.path)

@@ -43,7 +43,7 @@ class _EpollEvent(ctypes.Structure):
 
 class AcceptLimiter:
     """
-    The limit of one listening socket of libzmq. Its user makes sure that the socket is not being closed.
+    The limit of one listening socket of libzmq. The caller must make sure that the socket is not being closed.
 
     Args:
         descriptor: the descriptor of the listening socket.

@@ -30,7 +30,7 @@ LEAST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
 
 class _BoundSocket(LoopSocket):
-    """A socket that peers connect to. The gate watches it until right before it is closed, in whatever way."""
+    """A socket that peers connect to. The gate watches it until right before it is closed, by any method."""
 
     SUBSCRIPTIONS = False
     """Whether only subscriptions arrive at it."""

@@ -130,7 +130,7 @@ class _Pairs:
 
 
 def _derive(key: BusKey, purpose: bytes) -> bytes:
-    from cryptography.hazmat.primitives.hashes import SHA256  # 10 ms; only this mode pays
+    from cryptography.hazmat.primitives.hashes import SHA256  # 10 ms; imported in this mode only
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=_DERIVATION + purpose).derive(key.secret)

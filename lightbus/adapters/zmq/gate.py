@@ -73,7 +73,7 @@ REASONS = {
     "broken_off": "it broke off the handshake: it may have no key, or only look whether the port is open",
     "too_many": "as many as this process can hold are open (ulimit -n)",
 }
-"""Reason by which refusals are counted -> what the log says."""
+"""The reasons of refusals, by which they are counted -> their text in the log."""
 
 
 def reason_of(event: int, value: int) -> str:

@@ -57,7 +57,7 @@ class Monitor:
         self._loop.call_soon(self._read)
 
     def stop(self, *, abandoned: bool = False) -> None:
-        """Report nothing more. `abandoned`: the loop is closed."""
+        """Stop reporting. `abandoned`: the loop is closed."""
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             if not abandoned:

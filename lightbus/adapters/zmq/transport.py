@@ -52,7 +52,7 @@ class ZmqTransport:
     Args:
         security: prepares each socket for the mode the bus is in.
         addressing: makes the addressing for a node, if not the one of `security`: with fixed ports, for example.
-        max_message_size: bytes; a peer that sends more is disconnected by libzmq before we hold any of it.
+        max_message_size: bytes; libzmq disconnects a peer that sends more, before it reads the message.
         heartbeat_interval: seconds between ZMTP heartbeats (RFC 37). libzmq's own thread sends and answers them, so a
             busy handler does not look dead.
         heartbeat_timeout: seconds without an answer after which the connection counts as broken.
