@@ -8,8 +8,8 @@ from helpers.journals import ONE, TWO, event, group
 from lightbus.adapters.sqlite.journal import Journal
 
 
-def test_groups_and_how_far_they_are(journal: Journal, path: Path) -> None:
-    """Groups, cursors and who held what are there when the journal is opened anew."""
+def test_groups_cursors_and_holders_survive_reopening(journal: Journal, path: Path) -> None:
+    """Groups, cursors and the holders of partitions are stored in the journal."""
     [one, two] = journal.append([event(ONE), event(TWO)])
     journal.groups.save(group())
     journal.change(

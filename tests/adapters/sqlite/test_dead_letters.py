@@ -21,8 +21,8 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     made.close()
 
 
-def test_they_are_told_in_the_order_in_which_they_came(journal: Journal) -> None:
-    """Whatever the clock said; in portions, for one group or for all."""
+def test_dead_letters_are_listed_in_order_of_insertion(journal: Journal) -> None:
+    """The clock does not matter; they are listed in portions, for one group or for all."""
     stored = journal.append([NewEvent(ONE, b"%d" % n, 1.0) for n in range(6)])
     for n, each in enumerate(stored):
         journal.dead_letters.add("shop" if n % 2 else "mail", ONE, each.sequence, 5, "error", 100.0 - n)
@@ -37,7 +37,7 @@ def test_they_are_told_in_the_order_in_which_they_came(journal: Journal) -> None
 
 
 def test_dead_letters_are_listed_and_taken_out_once(journal: Journal) -> None:
-    """Dead letters are listed with its record and error, and can be taken out once."""
+    """Dead letters are listed with their records and errors, and each can be taken out once."""
     [stored] = journal.append([NewEvent(ONE, b"poison", 1.0)])
     journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
     [dead] = journal.dead_letters.all()

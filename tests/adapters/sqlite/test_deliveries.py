@@ -15,7 +15,7 @@ FILE = "00000000000000aa.sqlite"
 
 
 def test_deliveries_are_counted_until_acknowledged(tmp_path: Path) -> None:
-    """Each that is put on record has the next number, at least the one that is known of; then it is forgotten."""
+    """Each recorded delivery has the next number, at least the given one; an acknowledgement removes the count."""
     journal = Journal(tmp_path / FILE)
     [stored] = journal.append([NewEvent(ONE, b"r", 1.0)])
     deliveries = journal.deliveries
@@ -29,8 +29,8 @@ def test_deliveries_are_counted_until_acknowledged(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_number_can_be_told_whatever_was_claimed(tmp_path: Path) -> None:
-    """One who says that it was given as often as can be said leaves it at that: the next is answered, too."""
+def test_delivery_numbers_are_bounded(tmp_path: Path) -> None:
+    """A consumer that claims the largest number gets the largest number, and the next request is answered, too."""
     journal = Journal(tmp_path / FILE)
     [stored] = journal.append([NewEvent(ONE, b"r", 1.0)])
     most = 2**31 - 1
@@ -40,8 +40,8 @@ def test_a_number_can_be_told_whatever_was_claimed(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_who_asked_is_known_to_the_next_who_opens_the_journal(tmp_path: Path) -> None:
-    """It was answered what it asked; another question, sequence, or group was not. Gone with the group."""
+def test_asker_survives_reopening(tmp_path: Path) -> None:
+    """A repeated request gets the same answer; another asker, sequence or group does not. It goes with the group."""
     journal = Journal(tmp_path / FILE)
     [first, second] = journal.append([NewEvent(ONE, b"r", 1.0)] * 2)
     assert journal.deliveries.count("shop", ONE, first.sequence, 3, "me 1") == 3
@@ -56,8 +56,8 @@ def test_who_asked_is_known_to_the_next_who_opens_the_journal(tmp_path: Path) ->
     journal.close()
 
 
-def test_a_journal_of_before_is_asked_as_well(tmp_path: Path) -> None:
-    """One that was written without a record of who asked gets it when it is opened."""
+def test_old_journal_gets_the_table_of_askers(tmp_path: Path) -> None:
+    """A journal written without that table gets it when it is opened."""
     Journal(tmp_path / FILE).close()
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("DROP TABLE starts")

@@ -9,8 +9,8 @@ from lightbus.adapters.sqlite.group_table import KnownGroup, group_of_row
 from lightbus.adapters.sqlite.journal import Journal
 
 
-def test_groups_are_saved_anew_and_removed(journal: Journal) -> None:
-    """Each once, as it was saved last; one that is removed takes only what is its own with it."""
+def test_groups_are_replaced_and_removed(journal: Journal) -> None:
+    """A group is stored once, as it was saved last; removing it removes only what belongs to it."""
     [stored] = journal.append([event(ONE)])
     journal.groups.save(group("shop"))
     journal.groups.save(group("mail"))
@@ -27,8 +27,8 @@ def test_groups_are_saved_anew_and_removed(journal: Journal) -> None:
         assert bool(journal.deliveries.of(name, ONE, stored.sequence)) is is_known
 
 
-def test_times_are_those_of_the_machine(journal: Journal, path: Path) -> None:
-    """On disk they are of the journal's own time: they are told as moments of the machine's, whoever opens it."""
+def test_group_times_are_returned_in_machine_time(journal: Journal, path: Path) -> None:
+    """They are stored in the journal's own time, and returned in the machine's time, whoever opens the journal."""
     journal.clock.offset = 100.0
     journal.groups.save(group(created_at=5.0))
     with journal.reader() as read:

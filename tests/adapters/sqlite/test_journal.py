@@ -30,7 +30,7 @@ from lightbus.exceptions import JournalError
 
 
 def test_events_are_numbered_over_all_topics(journal: Journal) -> None:
-    """Each gets the next number, and names the one before it of its topic; the newest of each topic is known."""
+    """Each gets the next sequence, and the sequence before it in its topic; the newest of each topic is known."""
     first = journal.head + 1
     stored = journal.append([event(ONE), event(TWO), event(ONE)])
     assert [tuple(each) for each in stored] == [(first, 0, True), (first + 1, 0, True), (first + 2, first, True)]
@@ -41,7 +41,7 @@ def test_events_are_numbered_over_all_topics(journal: Journal) -> None:
 
 
 def test_runs_are_stored_as_single_events_are(journal: Journal, path: Path) -> None:
-    """Events of a topic in a row are numbered, kept and read again as if each had come by itself."""
+    """Consecutive events of a topic are numbered, stored and read like events that are stored one by one."""
     one = [b"%d" % number for number in range(MAX_EVENTS + 3)]
     first = journal.head + 1
     stored = journal.append_runs([Run(ONE, 1.0, one), Run(TWO, 1.0, [b"two"]), Run(ONE, 1.0, [b"last"])])
@@ -61,7 +61,7 @@ def test_runs_are_stored_as_single_events_are(journal: Journal, path: Path) -> N
 
 
 def test_runs_are_stored_all_or_none(journal: Journal) -> None:
-    """Where one of them cannot be stored, none is, and the numbers are given to those that come next."""
+    """If one of them cannot be stored, none is, and their sequences are used for the next events."""
     head = journal.head
     with pytest.raises(JournalError, match="did not take 3 events"):
         journal.append_runs([Run(ONE, 1.0, [b"a", b"b"]), Run(TWO, None, [b"c"])])  # type: ignore[arg-type]
@@ -69,8 +69,8 @@ def test_runs_are_stored_all_or_none(journal: Journal) -> None:
     assert journal.append_runs([Run(TWO, 1.0, [b"c"])])[0].sequence == head + 1
 
 
-def test_one_is_stored_as_several_are(journal: Journal) -> None:
-    """By itself, whether its topic is new or known: numbered, counted, and found again; of one id there is one."""
+def test_append_one_stores_like_append(journal: Journal) -> None:
+    """For new and known topics the event is numbered, counted and found; one id is stored only once."""
     new, known = journal.append_one(ONE, b"a", 1.0), journal.append_one(ONE, b"bc", 2.0)
     assert [tuple(new), tuple(known)] == [(new.sequence, 0, True), (new.sequence + 1, new.sequence, True)]
     [third] = journal.append([event(ONE)])
@@ -83,8 +83,8 @@ def test_one_is_stored_as_several_are(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("is_done", [False, True])
-def test_one_that_is_interrupted(journal: Journal, is_done: bool) -> None:
-    """Whatever a signal handler raises, and when: the event is there or not, and it goes on behind it."""
+def test_interrupted_append_one_is_whole_or_absent(journal: Journal, is_done: bool) -> None:
+    """At any point, for any exception of a signal handler: the event is stored or not, and the next one follows."""
     first = journal.append_one(ONE, b"a", 1.0)
     connection = journal._write
     journal._write = Interrupts(connection, "INSERT", is_done)  # type: ignore[assignment]
@@ -96,7 +96,7 @@ def test_one_that_is_interrupted(journal: Journal, is_done: bool) -> None:
 
 
 def test_page_is_bounded_by_events_and_bytes(journal: Journal) -> None:
-    """A page has so many events, or about so many bytes, and says whether there is more."""
+    """A page has at most so many events and about so many bytes, and says whether more follow."""
     sequences = [each.sequence for each in journal.append([event(record=b"x" * 10) for _ in range(5)])]
     first = page(journal, limit=2)
     assert [entry.sequence for entry in first.entries] == sequences[:2]
@@ -110,8 +110,8 @@ def test_page_is_bounded_by_events_and_bytes(journal: Journal) -> None:
     assert page(journal, Topic("auth", "other", 0), after=7) == TopicPage([], 7, False, 0)
 
 
-def test_a_repeated_hand_off(journal: Journal, path: Path) -> None:
-    """Of one id there is one event: in the same commit, in a later one, and after the journal was opened anew."""
+def test_repeated_hand_off_is_stored_once(journal: Journal, path: Path) -> None:
+    """One id is stored once: within a commit, in a later one, and after the journal was opened again."""
     first, again = journal.append([event(id="x"), event(id="x")])
     [later] = journal.append([event(id="x")])
     assert (first.is_new, again, later) == (True, first._replace(is_new=False), first._replace(is_new=False))
@@ -123,7 +123,7 @@ def test_a_repeated_hand_off(journal: Journal, path: Path) -> None:
 
 
 def test_a_new_opening_is_a_new_epoch(journal: Journal, path: Path) -> None:
-    """Sequences begin anew, higher than any that was given before; predecessors are still named."""
+    """Sequences start higher than any given before; predecessors are still named."""
     [first] = journal.append([event()])
     journal.close()
     reopened = Journal(path)
@@ -133,8 +133,8 @@ def test_a_new_opening_is_a_new_epoch(journal: Journal, path: Path) -> None:
     reopened.close()
 
 
-def test_a_journal_that_is_set_back_gives_no_number_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy from before, put in its place later, begins behind what was there meanwhile; a clock set back does not."""
+def test_restored_copy_uses_no_sequence_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that is put back later starts after the sequences used in between; also if the clock was set back."""
     clock = [1e9]
     monkeypatch.setattr(time, "time", lambda: clock[0])
     path = tmp_path / "0.sqlite"
@@ -152,8 +152,8 @@ def test_a_journal_that_is_set_back_gives_no_number_twice(tmp_path: Path, monkey
         assert journal.append([event()])[0].sequence > after.sequence
 
 
-def test_it_survives_its_process(path: Path) -> None:
-    """What was stored is there when the process was killed right behind it, for both durabilities."""
+def test_stored_events_survive_a_kill(path: Path) -> None:
+    """Events are there if the process is killed right after storing them, for both durabilities."""
     for number, durability in enumerate(("process", "power")):
         code = f"""
 import os, signal, sys
@@ -170,8 +170,8 @@ os.kill(os.getpid(), signal.SIGKILL)
         journal.close()
 
 
-def test_events_in_a_row_share_one(journal: Journal) -> None:
-    """Those of one topic that are stored together do; not what is large, has an id, or was fired at another time."""
+def test_consecutive_events_share_a_row(journal: Journal) -> None:
+    """Events of one topic stored together do; not large ones, those with an id, or those fired at another time."""
     journal.append([event() for _ in range(300)])
     journal.append([event(ONE), event(ONE), event(TWO), event(TWO), event(ONE)])
     journal.append([event(), event(id="i"), event(), event(at=5.0), event(at=5.05), event(at=6.0)])
@@ -180,8 +180,8 @@ def test_events_in_a_row_share_one(journal: Journal) -> None:
     assert journal.size[0] == 314
 
 
-def test_what_shares_a_row_is_found_by_itself(journal: Journal) -> None:
-    """Each event of a row has its sequence, its topic and its place, and may be the one behind which one goes on."""
+def test_events_in_a_shared_row_are_found_singly(journal: Journal) -> None:
+    """Each event of a row has its sequence, topic and place, and reading can continue after each."""
     a, b, c, d = (each.sequence for each in journal.append([event(record=each) for each in (b"a", b"bb", b"c", b"d")]))
     assert rows(journal) == [4]
     assert [journal.record(each) for each in (a - 1, a, b, d, d + 1)] == [None, b"a", b"bb", b"d", None]
@@ -199,7 +199,7 @@ def test_what_shares_a_row_is_found_by_itself(journal: Journal) -> None:
 
 @pytest.mark.parametrize("count", [3, 2.5, 10**9, -1, "many"])
 def test_a_damaged_row_is_an_error(journal: Journal, count: Any) -> None:
-    """Where a row does not have the events that it says it has, reading it says which file that is."""
+    """If a row does not have the number of events that it claims, reading it names the file."""
     journal.append([event(), event()])
     with contextlib.closing(sqlite3.connect(journal.path)) as connection:
         connection.execute("UPDATE events SET count = ?", (count,))
@@ -219,8 +219,8 @@ def test_a_corrupt_file_is_an_error(path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_journal_that_was_removed_takes_nothing(journal: Journal, replaced: bool) -> None:
-    """What is stored in a file that nobody finds again is lost: that is an error, and the event is not accepted."""
+def test_removed_journal_refuses_events(journal: Journal, replaced: bool) -> None:
+    """Events stored in a file without a name would be lost: that is an error, and the event is not accepted."""
     journal.append([event()])
     journal.path.unlink()
     if replaced:
@@ -229,8 +229,8 @@ def test_a_journal_that_was_removed_takes_nothing(journal: Journal, replaced: bo
         journal.append([event()])
 
 
-def test_a_full_disk_is_an_error_and_nothing_is_half(path: Path) -> None:
-    """Where there is no room, nothing of the batch is stored; with room again, it goes on."""
+def test_full_disk_stores_nothing_of_a_batch(path: Path) -> None:
+    """Without room, nothing of the batch is stored; with room again, storing continues."""
     code = f"""
 import resource, signal, sys
 from pathlib import Path
@@ -279,8 +279,8 @@ class Interrupts:
 
 
 @pytest.mark.parametrize(("statement", "is_done"), [("BEGIN", True), ("COMMIT", False), ("COMMIT", True)])
-def test_an_interrupted_append(journal: Journal, statement: str, is_done: bool) -> None:
-    """Whatever a signal handler raises, and when: the event is there as a whole or not at all, and it goes on."""
+def test_interrupted_append_is_whole_or_absent(journal: Journal, statement: str, is_done: bool) -> None:
+    """At any point, for any exception of a signal handler: the batch is stored as a whole or not at all."""
     [first] = journal.append([event()])
     connection = journal._write
     journal._write = Interrupts(connection, statement, is_done)  # type: ignore[assignment]
@@ -296,7 +296,7 @@ def test_an_interrupted_append(journal: Journal, statement: str, is_done: bool) 
 
 
 def test_many_threads_use_one_journal(journal: Journal) -> None:
-    """Writers and readers do not disturb each other, also while topics come into being."""
+    """Writers and readers do not disturb each other, even while topics are created."""
 
     def write(number: int) -> None:
         for turn in range(100):
@@ -316,8 +316,8 @@ def test_many_threads_use_one_journal(journal: Journal) -> None:
     assert len(page(journal, limit=1000).entries) == 200
 
 
-def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
-    """After its end it is an error of its own to use it; closing twice is none."""
+def test_closed_journal_refuses_use(journal: Journal) -> None:
+    """Using it raises JournalError; closing it twice does not."""
     journal.close()
     journal.close()
     with pytest.raises(JournalError, match="is closed: the bus stops"):
@@ -327,16 +327,16 @@ def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
     journal.checkpoint()
 
 
-def test_deleting_leaves_nothing(journal: Journal) -> None:
-    """The file, its log and its lock are gone."""
+def test_delete_removes_all_files(journal: Journal) -> None:
+    """The file, its log and its lock are removed."""
     journal.append([event()])
     journal.path.with_suffix(".lock").touch()
     journal.delete()
     assert list(journal.path.parent.iterdir()) == []
 
 
-def test_deleting_what_is_closed_leaves_it_alone(journal: Journal, path: Path) -> None:
-    """Once it is closed it may be somebody else's: neither its file goes, nor what its descriptor's number now is."""
+def test_delete_of_a_closed_journal_does_nothing(journal: Journal, path: Path) -> None:
+    """Another process may hold it: neither its file nor a descriptor with the same number is touched."""
     journal.close()
     lock = JournalLock.take(path)
     assert lock is not None
@@ -349,8 +349,8 @@ def test_deleting_what_is_closed_leaves_it_alone(journal: Journal, path: Path) -
 
 @settings(max_examples=examples(300))
 @given(data=st.data())
-def test_a_damaged_file_is_an_error_of_ours(made: bytes, data: st.DataObject) -> None:
-    """Whatever is written over it: it opens and can be used, or each refusal is a JournalError."""
+def test_damaged_file_raises_journal_error(made: bytes, data: st.DataObject) -> None:
+    """Whatever overwrites it: the file opens and can be used, or each refusal is a JournalError."""
     damaged = bytearray(made)
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, len(made) - 1))

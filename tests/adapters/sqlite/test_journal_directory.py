@@ -43,7 +43,7 @@ def store(journal: Journal) -> int:
 
 
 def test_a_free_journal_is_continued(tmp_path: Path) -> None:
-    """One that nobody holds is gone on with; a new one is made only where there is none."""
+    """A journal that nobody holds is used; a new one is only created if there is none."""
     first = directory(tmp_path).open_own()
     other = directory(tmp_path).open_own()
     assert first.id != other.id
@@ -57,7 +57,7 @@ def test_a_free_journal_is_continued(tmp_path: Path) -> None:
 
 
 def test_free_journals_are_adopted(tmp_path: Path) -> None:
-    """Those of processes that ended are served by one that lives; empty ones are removed."""
+    """Journals of ended processes are served by a live one; empty ones are removed."""
     own, left, empty = (directory(tmp_path).open_own() for _ in range(3))
     store(left)
     left.close()
@@ -71,8 +71,8 @@ def test_free_journals_are_adopted(tmp_path: Path) -> None:
     assert sorted(file.name for file in own.path.parent.iterdir()) == [f"{own.id}.lock", own.path.name]
 
 
-def test_whether_anything_is_left(tmp_path: Path) -> None:
-    """A journal with events is seen, held or not; nothing is made by the look, and a damaged one hides no other."""
+def test_has_events_sees_held_and_free_journals(tmp_path: Path) -> None:
+    """A journal with events is found, held or not; the check creates nothing, and a damaged journal hides no other."""
     path = tmp_path / "shop" / "auth"
     assert not has_events(path)
     assert not path.exists()
@@ -129,7 +129,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def test_processes_race_for_one_journal(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """However many start at once, each holds one of its own, and one of them the one that was there."""
+    """Of any number that start at once each holds its own journal, and one of them the existing one."""
     first = directory(tmp_path).open_own()
     store(first)
     first.close()
@@ -142,7 +142,7 @@ def test_processes_race_for_one_journal(tmp_path: Path, start: Callable[..., sub
 
 
 def test_processes_race_to_adopt(tmp_path: Path) -> None:
-    """Each of the journals that nobody holds is adopted by one of them."""
+    """Each free journal is adopted by one of them."""
     left = [directory(tmp_path).open_own() for _ in range(8)]
     for journal in left:
         store(journal)
@@ -172,8 +172,8 @@ input()
         end(process)
 
 
-def test_what_was_accepted_survives_kills(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """However often its process is killed while it stores: what was said to be stored is there, in growing epochs."""
+def test_accepted_events_survive_repeated_kills(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """However often the process is killed while it stores: confirmed events are there, in growing epochs."""
     then = """
 from lightbus.adapters.sqlite.journal import NewEvent
 from lightbus.adapters.sqlite.topic import Topic
@@ -202,8 +202,8 @@ while True:
     own.close()
 
 
-def test_a_killed_process_holds_nothing(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """The kernel gives its lock back."""
+def test_kill_releases_the_lock(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """The kernel releases its lock."""
     process = start()
     held = ask(process)
     assert directory(tmp_path).adopt() == []
@@ -213,8 +213,8 @@ def test_a_killed_process_holds_nothing(tmp_path: Path, start: Callable[..., sub
     own.close()
 
 
-def test_a_forked_child_holds_nothing(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """A child that outlives its parent lets go of the lock at once, and does not take it from a parent that lives."""
+def test_forked_child_holds_no_lock(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """A child that outlives its parent releases the lock at once, and a child of a live parent does not take it."""
     then = """
 import os
 child = os.fork()
@@ -239,8 +239,8 @@ time.sleep(60)
         end(process)
 
 
-def test_a_forked_child_harms_nothing(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """It may drop all it has of the journal, and end in order: its parent stores on in a sound file, and holds it."""
+def test_forked_child_does_not_harm_the_journal(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    """It may drop all its objects and exit normally: its parent goes on storing in a sound file, and holds it."""
     then = """
 import gc, os
 from lightbus.adapters.sqlite.journal import NewEvent
@@ -276,8 +276,8 @@ def _is_free(path: Path, id: str) -> bool:
     return lock is not None
 
 
-def test_a_lock_that_was_removed_is_none(tmp_path: Path) -> None:
-    """Whoever waits for the lock of a journal that is deleted meanwhile has a lock that nobody else finds."""
+def test_lock_of_a_deleted_journal_does_not_count(tmp_path: Path) -> None:
+    """A process that waits for the lock of a journal being deleted gets a lock on a file without a name."""
     path = tmp_path / "x.lock"
     first = lock_file(path)
     assert first is not None
@@ -311,8 +311,8 @@ def test_a_journal_of_another_host_is_left_alone(
     own.close()
 
 
-def test_a_container_that_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has another name and no machine id; the journal on its volume, a disk of this machine, is continued."""
+def test_new_container_continues_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has another host name and no machine id; the journal is on a local disk of this machine."""
     monkeypatch.setattr(module, "_machine_id", lambda: "")
     monkeypatch.setattr(module, "is_shared", lambda path: False)
     before = directory(tmp_path, host="3f2a").open_own()
@@ -323,7 +323,7 @@ def test_a_container_that_is_made_anew(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_corrupt_journal_is_quarantined(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It stays on disk under another name, which the log says, and another one is used."""
+    """It stays on disk under another name, which is logged, and another journal is used."""
     made = directory(tmp_path).open_own()
     made.close()
     made.path.write_bytes(b"no database" * 1000)
@@ -337,8 +337,8 @@ def test_a_corrupt_journal_is_quarantined(tmp_path: Path, caplog: pytest.LogCapt
 
 @settings(max_examples=scaled(200, least=20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 60_000), new=st.binary(min_size=1, max_size=200))
-def test_a_damaged_journal_stops_nobody(caplog: pytest.LogCaptureFixture, at: int, new: bytes) -> None:
-    """Whatever is wrong with the file of one that nobody holds: there is a journal that takes events."""
+def test_damaged_free_journal_does_not_prevent_storing(caplog: pytest.LogCaptureFixture, at: int, new: bytes) -> None:
+    """Whatever is wrong with a free journal's file: there is a journal that stores events."""
     caplog.clear()
     with tempfile.TemporaryDirectory() as path:
         made = directory(Path(path)).open_own()
@@ -356,8 +356,8 @@ def test_a_damaged_journal_stops_nobody(caplog: pytest.LogCaptureFixture, at: in
             own.close()
 
 
-def test_a_journal_whose_names_are_no_text(tmp_path: Path) -> None:
-    """It is renamed as any other that is damaged, and no descriptor of it stays open."""
+def test_journal_with_invalid_names_is_quarantined(tmp_path: Path) -> None:
+    """It is renamed like any other damaged one, and no descriptor of it stays open."""
     made = directory(tmp_path).open_own()
     made.close()
     damaged = bytearray(made.path.read_bytes())
@@ -372,7 +372,7 @@ def test_a_journal_whose_names_are_no_text(tmp_path: Path) -> None:
 
 
 def test_a_newer_journal_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One that a later Lightbus wrote stays where it is, and another one is used."""
+    """A journal of a later version stays where it is, and another one is used."""
     import sqlite3
 
     made = directory(tmp_path).open_own()
@@ -388,7 +388,7 @@ def test_a_newer_journal_is_left_alone(tmp_path: Path, caplog: pytest.LogCapture
     own.close()
 
 
-def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+def test_uncreatable_directory_is_named(tmp_path: Path) -> None:
     """The error names it, and says what to do."""
     (tmp_path / "shop").write_text("a file")
     with pytest.raises(JournalError, match=r"auth \(its directory\) cannot be made.*"):
@@ -415,8 +415,8 @@ def become_nobody() -> None:
         os.seteuid(NOBODY)
 
 
-def test_a_directory_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
-    """The error names it, and the setting that leads elsewhere; nothing is adopted, and that is no error."""
+def test_unwritable_directory_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """The error names it, and the setting for another place; adopting returns nothing, without an error."""
     with unprivileged() as path:
         left = directory(path).open_own()
         store(left)
@@ -433,8 +433,8 @@ def test_a_directory_that_cannot_be_written(caplog: pytest.LogCaptureFixture) ->
         assert caplog.text.count(f"The journal {left.path} cannot be held") == 1
 
 
-def test_a_journal_of_another_user_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    """One whose lock we may not have is left alone, which the log says once, and another one is used."""
+def test_journal_of_another_user_is_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    """A journal whose lock is not accessible is left alone, which is logged once, and another one is used."""
     with unprivileged() as path:
         left = directory(path).open_own()
         store(left)
@@ -494,8 +494,8 @@ journal.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which takes root")
-def test_a_full_disk(tmp_path: Path) -> None:
-    """What was accepted is there, the error says what to do, no attempt leaves a file, and with room it goes on."""
+def test_full_disk_keeps_accepted_events(tmp_path: Path) -> None:
+    """Accepted events are there, the error says what to do, failed attempts leave no file, with room it continues."""
     script = 'mount -t tmpfs -o size=1m none "$0" && exec "$1" -c "$2" "$0"'
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable, FULL]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
@@ -508,8 +508,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert (is_same, outcome) == ("True", "True 1 0")
 
 
-def test_groups_of_siblings(tmp_path: Path) -> None:
-    """A new journal learns the groups of all others, whoever holds them: the earliest creation counts."""
+def test_groups_of_sibling_journals_are_known(tmp_path: Path) -> None:
+    """A new journal learns the groups of all others, whoever holds them, with the earliest creation."""
     one, two = directory(tmp_path).open_own(), directory(tmp_path).open_own()
     one.groups.save(KnownGroup("auth", "shop", ("seen",), 5.0, 6.0, "d"))
     two.groups.save(KnownGroup("auth", "shop", ("gone",), 4.0, 9.0, "d"))

@@ -22,21 +22,23 @@ from lightbus.adapters.sqlite.journal_errors import journal_error
     ],
 )
 def test_remedies_fit_the_error(number: int, remedy: str, tmp_path: Path) -> None:
-    """The disk is suspected only where it may be at fault."""
+    """The disk is only suspected if it may be at fault."""
     assert remedy in str(journal_error(tmp_path, "cannot be made", OSError(number, os.strerror(number))))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-def test_a_place_where_no_file_can_be_made() -> None:
-    """It was not removed while it was in use: it has never been there."""
+def test_place_without_files_is_not_called_removed() -> None:
+    """The file was not removed while in use: it never existed."""
     error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     text = str(journal_error(Path("/proc/nowhere/bus/outbox.sqlite"), "did not take an event", error))
     assert "No file can be made there. Another place is set by LIGHTBUS_DATA_DIR" in text
 
 
 @pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Check the disk for errors.")])
-def test_an_error_of_a_full_disk(has_room: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite calls it an I/O error where it is its shared memory that cannot grow."""
+def test_io_error_of_shared_memory_is_a_full_disk(
+    has_room: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite reports an I/O error if its shared memory cannot grow."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
     monkeypatch.setattr("lightbus.adapters.sqlite.journal_errors.has_no_room", lambda _: not has_room)

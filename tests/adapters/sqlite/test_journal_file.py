@@ -52,7 +52,7 @@ def records(journal: Journal) -> int:
     return len(journal.page(ONE, 0, limit=1000, max_bytes=10**9).entries)
 
 
-def test_a_reader_from_outside_costs_a_growing_log_only(
+def test_reader_of_another_program_only_makes_the_log_grow(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Commits and write-backs go on; what cannot be written back is said once; afterwards the log is cut down."""
@@ -72,8 +72,8 @@ def test_a_reader_from_outside_costs_a_growing_log_only(
     assert records(journal) == 151
 
 
-def test_a_writer_from_outside_is_named_at_once(journal: Journal) -> None:
-    """Nothing waits inside SQLite; the message says what it is, and does not ask for the disk."""
+def test_writer_of_another_program_is_named_at_once(journal: Journal) -> None:
+    """Nothing waits inside SQLite; the message names the cause, and does not suspect the disk."""
     with outsider(journal, "BEGIN IMMEDIATE"):
         with pytest.raises(JournalError, match="It is locked by another program") as caught:
             store(journal)
@@ -86,8 +86,8 @@ def test_a_writer_from_outside_is_named_at_once(journal: Journal) -> None:
     assert records(journal) == 1
 
 
-def test_patience_outlasts_a_writer_from_outside(journal: Journal) -> None:
-    """What waits in a thread is stored once the other program is done."""
+def test_retry_outlasts_a_writer_of_another_program(journal: Journal) -> None:
+    """An event that waits in a thread is stored once the other program is done."""
     with outsider(journal, "BEGIN IMMEDIATE"):
         thread = threading.Thread(target=lambda: journal.retry_while_locked(lambda: store(journal), 60.0))
         thread.start()
@@ -96,9 +96,7 @@ def test_patience_outlasts_a_writer_from_outside(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("gone", [[""], ["-wal"], ["-shm"], ["-wal", "-shm"], list(SUFFIXES)], ids="+".join)
-def test_files_that_were_removed_are_written_anew(
-    journal: Journal, gone: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_removed_files_are_written_again(journal: Journal, gone: list[str], caplog: pytest.LogCaptureFixture) -> None:
     """Nothing of it is lost, it is ours still, and who opens it next finds all."""
     store(journal, 3)
     for suffix in gone:
@@ -119,8 +117,8 @@ def test_files_that_were_removed_are_written_anew(
     again.close()
 
 
-def test_a_directory_that_was_removed_is_made_anew(journal: Journal) -> None:
-    """And what is fired meanwhile is stored by who is patient."""
+def test_removed_directory_is_created_again(journal: Journal) -> None:
+    """Events fired in the meantime are stored by retrying."""
     store(journal, 3)
     for file in journal.path.parent.iterdir():
         file.unlink()
@@ -133,7 +131,7 @@ def test_a_directory_that_was_removed_is_made_anew(journal: Journal) -> None:
     again.close()
 
 
-def test_a_lock_that_another_process_has_now_ends_it(
+def test_lock_taken_by_another_process_closes_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """There never are two who write: where the journal itself cannot be locked, the one without the lock gives up."""
@@ -151,8 +149,8 @@ def test_a_lock_that_another_process_has_now_ends_it(
     other.close()
 
 
-def test_it_is_looked_after_while_it_is_used(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
-    """Removing files under load loses nothing."""
+def test_removing_files_under_load_loses_nothing(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    """Files are removed while events are stored, and no event is lost."""
     caplog.set_level(logging.ERROR)
     stop = threading.Event()
     stored: list[int] = []
@@ -176,8 +174,8 @@ def test_it_is_looked_after_while_it_is_used(journal: Journal, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("clock", [0.0, 4.1e9, 1e11])
-def test_no_clock_uses_up_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float) -> None:
-    """However far off it is: sequences go on upwards at each opening."""
+def test_wrong_clock_does_not_use_up_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: float) -> None:
+    """However wrong it is: sequences go on growing at each opening."""
     path = tmp_path / "00000000000000aa.sqlite"
     found: list[int] = []
     for at in (1.8e9, clock, 1.8e9, clock):

@@ -17,7 +17,7 @@ def files(path: Path) -> JournalFiles:
     return JournalFiles(path)
 
 
-def test_all_are_there(files: JournalFiles) -> None:
+def test_untouched_files_are_not_gone(files: JournalFiles) -> None:
     """As long as nobody touches them."""
     files.check()
     assert files.gone() == []
@@ -25,8 +25,8 @@ def test_all_are_there(files: JournalFiles) -> None:
 
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_gone_is_named(files: JournalFiles, suffix: str, replaced: bool) -> None:
-    """Also where another file has its name; the first one is what everything that is stored asks for."""
+def test_removed_files_are_named(files: JournalFiles, suffix: str, replaced: bool) -> None:
+    """Also if another file has the name; `check` covers the database file."""
     gone = Path(f"{files.path}{suffix}")
     if replaced:
         gone.with_name("other").touch()
@@ -39,16 +39,16 @@ def test_what_is_gone_is_named(files: JournalFiles, suffix: str, replaced: bool)
             files.check()
 
 
-def test_a_copy_takes_their_place(files: JournalFiles) -> None:
-    """Nothing of those before it is left beside it."""
+def test_copy_replaces_the_files(files: JournalFiles) -> None:
+    """None of the earlier files remains beside it."""
     copy = files.path.with_suffix(".anew")
     copy.write_text("anew")
     files.replace_by(copy)
     assert [(each.name, each.read_text()) for each in files.path.parent.iterdir()] == [(files.path.name, "anew")]
 
 
-def test_removing_leaves_nothing(files: JournalFiles) -> None:
-    """The lock goes, too; what is gone already is no error."""
+def test_remove_deletes_all_files(files: JournalFiles) -> None:
+    """Also the lock; missing files are no error."""
     files.path.with_suffix(".lock").touch()
     files.remove()
     files.remove()

@@ -9,8 +9,8 @@ from lightbus.adapters.sqlite.journal import Journal
 from lightbus.adapters.sqlite.topic import Topic
 
 
-def test_history_and_positions(journal: Journal) -> None:
-    """Events are found by time, by name and by what is in them."""
+def test_events_are_found_by_time_name_and_content(journal: Journal) -> None:
+    """Events are found by time, by name and by content."""
     stored = journal.append([event(ONE, b"a", 1.0), event(TWO, b"b", 2.0), event(ONE, b"c", 3.0)])
     found = journal.history.latest("auth", "seen", start=2.0)
     assert [(topic, entry.record) for topic, entry in found] == [(TWO, b"b"), (ONE, b"c")]
@@ -26,8 +26,8 @@ def test_history_and_positions(journal: Journal) -> None:
     assert journal.size == (3, 3)
 
 
-def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal is read page by page, of the topics that are wanted; what is not wanted is gone through, too."""
+def test_scan_pages_through_the_wanted_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal is read page by page; unwanted topics are examined, too."""
     stored = journal.append([event(ONE, b"a"), event(TWO, b"bb"), event(ONE, b"c"), event(TWO, b"d")])
     a, b, c, d = (each.sequence for each in stored)
 
@@ -52,8 +52,8 @@ def test_pages_of_all_topics(journal: Journal, monkeypatch: pytest.MonkeyPatch) 
     assert kept(d, TWO) == ([], d, False)
 
 
-def test_pages_from_the_end(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest first, of the topics that are wanted and of a time; each page says where the next one begins."""
+def test_page_before_reads_newest_first(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wanted topics and times only; each page says where the next one starts."""
     stored = [journal.append([event(topic, record, at)])[0] for topic, record, at in
               ((ONE, b"a", 10.0), (TWO, b"bb", 20.0), (ONE, b"c", 30.0), (TWO, b"d", 40.0))]  # fmt: skip
     a, b, c, d = (each.sequence for each in stored)
@@ -81,8 +81,8 @@ def test_pages_from_the_end(journal: Journal, monkeypatch: pytest.MonkeyPatch) -
     assert page(c, ONE) == ([b"a"], a)
 
 
-def test_where_a_moment_is(journal: Journal) -> None:
-    """The newest event that was stored before it, in each topic, whatever the time of day was said to be."""
+def test_position_since_ignores_the_time_of_day(journal: Journal) -> None:
+    """It is the newest event stored before the moment, in each topic, whatever the time of day was."""
     offset = journal.clock.offset
     stored = store(journal, *(event(ONE if n % 3 else TWO, at=float(n)) for n in range(40)))
     for n in range(41):
@@ -92,8 +92,8 @@ def test_where_a_moment_is(journal: Journal) -> None:
     assert journal.history.position_since(Topic("auth", "none", 1), 5.0) == 0
 
 
-def test_the_time_of_what_shares_a_row(journal: Journal) -> None:
-    """The events are a tenth of a second apart at most; whoever is owed some since a time is given rather more."""
+def test_time_of_a_shared_row_is_widened(journal: Journal) -> None:
+    """Its events are at most a tenth of a second apart; a group since a time gets rather too many."""
     journal.append([event(record=b"old", at=1.0)])
     a, *_ = journal.append([event(record=str(n).encode(), at=1000 + n / 100) for n in range(8)])
     journal.append([event(record=b"new", at=1001.0)])

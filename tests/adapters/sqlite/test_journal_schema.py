@@ -16,7 +16,7 @@ from lightbus.exceptions import JournalError
 
 
 def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
-    """A file that a later Lightbus wrote is not touched, and the error says so."""
+    """A file of a later version is not touched, and the error says so."""
     journal.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version=4")
@@ -27,8 +27,8 @@ def test_a_newer_version_is_left_alone(journal: Journal, path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_a_journal_of_version_1_goes_on(journal: Journal, path: Path, version: int) -> None:
-    """Its events, which have a row each, are there as before, new ones follow on them, and groups keep their age."""
+def test_journal_of_version_1_is_upgraded(journal: Journal, path: Path, version: int) -> None:
+    """Its events, one per row, are read as before, new ones follow, and groups keep their age."""
     old = [journal.append([event(record=record)])[0].sequence for record in (b"a", b"b")]
     journal.close()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:

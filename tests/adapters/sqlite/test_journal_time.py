@@ -21,8 +21,8 @@ class Machine:
         monkeypatch.setattr("lightbus.adapters.sqlite.journal_time.boot_id", lambda: self.boot)
 
 
-def test_a_journal_sees_time_pass_while_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is open or not, and however it was closed; a start of the machine sets it on, and never back."""
+def test_own_time_runs_while_the_machine_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open or not, and however it was closed; a restart of the machine continues it, and never sets it back."""
     machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
     journal = Journal(path)
     began = journal.clock.now()
@@ -48,8 +48,8 @@ def test_a_journal_sees_time_pass_while_the_machine_runs(tmp_path: Path, monkeyp
         assert again.clock.now() == began + 1060.0
 
 
-def test_a_killed_process_takes_no_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the newest event knows counts, where the machine went down before the time was noted."""
+def test_killed_process_does_not_set_time_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the machine stopped before the time was stored, the time of the newest event counts."""
     machine, path = Machine(monkeypatch), tmp_path / "00000000000000aa.sqlite"
     journal = Journal(path)
     machine.now += 300.0

@@ -58,8 +58,8 @@ def begun(journal: Journal) -> Journal:
     return journal
 
 
-def test_they_are_numbered_as_others_are(begun: Journal, path: Path) -> None:
-    """They have their numbers at once, and keep them in the tables."""
+def test_noted_events_are_numbered_at_once(begun: Journal, path: Path) -> None:
+    """They keep their sequences in the tables."""
     head = begun.head
     assert note(begun, b"a", b"b") == [(head + 1, head - 1), (head + 2, head + 1)]
     assert note(begun, b"c", topic=TWO) == [(head + 3, head)]
@@ -75,8 +75,8 @@ def test_they_are_numbered_as_others_are(begun: Journal, path: Path) -> None:
     [{"topic": Topic("auth", "new", 1)}, {"id": "id-1"}, {"record": bytes(LARGEST + 1)}],
     ids=["new topic", "handed off", "large"],
 )
-def test_what_is_not_noted(begun: Journal, path: Path, event: dict[str, Any]) -> None:
-    """It is stored behind what is noted, by the same commit."""
+def test_event_that_is_not_noted_follows_noted_ones(begun: Journal, path: Path, event: dict[str, Any]) -> None:
+    """It is stored after the noted events, in the same commit."""
     note(begun, b"a")
     begun.append_one(**{"topic": ONE, "record": b"r", "at": 1.0, **event}, more=True)
     assert (in_tables(path), begun.log.noted.count) == (4, 0)
@@ -89,8 +89,8 @@ STORES: dict[str, Callable[[Journal], object]] = {
 
 
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
-def test_what_is_stored_next_comes_behind_them(begun: Journal, store: Callable[[Journal], object]) -> None:
-    """One commit takes both, and more can be noted then."""
+def test_stored_events_follow_noted_ones(begun: Journal, store: Callable[[Journal], object]) -> None:
+    """One commit stores both, and then more can be noted."""
     note(begun, b"a", b"b")
     store(begun)
     assert begun.log.noted.count == 0
@@ -98,8 +98,8 @@ def test_what_is_stored_next_comes_behind_them(begun: Journal, store: Callable[[
     assert records(begun) == [b"1", b"a", b"b", b"z", b"c"]
 
 
-def test_who_reads_finds_them(begun: Journal) -> None:
-    """Whatever is asked for: a page, one by its number, the newest, or how many there are."""
+def test_readers_find_noted_events(begun: Journal) -> None:
+    """For all reads: a page, one event, the newest sequence, and the count."""
     [(sequence, _)] = note(begun, b"a")
     assert begun.record(sequence) == b"a"
     note(begun, b"b")
@@ -111,8 +111,8 @@ def test_who_reads_finds_them(begun: Journal) -> None:
     assert records(begun) == [b"1", b"a", b"b", b"c", b"d"]
 
 
-def test_they_survive_their_process(path: Path) -> None:
-    """What was noted is there when the process was killed right behind it, under the same numbers."""
+def test_noted_events_survive_a_kill(path: Path) -> None:
+    """They are there, with the same sequences, if the process is killed right after noting them."""
     code = f"""
 import os, signal
 from pathlib import Path
@@ -134,8 +134,8 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert not Path(f"{path}{NOTED}").exists()
 
 
-def test_what_is_in_the_tables_is_not_put_there_again(begun: Journal, tmp_path: Path) -> None:
-    """Also where it was deleted since; what is noted behind it is."""
+def test_noted_events_are_stored_once(begun: Journal, tmp_path: Path) -> None:
+    """Even if they were deleted since; events noted after them are stored."""
     note(begun, b"a", b"b", b"c")
     begun.settle()
     begun.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed={ONE: {}, TWO: {}})
@@ -147,8 +147,8 @@ def test_what_is_in_the_tables_is_not_put_there_again(begun: Journal, tmp_path: 
         assert records(journal) == [b"d"]
 
 
-def test_whoever_looks_from_outside_knows_of_them(path: Path, tmp_path: Path) -> None:
-    """A journal in whose tables nothing is has events where some are noted, and they are of its API."""
+def test_noted_events_count_for_outside_checks(path: Path, tmp_path: Path) -> None:
+    """A journal with empty tables has events, and their API, if some are noted."""
     journal = Journal(path)
     journal.append([NewEvent(ONE, b"1", 1.0)])
     journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed={ONE: {}})
@@ -162,8 +162,8 @@ def test_whoever_looks_from_outside_knows_of_them(path: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("cut", [1, 30, 40])
-def test_a_write_that_was_broken_off(begun: Journal, tmp_path: Path, cut: int) -> None:
-    """What is whole is there; of what is not nothing is."""
+def test_incomplete_write_is_ignored(begun: Journal, tmp_path: Path, cut: int) -> None:
+    """Complete events are read; of an incomplete one, nothing is."""
     note(begun, b"a" * 20, b"b" * 20)
     path = crashed(begun, tmp_path / "cut")
     noted = Path(f"{path}{NOTED}")
@@ -172,8 +172,8 @@ def test_a_write_that_was_broken_off(begun: Journal, tmp_path: Path, cut: int) -
         assert records(journal) == [b"1", b"a" * 20]
 
 
-def test_damage_loses_no_more_than_what_is_behind_it(begun: Journal, tmp_path: Path) -> None:
-    """Whichever byte is another one, the journal opens, with the events before it."""
+def test_damage_loses_only_later_noted_events(begun: Journal, tmp_path: Path) -> None:
+    """Whichever byte changes, the journal opens with the events before it."""
     note(begun, b"a", b"b", b"c")
     path = crashed(begun, tmp_path / "whole")
     whole = Path(f"{path}{NOTED}").read_bytes()
@@ -186,8 +186,8 @@ def test_damage_loses_no_more_than_what_is_behind_it(begun: Journal, tmp_path: P
             assert records(journal) == [b"1", b"a", b"b", b"c"][: 1 + position // (len(whole) // 3)]
 
 
-def test_one_that_was_interrupted_is_not_there(begun: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where it was written: its number is the next one's."""
+def test_interrupted_note_is_absent(begun: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it was written: its sequence is used by the next event."""
     note(begun, b"a")
     write = os.pwrite
 
@@ -208,7 +208,7 @@ def test_one_that_was_interrupted_is_not_there(begun: Journal, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("written", [3, OSError("no space")], ids=["too little", "nothing"])
-def test_where_it_cannot_be_noted_it_is_committed(
+def test_event_that_cannot_be_noted_is_committed(
     begun: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, written: Any
 ) -> None:
     """With what was noted before."""
@@ -224,8 +224,8 @@ def test_where_it_cannot_be_noted_it_is_committed(
     assert (in_tables(path), records(begun)) == (4, [b"1", b"a", b"b"])
 
 
-def test_they_stay_noted_while_the_journal_is_locked(begun: Journal, path: Path) -> None:
-    """They are put into the tables once it can be; readers do without them till then."""
+def test_events_stay_noted_while_the_journal_is_locked(begun: Journal, path: Path) -> None:
+    """They are put into the tables once that is possible; until then readers do not see them."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as outsider:
         outsider.execute("BEGIN IMMEDIATE")
         note(begun, b"a", b"b")
@@ -237,8 +237,8 @@ def test_they_stay_noted_while_the_journal_is_locked(begun: Journal, path: Path)
     assert records(begun) == [b"1", b"a", b"b", b"c"]
 
 
-def test_a_journal_that_is_closed_while_it_is_locked(begun: Journal, path: Path) -> None:
-    """What is noted is left so, for whoever opens it next; one that is closed as usual leaves no file."""
+def test_close_while_locked_keeps_noted_events(begun: Journal, path: Path) -> None:
+    """They stay noted for the next opening; a normal close leaves no file."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as outsider:
         outsider.execute("BEGIN IMMEDIATE")
         note(begun, b"a")
@@ -254,8 +254,8 @@ def test_a_journal_that_is_closed_while_it_is_locked(begun: Journal, path: Path)
 
 
 @pytest.mark.parametrize("gone", [[""], [NOTED], ["", "-wal", "-shm", NOTED]], ids=["journal", "noted", "all"])
-def test_files_that_were_removed(begun: Journal, path: Path, gone: list[str], tmp_path: Path) -> None:
-    """What is noted is in the files that are written anew, and events are noted there."""
+def test_removed_files_keep_noted_events(begun: Journal, path: Path, gone: list[str], tmp_path: Path) -> None:
+    """Noted events are in the files that are written again, and new ones are noted there."""
     note(begun, b"a", b"b")
     for suffix in gone:
         Path(f"{path}{suffix}").unlink()
@@ -267,15 +267,15 @@ def test_files_that_were_removed(begun: Journal, path: Path, gone: list[str], tm
     assert records(begun) == [b"1", b"a", b"b", b"c"]
 
 
-def test_deleting_takes_them_along(begun: Journal, tmp_path: Path) -> None:
-    """No file of a journal that was deleted is left."""
+def test_delete_removes_the_noted_file(begun: Journal, tmp_path: Path) -> None:
+    """No file of a deleted journal is left."""
     note(begun, b"a")
     begun.delete()
     assert list(tmp_path.glob(f"*{NOTED}")) == []
 
 
-def test_a_copy_of_a_process_leaves_them_alone(begun: Journal, path: Path) -> None:
-    """What is forked off lets go of the file, and of the tables, whatever it does then; its parent continues."""
+def test_forked_child_leaves_noted_events_alone(begun: Journal, path: Path) -> None:
+    """It closes the file and never touches it or the tables; its parent continues."""
     note(begun, b"a")
     noted = Path(f"{path}{NOTED}").read_bytes()
     if (child := os.fork()) == 0:
@@ -296,8 +296,10 @@ def test_a_copy_of_a_process_leaves_them_alone(begun: Journal, path: Path) -> No
     assert records(begun) == [b"1", b"a", b"b"]
 
 
-def test_what_is_noted_and_cannot_be_read(begun: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal is left alone, and what is noted beside it: it is put into the tables once it can be read."""
+def test_unreadable_noted_events_keep_the_journal_closed(
+    begun: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal and the file are left alone until the events can be read and put into the tables."""
     note(begun, b"a")
     path = crashed(begun, tmp_path / "crashed")
     directory = JournalDirectory(path.parent, host="h")
@@ -343,7 +345,7 @@ def zeros(noted: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [directory, pipe, link, link_to_nothing, noise, zeros])
-def test_something_else_under_its_name(
+def test_other_file_under_the_noted_name(
     begun: Journal, path: Path, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     """Beside a journal that is opened, and beside one in use: nothing is lost for it, and nothing written into it."""
@@ -376,8 +378,8 @@ def crashed_but_for(journal: Journal, directory: Path) -> Path:
     return crashed(journal, directory)
 
 
-def test_what_is_noted_beside_another_journal(begun: Journal, tmp_path: Path) -> None:
-    """It is not taken for its own, whose topics may have the same numbers."""
+def test_noted_file_of_another_journal_is_ignored(begun: Journal, tmp_path: Path) -> None:
+    """Its topics may have the same numbers."""
     with contextlib.closing(Journal(tmp_path / "other.sqlite")) as other:
         other.append([NewEvent(TWO, b"2", 1.0)])
         other._begin_epoch({})
@@ -388,8 +390,8 @@ def test_what_is_noted_beside_another_journal(begun: Journal, tmp_path: Path) ->
         assert (records(journal), records(journal, TWO)) == ([b"1"], [b"2"])
 
 
-def test_the_file_of_another_process_is_not_removed(begun: Journal, path: Path) -> None:
-    """Where somebody else has the journal by now, since the lock was taken away."""
+def test_noted_file_of_another_process_is_not_removed(begun: Journal, path: Path) -> None:
+    """The lock was removed, and another process holds the journal."""
     note(begun, b"a")
     begun.settle()
     Path(f"{path}{NOTED}").unlink()

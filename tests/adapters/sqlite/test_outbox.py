@@ -25,8 +25,8 @@ def put(outbox: HostOutbox, id: str, api: str = "auth") -> None:
     outbox.put(id=id, api=api, event="seen", key=None, record=id.encode())
 
 
-def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
-    """Whether there is an outbox is seen without opening one, and so is whether it changed."""
+def test_exists_and_state_create_nothing(tmp_path: Path) -> None:
+    """Whether there is an outbox, and whether it changed, is read without opening it."""
     outbox = HostOutbox(tmp_path)
     assert (HostOutbox(tmp_path).exists(), outbox.state()) == (False, None)
     put(outbox, "a")
@@ -38,8 +38,8 @@ def test_a_look_costs_nothing_and_makes_nothing(tmp_path: Path) -> None:
     assert outbox.state() != before
 
 
-def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
-    """Below something that is no directory there is none: looking raises nothing, putting something in does."""
+def test_unreadable_outbox_does_not_exist(tmp_path: Path) -> None:
+    """Below a file there is none: checking raises nothing, adding an event does."""
     (tmp_path / "file").touch()
     outbox = HostOutbox(tmp_path / "file" / "shop")
     assert outbox.state() is None
@@ -47,8 +47,8 @@ def test_an_outbox_that_cannot_be_looked_at(tmp_path: Path) -> None:
         put(outbox, "a")
 
 
-def test_who_hands_off_notices_that_the_lock_was_taken_away(tmp_path: Path) -> None:
-    """A cleaner of old files makes no two that hand off for long: the first ends when it looks."""
+def test_holder_notices_a_removed_lock(tmp_path: Path) -> None:
+    """A cleaner of old files does not make two processes hand off for long: the first stops at its next check."""
     put(HostOutbox(tmp_path), "a")
     with HostOutbox(tmp_path).hold() as first:
         (tmp_path / "outbox.lock").unlink()
@@ -56,7 +56,7 @@ def test_who_hands_off_notices_that_the_lock_was_taken_away(tmp_path: Path) -> N
             assert (first(), second()) == (False, True)
 
 
-def test_processes_share_it(tmp_path: Path) -> None:
+def test_processes_share_the_outbox(tmp_path: Path) -> None:
     """Many put events in at the same time while another takes them out: each comes out once, in order, and none waits
     for long.
     """
@@ -87,8 +87,8 @@ for number in range(25):
         assert mine == sorted(mine)
 
 
-def test_what_was_put_in_survives_a_kill(tmp_path: Path) -> None:
-    """It is on disk when that is said, whenever the process ends."""
+def test_added_events_survive_a_kill(tmp_path: Path) -> None:
+    """They are on disk when `put` returns, whenever the process ends."""
     code = """
 import sys
 from pathlib import Path
@@ -115,8 +115,8 @@ for number in range(10**6):
         max_size=15,
     )
 )
-def test_it_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
-    """Whatever is put in and taken out in whatever order: an id is in once, where it was put in first."""
+def test_outbox_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
+    """For any order of adding and removing: an id is in it once, where it was first added."""
     model: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as directory:
         outbox = HostOutbox(Path(directory))
@@ -132,13 +132,13 @@ def test_it_is_an_ordered_set(steps: list[tuple[str, int, str]]) -> None:
             assert outbox.counts() == Counter(model.values())
 
 
-def test_an_outbox_that_cannot_be_held(tmp_path: Path) -> None:
-    """Where it cannot be, whoever wanted to empty it is told why."""
+def test_unlockable_outbox_names_the_reason(tmp_path: Path) -> None:
+    """`hold` raises an error with the reason."""
     with pytest.raises(JournalError, match=r"outbox\.sqlite cannot be held"), HostOutbox(tmp_path / "none").hold():
         pass
 
 
-def test_an_outbox_that_cannot_be_used(tmp_path: Path) -> None:
+def test_unusable_outbox_is_named(tmp_path: Path) -> None:
     """The error names it and says what to do."""
     (tmp_path / "shop").write_text("a file")
     with pytest.raises(JournalError, match=r"outbox\.sqlite did not take an event"):
@@ -180,8 +180,8 @@ def test_a_damaged_outbox_is_quarantined(
     assert str(renamed) in told
 
 
-def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:
-    """A backup that is in the middle of it costs nothing, and what is put in meanwhile is noticed."""
+def test_reader_of_another_program_blocks_nobody(tmp_path: Path) -> None:
+    """During a backup events are added without delay, and the change is noticed."""
     outbox = HostOutbox(tmp_path)
     put(outbox, "a")
     with contextlib.closing(sqlite3.connect(outbox.path, isolation_level=None)) as reader:
@@ -193,8 +193,8 @@ def test_a_reader_from_outside_holds_up_nobody(tmp_path: Path) -> None:
         assert [each.id for each in outbox.waiting()] == ["a", "b"]
 
 
-def test_a_writer_from_outside_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who puts something in waits for a while, and is told why it was not taken."""
+def test_writer_of_another_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adding an event waits for a while, and then the error names the reason."""
     monkeypatch.setattr("lightbus.adapters.sqlite.outbox.BUSY_TIMEOUT", 0.1)
     outbox = HostOutbox(tmp_path)
     put(outbox, "a")
@@ -205,8 +205,8 @@ def test_a_writer_from_outside_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     put(outbox, "b")
 
 
-def test_an_outbox_of_the_version_before_goes_on(tmp_path: Path) -> None:
-    """What waits in it has no service yet."""
+def test_outbox_of_an_earlier_version_is_used(tmp_path: Path) -> None:
+    """Its waiting events have no service."""
     with contextlib.closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as old:
         old.execute(
             "CREATE TABLE waiting (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, api TEXT NOT NULL, "

@@ -23,13 +23,13 @@ from lightbus.adapters.sqlite.quarantine import is_damage, quarantine, quarantin
         (None, False),
     ],
 )
-def test_damage_is_told_from_trouble(error: BaseException | None, expected: bool) -> None:
-    """What cannot be used at the moment is not quarantined."""
+def test_damage_differs_from_temporary_errors(error: BaseException | None, expected: bool) -> None:
+    """A database that is only unusable at the moment is not quarantined."""
     assert is_damage(error) is expected
 
 
 def test_a_database_is_quarantined_with_its_files(tmp_path: Path) -> None:
-    """Nothing is left under its name, and what was in it is there for whoever wants to look."""
+    """Nothing is left under its name, and its content is kept under the new one."""
     file = tmp_path / "a.sqlite"
     for suffix in ("", "-wal", "-shm", "-journal", "-noted"):
         Path(f"{file}{suffix}").write_text(f"content{suffix}")
@@ -40,8 +40,8 @@ def test_a_database_is_quarantined_with_its_files(tmp_path: Path) -> None:
     }
 
 
-def test_a_second_one_does_not_replace_the_first(tmp_path: Path) -> None:
-    """Each has a number of its own; files beside it need not be there."""
+def test_second_quarantine_gets_another_number(tmp_path: Path) -> None:
+    """Each has its own number; files beside the database may be missing."""
     file, names = tmp_path / "a.sqlite", []
     for number in range(3):
         file.write_text(str(number))
@@ -50,8 +50,8 @@ def test_a_second_one_does_not_replace_the_first(tmp_path: Path) -> None:
     assert (tmp_path / names[0]).read_text() == "0"
 
 
-def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
-    """It is said: the damaged file is still in the way."""
+def test_unwritable_directory_prevents_quarantine(tmp_path: Path) -> None:
+    """The error says that the damaged file is still in place."""
     (tmp_path / "a.sqlite").mkdir()
     (tmp_path / "a.sqlite.corrupt-1-wal").mkdir()
     (tmp_path / "a.sqlite-wal").write_text("")
@@ -59,8 +59,8 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
         quarantine(tmp_path / "a.sqlite")
 
 
-def test_people_are_told_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those in the directory of a bus, and of its services; with what to do. Of very many, the first."""
+def test_quarantined_databases_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in the directory of a bus and of its services, with a remedy; of very many, the first ones."""
     (tmp_path / "shop").mkdir()
     for file in (tmp_path / "outbox.sqlite", tmp_path / "shop" / "a.sqlite"):
         file.write_text("")
@@ -75,6 +75,6 @@ def test_people_are_told_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(quarantine_sentences(tmp_path, "there")) == 1
 
 
-def test_nothing_is_aside(tmp_path: Path) -> None:
-    """Also where there is no such directory."""
+def test_nothing_is_quarantined(tmp_path: Path) -> None:
+    """Also if there is no such directory."""
     assert quarantine_sentences(tmp_path, "there") == quarantine_sentences(tmp_path / "none", "there") == []

@@ -15,8 +15,8 @@ from lightbus.adapters.sqlite.journal import Journal
 from lightbus.adapters.sqlite.topic import Topic
 
 
-def test_what_is_gone_is_no_dead_letter(journal: Journal) -> None:
-    """Retention may take an event that is still tried; what was a dead letter before that stays one."""
+def test_deleted_event_is_no_dead_letter(journal: Journal) -> None:
+    """Retention may delete an event that is still retried; an earlier dead letter stays one."""
     [stored] = store(journal, event(record=b"poison", at=0.0))
     assert journal.dead_letters.add("shop", ONE, stored.sequence, 5, "ValueError", 9.0)
     trim(journal, handled={}, now=9 * DAY)
@@ -26,7 +26,7 @@ def test_what_is_gone_is_no_dead_letter(journal: Journal) -> None:
 
 
 def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
-    """Neither what somebody is still owed goes, nor what is younger; an id that went may come again."""
+    """Unhandled and younger events stay; the id of a deleted event may be stored again."""
     stored = store(journal, event(at=0.0, id="a"), event(at=0.0), event(at=1.9 * DAY))
     assert trim(journal, handled={"shop": stored[0].sequence, "mail": stored[2].sequence}) == []
     assert [entry.sequence for entry in page(journal).entries] == [each.sequence for each in stored[1:]]
@@ -37,15 +37,15 @@ def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
     assert again.is_new
 
 
-def test_a_topic_that_began_meanwhile_stays(journal: Journal) -> None:
-    """Who is owed it was not asked yet: however old its events seem to be, they are not deleted."""
+def test_topic_without_known_groups_is_not_trimmed(journal: Journal) -> None:
+    """Its groups are not known yet: its events are kept, however old they seem."""
     store(journal, event(at=0.0))
     assert journal.retention.trim(min_age=-DAY, max_events=10, max_bytes=10**9, owed={}) == []
     assert journal.size[0] == 1
 
 
 def test_without_a_group_age_decides(journal: Journal) -> None:
-    """What nobody is owed is kept for its time, and no longer."""
+    """Events without a group are kept for their time, and no longer."""
     store(journal, event(at=0.0), event(at=1.9 * DAY))
     trim(journal, handled={})
     assert journal.size == (1, 1)
@@ -55,8 +55,8 @@ def test_without_a_group_age_decides(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("cap", [{"events": 4}, {"size": 40}])
-def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) -> None:
-    """The oldest go, also those a group had not handled; that is counted for it, and told whoever asks for them."""
+def test_cap_deletes_unhandled_events_and_counts_them(journal: Journal, cap: dict[str, int]) -> None:
+    """The oldest are deleted even if a group had not handled them; the loss is counted for the group, and reported."""
     stored = store(journal, *(event(record=b"x" * 10, at=1.9 * DAY) for _ in range(10)))
     handled = {"shop": stored[1].sequence, "mail": stored[-1].sequence}
     lost = trim(journal, handled=handled, **cap)
@@ -69,8 +69,8 @@ def test_a_cap_wins_and_the_loss_is_told(journal: Journal, cap: dict[str, int]) 
     assert page(journal, after=stored[-1].sequence).trimmed == 0
 
 
-def test_the_time_of_day_deletes_nothing_and_keeps_nothing(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is moved while events are stored and trimmed: the journal goes by the time that it has seen pass."""
+def test_retention_ignores_the_time_of_day(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is changed while events are stored and trimmed: the journal's own time counts."""
     for n, clock in enumerate((1.8e9, 4e9, 0.0, 1.8e9, 1.8e9)):
         monkeypatch.setattr(time, "time", lambda clock=clock: clock)
         store(journal, event(at=n * DAY / 2))
@@ -79,7 +79,7 @@ def test_the_time_of_day_deletes_nothing_and_keeps_nothing(journal: Journal, mon
 
 
 def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often a cap wins, not more is remembered than says about how many events somebody missed: no fewer."""
+    """However often a cap is reached, few cuts are remembered; reported losses are about right, and never too few."""
     monkeypatch.setattr(module, "CHUNK", 2)
     stored = store(journal, *(event(at=1.9 * DAY) for _ in range(200)))
     assert trim(journal, handled={"shop": 0}, events=20) == [("shop", ONE, 180)]
@@ -90,7 +90,7 @@ def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> None:
-    """It follows what is stored, deleted and undone, and is right again after a crash."""
+    """It follows what is stored, deleted and rolled back, and is right again after a crash."""
     store(journal, event(record=b"x" * 10, at=0.0, id="a"), event(record=b"x" * 20, at=1.9 * DAY))
     journal.append([event(record=b"x" * 99, id="a")])
     assert journal.size == (2, 30)
@@ -104,8 +104,8 @@ def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> Non
     copy.close()
 
 
-def test_trimming_much_leaves_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a trim writes to the log is written back before the log has become large."""
+def test_large_trim_leaves_no_large_log(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is written back before it becomes large."""
     journal.append([event(Topic("auth", "seen", n % 8), b"x" * 1000, 0.0) for n in range(400)])
     journal.checkpoint()
     monkeypatch.setattr("lightbus.adapters.sqlite.write_ahead_log.LARGE", 1000)
@@ -114,8 +114,8 @@ def test_trimming_much_leaves_no_log_behind(journal: Journal, monkeypatch: pytes
     assert Path(f"{journal.path}-wal").stat().st_size < 20_000
 
 
-def test_a_row_is_deleted_as_far_as_it_goes(journal: Journal) -> None:
-    """What nobody needs any more of a row goes, what follows stays; so does what a cap leaves."""
+def test_row_is_deleted_in_part(journal: Journal) -> None:
+    """Events that are no longer needed are deleted from a row, later ones stay; also with a cap."""
     a, b, _, d = (each.sequence for each in journal.append([event(record=each) for each in (b"a", b"bb", b"c", b"d")]))
     assert trim(journal, handled={"shop": a}) == []
     assert (rows(journal), journal.size) == ([3], (3, 4))

@@ -12,8 +12,8 @@ records = st.lists(st.binary(max_size=50), min_size=1, max_size=40)
 
 
 @given(records=records, first=st.integers(1, 2**60), before=st.integers(0, 2**60))
-def test_what_was_joined_comes_apart_again(records: list[bytes], first: int, before: int) -> None:
-    """Each event has its sequence, and names the one before it; the first of the row the one it was stored with."""
+def test_joined_records_are_split_again(records: list[bytes], first: int, before: int) -> None:
+    """Each event has its sequence and its predecessor; the first event of the row has that of the row."""
     data = joined(records)
     entries = entries_of(first + len(records) - 1, before, len(records), data)
     assert entries == [
@@ -23,15 +23,15 @@ def test_what_was_joined_comes_apart_again(records: list[bytes], first: int, bef
     assert size_of(data, len(records)) == sum(map(len, records))
 
 
-def test_a_single_event_is_as_it_is() -> None:
-    """It costs nothing more than its own bytes: as in journals of version 1."""
+def test_single_record_is_stored_unchanged() -> None:
+    """It costs no more than its own bytes: as in journals of version 1."""
     assert joined([b"abc"]) == b"abc"
     assert entries_of(7, 3, 1, b"abc") == [JournalEntry(7, 3, b"abc")]
 
 
 @given(records=records, count=st.integers(-1, MAX_EVENTS + 1), cut=st.integers(0, 20))
-def test_what_does_not_fit_is_an_error(records: list[bytes], count: int, cut: int) -> None:
-    """Any bytes give as many events as there should be, of as many bytes in all, or ValueError."""
+def test_inconsistent_row_is_an_error(records: list[bytes], count: int, cut: int) -> None:
+    """Any bytes give the expected number of events and bytes, or ValueError."""
     data = joined(records)[cut:]
     try:
         entries = entries_of(9, 0, count, data)
@@ -42,15 +42,15 @@ def test_what_does_not_fit_is_an_error(records: list[bytes], count: int, cut: in
         assert sum(len(entry.record) for entry in entries) == size_of(data, count)
 
 
-def test_a_number_of_events_that_cannot_be() -> None:
-    """A damaged number does not have us take up memory."""
+def test_impossible_count_takes_no_memory() -> None:
+    """A damaged count does not make us allocate memory."""
     with pytest.raises(ValueError, match="does not have 1000000000 events"):
         entries_of(9, 0, 10**9, b"x" * 100)
 
 
 @given(sizes=st.lists(st.sampled_from([0, 100, MAX_SIZE // 3, MAX_SIZE, MAX_SIZE + 1]), min_size=1, max_size=600))
-def test_many_events_are_cut_into_rows(sizes: list[int]) -> None:
-    """No row has too many events, or too many bytes unless it is one large event; all are there, in order."""
+def test_many_events_are_split_into_rows(sizes: list[int]) -> None:
+    """No row has too many events, or too many bytes unless it is one large event; all events are there, in order."""
     records = [bytes(size) for size in sizes]
     cut = portions(records)
     assert [record for row in cut for record in row] == records

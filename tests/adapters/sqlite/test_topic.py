@@ -6,7 +6,7 @@ from lightbus.adapters.sqlite.topic import Topic
 
 
 def test_topic_of_one_group() -> None:
-    """It is that of the same event; given once more, it is for the other group."""
+    """It belongs to the same event; derived again, it is for the other group."""
     topic = Topic("auth", "seen", 3)
     assert (topic.declared_event, topic.only_group) == ("seen", "")
     for group in ("shop", "mail"):

@@ -12,8 +12,8 @@ from lightbus.adapters.sqlite.topic import Topic
 from lightbus.adapters.sqlite.topic_table import TopicTable
 
 
-def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> None:
-    """When all events of a topic are gone, the next one still names the last of them, also after a new opening."""
+def test_trimmed_topic_remembers_its_newest_sequence(journal: Journal, path: Path) -> None:
+    """When all events of a topic are deleted, the next one names the last of them, also after reopening."""
     [stored] = store(journal, event(at=0.0))
     trim(journal, handled={})
     journal.close()
@@ -24,8 +24,8 @@ def test_a_trimmed_topic_remembers_its_newest(journal: Journal, path: Path) -> N
     reopened.close()
 
 
-def test_topics_of_a_commit_that_failed_are_forgotten() -> None:
-    """A topic counts from the commit on that has its first event; who iterates meanwhile is not disturbed."""
+def test_topics_of_a_failed_commit_are_forgotten() -> None:
+    """A topic exists from the commit of its first event on; iterating over topics is not disturbed."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE topics (id INTEGER PRIMARY KEY, api, event, partition)")
         topics = TopicTable()
@@ -45,7 +45,7 @@ def test_topics_of_a_commit_that_failed_are_forgotten() -> None:
 
 
 def test_topics_of_an_api() -> None:
-    """A topic is there from the commit of its first event on, with its newest sequence, and for its API alone."""
+    """A topic exists from the commit of its first event on, with its newest sequence, and for its API only."""
     sold, more, moved = Topic("shop", "sold", 1), Topic("shop", "sold", 2), Topic("stock", "moved", 1)
     table = TopicTable()
     table.added = [sold, moved]
@@ -59,8 +59,8 @@ def test_topics_of_an_api() -> None:
     assert table.of("other") == {}
 
 
-def test_what_is_read_again_takes_no_more_room(journal: Journal) -> None:
-    """As after each commit that failed: the topics of an API are those that there are, each of them once."""
+def test_reloading_topics_takes_no_more_memory(journal: Journal) -> None:
+    """After each failed commit the topics of an API are the existing ones, each once."""
     store(journal, event(ONE), event(TWO))
     for _ in range(3):
         journal.topics.load(journal._write)

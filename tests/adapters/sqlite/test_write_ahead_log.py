@@ -10,8 +10,8 @@ from helpers.journals import event
 from lightbus.adapters.sqlite.journal import Journal
 
 
-def test_checkpoints_leave_no_log_behind(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The write-ahead log is written back; a large one is cut down."""
+def test_checkpoint_truncates_the_log(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write-ahead log is written back; a large one is truncated."""
     monkeypatch.setattr("lightbus.adapters.sqlite.write_ahead_log.LARGE", 1000)
     journal.append([event(record=b"x" * 1000) for _ in range(100)])
     log = Path(f"{journal.path}-wal")

@@ -65,8 +65,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.close()
 
 
-def test_one_by_one_and_all(place: Place) -> None:
-    """Each permission is for one; without any, all wait; opened, all are taken."""
+def test_accept_one_all_and_none(place: Place) -> None:
+    """Each permission is for one connection; without one, all wait; with `accept_all`, all are accepted."""
     place.limiter.accept_none()
     place.come(5)
     assert place.taken(0)
@@ -79,8 +79,8 @@ def test_one_by_one_and_all(place: Place) -> None:
     assert place.taken(1)
 
 
-def test_those_who_wait_are_turned_away(place: Place) -> None:
-    """Their connections are closed; who is in stays, and who comes later is taken again."""
+def test_waiting_connections_are_turned_away(place: Place) -> None:
+    """They are closed; accepted ones stay, and later ones are accepted again."""
     place.come(1)
     assert place.taken(1)
     place.limiter.accept_none()
@@ -95,7 +95,7 @@ def test_those_who_wait_are_turned_away(place: Place) -> None:
 
 
 def test_a_descriptor_that_is_no_listening_socket_has_no_limiter(place: Place) -> None:
-    """A connection has none, nor has what is closed, or what libzmq does not wait at."""
+    """Neither has a connection, nor a closed descriptor, nor one outside of libzmq's epoll set."""
     place.come(1)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -104,8 +104,8 @@ def test_a_descriptor_that_is_no_listening_socket_has_no_limiter(place: Place) -
             assert AcceptLimiter.at(descriptor) is None
 
 
-def test_another_one_with_its_number_is_left_alone(place: Place) -> None:
-    """Once its listener is closed nothing is done by its number."""
+def test_reused_descriptor_is_left_alone(place: Place) -> None:
+    """After the listener is closed, nothing is done with its number."""
     limiter = AcceptLimiter(os.dup(place.descriptor), 0, 0)
     reader, writer = os.pipe()
     os.dup2(reader, limiter.descriptor)

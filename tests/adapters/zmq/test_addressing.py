@@ -70,13 +70,13 @@ def is_free(address: str, port: int) -> bool:
     ("in_mode_host", "peer", "expected"),
     [(True, ON_HOST, True), (True, TCP, False), (False, ON_HOST, False), (False, TCP, True)],
 )
-def test_whom_we_can_reach(tmp_path: Path, in_mode_host: bool, peer: Announcement, expected: bool) -> None:
+def test_reachable_peers_per_mode(tmp_path: Path, in_mode_host: bool, peer: Announcement, expected: bool) -> None:
     """Files in mode host, ports in the others: never both."""
     addressing = HostAddressing(Places.only(tmp_path)) if in_mode_host else TcpAddressing(HERE)
     assert addressing.can_reach(peer) is expected
 
 
-def test_endpoints_of_ports() -> None:
+def test_tcp_endpoints_put_own_networks_first() -> None:
     """Each address is an endpoint of its own, IPv6 in brackets, and those of our own networks come first."""
     addressing = TcpAddressing(HERE)
     assert addressing.endpoints(TCP, 0) == ("tcp://192.0.2.7:5000", "tcp://[2001:db8::7]:5000")
@@ -85,7 +85,7 @@ def test_endpoints_of_ports() -> None:
 
 
 def test_many_addresses_take_turns() -> None:
-    """Only so many are tried at a time; after each failure the next ones, until all had their turn."""
+    """Only so many are tried at a time; after each failure the next ones."""
     many = replace(TCP, addresses=tuple(f"192.0.2.{number}" for number in range(1, 7)))
     tried = [TcpAddressing(HERE).endpoints(many, failures) for failures in range(3)]
     assert [len(each) for each in tried] == [MOST_ENDPOINTS] * 3
@@ -93,8 +93,8 @@ def test_many_addresses_take_turns() -> None:
     assert tried[0] != tried[1]
 
 
-def test_events_are_beside_what_answered() -> None:
-    """The events of a peer are at the address at which it answered, whatever others it announces."""
+def test_events_are_at_the_address_that_answered() -> None:
+    """Whatever other addresses the peer announces."""
     addressing = TcpAddressing(HERE)
     for endpoint, event in [
         ("tcp://192.0.2.9:5000", "tcp://192.0.2.9:5001"),
@@ -103,8 +103,8 @@ def test_events_are_beside_what_answered() -> None:
         assert addressing.answered(TCP, endpoint) == (endpoint, event)
 
 
-def test_endpoints_of_files(tmp_path: Path) -> None:
-    """One of its files is enough at first; the events are beside it, and there is none where there is no file."""
+def test_file_endpoints_start_with_one(tmp_path: Path) -> None:
+    """One of its files is enough at first; events are beside it, and without a file there is no endpoint."""
     places = Places.only(tmp_path)
     addressing = HostAddressing(places)
     assert addressing.endpoints(ON_HOST, 0) == ()
@@ -115,8 +115,8 @@ def test_endpoints_of_files(tmp_path: Path) -> None:
     assert addressing.answered(ON_HOST, endpoint) == (endpoint, f"ipc://{tmp_path}/{INSTANCE}.pub")
 
 
-def test_a_file_that_is_gone_leads_to_another(tmp_path: Path) -> None:
-    """A connection outlives the file that it was made by: further ones go by a file that is there."""
+def test_removed_file_is_replaced_by_another(tmp_path: Path) -> None:
+    """A connection outlives its file: further ones use an existing file."""
     (tmp_path / f"{INSTANCE}.rpc").touch()
     endpoint, event = HostAddressing(Places.only(tmp_path)).answered(ON_HOST, f"ipc:///gone/{INSTANCE}.rpc")
     assert (endpoint, event) == (f"ipc://{tmp_path}/{INSTANCE}.rpc", f"ipc://{tmp_path}/{INSTANCE}.pub")
@@ -124,7 +124,7 @@ def test_a_file_that_is_gone_leads_to_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_mode_host", [True, False])
 def test_fixed_peer_without_scheme_is_tcp_in_all_modes(tmp_path: Path, in_mode_host: bool) -> None:
-    """A host and a port mean TCP in all modes; what has a scheme is taken at its word."""
+    """`host:port` means TCP in all modes; an endpoint with a scheme is used unchanged."""
     addressing = HostAddressing(Places.only(tmp_path)) if in_mode_host else TcpAddressing(HERE)
     assert addressing.fixed_peer("auth.example:5570") == "tcp://auth.example:5570"
     assert addressing.fixed_peer("[fe80::1%eth0]:1") == "tcp://[fe80::1%eth0]:1"
@@ -133,16 +133,16 @@ def test_fixed_peer_without_scheme_is_tcp_in_all_modes(tmp_path: Path, in_mode_h
 
 
 @pytest.mark.parametrize(("address", "expected"), [("127.0.0.1", True), ("192.0.2.7", False)])
-def test_what_refused_means(address: str, expected: bool) -> None:
-    """At our own addresses nobody is certainly nobody; elsewhere a cable may be unplugged."""
+def test_refusal_is_certain_on_this_host_only(address: str, expected: bool) -> None:
+    """At our own addresses a refusal proves that no process listens; elsewhere a cable may be unplugged."""
     assert TcpAddressing(HERE).is_certain(f"tcp://{address}:5000") is expected
 
 
 # Where we are
 
 
-def test_ports_are_chosen() -> None:
-    """Ports that are not fixed are any that are free, and said."""
+def test_free_ports_are_chosen() -> None:
+    """Ports that are not fixed are any free ones, and are returned."""
 
     async def scenario(sockets: Sockets) -> None:
         endpoints = sockets.bound().endpoints
@@ -156,7 +156,7 @@ def test_ports_are_chosen() -> None:
 
 
 def test_fixed_port_is_used_or_named_in_the_error() -> None:
-    """A fixed port is that one; if it is taken, the error names it."""
+    """If the fixed port is taken, the error names it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
@@ -168,7 +168,7 @@ def test_fixed_port_is_used_or_named_in_the_error() -> None:
 
 
 def test_worker_listens_at_new_addresses_of_its_host(caplog: pytest.LogCaptureFixture) -> None:
-    """A worker listens at the addresses its host has now, too, at the same ports, as far as it can."""
+    """At the same ports, as far as possible."""
 
     async def scenario(sockets: Sockets) -> None:
         pair = sockets.bound()
@@ -195,7 +195,7 @@ def test_worker_listens_at_new_addresses_of_its_host(caplog: pytest.LogCaptureFi
 
 
 def test_one_port_at_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that is free at some of the addresses only is given back, and another one tried, so often and no more."""
+    """A port that is free at some addresses only is released, and another one tried, a bounded number of times."""
     monkeypatch.setattr(module, "PORT_ATTEMPTS", 3)
 
     async def scenario(sockets: Sockets) -> None:

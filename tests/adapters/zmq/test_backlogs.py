@@ -84,7 +84,7 @@ def publish(backlogs: Backlogs, size: int) -> None:
         backlogs.published(LOOK_EVERY)
 
 
-def test_a_connection_that_takes_nothing_is_closed(
+def test_connection_that_reads_nothing_is_closed(
     backlogs: Backlogs, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is closed once so much was published since it last had room, and not before; it is said."""
@@ -98,8 +98,8 @@ def test_a_connection_that_takes_nothing_is_closed(
     assert "A subscriber has not read while 4 MiB were published, and was disconnected (1 so far)" in caplog.text
 
 
-def test_a_connection_that_is_read_now_and_then_stays(backlogs: Backlogs, connection: Connection) -> None:
-    """Each time it has room counts."""
+def test_slowly_reading_connection_stays(backlogs: Backlogs, connection: Connection) -> None:
+    """Each time it is writable counts."""
     for _ in range(4):
         connection.fill()
         publish(backlogs, MOST - LOOK_EVERY)
@@ -110,7 +110,7 @@ def test_a_connection_that_is_read_now_and_then_stays(backlogs: Backlogs, connec
 
 
 def test_a_connection_that_ended_is_forgotten(backlogs: Backlogs, connection: Connection) -> None:
-    """Whether its descriptor is closed, or its other end."""
+    """Whether its descriptor or its other end is closed."""
     other = Connection()
     backlogs.on_subscription(other.ours.fileno())
     other.theirs.close()
@@ -120,8 +120,8 @@ def test_a_connection_that_ended_is_forgotten(backlogs: Backlogs, connection: Co
     other.close()
 
 
-def test_a_number_that_is_used_again_is_another_connection(backlogs: Backlogs, connection: Connection) -> None:
-    """What has the descriptor's number by now is never closed in its place."""
+def test_reused_descriptor_is_another_connection(backlogs: Backlogs, connection: Connection) -> None:
+    """The connection that now has the number is never closed in its place."""
     connection.fill()
     publish(backlogs, MOST)
     other = Connection()
@@ -136,14 +136,14 @@ def test_a_number_that_is_used_again_is_another_connection(backlogs: Backlogs, c
     other.close()
 
 
-def test_what_is_no_descriptor_is_ignored(backlogs: Backlogs, connection: Connection) -> None:
-    """A connection may be gone before anybody is told what came over it."""
+def test_invalid_descriptor_is_ignored(backlogs: Backlogs, connection: Connection) -> None:
+    """A connection may be gone before we record what came over it."""
     number = connection.ours.fileno()
     connection.close()
     Backlogs().on_subscription(number)
 
 
-def test_who_is_subscribed_to_too_much_is_disconnected(
+def test_subscriber_with_too_large_topics_is_disconnected(
     connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A topic counts once, however often it was subscribed to."""
@@ -161,8 +161,8 @@ def test_who_is_subscribed_to_too_much_is_disconnected(
     assert "A connection that had subscribed to 2 topics of 4194305 bytes was closed (1 so far)" in caplog.text
 
 
-def test_who_is_subscribed_to_too_many_is_disconnected(connections: list[Connection]) -> None:
-    """However short they are; of all together who has the most, and what others have too counts once."""
+def test_subscriber_with_too_many_topics_is_disconnected(connections: list[Connection]) -> None:
+    """However short they are; of all together, the one with the most; shared topics count once."""
     backlogs = Backlogs(MOST)
     many, same, other, newcomer = connections
     for number in range(MAX_NUMBER):
@@ -182,8 +182,8 @@ def test_who_is_subscribed_to_too_many_is_disconnected(connections: list[Connect
     assert backlogs.too_many_topics == 2
 
 
-def test_all_together_are_subscribed_to_so_much(connections: list[Connection]) -> None:
-    """Who has the most is disconnected, and not the newcomer; what others have too counts once."""
+def test_topics_of_all_subscribers_are_bounded(connections: list[Connection]) -> None:
+    """The one with the most is disconnected, not the newest; shared topics count once."""
     backlogs = Backlogs(MOST)
     many, same, other, newcomer = connections
     for number in range(4):
@@ -199,8 +199,8 @@ def test_all_together_are_subscribed_to_so_much(connections: list[Connection]) -
     assert newcomer.is_open()
 
 
-def test_topics_that_nobody_has_any_more_count_for_nothing(connections: list[Connection]) -> None:
-    """Libzmq tells the end of a subscription where nobody else has the same, also where it makes that up."""
+def test_ended_topics_do_not_count(connections: list[Connection]) -> None:
+    """Libzmq reports the end of a subscription if no other peer has it, also after a disconnect."""
     backlogs = Backlogs(MOST)
     for each in connections:
         for number in range(4):

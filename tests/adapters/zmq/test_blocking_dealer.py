@@ -42,7 +42,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.close()
 
 
-def test_a_question_and_its_answer(place: Place) -> None:
+def test_blocking_request_and_reply(place: Place) -> None:
     """Without any loop."""
     place.bind()
     wait_until(lambda: place.dealer.send(b"question"))
@@ -53,20 +53,20 @@ def test_a_question_and_its_answer(place: Place) -> None:
 
 
 def test_send_fails_soon_where_nothing_listens(place: Place) -> None:
-    """A send is over soon, and nothing was sent: the caller may ask somebody else."""
+    """Nothing was sent, so the caller may try another peer."""
     assert not place.dealer.send(b"question")
     assert not place.dealer.was_used
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 60.0])
 def test_waiting_for_a_reply_is_sliced(place: Place, seconds: float) -> None:
-    """A look ends soon, however long the caller would wait: it is to see whether the peer is still there."""
+    """A receive returns soon, however long the caller would wait, so that it can check the peer."""
     place.bind()
     assert place.dealer.receive(seconds) is None
 
 
-def test_patience_is_set_only_where_it_changes(place: Place) -> None:
-    """Most looks are as long as the one before."""
+def test_receive_timeout_is_set_only_if_it_changes(place: Place) -> None:
+    """Most receives have the same timeout as the one before."""
     asked: list[int] = []
     plain = place.dealer._socket
 

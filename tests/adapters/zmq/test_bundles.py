@@ -23,8 +23,8 @@ FRAMES = st.lists(st.binary(max_size=200).map(lambda rest: b"\3" + rest), min_si
 
 
 @given(FRAMES)
-def test_frames_come_out_as_they_went_in(frames: list[bytes]) -> None:
-    """All of them, in order, as many at a time as there is room for; and no message is larger than what all take."""
+def test_bundled_frames_are_restored(frames: list[bytes]) -> None:
+    """All of them, in order, as many per bundle as fit; and no message is larger than every peer accepts."""
     messages, bundle = [], Bundle()
     for frame in frames:
         if not bundle.takes(frame):
@@ -36,15 +36,15 @@ def test_frames_come_out_as_they_went_in(frames: list[bytes]) -> None:
     assert all(len(message) <= LEAST for message in messages)
 
 
-def test_one_alone_is_no_bundle() -> None:
-    """It is sent as it is: nobody has to take it apart."""
+def test_single_frame_is_not_bundled() -> None:
+    """It is sent unchanged, and need not be unpacked."""
     bundle = Bundle()
     assert bundle.takes(b"\3 a frame")
     assert bundle.message() == b"\3 a frame"
 
 
-def test_room_of_a_bundle() -> None:
-    """It is bounded in frames and in bytes."""
+def test_bundle_is_bounded() -> None:
+    """In frames and in bytes."""
     many, large = Bundle(), Bundle()
     assert [many.takes(b"x") for _ in range(MOST + 1)] == [True] * MOST + [False]
     assert large.takes(b"x" * MOST_BYTES)
@@ -54,7 +54,7 @@ def test_room_of_a_bundle() -> None:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_frames(data: bytes) -> None:
-    """Whatever somebody sends comes to frames of no more bytes; what is no bundle comes whole."""
+    """Any input gives frames of no more bytes; a message that is not a bundle is one frame."""
     frames = frames_of(b"\0" + data)
     assert sum(map(len, frames)) <= len(data) + 1
     assert 1 <= len(frames) <= MOST
@@ -66,12 +66,12 @@ def test_any_bytes_are_frames(data: bytes) -> None:
     [b"", b"\0", b"\0\0", b"\0\1\0\1x", b"\0\2\0\1", b"\0\2\0\1\0\2xy", b"\0\2\0\1\0\1xyz", b"\0\xff" + b"\0" * 510],
 )
 def test_a_damaged_bundle_is_one_frame(message: bytes) -> None:
-    """Too short, too long, of too many or of one: it is refused where it is decoded, as any frame that is none."""
+    """Too short, too long, too many frames or one: decoding refuses it like any other invalid frame."""
     assert frames_of(message) == [message]
 
 
-def test_frames_of_one_turn_leave_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second turn in a row that sends many sends bundles, there and back; a stranger's damaged one harms nobody."""
+def test_frames_of_one_turn_are_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second turn in a row with many frames sends bundles, in both directions; a damaged bundle does no harm."""
 
     async def main() -> None:
         transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
@@ -107,8 +107,8 @@ def test_frames_of_one_turn_leave_together(tmp_path: Path, monkeypatch: pytest.M
     asyncio.run(main())
 
 
-def test_a_blocking_socket_takes_bundles_apart() -> None:
-    """The answer to a call that was given up may come together with that to the next one."""
+def test_blocking_socket_unpacks_bundles() -> None:
+    """The answer to an abandoned call may arrive together with that to the next one."""
     bundle = Bundle()
     frames = [b"\4 late", b"\4 later", b"\4 now"]
     assert all(bundle.takes(frame) for frame in frames)

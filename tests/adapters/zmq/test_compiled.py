@@ -8,8 +8,8 @@ import zmq
 from lightbus.adapters.zmq.compiled import compiled
 
 
-def test_they_send_and_receive() -> None:
-    """They do what those of the socket do: parts, flags, options, and `Again` where nothing is there."""
+def test_compiled_methods_send_and_receive() -> None:
+    """They behave like those of the socket: parts, flags, options, and `Again` if nothing is there."""
     with zmq.Context() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as other:
         one.bind("inproc://pair")
         other.connect("inproc://pair")
@@ -24,8 +24,8 @@ def test_they_send_and_receive() -> None:
             receiver.receive(zmq.NOBLOCK)
 
 
-def test_they_are_not_those_of_the_python_class() -> None:
-    """A method of `zmq.Socket` itself is one Python function more for each message."""
+def test_compiled_methods_skip_the_python_class() -> None:
+    """A method of `zmq.Socket` itself is one more Python function for each message."""
     with zmq.Context() as context, context.socket(zmq.PAIR) as socket:
         assert compiled(socket).send != socket.send
         assert compiled(socket).send.__module__.startswith("zmq.backend")

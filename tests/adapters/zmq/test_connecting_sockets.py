@@ -86,9 +86,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
 @pytest.mark.parametrize("ttl", [0, 300], ids=["kernel", "ping"])
-def test_a_subscriber_that_does_not_read_for_long_lives(
-    processes: Processes, tmp_path: Path, scheme: str, ttl: int
-) -> None:
+def test_subscriber_survives_a_long_pause(processes: Processes, tmp_path: Path, scheme: str, ttl: int) -> None:
     """
     Its queue is full for many times the timeout of heartbeats, and then it reads: its process lives, and reads on.
 
@@ -111,7 +109,7 @@ def test_a_subscriber_that_does_not_read_for_long_lives(
         assert subscriber.wait() == 0, subscriber.report()
 
 
-def test_a_publisher_that_is_gone_behind_a_full_queue(processes: Processes, tmp_path: Path) -> None:
+def test_publisher_dies_behind_a_full_queue(processes: Processes, tmp_path: Path) -> None:
     """
     It sent more than the queue takes, with heartbeats among it, and is gone when that is read: the process lives.
 
@@ -135,8 +133,8 @@ def test_a_publisher_that_is_gone_behind_a_full_queue(processes: Processes, tmp_
 
 
 @pytest.mark.parametrize("is_link", [False, True])
-def test_a_connection_that_is_given_up(surroundings: Surroundings, is_link: bool) -> None:
-    """What came before is read, what comes later is not sent; then it is connected anew, and a link is over."""
+def test_given_up_connection_is_read_then_reconnected(surroundings: Surroundings, is_link: bool) -> None:
+    """Earlier messages are read, later ones are not sent; then the dealer reconnects, and a link reports its end."""
     heard: list[bytes] = []
     states: list[LinkState] = []
 
@@ -210,8 +208,8 @@ def test_loop_sleeps_during_a_pause(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_pause_loses_nothing_and_costs_who_heard_nothing_no_look(tmp_path: Path) -> None:
-    """Of a hundred publishers that are paused together most have nothing to say: only the others are looked at."""
+def test_pause_loses_nothing_and_is_cheap(tmp_path: Path) -> None:
+    """Of a hundred paused publishers, only those that sent something are checked on resume."""
 
     async def main() -> None:
         transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))

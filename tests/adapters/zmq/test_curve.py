@@ -40,16 +40,16 @@ class Options:
         self.options[option] = value
 
 
-def test_what_is_derived_from_a_key() -> None:
-    """Every version derives the same from a key, or its holders would not understand each other."""
+def test_key_derivation_is_stable() -> None:
+    """Every version derives the same pairs from a key, or its holders could not communicate."""
     pairs = keyed()._pairs[KEY.fingerprint]
     assert [pairs.server_public, pairs.client_public] == [SERVER_PUBLIC, CLIENT_PUBLIC]
     assert zmq.curve_public(pairs.server_secret) == pairs.server_public
     assert zmq.curve_public(pairs.client_secret) == pairs.client_public
 
 
-def test_keys_have_nothing_in_common() -> None:
-    """The two sides of a key, and any two keys, have pairs of their own."""
+def test_derived_pairs_differ() -> None:
+    """The two sides of a key, and any two keys, have different pairs."""
     pairs = keyed(KEY, NEXT)._pairs
     secrets = {secret for each in pairs.values() for secret in (each.server_secret, each.client_secret)}
     assert len(secrets) == 4
@@ -57,7 +57,7 @@ def test_keys_have_nothing_in_common() -> None:
 
 
 def test_a_keyed_socket_asks_the_gate() -> None:
-    """A socket that is bound speaks the first key and is in the domain of the gate, without which nobody gets in."""
+    """A bound socket uses the first key and the gate's domain; without a gate no peer is admitted."""
     mode = keyed(NEXT, KEY)
     server = Options()
     mode.prepare_server(server)
@@ -71,7 +71,7 @@ def test_a_keyed_socket_asks_the_gate() -> None:
 
 @pytest.mark.parametrize(("peer", "key"), [("", NEXT), (NEXT.fingerprint, NEXT), (KEY.fingerprint, KEY)])
 def test_a_keyed_socket_speaks_the_peers_key(peer: str, key: BusKey) -> None:
-    """Of the keys we have, the peer's is spoken; ours where we do not know it."""
+    """Of our keys, it uses the peer's; if that is unknown, our first."""
     mode = keyed(NEXT, KEY)
     pairs = mode._pairs[key.fingerprint]
     client = Options()
@@ -83,14 +83,14 @@ def test_a_keyed_socket_speaks_the_peers_key(peer: str, key: BusKey) -> None:
     }
 
 
-def test_a_peer_with_another_key_is_not_asked() -> None:
+def test_peer_with_another_key_is_refused() -> None:
     """The refusal names both keys, by their fingerprints."""
     with pytest.raises(PeerRefused, match=f"it has the key 1234, and ours is {KEY.fingerprint}"):
         keyed().prepare_client(Options(), "1234")
 
 
-def test_who_is_admitted() -> None:
-    """Holders of each of our keys, by the public key of their side."""
+def test_holders_of_all_keys_are_admitted() -> None:
+    """By the public key of the client side."""
     mode = keyed(NEXT, KEY)
     assert mode.fingerprints == (NEXT.fingerprint, KEY.fingerprint)
     assert mode.admitted == {z85.decode(pairs.client_public): name for name, pairs in mode._pairs.items()}
@@ -98,7 +98,7 @@ def test_who_is_admitted() -> None:
 
 
 def test_mode_bus_key_says_who_gets_in() -> None:
-    """The start-up line says whose key it is and where it listens, and shows no secret."""
+    """The start-up line names the key and the addresses, and no secret."""
     assert (keyed().mode, keyed().level) == ("bus_key", logging.INFO)
     assert keyed(KEY, NEXT).describe() == (
         f"encrypted, and only for holders of the key {KEY.fingerprint} (or {NEXT.fingerprint}): at 192.0.2.7; to bring "
@@ -110,19 +110,19 @@ def test_mode_bus_key_says_who_gets_in() -> None:
 
 @pytest.mark.parametrize("mode", [HOST, INSECURE, keyed()], ids=lambda mode: mode.mode)
 def test_every_mode_explains_a_refusal(mode: Security) -> None:
-    """Whoever is not let in is told what it may be, in the middle of a sentence, and what to do."""
+    """As the end of a sentence, with what to do."""
     assert mode.refusal.startswith("it ")
     assert re.search("lightbus keys|LIGHTBUS_", mode.refusal)
 
 
 def test_mode_bus_key_wants_an_address() -> None:
-    """Without an address there is nothing to listen on."""
+    """Without an address it cannot listen."""
     with pytest.raises(InvalidConfiguration, match="set LIGHTBUS_INTERFACES"):
         KeySecurity(keys=[KEY], addresses=[])
 
 
 def test_a_libzmq_without_curve_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where libzmq cannot encrypt the bus does not start, and the message says which one to install."""
+    """If libzmq cannot encrypt, the bus does not start, and the message says which one to install."""
     monkeypatch.setattr(zmq, "has", lambda capability: False)
     with pytest.raises(UnsupportedUse, match="built without it; install pyzmq from its wheels"):
         keyed()

@@ -83,7 +83,7 @@ def place() -> Iterator[Place]:
 
 
 def test_a_holder_is_admitted(place: Place) -> None:
-    """Who has the key is let in, and the messages say whose key it was."""
+    """A peer with the key is admitted, and its messages carry the key's fingerprint."""
     place.knock(security(OURS)).send(b"hello")
     assert place.router.poll(5000)
     message = place.router.recv_multipart(copy=False)
@@ -91,8 +91,8 @@ def test_a_holder_is_admitted(place: Place) -> None:
     assert (place.gate.counts["admitted"], place.gate.refused) == (1, 0)
 
 
-def test_all_keys_that_are_held_are_accepted() -> None:
-    """While a key is replaced, who still speaks the other one is let in as well."""
+def test_all_held_keys_are_accepted() -> None:
+    """While a key is replaced, peers with the old one are admitted, too."""
     new = BusKey.generate(OURS.bus)
     place = Place(security(new, OURS))
     dealer = place._strangers.socket(zmq.DEALER)
@@ -131,8 +131,8 @@ def test_others_are_refused(
     )
 
 
-def test_a_client_key_of_its_own_is_refused(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Knowing our public key, which no stranger does, would not be enough: the client's own must be the key's."""
+def test_foreign_client_key_is_refused(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Knowing our public key would not be enough: the client's own key must be derived from the bus key."""
     dealer = place._strangers.socket(zmq.DEALER)
     dealer.linger = 0
     security(OURS).prepare_client(dealer, "")
@@ -146,7 +146,7 @@ def test_a_client_key_of_its_own_is_refused(place: Place, caplog: pytest.LogCapt
 
 
 def test_silence_is_refused_in_time(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A connection that says nothing is closed when the time for the handshake is over."""
+    """A connection that sends nothing is closed when the time for the handshake is over."""
     with socket.create_connection(("127.0.0.1", place.port)) as connection:
         connection.settimeout(60)
         while connection.recv(100):
@@ -155,8 +155,8 @@ def test_silence_is_refused_in_time(place: Place, caplog: pytest.LogCaptureFixtu
     wait_until(lambda: "it did not complete the handshake" in caplog.text)
 
 
-def test_the_log_is_not_filled(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Of many refusals the first is logged, and one after each pause, which grows; the number tells of the others."""
+def test_refusals_do_not_fill_the_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """The first refusal is logged, and then one after each growing pause, with the total."""
     for number in range(1, 6):
         place.knock(security(OTHER))
         wait_until(lambda: place.gate.refused == number)  # noqa: B023 - called at once
@@ -174,7 +174,7 @@ def test_the_log_is_not_filled(place: Place, caplog: pytest.LogCaptureFixture) -
 
 
 def test_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever comes when as many as may be are connected is turned away; those who are there stay."""
+    """Beyond the limit new connections are turned away; existing ones stay."""
     place = Place(security(OURS), limit=3)
     try:
         holders = [place.knock(security(OURS)) for _ in range(3)]
@@ -199,8 +199,8 @@ def test_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
         place.close()
 
 
-def test_it_says_when_there_is_little_room(place: Place) -> None:
-    """Before connections are refused there is a sentence about it, with the remedy."""
+def test_crowding_is_reported(place: Place) -> None:
+    """Before connections are refused, there is a sentence about it with the remedy."""
     assert place.gate.crowding is None
     place.gate._limit = 4
     holders = [place.knock(security(OURS)) for _ in range(4)]
@@ -213,8 +213,8 @@ def test_it_says_when_there_is_little_room(place: Place) -> None:
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
 @pytest.mark.parametrize("mode", [None, security(OURS)], ids=["no key", "key"])
-def test_a_flood_of_connections(scheme: str, mode: KeySecurity | None, tmp_path: Path) -> None:
-    """However quickly they come, no more are taken than there is room for, and others once there is room again."""
+def test_flood_of_connections_is_bounded(scheme: str, mode: KeySecurity | None, tmp_path: Path) -> None:
+    """However fast they come, no more are accepted than there is room for, and others once there is room again."""
     place = Place(mode, limit=20, endpoint=f"ipc://{tmp_path}/r" if scheme == "ipc" else "tcp://127.0.0.1:*")
     floods: list[socket.socket] = []
     try:
@@ -244,8 +244,8 @@ def _connected(endpoint: str) -> socket.socket:
     return socket.create_connection((host, int(port)))
 
 
-def test_a_socket_listens_elsewhere(place: Place) -> None:
-    """An endpoint that is given up is left alone, and its successor is watched as it was."""
+def test_socket_rebinds_to_another_endpoint(place: Place) -> None:
+    """The unbound endpoint is no longer used, and the new one is watched like the old one."""
     place.gate._limit = 3
     for _ in range(20):
         place.gate.before_unbind(place.router, place.endpoint)
@@ -266,20 +266,20 @@ def test_a_socket_listens_elsewhere(place: Place) -> None:
         (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, errno.EPIPE, "broken_off"),
     ],
 )
-def test_handshake_failures_are_told_apart(event: int, value: int, reason: str) -> None:
-    """What libzmq reports is told apart, as far as it can be."""
+def test_handshake_failures_are_distinguished(event: int, value: int, reason: str) -> None:
+    """As far as libzmq reports them."""
     assert reason_of(event, value) == reason
     assert REASONS[reason]
 
 
-def test_there_is_one_gate_to_a_context(place: Place) -> None:
-    """A second one cannot take the place of the first."""
+def test_context_has_one_gate(place: Place) -> None:
+    """A second one cannot be created."""
     with pytest.raises(zmq.ZMQError, match="Address already in use"):
         Gate(place.context, {})
 
 
-def test_without_a_gate_nobody_gets_in() -> None:
-    """Where the gate is missing a socket admits nobody, not even who has the key."""
+def test_without_a_gate_no_peer_is_admitted() -> None:
+    """Not even a holder of the key."""
     mode = security(OURS)
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:
         router.linger = dealer.linger = 0
@@ -291,8 +291,8 @@ def test_without_a_gate_nobody_gets_in() -> None:
         assert not router.poll(300)
 
 
-def test_a_socket_is_closed_while_others_go_on(place: Place) -> None:
-    """A socket that is not watched any more leaves no trace, and the gate goes on for the next one."""
+def test_unwatched_socket_leaves_no_trace(place: Place) -> None:
+    """The gate continues for other sockets."""
     place.unwatch()
     place.router.close(linger=0)
     wait_until(lambda: not place.gate._monitors)
@@ -310,15 +310,15 @@ def test_a_socket_is_closed_while_others_go_on(place: Place) -> None:
 
 
 def test_stop_ends_the_thread(place: Place) -> None:
-    """It can be stopped with sockets that are still watched, twice, and no thread is left."""
+    """Also with watched sockets, and if called twice."""
     assert "lightbus-gate" in {thread.name for thread in threading.enumerate()}
     place.gate.stop()
     place.gate.stop()
     assert "lightbus-gate" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_context_that_is_terminated_ends_the_thread() -> None:
-    """Should somebody end the context first, the thread notices by itself."""
+def test_terminated_context_ends_the_thread() -> None:
+    """If the context is terminated first, the thread ends by itself."""
     place = Place(security(OURS))
     place.router.close(linger=0)
     place._stack.close()
@@ -328,7 +328,7 @@ def test_a_context_that_is_terminated_ends_the_thread() -> None:
     place.gate.stop()
 
 
-def test_the_gate_survives_a_fault_of_its_own(
+def test_gate_survives_an_error_of_its_own(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error in the gate is logged, and the next one is let in or refused all the same."""

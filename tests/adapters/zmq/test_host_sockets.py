@@ -83,8 +83,8 @@ def run(scenario: Callable[[Worker], Awaitable[None]], *bases: Path, last_resort
     asyncio.run(main())
 
 
-def test_every_place_leads_here(one: Path, two: Path) -> None:
-    """The worker is reached at its file in each place; nothing is left of it at the end."""
+def test_worker_is_reached_in_every_directory(one: Path, two: Path) -> None:
+    """At its file in each directory; at the end no file is left."""
 
     async def scenario(worker: Worker) -> None:
         worker.sockets.open()
@@ -98,8 +98,8 @@ def test_every_place_leads_here(one: Path, two: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["sockets", "directory", "all"])
-def test_what_is_removed_is_bound_anew(one: Path, two: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether a cleaner took the files, their directory or more: they are there again, and it is said once."""
+def test_removed_sockets_are_bound_again(one: Path, two: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether the files, their directory or more were removed: they are there again, and it is logged once."""
 
     async def scenario(worker: Worker) -> None:
         worker.sockets.open()
@@ -119,8 +119,8 @@ def test_what_is_removed_is_bound_anew(one: Path, two: Path, what: str, caplog: 
     run(scenario, one, two)
 
 
-def test_a_directory_that_comes_back(one: Path, two: Path) -> None:
-    """What the end of a login removes is done without until the next login; the other place is told of meanwhile."""
+def test_directory_removed_by_a_logout_comes_back(one: Path, two: Path) -> None:
+    """Until the next login the worker uses the other directory, and announces it."""
 
     async def scenario(worker: Worker) -> None:
         worker.sockets.open()
@@ -137,8 +137,8 @@ def test_a_directory_that_comes_back(one: Path, two: Path) -> None:
     run(scenario, one, two)
 
 
-def test_the_only_directory_is_waited_for(one: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where there is no other place the worker says once that no new caller can reach it, and goes on trying."""
+def test_only_directory_is_tried_again(one: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without another directory the worker logs once that no new caller can reach it, and keeps trying."""
 
     async def scenario(worker: Worker) -> None:
         worker.sockets.open()
@@ -153,8 +153,8 @@ def test_the_only_directory_is_waited_for(one: Path, caplog: pytest.LogCaptureFi
     run(scenario, one)
 
 
-def test_the_last_resort(one: Path, two: Path) -> None:
-    """It is used where no other place can be, and not otherwise."""
+def test_last_resort_is_used_only_if_needed(one: Path, two: Path) -> None:
+    """It is used if no other directory can be."""
 
     async def with_another(worker: Worker) -> None:
         worker.sockets.open()
@@ -169,7 +169,7 @@ def test_the_last_resort(one: Path, two: Path) -> None:
     run(alone, one / "missing", last_resort=two / "lightbus")
 
 
-def test_no_place_at_all(one: Path) -> None:
+def test_without_any_directory_the_error_lists_all(one: Path) -> None:
     """One line says what was tried, and what to set."""
 
     async def scenario(worker: Worker) -> None:
@@ -179,8 +179,8 @@ def test_no_place_at_all(one: Path) -> None:
     run(scenario, one / "missing")
 
 
-def test_it_ends_where_they_are_removed_for_ever(one: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each time costs descriptors: a place that is emptied again and again is given up, where there is another."""
+def test_repeatedly_removed_sockets_are_given_up(one: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time costs descriptors: a directory that is emptied again and again is given up, if there is another."""
     monkeypatch.setattr(module, "MOST_ATTEMPTS", 3)
 
     async def scenario(worker: Worker) -> None:
@@ -195,7 +195,7 @@ def test_it_ends_where_they_are_removed_for_ever(one: Path, two: Path, monkeypat
 
 
 @pytest.mark.parametrize(("removed", "said"), [(1, "It is tried again"), (4, "It is not tried again: restart it")])
-def test_it_says_whether_it_is_tried_again(
+def test_log_says_whether_it_is_tried_again(
     one: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, removed: int, said: str
 ) -> None:
     """Where there is no other place, it is tried until it was removed too often."""
@@ -216,8 +216,8 @@ def test_it_says_whether_it_is_tried_again(
     run(scenario, one)
 
 
-def test_a_directory_that_is_removed_amid_the_start(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that ends may remove the empty directory in which another is about to bind: that makes it again."""
+def test_directory_removed_during_the_start(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ending worker may remove the empty directory in which another is about to bind: it is created again."""
 
     async def scenario(worker: Worker) -> None:
         bind, failed = worker.router.bind, []
@@ -235,8 +235,8 @@ def test_a_directory_that_is_removed_amid_the_start(one: Path, monkeypatch: pyte
     run(scenario, one)
 
 
-def test_too_long_a_path(one: Path) -> None:
-    """A directory that was named, and cannot be used, is not passed over in silence."""
+def test_too_long_path_is_reported(one: Path) -> None:
+    """A configured directory that cannot be used is not skipped silently."""
 
     async def scenario(worker: Worker) -> None:
         with pytest.raises(InvalidConfiguration, match=r"/d{80}/lightbus is too long a path"):

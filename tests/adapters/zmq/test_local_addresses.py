@@ -22,8 +22,8 @@ class Host:
         return self.addresses
 
 
-def test_a_change_counts_when_it_lasts() -> None:
-    """What is seen once may be a moment; seen twice in a row it is so, and told once."""
+def test_address_change_counts_when_seen_twice() -> None:
+    """A change seen once may be temporary; seen twice it counts, and is reported once."""
     host = Host()
     here = LocalAddresses(HOME, host.look)
     assert not here.have_changed(0.0)
@@ -33,8 +33,8 @@ def test_a_change_counts_when_it_lasts() -> None:
     assert here.addresses == AWAY
 
 
-def test_a_host_that_cannot_be_asked() -> None:
-    """While no descriptor is free, say, a process is where it was; afterwards it goes on as before."""
+def test_addresses_stay_if_the_host_cannot_be_asked() -> None:
+    """For example while no descriptor is free; afterwards checks continue."""
     host = Host()
 
     def fail(before: Sequence[str]) -> tuple[str, ...]:
@@ -47,8 +47,8 @@ def test_a_host_that_cannot_be_asked() -> None:
     assert [here.have_changed(at * LOOK_EVERY) for at in (1, 2, 3)] == [False, False, True]
 
 
-def test_looks_are_rare() -> None:
-    """The host is asked every two seconds, and in mode host never."""
+def test_address_checks_are_rare() -> None:
+    """Every two seconds, and never in mode host."""
     host = Host()
     here = LocalAddresses(HOME, host.look)
     for tenth in range(int(20 * LOOK_EVERY)):

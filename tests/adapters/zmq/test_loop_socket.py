@@ -55,7 +55,7 @@ def pair(test: Callable[[Pair, Pair, str], Coroutine[Any, Any, None]], directory
 
 
 def test_frames_arrive_in_order(tmp_path: Path) -> None:
-    """From a socket that connected to one that is bound, and back."""
+    """From a connecting socket to a bound one, and back."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:
         two.connect(endpoint)
@@ -69,8 +69,8 @@ def test_frames_arrive_in_order(tmp_path: Path) -> None:
     pair(test, tmp_path)
 
 
-def test_everything_is_read_though_the_descriptor_tells_once(tmp_path: Path) -> None:
-    """Also what comes while others are read or sent, which may swallow that the descriptor tells."""
+def test_all_frames_are_read_despite_the_edge_trigger(tmp_path: Path) -> None:
+    """Also those that arrive while others are read or sent, which may clear the descriptor's report."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:
         two.connect(endpoint)
@@ -90,8 +90,8 @@ def test_everything_is_read_though_the_descriptor_tells_once(tmp_path: Path) -> 
     pair(test, tmp_path)
 
 
-def test_others_have_their_turn(tmp_path: Path) -> None:
-    """However much waits: after a fair share they come first."""
+def test_other_tasks_get_a_turn(tmp_path: Path) -> None:
+    """However many frames wait: after a fair share the loop continues."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:
         seen: list[int] = []
@@ -111,7 +111,7 @@ def test_others_have_their_turn(tmp_path: Path) -> None:
     pair(test, tmp_path)
 
 
-def test_a_socket_that_is_closed_by_what_it_reads(tmp_path: Path) -> None:
+def test_socket_closed_by_its_callback(tmp_path: Path) -> None:
     """Nothing is read after that, and nothing is raised."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:
@@ -128,8 +128,8 @@ def test_a_socket_that_is_closed_by_what_it_reads(tmp_path: Path) -> None:
     pair(test, tmp_path)
 
 
-def test_enough_for_a_turn(tmp_path: Path) -> None:
-    """A reader may say that it is enough; the rest is read in the next turn."""
+def test_reader_may_end_its_turn(tmp_path: Path) -> None:
+    """The rest is read in the next turn."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:
         def enough() -> None:
@@ -151,8 +151,8 @@ def test_enough_for_a_turn(tmp_path: Path) -> None:
         ("tcp://192.0.2.1:0", "Is another process using it"),
     ],
 )
-def test_an_endpoint_that_cannot_be_had(tmp_path: Path, endpoint: str, words: str) -> None:
-    """It is named, with what to ask oneself."""
+def test_unusable_endpoint_is_named(tmp_path: Path, endpoint: str, words: str) -> None:
+    """The error names it, with what to check."""
 
     async def test(one: Pair, two: Pair, _: str) -> None:
         with pytest.raises(TransportError) as raised:
@@ -163,8 +163,8 @@ def test_an_endpoint_that_cannot_be_had(tmp_path: Path, endpoint: str, words: st
     pair(test, tmp_path)
 
 
-def test_an_address_that_is_none(tmp_path: Path) -> None:
-    """A socket that cannot even try is closed."""
+def test_invalid_address_closes_the_socket(tmp_path: Path) -> None:
+    """A socket that cannot connect at all is closed."""
 
     async def test(one: Pair, two: Pair, _: str) -> None:
         with pytest.raises(TransportError, match="Is the address right"):
@@ -174,8 +174,8 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     pair(test, tmp_path)
 
 
-def test_a_port_is_chosen_and_given_back(tmp_path: Path) -> None:
-    """The endpoint says which; after `unbind` nobody connects there."""
+def test_chosen_port_is_returned_and_released(tmp_path: Path) -> None:
+    """`bind` returns the endpoint; after `unbind` nothing can connect to it."""
 
     async def test(one: Pair, two: Pair, _: str) -> None:
         endpoint = two.bind("tcp://127.0.0.1:*")
@@ -186,7 +186,7 @@ def test_a_port_is_chosen_and_given_back(tmp_path: Path) -> None:
 
 
 def test_socket_can_be_closed_twice(tmp_path: Path) -> None:
-    """In whatever way."""
+    """By any of its methods."""
 
     async def test(one: Pair, two: Pair, endpoint: str) -> None:
         two.connect(endpoint)

@@ -34,8 +34,8 @@ def read(ours: socket.socket, count: int) -> None:
         count -= len(ours.recv(min(count, 8192)))
 
 
-def test_what_came_is_counted(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Every byte counts, in whatever pieces it is read, and none is counted twice."""
+def test_received_bytes_are_counted(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Every byte counts once, however the stream is divided into reads."""
     ours, theirs = pair
     meter = Meter(ours.fileno())
     for sent in (10, 20_010, 120_010):
@@ -45,8 +45,8 @@ def test_what_came_is_counted(pair: tuple[socket.socket, socket.socket]) -> None
     assert meter.latest == 120_010
 
 
-def test_it_is_set_to_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
-    """From then on only what comes later counts."""
+def test_meter_is_reset(pair: tuple[socket.socket, socket.socket]) -> None:
+    """After `reset` only later bytes count."""
     ours, theirs = pair
     meter = Meter(ours.fileno())
     theirs.sendall(b"x" * 5000)
@@ -59,8 +59,8 @@ def test_it_is_set_to_nothing(pair: tuple[socket.socket, socket.socket]) -> None
     wait_until(lambda: meter.read() == 7)
 
 
-def test_a_connection_that_is_gone_has_what_it_had(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Another one that has its number by now is left alone, and not counted."""
+def test_ended_connection_keeps_its_count(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Another connection that has its descriptor now is neither touched nor counted."""
     ours, theirs = pair
     meter = Meter(ours.fileno())
     theirs.sendall(b"x" * 9)
@@ -75,8 +75,8 @@ def test_a_connection_that_is_gone_has_what_it_had(pair: tuple[socket.socket, so
         Meter(ours.fileno())
 
 
-def test_who_is_ended_is_known(pair: tuple[socket.socket, socket.socket]) -> None:
-    """It is named by its address, or its process on this host."""
+def test_closed_peer_is_named(pair: tuple[socket.socket, socket.socket]) -> None:
+    """By its address, or its process on this host."""
     ours, theirs = pair
     meter = Meter(ours.fileno())
     meter.end()

@@ -51,8 +51,8 @@ def watching(test: Callable[[Bench], Coroutine[Any, Any, None]], directory: Path
     asyncio.run(main())
 
 
-def test_a_connection_that_stands_and_ends(tmp_path: Path) -> None:
-    """It is reached first, and shakes hands then; its end is told."""
+def test_link_states_are_reported(tmp_path: Path) -> None:
+    """First REACHED, then CONNECTED after the handshake; finally its end."""
 
     async def test(bench: Bench) -> None:
         bench.server.bind(bench.endpoint)
@@ -66,7 +66,7 @@ def test_a_connection_that_stands_and_ends(tmp_path: Path) -> None:
 
 
 def test_closed_port_is_reported_as_refused(tmp_path: Path) -> None:
-    """That is a refusal."""
+    """As REFUSED."""
 
     async def test(bench: Bench) -> None:
         bench.client.connect(bench.endpoint)
@@ -76,8 +76,8 @@ def test_closed_port_is_reported_as_refused(tmp_path: Path) -> None:
     watching(test, tmp_path)
 
 
-def test_nothing_is_told_after_the_stop(tmp_path: Path) -> None:
-    """Nor does stopping twice do any harm."""
+def test_nothing_is_reported_after_stop(tmp_path: Path) -> None:
+    """Stopping twice does no harm."""
 
     async def test(bench: Bench) -> None:
         bench.monitor.stop()
@@ -92,8 +92,8 @@ def test_nothing_is_told_after_the_stop(tmp_path: Path) -> None:
     watching(test, tmp_path)
 
 
-def test_a_monitor_that_is_stopped_by_what_it_tells(tmp_path: Path) -> None:
-    """What it had to tell besides is dropped."""
+def test_monitor_stopped_by_its_callback(tmp_path: Path) -> None:
+    """Its remaining reports are dropped."""
 
     async def test(bench: Bench) -> None:
         bench.monitor._on_state = lambda state: (bench.states.append(state), bench.monitor.stop())[0]
@@ -107,8 +107,8 @@ def test_a_monitor_that_is_stopped_by_what_it_tells(tmp_path: Path) -> None:
     watching(test, tmp_path)
 
 
-def test_a_loop_that_is_closed(tmp_path: Path) -> None:
-    """Its monitors are abandoned."""
+def test_monitor_of_a_closed_loop(tmp_path: Path) -> None:
+    """It is abandoned."""
     made: list[Bench] = []
 
     async def main() -> None:
@@ -133,7 +133,7 @@ def test_a_loop_that_is_closed(tmp_path: Path) -> None:
         (REACHED, 0, False, REACHED, REACHED),
     ],
 )
-def test_a_handshake_that_is_broken_off(
+def test_broken_off_handshake(
     tmp_path: Path, state: LinkState, value: int, shook_hands: bool, with_key: LinkState, without_key: LinkState
 ) -> None:
     """A peer with another key than ours cannot say so: it goes. Without a key that means something else."""

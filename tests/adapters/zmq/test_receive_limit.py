@@ -93,8 +93,8 @@ def publisher() -> Iterator[Place]:
     made.close()
 
 
-def test_who_sends_most_while_nothing_is_read_is_disconnected(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """That is the greatest and those of its kind, once; others stay, and nobody gets in until all is read."""
+def test_largest_senders_are_disconnected_while_nothing_is_read(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """The largest and those of similar size, once; others stay, and no connection is accepted until all is read."""
     greedy, second, modest = place.connect(), place.connect(), place.connect()
     place.grow(STEP)
     assert len(place.asked) == 1
@@ -114,8 +114,8 @@ def test_who_sends_most_while_nothing_is_read_is_disconnected(place: Place, capl
     assert not place.receive_limit.is_over
 
 
-def test_what_is_read_counts_no_more(place: Place) -> None:
-    """A process that grows as it works, with a loop that reads all there is, ends nobody."""
+def test_read_messages_do_not_count(place: Place) -> None:
+    """A growing process whose loop reads all messages disconnects no peer."""
     busy = place.connect()
     for _ in range(40):
         place.send(busy, 2 * MIB)
@@ -126,8 +126,8 @@ def test_what_is_read_counts_no_more(place: Place) -> None:
     assert not place.receive_limit.is_over
 
 
-def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
-    """Only that nothing waits is taken for an answer; until then what comes counts."""
+def test_loop_with_unread_messages_is_asked_again(place: Place) -> None:
+    """Only the answer that nothing waits resets the count."""
     flood = place.connect()
     place.grow(STEP)
     for _ in range(3):
@@ -139,8 +139,8 @@ def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
     assert not place.is_open(flood)
 
 
-def test_a_handler_that_takes_the_memory_ends_nobody(place: Place) -> None:
-    """Where little has come, it is not that."""
+def test_memory_of_a_handler_disconnects_nobody(place: Place) -> None:
+    """If few bytes have arrived, messages are not the cause."""
     modest = place.connect()
     place.grow(STEP)
     place.send(modest, 5 * MIB)
@@ -149,8 +149,8 @@ def test_a_handler_that_takes_the_memory_ends_nobody(place: Place) -> None:
     assert place.receive_limit.closed == 0
 
 
-def test_who_comes_and_goes_counts(place: Place) -> None:
-    """What came over connections that have ended counts with what the others send, who are ended for it."""
+def test_bytes_of_ended_connections_count(place: Place) -> None:
+    """They count together with those of the others, which are disconnected for it."""
     modest = place.connect()
     place.grow(STEP)
     for _ in range(3):
@@ -166,7 +166,7 @@ def test_who_comes_and_goes_counts(place: Place) -> None:
 
 
 def test_large_messages_have_more_room() -> None:
-    """Where a message may be large, four of them may wait."""
+    """If a message may be large, four of them may wait."""
     place = Place(largest=200 * MIB)
     try:
         sender = place.connect()
@@ -180,8 +180,8 @@ def test_large_messages_have_more_room() -> None:
         place.close()
 
 
-def test_subscriptions_are_looked_at_when_they_come(publisher: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Who sends more of them than any listener has, before they are taken in, is disconnected at once."""
+def test_subscriptions_are_checked_at_once(publisher: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A peer that sends more of them than any listener has, before they are read, is disconnected at once."""
     many, few = publisher.connect(), publisher.connect()
     publisher.send(few, 300_000)
     publisher.receive_limit.woken(publisher.now)
@@ -194,8 +194,8 @@ def test_subscriptions_are_looked_at_when_they_come(publisher: Place, caplog: py
     assert f"it sent {MAX_TOPICS + 1} bytes of subscriptions faster than they could be taken in" in caplog.text
 
 
-def test_subscriptions_that_are_taken_in_count_no_more(publisher: Place) -> None:
-    """A listener that subscribes and unsubscribes for years is not ended."""
+def test_read_subscriptions_do_not_count(publisher: Place) -> None:
+    """A listener that subscribes and unsubscribes for years is not disconnected."""
     listener = publisher.connect()
     for number in range(5):
         publisher.send(listener, MAX_TOPICS // 2)
@@ -205,8 +205,8 @@ def test_subscriptions_that_are_taken_in_count_no_more(publisher: Place) -> None
     assert publisher.is_open(listener)
 
 
-def test_subscriptions_of_many_are_bounded_by_what_they_take(publisher: Place) -> None:
-    """Where the process grows by them, those who sent most are disconnected; where it does not, nobody is."""
+def test_subscriptions_of_many_are_bounded_by_memory(publisher: Place) -> None:
+    """If the process grows, those who sent most are disconnected; otherwise nobody is."""
     listeners = [publisher.connect() for _ in range(3)]
     publisher.look()
     for listener in listeners:
@@ -221,23 +221,23 @@ def test_subscriptions_of_many_are_bounded_by_what_they_take(publisher: Place) -
     assert not publisher.receive_limit.is_over
 
 
-def test_there_is_nothing_to_look_at_without_connections(place: Place) -> None:
-    """A worker whom nobody is connected to sleeps."""
+def test_without_connections_no_check_is_due(place: Place) -> None:
+    """A worker without connections sleeps."""
     assert place.receive_limit.pause is None
     place.connect()
     assert place.receive_limit.pause == LOOK_EVERY
 
 
 def test_the_memory_in_use_is_known() -> None:
-    """It grows with what is held."""
+    """It grows with allocated memory."""
     with mmap.mmap(-1, 64 * MIB) as held:  # bytes may come from memory that the process has already
         before = memory_in_use()
         held.write(b"x" * len(held))
         assert memory_in_use() - before > 32 * MIB
 
 
-def test_a_process_that_does_not_grow_is_looked_at_less_often(place: Place) -> None:
-    """Of an idle worker the looks are most of what it does. One that grows is looked at as often as before at once."""
+def test_idle_process_is_checked_less_often(place: Place) -> None:
+    """Checks are most of an idle worker's work. A growing one is checked as often as before at once."""
     place.connect()
     place.look()
     for _ in range(5):

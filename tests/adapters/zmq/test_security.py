@@ -16,7 +16,7 @@ INSECURE = InsecureSecurity(bus="demo", addresses=("192.0.2.7",))
 
 @pytest.mark.parametrize("mode", [HOST, INSECURE], ids=lambda mode: mode.mode)
 def test_modes_without_keys_leave_sockets_plain(mode: Security) -> None:
-    """Without keys, sockets of both sides speak ZMTP's NULL mechanism."""
+    """Without keys, sockets of both sides use ZMTP's NULL mechanism."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as server, context.socket(zmq.DEALER) as client:
         mode.prepare_server(server)
         mode.prepare_client(client, "fingerprint")
@@ -34,7 +34,7 @@ def test_mode_host_says_how_to_open_the_lan() -> None:
 
 
 def test_mode_insecure_warns() -> None:
-    """The start-up line of mode insecure is a warning that says who can do what, and how to end it."""
+    """The start-up line is a warning that says who can do what, and how to prevent it."""
     assert (INSECURE.mode, INSECURE.level) == ("insecure", logging.WARNING)
     assert INSECURE.describe() == (
         "security is 'insecure': whoever reaches 192.0.2.7 can call and fire everything on the bus 'demo', and read it "
@@ -43,7 +43,7 @@ def test_mode_insecure_warns() -> None:
 
 
 def test_mode_insecure_wants_a_bus_and_an_address() -> None:
-    """Nobody ends up without protection by leaving something out."""
+    """Nobody loses protection by omitting a setting."""
     with pytest.raises(InvalidConfiguration, match="set LIGHTBUS_BUS"):
         InsecureSecurity(bus="", addresses=("127.0.0.1",))
     with pytest.raises(InvalidConfiguration, match="set LIGHTBUS_INTERFACES"):

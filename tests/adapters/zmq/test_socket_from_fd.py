@@ -10,8 +10,8 @@ import pytest
 from lightbus.adapters.zmq.socket_from_fd import socket_from_fd
 
 
-def test_it_stays_open() -> None:
-    """The one that it belongs to goes on using it, also where something fails."""
+def test_borrowed_descriptor_stays_open() -> None:
+    """Its owner can go on using it, also after an error."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         with socket_from_fd(ours.fileno()) as found:
@@ -22,8 +22,8 @@ def test_it_stays_open() -> None:
         ours.send(b"again")
 
 
-def test_one_that_is_closed_or_no_socket() -> None:
-    """Whoever borrows is prepared for an OSError."""
+def test_closed_or_foreign_descriptor_raises_oserror() -> None:
+    """Callers must expect an OSError."""
     ours, theirs = socket.socketpair()
     number = ours.fileno()
     ours.close()

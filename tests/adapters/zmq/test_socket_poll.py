@@ -31,7 +31,7 @@ def next_of(poll: SocketPoll) -> list[zmq.Socket[bytes] | int]:
     return found
 
 
-def test_all_messages_are_found_though_the_descriptor_tells_once(pair: tuple[zmq.Socket[bytes], ...]) -> None:
+def test_all_messages_are_found_despite_the_edge_trigger(pair: tuple[zmq.Socket[bytes], ...]) -> None:
     near, far = pair
     poll = SocketPoll()
     poll.add(near)
@@ -47,7 +47,7 @@ def test_all_messages_are_found_though_the_descriptor_tells_once(pair: tuple[zmq
     assert next_of(poll) == [near]
 
 
-def test_what_came_before_a_socket_was_added_is_found(pair: tuple[zmq.Socket[bytes], ...]) -> None:
+def test_messages_before_add_are_found(pair: tuple[zmq.Socket[bytes], ...]) -> None:
     near, far = pair
     far.send(b"early")
     assert near.poll(LONG)  # which takes in what the descriptor had to tell
@@ -56,7 +56,7 @@ def test_what_came_before_a_socket_was_added_is_found(pair: tuple[zmq.Socket[byt
     assert poll.wait(LONG) == [near]
 
 
-def test_a_descriptor_is_waited_for_with_them(pair: tuple[zmq.Socket[bytes], ...]) -> None:
+def test_descriptors_and_sockets_are_polled_together(pair: tuple[zmq.Socket[bytes], ...]) -> None:
     near, far = pair
     read, write = os.pipe()
     try:

@@ -45,7 +45,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
 @pytest.mark.parametrize("kind", ["router", "dealer"])
-def test_a_peer_that_dies_before_a_full_queue(processes: Processes, tmp_path: Path, scheme: str, kind: str) -> None:
+def test_peer_dies_before_a_full_queue(processes: Processes, tmp_path: Path, scheme: str, kind: str) -> None:
     """
     It sends more than the queue takes while nobody reads, and is gone: the process lives, and a worker reads what came.
 

@@ -74,8 +74,8 @@ def wire() -> Iterator[Wire]:
     made.close()
 
 
-def test_what_is_read_is_not_kept(wire: Wire) -> None:
-    """However much it is; and of connections that are not known nothing is."""
+def test_read_replies_are_not_kept(wire: Wire) -> None:
+    """However much it is; and nothing is kept for unknown connections."""
     unread = Kept()
     unread.on_message(ID, wire.ours.fileno())
     for _ in range(20):
@@ -84,8 +84,8 @@ def test_what_is_read_is_not_kept(wire: Wire) -> None:
     assert (len(unread.sent), unread.kept_bytes, bool(unread)) == (40, 0, False)
 
 
-def test_what_is_not_read_is_kept_and_handed_over_in_its_order(wire: Wire) -> None:
-    """A few MiB are given to libzmq, the next when it could write those."""
+def test_unread_replies_are_kept_in_order(wire: Wire) -> None:
+    """Libzmq gets a few MiB, and the next once it could write those."""
     unread = Kept()
     unread.on_message(ID, wire.ours.fileno())
     wire.fill()
@@ -99,8 +99,8 @@ def test_what_is_not_read_is_kept_and_handed_over_in_its_order(wire: Wire) -> No
     assert (unread.sent, unread.kept_bytes, bool(unread)) == (frames, 0, False)
 
 
-def test_who_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    """At the bound, and not before; what is sent to it later is dropped, and others are not concerned."""
+def test_connection_that_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """At the bound, and not before; later replies to it are dropped, and others are not affected."""
     unread, other = Kept(), Wire()
     unread.on_message(ID, wire.ours.fileno())
     unread.on_message(OTHER, other.ours.fileno())
@@ -120,8 +120,8 @@ def test_who_takes_nothing_is_disconnected(wire: Wire, caplog: pytest.LogCapture
     other.close()
 
 
-def test_who_takes_something_now_and_then_is_not(wire: Wire) -> None:
-    """What counts is what came to be kept since something was taken."""
+def test_slow_reader_is_not_disconnected(wire: Wire) -> None:
+    """Only bytes kept since it last took something count."""
     unread = Kept()
     unread.on_message(ID, wire.ours.fileno())
     for _ in range(6):
@@ -133,8 +133,8 @@ def test_who_takes_something_now_and_then_is_not(wire: Wire) -> None:
     assert unread.closed == 0
 
 
-def test_all_together_are_bounded(wire: Wire) -> None:
-    """The connection with the most is closed, whoever brought it over the bound."""
+def test_kept_replies_are_bounded_in_all(wire: Wire) -> None:
+    """The connection with the most is closed, whichever connection exceeded the bound."""
     unread, other = Kept(most=10 * MOST, most_in_all=MOST), Wire()
     for routing_id, each in ((ID, wire), (OTHER, other)):
         unread.on_message(routing_id, each.ours.fileno())
@@ -149,8 +149,8 @@ def test_all_together_are_bounded(wire: Wire) -> None:
     other.close()
 
 
-def test_all_is_given_away_at_the_end(wire: Wire) -> None:
-    """Before a socket is closed, which has libzmq send what it has for a while."""
+def test_kept_replies_are_given_to_libzmq_before_closing(wire: Wire) -> None:
+    """Libzmq sends them for a while after the socket is closed."""
     unread = Kept()
     unread.on_message(ID, wire.ours.fileno())
     wire.fill()
@@ -161,7 +161,7 @@ def test_all_is_given_away_at_the_end(wire: Wire) -> None:
 
 
 def test_connections_that_are_gone_are_forgotten(wire: Wire) -> None:
-    """With what is kept for them; or, where nothing is, when many came."""
+    """With the replies kept for them; without such, once many connections are known."""
     unread = Kept()
     gone = Wire()
     unread.on_message(ID, gone.ours.fileno())
@@ -179,8 +179,8 @@ def test_connections_that_are_gone_are_forgotten(wire: Wire) -> None:
     assert len(unread) <= FEW + 1
 
 
-def test_an_id_that_a_caller_chose_may_be_of_another_connection_later(wire: Wire) -> None:
-    """Those that libzmq gives begin with a zero, and come once."""
+def test_chosen_routing_ids_are_not_trusted(wire: Wire) -> None:
+    """Ids chosen by libzmq begin with a zero, and are used once."""
     unread, other = Kept(), Wire()
     for routing_id in (ID, b"mine"):
         assert not unread.knows(routing_id)
@@ -195,8 +195,8 @@ def test_an_id_that_a_caller_chose_may_be_of_another_connection_later(wire: Wire
     other.close()
 
 
-def test_what_goes_together_has_room_as_long_as_each_part_has(wire: Wire) -> None:
-    """Its bytes count as those of the parts do; where there is no room for all, each is looked at by itself."""
+def test_bundles_count_like_their_frames(wire: Wire) -> None:
+    """If there is not room for all, each frame is checked alone."""
     unread = Kept()
     unread.on_message(ID, wire.ours.fileno())
     assert unread.has_room(ID, AHEAD)

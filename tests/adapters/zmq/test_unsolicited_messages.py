@@ -90,8 +90,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         peer.close()
 
 
-def test_who_sends_what_nobody_asked_for_is_given_up(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """That is once the process has grown by so much, and whoever sent most; others stay."""
+def test_sender_of_unrequested_messages_is_given_up(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Once the process has grown enough, the one that sent most; others stay."""
     bad, good = place.peers
     place.grow(0)
     place.grow(STEP)
@@ -105,8 +105,8 @@ def test_who_sends_what_nobody_asked_for_is_given_up(place: Place, caplog: pytes
     assert f"the connection to {bad.endpoint}, over which 30 MiB came, was closed (1 so far)" in record.getMessage()
 
 
-def test_what_is_awaited_may_come(place: Place) -> None:
-    """Each answer that is waited for may be as large as a message."""
+def test_awaited_answers_are_allowed(place: Place) -> None:
+    """Each awaited answer may be as large as a message."""
     peer, _ = place.peers
     peer.waits_for = 1
     place.grow(0)
@@ -119,8 +119,8 @@ def test_what_is_awaited_may_come(place: Place) -> None:
     assert peer.given_up == 1
 
 
-def test_what_is_read_counts_no_more(place: Place) -> None:
-    """A process that grows as it works, with loops that read all there is, gives nobody up."""
+def test_read_messages_do_not_count(place: Place) -> None:
+    """A growing process whose loops read all messages gives up no peer."""
     place.grow(0)
     for _ in range(40):
         place.peers[0].sends(2 * MIB)
@@ -131,8 +131,8 @@ def test_what_is_read_counts_no_more(place: Place) -> None:
     assert place.unsolicited.given_up == 0
 
 
-def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
-    """Only that nothing waits is taken for an answer; until then what comes counts."""
+def test_loop_with_unread_messages_is_asked_again(place: Place) -> None:
+    """Only the answer that nothing waits resets the count."""
     bad, _ = place.peers
     place.grow(0)
     place.grow(STEP)
@@ -145,8 +145,8 @@ def test_a_loop_that_has_something_to_read_is_asked_again(place: Place) -> None:
     assert bad.given_up == 1
 
 
-def test_what_takes_the_memory_otherwise_ends_nobody(place: Place) -> None:
-    """Where little has come, it is not that."""
+def test_other_memory_growth_gives_up_nobody(place: Place) -> None:
+    """If few bytes have arrived, messages are not the cause."""
     place.grow(0)
     place.grow(STEP)
     place.peers[0].sends(5 * MIB)
@@ -154,8 +154,8 @@ def test_what_takes_the_memory_otherwise_ends_nobody(place: Place) -> None:
     assert place.unsolicited.given_up == 0
 
 
-def test_who_connects_again_and_again_counts(place: Place) -> None:
-    """What came over connections that have ended counts with that of the latest."""
+def test_bytes_of_ended_connections_count(place: Place) -> None:
+    """They count together with those of the latest connection."""
     bad, _ = place.peers
     place.grow(0)
     place.grow(STEP)
@@ -173,8 +173,8 @@ def test_who_connects_again_and_again_counts(place: Place) -> None:
     assert (bad.given_up, place.unsolicited.given_up) == (1, 1)
 
 
-def test_a_loop_that_is_closed_reads_no_more(place: Place) -> None:
-    """Its sockets are about to be closed, too."""
+def test_closed_loop_is_not_asked(place: Place) -> None:
+    """Its sockets will be closed, too."""
     bad, good = place.peers
     bad.loop_is_closed = True
     place.grow(0)
@@ -185,8 +185,8 @@ def test_a_loop_that_is_closed_reads_no_more(place: Place) -> None:
     assert place.unsolicited.given_up == 0
 
 
-def test_who_else_has_something_to_give_up_is_called(place: Place) -> None:
-    """Each time, while the process has grown and something waits."""
+def test_growth_callbacks_are_called(place: Place) -> None:
+    """At each check while the process has grown and something waits."""
     calls: list[int] = []
     place.unsolicited.when_grown(lambda: calls.append(1))
     place.grow(0)
@@ -196,8 +196,8 @@ def test_who_else_has_something_to_give_up_is_called(place: Place) -> None:
     assert len(calls) == 2
 
 
-def test_how_often_it_is_looked() -> None:
-    """Seldom, closely while the process has grown and something waits, and not at all where there is no socket."""
+def test_check_intervals() -> None:
+    """Rarely; often while the process has grown and something waits; never without a socket."""
     unsolicited = UnsolicitedMessages(memory=lambda: memory)
     memory = MIB
     assert unsolicited.pause is None
@@ -214,7 +214,7 @@ def test_how_often_it_is_looked() -> None:
 
 
 def test_connections_to_an_endpoint(place: Place) -> None:
-    """Those of this process, by their descriptors."""
+    """The connections of this process, by their descriptors."""
     one, other = place.peers
     found = dict(connections_to({one.endpoint}))
     assert found == {one.ours.fileno(): one.endpoint}

@@ -38,8 +38,8 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
         yield Pair(stack, tmp_path / "socket" if request.param == "ipc" else None)
 
 
-def test_who_comes_and_goes_is_known(pair: Pair) -> None:
-    """A connection counts until it ends, and it is known where it came from."""
+def test_connections_are_tracked(pair: Pair) -> None:
+    """Each counts until it ends, and its address is known."""
     watched = WatchedSocket()
     watched.accepted(pair.ours.fileno(), pair.endpoint, is_full=False)
     assert len(watched) == 1
@@ -49,8 +49,8 @@ def test_who_comes_and_goes_is_known(pair: Pair) -> None:
     assert watched.disconnected(pair.ours.fileno()) == ("", NOT_SEEN)
 
 
-def test_who_comes_when_it_is_full_is_turned_away(pair: Pair) -> None:
-    """The connection is ended, and the reason is told once."""
+def test_connection_beyond_the_limit_is_closed(pair: Pair) -> None:
+    """The reason is reported once."""
     watched = WatchedSocket()
     watched.accepted(pair.ours.fileno(), pair.endpoint, is_full=True)
     assert pair.other.recv(1) == b""
@@ -58,15 +58,15 @@ def test_who_comes_when_it_is_full_is_turned_away(pair: Pair) -> None:
     assert watched.disconnected(pair.ours.fileno())[0] == ""
 
 
-def test_a_number_that_is_another_connection_by_now_is_left_alone(pair: Pair) -> None:
-    """Where the descriptor belongs to a connection of another socket, that one goes on."""
+def test_descriptor_of_another_socket_is_left_alone(pair: Pair) -> None:
+    """A connection of another socket that has this descriptor now continues."""
     watched = WatchedSocket()
     watched.accepted(pair.ours.fileno(), "tcp://127.0.0.1:1", is_full=True)
     pair.ours.send(b"x")
     assert pair.other.recv(1) == b"x"
 
 
-def test_why_a_handshake_failed_is_told_once(pair: Pair) -> None:
+def test_handshake_failure_is_reported_once(pair: Pair) -> None:
     """A failure belongs to the connection that ends next, and to no other."""
     watched = WatchedSocket()
     watched.accepted(pair.ours.fileno(), pair.endpoint, is_full=False)
