@@ -35,26 +35,26 @@ def server() -> Iterator[NameServer]:
         ("ipc:///run/lightbus/a.rpc", False),
     ],
 )
-def test_what_is_looked_up(endpoint: str, expected: bool) -> None:
-    """Names are, and neither addresses nor files."""
+def test_names_are_looked_up(endpoint: str, expected: bool) -> None:
+    """Not addresses, nor files."""
     assert is_name(endpoint) is expected
 
 
 def test_name_of_a_record() -> None:
-    """A service's name gets that of Lightbus in front; the whole name of a record stays."""
+    """A service's name gets Lightbus' prefix; a full record name is unchanged."""
     assert record_of("srv+lightbus://auth.example") == "_lightbus._tcp.auth.example"
     assert record_of("srv+lightbus://_rpc._tcp.auth.example") == "_rpc._tcp.auth.example"
 
 
 def test_all_addresses_of_a_host(server: NameServer) -> None:
-    """A name leads to each of its addresses, at the port that stands behind it."""
+    """A name gives each of its addresses, with the given port."""
     server.hosts["auth.example"] = ["10.0.0.1", "10.0.0.2"]
     found = answer_of("tcp://auth.example:5570")
     assert (sorted(found.endpoints), found.problem) == (["tcp://10.0.0.1:5570", "tcp://10.0.0.2:5570"], "")
 
 
 def test_all_hosts_of_a_record(server: NameServer) -> None:
-    """An SRV record leads to each of its hosts, at the port it has; a host that is not known costs only itself."""
+    """An SRV record gives each of its hosts, with its port; an unknown host is left out."""
     server.services["_lightbus._tcp.auth.example"] = [("one.example", 1), ("gone.example", 2), ("two.example", 3)]
     server.hosts.update({"one.example": ["10.0.0.1"], "two.example": ["10.0.0.2", "10.0.0.3"]})
     found = answer_of("srv+lightbus://auth.example")
@@ -71,8 +71,8 @@ def test_all_hosts_of_a_record(server: NameServer) -> None:
         ("srv+lightbus://lost.example", "lost-0.example: "),
     ],
 )
-def test_why_a_name_leads_nowhere(server: NameServer, endpoint: str, problem: str) -> None:
-    """It is said what was not found."""
+def test_failed_lookup_has_a_reason(server: NameServer, endpoint: str, problem: str) -> None:
+    """It says what was not found."""
     server.services["_lightbus._tcp.none.example"] = [("", 0)]
     server.services["_lightbus._tcp.lost.example"] = [("lost-0.example", 1)]
     found = answer_of(endpoint)
@@ -80,25 +80,25 @@ def test_why_a_name_leads_nowhere(server: NameServer, endpoint: str, problem: st
     assert problem in found.problem
 
 
-def test_what_is_no_name() -> None:
-    """What no name server could know is not asked for."""
+def test_invalid_name_is_not_looked_up() -> None:
+    """No name server could know it."""
     assert "label" in answer_of(f"tcp://{'a' * 70}.example:5570").problem
 
 
-def test_what_to_do_about_a_name() -> None:
-    """It is said how to ask the name server."""
+def test_lookup_remedy_names_the_command() -> None:
+    """It says how to ask the name server."""
     assert "`getent ahostsv4 auth.example`" in lookup_remedy("tcp://auth.example:5570")
     assert "`dig SRV _lightbus._tcp.auth.example`" in lookup_remedy("srv+lightbus://auth.example")
 
 
-def test_records_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without dnspython there are no SRV records, and it is said what to install."""
+def test_srv_records_need_dnspython(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, the problem says what to install."""
     monkeypatch.setitem(sys.modules, "dns.resolver", None)
     assert "pip install 'lightbus[srv]'" in answer_of("srv+lightbus://auth.example").problem
 
 
-def test_a_lookup_that_hangs(server: NameServer) -> None:
-    """The loop goes on meanwhile, and is told in the end."""
+def test_hanging_lookup_does_not_block_the_loop(server: NameServer) -> None:
+    """The loop runs in the meantime, and gets the answer in the end."""
     server.hosts["auth.example"] = ["10.0.0.1"]
     server.answers.clear()
 
@@ -115,7 +115,7 @@ def test_a_lookup_that_hangs(server: NameServer) -> None:
 
 
 def test_a_lookup_outlives_its_loop(server: NameServer) -> None:
-    """A loop that is closed by the time a name server answers is told nothing, and did not wait."""
+    """A loop that is closed when the name server answers gets nothing, and did not wait."""
     server.answers.clear()
     told: list[DnsAnswer] = []
 
@@ -130,7 +130,7 @@ def test_a_lookup_outlives_its_loop(server: NameServer) -> None:
 
 
 def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many names hang, a process has only so many threads for them, and there is room once they end."""
+    """However many lookups hang, the number of threads is bounded; ended ones make room."""
     go_on = threading.Event()
 
     def hang(endpoint: str) -> DnsAnswer:

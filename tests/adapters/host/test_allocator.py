@@ -66,7 +66,7 @@ ended.set()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_threads_share_heaps() -> None:
-    """Eight threads have one further heap between them, and more by default."""
+    """Eight threads add one heap, and more by default."""
     shared, own = (
         int(subprocess.run([sys.executable, "-c", HEAPS, mode], capture_output=True, text=True, check=True).stdout)
         for mode in ("shared", "default")
@@ -93,7 +93,7 @@ print(before - resident())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is glibc's")
-def test_what_was_freed_is_given_back() -> None:
-    """Also what lies between what is still needed: most of 60 MB, of which the kernel is told in kilobytes."""
+def test_freed_memory_is_returned_to_the_kernel() -> None:
+    """Also memory between blocks still in use: most of 60 MB, as the kernel reports it."""
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 40_000

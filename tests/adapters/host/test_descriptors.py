@@ -23,19 +23,19 @@ assert raise_descriptor_limit() == (descriptor_limit(), descriptor_limit())
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1024, 768), (256, 128), (sys.maxsize, sys.maxsize)])
-def test_how_many_connections(limit: int, expected: int) -> None:
-    """Descriptors are left for what else the process does."""
+def test_connection_limit_leaves_descriptors(limit: int, expected: int) -> None:
+    """For the rest of the process."""
     assert connection_limit(limit) == expected
 
 
-def test_the_limit_is_raised(processes: Processes) -> None:
-    """A process raises its soft limit to what it may have."""
+def test_soft_limit_is_raised(processes: Processes) -> None:
+    """To the hard limit."""
     raised = processes.python("-c", RAISE)
     assert raised.wait() == 0, raised.report()
 
 
-def test_how_many_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each descriptor that is taken is one less, down to those that are left for others."""
+def test_descriptors_left_counts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each used descriptor is one less, down to the reserved ones."""
     limit = 64 + max(map(int, os.listdir("/proc/self/fd")))
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
     reader, writer = os.pipe()

@@ -35,8 +35,8 @@ def test_data_directory_is_the_platforms_unless_configured(
     assert data_directory(Path("/mine"), environ) == Path("/mine")
 
 
-def test_file_systems_that_do_not_stay(tmp_path: Path) -> None:
-    """The longest mount point above a path decides; where mounts cannot be read, nothing is said."""
+def test_volatile_file_systems_are_known(tmp_path: Path) -> None:
+    """The longest mount point above a path decides; if mounts cannot be read, the result is None."""
     mounts = tmp_path / "mounts"
     mounts.write_text(
         "/dev/sda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\noverlay /box overlay rw 0 0\n/dev/b /box/kept xfs rw\n"
@@ -50,23 +50,23 @@ def test_file_systems_that_do_not_stay(tmp_path: Path) -> None:
 
 
 def test_file_systems_of_the_kernel(tmp_path: Path) -> None:
-    """Nobody can make files there, whatever rights say."""
+    """No files can be created there, whatever permissions say."""
     mounts = tmp_path / "mounts"
     mounts.write_text("/dev/sda / ext4 rw 0 0\nproc /proc proc rw 0 0\nsysfs /sys sysfs rw 0 0\n")
     found = [takes_no_files(Path(path), str(mounts)) for path in ("/srv", "/proc/nowhere/at", "/sys", "/process")]
     assert found == [False, True, True, False]
 
 
-def test_file_systems_that_hosts_share(tmp_path: Path) -> None:
-    """A network's may be another host's, too, and so may one of which we cannot tell."""
+def test_shared_file_systems_are_known(tmp_path: Path) -> None:
+    """Network file systems may be shared with other hosts, and so may unknown ones."""
     mounts = tmp_path / "mounts"
     mounts.write_text("/dev/sda / ext4 rw 0 0\nnas:/x /nas nfs4 rw 0 0\nssh /far fuse.sshfs rw 0 0\n")
     assert [is_shared(Path(path), str(mounts)) for path in ("/srv", "/nas/a", "/far/b")] == [False, True, True]
     assert is_shared(Path("/srv"), str(tmp_path / "none"))
 
 
-def test_room_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is none where not a page of SQLite's shared memory is left; what cannot be asked counts as having room."""
+def test_room_for_sqlite_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none if not even a page of it fits; a disk that cannot be asked counts as having room."""
     assert not has_no_room(tmp_path / "missing")
     for blocks, is_full in ((0, True), (7, True), (8, False)):
         disk = SimpleNamespace(f_bavail=blocks, f_frsize=4096)

@@ -79,12 +79,12 @@ def test_interface_is_used_if_it_is_up_and_leads_to_a_lan(interface: Interface, 
     ],
 )
 def test_only_named_interfaces_are_used_where_some_are_named(wanted: list[str], expected: list[str]) -> None:
-    """What is named, by name or address, is used whatever it is, and nothing else."""
+    """Those named, by name or address, are used in any case, and no others."""
     assert used(report(HOST, wanted)) == expected
 
 
 def test_unknown_address_is_refused_with_what_there_is() -> None:
-    """A name or address that this host does not have is a wrong setting; the message lists what it has."""
+    """A name or address that this host does not have is a wrong setting; the message lists the existing ones."""
     with pytest.raises(InvalidConfiguration) as raised:
         report([LO, ETH0], ["10.0.0.1"])
 
@@ -132,7 +132,7 @@ def test_addresses_are_followed(
 
 
 def test_no_usable_address_is_refused_with_the_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host where nothing is left says for each interface why, and what to set."""
+    """The error says for each interface why it is not used, and what to set."""
     monkeypatch.setattr(interfaces, "list_interfaces", lambda: [LO, BARE])
 
     with pytest.raises(InvalidConfiguration) as raised:

@@ -25,8 +25,8 @@ def taken(path: Path, *, guards: bool = True) -> JournalLock:
     return lock
 
 
-def test_a_lock_file_that_was_removed_is_noticed(path: Path) -> None:
-    """A descriptor is of the file that others find, or of one that is gone."""
+def test_removed_lock_file_is_noticed(path: Path) -> None:
+    """A path leads to the open file, or the file was removed."""
     descriptor = lock_file(path)
     assert descriptor is not None
     with open(descriptor, "wb"):
@@ -38,8 +38,8 @@ def test_a_lock_file_that_was_removed_is_noticed(path: Path) -> None:
         assert not is_there(descriptor, path)
 
 
-def test_without_its_lock_file_a_journal_is_held_still(path: Path) -> None:
-    """Whoever takes the lock file away gives the journal to nobody, also in the same process; the lock is made anew."""
+def test_journal_stays_held_without_its_lock_file(path: Path) -> None:
+    """Removing the lock file frees the journal for nobody, not even in this process; the lock is created again."""
     lock = taken(path)
     for _ in range(2):
         path.with_suffix(".lock").unlink()
@@ -52,8 +52,8 @@ def test_without_its_lock_file_a_journal_is_held_still(path: Path) -> None:
     again.close()
 
 
-def test_where_only_the_lock_file_counts_it_is_lost_with_it(path: Path) -> None:
-    """On a file system of the network the journal itself is not locked: who finds another holder gives it up."""
+def test_lock_is_lost_with_its_file_on_network_file_systems(path: Path) -> None:
+    """There the journal itself is not locked: if another holds the new lock file, the journal is given up."""
     lock = taken(path, guards=False)
     path.with_suffix(".lock").unlink()
     other = JournalLock.take(path, guards=False)
@@ -63,14 +63,14 @@ def test_where_only_the_lock_file_counts_it_is_lost_with_it(path: Path) -> None:
     other.close()
 
 
-def test_a_journal_that_is_gone_has_no_lock(path: Path) -> None:
-    """Nothing is made for it, and nothing left."""
+def test_removed_journal_has_no_lock(path: Path) -> None:
+    """No file is created or left."""
     assert JournalLock.take(path) is None
     assert list(path.parent.iterdir()) == []
 
 
-def test_looking_at_a_held_journal_takes_no_lock_of_sqlite_away(path: Path) -> None:
-    """To be refused the lock leaves the journal's own locks in the kernel as they were."""
+def test_refused_lock_keeps_sqlites_locks(path: Path) -> None:
+    """Being refused the lock leaves the journal's own locks in the kernel unchanged."""
     lock = taken(path)
     journal = Journal(path, lock=lock)
     journal.append([NewEvent(Topic("auth", "seen", 1), b"r", 1.0)])

@@ -11,8 +11,8 @@ import pytest
 from lightbus.adapters.host.machine_time import boot_id, machine_time
 
 
-def test_it_is_the_same_for_all_processes() -> None:
-    """And goes on; what it is counted from has a name that stays."""
+def test_machine_time_is_equal_in_all_processes() -> None:
+    """It increases, and the boot id stays the same."""
     before = machine_time()
     code = "from lightbus.adapters.host.machine_time import *; print(machine_time(), boot_id())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -21,8 +21,8 @@ def test_it_is_the_same_for_all_processes() -> None:
     assert boot_there == boot_id()
 
 
-def test_the_time_of_day_does_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever that says."""
+def test_time_of_day_does_not_change_machine_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any time of day."""
     before = machine_time()
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert machine_time() >= before

@@ -68,8 +68,8 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("first", ["worker", "caller"])
-def test_who_is_there(places: list[Path], first: str) -> None:
-    """A worker is found at once by who comes later, and soon by who was there before; once, with all of its APIs."""
+def test_workers_find_each_other(places: list[Path], first: str) -> None:
+    """A worker is found at once by later ones, and soon by earlier ones; once, with all of its APIs."""
 
     async def scenario() -> None:
         worker, caller, said = Side(*places), Side(*places), announcement(1, "auth", "shop")
@@ -90,8 +90,8 @@ def test_who_is_there(places: list[Path], first: str) -> None:
     run(scenario)
 
 
-def test_looks_seldom_where_nothing_happens(places: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty idle workers wake a host as little as may be; who looks for somebody has it look often again."""
+def test_idle_workers_check_rarely(places: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty idle workers wake a host as little as possible; a lookup makes them check often again."""
     monkeypatch.setattr(nearby, "QUIET_AFTER", 3)
     monkeypatch.setattr(nearby, "LOOK_EVERY", 0.001)
 
@@ -119,7 +119,7 @@ def test_looks_seldom_where_nothing_happens(places: list[Path], monkeypatch: pyt
     run(scenario)
 
 
-def test_one_place_in_common_is_enough(places: list[Path], tmp_path: Path) -> None:
+def test_one_common_directory_is_enough(places: list[Path], tmp_path: Path) -> None:
     """Processes that differ in the others find each other."""
 
     async def scenario() -> None:
@@ -133,8 +133,8 @@ def test_one_place_in_common_is_enough(places: list[Path], tmp_path: Path) -> No
     run(scenario)
 
 
-def test_what_changes_is_told(places: list[Path]) -> None:
-    """New APIs are heard of, and the end; a place that is removed ends nobody who is seen in another."""
+def test_changes_are_reported(places: list[Path]) -> None:
+    """New APIs, and the end of a peer; a removed directory ends no peer that is found in another."""
 
     async def scenario() -> None:
         worker, caller = Side(*places), Side(*places)
@@ -167,8 +167,8 @@ def test_what_changes_is_told(places: list[Path]) -> None:
         ("\x00\xff", "malformed"),
     ],
 )
-def test_what_cannot_be_read_is_counted(places: list[Path], text: str, complaint: str) -> None:
-    """A file that says nothing is ignored, and stops nobody."""
+def test_unreadable_file_is_counted(places: list[Path], text: str, complaint: str) -> None:
+    """It is ignored, and does not prevent reading others."""
 
     async def scenario() -> None:
         caller = Side(places[0])
@@ -184,8 +184,8 @@ def test_what_cannot_be_read_is_counted(places: list[Path], text: str, complaint
 
 
 @pytest.mark.parametrize("why", ["another bus", "another name", "no socket", "open to others"])
-def test_who_is_not_heard(places: list[Path], why: str) -> None:
-    """Whoever is on another bus, is called otherwise than its file, has no socket, or is where others may write."""
+def test_invalid_announcements_are_ignored(places: list[Path], why: str) -> None:
+    """Of another bus, with another name than its file, without a socket, or in a directory open to other users."""
 
     async def scenario() -> None:
         caller, said = Side(places[0]), announcement(1, "auth", bus="other" if why == "another bus" else "demo")
@@ -204,7 +204,7 @@ def test_who_is_not_heard(places: list[Path], why: str) -> None:
 
 
 def test_a_change_within_one_tick_is_seen(places: list[Path]) -> None:
-    """What leaves the directory's time as it was is found with a later look."""
+    """A change that leaves the directory's time unchanged is found by a later check."""
 
     async def scenario() -> None:
         worker, caller = Side(places[0]), Side(places[0])
@@ -221,7 +221,7 @@ def test_a_change_within_one_tick_is_seen(places: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("what", ["scandir", "open"])
-def test_without_a_descriptor_nobody_is_gone(
+def test_peers_stay_known_without_a_free_descriptor(
     places: list[Path], what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While a process can open no file, who was there still is; who comes meanwhile is found afterwards."""
@@ -283,8 +283,8 @@ def test_multicast_starts_later_and_announces_what_was_announced_before(places: 
     run(scenario)
 
 
-def test_multicast_is_not_begun_with_for_a_moment(places: list[Path]) -> None:
-    """A process that ends before does not have to load it."""
+def test_multicast_starts_with_a_delay(places: list[Path]) -> None:
+    """A process that ends before need not load it."""
 
     async def scenario() -> None:
         made: list[Discovery] = []
@@ -297,8 +297,8 @@ def test_multicast_is_not_begun_with_for_a_moment(places: list[Path]) -> None:
     run(scenario)
 
 
-def test_what_is_written_is_read_without_looking_on(places: list[Path]) -> None:
-    """Each process of the bus once, in however many places it is; what cannot be read is left out."""
+def test_written_announcements_are_read_once(places: list[Path]) -> None:
+    """Each process of the bus once, in however many directories it is; unreadable files are left out."""
 
     async def scenario() -> None:
         worker, other = Side(*places), Side(*places)

@@ -53,7 +53,7 @@ def made(run: Path, bus: str = "demo") -> Path:
 
 
 def test_places_of_a_user(run: Path) -> None:
-    """The lasting ones come first: /tmp, beside what is kept, then those of the login, then TMPDIR's."""
+    """Permanent ones first: /tmp, beside the kept events, those of the login, then TMPDIR's."""
     uid = os.geteuid()
     environ = {"XDG_RUNTIME_DIR": str(run), "TMPDIR": str(run / "tmp")}
     found = places_of_user("demo", run / "data", environ)
@@ -69,21 +69,21 @@ def test_places_of_a_user(run: Path) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"XDG_RUNTIME_DIR": "relative", "TMPDIR": "relative"}, {"HOME": "/nowhere"}])
 def test_one_place_does_not_depend_on_the_environment(run: Path, environ: dict[str, str]) -> None:
-    """Whatever a process was started with, it looks where the others are."""
+    """Whatever environment a process has, it looks where the others are."""
     one = places_of_user("demo", run / "data", environ).candidates()
     other = places_of_user("demo", run / "elsewhere", {"XDG_RUNTIME_DIR": str(run), "TMPDIR": str(run)}).candidates()
     assert {*one} & {*other} >= {Path(f"/tmp/lightbus-{os.geteuid()}/demo")}
 
 
-def test_runtime_directory_of_somebody_else_is_not_used(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_directory_of_another_user_is_not_used(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `sudo` leaves in the environment does not lead into another user's directory."""
     monkeypatch.setattr(places.os, "geteuid", lambda: os.getuid() + 1)
     found = places_of_user("demo", run / "data", {"XDG_RUNTIME_DIR": str(run)}).candidates()
     assert run / "lightbus" / "demo" not in found
 
 
-def test_data_that_other_hosts_may_have_is_no_place(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody behind a socket that another host has made would be taken for ended."""
+def test_shared_data_directory_is_not_used_for_sockets(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process behind another host's socket would be taken for ended."""
     monkeypatch.setattr(places, "is_shared", lambda path: True)
     assert not [path for path in places_of_user("demo", run, {}).candidates() if path.is_relative_to(run)]
 
@@ -99,12 +99,12 @@ def test_bus_name_that_is_no_file_name_is_replaced(run: Path, bus: str) -> None:
 
 
 def test_buses_do_not_share_a_directory(run: Path) -> None:
-    """Names that are replaced stay apart."""
+    """Names that are replaced stay different."""
     assert made(run, "x" * 200) != made(run, "x" * 201)
 
 
 def test_path_too_long_for_any_socket_is_left_out(run: Path) -> None:
-    """Where not even a digest fits, there is no such place; the others are used."""
+    """If not even a digest fits, this directory is left out; the others are used."""
     assert Places("demo", [run / ("d" * 80), run]).candidates() == [run / "demo"]
 
 
@@ -113,7 +113,7 @@ def test_path_too_long_for_any_socket_is_left_out(run: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o277])
 def test_directories_are_private(run: Path, umask: int) -> None:
-    """Both levels are this user's alone, whatever the umask."""
+    """Only this user can access both levels, whatever the umask."""
     before = os.umask(umask)
     try:
         place = made(run)
@@ -124,7 +124,7 @@ def test_directories_are_private(run: Path, umask: int) -> None:
 
 
 def test_directory_open_to_others_is_refused(run: Path) -> None:
-    """A directory that others can enter is not used, nor looked into; the message says how to close it."""
+    """A directory that others can enter is neither used nor read; the message says how to close it."""
     place = made(run)
     (run / "lightbus").chmod(0o750)
     with pytest.raises(InvalidConfiguration, match="is open to other users; run: chmod 700"):
@@ -135,15 +135,15 @@ def test_directory_open_to_others_is_refused(run: Path) -> None:
 
 
 def test_symlink_is_refused(run: Path) -> None:
-    """A symlink where the directory should be is somebody's trap."""
+    """A symlink in place of the directory may be a trap."""
     (run / "elsewhere").mkdir(mode=0o700)
     (run / "lightbus").symlink_to(run / "elsewhere")
     with pytest.raises(InvalidConfiguration, match="is a symlink or a file; remove it"):
         made(run)
 
 
-def test_directory_of_somebody_else_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory that another user made first is not used."""
+def test_directory_of_another_user_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that another user created first is not used."""
     made(run)
     user = os.geteuid()
     monkeypatch.setattr(places.os, "geteuid", lambda: user + 1)
@@ -151,15 +151,15 @@ def test_directory_of_somebody_else_is_refused(run: Path, monkeypatch: pytest.Mo
         places._make_private(run / "lightbus")
 
 
-def test_directory_that_cannot_be_made_is_refused(run: Path) -> None:
-    """What the file system says is in the message; where a login's directory has gone it is not made."""
+def test_uncreatable_directory_is_refused(run: Path) -> None:
+    """The message has the file system's error; a removed login directory is not created."""
     with pytest.raises(InvalidConfiguration, match=r"cannot be made \(No such file or directory\)"):
         made(run / "gone")
     assert not (run / "gone").exists()
 
 
-def test_what_can_be_made_is_no_problem(run: Path) -> None:
-    """Of a user who never ran anything here no directory is there yet, and each can be made."""
+def test_creatable_directory_is_no_problem(run: Path) -> None:
+    """For a new user no directory exists yet, and each can be created."""
     found = Places("demo", [run / "lightbus"])
     assert found.problems() == {run / "lightbus" / "demo": ""}
     found.make(run / "lightbus" / "demo")
@@ -170,7 +170,7 @@ def test_what_can_be_made_is_no_problem(run: Path) -> None:
 
 
 def test_sockets_are_looked_for_everywhere(run: Path) -> None:
-    """Each place that has a socket of an instance is an endpoint, in the order of the places."""
+    """Each directory with a socket of an instance gives an endpoint, in the order of the directories."""
     found = Places("demo", [run / "one", run / "two"])
     for place in found.candidates():
         found.make(place)
@@ -179,8 +179,8 @@ def test_sockets_are_looked_for_everywhere(run: Path) -> None:
     assert found.endpoints(INSTANCE) == (f"ipc://{run}/two/demo/{INSTANCE}.rpc",)
 
 
-def test_where_it_says_it_is_is_looked_into(run: Path) -> None:
-    """The directory that an instance announces is used where nobody else can have put a socket there."""
+def test_announced_directory_is_used_if_trusted(run: Path) -> None:
+    """If no other user can have put a socket there."""
     (run / "theirs").mkdir(mode=0o700)
     (run / "theirs" / f"{INSTANCE}.rpc").touch()
     found = Places("demo", [run / "mine"])
@@ -191,7 +191,7 @@ def test_where_it_says_it_is_is_looked_into(run: Path) -> None:
 
 
 def test_a_directory_that_others_can_move_is_not_trusted(run: Path) -> None:
-    """Each directory above it is root's or ours, and nobody else may write there; /tmp is as it should be."""
+    """Each directory above it belongs to root or to us, and nobody else may write there; /tmp has the sticky bit."""
     inner = run / "open" / "inner"
     inner.mkdir(parents=True)
     inner.chmod(0o700)
@@ -201,8 +201,8 @@ def test_a_directory_that_others_can_move_is_not_trusted(run: Path) -> None:
     assert not is_trusted(str(inner))
 
 
-def test_why_it_is_not_reached(run: Path) -> None:
-    """Both directories are named, and what to set; another user's is called so."""
+def test_reason_for_an_unreachable_instance(run: Path) -> None:
+    """It names both directories, and what to set; or another user's directory."""
     found = Places("demo", [run / "mine"])
     said = found.why_not(INSTANCE, "/somewhere/else")
     assert "/somewhere/else" in said
@@ -235,7 +235,7 @@ def abandoned(path: Path) -> Path:
 
 
 def test_stale_files_are_removed_and_live_ones_are_not(run: Path, live: Path) -> None:
-    """Removed are the sockets nobody listens at any more, and what was written beside those; nothing else."""
+    """Sockets without a listener are removed, and the files beside them; nothing else."""
     dead = abandoned(run / "dead.rpc")
     (run / "notes.rpc").write_text("no socket")
     (run / "gone.peer").write_text("{}")
@@ -248,8 +248,8 @@ def test_stale_files_are_removed_and_live_ones_are_not(run: Path, live: Path) ->
     assert sorted(path.name for path in run.iterdir()) == ["link.rpc", "live.peer", "live.rpc", "notes.rpc"]
 
 
-def test_what_is_beside_a_stale_socket_goes_with_it(run: Path) -> None:
-    """In whichever order the file system lists them."""
+def test_files_beside_a_stale_socket_are_removed(run: Path) -> None:
+    """In any order in which the file system lists them."""
     for number in range(20):
         (run / f"before-{number}.peer").write_text("{}")
         for name in ("before", "after"):
@@ -259,8 +259,8 @@ def test_what_is_beside_a_stale_socket_goes_with_it(run: Path) -> None:
     assert list(run.iterdir()) == []
 
 
-def test_other_buses_are_tidied(run: Path) -> None:
-    """What was killed on a bus that nobody uses any more is removed by others; its directory when it is old."""
+def test_directories_of_other_buses_are_cleaned(run: Path) -> None:
+    """Files of killed processes on an unused bus are removed by others; its directory once it is old."""
     place, other, old = (made(run, bus) for bus in ("demo", "other", "old"))
     dead = abandoned(other / "dead.rpc")
     os.utime(dead, (time.time() - LATER,) * 2)
@@ -280,8 +280,8 @@ def test_socket_with_a_full_backlog_is_live(run: Path, live: Path) -> None:
         assert remove_stale(run, now=time.time() + LATER) == []
 
 
-def test_who_has_ended(run: Path, live: Path) -> None:
-    """It is certain where each of its sockets is seen and refuses; neither while one is served, nor without any."""
+def test_ended_instance_is_recognised(run: Path, live: Path) -> None:
+    """If each of its sockets refuses; not while one is served, nor without any."""
     place = made(run)
     found = Places.only(place)
     assert not found.has_ended(INSTANCE)
@@ -292,7 +292,7 @@ def test_who_has_ended(run: Path, live: Path) -> None:
 
 
 def test_young_socket_is_left_alone(run: Path) -> None:
-    """A socket that was bound a moment ago may be about to listen."""
+    """A recently bound socket may be about to listen."""
     young = abandoned(run / "young.rpc")
 
     assert remove_stale(run) == []
@@ -300,7 +300,7 @@ def test_young_socket_is_left_alone(run: Path) -> None:
 
 
 def test_zeromq_socket_in_the_directory_is_live(run: Path) -> None:
-    """A bound ZeroMQ socket answers the look, and serves on after it."""
+    """A bound ZeroMQ socket accepts the probe, and works after it."""
     place = made(run)
     endpoint = f"ipc://{place}/{INSTANCE}.rpc"
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:

@@ -9,7 +9,7 @@ from lightbus.exceptions import UnsupportedUse
 
 
 def test_unsupported_platform_is_refused_with_where_to_run_instead() -> None:
-    """Linux and macOS are served; elsewhere the refusal says where to run it instead."""
+    """Linux and macOS are supported; elsewhere the error says where to run it instead."""
     check_platform("linux")
     check_platform("darwin")
     with pytest.raises(UnsupportedUse, match="this is 'win32'; on Windows run it in WSL 2"):

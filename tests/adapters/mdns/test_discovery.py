@@ -88,8 +88,8 @@ def test_other_interfaces_are_used_and_announced_at_once(bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_move_makes_good_for_a_start_that_failed(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing worked at the start, it works once there is an address; after the end, nothing begins again."""
+def test_move_starts_after_a_failed_start(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If starting failed, it works once there is an address; after `stop` nothing starts again."""
 
     async def scenario() -> None:
         announced = announcement(bus)
@@ -105,7 +105,7 @@ def test_a_move_makes_good_for_a_start_that_failed(bus: str, monkeypatch: pytest
 
 
 def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
-    """An announcement is sent three times in half a second; a goodbye meanwhile is the last word."""
+    """An announcement is sent three times in half a second; after a goodbye no repeat is sent."""
 
     async def scenario() -> None:
         announced = announcement(bus)
@@ -123,7 +123,7 @@ def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
 
 @pytest.mark.parametrize("turns", range(1, 9))
 def test_no_socket_is_left_by_a_loop_that_ends_while_it_starts(bus: str, turns: int) -> None:
-    """All that runs is cancelled then, in the library too, and whoever started it stops it (see `helpers.leaks`)."""
+    """All tasks are cancelled then, in the library too, and its starter stops it (see `helpers.leaks`)."""
     peer = ZeroconfDiscovery(bus)
 
     async def life() -> None:
@@ -147,7 +147,7 @@ def test_no_socket_is_left_by_a_loop_that_ends_while_it_starts(bus: str, turns: 
 
 
 def test_renamed_service_replaces_the_old_name(bus: str) -> None:
-    """A process that announces itself under another service name is not left behind under the old one."""
+    """A process that announces itself under another service name is not left under the old one."""
 
     async def scenario() -> None:
         before = announcement(bus)
@@ -254,7 +254,7 @@ def test_useless_announcements_are_counted(
 
 
 def test_a_peer_with_another_key_is_remembered(bus: str) -> None:
-    """Who offers an API on another bus, to holders of its key, can be named in a message, until it leaves."""
+    """A peer that offers an API to holders of another key can be named in an error, until it leaves."""
     api = f"auth-{bus}"  # tests beside this one announce peers, too
 
     async def scenario() -> None:
@@ -278,7 +278,7 @@ def test_a_peer_with_another_key_is_remembered(bus: str) -> None:
 
 
 def test_few_peers_with_another_key_are_remembered(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many a stranger announces."""
+    """However many are announced."""
     monkeypatch.setattr(discovery, "MAX_FOREIGN_PEERS", 2)
     made = ZeroconfDiscovery(bus)
     for number in range(3):
@@ -288,7 +288,7 @@ def test_few_peers_with_another_key_are_remembered(bus: str, monkeypatch: pytest
 
 
 def test_flood_of_useless_announcements_is_warned_of_once(bus: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever announces nonsense under many names does not fill the log: the rest is a number."""
+    """Announcing nonsense under many names does not fill the log: the rest is only counted."""
 
     async def scenario() -> None:
         made = ZeroconfDiscovery(bus)
@@ -304,7 +304,7 @@ def test_flood_of_useless_announcements_is_warned_of_once(bus: str, caplog: pyte
 
 
 def test_number_of_peers_is_bounded(bus: str, caplog: pytest.LogCaptureFixture) -> None:
-    """No more peers are kept than allowed: a newcomer is told, and the oldest is forgotten without a word."""
+    """No more peers are kept than allowed: a new one is reported, and the oldest is forgotten silently."""
 
     async def scenario() -> None:
         one, two = announcement(bus), announcement(bus)
@@ -323,8 +323,8 @@ def test_number_of_peers_is_bounded(bus: str, caplog: pytest.LogCaptureFixture) 
     assert "1 newer peers are announced" in caplog.text
 
 
-def test_incomplete_announcement_is_asked_about(bus: str) -> None:
-    """Of a peer of which only the name was heard, the rest is asked for."""
+def test_incomplete_announcement_is_resolved(bus: str) -> None:
+    """If only the name of a peer was heard, the rest is requested."""
 
     async def scenario() -> None:
         announced = announcement(bus)
@@ -335,8 +335,8 @@ def test_incomplete_announcement_is_asked_about(bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_ghost_is_given_up(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name behind which nobody answers is counted after a bounded time, and told to nobody."""
+def test_unresolved_name_is_given_up(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without an answer is counted after a bounded time, and not reported."""
     monkeypatch.setattr(discovery, "RESOLVE_TIMEOUT", 20 * MS)
 
     async def scenario() -> None:
@@ -350,7 +350,7 @@ def test_ghost_is_given_up(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_number_of_questions_is_bounded(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While as many names are asked about as allowed, further ones are only counted; a goodbye makes room."""
+    """While the maximum of names is being resolved, further ones are only counted; a goodbye makes room."""
     monkeypatch.setattr(discovery, "MAX_RESOLVING", 1)
 
     async def scenario() -> None:
@@ -385,7 +385,7 @@ def through_a_whole_life(made: Discovery, bus: str) -> Coroutine[Any, Any, None]
     return life()
 
 
-def test_failure_is_a_problem_and_stops_nobody(
+def test_failure_is_reported_and_not_raised(
     bus: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where zeroconf cannot start, that is a warning with the remedy, and everything goes on."""
@@ -402,8 +402,8 @@ def test_failure_is_a_problem_and_stops_nobody(
 
 
 @pytest.mark.parametrize("method", ["async_register_service", "async_unregister_service", "async_close"])
-def test_failure_later_is_a_problem_too(bus: str, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """Whatever fails in the library while we announce, withdraw or stop raises nothing."""
+def test_later_failure_is_reported_and_not_raised(bus: str, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """An error of the library while announcing, withdrawing or stopping raises nothing."""
     closed = AsyncZeroconf.async_close
 
     async def fail(zeroconf: AsyncZeroconf, *args: Any, **options: Any) -> None:

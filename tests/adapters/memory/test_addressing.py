@@ -18,8 +18,8 @@ def announced(instance: str = ONE, port: int = 0) -> Announcement:
     return Announcement(bus="b", instance=instance, service="s", process="p", host="h", apis=(), **ports)
 
 
-def test_a_worker_is_where_its_instance_says() -> None:
-    """As soon as it is bound, and until it leaves; why it is not there is said."""
+def test_worker_is_found_by_its_instance() -> None:
+    """From binding until it leaves; then the reason is given."""
     network = MemoryNetwork()
     addressing = MemoryAddressing(network)
 
@@ -41,7 +41,7 @@ def test_a_worker_is_where_its_instance_says() -> None:
     asyncio.run(main())
 
 
-def test_two_workers_have_two_places() -> None:
+def test_two_workers_have_different_endpoints() -> None:
     """For calls and events each."""
     network = MemoryNetwork()
 
@@ -60,15 +60,15 @@ def test_two_workers_have_two_places() -> None:
     asyncio.run(main())
 
 
-def test_who_has_a_port_is_elsewhere() -> None:
-    """It can be reached by the network of hosts, and not by this one."""
+def test_peer_with_a_port_is_not_in_memory() -> None:
+    """It can be reached by TCP, and not on this network."""
     addressing = MemoryAddressing(MemoryNetwork())
     assert addressing.can_reach(announced())
     assert not addressing.can_reach(announced(port=7001))
 
 
-def test_nothing_can_move() -> None:
-    """There are no addresses that come and go, and nothing in between that could answer for another."""
+def test_memory_endpoints_never_change() -> None:
+    """There are no addresses that change, and no network in between."""
     addressing = MemoryAddressing(MemoryNetwork())
     assert (addressing.addresses, addressing.look(0.0)) == ((), False)
     assert addressing.is_certain("memory:x/calls")
@@ -76,8 +76,8 @@ def test_nothing_can_move() -> None:
     assert addressing.is_gone(announced())
 
 
-def test_what_is_said_to_people() -> None:
-    """What may be wrong, and what protects it: nobody else is in this process."""
+def test_sentences_for_people() -> None:
+    """What may be wrong, and what protects the bus: no other process can reach it."""
     addressing = MemoryAddressing(MemoryNetwork())
     assert "Has its worker ended" in addressing.hint(announced())
     assert "Leave the fixed peer out" in addressing.remedy("memory:x/calls")

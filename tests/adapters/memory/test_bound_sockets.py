@@ -70,8 +70,8 @@ def bench(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_each_is_answered_by_its_routing_id() -> None:
-    """Nobody gets what another one is sent."""
+def test_answers_follow_routing_ids() -> None:
+    """No peer gets the answer of another."""
 
     async def test(made: Bench) -> None:
         answers: list[list[bytes]] = [[], []]
@@ -87,8 +87,8 @@ def test_each_is_answered_by_its_routing_id() -> None:
     bench(test)
 
 
-def test_who_is_gone_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """The answer is counted as dropped; that happens, and nobody is told of it."""
+def test_reply_to_a_gone_peer_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """It is counted, and not logged."""
 
     async def test(made: Bench) -> None:
         dealer = made.dealer([])
@@ -104,8 +104,10 @@ def test_who_is_gone_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None
     assert "dropped" not in caplog.text
 
 
-def test_who_does_not_read_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What is for it is dropped, and that is logged ever more seldom."""
+def test_reply_to_a_peer_that_does_not_read_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is logged, ever more rarely."""
     monkeypatch.setattr(network_module, "HIGH_WATER", 2)
 
     async def test(made: Bench) -> None:
@@ -120,7 +122,7 @@ def test_who_does_not_read_is_told_of(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 
 def test_one_endpoint_has_one_socket() -> None:
-    """A second one is refused; after `unbind` the place is free, and who is connected stays so."""
+    """A second one is refused; after `unbind` the endpoint is free, and existing connections stay."""
 
     async def test(made: Bench) -> None:
         made.dealer([]).send(b"x")
@@ -137,8 +139,8 @@ def test_one_endpoint_has_one_socket() -> None:
     bench(test)
 
 
-def test_frames_are_for_those_whose_prefix_fits() -> None:
-    """Once each, however many of its prefixes fit."""
+def test_frames_go_to_matching_prefixes() -> None:
+    """Once each, even if several prefixes match."""
 
     async def test(made: Bench) -> None:
         one: list[bytes] = []
@@ -154,8 +156,8 @@ def test_frames_are_for_those_whose_prefix_fits() -> None:
     bench(test)
 
 
-def test_subscriptions_are_told() -> None:
-    """Each that comes, and its end when the last one who had it goes: by word, or with its connection."""
+def test_subscriptions_are_reported() -> None:
+    """Each new one, and the end of the last one for a prefix: by unsubscribing, or with its connection."""
 
     async def test(made: Bench) -> None:
         one, two = made.subscriber([], b"a"), made.subscriber([], b"a", b"b")
@@ -171,8 +173,8 @@ def test_subscriptions_are_told() -> None:
     bench(test)
 
 
-def test_what_was_not_subscribed_is_not_taken_back() -> None:
-    """A word about another prefix ends nobody's subscription."""
+def test_unknown_unsubscription_is_ignored() -> None:
+    """Unsubscribing another prefix ends no subscription."""
 
     async def test(made: Bench) -> None:
         one, two = made.subscriber([], b"a"), made.subscriber([])

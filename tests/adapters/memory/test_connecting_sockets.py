@@ -61,8 +61,8 @@ def bench(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_frames_wait_for_who_is_not_there_yet() -> None:
-    """Those that are to be sent later, in order; one that is to be sent now is refused."""
+def test_frames_wait_for_a_connection() -> None:
+    """Those of `send_later`, in order; `send` refuses."""
 
     async def test(made: Bench) -> None:
         sent: list[str] = []
@@ -79,8 +79,8 @@ def test_frames_wait_for_who_is_not_there_yet() -> None:
     bench(test)
 
 
-def test_what_nobody_wants_any_more_is_not_sent() -> None:
-    """It is asked for each frame when it could be sent."""
+def test_unwanted_frames_are_not_sent() -> None:
+    """Each frame is checked when it could be sent."""
 
     async def test(made: Bench) -> None:
         dealer = made.dealer([])
@@ -93,8 +93,8 @@ def test_what_nobody_wants_any_more_is_not_sent() -> None:
     bench(test)
 
 
-def test_a_frame_does_not_overtake_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the other end reads again they go first."""
+def test_frames_do_not_overtake_waiting_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the other end reads again, the waiting ones go first."""
     monkeypatch.setattr(network_module, "HIGH_WATER", 2)
 
     async def test(made: Bench) -> None:
@@ -109,8 +109,8 @@ def test_a_frame_does_not_overtake_those_that_wait(monkeypatch: pytest.MonkeyPat
     bench(test)
 
 
-def test_a_dealer_connects_again() -> None:
-    """To whoever is bound where the other one was."""
+def test_dealer_reconnects() -> None:
+    """To the next socket bound to the endpoint."""
 
     async def test(made: Bench) -> None:
         first = made.router()
@@ -128,7 +128,7 @@ def test_a_dealer_connects_again() -> None:
 
 
 def test_a_link_connects_once() -> None:
-    """It tells that it is reached, and when that is over; whoever comes there then is another matter."""
+    """It reports that it is connected, and its end; it does not connect to a later socket."""
 
     async def test(made: Bench) -> None:
         first, dealer = made.router(), made.dealer([], is_link=True)
@@ -142,8 +142,8 @@ def test_a_link_connects_once() -> None:
     bench(test)
 
 
-def test_a_link_to_nobody_is_refused() -> None:
-    """At once, as where nobody listens at an address."""
+def test_link_without_a_listener_is_refused() -> None:
+    """At once, as at an address without a listener."""
 
     async def test(made: Bench) -> None:
         made.dealer([], is_link=True)
@@ -153,8 +153,8 @@ def test_a_link_to_nobody_is_refused() -> None:
     bench(test)
 
 
-def test_what_was_sent_before_the_end_arrives_before_it() -> None:
-    """A link tells of its end behind the last frame."""
+def test_frames_arrive_before_the_disconnect() -> None:
+    """A link reports its end after the last frame."""
 
     async def test(made: Bench) -> None:
         router, order = made.router(), list[object]()
@@ -173,8 +173,8 @@ def test_what_was_sent_before_the_end_arrives_before_it() -> None:
 # Subscribers
 
 
-def test_a_subscriber_says_everything_again_to_the_next_publisher() -> None:
-    """What it is subscribed to belongs to it, and not to a connection; the same prefix twice is said once."""
+def test_subscriptions_are_repeated_after_a_reconnect() -> None:
+    """They belong to the subscriber, not to the connection; a prefix subscribed twice is sent once."""
 
     async def test(made: Bench) -> None:
         told: list[tuple[bytes, bool]] = []
@@ -207,7 +207,7 @@ def test_a_subscriber_says_everything_again_to_the_next_publisher() -> None:
 
 
 def test_a_paused_subscriber_reads_nothing() -> None:
-    """What arrives meanwhile is read when it goes on."""
+    """Messages are read when it resumes."""
 
     async def test(made: Bench) -> None:
         told: list[bytes] = []
@@ -232,8 +232,8 @@ def test_a_paused_subscriber_reads_nothing() -> None:
 # In a plain thread
 
 
-def test_a_blocking_dealer() -> None:
-    """It sends and receives without a loop, and says whether it ever could."""
+def test_blocking_dealer_sends_and_receives() -> None:
+    """Without a loop; it reports whether it ever sent."""
 
     async def test(made: Bench) -> None:
         router = made.router()
@@ -250,8 +250,8 @@ def test_a_blocking_dealer() -> None:
     bench(test)
 
 
-def test_a_blocking_dealer_without_anybody() -> None:
-    """A look takes a short time: its caller is to see whether the peer is still there."""
+def test_blocking_dealer_without_a_listener() -> None:
+    """A receive is short, so that the caller can check the peer."""
     dealer = MemoryBlockingDealer(MemoryNetwork(), MOST, "nowhere")
     assert not dealer.send(b"x")
     assert not dealer.was_used
@@ -260,7 +260,7 @@ def test_a_blocking_dealer_without_anybody() -> None:
 
 
 def test_a_blocking_dealer_is_woken_by_its_answer() -> None:
-    """From whatever thread that comes."""
+    """From any thread."""
     network, received = MemoryNetwork(), threading.Event()
 
     async def serve(stop: asyncio.Event) -> None:

@@ -33,7 +33,7 @@ def test_memory_hub_spans_threads() -> None:
     assert heard.is_set()
 
 
-def test_memory_hub_forgives_a_closed_loop() -> None:
+def test_memory_hub_ignores_a_closed_loop() -> None:
     """A member whose loop ended without `stop` does not keep the others from hearing."""
     hub, announced = MemoryHub(), announcement("demo")
     asyncio.run(MemoryDiscovery("demo", hub).start(lambda peer: None, lambda instance: None))
@@ -47,8 +47,8 @@ def test_memory_hub_forgives_a_closed_loop() -> None:
     asyncio.run(scenario())
 
 
-def test_no_discovery_hears_and_tells_nothing() -> None:
-    """Switched off, discovery takes every call and does nothing, which is no problem."""
+def test_no_discovery_does_nothing() -> None:
+    """It accepts all calls, does nothing, and reports no problem."""
 
     async def scenario() -> None:
         off = NoDiscovery()

@@ -62,8 +62,8 @@ class Bench:
         return [event.sequence for event in self.group.waiting(topic, after, limit)]
 
 
-def test_events_behind_a_position_are_returned_page_by_page() -> None:
-    """The events of a topic behind a place, so many at a time."""
+def test_events_after_a_sequence_are_returned_in_pages() -> None:
+    """The events of a topic after a sequence, so many at a time."""
     bench = Bench(ONE, TWO, ONE, ONE)
     assert bench.waiting() == [1, 3, 4]
     assert bench.waiting(after=1) == [3, 4]
@@ -71,8 +71,8 @@ def test_events_behind_a_position_are_returned_page_by_page() -> None:
     assert bench.waiting(TWO, after=2) == []
 
 
-def test_a_group_begins_where_it_began() -> None:
-    """What was there before it is not for it."""
+def test_group_does_not_get_earlier_events() -> None:
+    """Events before its start are not for it."""
     bench = Bench(ONE, ONE, start=1)
     assert bench.waiting() == [2]
     assert bench.group.cursor(ONE) == 1
@@ -80,7 +80,7 @@ def test_a_group_begins_where_it_began() -> None:
 
 @pytest.mark.parametrize(("group", "given"), [("mail", [1, 2]), ("audit", [1, 3]), ("", [1])])
 def test_events_for_one_group(group: str, given: list[int]) -> None:
-    """They pass by all others, and by who is in none."""
+    """Other groups, and listeners without one, do not get them."""
     bench = Bench(ONE, group=group)
     bench.add(only_group="mail")
     bench.add(only_group="audit")
@@ -88,7 +88,7 @@ def test_events_for_one_group(group: str, given: list[int]) -> None:
 
 
 def test_cursor_goes_forward_only() -> None:
-    """A cursor goes forward only."""
+    """A lower sequence does not set it back."""
     bench = Bench(ONE, ONE, ONE)
     bench.group.ack(ONE, 2)
     bench.group.ack(ONE, 1)
@@ -99,14 +99,14 @@ def test_cursor_goes_forward_only() -> None:
 
 
 def test_states_of_partitions() -> None:
-    """Of those events that the group wants."""
+    """Only of events that the group wants."""
     bench = Bench(ONE, TWO, OTHER)
     assert [state.topic for state in bench.group.states([1, 2])] == [ONE, TWO]
     assert [state.topic for state in bench.group.states([2])] == [TWO]
 
 
 def test_deliveries_are_counted() -> None:
-    """Each event by itself, from what its consumer says on; once it is handled nothing is known of it."""
+    """For each event, from the number that its consumer gives; a handled event has no count."""
     bench = Bench(ONE, ONE)
     assert [bench.group.begin(ONE, 1, 1) for _ in range(3)] == [1, 2, 3]
     assert bench.group.begin(ONE, 2, 5) == 5
@@ -116,8 +116,8 @@ def test_deliveries_are_counted() -> None:
     assert bench.group.begin(ONE, 1, 1) == 1
 
 
-def test_losses_are_told_once() -> None:
-    """What was deleted before it was handled is counted; what was handled is no loss."""
+def test_losses_are_reported_once() -> None:
+    """Events deleted before they were handled count; handled ones do not."""
     bench = Bench(ONE, ONE, TWO)
     bench.group.ack(ONE, 1)
     for topic in (ONE, TWO):
@@ -128,8 +128,8 @@ def test_losses_are_told_once() -> None:
     assert bench.group.state().lost == 2
 
 
-def test_how_far_it_is_behind() -> None:
-    """Events that it is given and has not handled."""
+def test_lag_is_the_number_of_unhandled_events() -> None:
+    """Of those that the group gets."""
     bench = Bench(ONE, ONE, TWO, OTHER)
     bench.add(only_group="audit")
     bench.group.ack(ONE, 1)
@@ -137,8 +137,8 @@ def test_how_far_it_is_behind() -> None:
     assert (summary.lag, summary.name, summary.dead, summary.members) == (2, "mail", 0, {})
 
 
-def test_a_group_that_is_forgotten_begins_anew() -> None:
-    """With what comes from then on, and without anything that it had."""
+def test_forgotten_group_starts_again() -> None:
+    """With later events, and without its earlier state."""
     bench = Bench(ONE, ONE)
     bench.group.begin(ONE, 1, 3)
     bench.group.deleted(bench.log.behind(ONE, 0)[0])
@@ -156,8 +156,8 @@ def test_a_group_that_is_forgotten_begins_anew() -> None:
 # Members
 
 
-def test_a_member_alone_has_everything() -> None:
-    """And holds it."""
+def test_single_member_holds_all_partitions() -> None:
+    """`holds` confirms it."""
     bench = Bench()
     assert not bench.group.has_members
     member = bench.join()
@@ -168,7 +168,7 @@ def test_a_member_alone_has_everything() -> None:
 
 
 def test_newcomer_is_granted_partitions_that_others_released() -> None:
-    """A newcomer has its part once the others have let go of it; nobody's part is another's at any time."""
+    """It gets its share once the others have released it; at no time do two members hold a partition."""
     bench = Bench()
     one, two = bench.join("one"), bench.join("two")
     assert one.partitions | two.partitions != ALL  # what one is to let go of is nobody's yet
@@ -179,8 +179,8 @@ def test_newcomer_is_granted_partitions_that_others_released() -> None:
     assert bench.group.state().members == {"one": sorted(one.partitions), "two": sorted(two.partitions)}
 
 
-def test_who_leaves_gives_back_everything() -> None:
-    """The others have it at once; who was not there changes nothing."""
+def test_leaving_member_releases_all_partitions() -> None:
+    """The others get them at once; leaving without being a member changes nothing."""
     bench = Bench()
     one, two = bench.join("one"), bench.join("two")
     bench.group.release("one", one.generation, ALL - one.partitions)
@@ -192,8 +192,8 @@ def test_who_leaves_gives_back_everything() -> None:
 
 
 @pytest.mark.parametrize(("is_done", "begun"), [(True, 0), (False, 2)])
-def test_what_a_member_may_have_begun(is_done: bool, begun: int) -> None:
-    """Of one that goes without a word whatever it was given may have been begun."""
+def test_lost_member_may_have_started_fetched_events(is_done: bool, begun: int) -> None:
+    """All events that it had fetched may have been started."""
     bench = Bench(ONE, ONE, TWO)
     bench.join()
     bench.waiting(ONE)
@@ -202,8 +202,8 @@ def test_what_a_member_may_have_begun(is_done: bool, begun: int) -> None:
     assert bench.group.state_of(TWO).begun == 0
 
 
-def test_handled_events_were_not_left_undone() -> None:
-    """A member that goes without a word leaves open whether it has handled what it was given since."""
+def test_handled_events_of_a_lost_member() -> None:
+    """It leaves open only the events that it fetched and did not acknowledge."""
     bench = Bench(ONE, ONE)
     bench.join()
     bench.waiting(ONE)
@@ -212,8 +212,8 @@ def test_handled_events_were_not_left_undone() -> None:
     assert bench.group.state_of(ONE).begun == 0
 
 
-def test_news_are_for_who_has_the_partition() -> None:
-    """Of events that the group wants; what it wants is what its latest member said."""
+def test_holder_of_the_partition_is_notified() -> None:
+    """Of events that the group wants, as its latest member said."""
     bench = Bench()
     one, two = bench.join("one"), bench.join("two")
     bench.group.release("one", one.generation, ALL - one.partitions)

@@ -33,7 +33,7 @@ def sequences(events: Any) -> list[int]:
 
 
 def test_events_are_numbered_over_all_topics() -> None:
-    """From 1 on, in the order in which they came."""
+    """From 1 on, in the order of storing."""
     log = log_of(ONE, TWO, ONE)
     assert log.head == 3
     assert (log.head_of(ONE), log.head_of(TWO)) == (3, 2)
@@ -43,8 +43,8 @@ def test_events_are_numbered_over_all_topics() -> None:
     assert log.topics == [ONE, TWO]
 
 
-def test_an_event_is_kept_once() -> None:
-    """Its id says that it is the same one: who hands it over again is told where it is."""
+def test_event_is_stored_once() -> None:
+    """By its id: storing it again returns its sequence."""
     log = log_of(ONE)
     assert log.append(event("id-1")) == 1
     assert log.append(event("id-2")) == 2
@@ -52,7 +52,7 @@ def test_an_event_is_kept_once() -> None:
 
 
 def test_an_event_may_be_for_one_group() -> None:
-    """The same event again is another one where it is for a group alone, once for each."""
+    """The same event is stored again for a single group, once for each group."""
     log = log_of(ONE)
     assert [log.append(event("id-1"), group) for group in ("mail", "mail", "audit")] == [2, 2, 3]
     logged = log.find(2)
@@ -63,15 +63,15 @@ def test_an_event_may_be_for_one_group() -> None:
     assert [everyone.is_for(name) for name in ("mail", "")] == [True, True]
 
 
-def test_nothing_is_known_of_a_topic_without_events() -> None:
-    """And asking for it does not make it one."""
+def test_topic_without_events_does_not_exist() -> None:
+    """Asking for it does not create it."""
     log = EventLog(10)
     assert (log.head, log.head_of(ONE), log.behind(ONE, 0), log.topics, log.find(1)) == (0, 0, [], [], None)
     assert list(log.newest_first()) == []
 
 
-def test_what_is_looked_up() -> None:
-    """An event as others see it; nothing where there is none."""
+def test_events_are_looked_up() -> None:
+    """An event as the port returns it; None if there is none."""
     log = log_of(ONE, TWO)
     found = log.find(2)
     assert found == LoggedEvent(2, TWO, "id-2", b"x", 2.0)
@@ -81,13 +81,13 @@ def test_what_is_looked_up() -> None:
 
 
 @pytest.mark.parametrize(("moment", "place"), [(0.0, 0), (1.0, 0), (1.5, 1), (2.0, 1), (3.0, 2), (3.5, 3)])
-def test_where_a_time_is(moment: float, place: int) -> None:
-    """The sequence behind which events were fired at this time or later."""
+def test_sequence_before_a_time(moment: float, place: int) -> None:
+    """Events after it were fired at this time or later."""
     assert log_of(ONE, TWO, ONE).before(moment) == place
 
 
-def test_the_oldest_are_deleted() -> None:
-    """A tenth more than may be is kept before all that is too much goes at once."""
+def test_oldest_events_are_deleted() -> None:
+    """A tenth more than allowed is kept before all surplus events are deleted at once."""
     log = log_of(*[ONE, TWO] * 5, ONE, most=10)
     assert log.trim() == ()
     log.append(event("id-12", TWO, 12.0))
@@ -97,8 +97,8 @@ def test_the_oldest_are_deleted() -> None:
     assert log.append(event("id-1")) == 13  # nobody knows it any more
 
 
-def test_a_topic_all_of_whose_events_are_gone() -> None:
-    """It is none that has events."""
+def test_topic_without_remaining_events() -> None:
+    """It is not among the topics with events."""
     log = log_of(TWO, *[ONE] * 12, most=10)
     log.trim()
     assert log.topics == [ONE]
@@ -106,8 +106,8 @@ def test_a_topic_all_of_whose_events_are_gone() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.integers(0, 30)), max_size=60), st.integers(1, 20))
-def test_a_log_is_what_a_list_would_be(events: list[tuple[EventTopic, int]], most: int) -> None:
-    """Whatever comes in whatever order, and is trimmed at any time."""
+def test_log_behaves_like_a_list(events: list[tuple[EventTopic, int]], most: int) -> None:
+    """For any events in any order, trimmed at any time."""
     log, model, head = EventLog(most), list[tuple[int, EventTopic, str]](), 0
     for topic, id in events:
         known = [sequence for sequence, _, each in model if each == str(id)]

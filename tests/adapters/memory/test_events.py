@@ -54,7 +54,7 @@ async def until(inbox: Inbox, head: int) -> None:
 
 
 def test_oldest_events_are_deleted_and_reported_once() -> None:
-    """Beyond `max_events` the oldest go; a group that has not had them is told how many it lost."""
+    """Beyond `max_events` the oldest are deleted; a group that has not handled them learns how many it lost."""
 
     async def scenario() -> None:
         store = backend("trim", max_events=10)
@@ -72,8 +72,8 @@ def test_oldest_events_are_deleted_and_reported_once() -> None:
     asyncio.run(scenario())
 
 
-def test_event_is_kept_once() -> None:
-    """Published again, it has the number that it had."""
+def test_republished_event_keeps_its_sequence() -> None:
+    """Published again, it has the same sequence."""
 
     async def scenario() -> None:
         store = backend("once")
@@ -83,8 +83,8 @@ def test_event_is_kept_once() -> None:
     asyncio.run(scenario())
 
 
-def test_pages_go_on_where_the_last_ended() -> None:
-    """A page says through where it goes; asked again, it is the same."""
+def test_pages_continue_each_other() -> None:
+    """A page says up to where it reaches; a repeated request returns the same page."""
 
     async def scenario() -> None:
         store, inbox = backend("pages"), Inbox()
@@ -101,8 +101,8 @@ def test_pages_go_on_where_the_last_ended() -> None:
     asyncio.run(scenario())
 
 
-def test_partition_moves_when_it_is_given_back() -> None:
-    """A partition that is taken away stays its owner's until it is released; of others nothing is recorded."""
+def test_partition_moves_after_its_release() -> None:
+    """A revoked partition stays its owner's until it is released; for others nothing is recorded."""
 
     async def scenario() -> None:
         store, first, second = backend("moves"), Inbox(), Inbox()
@@ -132,8 +132,8 @@ def test_partition_moves_when_it_is_given_back() -> None:
     asyncio.run(scenario())
 
 
-def test_member_whose_loop_is_gone_is_left_out() -> None:
-    """What it was given and did not handle is told to its successor as begun."""
+def test_member_with_a_closed_loop_is_removed() -> None:
+    """Events that it got and did not handle are reported to its successor as begun."""
     shared = MemoryEventStore.of_bus("gone")
 
     async def begins() -> None:
@@ -160,7 +160,7 @@ def test_member_whose_loop_is_gone_is_left_out() -> None:
 
 
 def test_store_is_gone_with_its_last_backend() -> None:
-    """Two buses of one name share events; when both are gone, so are the events."""
+    """Two buses of one name share events; when both are closed, the events are gone."""
 
     async def published() -> Sequence[object]:
         return await backend("short").publish([event(1)])

@@ -39,8 +39,8 @@ class Socket(MemoryLoopSocket):
             self.wake()
 
 
-def test_what_arrives_is_read_in_order() -> None:
-    """In a later turn of the loop, and never within the call that brought it."""
+def test_frames_are_read_in_order() -> None:
+    """In a later turn of the loop, and never within the sender's call."""
 
     async def main() -> None:
         socket = Socket(MemoryNetwork())
@@ -70,8 +70,8 @@ def test_a_socket_is_read_on_its_own_loop() -> None:
     asyncio.run(main())
 
 
-def test_others_have_their_turn() -> None:
-    """However much there is to read, a loop is not held up by one socket."""
+def test_other_tasks_get_a_turn() -> None:
+    """However much there is to read, one socket does not block the loop."""
 
     async def main() -> None:
         socket = Socket(MemoryNetwork())
@@ -87,7 +87,7 @@ def test_others_have_their_turn() -> None:
 
 
 def test_a_closed_socket_reads_nothing() -> None:
-    """What had arrived is dropped, its connections end, and waking it does no harm."""
+    """Received frames are dropped, its connections end, and waking it does no harm."""
 
     async def main() -> None:
         network = MemoryNetwork()
@@ -105,7 +105,7 @@ def test_a_closed_socket_reads_nothing() -> None:
     asyncio.run(main())
 
 
-def test_a_socket_whose_loop_is_closed() -> None:
+def test_socket_with_a_closed_loop() -> None:
     """Others may still send to it: nothing is raised, and it can be abandoned."""
     made: list[Socket] = []
 
@@ -119,8 +119,8 @@ def test_a_socket_whose_loop_is_closed() -> None:
     assert socket.closed
 
 
-def test_flushing_has_nothing_to_wait_for() -> None:
-    """What was sent has arrived."""
+def test_flush_and_close_need_not_wait() -> None:
+    """Sent frames have arrived."""
 
     async def main() -> None:
         socket = Socket(MemoryNetwork())

@@ -59,7 +59,7 @@ def place() -> Place:
 
 
 def test_one_socket_at_a_time_is_bound(place: Place) -> None:
-    """Who is bound keeps the place until it leaves; others wait for it and are woken."""
+    """It keeps the endpoint until it leaves; clients wait for it and are woken."""
     other, waiting = Socket(), Socket()
     assert not place.network.bind("here", other)
     place.network.unbind("here", other)  # it was never there
@@ -73,7 +73,7 @@ def test_one_socket_at_a_time_is_bound(place: Place) -> None:
 
 @pytest.mark.parametrize("to_client", [True, False])
 def test_frames_are_bounded_by_number(place: Place, monkeypatch: pytest.MonkeyPatch, to_client: bool) -> None:
-    """Beyond the high-water mark none is taken; who was refused is woken when half of them were read."""
+    """Beyond the high-water mark none is taken; a refused sender is woken when half of them were read."""
     monkeypatch.setattr(module, "HIGH_WATER", 10)
     sender, reader = (place.server, place.client) if to_client else (place.client, place.server)
     taken = [place.connection.send(b"%d" % number, to_client=to_client) for number in range(12)]
@@ -86,7 +86,7 @@ def test_frames_are_bounded_by_number(place: Place, monkeypatch: pytest.MonkeyPa
 
 
 def test_frames_are_bounded_by_bytes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many bytes may wait; one frame is always taken."""
+    """So many bytes may wait; a single frame is always taken."""
     monkeypatch.setattr(module, "MAX_WAITING", 100)
     assert place.connection.send(b"x" * 500, to_client=True)
     assert not place.connection.send(b"x", to_client=True)
@@ -95,8 +95,8 @@ def test_frames_are_bounded_by_bytes(place: Place, monkeypatch: pytest.MonkeyPat
     assert place.connection.send(b"x", to_client=True)
 
 
-def test_too_long_a_frame_ends_the_connection(place: Place) -> None:
-    """Both are told, and it does not arrive."""
+def test_too_large_frame_ends_the_connection(place: Place) -> None:
+    """Both sides are notified, and it does not arrive."""
     place.connection.send(b"x" * 1001, to_client=False)
     assert not place.connection.is_open
     assert (place.client.connections, place.server.connections, len(place.server.arrived)) == ([], [], 0)
@@ -105,7 +105,7 @@ def test_too_long_a_frame_ends_the_connection(place: Place) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 def test_forked_process_has_a_network_of_its_own(place: Place) -> None:
-    """Nobody of the parent is on it, and no lock of the parent's is held in it."""
+    """Without sockets and held locks of the parent."""
     place.network.lock.acquire()
     child = os.fork()
     if child == 0:

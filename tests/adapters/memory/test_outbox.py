@@ -9,8 +9,8 @@ from lightbus.adapters.memory.outbox import MemoryOutbox
 THREADS, EACH = 8, 200
 
 
-def test_threads_share_it() -> None:
-    """Many put events in while another takes them out: each comes out once, and those of one thread in order."""
+def test_threads_share_the_outbox() -> None:
+    """Many add events while another removes them: each is removed once, and those of one thread in order."""
     outbox = MemoryOutbox()
     taken: list[str] = []
 
@@ -30,13 +30,13 @@ def test_threads_share_it() -> None:
         assert own == sorted(own)
 
 
-def test_what_names_it() -> None:
-    """A message says where events wait."""
+def test_path_names_the_outbox() -> None:
+    """Errors say where events wait."""
     assert f"in {MemoryOutbox().path}" == "in memory"
 
 
-def test_what_was_refused_latest_is_told() -> None:
-    """Of several events of a name the error of the one that was refused last."""
+def test_latest_refusal_is_reported() -> None:
+    """Of several events of a name, the error of the latest refusal."""
     outbox = MemoryOutbox()
     outbox.put_all(api="auth", event="seen", rows=[("a", None, b""), ("b", None, b"")])
     outbox.refuse([("b", "1", "first")])

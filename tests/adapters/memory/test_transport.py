@@ -14,8 +14,10 @@ from lightbus.adapters.memory.transport import MemoryTransport
 from lightbus.exceptions import TransportError
 
 
-def test_what_is_dropped_is_counted_and_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Frames for somebody who does not read are counted, and logged the first time and then ever more seldom."""
+def test_dropped_frames_are_counted_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Frames for a peer that does not read; logged the first time, and then ever more rarely."""
     monkeypatch.setattr(network_module, "HIGH_WATER", 10)
 
     async def main() -> None:
@@ -36,8 +38,8 @@ def test_what_is_dropped_is_counted_and_said(monkeypatch: pytest.MonkeyPatch, ca
     assert [record.args for record in caplog.records] == [("What was published", count) for count in (1, 2, 4)]
 
 
-def test_only_one_socket_is_bound() -> None:
-    """A second one is refused, and says where."""
+def test_second_bind_is_refused() -> None:
+    """The error names the endpoint."""
 
     async def main() -> None:
         transport = MemoryTransport(MemoryNetwork())
@@ -49,8 +51,8 @@ def test_only_one_socket_is_bound() -> None:
     asyncio.run(main())
 
 
-def test_callback_is_nothing_of_the_sender() -> None:
-    """What arrives is read in the context in which the socket was made, whoever sends it on the same loop."""
+def test_callback_does_not_run_in_the_senders_context() -> None:
+    """It runs in the context in which the socket was made, even if the sender is on the same loop."""
     caller = contextvars.ContextVar("caller", default="nobody")
 
     async def main() -> None:
@@ -65,8 +67,8 @@ def test_callback_is_nothing_of_the_sender() -> None:
     asyncio.run(main())
 
 
-def test_failing_callback_stops_nothing() -> None:
-    """An error in a callback is the loop's to report, and the next frame is read all the same."""
+def test_failing_callback_does_not_stop_reading() -> None:
+    """The loop reports the error, and the next frame is read."""
 
     async def main() -> None:
         transport, seen, reported = MemoryTransport(MemoryNetwork()), list[bytes](), list[str]()

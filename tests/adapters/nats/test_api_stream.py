@@ -30,7 +30,7 @@ def event(number: int, topic: EventTopic = TOPIC) -> OutgoingEvent:
 
 
 def test_topic_is_read_in_pages(server: NatsServer) -> None:
-    """From the leader, up to its newest event; what is of other topics is passed over."""
+    """From the leader, up to its newest event; events of other topics are skipped."""
 
     async def test(stream: ApiStream) -> None:
         assert await stream.read_topic(TOPIC, 0, 10) == ([], 0)
@@ -48,8 +48,8 @@ def test_topic_is_read_in_pages(server: NatsServer) -> None:
     on_stream(server, "pages", test)
 
 
-def test_leader_that_is_not_as_far_yet_is_not_believed(server: NatsServer) -> None:
-    """It may have become one just now: that there is nothing more is asked again."""
+def test_new_leader_that_lags_is_not_trusted(server: NatsServer) -> None:
+    """It may be a new leader: that there are no more events is checked again."""
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(1)])
@@ -62,7 +62,7 @@ def test_leader_that_is_not_as_far_yet_is_not_believed(server: NatsServer) -> No
 
 
 @pytest.mark.parametrize(("numbers", "whole"), [([1, 2, 3], 3), ([1, 3, 4], 1), ([2, 3], 0), ([], 0)])
-def test_page_with_a_gap_ends_there(numbers: list[int], whole: int) -> None:
-    """What was sent to a connection that broke is missing: what is behind it is read again."""
+def test_page_ends_before_a_gap(numbers: list[int], whole: int) -> None:
+    """Messages sent to a broken connection are missing: those after them are read again."""
     found = [SimpleNamespace(metadata=SimpleNamespace(sequence=SimpleNamespace(consumer=number))) for number in numbers]
     assert _gapless(cast(Any, found)) == found[:whole]

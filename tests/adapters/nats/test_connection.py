@@ -14,8 +14,8 @@ from lightbus.adapters.nats.settings import NatsSettings
 from lightbus.exceptions import EventBackendUnreachable
 
 
-def test_what_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a server does not answer."""
+def test_unanswered_request_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a server does not answer."""
     monkeypatch.setattr(module, "TIMEOUT_FACTOR", 0.01)
 
     async def main() -> None:
@@ -27,8 +27,8 @@ def test_what_never_comes_back_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(main())
 
 
-def test_nobody_connects_after_the_end() -> None:
-    """Neither who asks then, nor who had begun to before."""
+def test_no_connection_after_close() -> None:
+    """Neither by later requests, nor by those that had started before."""
 
     async def main(server: NatsServer) -> None:
         connection = module.NatsConnection(NatsSettings(servers=(server.url,)))
@@ -44,8 +44,8 @@ def test_nobody_connects_after_the_end() -> None:
         asyncio.run(main(server))
 
 
-def test_connection_that_is_not_answered_is_dropped() -> None:
-    """And another server is dialled, though the first one's host has closed nothing."""
+def test_silent_connection_is_dropped() -> None:
+    """Another server is connected to, although the first one's host has closed nothing."""
 
     async def main(first: NatsServer, second: NatsServer) -> None:
         connection = module.NatsConnection(NatsSettings(servers=(first.url, second.url), timeout=0.2))

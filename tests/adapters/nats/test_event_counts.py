@@ -11,8 +11,8 @@ PLACES = StreamPlaces("home", "shop")
 SOLD, OPENED = EventTopic("sold", 1), EventTopic("opened", 2)
 
 
-def test_news_count_in_turn() -> None:
-    """What comes twice counts once; behind a gap nothing counts until the gap is read."""
+def test_new_events_are_counted_in_order() -> None:
+    """An event that arrives twice counts once; after a gap nothing counts until the gap is read."""
     counts = EventCounts(PLACES)
     for topic, sequence in ((SOLD, 1), (SOLD, 1), (OPENED, 2), (SOLD, 4)):
         counts.take_next((topic, ALL), sequence)
@@ -23,8 +23,8 @@ def test_news_count_in_turn() -> None:
     assert counts.uncounted == 0
 
 
-def test_what_is_gone_before_it_was_counted() -> None:
-    """It is known how much that was, and not of what."""
+def test_events_deleted_before_counting() -> None:
+    """Their number is known, but not their topics."""
     counts = EventCounts(PLACES)
     counts.take_all([((SOLD, ALL), 1), ((SOLD, ALL), 4)])
     assert (counts.uncounted, counts.through, counts.number(SOLD, (ALL,))) == (2, 4, 2)
@@ -34,8 +34,8 @@ def test_what_is_gone_before_it_was_counted() -> None:
     assert (counts.uncounted, counts.through) == (8, 10)
 
 
-def test_what_is_no_event_of_ours() -> None:
-    """It is passed over: somebody else writes into the stream."""
+def test_foreign_messages_are_skipped() -> None:
+    """Another program writes into the stream."""
     counts = EventCounts(PLACES)
     counts.take_next(None, 1)
     counts.take_all([(None, 2), ((SOLD, ALL), 3)])
@@ -44,8 +44,8 @@ def test_what_is_no_event_of_ours() -> None:
     assert (counts.number(SOLD, (ALL,)), counts.through) == (2, 5)
 
 
-def test_whoever_comes_later_counts_on() -> None:
-    """From what is on record, if that goes further than what was counted here."""
+def test_later_process_continues_the_counts() -> None:
+    """From the record, if it reaches further than the counts here."""
     first, second = EventCounts(PLACES), EventCounts(PLACES)
     first.take_all([((SOLD, ALL), 1), ((SOLD, "mail"), 2), ((OPENED, ALL), 3)])
     second.take_next((OPENED, ALL), 1)

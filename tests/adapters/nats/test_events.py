@@ -96,7 +96,7 @@ class Shop:
         return HostOutbox(self.bus.client.engine.journals.path)
 
 
-def test_what_is_fired_while_the_servers_are_away(
+def test_events_fired_while_the_servers_are_down(
     server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It waits in the outbox, is counted and said, and is given to its group in order once they are back."""
@@ -124,8 +124,8 @@ def test_what_is_fired_while_the_servers_are_away(
         assert [each for each in shop.health["problems"] if "outbox" in each] == []
 
 
-def test_servers_that_are_not_there_yet(server: NatsServer) -> None:
-    """A worker starts without them; its listener joins once they are there, and is given what was fired before."""
+def test_worker_starts_before_the_servers(server: NatsServer) -> None:
+    """Its listener joins once they run, and gets the events fired before."""
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
         hub.start(shop.bus)
@@ -144,8 +144,8 @@ def test_servers_that_are_not_there_yet(server: NatsServer) -> None:
         wait_until(lambda: received == [1, 2, 3], 30.0)
 
 
-def test_who_does_not_publish_keeps_it_as_well(server: NatsServer) -> None:
-    """A process that hands its events off puts them into the outbox itself, and they are handed over in order."""
+def test_process_without_publisher_uses_the_outbox(server: NatsServer) -> None:
+    """A process that hands its events off stores them in the outbox itself, and they are handed off in order."""
     server.start()
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
@@ -161,8 +161,8 @@ def test_who_does_not_publish_keeps_it_as_well(server: NatsServer) -> None:
         wait_until(lambda: shop.received == [0, 1, 2, 3], 30.0)
 
 
-def test_groups_are_not_waited_for_while_the_servers_are_away(server: NatsServer, door: Door) -> None:
-    """`wait_for: ack` says that the event waits; it is given to the groups all the same."""
+def test_wait_for_ack_returns_while_the_servers_are_down(server: NatsServer, door: Door) -> None:
+    """`wait_for: ack` returns that the event waits; groups get it later."""
     server.start()
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
@@ -177,7 +177,7 @@ def test_groups_are_not_waited_for_while_the_servers_are_away(server: NatsServer
 
 
 def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> None:
-    """With what to do about it; those beside it are kept, in order."""
+    """With the remedy; events beside it are stored, in order."""
     server.start("max_payload: 4096")
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
@@ -194,7 +194,7 @@ def test_event_that_is_too_large_is_refused(server: NatsServer, door: Door) -> N
 
 
 def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
-    """Neither firing nor listening pretends to work: the event is not taken, and the remedy is in the error."""
+    """Neither firing nor listening seems to work: the event is refused, and the error has the remedy."""
     server.start("authorization { user: shop, password: secret }")
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server, user="shop", password="wrong")
@@ -217,8 +217,8 @@ def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
     ],
     ids=repr,
 )
-def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, config: dict[str, Any], why: str) -> None:
-    """Firing says what is wrong with it, and nothing is taken."""
+def test_foreign_stream_is_left_unchanged(server: NatsServer, config: dict[str, Any], why: str) -> None:
+    """Firing reports what is wrong with it, and nothing is stored."""
     server.start()
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
@@ -232,7 +232,7 @@ def test_stream_that_somebody_else_made_is_left_as_it_is(server: NatsServer, con
         assert not HostOutbox(shop.bus.client.engine.journals.path).exists()
 
 
-def test_what_somebody_else_writes_into_them_stops_nobody(
+def test_foreign_messages_and_records_do_no_harm(
     server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither into the stream nor among the records of its groups, before a worker is there or later."""
@@ -296,7 +296,7 @@ async def _stream(server: NatsServer, config: dict[str, Any]) -> Any:
 
 
 def test_connection_may_be_encrypted(server: NatsServer, tmp_path: Path) -> None:
-    """By a certificate that is known from a file; a server that has another one is not believed."""
+    """With a certificate from a file; a server with another certificate is refused."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl here, to make a certificate with")
     for name in ("ours", "other"):
@@ -321,7 +321,7 @@ def _make_certificate(certificate: Path, key: Path) -> None:
     )  # fmt: skip
 
 
-def test_events_that_are_deleted_unhandled(
+def test_events_deleted_unhandled_are_reported(
     server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A group that was away is shown to have lost them, is told so when it is back, and that stays on record."""
@@ -360,8 +360,8 @@ def test_events_that_are_deleted_unhandled(
         assert journal["lost"] == [{"group": "mail-desk", "api": "shop", "event": "*", "count": 20, "at": None}]
 
 
-def test_events_that_are_too_old(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `max_age` deletes counts, also where nothing is left of an event."""
+def test_events_beyond_max_age_count_as_lost(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if no event is left."""
     monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.1)
     server.start()
     with MemoryBus(journal=True) as hub:
@@ -408,7 +408,7 @@ def _start_mail(shop: Shop) -> tuple[BusPath, list[int], list[dict[str, Any]]]:
 
 
 def test_history_of_a_mixed_bus(server: NatsServer, door: Door) -> None:
-    """Two processes publish to the servers, another one another API into its journal: each event is told once."""
+    """Two processes publish to the servers, another one another API into its journal: each event is listed once."""
     server.start()
 
     class BooksApi(Api):

@@ -20,8 +20,8 @@ from lightbus.ports.events import EventTopic
 TOPIC = EventTopic("sold", 1)
 
 
-def test_where_a_group_stands_at_first() -> None:
-    """At its cursor, or where it began; what was not counted then is not known."""
+def test_first_mark_of_a_group() -> None:
+    """At its cursor, or where it started; numbers that were not counted then are unknown."""
     assert first_mark(filled(None), TOPIC, 7, {"sold.1": 3}) == Mark(7, 3, 0)
     assert first_mark(filled(None), TOPIC, 7, {}) == Mark(7, 0, 0)
     assert first_mark(filled(None), TOPIC, 7, None) == Mark(7, None, 0)
@@ -30,8 +30,8 @@ def test_where_a_group_stands_at_first() -> None:
     assert first_mark(filled({"cursors": {"sold": 9}}), TOPIC, 7, {}) == Mark(9, None, 0)
 
 
-def test_what_is_missing_is_told_once() -> None:
-    """Also where a page is read again; it is on record with what is acknowledged behind it."""
+def test_losses_are_reported_once() -> None:
+    """Also if a page is read again; they are recorded with the next acknowledgement."""
     tally = TopicTally(Mark(0, 0, 0))
     assert tally.read(tally.rewind(0), [1, 3], 3, 2) == 0
     assert tally.read(tally.rewind(3), [10, 12], 12, 7) == 3
@@ -42,8 +42,8 @@ def test_what_is_missing_is_told_once() -> None:
     assert tally.acknowledge(13) == Mark(13, 8, 3)
 
 
-def test_what_was_not_looked_at_is_missed_later() -> None:
-    """While there is more to read it is not looked each time; what is missing is missing then, too."""
+def test_unchecked_losses_are_found_later() -> None:
+    """While there is more to read, not every page is checked; a later check finds the losses."""
     tally = TopicTally(Mark(0, 0, 0))
     assert tally.read(tally.rewind(0), [5], 5, None) == 0
     assert tally.read(tally.rewind(5), [8], 8, 6) == 4
@@ -51,8 +51,8 @@ def test_what_was_not_looked_at_is_missed_later() -> None:
     assert tally.acknowledge(20) == Mark(20, 9, 7)
 
 
-def test_where_it_is_not_known_nothing_is_missing() -> None:
-    """It is known from the first look on."""
+def test_unknown_numbers_give_no_losses() -> None:
+    """Losses are known from the first check on."""
     tally = TopicTally(Mark(0, None, 0))
     assert tally.read(tally.rewind(0), [5], 5, None) == 0
     assert tally.read(tally.rewind(5), [8], 8, 6) == 0
@@ -63,7 +63,7 @@ def test_where_it_is_not_known_nothing_is_missing() -> None:
 
 
 def test_acknowledgement_between_two_events() -> None:
-    """What is between them is of others: the group stands where the first of them left it."""
+    """Sequences between them belong to others: the group's number is that at the first of them."""
     tally = TopicTally(Mark(0, 0, 0))
     tally.read(tally.rewind(0), [1, 9], 9, 2)
     assert tally.acknowledge(4) == Mark(1, 1, 0)
@@ -85,8 +85,8 @@ class Counts:
         return sequence // 2
 
 
-def test_servers_are_asked_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end of a topic they need not be asked at all; while there is more, from time to time."""
+def test_servers_are_asked_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a topic not at all; while there is more to read, from time to time."""
     monkeypatch.setattr(group_losses, "LOOK_EVERY", 3600.0)
     counts = Counts()
     losses = GroupLosses(cast(StreamCounts, counts), (ALL,))

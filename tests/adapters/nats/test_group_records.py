@@ -47,8 +47,8 @@ def run(
     asyncio.run(main())
 
 
-def test_others_hear_of_what_is_written(server: NatsServer) -> None:
-    """Whoever observes is told the key; what is deleted is on record no more."""
+def test_observers_are_told_of_changes(server: NatsServer) -> None:
+    """They get the key; a deleted record is gone."""
 
     async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
         heard: list[str] = []
@@ -64,8 +64,8 @@ def test_others_hear_of_what_is_written(server: NatsServer) -> None:
     run(server, "heard", test)
 
 
-def test_whoever_fails_to_hear_of_a_record_stops_nobody(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
-    """An observer that raises is logged, the others are told, and what is written later is heard of."""
+def test_failing_observer_does_not_stop_others(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
+    """An observer that raises is logged, others are called, and later records are observed."""
 
     async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
         def fail(key: str) -> None:
@@ -84,8 +84,8 @@ def test_whoever_fails_to_hear_of_a_record_stops_nobody(server: NatsServer, capl
     assert [record.args[0] for record in caplog.records if record.args] == ["part.mail.1", "part.mail.2"]
 
 
-def test_what_is_not_known_is_not_written_over(server: NatsServer) -> None:
-    """It is learned instead, also where it is a record of our own that we did not hear of."""
+def test_unknown_revision_is_not_overwritten(server: NatsServer) -> None:
+    """It is read instead, also if it is a record of our own whose confirmation was lost."""
 
     async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
         await ours.put(KEY, {"count": 1})
@@ -100,8 +100,8 @@ def test_what_is_not_known_is_not_written_over(server: NatsServer) -> None:
     run(server, "unknown", test)
 
 
-def test_change_is_made_to_what_is_there(server: NatsServer) -> None:
-    """Of two that count at the same time none is lost; what becomes None is left as it is."""
+def test_update_changes_the_current_record(server: NatsServer) -> None:
+    """Of two that count at the same time none is lost; a change to None writes nothing."""
 
     def counted(value: dict[str, int] | None) -> dict[str, int]:
         return {"count": (value or {"count": 0})["count"] + 1}
@@ -115,8 +115,8 @@ def test_change_is_made_to_what_is_there(server: NatsServer) -> None:
     run(server, "counted", test)
 
 
-def test_who_hears_nothing_knows_it(server: NatsServer) -> None:
-    """Where nothing could be written lately it is not known what others write; it begins anew with what is heard."""
+def test_broken_watch_is_noticed(server: NatsServer) -> None:
+    """If nothing could be written lately, it is unknown what others write; it is current again with the next report."""
 
     async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
         await ours.put(KEY, {})

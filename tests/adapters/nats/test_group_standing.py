@@ -31,8 +31,8 @@ def event(number: int, topic: EventTopic = SOLD) -> OutgoingEvent:
     return OutgoingEvent(api="shop", topic=topic, id=f"{number}", record=b"%d" % number, published_at=time.time())
 
 
-def test_group_that_was_away(server: NatsServer) -> None:
-    """It is behind by what is kept for it, and has lost what is not; what is others' is none of it."""
+def test_backlog_of_an_absent_group(server: NatsServer) -> None:
+    """Its lag is the number of kept events for it, its losses are the deleted ones; events of others do not count."""
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(1), event(2, OPENED), event(3), event(4)])
@@ -52,8 +52,8 @@ def test_group_that_was_away(server: NatsServer) -> None:
     on_stream(server, "away", test)
 
 
-def test_group_that_has_handled_some(server: NatsServer) -> None:
-    """What it had is not lost; what it was told to have lost is among what it has lost."""
+def test_backlog_after_some_events(server: NatsServer) -> None:
+    """Handled events are not lost; reported losses are among its losses."""
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(number) for number in range(1, 11)])

@@ -30,8 +30,8 @@ def event(sequence: int) -> MovedEvent:
     return MovedEvent(sequence, f"id-{sequence}", SEEN, b"%d" % sequence, float(sequence))
 
 
-def test_what_is_put_again_is_there_once(server: NatsServer) -> None:
-    """After whatever was noted last, also once the servers have forgotten the ids that they were given."""
+def test_repeated_put_stores_once(server: NatsServer) -> None:
+    """Whatever progress was recorded last, also after the servers have forgotten the ids."""
 
     async def test(stream: ApiStream) -> None:
         move = NatsMove(stream, 1.0)
@@ -48,8 +48,8 @@ def test_what_is_put_again_is_there_once(server: NatsServer) -> None:
     on_stream(server, "again", test)
 
 
-def test_events_are_read_with_whom_they_are_for(server: NatsServer) -> None:
-    """What is past, what is everybody's, and what is for one group; dead letters, and what nobody knows, are not."""
+def test_events_are_read_with_their_only_group(server: NatsServer) -> None:
+    """Past events, those for all groups, and those for one; neither dead letters nor foreign messages."""
 
     async def test(stream: ApiStream) -> None:
         move = NatsMove(stream, 1.0)
@@ -72,8 +72,8 @@ def test_events_are_read_with_whom_they_are_for(server: NatsServer) -> None:
     on_stream(server, "read", test)
 
 
-def test_groups_are_told_as_they_were_given(server: NatsServer) -> None:
-    """With what they were given before; those that are there already are left as they are."""
+def test_added_groups_are_returned(server: NatsServer) -> None:
+    """With their delivery counts; existing groups are left unchanged."""
 
     async def test(stream: ApiStream) -> None:
         move = NatsMove(stream, 1.0)
@@ -91,8 +91,8 @@ def test_groups_are_told_as_they_were_given(server: NatsServer) -> None:
     on_stream(server, "groups", test)
 
 
-def test_group_is_owed_what_was_fired_since_it_was_made(server: NatsServer) -> None:
-    """Where publishers have gone over before it, by the times of the events."""
+def test_added_group_starts_at_its_creation(server: NatsServer) -> None:
+    """If publishers have moved before it, by the times of the events."""
 
     async def test(stream: ApiStream) -> None:
         move = NatsMove(stream, 1.0)
@@ -105,8 +105,8 @@ def test_group_is_owed_what_was_fired_since_it_was_made(server: NatsServer) -> N
     on_stream(server, "since", test)
 
 
-def test_members_are_those_that_give_signs_of_life(server: NatsServer) -> None:
-    """And not those that were killed and have left their record."""
+def test_members_are_those_with_signs_of_life(server: NatsServer) -> None:
+    """Not those that were killed and left their record."""
 
     async def test(stream: ApiStream) -> None:
         move = NatsMove(stream, 1.0)

@@ -10,16 +10,16 @@ from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.ports.events import EventTopic
 
 
-def test_names_are_such_as_servers_take() -> None:
-    """Whatever a bus and an API are called; no two share any."""
+def test_names_are_valid_for_servers() -> None:
+    """Whatever the names of bus and API; no two share a name."""
     places = [StreamPlaces("b", "shop.orders"), StreamPlaces("b", "shop_orders"), StreamPlaces("b:c", "shop.orders")]
     names = [name for each in places for name in (each.stream, each.bucket)]
     assert len(set(names)) == 6
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
 
 
-def test_subject_says_the_topic() -> None:
-    """And for whom an event is."""
+def test_subject_gives_topic_and_receiver() -> None:
+    """And the receiver of an event."""
     places, topic = StreamPlaces("b", "shop"), EventTopic("sold", 7)
     assert places.topic_of(places.subject(topic)) == (topic, "all")
     assert places.topic_of(places.subject(topic, "0123456789abcdef")) == (topic, "0123456789abcdef")
@@ -28,7 +28,7 @@ def test_subject_says_the_topic() -> None:
 @pytest.mark.parametrize(
     "subject", ["", "sold", "sold.7", "sold.7.all.more", "sold.x.all", "sold.-1.all", "sold.1234567.all"]
 )
-def test_subject_of_somebody_else(subject: str) -> None:
-    """Is no topic."""
+def test_foreign_subject_has_no_topic(subject: str) -> None:
+    """It gives None."""
     places = StreamPlaces("b", "shop")
     assert places.topic_of(f"{places.prefix}.{subject}") is None

@@ -88,8 +88,8 @@ def test_messages_are_kept_in_order() -> None:
 
 
 @pytest.mark.parametrize("lost", ["a", "b"])
-def test_nothing_is_kept_behind_what_did_not_arrive(lost: str) -> None:
-    """Sent again, all is there, in order and once."""
+def test_nothing_is_stored_after_a_lost_message(lost: str) -> None:
+    """Sent again, all are stored, in order and once."""
 
     async def test(channel: PublishingChannel, client: Client) -> None:
         await channel.publish(messages("0"), "stream", 0.5)
@@ -103,7 +103,7 @@ def test_nothing_is_kept_behind_what_did_not_arrive(lost: str) -> None:
     run(test)
 
 
-def test_what_was_kept_and_not_confirmed_is_kept_once() -> None:
+def test_unconfirmed_message_is_stored_once() -> None:
     async def test(channel: PublishingChannel, client: Client) -> None:
         client.forgets_to_say = {"b"}
         assert codes(list(await channel.publish(messages("a", "b", "c"), "stream", 0.01))) == [1, None, 3]
@@ -113,8 +113,8 @@ def test_what_was_kept_and_not_confirmed_is_kept_once() -> None:
     run(test)
 
 
-def test_what_another_publishes_in_between_is_noticed() -> None:
-    """Then what follows is not kept, to be sent again, so that its order is ours."""
+def test_publishing_in_between_is_noticed() -> None:
+    """Then the following messages are not stored, and are sent again to keep our order."""
 
     async def test(channel: PublishingChannel, client: Client) -> None:
         sent = client.publish
@@ -131,7 +131,7 @@ def test_what_another_publishes_in_between_is_noticed() -> None:
     run(test)
 
 
-def test_refusals_are_told() -> None:
+def test_refusals_are_returned() -> None:
     async def test(channel: PublishingChannel, client: Client) -> None:
         client.refuses = {"a": {"code": 400, "err_code": 10077, "description": "maximum bytes exceeded"}}
         [refusal] = await channel.publish(messages("a"), "stream", 0.5)
@@ -142,8 +142,8 @@ def test_refusals_are_told() -> None:
     run(test)
 
 
-def test_servers_do_so() -> None:
-    """A real server refuses what does not follow, knows what it has, and says where there is no stream."""
+def test_real_server_behaves_so() -> None:
+    """It refuses messages out of order, recognises known ids, and reports a missing stream."""
     nats = pytest.importorskip("nats")
     with NatsServer() as server:
 

@@ -29,8 +29,8 @@ DEAD = {"group": "mail", "deliveries": 3, "error": "ValueError: no", "died_at": 
         ("move.journal 1", {"behind": 3, "copied": 4}),
     ],
 )
-def test_records_of_ours(key: str, value: dict[str, Any]) -> None:
-    """Are what they say, with whatever else is in them."""
+def test_valid_records_are_read(key: str, value: dict[str, Any]) -> None:
+    """With all further fields."""
     assert read_record(key, json.dumps(value).encode()) == value
 
 
@@ -51,21 +51,21 @@ def test_records_of_ours(key: str, value: dict[str, Any]) -> None:
         ("move.a", {"behind": None}, "behind: "),
     ],
 )
-def test_records_of_somebody_else(key: str, value: Any, why: str) -> None:
-    """Are refused, with the reason."""
+def test_invalid_records_are_refused(key: str, value: Any, why: str) -> None:
+    """With the reason."""
     with pytest.raises(ValueError, match=f"^{why}"):
         read_record(key, json.dumps(value).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
-def test_what_is_no_json(data: bytes) -> None:
-    """Is refused as well."""
+def test_invalid_json_is_refused(data: bytes) -> None:
+    """Like other invalid records."""
     with pytest.raises(ValueError, match="it is not JSON"):
         read_record("member.a.b", data)
 
 
 @given(key=st.sampled_from(["info.a", "part.a.1", "member.a.b", "dead.a.1", "move.a", "x"]), data=st.binary())
-def test_nothing_else_is_raised(key: str, data: bytes) -> None:
-    """Whatever the bytes."""
+def test_any_bytes_give_a_record_or_value_error(key: str, data: bytes) -> None:
+    """For any bytes."""
     with suppress(ValueError):
         assert isinstance(read_record(key, data), dict)

@@ -8,8 +8,8 @@ from lightbus import InvalidConfiguration
 from lightbus.adapters.nats.settings import NatsSettings
 
 
-def test_environment_goes_first() -> None:
-    """Servers and credentials may come from the environment, several servers with commas."""
+def test_environment_overrides_settings() -> None:
+    """Servers and credentials may come from the environment, several servers separated by commas."""
     environ = {"LIGHTBUS_NATS_SERVERS": "nats://a:1, nats://b:2", "LIGHTBUS_NATS_CREDENTIALS": "/c"}
     settings = NatsSettings.read({"servers": ["nats://x"], "replicas": 3}, environ)
     assert (settings.servers, settings.credentials, settings.replicas) == (("nats://a:1", "nats://b:2"), "/c", 3)
@@ -22,8 +22,8 @@ def test_passwords_are_not_shown() -> None:
     assert settings.places == "nats://a:1, tls://b:2"
 
 
-def test_files_for_tls_that_cannot_be_used_are_named() -> None:
-    """With the reason; without any the servers' URLs say whether the connection is encrypted."""
+def test_unusable_tls_files_are_named() -> None:
+    """With the reason; without files the servers' URLs decide about encryption."""
     assert NatsSettings().tls is None
     with pytest.raises(InvalidConfiguration, match=r"names /nowhere/ca\.pem for tls, which cannot be used: "):
         _ = NatsSettings(tls_ca="/nowhere/ca.pem").tls
@@ -38,7 +38,7 @@ def test_files_for_tls_that_cannot_be_used_are_named() -> None:
         ({"servers": []}, "servers cannot be"),
     ],
 )
-def test_faults_are_named(options: dict[str, object], fault: str) -> None:
-    """With the setting, and what there is instead."""
+def test_invalid_settings_are_named(options: dict[str, object], fault: str) -> None:
+    """With the existing settings."""
     with pytest.raises(InvalidConfiguration, match=fault):
         NatsSettings.read(options, {})

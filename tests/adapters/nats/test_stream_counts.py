@@ -29,8 +29,8 @@ def event(number: int, topic: EventTopic = TOPIC) -> OutgoingEvent:
     return OutgoingEvent(api="shop", topic=topic, id=f"id-{number}", record=b"%d" % number, published_at=float(number))
 
 
-def test_another_process_counts_on(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From what is on record: it need not have seen what was deleted meanwhile."""
+def test_another_process_continues_the_counts(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the record: it need not have seen events that were deleted in between."""
     monkeypatch.setattr(stream_counts, "MANY_HEADERS", 3)
 
     async def test(stream: ApiStream) -> None:
@@ -48,8 +48,8 @@ def test_another_process_counts_on(server: NatsServer, monkeypatch: pytest.Monke
     on_stream(server, "shared", test)
 
 
-def test_what_was_counted_is_put_on_record_by_one(server: NatsServer) -> None:
-    """Who finds on record what it had counted a look ago leaves that to others."""
+def test_one_process_records_the_counts(server: NatsServer) -> None:
+    """A process that finds its previous counts recorded leaves this to others."""
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(1), event(2)])
@@ -67,8 +67,8 @@ def test_what_was_counted_is_put_on_record_by_one(server: NatsServer) -> None:
     on_stream(server, "recorded", test)
 
 
-def test_how_many_there_were_at_a_place(server: NatsServer) -> None:
-    """As long as what is behind it is kept; for whom it is asked."""
+def test_number_at_a_sequence(server: NatsServer) -> None:
+    """As long as the events after it are kept; for the given receivers."""
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(1), event(2, OTHER), event(3)])
@@ -86,8 +86,8 @@ def test_how_many_there_were_at_a_place(server: NatsServer) -> None:
     on_stream(server, "places", test)
 
 
-def test_what_nobody_has_seen_is_said(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
-    """It is gone, and nobody knows of which topic it was: the log says how much it is."""
+def test_uncounted_losses_are_logged(server: NatsServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Their topics are unknown: the log gives their number."""
     caplog.set_level(logging.WARNING)
 
     async def test(stream: ApiStream) -> None:

@@ -27,8 +27,8 @@ def event(number: int) -> OutgoingEvent:
     return OutgoingEvent(api="shop", topic=TOPIC, id=f"id-{number}", record=b"%d" % number, published_at=float(number))
 
 
-def test_beginnings_are_found(server: NatsServer) -> None:
-    """By an id, however long ago, and by a time, also of what came late."""
+def test_starting_points_are_found(server: NatsServer) -> None:
+    """By an id, however old, and by a time, also of events that were stored late."""
 
     async def test(stream: ApiStream) -> None:
         before = datetime.now(UTC)
@@ -42,8 +42,8 @@ def test_beginnings_are_found(server: NatsServer) -> None:
     on_stream(server, "beginnings", test)
 
 
-def test_what_one_group_alone_is_given_is_passed_over(server: NatsServer) -> None:
-    """In pages and in histories, which have what was moved here from elsewhere; ids are those of all."""
+def test_events_for_one_group_are_left_out(server: NatsServer) -> None:
+    """Of pages and histories, which have moved events, too; ids are those of all."""
 
     async def test(stream: ApiStream) -> None:
         for number, only in enumerate((ALL, "0" * 16, PAST, "0" * 16, ALL)):

@@ -60,8 +60,8 @@ def publish(channel: Channel, *events: OutgoingEvent, timeout: float = 0.05) -> 
     return asyncio.run(publisher.publish(events, "all"))
 
 
-def test_what_did_not_arrive_is_sent_again_with_what_follows() -> None:
-    """From the first on that is missing."""
+def test_lost_event_is_sent_again_with_the_following() -> None:
+    """From the first missing one on."""
     channel = Channel()
     channel.answers = [
         [1, StreamRefusal(None), refusal(WRONG_LAST_ID)],
@@ -72,8 +72,8 @@ def test_what_did_not_arrive_is_sent_again_with_what_follows() -> None:
     assert channel.sent == [["a", "b", "c"], ["b", "c"], ["b", "c"]]
 
 
-def test_what_never_arrives_is_given_up() -> None:
-    """After a while, and all that follows; what arrived before is told."""
+def test_event_that_never_arrives_is_given_up() -> None:
+    """After a while, with all that follow; earlier ones are reported as stored."""
     channel = Channel()
     channel.answers = [[1, StreamRefusal(None), StreamRefusal(None)], *[[StreamRefusal(None)] * 2] * 1000]
     kept, *others = publish(channel, event("a"), event("b"), event("c"))
@@ -81,8 +81,8 @@ def test_what_never_arrives_is_given_up() -> None:
     assert [type(each) for each in others] == [EventBackendUnreachable] * 2
 
 
-def test_what_is_too_large_is_refused_alone() -> None:
-    """For a message of the servers, and for the stream."""
+def test_too_large_event_is_refused_alone() -> None:
+    """By the servers' limit, and by the stream's."""
     channel = Channel()
     first, large, last = publish(channel, event("a"), event("b", 900), event("c"))
     assert (first, last) == (1, 2)
@@ -94,8 +94,8 @@ def test_what_is_too_large_is_refused_alone() -> None:
 
 
 @pytest.mark.parametrize(("code", "remedy"), [(10077, "max_bytes"), (10047, "more room"), (1, "servers' log")])
-def test_what_no_event_gets_past_is_an_error_of_all(code: int, remedy: str) -> None:
-    """With what to do about it; none is tried for nothing."""
+def test_error_for_all_events_is_raised_once(code: int, remedy: str) -> None:
+    """With the remedy; no further event is tried."""
     channel = Channel()
     channel.answers = [[refusal(code), refusal(WRONG_LAST_ID)]]
     outcomes = publish(channel, event("a"), event("b"))

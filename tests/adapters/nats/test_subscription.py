@@ -101,8 +101,8 @@ def run(test: Callable[[NatsSubscription, Stream, Inbox], Awaitable[None]], stre
     asyncio.run(main())
 
 
-def test_news_wait_until_all_topics_are_told() -> None:
-    """An event that comes while it is asked how topics stand is told with them: others may have earlier ones."""
+def test_news_wait_until_all_topics_are_reported() -> None:
+    """An event that arrives during the request for topics is reported with them: others may have earlier ones."""
     stream = Stream()
     stream.events = [FIRST, SECOND]
 
@@ -116,8 +116,8 @@ def test_news_wait_until_all_topics_are_told() -> None:
     run(test, stream)
 
 
-def test_news_that_may_have_been_missed_are_looked_for() -> None:
-    """And until that is answered nothing is told, however often it is asked."""
+def test_possibly_missed_news_are_requested() -> None:
+    """Until that is answered nothing is reported, however often it is requested."""
     stream = Stream()
 
     async def test(subscription: NatsSubscription, stream: Stream, inbox: Inbox) -> None:
@@ -136,8 +136,8 @@ def test_news_that_may_have_been_missed_are_looked_for() -> None:
         run(test, stream)
 
 
-def test_topics_of_which_nothing_is_kept() -> None:
-    """They are told if they had anything for us: only who asks for it learns that it is gone."""
+def test_topics_without_kept_events() -> None:
+    """They are reported if they had events for us: only a fetch shows that these are gone."""
     stream = Stream()
     stream.counts.events.take_all([((FIRST, ALL), 1), ((SECOND, ALL), 2)])
     stream.events = [THIRD] * 3
@@ -154,8 +154,8 @@ def test_topics_of_which_nothing_is_kept() -> None:
     ("key", "is_looked_at"),
     [("info", False), ("dead.7", False), ("member.2222", True), ("part.1", True)],
 )
-def test_records_of_a_group_that_change(key: str, is_looked_at: bool) -> None:
-    """Who is there and who has what is looked at anew; what else is on record of the group, or of others, is not."""
+def test_changed_records_wake_the_balancing(key: str, is_looked_at: bool) -> None:
+    """Those of members and owners of this group; not other records of the group, nor those of other groups."""
 
     async def main() -> None:
         request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
