@@ -17,8 +17,8 @@ def known(seconds: float, concurrency: int = 100, max_queue_time: float | None =
     return admission
 
 
-def test_calls_that_go_well_are_more_and_more_side_by_side() -> None:
-    """Handlers that wait for something are soon as many as are allowed, and no more."""
+def test_concurrency_grows_while_handlers_wait() -> None:
+    """Handlers that wait soon run as many at a time as allowed, and no more."""
     admission = Admission(10)
     assert admission.limit == FIRST_LIMIT
     outcome = [admission.began(0.0001, admission.limit, 1.0) for _ in range(10)]
@@ -26,15 +26,15 @@ def test_calls_that_go_well_are_more_and_more_side_by_side() -> None:
     assert admission.limit == 10
 
 
-def test_calls_one_after_another_do_not_lead_to_more_side_by_side() -> None:
-    """However many of them went well: when many come at once, it is not known yet what so many do to each other."""
+def test_sequential_calls_do_not_raise_the_limit() -> None:
+    """However many succeed: they do not show how many can run concurrently."""
     admission = Admission(100)
     assert not any(admission.began(0.0001, running, 1.0) for running in range(1, FIRST_LIMIT) for _ in range(1000))
     assert admission.limit == FIRST_LIMIT
 
 
-def test_handlers_that_compute_run_one_after_another() -> None:
-    """A handler that has long to wait for its turn is a sign of too many; each round of them counts once."""
+def test_computing_handlers_run_one_by_one() -> None:
+    """A long delay of a handler's turn shows that too many run; each round of calls counts once."""
     admission = known(0.01)
     admission.limit = 16
     assert not admission.began(0.02, 16, 1.02)
@@ -61,8 +61,8 @@ def computing(share: float, process: float, *, concurrency: int = 100) -> Admiss
     return admission
 
 
-def test_threads_that_take_a_whole_processor_are_fewer_side_by_side() -> None:
-    """Handlers that compute are all begun at once, and take the processor from each other, and from the loop."""
+def test_computing_threads_lower_the_limit() -> None:
+    """Computing handlers in threads start at once, and compete for the processor, with each other and with the loop."""
     admission = computing(0.7, 1.0)
     assert admission.limit == 8
     assert not admission.began(0.0, 8, 2.01), "more of them would not do more"
@@ -70,8 +70,8 @@ def test_threads_that_take_a_whole_processor_are_fewer_side_by_side() -> None:
     assert admission.limit == 8
 
 
-def test_what_was_found_out_of_the_processor_is_not_believed_for_ever() -> None:
-    """Where no call ends any more, nothing is learned, and more are tried."""
+def test_old_processor_measurement_expires() -> None:
+    """If no call ends any more, there is no new measurement, and more calls are tried."""
     admission = computing(0.7, 1.0)
     assert admission.probe(3.0)
     assert admission.limit > 8
@@ -81,15 +81,15 @@ def test_what_was_found_out_of_the_processor_is_not_believed_for_ever() -> None:
     ("share", "process"),
     [pytest.param(0.1, 1.0, id="others compute"), pytest.param(0.7, 0.8, id="there is more to be had")],
 )
-def test_a_busy_process_alone_is_no_reason_to_have_fewer(share: float, process: float) -> None:
-    """Calls that wait for something do not wait for each other because a listener beside them computes."""
+def test_busy_process_alone_does_not_lower_the_limit(share: float, process: float) -> None:
+    """Calls that wait are not delayed because a listener computes."""
     admission = computing(share, process)
     assert admission.limit == 16
     assert admission.probe(2.1)
 
 
-def test_calls_that_wait_are_begun_though_none_ends() -> None:
-    """Where nothing is learned for a while more are tried."""
+def test_waiting_calls_start_though_none_ends() -> None:
+    """Without measurements for a while, more calls are tried."""
     admission = Admission(100)
     admission.probe(1.0)
     before = admission.limit
@@ -99,7 +99,7 @@ def test_calls_that_wait_are_begun_though_none_ends() -> None:
 
 
 def test_a_burst_may_wait() -> None:
-    """So many calls at once that they take seconds are worked off, where nothing more comes."""
+    """Calls that take seconds in all are executed if no further ones arrive."""
     admission = known(0.1, concurrency=4)
     for ahead in range(500):
         admission.arrived(10.0)
@@ -138,8 +138,8 @@ def played(admission: Admission, seconds: float, arrivals: list[float], *, again
 
 @pytest.mark.parametrize("limit", [1, 4, 32])
 @pytest.mark.parametrize("seconds", [0.0005, 0.003, 0.01, 0.05])
-def test_a_burst_is_worked_off(seconds: float, limit: int) -> None:
-    """Also while it is still fresh that more came in than went out; and again, as often as it comes."""
+def test_burst_is_executed(seconds: float, limit: int) -> None:
+    """Also right after more arrived than ended; and again, each time it comes."""
     admission = known(seconds)
     admission.limit = limit
     for began in (1.0, 100.0):
@@ -148,8 +148,8 @@ def test_a_burst_is_worked_off(seconds: float, limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [1, 4, 32])
 @pytest.mark.parametrize("seconds", [0.003, 0.01, 0.05])
-def test_callers_that_wait_for_their_answers_are_no_overload(seconds: float, limit: int) -> None:
-    """Each calls again at once: none asks for more before it has got something, so no more comes in than goes out."""
+def test_callers_that_await_answers_are_no_overload(seconds: float, limit: int) -> None:
+    """Each calls again after its answer, so no more calls arrive than end."""
     admission = known(seconds)
     admission.limit = limit
     served, refused = played(admission, seconds, [1.0 + caller / 10_000 for caller in range(40)], again_until=2.0)
@@ -158,7 +158,7 @@ def test_callers_that_wait_for_their_answers_are_no_overload(seconds: float, lim
 
 
 def test_a_single_call_after_an_overload_is_not_refused() -> None:
-    """Nothing is known of an overload any more after a quiet while."""
+    """After a quiet time the overload is over."""
     admission = known(0.1, concurrency=1)
     admission.limit = 1
     overload(admission, 0.1)
@@ -192,8 +192,8 @@ def overload(admission: Admission, seconds: float, *, until: float = 5.0) -> tup
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.1])
-def test_under_five_times_the_load_those_who_are_taken_wait_no_longer_than_calls_take(seconds: float) -> None:
-    """Whoever would wait is refused; whoever is not, is served nearly as fast as without load."""
+def test_accepted_calls_are_fast_under_five_times_the_load(seconds: float) -> None:
+    """Calls that would wait are refused; accepted ones are nearly as fast as without load."""
     admission = known(seconds, concurrency=1)
     admission.limit = 1
     waits, refused = overload(admission, seconds)
@@ -203,8 +203,8 @@ def test_under_five_times_the_load_those_who_are_taken_wait_no_longer_than_calls
     assert refused > 3 * len(waits)
 
 
-def test_after_an_overload_nobody_is_refused() -> None:
-    """A second without it, and a burst may wait again."""
+def test_no_call_is_refused_after_an_overload() -> None:
+    """A second later a burst may wait again."""
     admission = known(0.01, concurrency=1)
     admission.limit = 1
     overload(admission, 0.01)
@@ -215,16 +215,16 @@ def test_after_an_overload_nobody_is_refused() -> None:
     assert admission.may_wait(3, 5.0, 6.0)
 
 
-def test_a_call_that_cannot_be_begun_in_time_is_refused() -> None:
-    """Its caller has the time that is left for another worker."""
+def test_call_that_cannot_start_in_time_is_refused() -> None:
+    """Its caller can use the remaining time for another worker."""
     admission = known(0.1, concurrency=1)
     admission.limit = 1
     assert admission.may_wait(5, 1.0, 0.0)
     assert not admission.may_wait(5, 0.5, 0.0)
 
 
-def test_the_setting_holds_in_a_burst_as_well() -> None:
-    """Who sets how long calls may wait means all of them; without measurements nobody is refused for an estimate."""
+def test_max_queue_time_holds_in_a_burst() -> None:
+    """The setting applies to all calls; without measurements none is refused by an estimate."""
     admission = known(0.1, concurrency=1, max_queue_time=0.35)
     admission.limit = 1
     assert [admission.may_wait(ahead, 5.0, 0.0) for ahead in range(5)] == [True, True, True, False, False]
@@ -232,7 +232,7 @@ def test_the_setting_holds_in_a_burst_as_well() -> None:
     assert Admission(1, 0.35).may_wait(100, 5.0, 0.0)
 
 
-def test_short_calls_wait_a_moment_in_any_case() -> None:
-    """What takes a fraction of a millisecond is not refused for having to wait three times that."""
+def test_short_calls_may_always_wait_briefly() -> None:
+    """A call of a fraction of a millisecond is not refused for waiting three times that."""
     assert known(0.0001).longest_wait == SHORT_WAIT
     assert known(0.1).longest_wait == pytest.approx(0.05)

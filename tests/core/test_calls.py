@@ -99,8 +99,8 @@ class AnySequence(RuleBasedStateMachine):
 TestAnySequence = AnySequence.TestCase
 
 
-def test_a_late_reply_finds_nobody() -> None:
-    """A reply to a call that was given up is counted, and goes to no other call."""
+def test_late_reply_is_counted() -> None:
+    """It goes to no other call."""
     calls: PendingCalls[str] = PendingCalls()
     first = calls.add("a", 1.0, "first")
     assert calls.forget(first) is not None
@@ -110,8 +110,8 @@ def test_a_late_reply_finds_nobody() -> None:
     assert second in calls
 
 
-def test_the_expired_come_in_the_order_they_were_made() -> None:
-    """Calls whose time is up are returned once; others stay."""
+def test_expired_calls_are_returned_in_order() -> None:
+    """Once; others stay."""
     calls: PendingCalls[str] = PendingCalls()
     one, _, three = calls.add("a", 5.0, "one"), calls.add("b", 9.0, "two"), calls.add("a", 4.0, "three")
     assert [call_id for call_id, _ in calls.expired(5.0)] == [one, three]

@@ -9,12 +9,12 @@ from lightbus.core.cursors import Cursors, Standing
 
 
 def test_a_topic_without_a_position_is_owed_from_its_beginning() -> None:
-    """One that came into being after the group is owed as a whole."""
+    """A topic created after the group is owed from its beginning."""
     assert Cursors[str]({}).standing("t", 7) == Standing(0, 7, 0)
 
 
-def test_a_beginning_is_set_once() -> None:
-    """Where a group begins is not changed by a second word, nor set to nothing."""
+def test_first_position_is_set_once() -> None:
+    """It is not changed by a second call, nor set to 0."""
     cursors = Cursors[str]({"old": 3})
     assert not cursors.begin("old", 5)
     assert not cursors.begin("new", 0)
@@ -22,8 +22,8 @@ def test_a_beginning_is_set_once() -> None:
     assert cursors.acked == {"old": 3, "new": 4}
 
 
-def test_acknowledging_goes_forwards() -> None:
-    """An older word changes nothing, and is not to be stored."""
+def test_acknowledgements_only_advance() -> None:
+    """An older one changes nothing, and need not be stored."""
     cursors = Cursors[str]({})
     assert cursors.acknowledge("t", 5)
     assert not cursors.acknowledge("t", 5)
@@ -31,8 +31,8 @@ def test_acknowledging_goes_forwards() -> None:
     assert cursors.standing("t", 9).cursor == 5
 
 
-def test_what_a_lost_member_had_is_possibly_delivered() -> None:
-    """Up to the head of that moment, until it is acknowledged; where nothing is open nothing is possibly delivered."""
+def test_topics_of_a_lost_member_are_possibly_delivered() -> None:
+    """Up to the head of that moment, until acknowledged; without open events nothing is possibly delivered."""
     cursors = Cursors[str]({"t": 5})
     cursors.mark_in_flight([("t", 9), ("done", 0)])
     assert cursors.standing("t", 12) == Standing(5, 12, 9)
@@ -44,13 +44,13 @@ def test_what_a_lost_member_had_is_possibly_delivered() -> None:
 
 
 def test_a_failed_delivery_is_possibly_delivered_too() -> None:
-    """An event of which a delivery is on record is given as a redelivery, by whomever."""
+    """An event with a recorded delivery is redelivered with its count, to any member."""
     assert Cursors[str]({"t": 5}).standing("t", 9, failed=6).possibly_delivered == 6
     assert Cursors[str]({"t": 5}).standing("t", 9, failed=5).possibly_delivered == 0
 
 
-def test_who_lives_and_had_it_is_believed() -> None:
-    """It has begun nothing that it has not handled; an older word does not take that away."""
+def test_report_of_a_live_member_is_adopted() -> None:
+    """It has started nothing that it has not handled; an older report changes nothing."""
     cursors = Cursors[str]({"t": 5})
     cursors.mark_in_flight([("t", 9)])
     assert not cursors.adopt_reported("t", 4)
@@ -63,7 +63,7 @@ def test_who_lives_and_had_it_is_believed() -> None:
     st.lists(st.tuples(st.sampled_from(["ack", "mark_in_flight", "adopt_reported"]), st.integers(0, 50)), max_size=50)
 )
 def test_a_cursor_never_goes_back(steps: list[tuple[str, int]]) -> None:
-    """Whatever is said in whatever order: what was acknowledged stays so; what may have begun is ahead of it."""
+    """For any reports in any order: acknowledged events stay so; possibly started ones are after the cursor."""
     cursors, highest = Cursors[str]({}), 0
     for what, sequence in steps:
         if what == "mark_in_flight":

@@ -15,15 +15,15 @@ def group() -> Group:
     return Group("auth\0shop", 16)
 
 
-def test_a_single_member_has_everything() -> None:
-    """Who joins first is assigned all partitions."""
+def test_single_member_gets_all_partitions() -> None:
+    """The first member is assigned all partitions."""
     made = group()
     assert made.join("a", 0.0) == [MemberAssignment("a", 2, ALL)]
     assert made.held_by("a") == list(ALL)
 
 
-def test_a_second_member_waits_for_what_is_given_back() -> None:
-    """What belongs to the newcomer is asked back first, and given to it once it is released."""
+def test_second_member_waits_for_releases() -> None:
+    """Its partitions are revoked first, and assigned to it once they are released."""
     made = group()
     made.join("a", 0.0)
     changes = {each.member: each for each in made.join("b", 0.0)}
@@ -36,8 +36,8 @@ def test_a_second_member_waits_for_what_is_given_back() -> None:
     assert given.generation > changes["a"].generation
 
 
-def test_a_member_that_leaves_leaves_everything() -> None:
-    """Its partitions are given to the others at once: it has finished them."""
+def test_leaving_member_frees_its_partitions() -> None:
+    """They are assigned to the others at once: it has finished them."""
     made = group()
     made.join("a", 0.0)
     made.join("b", 0.0)
@@ -46,16 +46,16 @@ def test_a_member_that_leaves_leaves_everything() -> None:
     assert made.leave("nobody") == []
 
 
-def test_a_member_that_is_lost_leaves_it_unfinished() -> None:
-    """Whoever lost it is told which partitions may have something begun in them."""
+def test_lost_member_leaves_unfinished_partitions() -> None:
+    """`lost` returns the partitions that may have started events."""
     made = group()
     made.join("a", 0.0)
     assert made.lost("a") == (LostPartitions("a", ALL), [])
     assert made.holdings == {}
 
 
-def test_words_of_an_older_assignment_do_not_count() -> None:
-    """A member that joined anew is not believed what it said before; nor is one that never had the partition."""
+def test_reports_of_older_assignments_do_not_count() -> None:
+    """A member that joined again is not trusted with earlier reports; nor is one that never held the partition."""
     made = group()
     [first] = made.join("a", 0.0)
     assert made.holds("a", first.generation, 3)
@@ -66,8 +66,8 @@ def test_words_of_an_older_assignment_do_not_count() -> None:
     assert not made.holds("a", again.generation, 16)
 
 
-def test_who_joins_anew_holds_nothing_up() -> None:
-    """What was asked back of a member before goes to its new owner at once: the member knows of it no more."""
+def test_rejoining_member_delays_nothing() -> None:
+    """A partition revoked from it before goes to its new owner at once: the member has forgotten it."""
     made = group()
     made.join("a", 0.0)
     asked = {each.member: each for each in made.join("b", 0.0)}
@@ -76,8 +76,8 @@ def test_who_joins_anew_holds_nothing_up() -> None:
     assert sorted(again["a"].partitions + again["b"].partitions) == list(ALL)
 
 
-def test_a_word_that_crosses_another_assignment_counts() -> None:
-    """What a member keeps through an assignment it may speak of in the words of either."""
+def test_report_that_crosses_an_assignment_counts() -> None:
+    """For a partition kept through an assignment, reports of both generations count."""
     made = group()
     [first] = made.join("a", 0.0)
     changes = {each.member: each for each in made.join("b", 0.0)}
@@ -87,7 +87,7 @@ def test_a_word_that_crosses_another_assignment_counts() -> None:
 
 
 def test_silent_members_are_named() -> None:
-    """Who was not heard of for longer than the timeout is named; who is no member is not taken for one."""
+    """Members silent for longer than the timeout are returned; others are not counted as members."""
     made = group()
     made.join("a", 0.0)
     made.join("b", 5.0)
@@ -99,7 +99,7 @@ def test_silent_members_are_named() -> None:
 
 
 def test_renewing_changes_the_generation_only() -> None:
-    """A member can be told what it has once more."""
+    """A member can get its assignment again."""
     made = group()
     [first] = made.join("a", 0.0)
     assert made.renew("a") == [MemberAssignment("a", first.generation + 1, ALL)]
@@ -107,7 +107,7 @@ def test_renewing_changes_the_generation_only() -> None:
 
 
 def test_publishers_with_the_same_members_assign_alike() -> None:
-    """Two publishers that know the same members come to the same assignment, whatever the order of joining was."""
+    """In any order of joining."""
     one, other = group(), group()
     for name in ("a", "b", "c"):
         one.join(name, 0.0)

@@ -20,8 +20,8 @@ from lightbus.core.liveness import Liveness, LivenessChange, State, classify_sil
         (1e9, State.GONE),
     ],
 )
-def test_what_silence_means(silence: float, state: State) -> None:
-    """Three seconds make suspect and ten gone, where these are the bounds."""
+def test_silence_classification(silence: float, state: State) -> None:
+    """Suspect after three seconds and gone after ten, with these bounds."""
     assert classify_silence(silence, 3.0, 10.0) is state
 
 
@@ -30,7 +30,7 @@ def watch() -> Liveness[str]:
 
 
 def test_suspect_then_gone() -> None:
-    """Each change is told once, and whoever is gone is judged no more."""
+    """Each change is returned once, and a gone peer is forgotten."""
     liveness = watch()
     liveness.record_activity("a", 0.0)
     assert liveness.tick(2.9) == []
@@ -41,8 +41,8 @@ def test_suspect_then_gone() -> None:
     assert liveness.tick(99.0) == []
 
 
-def test_whoever_is_heard_again_is_alive() -> None:
-    """A suspect that speaks is no suspect, and may become one again."""
+def test_activity_ends_suspicion() -> None:
+    """A suspect that gives a sign of life is alive, and may become suspect again."""
     liveness = watch()
     liveness.record_activity("a", 0.0)
     assert liveness.tick(5.0) == [LivenessChange("a", State.SUSPECT)]
@@ -52,14 +52,14 @@ def test_whoever_is_heard_again_is_alive() -> None:
 
 
 def test_long_silence_skips_suspicion() -> None:
-    """Where nobody looked for a long time, gone is the first that is told."""
+    """If nothing was checked for long, gone is the first change."""
     liveness = watch()
     liveness.record_activity("a", 0.0)
     assert liveness.tick(50.0) == [LivenessChange("a", State.GONE)]
 
 
-def test_the_forgotten_are_not_judged() -> None:
-    """Nobody is told of somebody that was forgotten, not even when it was suspect; forgetting strangers is no fault."""
+def test_forgotten_peers_are_not_returned() -> None:
+    """Not even suspects; forgetting an unknown peer is allowed."""
     liveness = watch()
     liveness.record_activity("a", 0.0)
     liveness.tick(4.0)
@@ -70,15 +70,15 @@ def test_the_forgotten_are_not_judged() -> None:
 
 
 @pytest.mark.parametrize(("suspect_after", "gone_after"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0)])
-def test_bounds_that_cannot_be(suspect_after: float, gone_after: float) -> None:
-    """Nobody can be gone before it is suspect, nor suspect at once."""
+def test_invalid_bounds_are_refused(suspect_after: float, gone_after: float) -> None:
+    """A peer cannot be gone before it is suspect, nor suspect at once."""
     with pytest.raises(ValueError, match="suspect_after"):
         Liveness(suspect_after=suspect_after, gone_after=gone_after)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0.5, 2.0, 4.0, 20.0]), st.booleans()), max_size=30))
 def test_changes_follow_from_silence(steps: list[tuple[str, float, bool]]) -> None:
-    """After any sequence of words and silences, whoever is left was heard of lately, and changes alternate."""
+    """After any sequence of activity and silence, remaining peers were active recently, and changes alternate."""
     liveness, now, heard, suspects = watch(), 0.0, dict[str, float](), set[str]()
     for key, seconds, speaks in steps:
         now += seconds

@@ -107,8 +107,8 @@ STEPS = st.lists(
 
 
 @given(st.integers(0, 8), STEPS)
-def test_first_handlings_are_in_order_whatever_is_lost(before: int, steps: list[Any]) -> None:
-    """Each event once, in the order of the sequences: live, caught up, and around what was lost on the way."""
+def test_first_deliveries_are_in_order_despite_losses(before: int, steps: list[Any]) -> None:
+    """Each event once, in the order of sequences: live, fetched, and around lost messages."""
     publisher = Publisher()
     publisher.batch([number % PARTITIONS for number in range(before)])
     consumer = Consumer(publisher)
@@ -130,8 +130,8 @@ def test_first_handlings_are_in_order_whatever_is_lost(before: int, steps: list[
 
 
 @given(st.lists(st.lists(st.integers(0, PARTITIONS - 1), max_size=12), max_size=10))
-def test_nothing_is_asked_for_where_nothing_is_lost(batches: list[list[int]]) -> None:
-    """Where every message arrives, all of it is handled at once, and the consumer lacks nothing."""
+def test_nothing_is_requested_without_losses(batches: list[list[int]]) -> None:
+    """If every message arrives, all are handled at once, and nothing is missing."""
     publisher = Publisher()
     consumer = Consumer(publisher)
     for fired in batches:
@@ -154,16 +154,16 @@ def streams(*firsts: int) -> tuple[Order, list[Stream]]:
     return order, made
 
 
-def test_a_stream_has_its_turn_up_to_the_next_one() -> None:
-    """So several events in a row are handed out without asking again whose turn it is."""
+def test_stream_keeps_its_turn_up_to_the_next_stream() -> None:
+    """So several events in a row are delivered without choosing again."""
     order, (first, second) = streams(3, 5)
     assert order.next() == (first, 5)
     assert order.next() == (second, 101)
     assert order.next() is None
 
 
-def test_one_that_lacks_something_is_waited_for() -> None:
-    """Until it is there, or was asked for in vain for too often; where it can only be later, others go on."""
+def test_stream_with_a_gap_is_waited_for() -> None:
+    """Until the event arrives or requests have failed too often; streams that can only have later events continue."""
     order, (first, second) = streams(3, 0)
     second.note_head(2)
     order.note(second)
@@ -185,8 +185,8 @@ def test_one_that_lacks_something_is_waited_for() -> None:
     assert order.next() == (first, 101)
 
 
-def test_one_that_is_said_to_have_more_and_has_not_is_not_waited_for() -> None:
-    """Answers that hold nothing are no better than none: what waits behind them is handed out in the end."""
+def test_stream_without_the_announced_events_is_not_waited_for() -> None:
+    """Empty answers count like missing ones: later events are delivered in the end."""
     order, (first, second) = streams(3, 0)
     second.note_head(2)
     for _ in range(MAX_FAILURES):
@@ -203,8 +203,8 @@ def test_one_that_is_said_to_have_more_and_has_not_is_not_waited_for() -> None:
     assert order.next() == (second, 101)
 
 
-def test_one_that_is_tried_again_holds_nobody_up() -> None:
-    """What it has is a repeat, and may come late; what is behind that waits for it."""
+def test_retried_event_delays_no_other_stream() -> None:
+    """A retry may come late; only its own stream waits for it."""
     order, (first, second) = streams(1, 2)
     assert order.next() == (first, 2)
     assert first.take() is not None
@@ -213,8 +213,8 @@ def test_one_that_is_tried_again_holds_nobody_up() -> None:
     assert order.next() == (second, 101)
 
 
-def test_one_that_is_not_confirmed_is_waited_for() -> None:
-    """Nobody overtakes a stream that may not go on until its acknowledgements are on disk."""
+def test_unconfirmed_stream_is_waited_for() -> None:
+    """No stream overtakes one that must wait until its acknowledgements are on disk."""
     order, (first, _) = streams(1, 1000)
     for sequence in range(1, UNCONFIRMED + 1):
         if sequence > 1:
@@ -231,8 +231,8 @@ def test_one_that_is_not_confirmed_is_waited_for() -> None:
     assert order.next() == (first, 1000)
 
 
-def test_what_is_not_told_is_not_waited_for_for_ever() -> None:
-    """After some answers that are of no use what is there is handed out, rather than never."""
+def test_useless_answers_end_the_waiting() -> None:
+    """After some useless answers the received events are delivered."""
     watermark = Watermark(5)
     assert not watermark.published(9, 12)
     watermark.answered(5)
@@ -242,8 +242,8 @@ def test_what_is_not_told_is_not_waited_for_for_ever() -> None:
     assert (watermark.lacks, watermark.upto) == (False, 12)
 
 
-def test_an_answer_that_was_late_is_made_up_for() -> None:
-    """What was published since the answer follows on it, and counts at once."""
+def test_messages_after_a_late_answer_count() -> None:
+    """They follow the answer, and count at once."""
     watermark = Watermark(5)
     watermark.published(7, 9)
     watermark.published(9, 11)

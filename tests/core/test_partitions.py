@@ -20,7 +20,7 @@ members = st.lists(st.text("0123456789abcdef", min_size=1, max_size=16), unique=
     [("", 4), ("a", 15), ("customer-1", 13), ("customer-2", 3), ("Zoë", 10), ("x" * 1000, 7)],
 )
 def test_the_partition_of_a_key_never_changes(key: str, partition: int) -> None:
-    """A key falls into the same partition in every version: both sides, and journals on disk, count with it."""
+    """A key has the same partition in every version: both sides, and journals on disk, depend on it."""
     assert partition_of(key, 16) == partition
 
 
@@ -33,14 +33,14 @@ def test_the_member_for_a_key_never_changes(key: str, member: str) -> None:
 
 
 @given(keys, st.integers(1, 64))
-def test_a_partition_is_one_of_those_there_are(key: str, partitions: int) -> None:
-    """Every key has a partition, and it is one of them."""
+def test_every_key_has_a_valid_partition(key: str, partitions: int) -> None:
+    """One of the existing partitions."""
     assert 0 <= partition_of(key, partitions) < partitions
 
 
 @given(keys, members, st.randoms(use_true_random=False))
 def test_the_order_of_members_does_not_matter(key: str, members: list[str], random: object) -> None:
-    """Whoever knows the same members comes to the same answer; without members there is none."""
+    """The same members give the same answer; without members there is none."""
     shuffled = list(members)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     chosen = rendezvous(key, members)
@@ -50,7 +50,7 @@ def test_the_order_of_members_does_not_matter(key: str, members: list[str], rand
 
 @given(keys, members.filter(bool), st.integers(0, 7))
 def test_a_member_that_leaves_moves_only_its_own_keys(key: str, members: list[str], number: int) -> None:
-    """What another member has stays where it is."""
+    """Keys of other members stay."""
     leaving = members[number % len(members)]
     before = rendezvous(key, members)
     after = rendezvous(key, [member for member in members if member != leaving])
@@ -58,7 +58,7 @@ def test_a_member_that_leaves_moves_only_its_own_keys(key: str, members: list[st
 
 
 def test_keys_spread_evenly() -> None:
-    """A thousand keys fall into all partitions, and to all members, in roughly equal numbers."""
+    """A thousand keys are spread over all partitions, and all members, in roughly equal numbers."""
     many = [f"customer-{number}" for number in range(1600)]
     partitions = Counter(partition_of(key, 16) for key in many)
     owners = Counter(rendezvous(key, MEMBERS) for key in many)

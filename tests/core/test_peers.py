@@ -30,44 +30,44 @@ def untold(*names: str | None) -> Peer:
 
 
 @pytest.mark.parametrize("state", PeerState)
-def test_calls_are_for_who_is_up(state: PeerState) -> None:
-    """One that drains is live and finishes its work, and is sent nothing new."""
+def test_only_peers_that_are_up_get_calls(state: PeerState) -> None:
+    """A draining peer is live and finishes its work, and gets no new calls."""
     one = peer(state=state)
     assert one.is_up is (state is PeerState.UP)
     assert one.is_live is (state in (PeerState.UP, PeerState.DRAINING))
 
 
-def test_what_is_advertised() -> None:
-    """An API of which it only keeps events is none that it advertises."""
+def test_kept_apis_are_not_advertised() -> None:
+    """An API of which it only stores old events is not advertised."""
     one = peer(CHECKS, ONLY_EVENTS, KEPT)
     assert [one.advertises(name) for name in ("auth", "shop", "past", "other")] == [True, True, False, False]
     assert one.keeps == {"past"}
 
 
-def test_procedures_are_served() -> None:
-    """Who only publishes the events of an API is asked for none of its procedures."""
+def test_publishers_of_events_only_serve_no_procedures() -> None:
+    """They get no calls."""
     one = peer(CHECKS, ONLY_EVENTS)
     assert [one.serves(name) for name in ("auth", "shop", "other")] == [True, False, False]
 
 
-def test_who_has_not_told_may_serve_all() -> None:
-    """Of one that has not answered names are known at most."""
+def test_peer_without_details_may_serve_all() -> None:
+    """Before it has answered, at most the names of its APIs are known."""
     assert (untold("auth").advertises("auth"), untold("auth").advertises("shop")) == (True, False)
     assert untold(None).advertises("auth") is None
     assert untold("auth").serves("anything")
     assert untold("auth").keeps == frozenset()
 
 
-def test_how_it_reads_in_a_log() -> None:
-    """Who, how far it is trusted, and what is wrong, if anything is."""
+def test_peer_is_readable_in_a_log() -> None:
+    """Its announcement, its state, and its problem, if any."""
     one = peer()
     assert str(one) == f"{one.announcement} (up)"
     quarantined = replace(one, state=PeerState.QUARANTINED, problem="nobody listens there")
     assert str(quarantined) == f"{one.announcement} (quarantined: nobody listens there)"
 
 
-def test_a_snapshot_of_nobody() -> None:
-    """It has an answer to everything."""
+def test_empty_snapshot() -> None:
+    """All its methods return something."""
     nothing = Snapshot()
     assert not nothing.is_up("a" * 16)
     assert nothing.publishers("auth") == ()
@@ -77,14 +77,14 @@ def test_a_snapshot_of_nobody() -> None:
 @pytest.mark.parametrize(
     ("state", "up"), [(PeerState.UP, True), (PeerState.DRAINING, True), (PeerState.SUSPECT, False)]
 )
-def test_who_is_up_in_a_snapshot(state: PeerState, up: bool) -> None:
-    """Also one that finishes its work: its answers are waited for."""
+def test_live_peers_of_a_snapshot(state: PeerState, up: bool) -> None:
+    """Also draining ones: their answers are awaited."""
     one = peer(state=state)
     assert Snapshot(peers={one.instance: one}).is_up(one.instance) is up
 
 
 def test_publishers_are_those_with_events() -> None:
-    """Who advertises an API first, then who keeps events of it."""
+    """Peers that advertise an API first, then those that store old events of it."""
     one, other = peer(CHECKS), peer(replace(KEPT, name="auth"))
     snapshot = Snapshot(by_api={"auth": (one,)}, keeping={"auth": (other,), "past": (other,)})
     assert snapshot.publishers("auth") == (one, other)

@@ -26,21 +26,21 @@ def looked(computed: float, cpu: float) -> ProcessorUse:
         pytest.param(0.0, 0.0, False, id="nobody"),
     ],
 )
-def test_fewer_handlers_run_where_all_of_them_compute(computed: float, cpu: float, is_shared: bool) -> None:
-    """Only where handlers compute, and all of a processor is used, fewer of them do as much."""
+def test_competing_handlers_are_detected(computed: float, cpu: float, is_shared: bool) -> None:
+    """Only if handlers compute and the process uses a whole processor."""
     assert looked(computed, cpu).is_shared(2.1) is is_shared
 
 
-def test_each_look_counts_anew() -> None:
-    """What was computed before the last look is not counted twice."""
+def test_each_look_starts_counting_again() -> None:
+    """Time computed before the last look is not counted twice."""
     processor = looked(1.0, 1.0)
     assert processor.computed == 0.0
     processor.look(6.0, 3.0, 1.0)
     assert not processor.is_shared(3.0)
 
 
-def test_old_knowledge_is_none() -> None:
-    """Where nothing ends any more, it is not known what the processor does."""
+def test_old_measurement_does_not_count() -> None:
+    """If no call ends any more, the state of the processor is unknown."""
     processor = looked(1.0, 1.0)
     assert processor.look_at == 3.0
     assert processor.is_shared(3.9)

@@ -216,7 +216,7 @@ TestAnySequence = AnySequence.TestCase
     [(0, 0.25), (1, 0.25), (2, 0.5), (3, 1.0), (4, 2.0), (5, 4.0), (6, 8.0), (7, 8.0), (100_000, 8.0)],
 )
 def test_retry_delay_doubles_up_to_eight_seconds(failures: int, seconds: float) -> None:
-    """The pause doubles from a quarter of a second to eight seconds, however long a peer is away."""
+    """From a quarter of a second, however long a peer is away."""
     assert retry_delay(failures) == seconds
 
 
@@ -281,8 +281,8 @@ def bring(registry: Registry, state: PeerState) -> None:
         ("REFUSED", "denied", "REFUSED", []),
     ],
 )
-def test_what_an_input_makes_of_a_state(before: str, do: str, after: str, facts: list[type]) -> None:
-    """Each input in each state leads to one state, and tells others what concerns them."""
+def test_each_input_in_each_state(before: str, do: str, after: str, facts: list[type]) -> None:
+    """It gives one state, and the facts for others."""
     registry = Registry()
     bring(registry, PeerState[before])
     inputs: dict[str, Any] = {
@@ -299,7 +299,7 @@ def test_what_an_input_makes_of_a_state(before: str, do: str, after: str, facts:
 
 
 def test_an_announcement_is_a_hint() -> None:
-    """Somebody who is announced may be dialled at once, and is offered to nobody before it has answered."""
+    """An announced peer may be connected to at once, and is offered only after it has answered."""
     registry = Registry()
     assert registry.announced(hint(A, "auth"), Source.DISCOVERY, 1.0) == []
     snapshot = registry.snapshot()
@@ -311,7 +311,7 @@ def test_an_announcement_is_a_hint() -> None:
 
 
 def test_a_peer_that_answered_is_offered() -> None:
-    """A WELCOME makes a peer up, with all that it says of itself, where it answered."""
+    """A WELCOME makes a peer up, with its announcement and its endpoints."""
     registry = Registry()
     [fact] = up(registry, A, AUTH, SHOP, now=2.0)
     assert isinstance(fact, PeerJoined)
@@ -323,8 +323,8 @@ def test_a_peer_that_answered_is_offered() -> None:
     assert registry.due(99.0) == []
 
 
-def test_who_only_keeps_events_is_nobody_to_call() -> None:
-    """Neither calls nor new events go to it; who listens, or asks for what was fired, finds it beside the others."""
+def test_peer_that_only_keeps_events_gets_no_calls() -> None:
+    """Nor new events; listeners and histories find it beside the others."""
     registry = Registry()
     [keeper] = up(registry, A, ApiInfo(name="auth", events=("seen",), keeps=True))
     snapshot = registry.snapshot()
@@ -348,8 +348,8 @@ def test_internal_apis_are_not_listed() -> None:
     assert registry.snapshot().api_names() == ["auth"]
 
 
-def test_what_a_peer_says_anew_is_passed_on() -> None:
-    """A change of its APIs or of its endpoints is a fact; the same again is none."""
+def test_changes_of_a_peer_are_passed_on() -> None:
+    """A change of its APIs or endpoints is a fact; a repetition is not."""
     registry = Registry()
     up(registry, A, AUTH)
     assert up(registry, A, AUTH, now=1.0) == []
@@ -361,8 +361,8 @@ def test_what_a_peer_says_anew_is_passed_on() -> None:
     assert moved.peer.event_endpoint == "ipc://elsewhere"
 
 
-def test_an_announcement_says_nothing_of_a_peer_that_is_up() -> None:
-    """What a peer says over its own connection counts for more than any announcement, which anybody can make."""
+def test_announcement_does_not_change_a_peer_that_is_up() -> None:
+    """A peer's own announcement over its connection takes precedence: anybody can announce."""
     registry = Registry()
     up(registry, A, AUTH)
     assert registry.announced(hint(A, "forged"), Source.DISCOVERY, 1.0) == []
@@ -370,8 +370,8 @@ def test_an_announcement_says_nothing_of_a_peer_that_is_up() -> None:
     assert list(registry.snapshot().by_api) == ["auth"]
 
 
-def test_where_a_peer_was_announced_meanwhile() -> None:
-    """A peer that breaks off is tried where it was and where it was announced since: its host may have moved."""
+def test_addresses_announced_in_the_meantime_are_tried() -> None:
+    """After a break, old and new addresses are tried: the host may have another one."""
     registry = Registry()
     here, there = (
         announced(A, AUTH, addresses=(each,), rpc_port=1, event_port=2) for each in ("192.0.2.1", "192.0.2.9")
@@ -388,7 +388,7 @@ def test_where_a_peer_was_announced_meanwhile() -> None:
 
 
 def test_a_draining_peer_is_offered_no_more() -> None:
-    """It still counts as there, so that what it executes is waited for."""
+    """It counts as live, so that its running calls are awaited."""
     registry = Registry()
     up(registry, A, AUTH)
     registry.drains(A, 1.0)
@@ -399,7 +399,7 @@ def test_a_draining_peer_is_offered_no_more() -> None:
 
 
 def test_a_lost_peer_is_tried_again() -> None:
-    """A broken connection is no proof of death: it is dialled again after a pause that grows."""
+    """A broken connection is no proof of death: it is connected to again after growing pauses."""
     registry = Registry()
     up(registry, A, AUTH)
     [fact] = registry.lost(A, 10.0, "went away")
@@ -412,8 +412,8 @@ def test_a_lost_peer_is_tried_again() -> None:
     assert registry.peers[A].failures == 0
 
 
-def test_a_fresh_word_ends_a_pause() -> None:
-    """Whoever is announced again is worth an attempt at once; mere hearsay changes no pause."""
+def test_new_announcement_ends_a_pause() -> None:
+    """It allows one attempt at once; hearsay changes no pause."""
     registry = Registry()
     bring(registry, PeerState.QUARANTINED)
     assert registry.announced(hint(A, "auth"), Source.HEARSAY, 0.1) == []
@@ -422,8 +422,8 @@ def test_a_fresh_word_ends_a_pause() -> None:
     assert [peer.instance for peer in registry.due(0.2)] == [A]
 
 
-def test_three_refusals_in_a_row_end_it() -> None:
-    """Where nobody listens, the third attempt is the last; one that was only not answered begins the count anew."""
+def test_three_refusals_in_a_row_remove_a_peer() -> None:
+    """If nothing listens, the third attempt is the last; an attempt without an answer restarts the count."""
     registry = Registry()
     registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
     for refused in (True, True, False, True, True):
@@ -434,7 +434,7 @@ def test_three_refusals_in_a_row_end_it() -> None:
 
 
 def test_a_withdrawn_hint_counts_again_later() -> None:
-    """A hint that was taken back leaves nothing, and the next one is as good as the first, hearsay or not."""
+    """A withdrawn hint leaves nothing, and the next one is as good as the first, hearsay or not."""
     registry = Registry()
     registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
     assert registry.withdrawn(A) == []
@@ -443,8 +443,8 @@ def test_a_withdrawn_hint_counts_again_later() -> None:
     assert state_of(registry, A) is PeerState.UNVERIFIED
 
 
-def test_a_rumour_ends_only_a_rumour() -> None:
-    """That another peer lost somebody ends what we have by hearsay only, and that can come back the same way."""
+def test_reported_loss_removes_only_hearsay() -> None:
+    """And the peer can come back by hearsay."""
     registry = Registry()
     registry.announced(hint(A), Source.HEARSAY, 0.0)
     registry.announced(hint(B), Source.DISCOVERY, 0.0)
@@ -459,7 +459,7 @@ def test_a_rumour_ends_only_a_rumour() -> None:
 
 
 def test_a_claim_is_more_than_hearsay() -> None:
-    """Whoever was only heard of, and then says HELLO itself, is no rumour any more."""
+    """A peer known by hearsay that sends HELLO itself is no longer hearsay."""
     registry = Registry()
     registry.announced(hint(A), Source.HEARSAY, 0.0)
     registry.announced(hint(A), Source.CLAIM, 1.0)
@@ -467,8 +467,8 @@ def test_a_claim_is_more_than_hearsay() -> None:
     assert A in registry.peers
 
 
-def test_another_registry_is_followed() -> None:
-    """What an earlier registry of this process saw to be up is up here, until told otherwise; ourselves left out."""
+def test_peers_of_an_earlier_registry_are_inherited() -> None:
+    """Peers that it saw up are up here until a change; ourselves excluded."""
     first, second = Registry(), Registry(own=OWN)
     for instance in (A, B, OWN):
         up(first, instance, AUTH)
@@ -479,8 +479,8 @@ def test_another_registry_is_followed() -> None:
     assert [type(fact) for fact in second.lost(A, 51.0, "went away")] == [PeerLeft]
 
 
-def test_who_advertises_an_api() -> None:
-    """Everybody who says so, up or not; whoever has not told is not among them."""
+def test_advertising_lists_peers_in_any_state() -> None:
+    """Peers that have not told their APIs are not among them."""
     registry = Registry()
     up(registry, A, AUTH)
     registry.announced(hint(B, "auth", "shop"), Source.DISCOVERY, 0.0)
@@ -488,8 +488,8 @@ def test_who_advertises_an_api() -> None:
     assert [peer.instance for peer in registry.advertising("auth")] == [A, B]
 
 
-def test_hearsay_does_not_bring_back_who_left() -> None:
-    """An evicted instance comes back only by its own word, and by its own word it does."""
+def test_hearsay_does_not_bring_back_a_left_peer() -> None:
+    """An evicted instance comes back only by its own announcement."""
     registry = Registry()
     up(registry, A, AUTH)
     [fact] = registry.left(A, "said goodbye")
@@ -502,7 +502,7 @@ def test_hearsay_does_not_bring_back_who_left() -> None:
 
 
 def test_a_new_process_at_an_endpoint_ends_the_old_one() -> None:
-    """One endpoint is one process: the old instance there left, before the new one joins."""
+    """One endpoint is one process: the old instance leaves before the new one joins."""
     registry = Registry()
     up(registry, A, AUTH, endpoint="tcp://127.0.0.1:5000")
     facts = up(registry, B, AUTH, endpoint="tcp://127.0.0.1:5000")
@@ -512,15 +512,15 @@ def test_a_new_process_at_an_endpoint_ends_the_old_one() -> None:
 
 
 def test_our_own_announcement_is_no_peer() -> None:
-    """What we announce comes back to us, and is not taken for somebody else."""
+    """It comes back to us, and is ignored."""
     registry = Registry(own=A)
     assert registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0) == []
     assert registry.peers == {}
     assert registry.ignored["own"] == 1
 
 
-def test_only_so_many_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all places are taken by peers that are up, hints are ignored, and counted; who answers is taken in."""
+def test_number_of_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all places are taken by peers that are up, hints are ignored and counted; a peer that answers is added."""
     monkeypatch.setattr(module, "MAX_PEERS", 2)
     registry = Registry()
     up(registry, A)
@@ -532,8 +532,8 @@ def test_only_so_many_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(registry.peers) == [A, B, C]
 
 
-def test_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hints that were dialled in vain give up their places, then one in the middle; whoever is up keeps its own."""
+def test_untried_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First hints without an answer are dropped, then one in the middle; peers that are up stay."""
     monkeypatch.setattr(module, "MAX_PEERS", 4)
     registry = Registry()
     up(registry, E)
@@ -549,8 +549,8 @@ def test_hints_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fingerprint", ["ours", ""])
-def test_a_flood_of_strangers_takes_no_place(monkeypatch: pytest.MonkeyPatch, fingerprint: str) -> None:
-    """Whoever was announced before it stays, and who comes in it has time; with our key's fingerprint for good."""
+def test_flood_of_strangers_displaces_no_peer(monkeypatch: pytest.MonkeyPatch, fingerprint: str) -> None:
+    """Earlier peers stay, and new ones during the flood are tried; those with our key's fingerprint stay for good."""
     monkeypatch.setattr(module, "MAX_PEERS", 100)
     registry = Registry(fingerprints=["ours"])
     early, late = (replace(hint(instance, "auth"), fingerprint=fingerprint) for instance in (A, B))
@@ -566,7 +566,7 @@ def test_a_flood_of_strangers_takes_no_place(monkeypatch: pytest.MonkeyPatch, fi
 
 
 def test_hints_with_many_addresses_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They cost most, and take no place from others."""
+    """They cost most, and displace no others."""
     monkeypatch.setattr(module, "MAX_PEERS", 3)
     registry = Registry()
     for instance in (A, B, C):
@@ -576,8 +576,8 @@ def test_hints_with_many_addresses_make_room(monkeypatch: pytest.MonkeyPatch) ->
     assert registry.ignored["full"] == 1
 
 
-def test_who_is_tried_first() -> None:
-    """Who answered before, then who has our key's fingerprint, then who has few addresses, then who failed less."""
+def test_order_of_attempts() -> None:
+    """Peers that answered before, then those with our key's fingerprint, with few addresses, with fewer failures."""
     registry = Registry(fingerprints=["ours"])
     up(registry, A)
     registry.lost(A, 1.0, "went away")
@@ -591,7 +591,7 @@ def test_who_is_tried_first() -> None:
 
 
 def test_in_a_crowd_strangers_are_tried_less_often() -> None:
-    """Together they cost what few would; who answered before is tried as ever."""
+    """In total they cost as much as a few; peers that answered before are tried as usual."""
     registry = Registry()
     up(registry, A)
     registry.lost(A, 1.0, "went away")
@@ -602,8 +602,8 @@ def test_in_a_crowd_strangers_are_tried_less_often() -> None:
     assert registry.peers[f"{0:016x}"].retry_at >= 1.0 + 2 * retry_delay(1)
 
 
-def test_in_a_crowd_who_is_announced_with_many_addresses_is_tried_less_often_still() -> None:
-    """Each of them costs an attempt. A peer with as many in a small company is one like any other."""
+def test_in_a_crowd_many_addresses_are_tried_even_less_often() -> None:
+    """Each address costs an attempt. With few peers it makes no difference."""
     registry = Registry()
     registry.announced(at_addresses(A), Source.DISCOVERY, 0.0)
     registry.silent(A, 1.0, "does not answer")
@@ -615,8 +615,8 @@ def test_in_a_crowd_who_is_announced_with_many_addresses_is_tried_less_often_sti
     assert registry.peers[A].retry_at == 2.0 + retry_delay(2) * 2 * many / module.USUAL_ADDRESSES
 
 
-def test_who_refuses_us_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd of strangers with another key takes no place from who may yet answer."""
+def test_refusing_peers_make_room_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many strangers with another key displace no peer that may still answer."""
     monkeypatch.setattr(module, "MAX_PEERS", 2)
     registry = Registry()
     for now, instance in enumerate((A, B)):
@@ -627,8 +627,8 @@ def test_who_refuses_us_makes_room_first(monkeypatch: pytest.MonkeyPatch) -> Non
     assert list(registry.peers) == [A, C]
 
 
-def test_why_it_is_not_up() -> None:
-    """A peer that is not up says what came of the latest attempt; one that is up has no problem."""
+def test_peer_that_is_not_up_has_a_problem() -> None:
+    """The result of the latest attempt; a peer that is up has none."""
     registry = Registry()
     registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
     assert str(registry.peers[A]).endswith("(unverified)")
@@ -639,15 +639,15 @@ def test_why_it_is_not_up() -> None:
 
 
 def test_a_peer_that_refuses_us_may_be_withdrawn() -> None:
-    """When it leaves it is forgotten, like any other hint."""
+    """It is forgotten like any other hint."""
     registry = Registry()
     bring(registry, PeerState.REFUSED)
     registry.withdrawn(A)
     assert registry.peers == {}
 
 
-def test_whoever_left_is_remembered_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory of the evicted is bounded: the oldest of them goes first."""
+def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest evicted instance is forgotten first."""
     monkeypatch.setattr(module, "TOMBSTONES", 2)
     registry = Registry()
     for instance in (A, B, C):
@@ -658,7 +658,7 @@ def test_whoever_left_is_remembered_only_so_long(monkeypatch: pytest.MonkeyPatch
     assert list(registry.peers) == [A]
 
 
-def test_who_said_goodbye_is_told_from_who_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goodbyes_differ_from_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a while: only so many are remembered."""
     monkeypatch.setattr(module, "MAX_DEPARTED", 1)
     registry = Registry(OWN)
@@ -673,7 +673,7 @@ def test_who_said_goodbye_is_told_from_who_was_lost(monkeypatch: pytest.MonkeyPa
 
 
 def test_ghosts_are_forgotten() -> None:
-    """Whom nobody has heard of for longer than any cache keeps a record is forgotten; whoever is up is not."""
+    """Peers without news for longer than any cache keeps a record are forgotten; peers that are up are not."""
     registry = Registry()
     registry.announced(hint(A, "auth"), Source.DISCOVERY, 0.0)
     up(registry, B, AUTH)
@@ -684,8 +684,8 @@ def test_ghosts_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize("do", ["lost", "silent", "denied", "drains", "left", "withdrawn", "reported_lost"])
-def test_a_stranger_cannot_fail(do: str) -> None:
-    """Of somebody unknown nothing is noted, and nobody is told."""
+def test_inputs_about_unknown_peers_are_ignored(do: str) -> None:
+    """Nothing is recorded or reported."""
     registry = Registry()
     arguments = {
         "lost": (0.0, "x"),
@@ -700,8 +700,8 @@ def test_a_stranger_cannot_fail(do: str) -> None:
     assert registry.peers == {}
 
 
-def test_a_peer_says_what_it_advertises() -> None:
-    """A peer whose API names did not fit into its announcement may advertise anything."""
+def test_advertised_apis_may_be_unknown() -> None:
+    """A peer whose API names did not fit into its announcement may advertise any API."""
     registry = Registry()
     registry.announced(announced(A, apis=None), Source.DISCOVERY, 0.0)
     up(registry, B, AUTH)

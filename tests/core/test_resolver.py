@@ -50,7 +50,7 @@ ONE, TWO, THREE = peer(1), peer(2), peer(3)
     ],
 )
 def test_the_less_loaded_of_two(picks: tuple[int, int], loads: tuple[int, ...], chosen: Peer) -> None:
-    """Two different peers are picked at random, and the one with fewer calls of ours is asked."""
+    """Of two random peers, the one with fewer open calls of ours is chosen."""
     peers = (ONE, TWO, THREE)
     in_flight = {each.instance: load for each, load in zip(peers, loads, strict=True)}
     assert choose(peers, in_flight, randrange=fixed(*picks)) is chosen
@@ -68,7 +68,7 @@ def test_two_choices_even_the_load_out() -> None:
 
 
 def test_the_same_host_goes_first() -> None:
-    """A peer of our own host is asked, however loaded; another one when that has refused."""
+    """A peer of our own host is chosen, however loaded; another one after that has refused."""
     near = peer(9, host="here")
     peers = (ONE, near, TWO)
     assert choose(peers, {near.instance: 99}, host="here") is near
@@ -76,7 +76,7 @@ def test_the_same_host_goes_first() -> None:
 
 
 def test_the_only_peer_needs_no_choice() -> None:
-    """Where there is one, it is asked; where there is none, or it refused, nobody is."""
+    """A single peer is chosen; if there is none, or it has refused, none is."""
     assert choose((ONE,), {}, randrange=fixed()) is ONE
     assert choose((ONE,), {}, tried=frozenset({ONE.instance})) is None
     assert choose((), {}) is None
@@ -87,8 +87,8 @@ def test_the_only_peer_needs_no_choice() -> None:
     tried=st.sets(st.integers(0, 5)),
     loads=st.lists(st.integers(0, 9), min_size=6, max_size=6),
 )
-def test_somebody_untried_is_always_asked(hosts: list[str], tried: set[int], loads: list[int]) -> None:
-    """Nobody is asked twice, and as long as somebody was not asked, somebody is: near ones first."""
+def test_untried_peer_is_always_chosen(hosts: list[str], tried: set[int], loads: list[int]) -> None:
+    """No peer is chosen twice; while one is untried, one is chosen: near ones first."""
     peers = tuple(peer(number, host) for number, host in enumerate(hosts))
     untried = [each for number, each in enumerate(peers) if number not in tried]
     chosen = choose(
@@ -102,8 +102,8 @@ def test_somebody_untried_is_always_asked(hosts: list[str], tried: set[int], loa
         assert chosen.announcement.host == "here"
 
 
-def test_nobody_advertises_it() -> None:
-    """The error has near names, what is advertised, how it was looked for, and what to check."""
+def test_error_for_an_unknown_api() -> None:
+    """It has similar names, the advertised APIs, how peers were looked for, and what to check."""
     snapshot = Snapshot(by_api={"auth": (ONE,), "shop": (TWO,), "internal.metrics": (ONE,)})
     error = explain("atuh", snapshot, waited=1.04, where="zeroconf on 127.0.0.1")
     assert type(error) is UnknownApi
@@ -113,16 +113,16 @@ def test_nobody_advertises_it() -> None:
     )
 
 
-def test_a_name_behind_a_procedure() -> None:
-    """Who misspells `bus.auth.ping.call_async` asks for an API `auth.ping`, and is told what stands there."""
+def test_error_for_a_name_after_a_procedure() -> None:
+    """`bus.auth.ping.call_async`, misspelt, asks for an API `auth.ping`: the error lists the valid names there."""
     error = explain("auth.ping", Snapshot(by_api={"auth": (ONE,)}), waited=0.5)
     assert isinstance(error, UnknownApi)
     assert "but there is 'auth'" in str(error)
     assert "call, call_async" in str(error)
 
 
-def test_nobody_is_there_at_all() -> None:
-    """An empty bus is said to be empty."""
+def test_error_on_an_empty_bus() -> None:
+    """It says that no peer advertises anything."""
     error = explain("auth", Snapshot(), waited=0.0)
     assert str(error) == (
         "No peer advertises the API 'auth'; looked for 0.0 s. No peer advertises anything. "
@@ -130,8 +130,8 @@ def test_nobody_is_there_at_all() -> None:
     )
 
 
-def test_it_is_advertised_and_we_are_refused() -> None:
-    """Where one of those that have it does not let us in the error says so, whatever is with the others."""
+def test_error_for_an_api_whose_peer_refuses_us() -> None:
+    """If one of its peers refuses us, the error says so, whatever the state of the others."""
     ghost = peer(1, state=PeerState.QUARANTINED)
     refusing = replace(peer(2 << 60, state=PeerState.REFUSED), problem="it has the key 12")
     error = explain("auth", Snapshot(announced={"auth": (ghost, refusing)}), waited=1.0)
@@ -140,8 +140,8 @@ def test_it_is_advertised_and_we_are_refused() -> None:
     assert "(refused: it has the key 12); looked for 1.0 s" in str(error)
 
 
-def test_somebody_else_refuses_us() -> None:
-    """Who may have it, and is on no bus of ours, is named with its reason; of many the first three."""
+def test_error_names_peers_of_other_buses() -> None:
+    """A peer that may have the API on another bus is named with its reason; of many the first three."""
     error = explain("auth", Snapshot(), waited=1.0, refusals=[f"peer {number} has a key" for number in range(9)])
     assert type(error) is PeerRefused
     assert str(error) == (
@@ -150,8 +150,8 @@ def test_somebody_else_refuses_us() -> None:
     )
 
 
-def test_it_is_advertised_and_nobody_answers() -> None:
-    """A peer that was announced and does not answer is named, with what became of it; of many the first three."""
+def test_error_for_an_api_whose_peers_do_not_answer() -> None:
+    """They are named with their problems; of many the first three."""
     ghosts = tuple(peer(number << 60, state=PeerState.QUARANTINED) for number in range(1, 6))
     error = explain("auth", Snapshot(announced={"auth": ghosts}), waited=2.0, hint=lambda peer: "Is its port open?")
     assert type(error) is PeerUnreachable

@@ -31,8 +31,8 @@ def handle(stream: Stream, count: int = 10**6) -> list[int]:
     return handled
 
 
-def test_live_events_are_handed_out() -> None:
-    """What follows on what was taken is taken; what was taken already is not taken again."""
+def test_live_events_are_delivered() -> None:
+    """The next ones are accepted; known ones are not accepted again."""
     stream = Stream("t", cursor=2)
     assert stream.live(entries(3, 5)) == 3
     assert stream.live(entries(4, 6)) == 1
@@ -41,8 +41,8 @@ def test_live_events_are_handed_out() -> None:
     assert stream.wanted() is None
 
 
-def test_a_gap_is_asked_for() -> None:
-    """An event whose predecessor is missing is not taken, and what is missing is asked for once."""
+def test_gap_is_requested() -> None:
+    """An event without its predecessor is not accepted, and the missing ones are requested once."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2))
     assert stream.live([[5, 4, b"r5"]]) == 0
@@ -52,8 +52,8 @@ def test_a_gap_is_asked_for() -> None:
     assert handle(stream) == [1, 2, 3, 4, 5]
 
 
-def test_what_comes_while_asking_is_kept_aside() -> None:
-    """It follows on the answer, and need not be asked for again."""
+def test_events_during_a_request_are_held_back() -> None:
+    """They follow the answer, and need not be requested again."""
     stream = Stream("t", cursor=0, head=3)
     assert stream.wanted() == 0
     assert stream.live(entries(4, 6)) == 0
@@ -62,8 +62,8 @@ def test_what_comes_while_asking_is_kept_aside() -> None:
     assert stream.wanted() is None
 
 
-def test_too_much_kept_aside_is_asked_for() -> None:
-    """Memory is bounded; what was let go is found to be missing."""
+def test_too_many_held_back_events_are_requested() -> None:
+    """Memory is bounded; dropped events are noticed as missing."""
     stream = Stream("t", cursor=0, head=1)
     assert stream.wanted() == 0
     for first in range(2, 2 * HIGH, 100):
@@ -73,8 +73,8 @@ def test_too_much_kept_aside_is_asked_for() -> None:
     assert stream.wanted() is not None
 
 
-def test_no_more_waits_than_is_bounded() -> None:
-    """Over the bound what is published waits in the journal, and is asked for when little is left."""
+def test_waiting_events_are_bounded() -> None:
+    """Beyond the bound published events wait in the journal, and are requested when few are left."""
     stream = Stream("t", cursor=0)
     assert stream.live(entries(1, HIGH)) == HIGH
     assert stream.live(entries(HIGH + 1, HIGH + 10)) == 0
@@ -86,16 +86,16 @@ def test_no_more_waits_than_is_bounded() -> None:
     assert stream.wanted() == HIGH
 
 
-def test_a_failed_question_is_asked_again() -> None:
-    """Where no answer comes, it is still due."""
+def test_failed_request_is_repeated() -> None:
+    """Without an answer it is still due."""
     stream = Stream("t", cursor=0, head=3)
     assert stream.wanted() == 0
     stream.request_failed()
     assert stream.wanted() == 0
 
 
-def test_what_was_trimmed_is_skipped_and_counted() -> None:
-    """A page may go further than its events: what is in between is gone, and not waited for."""
+def test_trimmed_events_are_skipped_and_counted() -> None:
+    """A page may reach further than its events: those in between are deleted, and not waited for."""
     stream = Stream("t", cursor=0, head=9)
     stream.wanted()
     stream.page([[8, 3, b"r8"]], 9, trimmed=5)
@@ -104,7 +104,7 @@ def test_what_was_trimmed_is_skipped_and_counted() -> None:
 
 
 def test_one_event_at_a_time() -> None:
-    """While one is at hand, no other is handed out."""
+    """While one is in progress, no other is delivered."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2))
     entry = stream.take()
@@ -114,7 +114,7 @@ def test_one_event_at_a_time() -> None:
 
 
 def test_each_position_is_acknowledged_once() -> None:
-    """Each is told once, also if it was not confirmed; and only so many events go unconfirmed."""
+    """Also if it was not confirmed; and the number of unconfirmed events is bounded."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2 * UNCONFIRMED))
     assert len(handle(stream)) == UNCONFIRMED
@@ -126,8 +126,8 @@ def test_each_position_is_acknowledged_once() -> None:
     assert len(handle(stream)) == UNCONFIRMED
 
 
-def test_a_confirmation_makes_room_for_what_it_confirms() -> None:
-    """Under way there are several; each makes room for as many as it is about."""
+def test_confirmation_makes_room() -> None:
+    """Several acknowledgements may be unconfirmed; each confirmation makes room for its events."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 2 * UNCONFIRMED))
     handle(stream, 100)
@@ -142,8 +142,8 @@ def test_a_confirmation_makes_room_for_what_it_confirms() -> None:
     assert stream.confirmed == 100
 
 
-def test_a_stream_that_is_left_is_merged_no_more() -> None:
-    """What waits of it is forgotten; what is at hand goes on, by itself."""
+def test_left_stream_is_no_longer_merged() -> None:
+    """Its waiting events are dropped; the event in progress continues."""
     order: Order[Stream] = Order()
     stream = Stream("t", cursor=0, order=order, watermark=Watermark())
     stream.live(entries(1, 3))
@@ -153,8 +153,8 @@ def test_a_stream_that_is_left_is_merged_no_more() -> None:
     assert stream.leave() is None
 
 
-def test_what_was_dropped_is_not_acknowledged() -> None:
-    """When the partition moves while an event is at hand, only that one counts as handled, not what waited behind."""
+def test_dropped_events_are_not_acknowledged() -> None:
+    """If the partition moves while an event is in progress, only that one counts as handled."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 10))
     handle(stream, 2)
@@ -164,8 +164,8 @@ def test_what_was_dropped_is_not_acknowledged() -> None:
     assert (stream.handled, stream.next_ack()) == (3, AckPosition(3, 3))
 
 
-def test_what_was_put_back_is_asked_for_again() -> None:
-    """Behind an event that was not handled nothing is handed out before it."""
+def test_put_back_events_are_requested_again() -> None:
+    """No later event is delivered before an event that was not handled."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 5))
     handle(stream, 1)
@@ -177,8 +177,8 @@ def test_what_was_put_back_is_asked_for_again() -> None:
     assert handle(stream) == [2, 3, 4, 5]
 
 
-def test_an_answer_from_before_a_drop_is_not_taken() -> None:
-    """It begins behind what was dropped: that is asked for first, and nothing is acknowledged over its head."""
+def test_answer_from_before_a_drop_is_ignored() -> None:
+    """It begins after the dropped events: those are requested first, and nothing after them is acknowledged."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 10))
     stream.note_head(20)
@@ -192,8 +192,8 @@ def test_an_answer_from_before_a_drop_is_not_taken() -> None:
     assert handle(stream) == list(range(1, 21))
 
 
-def test_what_was_handled_elsewhere_is_skipped() -> None:
-    """A stream that takes the place of another goes on behind what that one has finished meanwhile."""
+def test_events_handled_elsewhere_are_skipped() -> None:
+    """A stream that replaces another continues after the events that the other finished."""
     stream = Stream("t", cursor=0)
     stream.live(entries(1, 5))
     assert stream.skip(3) == 3
@@ -203,7 +203,7 @@ def test_what_was_handled_elsewhere_is_skipped() -> None:
 
 
 def test_possible_deliveries_end() -> None:
-    """Only as many events are possibly delivered as a member handles beyond what is confirmed."""
+    """Only as many events are possibly delivered as a member may handle unconfirmed."""
     stream = Stream("t", cursor=0, head=2000, possibly_delivered=2000)
     stream.live(entries(1, HIGH))
     possible = 0
@@ -218,8 +218,8 @@ def test_possible_deliveries_end() -> None:
     assert not Stream("t", cursor=5, possibly_delivered=7).is_possibly_delivered(Entry(8, 7, b""))
 
 
-def test_best_effort_counts_what_is_missing() -> None:
-    """Everything that comes is handed out; a gap is counted, but for what was before we came."""
+def test_best_effort_counts_missing_events() -> None:
+    """All received events are delivered; gaps are counted, except before the first event."""
     stream = LiveStream("t")
     stream.note_head(4)
     stream.live([[5, 4, b""], [6, 5, b""], [9, 8, b""]])
@@ -233,8 +233,8 @@ def test_best_effort_counts_what_is_missing() -> None:
     assert (stream.missed, stream.wanted(), stream.awaits_events) == (6, None, False)
 
 
-def test_best_effort_counts_nothing_of_what_was_before() -> None:
-    """Where nothing has come yet, the newest that was published is no loss."""
+def test_best_effort_does_not_count_earlier_events() -> None:
+    """Before the first event, the newest published one is no loss."""
     stream = LiveStream("t")
     stream.note_head(12)
     assert stream.missed == 0
@@ -243,7 +243,7 @@ def test_best_effort_counts_nothing_of_what_was_before() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 300))
-def test_everything_is_handed_out_in_order_whatever_happens(seed: int, count: int) -> None:
+def test_all_events_are_delivered_in_order(seed: int, count: int) -> None:
     """
     Frames are lost, late or come twice, answers fail, the consumer is lost and another one goes on at what was stored.
 
@@ -455,6 +455,6 @@ TestFollowing.settings = settings(max_examples=examples(3000))
 
 
 def test_unconfirmed_events_are_bounded_by_possibly_delivered() -> None:
-    """A member may not handle more unconfirmed than are taken for possibly delivered when it is gone."""
+    """A member may handle no more unconfirmed events than count as possibly delivered when it is gone."""
     assert module.UNCONFIRMED <= module.HIGH
     assert module.LOW < module.HIGH

@@ -25,24 +25,24 @@ def serving(instance: str, *procedures: str, version: int = 1, digest: str = "on
 OLD, NEW, SAME = serving(A, "check"), serving(B, "check", "reset", version=2, digest="two"), serving(C, "check")
 
 
-def test_what_is_mixed() -> None:
-    """Peers of another version, or of another schema under the same one, do not serve the same."""
+def test_mixed_versions_are_recognised() -> None:
+    """Peers with another version, or another schema of the same version, serve different ones."""
     assert not is_mixed("auth", [OLD, SAME])
     assert is_mixed("auth", [OLD, NEW])
     assert is_mixed("auth", [OLD, serving(B, "check", digest="two")])
     assert of_the_same_version([OLD, NEW, SAME], "auth", OLD) == {A, C}
 
 
-def test_who_has_a_procedure() -> None:
-    """A procedure that only some have is asked of those; one that none has, or a peer that has not told, of all."""
+def test_peers_with_a_procedure_are_chosen() -> None:
+    """If only some have it, those; if none has it, or a peer has not told, all."""
     assert fitting([OLD, NEW, SAME], "auth", "reset", None) == (NEW,)
     assert fitting([OLD, NEW], "auth", "check", None) == (OLD, NEW)
     assert fitting([OLD, NEW], "auth", "rest", None) == (OLD, NEW)
     assert fitting([OLD, peer(B)], "auth", "reset", None) == (peer(B),)
 
 
-def test_a_version_that_is_asked_for() -> None:
-    """It is that one, or an error that says which there are."""
+def test_requested_version_is_chosen() -> None:
+    """Or the error lists the existing versions."""
     assert fitting([OLD, NEW, SAME], "auth", "check", 2) == (NEW,)
     with pytest.raises(UnknownApi, match=r"No peer serves version 3 of the API 'auth'\. Served: 1, 2\."):
         fitting([OLD, NEW], "auth", "check", 3)

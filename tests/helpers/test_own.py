@@ -35,7 +35,7 @@ def make(bus, settings):
 
 def test_transport_that_is_named_is_examined(tmp_path: Path) -> None:
     """And no other: it is made as `create` makes one."""
-    test = "tests/ports/test_transport.py::test_state_of_a_transport_is_told"
+    test = "tests/ports/test_transport.py::test_state_of_a_transport_is_reported"
     code, said = examined(tmp_path, TRANSPORT, test, "--own", "mine:make")
     assert (code, re.findall(r"\d+ passed", said)) == (0, ["1 passed"]), said
 
@@ -54,7 +54,7 @@ class make:
 
 def test_discovery_that_fails_does_not_pass(tmp_path: Path) -> None:
     """What is told is its own error."""
-    test = "tests/ports/test_discovery.py::test_own_announcement_is_not_told"
+    test = "tests/ports/test_discovery.py::test_own_announcement_is_not_reported"
     code, said = examined(tmp_path, DISCOVERY, test, "--own", "mine:make")
     assert code == 1, said
     assert "test_own_announcement_is_not_told[own]" in said
@@ -63,7 +63,7 @@ def test_discovery_that_fails_does_not_pass(tmp_path: Path) -> None:
 
 def test_event_backend_that_is_named_is_examined(tmp_path: Path) -> None:
     """By the name that settings have for it, or with its options, in a directory where nothing is yet."""
-    test = "tests/ports/test_events.py::test_listener_without_a_group_is_given_everything"
+    test = "tests/ports/test_events.py::test_listener_without_a_group_gets_all_events"
     code, said = examined(tmp_path, "", test, "--own", '{"backend": "memory"}')
     assert (code, re.findall(r"\d+ passed", said)) == (0, ["1 passed"]), said
 

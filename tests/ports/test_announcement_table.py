@@ -21,8 +21,8 @@ def open_table(max_peers: int = 10) -> tuple[AnnouncementTable, list[Announcemen
     return table, found, lost
 
 
-def test_change_is_told_and_repetition_is_not() -> None:
-    """A peer is told of once, and again when what it announces has changed, or it was to be told anew."""
+def test_changes_are_reported_and_repetitions_are_not() -> None:
+    """A peer is reported once, and again when its announcement has changed, or after `forget`."""
     table, found, _ = open_table()
     before = announcement("demo")
     after = replace(before, api_names=("auth", "customers"))
@@ -34,8 +34,8 @@ def test_change_is_told_and_repetition_is_not() -> None:
     assert found == [before, after, after]
 
 
-def test_only_who_was_told_of_is_lost() -> None:
-    """A goodbye is told once, and not of somebody unknown, or of ourselves."""
+def test_only_reported_peers_are_lost() -> None:
+    """A goodbye is reported once, and not of an unknown peer, or of ourselves."""
     table, found, lost = open_table()
     peer, own = announcement("demo"), announcement("demo")
     table.own = own.instance
@@ -47,8 +47,8 @@ def test_only_who_was_told_of_is_lost() -> None:
     assert table.ignored == {"own": 1}
 
 
-def test_the_oldest_makes_room(caplog: pytest.LogCaptureFixture) -> None:
-    """Beyond the bound the oldest is forgotten, counted and warned of."""
+def test_oldest_peer_is_forgotten_for_a_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond the bound the oldest is forgotten, counted, and a warning is logged."""
 
     async def scenario() -> None:
         table, found, lost = open_table(max_peers=2)
@@ -63,8 +63,8 @@ def test_the_oldest_makes_room(caplog: pytest.LogCaptureFixture) -> None:
     assert "2 newer peers are announced" in caplog.text
 
 
-def test_a_closed_table_tells_nothing() -> None:
-    """After `close` nobody is called back."""
+def test_closed_table_reports_nothing() -> None:
+    """After `close` no callback is called."""
     table, found, lost = open_table()
     peer = announcement("demo")
     table.heard(peer)
@@ -74,7 +74,7 @@ def test_a_closed_table_tells_nothing() -> None:
     assert (found, lost) == ([peer], [])
 
 
-def test_a_flood_of_useless_announcements_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_flood_of_useless_announcements_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """The first is logged, and others after pauses that double; all are counted."""
 
     async def main(now: list[float]) -> AnnouncementTable:

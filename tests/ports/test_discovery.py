@@ -98,8 +98,8 @@ def bus(surroundings: Surroundings) -> str:
     return surroundings.bus
 
 
-def test_peers_are_found_whoever_comes_first(make: Make, bus: str) -> None:
-    """A peer is told of those that were there before it, and of those that come after it."""
+def test_peers_are_found_in_any_order_of_starting(make: Make, bus: str) -> None:
+    """Earlier and later peers are both reported."""
 
     async def scenario() -> None:
         early, late = announcement(bus), announcement(bus)
@@ -115,8 +115,8 @@ def test_peers_are_found_whoever_comes_first(make: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_own_announcement_is_not_told(make: Make, bus: str) -> None:
-    """Nobody is told of himself."""
+def test_own_announcement_is_not_reported(make: Make, bus: str) -> None:
+    """A peer does not find itself."""
 
     async def scenario() -> None:
         own, other = announcement(bus), announcement(bus)
@@ -129,7 +129,7 @@ def test_own_announcement_is_not_told(make: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_other_bus_is_not_told(make: Make, bus: str) -> None:
+def test_other_bus_is_not_reported(make: Make, bus: str) -> None:
     """Buses of different names do not see each other."""
 
     async def scenario() -> None:
@@ -143,8 +143,8 @@ def test_other_bus_is_not_told(make: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_change_is_told(make: Make, bus: str) -> None:
-    """What a peer announces anew is told when it differs. Whether it is told when it is the same is left open."""
+def test_changed_announcement_is_reported(make: Make, bus: str) -> None:
+    """Whether an unchanged one is reported again is left open."""
 
     async def scenario() -> None:
         before = announcement(bus)
@@ -159,7 +159,7 @@ def test_change_is_told(make: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_goodbye_is_told(make: Make, bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goodbye_is_reported(make: Make, bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that withdraws, or stops, is lost to the others, once; it can announce itself again."""
     # Beside much multicast a socket's buffer is full at times, here as on a LAN: so three goodbyes, as there.
     monkeypatch.setattr("lightbus.adapters.mdns.discovery.LOOPBACK", "")
@@ -182,8 +182,8 @@ def test_goodbye_is_told(make: Make, bus: str, monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(scenario())
 
 
-def test_nothing_is_told_after_stop(make: Make, bus: str) -> None:
-    """A discovery that was stopped, even twice, tells nothing more."""
+def test_nothing_is_reported_after_stop(make: Make, bus: str) -> None:
+    """Also if `stop` is called twice."""
 
     async def scenario() -> None:
         announced = announcement(bus)
@@ -198,8 +198,8 @@ def test_nothing_is_told_after_stop(make: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_failing_callback_stops_nothing(make: Make, bus: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An error in a callback is logged, and the next peer is told all the same."""
+def test_failing_callback_does_not_stop_discovery(make: Make, bus: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The error is logged, and the next peer is reported."""
 
     async def scenario() -> None:
         first, second = announcement(bus), announcement(bus)
@@ -222,8 +222,8 @@ def test_failing_callback_stops_nothing(make: Make, bus: str, caplog: pytest.Log
     assert "a callback of discovery failed for auth-service" in caplog.text
 
 
-def test_life_of_one_that_is_alone(make_any: Make, bus: str) -> None:
-    """Announcing, moving, looking, withdrawing and stopping, each of it twice, is told to nobody, and fails in none."""
+def test_single_peer_reports_nothing(make_any: Make, bus: str) -> None:
+    """Announcing, moving, looking, withdrawing and stopping, each twice, neither report anything nor fail."""
 
     async def scenario() -> None:
         own = announcement(bus)
@@ -242,8 +242,8 @@ def test_life_of_one_that_is_alone(make_any: Make, bus: str) -> None:
     asyncio.run(scenario())
 
 
-def test_it_describes_itself(make_any: Make, bus: str) -> None:
-    """For messages: how peers are looked for, at any time; and which of other buses it heard of, here none."""
+def test_describe_names_the_way_of_looking(make_any: Make, bus: str) -> None:
+    """For log lines, at any time; and `foreign_peers` lists none here."""
 
     async def scenario() -> None:
         discovery = make_any(bus)

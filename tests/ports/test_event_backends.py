@@ -120,8 +120,8 @@ async def kept(member: Member, *events: OutgoingEvent) -> list[int]:
     return await reached(publish)
 
 
-def test_event_that_is_published_again_is_the_same(event_settings: Settings) -> None:
-    """It has the sequence that it had, also where another process publishes it, and is handed out once."""
+def test_republished_event_keeps_its_sequence(event_settings: Settings) -> None:
+    """Also if another process publishes it again; it is delivered once."""
 
     async def scenario() -> None:
         async with members(event_settings) as (one, two):
@@ -139,8 +139,8 @@ def test_event_that_is_published_again_is_the_same(event_settings: Settings) -> 
     asyncio.run(scenario())
 
 
-def test_page_that_is_asked_for_again_is_the_same(event_settings: Settings) -> None:
-    """It has at most so many events, and the next one goes on where it ended."""
+def test_repeated_page_is_the_same(event_settings: Settings) -> None:
+    """It has at most so many events, and the next one continues after it."""
 
     async def scenario() -> None:
         async with members(event_settings) as (one, _):
@@ -157,8 +157,8 @@ def test_page_that_is_asked_for_again_is_the_same(event_settings: Settings) -> N
 
 
 @pytest.mark.parametrize("is_done", [True, False])
-def test_what_a_member_was_given_may_have_been_begun(event_settings: Settings, is_done: bool) -> None:
-    """Where it closes and was not done, the next one is told so; and of nothing that was acknowledged."""
+def test_fetched_events_of_a_closed_member_may_have_begun(event_settings: Settings, is_done: bool) -> None:
+    """If it was not done, the next member is told so; not of acknowledged events."""
 
     async def scenario() -> None:
         async with members(event_settings) as (one, two):
@@ -176,8 +176,8 @@ def test_what_a_member_was_given_may_have_been_begun(event_settings: Settings, i
     asyncio.run(scenario())
 
 
-def test_deliveries_are_counted_whoever_begins(event_settings: Settings) -> None:
-    """The count goes on with the next member, and is no less than whoever begins says."""
+def test_deliveries_are_counted_across_members(event_settings: Settings) -> None:
+    """The count continues with the next member, and is at least what that member says."""
 
     async def scenario() -> None:
         async with members(event_settings) as (one, two):
@@ -197,8 +197,8 @@ def test_deliveries_are_counted_whoever_begins(event_settings: Settings) -> None
     asyncio.run(scenario())
 
 
-def test_partition_moves_once_it_is_given_back(event_settings: Settings) -> None:
-    """Until then it is its owner's; from then on nothing is recorded of what that one says."""
+def test_partition_moves_after_its_release(event_settings: Settings) -> None:
+    """Until then its owner holds it; from then on nothing that the old owner says is recorded."""
     topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
 
     async def scenario() -> None:

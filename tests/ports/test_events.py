@@ -114,8 +114,8 @@ def town(event_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield Town(hub, {"apis": {"default": {"events": event_settings}}})
 
 
-def test_event_is_given_to_each_group_once(town: Town, door: Door) -> None:
-    """Each service is given each event, by one of its processes, in order where there is a key; with where it is."""
+def test_each_group_gets_an_event_once(town: Town, door: Door) -> None:
+    """Each service gets each event, in one of its processes, in order of a key; with its native id."""
     mail, first, second = Received(), Received(), Received()
     town.listen("mail", mail)
     town.listen("stock", first)
@@ -130,7 +130,7 @@ def test_event_is_given_to_each_group_once(town: Town, door: Door) -> None:
 
 
 def test_keys_are_shared_by_the_members_of_a_group(town: Town) -> None:
-    """Events of different keys go to all members, and each key's in order to one at a time, also as members come."""
+    """Events of different keys go to all members; those of one key in order to one at a time, also as members join."""
     first, second = Received(), Received()
     items = [f"item{number}" for number in range(40)]
     numbers = itertools.count()
@@ -157,8 +157,8 @@ def test_keys_are_shared_by_the_members_of_a_group(town: Town) -> None:
     assert Counter(first.numbers + second.numbers) == Counter(range(fired))
 
 
-def test_group_that_is_away_misses_nothing(town: Town, door: Door) -> None:
-    """What is fired while none of a group's processes runs is given to the first that comes, and nothing again."""
+def test_absent_group_misses_nothing(town: Town, door: Door) -> None:
+    """Events fired while no process of a group runs go to the first that joins, once."""
     before, after = Received(), Received()
     away = town.listen("mail", before)
     door.fire(town.shop.shop.opened, number=0)  # of an event that it does not listen to
@@ -172,8 +172,8 @@ def test_group_that_is_away_misses_nothing(town: Town, door: Door) -> None:
     assert before.numbers == [1]
 
 
-def test_members_that_leave_hand_over(town: Town) -> None:
-    """What a member has not handled when it leaves goes to another one."""
+def test_unhandled_events_go_to_another_member(town: Town) -> None:
+    """Events that a leaving member has not handled go to another one."""
     first, second = Received(), Received()
     leaving = town.listen("stock", first)
     town.listen("stock", second)
@@ -185,8 +185,8 @@ def test_members_that_leave_hand_over(town: Town) -> None:
     assert Counter(first.numbers + second.numbers) == Counter(range(200))
 
 
-def test_failed_event_is_tried_again_and_then_kept_as_dead(town: Town) -> None:
-    """With RETRY an event is given until it works, with the count of deliveries; at most so often, then it is dead."""
+def test_failed_event_is_retried_and_then_a_dead_letter(town: Town) -> None:
+    """With RETRY it is delivered until it works, with its delivery count; after the maximum it is a dead letter."""
     received = Failing(lambda message: message.kwargs["number"] == 7 or message.deliveries < 3)
     town.listen("mail", received, on_error=OnError.RETRY, max_deliveries=4)
     for number in (1, 7, 2):
@@ -199,8 +199,8 @@ def test_failed_event_is_tried_again_and_then_kept_as_dead(town: Town) -> None:
     assert "out of paper" in dead["error"]
 
 
-def test_dead_letter_is_given_to_its_group_again(town: Town) -> None:
-    """And to no other; one that is dropped is forgotten."""
+def test_dead_letter_is_delivered_to_its_group_again(town: Town) -> None:
+    """And to no other; a dropped one is deleted."""
     mended = threading.Event()
     received, others = Failing(lambda message: not mended.is_set()), Received()
     town.listen("mail", received, on_error=OnError.RETRY, max_deliveries=1)
@@ -237,8 +237,8 @@ class Together(Received):
 
 
 @pytest.mark.parametrize("event", ["sold", "opened", "seen"])
-def test_events_are_given_together(town: Town, door: Door, event: str) -> None:
-    """With a key, without one and of best effort: all of them once, in batches; in order, and acknowledged, if kept."""
+def test_events_are_delivered_in_batches(town: Town, door: Door, event: str) -> None:
+    """With a key, without one and of best effort: all of them once; in order, and acknowledged, if stored."""
     received = Together()
     town.listen("mail", received.note, event, batch=20, batch_wait=5.0)
     arguments: dict[str, Any] = {"item": "tea"} if event == "sold" else {}
@@ -252,8 +252,8 @@ def test_events_are_given_together(town: Town, door: Door, event: str) -> None:
         wait_until(lambda: town.ask("lag", api="shop", group="mail-desk") == 0)
 
 
-def test_some_of_a_batch_fail(town: Town) -> None:
-    """They are given again one by one, and become dead letters; the others are not given twice."""
+def test_failed_events_of_a_batch_are_retried(town: Town) -> None:
+    """They are delivered again one by one, and become dead letters; the others are not delivered twice."""
     received = Together(lambda message: message.kwargs["number"] % 10 == 7)
     town.listen("mail", received.note, batch=20, on_error=OnError.RETRY, max_deliveries=3)
     town.shop.shop.sold.fire_many([{"item": "tea", "number": number} for number in range(20)])
@@ -264,7 +264,7 @@ def test_some_of_a_batch_fail(town: Town) -> None:
 
 
 def test_batches_of_members_that_share_a_group(town: Town) -> None:
-    """Each event goes to one of them, also as members come and leave."""
+    """Each event goes to one member, also while members join and leave."""
     first, second = Together(), Together()
     town.listen("stock", first.note, "opened", batch=10)
     leaving = town.listen("stock", second.note, "opened", batch=10)
@@ -276,8 +276,8 @@ def test_batches_of_members_that_share_a_group(town: Town) -> None:
     assert Counter(first.numbers + second.numbers) == Counter(range(200))
 
 
-def test_listener_that_stops_leaves_its_events_to_the_group(town: Town) -> None:
-    """One that fails for good leaves its group: another member is given what comes next."""
+def test_stopped_listener_leaves_its_events_to_the_group(town: Town) -> None:
+    """A listener that fails for good leaves its group: another member gets the next events."""
     broken, working = Failing(lambda message: True), Received()
     town.listen("mail", broken, max_deliveries=1)
     town.shop.shop.sold.fire(item="tea", number=1)
@@ -290,8 +290,8 @@ def test_listener_that_stops_leaves_its_events_to_the_group(town: Town) -> None:
     assert broken.numbers == [1]
 
 
-def test_event_that_ended_a_worker_is_given_again_with_its_count(town: Town) -> None:
-    """With SHUTDOWN the event is given to another member, which is told that it was begun before."""
+def test_event_that_ended_a_worker_is_redelivered_with_its_count(town: Town) -> None:
+    """With SHUTDOWN another member gets the event, with the delivery count."""
     broken, working = Failing(lambda message: True), Received()
     ended = town.listen("mail", broken, on_error=OnError.SHUTDOWN)
     town.shop.shop.sold.fire(item="tea", number=1)
@@ -303,8 +303,8 @@ def test_event_that_ended_a_worker_is_given_again_with_its_count(town: Town) -> 
 
 
 @pytest.mark.parametrize("kind", ["all", "none", "id", "time"])
-def test_new_group_begins_where_it_says(town: Town, kind: str) -> None:
-    """With everything that is kept, with what comes, behind an event, or at a time."""
+def test_new_group_starts_at_since(town: Town, kind: str) -> None:
+    """With all kept events, with the next one, after an event, or at a time."""
     first, last = [town.shop.shop.sold.fire(item="tea", number=number) for number in (1, 2)]
     moment = datetime.fromtimestamp((first.published_at + last.published_at) / 2, UTC)
     since, expected = {"all": ("0", [1, 2]), "none": ("$", []), "id": (first.id, [2]), "time": (moment, [2])}[kind]
@@ -314,8 +314,8 @@ def test_new_group_begins_where_it_says(town: Town, kind: str) -> None:
     wait_until(lambda: received.numbers == [*expected, 3])
 
 
-def test_listener_without_a_group_is_given_everything(town: Town) -> None:
-    """Each process has every event, while it listens, and nothing of before."""
+def test_listener_without_a_group_gets_all_events(town: Town) -> None:
+    """Each process gets every event while it listens, and no earlier ones."""
     town.shop.shop.sold.fire(item="tea", number=0)
     first, second = Received(), Received()
     town.listen("screen", first, group=None)
@@ -326,7 +326,7 @@ def test_listener_without_a_group_is_given_everything(town: Town) -> None:
 
 
 def test_every_event_of_an_api_in_order(town: Town) -> None:
-    """A listener to `*` that handles one at a time is given them as they were fired; those of best effort, too."""
+    """A listener to `*` that handles one at a time gets them in the order of firing; those of best effort, too."""
     received = Received()
     town.listen("audit", received, event="*")
     for number in range(30):
@@ -339,7 +339,7 @@ def test_every_event_of_an_api_in_order(town: Town) -> None:
     assert received.messages[-1].native_id == ""
 
 
-def test_partitions_are_handled_side_by_side(town: Town) -> None:
+def test_partitions_are_handled_concurrently(town: Town) -> None:
     """With `concurrency` one key does not wait for another."""
     together, begun, received = threading.Event(), Received(), Received()
 
@@ -357,8 +357,8 @@ def test_partitions_are_handled_side_by_side(town: Town) -> None:
     assert together.is_set()
 
 
-def test_firing_waits_until_all_groups_have_handled_it(town: Town, door: Door) -> None:
-    """`wait_for: ack` returns when every group has handled it, also where the event is handed to a publisher."""
+def test_firing_with_wait_for_ack_waits_for_all_groups(town: Town, door: Door) -> None:
+    """It returns when every group has handled the event, also if the event was handed off."""
     received = Received()
     town.listen("mail", received)
     door.fire(town.shop.shop.sold, item="tea", number=1, bus_options={"wait_for": "ack"})
@@ -368,7 +368,7 @@ def test_firing_waits_until_all_groups_have_handled_it(town: Town, door: Door) -
 
 
 def test_history_and_lag(town: Town) -> None:
-    """What was fired is looked up by any process, between times; a group that is away falls behind."""
+    """Any process can look up past events, between times; the lag of an absent group grows."""
     mail = town.listen("mail", Received())
     fired = [town.shop.shop.sold.fire(item="tea", number=number) for number in range(3)]
     town.shop.shop.opened.fire(number=9)
@@ -384,8 +384,8 @@ def test_history_and_lag(town: Town) -> None:
     assert [(each.id, each.native_id) for each in within] == [(each.id, each.native_id) for each in fired[1:]]
 
 
-def test_groups_are_told_and_forgotten(town: Town) -> None:
-    """Who is in a group, and how far it is; a group that is forgotten is owed nothing."""
+def test_groups_are_listed_and_removed(town: Town) -> None:
+    """With members and positions; a removed group gets no earlier events."""
     mail = town.listen("mail", Received())
     [group] = wait_until(lambda: town.ask("groups", api="shop"))
     assert (group["name"], group["events"]) == ("mail-desk", ["sold"])

@@ -29,8 +29,8 @@ def put(outbox: EventOutbox, id: str, api: str = "auth", service: str = "") -> N
     outbox.put_all(api=api, event="seen", rows=[(id, None, id.encode())], service=service)
 
 
-def test_what_is_put_in_waits_in_order(make: Make) -> None:
-    """Also for another process; the same id once; what was delivered is out."""
+def test_added_events_wait_in_order(make: Make) -> None:
+    """Also for another process; the same id once; delivered events are removed."""
     for id in ("b", "a", "c", "a"):
         put(make(), id)
     put(make(), "x", api="other")
@@ -42,8 +42,8 @@ def test_what_is_put_in_waits_in_order(make: Make) -> None:
     assert [each.id for each in other.waiting()] == ["c", "x"]
 
 
-def test_what_was_refused_waits_for_another_form(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not given out again while its API has the form in which it was refused, or not for a while; it stays."""
+def test_refused_event_waits_for_another_form(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not returned while its API has the form in which it was refused, or not for a while; it stays."""
     outbox = make()
     for id in ("a", "b", "c"):
         put(outbox, id)
@@ -66,16 +66,16 @@ def test_what_was_refused_waits_for_another_form(make: Make, monkeypatch: pytest
     assert outbox.waiting()[-1].refused is None
 
 
-def test_what_was_seen_is_remembered(make: Make) -> None:
-    """That there is such an event is known to every process, and once is enough."""
+def test_seen_events_are_remembered(make: Make) -> None:
+    """That an event exists is known to every process, and one call is enough."""
     for _ in range(2):
         make().note_seen("auth", "seen")
     assert make().seen("auth") == {"seen"}
     assert make().seen("other") == set()
 
 
-def test_one_hands_off_at_a_time(make: Make) -> None:
-    """The second is told no, until the first has finished."""
+def test_one_process_hands_off_at_a_time(make: Make) -> None:
+    """The second gets False, until the first has finished."""
     put(make(), "a")
     with make().hold() as first, make().hold() as second:
         assert (first(), second()) == (True, False)
@@ -83,8 +83,8 @@ def test_one_hands_off_at_a_time(make: Make) -> None:
         assert third()
 
 
-def test_a_look_shows_whether_it_changed(make: Make) -> None:
-    """Nothing was ever in it; something is put in; nothing changes; something is taken out."""
+def test_state_changes_with_every_write(make: Make) -> None:
+    """Before the first use; after adding; unchanged; after removing."""
     outbox = make()
     assert (outbox.exists(), outbox.state()) == (False, None)
     put(outbox, "a")
@@ -97,8 +97,8 @@ def test_a_look_shows_whether_it_changed(make: Make) -> None:
     assert outbox.exists()
 
 
-def test_all_of_a_row_waits(make: Make) -> None:
-    """With its key, its record, and the service of whose process it is; of others there is no service."""
+def test_all_fields_of_a_row_are_kept(make: Make) -> None:
+    """Its key, its record, and the service whose own process added it; otherwise there is no service."""
     outbox = make()
     outbox.put_all(api="auth", event="seen", rows=[("a", "key", b"1"), ("b", None, b"2")], service="shop")
     put(outbox, "c", api="mail")

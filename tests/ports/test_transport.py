@@ -248,7 +248,7 @@ def play(make: Make, scenario: Callable[[Scene], Awaitable[None]]) -> None:
 
 
 def test_frames_go_both_ways_in_order(make: Make) -> None:
-    """All that is sent arrives whole, in order, and so do the answers, each with those who asked."""
+    """All frames arrive whole and in order, and so do the answers, each at its caller."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker(echoes=True)
@@ -266,7 +266,7 @@ def test_frames_go_both_ways_in_order(make: Make) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 100_000])
 def test_frames_of_any_size(make: Make, size: int) -> None:
-    """A frame may be empty, and large."""
+    """A frame may be empty, or large."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker(echoes=True)
@@ -277,8 +277,8 @@ def test_frames_of_any_size(make: Make, size: int) -> None:
     play(make, scenario)
 
 
-def test_frames_wait_for_somebody_to_be_there(make: Make) -> None:
-    """What is sent to nobody waits, unless it is not wanted any more, and goes as soon as somebody is there."""
+def test_frames_wait_for_a_listener(make: Make) -> None:
+    """They wait, unless they are no longer wanted, and are sent as soon as a socket is bound."""
 
     async def scenario(scene: Scene) -> None:
         gone = await scene.gone()
@@ -296,8 +296,8 @@ def test_frames_wait_for_somebody_to_be_there(make: Make) -> None:
     play(make, scenario)
 
 
-def test_dealer_is_connected_again(make: Make) -> None:
-    """Where a worker went and another one came to its place, a dealer goes on with that one."""
+def test_dealer_reconnects(make: Make) -> None:
+    """If a worker left and another one took its endpoint, the dealer continues with that one."""
 
     async def scenario(scene: Scene) -> None:
         first = scene.worker()
@@ -311,8 +311,8 @@ def test_dealer_is_connected_again(make: Make) -> None:
     play(make, scenario)
 
 
-def test_more_than_a_queue_takes_arrives(make: Make) -> None:
-    """What is sent while nobody reads is taken, or kept until there is room: all of it arrives, in order."""
+def test_frames_beyond_the_queue_arrive(make: Make) -> None:
+    """Frames sent while nobody reads are taken, or kept until there is room: all arrive, in order."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -329,8 +329,8 @@ def test_more_than_a_queue_takes_arrives(make: Make) -> None:
     play(make, scenario)
 
 
-def test_answer_to_somebody_who_left(make: Make) -> None:
-    """It is not sent, which is told and counted."""
+def test_answer_to_a_gone_caller_is_dropped(make: Make) -> None:
+    """`send` returns False, and it is counted."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -348,8 +348,8 @@ def test_answer_to_somebody_who_left(make: Make) -> None:
     play(make, scenario)
 
 
-def test_answers_to_somebody_who_reads_nothing(make: Make) -> None:
-    """They are taken up to a bound, and then dropped, counted, without waiting; others are answered all the while."""
+def test_answers_to_a_caller_that_does_not_read(make: Make) -> None:
+    """They are taken up to a bound, then dropped and counted, without waiting; others get answers all the time."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker(echoes=True)
@@ -373,7 +373,7 @@ def test_answers_to_somebody_who_reads_nothing(make: Make) -> None:
 
 
 def test_answers_from_threads(make: Make) -> None:
-    """Threads answer through the socket that a loop reads: all arrives, and what comes meanwhile is read."""
+    """Threads answer through the socket that a loop reads: all answers arrive, and new messages are read."""
     count, threads = 200, 4
 
     async def scenario(scene: Scene) -> None:
@@ -403,8 +403,8 @@ def test_answers_from_threads(make: Make) -> None:
     play(make, scenario)
 
 
-def test_too_long_a_frame_ends_the_connection(make: Make) -> None:
-    """It does not arrive, and who sent it loses the connection; others do not notice."""
+def test_too_large_frame_ends_the_connection(make: Make) -> None:
+    """It does not arrive, and its sender loses the connection; others are not affected."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker(scene.make(10_000), echoes=True)
@@ -424,8 +424,8 @@ def test_too_long_a_frame_ends_the_connection(make: Make) -> None:
 # Links
 
 
-def test_link_tells_what_becomes_of_it(make: Make) -> None:
-    """It tells that somebody is there, that it is connected, and that it is no more."""
+def test_link_reports_its_states(make: Make) -> None:
+    """REACHED, CONNECTED, and its end."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker(echoes=True)
@@ -440,8 +440,8 @@ def test_link_tells_what_becomes_of_it(make: Make) -> None:
     play(make, scenario)
 
 
-def test_link_to_nobody_is_refused(make: Make) -> None:
-    """Where nobody listens a link says so, and tries no more: whoever comes later does not hear of it."""
+def test_link_without_a_listener_is_refused(make: Make) -> None:
+    """It reports that, and does not try again: it does not connect to a later listener."""
 
     async def scenario(scene: Scene) -> None:
         gone = await scene.gone()
@@ -458,8 +458,8 @@ def test_link_to_nobody_is_refused(make: Make) -> None:
 # Publishers and subscribers
 
 
-def test_what_is_subscribed_arrives(make: Make) -> None:
-    """All that begins with a subscription arrives from when the publisher was told of it on, in order; nothing else."""
+def test_subscribed_messages_arrive(make: Make) -> None:
+    """All messages with a subscribed prefix arrive after the publisher was told, in order; no others."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -476,8 +476,8 @@ def test_what_is_subscribed_arrives(make: Make) -> None:
     play(make, scenario)
 
 
-def test_subscriptions_are_told(make: Make) -> None:
-    """Each subscriber's subscriptions are told, and that a prefix is not wanted any more when the last one leaves."""
+def test_subscriptions_are_reported(make: Make) -> None:
+    """Those of each subscriber, and the end of a prefix when its last subscriber leaves."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -500,7 +500,7 @@ def test_subscriptions_are_told(make: Make) -> None:
 
 
 def test_subscriptions_are_counted(make: Make) -> None:
-    """What is subscribed to twice is heard until it was taken back twice."""
+    """A prefix subscribed twice ends after it was unsubscribed twice."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -518,8 +518,8 @@ def test_subscriptions_are_counted(make: Make) -> None:
     play(make, scenario)
 
 
-def test_subscriber_is_connected_again(make: Make) -> None:
-    """A publisher that comes in the place of another one is told of the subscriptions, and heard."""
+def test_subscriber_reconnects(make: Make) -> None:
+    """A new publisher at the endpoint gets the subscriptions, and its messages arrive."""
 
     async def scenario(scene: Scene) -> None:
         first = scene.worker()
@@ -560,8 +560,8 @@ def test_subscriber_reads_when_it_is_told_to(make: Make) -> None:
     play(make, scenario)
 
 
-def test_slow_subscriber_misses_and_others_do_not(make: Make) -> None:
-    """Nobody waits for a subscriber that does not read: it misses some, and goes on, in order, when it reads."""
+def test_slow_subscriber_alone_misses_messages(make: Make) -> None:
+    """Nobody waits for a subscriber that does not read: it misses some, and continues in order when it reads."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -590,7 +590,7 @@ def test_slow_subscriber_misses_and_others_do_not(make: Make) -> None:
 
 
 def test_blocking_dealer_sends_waits_and_times_out(make: Make) -> None:
-    """In a plain thread it sends and waits, again and again, and gives up in time where nothing comes."""
+    """In a plain thread, repeatedly; without an answer it returns in time."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker(echoes=True)
@@ -619,8 +619,8 @@ def test_blocking_dealer_sends_waits_and_times_out(make: Make) -> None:
     play(make, scenario)
 
 
-def test_blocking_dealer_to_nobody(make: Make) -> None:
-    """It says that it could not send, and was not used."""
+def test_blocking_dealer_without_a_listener(make: Make) -> None:
+    """`send` returns False, and it was not used."""
 
     async def scenario(scene: Scene) -> None:
         gone = await scene.gone()
@@ -660,8 +660,8 @@ def test_loops_in_several_threads(make: Make) -> None:
 # The end
 
 
-def test_closed_socket_hears_nothing_more(make: Make) -> None:
-    """What arrives at a closed socket, or had arrived and was not read, is told nobody."""
+def test_closed_socket_calls_back_no_more(make: Make) -> None:
+    """Neither for frames that arrive later, nor for those that were not read."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -678,8 +678,8 @@ def test_closed_socket_hears_nothing_more(make: Make) -> None:
     play(make, scenario)
 
 
-def test_what_was_sent_before_the_end_arrives(make: Make) -> None:
-    """A socket that is flushed when it is closed has what it sent arrive."""
+def test_flushed_socket_sends_its_frames(make: Make) -> None:
+    """Frames sent before `flush_and_close` arrive."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()
@@ -693,8 +693,8 @@ def test_what_was_sent_before_the_end_arrives(make: Make) -> None:
     play(make, scenario)
 
 
-def test_sockets_of_a_loop_that_is_closed(make: Make) -> None:
-    """They are closed afterwards, from anywhere, and who was connected to them sees them go."""
+def test_sockets_of_a_closed_loop(make: Make) -> None:
+    """They can be closed from anywhere, and their peers see the connections end."""
     here, there = make(), make()
     connected = threading.Event()
 
@@ -742,7 +742,7 @@ def announced(worker: Worker) -> Announcement:
 
 
 def test_announced_worker_is_reached(make: Make) -> None:
-    """What a worker announces is enough for others to reach both of its sockets."""
+    """The announcement of a worker is enough to reach both of its sockets."""
 
     async def scenario(scene: Scene) -> None:
         worker, addressing = scene.worker(), scene.here.addressing()
@@ -764,7 +764,7 @@ def test_announced_worker_is_reached(make: Make) -> None:
 
 
 def test_fixed_peers_are_read(make: Make) -> None:
-    """Each form of the settings is taken, and what was made of it stays as it is."""
+    """Each form of the settings is accepted, and its result is left unchanged."""
 
     async def scenario(scene: Scene) -> None:
         addressing = scene.here.addressing()
@@ -775,8 +775,8 @@ def test_fixed_peers_are_read(make: Make) -> None:
     play(make, scenario)
 
 
-def test_worker_that_is_gone_is_not_there(make: Make) -> None:
-    """Where a worker was that is gone, nobody is looked for, or whoever tries is refused, and that is certain."""
+def test_ended_worker_is_certainly_gone(make: Make) -> None:
+    """It has no endpoints, or connections are refused, and that is certain."""
 
     async def scenario(scene: Scene) -> None:
         worker, addressing = scene.worker(), scene.here.addressing()
@@ -794,8 +794,8 @@ def test_worker_that_is_gone_is_not_there(make: Make) -> None:
     play(make, scenario)
 
 
-def test_state_of_a_transport_is_told(make: Make) -> None:
-    """Who gets at its sockets, whom it refused and whether it gets crowded are told."""
+def test_state_of_a_transport_is_reported(make: Make) -> None:
+    """Which peers can connect, the refused ones, and whether it gets crowded."""
     transport = make(4096)
     assert transport.max_message_size == 4096
     assert transport.security.mode

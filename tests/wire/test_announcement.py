@@ -100,7 +100,7 @@ def announcements(draw: st.DrawFn) -> Announcement:
 
 @given(announcements())
 def test_txt_round_trip(sent: Announcement) -> None:
-    """What is read from TXT is what was announced: only the process may be shortened, and the API names left out."""
+    """Reading a TXT record gives the announcement: only the process may be shortened, and the API names left out."""
     got = heard(sent)
 
     assert got.process == sent.process or got.process.endswith("~")
@@ -119,15 +119,15 @@ def test_txt_stays_within_its_limits(sent: Announcement) -> None:
 
 @given(announcements())
 def test_wire_round_trip(sent: Announcement) -> None:
-    """What a HELLO or INFO reply carries is the whole announcement."""
+    """A HELLO or INFO reply carries the whole announcement."""
     assert Announcement.from_wire(sent.to_wire()) == sent
 
 
 TXT_KEYS = [*tcp(fingerprint="f", digest="d").to_txt(), b"x"]
 
 
-def test_what_is_known_is_returned_as_it_is() -> None:
-    """Only where the value says the same; anything else is read, and checked, as ever."""
+def test_unchanged_announcement_is_returned_itself() -> None:
+    """Only if the value is equal; anything else is read and checked."""
     known = announcement(apis=(AUTH,))
     assert Announcement.from_wire(known.to_wire(), known) is known
     other = {**known.to_wire(), "svc": "other"}
@@ -139,7 +139,7 @@ def test_what_is_known_is_returned_as_it_is() -> None:
 
 @given(st.dictionaries(st.sampled_from(TXT_KEYS), st.binary(max_size=40) | st.none()))
 def test_any_txt_is_read_or_refused(changed: dict[bytes, bytes | None]) -> None:
-    """Whatever a stranger announces is a ProtocolError, or an announcement that can be passed on."""
+    """Any TXT record gives a ProtocolError, or an announcement that can be passed on."""
     try:
         got = Announcement.from_txt({**tcp().to_txt(), **changed}, port=5000, addresses=("192.0.2.7",))
     except ProtocolError:
@@ -155,7 +155,7 @@ PLAIN_VALUES: st.SearchStrategy[object] = st.recursive(
 
 @given(PLAIN_VALUES, st.sampled_from([None, *announcement(apis=(AUTH,)).to_wire()]))
 def test_any_value_is_read_or_refused(value: object, key: str | None) -> None:
-    """Whatever a peer says of itself, in all or in one field, is a ProtocolError or can be passed on."""
+    """Any value from a peer, as a whole or in one field, gives a ProtocolError or can be passed on."""
     try:
         got = Announcement.from_wire(value if key is None else {**announcement(apis=(AUTH,)).to_wire(), key: value})
     except ProtocolError:
@@ -164,7 +164,7 @@ def test_any_value_is_read_or_refused(value: object, key: str | None) -> None:
 
 
 def test_str_names_service_instance_and_host() -> None:
-    """A peer in a log line is told by its service, the first digits of its instance and its host."""
+    """In a log line a peer is shown by its service, the first digits of its instance and its host."""
     assert str(announcement()) == "auth-service 4f2a… on host web-1"
     assert str(AUTH) == "auth (2 procedures, 2 events)"
 
@@ -186,7 +186,7 @@ def test_txt_record_has_the_keys_of_the_protocol() -> None:
 
 
 def test_longest_names_shorten_only_the_process() -> None:
-    """With every field at its limit the record is just full: the process name is cut, and everything else is whole."""
+    """With every field at its limit the record is just full: only the process name is cut."""
     longest = tcp(
         bus="b" * 64,
         service="é" * 64,
@@ -206,7 +206,7 @@ def test_longest_names_shorten_only_the_process() -> None:
 
 
 def test_mode_host_announces_no_address() -> None:
-    """A record without ports is a peer in mode host: the address that DNS wants beside it is not dialled."""
+    """A record without ports is a peer in mode host: the address that DNS requires is not used."""
     got = Announcement.from_txt(announcement().to_txt(), port=0, addresses=("127.0.0.1",))
 
     assert got.on_host_only
@@ -214,15 +214,15 @@ def test_mode_host_announces_no_address() -> None:
 
 
 def test_api_names_are_left_out_when_they_do_not_fit() -> None:
-    """With more API names than a pair holds, the names are asked from the peer; with none, that is known."""
+    """With more API names than a pair holds, the peer is asked for the names; without any APIs, that is known."""
     many = tuple(f"api_number_{number}" for number in range(30))
 
     assert heard(announcement(api_names=many)).api_names is None
     assert heard(announcement(api_names=())).api_names == ()
 
 
-def test_apis_say_names_and_digest() -> None:
-    """Given its APIs, an announcement knows their names and their digest by itself."""
+def test_apis_determine_names_and_digest() -> None:
+    """Given its APIs, an announcement has their names and their digest."""
     made = announcement(api_names=None, apis=(AUTH,))
 
     assert made.api_names == ("auth",)
@@ -230,7 +230,7 @@ def test_apis_say_names_and_digest() -> None:
 
 
 def test_unknown_keys_are_skipped() -> None:
-    """A later version may say more: what we do not know does not keep us from reading the rest."""
+    """Keys of a later version do not prevent reading the rest."""
     wire = announcement(api_names=None, apis=(AUTH,)).to_wire()
     wire["apis"][0].append("later")
 
@@ -240,8 +240,8 @@ def test_unknown_keys_are_skipped() -> None:
     )
 
 
-def test_directory_of_mode_host_is_told() -> None:
-    """Others are told where the sockets are: over a connection always, in a TXT record where it fits."""
+def test_directory_of_mode_host_is_announced() -> None:
+    """Over a connection always, in a TXT record if it fits."""
     told = announcement(directory="/run/lb")
     assert Announcement.from_wire(told.to_wire()).directory == "/run/lb"
     assert heard(told).directory == "/run/lb"
@@ -252,7 +252,7 @@ def test_directory_of_mode_host_is_told() -> None:
 
 
 def test_instance_ids_are_new_each_time() -> None:
-    """Two instance ids differ, and each is one that can be announced."""
+    """Two instance ids differ, and each can be announced."""
     first, second = new_instance_id(), new_instance_id()
 
     assert first != second
@@ -264,7 +264,7 @@ def test_instance_ids_are_new_each_time() -> None:
     [("short", 5, "short"), ("longer", 5, "long~"), ("longer", 1, "~"), ("éé", 4, "éé"), ("éééé", 4, "é~")],
 )
 def test_name_is_shortened_between_characters(given: str, limit: int, expected: str) -> None:
-    """A name is cut between characters, and shows that it was."""
+    """A name is cut between characters, and marked as cut."""
     assert shorten(given, limit) == expected
 
 
@@ -293,8 +293,8 @@ def test_name_is_shortened_between_characters(given: str, limit: int, expected: 
         ({"digest": "d" * 17}, "the digest of the API set"),
     ],
 )
-def test_announcement_is_valid_at_birth(fields: dict[str, Any], message: str) -> None:
-    """An announcement that nobody could use is not made; the message names the field."""
+def test_invalid_announcement_is_not_created(fields: dict[str, Any], message: str) -> None:
+    """The message names the field."""
     with pytest.raises(InvalidConfiguration) as raised:
         announcement(**fields)
 
@@ -304,8 +304,8 @@ def test_announcement_is_valid_at_birth(fields: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     "address", ["0.0.0.0", "::", "224.0.0.251", "ff02::fb", "255.255.255.255", "host.local", "1.2.3", 7]
 )
-def test_address_must_be_one_that_can_be_dialled(address: Any) -> None:
-    """Only the address of a single host is dialled: no name, no "any", no group."""
+def test_address_must_be_connectable(address: Any) -> None:
+    """Only the address of a single host: no name, no "any", no multicast group."""
     with pytest.raises(InvalidConfiguration, match="the address"):
         tcp(addresses=(address,))
 
@@ -338,7 +338,7 @@ def test_malformed_txt_is_refused(
 
 
 def test_more_addresses_than_a_peer_may_have_are_refused() -> None:
-    """A stranger cannot make us dial any number of addresses."""
+    """A stranger cannot make us connect to any number of addresses."""
     with pytest.raises(ProtocolError, match="there are 17 addresses; at most 16"):
         Announcement.from_txt(tcp().to_txt(), port=5000, addresses=[f"192.0.2.{n}" for n in range(1, 18)])
 
@@ -356,14 +356,14 @@ def test_more_addresses_than_a_peer_may_have_are_refused() -> None:
     ],
 )
 def test_malformed_value_is_refused(value: object, message: str) -> None:
-    """A HELLO or INFO reply that describes no peer is refused with what is wrong with it."""
+    """A HELLO or INFO reply that is not an announcement is refused with the reason."""
     with pytest.raises(ProtocolError) as raised:
         Announcement.from_wire(value)
 
     assert message in str(raised.value)
 
 
-def test_the_names_of_all_apis_together_are_bounded() -> None:
+def test_names_of_all_apis_are_bounded() -> None:
     """A thousand APIs of a thousand names each, every one within its bound, would be hundreds of megabytes."""
     many = tuple(ApiInfo(name=f"a{n}", procedures=tuple(f"p{m}" for m in range(1000))) for n in range(9))
     long = tuple(ApiInfo(name=f"a{n}", procedures=tuple(f"{m:0120}" for m in range(900))) for n in range(3))

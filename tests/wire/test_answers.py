@@ -74,7 +74,7 @@ RIGHT: dict[tuple[str, str], Any] = {
 }  # fmt: skip
 
 
-def test_right_answers_are_taken() -> None:
+def test_valid_answers_are_accepted() -> None:
     """One for each procedure that has a form."""
     assert {(api, name) for api, forms in ANSWERS.items() for name in forms} == {*RIGHT}
     for (api, procedure), answer in RIGHT.items():
@@ -94,22 +94,22 @@ def test_right_answers_are_taken() -> None:
         ("kept", {"events": [], "through": 1}, "answer is of the type dict"),
     ],
 )
-def test_what_does_not_fit_is_named(procedure: str, answer: Any, where: str) -> None:
-    """With who it is that answers so, and what that may come of."""
+def test_invalid_part_of_an_answer_is_named(procedure: str, answer: Any, where: str) -> None:
+    """With the worker that sent it, and a possible reason."""
     with pytest.raises(
         ProtocolError, match=f"^auth 1 sent an invalid answer to .*{procedure}: its {where}.* another version"
     ):
         checked_answer("internal.events", procedure, answer, "auth 1")
 
 
-def test_answers_to_others_are_left_alone() -> None:
-    """Of procedures that have no form, and of other APIs."""
+def test_answers_without_a_form_are_not_checked() -> None:
+    """Of procedures without a form, and of other APIs."""
     assert checked_answer("internal.peer", "end_watch", 7, "auth") == 7
     assert checked_answer("auth", "ping", "x", "auth") == "x"
 
 
-def test_what_a_later_version_adds_is_taken() -> None:
-    """And so is what an earlier one did not have."""
+def test_answers_of_other_versions_are_accepted() -> None:
+    """With additional parts of a later version, or without those that an earlier one lacks."""
     assert checked_answer("internal.peer", "stats", {**STATS, "new": object()}, "auth")
     assert checked_answer("internal.peer", "health", {"problems": []}, "auth")
 
@@ -120,8 +120,8 @@ HOSTILE = st.sampled_from(
 
 
 @given(st.data(), st.sampled_from([*RIGHT]))
-def test_damaged_answers_are_taken_or_refused(data: st.DataObject, name: tuple[str, str]) -> None:
-    """Whatever is in place of any of its parts."""
+def test_damaged_answers_are_accepted_or_refused(data: st.DataObject, name: tuple[str, str]) -> None:
+    """For any value in any of its parts."""
     answer = [copy.deepcopy(RIGHT[name])]
     place: Any = answer
     key: Any = 0

@@ -48,16 +48,16 @@ def test_digest_ignores_order_and_sees_change() -> None:
         ({"internal": 1}, "the mark 'internal' of auth is 1, no boolean"),
     ],
 )
-def test_api_is_valid_at_birth(fields: dict[str, Any], message: str) -> None:
-    """The description of an API that nobody could use is not made; the message names the part."""
+def test_invalid_api_info_is_not_created(fields: dict[str, Any], message: str) -> None:
+    """The message names the part."""
     with pytest.raises(InvalidConfiguration) as raised:
         replace(AUTH, **fields)
 
     assert message in str(raised.value)
 
 
-def test_who_only_keeps_events_says_so() -> None:
-    """As an item of its own behind the others, which older versions skip."""
+def test_keeping_events_is_an_additional_item() -> None:
+    """It follows the other items, so that older versions skip it."""
     info = ApiInfo(name="auth", events=("seen",), keeps=True)
     assert ApiInfo.from_wire(info.to_wire()) == info
     assert len(ApiInfo(name="auth").to_wire()) == 7

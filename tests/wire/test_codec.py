@@ -85,14 +85,14 @@ def test_types_survive_encoding(value: Any) -> None:
 @example(b"\xc7\x0c\xff" + b"\xff" * 12)
 @example(b"\x01\x02")
 def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
-    """Whatever bytes arrive, decode returns a value or raises ProtocolError, and nothing else."""
+    """For any bytes, decode returns a value or raises ProtocolError, and nothing else."""
     with suppress(ProtocolError):
         decode(data)
 
 
 @given(st.integers(min_value=-128, max_value=127), st.binary(max_size=40))
 def test_any_extension_decodes_or_is_refused(code: int, data: bytes) -> None:
-    """Whatever an extension holds, decode returns a value or raises ProtocolError."""
+    """For any extension data, decode returns a value or raises ProtocolError."""
     packed = (
         msgpack.packb(msgpack.ExtType(code, data)) if code >= 0 else b"\xc7" + bytes([len(data), code + 256]) + data
     )
@@ -112,7 +112,7 @@ def test_a_truncated_message_is_refused(value: Any, cut: int) -> None:
 
 
 def test_trailing_bytes_are_refused() -> None:
-    """One message is one value: what follows it is an error, not ignored."""
+    """One message is one value: further bytes are an error, not ignored."""
     with pytest.raises(ProtocolError, match="extra"):
         decode(encode(1) + b"\x00")
 
@@ -124,13 +124,13 @@ def test_an_unknown_extension_is_refused_by_its_code() -> None:
 
 
 def test_decode_takes_a_memoryview() -> None:
-    """The body of a frame is decoded where it lies, without a copy."""
+    """The body of a frame is decoded without a copy."""
     assert decode(memoryview(b"head" + encode({"a": [1]}))[4:]) == {"a": [1]}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, complex(math.nan, math.inf), Decimal("sNaN")])
-def test_numbers_that_are_none(value: Any) -> None:
-    """NaN and the infinities are carried as they are."""
+def test_nan_and_infinities_are_sent(value: Any) -> None:
+    """They arrive unchanged."""
     assert repr(decode(encode(value))) == repr(value)
 
 
@@ -139,37 +139,37 @@ def test_tuples_and_sets_become_lists() -> None:
     assert decode(encode({"t": (1, (2,)), "s": {3}, "f": frozenset({4})})) == {"t": [1, [2]], "s": [3], "f": [4]}
 
 
-def test_bytes_of_every_kind() -> None:
-    """Bytearray and memoryview arrive as bytes."""
+def test_bytes_like_values_arrive_as_bytes() -> None:
+    """Bytearray and memoryview, too."""
     assert decode(encode([b"\xff", bytearray(b"a"), memoryview(b"b")])) == [b"\xff", b"a", b"b"]
 
 
 def test_a_msgpack_timestamp_becomes_a_datetime() -> None:
-    """A peer written in another language may send msgpack's own timestamps."""
+    """A peer in another language may send msgpack's own timestamps."""
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     assert decode(msgpack.packb(moment, datetime=True)) == moment
 
 
 def test_a_frozen_dataclass_in_a_set_is_carried() -> None:
-    """Hashable values are carried wherever they are no keys."""
+    """Hashable values are carried everywhere except as keys."""
     assert decode(encode({Point(1, (2, 3))})) == [{"x": 1, "y": [2, 3]}]
 
 
-def test_extension_types_are_carried_within_what_may_be_a_key() -> None:
-    """The closer look at messages with tuples changes nothing about what is in them."""
+def test_extension_types_are_carried_within_tuples() -> None:
+    """Checking the keys of messages with tuples changes nothing in their values."""
     value = (2**70, UUID(int=5), Decimal("1.50"), {date(2026, 1, 1): 2**64})
     assert decode(encode(value)) == list(value)
 
 
 @pytest.mark.parametrize("key", [(1, 2), Point(1), frozenset({1})])
 def test_a_key_that_would_be_a_list_or_a_dict_is_refused(key: Any) -> None:
-    """What Python could not unpack is refused by the sender, with the path."""
+    """The sender refuses a key that Python could not unpack, with the path."""
     with pytest.raises(DeformError, match=r"kwargs\.table is a dict with the key .* where a scalar is wanted"):
         encode([1, {"table": {key: 1}}], names=("api", "kwargs"))
 
 
 def test_the_error_gives_the_path_to_the_value() -> None:
-    """The sender reads which value it is, what it is, and what to do."""
+    """The sender gets the path, the value, and what to do."""
     kwargs = {"items": [1, 2, {"9 lives": Point(1, {"when": object()})}]}
     with pytest.raises(DeformError) as caught:
         encode(["auth", kwargs], names=("api_name", "kwargs"))
@@ -178,13 +178,13 @@ def test_the_error_gives_the_path_to_the_value() -> None:
 
 
 def test_the_path_starts_at_the_given_name() -> None:
-    """Without names of its items, the value has a name of its own."""
+    """Without names for its items, the value has a name of its own."""
     with pytest.raises(DeformError, match=r"^result\[1\] is an object"):
         encode([1, object()], name="result")
 
 
 def test_integers_have_a_limit() -> None:
-    """The largest integer passes, one byte more is refused, by the sender and by the receiver."""
+    """The largest integer passes; with one byte more, sender and receiver refuse it."""
     assert decode(encode([_LARGEST_INT])) == [_LARGEST_INT]
     with pytest.raises(DeformError, match=r"value\[0\] is an int .*over the limit of 1024"):
         encode([_LARGEST_INT + 1])
@@ -192,7 +192,7 @@ def test_integers_have_a_limit() -> None:
         decode(msgpack.packb(msgpack.ExtType(8, b"\x01" * (MAX_INT_BYTES + 1))))
 
 
-def test_text_that_has_no_utf8_is_refused() -> None:
+def test_text_without_utf8_form_is_refused() -> None:
     """A lone surrogate is refused with its path."""
     with pytest.raises(DeformError, match=r"value\.name is a str that cannot be sent: UnicodeEncodeError"):
         encode({"name": "\ud800"})
@@ -237,7 +237,7 @@ def test_keys_made_to_collide_are_refused(code: int, count: int, step: int, acce
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\x01", b"\x81", b"\xdd\x00\x00\x00\x01"])
 @pytest.mark.parametrize("levels", [1100, 50_000])
 def test_nesting_bombs_are_refused(opening: bytes, levels: int) -> None:
-    """A message of openings only is refused without deep recursion."""
+    """A message of opening bytes only is refused without deep recursion."""
     with pytest.raises(ProtocolError):
         decode(opening * levels + b"\x01")
 
@@ -247,21 +247,21 @@ def test_nesting_bombs_are_refused(opening: bytes, levels: int) -> None:
     [[], [1, "two", {"three": [b"3"]}], [{"when": date(2026, 11, 29)}, {3: {4, 5}}], [bytes(100_000), 1]],
     ids=["none", "plain", "others", "large"],
 )
-def test_several_are_encoded_as_each_is(values: list[Any]) -> None:
-    """Whatever is in them; afterwards others are, too."""
+def test_encode_all_equals_encode(values: list[Any]) -> None:
+    """For any values; later values are encoded correctly, too."""
     assert codec.encode_all(values) == [codec.encode(value) for value in values]
     assert codec.encode_all([1, 2]) == [codec.encode(1), codec.encode(2)]
 
 
-def test_several_of_which_one_cannot_be_encoded() -> None:
-    """The error tells where it is, by the names of its items."""
+def test_encode_all_names_the_failing_value() -> None:
+    """The error gives the path, with the names of the items."""
     with pytest.raises(DeformError, match=r"kwargs\.what"):
         codec.encode_all([["id", {"what": 1}], ["id", {"what": object()}]], names=("id", "kwargs"))
     assert codec.encode_all([1, 2]) == [codec.encode(1), codec.encode(2)]
 
 
 def test_an_exception_in_to_bus_is_reported_with_its_place() -> None:
-    """What `__to_bus__` raises is chained to an error that says where it was."""
+    """It is chained to an error that gives the path."""
 
     class Broken:
         def __to_bus__(self) -> None:
@@ -285,7 +285,7 @@ def test_to_bus_may_encode_something_itself() -> None:
 
 
 def test_threads_and_failures_share_no_packer() -> None:
-    """What a thread encodes is its own, whatever others encode meanwhile, and whatever failed before or was large."""
+    """Each thread's result is its own, whatever other threads encode, and after failures and large messages."""
 
     class Nested:
         def __to_bus__(self) -> bytes:
@@ -320,21 +320,21 @@ def array(count: int, item: bytes) -> bytes:
     ids=["lists", "maps", "maps of one", "maps with a number for a key", "Decimals", "nested lists", "UUIDs"],
 )
 @pytest.mark.unmeasured
-def test_what_takes_too_much_work_is_refused(item: bytes) -> None:
-    """Lists, maps and extension values are counted while they are made: a byte each on the wire, much more here."""
+def test_too_many_containers_are_refused(item: bytes) -> None:
+    """Lists, maps and extension values are counted when they are created: a byte each on the wire, much more here."""
     with pytest.raises(ProtocolError, match=f"made of more than .* {MAX_CONTAINERS:,} lists"):
         decode(array(MANY, item))
 
 
 @pytest.mark.parametrize("size", [100_000, 300_000], ids=["few bytes", "many"])
-def test_no_list_says_that_it_has_more_than_there_are_bytes(size: int) -> None:
-    """Room is made for the items of a list before they are seen: nested a thousand times, that would be gigabytes."""
+def test_list_with_more_items_than_bytes_is_refused(size: int) -> None:
+    """Memory is allocated before the items are read: nested a thousand times, that would be gigabytes."""
     with pytest.raises(ProtocolError, match="cut short"):
         decode(1000 * (b"\xdd" + (3_000_000).to_bytes(4, "big")) + bytes(size))
 
 
-def test_lists_that_are_not_finished_are_given_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the bytes end too soon nothing was unpacked: each list could say that it has as many items as bytes."""
+def test_unfinished_lists_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the bytes end too soon nothing was unpacked: each list could claim as many items as there are bytes."""
     monkeypatch.setattr(codec, "unpackb", pytest.fail)
     for count in (5_000, 4_000_000):
         with pytest.raises(ProtocolError, match="cut short"):
@@ -342,8 +342,8 @@ def test_lists_that_are_not_finished_are_given_no_room(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("number", [100, 30_000, 300_000], ids=["short", "few bytes", "many"])
-def test_only_other_keys_have_a_message_unpacked_twice(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is damaged is not tried again. Whether a message has short lists only ends at the first other one."""
+def test_message_is_unpacked_twice_only_for_other_keys(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged one is not tried again. The quick attempt with short lists ends at the first longer one."""
     unpacked: list[dict[str, Any]] = []
 
     def unpackb(data: Any, **options: Any) -> Any:
@@ -372,8 +372,8 @@ def test_only_other_keys_have_a_message_unpacked_twice(number: int, monkeypatch:
     ids=["lists", "many lists", "bytes", "texts"],
 )
 @pytest.mark.unmeasured
-def test_how_much_memory_a_message_takes(value: Any, least: int, most: int) -> None:
-    """What is known once it is decoded: about what its values take, and not its bytes."""
+def test_memory_of_a_message_is_estimated(value: Any, least: int, most: int) -> None:
+    """After decoding: about the memory of its values, not its bytes."""
     data, work = encode([value]), Work()
     decode(data, work)
     assert least <= work.memory(data) <= most
@@ -388,16 +388,16 @@ FILE = b"\x90\x80\xdd\xd4" * 150_000
     [FILE, ["api", "name", 5.0, {"data": FILE}], [{"rows": [(1, bytearray(FILE))]}], {"text": "\x10" * MANY}],
     ids=["alone", "in a call", "deep", "text"],
 )
-def test_large_bytes_are_not_looked_through(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing within a large value of bytes, or a text, counts as a list: sending a file costs copying it."""
+def test_large_bytes_are_not_searched(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing within a large bytes value or text counts as a list: sending a file costs copying it."""
     monkeypatch.setattr(codec, "_unpack", pytest.fail)
     monkeypatch.setattr(codec, "_BEGINNINGS", None)  # which looking through it would need
     assert len(encode([value])) > MANY
 
 
 @pytest.mark.parametrize("value", [FILE, {"data": FILE[:100_000]}, [[FILE]] * 100], ids=["alone", "small", "several"])
-def test_large_bytes_are_not_copied_to_see_that_they_are_whole(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message of few values that are large is unpacked at once."""
+def test_large_bytes_are_unpacked_without_a_check_first(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of few large values is unpacked at once."""
     data = encode(value)
     monkeypatch.setattr(codec, "_see_that_it_is_whole", pytest.fail)
     assert decode(data) == value
@@ -406,8 +406,8 @@ def test_large_bytes_are_not_copied_to_see_that_they_are_whole(value: Any, monke
 @pytest.mark.parametrize(
     "value", [[FILE, [0] * 300], [FILE, [[]] * 200, [[[]] * 200] * 200]], ids=["a long list", "many lists"]
 )
-def test_it_is_seen_first_that_many_values_are_whole(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of any other large message it is, and it is unpacked as ever."""
+def test_many_values_are_checked_for_completeness_first(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other large message is checked, and then unpacked."""
     looked: list[int] = []
     monkeypatch.setattr(codec, "_see_that_it_is_whole", lambda data: looked.append(len(data)))
     data = encode(value)
@@ -416,15 +416,15 @@ def test_it_is_seen_first_that_many_values_are_whole(value: Any, monkeypatch: py
     assert looked == [len(data)]
 
 
-def test_the_head_is_in_front() -> None:
-    """What is encoded follows it, whatever became of the first attempt."""
+def test_head_precedes_the_encoded_value() -> None:
+    """Also after a failed first attempt."""
     for value in ("short", FILE, (1, 2)):
         assert encode(value, head=b"head") == b"head" + encode(value)
 
 
 @pytest.mark.unmeasured
 def test_large_bytes_hide_no_lists() -> None:
-    """What stands beside a large value is counted all the same, by who sends it and by who is sent it."""
+    """Values beside a large one are counted, by the sender and by the receiver."""
     with pytest.raises(DeformError, match="Send it in parts"):
         encode([FILE, [[]] * MANY])
     data, work = encode([bytes(100_000), [[]] * 20_000]), Work()
@@ -432,15 +432,15 @@ def test_large_bytes_hide_no_lists() -> None:
     assert work.memory(data) > 100_000 + 60 * 20_000
 
 
-def test_memory_of_a_small_file() -> None:
-    """It is about its size, whatever its bytes are."""
+def test_memory_of_a_small_file_is_about_its_size() -> None:
+    """Whatever its bytes are."""
     data, work = encode(["api", "name", 5.0, {"data": FILE[:100_000]}]), Work()
     decode(data, work)
     assert 100_000 <= work.memory(data) <= 120_000
 
 
 def test_too_many_values_are_refused() -> None:
-    """An array or a map of too many items is not begun; several that are too many together are not finished."""
+    """Unpacking does not start with an array or map of too many items; it stops at too many in several."""
     with pytest.raises(ProtocolError, match=f"{MAX_VALUES + 1} exceeds max_array_len"):
         decode(array(MAX_VALUES + 1, b"\x01"))
     with pytest.raises(ProtocolError, match=f"made of more than {MAX_VALUES:,} values"):
@@ -460,8 +460,8 @@ def test_too_many_values_are_refused() -> None:
     ids=["numbers", "bytes", "text", "rows", "columns", "map of numbers"],
 )
 @pytest.mark.unmeasured
-def test_much_data_passes(make: Callable[[], Any]) -> None:
-    """Bulk data is not mistaken for an attack, whatever its bytes look like."""
+def test_bulk_data_passes(make: Callable[[], Any]) -> None:
+    """It is not mistaken for an attack, whatever its bytes are."""
     value = make()
     assert decode(encode(value)) == value
 
@@ -469,7 +469,7 @@ def test_much_data_passes(make: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("value", [[[]] * MANY, [{}] * MANY, [date(2026, 1, 2)] * MANY, [1] * (MAX_VALUES + 1)])
 @pytest.mark.unmeasured
 def test_data_that_nobody_would_decode_is_not_sent(value: Any) -> None:
-    """The sender is told, with a remedy."""
+    """The sender gets an error with a remedy."""
     with pytest.raises(
         DeformError, match=r"value cannot be sent in one message: it is made of more than .* Send it in"
     ):
@@ -477,8 +477,8 @@ def test_data_that_nobody_would_decode_is_not_sent(value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["1E+99999", "1E-99999", "1" * 20_000, "9E+999999999999999999", "1e10001"])
-def test_a_decimal_that_is_out_of_proportion(text: str) -> None:
-    """A few bytes may stand for a number that fills all memory when it is printed: neither sent nor taken."""
+def test_excessive_decimal_is_refused(text: str) -> None:
+    """A few bytes may represent a number that fills all memory when it is printed: refused by sender and receiver."""
     with pytest.raises(DeformError, match="a Decimal of"):
         encode(Decimal(text))
     with pytest.raises(ProtocolError, match="a Decimal of"):
@@ -487,12 +487,12 @@ def test_a_decimal_that_is_out_of_proportion(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1E+9999", "-1E-9999", "1" * 9_999, "NaN", "-Infinity", "sNaN", "0.1", "-0"])
 def test_other_decimals_pass(text: str) -> None:
-    """Whatever Python's own default context can compute with is sent."""
+    """All that Python's default context can compute with are sent."""
     assert str(decode(encode(Decimal(text)))) == text
 
 
-def test_an_error_does_not_repeat_what_it_is_about() -> None:
-    """What strangers sent is not in a log line, however long it is."""
+def test_error_does_not_repeat_received_data() -> None:
+    """Data from a stranger is not in a log line, however long it is."""
     with pytest.raises(ProtocolError, match="cannot be decoded") as caught:
         decode(b"\xc8\xff\xff\x01" + b"2" * 65535)
     assert len(str(caught.value)) < 500

@@ -167,8 +167,8 @@ def test_decoding_what_was_encoded_gives_the_same_message(message: AnyMessage, c
 
 
 @given(published, names, names, partitions)
-def test_what_is_published_survives(message: Any, api: str, event: str, partition: int) -> None:
-    """A published message arrives with its topic, be that of an event or of a marker."""
+def test_published_message_round_trip(message: Any, api: str, event: str, partition: int) -> None:
+    """It arrives with its topic, of an event or of a marker."""
     topic = event_topic(api, event, partition)
     assert decode_published(encode_published(topic, message)) == (topic, message)
     topic = marker_topic(b"\x00\xff" * 8)
@@ -187,7 +187,7 @@ def test_a_frame_begins_with_kind_version_and_call_id() -> None:
 @example(b"a\0b\0")
 @example(b"a\0b\0" + b"00\0")
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Whatever bytes arrive, there is a message or a ProtocolError, and nothing else."""
+    """Any bytes give a message or a ProtocolError, and nothing else."""
     for read in (decode, decode_published, decode_record):
         reads(data, read)
     assert call_id_of(data) >= 0
@@ -195,14 +195,14 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @given(st.sampled_from(Kind), st.lists(values, max_size=10) | values)
 def test_any_fields_are_read_or_refused(kind: Kind, fields: Any) -> None:
-    """A head of ours with any value behind it gives a message or a ProtocolError."""
+    """A valid head with any value after it gives a message or a ProtocolError."""
     reads(bytes([kind, PROTOCOL_VERSION]) + bytes(8) + codec.encode(fields), decode)
     reads(codec.encode(fields), decode_record)
 
 
 @given(any_message, st.data())
 def test_mutated_frames_are_read_or_refused(message: AnyMessage, data: st.DataObject) -> None:
-    """A frame that was damaged anywhere gives a message or a ProtocolError, alone and behind a topic."""
+    """A frame damaged anywhere gives a message or a ProtocolError, alone and after a topic."""
     frame = encode(message)
     start = data.draw(st.integers(0, len(frame)))
     end = data.draw(st.integers(start, min(len(frame), start + 3)))
@@ -214,15 +214,15 @@ def test_mutated_frames_are_read_or_refused(message: AnyMessage, data: st.DataOb
 
 @pytest.mark.parametrize("kind", Kind)
 def test_fields_of_a_later_version_are_ignored(kind: Kind) -> None:
-    """What stands behind the fields we know was added later, and does no harm."""
+    """Additional fields at the end do no harm."""
     message = sample(kind)
     frame = encode(message)[:HEAD] + codec.encode([*message, "later", {"even": "later"}])
     assert decode(frame) == (0, message)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kinds_of(CLASSES[kind])])
-def test_a_field_too_few_is_refused(kind: Kind) -> None:
-    """A message lacks no field but those at its end that were added later: these have their defaults then."""
+def test_missing_field_is_refused(kind: Kind) -> None:
+    """Only fields at the end that were added later may be missing: they get their defaults."""
     message = sample(kind)
     defaults: dict[str, Any] = getattr(type(message), "_field_defaults")  # noqa: B009 - mypy knows no such thing of a union
     least = len(message) - len(defaults)
@@ -237,7 +237,7 @@ def test_a_field_too_few_is_refused(kind: Kind) -> None:
     ("kind", "number"), [(kind, number) for kind in Kind for number in range(len(kinds_of(CLASSES[kind])))]
 )
 def test_a_field_of_another_type_or_range_is_refused(kind: Kind, number: int) -> None:
-    """Each field holds what the table says, so nobody behind has to look again; the error names it."""
+    """Each field holds what the table says, so no later check is needed; the error names the field."""
     for value in REFUSED[kinds_of(CLASSES[kind])[number]]:
         fields = [*sample(kind)]
         fields[number] = value
@@ -262,7 +262,7 @@ def test_an_unknown_kind_is_refused(kind: int) -> None:
 
 @pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1, 255])
 def test_another_version_is_refused(version: int) -> None:
-    """A peer of another protocol version is told which versions meet here, and its call id is known."""
+    """The error names both protocol versions, and the call id is known."""
     frame = bytearray(encode(Cancel(), 7))
     frame[1] = version
     with pytest.raises(ProtocolError, match=f"speaks protocol version {version}, this process version 1"):
@@ -271,14 +271,14 @@ def test_another_version_is_refused(version: int) -> None:
 
 
 def test_a_short_frame_has_no_call_id() -> None:
-    """A frame without a whole head is refused with its size, and answered to nobody."""
+    """A frame without a whole head is refused with its size, and not answered."""
     with pytest.raises(ProtocolError, match="of 9 bytes is too short: its head alone has 10"):
         decode(b"\x01" * 9)
     assert call_id_of(b"\x01" * 9) == 0
 
 
-def test_what_cannot_be_sent_is_named() -> None:
-    """The path to the value begins at the message's own field."""
+def test_unsendable_value_is_named() -> None:
+    """The path to the value begins with the message's field."""
     request = Request("a" * 16, "auth", "check", 1.0, "c" * 16, [], None, 0, {"when": {"deep": object()}})
     with pytest.raises(DeformError, match=r"kwargs\.when\.deep is an object"):
         encode(request)
@@ -288,7 +288,7 @@ def test_what_cannot_be_sent_is_named() -> None:
 
 @given(st.data())
 def test_any_value_in_any_field_is_read_or_refused(data: st.DataObject) -> None:
-    """Whatever stands in a field of a valid message, there is a message or a ProtocolError."""
+    """Any value in a field of a valid message gives a message or a ProtocolError."""
     kind = data.draw(st.sampled_from([kind for kind in Kind if kinds_of(CLASSES[kind])]))
     values_of = [*data.draw(messages(kind))]
     values_of[data.draw(st.integers(0, len(values_of) - 1))] = data.draw(values)
@@ -297,20 +297,20 @@ def test_any_value_in_any_field_is_read_or_refused(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("frame", [b"auth", b"auth\0seen", b"auth\0seen\0" + b"01"])
 def test_a_published_frame_without_a_topic_is_refused(frame: bytes) -> None:
-    """A topic has three parts, each with its end."""
+    """A topic has three parts, each with its NUL."""
     with pytest.raises(ProtocolError, match="no topic of the form"):
         decode_published(frame)
 
 
-def test_messages_read_well_in_a_log() -> None:
+def test_messages_are_readable_in_a_log() -> None:
     """A message shows its kind and its fields by name."""
     assert repr(Error("busy", "no", False, {})) == "Error(code='busy', message='no', started=False, details={})"
     assert Hello("b", "", "i", "s", "p", "", None).target == ""
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -1, 253_402_300_799])
-def test_numbers_at_the_edge(value: float) -> None:
-    """Seconds may be a whole number, and negative."""
+def test_seconds_may_be_whole_or_negative(value: float) -> None:
+    """Both are accepted."""
     request = Request("a" * 16, "a", "p", value, "c" * 16, [], None, 0, {})
     assert decode(encode(request)) == (0, request)
 
@@ -334,8 +334,8 @@ def test_numbers_at_the_edge(value: float) -> None:
         ("kwargs", {b"a": 1}),
     ],
 )
-def test_a_request_like_one_before_is_checked_all_the_same(field: str, value: Any) -> None:
-    """Names that have passed once are known; everything else in a request is looked at each time."""
+def test_repeated_request_is_still_checked(field: str, value: Any) -> None:
+    """Names that have passed once are known; everything else in a request is checked each time."""
     request = Request("a" * 16, "auth", "check", 1.0, "c" * 16, [], None, 0, {"user": "admin"})
     assert decode(encode(request, 7)) == (7, request)
     assert decode(encode(request, 8)) == (8, request)
@@ -345,23 +345,23 @@ def test_a_request_like_one_before_is_checked_all_the_same(field: str, value: An
 
 
 @given(request=messages(Kind.REQUEST) | messages(Kind.RESULT), call_id=call_ids)
-def test_frames_that_are_made_without_a_message(request: Request | Result, call_id: int) -> None:
-    """A call and its result are put on the wire from their values: the frame is that of the message."""
+def test_frames_without_a_message_are_equal(request: Request | Result, call_id: int) -> None:
+    """Requests and results are encoded from their values: the frame is that of the message."""
     if isinstance(request, Request):
         assert envelope.encode_request([*request], call_id) == encode(request, call_id)
     else:
         assert envelope.encode_result(request.value, call_id) == encode(request, call_id)
 
 
-def test_arguments_that_cannot_be_sent_are_named() -> None:
-    """What is wrong with an argument is told by its path, as of any message."""
+def test_unsendable_arguments_are_named() -> None:
+    """By their path, as in any message."""
     values = ["a" * 16, "auth", "check", 1.0, "c" * 16, [], None, 0, {"user": [object()]}]
     with pytest.raises(DeformError, match=r"kwargs\.user\[0\]"):
         envelope.encode_request(values, 1)
 
 
-def test_the_names_of_few_requests_are_known() -> None:
-    """A stranger who calls ever new procedures makes nobody remember them all."""
+def test_remembered_request_names_are_bounded() -> None:
+    """A peer that calls ever new procedures cannot make us remember them all."""
     for number in range(2 * envelope.MOST_KNOWN + 1):
         request = Request("a" * 16, "auth", f"check_{number}", 1.0, "c" * 16, ["x"], {"a": "b"}, 1, {})
         assert decode(encode(request)) == (0, request)

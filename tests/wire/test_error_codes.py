@@ -13,11 +13,11 @@ CLASSES = [each for each in EVERYTHING if isinstance(each, type) and issubclass(
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_a_code_leads_back_to_its_class(cls: type[LightbusException]) -> None:
-    """The receiving side makes of a code the class that the sending side had."""
+def test_code_gives_its_class(cls: type[LightbusException]) -> None:
+    """The receiver gets the class of the sender."""
     assert error_for_code(cls.code) is cls
 
 
-def test_a_code_of_a_later_version() -> None:
-    """An unknown code becomes the root class, so that its message reaches the caller all the same."""
+def test_unknown_code_gives_the_root_class() -> None:
+    """So its message reaches the caller."""
     assert error_for_code("from_the_future") is LightbusException

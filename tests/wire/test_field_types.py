@@ -20,8 +20,8 @@ def check_of(name: str) -> FieldCheck:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_has_a_type_and_one_check(name: str) -> None:
-    """Who reads the code sees a type; what peers send is looked at."""
+def test_each_field_type_has_one_check(name: str) -> None:
+    """A type for readers, and a check of received values."""
     hint = getattr(field_types, name)
     kind, *checks = typing.get_args(hint)
     assert len(checks) == 1
@@ -68,11 +68,11 @@ EDGES: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "last", "too_much"), EDGES, ids=[name for name, _, _ in EDGES])
 def test_bounds_of_fields_are_part_of_the_protocol(name: str, last: Any, too_much: Any) -> None:
-    """The last value that is taken, and the first that is not: both sides of the protocol count with them."""
+    """The last accepted value, and the first refused one: both sides of the protocol depend on them."""
     assert check_of(name)(last)
     assert not check_of(name)(too_much)
 
 
 def test_partitions_are_part_of_the_protocol() -> None:
-    """Both sides count with their number: another one would be another protocol."""
+    """Both sides compute with their number: another one would be another protocol."""
     assert field_types.PARTITIONS == 16

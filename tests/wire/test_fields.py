@@ -49,29 +49,29 @@ CHECKS: dict[str, tuple[FieldCheck, list[Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_takes_its_kind(name: str) -> None:
-    """Both ends of each range are in it."""
+def test_checks_accept_their_kind(name: str) -> None:
+    """Both ends of each range included."""
     check, taken, _ = CHECKS[name]
     assert [value for value in taken if not check(value)] == []
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_check_refuses_all_others(name: str) -> None:
-    """Values of other types, also such as are equal to one that is taken, and those out of range."""
+def test_checks_refuse_all_others(name: str) -> None:
+    """Values of other types, even if equal to an accepted one, and those out of range."""
     check, _, refused = CHECKS[name]
     assert [value for value in refused if check(value)] == []
 
 
 @pytest.mark.parametrize("moment", [datetime.min, datetime.max, datetime.max.replace(tzinfo=UTC)])
-def test_since_a_moment_at_the_end_of_the_calendar(moment: datetime) -> None:
-    """Where no such second can be had, in this zone, it is refused, and nothing is raised."""
+def test_since_at_the_end_of_the_calendar_is_refused(moment: datetime) -> None:
+    """If this time zone has no such second, it is refused, and nothing is raised."""
     assert fields.since(moment) in (True, False)
 
 
 @pytest.mark.parametrize("moment", [FIRST_MOMENT, LAST_MOMENT])
 @pytest.mark.parametrize("hours", [-23, 0, 23])
-def test_a_moment_can_be_shown_everywhere(moment: float, hours: int) -> None:
-    """In no time zone is it outside of the calendar: who lists events shows all of them."""
+def test_moments_can_be_shown_in_all_time_zones(moment: float, hours: int) -> None:
+    """In no time zone is one outside of the calendar, so all listed events can be shown."""
     assert datetime.fromtimestamp(moment, timezone(timedelta(hours=hours))).timestamp() == moment
 
 
@@ -83,8 +83,8 @@ nested = st.recursive(
 
 
 @given(nested)
-def test_no_value_makes_a_check_raise(value: Any) -> None:
-    """It says whether it takes it, of whatever a peer sends."""
+def test_checks_never_raise(value: Any) -> None:
+    """For any value, a check returns whether it accepts it."""
     published = [fields.published_records(5), fields.published_records(5, or_sizes=True)]
     for check in [check for check, _, _ in CHECKS.values()] + published:
         assert check(value) in (True, False)
@@ -115,21 +115,21 @@ RECORDS: list[tuple[Any, bool]] = [
 
 @pytest.mark.parametrize(("value", "taken"), RECORDS)
 def test_published_records_are_in_order_and_bounded(value: Any, taken: bool) -> None:
-    """They are in order, each behind the one before of its topic, and no more than so many."""
+    """Each follows the one before in its topic, and there are at most so many."""
     assert fields.published_records(5)(value) is taken
 
 
 @pytest.mark.parametrize(
     ("size", "taken"), [(0, True), (MAX_INT, True), (-1, False), (MAX_INT + 1, False), (1.0, False)]
 )
-def test_the_size_instead_of_a_record(size: Any, taken: bool) -> None:
-    """Only where a page may leave out an event that is too large."""
+def test_size_may_replace_a_record(size: Any, taken: bool) -> None:
+    """Only in a page, which may leave out an event that is too large."""
     assert fields.published_records(5, or_sizes=True)([[1, 0, size]]) is taken
     assert not fields.published_records(5)([[1, 0, size]])
 
 
-def test_values_pass_where_each_does() -> None:
-    """One that does not is enough."""
+def test_values_pass_if_each_passes() -> None:
+    """One that does not is enough to refuse them."""
     checks = (fields.flag, small)
     assert fields.passes(checks, [True, 3])
     assert not fields.passes(checks, [True, 10])
@@ -147,14 +147,14 @@ class Unchecked(NamedTuple):
     size: int
 
 
-def test_the_checks_of_a_message_stand_beside_its_fields() -> None:
+def test_checks_are_read_from_the_fields() -> None:
     """In their order."""
     first, second = fields.checks_of(Checked)
     assert (first("abc"), first("abcd"), first(True)) == (True, False, False)
     assert second is fields.flag
 
 
-def test_a_field_without_a_check_is_a_mistake() -> None:
+def test_field_without_a_check_raises() -> None:
     """It is named when the module is imported."""
     with pytest.raises(TypeError, match="Unchecked: no check stands beside the type of name, size"):
         fields.checks_of(Unchecked)

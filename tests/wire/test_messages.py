@@ -27,20 +27,20 @@ def test_each_kind_has_its_class() -> None:
 
 
 def test_each_class_is_in_the_table() -> None:
-    """A message that was written down has its place among them: the types need it, so nothing else can put it there."""
+    """Every message class is in `AnyMessage`: type checkers need it there, so no code can add it."""
     written = {each for each in vars(messages).values() if isinstance(each, type) and issubclass(each, tuple)}
     assert {each for each in written if each.__module__ == messages.__name__} == set(CLASSES)
 
 
-def test_numbers_are_for_good() -> None:
-    """They are on the wire: from 1 on without a gap, what is published from 32 on; none is ever used anew."""
+def test_kind_numbers_never_change() -> None:
+    """They are on the wire: from 1 on without a gap, published ones from 32 on; none is used again."""
     assert sorted(set(Kind) - PUBLISHED) == list(range(1, 28))
     assert sorted(PUBLISHED) == [32, 33, 34]
     assert (Kind.HELLO, Kind.REQUEST, Kind.RESULT, Kind.ACK, Kind.EVENTS) == (1, 3, 4, 19, 32)
 
 
-def test_all_is_said_to_be_public() -> None:
-    """Who imports the table finds every message in it."""
+def test_all_names_every_message() -> None:
+    """Importing the table gives every message."""
     assert set(messages.__all__) == {cls.__name__ for cls in CLASSES} | {"Kind", "AnyMessage"}
     assert all(getattr(envelope, name) is getattr(messages, name) for name in messages.__all__)
     assert set(messages.__all__) <= set(envelope.__all__)
@@ -48,19 +48,19 @@ def test_all_is_said_to_be_public() -> None:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
 def test_each_field_has_a_check(cls: type) -> None:
-    """So nothing arrives that nobody has looked at."""
+    """So every received value is checked."""
     assert len(checks_of(cls)) == len(typing.get_type_hints(cls))
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
-def test_defaults_are_what_a_peer_may_have_left_out(cls: type) -> None:
-    """They pass the checks of their fields: what was left out is as what was sent."""
+def test_defaults_pass_their_checks(cls: type) -> None:
+    """A missing field is as valid as a sent one."""
     checks = dict(zip(typing.get_type_hints(cls), checks_of(cls), strict=True))
     assert all(checks[name](value) for name, value in defaults_of(cls).items())
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: str(cls.__name__))
 def test_each_message_is_explained(cls: type) -> None:
-    """By who says it to whom."""
+    """By its sender and its receiver."""
     assert cls.__doc__
     assert not cls.__doc__.startswith(f"{cls.__name__}(")  # what a NamedTuple without words of its own has

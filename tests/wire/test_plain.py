@@ -89,7 +89,7 @@ class Count(int):
     ids=lambda value: type(value).__name__,
 )
 def test_objects_arrive_as_plain_values(value: Any, plain: Any) -> None:
-    """Each kind of object is carried as the plain value it stands for, at any depth."""
+    """Each kind of object is carried as its plain value, at any depth."""
     arrived = decode(encode([{"value": value}]))
     assert arrived == [{"value": plain}]
     assert type(arrived[0]["value"]) is type(plain)
@@ -111,7 +111,7 @@ def test_objects_arrive_as_plain_values(value: Any, plain: Any) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_a_subclass_is_carried_as_its_base(value: Any) -> None:
-    """Libraries subclass datetime, Decimal and the like; the value travels, the subclass does not."""
+    """Libraries subclass datetime, Decimal and the like; the value is sent, the subclass is not."""
     kind = type(value)
     same = _rebuild(type("Sub", (kind,), {}), value)
     assert type(to_plain(same)) is kind
@@ -165,20 +165,20 @@ def test_endless_to_bus_is_refused() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_each_type_has_its_json_schema_form(value: Any, form: Any) -> None:
-    """Each type has the form that JSON Schema, and pydantic, know it by."""
+    """The form that JSON Schema, and pydantic, use for it."""
     assert json_form(value) == form
 
 
 def test_json_form_of_numbers_json_does_not_have() -> None:
-    """NaN and the infinities stay, unless stand-ins are asked for."""
+    """NaN and the infinities stay, unless replacements are requested."""
     assert json_form([math.inf]) == [math.inf]
     stood_in = json_form([math.inf, -math.inf, math.nan], finite=True)
     assert all(math.isfinite(number) for number in stood_in)
     assert stood_in[0] > 0 > stood_in[1]
 
 
-def test_json_form_names_what_it_cannot_turn() -> None:
-    """The error is the one of encoding, with the path."""
+def test_json_form_names_the_unsendable_part() -> None:
+    """The error is that of encoding, with the path."""
     with pytest.raises(DeformError, match=r"value\.a\[1\] is an object"):
         json_form({"a": [1, object()]})
 
@@ -190,14 +190,14 @@ def test_json_form_names_what_it_cannot_turn() -> None:
     )
 )
 def test_json_form_is_json(value: Any) -> None:
-    """Whatever goes in, json can write what comes out, and a second pass changes nothing."""
+    """For any value, json can write the result, and a second pass changes nothing."""
     form = json_form(value)
     assert json.loads(json.dumps(form)) == form
     assert json_form(form) == form
 
 
-def test_a_failure_without_a_culprit_is_still_explained() -> None:
-    """Where no single value is to blame, the error says what was raised."""
+def test_failure_without_a_single_cause_is_explained() -> None:
+    """If no single value is the cause, the error says what was raised."""
     error = explain({"a": 1}, MemoryError("too much"), name="kwargs")
     assert isinstance(error, DeformError)
     assert str(error) == "kwargs cannot be carried: MemoryError: too much"
@@ -213,13 +213,13 @@ def test_a_failure_without_a_culprit_is_still_explained() -> None:
         (object(), "an object, which cannot be sent. Send a built-in type"),
     ],
 )
-def test_the_remedy_is_one_for_the_value(value: Any, remedy: str) -> None:
-    """What to do about a value that cannot be sent depends on what it is."""
+def test_remedy_depends_on_the_value(value: Any, remedy: str) -> None:
+    """It fits the kind of value."""
     assert str(explain({"it": value}, TypeError())).startswith(f"value.it is {remedy}")
 
 
-def test_models_of_other_versions() -> None:
-    """A model of pydantic.v1 is no pydantic model, and nobody is told to send it as one."""
+def test_models_of_pydantic_v1_are_refused() -> None:
+    """The remedy does not say to send it as a pydantic model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -230,8 +230,8 @@ def test_models_of_other_versions() -> None:
     assert "Derive it from pydantic.BaseModel, or send .dict()." in str(explain(made, TypeError()))
 
 
-def test_classes_that_told_pydantic_their_form() -> None:
-    """A class that pydantic can write in JSON is sent so."""
+def test_classes_with_a_pydantic_form_are_sent() -> None:
+    """In the JSON form that pydantic writes."""
 
     class Ref:
         def __init__(self, number: int) -> None:
@@ -248,5 +248,5 @@ def test_classes_that_told_pydantic_their_form() -> None:
 
 
 def test_secrets_are_sent_in_clear() -> None:
-    """The text of a SecretStr is sent as it is, not the stars that stand for it."""
+    """The text of a SecretStr is sent, not the stars that hide it."""
     assert [to_plain(each) for each in (pydantic.SecretStr("x"), pydantic.SecretBytes(b"x"))] == ["x", b"x"]

@@ -22,19 +22,19 @@ any_record = seeds.map(some_record)
 
 
 @given(any_record)
-def test_a_record_survives(record: Record) -> None:
+def test_record_round_trip(record: Record) -> None:
     """An event encoded once is the same wherever it is read."""
     assert decode_record(encode_record(record)) == record
 
 
 @given(some=st.lists(any_record, max_size=5))
-def test_records_survive_together(some: list[Record]) -> None:
-    """Decoded at once they are what they are one by one."""
+def test_records_decoded_together_are_equal(some: list[Record]) -> None:
+    """The same as decoded one by one."""
     assert envelope.decode_records([encode_record(record) for record in some]) == some
 
 
 @given(before=st.lists(any_record, max_size=3), data=st.binary(max_size=20), after=st.lists(any_record, max_size=3))
-def test_records_of_which_one_is_none(before: list[Record], data: bytes, after: list[Record]) -> None:
+def test_invalid_record_among_others(before: list[Record], data: bytes, after: list[Record]) -> None:
     """Any bytes among them give records or ProtocolError, nothing else."""
     encoded = [encode_record(record) for record in before]
     with suppress(ProtocolError):
@@ -71,12 +71,12 @@ def test_a_record_of_another_form_is_refused(fields: Any) -> None:
 
 
 def test_a_record_of_a_later_version() -> None:
-    """Fields added behind are ignored."""
+    """Additional fields at the end are ignored."""
     assert decode_record(codec.encode(["id", 1, 0.5, {"a": 1}, "later"])) == Record("id", 1, 0.5, {"a": 1})
 
 
 def test_trace_context_is_carried_if_it_is_valid() -> None:
-    """It is carried where there is one; what is none is passed over, as anything is that was added later."""
+    """An invalid one is ignored, like anything that was added later."""
     record = Record("id", 1, 0.5, {"a": 1}, {"traceparent": "x"})
     assert decode_record(encode_record(record)) == record
     assert encode_record(record._replace(trace=None)) == encode_record(record._replace(trace={}))

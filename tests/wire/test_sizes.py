@@ -20,8 +20,8 @@ from lightbus.wire.sizes import (
 )
 
 
-def test_the_smallest_of_all_counts() -> None:
-    """As long as it is there; who takes as much as we send, or does not say, changes nothing."""
+def test_smallest_receiver_counts() -> None:
+    """As long as it is connected; receivers with our own limit, or none given, change nothing."""
     receivers = Receivers(10_000)
     for presence, size in ((b"a", 0), (b"b", 10_000), (b"c", 90_000)):
         receivers.joined(presence, size)
@@ -38,14 +38,14 @@ def test_the_smallest_of_all_counts() -> None:
     assert receivers.smallest == LEAST
 
 
-def test_who_takes_less_counts() -> None:
-    """Of two limits the smaller; nobody takes less than can be set."""
+def test_smaller_limit_counts() -> None:
+    """Of two limits the smaller; none is below the least possible setting."""
     assert [most(5000, other) for other in (0, 1, 4000, 6000)] == [5000, LEAST, 4000, 5000]
 
 
 @given(sizes=st.lists(st.integers(0, 5000), min_size=1), limit=st.integers(LEAST, 6000))
-def test_what_fits_into_a_page(sizes: list[int], limit: int) -> None:
-    """A page is within its limit, nothing is skipped, at least one is in it, and of what is left out the size."""
+def test_page_fits_the_limit(sizes: list[int], limit: int) -> None:
+    """Nothing is skipped, it has at least one entry, and a record left out is replaced by its size."""
     entries = [(2**61 + number, 2**61 + number - 1, b"r" * size) for number, size in enumerate(sizes)]
     rows, are_all = fitting(entries, limit)
     assert 0 < len(rows) <= len(entries)
@@ -58,8 +58,8 @@ def test_what_fits_into_a_page(sizes: list[int], limit: int) -> None:
         assert len(envelope.encode(Page(rows, 2**62, True, 2**40), 2**63)) <= limit
 
 
-def test_what_fits_into_streams() -> None:
-    """Where topics stand is told of as many partitions as a message may have rows, however many bytes it may have."""
+def test_streams_fit_the_limit() -> None:
+    """As many partitions as fit in rows and bytes."""
     journals = [f"{number:016x}" for number in range(5_000)]
     rows = [[journal, "seen", partition, 1, 2, 0] for journal in journals for partition in range(16)]
     partitions, streams = fitting_partitions(range(16), rows, 2**26)
@@ -69,8 +69,8 @@ def test_what_fits_into_streams() -> None:
     assert fitting_partitions(range(16), rows, LEAST)[0] == [0]
 
 
-def test_what_stands_for_a_record() -> None:
-    """It says how large the record was; no record is taken for such a thing."""
+def test_placeholder_gives_the_size() -> None:
+    """No record is taken for a placeholder."""
     assert size_left_out(placeholder(123_456)) == 123_456
     record = envelope.encode_record(Record("i", 1, 0.5, {}))
     assert size_left_out(record) is None

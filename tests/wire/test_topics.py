@@ -29,7 +29,7 @@ def test_a_subscription_matches_its_event(api: str, event: str, partition: int) 
 @example("auth2", "user", "auth", "user", 0)
 @example("auth", "user_registered", "auth", "user", 15)
 def test_a_subscription_matches_nothing_else(api: str, event: str, other: str, fired: str, partition: int) -> None:
-    """A name that begins like another one is another one, though subscriptions are prefixes."""
+    """An event whose name begins with another's is not matched, though subscriptions are prefixes."""
     topic = event_topic(other, fired, partition)
     assert topic.startswith(subscription(api, event)) is ((api, event) == (other, fired))
     assert topic.startswith(subscription(api, "*")) is (api == other)
@@ -37,7 +37,7 @@ def test_a_subscription_matches_nothing_else(api: str, event: str, other: str, f
 
 @given(names, names, partitions, st.binary(min_size=16, max_size=16))
 def test_markers_come_after_every_topic(api: str, event: str, partition: int, unique: bytes) -> None:
-    """Subscriptions reach a publisher in order, so its marker tells that all are in force; no event looks like one."""
+    """Subscriptions reach a publisher in order, so a marker means that all are active; no event looks like one."""
     marker = marker_topic(unique)
     assert marker > event_topic(api, event, partition)
     assert marker > subscription(api, event)
@@ -46,6 +46,6 @@ def test_markers_come_after_every_topic(api: str, event: str, partition: int, un
 
 
 def test_topics_have_fixed_width_partitions() -> None:
-    """Partition 1 is no prefix of partition 16."""
+    """Partition 1 is not a prefix of partition 16."""
     assert event_topic("auth", "seen", 1) == b"auth\0seen\0" + b"01\0"
     assert event_topic("auth", "seen", 15) == b"auth\0seen\0" + b"0f\0"
