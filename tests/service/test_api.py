@@ -75,7 +75,7 @@ def api_named(name: str, **meta: Any) -> Api:
 
 
 def test_public_methods_are_procedures_and_nothing_else() -> None:
-    """Neither private names nor properties, plain attributes or what Api itself defines can be called."""
+    """Private names, properties, plain attributes and members of Api itself cannot be called."""
     assert list(AuthApi().procedures) == ["check_password", "create_user", "double", "named", "wrapped"]
     assert list(AuthApi().events) == ["user_registered"]
 
@@ -92,7 +92,7 @@ def test_procedures_are_bound_and_described() -> None:
     assert asyncio.run(procedures["create_user"].function(username="a")) == "a"
 
 
-def test_events_know_where_they_belong() -> None:
+def test_events_have_name_api_version_and_key() -> None:
     """An event of an instance has name, Api, version and key."""
     event = AuthApi().get_event("user_registered")
     assert (event.api_name, event.name, event.version, event.key) == ("auth", "user_registered", 3, "username")
@@ -100,7 +100,7 @@ def test_events_know_where_they_belong() -> None:
 
 
 def test_an_instance_is_read_once() -> None:
-    """Serving a call does not reflect again: the same values are returned each time, and cannot be changed."""
+    """Serving a call does not reflect again: the same immutable values are returned each time."""
     api = AuthApi()
     assert api.procedures is api.procedures
     assert api.get_procedure("double") is api.get_procedure("double")
@@ -110,7 +110,7 @@ def test_an_instance_is_read_once() -> None:
 
 
 def test_inherited_and_mixed_in_methods_are_procedures() -> None:
-    """A base class of the user's needs no Meta, and a subclass hides a method by setting it to None."""
+    """A user's base class needs no Meta, and a subclass hides a method by setting it to None."""
 
     class Base(Api):
         changed = Event()
@@ -143,7 +143,7 @@ def test_inherited_and_mixed_in_methods_are_procedures() -> None:
 
 
 def test_annotations_may_name_a_class_inside_the_api() -> None:
-    """A value class nested in the Api is found by its bare name."""
+    """A class nested in the Api is found by its bare name."""
 
     class Shop(Api):
         class Meta:
@@ -157,8 +157,8 @@ def test_annotations_may_name_a_class_inside_the_api() -> None:
     assert Shop().procedures["add"].signature.parameters[0].annotation is Shop.Item
 
 
-def test_unknown_names_are_met_with_near_ones() -> None:
-    """The error says what there is."""
+def test_unknown_names_give_similar_ones() -> None:
+    """The error lists the existing names."""
     with pytest.raises(
         UnknownProcedure, match=r"'auth' has no procedure 'chek_password'\. Did you mean 'check_password'"
     ):
@@ -170,7 +170,7 @@ def test_unknown_names_are_met_with_near_ones() -> None:
 
 
 def test_the_class_of_events_is_no_event() -> None:
-    """Whoever forgets the brackets is told: nothing would be declared."""
+    """Omitting the brackets is an error: nothing would be declared."""
 
     class OrderApi(Api):
         placed = Event
@@ -183,7 +183,7 @@ def test_the_class_of_events_is_no_event() -> None:
 
 
 def test_a_missing_meta_is_refused_with_what_to_write() -> None:
-    """The remedy is in the message; without a Meta at all, at the first instance."""
+    """The remedy is in the message; without any Meta, the first instance raises it."""
 
     class OrderApi(Api):
         pass
@@ -204,14 +204,14 @@ def test_a_missing_meta_is_refused_with_what_to_write() -> None:
 
 
 def test_an_unknown_option_is_refused() -> None:
-    """A misspelt option does not pass in silence."""
+    """A misspelt option is not ignored silently."""
     with pytest.raises(MisconfiguredApiOptions, match=r"'intenal'\. Did you mean 'internal'\?"):
         api_named("x", intenal=True)
 
 
 @pytest.mark.parametrize("name", ["meta", "procedures", "events", "get_event", "get_procedure"])
 def test_names_of_api_itself_are_refused(name: str) -> None:
-    """A member that would hide what Api offers is refused where it is written: in a class, a mixin or `__init__`."""
+    """A member that would hide one of Api is refused where it is written: in a class, a mixin or `__init__`."""
 
     def initialise(self: Any) -> None:
         setattr(self, name, [])
@@ -228,7 +228,7 @@ def test_names_of_api_itself_are_refused(name: str) -> None:
 
 
 def test_an_event_of_an_instance_is_refused() -> None:
-    """What an Api has is read from its class: an Event that `__init__` makes would be none."""
+    """An Api's events are read from its class: an Event created in `__init__` would be ignored."""
 
     def initialise(self: Any) -> None:
         self.order_placed = Event(["id"])
@@ -248,7 +248,7 @@ def test_names_that_would_break_topics_are_refused(name: str, member: Any) -> No
 
 
 def test_a_name_is_an_event_or_a_procedure() -> None:
-    """A subclass cannot make a procedure of an event, or the other way round."""
+    """A subclass cannot turn an event into a procedure, or the other way round."""
 
     class Base(Api):
         changed = Event()
@@ -274,8 +274,8 @@ def test_the_registry_returns_what_was_added() -> None:
     assert registry.names() == ["internal.state"]
 
 
-def test_an_unknown_api_is_met_with_near_names() -> None:
-    """The error says what is registered."""
+def test_unknown_api_gives_similar_names() -> None:
+    """The error lists the registered ones."""
     registry = ApiRegistry()
     with pytest.raises(UnknownApi, match="Registered: none"):
         registry.remove("auth")
@@ -286,7 +286,7 @@ def test_an_unknown_api_is_met_with_near_names() -> None:
         registry.get("aut")
 
 
-def test_what_cannot_be_registered() -> None:
+def test_other_objects_cannot_be_registered() -> None:
     """A class is refused with the line to write, and so are other objects."""
     registry = ApiRegistry()
     with pytest.raises(
@@ -297,8 +297,8 @@ def test_what_cannot_be_registered() -> None:
         registry.add(5)  # type: ignore[arg-type]
 
 
-def test_a_second_api_of_a_name_takes_the_place_of_the_first(caplog: pytest.LogCaptureFixture) -> None:
-    """As in 1.x; one of another class is warned of, since both may have been wanted."""
+def test_second_api_of_a_name_replaces_the_first(caplog: pytest.LogCaptureFixture) -> None:
+    """As in 1.x; if it is of another class a warning is logged, since both may be wanted."""
     registry = ApiRegistry()
     for api in (AuthApi(), again := AuthApi()):
         registry.add(api)
@@ -310,7 +310,7 @@ def test_a_second_api_of_a_name_takes_the_place_of_the_first(caplog: pytest.LogC
 
 
 def test_further_options_stay_on_meta() -> None:
-    """What a class Meta has besides is the program's own; what looks like one of ours is not."""
+    """Further attributes of a class Meta belong to the program; names similar to our options are refused."""
     meta = api_named("x", owner="team", tags=["a"]).meta
     assert (meta.owner, meta.tags, meta.others["owner"]) == ("team", ["a"], "team")
     with pytest.raises(AttributeError, match="The class Meta of the Api 'x' has no 'missing'"):
@@ -323,8 +323,8 @@ def test_further_options_stay_on_meta() -> None:
         made()
 
 
-def test_a_wrong_name_is_met_with_names_of_the_other_kind() -> None:
-    """Whoever misspells an event in the form that calls both is told of the event, and the other way round."""
+def test_wrong_name_gives_similar_names_of_the_other_kind() -> None:
+    """A misspelt name in the form that calls both gives similar events, or similar procedures."""
 
     class Orders(Api):
         order_placed = Event()

@@ -28,8 +28,8 @@ class Store:
         max,  # a builtin that does not say what it takes
     ],
 )
-def test_a_function_of_a_list(function: Callable[..., Any]) -> None:
-    """What can be called with one list is given one, and nothing of an event is missing in it."""
+def test_function_of_a_list_is_accepted(function: Callable[..., Any]) -> None:
+    """A function that can be called with one list gets one, and no argument of an event is missing."""
     handler, message = BatchHandler(function, name="save"), EventMessage(api_name="auth", event_name="seen")
     assert handler.arguments(message) == (([message],), {})
     assert (handler.lacking(["number"]), handler.argument_error(TypeError(), {})) == ([], None)
@@ -38,7 +38,7 @@ def test_a_function_of_a_list(function: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     "function", [lambda: None, lambda messages, username: None, lambda *, messages: None, lambda **kwargs: None]
 )
-def test_a_function_of_something_else(function: Callable[..., Any]) -> None:
-    """What wants more than a list, or none, is refused with the form that works."""
+def test_other_functions_are_refused(function: Callable[..., Any]) -> None:
+    """A function that requires more than a list, or takes none, is refused with the form that works."""
     with pytest.raises(InvalidDeclaration, match=r"save cannot be called with a list alone.*with one parameter"):
         BatchHandler(function, name="save")

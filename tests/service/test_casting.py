@@ -169,8 +169,8 @@ ORDER = Order(datetime(2026, 1, 2, tzinfo=UTC), [Line(Money(5), {"a"})], parent=
     ],
     ids=str,
 )
-def test_what_crosses_the_wire_comes_back(annotation: Any, value: Any) -> None:
-    """A value that was encoded and decoded is cast back to what it was."""
+def test_sent_values_are_cast_back(annotation: Any, value: Any) -> None:
+    """An encoded and decoded value is cast back to the original."""
     arrived = decode(encode(value))
     assert caster(annotation).cast({"it": arrived}) == {"it": value}
 
@@ -185,7 +185,7 @@ def test_what_crosses_the_wire_comes_back(annotation: Any, value: Any) -> None:
         (complex, "1+2j", complex(1, 2)),
     ],
 )
-def test_text_becomes_what_it_stands_for(annotation: Any, text: str, value: Any) -> None:
+def test_text_is_cast_to_its_type(annotation: Any, text: str, value: Any) -> None:
     """The command line and untyped callers send text."""
     assert caster(annotation).cast({"it": text}) == {"it": value}
 
@@ -216,7 +216,7 @@ class DefaultedPydantic:
     ids=lambda value: type(value).__name__,
 )
 def test_none_as_a_default_can_be_sent(value: Any) -> None:
-    """An object that was made without the field is sent and comes back, alone and in a list."""
+    """An object created without the field is sent and received, alone and in a list."""
     kind = type(value)
     for annotation, sent in ((kind, value), (list[kind], [value]), (kind | None, value)):  # type: ignore[valid-type]
         signature = Signature(kind="RPC", api_name="a", name="f", parameters=[Parameter("it", annotation)])
@@ -226,19 +226,19 @@ def test_none_as_a_default_can_be_sent(value: Any) -> None:
             signature.cast({"it": [{"note": [5]}] if isinstance(sent, list) else {"note": [5]}})
 
 
-def test_objects_that_are_right_already_stay_themselves() -> None:
+def test_matching_objects_are_returned_unchanged() -> None:
     """Casting twice changes nothing."""
     money = Money(3)
     assert caster(list[Money]).cast({"it": [money]})["it"][0] is money
 
 
-def test_values_without_annotation_stay_as_they_are() -> None:
-    """Arguments taken by a wildcard are passed on."""
+def test_values_without_annotation_are_unchanged() -> None:
+    """Arguments of a wildcard are passed on."""
     assert caster(int).cast({"it": 1, "other": (2,)}) == {"it": 1, "other": (2,)}
     assert caster(int).cast({}) == {}
 
 
-def test_classes_nobody_knows_accept_anything() -> None:
+def test_unknown_classes_accept_any_value() -> None:
     """A class without `__from_bus__` is no reason to refuse a value."""
     assert caster(Opaque | None).cast({"it": {"a": 1}}) == {"it": {"a": 1}}
     assert schema_of(Opaque) == {}
@@ -264,8 +264,8 @@ def test_a_failure_names_the_place_and_the_value(annotation: Any, value: Any, te
     assert str(caught.value).startswith(text)
 
 
-def test_an_exception_in_the_users_code_is_a_failure() -> None:
-    """What a `__post_init__` raises does not escape as it is."""
+def test_exception_in_the_users_code_is_a_cast_failure() -> None:
+    """The exception of a `__post_init__` is not raised as it is."""
 
     @dataclass
     class Picky:
@@ -297,19 +297,19 @@ def test_an_exception_in_the_users_code_is_a_failure() -> None:
     ids=str,
 )
 def test_json_schema_of_annotations(annotation: Any, schema: Any) -> None:
-    """Annotations become the JSON Schema of what is sent for them."""
+    """Annotations give the JSON Schema of the sent values."""
     assert schema_of(annotation) == schema
 
 
 def test_a_dataclass_with_a_form_of_its_own_has_the_schema_of_that() -> None:
-    """What `__to_bus__` is annotated to return is what the schema says."""
+    """The return annotation of `__to_bus__` gives the schema."""
     made = caster(dict[str, Coded])
     assert made.properties["it"]["additionalProperties"] == {"$ref": "#/$defs/Coded"}
     assert made.definitions == {"Coded": {"type": "string"}}
 
 
 def test_a_named_tuple_is_an_object() -> None:
-    """A NamedTuple travels as a dict, or inside of a model as a list, and so says its schema."""
+    """A NamedTuple is sent as a dict, or inside of a model as a list, and so is its schema."""
     made = caster(Pair)
     assert made.properties["it"] == {"$ref": "#/$defs/Pair"}
     form = made.definitions["Pair"]
@@ -319,15 +319,15 @@ def test_a_named_tuple_is_an_object() -> None:
 
 
 def test_a_decimal_with_constraints_takes_exponents() -> None:
-    """Text that str(Decimal) writes satisfies the schema of a constrained Decimal."""
+    """Text written by str(Decimal) satisfies the schema of a constrained Decimal."""
     assert schema_of(Annotated[Decimal, pydantic.Field(max_digits=5)])["anyOf"][1] == {
         "type": "string",
         "format": "decimal",
     }
 
 
-def test_an_annotation_of_no_use_counts_as_any(caplog: pytest.LogCaptureFixture) -> None:
-    """One odd annotation costs a warning, and nothing for the others."""
+def test_unusable_annotation_counts_as_any(caplog: pytest.LogCaptureFixture) -> None:
+    """It costs a warning, and does not affect the others."""
     with caplog.at_level(logging.WARNING, "lightbus.service"):
         made = Caster({"odd": list[Odd], "good": set[int], "text": "no type"}, what="auth.f")
     assert made.properties == {"odd": {}, "good": schema_of(set[int]), "text": {}}

@@ -15,15 +15,15 @@ from lightbus.service.parameters import Parameter, WildcardParameter
 
 
 @pytest.mark.parametrize("name", ["auth", "shop.orders", "my-shop.v2", "_x", "A1", "defaults", "shop.default"])
-def test_names_an_api_can_have(name: str) -> None:
-    """Letters, digits, '_' and '-' with dots between parts are a name."""
+def test_valid_api_names(name: str) -> None:
+    """Letters, digits, '_' and '-' with dots between parts."""
     assert ApiMeta(name=name).name == name
 
 
 @pytest.mark.parametrize(
     "name", ["", "1st", "a b", "a..b", ".a", "a.", "a\x00b", "a\n", "größe", "-a", "*", "a/b", None, 5]
 )
-def test_names_an_api_cannot_have(name: Any) -> None:
+def test_invalid_api_names(name: Any) -> None:
     """Other characters are refused, with what to use instead."""
     with pytest.raises(InvalidName, match=r"cannot be the name of an Api\. Use letters"):
         check_api_name(name)
@@ -31,14 +31,14 @@ def test_names_an_api_cannot_have(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["default", "default.auth"])
 def test_default_is_reserved(name: str) -> None:
-    """`default` names the settings of all Apis, and nothing else."""
+    """`default` is the name of settings for all Apis."""
     with pytest.raises(InvalidName, match="reserved"):
         ApiMeta(name=name)
 
 
 @given(st.text() | st.from_regex(r"[a-z_.\x00*\n]{1,6}", fullmatch=True))
-def test_no_name_that_passes_can_break_a_topic(name: str) -> None:
-    """NUL separates the parts of a topic: whatever passes has none, and nothing else that means something there."""
+def test_valid_names_cannot_break_a_topic(name: str) -> None:
+    """NUL separates the parts of a topic: no valid name contains it or another special character."""
     for check in (check_api_name, lambda each: check_name(each, of="X")):
         try:
             check(name)
@@ -49,7 +49,7 @@ def test_no_name_that_passes_can_break_a_topic(name: str) -> None:
 
 @pytest.mark.parametrize("version", ["1", 1.5, True, None])
 def test_a_version_is_an_integer(version: Any) -> None:
-    """Versions are compared, and only integers compare well."""
+    """Versions are compared, so they are integers."""
     with pytest.raises(MisconfiguredApiOptions, match="Make it an integer"):
         ApiMeta(name="auth", version=version)
     if version is not None:
@@ -77,14 +77,14 @@ def test_parameters_are_given_by_name_or_as_parameter() -> None:
         ([WildcardParameter("a"), WildcardParameter("b")], "two parameters"),
     ],
 )
-def test_parameters_that_are_none(parameters: Any, message: str) -> None:
-    """A mistake in the list is met with how to write it."""
+def test_invalid_parameters_are_refused(parameters: Any, message: str) -> None:
+    """The error says how to write the list."""
     with pytest.raises(InvalidApiEventConfiguration, match=message):
         Event(parameters)
 
 
 def test_the_key_is_one_of_the_parameters() -> None:
-    """A key nobody fires would put every event into one partition."""
+    """Another key would put every event into one partition."""
     assert Event(["username"], key="username").key == "username"
     with pytest.raises(
         InvalidApiEventConfiguration, match=r"key='user'.*Did you mean 'username'\? There are: username"
@@ -95,14 +95,14 @@ def test_the_key_is_one_of_the_parameters() -> None:
 
 
 def test_delivery_is_one_of_two() -> None:
-    """A misspelt promise is refused."""
+    """A misspelt delivery mode is refused."""
     assert Event(delivery="best_effort").delivery == "best_effort"
     with pytest.raises(InvalidApiEventConfiguration, match="at_least_once, best_effort"):
         Event(delivery="exactly_once")  # type: ignore[arg-type]
 
 
-def test_an_event_learns_its_name() -> None:
-    """The name comes from the class attribute, the Api's from its Meta."""
+def test_event_gets_its_name_from_the_class() -> None:
+    """The name is that of the class attribute, the Api's is from its Meta."""
 
     class Auth:
         registered = Event(["username"])
@@ -115,7 +115,7 @@ def test_an_event_learns_its_name() -> None:
 
 
 def test_a_bound_event_takes_the_version_of_its_api() -> None:
-    """The Api's version counts unless the event has its own; the declaration stays as it was."""
+    """The Api's version counts unless the event has its own; the declaration is unchanged."""
     declared = Event(["a"], key="a", delivery="best_effort")
     bound = declared.bound(ApiMeta(name="auth", version=4), "registered")
     assert (bound.api_name, bound.name, bound.version, bound.key, bound.delivery) == (

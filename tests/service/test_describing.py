@@ -86,7 +86,7 @@ ANNOTATIONS: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("name", ANNOTATIONS)
-def test_the_parts_are_what_the_whole_is(
+def test_assembled_schema_equals_the_compiled_one(
     name: str, backwards: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whichever annotations were described before, values are described as if they were compiled together."""
@@ -107,15 +107,15 @@ def test_the_parts_are_what_the_whole_is(
 
 
 def test_unions_in_another_order_are_another_annotation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`int | str` and `str | int` are equal to Python, and described in the order in which they are written."""
+    """`int | str` and `str | int` are equal in Python, and described in the written order."""
     monkeypatch.setattr(describing, "_described", {})
     schema = Caster({"a": int | str, "b": str | int}, what="x").properties
     assert [each["type"] for each in schema["a"]["anyOf"]] == ["integer", "string"]
     assert [each["type"] for each in schema["b"]["anyOf"]] == ["string", "integer"]
 
 
-def test_what_is_handed_out_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who changes the schema of one value does not change that of another with the same annotation."""
+def test_returned_schemas_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing the schema of one value does not change that of another with the same annotation."""
     monkeypatch.setattr(describing, "_described", {})
     one, other = Caster({"a": list[int]}, what="x"), Caster({"a": list[int]}, what="x")
     one.properties["a"]["items"]["type"] = "string"
@@ -123,7 +123,7 @@ def test_what_is_handed_out_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that makes classes all the time is not kept from letting go of them."""
+    """A program that keeps creating classes can release them."""
     known: dict[Any, Any] = {}
     monkeypatch.setattr(describing, "_described", known)
     monkeypatch.setattr(describing, "_KEPT", 3)

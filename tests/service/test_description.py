@@ -32,7 +32,7 @@ class BareApi(Api):
 
 
 def test_signatures_and_docstrings_are_described() -> None:
-    """Signatures read as in Python, docstrings are set to the left."""
+    """Signatures are in Python's notation, docstrings without indentation."""
     assert describe_api(ShopApi()) == {
         "api": "shop",
         "version": 3,
@@ -59,11 +59,11 @@ def test_signatures_and_docstrings_are_described() -> None:
 
 
 def test_api_without_docstring_has_no_description() -> None:
-    """An Api without a docstring has none: that of its base class says nothing about it."""
+    """The docstring of its base class is not used."""
     assert describe_api(BareApi())["doc"] == ""
 
 
 def test_long_docstring_is_cut() -> None:
-    """A manual in a docstring is cut."""
+    """At the maximum length."""
     api = type("LongApi", (BareApi,), {"__doc__": "x" * (MAX_DOC + 1)})()
     assert len(describe_api(api)["doc"]) == MAX_DOC

@@ -33,7 +33,7 @@ DEEP = ExactMatch([Parameter("names", list[str]), Parameter("any", Any)], None, 
     ],
 )
 def test_arguments_match_their_annotations_exactly(match: ExactMatch, kwargs: dict[str, Any], passes: bool) -> None:
-    """All that are required, none that is unknown, and each of a type that its annotation names."""
+    """All required ones, no unknown one, and each of a type in its annotation."""
     assert match.arguments(kwargs) is passes
     assert match.arguments_of_all([kwargs, dict(reversed(kwargs.items()))]) is passes
 
@@ -51,7 +51,7 @@ def test_arguments_match_their_annotations_exactly(match: ExactMatch, kwargs: di
         (COUNTS, {"name": "eva", "age": "5"}, False),
     ],
 )
-def test_arguments_of_several_calls(match: ExactMatch, others: dict[str, Any], passes: bool) -> None:
+def test_arguments_of_several_events(match: ExactMatch, others: dict[str, Any], passes: bool) -> None:
     """Each passes, and has the same names as the first."""
     first = {"name": "ada", "age": 36}
     assert match.arguments(first)
@@ -63,5 +63,5 @@ def test_arguments_of_several_calls(match: ExactMatch, others: dict[str, Any], p
     [(PLAIN, True, True), (PLAIN, 1, False), (LOOSE, object(), True), (COUNTS, [1], False), (DEEP, None, True)],
 )
 def test_result_matches_its_annotation(match: ExactMatch, value: Any, passes: bool) -> None:
-    """Of the type that is named; without an annotation anything."""
+    """The annotated type; without an annotation any."""
     assert match.result(value) is passes

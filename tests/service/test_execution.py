@@ -125,8 +125,8 @@ FORMS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("blocking", [False, True])
-def test_what_is_awaited_is_decided_by_the_result(form: str, blocking: bool) -> None:
-    """Whatever form a function has: what it returns is awaited, on the loop, before it counts as done."""
+def test_awaitable_results_are_awaited(form: str, blocking: bool) -> None:
+    """For any form of function: an awaitable result is awaited on the loop before the call is done."""
     function = FORMS[form]
 
     async def test(execution: Execution) -> int:
@@ -140,7 +140,7 @@ def test_what_is_awaited_is_decided_by_the_result(form: str, blocking: bool) -> 
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_functions_of_an_execution_share_a_context(blocking: bool) -> None:
-    """A hook, the handler and another hook, `def` and `async def` in any mix, see what the one before has set."""
+    """A hook, the handler and another hook, `def` and `async def` in any mix, see what earlier ones have set."""
     seen: list[str] = []
     tokens: list[Token[str]] = []
 
@@ -173,7 +173,7 @@ def test_functions_of_an_execution_share_a_context(blocking: bool) -> None:
 
 
 def test_tasks_of_a_function_have_its_context() -> None:
-    """What it awaits in tasks of its own sees what it has set, and changes nothing for it."""
+    """Tasks that it awaits see what it has set, and change nothing for it."""
 
     async def sub() -> str:
         seen = TENANT.get()
@@ -189,7 +189,7 @@ def test_tasks_of_a_function_have_its_context() -> None:
 
 
 def test_deadline_and_chain_of_a_call() -> None:
-    """They are those of the call that is served, also in tasks that are awaited; once it is answered, nobody's."""
+    """They are those of the served call, also in awaited tasks; after the answer there are none."""
     served = ServedCall(Deadline.in_seconds(2.0), ("a", "b"))
 
     async def sub() -> tuple[bool, tuple[str, ...]]:
@@ -219,8 +219,8 @@ def test_deadline_and_chain_of_a_call() -> None:
                                   StopAsyncIteration])  # fmt: skip
 @pytest.mark.parametrize("form", ["def", "async def", "decorated"])
 @pytest.mark.parametrize("blocking", [False, True])
-def test_what_a_function_raises_reaches_who_runs_it(kind: type[BaseException], form: str, blocking: bool) -> None:
-    """The loop goes on, and no thread is waited for in vain."""
+def test_exception_reaches_the_caller_of_an_execution(kind: type[BaseException], form: str, blocking: bool) -> None:
+    """The loop continues, and no thread is waited for in vain."""
 
     async def fail() -> None:
         await asyncio.sleep(0)
@@ -245,8 +245,8 @@ def test_what_a_function_raises_reaches_who_runs_it(kind: type[BaseException], f
 
 
 @pytest.mark.parametrize("function", [lambda: next(iter(())), FORMS["lambda"]], ids=["def", "lambda"])
-def test_a_thread_that_raises_stop_iteration(function: Callable[..., Any]) -> None:
-    """A future takes no StopIteration; the error arrives all the same."""
+def test_stop_iteration_in_a_thread_is_raised(function: Callable[..., Any]) -> None:
+    """A future cannot hold StopIteration; the error arrives even so."""
 
     async def test(execution: Execution) -> None:
         with pytest.raises((RuntimeError, TypeError)):
@@ -255,8 +255,8 @@ def test_a_thread_that_raises_stop_iteration(function: Callable[..., Any]) -> No
     run(test)
 
 
-def test_apart_from_our_task() -> None:
-    """A function that cancels the task it runs in ends nobody but itself."""
+def test_function_that_cancels_its_task() -> None:
+    """It ends only itself, not our task."""
 
     async def cancels_itself() -> None:
         task = asyncio.current_task()
@@ -272,8 +272,8 @@ def test_apart_from_our_task() -> None:
     run(test)
 
 
-def test_cancelling_reaches_what_runs_apart() -> None:
-    """Whoever cancels us cancels the function, and it is us who end, whatever the function makes of it."""
+def test_cancellation_reaches_the_separate_task() -> None:
+    """Cancelling our task cancels the function, and our task ends, even if the function suppresses it."""
     cancelled: list[str] = []
 
     async def stubborn() -> str:
@@ -294,7 +294,7 @@ def test_cancelling_reaches_what_runs_apart() -> None:
     assert cancelled == ["yes"]
 
 
-def test_a_thread_waits_no_longer_than_it_is_to() -> None:
+def test_waiting_thread_can_be_cancelled() -> None:
     """What a thread awaits on the loop can be cancelled."""
 
     async def test(execution: Execution) -> None:
@@ -314,8 +314,8 @@ def test_a_thread_waits_no_longer_than_it_is_to() -> None:
     run(test)
 
 
-def test_a_cancelled_execution_whose_thread_goes_on() -> None:
-    """The context is the thread's until that is done; the task that was cancelled ends without it."""
+def test_cancelled_execution_with_a_running_thread() -> None:
+    """The thread keeps the context until it is done; the cancelled task ends without it."""
     go_on, done = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -372,8 +372,8 @@ class Greeter:
         (print, False),
     ],
 )
-def test_what_certainly_returns_nothing(function: Callable[..., Any], expected: bool) -> None:
-    """Only of a plain `async def` it is known, and only where nothing else than None is returned in it."""
+def test_functions_that_certainly_return_none(function: Callable[..., Any], expected: bool) -> None:
+    """Only a plain `async def` that returns nothing but None."""
     assert returns_nothing(function) == expected
 
 
@@ -423,8 +423,8 @@ async def entering() -> None:
         (print, False),
     ],
 )
-def test_what_certainly_waits_nowhere(function: Callable[..., Any], expected: bool) -> None:
-    """Whatever the word is for waiting, `await` or another one."""
+def test_functions_that_certainly_never_wait(function: Callable[..., Any], expected: bool) -> None:
+    """For `await` and all other ways of waiting."""
     assert waits_nowhere(function) == expected
 
 
@@ -437,7 +437,7 @@ async def async_generator() -> Any:
 
 
 @pytest.mark.parametrize("function", [generator, async_generator])
-def test_a_generator_was_not_run(function: Callable[..., Any]) -> None:
+def test_generator_was_not_run(function: Callable[..., Any]) -> None:
     """Calling it runs nothing: that is an error and not a success."""
     with pytest.raises(TypeError, match=rf"^{function.__name__} has a `yield` in it, so that calling it runs nothing"):
         check_ran(function, function())
@@ -445,13 +445,13 @@ def test_a_generator_was_not_run(function: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1, "a", {}, [], (), b"", object()])
-def test_what_is_no_awaitable(value: Any) -> None:
-    """A value is a result."""
+def test_plain_value_is_the_result(value: Any) -> None:
+    """It is not awaited."""
     assert not is_awaitable(value)
 
 
 def test_function_is_named_as_it_is_and_an_object_by_its_repr() -> None:
-    """A function is called what it is; an object by its repr."""
+    """A function by its qualified name, an object by its repr."""
     assert name_of(plain) == "plain"
     assert name_of(functools.partial(functools.partial(plain, 1), 2)) == "plain"
     assert name_of(Called()).startswith("<runtime.test_execution.Called") or "Called" in name_of(Called())
@@ -471,8 +471,8 @@ def set_plain(value: str) -> None:
 
 @pytest.mark.parametrize("function", [set_async, set_plain, undecided(set_async)], ids=["async def", "def", "hidden"])
 @pytest.mark.parametrize("blocking", [False, True])
-def test_hooks_of_a_caller_are_its_code(function: Callable[..., Any], blocking: bool) -> None:
-    """They see what the caller has set, and it sees what they set, at both doors."""
+def test_hooks_of_a_caller_share_its_context(function: Callable[..., Any], blocking: bool) -> None:
+    """They see what the caller has set, and it sees what they set, from sync and from async code."""
 
     async def at_the_async_door() -> str:
         await CallersContext(None).call(function, ("alice",), {}, on_loop=runs_on_loop(function))
@@ -536,15 +536,15 @@ class Generating:
     ],
     ids=["generator", "async", "partial", "object", "method", "plain", "old coroutine", "inside", "builtin", "class"],
 )
-def test_generator_is_recognised_behind_wrappers(function: Any, expected: bool) -> None:
-    """What counts is what is really called."""
+def test_generator_is_recognised_inside_wrappers(function: Any, expected: bool) -> None:
+    """The function that is really called counts."""
     assert is_generator(function) is expected
 
 
 @pytest.mark.parametrize("returned", [False, True], ids=["runs", "has returned"])
 @pytest.mark.filterwarnings("error")
-def test_what_is_returned_to_nobody_is_closed(returned: bool) -> None:
-    """A thread returns something to be awaited when whoever called is cancelled: Python has nothing to complain of."""
+def test_unused_coroutine_of_a_thread_is_closed(returned: bool) -> None:
+    """A thread returns an awaitable after its caller was cancelled: Python logs no warning."""
     may_return, has_returned = threading.Event(), threading.Event()
     made: list[Any] = []
 
@@ -571,8 +571,8 @@ def test_what_is_returned_to_nobody_is_closed(returned: bool) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_is_cancelled_before_it_is_awaited_is_closed() -> None:
-    """The task that is to await what a thread returned is cancelled before its first step."""
+def test_coroutine_cancelled_before_its_start_is_closed() -> None:
+    """The task that shall await a thread's result is cancelled before its first step."""
     made: list[Any] = []
 
     def quick() -> Any:

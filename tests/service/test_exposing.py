@@ -136,7 +136,7 @@ SERVED = (
 
 
 def test_methods_in_every_form() -> None:
-    """A method behind an object that binds itself is a procedure, with the annotations of what the user wrote."""
+    """A method inside of an object that binds itself is a procedure, with the user's annotations."""
     api = PriceApi()
     assert set(api.procedures) == set(SERVED)
     assert not left_out(api)
@@ -166,15 +166,15 @@ def _without_self() -> None: ...
         (_without_self, "it takes no `self`"),
     ],
 )
-def test_what_cannot_be_served_is_named(member: Any, why: str) -> None:
-    """What looks like a method and is none that the bus can call is left out, with the reason."""
+def test_unservable_methods_are_named(member: Any, why: str) -> None:
+    """A member that looks like a method and cannot be called is left out, with the reason."""
     api = type("Odd", (Api,), {"Meta": type("Meta", (), {"name": "odd"}), "it": member})()
     assert not api.procedures
     assert why in left_out(api)["it"]
 
 
-def test_values_are_left_out_without_a_word() -> None:
-    """Properties, fields, nested classes and plain values are no methods, and nobody took them for such."""
+def test_values_are_left_out_silently() -> None:
+    """Properties, fields, nested classes and plain values are not methods."""
 
     class Plain(Api):
         class Meta:
@@ -226,7 +226,7 @@ META = type("Meta", (), {"name": "made"})
 
 @pytest.mark.parametrize("base", [collections.UserDict, threading.Thread, Generic[T], abc.ABC, json.JSONEncoder])
 def test_methods_of_a_library_are_no_procedures(base: Any) -> None:
-    """What Python's or a package's class defines cannot be called; what the user's class defines can."""
+    """Methods of Python's or a package's class cannot be called; those of the user's class can."""
 
     def size(self: Any) -> int:
         return 1
@@ -234,8 +234,8 @@ def test_methods_of_a_library_are_no_procedures(base: Any) -> None:
     assert list(make(base, Meta=META, size=size).procedures) == ["size"]
 
 
-def test_a_model_is_an_api_too() -> None:
-    """Neither what pydantic defines nor what it puts into the user's class is a procedure."""
+def test_model_can_be_an_api() -> None:
+    """Neither pydantic's members nor those that it adds to the user's class are procedures."""
 
     class Settings(Api, pydantic.BaseModel):
         limit: int = 3
@@ -256,8 +256,8 @@ def test_a_model_is_an_api_too() -> None:
     assert "current" in Settings().procedures
 
 
-def test_a_library_hides_what_stands_behind_it() -> None:
-    """A method is offered only where an instance's own attribute of the name is the user's."""
+def test_library_members_hide_those_of_later_classes() -> None:
+    """A method is offered only if the instance's attribute of that name is the user's."""
 
     class Mixin:
         def get(self) -> str:
@@ -268,7 +268,7 @@ def test_a_library_hides_what_stands_behind_it() -> None:
 
 
 def test_mixins_of_the_user() -> None:
-    """Classes of the program are the user's own, also those that inherit from a library's, and their overrides."""
+    """Classes of the program are the user's own, also those that inherit from a library's, with their overrides."""
 
     def count(self: Any) -> int:
         return 2
@@ -278,7 +278,7 @@ def test_mixins_of_the_user() -> None:
 
 
 def test_mixins_of_the_same_package_only_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an installed package an Api is offered, with the mixins of its own package; a mixin of another one is not."""
+    """An Api of an installed package is offered with mixins of its own package, not with those of another one."""
     for name in ("shop_installed", "other_installed"):
         module = types.ModuleType(name)
         module.__file__ = f"/somewhere/site-packages/{name}.py"

@@ -41,8 +41,8 @@ def sent(error: BaseException, limit: int = LIMIT) -> Error:
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("limit", [LIMIT, 4096])
-def test_everything_can_be_told(kind: str, limit: int) -> None:
-    """Whatever the exception is, its caller gets an answer, which says who raised."""
+def test_any_exception_gives_an_answer(kind: str, limit: int) -> None:
+    """For any exception, its caller gets an answer that says who raised it."""
     message = sent(raised(ODD[kind]), limit)
     assert message.code == "worker_error"
     assert message.started
@@ -50,15 +50,15 @@ def test_everything_can_be_told(kind: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_everything_can_be_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says what failed, and the traceback is there."""
+def test_any_exception_can_be_logged(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what failed, with the traceback."""
     report(logger, logging.ERROR, raised(ODD[kind]), "%s failed", "work.fail")
     [record] = caplog.records
     assert record.getMessage().startswith("work.fail failed")
 
 
-def test_a_log_that_is_broken(caplog: pytest.LogCaptureFixture) -> None:
-    """A filter of the application's that raises is no reason to raise; the record is tried without the error."""
+def test_failing_log_filter_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """If a filter of the application raises, the record is logged without the error."""
 
     def refuse(record: logging.LogRecord) -> bool:
         if record.exc_info:
@@ -76,7 +76,7 @@ def test_a_log_that_is_broken(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_failure_has_type_text_arguments_and_traceback() -> None:
-    """Type, text, arguments and traceback."""
+    """All four are in the error that the caller gets."""
     message = sent(raised(lambda: KeyError("bare", 3)))
     assert message.message == "work.fail raised KeyError: ('bare', 3)"
     assert (message.details["type"], message.details["args"]) == ("builtins.KeyError", ["bare", 3])
@@ -84,8 +84,8 @@ def test_failure_has_type_text_arguments_and_traceback() -> None:
     assert message.details["trace"].endswith("KeyError: ('bare', 3)\n")
 
 
-def test_an_error_of_ours_is_told_without_our_frames() -> None:
-    """A handler that calls and fails is shown with its own line, and not with how a call is made."""
+def test_our_own_error_has_no_frames_of_ours() -> None:
+    """A handler whose call fails is shown with its own line, without the frames of the call."""
     bus = lightbus.create(service_name="caller")
 
     def handler(*features: Any) -> BaseException:
@@ -100,8 +100,8 @@ def test_an_error_of_ours_is_told_without_our_frames() -> None:
 
 
 @pytest.mark.parametrize("carrier", [asyncio.__file__, "uvloop/loop.pyx"])
-def test_a_failing_function_is_told_without_the_loop_that_ran_it(carrier: str) -> None:
-    """Whichever loop it is: the first line is one of the user's."""
+def test_traceback_has_no_frames_of_the_loop(carrier: str) -> None:
+    """With any event loop: the first line is the user's."""
     names: dict[str, Any] = {}
     exec(compile("def run(function): function()", carrier, "exec"), names)
 
@@ -115,8 +115,8 @@ def test_a_failing_function_is_told_without_the_loop_that_ran_it(carrier: str) -
     assert last == "ValueError: no database"
 
 
-def test_what_is_long_is_cut() -> None:
-    """A text of megabytes does not keep the rest from its caller."""
+def test_long_errors_are_cut() -> None:
+    """A text of megabytes does not prevent sending the rest."""
     message = sent(raised(lambda: ValueError("x" * 3_000_000)), 10_000)
     assert message.message.startswith("work.fail raised ValueError: xxx")
     assert message.details["type"] == "builtins.ValueError"
@@ -124,8 +124,8 @@ def test_what_is_long_is_cut() -> None:
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration])
-def test_what_would_end_the_process_becomes_an_error(kind: type[BaseException]) -> None:
-    """What would end the process or the task becomes an error that says what it was."""
+def test_exceptions_that_end_a_process_become_errors(kind: type[BaseException]) -> None:
+    """SystemExit and the like become an error that names them."""
     error = kind("3")
     made = as_exception("greeter", error)
     assert type(made) is RuntimeError
@@ -133,15 +133,15 @@ def test_what_would_end_the_process_becomes_an_error(kind: type[BaseException]) 
     assert made.__cause__ is error
 
 
-def test_an_exception_stays_what_it_is() -> None:
-    """Nothing is put around what is an Exception."""
+def test_ordinary_exception_is_unchanged() -> None:
+    """An Exception is not wrapped."""
     error = ValueError("oh")
     assert as_exception("greeter", error) is error
     assert (show(error), show(ValueError())) == ("ValueError: oh", "ValueError")
 
 
-def test_the_class_is_not_asked() -> None:
-    """What an exception says of its own class is not believed."""
+def test_overridden_class_is_ignored() -> None:
+    """What an exception says of its own class is not trusted."""
     error = ODD["a class that lies"]()
     assert is_a(error, ValueError)
     assert not is_a(error, InvalidParameters)

@@ -25,7 +25,7 @@ AUTH = {
 
 
 def test_procedures_and_events_are_found_by_name() -> None:
-    """Each has the schemas it was given."""
+    """Each has its given schemas."""
     api = ForeignApi("auth", AUTH)
     assert api.rpcs["check"].response_schema == {"type": "boolean"}
     assert api.events["registered"].parameter_schema == {"type": "object", "additionalProperties": False}
@@ -55,19 +55,19 @@ def test_arguments_and_results_are_validated() -> None:
     ],
 )
 def test_other_forms_are_refused(schema: Any, message: str) -> None:
-    """What `dumpschema` does not write is refused, naming the API and the fault."""
+    """A form that `dumpschema` does not write is refused, naming the API and the fault."""
     with pytest.raises(InvalidSchema, match=message):
         ForeignApi("auth", schema)
 
 
 def test_the_name_must_be_that_of_an_api() -> None:
-    """A name that could leave a directory is no name."""
+    """A name that could leave a directory is invalid."""
     with pytest.raises(InvalidSchema, match="cannot be the name of an Api"):
         ForeignApi("../etc/passwd", AUTH)
 
 
 def test_a_file_has_one_api_or_several(tmp_path: Path) -> None:
-    """A file by name of its API, or with APIs by name."""
+    """A file named like its API, or with APIs by name."""
     one, several = tmp_path / "auth.json", tmp_path / "all.json"
     one.write_text(json.dumps(AUTH))
     several.write_text(json.dumps({"auth": AUTH, "shop.orders": {"events": {}}}))
@@ -77,7 +77,7 @@ def test_a_file_has_one_api_or_several(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"auth": 5}', b"[" * 100_000])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
-    """Whatever is wrong with it, the error names the file."""
+    """For any fault, the error names the file."""
     file = tmp_path / "auth.json"
     file.write_bytes(content)
     with pytest.raises(InvalidSchema, match=r"The schema file .*auth\.json cannot be used: "):
@@ -85,7 +85,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A file that is not there is an InvalidSchema as well."""
+    """It is an InvalidSchema, too."""
     with pytest.raises(InvalidSchema, match=r"nowhere\.json"):
         list(read_file(tmp_path / "nowhere.json"))
 
@@ -100,7 +100,7 @@ _json = st.recursive(
 
 @given(_json.map(json.dumps) | st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """Whatever a file holds, it is schemas or an InvalidSchema."""
+    """Any text gives schemas or an InvalidSchema."""
     try:
         apis = list(parse(text, name="stem"))
     except InvalidSchema:

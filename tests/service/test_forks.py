@@ -54,21 +54,21 @@ def in_child(work: Callable[[], object], error: Path) -> int:
     ],
 )
 def test_a_child_ends_as_a_program_would(tmp_path: Path, error: BaseException | None, code: int, words: str) -> None:
-    """With the exit code that says what happened, and with the words that a program has for it."""
+    """With the exit code and the message of a program."""
     assert in_child(lambda: end_child(error), tmp_path / "err") == code
     said = (tmp_path / "err").read_text()
     assert words in said if words else said == ""
 
 
-def test_an_exception_that_cannot_be_told() -> None:
-    """Its kind is."""
+def test_unprintable_exception_is_named_by_its_class() -> None:
+    """Its class is in the message."""
     code, text = forks._outcome(Untellable())
     assert code == 1
     assert "Untellable" in text
 
 
-def test_a_closed_standard_error_is_no_reason_to_go_on(tmp_path: Path) -> None:
-    """The child ends, and says nothing."""
+def test_child_ends_with_a_closed_standard_error(tmp_path: Path) -> None:
+    """Without a message."""
 
     def work() -> None:
         os.close(2)
@@ -78,14 +78,14 @@ def test_a_closed_standard_error_is_no_reason_to_go_on(tmp_path: Path) -> None:
 
 
 def test_forks_are_counted_in_the_child_only(tmp_path: Path) -> None:
-    """By which whoever runs the user's code sees that it has become a child."""
+    """So the code that runs the user's code notices that it is in a child."""
     before = FORKS.count
     assert in_child(lambda: os._exit(FORKS.count - before), tmp_path / "err") == 1
     assert FORKS.count == before
 
 
 def test_a_loop_ends_in_a_child_that_was_forked_on_it(tmp_path: Path) -> None:
-    """Whatever else was to happen in that turn is the parent's; the parent's loop goes on."""
+    """The parent does the rest of that turn; its loop continues."""
     done: list[str] = []
 
     async def main() -> int:
@@ -105,8 +105,8 @@ def test_a_loop_ends_in_a_child_that_was_forked_on_it(tmp_path: Path) -> None:
     assert "came back from it and was ended" in (tmp_path / "err").read_text()
 
 
-def test_another_loop_goes_on_in_a_child(tmp_path: Path) -> None:
-    """Only those are ended that a worker runs, and only as long as it does."""
+def test_other_loops_continue_in_a_child(tmp_path: Path) -> None:
+    """Only loops of running workers are ended."""
 
     async def main() -> int:
         with ended_in_child(asyncio.get_running_loop()):

@@ -33,8 +33,8 @@ def foreign(annotation: Any) -> ForeignSignature:
 
 @pytest.mark.parametrize("make", [signature, foreign])
 @pytest.mark.parametrize("annotation", TYPES, ids=lambda kind: str(kind.__name__))
-def test_a_text_that_is_none_is_refused(annotation: Any, make: Any) -> None:
-    """Whoever knows the Api, or its schema alone, is told which argument it is, also inside of a container."""
+def test_invalid_text_of_a_format_is_refused(annotation: Any, make: Any) -> None:
+    """With a declared Api, and with its schema alone, the error names the argument, also inside of a container."""
     for kind, value in ((annotation, "x"), (annotation | None, "x"), (list[annotation], ["x"])):
         with pytest.raises(ValidationError, match=r"it(\[0\])? is 'x', but it is not"):
             make(kind).validate({"it": value})
@@ -49,8 +49,8 @@ def test_a_text_that_is_none_is_refused(annotation: Any, make: Any) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_text_that_is_one_is_accepted(annotation: Any, text: str) -> None:
-    """A text that a handler is given as a value of its type may be sent, whatever other rules say of it."""
+def test_castable_text_is_accepted(annotation: Any, text: str) -> None:
+    """A text that a handler gets as a value of its type may be sent, even if other rules refuse it."""
     signature(annotation).validate({"it": text})
     foreign(annotation).validate({"it": text})
 
@@ -73,7 +73,7 @@ ZONES = st.none() | st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map
     ids=lambda each: getattr(each, "__name__", ""),
 )
 def test_every_value_may_be_sent(annotation: Any, values: st.SearchStrategy[Any]) -> None:
-    """Values themselves, of which JSON Schema sees the text, satisfy the format of their type."""
+    """Values, which JSON Schema sees as texts, satisfy the format of their type."""
 
     @given(values)
     def check(value: Any) -> None:
@@ -86,7 +86,7 @@ def test_every_value_may_be_sent(annotation: Any, values: st.SearchStrategy[Any]
     "offset", [timedelta(microseconds=1), -timedelta(microseconds=1), timedelta(hours=-23, seconds=5)]
 )
 def test_a_zone_of_any_length(offset: timedelta) -> None:
-    """A zone may have seconds and parts of one, also where it has nothing else."""
+    """A time zone may have seconds and parts of one, even nothing else."""
     zone = timezone(offset)
     for value in (datetime(2026, 1, 31, 12, tzinfo=zone), time(12, tzinfo=zone)):
         assert signature(type(value))._compiled_parameters.problem({"it": value}) is None
@@ -97,7 +97,7 @@ def test_a_zone_of_any_length(offset: timedelta) -> None:
 
 @given(st.text())
 def test_a_text_is_accepted_exactly_where_it_can_be_cast(text: str) -> None:
-    """What is sent can be handled: the formats and the casts agree about every text."""
+    """What can be sent can be handled: formats and casts agree for every text."""
     for annotation in TYPES:
         sent = signature(annotation)
         try:
@@ -110,6 +110,6 @@ def test_a_text_is_accepted_exactly_where_it_can_be_cast(text: str) -> None:
 
 
 @given(st.text())
-def test_formats_raise_nothing(text: str) -> None:
-    """An exception would come out of the validator as it is."""
+def test_formats_never_raise(text: str) -> None:
+    """An exception would pass through the validator."""
     assert {type(check(text)) for check in FORMATS.values()} == {bool}

@@ -56,8 +56,8 @@ def there_and_back(annotation: Any, value: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(("annotation", "value"), VALUES, ids=lambda each: str(each)[:60])
-def test_what_is_sent_comes_back(annotation: Any, value: Any) -> None:
-    """It is equal to what was sent, and of the same class."""
+def test_sent_values_are_received(annotation: Any, value: Any) -> None:
+    """They are equal, and of the same class."""
     for got in there_and_back(annotation, value):
         assert got == value
         assert type(got) is type(value)
@@ -78,8 +78,8 @@ def test_what_is_sent_comes_back(annotation: Any, value: Any) -> None:
         (Strict, {**decode(encode(STRICT)), "point": {"x": 1}}, STRICT.model_copy(update={"point": Point(1)})),
     ],
 )
-def test_plain_values_are_taken(annotation: Any, given: Any, value: Any) -> None:
-    """Who has no such class sends its plain form, by the names under which the class reads it."""
+def test_plain_values_are_accepted(annotation: Any, given: Any, value: Any) -> None:
+    """A sender without the class sends its plain form, with the names under which the class reads it."""
     assert there_and_back(annotation, given)[0] == value
 
 
@@ -102,14 +102,14 @@ def test_plain_values_are_taken(annotation: Any, given: Any, value: Any) -> None
     ],
 )
 def test_wrong_values_are_refused(annotation: Any, wrong: Any) -> None:
-    """Constraints hold as before, those of strict models, too."""
+    """Constraints hold, those of strict models, too."""
     with pytest.raises(ValidationError):
         there_and_back(annotation, wrong)
 
 
 @pytest.mark.parametrize("name", ["type", "default", "metadata", "cls", "config", "fields", "strict", "ref"])
 def test_fields_named_like_parts_of_schemas(name: str) -> None:
-    """A field may be named like anything in the schemas that pydantic makes."""
+    """A field may have any name that occurs in pydantic's schemas."""
     make: Any = pydantic.create_model
     model = make("Model", __config__=pydantic.ConfigDict(strict=True, protected_namespaces=()), **{name: (Place, ...)})
     assert there_and_back(model, model(**{name: Place.HOME}))[0] == model(**{name: Place.HOME})
@@ -117,15 +117,15 @@ def test_fields_named_like_parts_of_schemas(name: str) -> None:
     assert there_and_back(made, made(Place.HOME))[0] == made(Place.HOME)
 
 
-def test_not_a_number() -> None:
-    """NaN and the infinities travel."""
+def test_nan_and_infinities_are_sent() -> None:
+    """NaN and the infinities arrive."""
     for value in (float("nan"), float("inf"), Decimal("NaN")):
         for got in there_and_back(type(value) if isinstance(value, float) else Any, value):
             assert str(got) == str(value)
 
 
-def test_a_decimal_that_is_no_number() -> None:
-    """NaN and the infinities are Decimals, and are taken unless the annotation says something of the digits."""
+def test_decimal_nan_is_accepted() -> None:
+    """NaN and the infinities are Decimals, and are accepted unless the annotation limits the digits."""
     for value in (Decimal("NaN"), Decimal("-Infinity")):
         for got in there_and_back(Decimal, value):
             assert str(got) == str(value)
@@ -140,16 +140,16 @@ class Percent(int):
         return super().__new__(cls, value)
 
 
-def test_classes_made_of_builtin_ones() -> None:
-    """They are made again of what arrives, where one argument is enough, and have the schema of the builtin one."""
+def test_subclasses_of_builtin_types_are_created() -> None:
+    """From the received value, if one argument is enough; they have the schema of the builtin type."""
     assert there_and_back(Percent, Percent(3, "%")) == (3, 3)
     signature = Signature(kind="RPC", api_name="a", name="f", parameters=[Parameter("value", Name)])
     assert signature.parameter_schema["properties"]["value"] == {"type": "string"}
     assert type(signature.cast({"value": "x"})["value"]) is Name
 
 
-def test_time_zones_travel_as_offsets() -> None:
-    """A moment arrives as the same moment, with the offset of its zone; which of two equal hours it was is in that."""
+def test_time_zones_are_sent_as_offsets() -> None:
+    """A moment arrives as the same moment, with the offset of its zone; that also tells two equal hours apart."""
     berlin = zoneinfo.ZoneInfo("Europe/Berlin")
     for fold in (0, 1):
         value = datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold)
@@ -161,7 +161,7 @@ def test_time_zones_travel_as_offsets() -> None:
 if sys.version_info >= (3, 12):  # pragma: no cover - of later versions
 
     def test_alias_of_a_type_statement_is_resolved() -> None:
-        """An alias made with `type` is what it stands for."""
+        """An alias made with `type` means its value."""
         scope: dict[str, Any] = {}
         exec("type Numbers = list[int]", scope)
         assert there_and_back(scope["Numbers"], [1])[0] == [1]
@@ -177,7 +177,7 @@ class Serialized:
 
 
 def test_a_dataclass_is_sent_by_its_fields() -> None:
-    """What serializers make of it for others, which nothing reads back, is not what is sent."""
+    """The output of serializers, which nothing reads back, is not sent."""
     assert there_and_back(Serialized, Serialized(number=1)) == (Serialized(number=1), Serialized(number=1))
 
 
@@ -187,8 +187,8 @@ class Corner(Enum):
 
 
 @pytest.mark.parametrize("value", [object(), (0, 7), [0], "TOP", None])
-def test_what_is_none_of_an_enums_values(value: Any) -> None:
-    """Also what could not be sent at all: it is refused as any other value, and nothing else is raised."""
+def test_foreign_enum_value_is_refused(value: Any) -> None:
+    """Also a value that cannot be sent: it is refused like any other, and nothing else is raised."""
     validator = validator_of(from_wire(pydantic.TypeAdapter(Corner).core_schema))
     assert validator.validate_python([0, 1]) is Corner.TOP
     assert validator.validate_python(Corner.LOW) is Corner.LOW
@@ -202,7 +202,7 @@ def earlier_validator(schema: Any) -> SchemaValidator:
 
 
 def test_earlier_releases_of_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model within is read as the bus writes it there, too, and is what it was afterwards."""
+    """A model inside is read as the bus writes it there, too, and is unchanged afterwards."""
 
     class Inner(pydantic.BaseModel):
         model_config = pydantic.ConfigDict(strict=True)
@@ -220,7 +220,7 @@ def test_earlier_releases_of_pydantic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_earlier_release_that_refuses_a_schema(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The classes in it are complete afterwards all the same."""
+    """The classes in it are complete afterwards."""
 
     class Refused(pydantic.BaseModel):
         n: int

@@ -74,8 +74,8 @@ def with_more(message: EventMessage, before: int, username: str, email: str) -> 
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("casts", [True, False])
-def test_an_argument_that_is_missing_is_named(function: Callable[..., Any], casts: bool) -> None:
-    """Whatever kind of function it is, it is not called with less than it needs; the error has near names."""
+def test_missing_argument_is_named(function: Callable[..., Any], casts: bool) -> None:
+    """No kind of function is called with too few arguments; the error has similar names."""
     with pytest.raises(InvalidEventArguments, match=r"^greeter needs the argument 'email'.*Did you mean 'emial'"):
         handler(function, casts=casts).arguments(message(username="sally", emial="s@x"))
     args, kwargs = handler(function, casts=casts).arguments(message(username="sally", email="s@x", more=1))
@@ -104,8 +104,10 @@ class Row(TypedDict):
         (functools.partial(lambda a, b, y: None, 1), True, {"y": 2}),
     ],
 )
-def test_what_a_function_is_given(function: Callable[..., Any], is_given: bool, kwargs: dict[str, Any]) -> None:
-    """The first parameter that can be given by position takes the message, unless it has the name of an argument."""
+def test_first_positional_parameter_gets_the_message(
+    function: Callable[..., Any], is_given: bool, kwargs: dict[str, Any]
+) -> None:
+    """Unless an argument of the event has its name."""
     assert given(function, x=1, y=2) == (is_given, kwargs)
 
 
@@ -124,8 +126,10 @@ def shadowing(x: EventMessage, **others: Any) -> None: ...
         (lambda event_message, x: None, False, None),
     ],
 )
-def test_what_is_given_of_several_events(function: Callable[..., Any], casts: bool, gives_message: bool | None) -> None:
-    """Arguments that are ready, the same of all events, are given as they are: each event is told the same of."""
+def test_arguments_of_several_events_are_checked_together(
+    function: Callable[..., Any], casts: bool, gives_message: bool | None
+) -> None:
+    """If they need no change and have equal names, they are passed unchanged."""
     several = [{"x": 1}, {"x": 2}]
     assert handler(function, casts=casts).gives_message(several) is gives_message
     assert handler(function, casts=casts).gives_message([*several, {"y": 2}]) is None
@@ -134,7 +138,7 @@ def test_what_is_given_of_several_events(function: Callable[..., Any], casts: bo
 
 
 def test_the_annotation_of_the_first_parameter_counts() -> None:
-    """One that is annotated with a text is never given the message in its place, and one with the message always is."""
+    """One annotated as text never gets the message, and one annotated as the message always does."""
 
     def text(email: str, username: str) -> None: ...
 
@@ -162,7 +166,7 @@ def test_other_parameters_by_position_alone_are_refused() -> None:
 
 
 def test_values_are_cast() -> None:
-    """To what the annotations say, also those inside of a partial or an object; what cannot be cast is refused."""
+    """To the annotations, also of functions inside of partials and objects; values that cannot be cast are refused."""
 
     def function(message: EventMessage, tags: set[int]) -> None: ...
 
@@ -209,8 +213,8 @@ def raised_by(function: Callable[..., Any], **kwargs: Any) -> tuple[Handler, Bas
     return made, caught.value
 
 
-def test_a_decorator_may_give_what_the_event_lacks() -> None:
-    """So it is called, and what it lacks is found when nobody gave it."""
+def test_decorator_may_add_missing_arguments() -> None:
+    """So the function is called, and a missing argument is found when nobody adds it."""
     done: list[str] = []
 
     def function(message: EventMessage, username: str, session: str) -> None:
@@ -224,8 +228,8 @@ def test_a_decorator_may_give_what_the_event_lacks() -> None:
     assert "greeter needs the argument 'session'" in str(made.argument_error(error, {"username": "sally"}))
 
 
-def test_a_decorator_that_raises_something_else_from_it() -> None:
-    """A decorator that tries again, say: what it came from counts."""
+def test_decorator_that_raises_another_error() -> None:
+    """The cause counts, for example with a decorator that retries."""
 
     def trying(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -241,8 +245,8 @@ def test_a_decorator_that_raises_something_else_from_it() -> None:
     assert made.argument_error(error, {"username": "sally"}) is not None
 
 
-def test_what_the_function_itself_raises_is_no_misfit() -> None:
-    """A TypeError from inside is the handler's, even one that reads like the other, and even where something lacks."""
+def test_error_of_the_function_is_no_missing_argument() -> None:
+    """A TypeError from inside is the handler's, even if it looks alike, and even if an argument is missing."""
 
     def inner(email: str) -> None: ...
 
@@ -259,8 +263,8 @@ def test_what_the_function_itself_raises_is_no_misfit() -> None:
     assert made.argument_error(error, {"username": "sally"}) is None
 
 
-def test_a_wrapper_that_takes_less_is_called_with_that() -> None:
-    """What counts is what can be called; the annotations are those of the function inside."""
+def test_wrapper_with_fewer_parameters() -> None:
+    """Its parameters count; the annotations are those of the inner function."""
 
     @functools.wraps(plain)
     def wrapper(message: EventMessage, username: str) -> None:
@@ -270,8 +274,8 @@ def test_a_wrapper_that_takes_less_is_called_with_that() -> None:
     assert handler(wrapper).is_certain
 
 
-def test_what_is_lacking_of_an_event() -> None:
-    """Before there is an event it can be told which of its arguments will be missing."""
+def test_missing_arguments_are_known_beforehand() -> None:
+    """Before any event, `lacking` lists the arguments that will be missing."""
     assert handler(plain).lacking(["username"]) == ["email"]
     assert handler(names_alone).lacking([]) == ["username", "email"]
     assert handler(with_others).lacking(["email"]) == []

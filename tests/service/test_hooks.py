@@ -114,16 +114,16 @@ def recorder(told: list[Any], form: str) -> Callable[..., Any]:
         ("lambda_around_async", {"rpc_message": CALL}),
     ],
 )
-def test_function_is_told_what_it_names(door: Callable[..., None], form: str, told: dict[str, Any]) -> None:
-    """A hook of any form, sync or async, gets the details it names, through both doors."""
+def test_hook_gets_the_arguments_it_names(door: Callable[..., None], form: str, told: dict[str, Any]) -> None:
+    """For any form of hook, sync or async, from sync and from async code."""
     notes: list[Any] = []
     after_rpc_call(door, recorder(notes, form))
     assert notes == [told]
 
 
 @both_doors
-def test_function_without_signature_is_told_nothing(door: Callable[..., None]) -> None:
-    """A function written in C that does not say what it takes is called without arguments."""
+def test_hook_without_signature_gets_no_arguments(door: Callable[..., None]) -> None:
+    """A C function without a signature is called without arguments."""
     with pytest.raises(TypeError, match="expected at least 1 argument, got 0"):
         after_rpc_call(door, max)
 
@@ -137,8 +137,8 @@ def test_function_without_signature_is_told_nothing(door: Callable[..., None]) -
         (lambda *, other: None, "other"),
     ],
 )
-def test_function_that_wants_too_much_is_refused(function: Callable[..., Any], argument: str) -> None:
-    """What a hook cannot tell is refused at registration, and not at the first message."""
+def test_hook_with_unknown_arguments_is_refused(function: Callable[..., Any], argument: str) -> None:
+    """At registration, and not at the first message."""
     with pytest.raises(InvalidDeclaration) as caught:
         HookRegistry().add("before_rpc_call", function)
     assert f"wants an argument '{argument}', which it will not be given." in str(caught.value)
@@ -146,19 +146,19 @@ def test_function_that_wants_too_much_is_refused(function: Callable[..., Any], a
 
 
 def test_unknown_hook_is_refused() -> None:
-    """A hook that does not exist is refused with near names."""
+    """With similar names."""
     with pytest.raises(InvalidDeclaration, match=r"There is no hook 'on_strat'\. Did you mean 'on_start'"):
         HookRegistry().add("on_strat", print)
 
 
-def test_what_is_no_function_is_refused() -> None:
-    """Something that cannot be called is refused."""
+def test_uncallable_hook_is_refused() -> None:
+    """At registration."""
     with pytest.raises(InvalidDeclaration, match="The on_start hook must be a function, not str"):
         HookRegistry().add("on_start", "print")  # type: ignore[arg-type]
 
 
 def test_a_generator_is_refused() -> None:
-    """Calling it would run nothing of it, so it is refused where it is registered."""
+    """Calling it would not run it, so it is refused at registration."""
 
     async def on_start() -> Any:
         yield 1
@@ -168,7 +168,7 @@ def test_a_generator_is_refused() -> None:
 
 
 def test_hooks_are_those_of_the_documents() -> None:
-    """The hooks are upstream's, four of a life and a pair around each of four things; and some of ours."""
+    """Those of Lightbus 1.x, four of a worker's life and a pair around each of four subjects; and some further ones."""
     things = ["rpc_call", "rpc_execution", "event_sent", "event_execution"]
     pairs = {f"{when}_{what}" for when in ("before", "after") for what in things}
     ours = {"after_worker_started", "on_events_lost"} | {f"around_{what}" for what in things}
@@ -178,7 +178,7 @@ def test_hooks_are_those_of_the_documents() -> None:
 
 @both_doors
 def test_hooks_run_in_order_of_plugins_and_adding(door: Callable[..., None]) -> None:
-    """First what is to come before plugins, then plugins by priority, then the rest; each in the order of adding."""
+    """First those before plugins, then plugins by priority, then the rest; each in the order of adding."""
     registry, order = HookRegistry(), list[str]()
 
     def note(name: str) -> Callable[[], None]:
@@ -196,7 +196,7 @@ def test_hooks_run_in_order_of_plugins_and_adding(door: Callable[..., None]) -> 
 
 @given(st.lists(st.sampled_from(["before", "after"]) | st.integers()))
 def test_any_order_of_adding(places: list[str | int]) -> None:
-    """In whatever order functions are added, they stand by place, and within a place as they were added."""
+    """In any order of adding, functions are ordered by place, and within a place by adding."""
     registry = HookRegistry()
     added = [(place, (lambda: None)) for place in places]
     for place, function in added:
@@ -211,8 +211,8 @@ def test_any_order_of_adding(places: list[str | int]) -> None:
     assert registry.functions("on_stop") == tuple(function for _, function in sorted(added, key=rank))
 
 
-def test_has_says_whether_anything_is_to_be_called() -> None:
-    """A hook is present from the first function on, until the last is removed."""
+def test_has_says_whether_a_hook_has_functions() -> None:
+    """From the first added function until the last is removed."""
     registry = HookRegistry()
     assert not registry.has("on_start")
     registry.add("on_start", print)
@@ -232,8 +232,8 @@ def test_remove_takes_only_that_function() -> None:
     assert registry.functions("on_start") == (dict,)
 
 
-def test_remove_of_a_stranger() -> None:
-    """Removing what is not there is an error, not a silence."""
+def test_remove_of_an_unknown_function() -> None:
+    """It is an error."""
     with pytest.raises(InvalidDeclaration, match=r"print\(\) is not registered as on_start hook"):
         HookRegistry().remove("on_start", print)
 
@@ -246,8 +246,8 @@ def test_hook_without_functions_does_nothing(door: Callable[..., None]) -> None:
 
 @both_doors
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_exception_reaches_whoever_runs_the_hook(door: Callable[..., None], asynchronous: bool) -> None:
-    """An exception is not caught, and the functions after it are not called."""
+def test_exception_reaches_the_runner_of_a_hook(door: Callable[..., None], asynchronous: bool) -> None:
+    """It is not caught, and the functions after it are not called."""
     registry, called = HookRegistry(), list[str]()
 
     def refuse() -> None:
@@ -264,7 +264,7 @@ def test_exception_reaches_whoever_runs_the_hook(door: Callable[..., None], asyn
 
 
 def test_async_function_runs_on_the_loop_and_sync_one_where_told() -> None:
-    """`async def` hooks run on the loop; `def` hooks as it is said, so that they may block."""
+    """`async def` hooks run on the loop; `def` hooks in the given way, so that they may block."""
     registry, threads = HookRegistry(), list[bool]()
 
     def sync() -> None:
@@ -280,7 +280,7 @@ def test_async_function_runs_on_the_loop_and_sync_one_where_told() -> None:
 
 
 def test_function_may_remove_itself_while_it_runs() -> None:
-    """A run in progress keeps to the functions it began with."""
+    """A run in progress uses the functions it started with."""
     registry, called = HookRegistry(), list[str]()
 
     def once() -> None:
@@ -295,7 +295,7 @@ def test_function_may_remove_itself_while_it_runs() -> None:
 
 
 def test_registration_from_many_threads() -> None:
-    """Functions added by several threads at once are all there."""
+    """Functions added by several threads at once are all registered."""
     registry, start = HookRegistry(), threading.Barrier(8)
 
     def add() -> None:
@@ -335,7 +335,7 @@ def decorated(form: str, registry: HookRegistry) -> tuple[Callable[..., Any], Ca
         ("hook(function, before_plugins=True)", True),
     ],
 )
-def test_decorator_gives_the_function_back(form: str, before_plugins: bool) -> None:
+def test_decorator_returns_the_function(form: str, before_plugins: bool) -> None:
     """Every form of the decorator registers the function and returns it unchanged."""
     registry = HookRegistry()
     registry.add_for_plugin("on_start", print, priority=0)

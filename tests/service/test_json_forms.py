@@ -72,7 +72,7 @@ class Callback(pydantic.BaseModel):
 
 
 def test_decimals_and_complex_numbers_are_texts() -> None:
-    """Each with a format of its own, and without a pattern that would refuse an exponent."""
+    """Each with its own format, and without a pattern that would refuse an exponent."""
     choices = form_of(Decimal)["anyOf"]
     assert {"type": "string", "format": DECIMAL} in choices
     assert all("pattern" not in choice for choice in choices)
@@ -81,25 +81,25 @@ def test_decimals_and_complex_numbers_are_texts() -> None:
 
 @pytest.mark.parametrize("kind", [Access, Right])
 def test_flags_are_sums(kind: type[Flag]) -> None:
-    """Any of them, not only the members."""
+    """All sums, not only the members."""
     assert form_of(kind) == {"title": kind.__name__, "type": "integer"}
 
 
 def test_enums_are_their_values() -> None:
-    """As JSON has them: a tuple is an array."""
+    """As in JSON: a tuple is an array."""
     assert form_of(Colour)["enum"] == ["red", "blue"]
     assert form_of(Level)["enum"] == [1, 2]
     assert form_of(Corner) == {"title": "Corner", "enum": [[0, 1], [0, 0]]}
 
 
-def test_literals_are_what_is_carried() -> None:
+def test_literals_are_the_sent_values() -> None:
     """Members of an Enum by their values."""
     assert form_of(Literal["a", 1])["enum"] == ["a", 1]
     assert sorted(form_of(Literal[Colour.RED, "b"])["enum"]) == ["b", "red"]
 
 
 def test_keys_are_texts_in_json() -> None:
-    """Those of a dict by an IntEnum are the numbers as texts; what is no text at all is not described."""
+    """Keys of an IntEnum are numbers as text; other keys are not described."""
     assert form_of(dict[Level, int])["propertyNames"] == {"enum": ["1", "2"]}
     assert form_of(dict[Colour, int])["propertyNames"] == {"enum": ["red", "blue"]}
     assert "propertyNames" not in form_of(dict[Access, int])
@@ -108,7 +108,7 @@ def test_keys_are_texts_in_json() -> None:
 
 
 def test_a_named_tuple_is_an_object_or_an_array() -> None:
-    """What is left out at its end has a default."""
+    """Items left out at its end have a default."""
     form = form_of(Place)
     assert form["type"] == ["object", "array"]
     assert [*form["properties"]] == ["x", "y"]
@@ -117,14 +117,14 @@ def test_a_named_tuple_is_an_object_or_an_array() -> None:
 
 
 def test_a_dataclass_is_an_object() -> None:
-    """By the names of its fields, without a title at each."""
+    """With the names of its fields, without a title for each."""
     form = form_of(Point)
     assert (form["type"], form["required"]) == ("object", ["x"])
     assert form["properties"]["x"] == {"type": "integer"}
 
 
 def test_each_name_of_a_field_is_allowed() -> None:
-    """A field that may have one of several names is required under one of them."""
+    """A field with several names is required under one of them."""
     form = form_of(Model)
     assert {"name", "title"} <= form["properties"].keys()
     assert form["allOf"] == [{"anyOf": [{"required": ["name"]}, {"required": ["title"]}]}]
@@ -132,19 +132,19 @@ def test_each_name_of_a_field_is_allowed() -> None:
 
 
 def test_other_fields_stay_required() -> None:
-    """Also where one of them has a choice of names, or of places."""
+    """Also if one of them has several names, or paths."""
     form = form_of(NeedsOneOf)
     assert form["required"] == ["plain"]
     assert form["allOf"] == [{"anyOf": [{"required": ["place"]}, {"required": ["at"]}]}]
     assert form["properties"]["at"] == {}
 
 
-def test_what_json_cannot_describe_is_anything() -> None:
-    """It may be carried all the same, in a form that only its class knows."""
+def test_values_without_a_json_form_accept_anything() -> None:
+    """They may be sent in a form that only their class knows."""
     assert form_of(Callable[[int], int]) == {}
     assert form_of(Callback)["properties"]["call"] == {}
 
 
 def test_models_have_no_titles_of_fields() -> None:
-    """They say what the names say already."""
+    """Titles would only repeat the names."""
     assert "title" not in form_of(Point)["properties"]["y"]

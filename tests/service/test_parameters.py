@@ -44,8 +44,8 @@ def test_a_default_of_none_implies_optional() -> None:
     assert read(f)[0] == (Parameter("name", str | None, default=None),)
 
 
-def test_a_default_of_none_may_be_given_in_an_event() -> None:
-    """The same of an event's parameter; without an annotation, and where None is allowed anyway, nothing changes."""
+def test_default_of_none_allows_none_in_an_event() -> None:
+    """Nothing changes without an annotation, or if None is allowed anyway."""
     assert Parameter("note", str, default=None).annotation == str | None
     assert Parameter("note", str | None, default=None).annotation == str | None
     assert Parameter("note", default=None).annotation is empty
@@ -54,7 +54,7 @@ def test_a_default_of_none_may_be_given_in_an_event() -> None:
 
 
 def test_further_positional_arguments_are_left_out() -> None:
-    """`*args` cannot be given on the bus, and need not be."""
+    """`*args` cannot be passed on the bus, and need not be."""
 
     def f(a: int, /, *args: int) -> None: ...
 
@@ -65,8 +65,8 @@ def test_further_positional_arguments_are_left_out() -> None:
         read(f)
 
 
-def test_an_annotation_that_cannot_be_evaluated_counts_as_none(caplog: pytest.LogCaptureFixture) -> None:
-    """A name that only type checkers see costs a warning, and no other annotation."""
+def test_unevaluable_annotation_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """A name for type checkers only costs a warning, and does not affect other annotations."""
 
     def f(a: Missing, b: int) -> Missing: ...  # type: ignore[name-defined] # noqa: F821
 
@@ -86,8 +86,8 @@ def test_annotations_may_use_names_of_the_class() -> None:
     assert parameters == (Parameter("a", Account), Parameter("b", list[str]))
 
 
-def test_names_that_python_reads_as_others() -> None:
-    """What is written with look-alikes arrives at no handler: Python reads its names in another form."""
+def test_names_that_python_normalises_are_refused() -> None:
+    """A name with look-alike characters would reach no handler: Python normalises its names."""
     with pytest.raises(InvalidName, match="as 'file'"):
         Parameter("\ufb01le")
     assert Parameter("größe").name == "größe"
@@ -95,13 +95,13 @@ def test_names_that_python_reads_as_others() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "1st", "a\x00", "*"])
 def test_names_of_parameters_are_identifiers(name: str) -> None:
-    """A parameter that could not be given by name is refused."""
+    """A parameter that could not be passed by name is refused."""
     with pytest.raises(InvalidName, match="not the name of a parameter"):
         Parameter(name)
 
 
 def test_the_options_of_the_bus_are_no_parameter() -> None:
-    """`bus_options` is taken by the bus and would never arrive."""
+    """The bus takes `bus_options`, so a procedure would never get it."""
 
     def f(bus_options: Any) -> None: ...
 
@@ -129,7 +129,7 @@ def test_the_options_of_the_bus_are_no_parameter() -> None:
     ids=str,
 )
 def test_builtins_and_unions_are_recognised_by_exact_type(annotation: Any, types: set[type] | None) -> None:
-    """Builtins and their unions are recognised by exact type; all else needs a closer look."""
+    """All other annotations need a further check."""
     assert exact_types(annotation) == types
 
 
@@ -146,7 +146,7 @@ def test_builtins_and_unions_are_recognised_by_exact_type(annotation: Any, types
     ],
 )
 def test_annotations_are_written_as_in_python(annotation: Any, text: str) -> None:
-    """Errors show annotations without noise."""
+    """Errors show annotations in short form."""
     assert annotation_text(annotation) == text
 
 

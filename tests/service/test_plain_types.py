@@ -27,8 +27,8 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-def test_what_is_said_is_what_pydantic_says(annotation: Any) -> None:
-    """Whatever is described here is described by pydantic in the same words, in the same order of choices."""
+def test_plain_schemas_equal_those_of_pydantic(annotation: Any) -> None:
+    """In the same words, and the same order of choices."""
     schema = plain_schema(annotation)
     if schema is not None:
         assert schema == Caster({"it": annotation}, what="it").properties["it"]
@@ -39,7 +39,7 @@ def test_what_is_said_is_what_pydantic_says(annotation: Any) -> None:
     [str, None, Any, list[int], dict[str, Any], int | None, None | int | str, Optional[list[dict[str, float]]]],  # noqa: UP045
 )
 def test_builtin_types_are_described_without_pydantic(annotation: Any) -> None:
-    """Builtin types, and lists, dicts and unions of them, are described here."""
+    """Builtin types, and lists, dicts and unions of them."""
     assert plain_schema(annotation) == Caster({"it": annotation}, what="it").properties["it"]
 
 
@@ -49,7 +49,7 @@ class Name(str):
 
 @pytest.mark.parametrize("annotation", [date, Name, set[int], tuple[int, ...], dict[int, str], list[date], "str", 5])
 def test_other_types_are_left_to_pydantic(annotation: Any) -> None:
-    """Everything else is left to pydantic."""
+    """The result is None."""
     assert plain_schema(annotation) is None
 
 
@@ -71,7 +71,7 @@ print("pydantic" in sys.modules)
 
 @pytest.mark.new_interpreters
 def test_worker_of_plain_types_does_without_pydantic(processes: Processes) -> None:
-    """What a worker announces and validates of an API of builtin types takes no pydantic."""
+    """Announcing and validating an API of builtin types does not import pydantic."""
     process = processes.python("-c", WORKER)
     assert process.wait() == 0, process.stderr
     assert process.stdout.strip() == "False"

@@ -26,14 +26,14 @@ def test_the_names_are_those_of_the_path() -> None:
 
 
 @pytest.mark.parametrize("name", ["clients", "history", "call.fire", "shop.history", "shop.client", "shop.schema"])
-def test_names_of_apis_that_are_reached(name: str) -> None:
-    """An API may be named like a method of a path as long as no path of an event can be meant."""
+def test_reachable_api_names(name: str) -> None:
+    """An API may be named like a method of a path if no path of an event can be meant."""
     check_reachable(api(name, pay=method, paid=Event()))
 
 
 @pytest.mark.parametrize("name", ["orders", "history"])
 @pytest.mark.parametrize("member", [method, Event()], ids=["procedure", "event"])
-def test_names_of_members_that_are_reached(name: str, member: Any) -> None:
+def test_reachable_member_names(name: str, member: Any) -> None:
     """So may the members of an API whose name has no dot."""
     check_reachable(api(name, **dict.fromkeys((*OF_MEMBERS, *OF_THE_ROOT), member)))
 
@@ -56,8 +56,8 @@ def test_names_of_members_that_are_reached(name: str, member: Any) -> None:
         (api("shop", call_async=method), "'shop_call_async'"),
     ],
 )
-def test_names_that_are_refused(refused: Api, better: str) -> None:
-    """What no path could lead to is refused when it is registered, with a name that is reached."""
+def test_unreachable_names_are_refused(refused: Api, better: str) -> None:
+    """At registration, with a name that can be reached."""
     bus = create(service_name="shop")
     with pytest.raises(InvalidName, match=better):
         bus.client.register_api(refused)

@@ -54,8 +54,8 @@ def schema() -> Schema:
     return made
 
 
-def test_what_is_known_is_listed(schema: Schema) -> None:
-    """Declared and foreign APIs stand side by side."""
+def test_known_apis_are_listed(schema: Schema) -> None:
+    """Declared and foreign APIs together."""
     schema.add_foreign("other", FOREIGN)
     assert schema.api_names == ["auth", "other"]
     assert schema.rpcs == [("auth", "check"), ("other", "check")]
@@ -73,7 +73,7 @@ def test_schemas_are_found_by_name(schema: Schema) -> None:
 
 
 def test_a_declared_api_precedes_a_loaded_schema(schema: Schema) -> None:
-    """What is declared here is what counts here, until it is removed."""
+    """Until it is removed."""
     schema.add_foreign("auth", FOREIGN)
     assert schema.rpcs == [("auth", "check")]
     assert schema.events == [("auth", "registered")]
@@ -84,8 +84,8 @@ def test_a_declared_api_precedes_a_loaded_schema(schema: Schema) -> None:
     assert schema.events == [("auth", "left")]
 
 
-def test_unknown_names_are_met_with_what_is_known(schema: Schema) -> None:
-    """The error has near names, all names, and the remedy."""
+def test_unknown_names_give_the_known_ones(schema: Schema) -> None:
+    """The error has similar names, all names, and the remedy."""
     with pytest.raises(SchemaNotFound, match=r"API named 'aut'\. Did you mean 'auth'\? Known: auth\. Register the Api"):
         schema.get_api_schema("aut")
     with pytest.raises(SchemaNotFound, match=r"'chek'\. Did you mean 'check'\? Known: check\."):
@@ -112,7 +112,7 @@ def test_arguments_are_validated(schema: Schema) -> None:
 
 @pytest.mark.parametrize("is_foreign", [False, True])
 def test_events_are_validated_as_listeners_do(schema: Schema, is_foreign: bool) -> None:
-    """Arguments that a publisher of another version has given besides make none invalid, those that are known may."""
+    """Additional arguments of another version are ignored; known ones are checked."""
     if is_foreign:
         told = schema.get_api_schema("auth")
         schema.remove_api("auth")
@@ -126,7 +126,7 @@ def test_events_are_validated_as_listeners_do(schema: Schema, is_foreign: bool) 
         schema.validate_event("auth", "check", {})
 
 
-def test_a_schema_of_any_form_may_tell_of_an_event() -> None:
+def test_schema_of_an_event_may_be_true() -> None:
     """`true` is a JSON Schema, too."""
     schema = Schema()
     schema.add_foreign("auth", {"events": {"seen": {"parameters": True}}})
@@ -134,7 +134,7 @@ def test_a_schema_of_any_form_may_tell_of_an_event() -> None:
 
 
 def test_the_response_is_validated(schema: Schema) -> None:
-    """validate_response looks at the response, not at the parameters."""
+    """validate_response checks the response, not the parameters."""
     schema.add_foreign("other", FOREIGN)
     schema.validate_response("auth", "check", True)
     schema.validate_response("other", "check", 1)
@@ -146,7 +146,7 @@ def test_the_response_is_validated(schema: Schema) -> None:
 
 
 def test_a_directory_gets_a_file_for_each_api(schema: Schema, tmp_path: Path) -> None:
-    """What was saved is loaded again, equal to what was declared."""
+    """Saved schemas are loaded again, equal to the declared ones."""
     schema.add_api(ShopApi())
     schema.save_local(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["auth.json", "shop.orders.json"]
@@ -186,8 +186,8 @@ def test_open_files_and_standard_streams(
         assert loaded.api_names == ["auth"]
 
 
-def test_after_a_broken_file_nothing_was_added(tmp_path: Path) -> None:
-    """One broken file of a directory is named, and the others are not half loaded."""
+def test_broken_file_adds_nothing(tmp_path: Path) -> None:
+    """The broken file of a directory is named, and no other file is loaded."""
     (tmp_path / "a.json").write_text(json.dumps(FOREIGN))
     (tmp_path / "b.json").write_text("{")
     loaded = Schema()
@@ -196,7 +196,7 @@ def test_after_a_broken_file_nothing_was_added(tmp_path: Path) -> None:
     assert loaded.api_names == []
 
 
-def test_the_digest_tells_schemas_apart(schema: Schema) -> None:
+def test_digest_differs_between_schemas(schema: Schema) -> None:
     """It changes with the schema."""
     schema.add_api(ShopApi())
     schema.add_foreign("other", FOREIGN)
@@ -206,7 +206,7 @@ def test_the_digest_tells_schemas_apart(schema: Schema) -> None:
 
 
 def test_the_digest_is_the_same_in_every_process() -> None:
-    """Neither the order of hashes nor anything else of one process goes into it."""
+    """It depends neither on the order of hashes nor on anything else of one process."""
     program = (
         "from lightbus.service.api import Api\n"
         "from lightbus.service.schema import Schema\n"
@@ -233,7 +233,7 @@ def test_the_digest_is_the_same_in_every_process() -> None:
 
 
 def test_registering_compiles_each_annotation_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest of an API with many procedures costs an adapter per annotation, and a procedure none of its own."""
+    """The digest of an API with many procedures costs one adapter per annotation, and none per procedure."""
     made: list[Any] = []
 
     def counted(annotation: Any) -> TypeAdapter[Any]:

@@ -94,7 +94,7 @@ class AroundOld:
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="later versions of Python have one TypedDict")
 def test_typed_dicts_inside_of_classes() -> None:
-    """Of the two TypedDicts of Python 3.11 pydantic reads one: the error says which."""
+    """On Python 3.11 pydantic reads only one of the two TypedDicts: the error says which."""
     assert "take `typing_extensions`'s" in str(why_not_sendable(AroundOld))
     assert why_not_sendable(list[Old]) is None
 
@@ -162,8 +162,8 @@ def test_unsendable_part_is_named_with_a_replacement(annotation: Any, why: str) 
 
 
 @pytest.mark.parametrize("annotation", [annotation for annotation, _ in VALUES], ids=lambda each: str(each)[:60])
-def test_what_comes_back_is_not_refused(annotation: Any) -> None:
-    """Whatever is tested to come back can be declared."""
+def test_sendable_annotations_are_not_refused(annotation: Any) -> None:
+    """All types that are tested to be received can be declared."""
     assert why_not_sendable(annotation) is None
 
 
@@ -190,8 +190,8 @@ def test_what_comes_back_is_not_refused(annotation: Any) -> None:
     ],
     ids=str,
 )
-def test_what_nobody_can_say_is_not_refused(annotation: Any) -> None:
-    """Annotations that leave it open are no reason to keep a service from starting."""
+def test_open_annotations_are_not_refused(annotation: Any) -> None:
+    """Annotations whose values are unknown do not prevent a service from starting."""
     assert why_not_sendable(annotation) is None
 
 
@@ -230,8 +230,8 @@ def _taking_more(self: Any, **rest: Opaque) -> None: ...
         ({"e": Event([Parameter("it", Opaque)])}, r"shop\.e: 'it' is annotated with Opaque"),
     ],
 )
-def test_refused_when_it_is_registered(members: Any, text: str) -> None:
-    """Parameters, results, further arguments and events: nothing of such an Api is registered."""
+def test_unsendable_api_is_refused_at_registration(members: Any, text: str) -> None:
+    """For parameters, results, further arguments and events: nothing of such an Api is registered."""
     bus = create(service_name="shop")
     with pytest.raises(InvalidDeclaration, match=text):
         bus.client.register_api(_api(**members))

@@ -48,8 +48,8 @@ def event(*parameters: Parameter) -> Signature:
     return Signature(kind="Event", api_name="auth", name="registered", parameters=parameters)
 
 
-def test_it_describes_itself() -> None:
-    """describe() reads like the declaration."""
+def test_describe_reads_like_the_declaration() -> None:
+    """In Python's notation."""
     assert of(check_password).describe() == "check_password(username: str, password: str) -> bool"
     assert of(create).describe() == (
         "create(user: User, when: datetime, token: UUID | None = None, raw: bytes = b'', **more) -> list[User]"
@@ -70,7 +70,7 @@ def test_parameter_schema_has_the_form_of_dumpschema() -> None:
 
 
 def test_schema_with_definitions_defaults_and_wildcard() -> None:
-    """Classes go to $defs, defaults are told, `**more` allows additional properties."""
+    """Classes are in $defs, defaults are given, `**more` allows additional properties."""
     schema = of(create).parameter_schema
     assert schema["required"] == ["user", "when"]
     assert schema["additionalProperties"] is True
@@ -94,8 +94,8 @@ def test_procedure_has_a_response_schema_and_event_has_none() -> None:
     assert event().response_schema is None
 
 
-def test_a_default_that_json_cannot_say_is_left_out() -> None:
-    """NaN and objects are no JSON; the schema is made without them."""
+def test_default_without_a_json_form_is_left_out() -> None:
+    """For NaN and objects the schema has no default."""
     made = event(Parameter("a", default=float("nan")), Parameter("b", default=object()), Parameter("c", default=(1,)))
     assert made.parameter_schema["properties"] == {"a": {}, "b": {}, "c": {"default": [1]}}
     assert made.parameter_schema["title"] == "Event auth.registered parameters"
@@ -110,7 +110,7 @@ def test_a_default_that_json_cannot_say_is_left_out() -> None:
     ],
 )
 def test_right_arguments_pass(kwargs: dict[str, Any]) -> None:
-    """Local objects pass on their way out, and plain values on their way in."""
+    """Local objects when they are sent, and plain values when they are received."""
     of(create).validate(kwargs)
 
 
@@ -138,7 +138,7 @@ def test_nested_values_are_validated() -> None:
 
 
 def test_unknown_and_missing_names() -> None:
-    """A misspelt name is met with the near one; a missing one is named."""
+    """A misspelt name gives the similar one; a missing one is named."""
     with pytest.raises(
         InvalidParameters, match=r"no parameter 'usrname'\. Did you mean 'username'\? It is declared as"
     ):
@@ -151,8 +151,8 @@ def test_unknown_and_missing_names() -> None:
         event(Parameter("a")).validate({"a": 1, "b": 2})
 
 
-def test_an_event_that_was_received_may_have_more() -> None:
-    """What its publisher has declared besides is left alone; the rest has to be as it is declared here."""
+def test_received_event_may_have_more_arguments() -> None:
+    """Additional arguments of its publisher are ignored; the rest must match the declaration here."""
     made = event(Parameter("a", int))
     made.validate_received({"a": 1, "b": object()})
     with pytest.raises(InvalidEventArguments, match="needs the argument 'a'"):
@@ -164,7 +164,7 @@ def test_an_event_that_was_received_may_have_more() -> None:
 
 
 def test_a_wildcard_takes_other_names() -> None:
-    """Further arguments pass beside those declared, which are still checked and needed."""
+    """Further arguments pass beside the declared ones, which are still checked and required."""
     made = event(Parameter("a", int), WildcardParameter())
     made.validate({"a": 1, "b": object})
     with pytest.raises(InvalidEventArguments, match="needs the argument 'a'"):
@@ -174,7 +174,7 @@ def test_a_wildcard_takes_other_names() -> None:
 
 
 def test_responses_are_validated() -> None:
-    """The result is held against the annotation of the result."""
+    """The result is checked against its annotation."""
     of(check_password).validate_response(True)
     of(create).validate_response([User("a"), {"name": "b"}])
     event().validate_response(object())
@@ -185,19 +185,19 @@ def test_responses_are_validated() -> None:
 
 
 def test_arguments_are_cast_to_annotations() -> None:
-    """The handler gets what it declared."""
+    """The handler gets the declared types."""
     cast = of(create).cast({"user": {"name": "a"}, "when": "2026-01-01T00:00:00Z", "more": (1,)})
     assert cast == {"user": User("a"), "when": datetime(2026, 1, 1, tzinfo=UTC), "more": (1,)}
 
 
 def test_results_are_cast_to_annotations() -> None:
-    """The caller that knows the annotation gets what it says."""
+    """A caller with the annotation gets its type."""
     assert of(create).cast_result([{"name": "a", "colour": "red"}]) == [User("a")]
     assert of(check_password).cast_result(True) is True
 
 
 def test_a_failing_cast_is_a_validation_error() -> None:
-    """Text that passed as a string may still be no datetime."""
+    """Text that passed as a string may not be a datetime."""
     with pytest.raises(ValidationError, match=r"auth\.create: when is 'soon', but .*It is declared as create\("):
         of(create).cast({"user": User("a"), "when": "soon"})
     with pytest.raises(ValidationError, match=r"the result\[0\]\.name is \{\}"):
@@ -205,14 +205,14 @@ def test_a_failing_cast_is_a_validation_error() -> None:
 
 
 def test_matching_arguments_are_returned_themselves() -> None:
-    """Where nothing is to be cast, nothing is copied."""
+    """If nothing must be cast, nothing is copied."""
     kwargs = {"username": "a", "password": "b"}
     assert of(check_password).cast(kwargs) is kwargs
     assert event(Parameter("a")).fill_defaults({"a": 1}) == {"a": 1}
 
 
-def test_defaults_are_filled_in_each_time_anew() -> None:
-    """An event's left-out arguments get their defaults, which a handler may then change."""
+def test_defaults_are_copied_for_each_event() -> None:
+    """Missing arguments of an event get their defaults, which a handler may change."""
     made = event(Parameter("a"), Parameter("b", default=3), Parameter("c", list, default=[]))
     first = made.fill_defaults({"a": 1, "b": 2})
     assert first == {"a": 1, "b": 2, "c": []}
@@ -221,7 +221,7 @@ def test_defaults_are_filled_in_each_time_anew() -> None:
 
 
 def test_matching_calls_need_neither_pydantic_nor_jsonschema() -> None:
-    """A process whose calls have builtin arguments never loads what casting and validation need."""
+    """A process whose calls have builtin arguments never imports the modules for casting and validation."""
     program = """
         import sys
         from lightbus.service.signature import Signature
@@ -239,8 +239,8 @@ _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 
 
 @given(st.dictionaries(st.sampled_from("abcx"), _scalars | st.lists(_scalars, max_size=2)))
-def test_the_short_way_and_the_schema_agree(kwargs: dict[str, Any]) -> None:
-    """What passes by exact types satisfies the JSON Schema, and what the schema refuses never passes."""
+def test_fast_path_and_schema_agree(kwargs: dict[str, Any]) -> None:
+    """Values that pass by exact types satisfy the JSON Schema, and values that the schema refuses never pass."""
     schema = CompiledSchema(_SHORT.parameter_schema, what="schema")
     try:
         _SHORT.validate(kwargs)

@@ -38,8 +38,8 @@ def signature(annotation: Any) -> Signature:
     ],
 )
 @pytest.mark.parametrize("annotation", [str, str | None, Annotated[str, pydantic.Field(max_length=99)]])
-def test_what_has_a_text(annotation: Any, value: Any, text: str) -> None:
-    """Where text is asked for it is given: as an argument, a result, an item."""
+def test_values_with_a_text_are_cast_to_text(annotation: Any, value: Any, text: str) -> None:
+    """If text is expected: as an argument, a result, an item."""
     assert signature(annotation).cast({"it": value}) == {"it": text}
     assert signature(annotation).cast_result(value) == text
     assert signature(list[annotation]).cast({"it": [value]}) == {"it": [text]}
@@ -47,15 +47,15 @@ def test_what_has_a_text(annotation: Any, value: Any, text: str) -> None:
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, None, b"\xff"])
 @pytest.mark.parametrize("annotation", [str, Annotated[str, pydantic.Field(max_length=99)]])
-def test_what_has_none(annotation: Any, value: Any) -> None:
-    """What has no text is none, and the error says so in the words that it had before."""
+def test_values_without_a_text_are_refused(annotation: Any, value: Any) -> None:
+    """With the same error as before."""
     with pytest.raises(ValidationError, match=r"a\.f: it is .*, but (input should be a valid string|it has no text)"):
         signature(annotation).cast({"it": value})
 
 
 @pytest.mark.parametrize("value", [datetime(2026, 1, 2, tzinfo=UTC), 5, UUID(int=1)])
-def test_in_a_union_what_fits_comes_first(value: Any) -> None:
-    """Text is made where nothing takes the value as it is."""
+def test_union_prefers_a_matching_choice(value: Any) -> None:
+    """A value is cast to text only if no choice accepts it."""
     for annotation in (str | type(value), type(value) | str, list[str] | list[type(value)]):  # type: ignore[misc]
         given = [value] if "list" in str(annotation) else value
         assert signature(annotation).cast({"it": given}) == {"it": given}
@@ -70,7 +70,7 @@ class Strict(pydantic.BaseModel):
 
 
 def test_strict_mode_makes_no_text_of_other_values() -> None:
-    """Nothing is made text of where that is said, by a setting or by a model; lengths are those of the text."""
+    """By a setting or by a model; lengths are those of the text."""
     with pytest.raises(ValidationError):
         signature(str).cast({"it": 5}, strict=True)
     with pytest.raises(ValidationError):
@@ -83,8 +83,8 @@ def test_strict_mode_makes_no_text_of_other_values() -> None:
         signature(Annotated[str, pydantic.Field(max_length=3)]).cast({"it": 12345})
 
 
-def test_a_listener_is_given_text() -> None:
-    """As the handlers of 1.x, where what was fired arrived as text; unless it is strict."""
+def test_listener_gets_text() -> None:
+    """Like the handlers of 1.x, for which values arrived as text; unless it is strict."""
     from lightbus.message import event_message
 
     def handle(message: object, when: str) -> None: ...
@@ -96,7 +96,7 @@ def test_a_listener_is_given_text() -> None:
 
 
 def test_the_schema_stays_that_of_text() -> None:
-    """What is sent is held against the type that is declared."""
+    """Sent values are checked against the declared type."""
     assert signature(str).parameter_schema["properties"]["it"] == {"type": "string"}
     constrained = Annotated[str, pydantic.Field(max_length=3, pattern="a")]
     expected = {"type": "string", "maxLength": 3, "pattern": "a"}

@@ -35,7 +35,7 @@ def compiled(schema: Any) -> CompiledSchema:
     ],
 )
 def test_types_of_json_schema(kind: str, right: list[Any], wrong: list[Any]) -> None:
-    """Values of the bus satisfy the JSON types that stand for them, and no others."""
+    """Values of the bus satisfy the matching JSON types, and no others."""
     schema = compiled({"type": kind})
     assert [value for value in right if schema.problem(value) is not None] == []
     assert [value for value in wrong if schema.problem(value) is None] == []
@@ -56,13 +56,13 @@ def test_validate_raises_what_problem_returns() -> None:
 
 
 def test_values_that_cannot_be_sent_are_a_deform_error() -> None:
-    """An object without plain form is refused before any schema is asked."""
+    """An object without plain form is refused before any schema is checked."""
     with pytest.raises(DeformError):
         compiled({}).validate(object())
 
 
 def test_the_largest_integer_is_compared_as_a_number() -> None:
-    """Integers of the largest size that the bus carries are validated like small ones."""
+    """Integers of the largest size are validated like small ones."""
     largest = 2 ** (8 * MAX_INT_BYTES - 1) - 1
     schema = compiled({"type": "integer", "minimum": 3})
     assert schema.problem(largest) is None
@@ -70,8 +70,8 @@ def test_the_largest_integer_is_compared_as_a_number() -> None:
 
 
 @pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"pattern": "("}, {"$ref": "#/nowhere"}, [1], "x", 5, None])
-def test_what_is_no_schema_is_refused(schema: Any) -> None:
-    """The error names whose schema it is."""
+def test_invalid_schema_is_refused(schema: Any) -> None:
+    """The error names the owner of the schema."""
     with pytest.raises(InvalidSchema, match=r"The schema of auth\.f is not a valid JSON Schema"):
         compiled(schema)
 
@@ -93,7 +93,7 @@ def test_references_to_elsewhere_are_never_followed() -> None:
     )
 )
 def test_any_json_is_a_schema_or_is_refused(schema: Any) -> None:
-    """Whatever a stranger sends as schema, it compiles or is an InvalidSchema."""
+    """Any schema from a stranger compiles or is an InvalidSchema."""
     try:
         compiled(schema).problem({"a": 1})
     except InvalidSchema as error:

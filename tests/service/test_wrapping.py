@@ -32,15 +32,15 @@ def noting(order: list[str], name: str) -> Any:
 
 
 def test_the_first_one_is_outermost() -> None:
-    """They are entered in their order, and left in the other one."""
+    """They are entered in order, and left in reverse order."""
     order: list[str] = []
     with Wrapping([(noting(order, "a"), {}), (noting(order, "b"), {})]):
         order.append("it")
     assert order == ["enter a", "enter b", "it", "leave b", "leave a"]
 
 
-def test_each_is_told_of_a_failure_and_none_swallows_it() -> None:
-    """What the thing raised is raised all the same, also where a hook would keep it for itself."""
+def test_each_wrapper_sees_a_failure_and_none_suppresses_it() -> None:
+    """The exception is raised in any case, also if a hook tries to suppress it."""
     order: list[str] = []
 
     @contextmanager
@@ -55,8 +55,8 @@ def test_each_is_told_of_a_failure_and_none_swallows_it() -> None:
     assert order == ["enter b", "leave b: ValueError('it')", "swallowed"]
 
 
-def test_one_that_cannot_be_entered_has_the_others_left() -> None:
-    """Whoever was entered before is left with the failure."""
+def test_failing_enter_leaves_the_others() -> None:
+    """Those entered before are left with the failure."""
     order: list[str] = []
 
     def failing() -> AbstractContextManager[None]:
@@ -67,7 +67,7 @@ def test_one_that_cannot_be_entered_has_the_others_left() -> None:
     assert order == ["enter a", "leave a: RuntimeError('no')"]
 
 
-def test_none_is_nothing_to_do() -> None:
+def test_wrapper_may_return_none() -> None:
     """A hook may decide that there is nothing to wrap."""
     order: list[str] = []
     with Wrapping([(lambda: None, {}), (noting(order, "b"), {})]):
@@ -75,8 +75,8 @@ def test_none_is_nothing_to_do() -> None:
     assert order == ["enter b", "leave b"]
 
 
-def test_what_is_no_context_manager_is_named() -> None:
-    """The error says what is to be returned, and what was."""
+def test_result_that_is_no_context_manager_is_named() -> None:
+    """The error says what to return, and what was returned."""
     with (
         pytest.raises(InvalidDeclaration, match="has to return a context manager, and returned 5"),
         Wrapping([(lambda: 5, {})]),
@@ -84,8 +84,8 @@ def test_what_is_no_context_manager_is_named() -> None:
         pass
 
 
-def test_they_run_in_the_context_they_are_given() -> None:
-    """What is set on entering is there on leaving, and nowhere else."""
+def test_wrappers_run_in_the_given_context() -> None:
+    """Values set on entering are there on leaving, and nowhere else."""
     seen: list[str] = []
 
     @contextmanager
@@ -99,8 +99,8 @@ def test_they_run_in_the_context_they_are_given() -> None:
     assert seen == ["", "inside"]
 
 
-def test_left_although_a_thread_is_in_the_context() -> None:
-    """A thread that was left behind keeps the context to itself: the wraps are left all the same."""
+def test_wrappers_are_left_while_a_thread_uses_the_context() -> None:
+    """An abandoned thread keeps the context: they are left even so."""
     order: list[str] = []
     context, is_in, may_go = Context(), threading.Event(), threading.Event()
 
@@ -118,7 +118,7 @@ def test_left_although_a_thread_is_in_the_context() -> None:
 
 
 def test_a_function_that_cannot_wrap_is_refused() -> None:
-    """A bare generator or an `async def` is refused where it is registered, with the line to add."""
+    """A bare generator or an `async def` is refused at registration, with the line to add."""
 
     def generator() -> Iterator[None]:
         yield
@@ -130,8 +130,8 @@ def test_a_function_that_cannot_wrap_is_refused() -> None:
             HookRegistry().add("around_rpc_call", function)
 
 
-def test_nothing_is_made_where_nothing_wraps() -> None:
-    """Without such a hook the same thing is given each time."""
+def test_without_wrappers_nothing_is_created() -> None:
+    """The same object is returned each time."""
     registry = HookRegistry()
     assert registry.around("around_rpc_call") is registry.around("around_event_sent")
     assert not registry.is_about("rpc_call")
