@@ -7,6 +7,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,11 +155,13 @@ def imports(tree: ast.AST, module: str, modules: set[str]) -> Iterator[str]:
             for alias in node.names:
                 name = f"{base}.{alias.name}"
                 yield name if name in modules else base
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in (
-            "import_module",
-            "__import__",
-        ):
+        elif isinstance(node, ast.Call) and last_name(node.func) in ("import_module", "__import__"):
             yield from (each.value for each in node.args[:1] if isinstance(each, ast.Constant))
+
+
+def last_name(node: ast.expr) -> str:
+    """Return what stands behind the last dot of a name; nothing of what is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def violations(names: Iterable[str], module: str) -> list[str]:
@@ -201,14 +204,27 @@ SOURCES = package_sources()
 KNOWN = set(SOURCES) | {name.removesuffix(".__init__") for name in SOURCES}
 
 
+class Declared(NamedTuple):
+    """A class: its name, the methods and attributes in its own body, and bases that are not from elsewhere."""
+
+    name: str
+    methods: set[str]
+    attributes: set[str]
+    bases: list[str]
+
+
 class Facts(NamedTuple):
-    """What is looked at of a module: imports, endpoints in it, sizes, imports for types only, classes and aliases."""
+    """
+    What is looked at of a module: imports, endpoints in it, sizes, imports for types only, the names of classes and
+    aliases, and its classes.
+    """
 
     imports: list[str]
     endpoints: list[str]
     sizes: list[tuple[str, str, int]]
     only_for_types: int
     classes: list[str]
+    declared: list[Declared]
 
 
 @functools.cache
@@ -222,6 +238,7 @@ def facts(module: str) -> Facts:
         sizes=[*sizes(tree, module, lines=source.count("\n"))],
         only_for_types=only_for_types(tree),
         classes=[*classes_in(tree)],
+        declared=[*declared_in(tree)],
     )
 
 
@@ -598,20 +615,27 @@ def all_attributes(declared: ast.ClassDef) -> set[str]:
     return fields(declared).union(*map(attributes, declared.body))
 
 
-def with_bases(trees: dict[str, ast.AST], members: Callable[[ast.ClassDef], set[str]]) -> dict[str, set[str]]:
+def declared_in(tree: ast.AST) -> Iterator[Declared]:
+    """Yield the classes of a module."""
+    foreign = {
+        alias.asname or alias.name
+        for node in nodes_of(tree)
+        if isinstance(node, ast.ImportFrom) and not node.level
+        for alias in node.names
+    }
+    for node in nodes_of(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+            yield Declared(
+                node.name, methods(node), all_attributes(node), [base for base in bases if base not in foreign]
+            )
+
+
+def with_bases(declared: dict[str, list[Declared]], members: Callable[[Declared], set[str]]) -> dict[str, set[str]]:
     """Return per class its members of a kind, including those of its bases in the package."""
     own: dict[str, tuple[str, set[str], list[str]]] = {}
-    for module, tree in trees.items():
-        foreign = {
-            alias.asname or alias.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and not node.level
-            for alias in node.names
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
-                own[node.name] = f"{module}.{node.name}", members(node), [base for base in bases if base not in foreign]
+    for module, classes in declared.items():
+        own |= {each.name: (f"{module}.{each.name}", members(each), each.bases) for each in classes}
 
     def all_of(name: str) -> set[str]:
         _, found, bases = own.get(name, ("", set(), []))
@@ -622,12 +646,12 @@ def with_bases(trees: dict[str, ast.AST], members: Callable[[ast.ClassDef], set[
 
 def test_no_class_is_cut_by_inheritance_alone() -> None:
     """Bases count, too: a class that is too large with them is listed, with the reason."""
-    trees = {module: ast.parse(path.read_text()) for module, path in SOURCES.items()}
+    declared = {module: facts(module).declared for module in SOURCES}
     for what, members, known in (
-        ("methods of a class", methods, WITH_BASES),
-        ("attributes of a class", all_attributes, ATTRIBUTES_WITH_BASES),
+        ("methods of a class", attrgetter("methods"), WITH_BASES),
+        ("attributes of a class", attrgetter("attributes"), ATTRIBUTES_WITH_BASES),
     ):
-        found, most = with_bases(trees, members), MOST[what]
+        found, most = with_bases(declared, members), MOST[what]
         large = {name: len(those) for name, those in found.items() if len(those) > most}
         assert {name: count for name, count in large.items() if count > known.get(name, most)} == {}, what
         assert large == known, f"these have fewer {what} now: say so in the list"
@@ -635,13 +659,15 @@ def test_no_class_is_cut_by_inheritance_alone() -> None:
 
 def test_members_of_bases_are_counted_once() -> None:
     """Those of a class with the same name in another module are not counted."""
-    base = ast.parse("class A:\n    def a(self): ...\n    def b(self): ...")
+    base = "class A:\n    def a(self): ...\n    def b(self): ..."
     source = "from .m import A\nfrom x import C\nclass B(A):\n    def b(self): ...\nclass D(C):\n    def d(self): ..."
-    trees = {"m": base, "n": ast.parse(source), "o": ast.parse("class C:\n    def c(self): ...")}
-    found = with_bases(trees, methods)
+    modules = {"m": base, "n": source, "o": "class C:\n    def c(self): ..."}
+    declared = {module: [*declared_in(ast.parse(each))] for module, each in modules.items()}
+    found = with_bases(declared, attrgetter("methods"))
     assert (found["n.B"], found["n.D"]) == ({"a", "b"}, {"d"})
     setting = "class E:\n    x: int\n    def a(self): self.y = 1\nclass F(E):\n    def b(self): self.y = self.z = 1"
-    assert with_bases({"m": ast.parse(setting)}, all_attributes)["m.F"] == {"x", "y", "z"}
+    declared = {"m": [*declared_in(ast.parse(setting))]}
+    assert with_bases(declared, attrgetter("attributes"))["m.F"] == {"x", "y", "z"}
 
 
 def test_imports_for_types_become_fewer() -> None:
