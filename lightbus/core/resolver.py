@@ -85,8 +85,8 @@ def explain(
     parent, _, last = api.rpartition(".")
     if parent in names:
         return UnknownApi(
-            f"There is no API '{api}', but there is '{parent}'. If '{last}' is a procedure or an event of it, behind "
-            f"that stands one of call, call_async, fire, fire_async, fire_many, listen, history, lag; {looked}."
+            f"There is no API '{api}', but there is '{parent}'. If '{last}' is a procedure or an event of it, it is "
+            f"followed by one of call, call_async, fire, fire_async, fire_many, listen, history, lag; {looked}."
         )
     advertised = f"Advertised are: {', '.join(names)}." if names else "No peer advertises anything."
     return UnknownApi(

@@ -165,7 +165,7 @@ class NatsConnection:
         if error is not None and _is_refusal(error):
             remedy = "Give `user` and `password`, or `credentials`, of an account that may use JetStream"
             if isinstance(error, ssl.SSLError):
-                remedy = "Give `tls_ca`, a file with the certificate by which theirs is known"
+                remedy = "Give `tls_ca`, a file with the certificate by which to check that of the servers"
             return EventBackendError(self._text(f"refuses access: {error}. {remedy} (apis.<name>.events)."))
         why = "no connection within" if error is None else f"{type(error).__name__}: {error}".rstrip(": ") + ","
         return self.unreachable(f"{why} {self.settings.timeout:g} s")

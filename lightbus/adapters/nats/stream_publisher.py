@@ -107,7 +107,7 @@ class StreamPublisher:
     def _refused(self, error: APIError | None) -> EventBackendError:
         """Return the error if the server refuses only this event; raise it if it concerns all events."""
         if error is None:
-            raise self._connection.unreachable(f"it did not say that it keeps an event of {self._api}")
+            raise self._connection.unreachable(f"it did not confirm an event of {self._api}")
         if isinstance(error, ServiceUnavailableError) and error.err_code not in REMEDIES:
             raise error
         what = f"The stream {self._places.stream} does not keep an event of {self._api}: {error.description}."

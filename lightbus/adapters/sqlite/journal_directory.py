@@ -243,7 +243,7 @@ class JournalDirectory:
         renamed = quarantine(file)
         file.with_suffix(".lock").unlink(missing_ok=True)
         logger.error(
-            "%s It was renamed to %s, and what is in it is not served; `sqlite3 %s .recover` may read more of it.",
+            "%s It was renamed to %s, and its events are not served; `sqlite3 %s .recover` may read some of them.",
             str(error), renamed, renamed,
         )  # fmt: skip
 
@@ -257,7 +257,7 @@ class JournalDirectory:
             raise journal_error(file, "cannot be made", error) from error
         if lock is None:
             self._next_id = ""
-            raise JournalError(f"The journal {file} is held by somebody though its name is new. Try again.")
+            raise JournalError(f"The journal {file} is locked by another process although its name is new. Try again.")
         try:
             made = Journal(
                 file, durability=self._durability, lock=lock, new={"host": self._host, "machine": self._machine}

@@ -20,15 +20,15 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
     is_io = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR  # also of the -shm file
     if is_locked(error):
         remedy = (
-            "It is locked by another program (a database browser, a script?): have that end its transaction. "
-            "It is tried again for a while."
+            "It is locked by another program (a database browser, a script?): end its transaction there. "
+            "The operation is repeated for a while."
         )
     elif has_no_room(path.parent) if is_io else is_of_full_disk(error):
         remedy = "The disk is full: make room."
     elif takes_no_files(path.parent):
-        remedy = "No file can be made there. Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
+        remedy = "No file can be created there. Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     elif isinstance(error, FileNotFoundError):
-        remedy = "It was removed while it was in use, and is written anew as soon as that is possible."
+        remedy = "It was removed while it was in use, and is written again as soon as that is possible."
     elif "readonly" in text or "unable to open" in text or is_of_place(error):
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:

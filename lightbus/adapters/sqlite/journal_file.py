@@ -251,8 +251,8 @@ class JournalFile:
                 if gone := self._files.gone():
                     self._write_anew()
                     logger.warning(
-                        "Files of the journal %s were removed while it was in use (%s), by a cleaner of old files "
-                        "perhaps: it is written anew, and nothing of it is lost. Except it from cleaning.",
+                        "Files of the journal %s were removed while it was in use (%s), perhaps by a cleaner of old "
+                        "files. They were written again, and no event is lost. Exclude them from the cleaning.",
                         self.path, ", ".join(gone),
                     )  # fmt: skip
                 is_ours = self._lock is None or self._lock.renew()
@@ -262,7 +262,7 @@ class JournalFile:
             self.close()
             raise JournalError(
                 f"The lock of the journal {self.path} was removed, and another process has the journal now. "
-                "This one begins another. Except the directory from the cleaning of old files."
+                "This process starts a new one. Exclude the directory from the cleaning of old files."
             )
 
     def _write_anew(self) -> None:
@@ -360,7 +360,7 @@ class JournalFile:
         before = int(write.execute("SELECT value FROM about WHERE key = 'epoch'").fetchone()[0])
         if before >= MAX_EPOCH:
             raise JournalError(
-                f"The journal {self.path} was opened so often that it has no numbers left. Move it away."
+                f"The journal {self.path} was opened so often that it has no sequences left. Move it away."
             )
         epoch = max(before + 1, min(int(time.time() / EPOCH_UNIT), MAX_EPOCH_BY_CLOCK))
         write.execute("UPDATE about SET value = ? WHERE key = 'epoch'", (str(epoch),))

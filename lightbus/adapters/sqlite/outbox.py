@@ -248,8 +248,8 @@ class HostOutbox:
                 return False
             renamed = quarantine(self.path)
         logger.error(
-            "The outbox %s is damaged (%s). It was renamed to %s, and what waits in it is not handed off; "
-            "`sqlite3 %s .recover` may read some of it. What is fired from now on is kept in a new one.",
+            "The outbox %s is damaged (%s). It was renamed to %s, and the events that wait in it are not handed off; "
+            "`sqlite3 %s .recover` may read some of them. New events are stored in a new outbox.",
             self.path, error, renamed, renamed,
         )  # fmt: skip
         return True

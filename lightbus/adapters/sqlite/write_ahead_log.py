@@ -64,7 +64,7 @@ class WriteAheadLog:
         if size > GROWN and not self._is_grown:
             logger.warning(
                 "The log of the journal %s has grown to %d MiB: another program has been reading the journal for long "
-                "(a backup, a database browser?). Nothing waits for it but the disk; the log is cut down once it ends.",
+                "(a backup, a database browser?). It only takes disk space, and is truncated once that program ends.",
                 self._path, size // 2**20,
             )  # fmt: skip
         self._is_grown = size > (LARGE if self._is_grown else GROWN)

@@ -233,7 +233,7 @@ class Backlogs:
             self.too_many_topics += 1
             if should_log(self.too_many_topics):
                 logger.warning(
-                    "A connection that had subscribed to %d topics of %d bytes was closed (%d so far). One may have "
+                    "A connection that had subscribed to %d topics of %d bytes was closed (%d so far). Each may have "
                     "%d topics of %d bytes, all together twice as many. No listener needs more: find the program",
                     len(subscriber.topics), subscriber.size, self.too_many_topics, MAX_NUMBER, MAX_TOPICS,
                 )  # fmt: skip

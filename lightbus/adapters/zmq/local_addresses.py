@@ -44,7 +44,7 @@ class LocalAddresses:
         try:
             before, self._seen = self._seen, self._look(self.addresses)
         except OSError as error:  # no descriptor is free, for example: keep the addresses
-            logger.debug("The addresses of this host cannot be looked at: %s", error)
+            logger.debug("The addresses of this host cannot be read: %s", error)
             return False
         if self._seen == self.addresses or self._seen != before:
             return False

@@ -299,7 +299,7 @@ class ReceiveLimit:
             self.closed += 1
             self._log.log(
                 "topics", logging.WARNING,
-                "The connection of %s was closed: it sent %d bytes of subscriptions faster than they could be taken in "
-                "(%d so far). No listener has as many",
+                "The connection of %s was closed: it sent %d bytes of subscriptions faster than they could be read "
+                "(%d so far). No listener needs as many",
                 meter.peer, meter.latest, self.closed, changes=False,
             )  # fmt: skip

@@ -192,7 +192,7 @@ class UnreadReplies:
         self.closed += 1
         if should_log(self.closed):
             logger.warning(
-                "A caller has not read while %d MiB of results came to wait for it, and was disconnected (%d so far). "
-                "The calls whose results it has not read are lost to it",
+                "A caller has not read while %d MiB of results arrived for it, and was disconnected (%d so far). "
+                "It will not get the results that it has not read",
                 size // 2**20, self.closed,
             )  # fmt: skip

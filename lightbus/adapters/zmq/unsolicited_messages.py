@@ -184,8 +184,8 @@ class UnsolicitedMessages:
         self._log.log(
             "unsolicited", logging.WARNING,
             "Unrequested messages wait to be read, and take %d MiB: the connection to %s, over which %d MiB "
-            "came, was closed (%d so far), and is made again once they are read. Calls that were with it may not be "
-            "answered any more",
+            "came, was closed (%d so far), and is made again once they are read. Open calls to that peer may get no "
+            "answer",
             growth // MIB, endpoint, size // MIB, self.given_up, changes=False,
         )  # fmt: skip
 

@@ -225,7 +225,7 @@ def test_removed_journal_refuses_events(journal: Journal, replaced: bool) -> Non
     journal.path.unlink()
     if replaced:
         journal.path.touch()
-    with pytest.raises(JournalError, match="It was removed while it was in use, and is written anew"):
+    with pytest.raises(JournalError, match="It was removed while it was in use, and is written again"):
         journal.append([event()])
 
 

@@ -31,7 +31,7 @@ def test_place_without_files_is_not_called_removed() -> None:
     """The file was not removed while in use: it never existed."""
     error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     text = str(journal_error(Path("/proc/nowhere/bus/outbox.sqlite"), "did not take an event", error))
-    assert "No file can be made there. Another place is set by LIGHTBUS_DATA_DIR" in text
+    assert "No file can be created there. Another place is set by LIGHTBUS_DATA_DIR" in text
 
 
 @pytest.mark.parametrize(("has_room", "remedy"), [(False, "The disk is full"), (True, "Check the disk for errors.")])

@@ -102,7 +102,7 @@ def test_removed_files_are_written_again(journal: Journal, gone: list[str], capl
     for suffix in gone:
         Path(f"{journal.path}{suffix}").unlink()
     journal.see_to_files()
-    assert "is written anew, and nothing of it is lost" in caplog.text
+    assert "They were written again, and no event is lost" in caplog.text
     caplog.clear()
     journal.see_to_files()
     assert caplog.text == ""

@@ -191,7 +191,7 @@ def test_subscriptions_are_checked_at_once(publisher: Place, caplog: pytest.LogC
     publisher.send(many, 1)
     publisher.receive_limit.woken(publisher.now)
     assert (publisher.is_open(many), publisher.is_open(few)) == (False, True)
-    assert f"it sent {MAX_TOPICS + 1} bytes of subscriptions faster than they could be taken in" in caplog.text
+    assert f"it sent {MAX_TOPICS + 1} bytes of subscriptions faster than they could be read" in caplog.text
 
 
 def test_read_subscriptions_do_not_count(publisher: Place) -> None:

@@ -112,7 +112,7 @@ def test_connection_that_takes_nothing_is_disconnected(wire: Wire, caplog: pytes
     assert (unread.closed, unread.kept_bytes, bool(unread)) == (1, 0, False)
     assert unread.dropped == MOST // len(LARGE) + 1
     assert wire.is_over()
-    assert "has not read while 16 MiB of results came to wait for it, and was disconnected (1 so far)" in caplog.text
+    assert "has not read while 16 MiB of results arrived for it, and was disconnected (1 so far)" in caplog.text
     dropped = unread.dropped
     unread.give(ID, b"z")
     assert unread.dropped == dropped + 1
