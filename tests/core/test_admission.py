@@ -1,4 +1,4 @@
-"""Who may begin, who may wait and who is refused: a worker's calls, played through with a clock of their own."""
+"""Which calls start, wait or are refused: a worker's calls, simulated with a clock of their own."""
 
 from __future__ import annotations
 

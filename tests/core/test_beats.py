@@ -1,4 +1,4 @@
-"""Moments that a process shares: what is due together is due at the same time."""
+"""Shared moments of a process: work that is due together is due at the same time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that await a reply: which is whose, whose time is up, and what fails when a peer leaves."""
+"""Calls that await a reply: matching replies, expired deadlines, and calls that fail when a peer leaves."""
 
 from __future__ import annotations
 

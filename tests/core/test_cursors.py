@@ -1,4 +1,4 @@
-"""How far a group has come: forwards only, and what is possibly delivered until somebody says otherwise."""
+"""The position of a group: it only advances, and events are possibly delivered until reported otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Members and partitions: one owner at a time, nobody without need, and no word of an old assignment counts."""
+"""Members and partitions: one owner at a time, no partition unused, and reports of old assignments do not count."""
 
 from __future__ import annotations
 

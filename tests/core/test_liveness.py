@@ -1,4 +1,4 @@
-"""Silence -> alive, suspect, gone."""
+"""The state of peers by their silence: alive, suspect, gone."""
 
 from __future__ import annotations
 

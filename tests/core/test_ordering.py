@@ -1,4 +1,4 @@
-"""The streams of one journal, merged: events come in the order of their sequences, whatever is lost or late."""
+"""The streams of one journal, merged: events come in the order of their sequences, despite losses and delays."""
 
 from __future__ import annotations
 

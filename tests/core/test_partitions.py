@@ -1,4 +1,4 @@
-"""Into which partition an event falls, and who is responsible for a key."""
+"""The partition of an event, and the member responsible for a key."""
 
 from __future__ import annotations
 

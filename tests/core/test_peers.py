@@ -1,4 +1,4 @@
-"""One peer as we know it, and what the doors see of all of them."""
+"""One peer as we know it, and the snapshot of all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether threads take the processor from each other: played through with a clock of its own."""
+"""Whether threads compete for the processor, simulated with a clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peers we know: which inputs make what of a peer, and what others are told of it."""
+"""The known peers: the state after each input, and the facts passed on."""
 
 from __future__ import annotations
 

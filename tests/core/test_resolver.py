@@ -1,4 +1,4 @@
-"""API name -> one live peer, and the reason when there is none."""
+"""Choosing a live peer for an API, and explaining why there is none."""
 
 from __future__ import annotations
 

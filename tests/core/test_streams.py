@@ -1,4 +1,4 @@
-"""What a consumer hands out: everything, in order, once; whatever is lost, late or twice on the way."""
+"""A consumer delivers every event in order, once, despite losses, delays and repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An API that is served in several versions at a time."""
+"""APIs that are served in several versions at a time."""
 
 from __future__ import annotations
 

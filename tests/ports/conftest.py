@@ -1,4 +1,4 @@
-"""What the contracts of event backends share: the settings of each, and a server for the one that needs it."""
+"""Fixtures of the contracts of event backends: the settings of each, and a server for the one that needs it."""
 
 from __future__ import annotations
 

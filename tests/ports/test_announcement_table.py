@@ -1,4 +1,4 @@
-"""What a discovery has heard and told."""
+"""The announcements that a discovery has received and reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of discovery: every implementation passes it, those of others, too."""
+"""The contract of discovery: every implementation passes it, also users' own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Make: TypeAlias = Callable[[str], Discovery]
 
 
 class Neighbour(NearbyDiscovery):
-    """Discovery through directories, of a process whose socket is there as soon as it announces itself."""
+    """Discovery through directories, of a process whose socket exists as soon as it announces itself."""
 
     def __init__(self, bus: str, directory: Path) -> None:
         self.places = Places(bus, [directory])
@@ -45,7 +45,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "ports.md"
 
 
 def documented() -> Any:
-    """Return the discovery that the document shows: by files, as somebody else would write one."""
+    """Return the discovery in the document: by files, as a user would write it."""
     [program] = [
         code for code in re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if "FileDisc" in code
     ]
@@ -55,7 +55,7 @@ def documented() -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have all implementations take the same exam, or the one that is named."""
+    """Run the tests for all implementations, or the named one."""
     hear = ["memory", "zeroconf", "directories", "documented"]
     examine(metafunc, "make", hear)
     examine(metafunc, "make_any", [*hear, "none"])
@@ -63,13 +63,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Return what makes discoveries that hear each other. One's own finds an empty directory."""
+    """Return a function that makes connected discoveries. A user's own gets an empty directory."""
     yield from made(request, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def make_any(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    """Return what makes discoveries, also such as hear of nobody."""
+    """Return a function that makes discoveries, also ones that find no peer."""
     yield from made(request, tmp_path, monkeypatch)
 
 

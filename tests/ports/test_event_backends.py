@@ -1,4 +1,4 @@
-"""The contract of event backends, where no bus is around them: what one member does and another is told of it."""
+"""The contract of event backends, without a bus: operations of one member, and notifications of another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TOPIC = EventTopic("sold", 3)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have all backends take the same exam, or the one that is named."""
+    """Run the tests for all backends, or the named one."""
     examine(metafunc, "event_settings", ["memory", "jetstream"])
 
 
@@ -74,7 +74,7 @@ class Member:
 
 
 async def reached(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until the backend can be reached: it may just be starting."""
+    """Repeat until the backend can be reached: it may be starting."""
     async with asyncio.timeout(LEAST):
         while True:
             try:
@@ -85,7 +85,7 @@ async def reached(ask: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def members(event_settings: Settings) -> AsyncIterator[tuple[Member, Member]]:
-    """Have two processes, each with a backend of its own, on a bus that nobody had before; none has joined."""
+    """Return two processes, each with its own backend, on a new bus; none has joined."""
     bus = f"ports-{secrets.token_hex(4)}"
     choice = EventBackendChoice(load_config({"apis": {"shop": {"events": event_settings}}}, environ={}))
     made = []

@@ -1,4 +1,4 @@
-"""The contract of what keeps events: the journals of the peers and every event backend pass it, at both doors."""
+"""The contract of event storage: the journals and every backend pass it, from sync and from async code."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ class Town:
         return bus
 
     def ask(self, procedure: str, **arguments: Any) -> Any:
-        """Return what the publisher tells of the events that are kept."""
+        """Return the publisher's answer about the kept events."""
         client = self.shop.client
         peer = {"peer": client.engine.identity.instance}
         return client.call_rpc_blocking("internal.events", procedure, arguments, peer)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have whatever keeps events take the same exam, or what is named."""
+    """Run the tests for all backends, or the named one."""
     examine(metafunc, "event_settings", ["journal", "memory", "jetstream"])
 
 
@@ -221,7 +221,7 @@ def test_dead_letter_is_delivered_to_its_group_again(town: Town) -> None:
 
 
 class Together(Received):
-    """A listener that is given batches, of which some fail."""
+    """A listener that gets batches, of which some fail."""
 
     def __init__(self, fails: Callable[[EventMessage], bool] = lambda message: False) -> None:
         super().__init__()

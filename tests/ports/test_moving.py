@@ -1,4 +1,4 @@
-"""How a group stands whose events are moved."""
+"""The state of a group whose events are moved."""
 
 from __future__ import annotations
 

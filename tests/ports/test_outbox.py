@@ -1,4 +1,4 @@
-"""The contract of outboxes: that of this host and the one in memory pass it."""
+"""The contract of outboxes: that of a host and the one in memory pass it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make: TypeAlias = Callable[[], EventOutbox]
 
 @pytest.fixture(params=["host", "memory"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Return what gives the outbox of a bus, as each process of it does."""
+    """Return a function that returns the outbox of a bus, as each of its processes gets it."""
     if request.param == "host":
         return lambda: HostOutbox(tmp_path / "shop")
     outbox = MemoryOutbox()

@@ -1,4 +1,4 @@
-"""The contract of transports: every implementation passes it, those of others, too."""
+"""The contract of transports: every implementation passes it, also users' own."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Make(Protocol):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have all implementations take the same exam, or the one that is named."""
+    """Run the tests for all implementations, or the named one."""
     examine(metafunc, "make", ["memory", "ipc", "tcp"])
 
 
@@ -104,7 +104,7 @@ class Worker:
         return self
 
     async def listen_at(self, before: Worker) -> Worker:
-        """Bind where another one was, as soon as that is free."""
+        """Bind to the endpoint of another socket, once it is free."""
         self.rpc = await wait_until_async(partial(_bound, self.router, before.rpc))
         self.event = await wait_until_async(partial(_bound, self.publisher, before.event))
         return self
@@ -184,20 +184,20 @@ class Scene:
         return await worker.listen_at(gone)
 
     def caller(self, worker: Worker, *, is_link: bool = False) -> Caller:
-        """Return somebody connected to a worker's router."""
+        """Return a dealer connected to a worker's router."""
         caller = Caller(self.here, worker.rpc, is_link=is_link)
         self._open.append(caller.dealer)
         return caller
 
     async def gone(self) -> Worker:
-        """Return a worker that is closed, at whose place certainly nobody is."""
+        """Return a closed worker whose endpoints are certainly free."""
         worker = self.worker()
         worker.close()
         await self.refused(worker.rpc)
         return worker
 
     async def refused(self, endpoint: Endpoint) -> Caller:
-        """Return a link that was refused where somebody may be about to go."""
+        """Return a link that was refused, at an endpoint that may be about to close."""
         while True:
             caller = Caller(self.here, endpoint, is_link=True)
             self._open.append(caller.dealer)
@@ -206,7 +206,7 @@ class Scene:
                 return caller
 
     def reader(self, worker: Worker) -> Reader:
-        """Return somebody connected to a worker's publisher."""
+        """Return a subscriber connected to a worker's publisher."""
         reader = Reader(self.here, worker.event)
         self._open.append(reader.socket)
         return reader
@@ -218,7 +218,7 @@ class Scene:
 
 
 def _bound(socket: ListeningSocket, endpoint: Endpoint) -> Endpoint:
-    """Return where a socket is bound from now on; no text where somebody else is there."""
+    """Return the endpoint that a socket is bound to now; empty if another socket is bound."""
     with suppress(TransportError):
         return socket.bind(endpoint)
     return ""
@@ -726,7 +726,7 @@ def test_sockets_of_a_closed_loop(make: Make) -> None:
 
 
 def announced(worker: Worker) -> Announcement:
-    """Return what a worker tells others of where it is."""
+    """Return the announced endpoints of a worker."""
     at = worker.pair.endpoints
     return Announcement(
         bus="b",

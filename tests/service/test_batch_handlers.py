@@ -1,4 +1,4 @@
-"""What a function takes that is given lists of events."""
+"""The function of a listener that gets lists of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas put together of those of single annotations: the same as if all were compiled at once."""
+"""Schemas assembled from single annotations equal those that are compiled together."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ ANNOTATIONS: Mapping[str, Mapping[str, Any]] = {
 def test_assembled_schema_equals_the_compiled_one(
     name: str, backwards: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whichever annotations were described before, values are described as if they were compiled together."""
+    """Whichever annotations were described before."""
     monkeypatch.setattr(describing, "_described", {})
     annotations = dict(ANNOTATIONS[name])
     if backwards:

@@ -1,4 +1,4 @@
-"""An Api in words."""
+"""The description of an Api for people."""
 
 from __future__ import annotations
 

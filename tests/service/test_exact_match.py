@@ -1,4 +1,4 @@
-"""What passes at first sight, and what needs a closer look."""
+"""Values that pass by their exact types, and values that need a further check."""
 
 from __future__ import annotations
 

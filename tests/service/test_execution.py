@@ -1,4 +1,4 @@
-"""How the user's code is run: its context, what is awaited, and whose matter its faults are."""
+"""Running the user's code: its context, awaitable results, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of an Api is offered: what the user wrote, in every form a method can have."""
+"""Which members of an Api are offered: the user's own, in every form of a method."""
 
 from __future__ import annotations
 

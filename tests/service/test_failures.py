@@ -1,4 +1,4 @@
-"""What is told of an exception: as much as can be told, and nothing raises on the way."""
+"""Describing exceptions: as much as possible, without raising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks made by the user's code: what a child that comes back says, and how it ends."""
+"""Forks by the user's code: the message and the end of a child that returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that stand for something else: refused where they are sent, if a handler could not be given them."""
+"""Texts that represent other values: refused when sent, if a handler could not get them."""
 
 from __future__ import annotations
 

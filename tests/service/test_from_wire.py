@@ -1,4 +1,4 @@
-"""What is sent comes back: every kind of annotation, over the wire's form and through the schema both ways."""
+"""Sent values are received: every kind of annotation, through the wire's form and the schema, in both directions."""
 
 from __future__ import annotations
 

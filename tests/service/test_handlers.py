@@ -1,4 +1,4 @@
-"""What a listener's function takes of an event, and which events do not fit it."""
+"""Which arguments of an event a listener's function takes, and which events do not fit."""
 
 from __future__ import annotations
 

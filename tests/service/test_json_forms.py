@@ -1,4 +1,4 @@
-"""JSON Schema of values in the form in which the bus carries them."""
+"""JSON Schemas of values as the bus carries them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters, and how they are read from functions."""
+"""Parameters, and reading them from functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builtin types are described as pydantic describes them, and without it."""
+"""Builtin types are described as by pydantic, without importing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a value, told in a short text."""
+"""The description of an invalid value, as a short text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a path leads to, and those it has itself."""
+"""Names that a path can reach, and its own names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that are no text, where a `str` is asked for."""
+"""Values that are not text, where a `str` is expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a field of an announcement may hold."""
+"""The checks of an announcement's fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What workers answer about themselves: which answers are taken apart, and which are refused with the place."""
+"""Workers' answers about themselves: valid ones are accepted, others refused with the invalid part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a peer says of one of its APIs."""
+"""The description of one API in an announcement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message table, and how a message becomes one frame and back."""
+"""The message table, and messages <-> frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error that crossed the wire is on the other side."""
+"""The class of an error received from a peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of the events of topics."""
+"""The names of topics' events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fields of messages hold: every name has a type and a check, and the bounds are those of the protocol."""
+"""The types of message fields: each has a type and a check, and the bounds are those of the protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a field of a message may hold: for each check what it takes, and what it does not."""
+"""The checks of message fields: which values each accepts, and which not."""
 
 from __future__ import annotations
 

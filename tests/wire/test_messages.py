@@ -1,4 +1,4 @@
-"""The message table: every kind has a class, a number and a place in `AnyMessage`; what came later is optional."""
+"""The message table: every kind has a class, a number and a place in `AnyMessage`; later fields are optional."""
 
 from __future__ import annotations
 

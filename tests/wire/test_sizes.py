@@ -1,4 +1,4 @@
-"""How large a message may be where the sides have different limits."""
+"""The size of messages between peers with different limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The topics of what is published, and what a subscription matches."""
+"""The topics of published messages, and what a subscription matches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the names of fixed peers lead."""
+"""Looking up the names of fixed peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of descriptors: how many there may be, and whether there is room."""
+"""The limit of descriptors, and how many are left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where on disk things are kept that are to stay."""
+"""The directory for permanent data, and kinds of file systems."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lightbus.adapters.host.directories import (
 def test_data_directory_is_the_platforms_unless_configured(
     monkeypatch: pytest.MonkeyPatch, platform: str, environ: dict[str, str], expected: str
 ) -> None:
-    """It is the platform's own, unless one is configured."""
+    """The platform's own directory, unless one is configured."""
     monkeypatch.setattr(sys, "platform", platform)
     assert data_directory(None, environ) == Path(expected.format(home=Path.home()))
     assert data_directory(Path("/mine"), environ) == Path("/mine")

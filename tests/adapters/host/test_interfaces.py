@@ -126,7 +126,7 @@ def test_networks_are_the_usable_addresses_with_their_prefix() -> None:
 def test_addresses_are_followed(
     monkeypatch: pytest.MonkeyPatch, now: list[Interface], before: list[str], wanted: list[str], expected: tuple[str]
 ) -> None:
-    """What comes is used, what the host has no more is not; a cable that is out, or nothing left, changes nothing."""
+    """New addresses are used, removed ones are not; an unplugged cable, or no address left, changes nothing."""
     monkeypatch.setattr(interfaces, "list_interfaces", lambda: now)
     assert follow_addresses(before, wanted) == expected
 

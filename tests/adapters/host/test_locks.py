@@ -1,4 +1,4 @@
-"""Locks on files: who has a journal, whatever is done to the files that say so."""
+"""Locks on files: which process holds a journal, even if the lock file is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding each other through directories: what is written beside the sockets, and what is made of it."""
+"""Discovery through directories: announcements are written beside the sockets, and read."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_a_change_within_one_tick_is_seen(places: list[Path]) -> None:
 def test_peers_stay_known_without_a_free_descriptor(
     places: list[Path], what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While a process can open no file, who was there still is; who comes meanwhile is found afterwards."""
+    """While a process cannot open files, known peers stay; new ones are found afterwards."""
 
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")

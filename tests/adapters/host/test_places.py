@@ -1,4 +1,4 @@
-"""The directories in which a user's processes meet: which they are, that nobody else gets in, what is left there."""
+"""The directories of a user's sockets: which they are, that no other user has access, and cleaning them up."""
 
 from __future__ import annotations
 

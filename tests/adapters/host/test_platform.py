@@ -1,4 +1,4 @@
-"""On which operating systems the bus runs."""
+"""The operating systems that the bus runs on."""
 
 from __future__ import annotations
 

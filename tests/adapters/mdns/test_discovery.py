@@ -232,7 +232,7 @@ def serve_silently(speaker: AsyncZeroconf, announced: Announcement) -> None:
 def test_useless_announcements_are_counted(
     bus: str, caplog: pytest.LogCaptureFixture, kind: str, warning: str, fields: dict[str, Any]
 ) -> None:
-    """What is not for us or makes no sense is counted, not told, and warned of once unless it is another bus."""
+    """Foreign or malformed ones are not reported, and warned of once unless they belong to another bus."""
     announced, friendly = announcement(bus), announcement(bus)
 
     async def scenario() -> None:
@@ -388,7 +388,7 @@ def through_a_whole_life(made: Discovery, bus: str) -> Coroutine[Any, Any, None]
 def test_failure_is_reported_and_not_raised(
     bus: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where zeroconf cannot start, that is a warning with the remedy, and everything goes on."""
+    """If zeroconf cannot start, there is a warning with the remedy, and all else works."""
     monkeypatch.setattr("zeroconf.asyncio.AsyncZeroconf", Broken)
     made = ZeroconfDiscovery(bus)
 
@@ -488,5 +488,5 @@ def in_a_namespace(setup: str, *args: str) -> str:
 def test_missing_network_or_taken_port_is_a_problem_and_no_error(
     setup: str, what: str, addresses: list[str], expected: str
 ) -> None:
-    """Without a network, or with the port taken, there is a problem and no error; on a LAN peers come and go."""
+    """Without a network, or with the port taken, `problem` is set; on a LAN peers come and go."""
     assert in_a_namespace(setup, what, *addresses).startswith(expected)

@@ -1,4 +1,4 @@
-"""Whether multicast works here, on loopback."""
+"""The probe whether multicast works, on loopback."""
 
 from __future__ import annotations
 

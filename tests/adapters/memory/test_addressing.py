@@ -1,4 +1,4 @@
-"""Where peers of one process are: on a network in memory, each under the name of its instance."""
+"""Endpoints of peers in this process: on a network in memory, named after their instances."""
 
 from __future__ import annotations
 

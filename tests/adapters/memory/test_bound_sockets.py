@@ -1,4 +1,4 @@
-"""The sockets in memory that others connect to: whom they answer, and who is subscribed to what."""
+"""The bound sockets in memory: answers, and subscriptions."""
 
 from __future__ import annotations
 

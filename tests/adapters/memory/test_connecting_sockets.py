@@ -1,4 +1,4 @@
-"""The sockets in memory that connect: when they are connected, what waits, and what a plain thread sees."""
+"""The connecting sockets in memory: connections, waiting frames, and use in a plain thread."""
 
 from __future__ import annotations
 

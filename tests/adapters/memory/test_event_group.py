@@ -1,4 +1,4 @@
-"""A consumer group in memory: how far it has come, and who has which partition."""
+"""A consumer group in memory: its cursors, and which member holds which partition."""
 
 from __future__ import annotations
 

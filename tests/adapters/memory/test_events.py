@@ -1,4 +1,4 @@
-"""Events in memory: what is kept, and what becomes of members whose loop is gone."""
+"""Events in memory: which are kept, and members whose loop is closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sockets in memory share: how what arrived is read, on the loop that a socket was made on."""
+"""The base of sockets in memory: reading received frames on the socket's own loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network in memory: who is connected to whom, and that what is on its way is bounded."""
+"""A network in memory: connections, and bounds of frames on their way."""
 
 from __future__ import annotations
 

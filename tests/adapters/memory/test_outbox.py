@@ -1,4 +1,4 @@
-"""Tests of lightbus.adapters.memory.outbox. What it does as any outbox is in tests/ports/test_outbox.py."""
+"""The outbox in memory. The contract of all outboxes is in tests/ports/test_outbox.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transport in memory: what it tells of what it drops. What all transports promise is in tests/ports."""
+"""The transport in memory: log lines of dropped frames. The contract of all transports is in tests/ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of one API: what is read of it, while its servers and connections come and go."""
+"""Reading the stream of one API, while its servers and connections come and go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connection to the servers of a JetStream: nothing that is asked of them is waited for for ever."""
+"""The connection to the servers of a JetStream: no request waits for ever."""
 
 from __future__ import annotations
 

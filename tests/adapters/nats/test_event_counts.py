@@ -1,4 +1,4 @@
-"""How many events the subjects of a stream have had: each is counted once, and what is gone stays counted."""
+"""The counts of a stream's subjects: each event counts once, also after it is deleted."""
 
 from __future__ import annotations
 

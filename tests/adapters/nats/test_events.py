@@ -1,4 +1,4 @@
-"""The event backend on JetStream where its servers are away; what it does while they are there is the contract's."""
+"""The event backend on JetStream while its servers are down; the contract covers it while they run."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Shop:
 def test_events_fired_while_the_servers_are_down(
     server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It waits in the outbox, is counted and said, and is given to its group in order once they are back."""
+    """They wait in the outbox, are counted and logged, and reach their group in order later."""
     caplog.set_level(logging.INFO)
     server.start()
     with MemoryBus(journal=True) as hub:
@@ -235,7 +235,7 @@ def test_foreign_stream_is_left_unchanged(server: NatsServer, config: dict[str, 
 def test_foreign_messages_and_records_do_no_harm(
     server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither into the stream nor among the records of its groups, before a worker is there or later."""
+    """In the stream or among the group records, before a worker starts or later."""
     server.start()
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
@@ -324,7 +324,7 @@ def _make_certificate(certificate: Path, key: Path) -> None:
 def test_events_deleted_unhandled_are_reported(
     server: NatsServer, door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A group that was away is shown to have lost them, is told so when it is back, and that stays on record."""
+    """The lost events of an absent group are listed, reported when it is back, and stay recorded."""
     monkeypatch.setattr(api_stream, "LOOK_EVERY", 0.1)
     caplog.set_level(logging.ERROR)
     server.start()

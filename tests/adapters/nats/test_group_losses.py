@@ -1,4 +1,4 @@
-"""What a group has lost: what there has been, but for what it had and what is kept."""
+"""The losses of a group: events that existed, less those that it got and those still kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on record of groups: written over what is known only, and learned anew where that is something else."""
+"""Records of groups: written only over a known revision, and read again after a conflict."""
 
 from __future__ import annotations
 

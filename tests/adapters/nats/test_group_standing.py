@@ -1,4 +1,4 @@
-"""How far a group is behind, and what it has lost, looked at from outside."""
+"""The lag and losses of a group, for reports."""
 
 from __future__ import annotations
 

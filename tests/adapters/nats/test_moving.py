@@ -1,4 +1,4 @@
-"""Events on their way into a JetStream and out of it: each is there once, for whom it is to be."""
+"""Moving events into a JetStream and out of it: each is stored once, for the right receivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing to a stream: together, in order, and nothing behind what did not arrive."""
+"""Publishing to a stream: together, in order, and nothing after a lost message."""
 
 from __future__ import annotations
 

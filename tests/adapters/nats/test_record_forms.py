@@ -1,4 +1,4 @@
-"""What the records of groups have to be like."""
+"""The valid forms of group records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The events of a stream are counted, also those that were deleted since, by whoever is there."""
+"""Counting the events of a stream, also those deleted since, in several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked up in a stream: by ids, by times, and page by page."""
+"""Looking up events in a stream: by ids, by times, and page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishing to a stream again until it is there, and what is done about refusals."""
+"""Publishing to a stream: repeats, and the meaning of refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A listener at a JetStream: who has which partition, and in which order it is told what is in it."""
+"""A listener at a JetStream: which partitions it holds, and in which order topics are reported."""
 
 from __future__ import annotations
 

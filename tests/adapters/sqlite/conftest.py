@@ -1,4 +1,4 @@
-"""A journal of each test's own."""
+"""A new journal for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far groups have come is there when the journal is opened anew."""
+"""Cursors of groups are stored in the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dead letters of a journal: found by what they are, told in portions, in the order in which they came."""
+"""The dead letters of a journal: found by group and sequence, listed in portions, in order of insertion."""
 
 from __future__ import annotations
 

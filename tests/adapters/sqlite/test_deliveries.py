@@ -1,4 +1,4 @@
-"""How often a group was given an event: counted until it is acknowledged, and once for each who asked."""
+"""Delivery counts: until the event is acknowledged, and once for each asker."""
 
 from __future__ import annotations
 

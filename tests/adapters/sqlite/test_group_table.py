@@ -1,4 +1,4 @@
-"""The groups that events are kept for, as a journal has them."""
+"""The table of groups in a journal."""
 
 from __future__ import annotations
 

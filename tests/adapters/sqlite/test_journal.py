@@ -1,4 +1,4 @@
-"""The journal: what was stored is there, in order, after whatever happened; and no event twice under one id."""
+"""The journal: stored events are there, in order, after any failure; and no id is stored twice."""
 
 from __future__ import annotations
 

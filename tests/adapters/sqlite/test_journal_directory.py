@@ -1,4 +1,4 @@
-"""Whose turn it is with which journal: one holder each, also when processes are killed, forked and started at once."""
+"""Which process holds which journal: one each, also when processes are killed, forked and started at once."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_lock_of_a_deleted_journal_does_not_count(tmp_path: Path) -> None:
 def test_a_journal_of_another_host_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is neither continued nor adopted, and the log says so once; the same machine under another name is ours."""
+    """It is neither continued nor adopted, and logged once; the same machine under another name may use it."""
     monkeypatch.setattr(module, "_machine_id", lambda: "machine 1")
     monkeypatch.setattr(module, "is_shared", lambda path: True)
     theirs = directory(tmp_path, host="there").open_own()

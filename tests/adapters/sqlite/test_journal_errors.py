@@ -1,4 +1,4 @@
-"""What an error of a journal says to do is right for it."""
+"""The remedies in errors of a journal fit the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a journal beside other programs: readers, writers and cleaners from outside."""
+"""The file of a journal beside other programs: readers, writers and cleaners of old files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def records(journal: Journal) -> int:
 def test_reader_of_another_program_only_makes_the_log_grow(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Commits and write-backs go on; what cannot be written back is said once; afterwards the log is cut down."""
+    """Commits and checkpoints continue; the growth is logged once; later the log is truncated."""
     monkeypatch.setattr("lightbus.adapters.sqlite.write_ahead_log.LARGE", 100_000)
     monkeypatch.setattr("lightbus.adapters.sqlite.write_ahead_log.GROWN", 200_000)
     store(journal)
@@ -134,7 +134,7 @@ def test_removed_directory_is_created_again(journal: Journal) -> None:
 def test_lock_taken_by_another_process_closes_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """There never are two who write: where the journal itself cannot be locked, the one without the lock gives up."""
+    """Two processes never write: if the journal itself cannot be locked, the one without the lock gives up."""
     path = tmp_path / "00000000000000bb.sqlite"
     journal = Journal(path, lock=JournalLock.take(path, guards=False, is_new=True))
     store(journal)

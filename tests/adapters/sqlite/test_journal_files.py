@@ -1,4 +1,4 @@
-"""The files of a journal: what others find under their names is what the journal has open."""
+"""The files of a journal: whether their names still lead to the open files."""
 
 from __future__ import annotations
 

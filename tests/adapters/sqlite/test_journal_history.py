@@ -1,4 +1,4 @@
-"""The past of a journal: by time, by name, by what is in the events."""
+"""Past events of a journal: by time, by name, by content."""
 
 from __future__ import annotations
 

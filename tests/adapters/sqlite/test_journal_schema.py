@@ -1,4 +1,4 @@
-"""Journals of earlier versions go on; those of later ones are left alone."""
+"""Journals of earlier versions are upgraded; those of later ones are left alone."""
 
 from __future__ import annotations
 

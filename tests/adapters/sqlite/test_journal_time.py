@@ -1,4 +1,4 @@
-"""The time of a journal goes on whatever the time of day does."""
+"""The own time of a journal runs on, whatever happens to the time of day."""
 
 from __future__ import annotations
 

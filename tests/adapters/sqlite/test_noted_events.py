@@ -1,4 +1,4 @@
-"""Events of a row are noted beside the journal: what else is done with it, or comes between, loses none of them."""
+"""Events noted beside the journal: no other operation, and no failure, loses them."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_interrupted_note_is_absent(begun: Journal, tmp_path: Path, monkeypatch:
 def test_event_that_cannot_be_noted_is_committed(
     begun: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, written: Any
 ) -> None:
-    """With what was noted before."""
+    """Together with the events noted before."""
     note(begun, b"a")
 
     def fail(*given: Any) -> int:
@@ -348,7 +348,7 @@ def zeros(noted: Path) -> None:
 def test_other_file_under_the_noted_name(
     begun: Journal, path: Path, tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
-    """Beside a journal that is opened, and beside one in use: nothing is lost for it, and nothing written into it."""
+    """Beside a journal being opened, and beside one in use: no event is lost, and the file is not written."""
     left = crashed(begun, tmp_path / "left")
     make(Path(f"{left}{NOTED}"))
     assert has_events(left.parent)
@@ -432,7 +432,7 @@ class InterruptedAt:
 def test_an_interrupt_at_any_point(
     begun: Journal, path: Path, action: Callable[[Journal], object], noted: list[bytes]
 ) -> None:
-    """Wherever it comes: each event is there once, under the number that was told, and what is counted is there."""
+    """Each event is stored once, with its returned sequence, and the counts are right."""
     for point in itertools.count(1):
         before = begun.topics.last(ONE)
         told = [sequence for sequence, _ in note(begun, *noted)]

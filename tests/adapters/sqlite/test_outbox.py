@@ -1,4 +1,4 @@
-"""The outbox: what is put in waits for all processes of the host, in order, and goes out once."""
+"""The outbox: its events wait for all processes of the host, in order, and are handed off once."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _overwrite(path: Path) -> None:
 def test_a_damaged_outbox_is_quarantined(
     tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is named and said once, and what is put in afterwards waits in a new one; doctor tells of it."""
+    """It is named and logged once, later events wait in a new one, and doctor reports it."""
     outbox = HostOutbox(tmp_path)
     for number in range(100):
         outbox.put(id=str(number), api="auth", event="seen", key=None, record=b"x" * 1000)

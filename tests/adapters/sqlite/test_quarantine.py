@@ -1,4 +1,4 @@
-"""Databases that are damaged: which are, and where they are put."""
+"""Damaged databases: which are, and how they are renamed."""
 
 from __future__ import annotations
 

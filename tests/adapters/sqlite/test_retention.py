@@ -1,4 +1,4 @@
-"""What is deleted of a journal, when, and what is told of that."""
+"""Which events are deleted from a journal, when, and what is reported of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One partition of an event, maybe for one group alone."""
+"""One partition of an event, perhaps for a single group."""
 
 from __future__ import annotations
 

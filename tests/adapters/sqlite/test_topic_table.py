@@ -1,4 +1,4 @@
-"""The topics of a journal are remembered, also when all of their events are gone."""
+"""The topics of a journal are remembered, also when all of their events are deleted."""
 
 from __future__ import annotations
 

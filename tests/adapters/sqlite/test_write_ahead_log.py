@@ -1,4 +1,4 @@
-"""The write-ahead log is written back, and somebody who keeps it from that is told of."""
+"""The write-ahead log is written back, and a warning names what prevents that."""
 
 from __future__ import annotations
 

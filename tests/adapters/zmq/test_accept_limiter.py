@@ -1,4 +1,4 @@
-"""One connection at a time: libzmq takes as many as it is let."""
+"""Accepting one connection at a time: libzmq accepts as many as allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where peers are, and where we are: files in mode host, ports and addresses in the others."""
+"""Endpoints of peers and of this process: files in mode host, ports and addresses in the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections that do not read what is published: found, and closed before much waits for them."""
+"""Connections that do not read published messages are closed before many wait for them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def publish(backlogs: Backlogs, size: int) -> None:
 def test_connection_that_reads_nothing_is_closed(
     backlogs: Backlogs, connection: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is closed once so much was published since it last had room, and not before; it is said."""
+    """Once the bound was published since it last had room, and not before; it is logged."""
     publish(backlogs, MOST)
     connection.fill()
     publish(backlogs, MOST)

@@ -1,4 +1,4 @@
-"""The sockets that others connect to: what waits for somebody who does not read, or asks for too much, is bounded."""
+"""The bound sockets: what waits for a peer that does not read, or subscribes to too much, is bounded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODES: list[Callable[[Path], tuple[Security, str]]] = [
 def test_a_subscriber_that_does_not_read_is_disconnected(
     mode: Callable[[Path], tuple[Security, str]], tmp_path: Path
 ) -> None:
-    """What waits for it at the publisher is bounded in bytes, and one that reads misses nothing meanwhile."""
+    """Waiting bytes at the publisher are bounded, and a subscriber that reads misses nothing."""
 
     async def main() -> None:
         security, endpoint = mode(tmp_path)

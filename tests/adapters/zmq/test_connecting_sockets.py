@@ -1,4 +1,4 @@
-"""The sockets that connect: what they survive that libzmq alone does not."""
+"""The connecting sockets survive cases in which libzmq alone aborts the process."""
 
 from __future__ import annotations
 

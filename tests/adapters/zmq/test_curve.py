@@ -1,4 +1,4 @@
-"""Mode bus_key: what is derived from a key, and how sockets are prepared with it."""
+"""Mode bus_key: the derived keys, and how sockets are prepared with them."""
 
 from __future__ import annotations
 

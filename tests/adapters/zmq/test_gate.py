@@ -1,4 +1,4 @@
-"""The gate in front of bound sockets: who is admitted, who is refused, and what is seen of it."""
+"""The gate in front of bound sockets: admitted and refused peers, and reports of them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_all_held_keys_are_accepted() -> None:
 def test_others_are_refused(
     place: Place, mode: KeySecurity | None, reasons: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Who has another key or none is not let in; it is counted, and a line says from where and why."""
+    """Peers with another key or none are refused; they are counted, and a log line says from where and why."""
     dealer = place.knock(mode)
     wait_until(lambda: caplog.records)
     assert place.gate.refused == 1
@@ -331,7 +331,7 @@ def test_terminated_context_ends_the_thread() -> None:
 def test_gate_survives_an_error_of_its_own(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error in the gate is logged, and the next one is let in or refused all the same."""
+    """The error is logged, and the next peer is admitted or refused."""
     faults = iter([RuntimeError("a fault")])
 
     def reason(event: int, value: int) -> str:

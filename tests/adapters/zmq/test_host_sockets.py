@@ -1,4 +1,4 @@
-"""The sockets of a worker in mode host: wherever they can be, and there again when somebody removed them."""
+"""The sockets of a worker in mode host: in every usable directory, and bound again after they were removed."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_repeatedly_removed_sockets_are_given_up(one: Path, two: Path, monkeypat
 def test_log_says_whether_it_is_tried_again(
     one: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, removed: int, said: str
 ) -> None:
-    """Where there is no other place, it is tried until it was removed too often."""
+    """The only directory is tried again until its files were removed too often."""
     monkeypatch.setattr(module, "MOST_ATTEMPTS", 3)
 
     async def scenario(worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""At which addresses a process is: what two looks see counts, and nothing else is asked of the operating system."""
+"""The addresses of a process: changes seen by two checks count, and the operating system is asked rarely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sockets of an event loop share: that all that arrives is read, and who else has a turn."""
+"""The base of loop sockets: all frames are read, and other tasks get their turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bytes have come over a connection, as the kernel knows it."""
+"""The number of bytes received over a connection, as the kernel counts them."""
 
 from __future__ import annotations
 

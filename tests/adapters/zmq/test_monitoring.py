@@ -1,4 +1,4 @@
-"""What becomes of the connection of a socket, as libzmq tells it."""
+"""The states of a socket's connection, as libzmq reports them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_monitor_of_a_closed_loop(tmp_path: Path) -> None:
 def test_broken_off_handshake(
     tmp_path: Path, state: LinkState, value: int, shook_hands: bool, with_key: LinkState, without_key: LinkState
 ) -> None:
-    """A peer with another key than ours cannot say so: it goes. Without a key that means something else."""
+    """A peer with another key cannot report that: it disconnects. Without a key this means something else."""
 
     async def test(bench: Bench) -> None:
         if shook_hands:

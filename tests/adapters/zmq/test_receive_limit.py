@@ -1,4 +1,4 @@
-"""What comes in faster than it is taken in is bounded, in memory and in what subscriptions cost."""
+"""Messages that arrive faster than they are read are bounded, in memory and in the cost of subscriptions."""
 
 from __future__ import annotations
 

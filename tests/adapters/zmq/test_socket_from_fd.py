@@ -1,4 +1,4 @@
-"""Descriptors that are used for a moment, and are somebody else's."""
+"""Short use of descriptors that belong to another owner."""
 
 from __future__ import annotations
 

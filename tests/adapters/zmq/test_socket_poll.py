@@ -1,4 +1,4 @@
-"""A thread waits for several sockets by their descriptors, and misses nothing that they tell only once."""
+"""A thread polls several sockets by their descriptors, and misses no edge-triggered report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the sockets: what they survive that libzmq alone does not."""
+"""The options of the sockets survive cases in which libzmq alone aborts the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for callers that do not read: bounded in bytes, and closed where nothing of it is taken."""
+"""Replies that callers do not read: bounded in bytes, and the connection is closed if none is taken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes to those who asked for less is bounded, and nobody is given up who sends what is awaited."""
+"""Unrequested messages are bounded, and no peer is given up for awaited answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of one bound socket: who is behind a descriptor, and why a connection was refused."""
+"""One bound socket: the peer of each descriptor, and why a connection was refused."""
 
 from __future__ import annotations
 
