@@ -534,8 +534,8 @@ def test_subscriber_reconnects(make: Make) -> None:
     play(make, scenario)
 
 
-def test_subscriber_reads_when_it_is_told_to(make: Make) -> None:
-    """What comes during a pause waits until then, and is read in its order; afterwards the pause goes on."""
+def test_paused_subscriber_reads_on_request(make: Make) -> None:
+    """Frames wait during a pause until `read`, and are read in order; then the pause continues."""
 
     async def scenario(scene: Scene) -> None:
         worker = scene.worker()

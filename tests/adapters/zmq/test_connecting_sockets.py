@@ -180,7 +180,7 @@ def unread(connection: socket.socket) -> int:
 
 
 def test_loop_sleeps_during_a_pause(tmp_path: Path) -> None:
-    """A descriptor stays readable until its socket is read: the loop is not woken by it again and again."""
+    """A descriptor stays readable until its socket is read: the loop must not be woken by it repeatedly."""
 
     async def main() -> None:
         transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
