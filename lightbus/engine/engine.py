@@ -171,13 +171,13 @@ class Engine:
         if self._forwarder is not None:
             self._forwarder.peers_changed()
 
-    async def channels_have_seen(self, instance: str) -> None:
+    async def wait_until_no_new_requests(self, instance: str) -> None:
         """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
-        await self.channels.have_seen(instance)
+        await self.channels.wait_until_no_new_requests(instance)
 
-    async def channels_are_done(self, instance: str) -> None:
+    async def wait_until_answered(self, instance: str) -> None:
         """Return when no channel awaits anything of an instance any more, or after a short while."""
-        await self.channels.are_done(instance)
+        await self.channels.wait_until_answered(instance)
 
     # The end
 

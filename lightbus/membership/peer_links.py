@@ -26,10 +26,10 @@ class LinksUser(Protocol):
 
     wanted: set[str]
 
-    async def channels_have_seen(self, instance: str) -> None:
+    async def wait_until_no_new_requests(self, instance: str) -> None:
         """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
 
-    async def channels_are_done(self, instance: str) -> None:
+    async def wait_until_answered(self, instance: str) -> None:
         """Return when no channel awaits anything of an instance any more, or after a short while."""
 
 
@@ -214,11 +214,11 @@ class PeerLinks:
                 self._changes.apply(self._registry.reported_lost(instance))
 
     async def _confirm_drain(self, link: Link) -> None:
-        await self._user.channels_have_seen(link.instance)
+        await self._user.wait_until_no_new_requests(link.instance)
         link.drained()
 
     async def _part(self, link: Link) -> None:
-        await self._user.channels_are_done(link.instance)
+        await self._user.wait_until_answered(link.instance)
         if self.links.get(link.instance) is link:
             self._drop(link, self._registry.own)
             self._changes.apply(self._registry.left(link.instance, "said goodbye"))

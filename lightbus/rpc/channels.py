@@ -26,7 +26,7 @@ SEEN_TIMEOUT = 1.0
 DONE_TIMEOUT = 0.5
 """Seconds in which a reply that was on its way is read."""
 
-LOOK_EVERY = 0.005
+POLL_INTERVAL = 0.005
 CLOSE_TIMEOUT = 1.0
 
 
@@ -82,7 +82,7 @@ class Channels:
         for channel in self._others:
             channel.peer_lost(fact.peer, fact.reason)
 
-    async def have_seen(self, instance: str) -> None:
+    async def wait_until_no_new_requests(self, instance: str) -> None:
         """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
         here = asyncio.get_running_loop()
         waits: list[asyncio.Future[None]] = []
@@ -98,11 +98,11 @@ class Channels:
         if waits:
             await asyncio.wait(waits, timeout=SEEN_TIMEOUT)
 
-    async def are_done(self, instance: str) -> None:
+    async def wait_until_answered(self, instance: str) -> None:
         """Return when no channel awaits anything of an instance any more, or after a short while."""
         until = time.monotonic() + DONE_TIMEOUT
         while self._awaits(instance) and time.monotonic() < until:  # noqa: ASYNC110 - no call is to pay for an event
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
 
     def close_own(self) -> None:
         """Close the channel of the running loop."""

@@ -12,9 +12,9 @@ from ..wire import envelope
 from ..wire.envelope import Request
 from .callee import Callee
 
-__all__ = ["SMALL", "Job"]
+__all__ = ["MAX_DECODED_BYTES", "Job"]
 
-SMALL = 4096
+MAX_DECODED_BYTES = 4096
 """Bytes of a request that waits as it was decoded. A larger one could take sixty times its bytes, if it is of lists."""
 
 
@@ -35,9 +35,9 @@ class Job:
 
     """
 
-    frame = b""
+    queued_frame = b""
     """What it came as, while it waits."""
-    holder: Job | None = None
+    parent: Job | None = None
     """The call here that waits for this one."""
     nested = 0
     """How many calls that it waits for are executed here."""
@@ -46,7 +46,7 @@ class Job:
     execution: Execution | None = None
     """What runs the user's code; None as long as that was not reached."""
     cancelled = False
-    counted = False
+    has_place = False
     """Whether it holds one of the places."""
     in_user_code = False
     failed = False
@@ -55,11 +55,11 @@ class Job:
     """Its arguments, if there is a watcher."""
     ended: float | None = None
     """When its handler was done with it, where it had a thread, or was executed at once."""
-    computed = 0.0
+    cpu_seconds = 0.0
     """Seconds of processor time that its thread used for it."""
-    told: float | None = None
+    loop_woken_at: float | None = None
     """When that thread woke the loop to report it."""
-    was_answered = False
+    answered_by_thread = False
     """Whether that thread has sent the answer, or tried to."""
 
     def __init__(
@@ -98,17 +98,17 @@ class Job:
         """The name of the procedure, for people."""
         return f"{self.request.api}.{self.request.procedure}"
 
-    def wait_as(self, frame: bytes) -> None:
+    def keep_encoded(self, frame: bytes) -> None:
         """Be kept as what it came as, which takes less memory than what was made of it."""
-        self.frame = frame
-        if len(frame) > SMALL:
+        self.queued_frame = frame
+        if len(frame) > MAX_DECODED_BYTES:
             self.request = self.request._replace(kwargs={})
 
-    def wait_no_more(self) -> None:
+    def decode_again(self) -> None:
         """Have the arguments again."""
-        if len(self.frame) > SMALL:
-            self.request = cast(Request, envelope.decode(self.frame)[1])
-        self.frame = b""
+        if len(self.queued_frame) > MAX_DECODED_BYTES:
+            self.request = cast(Request, envelope.decode(self.queued_frame)[1])
+        self.queued_frame = b""
 
     def interrupt(self) -> None:
         """Stop the handler, if it is `async def`, or as soon as it awaits something. Others cannot be stopped."""

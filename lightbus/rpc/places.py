@@ -75,14 +75,14 @@ class CallPlaces:
 
     # Coming in
 
-    def take(self, job: Job, frame: bytes) -> str:
+    def admit(self, job: Job, frame: bytes) -> str:
         """Begin with a call, or have it wait as this frame; return the reason where neither is possible, else ""."""
         if job.callee.is_internal:
             # Questions about the worker are answered by one that is busy, too: that is when they are asked.
-            return self._take_internal(job)
-        if job.request.chain and (holder := self._holder_of(job.request)) is not None:
+            return self._admit_internal(job)
+        if job.request.chain and (parent := self._parent_of(job.request)) is not None:
             # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
-            return self._take_nested(job, holder)
+            return self._admit_nested(job, parent)
         admission, now = self._admission, job.arrived
         admission.arrived(now)
         if (
@@ -90,14 +90,14 @@ class CallPlaces:
             and not self.waiting
             and (not self._memory or self._memory + job.memory <= MAX_MEMORY)
         ):
-            job.counted = True
+            job.has_place = True
             self.running += 1
             self._memory += job.memory
             self._start(job)
             return ""
         return self._queue(job, frame, now)
 
-    def _take_internal(self, job: Job) -> str:
+    def _admit_internal(self, job: Job) -> str:
         if self._internal >= MAX_INTERNAL:
             return f"answers {MAX_INTERNAL} questions about itself"
         if not self._has_room(job):
@@ -106,18 +106,18 @@ class CallPlaces:
         self._begin(job)
         return ""
 
-    def _take_nested(self, job: Job, holder: Job) -> str:
-        if holder.nested >= MAX_NESTED or self._nested >= MAX_NESTED_IN_ALL:
+    def _admit_nested(self, job: Job, parent: Job) -> str:
+        if parent.nested >= MAX_NESTED or self._nested >= MAX_NESTED_IN_ALL:
             return f"executes {self._nested} calls already for which calls of its own wait"
         if not self._has_room(job):
             return self._no_memory()
-        holder.nested += 1
+        parent.nested += 1
         self._nested += 1
-        job.holder = holder
+        job.parent = parent
         self._begin(job)
         return ""
 
-    def _holder_of(self, request: Request) -> Job | None:
+    def _parent_of(self, request: Request) -> Job | None:
         """Return the call of ours that waits for this one; None if there is none, whatever the chain claims."""
         for mark in reversed(request.chain):
             if (job := self.marks.get(mark)) is not None:
@@ -126,15 +126,15 @@ class CallPlaces:
 
     def _queue(self, job: Job, frame: bytes, now: float) -> str:
         self._probe_later()
-        if (reason := self._reason_not_to_wait(job, len(frame), now)) is not None:
+        if (reason := self._reason_not_to_queue(job, len(frame), now)) is not None:
             return reason
-        job.wait_as(frame)
+        job.keep_encoded(frame)
         self.waiting.append(job)
         self._waiting_bytes += len(frame)
         self._admission.queue_is(len(self.waiting), now)
         return ""
 
-    def _reason_not_to_wait(self, job: Job, size: int, now: float) -> str | None:
+    def _reason_not_to_queue(self, job: Job, size: int, now: float) -> str | None:
         limit, ahead = self._config.worker, len(self.waiting)
         if ahead >= limit.rpc_queue:
             return f"runs {self.running} calls and has {ahead} waiting"
@@ -157,13 +157,13 @@ class CallPlaces:
 
     # Having one's turn
 
-    def has_turn(self, job: Job) -> None:
+    def handler_began(self, job: Job) -> None:
         """Note that the handler of a call has its turn, and how long that took since its start."""
         now = time.monotonic()
         delay, job.began = now - job.began, now
         self._note_delay(delay, now)
 
-    def has_turn_in_thread(self, job: Job) -> None:
+    def handler_began_in_thread(self, job: Job) -> None:
         """Note the same, from the thread that the handler has."""
         now = time.monotonic()
         delay, job.began = now - job.began, now
@@ -178,52 +178,52 @@ class CallPlaces:
 
     # Going
 
-    def leave(self, job: Job) -> None:
+    def release(self, job: Job) -> None:
         """Give back what a call had that is finished."""
         self._memory -= job.memory
         if job.mark:
             self.marks.pop(job.mark, None)
-        if job.counted:
+        if job.has_place:
             self.running -= 1
-            now = job.ended if job.ended is not None and job.told is None else time.monotonic()
-            if job.told is not None:
-                self._admission.began(now - job.told, self.running + 1, now)  # this loop, too, waits for its turn
-            if self._admission.finished((job.ended or now) - job.began, now, job.computed):
+            now = job.ended if job.ended is not None and job.loop_woken_at is None else time.monotonic()
+            if job.loop_woken_at is not None:
+                self._admission.began(now - job.loop_woken_at, self.running + 1, now)  # the loop is queued too
+            if self._admission.finished((job.ended or now) - job.began, now, job.cpu_seconds):
                 self._admission.look_at_cpu(time.process_time(), now)
-        elif job.holder is not None:
-            job.holder.nested -= 1
+        elif job.parent is not None:
+            job.parent.nested -= 1
             self._nested -= 1
         elif job.callee.is_internal:
             self._internal -= 1
         if self.waiting:
             self._start_next()
 
-    def give_up(self, job: Job) -> bool:
+    def remove_queued(self, job: Job) -> bool:
         """Remove a call from the queue, as its caller gave up; return whether it was in it."""
         if job not in self.waiting:
             return False
         self.waiting.remove(job)
-        self._waits_no_more(job)
+        self._left_queue(job)
         return True
 
     def _start_next(self) -> None:
         now = time.monotonic()
         while self.waiting and self.running < self._admission.limit and self._has_room(self.waiting[0]):
             job = self.waiting.popleft()
-            self._waits_no_more(job)
+            self._left_queue(job)
             if job.cancelled or job.deadline.passed():
                 self._counts["expired"] += 1
                 self._drop(job, "")
             elif self._admission.has_waited_too_long(now - job.arrived, now):
                 self._drop(job, f"did not come to this call within {now - job.arrived:.2f} s")
             else:
-                job.counted, job.began = True, now
+                job.has_place, job.began = True, now
                 self.running += 1
-                job.wait_no_more()
+                job.decode_again()
                 self._begin(job)
 
-    def _waits_no_more(self, job: Job) -> None:
-        self._waiting_bytes -= len(job.frame)
+    def _left_queue(self, job: Job) -> None:
+        self._waiting_bytes -= len(job.queued_frame)
         self._admission.queue_is(len(self.waiting), time.monotonic())
 
     def _probe_later(self) -> None:

@@ -129,8 +129,8 @@ class Runner:
     async def run(self, job: Job) -> None:
         """Execute a call whose handler is a coroutine."""
         frame = b""
-        if job.counted:
-            self._places.has_turn(job)
+        if job.has_place:
+            self._places.handler_began(job)
         try:
             if not job.cancelled:
                 frame = self._replies.of_result(job, await self._execute(job))
@@ -173,14 +173,14 @@ class Runner:
     def run_blocking(self, job: Job) -> None:
         """Execute a call whose handler blocks, in this thread."""
         frame = b""
-        if job.counted:
-            self._places.has_turn_in_thread(job)
+        if job.has_place:
+            self._places.handler_began_in_thread(job)
         before = time.thread_time()
         try:
             frame = self._replies.of_result(job, self._execute_blocking(job))
         except BaseException as error:
             frame = self._replies.of_error(job, error)
-        job.computed = time.thread_time() - before
+        job.cpu_seconds = time.thread_time() - before
         job.ended = time.monotonic()
         self._finished_in_thread(job, frame)
 

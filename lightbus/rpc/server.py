@@ -37,7 +37,7 @@ STALL_GRACE = 0.5
 LARGE = 64 * 1024
 """Bytes of an answer that the loop sends, also where a thread has executed the call, or of arguments not to be kept."""
 
-MOST_ENDED = 64
+MAX_ENDED = 64
 """Calls that threads have answered before the loop is woken to count them, unless their arguments are LARGE."""
 
 
@@ -157,9 +157,9 @@ class Server:
         job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks, now)
         if self._log.watch.watchers:
             job.arguments = self._log.watch.arguments_of(request)
-        if self._jobs.setdefault(key, job) is not job:  # first: it may be answered before `take` returns
+        if self._jobs.setdefault(key, job) is not job:  # first: it may be answered before `admit` returns
             self._refuse(routing_id, call_id, request, _id_in_use(call_id))
-        elif reason := places.take(job, frame):
+        elif reason := places.admit(job, frame):
             self._forget(job)
             self._refuse_busy(job, reason)
         elif self._ended and places.waiting:
@@ -179,7 +179,7 @@ class Server:
             return
         job.cancelled = True
         self._counts["cancelled"] += 1
-        if self._places.give_up(job):
+        if self._places.remove_queued(job):
             self._forget(job)
         elif job.execution is not None:  # a task that has not begun would end without a word to us
             job.interrupt()
@@ -271,7 +271,7 @@ class Server:
         text = f"{self.identity} {reason}. Start a further worker, or raise worker.rpc_concurrency."
         error = Error(PeerBusy.code, text, False, {"elsewhere": True})
         if self._log.watch.is_on and job.arguments is None:
-            job.wait_no_more()
+            job.decode_again()
         self._refuse(job.routing_id, job.call_id, job.request, error, job.arguments)
 
     def _refuse(
@@ -293,7 +293,7 @@ class Server:
             except RuntimeError as error:  # there is no thread, and none can be started
                 self._forget(job)
                 self._refuse_busy(job, f"has no thread for it ({error})")
-                self._loop.call_soon(self._places.leave, job)  # which may begin with the next one
+                self._loop.call_soon(self._places.release, job)  # which may begin with the next one
         elif not (callee.was_quick and callee.waits_nowhere and runner.run_at_once(job)):  # `is_executed_at_once`
             job.task = self._loop.create_task(runner.run(job))
 
@@ -306,9 +306,9 @@ class Server:
     def _forget(self, job: Job) -> None:
         self._jobs.pop((job.routing_id, job.call_id), None)
         if self._idle is not None:
-            self._look_whether_idle()
+            self._check_idle()
 
-    def _look_whether_idle(self) -> None:
+    def _check_idle(self) -> None:
         if self._idle is not None and not self._jobs and not self._sending:
             self._idle.set()
 
@@ -316,8 +316,8 @@ class Server:
         job.served.end()
         self._counts["served"] += 1
         try:
-            if job.was_answered or (frame and not job.cancelled):
-                if not job.was_answered:
+            if job.answered_by_thread or (frame and not job.cancelled):
+                if not job.answered_by_thread:
                     self._reply_to(job.routing_id, frame)
                 self._log.note_usage(job)
             if job.arguments is not None:
@@ -326,8 +326,8 @@ class Server:
             logger.exception("The end of %s could not be recorded: %s", job.name, INTERNAL_ERROR)
         self._jobs.pop((job.routing_id, job.call_id), None)
         if self._idle is not None:
-            self._look_whether_idle()
-        self._places.leave(job)
+            self._check_idle()
+        self._places.release(job)
 
     def _finished_in_thread(self, job: Job, frame: bytes) -> None:
         """
@@ -338,7 +338,7 @@ class Server:
         job.served.end()
         try:
             if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
-                job.was_answered = True  # also if its caller has gone: it will not try again
+                job.answered_by_thread = True  # also if its caller has gone: it will not try again
                 self._sending.append(job)
                 self._ended.append((job, frame))  # first: a caller may call again at once, and finds the place free
                 try:
@@ -347,9 +347,9 @@ class Server:
                     self._sending.popleft()  # perhaps another's: only how many there are counts
             else:
                 self._ended.append((job, frame))
-            is_much = job.memory >= LARGE or len(self._ended) > MOST_ENDED
-            if not job.was_answered or is_much or self._places.waiting or self._idle is not None:
-                job.told = time.monotonic()
+            is_much = job.memory >= LARGE or len(self._ended) > MAX_ENDED
+            if not job.answered_by_thread or is_much or self._places.waiting or self._idle is not None:
+                job.loop_woken_at = time.monotonic()
                 self._loop.call_soon_threadsafe(self._finish_ended)
         except RuntimeError:
             logger.warning("%s ended after the worker had stopped; its caller gets no answer", job.name)
@@ -357,7 +357,7 @@ class Server:
     def _finish_ended(self) -> None:
         while self._ended:
             self._finished(*self._ended.popleft())
-        self._look_whether_idle()
+        self._check_idle()
 
 
 def _id_in_use(call_id: int) -> Error:

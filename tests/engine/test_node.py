@@ -52,10 +52,10 @@ class User:
         self.refreshed += 1
         self.left += [(fact.peer.instance, fact.reason) for fact in left]
 
-    async def channels_have_seen(self, instance: str) -> None:
+    async def wait_until_no_new_requests(self, instance: str) -> None:
         await self.pending.wait()
 
-    async def channels_are_done(self, instance: str) -> None:
+    async def wait_until_answered(self, instance: str) -> None:
         await self.pending.wait()
 
 

@@ -87,10 +87,10 @@ class Place:
         transport: Any = FakeTransport()
         self.peers = PeerLinks(self, transport, TcpAddressing([]), self.registry, self.changes, self.own)
 
-    async def channels_have_seen(self, instance: str) -> None:
+    async def wait_until_no_new_requests(self, instance: str) -> None:
         await self.may_go_on.wait()
 
-    async def channels_are_done(self, instance: str) -> None:
+    async def wait_until_answered(self, instance: str) -> None:
         await self.may_go_on.wait()
 
     def establish(self, instance: str = OTHER, *, draining: bool = False, introduced: bool = True) -> Any:

@@ -162,7 +162,7 @@ def test_a_loss_with_a_closed_loop(channels: Channels) -> None:
 
     async def main() -> None:
         channels.peer_left(LEFT)
-        await channels.have_seen(INSTANCE)
+        await channels.wait_until_no_new_requests(INSTANCE)
 
     channel.when_sent = lambda instance, callback: callback()  # type: ignore[method-assign]
     asyncio.run(main())
@@ -183,7 +183,7 @@ def test_everybody_has_seen_it(channels: Channels) -> None:
             caller_on(loop, channels)
             busy = threading.Event()
             loop.call_soon_threadsafe(busy.wait, 10)
-            seen = asyncio.ensure_future(channels.have_seen(INSTANCE))
+            seen = asyncio.ensure_future(channels.wait_until_no_new_requests(INSTANCE))
             await wait_until_async(lambda: channel.callbacks)
             threading.Thread(target=channel.callbacks[0]).start()
             for _ in range(5):
@@ -197,7 +197,7 @@ def test_everybody_has_seen_it(channels: Channels) -> None:
 
 def test_nobody_has_to_see_it(channels: Channels) -> None:
     """Without channels there is nothing to wait for."""
-    asyncio.run(asyncio.wait_for(channels.have_seen(INSTANCE), module.SEEN_TIMEOUT * 0.9))
+    asyncio.run(asyncio.wait_for(channels.wait_until_no_new_requests(INSTANCE), module.SEEN_TIMEOUT * 0.9))
 
 
 def test_seeing_it_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_seeing_it_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "SEEN_TIMEOUT", 10 * MS)
     channel = FakeDoor()
     channels.add(channel)
-    asyncio.run(asyncio.wait_for(channels.have_seen(INSTANCE), 60))
+    asyncio.run(asyncio.wait_for(channels.wait_until_no_new_requests(INSTANCE), 60))
     channel.callbacks[0]()
 
 
@@ -218,8 +218,8 @@ def test_everybody_is_done(channels: Channels, who: str) -> None:
     async def main() -> None:
         waiting = await made(channels) if who == "loop" else channel
         waiting.in_flight = 1
-        await asyncio.wait_for(channels.are_done("another"), module.DONE_TIMEOUT / 2)
-        done = asyncio.ensure_future(channels.are_done(INSTANCE))
+        await asyncio.wait_for(channels.wait_until_answered("another"), module.DONE_TIMEOUT / 2)
+        done = asyncio.ensure_future(channels.wait_until_answered(INSTANCE))
         await asyncio.sleep(0)
         assert not done.done()
         waiting.in_flight = 0
@@ -234,7 +234,7 @@ def test_being_done_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPat
     channel = FakeDoor()
     channel.in_flight = 1
     channels.add(channel)
-    asyncio.run(asyncio.wait_for(channels.are_done(INSTANCE), 60))
+    asyncio.run(asyncio.wait_for(channels.wait_until_answered(INSTANCE), 60))
 
 
 # --- the end ----------------------------------------------------------------------------------------

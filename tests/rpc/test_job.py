@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from helpers.jobs import CALLER, ME, frame_of, job_of
-from lightbus.rpc.job import SMALL, Job
+from lightbus.rpc.job import MAX_DECODED_BYTES, Job
 from lightbus.service.execution import Execution
 
 
@@ -21,8 +21,8 @@ def test_what_is_known_at_once() -> None:
     assert (job.name, job.call_id, job.request.caller) == ("work.echo", 1, CALLER)
     assert 4.0 < job.deadline.left() <= 5.0
     assert job.served.outer == ("x",)
-    assert (job.cancelled, job.counted, job.failed, job.in_user_code, job.nested) == (False, False, False, False, 0)
-    assert (job.task, job.execution, job.holder, job.frame, job.arguments) == (None, None, None, b"", None)
+    assert (job.cancelled, job.has_place, job.failed, job.in_user_code, job.nested) == (False, False, False, False, 0)
+    assert (job.task, job.execution, job.parent, job.queued_frame, job.arguments) == (None, None, None, b"", None)
 
 
 @pytest.mark.parametrize(("api", "internal"), [("internal.peer", True), ("internal", False), ("work", False)])
@@ -71,18 +71,18 @@ def test_a_mark_that_is_made_while_its_call_ends(monkeypatch: pytest.MonkeyPatch
     assert marks == {}
 
 
-@pytest.mark.parametrize("size", [10, SMALL])
+@pytest.mark.parametrize("size", [10, MAX_DECODED_BYTES])
 def test_a_call_that_waits(size: int) -> None:
     """A large one is kept as it came, without what was made of it; afterwards it is as it was before."""
     value = "x" * size
     job = job_of(kwargs={"value": value})
     frame, request = frame_of(job), job.request
-    job.wait_as(frame)
-    assert job.frame == frame
-    assert job.request.kwargs == ({"value": value} if len(frame) <= SMALL else {})
+    job.keep_encoded(frame)
+    assert job.queued_frame == frame
+    assert job.request.kwargs == ({"value": value} if len(frame) <= MAX_DECODED_BYTES else {})
     assert job.request[:-1] == request[:-1]
-    job.wait_no_more()
-    assert (job.request, job.frame) == (request, b"")
+    job.decode_again()
+    assert (job.request, job.queued_frame) == (request, b"")
 
 
 class Interrupted:

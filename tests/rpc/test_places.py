@@ -36,11 +36,11 @@ class Bench:
     def come(self, job: Job | None = None, **fields: Any) -> tuple[Job, str]:
         """Have a call come in; return it, and why it is refused."""
         job = job or job_of(marks=self.places.marks, **fields)
-        return job, self.places.take(job, frame_of(job))
+        return job, self.places.admit(job, frame_of(job))
 
     def go(self, job: Job) -> None:
         """Have a call be finished."""
-        self.places.leave(job)
+        self.places.release(job)
 
 
 def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -93,9 +93,9 @@ async def test_who_gave_up_waits_no_more() -> None:
     """Its room in the queue is free; of one that does not wait there is nothing to take."""
     bench = Bench()
     one, two, three = (bench.come()[0] for _ in range(3))
-    assert bench.places.give_up(two)
-    assert not bench.places.give_up(two)
-    assert not bench.places.give_up(one)
+    assert bench.places.remove_queued(two)
+    assert not bench.places.remove_queued(two)
+    assert not bench.places.remove_queued(one)
     assert bench.come()[1] == ""
     bench.go(one)
     assert bench.started == [one, three]
@@ -207,7 +207,7 @@ async def test_more_run_side_by_side_once_that_goes_well() -> None:
     assert 1 <= first < 30
     for job in jobs[:first]:
         job.began += 100.0  # it did not have to wait for its turn, however slow this machine is
-        bench.places.has_turn(job)
+        bench.places.handler_began(job)
     assert len(bench.started) > first
 
 
@@ -230,7 +230,7 @@ async def test_a_thread_that_has_its_turn_late_is_noted_on_the_loop() -> None:
     bench.go(done)  # that is how long calls take
     limit = bench.places._admission.limit
     job.began -= 100.0
-    await asyncio.to_thread(bench.places.has_turn_in_thread, job)
+    await asyncio.to_thread(bench.places.handler_began_in_thread, job)
     await wait_until_async(lambda: bench.places._admission.limit < limit, what="the limit is lowered")
 
 
@@ -243,4 +243,4 @@ def test_a_thread_that_has_its_turn_after_the_end() -> None:
 
     bench, job = asyncio.run(main())
     job.began -= 5.0
-    bench.places.has_turn_in_thread(job)
+    bench.places.handler_began_in_thread(job)

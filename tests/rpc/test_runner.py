@@ -46,7 +46,7 @@ class Bench:
     async def run(self, job: Job, *, blocking: bool = False) -> AnyMessage | None:
         """Execute a call, and return its answer."""
         job.callee.settings = self.config.api("work")
-        self.places.take(job, frame_of(job))
+        self.places.admit(job, frame_of(job))
         if blocking:
             await asyncio.to_thread(self.runner.run_blocking, job)
         else:

@@ -24,7 +24,7 @@ from lightbus.exceptions import InvalidParameters, JournalError, UnknownApi
 from lightbus.membership.context import MAX_CHAIN, Identity
 from lightbus.message import ResultMessage, RpcMessage
 from lightbus.rpc import places
-from lightbus.rpc.job import SMALL
+from lightbus.rpc.job import MAX_DECODED_BYTES
 from lightbus.rpc.places import MAX_MEMORY
 from lightbus.rpc.server import STALL_GRACE, Server
 from lightbus.service.api import Api, ApiRegistry
@@ -657,7 +657,7 @@ def test_a_call_that_waits_keeps_no_arguments() -> None:
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
-        request = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": Large([0] * SMALL)})
+        request = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": Large([0] * MAX_DECODED_BYTES)})
         arguments = weakref.ref(request.kwargs["value"])
         bench.server.handle(b"peer", 1001, request, envelope.encode(request, 1001))
         del request
@@ -673,7 +673,7 @@ def test_a_large_call_waits_as_bytes_and_has_its_arguments_when_it_is_begun() ->
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
-        rows = [[number] for number in range(SMALL)]
+        rows = [[number] for number in range(MAX_DECODED_BYTES)]
         request = Request(ME, "work", "echo", 5.0, CALLER, [], None, 0, {"value": rows})
         bench.server.handle(b"peer", 1001, request, envelope.encode(request, 1001))
         assert [job.request.kwargs for job in bench.server._places.waiting] == [{}]
