@@ -191,7 +191,9 @@ def test_peer_that_is_killed(bus: BusPath, worker: Process) -> None:
     wait_until(lambda: bus.work.log() == ["started"])
     watch = Stopwatch()
     worker.kill()
-    with pytest.raises(PeerLost, match=r"^work .* while work\.hold was with it\. It may or may not have been executed"):
+    with pytest.raises(
+        PeerLost, match=r"^work .* while work\.hold was in progress\. It may or may not have been executed"
+    ):
         held.result(60)
     assert watch.seconds < 1
     wait_until(lambda: door_of(bus)._sockets == 0, what="the sockets to it are closed")

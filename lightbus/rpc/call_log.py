@@ -1,4 +1,4 @@
-"""The record of answered calls: statistics of each procedure, and the calls themselves for watchers."""
+"""The log of answered calls: statistics of each procedure, and the calls themselves for watchers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .trace import CallWatch, WatchedCall
 __all__ = ["CallLog"]
 
 MAX_CALLERS = 4096
-"""Calling processes whose service is remembered."""
+"""Calling processes whose service name is cached."""
 
 
 class CallLog:
     """
-    Which procedures were called, by which services, with which outcome. Only touched from the node's loop.
+    Counts calls by procedure, calling service and outcome, and shows them to watchers. Only used from the node's loop.
 
     Args:
-        service_of: returns the service of a calling instance, or None; asked once for each.
+        service_of: returns the service of a calling instance, or None; called once for each instance that it knows.
 
     """
 
     def __init__(self, service_of: Callable[[str], str | None]) -> None:
         self.usage: dict[tuple[str, str], Usage] = {}
-        """Per (API, procedure) that was called; those of `internal.` APIs are not counted."""
+        """The counters by (API, procedure); calls of `internal.` APIs are not counted."""
         self.watch = CallWatch()
-        """The watchers of calls; those of `internal.` APIs are not shown."""
+        """The watchers of calls; calls of `internal.` APIs are not shown to them."""
         self._services: dict[str, str] = {}
         self._service_of = service_of
 
@@ -50,7 +50,7 @@ class CallLog:
         return usage
 
     def show(self, request: Request, arrived: float, arguments: bytes, frame: bytes) -> None:
-        """Record a call for watchers, with its answer; without one if its caller gave up."""
+        """Record a call for watchers, with its answer; `frame` is empty if the caller gave up."""
         now = time.monotonic()
         service = self._services.get(request.caller) or self._look_up(request.caller)
         took = now - arrived

@@ -1,4 +1,4 @@
-"""A called procedure of this worker, with what all calls of it have in common."""
+"""A procedure of this worker, with the state that all calls of it share."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from .statistics import Usage
 __all__ = ["Callee"]
 
 QUICK = 0.0005
-"""Seconds that a call takes which is executed at once, without a task: what else the loop has to do waits for it."""
+"""Longest call, in seconds, of a procedure that is executed without a task: it blocks the loop that long."""
 
 MANY = 100
 """
-Calls in a row after which one that takes longer was interrupted, more likely than not: by another process that had its
-turn. Where the next one takes as long, it is the procedure that does.
+Quick calls in a row after which a single long one is attributed to the scheduler, which ran another process meanwhile.
+If the next call is long, too, the procedure itself takes long.
 """
 
 
 class Callee:
     """
-    A procedure, as it is served. Made at its first call, and only touched from the node's loop.
+    A procedure that is served. Made at its first call, and only used from the node's loop.
 
     Args:
-        api: whose procedure it is: another one of the same name has others.
+        api: the API object of the procedure; a replaced API of the same name has procedures of its own.
         procedure: the procedure to execute.
-        settings: those of its API.
+        settings: the settings of the API.
 
     Attributes:
-        name: of the procedure, with its API's.
-        is_internal: whether it is a question about the worker itself.
+        name: the name of API and procedure.
+        is_internal: whether the API is one of `internal.`: questions about the worker itself.
         passes, result_passes: whether arguments, or a result, are valid without a full check (`Signature`).
-        checks_result: whether a result that does is held against the schema.
+        checks_result: whether results are validated against the schema.
         usage: the counters of its calls.
-        waits_nowhere: whether the procedure is a coroutine that waits for nothing.
-        was_quick: whether the latest call was executed within `QUICK`, or is the first of many that was not.
+        waits_nowhere: whether the procedure is a coroutine function without an `await`, so that it never suspends.
+        was_quick: whether the latest call took less than `QUICK`, or was the first longer one after `MANY` that did.
 
     """
 
@@ -65,16 +65,16 @@ class Callee:
         self.usage: Usage | None = None
         self.was_quick = True
         self._quick = 0
-        """Calls in a row that were."""
+        """Quick calls in a row."""
         self.waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)
 
     @property
     def is_executed_at_once(self) -> bool:
-        """Whether a call needs no task: it waits for nothing, and is not long."""
+        """Whether a call is executed without a task: the procedure never suspends, and is quick."""
         return self.waits_nowhere and self.was_quick
 
     def note_duration(self, seconds: float) -> None:
-        """Note how long the handler of a call took."""
+        """Record how long the handler of a call took."""
         if seconds < QUICK:
             self.was_quick = True
             self._quick += 1

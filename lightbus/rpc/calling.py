@@ -1,4 +1,4 @@
-"""The channel of an event loop: sends a request, awaits the reply, and gives up at the deadline."""
+"""The channel of an event loop: sends requests, awaits the replies, and gives up at the deadline."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .request import UNANSWERED, NeverSent, OutboundRequest, RequestContext, car
 __all__ = ["Caller"]
 
 SWEEP_EVERY = 0.02
-"""Seconds between looks at the deadlines of all calls: one timer for all costs next to nothing."""
+"""Seconds between checks of the deadlines of all calls: one timer for all is cheaper than one for each."""
 
 
 class Caller:
     """
-    The channel of one event loop: a DEALER per peer. Only touched from that loop.
+    The channel of one event loop, with a DEALER socket per peer. Only used from that loop.
 
-    A reply is matched to its call by id, so calls of any number of tasks share a socket.
+    Replies are matched to calls by id, so the calls of all tasks share a socket.
     """
 
     def __init__(self, context: RequestContext) -> None:
@@ -38,12 +38,12 @@ class Caller:
         self._closed = False
 
     async def request(self, outgoing: OutboundRequest) -> Any:
-        """Carry out a call or a hand-off, and return what that came to. Raises what went wrong."""
+        """Carry out a call or a hand-off, and return its outcome. Raises the error that is final."""
         context, peer = self._context, None
         if outgoing.api in context.wanted or outgoing.is_targeted:
             peer = outgoing.pick(context.snapshot, self.pending.in_flight)
         if peer is not None:
-            # The first attempt, written out: nearly always it is the only one.
+            # The first attempt, inlined for speed: usually the only one.
             try:
                 call_id, future = self._begin(peer, outgoing)
                 try:
@@ -61,7 +61,7 @@ class Caller:
         return outgoing.pick(self._context.snapshot, self.pending.in_flight, resolved=resolved)
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
-        """Return when a peer is up that advertises the API."""
+        """Return once a peer is up that advertises the API."""
         await self._context.resolve(outgoing.api, outgoing.deadline, to_call=outgoing.is_call, leaving=outgoing.leaving)
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
@@ -79,13 +79,13 @@ class Caller:
             raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
         instance = peer.announcement.instance
         dealer = self._dealers.get(instance) or self._connect(peer)
-        future: asyncio.Future[AnyMessage] = asyncio.Future(loop=self.loop)  # what `create_future` does, in C alone
+        future: asyncio.Future[AnyMessage] = asyncio.Future(loop=self.loop)  # as `create_future`, without its Python
         call_id = self.pending.add(instance, outgoing.deadline.at, (future, outgoing, peer))
         try:
             frame = outgoing.frame(peer, call_id)
             if not dealer.send(frame):
                 self.pending.mark_sent(call_id, sent=False)
-                # Once given up it must not be sent any more: the caller was informed that it was not executed.
+                # Must not be sent once the call was given up: its caller was told that it was not executed.
                 dealer.send_later(
                     frame, lambda: self.pending.mark_sent(call_id), wanted=lambda: call_id in self.pending
                 )
@@ -98,7 +98,7 @@ class Caller:
         return call_id, future
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
-        """Fail what a peer had of us, and drop the connection to it."""
+        """Fail the requests to a peer that left, and close the connection to it."""
         if (dealer := self._dealers.pop(peer.instance, None)) is not None:
             dealer.close()
         for _, call in self.pending.peer_lost(peer.instance):
@@ -107,11 +107,11 @@ class Caller:
                 future.set_exception(outgoing.lost(peer, reason) if call.sent else NeverSent())
 
     def awaits(self, instance: str) -> bool:
-        """Return whether an answer of this instance is waited for. From any thread."""
+        """Return whether a request to this instance is unanswered. Thread-safe."""
         return self.pending.in_flight.get(instance, 0) > 0
 
     def close(self) -> None:
-        """Close the sockets; calls that still wait fail."""
+        """Close the sockets, and fail all unanswered requests."""
         self._closed = True
         for _, call in self.pending.all():
             future, outgoing, _ = call.waiter
@@ -122,7 +122,7 @@ class Caller:
         self._dealers.clear()
 
     def abandon(self) -> None:
-        """Close the sockets of a loop that is closed already."""
+        """Close the sockets of a loop that is already closed."""
         for dealer in self._dealers.values():
             dealer.abandon()
         self._dealers.clear()
@@ -156,7 +156,7 @@ class Caller:
             call.waiter[0].set_exception(error)
 
     def _give_up(self, call_id: int) -> None:
-        """Stop waiting for a call, for whatever reason; if it is still open, its peer is informed."""
+        """Stop waiting for a call; if it is unanswered, send CANCEL to its peer."""
         if (call := self.pending.forget(call_id)) is not None:
             self._cancel_remote(call_id, call)
 

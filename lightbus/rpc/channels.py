@@ -1,6 +1,6 @@
-"""The channels of a process: one for each event loop that calls (`Caller`), and one for its plain threads.
+"""The channels of a process: one per event loop that makes calls (`Caller`), and one for its plain threads.
 
-The engine informs all of them of changes of peers, from the node's loop; each acts in a loop or thread of its own.
+The engine informs all channels when a peer leaves, from the node's loop; each channel acts in its own loop or thread.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ from .request import RequestContext
 __all__ = ["Channels", "ThreadChannel"]
 
 SEEN_TIMEOUT = 1.0
-"""Seconds in which every loop has had a turn, or is too busy to send anything either."""
+"""Seconds to wait for each loop to run once. A loop that takes longer is too busy to send anything, either."""
 
 DONE_TIMEOUT = 0.5
-"""Seconds in which a reply that was on its way is read."""
+"""Seconds to wait for replies that are on the network."""
 
 POLL_INTERVAL = 0.005
 CLOSE_TIMEOUT = 1.0
 
 
 class ThreadChannel(Protocol):
-    """A way in for something else than an event loop (`lightbus.blocking` for plain threads)."""
+    """The channel of plain threads (`lightbus.blocking`)."""
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Drop the connections to a peer that left."""
 
     def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
-        """Call back once nothing that chose this instance already is still unsent."""
+        """Call `callback` once every request that is meant for this instance has been sent."""
 
     def awaits(self, instance: str) -> bool:
-        """Return whether an answer of this instance is waited for. From any thread."""
+        """Return whether a request to this instance is unanswered. Thread-safe."""
 
     def close(self) -> Future[None]:
-        """Close the idle connections, and have the busy ones raise; return the future of their end."""
+        """Close idle connections, and make requests on busy ones raise; return the future of the last one's end."""
 
 
 class Channels:
-    """All channels of an engine. Any thread may use it."""
+    """All channels of an engine. Thread-safe."""
 
     def __init__(self) -> None:
         self.callers: dict[asyncio.AbstractEventLoop, Caller] = {}
-        """Those that were made, by their loops, which may be closed."""
+        """The channels of event loops; a loop may be closed already."""
         self._others: list[ThreadChannel] = []
-        self._lock = threading.Lock()  # over the callers
+        self._lock = threading.Lock()  # guards `callers`
 
     def add(self, channel: ThreadChannel) -> None:
-        """Add the channel of something else than an event loop."""
+        """Add the channel of plain threads."""
         self._others.append(channel)
 
     def caller(self, context: RequestContext) -> Caller:
-        """Return the channel of the running loop, made at first use; those of loops that are closed are dropped."""
+        """Return the channel of the running loop; make it at first use, and drop the channels of closed loops."""
         loop = asyncio.get_running_loop()
         caller = self.callers.get(loop)
         if caller is None:
@@ -71,7 +71,7 @@ class Channels:
         return caller
 
     def peer_left(self, fact: PeerLeft) -> None:
-        """Fail what was with a peer that left: at once on the running loop, soon on the others."""
+        """Fail the requests to a peer that left: at once on the running loop, soon on the others."""
         here = asyncio.get_running_loop()
         for caller in self._all_callers():
             if caller.loop is here:
@@ -83,13 +83,13 @@ class Channels:
             channel.peer_lost(fact.peer, fact.reason)
 
     async def wait_until_no_new_requests(self, instance: str) -> None:
-        """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
+        """Wait until no channel can send new requests to an instance that was removed from the snapshot; bounded."""
         here = asyncio.get_running_loop()
         waits: list[asyncio.Future[None]] = []
         for caller in self._all_callers():
             seen = here.create_future()
             with contextlib.suppress(RuntimeError):  # that loop is closed
-                # In two turns: what was sent in the first one leaves at its end.
+                # Two iterations of the loop: frames sent in the first one leave at its end.
                 caller.loop.call_soon_threadsafe(caller.loop.call_soon, _set_from_any_thread, here, seen)
                 waits.append(seen)
         for channel in self._others:
@@ -99,9 +99,9 @@ class Channels:
             await asyncio.wait(waits, timeout=SEEN_TIMEOUT)
 
     async def wait_until_answered(self, instance: str) -> None:
-        """Return when no channel awaits anything of an instance any more, or after a short while."""
+        """Wait until every request to an instance is answered; at most DONE_TIMEOUT."""
         until = time.monotonic() + DONE_TIMEOUT
-        while self._awaits(instance) and time.monotonic() < until:  # noqa: ASYNC110 - no call is to pay for an event
+        while self._awaits(instance) and time.monotonic() < until:  # noqa: ASYNC110 - an event would cost each call
             await asyncio.sleep(POLL_INTERVAL)
 
     def close_own(self) -> None:
@@ -113,10 +113,10 @@ class Channels:
 
     def close(self, *, at_exit: bool = False) -> list[Future[None]]:
         """
-        Close all of them, each in its own loop, and wait for that; bounded. From a plain thread.
+        Close all channels, each in its own loop, and wait for that; bounded. Call it from a plain thread.
 
-        Return what is done once nobody uses their sockets any more: nothing, mostly. With `at_exit` those of loops that
-        still run are left alone.
+        Return a future for each channel that is still open, done when its sockets are unused; usually there is none.
+        With `at_exit`, the channels of loops that still run are left open.
         """
         left_alone = [caller for caller in self._all_callers() if at_exit and caller.loop.is_running()]
         callers = [caller for caller in self._all_callers() if caller not in left_alone]
@@ -138,7 +138,7 @@ class Channels:
 
 
 def _close_caller(caller: Caller) -> Future[None] | None:
-    """Have a caller closed once its sockets are unused: in its loop, or here if that does not run."""
+    """Close a channel in its loop, and return the future of that; or here, if its loop does not run."""
     if caller.loop.is_closed():
         caller.abandon()
         return None
@@ -151,7 +151,7 @@ def _close_caller(caller: Caller) -> Future[None] | None:
         caller.close()
         closed.set_result(None)
 
-    with contextlib.suppress(RuntimeError):  # closed just now
+    with contextlib.suppress(RuntimeError):  # the loop was closed just now
         caller.loop.call_soon_threadsafe(close)
         return closed
     caller.abandon()

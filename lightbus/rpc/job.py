@@ -15,52 +15,53 @@ from .callee import Callee
 __all__ = ["MAX_DECODED_BYTES", "Job"]
 
 MAX_DECODED_BYTES = 4096
-"""Bytes of a request that waits as it was decoded. A larger one could take sixty times its bytes, if it is of lists."""
+"""Largest request, in bytes, that is queued decoded. Lists, decoded, can take sixty times the bytes of their frame."""
 
 
 class Job:
     """
-    One call. Touched from the node's loop, and by the thread that executes it.
+    One call. Used from the node's loop, and by the thread that executes the handler.
 
-    What most calls do without is a default of the class: there is less to set for each.
+    Attributes that most calls never set are class defaults, which keeps `__init__` cheap.
 
     Args:
-        routing_id: the connection that it came over.
-        call_id: by which its caller knows it.
-        request: the request.
+        routing_id: the connection that the request came over.
+        call_id: the id that the caller gave the call.
+        request: the decoded request.
         callee: the procedure to execute.
-        memory: bytes that its arguments take, about.
-        marks: the index by which it is found by its mark, once it has made a call itself.
-        now: when it came in.
+        memory: bytes of memory that the arguments take, approximately.
+        marks: the index of calls by mark; this call is added when it first makes a call itself.
+        now: when the request arrived.
 
     """
 
     queued_frame = b""
-    """What it came as, while it waits."""
+    """The encoded request, kept while the call is queued."""
     parent: Job | None = None
-    """The call here that waits for this one."""
+    """The call in this process that waits for this one."""
     nested = 0
-    """How many calls that it waits for are executed here."""
+    """How many calls that this one waits for are being executed in this process."""
     mark = ""
+    """Identifies this call in the chains of calls that its handler makes; empty until the first of them."""
     task: asyncio.Task[None] | None = None
     execution: Execution | None = None
-    """What runs the user's code; None as long as that was not reached."""
+    """Runs the user's code; None before that."""
     cancelled = False
     has_place = False
-    """Whether it holds one of the places."""
+    """Whether the call counts towards the concurrency limit."""
     in_user_code = False
     failed = False
-    """Whether it is answered with an error."""
+    """Whether the answer is an error."""
     arguments: bytes | None = None
-    """Its arguments, if there is a watcher."""
+    """The encoded arguments, kept only if somebody watches calls."""
     ended: float | None = None
-    """When its handler was done with it, where it had a thread, or was executed at once."""
+    """When the handler ended; set where it ran in a thread, or without a task."""
     cpu_seconds = 0.0
-    """Seconds of processor time that its thread used for it."""
+    """Seconds of processor time that the thread used for the call."""
     loop_woken_at: float | None = None
-    """When that thread woke the loop to report it."""
+    """When the thread woke the loop to report the end of the call."""
     answered_by_thread = False
-    """Whether that thread has sent the answer, or tried to."""
+    """Whether the thread has sent the answer, or tried to."""
 
     def __init__(
         self,
@@ -80,17 +81,17 @@ class Job:
         left = request.left if request.left < LONGEST else LONGEST
         self.deadline = deadline = Deadline(now + left, left)
         self.arrived = self.began = now
-        """When it came in, and when it was last begun with: its start was ordered, its handler has its turn."""
+        """When the request arrived; and when the call was started, later overwritten with when its handler began."""
         self.served = ServedCall(deadline, tuple(request.chain), self._make_mark)
         self._marks = marks
 
     def _make_mark(self) -> str:
-        # Nobody can name a call of ours who was not told of it by a call that it made. Threads of its handler may ask
-        # at the same time: the first one's counts, so that the call can be found by no other when it has ended.
+        # The random part makes the mark unguessable: only peers that this call has called can name it. Threads of the
+        # handler may get here at the same time: the first mark is kept, so that no second one outlives the call.
         mark: str = self.__dict__.setdefault("mark", f"{self.request.target}:{os.urandom(8).hex()}")
         self._marks[mark] = self
         if self.served.deadline is None:
-            self._marks.pop(mark, None)  # it was answered meanwhile: the code that would have removed it has run
+            self._marks.pop(mark, None)  # the call has just been answered: the code that removes marks has already run
         return mark
 
     @property
@@ -99,19 +100,19 @@ class Job:
         return f"{self.request.api}.{self.request.procedure}"
 
     def keep_encoded(self, frame: bytes) -> None:
-        """Be kept as what it came as, which takes less memory than what was made of it."""
+        """Keep the encoded request while the call is queued; drop large decoded arguments, which take more memory."""
         self.queued_frame = frame
         if len(frame) > MAX_DECODED_BYTES:
             self.request = self.request._replace(kwargs={})
 
     def decode_again(self) -> None:
-        """Have the arguments again."""
+        """Decode the arguments again from the stored frame, and drop the frame."""
         if len(self.queued_frame) > MAX_DECODED_BYTES:
             self.request = cast(Request, envelope.decode(self.queued_frame)[1])
         self.queued_frame = b""
 
     def interrupt(self) -> None:
-        """Stop the handler, if it is `async def`, or as soon as it awaits something. Others cannot be stopped."""
+        """Cancel the task of the call, or what its thread awaits on the loop. A running `def` function goes on."""
         if self.task is not None:
             self.task.cancel()
         elif self.execution is not None:

@@ -1,4 +1,4 @@
-"""One call on its way: what it has that a hand-off has not, above all the versions that an API may be served in."""
+"""One outgoing call: what differs from a hand-off, mainly the choice among versions of an API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .request import NotStarted, OutboundRequest, RequestContext, remote_error
 __all__ = ["OutboundCall"]
 
 _MISFITS = frozenset({InvalidParameters.code, ValidationError.code, UnknownProcedure.code})
-"""What a peer says of a call that its version of the API does not have: another version may."""
+"""Errors of a peer whose version of the API does not have the procedure or arguments: another version may."""
 
 
 class OutboundCall(OutboundRequest):
@@ -34,7 +34,7 @@ class OutboundCall(OutboundRequest):
     _mixed: tuple[Peer, ...] = ()
     """The peers that serve the API, if they do not all serve the same version."""
     _schema_error: LightbusException | None = None
-    """The error of the first of them whose version the call does not fit."""
+    """The error of the first of these peers whose version does not fit the call."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class OutboundCall(OutboundRequest):
         only: str | None = None,
         version: int | None = None,
     ) -> None:
-        # What the class above sets, written out: one is made for each call.
+        # The base class's `__init__` inlined, for speed: one object is made per call.
         self._context = context
         self.api = api
         self.name = name
@@ -64,7 +64,7 @@ class OutboundCall(OutboundRequest):
         if self.only is None:
             peers = snapshot.serving.get(self.api, ())
             if len(peers) == 1 and self._refusal is None and self.version is None:
-                return peers[0]  # as nearly always
+                return peers[0]  # the usual case
             return super().pick(snapshot, in_flight, resolved=resolved)
         if self._refusal is not None and (self.only in self._tried or self.deadline.passed()):
             raise self._all_refused(self._refusal)
@@ -74,7 +74,7 @@ class OutboundCall(OutboundRequest):
         return peer
 
     def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
-        # If no peer serves calls or is about to return, a publisher of the API's events is asked, for its reason.
+        # If no peer serves the API's calls, ask one that only publishes its events: its refusal says why.
         peers = snapshot.serving.get(self.api)
         if peers and (self.version is not None or self.api in snapshot.mixed):
             self._mixed = peers
@@ -83,12 +83,12 @@ class OutboundCall(OutboundRequest):
 
     def outcome(self, reply: AnyMessage, peer: Peer) -> Any:
         if type(reply) is Result and not self.api.startswith("internal."):
-            return reply.value  # as nearly always
+            return reply.value  # the usual case
         if self._mixed and type(reply) is Error and not reply.started and reply.code in _MISFITS:
             raise NotStarted(reply)
         value = super().outcome(reply, peer)
         if self.api.startswith("internal."):
-            from ..wire.answers import checked_answer  # which few processes need
+            from ..wire.answers import checked_answer  # imported here: few processes need it
 
             checked_answer(self.api, self.name, value, peer.announcement)
         return value
@@ -111,7 +111,7 @@ class OutboundCall(OutboundRequest):
 
     def encoded(self, peer: Peer, call_id: int) -> bytes:
         instance, served = peer.announcement.instance, current_call.get()
-        # The fields of a Request, without making one: there is a frame of these for nearly every call.
+        # The fields of a Request, without making one, for speed: nearly every call passes here.
         fields = [
             instance,
             self.api,

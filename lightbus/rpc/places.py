@@ -1,4 +1,4 @@
-"""Which calls begin, wait or are refused: the places of a worker, the memory for arguments, and the queue."""
+"""Which calls are started, queued or refused: the concurrency limit, the memory limit and the queue of a worker."""
 
 from __future__ import annotations
 
@@ -17,33 +17,35 @@ __all__ = ["MAX_INTERNAL", "MAX_MEMORY", "MAX_NESTED", "MAX_NESTED_IN_ALL", "Cal
 
 MAX_NESTED = 100
 MAX_NESTED_IN_ALL = 1000
-"""Calls at the same time for which one call of ours waits, and for which any do: they need no place, either."""
+"""Nested calls (those that calls of this worker wait for) executed at once, per call and in all. They need no place."""
 
 MAX_INTERNAL = 256
-"""Calls of `internal.` APIs at the same time; they need no place, and so need a bound of their own."""
+"""Calls of `internal.` APIs executed at once. They need no place, and so have a limit of their own."""
 
 MAX_MEMORY = 128 * 1024 * 1024
 """
-Bytes that the arguments of all calls take that are executed at the same time, about, or those of a single one: a call
-that asks for more waits, though there is a place.
+Bytes, approximately, that the arguments of all executed calls may take. A call that would exceed it is queued although
+a place is free; a single call may always exceed it.
 """
 
 
 class CallPlaces:
     """
-    The calls that are executed and those that wait. Only touched from the node's loop, unless noted otherwise.
+    The executed and the queued calls. Only used from the node's loop, unless noted otherwise.
+
+    Each executed call holds one place, except nested calls and those of `internal.` APIs.
 
     Args:
         config: the settings: concurrency, queue.
-        loop: the node's.
-        counts: where those are counted that were given up while they waited.
-        start: begins with a call.
-        drop: called with a waiting call that is not begun; with the reason if its caller is to be informed.
+        loop: the node's event loop.
+        counts: counts calls that expired in the queue.
+        start: starts a call.
+        drop: called with a queued call that will not be started, and the reason if its caller is to be informed.
 
     Attributes:
         running: how many calls hold a place.
-        waiting: those that wait for one, the next one first.
-        marks: by their marks the calls that have made calls themselves, and may be called back.
+        waiting: the queue; the first is started next.
+        marks: the calls that have made calls themselves, by mark; those calls may call back.
 
     """
 
@@ -65,23 +67,23 @@ class CallPlaces:
         self._drop = drop
         self._waiting_bytes = 0
         self._memory = 0
-        """Bytes that the arguments of all calls take that are executed."""
+        """Bytes that the arguments of all executed calls take."""
         self._nested = 0
-        """How many executed calls are awaited by calls of ours."""
+        """How many nested calls are being executed."""
         self._internal = 0
-        """How many calls of `internal.` APIs are executed."""
+        """How many calls of `internal.` APIs are being executed."""
         self._admission = Admission(config.worker.rpc_concurrency, config.worker.max_queue_time)
         self._probe_is_due = False
 
-    # Coming in
+    # Admission
 
     def admit(self, job: Job, frame: bytes) -> str:
-        """Begin with a call, or have it wait as this frame; return the reason where neither is possible, else ""."""
+        """Start a call, or queue it with its frame; return the reason if it is refused, else ""."""
         if job.callee.is_internal:
-            # Questions about the worker are answered by one that is busy, too: that is when they are asked.
+            # A busy worker answers questions about itself, too: that is when they are asked.
             return self._admit_internal(job)
         if job.request.chain and (parent := self._parent_of(job.request)) is not None:
-            # A call back into this process, for one that holds a place already: to have it wait would be a deadlock.
+            # A call back, on behalf of a call that holds a place here already: to queue it could be a deadlock.
             return self._admit_nested(job, parent)
         admission, now = self._admission, job.arrived
         admission.arrived(now)
@@ -118,7 +120,7 @@ class CallPlaces:
         return ""
 
     def _parent_of(self, request: Request) -> Job | None:
-        """Return the call of ours that waits for this one; None if there is none, whatever the chain claims."""
+        """Return the call of this process that waits for the request; None if none does, whatever the chain says."""
         for mark in reversed(request.chain):
             if (job := self.marks.get(mark)) is not None:
                 return job
@@ -145,7 +147,7 @@ class CallPlaces:
         return None
 
     def _has_room(self, job: Job) -> bool:
-        """Return whether there is memory for the arguments of a call."""
+        """Return whether the arguments of a call fit in the memory limit."""
         return not self._memory or self._memory + job.memory <= MAX_MEMORY
 
     def _no_memory(self) -> str:
@@ -155,31 +157,31 @@ class CallPlaces:
         self._memory += job.memory
         self._start(job)
 
-    # Having one's turn
+    # Begin of a handler
 
     def handler_began(self, job: Job) -> None:
-        """Note that the handler of a call has its turn, and how long that took since its start."""
+        """Record that the handler of a call begins, and how long after the start of the call."""
         now = time.monotonic()
         delay, job.began = now - job.began, now
         self._note_delay(delay, now)
 
     def handler_began_in_thread(self, job: Job) -> None:
-        """Note the same, from the thread that the handler has."""
+        """Record the same, from the thread that runs the handler."""
         now = time.monotonic()
         delay, job.began = now - job.began, now
         if self._admission.is_content_with(delay) and not self.waiting:
-            return  # the usual case: to notify the loop costs more than all the rest
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no further call is started
+            return  # the usual case: to wake the loop would cost more than the rest of the call
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no further call will be started
             self._loop.call_soon_threadsafe(self._note_delay, delay, now)
 
     def _note_delay(self, delay: float, now: float) -> None:
         if self._admission.began(delay, self.running, now) and self.waiting:
             self._start_next()
 
-    # Going
+    # End
 
     def release(self, job: Job) -> None:
-        """Give back what a call had that is finished."""
+        """Release the place and the memory of a call that has ended, and start queued calls."""
         self._memory -= job.memory
         if job.mark:
             self.marks.pop(job.mark, None)
@@ -199,7 +201,7 @@ class CallPlaces:
             self._start_next()
 
     def remove_queued(self, job: Job) -> bool:
-        """Remove a call from the queue, as its caller gave up; return whether it was in it."""
+        """Remove a call from the queue because its caller gave up; return whether it was queued."""
         if job not in self.waiting:
             return False
         self.waiting.remove(job)
@@ -227,7 +229,7 @@ class CallPlaces:
         self._admission.queue_is(len(self.waiting), time.monotonic())
 
     def _probe_later(self) -> None:
-        """See to it that calls that wait are begun, also where none begins or ends for a while."""
+        """Schedule a probe, so that queued calls are started also if no call begins or ends for a while."""
         if not self._probe_is_due:
             self._probe_is_due = True
             self._loop.call_later(PROBE_AFTER, self._probe)

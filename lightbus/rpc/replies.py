@@ -26,12 +26,12 @@ logger = logging.getLogger("lightbus.serving")
 
 class Replies:
     """
-    Makes the answers to calls. From any thread.
+    Encodes the answers to calls. Thread-safe.
 
     Args:
         config: the settings: validation, the largest message.
-        counts: where those are counted whose handler failed.
-        max_message_size_of: returns the bytes that a message to a calling instance may have, or 0.
+        counts: counts calls whose handler failed.
+        max_message_size_of: returns the largest message, in bytes, that a calling instance takes, or 0 if unknown.
 
     """
 
@@ -42,7 +42,7 @@ class Replies:
         self._disk = RecurringLog(logger)
 
     def of_result(self, job: Job, value: Any) -> bytes:
-        """Return the frame of a result. Raises where it is not what was promised, or cannot be sent."""
+        """Return the frame of a result. Raises if the result does not fit its annotation, or cannot be sent."""
         callee = job.callee
         if callee.checks_result and not callee.result_passes(value):
             callee.procedure.signature.validate_response(value)
@@ -61,11 +61,11 @@ class Replies:
         return frame
 
     def of_error(self, job: Job, error: BaseException) -> bytes:
-        """Return the frame of a raised exception, after it was logged; an empty one if there is no caller to inform."""
+        """Log a raised exception and return its frame; an empty one if the call was cancelled by its caller."""
         if job.cancelled and (is_a(error, asyncio.CancelledError) or is_a(error, CancelledError)):
             return b""
         job.failed = True
-        if is_a(error, InvalidArguments) and not job.in_user_code:  # our own complaint about the call as such
+        if is_a(error, InvalidArguments) and not job.in_user_code:  # raised by our own check of the arguments
             code = cast(InvalidArguments, error).code
             message = Error(code, safely(str, error), job.execution is not None, {})
         else:
@@ -75,12 +75,12 @@ class Replies:
         return encode_error(message, job.call_id, self._most(job))
 
     def _log(self, job: Job, text: str, error: BaseException) -> None:
-        if is_a(error, JournalError):  # a disk that is full fails every call that fires something
+        if is_a(error, JournalError):  # on a full disk every call that fires an event fails
             shorten(error)
             self._disk.log(job.name, logging.WARNING, "%s", text, exc_info=error)
         else:
             report(logger, logging.WARNING, error, "%s", text)
 
     def _most(self, job: Job) -> int:
-        """Return the bytes that the answer to a call may have."""
+        """Return the largest size, in bytes, of the answer to a call."""
         return most(self._config.network.max_message_size, self._max_message_size_of(job.request.caller))

@@ -1,6 +1,6 @@
-"""One call or hand-off on its way: which peer is asked next, what the frame is, what a reply means.
+"""One outgoing call or hand-off: which peer to ask next, how to encode the frame, what a reply means.
 
-It decides and knows no socket. `carry_out` is the one loop that asks peer after peer; the channels of both channels
+No sockets here, only decisions. `carry_out` is the only loop that asks one peer after the other. Both kinds of channel
 (`calling.py` for event loops, `lightbus.blocking` for plain threads) send and wait for it, and so behave alike.
 """
 
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class RequestContext(Protocol):
-    """What a channel needs of the engine behind it."""
+    """What a channel uses of the engine."""
 
     identity: Identity
     snapshot: Snapshot
@@ -56,20 +56,20 @@ class RequestContext(Protocol):
 
     @property
     def transport(self) -> Transport:
-        """Makes the sockets."""
+        """The transport that makes the sockets."""
 
     async def resolve(
         self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
     ) -> None:
         """
-        Return when a peer that advertises `api` is up, none of those that are `leaving`.
+        Return once a peer that advertises `api` is up, not counting the instances in `leaving`.
 
-        Raises the NotReachable that says why there is none otherwise.
+        Raises NotReachable, with the reason, if there is none by the deadline.
         """
 
 
 class NotStarted(Exception):
-    """A peer says that it certainly did not execute the call. `code` says why."""
+    """A peer reports that it did not execute the call. `error.code` says why."""
 
     def __init__(self, error: Error) -> None:
         super().__init__(error.message)
@@ -77,33 +77,33 @@ class NotStarted(Exception):
 
 
 class NeverSent(Exception):
-    """The connection broke, or the peer went away, before the frame left."""
+    """The connection broke, or the peer left, before the frame was sent."""
 
 
 UNANSWERED = (NotStarted, NeverSent, PeerLost)
-"""Why another peer may be asked: the first two say that nothing was done, after the third that has to do no harm."""
+"""Errors after which another peer may be asked; after PeerLost only if the request is idempotent."""
 
 
 class OutboundRequest:
     """
-    One call or hand-off on its way.
+    One outgoing call or hand-off.
 
     Attributes:
-        api, name: of the procedure or event.
-        deadline: by when it must be answered.
-        idempotent: whether it may be repeated when it is unclear whether it was executed.
-        leaving: the instances that refused it because they leave.
+        api, name: the API, and the name of the procedure or event.
+        deadline: when the request times out.
+        idempotent: whether it may be sent again if it is unclear whether it was executed.
+        leaving: the instances that refused the request because they are shutting down.
 
     """
 
     answer: ClassVar[type[AnyMessage]] = Result
-    """What it is answered with, where it is not an Error."""
+    """The message type of a successful answer."""
     setting: ClassVar[str] = "rpc_timeout"
-    """The setting that gives it its time."""
+    """The setting with the timeout, named in error texts."""
     is_call: ClassVar[bool] = False
-    """Whether only those can carry it out that serve procedures."""
+    """Whether only peers that serve procedures can answer it."""
 
-    # What most do without is a default of the class: there is less to set for each.
+    # Attributes that most requests never set are class defaults, which keeps `__init__` cheap.
     _tried: frozenset[str] = frozenset()
     leaving: frozenset[str] = frozenset()
     _stall_counts: Mapping[str, int] = MappingProxyType({})
@@ -128,9 +128,9 @@ class OutboundRequest:
 
     def pick(self, snapshot: Snapshot, in_flight: Mapping[str, int], *, resolved: bool = False) -> Peer | None:
         """
-        Return the peer to ask next; None if none is known. Raises when all have refused or no time is left.
+        Return the peer to ask next; None if none is known. Raises if all have refused, or the deadline has passed.
 
-        `resolved`: it was just looked for, so that there is no better one than those that are known.
+        `resolved`: the API was looked up just now, so the known peers are all there are.
         """
         peers = self.candidates(snapshot, resolved=resolved)
         if peers and (self._refusal is None or not self.deadline.passed()):
@@ -142,14 +142,14 @@ class OutboundRequest:
         stay = any(peer.instance not in self.leaving for peer in peers)
         if stay or resolved or self.deadline.passed():
             raise self._all_refused(self._refusal)
-        return None  # all that refused are leaving: their successor is worth waiting for
+        return None  # all that refused are shutting down: wait for a peer that replaces them
 
     def candidates(self, snapshot: Snapshot, *, resolved: bool = False) -> tuple[Peer, ...]:
         """Return the peers that may be asked."""
         return snapshot.by_api.get(self.api, ())
 
     def not_encodable(self, error: DeformError) -> DeformError:
-        """Return the error for a message that cannot be put on the wire."""
+        """Return the error for a message that cannot be encoded."""
         return error
 
     @property
@@ -158,11 +158,11 @@ class OutboundRequest:
         return False
 
     def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
-        """Return the one of `peers` to ask, or None where all were tried."""
+        """Return the one of `peers` to ask, or None if all were tried."""
         return choose(peers, in_flight, host=self.identity.host, tried=self._tried)
 
     def frame(self, peer: Peer, call_id: int) -> bytes:
-        """Return the frame for `peer`. Raises DeformError, PayloadTooLarge, or NotStarted where only `peer` refuses."""
+        """Return the frame for `peer`. Raises DeformError, PayloadTooLarge, or NotStarted if only `peer` refuses it."""
         try:
             frame = self.encoded(peer, call_id)
         except DeformError as error:
@@ -184,7 +184,7 @@ class OutboundRequest:
         )
 
     def encoded(self, peer: Peer, call_id: int) -> bytes:
-        """Return what `frame` does, whatever its size."""
+        """Return the frame for `peer` without a check of its size."""
         return envelope.encode(self.message(peer), call_id)
 
     def message(self, peer: Peer) -> AnyMessage:
@@ -192,7 +192,7 @@ class OutboundRequest:
         raise NotImplementedError
 
     def outcome(self, reply: AnyMessage, peer: Peer) -> Any:
-        """Return the value a reply carries. Raises the error it carries; NotStarted where another peer may be asked."""
+        """Return the value of a reply. Raises the error that it reports; NotStarted if another peer may be asked."""
         if type(reply) is self.answer:
             return reply.value if type(reply) is Result else reply
         if type(reply) is Error:
@@ -202,11 +202,12 @@ class OutboundRequest:
         raise ProtocolError(f"{peer.announcement} answered {self} with a {type(reply).__name__} message.")
 
     def refused(self, peer: Peer, refusal: NotStarted) -> None:
-        """Record that `peer` did not start it."""
+        """Record that `peer` refused the request without starting it."""
         self._refusal = refusal
         instance = peer.instance
-        # A process that stood still refuses what may be old. Sent again with its number, it knows that it is not.
-        count = refusal.error.details.get("epoch")  # the name that it has on the wire
+        # A worker whose loop was stalled refuses requests that may be old, with its stall count. A request sent again
+        # with that count is fresh, and it accepts it.
+        count = refusal.error.details.get("epoch")  # the field's name on the wire
         if isinstance(count, int) and self._stall_counts.get(instance) != count:
             self._stall_counts = {**self._stall_counts, instance: count}
         else:
@@ -215,14 +216,14 @@ class OutboundRequest:
             self.leaving |= {instance}
 
     def not_sent(self, peer: Peer) -> None:
-        """Record that the connection to `peer` broke before the frame left."""
+        """Record that the connection to `peer` broke before the frame was sent."""
         self._tried |= {peer.instance}
         self._refusal = NotStarted(
             Error(PeerUnreachable.code, f"{peer.announcement} went away before {self} was sent.", False, {})
         )
 
     def not_answered(self, peer: Peer, error: Exception) -> None:
-        """Record that `peer` did not answer; `error` (one of UNANSWERED) says why. Raises it where that is the end."""
+        """Record that `peer` did not answer, because of `error` (of UNANSWERED). Raises it if no other may be asked."""
         if isinstance(error, NotStarted):
             self.refused(peer, error)
         elif isinstance(error, PeerLost) and not self.idempotent:
@@ -231,11 +232,11 @@ class OutboundRequest:
             self.not_sent(peer)
 
     def no_worker_error(self, error: NotReachable) -> LightbusException:
-        """Return the error if there is no peer (any more), with the reason why the last one did not start it."""
+        """Return the error for when there is no peer to ask (any more): the last peer's refusal, if there was one."""
         return error if self._refusal is None else self._all_refused(self._refusal)
 
     def timed_out(self, peer: Peer, *, sent: bool) -> LightbusException:
-        """Return the error for a passed deadline."""
+        """Return the error for a deadline that passed; `sent` says whether the frame had been sent."""
         if not sent:
             is_near = peer.announcement.on_host_only
             guess = "Is its process stopped, or too busy" if is_near else "Is its port open to this host"
@@ -253,9 +254,9 @@ class OutboundRequest:
         )
 
     def lost(self, peer: Peer, reason: str) -> PeerLost:
-        """Return the error for a peer that left while it had this."""
+        """Return the error for a peer that left after the request was sent to it."""
         return PeerLost(
-            f"{peer.announcement} {reason} while {self} was with it. It may or may not have been executed, "
+            f"{peer.announcement} {reason} while {self} was in progress. It may or may not have been executed, "
             "and is not repeated: call again if that is safe."
         )
 
@@ -269,26 +270,27 @@ class OutboundRequest:
 
 
 class Channel(Protocol):
-    """What carries a call or a hand-off to a peer: connections, of an event loop or of plain threads."""
+    """The connections of an event loop or of plain threads, over which requests are sent to peers."""
 
     def pick(self, outgoing: OutboundRequest, *, resolved: bool = False) -> Peer | None:
-        """Return the peer to ask next (see `OutboundRequest.pick`). Each is asked, once."""
+        """Return the peer to ask next (see `OutboundRequest.pick`), or None. No peer is returned twice."""
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
-        """Return when a peer is up that advertises the API. Raises what NotReachable there is."""
+        """Return once a peer is up that advertises the API. Raises NotReachable if there is none in time."""
 
     async def ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
-        """Send the frame, and return the reply. Raises NotStarted, NeverSent, PeerLost, or what ends the request."""
+        """Send the frame, and return the reply. Raises NotStarted, NeverSent, PeerLost, or an error that is final."""
 
 
 async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Container[str]) -> Any:
     """
-    Ask one peer after the other until one has answered, and return what it came to. Raises what went wrong.
+    Ask one peer after the other until one has answered, and return the outcome. Raises the error that is final.
 
-    A peer that certainly did not start it is followed by the next; one that may have, only where that does no harm.
+    After a peer that certainly did not start the request, the next is asked; after one that may have started it, only
+    if the request is idempotent.
 
     Args:
-        channel: sends and waits. That of plain threads blocks where it is called and never suspends this coroutine.
+        channel: sends and waits. The channel of plain threads blocks and never suspends this coroutine.
         outgoing: the request to carry out.
         wanted: the APIs that were resolved before, so that their peers are known.
 
@@ -301,7 +303,7 @@ async def carry_out(channel: Channel, outgoing: OutboundRequest, wanted: Contain
             except NotReachable as error:
                 raise outgoing.no_worker_error(error) from None
             if (peer := channel.pick(outgoing, resolved=True)) is None:
-                continue  # it went away just now
+                continue  # the peer left just now
         try:
             return outgoing.outcome(await channel.ask(peer, outgoing), peer)
         except UNANSWERED as error:
@@ -312,7 +314,7 @@ class OutboundEvent(OutboundRequest):
     """
     The hand-off of an event to a peer that publishes it.
 
-    It is repeated if its outcome is unclear: the publisher's journal recognises an event that it has by its id.
+    It is sent again if its outcome is unclear: the publisher's journal recognises an event that it has by the event id.
     """
 
     answer = Accepted
@@ -334,8 +336,8 @@ class OutboundEvent(OutboundRequest):
         self.wait_for = wait_for
 
     def choose(self, peers: tuple[Peer, ...], in_flight: Mapping[str, int]) -> Peer | None:
-        # One key always goes to one publisher, since order is promised per publisher only; without a key
-        # everything of this process goes to one, so that it stays in order as long as that one lives.
+        # Events of one key always go to one publisher, since order is promised per publisher only. Events without a
+        # key all go to one publisher, so that those of this process stay in order as long as that publisher is up.
         left = {peer.instance: peer for peer in peers if peer.instance not in self._tried}
         chosen = rendezvous(self.key if self.key is not None else self.identity.instance, left)
         return None if chosen is None else left[chosen]
@@ -345,7 +347,7 @@ class OutboundEvent(OutboundRequest):
 
 
 class OutboundBatch(OutboundEvent):
-    """The hand-off of events that one publisher stores by one commit. `key` says which publisher, as for one event."""
+    """The hand-off of events that one publisher stores in one commit. `key` selects the publisher, as for one event."""
 
     def __init__(
         self,

@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 
 class HandlerExecutor(Executor):
-    """What has the threads for `def` handlers."""
+    """An executor for `def` handlers."""
 
     def run(self, function: Callable[[T], None], argument: T, /) -> None:
-        """Have a thread call a function that raises nothing, and whose end is not awaited."""
+        """Call a function in a thread. It must raise nothing; its end cannot be awaited."""
         raise NotImplementedError
 
 
@@ -37,14 +37,14 @@ class Runner:
     Executes calls.
 
     Args:
-        hooks: run around each execution, but for those of `internal.` APIs.
-        client: handed to the hooks.
-        loop: the node's.
-        executor: where `def` handlers run.
-        places: informed when a handler has its turn.
-        replies: make the answers.
-        finished: called with each call and its answer, which is empty if there is no caller to inform. On the loop.
-        finished_in_thread: is given the same in the thread that has executed it.
+        hooks: run around each execution, except those of `internal.` APIs.
+        client: passed to the hooks.
+        loop: the node's event loop.
+        executor: runs `def` handlers.
+        places: informed when a handler begins.
+        replies: encodes the answers.
+        finished: called on the loop with each call and its encoded answer, which is empty if no caller waits for it.
+        finished_in_thread: called with the same in the thread that has executed the call.
 
     """
 
@@ -69,14 +69,14 @@ class Runner:
         self._finished = finished
         self._finished_in_thread = finished_in_thread
         self._ended_task = loop.create_task(_nothing())
-        """The `asyncio.current_task()` of a call that is executed at once. It has ended: nothing can cancel it."""
+        """The `asyncio.current_task()` of calls executed without a task. It has ended: nothing can cancel it."""
 
     def run_at_once(self, job: Job) -> bool:
         """
-        Execute a call whose handler is a coroutine that waits for nothing: a task would cost more than it does.
+        Execute a call whose coroutine never suspends, without a task: making a task would cost more than the call.
 
-        Returns False, and does nothing, where that cannot be: there are hooks; others wait, and each that ends would
-        begin the next one, in itself; or this is no callback of the loop, but a task that somebody waits for.
+        Return False, and do nothing, where that is impossible: there are hooks; calls are queued, each of which would
+        start the next one recursively; or a task is running, so this is no plain callback of the loop.
         """
         loop, task, callee = self._loop, self._ended_task, job.callee
         frame, value = b"", None
@@ -90,7 +90,7 @@ class Runner:
             _enter_task(loop, task)
         except RuntimeError:
             return False
-        try:  # what `_begin` does, written out: there is one of these for nearly every call
+        try:  # `_begin` inlined, for speed: nearly every call passes here
             kwargs = job.request.kwargs
             if not callee.passes(kwargs):
                 kwargs = self._fitted(job, kwargs)
@@ -106,7 +106,7 @@ class Runner:
             frame = self._replies.of_error(job, error)
         finally:
             _leave_task(loop, task)
-        if type(value) is InContext:  # it has returned something that is to be awaited
+        if type(value) is InContext:  # the handler has returned an awaitable
             loop.create_task(self._await_rest(job, value))
         else:
             job.ended = now = time.monotonic()
@@ -115,7 +115,7 @@ class Runner:
         return True
 
     async def _await_rest(self, job: Job, rest: InContext) -> None:
-        task = job.task = asyncio.current_task()  # not before: one that has not begun would end without a word to us
+        task = job.task = asyncio.current_task()  # not before: a task cancelled before it runs would report no end
         if task is not None and job.execution is not None and job.execution.was_cancelled:
             task.cancel()
         try:
@@ -134,7 +134,7 @@ class Runner:
         try:
             if not job.cancelled:
                 frame = self._replies.of_result(job, await self._execute(job))
-        except BaseException as error:  # SystemExit, too, must end neither the worker nor the wait of its caller
+        except BaseException as error:  # SystemExit, too, must not end the worker, and must be answered
             frame = self._replies.of_error(job, error)
         finally:
             job.callee.note_duration(time.monotonic() - job.began)
@@ -185,7 +185,7 @@ class Runner:
         self._finished_in_thread(job, frame)
 
     def _execute_blocking(self, job: Job) -> Any:
-        """Do as `_execute` does, all in this thread: what a `def` hook does to its thread is there for the handler."""
+        """Do as `_execute` does, all in this thread, so that a handler sees thread-local state that `def` hooks set."""
         hooks, kwargs, execution = self._hooks, *self._begin(job)
         if not hooks.is_about("rpc_execution") or job.callee.is_internal:
             value = execution.call_blocking(job.callee.procedure.function, (), kwargs)
@@ -216,7 +216,7 @@ class Runner:
         return result.result
 
     def _begin(self, job: Job) -> tuple[dict[str, Any], Execution]:
-        """Return the arguments, and the execution that serves the call. Raises where they do not fit."""
+        """Return the arguments, and the execution of the call. Raises if the arguments do not fit the signature."""
         kwargs = self._fitted(job, job.request.kwargs)
         job.execution = execution = Execution(self._loop, self._executor, job.served)
         job.in_user_code = True
@@ -226,19 +226,19 @@ class Runner:
 
     def _fitted(self, job: Job, kwargs: dict[str, Any]) -> dict[str, Any]:
         if job.callee.passes(kwargs):
-            return kwargs  # as nearly always: there is nothing to validate and nothing to cast
+            return kwargs  # the usual case: nothing to validate or cast
         signature, settings = job.callee.procedure.signature, job.callee.settings
         if settings.validation.incoming:
             signature.validate(kwargs)
         return signature.cast(kwargs, strict=settings.strict_validation) if settings.cast_values else kwargs
 
     def _replaced(self, job: Job, message: RpcMessage, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments, or those that a hook has put in their place."""
+        """Return the arguments, or those that a hook has replaced them with."""
         return kwargs if message.kwargs is kwargs else self._fitted(job, message.kwargs)
 
 
 def _message(job: Job, kwargs: dict[str, Any]) -> RpcMessage:
-    """Return the message that hooks get of a call. Arguments that they replace are passed to the handler."""
+    """Return the message that hooks get for a call. Arguments that they replace are passed to the handler."""
     trace = job.request.trace
     return RpcMessage(
         api_name=job.request.api,
@@ -250,7 +250,7 @@ def _message(job: Job, kwargs: dict[str, Any]) -> RpcMessage:
 
 
 def _result(message: RpcMessage, value: Any, *, failed: bool = False) -> ResultMessage:
-    """Return the message that hooks get of a result. A result that they replace is sent to the caller."""
+    """Return the message that hooks get for a result. A result that they replace is sent to the caller."""
     return ResultMessage(
         result=value,
         rpc_message_id=message.id,

@@ -1,6 +1,6 @@
-"""The way of a request: decode -> admit -> validate -> handler -> reply.
+"""The path of a request: decode -> admit -> validate -> handler -> reply.
 
-Whatever it is, it is answered; nothing a peer sends stops a worker.
+Every request is answered; nothing that a peer sends stops a worker.
 """
 
 from __future__ import annotations
@@ -32,32 +32,36 @@ __all__ = ["STALL_GRACE", "Server"]
 logger = logging.getLogger("lightbus.serving")
 
 STALL_GRACE = 0.5
-"""Seconds after a standstill in which requests may still be old: the network's buffers hold some, too."""
+"""Seconds after a stall in which requests may still be old: network buffers hold some, too."""
 
 LARGE = 64 * 1024
-"""Bytes of an answer that the loop sends, also where a thread has executed the call, or of arguments not to be kept."""
+"""
+Bytes from which on an answer is sent by the loop, also where a thread has executed the call; and bytes of arguments
+from which on the loop is woken at the end of a call, to release their memory.
+"""
 
 MAX_ENDED = 64
-"""Calls that threads have answered before the loop is woken to count them, unless their arguments are LARGE."""
+"""Calls answered by threads after which the loop is woken to count them."""
 
 
 class Server:
     """
-    Executes procedures for others. Only touched from the node's loop; `def` handlers run in the executor's threads.
+    Executes procedures for other peers. Only used from the node's loop; `def` handlers run in the executor's threads.
 
     Args:
         identity: the identity of this process; requests for another instance are refused.
         config: the settings: concurrency, queue, validation.
         apis: the APIs to serve.
-        hooks: run around each execution, but for those of `internal.` APIs.
-        client: handed to the hooks.
-        executor: where `def` handlers run. It must be able to run more of them than `rpc_concurrency`, since
-            nested calls are not counted.
+        hooks: run around each execution, except those of `internal.` APIs.
+        client: passed to the hooks.
+        executor: runs `def` handlers. It must be able to run more than `rpc_concurrency` at once, since nested calls
+            are not counted.
         reply: sends a frame to a routing id.
         reply_from_thread: does the same from another thread.
-        serves_calls: whether calls are executed at all; those of `internal.` APIs are in any case.
-        service_of: returns the service of a calling instance, or None; asked once for each.
-        max_message_size_of: returns the bytes that a message to a calling instance may have, or 0; from any thread.
+        serves_calls: whether calls are executed; those of `internal.` APIs always are.
+        service_of: returns the service of a calling instance, or None; called once for each instance that it knows.
+        max_message_size_of: returns the largest message, in bytes, that a calling instance takes, or 0 if unknown.
+            Thread-safe.
 
     """
 
@@ -79,7 +83,7 @@ class Server:
         self.identity = identity
         self._draining = False
         self.stall_count = 0
-        """How often the loop stood still."""
+        """How often the loop stalled."""
         self._counts: Counter[str] = Counter()
         self._log = CallLog(service_of)
         self._apis = apis
@@ -91,13 +95,13 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._callees: dict[tuple[str, str], Callee] = {}
         self._jobs: dict[tuple[bytes, int], Job] = {}
-        """Those that are executed, and those that wait."""
+        """The executed and the queued calls, by routing id and call id."""
         self._ended: deque[tuple[Job, bytes]] = deque()
-        """Those that threads were done with since the loop last looked. Threads touch only this and the next."""
+        """Calls ended by threads that the loop has not counted yet. Threads use only this attribute and `_sending`."""
         self._sending: deque[Job] = deque()
-        """Those whose answers threads send just now; as many as there are, whichever they are."""
+        """One entry for each answer that a thread is sending; only the number counts, not which calls they are."""
         self._idle: asyncio.Event | None = None
-        """Set when no call is executed or waits, if that is awaited."""
+        """Set when no call is executed or queued; None until `finish` awaits that."""
         self._stalled_until = 0.0
         self._places = CallPlaces(config, self._loop, self._counts, self._start, self._drop)
         self._runner = self._make_runner(hooks, client, Replies(config, self._counts, max_message_size_of))
@@ -116,10 +120,10 @@ class Server:
 
     def loop_stalled(self, now: float) -> None:
         """
-        Record that the loop has just stood still for a while.
+        Record that the loop was stalled until now.
 
-        Waiting calls may have been given up by their callers long ago, and their age is unknown. So each is refused as
-        not started, with a number: sent again with that number, it is known to be fresh.
+        Received requests may have been given up by their callers long ago, and their age is unknown. So each is
+        refused as not started, with the stall count: a request that is sent again with that count is fresh.
         """
         self.stall_count += 1
         self._stalled_until = now + STALL_GRACE
@@ -128,14 +132,14 @@ class Server:
         self, routing_id: bytes, call_id: int, request: Request, frame: bytes = b"", memory: int = 0, now: float = 0.0
     ) -> None:
         """
-        Admit a request that came as this frame: execute it, queue it or refuse it with the reason.
+        Execute a request, queue it, or refuse it with the reason. `frame` is the request as it was received.
 
-        `memory` is how many bytes its arguments take, where that is known to be more than those of the frame.
+        `memory` is the number of bytes that the arguments take, if it is known to be more than the size of the frame.
         """
         if self._ended:
             self._finish_ended()
         if request.left <= 0:
-            self._counts["expired"] += 1  # no caller awaits the answer
+            self._counts["expired"] += 1  # the caller has given up
             return
         if (
             request.target != self.identity.instance
@@ -157,23 +161,23 @@ class Server:
         job = Job(routing_id, call_id, request, callee, memory or len(frame), places.marks, now)
         if self._log.watch.watchers:
             job.arguments = self._log.watch.arguments_of(request)
-        if self._jobs.setdefault(key, job) is not job:  # first: it may be answered before `admit` returns
+        if self._jobs.setdefault(key, job) is not job:  # before `admit`, which may execute and answer the call
             self._refuse(routing_id, call_id, request, _id_in_use(call_id))
         elif reason := places.admit(job, frame):
             self._forget(job)
             self._refuse_busy(job, reason)
         elif self._ended and places.waiting:
-            self._finish_ended()  # a thread that ended just now saw no call waiting
+            self._finish_ended()  # a thread that ended just now saw an empty queue, and did not wake the loop
 
     def _make_callee(self, request: Request) -> Callee:
-        """Return the called procedure, and cache it. Raises LightbusException if there is no such procedure."""
+        """Return the called procedure, and cache it. Raises LightbusException if it does not exist."""
         api = self._apis.get(request.api)
         callee = Callee(api, api.get_procedure(request.procedure), self._config.api(request.api))
         self._callees[request.api, request.procedure] = callee
         return callee
 
     def cancel(self, routing_id: bytes, call_id: int) -> None:
-        """Record that the caller of a request gave up. A `def` handler that runs cannot be stopped."""
+        """Cancel a request whose caller gave up. A `def` handler that runs cannot be stopped."""
         job = self._jobs.get((routing_id, call_id))
         if job is None:
             return
@@ -181,7 +185,7 @@ class Server:
         self._counts["cancelled"] += 1
         if self._places.remove_queued(job):
             self._forget(job)
-        elif job.execution is not None:  # a task that has not begun would end without a word to us
+        elif job.execution is not None:  # a task cancelled before it runs would not report its end
             job.interrupt()
 
     @property
@@ -192,7 +196,7 @@ class Server:
 
     @property
     def log(self) -> CallLog:
-        """The record of answered calls."""
+        """The log of answered calls."""
         self._finish_ended()
         return self._log
 
@@ -204,31 +208,31 @@ class Server:
 
     @property
     def executed_now(self) -> list[str]:
-        """The names of the procedures that are executed now, without those that wait; sorted."""
+        """The sorted names of the procedures that are being executed; without queued calls."""
         return sorted({job.callee.name for job in self._jobs.values() if job.execution is not None})
 
     @property
     def executing(self) -> int:
-        """How many calls are executed now, nested ones included; those of `internal.` APIs are left out."""
+        """How many calls are being executed, including nested ones; without those of `internal.` APIs."""
         self._finish_ended()
         return sum(not job.callee.is_internal for job in self._jobs.values()) - self.queued
 
     @property
     def queued(self) -> int:
-        """How many calls wait for their turn, likewise."""
+        """How many calls are queued; without those of `internal.` APIs."""
         return sum(not job.callee.is_internal for job in self._places.waiting)
 
     @property
     def has_just_stalled(self) -> bool:
-        """Whether the loop has just stood still, so that requests may be old."""
+        """Whether the loop was stalled within the last STALL_GRACE, so that requests may be old."""
         return self._stalled_until > 0.0 and time.monotonic() < self._stalled_until
 
     def drain(self) -> None:
-        """Refuse requests from now on, as not started."""
+        """Refuse all further requests, as not started."""
         self._draining = True
 
     async def finish(self, seconds: float) -> int:
-        """Wait until nothing runs, at most so long; return how many handlers were left behind."""
+        """Wait until no call is executed or queued; interrupt those left after so long, and return how many they are."""
         self._idle = asyncio.Event()
         self._finish_ended()
         try:
@@ -254,7 +258,7 @@ class Server:
             self._stalled_until = 0.0
         elif request.stall_count != self.stall_count:
             self._counts["refused_standstill"] += 1
-            text = f"{me} stood still for a while, and does not know how old the call is."
+            text = f"{me} was blocked for a while, and does not know how old the call is."
             return Error(PeerBusy.code, text, False, {"elsewhere": True, "epoch": self.stall_count})
         if not self._serves_calls and not request.api.startswith("internal."):
             text = (
@@ -283,22 +287,22 @@ class Server:
         if watch.is_on and (arguments := arguments or watch.arguments_of(request)) is not None:
             self._log.show(request, time.monotonic(), arguments, frame)
 
-    # From the beginning to the end
+    # Start and end of a call
 
     def _start(self, job: Job) -> None:
         callee, runner = job.callee, self._runner
         if not callee.procedure.is_async:
             try:
                 self._executor.run(runner.run_blocking, job)
-            except RuntimeError as error:  # there is no thread, and none can be started
+            except RuntimeError as error:  # no thread is free, and none can be started
                 self._forget(job)
                 self._refuse_busy(job, f"has no thread for it ({error})")
-                self._loop.call_soon(self._places.release, job)  # which may begin with the next one
+                self._loop.call_soon(self._places.release, job)  # not now: it may start the next call
         elif not (callee.was_quick and callee.waits_nowhere and runner.run_at_once(job)):  # `is_executed_at_once`
             job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:
-        """Drop a waiting call; its caller is informed of the reason, if there is one."""
+        """Drop a queued call; send its caller the reason, if there is one."""
         self._forget(job)
         if reason:
             self._refuse_busy(job, reason)
@@ -331,20 +335,20 @@ class Server:
 
     def _finished_in_thread(self, job: Job, frame: bytes) -> None:
         """
-        Answer a call from the thread that has executed it. The loop is notified, but woken only if that matters.
+        Answer a call from the thread that has executed it, and wake the loop only if needed.
 
-        To wake it for each answer would take longer than all the rest, and make the caller wait for it.
+        To wake the loop for each answer would take longer than the rest of the call, and delay the answer.
         """
         job.served.end()
         try:
             if frame and job.arguments is None and not job.cancelled and len(frame) < LARGE:
-                job.answered_by_thread = True  # also if its caller has gone: it will not try again
+                job.answered_by_thread = True  # also if the caller is gone: the loop must not try again
                 self._sending.append(job)
-                self._ended.append((job, frame))  # first: a caller may call again at once, and finds the place free
+                self._ended.append((job, frame))  # before the answer: a caller that calls again finds the place free
                 try:
                     self._reply_from_thread(job.routing_id, frame)
                 finally:
-                    self._sending.popleft()  # perhaps another's: only how many there are counts
+                    self._sending.popleft()  # perhaps another call's: only the number matters
             else:
                 self._ended.append((job, frame))
             is_much = job.memory >= LARGE or len(self._ended) > MAX_ENDED
@@ -361,8 +365,8 @@ class Server:
 
 
 def _id_in_use(call_id: int) -> Error:
-    # To take the later one for the earlier would have that run on, unseen by who counts, cancels or stops.
-    text = f"the id {call_id} is that of a call on the same connection that is not answered yet: give each its own."
+    # If the later call replaced the earlier one, the earlier could no longer be counted, cancelled or awaited.
+    text = f"the id {call_id} is that of a call on the same connection that is not answered yet: give each its own id."
     return Error(PeerRefused.code, text, False, {})
 
 

@@ -1,4 +1,4 @@
-"""What a worker counts of each procedure while it serves: cheap enough to be always on. Only numbers; no clock."""
+"""Counters of each procedure that a worker serves: cheap enough to be always on. Only numbers; no clock."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Sequence
 __all__ = ["BOUNDS", "LATEST", "MAX_CALLERS", "OTHERS", "Usage", "percentile"]
 
 LATEST = 500
-"""Calls that percentiles are taken of: the latest, so that they show the present; and five make up the last one."""
+"""Percentiles are taken over so many of the latest calls, so that they show the present; 1 % of these are 5 calls."""
 
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds between which calls are counted, by how long they took: a call on one host takes a tenth of a millisecond."""
+"""Upper bounds, in seconds, of the histogram of durations: a call on one host takes a tenth of a millisecond."""
 
 MAX_CALLERS = 200
-"""Services that are counted separately among the callers of a procedure: their names come from outside."""
+"""Calling services counted separately per procedure; bounded, since the names come from the network."""
 
 OTHERS = "(others)"
-"""Replaces all services beyond these, and callers that have not introduced themselves."""
+"""Counts all services beyond these, and callers whose service is unknown."""
 
 
 class Usage:
     """
-    The calls of one procedure since the worker's start. Only touched from the node's loop.
+    The calls of one procedure since the worker's start. Only used from the node's loop.
 
     Attributes:
-        calls: how many were answered.
-        errors: how many of these with an error.
-        callers: how many by the caller's service.
-        caller_errors: how many of these were answered with an error, for those services that had any.
-        seconds: how long all of them took together.
-        within: how many took so long: up to each of the `BOUNDS` and longer than the one before, and longer than all.
+        calls: number of answered calls.
+        errors: number of calls answered with an error.
+        callers: number of calls by calling service.
+        caller_errors: number of calls answered with an error, by calling service; without services that had none.
+        seconds: total duration of all calls.
+        within: histogram of durations: one count for each interval up to one of `BOUNDS`, and one for longer calls.
 
     """
 
@@ -48,7 +48,7 @@ class Usage:
         self._latest_callers: deque[str] = deque(maxlen=LATEST)
 
     def note(self, seconds: float, caller: str, *, failed: bool) -> None:
-        """Count a call: the seconds from its arrival to its answer, and the caller's service."""
+        """Count a call; `seconds` is the time from its arrival to its answer, `caller` the calling service."""
         self.calls += 1
         self.errors += failed
         self.seconds += seconds
@@ -63,20 +63,20 @@ class Usage:
         self._latest_callers.append(caller)
 
     def latency(self, share: float) -> float | None:
-        """Return the seconds within which this share of the latest calls was answered; None where there was none."""
+        """Return the seconds within which this share of the latest calls was answered; None if there was no call."""
         return percentile(sorted(self._latest), share)
 
     def latency_by_caller(self, share: float) -> dict[str, float]:
-        """Return the same for each service that made some of the latest calls, of its own calls."""
+        """Return the same by calling service, for each service that made some of the latest calls."""
         found: defaultdict[str, list[float]] = defaultdict(list)
         for caller, seconds in zip(self._latest_callers, self._latest, strict=True):
             found[caller].append(seconds)
-        told = {caller: percentile(sorted(times), share) for caller, times in found.items()}
-        return {caller: seconds for caller, seconds in told.items() if seconds is not None}
+        percentiles = {caller: percentile(sorted(times), share) for caller, times in found.items()}
+        return {caller: seconds for caller, seconds in percentiles.items() if seconds is not None}
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Return the smallest value that this share (0 to 1) of ordered values does not exceed; None of no values."""
+    """Return the smallest value that this share (0 to 1) of ordered values does not exceed; None if there is none."""
     if not ordered:
         return None
     rank = -int(-share * len(ordered) // 1)  # rounded up: nearest rank

@@ -1,8 +1,9 @@
 """
-The calls of a worker, for watchers (`lightbus tail --rpc`): recorded only while there is one.
+The calls of a worker, for watchers (`lightbus tail --rpc`): recorded only while there is a watcher.
 
-Watching is a lease. Each question renews it and takes what came meanwhile; without questions it ends, and with the last
-all its cost. Calls that arrive faster than they are fetched are counted and dropped. `now` is an argument.
+A watch is a lease. Each request renews it and fetches the calls recorded since the last one; without requests it
+expires, and without watchers nothing is recorded. Calls that arrive faster than they are fetched are counted and
+dropped. `now` is an argument.
 """
 
 from __future__ import annotations
@@ -18,55 +19,55 @@ from ..wire.envelope import AnyMessage, Error, Request, Result
 __all__ = ["LEASE", "CallWatch", "WatchedCall"]
 
 LEASE = 5.0
-"""Seconds for which calls are recorded for a watcher that does not ask."""
+"""Seconds after which a watch expires that is not renewed."""
 
 MAX_WATCHERS = 8
 
 MAX_CALLS = 1000
 MAX_BYTES = 4 * 1024 * 1024
-"""Calls, and bytes of their arguments and results, that are kept for each watcher: what a terminal can show."""
+"""Calls, and bytes of their arguments and results, kept for each watcher: as much as a terminal can show."""
 
 MAX_VALUE = 32 * 1024
-"""Bytes of arguments, or of a result, beyond which only their number is reported."""
+"""Largest arguments, or result, in bytes, that are reported; of larger ones only the size is."""
 
 
 SHALLOW = 256
-"""Bytes that no value has whose nesting could matter: each level takes one at least."""
+"""Encoded values up to this many bytes need no check of their nesting: each level takes at least one byte."""
 
 NESTED = b"\x91" * 8
-"""Nested arrays of one item each, as msgpack encodes them: more levels than a report has around a value."""
+"""Nested msgpack arrays of one item each: more levels than a report has around a value."""
 
 TOO_LARGE = b"\xc1"
-"""Replaces arguments or an answer of more bytes: the one byte that msgpack does not use."""
+"""Replaces arguments or an answer larger than MAX_VALUE: the one byte that msgpack does not use."""
 
 
 class WatchedCall(NamedTuple):
-    """A call that was answered. Arguments and answer are kept as bytes: they are read when they are asked for."""
+    """A call that was answered. Arguments and answer are kept encoded, and decoded when a watcher fetches them."""
 
     request: Request
     service: str
     """The caller's service."""
     at: float
-    """When it arrived, in seconds since 1970."""
+    """When the request arrived, in seconds since 1970."""
     seconds: float
-    """From its arrival to its answer."""
+    """Time from the request's arrival to its answer."""
     arguments: bytes
     frame: bytes
-    """The answer as it was sent; empty where the caller gave up before."""
+    """The answer as it was sent; empty if the caller gave up before."""
     number: int = 0
-    """Counts the calls of one watch from 1, those that were not kept included."""
+    """The number of the call in one watch, from 1; dropped calls have numbers, too."""
     kwargs_bytes: int = 0
     result_bytes: int = 0
 
     def cut(self) -> WatchedCall:
-        """Return it without values that are too large to report; their bytes are counted."""
+        """Return a copy without values that are too large to report, and with the sizes of all values."""
         arguments, frame = (each if len(each) <= MAX_VALUE else TOO_LARGE for each in (self.arguments, self.frame))
         kwargs_bytes, result_bytes = len(self.arguments), len(self.frame)
         return self._replace(arguments=arguments, frame=frame, kwargs_bytes=kwargs_bytes, result_bytes=result_bytes)
 
     def fields(self) -> dict[str, Any]:
-        """Return it in the form of a report."""
-        told: dict[str, Any] = {
+        """Return the call as the fields of a report."""
+        fields: dict[str, Any] = {
             "number": self.number,
             "at": self.at,
             "seconds": self.seconds,
@@ -83,26 +84,26 @@ class WatchedCall(NamedTuple):
             "cut": [],
         }
         if _is_reportable(self.arguments):
-            told["kwargs"] = codec.decode(self.arguments)
+            fields["kwargs"] = codec.decode(self.arguments)
         else:
-            told["cut"].append("kwargs")
+            fields["cut"].append("kwargs")
         if not self.frame:
-            return {**told, "error": "cancelled", "message": "its caller gave up"}
+            return {**fields, "error": "cancelled", "message": "its caller gave up"}
         answer: AnyMessage | None = None
-        with contextlib.suppress(ProtocolError):  # it is left out
+        with contextlib.suppress(ProtocolError):  # the answer is left out of the report
             answer = envelope.decode(self.frame)[1]
         if isinstance(answer, Error):
-            return {**told, "error": str(answer.details.get("type", answer.code)), "message": answer.message}
+            return {**fields, "error": str(answer.details.get("type", answer.code)), "message": answer.message}
         if isinstance(answer, Result):
             value = answer.value
             if len(self.frame) <= SHALLOW or _is_reportable(codec.encode(value)):
-                return {**told, "result": value}
-        told["cut"].append("result")
-        return told
+                return {**fields, "result": value}
+        fields["cut"].append("result")
+        return fields
 
 
 def _is_reportable(data: bytes) -> bool:
-    """Return whether an encoded value may be part of a report: it exists, and is not nested too deeply."""
+    """Return whether an encoded value may be part of a report: not cut, and not nested too deeply."""
     if len(data) <= SHALLOW:
         return data != TOO_LARGE
     try:
@@ -125,11 +126,11 @@ class _CallWatcher:
 
 
 class CallWatch:
-    """All watchers. Only touched from the node's loop."""
+    """All watchers. Only used from the node's loop."""
 
     def __init__(self) -> None:
         self.watchers: dict[str, _CallWatcher] = {}
-        """The watchers by name, and those until just now: the server checks first whether there are any."""
+        """The watchers by name, including those that have just expired. Empty in the usual case."""
 
     @property
     def is_on(self) -> bool:
@@ -137,7 +138,7 @@ class CallWatch:
         return bool(self.watchers)
 
     def arguments_of(self, request: Request) -> bytes | None:
-        """Return the arguments of a call that begins, as they are before the handler has them; None: not watched."""
+        """Return the encoded arguments of a call, before its handler can change them; None if nobody watches."""
         if not self.watchers or request.api.startswith("internal."):
             return None
         try:
@@ -146,7 +147,7 @@ class CallWatch:
             return TOO_LARGE
 
     def note(self, now: float, call: WatchedCall) -> None:
-        """Record a call, before it has a number, for each watcher; forget watchers that do not ask any more."""
+        """Record a call for each watcher, and number it; remove expired watchers."""
         call = call.cut()
         size = len(call.arguments) + len(call.frame)
         for name, watcher in list(self.watchers.items()):
@@ -160,10 +161,10 @@ class CallWatch:
 
     def take(self, now: float, name: str, after: int) -> dict[str, Any]:
         """
-        Renew a watch, or begin one; return the `calls` behind a number, and the number `noted` by now.
+        Renew a watch, or begin one; return the `calls` with numbers above `after`, and the latest number, `noted`.
 
-        What is up to that number is forgotten: it has been received. Where `noted` is less than the caller has seen,
-        its watch had ended, and this is a new one. Raises PeerBusy where too many watch.
+        Calls up to `after` have been received, and are dropped. If `noted` is less than a number that the watcher has
+        seen, its watch had expired, and this is a new one. Raises PeerBusy if there are too many watchers.
         """
         for each, watcher in list(self.watchers.items()):
             if now > watcher.until and each != name:
@@ -178,5 +179,5 @@ class CallWatch:
         return {"calls": [call.fields() for call in watcher.calls], "noted": watcher.noted}
 
     def end(self, name: str) -> None:
-        """End a watch before its time."""
+        """End a watch before it expires."""
         self.watchers.pop(name, None)

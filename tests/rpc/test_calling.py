@@ -370,7 +370,9 @@ def test_a_peer_is_lost_while_it_has_a_call() -> None:
         await wait_until_async(lambda: context.sent(A))
         context.snapshot = snapshot(peer(B))
         caller.peer_lost(peer(A), "went away")
-        with pytest.raises(PeerLost, match=r"auth-service aaaa… on host far went away while auth\.check was with it"):
+        with pytest.raises(
+            PeerLost, match=r"auth-service aaaa… on host far went away while auth\.check was in progress"
+        ):
             await task
         assert context.dealers[A].closed
         assert context.sent(B) == []
