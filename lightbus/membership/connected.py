@@ -17,11 +17,11 @@ HELLO_EVERY = 5.0
 """Seconds between the HELLOs of a connected engine."""
 
 MAX_HELLOS = 20
-"""HELLOs of one engine that are answered within a second: each answer may be large, and waits until it is read."""
+"""HELLOs of one engine that are answered per second: an answer may be large, and is buffered until it is read."""
 
 
 MAX_FORMER = 1024
-"""Of how many that went it is known which service they were of: a script may be gone before its call is counted."""
+"""Disconnected engines whose service is remembered: a script may be gone before its call is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +32,14 @@ class ConnectedEngine:
     service: str
     process: str
     max_message_size: int = 0
-    """Bytes that a message to it may have; 0: it did not say."""
+    """The largest message, in bytes, that it takes; 0 if unknown."""
 
     def __str__(self) -> str:
-        return f"{self.service!r:.80} {self.process!r:.80}"  # in the words of somebody who may be a stranger
+        return f"{self.service!r:.80} {self.process!r:.80}"  # quoted and cut: the names come from the network
 
 
 class _Confirmations:
-    """Those whose word is still waited for."""
+    """The engines whose confirmation is awaited."""
 
     def __init__(self) -> None:
         self._missing: set[bytes] = set()
@@ -59,7 +59,7 @@ class _Confirmations:
             self._complete.set()
 
     async def wait(self, seconds: float) -> set[bytes]:
-        """Wait for them, at most so long; return those that are missing."""
+        """Wait for all confirmations, at most so long; return the engines that have not confirmed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._complete.wait()
@@ -79,13 +79,13 @@ class ConnectedEngines:
         self._send = send
         self._engines: dict[bytes, ConnectedEngine] = {}
         self._former: dict[str, str] = {}
-        """The services of those that went, the latest last."""
+        """The services of disconnected engines by instance, the latest last."""
         self._liveness: Liveness[bytes] = Liveness(suspect_after=3 * HELLO_EVERY, gone_after=6 * HELLO_EVERY)
         self._drained = _Confirmations()
         self._parted = _Confirmations()
         self._draining = False
         self._paces: dict[bytes, tuple[float, int]] = {}
-        """Per engine since when its HELLOs are counted, and how many there were."""
+        """By engine: the start of the second in which its HELLOs are counted, and their number."""
 
     def __len__(self) -> int:
         return len(self._engines)
@@ -100,9 +100,9 @@ class ConnectedEngines:
 
     def max_message_size_of(self, instance: str) -> int:
         """
-        Return the bytes that a message to an instance may have; 0 where it did not say, or is not connected.
+        Return the largest message, in bytes, that an instance takes; 0 if unknown, or not connected.
 
-        From any thread.
+        Thread-safe.
         """
         return next((each.max_message_size for each in list(self._engines.values()) if each.instance == instance), 0)
 
@@ -112,7 +112,7 @@ class ConnectedEngines:
         return None if engine is None else engine.instance
 
     def on_hello(self, routing_id: bytes, hello: Hello, now: float) -> bool:
-        """Note a HELLO; return whether it was the first of this process."""
+        """Record a HELLO; return whether it was the first of this process."""
         is_new = routing_id not in self._engines
         self._engines[routing_id] = ConnectedEngine(
             instance=hello.instance,
@@ -134,37 +134,37 @@ class ConnectedEngines:
         return count >= MAX_HELLOS
 
     def tick(self, now: float) -> None:
-        """Forget those that have been silent for long."""
+        """Remove engines that have been silent too long."""
         for change in self._liveness.tick(now):
             if change.state is State.GONE:
                 self.forget(change.key)
 
     def push(self, message: AnyMessage) -> None:
-        """Send a message to all of them; forget those that are gone."""
+        """Send a message to all engines; remove those whose connection is closed."""
         frame = envelope.encode(message)
         for routing_id in list(self._engines):
             if not self._send(routing_id, frame):
                 self.forget(routing_id)
 
     async def drain(self, seconds: float) -> list[ConnectedEngine]:
-        """Have all of them send nothing new; return those that have not confirmed it within so many seconds."""
+        """Send DRAIN to all engines; return those that have not confirmed it within so many seconds."""
         self._draining = True
         self._drained.expect(set(self._engines))
         self.push(Drain())
         return self._named(await self._drained.wait(seconds))
 
     async def part(self, instance: str, seconds: float) -> list[ConnectedEngine]:
-        """Send GOODBYE to all of them; return those that have not answered it within so many seconds."""
+        """Send GOODBYE to all engines; return those that have not answered it within so many seconds."""
         self._parted.expect(set(self._engines))
         self.push(Goodbye(instance))
         return self._named(await self._parted.wait(seconds))
 
     def has_drained(self, routing_id: bytes) -> None:
-        """Note that one confirms to send nothing new."""
+        """Record that an engine confirmed DRAIN: it sends no new requests."""
         self._drained.note(routing_id)
 
     def forget(self, routing_id: bytes) -> None:
-        """Note that one is gone, known or not."""
+        """Remove an engine that is gone, if it is known."""
         if (gone := self._engines.pop(routing_id, None)) is not None:
             self._former[gone.instance] = gone.service
             if len(self._former) > MAX_FORMER:

@@ -12,7 +12,7 @@ from ..wire.announcement import new_instance_id
 __all__ = ["MAX_CHAIN", "Identity"]
 
 MAX_CHAIN = 32
-"""Calls that wait for each other, one nested in the other: who is deeper goes in a circle, or should not wait."""
+"""Longest chain of calls that wait for each other. A longer one is a cycle, or its handlers should not wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Which peers to dial, when and how often: the announced peers, and the fixed peers of the settings.
 
-It opens attempts, bounds them and remembers how the fixed peers did. What an answer means is for the node to say.
+It starts and limits the attempts, and keeps the state of the fixed peers. The node handles the answers.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = ["EVERYTHING", "EXCHANGE_PARTNERS", "MAX_DIALS", "DialUser", "Dialer"]
 logger = logging.getLogger("lightbus.dialing")
 
 EXCHANGE_PARTNERS = 3
-"""Peers that stay connected though none of their APIs is used: they report the others."""
+"""Peers that stay connected although none of their APIs is used: they report other peers."""
 
 EVERYTHING = "*"
-"""Among the wanted APIs it means every peer, whatever it advertises. No API has this name."""
+"""As a wanted API: every peer, whatever it advertises. No API has this name."""
 
 MAX_DIALS = 32
-"""Peers tried at a time. Each takes a few descriptors, and strangers can announce any number of ghosts."""
+"""Peers tried at a time. Each attempt takes a few descriptors, and anybody can announce peers that do not exist."""
 
 FOR_ASKED = 8
-"""Further peers tried at a time, for which a call waits."""
+"""Further peers tried at a time if a call waits for them."""
 
 MAX_ADDRESSES_TRIED = 64
-"""Addresses tried at a time, of all peers: each takes four descriptors while it is. Of a small limit less."""
+"""Addresses tried at a time, of all peers; each takes four descriptors meanwhile. Fewer if the limit is low."""
 
 LIMIT_SHARE = 16
-"""The part of its limit of descriptors that a process uses for attempts, as a divisor."""
+"""Addresses tried at a time are at most the limit of open descriptors divided by this."""
 
 UNPROVEN_SHARE, UNPROVEN_SHARE_ASKED = 0.25, 0.5
 """
-The part of these for peers that never answered and were announced in another way than workers of this bus are; the
-second while a call waits for them.
+Share of these limits for peers that never answered, and were announced in another way than workers of this bus
+announce themselves; the second applies while a call waits for them.
 """
 
 WARN_EVERY = 600.0
@@ -50,34 +50,34 @@ WARN_EVERY = 600.0
 
 
 class DialUser(LinkUser, Protocol):
-    """Informed of the end of attempts: the node. It learns of a success as the user of the link."""
+    """Informed when attempts fail or end: the node. Of success it is informed as the user of the link."""
 
     def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
         """An attempt to reach a peer failed; `refused`: nothing listens at its address."""
 
     def denied(self, instance: str, reason: str) -> None:
-        """A peer is there, and we have no key in common."""
+        """A peer is reachable, but has no key in common with this process."""
 
     def attempt_is_over(self) -> None:
-        """An attempt ended, one way or the other."""
+        """An attempt ended, successfully or not."""
 
 
 class Dialer:
     """
-    Only touched from the node's loop.
+    Connects to peers. Only touched from the node's loop.
 
     Args:
         user: the node.
         transport: makes the sockets.
-        addressing: says where a peer is.
-        registry: the peers we know.
-        links: the peers that we are connected to, by instance.
+        addressing: returns the endpoints of a peer.
+        registry: the known peers.
+        links: the connected peers, by instance.
         wanted: the APIs that this process uses.
         seeds: endpoints of fixed peers.
-        fingerprints: of our keys. Which of them a fixed peer speaks is found out by trying, the first one first.
+        fingerprints: of our keys, in the order in which they are tried with fixed peers.
 
     Attributes:
-        seeds: the fixed peers, and how they do.
+        seeds: the fixed peers and their state.
 
     """
 
@@ -108,52 +108,52 @@ class Dialer:
         self._closed = False
 
     def confirm(self, peers: Iterable[Peer]) -> None:
-        """Dial peers that count as up, and are not connected here yet."""
+        """Dial peers that are considered up, but are not connected yet."""
         self._to_confirm.extend(peers)
 
     def dial_due(self, now: float) -> None:
-        """Try all peers that may be tried now, as far as there is room; those that failed before are last."""
+        """Try all peers that are due, within the limits; those that failed before come last."""
         self._dial_seeds(now)
         while self._to_confirm and self._has_room():
             self.dial(self._to_confirm.pop())
         if (due := self._registry.due(now)) and self._has_room():
             if not self._has_room(share=UNPROVEN_SHARE):
-                # Mostly so after a flood: to sort them all, ten times a second, would cost more than to try them.
+                # Usually after a flood of announcements: to sort them all ten times a second would be too expensive.
                 due = [peer for peer in due if not self._registry.is_unproven(peer)]
             for peer in self._ordered(filter(self._is_wanted, due)):
                 if not self._has_room_for(peer):
-                    break  # unproven ones come last
+                    break  # unproven peers come last
                 if self._is_wanted(peer):
                     self.dial(peer)
 
     def is_due(self, by: float) -> bool:
-        """Return whether a peer may be tried again by then."""
+        """Return whether a peer is due at the time `by`."""
         if self._to_confirm or self.seeds.is_due(by):
             return True
         return any(map(self._is_wanted, self._registry.due(by)))
 
     def dial_wanted(self, peers: Iterable[Peer]) -> None:
-        """Try peers for which a call waits: room for some of them is reserved."""
+        """Try peers that a call waits for; some attempts are reserved for these."""
         for peer in self._ordered(peers):
             if not self._has_room_for(peer, FOR_ASKED):
                 break
             self.dial(peer, more=FOR_ASKED)
 
     def consider(self, instance: str, now: float) -> None:
-        """Try a peer that was announced just now, if it is wanted and may be tried. It checks no other peer."""
+        """Try a peer that was just announced, if it is wanted and due. No other peer is checked."""
         peer = self._registry.peers.get(instance)
         if peer is not None and not peer.is_live and peer.retry_at <= now and self._is_wanted(peer):
             self.dial(peer)
 
     def dial(self, peer: Peer, *, more: int = 0) -> None:
-        """Try a peer, unless we are connected to it or at it, or there is no room (for so many more than usual)."""
+        """Try a peer, unless it is connected or being tried, or the limit (plus `more`) is reached."""
         announcement = peer.announcement
         if peer.instance in self._links or peer.instance == self._registry.own:
             return
         if not self._has_room_for(peer, more):
             return
         if reason := _other_key(announcement.fingerprint, self._fingerprints):
-            # Said before a socket is opened at each of its addresses: in a flood of strangers those would be many.
+            # Checked before a socket is opened for each address: in a flood of foreign peers these would be many.
             self._user.denied(peer.instance, reason)
             return
         endpoints = self._addressing.endpoints(announcement, peer.failures)
@@ -164,31 +164,31 @@ class Dialer:
         self._dial(peer.instance, peer.instance, endpoints, announcement.fingerprint)
 
     def hint(self, peer: Peer) -> str:
-        """Return a sentence on why a peer may not answer, and what to do about it here."""
+        """Return a sentence on why a peer may not answer, and what to do on this host."""
         if not descriptors_left():
-            return f"This process may have {descriptor_limit()} open files, and has: raise the limit (ulimit -n)."
+            return f"This process has reached its limit of {descriptor_limit()} open files: raise it (ulimit -n)."
         return self._addressing.hint(peer.announcement)
 
     def may_find(self, api: str) -> bool:
-        """Return whether an attempt is on its way at a peer that may advertise an API."""
+        """Return whether an attempt is in progress that may reach a peer with this API."""
         if self.seeds.are_resolving():
             return True
         return any(self._may_advertise(api, dial) for dial in self._dials.values())
 
     def has_untried_seed(self) -> bool:
-        """Return whether a fixed peer was neither reached nor failed so far."""
+        """Return whether a fixed peer has neither been reached nor failed yet."""
         return self.seeds.has_untried()
 
     def linked(self, link: Link, *, ourselves: bool = False) -> None:
-        """Record that a peer answered: a fixed peer that it is need not be tried any more."""
+        """Record that a peer answered; if it is a fixed peer, it is no longer tried."""
         self.seeds.linked(link.endpoint, link.instance, ourselves=ourselves)
 
     def unlinked(self, instance: str) -> None:
-        """Record that a connection ended: a fixed peer that it was is tried again."""
+        """Record that a connection ended; if the peer is a fixed peer, it is tried again."""
         self.seeds.unlinked(instance, time.monotonic())
 
     def describe_seeds(self) -> str:
-        """Return how the fixed peers do, for a message; empty where there are none."""
+        """Return the state of the fixed peers as text for a message; empty if there are none."""
         return self.seeds.describe()
 
     def refusals(self) -> list[str]:
@@ -196,7 +196,7 @@ class Dialer:
         return self.seeds.refusals()
 
     def close(self) -> None:
-        """Give up all attempts, and begin none."""
+        """Give up all attempts, and start no more."""
         self._closed = True
         self.seeds.close()
         for dial in self._dials.values():
@@ -204,7 +204,7 @@ class Dialer:
         self._dials.clear()
 
     def abandon(self) -> None:
-        """Give up all attempts of a loop that is closed."""
+        """Give up all attempts after the loop was closed."""
         self._closed = True
         self.seeds.close()
         for dial in self._dials.values():
@@ -214,7 +214,7 @@ class Dialer:
     # Inside
 
     def _has_room_for(self, peer: Peer, more: int = 0) -> bool:
-        # Doubtful ones never take all the room: somebody better may be announced at any moment.
+        # Unproven peers never use all attempts: a better one may be announced at any time.
         if not self._registry.is_unproven(peer):
             return self._has_room(more)
         return self._has_room(more, share=UNPROVEN_SHARE_ASKED if more else UNPROVEN_SHARE)
@@ -229,7 +229,7 @@ class Dialer:
         if now >= self._warned_at:
             self._warned_at = now + WARN_EVERY
             logger.warning(
-                "No new peer is connected to: all %d files that this process may open are. Raise the limit (ulimit -n)",
+                "No new peer is connected: this process has reached its limit of %d open files. Raise it (ulimit -n)",
                 descriptor_limit(),
             )
         return False
@@ -238,8 +238,8 @@ class Dialer:
         """
         Return peers in the order in which to try them.
 
-        Among equals the latest and the earliest alternate: a real peer that is announced during a flood of forged
-        announcements is tried soon, and so is one that was announced before it.
+        Within a rank, the latest and the earliest announced alternate: so a real peer is tried soon, whether it was
+        announced during a flood of forged announcements or before it.
         """
         rank = self._registry.rank
         equals = sorted(sorted(peers, key=lambda peer: peer.heard_at), key=rank)
@@ -249,7 +249,7 @@ class Dialer:
         names = peer.announcement.api_names
         if names is None or EVERYTHING in self._wanted or not self._wanted.isdisjoint(names):
             return True
-        # A peer that introduced itself relies on us to pass it on, and we pass on only peers that we are connected to.
+        # A peer that introduced itself relies on us to report it, and we report only peers that we are connected to.
         return peer.source is Source.CLAIM or len(self._links) + len(self._dials) < EXCHANGE_PARTNERS
 
     def _may_advertise(self, api: str, dial: Dial) -> bool:
@@ -265,7 +265,7 @@ class Dialer:
 
     def _on_seeds_resolved(self) -> None:
         self._dial_seeds(time.monotonic())
-        self._user.attempt_is_over()  # whoever waits for one may have another one to wait for
+        self._user.attempt_is_over()  # waiting lookups must check again what they wait for
 
     def _dial(self, key: str, target: str, endpoints: Sequence[str], fingerprint: str) -> None:
         if key not in self._dials and not self._closed:
@@ -293,7 +293,7 @@ def _from_both_ends(peers: list[Peer]) -> list[Peer]:
 
 
 def _other_key(fingerprint: str, ours: Sequence[str]) -> str:
-    """Return why a peer is not tried that is announced with another key than ours, or with none; else an empty text."""
+    """Return why a peer is not tried: it is announced with another key than ours, or with none; "" if its key fits."""
     if "" in ours or fingerprint in ours:
         return ""
     has = f"the key {fingerprint:.48}" if fingerprint else "no key"

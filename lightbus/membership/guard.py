@@ -1,8 +1,8 @@
 """
-The last guard around what strangers send: whatever a message leads to, its handler raises nothing.
+Counts and logs messages that could not be read or handled, so that nothing a peer sends raises out of a handler.
 
-It is counted, and logged the first time with its traceback, then in ever longer intervals: a peer that sends nonsense
-must not fill the log.
+The first error of a kind is logged with its traceback, then the 10th, 100th and so on: a peer that sends garbage must
+not fill the log.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ UNREADABLE = "unreadable"
 
 class Guard:
     """
-    Counts and logs what could not be handled, by what it was. Only touched from one loop.
+    Counts and logs errors by kind. Only touched from one loop.
 
     Args:
-        logger: where it is logged.
+        logger: logs the errors.
 
     """
 
     MAX_KINDS = 1000
-    """Kinds of errors that are counted separately."""
+    """Kinds of errors counted separately."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -35,12 +35,12 @@ class Guard:
 
     @property
     def total(self) -> int:
-        """How much there was so far."""
+        """The number of all errors."""
         return self._counts.total()
 
     @property
     def failures(self) -> int:
-        """How much of that was our error: messages that could be read, and not be handled."""
+        """The number of internal errors: messages that could be read, but not handled."""
         return sum(number for (what, _), number in self._counts.items() if what != UNREADABLE)
 
     def unreadable(self, who: object, error: Exception) -> None:
@@ -53,7 +53,7 @@ class Guard:
             )  # fmt: skip
 
     def failed(self, who: object, message: object, error: Exception) -> None:
-        """Count a message that could not be handled: an internal error, whatever is in it."""
+        """Count a message that could not be handled. That is an internal error, whatever the message contains."""
         what = message if isinstance(message, str) else f"a {type(message).__name__} message"
         number = self._number(what, type(error).__name__)
         if _is_due(number):
@@ -72,5 +72,5 @@ class Guard:
 
 
 def _is_due(number: int) -> bool:
-    """Return whether the time of this number is logged: 1, 10, 100, 1000 and so on."""
+    """Return whether the error with this number is logged: 1, 10, 100, 1000 and so on."""
     return str(number).rstrip("0") == "1"

@@ -1,4 +1,4 @@
-"""Handles HELLO: it is checked and answered, and its sender is added to the connected engines."""
+"""Handles HELLO: checks and answers it, and adds its sender to the connected engines."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ logger = logging.getLogger("lightbus.binding")
 MAX_ENGINES = 4096
 
 KEPT_FOR = 1.0
-"""Seconds for which the message of the peers that we know is sent as it was encoded: by so much their ages are off."""
+"""Seconds for which the encoded message of known peers is reused; the ages in it are off by up to this."""
 
 FAREWELL = 1.0
-"""Seconds in which connected engines can read the last messages before the sockets are closed."""
+"""Seconds that connected engines have to read the last messages before the sockets are closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
-    """The facts that a worker sends of its node, and the callbacks to it."""
+    """What a worker reports of its node, and the callbacks to it."""
 
     announcement: Callable[[], Announcement]
-    """The announcement that others get."""
+    """Returns the announcement that peers get."""
     peers_digest: Callable[[], str]
     verified: Callable[[], list[tuple[Announcement, float]]]
-    """The peers that are connected to this process, each with the seconds since its last sign of life."""
+    """Returns the peers that are connected to this process, each with the seconds since its last message."""
     known: Callable[[str], Announcement | None]
-    """What an instance is known to say of itself, if it is known."""
+    """Returns the latest announcement of an instance, or None."""
     claimed: Callable[[Announcement], None]
-    """Called with an announcement that a peer sends of itself."""
+    """Called with an announcement that a peer sent of itself."""
 
 
 class Introductions:
     """
-    Only touched from the node's loop.
+    The worker's side of introductions. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        view: what to say of ourselves and of others.
+        view: what to report of this process and of its peers.
         send: sends a frame to a routing id; False if its connection is closed.
 
     Attributes:
-        engines: those that sent HELLO.
-        draining: whether we take nothing new.
+        engines: the engines that sent HELLO.
+        draining: whether this worker refuses new requests.
 
     """
 
@@ -68,12 +68,12 @@ class Introductions:
         self._view = view
         self._send = send
         self._encoded = b""
-        """The latest message of the known peers."""
+        """The encoded message of the known peers."""
         self._encoded_of: list[Announcement] = []
         self._encoded_until = 0.0
 
     def on_hello(self, routing_id: bytes, hello: Hello) -> None:
-        """Answer with what we say of ourselves, and with the peers we know where they are others than it knows."""
+        """Answer with our announcement, and with the known peers if the sender's digest says that it knows others."""
         if (refusal := self._reason_to_refuse(routing_id, hello)) is not None:
             self.counts["refused_hellos"] += 1
             self._reply(routing_id, Error(PeerRefused.code, refusal, False, {}))
@@ -81,7 +81,7 @@ class Introductions:
         now = time.monotonic()
         is_new = self.engines.on_hello(routing_id, hello, now)
         if self.engines.is_flooding(routing_id, now):
-            self.counts["ignored_hellos"] += 1  # answers that nobody reads would fill our memory
+            self.counts["ignored_hellos"] += 1  # unread answers would fill the memory
             return
         self.counts["hellos"] += is_new
         self._reply(routing_id, self._welcome())
@@ -92,10 +92,10 @@ class Introductions:
         if hello.announcement is not None:
             with contextlib.suppress(ProtocolError):
                 announcement = Announcement.from_wire(hello.announcement, self._view.known(hello.instance))
-                if announcement.instance == hello.instance:  # nobody announces others
+                if announcement.instance == hello.instance:  # a peer may only announce itself
                     self._view.claimed(announcement)
 
-    # Telling those who are connected
+    # Messages to connected engines
 
     def announce(self) -> None:
         """Send our announcement to every connected engine."""
@@ -106,7 +106,7 @@ class Introductions:
         self.engines.push(Peers([[announcement.to_wire(), 0.0] for announcement in joined], left))
 
     async def drain(self, seconds: float) -> None:
-        """Return when every connected engine has confirmed that it sends nothing new, or after so many seconds."""
+        """Wait until every connected engine has confirmed that it sends no new requests; at most so many seconds."""
         self.draining = True
         if missing := await self.engines.drain(seconds):
             logger.info(
@@ -116,9 +116,9 @@ class Introductions:
 
     async def send_goodbye(self) -> None:
         """
-        Send GOODBYE, and return when every engine has answered it, or after a second.
+        Send GOODBYE, and wait until every engine has answered it; at most a second.
 
-        Closing a connection drops what its other end has not read: so they close first, having read it all.
+        Closing a connection drops what the other end has not read. So the other ends close first, after reading it.
         """
         self.draining = True
         await self.engines.part(self._identity.instance, FAREWELL)
@@ -139,7 +139,7 @@ class Introductions:
         return Welcome(announcement.to_wire(), self._view.peers_digest(), time.time(), self.draining)
 
     def _known_peers(self, now: float) -> bytes:
-        """Return the message of the known peers, encoded once for all that ask while it stays the same."""
+        """Return the message of the known peers, encoded once for all who ask while it stays the same."""
         verified = self._view.verified()
         peers = [announcement for announcement, _ in verified]
         if now >= self._encoded_until or peers != self._encoded_of:

@@ -1,7 +1,7 @@
-"""One monitored connection to a worker's ROUTER: how we learn that a peer is there, and that it no longer is.
+"""One monitored connection to a worker's ROUTER: it shows whether the peer is up.
 
-A `Dial` tries every address of a peer at once, a connection each, and keeps the first that answers HELLO with the
-right instance id. (One DEALER connected to several addresses would spread its messages over them.)
+A `Dial` tries all addresses of a peer at once, one connection each, and keeps the first that answers HELLO with the
+right instance id. (One DEALER connected to several addresses would distribute its messages over them.)
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ logger = logging.getLogger("lightbus.links")
 guard = Guard(logger)
 
 NOTHING_LISTENS = "is not there: nothing listens at its address"
-"""Said of a peer whose host refuses connections to it: it has ended there, or a firewall says so."""
+"""The reason for a peer whose host refuses connections: its process has ended, or a firewall rejects them."""
 
 HELLO_TIMEOUT = 2.0
 """
-Seconds that an attempt has to reach somebody, and again as many for an answer to HELLO: TCP says again after one what
-got lost, and a process that starts among many is slow to answer. While we do not run ourselves they do not pass.
+Seconds that an attempt has to connect, and as many again for the answer to HELLO: TCP retransmits lost packets after
+one second, and a process that starts among many is slow to answer. Time in which this process does not run is not
+counted (`RunningClock`).
 """
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks at the clock, during an attempt."""
+"""Seconds between two readings of the clock during an attempt."""
 
 ROUND_TRIPS = 5
-"""From the connection of TCP on to the answer: greeting (RFC 37), two of CurveZMQ (RFC 26), HELLO, and one repeated."""
+"""From the TCP connection to the answer: greeting (RFC 37), two of CurveZMQ (RFC 26), HELLO, one retransmission."""
 
 
 class LinkUser(Protocol):
     """Informed of the events of a link."""
 
     def hello(self, target: str) -> Hello:
-        """Return what to introduce ourselves with."""
+        """Return the HELLO to send."""
 
     def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
         """The peer answered HELLO, for the first time or again."""
@@ -54,7 +55,7 @@ class LinkUser(Protocol):
         """The peer pushed a Peers, Drain or Goodbye message."""
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
-        """The link is of no use any more, and closed."""
+        """The link has failed and is closed."""
 
 
 class Link:
@@ -62,10 +63,10 @@ class Link:
     One connection. Only touched from the node's loop.
 
     Attributes:
-        endpoint: where it leads.
-        instance: whose it is; empty until the first WELCOME where only the address was known.
-        introduced: whether our latest HELLO had our present announcement.
-        denied: whether it ended since we have no key in common.
+        endpoint: the endpoint that it is connected to.
+        instance: the peer's instance id; empty until the first WELCOME if only the address was known.
+        introduced: whether our latest HELLO contained our announcement.
+        denied: whether it ended because there is no key in common.
 
     """
 
@@ -102,22 +103,22 @@ class Link:
         self.send_hello()
 
     def send_hello(self) -> None:
-        """Send HELLO; repeated, it shows the worker that we are still there."""
+        """Send HELLO; repeated, it shows the worker that this process is still up."""
         hello = self._user.hello(self.instance)
         self._bus = hello.bus
         self.introduced = hello.announcement is not None
         self._send(hello)
 
     def hand_over(self, user: LinkUser) -> None:
-        """Inform another user from now on."""
+        """Replace the user that is informed of events."""
         self._user = user
 
     def drained(self) -> None:
-        """Confirm that none of our channels will send anything new."""
+        """Send DRAINED: no channel of this process will send new requests."""
         self._send(Drained())
 
     def close(self, goodbye: str = "") -> None:
-        """Close; with our instance id in `goodbye`, say so first."""
+        """Close the connection; with our instance id in `goodbye`, send GOODBYE first."""
         if self._closed:
             return
         self._closed = True
@@ -128,12 +129,12 @@ class Link:
             self._dealer.close()
 
     def abandon(self) -> None:
-        """Close a link whose loop was closed before it."""
+        """Close the connection after its loop was closed."""
         self._closed = True
         self._dealer.abandon()
 
     def _send(self, message: AnyMessage) -> None:
-        if self._closed:  # while somebody was waited for, before this was to be said
+        if self._closed:  # the caller may have awaited something meanwhile
             return
         frame = envelope.encode(message)
         if not self._dealer.send(frame):
@@ -166,7 +167,7 @@ class Link:
         if announcement.bus != self._bus:
             self._end(f"is on the bus '{announcement.bus}'")
             return
-        if self._fingerprint not in ("", announcement.fingerprint):  # our other sockets are made by what it says
+        if self._fingerprint not in ("", announcement.fingerprint):  # further sockets use the announced key
             self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
             return
         self.instance = announcement.instance
@@ -186,7 +187,7 @@ class Link:
             self.denied = True
             self._end(f"breaks off the handshake: {self._refusal}")
         else:
-            self._end("went away" if self.established else f"cannot be spoken with ({state.value})")
+            self._end("went away" if self.established else f"cannot be connected to ({state.value})")
 
     def _end(self, reason: str, *, refused: bool = False) -> None:
         if not self._closed:
@@ -200,12 +201,12 @@ class Dial:
 
     Args:
         user: the node; it is informed only of the link that succeeds.
-        target: the instance id expected, or empty.
-        endpoints: where to try.
-        on_done: called once with the winning link and None, or with None and the reason, and whether all refused.
+        target: the expected instance id, or empty.
+        endpoints: the addresses to try.
+        on_done: called once: with the link that succeeded, or with None, the reason, and whether all addresses refused.
 
     Attributes:
-        denied: whether a peer with another key is there.
+        denied: whether a peer with another key answered.
 
     """
 
@@ -248,7 +249,7 @@ class Dial:
         )
 
     def _has_reached(self) -> None:
-        """Be as patient as the way is long: how long one round trip takes is known now, and there are more to come."""
+        """Extend the timeout by the round trip that was just measured, for the round trips still to come."""
         if not self._done:
             round_trip = self._clock.read()
             self._until = round_trip + HELLO_TIMEOUT + ROUND_TRIPS * round_trip
@@ -275,14 +276,14 @@ class Dial:
             link.abandon()
         self._links.clear()
 
-    # As the user of its links, until one of them wins
+    # LinkUser, until one of the links succeeds
 
     def hello(self, target: str) -> Hello:
-        """Introduce ourselves as the node would."""
+        """Return the HELLO of the node."""
         return self._user.hello(target)
 
     def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
-        """The first to answer wins."""
+        """Keep the first link that is established, and close the others."""
         if self._done:
             return
         self._links.remove(link)
@@ -292,13 +293,13 @@ class Dial:
         self._user.on_established(link, announcement, welcome)
 
     def on_message(self, link: Link, message: AnyMessage) -> None:
-        """Nothing is pushed before WELCOME."""
+        """Do nothing: no messages are pushed before WELCOME."""
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
-        """One address is out; when the last one is, the attempt is over."""
+        """Record that one address failed; end the attempt when the last one has."""
         if self._done:
             return
-        if link.denied or not self.denied:  # whoever refuses us is there: that counts for more than who is not
+        if link.denied or not self.denied:  # a peer that refuses us is up: a better reason than an address without one
             self._reason = reason
         self.denied = self.denied or link.denied
         self._all_refused = self._all_refused and refused

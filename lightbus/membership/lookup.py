@@ -1,4 +1,4 @@
-"""Waiting until a name is advertised, and giving up as soon as there is nothing left to wait for."""
+"""Waits until a peer advertises an API, and gives up as soon as there is nothing left to wait for."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from .running_clock import LONGEST_STEP, RunningClock
 __all__ = ["Lookup", "NodeStopped"]
 
 RETURN_TIME = 5.0
-"""Seconds after a peer was lost, or began to leave, for which its successor is worth waiting for."""
+"""Seconds for which to wait for the successor of a peer that was lost, or began to shut down."""
 
 
 CROWD_PATIENCE = 15
 """
-Times the usual wait for which a name is looked for where a crowd is announced that does not answer: a flood of
-announcements may drown the one that is real for seconds.
+Factor of the usual wait while many announced peers do not answer: in a flood of announcements the real one may be
+found only after seconds.
 """
 
 QUIET = 0.2
-"""Seconds without changes after which all peers are known: peers report changes at once."""
+"""Seconds without changes after which all peers count as known: peers report changes at once."""
 
 LOOK_EVERY = 0.05
 
 MAX_UNKNOWN = 256
-"""Unknown names that are remembered, in case a peer with them joins."""
+"""Unknown APIs that stay wanted, in case a peer with them joins."""
 
 
 class NodeStopped(Exception):
-    """The node left this loop meanwhile; ask the one that followed it."""
+    """The node has left this loop; ask the node that replaced it."""
 
 
 class Lookup:
     """
-    The waiting calls by name. Only touched from the node's loop.
+    The calls that wait for an API. Only touched from the node's loop.
 
     Args:
-        registry: the peers we know.
-        dialer: tries those that may have the name.
+        registry: the known peers.
+        dialer: connects to peers that may have the API.
         wanted: the APIs that this process uses; those asked for are added.
-        wait: seconds that a name without a peer is waited for, from now on.
-        where: says how peers are looked for, for messages.
-        foreign_peers: returns a clause about each peer of another bus that has a name, for messages.
-        look: has discovery check at once for changes.
+        wait: seconds from now for which an API without a peer is waited for.
+        where: describes how peers are discovered, for messages.
+        foreign_peers: returns a clause about each peer of another bus that has the API, for messages.
+        look: makes discovery check for changes at once.
 
     """
 
@@ -75,7 +75,7 @@ class Lookup:
         self._clock = RunningClock()
         self._started_at = self._clock.read()
         self._unknown: dict[str, None] = {}
-        """Names that were not found, the latest last."""
+        """APIs that were not found, the latest last."""
         self._waiters: set[asyncio.Future[None]] = set()
         self._stopped = False
 
@@ -83,15 +83,15 @@ class Lookup:
         self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
     ) -> None:
         """
-        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures.
+        Return once a peer that advertises `api` is up; with `to_call`, one that serves its procedures.
 
-        Where it makes no sense to wait for one that does, a peer that only publishes its events is enough. One of the
-        instances that are `leaving`, as the caller knows, does not do: its successor is waited for.
+        If it makes no sense to wait for one that serves procedures, a peer that only publishes the API's events is
+        enough. The instances in `leaving` do not count: their successor is waited for.
 
         Raises:
-            UnknownApi: no peer advertises it.
-            PeerUnreachable: a peer does, and does not answer.
-            PeerRefused: a peer does, or may, and refuses us.
+            UnknownApi: no peer advertises the API.
+            PeerUnreachable: a peer advertises the API, but does not answer.
+            PeerRefused: a peer that advertises the API, or may, refuses us.
             NodeStopped: the node left this loop.
 
         """
@@ -100,7 +100,7 @@ class Lookup:
         if not self._is_up(api, to_call=to_call, leaving=leaving):
             self._look()
         self._dialer.dial_due(time.monotonic())
-        # Quarantined or not: somebody asks, so it is worth an attempt.
+        # Peers that are not due yet, too: a call waits for them.
         self._dialer.dial_wanted(self._registry.advertising(api))
         while not self._is_up(api, to_call=to_call, leaving=leaving):
             left = min(self._remaining_wait(api, asked_at, leaving), deadline.left())
@@ -113,9 +113,9 @@ class Lookup:
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
         """
-        Return when all peers that advertise `api` are up or have failed, as far as is known by then.
+        Return once all known peers that advertise `api` are up or have failed.
 
-        That is `wait` after the start of the node, and no attempt is on its way. Raises what `resolve` raises.
+        That is at the earliest `wait` after the start of the node, with no attempt in progress. Raises as `resolve`.
         """
         asked_at = self._clock.read()
         await self.resolve(api, deadline)
@@ -129,7 +129,7 @@ class Lookup:
             await self._change(left)
 
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
+        """Wait until each of these APIs is advertised by a peer that is up; at the deadline return the missing ones."""
         self._wanted.update(apis)
         self._dialer.dial_due(time.monotonic())
         while True:
@@ -140,9 +140,9 @@ class Lookup:
 
     async def discover_all(self, deadline: Deadline) -> None:
         """
-        Dial all peers, and return when each announced one has answered or failed, and no new one appears.
+        Dial all peers, and return once each announced peer has answered or failed, and no new one appears.
 
-        Without any announcement, that takes until the deadline.
+        Without any announcement, this waits until the deadline.
         """
         self._wanted.add(EVERYTHING)
         seen, quiet_since = self._picture(), self._clock.read()
@@ -156,7 +156,7 @@ class Lookup:
             await self._change(min(LOOK_EVERY, deadline.left()))
 
     def tick(self) -> None:
-        """Advance the clock; to be called often: while it is not called, this process does not run."""
+        """Advance the clock. Must be called often: time without calls counts as time when the process did not run."""
         self._clock.read()
 
     def wake(self) -> None:
@@ -166,7 +166,7 @@ class Lookup:
                 waiter.set_result(None)
 
     def stop(self) -> None:
-        """Send all waiting calls to the next node."""
+        """Make all waiting calls raise NodeStopped."""
         self._stopped = True
         self.wake()
 
@@ -180,7 +180,7 @@ class Lookup:
         return untried or self._dialer.has_untried_seed()
 
     def _note_unknown(self, api: str) -> None:
-        """Go on looking for a name that nobody has, but not for all that were ever asked for: they may be anybody's."""
+        """Keep looking for an API that no peer has; bounded, since the names may come from the network."""
         if not self._registry.advertising(api):
             self._unknown[api] = None
             if len(self._unknown) > MAX_UNKNOWN:
@@ -194,10 +194,10 @@ class Lookup:
         return any(peer.is_up and (peer.serves(api) or not to_call) and peer.instance not in leaving for peer in peers)
 
     def _remaining_wait(self, api: str, asked_at: float, leaving: Collection[str]) -> float:
-        """Return for how many more seconds it makes sense to wait for an API."""
+        """Return how many more seconds it makes sense to wait for an API."""
         until = self._started_at + self._wait * (CROWD_PATIENCE if self._is_full() else 1)
         if self._dialer.may_find(api) or self._is_untried(api):
-            until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt that was on its way has ended
+            until = max(until, asked_at + HELLO_TIMEOUT)  # by then an attempt in progress has ended
         if leaving or self._may_return(api, time.monotonic()):
             until = max(until, asked_at + self._wait)
         return until - self._clock.read()

@@ -1,4 +1,4 @@
-"""What this process says of itself to others."""
+"""The announcement of this process."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["OwnAnnouncement"]
 
 class OwnAnnouncement:
     """
-    What we announce: nothing, unless this process becomes a worker. Only touched from the node's loop.
+    The announcement of this process; without APIs until it becomes a worker. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        max_message_size: bytes that a message to us may have.
+        max_message_size: the largest message, in bytes, that this process takes.
 
     """
 
@@ -37,7 +37,7 @@ class OwnAnnouncement:
 
     @property
     def current(self) -> Announcement:
-        """What a worker announces, once it `is_public`."""
+        """The announcement of the worker, sent once it `is_public`."""
         return self._current
 
     @property
@@ -46,15 +46,15 @@ class OwnAnnouncement:
         return self._is_public
 
     def become(self, announcement: Announcement) -> None:
-        """Have this to announce from now on, as a worker."""
+        """Set the announcement, as a worker."""
         self._current = announcement
 
     def publish(self) -> None:
-        """Announce our APIs from now on, to peers that ask or connect."""
+        """Include our APIs from now on, for peers that ask or connect."""
         self._is_public = True
 
     def move(self, *, directory: str | None = None, addresses: tuple[str, ...] | None = None) -> None:
-        """Announce another directory, or other addresses, of ours."""
+        """Announce a new directory or new addresses."""
         if directory is not None:
             self._current = replace(self._current, directory=directory)
         if addresses is not None:
@@ -62,15 +62,15 @@ class OwnAnnouncement:
 
     @property
     def advertised(self) -> Announcement:
-        """The announcement that peers get: without APIs before we are ready."""
+        """The announcement that peers get: without APIs until the worker is ready."""
         return self._current if self._is_public else self._with_apis(())
 
     def change_apis(self, apis: Sequence[ApiInfo]) -> None:
-        """Announce these APIs from now on."""
+        """Replace the announced APIs."""
         self._current = self._with_apis(apis)
 
     def hello(self, target: str, peers_digest: str) -> Hello:
-        """Return the announcement for HELLO to an instance, or to an unknown one."""
+        """Return the HELLO for an instance; `target` is empty if the instance is unknown."""
         me = self._current
         announcement = me.to_wire() if self._is_public else None
         return Hello(

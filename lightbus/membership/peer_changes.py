@@ -15,23 +15,23 @@ __all__ = ["PeerChanges", "PeerObserver"]
 logger = logging.getLogger("lightbus.node")
 
 REFRESH_AFTER = 0.05
-"""Seconds in which announcements share one new snapshot: none of them alone changes what can be called."""
+"""Seconds for which announcements are collected into one new snapshot: none of them changes what can be called."""
 
 PeerObserver: TypeAlias = Callable[[Sequence[Fact]], None]
-"""Called with the peers that joined, changed or left; not with those that are only announced."""
+"""Called with the peers that joined, changed or left; not with peers that are only announced."""
 
 
 class PeerChanges:
     """
-    Only touched from the node's loop.
+    Applies changes of peers, in this order: snapshot, observers, waiting calls. Only touched from the node's loop.
 
     Args:
-        registry: the peers we know.
+        registry: the known peers.
         on_snapshot: called with each new snapshot, and the peers that have left since the previous one.
-        wake: wakes those that wait for a change; called last.
+        wake: wakes calls that wait for a change; called last.
 
     Attributes:
-        digest: stands for the peers that we have verified: who says the same knows the same ones.
+        digest: a hash of the verified peers: processes with equal digests know the same peers.
 
     """
 
@@ -53,11 +53,11 @@ class PeerChanges:
         self._refresh_timer: asyncio.TimerHandle | None = None
 
     def observe(self, observer: PeerObserver) -> None:
-        """Add an observer, which is called once channels and snapshots are right."""
+        """Add an observer. It is called after channels and snapshots are updated."""
         self._observers.append(observer)
 
     def apply(self, facts: Sequence[Fact]) -> None:
-        """Carry out what the registry has decided just now."""
+        """Carry out the latest decisions of the registry."""
         if self.stopped:
             return
         if not facts:
@@ -71,7 +71,7 @@ class PeerChanges:
         self.wake()
 
     def stop(self) -> None:
-        """Call no observer any more."""
+        """Stop calling observers."""
         self.stopped = True
         if self._refresh_timer is not None:
             self._refresh_timer.cancel()
@@ -85,8 +85,8 @@ class PeerChanges:
         self._on_snapshot(self._snapshot, left)
 
     def _refresh_soon(self) -> None:
-        # Of a hundred peers each says every few seconds what it said before: the registry keeps the very same objects
-        # then, which is all that is compared.
+        # Each of a hundred peers repeats its announcement every few seconds. The registry keeps the same objects for
+        # these, so this comparison is cheap.
         if self._refresh_timer is None and self._registry.peers != self._snapshot.peers:
             self._refresh_timer = self._loop.call_later(REFRESH_AFTER, self._refresh)
 

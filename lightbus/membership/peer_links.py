@@ -1,4 +1,4 @@
-"""The peers that a node is connected to: what they say, and what it means for the registry that they no longer do."""
+"""The peers that a node is connected to: handles their messages, and tells the registry when connections end."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ __all__ = ["LinksUser", "PeerLinks"]
 
 
 class LinksUser(Protocol):
-    """The owner of the channels to the peers: the engine. And the one that waits for attempts: the node."""
+    """The owner of the channels to the peers: the engine."""
 
     wanted: set[str]
 
     async def wait_until_no_new_requests(self, instance: str) -> None:
-        """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
+        """Wait until no channel can send new requests to an instance that was removed from the snapshot; bounded."""
 
     async def wait_until_answered(self, instance: str) -> None:
-        """Return when no channel awaits anything of an instance any more, or after a short while."""
+        """Wait until every request to an instance is answered; bounded."""
 
 
 class PeerLinks:
     """
-    Only touched from the node's loop.
+    The links of a node. Only touched from the node's loop.
 
     Args:
-        user: whose channels lead to the peers, and which APIs it uses.
+        user: the owner of the channels to the peers, and of the set of wanted APIs.
         transport: makes the sockets.
-        addressing: says where a peer is.
-        registry: the peers we know.
-        changes: carries out the decisions of the registry, and wakes those that wait.
-        own: what we say of ourselves.
+        addressing: returns the endpoints of a peer.
+        registry: the known peers.
+        changes: carries out the decisions of the registry, and wakes waiting calls.
+        own: the announcement of this process.
         seeds: endpoints of fixed peers.
 
     Attributes:
-        links: the open ones, by instance.
-        dialer: makes new ones.
+        links: the open links, by instance.
+        dialer: makes new links.
 
     """
 
@@ -88,7 +88,7 @@ class PeerLinks:
         )
 
     def on_announcement(self, announcement: Announcement, source: Source) -> None:
-        """Have the registry consider an announced peer, and try to reach it if that is due."""
+        """Pass an announcement to the registry, and dial the peer if it is wanted and due."""
         bus = self._own.current.bus
         if self._changes.stopped or announcement.bus != bus or not self._addressing.can_reach(announcement):
             return
@@ -97,23 +97,23 @@ class PeerLinks:
         self.dialer.consider(announcement.instance, now)
 
     def verified(self) -> list[tuple[Announcement, float]]:
-        """Return the connected peers that are up, each with the seconds since its last sign of life."""
+        """Return the connected peers that are up, each with the seconds since its last message."""
         now = time.monotonic()
         peers = self._registry.peers.values()
         return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance in self.links]
 
     def announcement_of(self, instance: str) -> Announcement | None:
-        """Return the announcement of an instance; None if it is not known."""
+        """Return the latest announcement of an instance, or None."""
         peer = self._registry.peers.get(instance)
         return None if peer is None else peer.announcement
 
     def send_hello(self) -> None:
-        """Introduce ourselves, again, to all of them."""
+        """Send HELLO on all links."""
         for link in list(self.links.values()):
             link.send_hello()
 
     def close(self) -> None:
-        """Say goodbye, and close them all."""
+        """Send GOODBYE on all links, and close them."""
         for link in self.links.values():
             link.close(goodbye=self._registry.own)
         self.links.clear()
@@ -121,20 +121,20 @@ class PeerLinks:
             task.cancel()
 
     def abandon(self) -> None:
-        """Close those of a loop that is closed."""
+        """Close all links after the loop was closed."""
         self.dialer.abandon()
         for link in self.links.values():
             link.abandon()
         self.links.clear()
 
-    # As the user of links and attempts
+    # DialUser
 
     def hello(self, target: str) -> Hello:
-        """Return what to introduce ourselves with."""
+        """Return the HELLO to send."""
         return self._own.hello(target, self._changes.digest)
 
     def on_established(self, link: Link, announcement: Announcement, welcome: Welcome) -> None:
-        """Mark a peer as up that answered HELLO."""
+        """Mark a peer that answered HELLO as up."""
         if announcement.instance == self._registry.own:
             self.dialer.linked(link, ourselves=True)
             link.close()
@@ -155,10 +155,10 @@ class PeerLinks:
         )
         self._changes.apply(facts)
         if self._own.is_public and not link.introduced:
-            link.send_hello()  # it went out before we had anything to announce
+            link.send_hello()  # the previous one was sent before this process had an announcement
 
     def on_message(self, link: Link, message: AnyMessage) -> None:
-        """Go by what a peer pushed: one of what a link lets through."""
+        """Handle a message that a peer pushed: Peers, Drain or Goodbye."""
         self._pushed[type(message)](link, message)
 
     def on_closed(self, link: Link, reason: str, *, refused: bool) -> None:
@@ -168,21 +168,21 @@ class PeerLinks:
         self._drop(link)
         peer = self._registry.peers.get(link.instance)
         if peer is not None and peer.state is PeerState.DRAINING:
-            # It said that it is leaving. libzmq drops what is unread when a connection ends, its goodbye too.
+            # It sent DRAIN. Its GOODBYE may be lost: libzmq drops unread messages when a connection ends.
             self._changes.apply(self._registry.left(link.instance, "has left"))
         else:
             self._changes.apply(self._registry.lost(link.instance, time.monotonic(), reason))
 
     def unreachable(self, instance: str, reason: str, *, refused: bool = False) -> None:
-        """Mark a peer that an attempt did not reach."""
+        """Mark a peer as not reached by an attempt."""
         self._changes.apply(self._registry.silent(instance, time.monotonic(), reason, refused=refused))
 
     def denied(self, instance: str, reason: str) -> None:
-        """Mark a peer that is there, and has no key in common with us."""
+        """Mark a peer as reachable without a key in common."""
         self._changes.apply(self._registry.denied(instance, time.monotonic(), reason))
 
     def attempt_is_over(self) -> None:
-        """Wake those that wait for it."""
+        """Wake calls that wait for an attempt."""
         self._changes.wake()
 
     def _drop(self, link: Link, goodbye: str = "") -> None:
@@ -195,7 +195,7 @@ class PeerLinks:
         self._spawn(self._confirm_drain(link))
 
     def _on_goodbye(self, link: Link, message: Goodbye) -> None:
-        # Nothing new goes there, but what is on its way back may be behind this on another connection.
+        # No new requests go to this peer, but its replies on other connections may arrive after this message.
         self._changes.apply(self._registry.drains(link.instance, time.monotonic()))
         self._spawn(self._part(link))
 
@@ -205,7 +205,7 @@ class PeerLinks:
                 case [{"id": str(instance)} as said, float() | int(), *_]:
                     known = self._registry.peers.get(instance)
                     if known is not None and known.is_live:
-                        continue  # it says of itself what there is to say: of a hundred peers each tells of all others
+                        continue  # it announces itself to us; each of a hundred peers reports all the others, too
                     with contextlib.suppress(ProtocolError):
                         read = Announcement.from_wire(said, None if known is None else known.announcement)
                         self.on_announcement(read, Source.HEARSAY)

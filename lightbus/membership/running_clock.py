@@ -1,6 +1,7 @@
-"""A clock that stops while this process does not run: on a busy machine, in a debugger, asleep.
+"""A clock that stops while this process does not run: on a busy machine, in a debugger, while the host sleeps.
 
-A peer that is waited for then has as much time as this process. Deadlines of callers are in real time instead.
+So a peer is given up only after time in which this process could have read its answer. Callers' deadlines use real
+time.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from collections.abc import Callable
 __all__ = ["LONGEST_STEP", "RunningClock"]
 
 LONGEST_STEP = 0.25
-"""Seconds between two readings that count; a process that runs reads more often."""
+"""Longest time between two readings that counts, in seconds; a running process reads more often."""
 
 
 class RunningClock:
     """
-    Only touched from one loop, which is to read it every `LONGEST_STEP` at least while somebody waits by it.
+    Only touched from one loop, which must read it at least every `LONGEST_STEP` while it is in use.
 
     Args:
-        monotonic: real seconds.
+        monotonic: returns real time, in seconds.
 
     """
 
@@ -29,7 +30,7 @@ class RunningClock:
         self._passed = 0.0
 
     def read(self) -> float:
-        """Return the seconds that have passed since it was made."""
+        """Return the seconds that this process has run since the clock was made."""
         now = self._monotonic()
         self._passed += min(now - self._read_at, LONGEST_STEP)
         self._read_at = now

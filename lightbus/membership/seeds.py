@@ -1,7 +1,7 @@
-"""The fixed peers of the settings: at which addresses they are to be tried, when, and how they did.
+"""The fixed peers of the settings: their addresses, when to try them, and their state.
 
-One that is named is looked up, again and again, and is then at each address that its name leads to. What was found last
-goes on being used while a name server fails or hangs.
+A fixed peer given by name is resolved repeatedly, and tried at each address of the name. The last addresses stay in use
+while a name server fails or hangs.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ __all__ = [
 logger = logging.getLogger("lightbus.dialing")
 
 REFRESH = 30.0
-"""Seconds after which a name is looked up again of which no address failed."""
+"""Seconds between two lookups of a name if none of its addresses failed."""
 
 LOOKUP_PAUSE = 1.0
-"""Seconds between two lookups of a name of which an address failed."""
+"""Seconds between two lookups of a name if one of its addresses failed."""
 
 LOOKUP_PATIENCE = 2.0
-"""Seconds for which the first lookup of a name is waited for, as for an answer to HELLO."""
+"""Seconds for which calls wait for the first lookup of a name, as for an answer to HELLO."""
 
 HANGS_AFTER = 5.0
-"""Seconds after which a warning says that a name server does not answer: as long as resolvers wait for one."""
+"""Seconds after which a warning says that a name server does not answer: the usual timeout of resolvers."""
 
 MOST_ADDRESSES = 16
-"""Addresses of a name that are tried. Of more some are taken by lot at each lookup: in time all come to be."""
+"""Addresses of a name that are tried. If there are more, each lookup picks some at random: in time all are tried."""
 
 WARN_AFTER = 3
 """Failures in a row before a warning: a peer, or a name server, may be starting at the same time."""
@@ -52,15 +52,15 @@ WARN_AFTER = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedPeer:
     """
-    How a fixed peer does.
+    The state of a fixed peer.
 
     Attributes:
-        endpoint: as the transport reads what the settings say.
-        is_name: whether it is looked up where it is.
-        addresses: where it is tried.
-        answering: those of them that answered; one may be this process itself.
-        lookups, failed_lookups: how often its name was looked up, and how often without success.
-        problem: why the latest lookup failed; empty where it did not.
+        endpoint: the endpoint from the settings, as the transport reads it.
+        is_name: whether the endpoint has a name that is resolved.
+        addresses: the endpoints at which it is tried.
+        answering: the addresses that answered; one may be this process itself.
+        lookups, failed_lookups: how often the name was resolved, and how often that failed.
+        problem: why the latest lookup failed; empty if it did not.
 
     """
 
@@ -74,7 +74,7 @@ class FixedPeer:
 
 
 class Address:
-    """One address of a fixed peer, reachable or not."""
+    """One address of a fixed peer, and its state."""
 
     __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
 
@@ -84,7 +84,7 @@ class Address:
         self.instance = ""
         self.is_ourselves = False
         self.refusal = ""
-        """Why it does not let us in; empty where it does, or is not there."""
+        """Why the peer at this address refuses us; empty if it does not, or is not reachable."""
         self.retry_at = 0.0
 
     @property
@@ -102,34 +102,34 @@ class _Seed:
         self.lookups = 0
         self.failed_lookups = 0
         self.failures = 0
-        """Lookups that failed since one did not."""
+        """Failed lookups since the last successful one."""
         self.problem = ""
         self.wanted_at: float | None = None
-        """When it was to be looked up for the first time, by the running clock."""
+        """When its first lookup was due, by the running clock."""
         self.began_at: float | None = None
-        """When the lookup began that is on its way; None where none is."""
+        """When the lookup in progress began; None if there is none."""
         self.hangs = False
         self.next_lookup = 0.0
 
     def is_untried(self, running: float) -> bool:
-        """Return whether it was neither reached nor failed so far, and may still be."""
+        """Return whether it was neither reached nor failed yet, and its first lookup has not taken too long."""
         if self.is_name and not self.lookups:
             return self.wanted_at is None or running - self.wanted_at < LOOKUP_PATIENCE
         return any(not address.answers and not address.failures for address in self.addresses)
 
     def is_first_resolving(self, running: float) -> bool:
-        """Return whether its first lookup is on its way, and worth waiting for."""
+        """Return whether its first lookup is in progress, and worth waiting for."""
         return self.is_name and not self.lookups and self.is_untried(running)
 
 
 class Seeds:
     """
-    Only touched from the node's loop.
+    All fixed peers. Only touched from the node's loop.
 
     Args:
-        endpoints: of the fixed peers of the settings; names in them are looked up.
-        on_lookup: called when a lookup ended: there may be other addresses to try.
-        clock: the time, for lookups that end.
+        endpoints: the fixed peers from the settings; names in them are resolved.
+        on_lookup: called when a lookup has ended: there may be new addresses to try.
+        clock: returns the time at which lookups end.
 
     """
 
@@ -140,11 +140,11 @@ class Seeds:
         self._on_lookup = on_lookup
         self._clock = clock
         self._running = RunningClock(clock)
-        """By which the first lookup of a name is waited for: while we do not run, its answer cannot come."""
+        """Limits the wait for the first lookup of a name: while the process does not run, no answer can arrive."""
         self._closed = False
 
     def due(self, now: float) -> Iterator[Address]:
-        """Yield the addresses to be tried now. Names that are to be looked up are, from here on."""
+        """Yield the addresses to be tried now, and start lookups that are due."""
         running = self._running.read()
         for seed in self._seeds:
             if seed.is_name:
@@ -156,21 +156,21 @@ class Seeds:
                     yield address
 
     def is_due(self, by: float) -> bool:
-        """Return whether an address is to be tried by then."""
+        """Return whether an address is due at the time `by`."""
         return any(not address.answers and address.retry_at <= by for address in self._addresses())
 
     def at(self, endpoints: Sequence[Endpoint]) -> list[Address]:
-        """Return the addresses that these endpoints are; none where they are not of fixed peers."""
+        """Return the addresses with these endpoints; none for endpoints that are not of fixed peers."""
         return [address for address in self._addresses() if address.endpoint in endpoints]
 
     def linked(self, endpoint: Endpoint, instance: str, *, ourselves: bool) -> None:
-        """Record the peer that answered at an endpoint: it need not be tried there any more."""
+        """Record the peer that answered at an endpoint, which is no longer tried."""
         for address in self.at([endpoint]):
             address.instance, address.failures, address.is_ourselves = instance, 0, ourselves
             address.refusal = ""
 
     def unlinked(self, instance: str, now: float) -> None:
-        """Record that a connection ended: a fixed peer that it was is tried again, and looked up before."""
+        """Record that a connection ended; if the peer is a fixed peer, resolve its name and try it again."""
         for address in self._addresses():
             if address.instance == instance:
                 address.instance, address.retry_at = "", now + retry_delay(1)
@@ -180,7 +180,7 @@ class Seeds:
         """Record a failed attempt; the address is tried again, with each of `keys` keys before it is given up."""
         for address in self.at(endpoints):
             address.failures += 1
-            # While one key replaces another the next of ours may be the right one: no pause before all were tried.
+            # While keys are rotated, the next of our keys may be the right one: no pause before all were tried.
             rounds = address.failures // keys
             address.retry_at = now + (retry_delay(rounds) if rounds else 0.0)
             address.refusal = reason if denied else ""
@@ -189,32 +189,32 @@ class Seeds:
             self._resolve_soon(address, now)
 
     def has_untried(self) -> bool:
-        """Return whether one was neither reached nor failed so far."""
+        """Return whether one has neither been reached nor failed yet."""
         running = self._running.read()
         return any(seed.is_untried(running) for seed in self._seeds)
 
     def are_resolving(self) -> bool:
-        """Return whether a name is being looked up for the first time: it may lead to any peer."""
+        """Return whether a name is being resolved for the first time: it may lead to any peer."""
         running = self._running.read()
         return any(seed.is_first_resolving(running) for seed in self._seeds)
 
     def describe(self) -> str:
-        """Return how they do, for a message; empty where there are none."""
+        """Return their state as text for a message; empty if there are none."""
         if not self._seeds:
             return ""
         answering = sum(any(address.instance for address in seed.addresses) for seed in self._seeds)
-        lost = [f"{seed.endpoint} leads nowhere ({seed.problem})" for seed in self._seeds if seed.problem]
+        lost = [f"{seed.endpoint} cannot be resolved ({seed.problem})" for seed in self._seeds if seed.problem]
         return ", ".join([f"{answering} of {len(self._seeds)} fixed peers answer", *lost])
 
     def refusals(self) -> list[str]:
-        """Return a clause about each that refuses us; none if one accepts us, since it reports all others."""
+        """Return a clause about each that refuses us; none if any accepts us, since it reports the others."""
         addresses = list(self._addresses())
         if any(address.instance for address in addresses):
             return []
         return [f"the fixed peer {self._named(each)} {each.refusal}" for each in addresses if each.refusal]
 
     def report(self) -> list[FixedPeer]:
-        """Return how each does."""
+        """Return the state of each fixed peer."""
         return [
             FixedPeer(
                 endpoint=seed.endpoint,
@@ -229,7 +229,7 @@ class Seeds:
         ]
 
     def close(self) -> None:
-        """Begin no lookup any more, and pay no heed to those that are on their way."""
+        """Start no more lookups, and ignore the results of those in progress."""
         self._closed = True
 
     # Inside
@@ -249,7 +249,7 @@ class Seeds:
         return f"the name server has not answered for {waited:.0f} s" if waited >= LOOKUP_PATIENCE else ""
 
     def _resolve_soon(self, address: Address, now: float) -> None:
-        """Look up soon the name of an address: its peer may have moved."""
+        """Resolve the name of an address soon: its peer may have moved."""
         for seed in self._seeds:
             if address in seed.addresses:
                 seed.next_lookup = min(seed.next_lookup, now + LOOKUP_PAUSE)
@@ -267,11 +267,11 @@ class Seeds:
         if not seed.hangs:
             seed.hangs = True
             logger.warning(
-                "The name server has not answered for %.0f s where the fixed peer %s is; it is waited for in the "
-                "background, and %s. See what /etc/resolv.conf names, or name addresses",
-                waited,
+                "The name server has not answered the lookup of the fixed peer %s for %.0f s; the lookup continues in "
+                "the background, and %s. Check /etc/resolv.conf, or give addresses in place of the name",
                 seed.endpoint,
-                "the addresses it had go on being used" if seed.addresses else "all else goes on",
+                waited,
+                "its last addresses stay in use" if seed.addresses else "nothing else waits for it",
             )
 
     def _on_resolved(self, seed: _Seed, answer: DnsAnswer) -> None:
@@ -293,14 +293,14 @@ class Seeds:
         seed.problem, seed.next_lookup = problem, now + retry_delay(seed.failures)
         log = logger.warning if seed.failures == WARN_AFTER else logger.debug
         log(
-            "Where the fixed peer %s is cannot be looked up (%d times in a row): %s; it will be tried again",
+            "The name of the fixed peer %s could not be resolved (%d times in a row): %s; it will be tried again",
             seed.endpoint,
             seed.failures,
             problem,
         )
 
     def _move(self, seed: _Seed, endpoints: Sequence[Endpoint]) -> None:
-        """Try the present addresses of its name. An open connection is kept."""
+        """Replace the addresses by those that the name has now. Open connections are kept."""
         if len(endpoints) > MOST_ADDRESSES:
             endpoints = random.sample(endpoints, MOST_ADDRESSES)
         before = {address.endpoint: address for address in seed.addresses}

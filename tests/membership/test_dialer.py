@@ -248,7 +248,7 @@ def test_without_descriptors_nobody_is_tried(
     place.dialer.dial_due(0.0)
     place.dialer.dial_due(0.0)
     assert place.dials == []
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["No new peer is connected to"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["No new peer is connected"]
     monkeypatch.setattr(module, "descriptors_left", lambda: 1)
     place.dialer.dial_due(0.0)
     assert place.targets == [instance(1)]

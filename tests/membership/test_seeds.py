@@ -149,9 +149,9 @@ def test_a_name_that_leads_nowhere(place: Place, caplog: pytest.LogCaptureFixtur
         assert place.due(after=retry_delay(failures) * 0.2) == [ONE]
     assert [record.levelname for record in caplog.records] == [*["DEBUG"] * (WARN_AFTER - 1), "WARNING", "DEBUG"]
     assert caplog.records[0].getMessage() == (
-        f"Where the fixed peer {NAME} is cannot be looked up (1 times in a row): {LOST}; it will be tried again"
+        f"The name of the fixed peer {NAME} could not be resolved (1 times in a row): {LOST}; it will be tried again"
     )
-    assert place.seeds.describe() == f"0 of 1 fixed peers answer, {NAME} leads nowhere ({LOST})"
+    assert place.seeds.describe() == f"0 of 1 fixed peers answer, {NAME} cannot be resolved ({LOST})"
     [fixed] = place.seeds.report()
     assert (fixed.lookups, fixed.failed_lookups, fixed.problem) == (WARN_AFTER + 2, WARN_AFTER + 1, LOST)
     place.find(TWO)
@@ -172,7 +172,7 @@ def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture
         place.due(after=HANGS_AFTER)
     assert len(place.begun) == 1
     [record] = caplog.records
-    assert "all else goes on" in record.getMessage()
+    assert "nothing else waits for it" in record.getMessage()
     place.find(TWO)
     assert place.due() == [TWO]
 
