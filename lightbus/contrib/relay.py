@@ -235,7 +235,7 @@ class _RelayRun:
         if not self._stop.is_set():
             self._failures.log(
                 api, logging.WARNING,
-                "Events of %s go on waiting in the outbox %s: %s", api, self._name, error,
+                "Events of %s are still waiting in the outbox %s: %s", api, self._name, error,
             )  # fmt: skip
 
     def _wait(self) -> None:

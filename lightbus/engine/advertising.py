@@ -18,7 +18,7 @@ __all__ = ["announcement_of", "api_infos"]
 
 
 def announcement_of(engine: Engine, apis: Sequence[ApiInfo], endpoints: Endpoints) -> Announcement:
-    """Return the announcement of a worker that is bound there."""
+    """Return the announcement of a worker that is bound to these endpoints."""
     me = engine.identity
     addresses = tuple(engine.config.network.advertise) or endpoints.addresses
     return Announcement(
@@ -46,9 +46,9 @@ def api_infos(
     schedules: Sequence[str] = (),
 ) -> tuple[ApiInfo, ...]:
     """
-    Return the description of each API: those registered here, and those whose events are `kept` for others.
+    Return the description of each API: those registered here, and those whose events are `kept` for other processes.
 
-    And which `schedules` this worker runs in turn with others, as the procedures of an API of their own.
+    The `schedules` that only one worker of the service runs at a time are described as procedures of an internal API.
     """
     registered = registry.names()
     in_turn = [ApiInfo(name=SCHEDULES_API, procedures=tuple(sorted(schedules)), internal=True)] if schedules else []
@@ -66,5 +66,5 @@ def api_infos(
             best_effort=tuple(sorted(name for name, event in api.events.items() if event.delivery == "best_effort")),
         )
         for api in registry.all()
-        if not isinstance(api, (PeerApi, EventsApi, SchedulesApi))  # every worker has it: nobody looks for it by name
+        if not isinstance(api, (PeerApi, EventsApi, SchedulesApi))  # every worker has these
     )

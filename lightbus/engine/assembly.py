@@ -1,4 +1,4 @@
-"""Builds the parts of a worker, each complete by its constructor, in the order of their dependencies."""
+"""Builds the parts of a worker in the order of their dependencies; each is complete after its constructor."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["Served", "WorkerParts", "assemble", "published_apis"]
 
 
 class Served(Described, Protocol):
-    """Whose APIs and listeners a worker serves: a client."""
+    """The client whose APIs and listeners a worker serves."""
 
     hooks: HookRegistry
     hook_client: object
@@ -50,35 +50,35 @@ class Served(Described, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerParts:
-    """What a worker consists of. Made on the node's loop, and gone with the node."""
+    """The parts of a worker. Made on the node's loop; they last as long as the node."""
 
     presence: Presence
     server: Server
     publisher: Publisher
     coordinator: Coordinator
     outgoing: EventPublisher
-    """Publishes what this process fires."""
+    """Publishes the events that this process fires."""
     backends: RunningBackends | None
-    """Which keep events elsewhere than in the journals; None where none does."""
+    """The event backends in use; None if all events are kept in the journals."""
     consumer: Consumer
     backend_listeners: BackendListeners | None
     learner: PeerLearner
     orphaned_journals: OrphanedJournals
     maintenance: JournalMaintenance | None
-    """Looks after the journals; None where nothing is on disk."""
+    """Maintains the journals; None if nothing is kept on disk."""
     election: ScheduleElection
     internal_apis: tuple[Api, ...]
-    """The APIs that every peer can call at a worker."""
+    """The `internal.` APIs, which every peer can call."""
     end_watching_journals: Callable[[], None]
 
     def release(self) -> None:
-        """Stop what a node does not end that leaves with its loop."""
+        """Stop the parts that do not end with the node, after its loop has ended."""
         if self.maintenance is not None:
             self.maintenance.abandon()
         self.end_watching_journals()
 
     async def stop(self) -> None:
-        """Return when none of our threads uses a journal any more, and no event backend is in use."""
+        """Stop the event backends, and the threads that use the journals."""
         if self.backends is not None:
             await self.backends.stop()
         if self.maintenance is not None:
@@ -97,13 +97,16 @@ def assemble(
     election: ScheduleElection,
 ) -> WorkerParts:
     """
-    Add a worker's parts to a node, on its loop, unannounced. Raises TransportError, or InvalidConfiguration.
+    Add a worker's parts to a node, on its loop, without announcing it. Raises TransportError, or InvalidConfiguration.
 
     Args:
-        client, node: whose APIs are served, and where.
+        client: the client whose APIs and listeners are served.
+        node: the node that serves them.
         serves_calls: whether calls are executed.
-        on_fatal, on_stopped: are called when a listener fails whose policy is to stop the worker, or has stopped.
-        on_kept_changed, election: is called when other APIs are kept here than before; say which schedules run here.
+        on_fatal: called when a listener fails whose policy is to stop the worker.
+        on_stopped: called when a listener has stopped.
+        on_kept_changed: called when the set of APIs with events in orphaned journals has changed.
+        election: decides which schedules run in this process.
 
     """
     engine, apis = client.engine, client.api_registry
@@ -257,7 +260,7 @@ def _internal_apis(
 
 
 def _is_first(engine: Engine, api: str) -> bool:
-    """Return whether we come first among the publishers of an API that are up."""
+    """Return whether this process has the lowest instance id among the publishers of an API that are up."""
     return engine.identity.instance <= min(peer.instance for peer in engine.snapshot.publishers(api))
 
 
@@ -275,7 +278,7 @@ def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, election:
 
 
 def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None]:
-    """Have our own journal served once it is opened, by any thread; return what ends that."""
+    """Serve our own journal once any thread has opened it; return the function that ends this."""
     loop = asyncio.get_running_loop()
 
     def opened(journal: Journal) -> None:
@@ -286,7 +289,7 @@ def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None
 
 
 def _services_here(engine: Engine) -> set[str]:
-    """Return the services of which a worker runs on this host."""
+    """Return the services that have a worker on this host."""
     me, peers = engine.identity, engine.snapshot.peers.values()
     others = (peer.announcement for peer in peers if peer.is_live and peer.instance != me.instance)
     return {me.service, *(each.service for each in others if each.host == me.host)}

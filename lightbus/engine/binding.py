@@ -1,4 +1,4 @@
-"""What a worker binds: the ROUTER that others write to, and the XPUB that they are subscribed to."""
+"""The bound sockets of a worker: the ROUTER that peers send to, and the XPUB that they subscribe to."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ __all__ = ["Binding", "Handlers", "Outlet"]
 logger = logging.getLogger("lightbus.binding")
 
 STANDSTILL = 1.0
-"""Seconds by which the loop must be late to count as having stood still."""
+"""Seconds by which the loop must be late to count as stalled."""
 
 MessageHandler: TypeAlias = Callable[[bytes, int, Any], object]
-"""Is given the routing id, the call id, and the message."""
+"""Called with the routing id, the call id, and the message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlet:
-    """The parts with which message handlers reply and publish."""
+    """The functions with which message handlers reply and publish."""
 
     reply: Callable[[bytes, bytes], bool]
     """Sends a frame to a routing id; False if its connection is closed."""
     reply_from_thread: Callable[[bytes, bytes], bool]
-    """Does the same from another thread than the loop's."""
+    """Does the same from another thread."""
     publish: Callable[[bytes], None]
     handle: Callable[[bytes, int, AnyMessage], None]
-    """Handles a message, of a routing id and with a call id, as if it had arrived just now."""
+    """Handles a message, with its routing id and call id, as if it had just arrived."""
     engines: ConnectedEngines
 
 
@@ -60,7 +60,7 @@ class Handlers:
     publisher: Publisher
     coordinator: Coordinator
     outgoing: EventPublisher
-    """Which is handed off what others fire."""
+    """Publishes the events that peers hand off."""
 
 
 class Binding:
@@ -70,9 +70,9 @@ class Binding:
     Args:
         identity: the identity of this process.
         transport: makes the sockets.
-        addressing: binds them where others find them.
-        view: what to say of ourselves and of others.
-        make_handlers: makes the message handlers, once the sockets are bound.
+        addressing: binds them at the endpoints where peers find them.
+        view: what to report of this process and of its peers.
+        make_handlers: makes the message handlers, after the sockets are bound.
 
     Raises TransportError, or InvalidConfiguration, if no peer could connect.
 
@@ -119,23 +119,23 @@ class Binding:
             engines=self.introductions.engines,
         )
 
-    # From beginning to end
+    # Life cycle
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where others come in."""
+        """The endpoints that the sockets are bound to."""
         return self._pair.endpoints
 
     def look(self, now: float) -> bool:
-        """Look, if it is time to, whether others can still come in; return whether `endpoints` have changed."""
+        """Check, if it is due, whether peers can still connect; return whether `endpoints` have changed."""
         return self._pair.look(now)
 
     def move(self, addresses: tuple[str, ...]) -> None:
-        """Be reachable at these addresses of this host, too."""
+        """Bind to these addresses of this host, too."""
         self._pair.move(addresses)
 
     def tick(self, now: float) -> None:
-        """Detect a stall of the loop, and forget engines that have been silent for long."""
+        """Detect a stall of the loop, and remove engines that have been silent too long."""
         self._detect_stall(now)
         self._beat = now
         self.introductions.engines.tick(now)
@@ -144,27 +144,27 @@ class Binding:
 
     async def drain(self, seconds: float) -> None:
         """
-        Take nothing new, and return when every connected engine has confirmed that it sends nothing new.
+        Refuse new requests, and wait until every connected engine has confirmed that it sends none; bounded.
 
-        Until then requests are still answered, as not started: they may have been on their way.
+        Requests that arrive meanwhile were already on the network; they are answered as not started.
         """
         self.handlers.server.drain()
         await self.introductions.drain(seconds)
 
     async def send_goodbye(self) -> None:
-        """Accept nothing new, send GOODBYE, and return when every peer has answered it, or after a second."""
+        """Refuse new requests, send GOODBYE, and wait until every peer has answered it; at most a second."""
         self.handlers.server.drain()
         await self.introductions.send_goodbye()
 
     def close(self) -> None:
-        """Close, and remove what leads others here."""
+        """Close the sockets, and remove what leads peers to them."""
         self._inbox.close()
         self._router.flush_and_close(200)
         self._xpub.flush_and_close(200)
         self._pair.close()
 
     def abandon(self) -> None:
-        """Close, on a loop that is closed."""
+        """Close the sockets after the loop was closed."""
         self._inbox.close()
         self._router.abandon()
         self._xpub.abandon()
@@ -172,23 +172,23 @@ class Binding:
 
     @property
     def dropped(self) -> int:
-        """Replies whose receiver was gone, or did not read."""
+        """The number of replies dropped because the receiver was gone or did not read."""
         return self._router.dropped
 
     @property
     def refused_connections(self) -> Mapping[str, int]:
-        """How many connections were refused, by reason."""
+        """The number of refused connections, by reason."""
         return self._transport.refused
 
     @property
     def crowding(self) -> str | None:
-        """A sentence with the remedy where there is room for few more connections; else None."""
+        """A sentence with the remedy if the limit of connections is almost reached; else None."""
         return self._transport.crowding
 
-    # What arrives
+    # Incoming messages
 
     def _make_table(self) -> dict[type, MessageHandler]:
-        """Return the handler of each message that a worker can receive; calls have a path of their own."""
+        """Return the handler of each message type that a worker can receive, except calls (see `_on_message`)."""
         introductions, engines = self.introductions, self.introductions.engines
         server = self.handlers.server
         return {
@@ -202,7 +202,7 @@ class Binding:
         }
 
     def _on_message(self, routing_id: bytes, frame: bytes, waited: float | None = None) -> None:
-        """Decode and handle a frame; a large one, or one behind a large one, when it has its turn."""
+        """Decode and handle a frame. A large frame, and those behind it, are queued in the inbox first."""
         if waited is None and (len(frame) >= LARGE or self._inbox.size) and self._inbox.takes(routing_id, frame):
             return
         work = Work() if len(frame) >= LARGE else None
@@ -226,14 +226,14 @@ class Binding:
             self._not_handled(routing_id, call_id, message, error)
 
     def _handle(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
-        """Handle what had to wait for something else."""
+        """Handle a message that was deferred."""
         try:
             self._table[type(message)](routing_id, call_id, message)
         except Exception as error:
             self._not_handled(routing_id, call_id, message, error)
 
     def _not_handled(self, routing_id: bytes, call_id: int, message: AnyMessage, error: Exception) -> None:
-        """Answer a request with why it cannot be handled; an internal error is counted, too."""
+        """Answer a request with the error; count and log it if it is an internal error."""
         if not isinstance(error, LightbusException):
             self.guard.failed(self.handlers.coordinator.describe(routing_id), message, error)
         if call_id:
@@ -265,9 +265,9 @@ class Binding:
         self._reply(routing_id, envelope.call_id_of(frame), Error(error.code, str(error), False, {}))
 
     def _refuse_undecoded(self, routing_id: bytes, frame: bytes) -> None:
-        """Refuse what came while too many large messages wait. What is no call and no event is asked for again."""
+        """Refuse a call or an event because too many large messages are queued; senders repeat other messages."""
         self.counts["undecoded"] += 1
-        text = "Large messages come faster than they are decoded: %d were refused so far, the last one from %s"
+        text = "Large messages arrive faster than they are decoded: %d were refused so far, the last one from %s"
         self._failures.log(
             "inbox",
             logging.WARNING,
@@ -285,9 +285,9 @@ class Binding:
         self._router.send(routing_id, envelope.encode(message, call_id))
 
     def _detect_stall(self, now: float) -> None:
-        # A process that was stopped finds requests waiting before its timers run: so each request looks, too.
+        # A process that was stopped may read requests before its timers run: so each request checks, too.
         if now - self._beat > STANDSTILL:
-            text = "The event loop was blocked for %.1f s; the calls that waited in that time are refused"
+            text = "The event loop was blocked for %.1f s; the calls that arrived in that time are refused"
             self._failures.log("clock", logging.WARNING, text, now - self._beat, changes=False)
             self._beat = now
             self.handlers.server.loop_stalled(now)

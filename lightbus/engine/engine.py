@@ -1,7 +1,7 @@
-"""The one engine of a bus in a process: its node on a loop, and the channels through which other loops and threads go.
+"""The one engine of a bus in a process: its node on a loop, and the channels of all event loops and plain threads.
 
-The node runs in a thread of its own, or, in a worker, on the user's loop; it can move. The channels stay: they see the
-registry only as a snapshot, which is replaced as a whole.
+The node runs in a thread of its own or, in a worker, on the user's loop; it can move between them. The channels stay:
+they read only a snapshot of the registry, which is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ __all__ = ["Engine", "ThreadChannel"]
 T = TypeVar("T")
 
 EXTRA_THREADS = 1000
-"""Threads beyond `rpc_concurrency`, for nested calls, listeners and hooks. They are made only when needed."""
+"""Threads beyond `rpc_concurrency`, for nested calls, listeners and hooks. They are started only when needed."""
 
 
 class Engine:
     """
-    Everything of one bus in one process. Making it starts nothing; its `loop_host` does.
+    Everything of one bus in one process. The constructor starts nothing; `loop_host` does.
 
-    Any thread may use it; what lives on the node's loop is reached through `loop_host.run`.
+    Thread-safe; code that must run on the node's loop is passed to `loop_host.run`.
 
     Args:
         config: the settings.
         identity: the identity of this process.
-        discovery: makes another discovery than that of the settings; called once per node.
-        transport: makes another transport than ZeroMQ's.
-        directory: where the sockets of mode host are, instead of the user's own directories (tests).
-        outbox: stores events without a publisher, instead of the one on disk, which is not read then.
+        discovery: makes the discovery, in place of the one from the settings; called once per node.
+        transport: makes the transport, in place of ZeroMQ's.
+        directory: the directory of the sockets of mode host, in place of the user's own (for tests).
+        outbox: stores events without a publisher, in place of the outbox on disk, which is then not used.
 
     """
 
@@ -82,24 +82,24 @@ class Engine:
         self.event_ids = EventIds(identity.instance)
         self.channels = Channels()
         self.publisher: EventPublisher | None = None
-        """Publishes for this process, while it is a worker: see `publish_by`."""
+        """Publishes the events of this process while it is a worker; set by `publish_by`."""
         self.network = Network(config, identity.bus, discovery=discovery, transport=transport, directory=directory)
         self.journals = JournalSet(config, identity)
         self.outbox: EventOutbox = HostOutbox(self.journals.path) if outbox is None else outbox
         self.event_backends = EventBackendChoice(config)
-        """Which APIs' events are kept elsewhere than in the journals."""
+        """The event backends of APIs whose events are not kept in the journals."""
         self.loop_host = LoopHost(self)
         self._forwarder: Forwarder | None = None
         self._was_worker = False
         self._executor: HandlerThreads | None = None
         self._executor_lock = threading.Lock()
         self.questions = NodeQuestions(self.loop_host)
-        """Questions about names, from any loop or thread."""
+        """Lookups of APIs and peers, from any loop or thread."""
         self.resolve, self.resolve_blocking = self.questions.resolve, self.questions.resolve_blocking
 
     @property
     def node(self) -> Node | None:
-        """The node, where there is one."""
+        """The node, if there is one."""
         return self.loop_host.node
 
     @property
@@ -109,22 +109,22 @@ class Engine:
 
     @property
     def transport(self) -> Transport:
-        """Makes the sockets."""
+        """The transport that makes the sockets."""
         return self.network.transport
 
     @property
     def uses_disk(self) -> bool:
-        """Whether journals of ended processes are looked for on this host, and looked after."""
+        """Whether this process maintains journals on disk, including those of ended processes of this host."""
         return self.outbox.is_on_disk
 
     @property
     def outbox_problems(self) -> list[str]:
-        """Sentences about what waits in the outbox of this host, and is not taken, as far as this process tries."""
+        """Sentences about events in the outbox of this host that this process tried to hand off and could not."""
         return [] if self._forwarder is None else self._forwarder.problems
 
     @property
     def executor(self) -> HandlerThreads:
-        """Return the threads for `def` functions of the user's, made at first use."""
+        """The threads for the user's `def` functions, made at first use."""
         with self._executor_lock:
             if self._executor is None:
                 from .threads import HandlerThreads
@@ -134,37 +134,37 @@ class Engine:
             return self._executor
 
     def pause(self, seconds: float) -> Callable[[], None]:
-        """Pause the node and its journals, and return the function that resumes them: for a fork."""
-        go_on = self.loop_host.pause(seconds)
-        use_journals = self.journals.pause(seconds)
+        """Pause the node and its journals for a fork, and return the function that resumes them."""
+        resume_loop = self.loop_host.pause(seconds)
+        resume_journals = self.journals.pause(seconds)
 
         def resume() -> None:
-            use_journals()
-            go_on()
+            resume_journals()
+            resume_loop()
 
         return resume
 
-    # What channels ask for
+    # For channels
 
     def caller(self) -> Caller:
         """Return the channel of the running loop."""
         place, caller = self.loop_host.place, self.channels.callers.get(asyncio.get_running_loop())
         if caller is not None and place is not None and not place[1].is_closed():
-            return caller  # as nearly always
+            return caller  # the usual case
         self.loop_host.ensure()
         return self.channels.caller(self)
 
     @property
     def where(self) -> str:
-        """How and where peers are looked for, for messages; empty while there is no node."""
+        """How and where peers are discovered, for messages; empty if there is no node."""
         return "" if self.node is None else self.node.where()
 
-    # As the user of the node
+    # NodeUser
 
     def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
-        """Adopt a new snapshot, and fail what was pending at peers that left. On the node's loop."""
+        """Replace the snapshot, and fail requests to peers that left. Call it on the node's loop."""
         if node is not self.node:
-            return  # another one has followed it
+            return  # another node has replaced it
         self.snapshot = snapshot
         for fact in left:
             self.channels.peer_left(fact)
@@ -172,21 +172,21 @@ class Engine:
             self._forwarder.peers_changed()
 
     async def wait_until_no_new_requests(self, instance: str) -> None:
-        """Return when no channel can send anything new to an instance that the snapshot no longer offers."""
+        """Wait until no channel can send new requests to an instance that was removed from the snapshot; bounded."""
         await self.channels.wait_until_no_new_requests(instance)
 
     async def wait_until_answered(self, instance: str) -> None:
-        """Return when no channel awaits anything of an instance any more, or after a short while."""
+        """Wait until every request to an instance is answered; bounded."""
         await self.channels.wait_until_answered(instance)
 
     # The end
 
     def close(self, *, at_exit: bool = False) -> None:
         """
-        Close everything; bounded. From a plain thread (an event loop uses `close_async`).
+        Close everything; bounded. Call it from a plain thread (on an event loop, use `close_async`).
 
-        With `at_exit` loops that still run, which can only be those of daemon threads, are left alone: they are about
-        to be killed, and would fail with a traceback that nobody needs.
+        With `at_exit`, loops that still run are left alone. They can only be those of daemon threads, which are about
+        to be killed; closing their sockets would only cause a useless traceback.
         """
         if not self.loop_host.close():
             return
@@ -197,7 +197,7 @@ class Engine:
         self._close_transport_after(in_use)
 
     def _close_transport_after(self, in_use: list[Future[None]]) -> None:
-        """Close the transport once its sockets are unused: now, or when the last busy loop releases them."""
+        """Close the transport once its sockets are unused: now, or when the last busy loop has released them."""
         waiting = next((future for future in in_use if not future.done()), None)
         if waiting is None:
             self.transport.close()
@@ -211,16 +211,16 @@ class Engine:
         self.channels.close_own()
         await asyncio.to_thread(self.close)
 
-    # As the owner of the node
+    # Owner of the node
 
     def publish_by(self, publisher: EventPublisher | None) -> None:
-        """Have what this process fires published by this one from now on; None: by others. On the node's loop."""
+        """Set the publisher of this process's events; None: other peers publish them. Call it on the node's loop."""
         self.publisher = publisher
 
     def make_node(self) -> Node:
-        """Return a node for the running loop, which continues with what the previous one knew."""
+        """Return a node for the running loop; it starts with the peers that the previous node knew."""
         if self._was_worker:
-            # Others have seen this instance leave, and would not believe a rumour that it is back.
+            # Other peers have seen this instance leave, and ignore reports that it is up again.
             self.identity = replace(self.identity, instance=new_instance_id())
             self._was_worker = False
         node = self._new_node([peer for peer in self.snapshot.peers.values() if peer.is_up])
@@ -229,13 +229,13 @@ class Engine:
         return node
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
-        """Record that there is no node now, which peers it saw up, and whether it was a worker's."""
+        """Record that the node is gone: the peers that it saw up, and whether it `served` as a worker."""
         self._was_worker = self._was_worker or served
         self.publisher = None
         forwarder, self._forwarder = self._forwarder, None
         if forwarder is not None:
             forwarder.stop()
-        # Calls on their way go on. New ones find nobody, and start a node to ask.
+        # Calls in progress continue. New calls find no peer in the snapshot, and start a node.
         self.snapshot = Snapshot(peers={peer.instance: peer for peer in known})
 
     # Parts

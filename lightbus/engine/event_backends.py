@@ -1,4 +1,4 @@
-"""Which event backend keeps the events of which API, by the settings, and those that are in use."""
+"""Which event backend keeps the events of which API, by the settings; and the backends in use."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ logger = logging.getLogger("lightbus.events")
 T = TypeVar("T")
 
 BACKENDS_GROUP = "lightbus_event_backends"
-"""The entry points among which `apis.<name>.events.backend` names one: each an `EventBackendFactory`."""
+"""The group of entry points that `apis.<name>.events.backend` names one of: each an `EventBackendFactory`."""
 
 JOURNAL = "journal"
-"""The bus's own way."""
+"""The bus's own store, which is no backend."""
 
 
 def _jetstream(context: BackendContext) -> EventBackend:
@@ -49,23 +49,26 @@ BUILT_IN: dict[str, EventBackendFactory] = {"jetstream": _jetstream, "memory": _
 
 def movable_backend(config: Config, name: str, api: str, identity: Identity) -> MovableBackend:
     """
-    Return a backend whose events can be moved, with what the settings of an API say of it; not started.
+    Return a backend whose events can be moved, with the options from the settings of an API; not started.
 
-    Where the API is with the journals, the backend's own defaults and variables of the environment say where it is.
+    If the API's events are in the journals, there are no such options: the backend uses its defaults and environment
+    variables.
     """
     settings = config.api(api).events
     options = settings.options if settings.backend == name else {}
     backend = _factory(name)(BackendContext(bus=identity.bus, instance=identity.instance, options=options))
     if not isinstance(backend, MovableBackend):
-        raise InvalidConfiguration(f"The events of the backend {name} cannot be moved: there is journal and jetstream")
+        raise InvalidConfiguration(
+            f"The events of the backend {name} cannot be moved: only journal and jetstream can be"
+        )
     return backend
 
 
 class EventBackendChoice:
     """
-    What the settings say. From any thread.
+    The event backends from the settings. Thread-safe.
 
-    Raises InvalidConfiguration for a backend that there is not.
+    Raises InvalidConfiguration for an unknown backend.
     """
 
     def __init__(self, config: Config) -> None:
@@ -75,15 +78,15 @@ class EventBackendChoice:
 
     @property
     def is_used(self) -> bool:
-        """Whether the events of any API are kept elsewhere than in the journals."""
+        """Whether a backend keeps the events of any API."""
         return bool(self._factories)
 
     def has(self, api: str) -> bool:
-        """Return whether those of this API are."""
+        """Return whether a backend keeps the events of this API."""
         return self._config.api(api).events.backend != JOURNAL
 
     def apis(self, names: set[str]) -> set[str]:
-        """Return those of these APIs whose events are."""
+        """Return those of these APIs whose events a backend keeps."""
         return {name for name in names if self.has(name)}
 
     def make(self, api: str, identity: Identity) -> EventBackend:
@@ -99,7 +102,7 @@ class EventBackendChoice:
 
 
 class RunningBackends:
-    """The backends in use on one loop, which is the only one that touches them; each is started at first use."""
+    """The backends in use. Only touched from one loop; each backend is started at first use."""
 
     def __init__(self, choice: EventBackendChoice, identity: Identity) -> None:
         self._choice = choice
@@ -107,11 +110,11 @@ class RunningBackends:
         self._starting: dict[tuple[str, str], asyncio.Task[EventBackend]] = {}
 
     def has(self, api: str) -> bool:
-        """Return whether the durable events of an API are kept by a backend. From any thread."""
+        """Return whether a backend keeps the durable events of an API. Thread-safe."""
         return self._choice.has(api)
 
     async def get(self, api: str) -> EventBackend:
-        """Return the one that keeps them."""
+        """Return the started backend of an API."""
         key = self._choice.key(api)
         if key not in self._starting:
             self._starting[key] = asyncio.get_running_loop().create_task(self._start(api))
@@ -123,11 +126,11 @@ class RunningBackends:
         return backend
 
     async def ask(self, api: str, question: Callable[[EventBackend], Awaitable[T]]) -> T:
-        """Have a backend answer."""
+        """Return what `question` returns for the backend of an API."""
         return await question(await self.get(api))
 
     async def stop(self) -> None:
-        """Stop all."""
+        """Stop all backends."""
         tasks, self._starting = list(self._starting.values()), {}
         for task in tasks:
             if not task.done():
@@ -135,21 +138,21 @@ class RunningBackends:
             elif task.exception() is None:
                 try:
                     await task.result().stop()
-                except Exception as error:  # a worker that leaves is not held up by what it leaves
+                except Exception as error:  # it must not keep the worker from stopping
                     report(logger, logging.ERROR, error, "An event backend did not stop")
 
 
 def _factory(name: str) -> EventBackendFactory:
     if name in BUILT_IN:
         return BUILT_IN[name]
-    from importlib.metadata import entry_points  # 2 MB, for the few who have a backend of their own
+    from importlib.metadata import entry_points  # imported here: it takes 2 MB, and few have their own backend
 
     found = {point.name: point for point in entry_points(group=BACKENDS_GROUP)}
     if name not in found:
         known = [JOURNAL, *sorted({*BUILT_IN, *found})]
         raise InvalidConfiguration(
             f"apis.<name>.events.backend is '{name}', and there is: {', '.join(known)}. Install the package that "
-            f"brings it (an entry point in the group {BACKENDS_GROUP}), or name another"
+            f"provides it (an entry point in the group {BACKENDS_GROUP}), or name another"
         )
     try:
         factory: EventBackendFactory = found[name].load()

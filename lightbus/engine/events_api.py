@@ -1,6 +1,6 @@
-"""What every publisher answers about the events it keeps, as ordinary calls of an internal API: `internal.events`.
+"""The internal API `internal.events`: what every publisher answers about the events that it keeps.
 
-Ask one particular publisher with `bus_options={"peer": instance id}`: each answers for the journals that it serves.
+Call one particular publisher with `bus_options={"peer": instance id}`: each answers for the journals that it serves.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ __all__ = ["EventsApi", "group_of_wire", "split_native_id"]
 T = TypeVar("T")
 
 MAX_HISTORY_BYTES = 16 * 1024 * 1024
-"""About how many bytes of events are answered at a time."""
+"""Bytes of events in one answer, approximately."""
 
 GROUPS_AT_A_TIME = 200
-"""Groups that are looked at without a pause: the loop has other things to do, and there may be thousands."""
+"""Groups described without giving other tasks of the loop a turn: there may be thousands of groups."""
 
 DEAD_AT_A_TIME = 100
-"""Dead letters that are read at once."""
+"""Dead letters read in one query."""
 
 MAX_PAGE = 500
 MAX_PAGE_BYTES = 1024 * 1024
-"""Events and bytes of an answer that is read page by page: reading them takes the loop a few milliseconds."""
+"""Events and bytes in one page: reading them takes the loop a few milliseconds."""
 
 
 class EventsApi(Api):
@@ -69,40 +69,40 @@ class EventsApi(Api):
         self._executor = executor
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
-        """Read what may take longer than the loop has."""
+        """Run a query in a thread, since it may take long."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     async def groups(self, api: str = "", after: list[str] | None = None, limit: int = 0) -> list[dict[str, Any]]:
         """
         Return the consumer groups (of one API): their members, positions and losses.
 
-        In the order of API and name. With a limit (0: none) a page: so many of those behind `after`, an API and a name.
-        One with fewer is the last.
+        Sorted by API and name. With a limit (0: none), one page: so many groups after `after`, an API and a name. A
+        page with fewer is the last.
         """
         known = {key: group for key, group in self._coordinator.groups.items() if api in ("", key[0])}
         elsewhere = {} if self._elsewhere is None else await self._elsewhere.groups(api)
-        behind = tuple(after or ())
-        keys = sorted(key for key in known.keys() | elsewhere.keys() if key > behind)[: max(limit, 0) or None]
-        told = await self._journal_facts([known[key] for key in keys if key in known])
+        start = tuple(after or ())
+        keys = sorted(key for key in known.keys() | elsewhere.keys() if key > start)[: max(limit, 0) or None]
+        found = await self._journal_facts([known[key] for key in keys if key in known])
         return [
-            group_of_backend(elsewhere[key]) if key not in told
-            else with_backend(told[key], elsewhere[key]) if key in elsewhere
-            else told[key]
+            group_of_backend(elsewhere[key]) if key not in found
+            else with_backend(found[key], elsewhere[key]) if key in elsewhere
+            else found[key]
             for key in keys
         ]  # fmt: skip
 
     async def _journal_facts(self, groups: list[GroupState]) -> dict[tuple[str, str], dict[str, Any]]:
-        """Return by API and name what the journals know of groups."""
+        """Return the state of groups from the journals, by API and name."""
         journals = self._coordinator.journals.all()
-        told: list[dict[str, Any]] = []
+        described: list[dict[str, Any]] = []
         for start in range(0, len(groups), GROUPS_AT_A_TIME):
             some = groups[start : start + GROUPS_AT_A_TIME]
             asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in some]
-            told += await self._in_thread(partial(_all_counted, asked, journals))
-        return {(group.info.api, group.info.name): each for group, each in zip(groups, told, strict=True)}
+            described += await self._in_thread(partial(_all_counted, asked, journals))
+        return {(group.info.api, group.info.name): each for group, each in zip(groups, described, strict=True)}
 
     async def lag(self, api: str, group: str) -> int | None:
-        """Return how many events a group has not handled yet; null where it is not known."""
+        """Return how many events a group has not handled yet; null if the group is not known."""
         more = None if self._elsewhere is None else await self._elsewhere.lag(api, group)
         known = self._coordinator.groups.get((api, group))
         if known is None:
@@ -111,40 +111,40 @@ class EventsApi(Api):
         return (more or 0) + await self._in_thread(lambda: count_lag(positions))
 
     async def remove_group(self, api: str, group: str) -> bool:
-        """Forget a group: nothing is kept for it any more. Return whether it was known."""
+        """Remove a group: no more events are kept for it. Return whether it was known."""
         was_known = self._coordinator.directory.forget(api, group)
         return (self._elsewhere is not None and await self._elsewhere.remove_group(api, group)) or was_known
 
     async def dead(self, group: str = "", skip: int = 0) -> list[dict[str, Any]]:
         """
-        Return the dead letters (of one group): events that were given as often as they may be.
+        Return the dead letters (of one group): events that failed as often as the listener allows.
 
-        Oldest first by journal, behind the first `skip`, and as many as one answer holds: none where there are no more.
+        Oldest first in each journal, after the first `skip`, as many as fit in one answer; none if there are no more.
         """
         journals = self._coordinator.journals.all()
-        told = await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
-        if told or self._elsewhere is None:
-            return told
+        found = await self._in_thread(lambda: _dead_page(journals, group, max(0, skip)))
+        if found or self._elsewhere is None:
+            return found
         here = await self._in_thread(lambda: sum(journal.dead_letters.count(group or None) for journal in journals))
         return (await self._elsewhere.dead(group))[max(0, skip - here) :][:MAX_HISTORY]
 
     async def retry_dead(self, group: str, native_id: str) -> bool:
-        """Give a dead letter to its group again, and to no other. Return whether there is one."""
+        """Deliver a dead letter again, to its group only. Return whether it exists."""
         return bool(await self.retry_dead_events(group, [native_id]))
 
     async def retry_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
-        """Do so for several, up to a thousand at a time; return those that there are."""
+        """Deliver several dead letters again, up to a thousand at a time; return those that exist."""
         which = [split_native_id(each) for each in native_ids[:MAX_HISTORY]]
         stored = await self._in_thread(lambda: self._coordinator.redelivery.store_dead(group, which))
         found = [native_id(*each) for each in self._coordinator.redelivery.renew_retried(group, stored)]
         return found if self._elsewhere is None else found + await self._elsewhere.retry_dead(group, which)
 
     async def drop_dead(self, group: str, native_id: str) -> bool:
-        """Forget a dead letter. Return whether there is such an event."""
+        """Delete a dead letter. Return whether it existed."""
         return bool(await self.drop_dead_events(group, [native_id]))
 
     async def drop_dead_events(self, group: str, native_ids: list[str]) -> list[str]:
-        """Do so for several, up to a thousand at a time; return those that there were."""
+        """Delete several dead letters, up to a thousand at a time; return those that existed."""
         which = [(each, *split_native_id(each)) for each in native_ids[:MAX_HISTORY]]
         drop = self._coordinator.redelivery.drop_dead
         found = await self._in_thread(
@@ -162,7 +162,7 @@ class EventsApi(Api):
         stop: float | None = None,
         limit: int = MAX_HISTORY,
     ) -> list[dict[str, Any]]:
-        """Return the newest events between two times, oldest first; the event `"*"` means every one of the API."""
+        """Return the newest events between two times, oldest first; the event `"*"` means all events of the API."""
         limit = max(1, min(limit, MAX_HISTORY))
         journals = self._coordinator.journals.all()
         elsewhere = [] if self._elsewhere is None else await self._elsewhere.history(api, event, start, stop, limit)
@@ -170,7 +170,7 @@ class EventsApi(Api):
         def read() -> list[dict[str, Any]]:
             found = [
                 readable(
-                    _told(journal.id, *each)
+                    _serialized(journal.id, *each)
                     for each in journal.history.latest(api, event, start=start, stop=stop, limit=limit)
                 )
                 for journal in journals
@@ -184,10 +184,10 @@ class EventsApi(Api):
         self, journal: str, after: int = 0, api: str = "*", event: str = "*", limit: int = MAX_PAGE
     ) -> dict[str, Any] | None:
         """
-        Return a page of what a journal keeps behind a sequence, oldest first; null where it is not served here.
+        Return a page of the events of a journal after a sequence, oldest first; null if it is not served here.
 
-        Names may have wildcards. Besides `events` it has `through`, behind which the next page begins, and `more`. An
-        event that one group alone was given again is there once more, and names it (`only_group`).
+        Names may have wildcards. Besides `events`, the page has `through`, after which the next page begins, and
+        `more`. An event that was delivered again to one group only is listed again, with that group (`only_group`).
         """
         held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
         limit, after = max(1, min(limit, MAX_PAGE)), max(0, min(after, fields.MAX_INT))
@@ -199,8 +199,8 @@ class EventsApi(Api):
 
         def read() -> dict[str, Any]:
             found, through, more = held.history.scan(is_wanted, after, limit=limit, max_bytes=MAX_PAGE_BYTES)
-            told = (_told(held.id, *each) | _only_for(each[0]) for each in found)
-            return {"events": readable(told), "through": through, "more": more}
+            events = (_serialized(held.id, *each) | _only_for(each[0]) for each in found)
+            return {"events": readable(events), "through": through, "more": more}
 
         return await self._in_thread(read)
 
@@ -215,10 +215,10 @@ class EventsApi(Api):
         limit: int = MAX_PAGE,
     ) -> dict[str, Any] | None:
         """
-        Return a page of what a journal keeps in front of a sequence, newest first; null where it is not served here.
+        Return a page of the events of a journal before a sequence, newest first; null if it is not served here.
 
-        Names may have wildcards. Besides `events`, which are those between two times, it has `before`: in front of
-        which sequence the next page begins, and null where there is none.
+        Names may have wildcards. Besides `events`, those between two times, the page has `before`: the sequence before
+        which the next page begins, or null if there is none.
         """
         held = next((each for each in self._coordinator.journals.all() if each.id == journal), None)
         limit, before = max(1, min(limit, MAX_PAGE)), max(0, min(before, fields.MAX_INT))
@@ -233,13 +233,13 @@ class EventsApi(Api):
             found, further = held.history.page_before(
                 is_wanted, before, start=start, stop=stop, limit=limit, max_bytes=MAX_PAGE_BYTES
             )
-            return {"events": readable(_told(held.id, *each) for each in found), "before": further}
+            return {"events": readable(_serialized(held.id, *each) for each in found), "before": further}
 
         return await self._in_thread(read)
 
     async def handled(self, native_ids: list[str]) -> dict[str, dict[str, str]]:
         """
-        Return what became of events: native id -> group that is owed it -> `waiting`, `acked` or `dead`.
+        Return the state of events: native id -> group that the event is kept for -> `waiting`, `acked` or `dead`.
 
         Events that are not stored here (any more) are left out. Raises ValueError for an invalid native id.
         """
@@ -252,20 +252,20 @@ class EventsApi(Api):
             for (native, journal, sequence), topic in zip(known, topics, strict=True)
             if topic is not None
         ]
-        told = await self._in_thread(
+        states = await self._in_thread(
             lambda: {
                 native: {group: _status(journal, group, sequence, acked) for group, acked in groups.items()}
                 for native, journal, sequence, groups in owed
             }
         )
-        return told if self._elsewhere is None else told | await self._elsewhere.handled(asked)
+        return states if self._elsewhere is None else states | await self._elsewhere.handled(asked)
 
     async def journals(self) -> list[dict[str, Any]]:
         """
-        Return the journals that this process serves: where, how full of what it may hold, and what groups lost.
+        Return the journals that this process serves: their paths, sizes and limits, and what groups lost.
 
-        `head` is the sequence of the newest event that there ever was. And the event backends that it answers for,
-        which may hold what they are set to (`max_events`, `max_bytes`: 0).
+        `head` is the sequence of the newest event ever stored. Event backends that this process answers for are listed,
+        too; their limits are set elsewhere (`max_events`, `max_bytes`: 0).
         """
         elsewhere = [] if self._elsewhere is None else await self._elsewhere.journals()
         return elsewhere + [
@@ -319,19 +319,19 @@ def _counted(
 
 
 def _dead_page(journals: list[Journal], group: str, skip: int) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
+    page: list[dict[str, Any]] = []
     size = 0
     for journal in journals:
         count = journal.dead_letters.count(group or None)
-        while skip < count and len(told) < MAX_HISTORY:
+        while skip < count and len(page) < MAX_HISTORY:
             for each in journal.dead_letters.all(group or None, skip=skip, limit=DEAD_AT_A_TIME):
                 size += len(each.record) + len(each.error)
-                if told and (size > MAX_HISTORY_BYTES or len(told) == MAX_HISTORY):
-                    return told
-                told.append(_dead(journal.id, each))
+                if page and (size > MAX_HISTORY_BYTES or len(page) == MAX_HISTORY):
+                    return page
+                page.append(_dead(journal.id, each))
             skip += DEAD_AT_A_TIME
         skip = max(0, skip - count)
-    return told
+    return page
 
 
 def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
@@ -342,12 +342,12 @@ def _status(journal: Journal, group: str, sequence: int, acked: int) -> str:
 
 def group_of_wire(value: dict[str, Any], *, is_near: bool = True) -> KnownGroup:
     """
-    Return a group as another publisher described it; one that is not `is_near` has another clock.
+    Return a group as another publisher described it. If that is not `is_near` (on this host), its clock differs.
 
-    Raises ValueError for an invalid one.
+    Raises ValueError for an invalid description.
     """
     if type(value) is not dict or not all(key in value and check(value[key]) for key, check in _OF_GROUP.items()):
-        raise ValueError("no group as a publisher describes one")
+        raise ValueError("not a group as a publisher describes it")
     return KnownGroup(
         value["api"],
         value["name"],
@@ -367,11 +367,11 @@ _OF_GROUP: dict[str, fields.FieldCheck] = {
     "clock": fields.moment,
     "digest": fields.text(64),
 }
-"""What another publisher says of a group is a stranger's word, as a message is."""
+"""Checks of the fields that another publisher reports of a group; they come from the network, and may be invalid."""
 
 
 def split_native_id(native_id: str) -> tuple[str, int]:
-    """Return journal and sequence of a native id. Raises ValueError for an invalid one."""
+    """Return the journal and the sequence of a native id. Raises ValueError for an invalid id."""
     journal, _, sequence = native_id.rpartition("-")
     if not (fields.instance_id(journal) and sequence.isascii() and sequence.isdigit() and len(sequence) <= 19):
         raise ValueError(f"{native_id!r:.100} is not a native id: <journal>-<sequence>")
@@ -379,11 +379,11 @@ def split_native_id(native_id: str) -> tuple[str, int]:
 
 
 def _dead(journal: str, dead: Dead) -> dict[str, Any]:
-    told = _told(journal, dead.topic, JournalEntry(dead.sequence, 0, dead.record))
-    return {**told, "group": dead.group, "deliveries": dead.deliveries, "error": dead.error, "died_at": dead.died_at}
+    event = _serialized(journal, dead.topic, JournalEntry(dead.sequence, 0, dead.record))
+    return {**event, "group": dead.group, "deliveries": dead.deliveries, "error": dead.error, "died_at": dead.died_at}
 
 
-def _told(journal: str, topic: Topic, entry: JournalEntry) -> dict[str, Any]:
+def _serialized(journal: str, topic: Topic, entry: JournalEntry) -> dict[str, Any]:
     return serialize_kept_event(journal, topic.api, topic.declared_event, topic.partition, entry.sequence, entry.record)
 
 
@@ -392,7 +392,7 @@ def _only_for(topic: Topic) -> dict[str, Any]:
 
 
 def _within(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the newest of these that are not too many bytes for one answer."""
+    """Return the newest of these events that fit in one answer."""
     size = 0
     for number in range(len(found) - 1, -1, -1):
         size += found[number]["size"]

@@ -1,4 +1,4 @@
-"""Empties the outbox of this host: hands its events off as soon as there is a publisher."""
+"""Empties the outbox of this host: hands its events off to a publisher as soon as one is up."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = ["Forwarder", "refusals"]
 logger = logging.getLogger("lightbus.outbox")
 
 LOOK_EVERY = 3.0
-"""Seconds between two looks whether anything waits, give or take a third."""
+"""Seconds between two checks of the outbox, plus or minus a third at random."""
 
 SECONDS = 5.0
-"""Seconds within which a publisher has to accept events; after that they stay in the outbox."""
+"""Seconds within which a publisher must accept events; otherwise they stay in the outbox."""
 
 MOST_AT_ONCE = 500
-"""Events that are read from the outbox at a time, and handed off together at most."""
+"""Events read from the outbox in one query; also the most that are handed off together."""
 
 
 class Forwarding(RequestContext, Protocol):
-    """What the forwarder needs of the engine."""
+    """What the forwarder uses of the engine."""
 
     @property
     def executor(self) -> Executor:
-        """Threads that may wait for the disk."""
+        """The threads that wait for the disk."""
 
     def caller(self) -> Caller:
         """Return the channel of the running loop."""
@@ -48,11 +48,13 @@ class Forwarding(RequestContext, Protocol):
 
 class Forwarder:
     """
-    Made and stopped on the node's loop. Any process of the bus does this for all of this host.
+    Hands off the events of the outbox. Made and stopped on the node's loop.
+
+    Every process of the bus does this for all events in the outbox of its host.
 
     Args:
-        engine: whose channels are used.
-        outbox: what waits.
+        engine: the owner of the channels.
+        outbox: the outbox of this host.
 
     """
 
@@ -61,9 +63,9 @@ class Forwarder:
         self._outbox = outbox
         self._failures = RecurringLog(logger)
         self._reasons: dict[str, str] = {}
-        """Why the publishers of an API do not accept its events."""
+        """By API: why its publishers do not accept its events."""
         self._empty_state: object = None
-        """How the file looked when nothing waited: as long as it looks so, nothing does."""
+        """The state of the outbox when it was last empty: while it is unchanged, the outbox is empty."""
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -81,18 +83,18 @@ class Forwarder:
     def problems(self) -> list[str]:
         """A sentence for each API whose publishers have not accepted its events lately."""
         return [
-            f"Events of {api} go on waiting in the outbox {self._outbox.path}: {why}"
+            f"Events of {api} are still waiting in the outbox {self._outbox.path}: {why}"
             for api, why in sorted(self._reasons.items())
         ]
 
     def peers_changed(self) -> None:
-        """Look again at once: there may be a publisher for the waiting events."""
+        """Check the outbox at once: there may be a publisher for its events now."""
         if not self._stopped:
             self._timer.cancel()
             self._look()
 
     def _look(self) -> None:
-        # Mostly nothing waits: so there is a timer, and a task only where there is something to do.
+        # The outbox is usually empty: so there is a timer, and a task only when there is something to do.
         self._timer = self._loop.call_later(LOOK_EVERY * random.uniform(0.67, 1.33), self._look)
         if self._task is None and self._outbox.state() != self._empty_state:
             self._task = self._loop.create_task(self._forward())
@@ -125,7 +127,7 @@ class Forwarder:
                 await self._hand_off(waiting, published, stuck)
 
     def _published(self, apis: dict[str, int], stuck: set[str]) -> dict[str, str]:
-        """Return the APIs that wait and are published, each with what changes when one of its publishers changes it."""
+        """Return those of these APIs that have a publisher, each with a digest of its definition at all publishers."""
         snapshot: Snapshot = self._engine.snapshot
         return {
             api: ",".join(sorted({_digest(peer, api) for peer in snapshot.by_api[api]}))
@@ -135,10 +137,10 @@ class Forwarder:
 
     async def _hand_off(self, waiting: list[Waiting], published: dict[str, str], stuck: set[str]) -> None:
         """
-        Hand events off in order, consecutive ones of one name together.
+        Hand off events in order, consecutive ones of one name together.
 
-        Where one is not taken at the moment those of its API wait behind it. One that is refused for what it is, since
-        its API has changed, becomes a dead letter: it holds up nobody, and is tried again when the API changes again.
+        If an event is not accepted now, later events of its API wait, too. An event that is refused as invalid, because
+        its API has changed, is marked as refused: it blocks no others, and is tried again when the API changes again.
         """
         done: list[str] = []
         refused: list[tuple[Waiting, LightbusException]] = []
@@ -151,7 +153,7 @@ class Forwarder:
             except LightbusException as error:
                 stuck.add(api)
                 self._reasons[api] = str(error)
-                text = "The events of %s go on waiting in the outbox: %s"
+                text = "The events of %s are still waiting in the outbox: %s"
                 self._failures.log(api, logging.INFO, text, api, error)
             else:
                 self._reasons.pop(api, None)
@@ -167,7 +169,7 @@ class Forwarder:
             self._warn([each for each in refused if each[0].refused != published[each[0].api]])
 
     def _together(self, waiting: list[Waiting]) -> Iterator[list[Waiting]]:
-        """Yield the events to hand off together: of one name, to one publisher, and not too large."""
+        """Yield lists of events to hand off together: of one name, for one publisher, within the size limit."""
         limit = self._engine.max_message_size // 2
         together: list[Waiting] = []
         place, size = None, 0
@@ -185,7 +187,7 @@ class Forwarder:
             yield together
 
     async def _request(self, events: list[Waiting]) -> list[tuple[Waiting, LightbusException]]:
-        """Hand events off; return which of them were refused for what they are. Raises what else goes wrong."""
+        """Hand off events; return those that were refused as invalid, with the errors. Raises other errors."""
         first, deadline = events[0], Deadline.after(SECONDS)
         if len(events) == 1:
             outgoing = OutboundEvent(self._engine, first.api, first.event, deadline, first.record, first.key)
@@ -202,7 +204,7 @@ class Forwarder:
         return [refused for event in events for refused in await self._request([event])]
 
     def _warn(self, refused: list[tuple[Waiting, LightbusException]]) -> None:
-        """Log once for each name of an event the events that were refused for the first time."""
+        """Log events that were refused for the first time, once per event name."""
         by_name: dict[str, list[tuple[Waiting, LightbusException]]] = defaultdict(list)
         for event, error in refused:
             by_name[f"{event.api}.{event.event}"].append((event, error))
@@ -216,7 +218,7 @@ class Forwarder:
 
 
 def refusals(outbox: EventOutbox, host: str) -> list[str]:
-    """Return a sentence about each name of an event that waits on this host since its publishers refuse it."""
+    """Return a sentence about each event name with events in the outbox that its publishers refuse."""
     if not outbox.exists():
         return []
     return [

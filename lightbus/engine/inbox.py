@@ -1,10 +1,11 @@
 """
-Large messages that wait to be decoded: bounded in bytes, for each connection and for all.
+The queue of large messages to be decoded: bounded in bytes, for each connection and for all.
 
-Decoding a message takes ten times as long as reading it. Large ones that arrive faster than they are decoded would pile
-up in libzmq, which counts messages and not their bytes. So all are read at once, and the large ones wait here, with the
-later messages of the same connection, which keeps their order. They are decoded one at a time, the connections taking
-turns, so that everything else runs in between. Messages beyond the bounds are refused undecoded.
+Decoding a message takes ten times as long as reading it. Large messages that arrive faster than they are decoded would
+pile up in libzmq, which limits the number of messages and not their bytes. So all are read at once, and the large ones
+are queued here, with the later messages of the same connection, which keeps their order. They are decoded one at a
+time, by connections in turn, so that other tasks of the loop run in between. Messages beyond the limits are refused
+without decoding.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ __all__ = ["IN_ALL", "LARGE", "OVERHEAD", "Inbox"]
 
 LARGE = 16 * 1024
 """
-Bytes from which on a message waits: to decode a smaller one takes little longer than to put it aside, and a
-millisecond where it is made to take long.
+Bytes from which on a message is queued: to decode a smaller one usually takes little longer than to queue it, and at
+most a millisecond even if it is crafted to take long.
 """
 
 IN_ALL = 64 * 1024 * 1024
 """
-Bytes that may wait in all, and half of them for one connection; more where a single message may be larger, as it may
+Bytes that may be queued in all; half of these for one connection. More if a single message may be larger, as it may
 with the default of `network.max_message_size`.
 """
 
 OVERHEAD = 128
-"""Bytes that a message takes besides its own."""
+"""Bytes of memory that a queued message takes in addition to its frame."""
 
 PER_TURN = 256 * 1024
-"""Bytes that are decoded before the rest of the loop gets its turn; at least one message."""
+"""Bytes decoded before other tasks of the loop get a turn; at least one message."""
 
 _CANCEL, _REQUEST = bytes([Kind.CANCEL]), bytes([Kind.REQUEST])
 
@@ -44,22 +45,22 @@ class _Sender:
 
     def __init__(self) -> None:
         self.calls: Counter[int] = Counter()
-        """The ids of the calls that wait and are still wanted."""
+        """The ids of queued calls that were not cancelled."""
         self.given_up: Counter[int] = Counter()
-        """Those of the calls that wait and are not: they come in front of any other of the same id."""
+        """The ids of queued calls that were cancelled; in the queue these come before other calls of the same id."""
         self.frames: deque[tuple[bytes, float]] = deque()
-        """Each with the time at which it was read."""
+        """The queued frames, each with the time at which it was read."""
         self.size = 0
 
 
 class Inbox:
     """
-    What waits to be decoded. Only touched from the loop that it was made on.
+    The queue of frames to be decoded. Only touched from the loop that it was made on.
 
     Args:
-        handle: decodes and handles a frame of a connection, which has waited for so many seconds.
-        refuse: informs a connection that one of its frames was dropped, undecoded.
-        largest: bytes that a message may have.
+        handle: decodes and handles a frame of a connection, which was queued for so many seconds.
+        refuse: tells a connection that one of its frames was dropped without decoding.
+        largest: the largest message, in bytes.
 
     """
 
@@ -70,18 +71,18 @@ class Inbox:
         largest: int,
     ) -> None:
         self.size = 0
-        """Bytes that wait."""
+        """Queued bytes."""
         self._handle = handle
         self._refuse = refuse
         self._most_in_all = max(IN_ALL, largest + OVERHEAD)
         self._most = max(self._most_in_all // 2, largest + OVERHEAD)
         self._senders: dict[bytes, _Sender] = {}
-        """The connections with waiting frames, the next one first."""
+        """The connections with queued frames, the next one first."""
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Handle | None = None
 
     def takes(self, routing_id: bytes, frame: bytes) -> bool:
-        """Return whether a frame waits or was refused; False: it may be handled at once."""
+        """Queue a frame, or refuse it, if needed; return False if it may be handled at once."""
         sender = self._senders.get(routing_id)
         if sender is None and len(frame) < LARGE:
             return False
@@ -102,7 +103,7 @@ class Inbox:
         return True
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop all queued frames."""
         self._senders.clear()
         self.size = 0
         if self._turn is not None:
@@ -138,7 +139,7 @@ class Inbox:
 
 
 def _uncount(frame: bytes, first: Counter[int], then: Counter[int]) -> bool:
-    """Count a call no more that waited, with the first where it is there; return whether it was."""
+    """Remove a call that leaves the queue from `first`, or else from `then`; return whether it was in `first`."""
     if frame[:1] != _REQUEST:
         return False
     call_id = call_id_of(frame)

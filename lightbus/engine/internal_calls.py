@@ -1,4 +1,4 @@
-"""What this library asks other workers for itself: calls of their internal APIs, without the user's hooks around."""
+"""Calls that the library itself makes to the internal APIs of other workers, without the user's hooks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ __all__ = ["ask"]
 
 
 async def ask(engine: Engine, peer: Peer, api: str, procedure: str, kwargs: Kwargs) -> Any:
-    """Return what a peer answers, from any loop. Raises LightbusException."""
+    """Call an internal procedure of a peer, and return its result. From any loop. Raises LightbusException."""
     deadline = Deadline.after(engine.config.api(api).rpc_timeout)
     return await engine.caller().request(OutboundCall(engine, api, procedure, deadline, kwargs, only=peer.instance))

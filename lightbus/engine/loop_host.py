@@ -1,4 +1,4 @@
-"""Where the node of an engine lives, on a loop in a thread of its own or on the user's, and how it moves."""
+"""The event loop that the node of an engine runs on: in a thread of its own, or the user's; and moves between them."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ LOOK_EVERY = 0.01
 
 
 class Owner(Protocol):
-    """The owner of the node: the engine. Called by the thread that moves it, one at a time."""
+    """The owner of the node: the engine. Called by the thread that moves the node, one at a time."""
 
     def make_node(self) -> Node:
-        """Return a node for the running loop, which continues with what the previous one knew."""
+        """Return a node for the running loop; it starts with the peers that the previous node knew."""
 
     def node_left(self, known: Sequence[Peer], *, served: bool) -> None:
-        """Record that there is no node now, which peers it saw up, and whether it was a worker's."""
+        """Record that the node is gone: the peers that it saw up, and whether it `served` as a worker."""
 
 
 class LoopHost:
     """
-    The loop that a node is on. The node is made at first use, and there is never more than one that counts.
+    The loop that the node runs on. The node is made at first use, and only one at a time is in `place`.
 
-    Any thread may use it. When a node moves the new one is there before the old one goes, so that whoever is sent on
-    by that one finds it.
+    Thread-safe. When the node moves, the new one is in place before the old one stops, so that calls that the old one
+    turns away find the new one.
     """
 
     def __init__(self, owner: Owner) -> None:
         self.closed = False
         self._owner = owner
-        self._lock = threading.RLock()  # over the fields below, and whatever moves the node
+        self._lock = threading.RLock()  # guards the fields below, and is held while the node moves
         self.place: tuple[Node, asyncio.AbstractEventLoop] | None = None
         """The node and its loop, which may be closed."""
         self._guard: asyncio.Task[None] | None = None
         self._on_left: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
-        self._in_use: list[Future[None]] = []  # done when a thread's node uses its sockets no more
+        self._in_use: list[Future[None]] = []  # each is done when the node in a thread has closed its sockets
         self._stop_thread: asyncio.Event | None = None
 
     @property
     def node(self) -> Node | None:
-        """The node, where there is one."""
+        """The node, if there is one."""
         return None if self.place is None else self.place[0]
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a node, on a loop that is not closed."""
+        """Whether there is a node, and its loop is not closed."""
         return self.place is not None and not self.place[1].is_closed()
 
     def ensure(self) -> tuple[Node, asyncio.AbstractEventLoop]:
-        """Return the node and its loop; start them in a thread where there is none. Raises BusAlreadyClosed."""
+        """Return the node and its loop; start them in a thread if there is none. Raises BusAlreadyClosed."""
         place = self.place
         if place is not None and not place[1].is_closed():
             return place
@@ -76,24 +76,25 @@ class LoopHost:
             return self.place or self._start_thread()
 
     def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Run a coroutine on the node's loop. From any thread."""
+        """Run a coroutine on the node's loop. Thread-safe."""
         while True:
             node, loop = self.ensure()
             coroutine = make(node)
             try:
-                # Not in the caller's context: the node outlives the call, and does not belong to the caller.
+                # Not in the caller's context: the node outlives the call, and must not keep the caller's variables.
                 return Context().run(asyncio.run_coroutine_threadsafe, coroutine, loop)
-            except RuntimeError:  # closed just now
+            except RuntimeError:  # the loop was closed just now
                 coroutine.close()
 
     # On the user's loop
 
     async def adopt(self, on_left: Callable[[], None]) -> Node:
         """
-        Put the node on the running loop, and return it; a thread that had it ends.
+        Move the node to the running loop, and return it; if it ran in a thread, that thread ends.
 
-        It leaves with the loop (`asyncio.run` cancels the tasks that remain), so that no caller waits for a dead loop.
-        `on_left` is called when it has gone, for this reason or another; where the loop is closed, in any thread.
+        The node stops when the loop ends (`asyncio.run` cancels the remaining tasks), so that no caller waits for a
+        dead loop. `on_left` is called when the node has gone, for whatever reason; after the loop was closed, from any
+        thread.
         """
         with self._lock:
             self._check_open()
@@ -114,7 +115,7 @@ class LoopHost:
         return node
 
     async def release(self) -> None:
-        """Take the node off the running loop; the next use starts one in a thread."""
+        """Stop the node on the running loop; the next use starts one in a thread."""
         if (node := self.node) is not None:
             await self._release(node)
 
@@ -180,7 +181,7 @@ class LoopHost:
         except BaseException as error:
             ready.set_exception(error)
             return
-        # Discovery takes a moment (its imports, too), and nobody has to wait for it: whoever looks for a name does.
+        # Discovery takes time to start (imports, too). Only calls that look for an API wait for it.
         start = asyncio.create_task(node.start())
         ready.set_result((node, loop))
         await stop.wait()
@@ -189,7 +190,7 @@ class LoopHost:
         await self._release(node)
 
     def _dismiss_thread(self) -> threading.Thread | None:
-        """Ask the thread to end, and return it; None where there is none."""
+        """Ask the thread to end, and return it; None if there is none."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is None or self.place is None or self._stop_thread is None:
@@ -200,44 +201,44 @@ class LoopHost:
 
     def pause(self, seconds: float) -> Callable[[], None]:
         """
-        Pause the node's loop in its thread, and return the function that resumes it: for a fork.
+        Pause the node's loop for a fork, and return the function that resumes it.
 
         A fork while another thread imports or writes would leave a lock in the child that is never released.
-        Gives up after so many seconds: a fork may be risky, but must not hang.
+        Gives up after so many seconds: an unsafe fork is better than one that hangs.
         """
-        still, go_on = threading.Event(), threading.Event()
-        is_locked = self._lock.acquire(timeout=seconds)  # no node is being made
+        paused, resumed = threading.Event(), threading.Event()
+        is_locked = self._lock.acquire(timeout=seconds)  # so that no node is being made
 
-        def stand_still() -> None:
-            still.set()
-            go_on.wait(LONGEST_PAUSE)
+        def block_loop() -> None:
+            paused.set()
+            resumed.wait(LONGEST_PAUSE)
 
         def resume() -> None:
-            go_on.set()
+            resumed.set()
             if is_locked:
                 self._lock.release()
 
         place = self.place
         if place is not None and place[1].is_running() and place[1] is not asyncio._get_running_loop():
-            with contextlib.suppress(RuntimeError):  # closed just now
-                place[1].call_soon_threadsafe(stand_still)
-                _wait_until_still(place[1], still, seconds)
+            with contextlib.suppress(RuntimeError):  # the loop was closed just now
+                place[1].call_soon_threadsafe(block_loop)
+                _wait_until_paused(place[1], paused, seconds)
         return resume
 
     # The end
 
     def close(self) -> bool:
-        """Accept no caller any more; return whether this is the first time."""
+        """Refuse further use; return whether this is the first call."""
         with self._lock:
             was_open, self.closed = not self.closed, True
         return was_open
 
     def stop(self, *, at_exit: bool) -> list[Future[None]]:
         """
-        Have the node leave, wherever it is; return what is done once nobody uses its sockets any more. Bounded.
+        Stop the node on whichever loop it runs; bounded. Call it from a plain thread.
 
-        That is nothing, mostly: a loop that is busy for longer than `STOP_TIMEOUT` leaves when it comes to it. From a
-        plain thread. With `at_exit` the node stays on a loop that is not ours and runs.
+        Return a future for each loop that still uses the node's sockets, usually none: a loop that is busy for longer
+        than `STOP_TIMEOUT` stops the node later. With `at_exit`, a node on a running loop of the user is not stopped.
         """
         thread = self._dismiss_thread()
         if thread is not None and thread is not threading.current_thread():
@@ -261,12 +262,12 @@ class LoopHost:
 
 
 _STANDING: set[asyncio.AbstractEventLoop] = set()
-"""Loops whose threads wait for the fork of another thread, before one of their own."""
+"""Loops whose threads wait for another thread's fork to end before they fork themselves."""
 
 
 @contextlib.contextmanager
 def standing_still() -> Iterator[None]:
-    """Have the loop that runs in this thread, if one does, count as standing still for the forks of other threads."""
+    """Mark the loop that runs in this thread, if there is one, as paused for forks of other threads."""
     loop = asyncio._get_running_loop()
     if loop is None:
         yield
@@ -278,9 +279,9 @@ def standing_still() -> Iterator[None]:
         _STANDING.discard(loop)
 
 
-def _wait_until_still(loop: asyncio.AbstractEventLoop, still: threading.Event, seconds: float) -> None:
+def _wait_until_paused(loop: asyncio.AbstractEventLoop, paused: threading.Event, seconds: float) -> None:
     until = time.monotonic() + seconds
-    while not still.wait(LOOK_EVERY) and loop not in _STANDING and time.monotonic() < until:
+    while not paused.wait(LOOK_EVERY) and loop not in _STANDING and time.monotonic() < until:
         pass
 
 

@@ -1,4 +1,4 @@
-"""Which transport and which discovery a process has: those of the settings, or those that its program brings."""
+"""Which transport and which discovery a process has: those of the settings, or those that its program passes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ..ports.transport import Addressing, Transport, TransportFactory
 __all__ = ["DISCOVERY_GROUP", "Network"]
 
 DISCOVERY_GROUP = "lightbus_discovery"
-"""The entry points among which `discovery.backend` names one: each a `DiscoveryFactory`."""
+"""The group of entry points that `discovery.backend` names one of: each a `DiscoveryFactory`."""
 
 
 class Network:
     """
-    The network of one bus in one process. Making it opens nothing.
+    The network of one bus in one process. The constructor opens nothing.
 
     Args:
         config: the settings.
         bus: the name of the bus.
-        discovery: makes another discovery than that of the settings; called once per node.
-        transport: makes another transport than ZeroMQ's.
-        directory: where the sockets of mode host are, instead of the user's own directories (tests).
+        discovery: makes the discovery, in place of the one from the settings; called once per node.
+        transport: makes the transport, in place of ZeroMQ's.
+        directory: the directory of the sockets of mode host, in place of the user's own (for tests).
 
     Attributes:
-        places: where the sockets of mode host are; None in the other modes, and with a transport of its own.
-        addresses: those of this host that are used; none in mode host.
+        places: the directories of the sockets of mode host; None in other modes, and with a transport that is passed.
+        addresses: the addresses of this host that are used; none in mode host.
         transport: makes the sockets.
 
     Raises:
@@ -72,7 +72,7 @@ class Network:
             self.transport = zmq_network.tcp_transport(config, bus, self.addresses, self._addressing)
 
     def discovery(self) -> Discovery:
-        """Return a new discovery, for a node that begins."""
+        """Return a new discovery, for a new node."""
         if self._own_discovery is not None:
             return self._own_discovery(self._bus)
         is_multicast = self._config.discovery.backend == "mdns"
@@ -94,16 +94,16 @@ class Network:
 
 
 def _named(backend: str) -> DiscoveryFactory | None:
-    """Return what the entry point of this name makes; None where the library's own does it."""
+    """Return the factory from the entry point of this name; None for the library's own."""
     if backend in ("mdns", "none"):
         return None
-    from importlib.metadata import entry_points  # 2 MB, for the few who have a discovery of their own
+    from importlib.metadata import entry_points  # imported here: it takes 2 MB, and few have their own discovery
 
     found = {point.name: point for point in entry_points(group=DISCOVERY_GROUP)}
     if backend not in found:
         raise InvalidConfiguration(
             f"discovery.backend is '{backend}', and there is: {', '.join(['mdns', 'none', *sorted(found)])}. Install "
-            f"the package that brings it (an entry point in the group {DISCOVERY_GROUP}), or name another"
+            f"the package that provides it (an entry point in the group {DISCOVERY_GROUP}), or name another"
         )
     try:
         factory: DiscoveryFactory = found[backend].load()

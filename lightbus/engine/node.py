@@ -1,6 +1,7 @@
-"""One process's place on the bus: it finds peers, is connected to them, and for a worker is found by them.
+"""The node of a process: it discovers peers and connects to them; the node of a worker is discovered by peers.
 
-The node is a shell. What arrives is turned into the registry's inputs, and the registry's facts are carried out.
+The node makes no decisions: it passes what arrives to the registry, and carries out the facts that the registry
+returns.
 """
 
 from __future__ import annotations
@@ -34,37 +35,37 @@ __all__ = ["Node", "NodeUser"]
 logger = logging.getLogger("lightbus.node")
 
 TICK, QUIET_TICK = 0.1, 0.25
-"""Seconds between two checks for due work; the second while no peer has to be dialled before that."""
+"""Seconds between two checks for due work; the second value applies while no peer has to be dialled sooner."""
 
 
 class NodeUser(LinksUser, Protocol):
     """Informed of changes of the peers: the engine."""
 
     def peers_changed(self, node: Node, snapshot: Snapshot, left: Sequence[PeerLeft]) -> None:
-        """Adopt a new snapshot, and fail what was pending at peers that left."""
+        """Replace the snapshot, and fail requests to peers that left."""
 
 
 class Node:
     """
-    One process's place on the bus. Made, used and stopped on one event loop.
+    The membership of one process in the bus. Made, used and stopped on one event loop.
 
     Args:
         user: the engine.
         identity: the identity of this process.
         transport: makes the sockets.
-        discovery: finds and announces.
-        fixed_peers: as the settings have them.
-        looked: returns how `discovery` looks for peers, for messages: "zeroconf on 127.0.0.1".
-        foreign_peers: returns a clause about each peer of another bus that `discovery` heard of with an API, for
+        discovery: finds peers, and announces this one.
+        fixed_peers: the fixed peers from the settings.
+        looked: returns how `discovery` finds peers, for messages: "zeroconf on 127.0.0.1".
+        foreign_peers: returns a clause about each peer of another bus with a given API that `discovery` found, for
             messages.
-        wait: seconds that a name nobody advertises is waited for, from the start of the node on.
-        known: peers that the node before this one saw up. They are taken to be so, and dialled at once.
+        wait: seconds from the start of the node for which an API without a peer is waited for.
+        known: peers that the previous node saw up. They count as up, and are dialled at once.
 
     Attributes:
-        peers: those that we are connected to.
-        changes: the changes of peers, for subscribers.
-        lookup: waits until a name is advertised.
-        presence: what a worker is to others; None in a process that is none.
+        peers: the connected peers.
+        changes: the changes of peers, for observers.
+        lookup: waits until an API is advertised.
+        presence: the worker's side of the node; None in a process that is not a worker.
 
     """
 
@@ -112,10 +113,10 @@ class Node:
         self.registry.inherit(known, time.monotonic())
         self.peers.dialer.confirm(self.registry.peers.values())
 
-    # From beginning to end
+    # Life cycle
 
     async def start(self) -> None:
-        """Begin to look for peers. Problems of discovery are logged by it and stop nothing."""
+        """Start discovery. It logs its problems; they do not stop the node."""
         if not self.changes.stopped:
             self._tick()
             await self.discovery.start(self._found, self._lost)
@@ -123,20 +124,20 @@ class Node:
     def bind(
         self, announcement: Callable[[Endpoints], Announcement], make_handlers: Callable[[Outlet], Handlers]
     ) -> Presence:
-        """Become a worker: bind, and be a peer of ourselves. Raises TransportError, or InvalidConfiguration."""
-        from .presence import Presence  # what only a worker needs
+        """Become a worker: bind, and register as a peer. Raises TransportError, or InvalidConfiguration."""
+        from .presence import Presence  # imported here: only workers need it
 
         self.presence = Presence(self, announcement, make_handlers)
         return self.presence
 
     async def drain(self, seconds: float) -> None:
-        """Withdraw the announcement, and return when no peer sends new requests, or after so many seconds."""
+        """Withdraw the announcement, and wait until no peer sends new requests; at most so many seconds."""
         await self.discovery.withdraw()
         if self.presence is not None:
             await self.presence.drain(seconds)
 
     def retire(self) -> list[Peer]:
-        """Take part in nothing new from now on; return the peers that are up, for the node that follows."""
+        """Stop all activity, but close nothing yet; return the peers that are up, for the next node."""
         if self.changes.stopped:
             return []
         self.changes.apply(self.registry.left(self.identity.instance, "has stopped"))
@@ -148,7 +149,7 @@ class Node:
         return [peer for peer in self.registry.peers.values() if peer.is_up]
 
     async def stop(self) -> None:
-        """Leave: withdraw, say goodbye, close everything. Bounded, and once."""
+        """Withdraw the announcement, send GOODBYE, and close everything. Bounded; later calls do nothing."""
         self.retire()
         if self._closed:
             return
@@ -163,22 +164,22 @@ class Node:
             task.cancel()
 
     def abandon(self) -> None:
-        """Close the sockets of a node whose loop was closed before it."""
+        """Close the sockets after the loop was closed."""
         self.changes.stopped = True
         if self.presence is not None:
             self.presence.binding.abandon()
         self.peers.abandon()
 
     def where(self) -> str:
-        """Return how and where peers are looked for, for messages."""
+        """Return how and where peers are discovered, for messages."""
         seeds = self.peers.dialer.describe_seeds()
         return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked(), seeds]))
 
     def fixed_peers(self) -> list[FixedPeer]:
-        """Return how each fixed peer does."""
+        """Return the state of each fixed peer."""
         return self.peers.dialer.seeds.report()
 
-    # What discovery says
+    # Callbacks of discovery
 
     def _found(self, announcement: Announcement) -> None:
         self.peers.on_announcement(announcement, Source.DISCOVERY)
@@ -190,7 +191,7 @@ class Node:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._tick_again_after(TICK)  # first: it must be scheduled again whatever happens below
+        self._tick_again_after(TICK)  # first, so that the timer continues whatever happens below
         if self.presence is not None and self.presence.tick(now):
             self._spawn(self.presence.announce())
         if self.addressing.look(now):

@@ -1,4 +1,4 @@
-"""What channels ask the node of their engine, from any loop or thread, wherever it lives and however often it moves."""
+"""Lookups that channels make at the node of their engine, from any loop or thread, also while the node moves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 class NodeQuestions:
     """
-    Asks the node that there is, and the one that follows it where it leaves meanwhile. Any thread may use it.
+    Asks the current node, and its successor if the node stops meanwhile. Thread-safe.
 
     Args:
-        host: has the node.
+        host: the host of the node.
 
     """
 
@@ -34,9 +34,9 @@ class NodeQuestions:
         self, api: str, deadline: Deadline, *, to_call: bool = False, leaving: Collection[str] = ()
     ) -> None:
         """
-        Return when a peer that advertises `api` is up; `to_call`: one that serves its procedures, if any may come.
+        Return once a peer that advertises `api` is up; with `to_call`, one that serves its procedures if possible.
 
-        One of the instances that are `leaving` does not do. Raises what NotReachable there is. From any loop.
+        The instances in `leaving` do not count. Raises NotReachable if there is none in time. From any loop.
         """
         await self._ask(lambda node: node.lookup.resolve(api, deadline, to_call=to_call, leaving=leaving))
 
@@ -50,24 +50,24 @@ class NodeQuestions:
         )
 
     async def resolve_all(self, api: str, deadline: Deadline) -> None:
-        """Return when all peers that advertise `api` are known, as far as possible. Raises what `resolve` raises."""
+        """Return once all peers that advertise `api` are known, as far as possible. Raises as `resolve`."""
         await self._ask(lambda node: node.lookup.resolve_all(api, deadline))
 
     def resolve_all_blocking(self, api: str, deadline: Deadline) -> None:
-        """Wait in a plain thread until all peers that advertise `api` are known, as far as can be known."""
+        """Wait in a plain thread until all peers that advertise `api` are known, as far as possible."""
         self._ask_blocking(lambda node: node.lookup.resolve_all(api, deadline), deadline, f"'{api}' was looked for")
 
     async def wait_for(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Return when each of these APIs is advertised by a peer that is up, or the time is over; return the others."""
+        """Wait until each of these APIs is advertised by a peer that is up; at the deadline return the missing ones."""
         return await self._ask(lambda node: node.lookup.wait_for(apis, deadline))
 
     def wait_for_blocking(self, apis: Sequence[str], deadline: Deadline) -> list[str]:
-        """Wait in a plain thread until each of these APIs is advertised; return those that were not in time."""
+        """Wait in a plain thread until each of these APIs is advertised; at the deadline return the missing ones."""
         names = ", ".join(apis)
         return self._ask_blocking(lambda node: node.lookup.wait_for(apis, deadline), deadline, f"it waited for {names}")
 
     async def discover_all(self, deadline: Deadline) -> None:
-        """Discover all peers of the bus: return when no new one is found any more, or the time is over."""
+        """Discover all peers of the bus: return once no new peer is found, or at the deadline."""
         await self._ask(lambda node: node.lookup.discover_all(deadline))
 
     def _check_not_closed(self) -> None:
@@ -81,7 +81,7 @@ class NodeQuestions:
                 if loop is asyncio.get_running_loop():
                     return await make(node)
                 return await asyncio.wrap_future(self._host.run(make))
-            except NodeStopped:  # it moved: ask the next one
+            except NodeStopped:  # the node moved: ask the next one
                 pass
             except asyncio.CancelledError:
                 task = asyncio.current_task()
@@ -94,7 +94,7 @@ class NodeQuestions:
             future = self._host.run(make)
             try:
                 return future.result(deadline.left() + 1.0)
-            except (NodeStopped, CancelledError):  # it moved, or its loop ended: ask the next one
+            except (NodeStopped, CancelledError):  # the node moved, or its loop ended: ask the next one
                 self._check_not_closed()
             except TimeoutError as error:
                 if isinstance(error, LightbusTimeout):

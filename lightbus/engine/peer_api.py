@@ -1,6 +1,6 @@
-"""What every worker answers about itself, as ordinary calls of an internal API: other tools can use it, too.
+"""The internal API `internal.peer`: what every worker answers about itself. Other tools can call it, too.
 
-Ask one particular peer with `bus_options={"peer": instance id}`. What the procedures return is in docs/cli.md.
+Call one particular peer with `bus_options={"peer": instance id}`. The results are described in docs/cli.md.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from .schedule_election import ScheduleElection, stats_of
 __all__ = ["HAS_STOPPED", "NOT_KEPT", "Parts", "PeerApi"]
 
 NOT_KEPT = "No event can be kept here at the moment."
+"""The problem that a worker reports whose journal accepts no events."""
 
 HAS_STOPPED = "has stopped, since its handler failed:"
-"""How a worker whose journal takes nothing says so, among its problems."""
+"""Part of the problem that a worker reports of a stopped listener."""
 
 
 class Described(Protocol):
@@ -44,7 +45,7 @@ class Described(Protocol):
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What a worker does."""
+        """The enabled features of a worker."""
 
     @property
     def engine(self) -> Engine:
@@ -57,7 +58,7 @@ class Described(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of the worker that count what they do."""
+    """The parts of the worker that have statistics."""
 
     binding: Binding
     server: Server
@@ -65,9 +66,9 @@ class Parts:
     consumer: Consumer
     election: ScheduleElection
     why_not_kept: Callable[[], str]
-    """Returns why no event can be kept here at the moment, if so."""
+    """Returns why no event can be kept here at the moment; empty if events can be kept."""
     put_by: Callable[[], list[str]]
-    """Returns a sentence for each API whose events wait since their backend does not take them."""
+    """Returns a sentence for each API whose events wait because their backend does not accept them."""
 
 
 class PeerApi(Api):
@@ -88,7 +89,7 @@ class PeerApi(Api):
         return time.time()
 
     async def info(self) -> dict[str, Any]:
-        """Return the identity of this process, what it runs and listens to, and when it started, by its own clock."""
+        """Return the identity of this process, its features and listeners, and when it started, by its own clock."""
         me, uptime = self._client.engine.identity, time.monotonic() - self._started
         return {
             "bus": me.bus,
@@ -113,7 +114,7 @@ class PeerApi(Api):
         }
 
     async def stats(self) -> dict[str, Any]:
-        """Return what this worker has done since its start, and what it is doing. Durations are in seconds."""
+        """Return counters since the worker's start, and its present load. Durations are in seconds."""
         parts = self._parts
         return {
             "uptime": time.monotonic() - self._started,
@@ -135,10 +136,10 @@ class PeerApi(Api):
 
     async def health(self) -> dict[str, Any]:
         """
-        Return whether this worker does what it is there for, what it does not, and what was lost since its start.
+        Return whether this worker is healthy, its problems, and what it has lost since its start.
 
-        And which events wait on its host, in the outbox that its processes share, since their publishers refuse them,
-        and which files of events there are damaged and were renamed.
+        `refused` lists events in the outbox of its host that their publishers refuse, and damaged files of events there
+        that were renamed.
         """
         engine = self._client.engine
         problems = _problems(self._parts) + engine.outbox_problems
@@ -154,15 +155,15 @@ class PeerApi(Api):
 
     async def watch_calls(self, watcher: str, after: int = 0) -> dict[str, Any]:
         """
-        Return the `calls` that were answered since the last question of this watcher, and how many were `noted`.
+        Return the `calls` answered since this watcher last asked, and the number of the latest call, `noted`.
 
-        Calls are kept only for some seconds from the first question on, and from each further one. A watcher names
-        itself and the number of the last call that it has received; numbers that are missing were too many to keep.
+        Calls are recorded only for some seconds after each request of a watcher. A watcher passes its name and the
+        number of the last call that it has received. Missing numbers are calls that were dropped: there were too many.
         """
         return self._parts.server.log.watch.take(time.monotonic(), watcher, after)
 
     async def end_watch(self, watcher: str) -> None:
-        """Keep no more calls for a watcher."""
+        """Stop recording calls for a watcher."""
         self._parts.server.log.watch.end(watcher)
 
     async def schema(self, api: str) -> dict[str, Any]:
@@ -170,7 +171,7 @@ class PeerApi(Api):
         return self._client.schema.get_api_schema(api)
 
     async def describe(self, api: str) -> dict[str, Any]:
-        """Return what an API is like, for people: signatures and docstrings."""
+        """Return the signatures and docstrings of an API, for people."""
         return describe_api(self._client.api_registry.get(api))
 
 
@@ -211,7 +212,7 @@ def _problems(parts: Parts) -> list[str]:
     if parts.binding.introductions.draining:
         problems.append("It is shutting down, and takes nothing new.")
     if parts.server.has_just_stalled:
-        problems.append("Its event loop has just stood still: something blocks it, or the process was stopped.")
+        problems.append("Its event loop has just been blocked: by code that runs in it, or the process was stopped.")
     if (crowding := parts.binding.crowding) is not None:
         problems.append(crowding)
     if parts.server.queued:

@@ -1,4 +1,4 @@
-"""What a worker learns from others: which groups its events are owed to, and whether events fit its listeners."""
+"""What a worker learns from other workers: the groups that its events are kept for, and schemas of its listeners."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ logger = logging.getLogger("lightbus.worker")
 
 class PeerLearner:
     """
-    Only touched from the node's loop.
+    Asks peers that join. Only touched from the node's loop.
 
     Args:
-        engine: whose channels are asked through.
-        groups: where they are recorded.
+        engine: the owner of the channels.
+        groups: records the groups.
         schema: the APIs that are registered or loaded here.
-        published: returns the APIs of which events are published here.
+        published: returns the APIs whose events are published here.
 
     """
 
@@ -48,12 +48,12 @@ class PeerLearner:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add_listener(self, listener: Listener, publishers: Sequence[Peer]) -> None:
-        """See whether the events of these publishers fit a listener, and of those that come later."""
+        """Check whether the events of these publishers, and of those that join later, fit a listener."""
         self._listeners.append(listener)
         self._learn(self._fitting.check([listener], publishers))
 
     def observe(self, facts: Sequence[Fact]) -> None:
-        """Learn from the peers that joined."""
+        """Ask the peers that joined."""
         for fact in facts:
             if isinstance(fact, PeerJoined):
                 self._joined(fact.peer)
@@ -72,7 +72,7 @@ class PeerLearner:
             self._learn(self._fitting.check(self._listeners, [peer]))
 
     async def _learn_groups(self, peer: Peer, api: str) -> None:
-        """Ask another publisher of our events for its groups: events fired here are stored for them, too."""
+        """Ask another publisher of our events for its groups: events fired here are kept for these groups, too."""
         try:
             is_near = peer.announcement.host == self._engine.identity.host
             for value in await read_groups(

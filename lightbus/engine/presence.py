@@ -1,4 +1,4 @@
-"""What a worker is to others: its bound sockets, and what it announces of itself."""
+"""The worker's side of a node: its bound sockets, and its announcement."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class PresenceNode(Protocol):
 
 class Presence:
     """
-    Only touched from the node's loop. Our APIs are not advertised before `announce`.
+    A worker as other peers see it. Only touched from the node's loop. APIs are not advertised before `announce`.
 
     Args:
-        node: what else there is of us.
-        announcement: returns what to announce, given where we are bound.
+        node: the node of this process.
+        announcement: returns the announcement, given the bound endpoints.
         make_handlers: makes the handlers of messages from other peers.
 
     Raises TransportError, or InvalidConfiguration, if no peer could connect.
@@ -63,12 +63,12 @@ class Presence:
         )
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
         node.own.become(announcement(self.binding.endpoints))
-        self._is_at_ours = node.own.current.addresses == node.addressing.addresses  # no others are to be dialled
+        self._is_at_ours = node.own.current.addresses == node.addressing.addresses  # not those of network.advertise
         node.changes.observe(self._forward_changes)
         self._register_self()
 
     async def announce(self) -> None:
-        """Let others know that we are here, and what we offer."""
+        """Announce this worker and its APIs."""
         self._node.own.publish()
         self._announce_to_connected()
         await self._node.discovery.announce(self._node.own.current)
@@ -81,15 +81,15 @@ class Presence:
             await self.announce()
 
     async def drain(self, seconds: float) -> None:
-        """Return when no peer sends new requests any more, or after so many seconds."""
+        """Wait until no peer sends new requests; at most so many seconds."""
         self._node.changes.apply(self._node.registry.drains(self._node.registry.own, time.monotonic()))
         await self.binding.drain(seconds)
 
     def tick(self, now: float) -> bool:
         """
-        Look, if it is time to, whether others still come in; return whether that is elsewhere now.
+        Check, if it is due, whether peers can still connect; return whether `announce` must be called again.
 
-        Directories came, or somebody removed some. Then `announce` is due, where we were announced.
+        That is so if the directories of the sockets have changed, and the worker was announced before.
         """
         self.binding.tick(now)
         if not self.binding.look(now):
@@ -99,11 +99,11 @@ class Presence:
         return self._node.own.is_public
 
     def move(self, addresses: tuple[str, ...]) -> None:
-        """Be reachable at these addresses of this host."""
+        """Bind to these addresses of this host."""
         before = self.binding.endpoints.rpc
         self.binding.move(addresses)
         if self.binding.endpoints.rpc != before:
-            # What our own channels had with ourselves went by an address that is no more.
+            # Connections of our own channels to this worker used an address that no longer exists.
             self._node.changes.apply(
                 self._node.registry.lost(self._node.registry.own, time.monotonic(), "has another address")
             )
@@ -114,8 +114,8 @@ class Presence:
             self._announce_to_connected()
 
     def _announce_to_connected(self) -> None:
-        self.binding.introductions.announce()  # to peers that are connected already: this one may be a fixed peer
-        self._node.peers.send_hello()  # and those we are connected to need not wait for discovery
+        self.binding.introductions.announce()  # to engines that are connected to us, maybe as their fixed peer
+        self._node.peers.send_hello()  # to peers that we are connected to: they need not wait for discovery
 
     def _forward_changes(self, facts: Sequence[Fact]) -> None:
         others = [fact for fact in facts if fact.peer.instance != self._node.registry.own]

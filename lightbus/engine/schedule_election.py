@@ -1,9 +1,9 @@
-"""Which worker of a service runs a schedule that only one of them is to run (`every(..., once_per_service=True)`).
+"""Decides which worker of a service runs a schedule that only one must run (`every(..., once_per_service=True)`).
 
-At each beat all of them wake up. Rendezvous hashing over the workers that are up and have the schedule decides whose
-turn it is. That worker reports to the others that it has begun, repeats that while it runs, and reports the end. A
-worker that receives no report, or learns that the running one has left, applies the hash again without that one. So
-each beat is run once while all agree on the set of workers, and at least once in any case.
+At each beat all workers wake up. Rendezvous hashing over the workers that are up and have the schedule elects one. That
+worker reports its start to the others, repeats the report while it runs, and reports the end. A worker that receives no
+report, or learns that the elected one has left, applies the hash again without that one. So each beat is run once while
+all workers agree on the set of workers, and at least once in any case.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ RETELL = 3.0
 """Seconds between two reports that a run has not ended yet."""
 
 Notify = Callable[[InstanceId, str, int, bool], Awaitable[object]]
-"""Reports to a worker of a schedule, a beat, and whether it is done or has begun. Raises LightbusException."""
+"""Reports to a worker: a schedule, a beat, and whether that is done or has begun. Raises LightbusException."""
 
 
 @dataclass(frozen=True, slots=True)
 class _RunReport:
-    """The latest report of a schedule: which worker began which beat, up to which all are done, and when it arrived."""
+    """The latest report of a schedule: the worker, the beat that it began, the last beat done, and when it arrived."""
 
     by: InstanceId
     began: int
@@ -50,17 +50,17 @@ class _RunReport:
 
 class ScheduleElection:
     """
-    Only touched from the worker's loop.
+    The election for the schedules of one worker. Only touched from the worker's loop.
 
     Args:
         me: our instance id.
-        members: returns the workers of our service that are up and have a schedule, by its name.
-        notify: reports a run to one of them.
-        join: makes known to all of them that we have these schedules.
+        members: returns the workers of our service that are up and have the schedule of this name.
+        notify: reports a run to one of these workers.
+        join: discovers these workers, and advertises our schedules to them.
 
     Attributes:
-        counts: per schedule how often it `ran` here, how often it was `left` to another one, and how many of those that
-            ran were `taken_over` from one that left or was silent.
+        counts: by schedule: how often it `ran` here, how often it was `left` to another worker, and how many of the
+            runs here were `taken_over` from an elected worker that left or did not report.
 
     """
 
@@ -86,16 +86,16 @@ class ScheduleElection:
         return [*self.counts]
 
     async def join(self, name: str) -> None:
-        """Return when the others know that we may run this schedule, too, and we know them."""
+        """Take part in the election of this schedule; return once this worker and the others know each other."""
         self.counts.setdefault(name, Counter(ran=0, left=0, taken_over=0))
         await self._join()
 
     def elects_us(self, name: str) -> bool:
-        """Return whether it would be our turn now, and no worker runs it."""
+        """Return whether this worker is elected now, and no worker runs the schedule."""
         return not self._is_running(name) and self._elected(name, frozenset()) == self._me
 
     async def is_our_turn(self, name: str, beat: int, interval: float) -> bool:
-        """Return whether we are to run this beat; it may take until another one has had its time to begin."""
+        """Return whether this worker must run this beat; waits while another elected worker has time to start it."""
         silent: set[InstanceId] = set()
         began = time.monotonic()
         until, grace_ends = began + max(interval, 2 * GRACE), began + GRACE
@@ -120,7 +120,7 @@ class ScheduleElection:
     async def run(
         self, name: str, beat: int, function: Callable[[], Awaitable[object]], now: Callable[[], int]
     ) -> None:
-        """Run a beat, and keep the others informed; `now` returns the latest beat that is due at the end."""
+        """Run a beat, and report it to the others; `now` returns the latest beat that is due at the end of the run."""
         reporting = asyncio.get_running_loop().create_task(self._report_run(name, beat))
         try:
             await function()
@@ -131,7 +131,7 @@ class ScheduleElection:
         self._notify_members(name, done, is_done=True)
 
     def on_report(self, by: InstanceId, name: str, beat: int, *, is_done: bool) -> None:
-        """Record what another worker reports of a run."""
+        """Record a report of another worker about a run."""
         if name not in self.counts:
             return
         before = self._reports.get(name)
@@ -140,13 +140,13 @@ class ScheduleElection:
         self.wake()
 
     def wake(self) -> None:
-        """Wake those that wait: the set of workers has changed."""
+        """Wake waiting schedules: the set of workers has changed."""
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
 
     def stop(self) -> None:
-        """Notify the others no more."""
+        """Stop reporting to other workers."""
         for task in self._notifications:
             task.cancel()
 
@@ -154,7 +154,7 @@ class ScheduleElection:
         return rendezvous(name, {self._me, *self._members(name)} - {*silent})
 
     def _is_done(self, name: str, beat: int, interval: float, since: float) -> bool:
-        """Whether it is known to be done. What was heard before and is far ahead is of a clock that was set back."""
+        """Whether a beat is known to be done. An old report of a far later beat precedes a clock that was set back."""
         report = self._reports.get(name)
         if report is None or report.done < beat:
             return False
@@ -171,7 +171,7 @@ class ScheduleElection:
         if taken_over_from != self._me:
             self.counts[name]["taken_over"] += 1
             logger.info(
-                "The schedule %s is run here this time: %s, whose turn it was, has left or did not begin",
+                "The schedule %s is run here this time: %s, which was elected, has left or did not start it",
                 name, taken_over_from,
             )  # fmt: skip
 
@@ -203,7 +203,7 @@ class ScheduleElection:
 
 
 class SchedulesApi(Api):
-    """`internal.schedules`: what workers of a service report to each other of schedules that one of them runs."""
+    """`internal.schedules`: reports between workers of a service about schedules that only one of them runs."""
 
     class Meta:
         name = SCHEDULES_API
@@ -213,12 +213,12 @@ class SchedulesApi(Api):
         self._election = election
 
     async def note(self, instance: str, schedule: str, beat: int, done: bool) -> None:
-        """Note that a worker has begun a beat of a schedule, or is done with all beats up to it."""
+        """Record that a worker has begun a beat of a schedule, or has finished all beats up to it."""
         self._election.on_report(instance, schedule, beat, is_done=done)
 
 
 def stats_of(counts: Mapping[str, Counter[str]]) -> Iterable[dict[str, object]]:
-    """Yield the counts of each schedule in plain values."""
+    """Yield the counters of each schedule as plain values."""
     for name, count in counts.items():
         yield {"name": name, **{what: count[what] for what in ("ran", "left", "taken_over")}}
 

@@ -1,7 +1,7 @@
-"""The threads in which `def` functions of the user's run.
+"""The threads that run the user's `def` functions.
 
-Unlike those of `concurrent.futures` they are daemons: the interpreter waits for those at its end, for as long as a
-handler takes, and a program that is done could not leave.
+Unlike those of `concurrent.futures` they are daemon threads: at exit the interpreter waits for the former, so that a
+finished program could not exit while a handler runs.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 KEPT = 10.0
-"""Seconds for which a thread is kept that has nothing to do. Each takes some memory; to start one takes 50 us."""
+"""Seconds after which an idle thread ends. Each takes some memory; to start one takes 50 us."""
 
 ThreadWork: TypeAlias = Callable[["_Thread"], None]
-"""What a thread is given: a function of the thread."""
+"""A job for a thread, called with the thread."""
 
 
 class HandlerThreads(HandlerExecutor):
     """
-    Threads that are started when there is work for them. Any thread may use it.
+    Threads that are started on demand. Thread-safe.
 
-    A thread that has finished takes the oldest waiting work before it waits itself: waking another thread, which then
-    waits for the interpreter, costs more than most handlers do. So only one is woken at a time, and it wakes the next
-    one while there is more work: a handler that does not end, or waits for another one, delays no other work.
+    A thread that has finished a job takes the oldest queued one: waking another thread, which must then wait for the
+    interpreter lock, costs more than most handlers. So only one thread is woken at a time, and it wakes the next while
+    there are more jobs: a handler that does not end, or waits for another one, delays no other job.
 
-    The thread that was busy last is woken first: its caches are warm, and threads that only a burst needed stay idle,
-    and end.
+    The thread that was busy last is woken first: its caches are warm, and threads that were needed only in a burst stay
+    idle, and end.
 
     Args:
-        limit: how many threads there are at most; further work waits.
+        limit: the largest number of threads; further jobs are queued.
 
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()  # over all of these
+        self._lock = threading.Lock()  # guards all fields below
         self._idle: list[_Thread] = []
         self._waiting: deque[tuple[ThreadWork, Future[Any] | None]] = deque()
-        """If there is a thread for each, none waits for a thread that waits for it."""
+        """The queued jobs. Each gets a thread, up to the limit, so that jobs that wait for others do not deadlock."""
         self._threads = 0
         self._looking = 0
-        """How many threads will look for what waits: they were woken or started, or are done with what they had."""
+        """How many threads are about to take a queued job: just woken, just started, or done with their last job."""
         self._closed = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -71,14 +71,14 @@ class HandlerThreads(HandlerExecutor):
                 self._expect_look(thread)
                 future.set_exception(error)
             else:
-                self._expect_look(thread)  # first: code that waits for the result may submit the next job at once
+                self._expect_look(thread)  # before the result: code that waits for it may submit the next job at once
                 future.set_result(result)
 
         self._submit(work, future)
         return future
 
     def run(self, function: Callable[[T], None], argument: T, /) -> None:
-        """Have a thread call a function that raises nothing, and whose end is not awaited. Raises as `submit` does."""
+        """Call a function in a thread. It must raise nothing; its end cannot be awaited. Raises as `submit` does."""
 
         def work(thread: _Thread) -> None:
             try:
@@ -89,7 +89,7 @@ class HandlerThreads(HandlerExecutor):
         self._submit(work)
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = True) -> None:
-        """Drop what has not begun, and have the threads end when they are done. Waits for nobody, whatever is asked."""
+        """Drop queued jobs, and end each thread after its current job. Never waits, whatever `wait` says."""
         with self._lock:
             self._closed = True
             dropped, self._waiting = self._waiting, deque()
@@ -108,13 +108,13 @@ class HandlerThreads(HandlerExecutor):
             if not self._looking:
                 try:
                     self._wake_one()
-                except RuntimeError:  # the system has no room for one more
+                except RuntimeError:  # the system cannot start a thread
                     if not self._threads:
                         self._waiting.pop()
                         raise
 
     def _wake_one(self) -> None:
-        """Wake a thread, or start one, if there may be a further one. Under the lock."""
+        """Wake an idle thread, or start one if the limit allows it. Call it with the lock held."""
         if self._idle:
             self._wake(self._idle.pop())
         elif self._threads < self._limit:
@@ -136,10 +136,10 @@ class HandlerThreads(HandlerExecutor):
     def _live(self, thread: _Thread) -> None:
         while (work := self._next(thread)) is not None:
             work(thread)
-            del work  # a thread that waits must not keep a caller's arguments alive
+            del work  # an idle thread must not keep a caller's arguments alive
 
     def _next(self, thread: _Thread) -> ThreadWork | None:
-        """Return what a thread is to do next, when there is something; None where it is to end."""
+        """Wait for the next job of a thread, and return it; None if the thread must end."""
         while True:
             with self._lock:
                 if thread.will_look:
@@ -148,7 +148,7 @@ class HandlerThreads(HandlerExecutor):
                 if self._waiting:
                     work, _ = self._waiting.popleft()
                     if self._waiting and not self._looking:
-                        with contextlib.suppress(RuntimeError):  # the system has no room for one more
+                        with contextlib.suppress(RuntimeError):  # the system cannot start a thread
                             self._wake_one()
                     return work
                 if self._closed:
@@ -160,7 +160,7 @@ class HandlerThreads(HandlerExecutor):
                 thread.wake.acquire()
 
     def _may_end(self, thread: _Thread) -> bool:
-        """Return whether no thread was woken while it stopped waiting; from then on it is not counted."""
+        """Return whether an idle thread may end: it was not woken meanwhile. If so, it is no longer counted."""
         with self._lock:
             if thread not in self._idle:
                 return False
@@ -170,7 +170,7 @@ class HandlerThreads(HandlerExecutor):
 
 
 class _Thread:
-    """One thread: what it waits for, and whether it counts as one that will look for something to do."""
+    """One thread: the lock that it waits for when idle, and whether it is counted in `_looking`."""
 
     __slots__ = ("wake", "will_look")
 

@@ -1,4 +1,4 @@
-"""Finds code that blocks the event loop: a thread that notices when the loop's beat stays out, and names the code."""
+"""Finds code that blocks the event loop: a thread checks the loop's heartbeat, and logs the code when it is missing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger("lightbus.watchdog")
 
 LOOK_EVERY = 0.25
 BLOCKED_AFTER = 0.5
-"""Seconds without a beat after which the loop counts as blocked: half of what makes a worker refuse what waited."""
+"""Seconds without a beat after which the loop counts as blocked: half of a stall after which calls are refused."""
 
 REPORT_AFTER = BLOCKED_AFTER + LOOK_EVERY
-"""Seconds after a beat when the thread looks whether there was another one: so it is woken seldom where there is."""
+"""Seconds after a beat when the thread checks for the next one, so that it seldom wakes while there are beats."""
 
 
 def blocking_location(frame: FrameType | None) -> str:
@@ -33,9 +33,9 @@ def blocking_location(frame: FrameType | None) -> str:
     """
     ours = (__name__.partition(".")[0] + ".", "asyncio.")
     found = "unknown code"
-    for each, line in traceback.walk_stack(frame):  # the innermost first
+    for each, line in traceback.walk_stack(frame):  # innermost first
         module = str(each.f_globals.get("__name__", ""))
-        if module in ("asyncio.events", "asyncio.runners"):  # here the loop began to run the callback
+        if module in ("asyncio.events", "asyncio.runners"):  # the loop's call of the callback
             break
         if not f"{module}.".startswith(ours):
             found = f"{each.f_code.co_name} ({each.f_code.co_filename}:{line})"
@@ -44,10 +44,10 @@ def blocking_location(frame: FrameType | None) -> str:
 
 class Watchdog:
     """
-    Reports a blocked loop, once per time it blocks. Made and started on the loop that it watches.
+    Reports a blocked loop, once per blockage. Made and started on the loop that it watches.
 
-    A process that was stopped as a whole (SIGSTOP, a sleeping laptop) is not blocked by anybody: then the thread's own
-    beat stayed out, too, and nothing is reported.
+    If the whole process was stopped (SIGSTOP, a sleeping laptop), no code blocks the loop: the thread then missed its
+    own wake-up, too, and reports nothing.
     """
 
     def __init__(self) -> None:
@@ -62,14 +62,14 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="lightbus-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch. Until then the loop counts as going on."""
+        """Start watching. Until then the loop counts as running."""
         self._beat_at = time.monotonic()
         self._timer = self._loop.call_soon(self._beat)
         self._thread.start()
 
     @property
     def delay(self) -> float:
-        """How many seconds too late the loop came to its last beat, or is by now for its next one."""
+        """By how many seconds the loop's last beat was late, or the next one is late by now."""
         return max(self._delay, self.silence - LOOK_EVERY)
 
     @property
@@ -78,7 +78,7 @@ class Watchdog:
         return 0.0 if self._timer is None else time.monotonic() - self._beat_at
 
     def stop(self) -> None:
-        """End the thread, where there is one."""
+        """End the thread, if it was started."""
         if self._timer is None:
             return
         self._timer.cancel()
@@ -97,7 +97,7 @@ class Watchdog:
         while not self._stop.wait(max(0.0, look_at - time.monotonic())):
             now, beat_at = time.monotonic(), self._beat_at
             was_stopped = now - look_at > LOOK_EVERY
-            if was_stopped or beat_at == reported:  # the loop has a while to come to its beat
+            if was_stopped or beat_at == reported:  # give the loop time for its next beat
                 look_at = now + LOOK_EVERY
             elif now - beat_at < REPORT_AFTER:
                 look_at = beat_at + REPORT_AFTER
@@ -109,7 +109,7 @@ class Watchdog:
         self.reports += 1
         found = blocking_location(sys._current_frames().get(self._loop_thread))
         text = (
-            "The event loop is blocked for %.1f s now, by %s. While it is, nothing is served: "
+            "The event loop has been blocked for %.1f s by %s. While it is, nothing is served: "
             "make the handler a `def` (it then runs in a thread), or await what takes long."
         )
         self._log.log(found, logging.WARNING, text, seconds, found, changes=False)

@@ -1,4 +1,4 @@
-"""A worker's life: bind, start, announce, serve; drain, say goodbye, stop."""
+"""The life cycle of a worker: bind, start, announce, serve; drain, send GOODBYE, stop."""
 
 from __future__ import annotations
 
@@ -30,31 +30,32 @@ logger = logging.getLogger("lightbus.worker")
 
 
 class WorkerUser(Served, TasksUser, Protocol):
-    """Whose worker it is: the client."""
+    """The client that a worker serves."""
 
     def load_plugins(self) -> None:
         """Load the plugins that the settings enable, once."""
 
     def adopt_publisher(self, publisher: EventPublisher) -> None:
-        """Become the publisher of what this process fires."""
+        """Set the publisher of the events that this process fires."""
 
     def worker_left(self, worker: Worker) -> None:
-        """Note that a worker has left."""
+        """Record that a worker has stopped."""
 
 
 class Worker:
     """
-    One run of a worker, on the running loop. `stop` ends it for good.
+    One run of a worker, on the running loop. It cannot be started again after `stop`.
 
     Args:
-        client: whose APIs, listeners and schedules it serves.
-        features: which of them.
-        publishes_only: it is no worker to its user, who did not start it: no hook is run, and no more logged than that.
+        client: the client whose APIs, listeners and schedules are served.
+        features: which of these are served.
+        publishes_only: whether the worker was started only to publish events, not by the user. Then it runs no hooks,
+            and logs only that it publishes.
 
     Attributes:
-        parts: what it consists of, from its start hooks on.
-        watchdog: detects a blocked loop, from the start on.
-        left_behind: handlers that were still running when their time at shutdown was over.
+        parts: the parts of the worker; None until the first start hook has run.
+        watchdog: detects a blocked loop.
+        left_behind: number of handlers that were still running at the end of `shutdown_timeout`.
 
     """
 
@@ -69,7 +70,7 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.parts: WorkerParts | None = None
         self._life = Execution(self.loop, self.engine.executor)
-        """What the hooks of this run's start and end share."""
+        """Runs the start and stop hooks, which share a context."""
         self._election = election_of(self.engine, self._join_schedules)
         self._tasks = WorkerTasks(
             client, self.engine.executor, on_failure=lambda: self.request_stop(1), election=self._election
@@ -79,10 +80,10 @@ class Worker:
         self._added: list[Listener] = []
         self._advertising: set[asyncio.Task[None]] = set()
 
-    # From beginning to end
+    # Life cycle
 
     async def start(self) -> None:
-        """Bind, run the start hooks, set the listeners up, and announce."""
+        """Bind the sockets, run the start hooks, start the listeners, and announce the APIs."""
         client = self.client
         node = self._node = await self.engine.loop_host.adopt(self._release)
         self.watchdog.start()
@@ -98,10 +99,10 @@ class Worker:
             election=self._election,
         )
         self._serve_process(parts)
-        # Before the announcement: what `on_start` prepares is there when the first call arrives.
+        # Before the announcement, so that `on_start` is done when the first call arrives.
         await self._hook("on_start")
         if Feature.EVENTS in self.features:
-            # All at once: each waits for its publishers' confirmation.
+            # Concurrently: each waits for its publishers' confirmation.
             await asyncio.gather(*(self.add_listener(listener) for listener in client.listeners))
         await self.api_registered()
         await parts.presence.announce()
@@ -111,7 +112,7 @@ class Worker:
         await self._hook("after_worker_started")
 
     async def stop(self) -> None:
-        """Take nothing new, finish what runs, say goodbye. Bounded by `drain_grace` and `shutdown_timeout`."""
+        """Drain, finish running handlers, send GOODBYE, stop. Bounded by `drain_grace` and `shutdown_timeout`."""
         settings = self.engine.config.worker
         node, self._node = self._node, None
         if node is None:
@@ -138,20 +139,20 @@ class Worker:
         logger.info("Stopped %s", self.engine.identity)
 
     async def _finish(self, parts: WorkerParts, seconds: float) -> None:
-        """Finish running calls and events, within so many seconds."""
+        """Wait for running handlers of calls and events, at most so many seconds."""
         await parts.consumer.stop(seconds)
         if parts.backend_listeners is not None:
             await parts.backend_listeners.stop()
         self.left_behind = await parts.server.finish(seconds)
         if self.left_behind:
             logger.warning(
-                "%d of the running handlers did not end within %s s; the worker leaves without them: %s",
+                "%d of the running handlers did not end within %s s; the worker stops without them: %s",
                 self.left_behind, seconds, ", ".join(parts.server.executed_now) or "they had not begun",
             )  # fmt: skip
 
     def _release(self) -> None:
-        """Let go of everything since the node has left this loop: after `stop`, or as the loop ends without it."""
-        if self._node is not None:  # not by `stop`: the loop ends
+        """Release everything, because the node has left this loop: in `stop`, or when the loop ends without it."""
+        if self._node is not None:  # not in `stop`: the loop ends
             self.engine.publish_by(None)
             if self.parts is not None:
                 self.parts.release()
@@ -164,14 +165,14 @@ class Worker:
                 self.client.api_registry.remove(name)
 
     def request_stop(self, exit_code: int = 0) -> None:
-        """Ask the worker to stop; from any thread."""
+        """Ask the worker to stop. Thread-safe."""
         self.exit_code = max(self.exit_code, exit_code)
         self.loop.call_soon_threadsafe(self.stopping.set)
 
     # Changes while running
 
     async def api_registered(self) -> None:
-        """Advertise the registered APIs: one was added or removed."""
+        """Advertise the registered APIs, after one was added or removed."""
         if self._node is None or self.parts is None:
             return
         infos = api_infos(
@@ -189,7 +190,7 @@ class Worker:
             return
         if listener in self._added:
             return
-        self._added.append(listener)  # listeners of `on_start` are passed twice: at once, and with the others
+        self._added.append(listener)  # listeners declared in `on_start` are passed here twice
         self.engine.wanted.add(listener.api)
         publishers = self.engine.snapshot.publishers(listener.api)
         await self.parts.consumer.add(listener, publishers)
@@ -198,11 +199,11 @@ class Worker:
         self.parts.learner.add_listener(listener, publishers)
 
     async def start_tasks(self) -> None:
-        """Start the schedules and background tasks that were declared and do not run yet."""
+        """Start the declared schedules and background tasks that do not run yet."""
         self._tasks.start_new()
 
     async def _join_schedules(self) -> None:
-        """Know the other workers, and have them know which schedules this one may run, too."""
+        """Discover the other workers, and advertise which schedules this one can run."""
         await self.engine.questions.discover_all(Deadline.after(self.engine.config.discovery.wait))
         await self.api_registered()
 
@@ -213,18 +214,18 @@ class Worker:
         return Feature.RPCS in self.features
 
     def _serve_process(self, parts: WorkerParts) -> None:
-        """Have this process publish what it fires, and answer what workers are asked."""
+        """Make this process publish its events, and serve the `internal.` APIs."""
         registry = self.client.api_registry
         self._open_journal()
         self.client.adopt_publisher(parts.outgoing)
-        self.engine.wanted.update(published_apis(registry))  # their other publishers report which groups there are
+        self.engine.wanted.update(published_apis(registry))  # other publishers of these report the known groups
         for api in parts.internal_apis:
-            if api.meta.name in registry.names():  # of a worker that this process was forked from
+            if api.meta.name in registry.names():  # left by a worker that this process was forked from
                 registry.remove(api.meta.name)
             registry.add(api)
 
     def _open_journal(self) -> None:
-        """Open the journal where it will be needed: which groups there are is to be on disk before the first event."""
+        """Open the journal if it will be needed: the groups must be on disk before the first event."""
         elsewhere = self.engine.event_backends.has
         apis = [api for api in self.client.api_registry.all() if not elsewhere(api.meta.name)]
         events = [event for api in apis for event in api.events.values()]
@@ -233,7 +234,7 @@ class Worker:
         try:
             self.engine.journals.own()
         except JournalError as error:
-            logger.error("%s Until then no event can be fired here that is to be kept.", error)
+            logger.error("%s Until then this process cannot fire events that are kept.", error)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(coroutine)
@@ -243,7 +244,7 @@ class Worker:
     # Notifications
 
     async def _hook(self, name: str) -> None:
-        """Run a hook of our life. Raises what goes wrong in it, as an Exception."""
+        """Run a start or stop hook. Raises its error as an Exception."""
         if self.publishes_only:
             return
         try:
@@ -257,11 +258,11 @@ class Worker:
         raise failure
 
     async def _last_hook(self, name: str) -> None:
-        """Run a hook at the end of the worker; an error in it does not stop that."""
+        """Run a stop hook; log its error, and continue."""
         try:
             await self._hook(name)
         except Exception as error:
-            report(logger, logging.ERROR, error, "The hook %s failed; the worker leaves all the same", name)
+            report(logger, logging.ERROR, error, "The hook %s failed; the worker still stops", name)
             self.exit_code = max(self.exit_code, 1)
 
     def _on_fatal(self, listener: Listener, error: Exception) -> None:

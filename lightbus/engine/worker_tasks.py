@@ -1,4 +1,4 @@
-"""What a worker runs besides calls and events: the schedules and background tasks that were declared."""
+"""Runs the declared schedules and background tasks of a worker."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ logger = logging.getLogger("lightbus.worker")
 
 
 class TimedSchedule(Protocol):
-    """When a function of the user's runs again."""
+    """A schedule whose function every worker runs."""
 
     def follow(self, run: Callable[[Callable[..., Any]], Awaitable[Any]]) -> Coroutine[Any, Any, None]:
-        """Run the function by `run` whenever it is due, until cancelled."""
+        """Run the function with `run` whenever it is due, until cancelled."""
 
 
 class ElectedSchedule(Protocol):
-    """A schedule whose function one worker of the service runs each time."""
+    """A schedule whose function only one worker of the service runs each time."""
 
     def follow(
         self, run: Callable[[Callable[..., Any]], Awaitable[Any]], election: ScheduleElection
     ) -> Coroutine[Any, Any, None]:
-        """Run the function by `run` whenever it is due and this worker's turn, until cancelled."""
+        """Run the function with `run` whenever it is due and this worker is elected, until cancelled."""
 
 
 class TasksUser(Protocol):
@@ -39,25 +39,25 @@ class TasksUser(Protocol):
 
     @property
     def timetables(self) -> Sequence[TimedSchedule]:
-        """The schedules that were declared."""
+        """The declared schedules that every worker runs."""
 
     @property
     def in_turn(self) -> Sequence[ElectedSchedule]:
-        """Those that one worker of the service runs each time."""
+        """The declared schedules that only one worker of the service runs each time."""
 
     def take_background_tasks(self) -> list[Awaitable[Any]]:
-        """Return the background tasks that were added, and forget them."""
+        """Return and remove the added background tasks."""
 
 
 class WorkerTasks:
     """
-    Only touched from the worker's loop. Nothing runs before `start`.
+    The schedules and background tasks. Only touched from the worker's loop. Nothing runs before `start`.
 
     Args:
-        user: has the declared tasks.
-        executor: the threads for `def` functions.
-        on_failure: is called where one has ended that should not, after it was logged.
-        election: says whose turn it is.
+        user: the client that has the declared tasks.
+        executor: runs `def` functions.
+        on_failure: called after a task that should not end has ended, and was logged.
+        election: decides which worker runs a schedule.
 
     """
 
@@ -74,12 +74,12 @@ class WorkerTasks:
         self._runs = False
 
     def start(self) -> None:
-        """Start what was declared so far."""
+        """Start everything that was declared so far."""
         self._runs = True
         self.start_new()
 
     def start_new(self) -> None:
-        """Start what was declared since; nothing before `start`, and after `cancel`."""
+        """Start what was declared since the last call; does nothing before `start` and after `cancel`."""
         if not self._runs:
             return
         for timetable in self._user.timetables:
@@ -92,16 +92,16 @@ class WorkerTasks:
                 self._add(each.follow(self._run, self._election))
         for awaitable in self._user.take_background_tasks():
             task = self._add(self._run_in_background(awaitable))
-            task.add_done_callback(partial(_close, awaitable))  # where it is cancelled before it has begun
+            task.add_done_callback(partial(_close, awaitable))  # if it is cancelled before it has begun
 
     def cancel(self) -> None:
-        """Cancel all of them, and start none."""
+        """Cancel all tasks, and start no more."""
         self._runs = False
         for task in self._tasks:
             task.cancel()
 
     async def wait(self, seconds: float) -> None:
-        """Return when all have ended, or the time is over."""
+        """Wait until all tasks have ended, at most so many seconds."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
@@ -114,7 +114,7 @@ class WorkerTasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            report(logger, logging.CRITICAL, error, "A schedule has ended, and its function is run no more")
+            report(logger, logging.CRITICAL, error, "A schedule failed; its function is not run any more")
             self._on_failure()
 
     async def _run_in_background(self, awaitable: Awaitable[Any]) -> None:
@@ -124,12 +124,12 @@ class WorkerTasks:
         except BaseException as error:
             if is_cancelled():
                 raise
-            text = "A background task failed; the worker stops, since it may be half a worker now"
+            text = "A background task failed; the worker stops, since it cannot serve fully without it"
             report(logger, logging.CRITICAL, error, text)
             self._on_failure()
 
     async def _run(self, function: Callable[..., Any]) -> Any:
-        """Run a function of the user's in a context and a task of its own."""
+        """Run a function of the user in its own context and task."""
         execution = Execution(self._loop, self._executor)
         return await execution.apart(execution.call(function, on_loop=runs_on_loop(function)))
 

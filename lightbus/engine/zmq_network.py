@@ -1,4 +1,4 @@
-"""The network of ZeroMQ, as the settings want it: imported where it is used, for a bus in memory has no use for it."""
+"""Makes ZeroMQ's transport from the settings. Imported only where it is used: a bus in memory does not need it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["host_transport", "tcp_addressing", "tcp_transport", "versions"]
 
 
 def host_transport(network: NetworkSettings, places: Places) -> Transport:
-    """Return what makes the sockets of mode host."""
+    """Return the transport of mode host."""
     return _transport(network, HostSecurity(places=places))
 
 
 def tcp_transport(
     config: Config, bus: str, addresses: tuple[str, ...], addressing: Callable[[], Addressing]
 ) -> Transport:
-    """Return what makes the sockets of the other modes, at these addresses. Raises InvalidConfiguration."""
+    """Return the transport of the other modes, at these addresses. Raises InvalidConfiguration."""
     security: Security
     if config.security.mode == "bus_key":
         from ..adapters.zmq.curve import KeySecurity
@@ -37,7 +37,7 @@ def tcp_transport(
 def tcp_addressing(
     network: NetworkSettings, addresses: Sequence[str], follow: Callable[[Sequence[str]], tuple[str, ...]]
 ) -> Addressing:
-    """Return where peers are, and where we are, by addresses and ports."""
+    """Return the addressing of the modes that use addresses and ports."""
     return TcpAddressing(addresses, follow, rpc_port=network.rpc_port, event_port=network.event_port)
 
 

@@ -232,7 +232,7 @@ class Server:
         self._draining = True
 
     async def finish(self, seconds: float) -> int:
-        """Wait until no call is executed or queued; interrupt those left after so long, and return how many they are."""
+        """Wait until no call is executed or queued; interrupt those left after so long, and return their number."""
         self._idle = asyncio.Event()
         self._finish_ended()
         try:

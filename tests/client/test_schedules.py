@@ -85,7 +85,7 @@ def test_failing_schedule_goes_on(bus: BusPath, caplog: pytest.LogCaptureFixture
 
 
 def test_failing_background_task_stops_the_worker(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """A background task that fails ends the worker, with exit code 1: it may be half a worker now."""
+    """A background task that fails stops the worker, with exit code 1: it cannot serve fully without the task."""
 
     async def fails() -> None:
         raise ValueError("no half worker")
@@ -95,7 +95,7 @@ def test_failing_background_task_stops_the_worker(bus: BusPath, caplog: pytest.L
     bus.client.start_in_background()
     wait_until(lambda: not bus.client.is_worker)
     assert bus.client.exit_code == 1
-    assert "A background task failed; the worker stops, since it may be half a worker now" in caplog.messages
+    assert "A background task failed; the worker stops, since it cannot serve fully without it" in caplog.messages
 
 
 def test_once_per_service() -> None:

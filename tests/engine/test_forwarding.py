@@ -101,7 +101,7 @@ def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
         assert engine.taken == ["mail.sent 1", "mail.sent 2"]
         await wait_until_async(lambda: forwarder._task is None)
         [problem] = forwarder.problems
-        assert problem.startswith("Events of auth go on waiting in the outbox")
+        assert problem.startswith("Events of auth are still waiting in the outbox")
         assert problem.endswith("gone")
         engine.refuses = lambda record: None
         forwarder.peers_changed()

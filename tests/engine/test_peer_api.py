@@ -234,13 +234,13 @@ def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
 
 
 def test_health_names_a_stalled_loop(service: BusPath, bus: BusPath) -> None:
-    """A worker that does what it is there for says so; one that has just stood still names that as a problem."""
+    """A worker without problems says that it is healthy; one whose loop was just blocked names that as a problem."""
     well = {"healthy": True, "problems": [], "losses": [], "refused": []}
 
     def health() -> Any:
         return bus.internal.peer.health(bus_options=targeted(service))
 
-    wait_until(lambda: health() == well)  # on a busy machine it may have stood still
+    wait_until(lambda: health() == well)  # on a busy machine its loop may have stalled
     worker = service.client.worker
     assert worker is not None
     assert worker.parts is not None
@@ -251,7 +251,7 @@ def test_health_names_a_stalled_loop(service: BusPath, bus: BusPath) -> None:
     worker.parts.server._stalled_until = time.monotonic() + 60
     told = health()
     assert not told["healthy"]
-    assert "stood still" in told["problems"][0]
+    assert "has just been blocked" in told["problems"][0]
 
 
 def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:

@@ -112,7 +112,7 @@ def test_one_that_leaves_before_it_has_begun_or_ended_is_replaced_at_once(
         service.leaves(first)
         assert [await each for each in waiting] == [True, False]
         assert service.second.counts[NAME]["taken_over"] == 1
-        assert f"is run here this time: {first}, whose turn it was, has left or did not begin" in caplog.text
+        assert f"is run here this time: {first}, which was elected, has left or did not start it" in caplog.text
         assert await beat_of(service.second, 2)
         assert service.second.counts[NAME]["taken_over"] == 1
         assert second in service.up

@@ -177,7 +177,7 @@ def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog
     assert watch.seconds < 3
     thread.join()
     assert isinstance(errors[0], (PeerLost, lightbus.LightbusWorkerError))
-    assert any("did not end within 1.0 s; the worker leaves without them" in line for line in caplog.messages)
+    assert any("did not end within 1.0 s; the worker stops without them" in line for line in caplog.messages)
 
 
 def test_listener_is_finished(bus: BusPath) -> None:
@@ -338,7 +338,7 @@ def test_a_scheduled_function_that_cancels_its_task(bus: BusPath) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "SystemExit", "CancelledError"])
 def test_a_background_task_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    """It is logged with its traceback, and the worker, which may be half a worker now, ends with exit code 1."""
+    """It is logged with its traceback, and the worker stops with exit code 1."""
 
     async def task() -> None:
         await asyncio.sleep(0)
@@ -477,7 +477,7 @@ def test_hooks_that_cancel_their_task(bus: BusPath) -> None:
 
 @pytest.mark.parametrize("hook", ["on_stop", "after_worker_stopped"])
 def test_a_stop_hook_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, hook: str) -> None:
-    """The worker leaves all the same, with its error in the log and exit code 1."""
+    """The worker still stops, with the error of the hook in the log and exit code 1."""
 
     def fail() -> None:
         raise SystemExit(0)
@@ -485,7 +485,7 @@ def test_a_stop_hook_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, 
     getattr(bus.client, hook)(fail)
     bus.client.start_in_background()
     bus.client.close()
-    assert f"The hook {hook} failed; the worker leaves all the same" in caplog.text
+    assert f"The hook {hook} failed; the worker still stops" in caplog.text
     assert bus.client.exit_code == 1
 
 

@@ -30,7 +30,7 @@ FAULTS = (
 """What Python says of mistakes of ours, where it says anything."""
 
 OF_THE_MACHINE = re.compile(
-    r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop (is|was) blocked for |"
+    r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop (has been|was) blocked for |"
     r"ignored the announcement of "
 )
 """Lines that say something of the machine, and not of the program."""
@@ -43,7 +43,7 @@ def _own_words(text: str) -> str:
     That is what asyncio's debug mode, and our own watchdog, say of one that has too much to do, and what is heard by
     multicast of those who test beside us.
     """
-    if not any(words in text for words in ("Executing <", "is blocked", "was blocked", "ignored the announcement")):
+    if not any(words in text for words in ("Executing <", "been blocked", "was blocked", "ignored the announcement")):
         return text
     return "".join(line for line in text.splitlines(keepends=True) if not OF_THE_MACHINE.search(line))
 

@@ -326,7 +326,7 @@ def test_script_exits_promptly(processes: Processes, worker: Process, tmp_path: 
         assert script.stderr.startswith("Traceback")
         assert "Warning" not in script.stderr
     elif name == "handler_running_in_background":
-        left = "1 of the running handlers did not end within 0.5 s; the worker leaves without them: work.hold_def\n"
+        left = "1 of the running handlers did not end within 0.5 s; the worker stops without them: work.hold_def\n"
         assert said(script) == left
     else:
         assert said(script) == ""

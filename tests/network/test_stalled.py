@@ -90,7 +90,7 @@ class Place:
         blocked = threading.Thread(target=self.bus.stands.stand_still, kwargs=options)
         blocked.start()
         try:
-            self.worker.wait_for_line("The event loop is blocked for")
+            self.worker.wait_for_line("The event loop has been blocked for")
             yield
         finally:
             end.touch()

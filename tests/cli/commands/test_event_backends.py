@@ -95,6 +95,6 @@ def test_doctor_tells_of_events_that_wait(commands: Commands, nats_server: NatsS
         process.wait(60)
         return process.stdout
 
-    wait_until(lambda: "Events of auth go on waiting in the outbox" in doctor_says(), 30)
+    wait_until(lambda: "Events of auth are still waiting in the outbox" in doctor_says(), 30)
     nats_server.start()
     wait_until(lambda: len(commands.json("inspect")) == 2, 30)
