@@ -1,4 +1,4 @@
-"""Callers that wait until every group has handled an event (`wait_for="ack"`), with a timeout. No I/O, no clock."""
+"""Callers that wait until every group has handled an event (`wait_for="ack"`). No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ...exceptions import LightbusTimeout
 __all__ = ["MAX_WAITERS", "AckWaiters", "OnHandled"]
 
 MAX_WAITERS = 10_000
-"""Waiters at a time: each is something that a stranger may have asked for, of a group that never acknowledges."""
+"""Waiters at a time; bounded, since any peer can ask to wait for a group that never acknowledges."""
 
 OnHandled = Callable[[LightbusTimeout | None], None]
-"""Is called once: with None when all have handled the event, or with the error that ends the waiting before that."""
+"""Called once: with None when all groups have handled the event, or with the error that ends the waiting before."""
 
 
 class _Waiter(NamedTuple):
-    """`number` makes those of one sequence distinct, so that they are never compared by their callbacks."""
+    """`number` is unique, so that waiters of one sequence are never compared by their callbacks."""
 
     sequence: int
     number: int
@@ -43,14 +43,14 @@ class AckWaiters:
         self._count = 0
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiters."""
         return self._count
 
     def add(self, topic: Topic, sequence: int, until: float, on_handled: OnHandled) -> bool:
         """
         Call back once all groups have handled an event; return False if too many callers wait already.
 
-        Then it is called back with an error: the event is stored, and its handling is not tracked.
+        In that case it calls back with an error: the event is stored, but its handling is not tracked.
         """
         least = self._handled_by_all(topic)
         if least is None or sequence <= least:
@@ -65,7 +65,7 @@ class AckWaiters:
         return True
 
     def acknowledged(self, topic: Topic) -> None:
-        """Call those back whose events all have handled now, after a group has come further, or is there no more."""
+        """Call back the waiters whose events all groups have handled now: a group advanced, or was removed."""
         waiting = self._waiting.get(topic)
         if waiting is None:
             return
@@ -84,7 +84,7 @@ class AckWaiters:
             self.acknowledged(topic)
 
     def expire(self, now: float) -> None:
-        """Forget those whose time has passed: they have given up by themselves."""
+        """Remove waiters whose time has passed; their callers have given up by themselves."""
         for topic, waiting in list(self._waiting.items()):
             if any(waiter.until <= now for waiter in waiting):
                 self._replace(topic, [waiter for waiter in waiting if waiter.until > now])
@@ -99,7 +99,7 @@ class AckWaiters:
 
 def _too_many() -> LightbusTimeout:
     return LightbusTimeout(
-        f"The event is on disk, and is given to its groups; but {MAX_WAITERS} callers wait already until theirs are "
-        "handled, and no further one is told. Fire fewer at a time with wait_for='ack', or have the groups that are "
-        "behind run (lightbus lag)."
+        f"The event is on disk, and is delivered to its groups; but {MAX_WAITERS} callers wait already until their "
+        "events are handled, and no more can. Fire fewer at a time with wait_for='ack', or run the groups that are "
+        "behind (lightbus lag)."
     )

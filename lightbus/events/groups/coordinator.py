@@ -1,9 +1,9 @@
 """The publisher's side of consumer groups: their members, their partitions, and their positions.
 
-A publisher coordinates the groups of the journals that it serves, its own and those it adopted; no other process has a
-say in them. What it decides is in `core.groups` and `core.cursors`, what it promises is in the journals: an
-acknowledgement is answered once it is on disk. Each matter is a class of its own; they are put together here, with
-the table of the handlers of members' requests.
+A publisher coordinates the groups of the journals that it serves, its own and those it adopted; no other process does.
+The decisions are in `core.groups` and `core.cursors`, the stored state is in the journals: an acknowledgement is
+answered once it is on disk. Each part is a class of its own; they are assembled here, with the table of the handlers of
+members' requests.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ __all__ = ["Coordinator"]
 logger = logging.getLogger("lightbus.groups")
 
 SAVE_SEEN_EVERY = 60.0
-"""Seconds between two notes in the journal that a group has members."""
+"""Seconds between two writes to the journal that a group has members."""
 
 
 class Coordinator:
     """
-    What answers everything that consumers ask a publisher. Only touched from the node's loop.
+    Answers the requests of consumers to a publisher. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        apis: whose events we publish.
+        apis: the APIs whose events we publish.
         journals: the journals.
         reply: sends a frame to a routing id.
-        handle: handles a message as if it had arrived just now: what could not be answered before.
+        handle: handles a message as if it had just arrived; used for requests that were deferred.
         receivers: the subscribers, and how large a message each accepts.
-        member_timeout: seconds without a sign of life after which a member loses its partitions.
+        member_timeout: seconds without a message after which a member loses its partitions.
 
     Attributes:
-        groups: by API and name. Only `directory` changes which there are.
-        journals: those that are served.
-        progress: how far the groups have come.
-        directory: makes and forgets groups, and has them begin in journals.
-        redelivery: gives a group events again.
-        cursors: what was acknowledged.
-        handlers: the handlers of members' requests, by message. Their caller answers with what they raise.
+        groups: the groups by API and name; only `directory` adds and removes them.
+        journals: the served journals.
+        progress: the positions of the groups.
+        directory: adds and removes groups, and sets their starting points in journals.
+        redelivery: delivers events to a group again.
+        cursors: stores acknowledgements.
+        handlers: the handlers of members' requests, by message type. The caller answers with the error they raise.
 
     """
 
@@ -117,12 +117,12 @@ class Coordinator:
         return self._members.describe(routing_id)
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
-        """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""
+        """Record that a subscription ended; if it was the presence topic of a member, the member is gone."""
         if not subscribed:
             self._members.unsubscribed(topic)
 
     def tick(self, now: float) -> None:
-        """Take the partitions of members that hang, note which groups have members, and store what was not taken."""
+        """Revoke partitions of silent members, store which groups have members, and repeat failed writes."""
         self._store.tick()
         self._waiters.expire(now)
         self.cursors.tick()
@@ -134,13 +134,13 @@ class Coordinator:
                 self._store.save_group(group)
 
     def when_handled(self, topic: Topic, sequence: int, seconds: float, on_handled: OnHandled) -> None:
-        """Call back once every group that is owed this event of our own journal has handled it, within its time."""
+        """Call back once every group that this event of our own journal is kept for has handled it, within its time."""
         if not self._waiters.add(topic, sequence, time.monotonic() + seconds, on_handled):
             self.counts["unwatched"] += 1
             self._failures.log(
                 "waiters", logging.WARNING,
-                "%d callers wait until their events are handled (wait_for='ack'), and no further one is told when: the "
-                "last one fired %s.%s. Their groups are behind: see lightbus lag",
+                "%d callers wait until their events are handled (wait_for='ack'), and no more can: the last one that "
+                "was refused fired %s.%s. Their groups are behind: see lightbus lag",
                 len(self._waiters), topic.api, topic.event, changes=False,
             )  # fmt: skip
 
@@ -148,7 +148,7 @@ class Coordinator:
 def _table(
     asked: MemberRequests, delivery: DeliveryRequests, cursors: CursorStore
 ) -> dict[type, Callable[[bytes, int, Any], None]]:
-    """Return which message goes to which method."""
+    """Return the handler of each message type."""
     return {
         Join: asked.on_join,
         Open: asked.on_open,

@@ -1,4 +1,4 @@
-"""What groups have acknowledged: stored by one commit for each tick of the loop, and answered once it is on disk."""
+"""Acknowledgements of groups: stored in one commit per iteration of the loop, and answered once they are on disk."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class CursorStore:
     Moves the cursors of groups, and stores them. Only touched from the node's loop.
 
     Args:
-        journals: where they are stored.
+        journals: the journals that store the cursors.
         members: the members that acknowledge.
-        progress: knows how far a group can have come.
-        waiters: are called back when all groups have handled an event.
+        progress: tells which positions a group can have reached.
+        waiters: called back when all groups have handled an event.
         reply: sends a frame to a routing id.
-        counts: of the coordinator: acked, refused_acks, impossible_acks.
+        counts: the coordinator's counters: acked, refused_acks, impossible_acks.
 
     """
 
@@ -55,14 +55,14 @@ class CursorStore:
         self._reply = reply
         self._counts = counts
         self._answers: list[tuple[bytes, int, list[int]]] = []
-        """Routing id, call id and refused partitions of each acknowledgement that is not answered yet."""
+        """Routing id, call id and refused partitions of each unanswered acknowledgement."""
         self._writes: defaultdict[str, dict[tuple[str, Topic], int]] = defaultdict(dict)
-        """By journal."""
+        """The positions to store: by journal, then by group and topic."""
         self._failures = RecurringLog(logger)
         self._is_due = False
 
     def on_ack(self, routing_id: bytes, call_id: int, ack: Ack) -> None:
-        """Record up to where a member has handled topics, and answer once that is on disk; refuse topics of others."""
+        """Record the positions that a member has handled, and answer once stored; refuse partitions of others."""
         group, member = self._members.speaker(routing_id, ack.api, ack.group)
         refused: set[int] = set()
         for journal, event, partition, sequence in ack.positions:
@@ -82,7 +82,7 @@ class CursorStore:
         self.answer_once_stored(routing_id, call_id, sorted(refused))
 
     def adopt_reported(self, group: GroupState, positions: list[Any]) -> None:
-        """Record what a member that joins says to have handled, before it lost its publisher."""
+        """Record the positions that a joining member had handled at its previous publisher."""
         for journal, event, partition, sequence in positions:
             cursors = group.cursors.get(journal)
             topic = Topic(group.info.api, event, partition)
@@ -95,23 +95,23 @@ class CursorStore:
                 self._waiters.acknowledged(topic)
 
     def note(self, journal: str, group: str, topic: Topic, sequence: int) -> None:
-        """Have a position stored at the end of this tick."""
+        """Store a position at the end of this iteration of the loop."""
         self._writes[journal][group, topic] = sequence
         self.save_soon()
 
     def answer_once_stored(self, routing_id: bytes, call_id: int, refused: list[int]) -> None:
-        """Answer an acknowledgement when what was noted up to now is on disk."""
+        """Answer an acknowledgement once all positions noted so far are on disk."""
         self._answers.append((routing_id, call_id, refused))
         self.save_soon()
 
     def save_soon(self) -> None:
-        """Store at the end of this tick."""
+        """Schedule `save` at the end of this iteration of the loop."""
         if not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self.save)
 
     def save(self) -> None:
-        """Store the acknowledgements of this tick by one commit for each journal, and answer them."""
+        """Store the noted positions in one commit per journal, and answer the acknowledgements."""
         self._is_due = False
         writes, self._writes = self._writes, defaultdict(dict)
         answers, self._answers = self._answers, []
@@ -122,7 +122,7 @@ class CursorStore:
                     cursors = [(group, topic, at) for (group, topic), at in positions.items()]
                     journal.change(*journal.cursors.changes(cursors=cursors))
                 except JournalError as error:
-                    # Not answered: the consumers continue up to their bound, and repeat unconfirmed acknowledgements.
+                    # Not answered: consumers continue up to their limit, and repeat unconfirmed acknowledgements.
                     self._failures.log(name, logging.ERROR, "Acknowledgements were not stored: %s", error)
                     self._writes[name] = positions
                     answers = []
@@ -130,6 +130,6 @@ class CursorStore:
             self._reply(routing_id, envelope.encode(Acked(refused), call_id))
 
     def tick(self) -> None:
-        """Try again to store what a journal did not take."""
+        """Repeat writes that a journal failed to store."""
         if self._writes:
             self.save_soon()

@@ -1,4 +1,4 @@
-"""What members of groups ask of a publisher about events: to be sent them, and to record what became of them."""
+"""Requests of group members about events: to send a page, to count a delivery, to store a dead letter."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ logger = logging.getLogger("lightbus.groups")
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
-"""Events, and bytes, of one answer."""
+"""Largest number of events, and of bytes, in one answer."""
 
 
 class DeliveryRequests:
     """
-    Answers them, each by a method of its own. Only touched from the node's loop.
+    Answers these requests, one method for each. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        journals: where the events are.
-        members: the members that ask.
-        progress: knows how far a group can have come.
-        cursors: takes a dead letter for acknowledged, and answers once that is on disk.
-        receivers: how large a message each takes.
-        send: answers.
-        counts: of the coordinator: pages, redelivered, dead_lettered.
+        journals: the journals with the events.
+        members: the members that send requests.
+        progress: tells which positions a group can have reached.
+        cursors: stores a dead letter as acknowledged, and answers once that is on disk.
+        receivers: how large a message each subscriber takes.
+        send: sends an answer.
+        counts: the coordinator's counters: pages, redelivered, dead_lettered.
 
     """
 
@@ -78,14 +78,14 @@ class DeliveryRequests:
         self._send(routing_id, call_id, Page(records, through, page.more or not are_all, page.trimmed))
 
     def on_start(self, routing_id: bytes, call_id: int, start: Start) -> None:
-        """Record that an event is about to be given again, and answer how often that makes it."""
+        """Count a delivery of an event that is about to begin, and answer with the count."""
         group, member = self._members.speaker(routing_id, start.api, start.group)
         journal = self._journals.get(start.journal)
         topic = Topic(start.api, start.event, start.partition)
         if journal is None or not self._is_of(group, member, start):
             self._send(routing_id, call_id, Started(0))
             return
-        # The answer may have been lost, here or at the previous owner of this journal: then it counts once.
+        # The request may be a repetition whose answer was lost, here or at the journal's previous owner: count it once.
         asker = f"{member} {call_id}"
         count = journal.deliveries.answer_to(asker, start.group, topic, start.sequence)
         if not count:
@@ -94,14 +94,14 @@ class DeliveryRequests:
         self._send(routing_id, call_id, Started(count))
 
     def on_dead_letter(self, routing_id: bytes, call_id: int, reject: Reject) -> None:
-        """Make a dead letter of an event."""
+        """Store an event as a dead letter."""
         group, member = self._members.speaker(routing_id, reject.api, reject.group)
         journal = self._journals.get(reject.journal)
         topic = Topic(reject.api, reject.event, reject.partition)
         if journal is None or not self._is_of(group, member, reject):
             self._send(routing_id, call_id, Acked([reject.partition]))
             return
-        if not group.has_handled(journal.id, topic, reject.sequence):  # else its answer was lost: it is one already
+        if not group.has_handled(journal.id, topic, reject.sequence):  # else it is stored: the answer was lost
             how = reject.deliveries, reject.error, time.time()
             is_kept = journal.dead_letters.add(reject.group, topic, reject.sequence, *how)
             self._counts["dead_lettered"] += is_kept
@@ -115,7 +115,7 @@ class DeliveryRequests:
         self._cursors.on_ack(routing_id, call_id, Ack(reject.api, reject.group, reject.generation, [position]))
 
     def _is_of(self, group: GroupState, member: str, message: Start | Reject) -> bool:
-        """Return whether an event that a member speaks of is there, and of a partition that it has."""
+        """Return whether the event in a message exists, and the member has its partition."""
         topic = Topic(message.api, message.event, message.partition)
         is_held = group.membership.holds(member, message.generation, message.partition)
         return (

@@ -1,4 +1,4 @@
-"""The groups of a publisher: created by members, learned from journals and other publishers, forgotten."""
+"""The groups of a publisher: created by members, learned from journals and other publishers, and removed."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ __all__ = ["LOOK_FIRST", "GroupDirectory"]
 logger = logging.getLogger("lightbus.groups")
 
 LOOK_FIRST = 3600.0
-"""Seconds after its start in which a publisher forgets no group."""
+"""Seconds after its start in which a publisher does not expire groups."""
 
 MAX_GROUPS = 10_000
-"""Groups of one publisher: each is kept on disk, and has a name that a stranger may have chosen."""
+"""Groups of one publisher; bounded, since each is kept on disk, and any peer can create one."""
 
 
 class GroupDirectory:
     """
-    Makes and forgets groups, and has them begin in each journal. Only touched from the node's loop.
+    Adds and removes groups, and sets their starting points in each journal. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        groups: by API and name; only changed here.
-        journals: those that are served.
+        groups: the groups by API and name; only changed here.
+        journals: the served journals.
         starts: finds the starting point of a group in a journal.
-        store: keeps the groups.
-        cursors: keeps where they have begun.
-        members: informed of changes.
-        late: gives a group what it was passed over for.
-        progress: knows what groups are owed.
-        waiters: wait for groups that may be forgotten.
-        counts: of the coordinator: mixed, trimmed_unread.
+        store: stores the groups.
+        cursors: stores their starting points.
+        members: the connected members, informed of changes.
+        late: delivers events that a group missed because it was not known here.
+        progress: tells which events are kept for which groups.
+        waiters: callers that may wait for a group that is removed.
+        counts: the coordinator's counters: mixed, trimmed_unread.
 
     """
 
@@ -86,7 +86,7 @@ class GroupDirectory:
         self._counts = counts
         self._names = NameBudget()
         self._removed: dict[tuple[str, str], float] = {}
-        """Per (API, group) when it was removed: if it returns, it begins again."""
+        """By (API, group): when it was removed. If it joins again, it starts from there."""
         self._since = machine_time()
         self._failures = RecurringLog(logger)
         for journal in journals.opened():
@@ -95,7 +95,7 @@ class GroupDirectory:
     # Journals
 
     def journal_added(self, journal: Journal) -> None:
-        """Serve one more journal: adopt its groups, and send members their positions in it."""
+        """Serve one more journal: load its groups, and send members their positions in it."""
         for info in journal.groups.all():
             known = self._groups.get((info.api, info.name))
             if known is None:
@@ -107,11 +107,11 @@ class GroupDirectory:
                 self._begin(group, journal, group.owed_since)
                 if self._journals.concerns(group.info.api, journal):
                     self._store.save_group(group, [journal])
-            # What one group alone was given again is an event of a name of its own.
+            # Events that were delivered again to one group have names of their own.
             self._members.renew(group, [journal])
 
     def journal_grew(self, journal: Journal) -> None:
-        """Record that events were stored in a journal without being published live: members are informed."""
+        """Inform members of events that were stored in a journal without being published live."""
         apis = {topic.api for topic in journal.topics.all()}
         for group in list(self._groups.values()):
             if group.info.api in apis:
@@ -126,13 +126,13 @@ class GroupDirectory:
 
     def _open(self, group: GroupState, journal: Journal) -> None:
         cursors = group.cursors[journal.id] = Cursors(journal.cursors.of(group.info.api, group.info.name))
-        # Members that had these when the journal was last written may have begun events, and not finished them.
+        # The members that had these partitions when the journal was last written may have begun events.
         held = journal.cursors.held(group.info.api, group.info.name)
         topics = [topic for topic, _ in self._journals.topics(group, held, journal)]
         cursors.mark_in_flight((topic, journal.history.last_of_epoch(topic, held[topic.partition])) for topic in topics)
 
     def _begin(self, group: GroupState, journal: Journal, since: Any) -> None:
-        """Have a group begin in a journal that does not know it yet."""
+        """Set the starting points of a group in a journal that does not know it yet."""
         cursors = group.cursors[journal.id] = Cursors({})
         since = self._starts.resolve(journal, group.info.api, since)
         for topic, head in self._journals.topics(group, range(PARTITIONS), journal):
@@ -140,14 +140,14 @@ class GroupDirectory:
             if cursors.begin(topic, position):
                 self._cursors.note(journal.id, group.info.name, topic, position)
 
-    # Those of others
+    # Groups known to other publishers
 
     def merge(self, info: KnownGroup, *, is_near: bool = True) -> None:
         """
-        Record that another publisher of the API knows this group: events fired from now on are stored for it, too.
+        Record that another publisher of the API knows this group: from now on events are kept for it here, too.
 
         Args:
-            info: the group, its creation by our clock.
+            info: the group; `created_at` is by our clock.
             is_near: whether the other publisher is on this host, and so has the same clock.
 
         """
@@ -161,7 +161,7 @@ class GroupDirectory:
     def _since_removal(self, api: str, name: str, created_at: float) -> float:
         return max(created_at, self._removed.get((api, name), -math.inf))
 
-    # Those that come and go
+    # Groups that join, change and are removed
 
     def has(self, api: str, name: str) -> bool:
         """Return whether a group is known."""
@@ -190,7 +190,7 @@ class GroupDirectory:
         return known
 
     def _change_events(self, group: GroupState, info: KnownGroup) -> None:
-        """Record what a group listens to now. What it names for the first time it is owed from here on."""
+        """Record the events that a group listens to now. New ones are kept for it from here on."""
         before = group.info.events
         new = set(info.events) - set(before)
         wanted = tuple(sorted({*info.events, *before} if group.connections else info.events))
@@ -219,13 +219,13 @@ class GroupDirectory:
                 self._begin(group, journal, group.owed_since if since is None else since)
         except BaseException:
             self._names.release(info.api, info.name)
-            del self._groups[info.api, info.name]  # one that has begun in some journals only would be asked for all
+            del self._groups[info.api, info.name]  # it must have starting points in all journals or in none
             raise
         self._store.save_group(group)
         return group
 
     def forget(self, api: str, name: str) -> bool:
-        """Forget a group: nothing is kept for it any more. Return whether it was known. Raises JournalError."""
+        """Remove a group: no more events are kept for it. Return whether it was known. Raises JournalError."""
         group = self._groups.get((api, name))
         if group is None:
             return False
@@ -243,9 +243,9 @@ class GroupDirectory:
 
     def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
         """
-        Return the groups that were not seen for longer than `group_expiry` seconds (`now` as of machine_time()).
+        Return the groups without members for longer than `group_expiry` seconds (`now` is a machine_time()).
 
-        None is until this process has looked for an hour itself, or `group_expiry`: while it was down it saw nobody.
+        None, until this process has run for an hour, or for `group_expiry`: while it was down it saw no members.
         """
         if now - self._since < min(LOOK_FIRST, group_expiry):
             return []

@@ -1,4 +1,4 @@
-"""The connected members of each group, and the messages that they are sent."""
+"""The connected members of each group, and the messages to them."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class GroupMembers:
 
     Args:
         identity: the identity of this process.
-        groups: by API and name.
-        journals: those that are served.
-        progress: knows the positions of a group.
-        store: stores which member has which partitions.
-        receivers: how large a message each takes.
-        send: says something to a member.
-        counts: of the coordinator: lost, hung.
+        groups: the groups by API and name.
+        journals: the served journals.
+        progress: the positions of the groups.
+        store: stores which partitions members have.
+        receivers: how large a message each subscriber takes.
+        send: sends a message to a member.
+        counts: the coordinator's counters: lost, hung.
 
     Attributes:
-        edition: how often all members of groups were to be told of something new to them. Beats say which they heard.
+        edition: counts changes that were sent to all members of a group. Beats carry it, so that a lost one is noticed.
 
     """
 
@@ -65,16 +65,16 @@ class GroupMembers:
         self._counts = counts
         self._log = RecurringLog(logger)
         self._members: dict[tuple[bytes, str, str], str] = {}
-        """The member behind a connection of a group: routing id, API, group -> member."""
+        """The member of a group by connection: routing id, API, group -> member."""
         self._presences: dict[bytes, set[tuple[str, str, str]]] = {}
-        """Presence topic -> API, group, member: a process has one for all that it listens to."""
+        """Presence topic -> API, group, member. A process has one presence topic for all its listeners."""
 
     def connect(self, group: GroupState, join: Join, routing_id: bytes) -> None:
-        """Record through which connection a member speaks: as one of a group at a time."""
+        """Record the connection of a member. A connection can be only one member of a group at a time."""
         api, name = group.info.api, group.info.name
         before = self._members.get((routing_id, api, name), join.member)
-        if before != join.member:  # or it would be as many members as it likes, and handle nothing as any of them
-            self._revoke(group, before, f"speaks as {join.member[:4]} now")
+        if before != join.member:  # else one process could take partitions as many members
+            self._revoke(group, before, f"has joined again as {join.member[:4]}")
         self.disconnect(group, join.member)
         group.connections[join.member] = MemberConnection(
             routing_id, join.presence, join.digest, self._receivers.most(join.max_message_size)
@@ -83,7 +83,7 @@ class GroupMembers:
         self._presences.setdefault(join.presence, set()).add((api, name, join.member))
 
     def disconnect(self, group: GroupState, member: str) -> None:
-        """Forget the connection of a member."""
+        """Remove the connection of a member."""
         connection = group.connections.pop(member, None)
         if connection is not None:
             api, name = group.info.api, group.info.name
@@ -94,12 +94,12 @@ class GroupMembers:
                 self._presences.pop(connection.presence, None)
 
     def find(self, routing_id: bytes, api: str, name: str) -> tuple[GroupState, str] | None:
-        """Return the group and the member for which a connection speaks; None where there is none."""
+        """Return the group and the member of a connection; None if it is no member."""
         group, member = self._groups.get((api, name)), self._members.get((routing_id, api, name))
         return None if group is None or member is None else (group, member)
 
     def speaker(self, routing_id: bytes, api: str, name: str) -> tuple[GroupState, str]:
-        """Return the group and the member for which a connection speaks. Raises PeerRefused where there is none."""
+        """Return the group and the member of a connection. Raises PeerRefused if it is no member."""
         group, member = self._groups.get((api, name)), self._members.get((routing_id, api, name))
         if group is None or member is None:
             raise PeerRefused(
@@ -115,7 +115,7 @@ class GroupMembers:
     # Messages to members
 
     def assign(self, group: GroupState, assignment: MemberAssignment, call_id: int = 0) -> None:
-        """Send a member its assignment, as the answer to its request if it has asked."""
+        """Send a member its assignment; with `call_id`, as the answer to its request."""
         connection = group.connections.get(assignment.member)
         if connection is None:
             return
@@ -133,7 +133,7 @@ class GroupMembers:
         """Inform the members of a group of events in journals that are not published live."""
         events = self._journals.event_names(group.info.api, group.info.events, group.info.name)
         for member, connection in list(group.connections.items()):
-            if events != connection.events:  # there is a name that is new to it
+            if events != connection.events:  # there are event names that the member does not know
                 for assignment in group.membership.renew(member):
                     self.assign(group, assignment)
             self._send_streams(group, member, journals)
@@ -144,15 +144,15 @@ class GroupMembers:
         info, connection, partitions = group.info, group.connections[member], group.membership.held_by(member)
         streams = self._progress.streams(group, partitions, journals)
         taken, _ = fitting_partitions(partitions, streams, connection.max_message_size)
-        if len(taken) == len(partitions):  # otherwise the next beat informs it, and it asks for as much as it accepts
+        if len(taken) == len(partitions):  # else the member notices by the next beat, and asks in parts that fit
             message = Streams(info.api, info.name, group.membership.generation, partitions, streams)
             self._send(connection.routing_id, 0, message)
 
     def compare(self, group: GroupState, member: str, generation: int, held: list[int]) -> bool:
-        """Compare what a member reports with our record, and send what it lacks; return whether it is a member."""
+        """Compare a member's report with our record, and send what it lacks; return whether it is a member."""
         connection, membership = group.connections[member], group.membership
         if generation > connection.generation:
-            return False  # of a group of this name that was removed
+            return False  # a member of an earlier group of this name, which was removed
         if generation == 0:
             return True  # it is joining
         assigned = membership.assigned_to(member)
@@ -163,10 +163,10 @@ class GroupMembers:
                 self.assign(group, assignment)
         return True
 
-    # Those that go
+    # Members that leave or are lost
 
     def leave(self, group: GroupState, member: str) -> None:
-        """Let a member go that has finished everything, and give its partitions to others."""
+        """Remove a member that has finished its events, and assign its partitions to other members."""
         held = group.membership.held_by(member)
         assignments = group.membership.leave(member)
         self.disconnect(group, member)
@@ -175,23 +175,23 @@ class GroupMembers:
             self.assign(group, assignment)
 
     def unsubscribed(self, topic: bytes) -> None:
-        """Record that a subscription ended: where it was a member's sign of presence, the member is gone."""
+        """Record that a subscription ended; if it was the presence topic of members, these are gone."""
         self._receivers.left(topic)
         for api, name, member in list(self._presences.get(topic, ())):
             self._revoke(self._groups[api, name], member, "is gone")
             self._counts["lost"] += 1
 
     def expire_silent(self, group: GroupState, now: float, timeout: float) -> None:
-        """Take the partitions of members that hang."""
+        """Revoke the partitions of members that have been silent too long."""
         for member in group.membership.silent(now, timeout):
-            self._revoke(group, member, f"gave no sign of life for {timeout:g} s")
+            self._revoke(group, member, f"sent nothing for {timeout:g} s")
             self._counts["hung"] += 1
 
     def _revoke(self, group: GroupState, member: str, what: str) -> None:
         lost, assignments = group.membership.lost(member)
         self._log.log(
             (group.info.api, group.info.name, member), logging.INFO,
-            "The member %s of the group %s %s; its %d partitions are given to others",
+            "The member %s of the group %s %s; its %d partitions are assigned to others",
             member[:4], group.info.name, what, len(lost.partitions),
         )  # fmt: skip
         self.disconnect(group, member)

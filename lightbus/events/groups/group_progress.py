@@ -1,4 +1,4 @@
-"""How far the groups of a publisher have come in its journals: what they have handled, and what they are owed."""
+"""The positions of a publisher's groups in its journals: which events they have handled, and which are left."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class GroupProgress:
     Reads the positions of groups; changes nothing. Only touched from the node's loop.
 
     Args:
-        groups: by API and name.
-        journals: those that are served.
+        groups: the groups by API and name.
+        journals: the served journals.
 
     """
 
@@ -29,7 +29,7 @@ class GroupProgress:
         self._journals = journals
 
     def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
-        """Return how far each group that is owed a topic has come in it (what retention asks)."""
+        """Return the position in a topic of each group that its events are kept for (for retention)."""
         return {
             group.info.name: group.cursors[journal.id].acked.get(topic, 0)
             for group in self._groups.values()
@@ -37,7 +37,7 @@ class GroupProgress:
         }
 
     def is_owed(self, journal: Journal) -> bool:
-        """Return whether any group has something left to handle in a journal."""
+        """Return whether any group has events left to handle in a journal."""
         return any(
             acked < journal.topics.last(topic)
             for topic in journal.topics.all()
@@ -45,14 +45,14 @@ class GroupProgress:
         )
 
     def handled_by_all(self, topic: Topic) -> int | None:
-        """Return up to where every group has handled a topic of our own journal; None where none is owed it."""
+        """Return the sequence up to which all groups have handled a topic of our own journal; None without groups."""
         return min(self.owed(self._journals.own(), topic).values(), default=None)
 
     def has_reached(self, group: GroupState, journal: str, topic: Topic, sequence: int) -> bool:
         """
-        Return whether a topic of the group has got that far: events that do not exist cannot be handled.
+        Return whether this sequence exists in a topic of the group, so that the group can have handled it.
 
-        Such a report is a mistake, and would make the group miss events that are fired later.
+        A report of a sequence that does not exist is an error; accepting it would make the group miss later events.
         """
         held = self._journals.get(journal) if journal in group.cursors and group.is_owed(topic.event) else None
         return held is not None and sequence <= held.topics.last(topic)
@@ -62,7 +62,7 @@ class GroupProgress:
         return count_lag(self.positions(group))
 
     def positions(self, group: GroupState) -> list[tuple[Journal, Topic, int]]:
-        """Return up to where a group has handled each topic that it is owed: what its lag is counted from."""
+        """Return the position of a group in each of its topics; its lag is counted from there."""
         return [
             (journal, topic, group.cursors[journal.id].acked.get(topic, 0))
             for journal in self._journals.all()
@@ -82,5 +82,5 @@ class GroupProgress:
 
 
 def count_lag(positions: Iterable[tuple[Journal, Topic, int]]) -> int:
-    """Return how many events are behind these positions. Where they are many this takes its time: from a thread."""
+    """Return how many events come after these positions. Call it in a thread: it is slow if there are many."""
     return sum(journal.count_after(topic, acked) for journal, topic, acked in positions)

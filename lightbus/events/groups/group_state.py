@@ -17,16 +17,16 @@ __all__ = ["MARGIN", "GroupState", "MemberConnection", "Moment", "created_of", "
 
 MARGIN = 0.5
 """
-Seconds by which a group is owed more than it was created ago where that was read from another host's clock: what the
-network and the clocks' difference leave uncertain shall be too many events rather than too few.
+Seconds before its creation from which a group gets events, if its creation was read from another host's clock: the
+network and the difference of the clocks make it uncertain, and too many events are better than too few.
 """
 
 MAX_WAY = 60.0
-"""Seconds that a message may have been on its way from a sender with our clock: more means that the clock was set."""
+"""Longest time in seconds between sending and receiving a message on one host; more means that the clock was set."""
 
 
 class Moment(float):
-    """A moment of the machine's time (`machine_time`); a time that is none is one of day, in seconds since 1970."""
+    """A moment of the machine's time (`machine_time`). Other numbers are wall-clock times, in seconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -37,41 +37,41 @@ class MemberConnection:
     presence: bytes
     digest: str
     max_message_size: int
-    """Bytes that it takes."""
+    """The largest message, in bytes, that the member takes."""
     generation: int = 0
     events: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class GroupState:
-    """What a publisher knows of a group. Only touched from the node's loop."""
+    """A group at its publisher. Only touched from the node's loop."""
 
     info: KnownGroup
     membership: Membership
     cursors: dict[str, Cursors[Topic]] = field(default_factory=dict)
-    """By journal."""
+    """The positions, by journal."""
     connections: dict[str, MemberConnection] = field(default_factory=dict)
-    """By member."""
+    """The connected members."""
     saved_at: float = 0.0
     acks: int = 0
-    """How many acknowledgements it has sent: if that stays the same while events wait, it is stuck."""
+    """The number of acknowledgements; if it stays the same while events wait, the group is stuck."""
     _names: tuple[tuple[str, ...], frozenset[str]] = ((), frozenset())
-    """The names of `info.events`, and the same to look one up among thousands: each event that is fired asks for it."""
+    """`info.events`, and the same names as a set: each fired event is looked up among what may be thousands."""
     is_estimated: bool = False
     """Whether its creation was read from another host's clock."""
     has_own_start: bool = False
-    """Whether it began where its listener wanted (`since`), and not with its creation."""
+    """Whether its starting point was given by its listener (`since`), and is not its creation."""
     given_since: Moment | None = None
-    """Since when it has all that it is owed, where that is later than `owed_since`; None: it has all."""
+    """The moment from which on it has all events, if that is later than `owed_since`; None if nothing is missing."""
 
     @property
     def is_mixed(self) -> bool:
-        """Whether different programs are members of it: each of them is given a part of the events."""
+        """Whether different programs are members of it, each of which gets a part of the events."""
         return len({connection.digest for connection in self.connections.values()}) > 1
 
     @property
     def owed_since(self) -> Moment:
-        """Since when it is owed events."""
+        """The moment from which on it must get events."""
         return Moment(self.info.created_at - (MARGIN if self.is_estimated else 0.0))
 
     @property
@@ -81,7 +81,7 @@ class GroupState:
 
     @property
     def info_to_store(self) -> KnownGroup:
-        """The group as the journals are to know it: as old only as it has been given everything."""
+        """The group as it is stored in journals: created when the events began that it has completely."""
         return self.info if self.given_since is None else self.info._replace(created_at=float(self.given_since))
 
     def has_handled(self, journal: str, topic: Topic, sequence: int) -> bool:
@@ -90,7 +90,7 @@ class GroupState:
         return cursors is not None and cursors.acked.get(topic, 0) >= sequence
 
     def is_owed(self, event: str) -> bool:
-        """Return whether the group listens to an event of its API, or is to be given it again on its own."""
+        """Return whether the group listens to an event of its API; or to an event stored again, that it is for it."""
         only_group = only_group_of(event)
         if only_group:
             event = declared_event(event)
@@ -102,17 +102,17 @@ class GroupState:
 
 
 def times_of(info: KnownGroup) -> tuple[float, float]:
-    """Return when a group was created and what time it is, in seconds since 1970, as our clock counts them now."""
+    """Return when a group was created, and the present time, in seconds since 1970 by our present clock."""
     clock = time.time()
     return clock - min(machine_time() - info.created_at, MAX_AGE), clock
 
 
 def created_of(created_at: float, clock: float, *, is_near: bool) -> float:
     """
-    Return the moment of this machine at which a group was created, from a report of its age.
+    Return the moment of this machine at which a group was created, from a report of another process.
 
-    Only what that clock has counted meanwhile is believed, and on the same host (`is_near`) for how long the message
-    was on its way: whatever the time of day is, and whenever it is put right.
+    Only the age by that process's clock is used; on the same host (`is_near`), also the time that the message took. So
+    the result does not depend on what the wall clocks show, nor on when they are set.
     """
     age = age_of(created_at, clock)
     way = time.time() - clock if is_near else 0.0

@@ -1,4 +1,4 @@
-"""The members of each group, stored in the journals: a journal that fails delays no other."""
+"""Stores groups and their assigned partitions in the journals. A journal that fails does not delay others."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ logger = logging.getLogger("lightbus.groups")
 
 @dataclass(slots=True)
 class _Unsaved:
-    """What a journal did not take yet."""
+    """The changes that a journal has not stored yet."""
 
     held: dict[tuple[str, str, int], bool] = field(default_factory=dict)
-    """Per API, group and partition whether a member has it."""
+    """By API, group and partition: whether a member has the partition."""
     groups: dict[tuple[str, str], KnownGroup] = field(default_factory=dict)
     has_failed: bool = False
 
@@ -33,17 +33,17 @@ class GroupStore:
     Stores groups, and which of their partitions members have. Only touched from the node's loop.
 
     Args:
-        journals: where they are stored.
+        journals: the served journals.
 
     """
 
     def __init__(self, journals: ServedJournals) -> None:
         self._journals = journals
         self._unsaved: defaultdict[str, _Unsaved] = defaultdict(_Unsaved)
-        """By journal."""
+        """The unstored changes, by journal."""
 
     def save_group(self, group: GroupState, journals: Iterable[Journal] | None = None) -> None:
-        """Store a group in these journals, or in all that are to know it."""
+        """Store a group in these journals; by default in all that store groups of its API."""
         if journals is None:
             api = group.info.api
             journals = [journal for journal in self._journals.all() if self._journals.concerns(api, journal)]
@@ -52,24 +52,24 @@ class GroupStore:
             self._save(journal)
 
     def save_held(self, group: GroupState, partitions: Iterable[int], *, is_held: bool) -> None:
-        """Store that some member has these partitions of a group, or none has."""
+        """Store whether a member has these partitions of a group."""
         for journal in self._journals.all():
             held = self._unsaved[journal.id].held
             held.update({(group.info.api, group.info.name, partition): is_held for partition in partitions})
             self._save(journal)
 
     def remove_group(self, api: str, name: str) -> None:
-        """Have no journal know a group any more. Raises JournalError."""
+        """Remove a group from all journals. Raises JournalError."""
         for journal in self._journals.all():
             self._unsaved[journal.id].groups.pop((api, name), None)
             journal.groups.remove(api, name)
 
     def journal_removed(self, journal: Journal) -> None:
-        """Forget what a journal did not take."""
+        """Drop the unstored changes of a journal."""
         self._unsaved.pop(journal.id, None)
 
     def tick(self) -> None:
-        """Try again to store what a journal did not take."""
+        """Repeat writes that a journal failed to store."""
         for journal in self._journals.all():
             self._save(journal)
 
@@ -88,4 +88,4 @@ class GroupStore:
         except JournalError as error:
             if not unsaved.has_failed:
                 unsaved.has_failed = True
-                logger.error("Who is in which group was not stored, and is tried again: %s", error)
+                logger.error("The members of groups could not be stored; the write is repeated: %s", error)

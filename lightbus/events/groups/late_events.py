@@ -1,4 +1,4 @@
-"""What groups were passed over for because they were known here too late: found in a thread, a page at a time."""
+"""Events that groups missed because they were known here too late: read in a thread, page by page, and stored again."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ logger = logging.getLogger("lightbus.groups")
 
 class LateEvents:
     """
-    Gives a group what was fired since its creation, where that is longer ago than was known here. On the node's loop.
+    Delivers events fired since a group's creation, if that is earlier than was known here. On the node's loop.
 
-    Until a group has it all, its journals know it as of when it had begun: who serves them next begins with it anew.
+    Until the group has all these events, journals store the later creation time: a process that serves them next
+    repeats the delivery.
 
     Args:
-        groups: by API and name.
-        journals: where the events are.
-        redelivery: stores them once more.
-        members: informed.
-        store: keeps since when a group exists, once it has them.
-        counts: of the coordinator: given_late.
+        groups: the groups by API and name.
+        journals: the journals with the events.
+        redelivery: stores the events again.
+        members: the members of the group, which are informed.
+        store: stores the creation time of a group, once it has all events.
+        counts: the coordinator's counters: given_late.
 
     """
 
@@ -60,10 +61,9 @@ class LateEvents:
 
     def learn_creation(self, group: GroupState, created_at: float, *, is_near: bool) -> None:
         """
-        Record since when a group exists; have it given what it was passed over for where that is longer than we knew.
+        Record the creation of a group; if it is earlier than we knew, deliver the events that the group missed.
 
-        Its cursors stay: what is behind them was handled. What was fired since its creation is stored once more, for
-        this group alone.
+        Its cursors stay: events up to them were handled. The missed events are stored again, for this group only.
         """
         if created_at >= group.info.created_at:
             return
@@ -95,13 +95,13 @@ class LateEvents:
                 self._failed(group, error)
         if (count := self._counts["given_late"] - before) and self._is_known(group):
             self._members.renew(group, self._journals.all())
-            text = "The group %s of %s is older than was known here: it is given %d events more"
+            text = "The group %s of %s is older than was known here: %d more events are delivered to it"
             self._failures.log(
                 ("late", group.info.api, group.info.name), logging.INFO, text, group.info.name, group.info.api, count
             )
 
     async def _deliver_from(self, journal: Journal, group: GroupState, since: Moment, end: Moment) -> None:
-        """Store the events of a journal from this time, as long as the group wants them. Raises JournalError."""
+        """Store the events of a journal from this time again, while the group exists. Raises JournalError."""
         topics = [topic for topic, _ in self._journals.topics(group, range(PARTITIONS), journal)]
         for topic in topics:
             if topic.only_group:
@@ -116,9 +116,9 @@ class LateEvents:
 
     def _failed(self, group: GroupState, error: JournalError) -> None:
         info = group.info
-        text = "The group %s of %s is not given what it missed: %s"
+        text = "The events that the group %s of %s missed cannot be delivered: %s"
         self._failures.log((info.api, info.name), logging.ERROR, text, info.name, info.api, error)
-        if group.given_since is not None:  # to be tried again when it joins
+        if group.given_since is not None:  # so that it is tried again when a member joins
             group.info, group.is_estimated = info._replace(created_at=float(group.given_since)), False
             group.given_since = None
 
@@ -127,5 +127,5 @@ class LateEvents:
 
 
 def _between(journal: Journal, topic: Topic, since: Moment, end: Moment) -> tuple[int, int]:
-    """Return behind which sequence of a topic the events of a time begin, and which is the last of them."""
+    """Return the sequence of a topic after which the events between two moments begin, and the last of them."""
     return journal.history.position_since(topic, since), journal.history.position_since(topic, end)

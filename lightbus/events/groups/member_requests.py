@@ -1,4 +1,4 @@
-"""What members of groups ask of a publisher about their membership: to join, to open, to give back, to leave."""
+"""Requests of group members about their membership: join, open, release, leave, beat."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from .starting_points import StartingPoints, position_of
 __all__ = ["MemberRequests"]
 
 MAX_MEMBERS = 1000
-"""Members of one group: to share its partitions out means to look at each."""
+"""Members of one group; bounded, since each assignment of partitions visits all of them."""
 
 
 class MemberRequests:
     """
-    Answers them, each by a method of its own. Only touched from the node's loop.
+    Answers these requests, one method for each. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        apis: whose events we publish.
-        journals: those that are served.
-        directory: knows the groups.
-        members: their connected members.
-        progress: knows their positions.
-        starts: finds the starting point of listeners without a group.
-        cursors: keeps what a member says to have handled.
-        receivers: how large a message each takes.
-        send: answers.
-        handle: handles a message as if it had arrived just now.
-        counts: of the coordinator: joined, left.
+        apis: the APIs whose events we publish.
+        journals: the served journals.
+        directory: the groups.
+        members: the connected members.
+        progress: the positions of the groups.
+        starts: finds the starting points of listeners without a group.
+        cursors: stores the positions that a joining member reports.
+        receivers: how large a message each subscriber takes.
+        send: sends an answer.
+        handle: handles a message as if it had just arrived.
+        counts: the coordinator's counters: joined, left.
 
     """
 
@@ -78,8 +78,8 @@ class MemberRequests:
         self._counts = counts
 
     def _begins_later(self, routing_id: bytes, call_id: int, message: Join | Open) -> bool:
-        """Return whether the starting point of a request has to be searched first, before the answer."""
-        if self._directory.has(message.api, message.group):  # a group begins once
+        """Search for the starting point of a request, if needed; return whether the answer must wait for that."""
+        if self._directory.has(message.api, message.group):  # its starting point is known
             return False
         journals = self._starts.unsearched(message.api, message.since)
         if journals:
@@ -88,7 +88,7 @@ class MemberRequests:
         return bool(journals)
 
     def on_join(self, routing_id: bytes, call_id: int, join: Join) -> None:
-        """Add a member, or send a listener without a group the names of the events."""
+        """Add a member; to a listener without a group, send the names of the events."""
         if self._begins_later(routing_id, call_id, join):
             return
         if join.target != self._identity.instance:
@@ -139,20 +139,20 @@ class MemberRequests:
         return rows
 
     def on_release(self, routing_id: bytes, call_id: int, release: Release) -> None:
-        """Give to others what a member has finished with."""
+        """Assign partitions that a member has finished with to others."""
         group, member = self._members.speaker(routing_id, release.api, release.group)
         for assignment in group.membership.released(member, release.generation, release.partitions):
             self._members.assign(group, assignment)
 
     def on_leave(self, routing_id: bytes, call_id: int, leave: Leave) -> None:
-        """Let a member go."""
+        """Remove a member."""
         group, member = self._members.speaker(routing_id, leave.api, leave.group)
         self._members.leave(group, member)
         self._counts["left"] += 1
         self._cursors.answer_once_stored(routing_id, call_id, [])
 
     def on_beat(self, routing_id: bytes, call_id: int, beat: Beat) -> None:
-        """Record a sign of life; answer of which groups the sender is a member."""
+        """Record that a member is alive; answer with the groups that the sender is a member of."""
         now = time.monotonic()
         mine = []
         for (api, name), state in zip_longest(beat.groups, beat.states[: len(beat.groups)]):

@@ -1,4 +1,4 @@
-"""How many bytes the names of the events may have that groups listen to: strangers choose them, and how many."""
+"""Limits the bytes of the event names that groups listen to: any peer can choose these names, and their number."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ...exceptions import PeerBusy
 __all__ = ["MAX_BYTES", "MAX_BYTES_OF_GROUP", "NameBudget"]
 
 MAX_BYTES_OF_GROUP = 256 * 1024
-"""Bytes of the names that one group listens to."""
+"""Bytes of the event names of one group."""
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Bytes of the names that all groups listen to: they are in memory, in each journal, and in each list of groups."""
+"""Bytes of the event names of all groups: they are kept in memory, in each journal, and in each list of groups."""
 
 
 class NameBudget:
-    """What each group takes of it, by API and name. Only touched from one loop."""
+    """The bytes that each group uses, by API and name. Only touched from one loop."""
 
     def __init__(self) -> None:
         self._sizes: dict[tuple[str, str], int] = {}
@@ -24,14 +24,14 @@ class NameBudget:
 
     def take(self, api: str, group: str, names: Iterable[str], *, bounded: bool = True) -> None:
         """
-        Note which events a group listens to, instead of those that it listened to before.
+        Record the events that a group listens to, in place of the previous ones.
 
         Args:
-            api, group: which group.
-            names: of the events.
-            bounded: whether they may be refused: not where events are kept for them already.
+            api, group: the group.
+            names: the names of the events.
+            bounded: whether they may be refused; False if events are already kept for the group.
 
-        Raises PeerBusy where they are too many; then what was noted before stays.
+        Raises PeerBusy if the names take too many bytes; the previous ones then stay recorded.
 
         """
         size = sum(len(name.encode()) for name in names)
@@ -51,5 +51,5 @@ class NameBudget:
         self._total += size - before
 
     def release(self, api: str, group: str) -> None:
-        """Forget what a group listened to."""
+        """Remove the names of a group."""
         self._total -= self._sizes.pop((api, group), 0)

@@ -1,4 +1,4 @@
-"""Events that one group is given again, or late: stored once more under a name of their own, for that group alone."""
+"""Events delivered to one group again, or late: stored again under a name that only this group listens to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Redelivery"]
 
 MAX_PAGE = 1000
 MAX_PAGE_BYTES = 1024 * 1024
-"""Events, and bytes, that are stored again by one commit."""
+"""Events, and bytes, stored again in one commit."""
 
 
 class Redelivery:
@@ -25,9 +25,9 @@ class Redelivery:
     Delivers events to a group again. On the node's loop, unless noted otherwise.
 
     Args:
-        groups: by API and name.
-        journals: where they are stored.
-        members: informed.
+        groups: the groups by API and name.
+        journals: the served journals.
+        members: the members of the group, which are informed.
 
     """
 
@@ -39,19 +39,19 @@ class Redelivery:
         self._members = members
 
     def drop_dead(self, group: str, journal: str, sequence: int) -> Dead | None:
-        """Take out a dead letter of a group; None where there is no such thing. From any thread."""
+        """Remove and return a dead letter of a group; None if there is none. Thread-safe."""
         held = self._journals.get(journal)
         return None if held is None else held.dead_letters.take(group, sequence)
 
     def retry_dead(self, group: str, journal: str, sequence: int) -> bool:
-        """Have a dead letter given to its group again; return whether there is such a thing."""
+        """Deliver a dead letter to its group again; return whether it existed."""
         return bool(self.renew_retried(group, self.store_dead(group, [(journal, sequence)])))
 
     def store_dead(self, group: str, which: Iterable[tuple[str, int]]) -> list[tuple[str, str, int]]:
         """
-        Store dead letters of a group as events once more, and take them out; return API, journal and sequence.
+        Store dead letters of a group as events again, and remove them; return their APIs, journals and sequences.
 
-        From any thread; the group's members learn of it by `renew_retried`. Raises JournalError.
+        Thread-safe; call `renew_retried` afterwards to inform the group's members. Raises JournalError.
         """
         found = []
         for name, sequence in which:
@@ -61,14 +61,14 @@ class Redelivery:
                 found.append((journal, dead))
         for journal in {journal.id: journal for journal, _ in found}.values():
             dead_here = [dead for held, dead in found if held is journal]
-            # First they are stored, then taken out; if only the first came to pass, the next attempt stores nothing.
+            # Stored before they are removed. If only the former succeeds, the next attempt stores them no second time.
             again = [_again(dead.topic, group, journal.id, dead.sequence, dead.record) for dead in dead_here]
             self._journals.target(journal).append(again)
             journal.dead_letters.remove([(group, dead.sequence) for dead in dead_here])
         return [(dead.topic.api, journal.id, dead.sequence) for journal, dead in found]
 
     def renew_retried(self, group: str, stored: list[tuple[str, str, int]]) -> list[tuple[str, int]]:
-        """Have the members of a group learn of what was stored for it; return journals and sequences."""
+        """Inform the members of a group of events stored again for it; return their journals and sequences."""
         for api in {api for api, _, _ in stored}:
             if (known := self._groups.get((api, group))) is not None:
                 self._members.renew(known, self._journals.all())
@@ -78,9 +78,9 @@ class Redelivery:
         self, group: str, journal: Journal, target: Journal, topic: Topic, after: int, last: int
     ) -> tuple[int, int]:
         """
-        Store in `target` for a group a page of what a topic has behind `after`, up to `last`. From any thread.
+        Store a page of a topic's events after `after`, up to `last`, again in `target` for one group. Thread-safe.
 
-        Return up to where that is, and how many events. Raises JournalError.
+        Return the last sequence of the page, and the number of events stored. Raises JournalError.
         """
         page = journal.page(topic, after, limit=MAX_PAGE, max_bytes=MAX_PAGE_BYTES)
         missed = [entry for entry in page.entries if entry.sequence <= last]
@@ -89,6 +89,6 @@ class Redelivery:
 
 
 def _again(topic: Topic, group: str, journal: str, sequence: int, record: bytes) -> NewEvent:
-    """Return an event of a journal as it is given to one group. However often it is stored, it is there once."""
+    """Return an event of a journal for one group. Its id is always the same, so that it is stored only once."""
     id = name_for_group(f"{journal}-{sequence}", group)
     return NewEvent(topic.for_group(group), record, time.time(), id=id)

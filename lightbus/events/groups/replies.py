@@ -1,4 +1,4 @@
-"""Answers to peers: messages to the peer of a connection."""
+"""Sends messages and errors to the peer of a connection."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...wire.envelope import AnyMessage, Error
 __all__ = ["Send", "error_for", "sender"]
 
 Send: TypeAlias = Callable[[bytes, int, AnyMessage], None]
-"""Sends a message to a routing id, as the answer to a call id; 0 where it is none."""
+"""Sends a message to a routing id, as the answer to a call id; 0 if it is no answer."""
 
 
 def sender(reply: Callable[[bytes, bytes], bool]) -> Send:
-    """Return what sends messages by way of what sends frames."""
+    """Return a function that encodes messages and sends them with `reply`."""
 
     def send(routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         reply(routing_id, envelope.encode(message, call_id))
@@ -25,7 +25,7 @@ def sender(reply: Callable[[bytes, bytes], bool]) -> Send:
 
 
 def error_for(message: AnyMessage, error: Exception) -> Error:
-    """Return the answer to a message that could not be handled: whatever else goes wrong is in what its fields say."""
+    """Return the answer to a message that could not be handled; errors of other types are blamed on its fields."""
     if isinstance(error, LightbusException):
         return Error(error.code, str(error), False, {})
     text = f"a {type(message).__name__} message has fields that do not fit: {error!s:.500}"

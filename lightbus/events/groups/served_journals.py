@@ -1,4 +1,4 @@
-"""The journals whose groups a publisher coordinates, and what of their events a group is owed."""
+"""The journals whose groups a publisher coordinates, and which of their topics belong to a group."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["JournalSource", "ServedJournals"]
 
 
 class JournalSource(Protocol):
-    """Where the journals come from that this process serves."""
+    """The open journals of this process."""
 
     def own(self) -> Journal:
-        """Return our own, opened at first use. Raises JournalError."""
+        """Return our own journal, opened at first use. Raises JournalError."""
 
     def all(self) -> list[Journal]:
-        """Return them, our own first."""
+        """Return all open journals, our own first."""
 
     def get(self, journal: str) -> Journal | None:
-        """Return the one of this name."""
+        """Return the journal of this id, or None."""
 
     def others(self) -> list[Journal]:
-        """Return those that belong to other services."""
+        """Return the journals that belong to other services."""
 
 
 class ServedJournals:
     """
-    Of the journals that are open, those that the groups have begun in. Only touched from the node's loop.
+    The open journals in which all groups have a starting point. Only touched from the node's loop.
 
     Args:
-        source: opens them. `own`, `get` and `others` are its methods.
-        apis: whose events we publish.
+        source: opens the journals. `own` and `get` are its methods.
+        apis: the APIs whose events we publish.
 
     """
 
@@ -47,32 +47,32 @@ class ServedJournals:
         self._served: set[str] = set()
 
     def all(self) -> list[Journal]:
-        """Return them, our own first."""
+        """Return the served journals, our own first."""
         return [journal for journal in self._source.all() if journal.id in self._served]
 
     def opened(self) -> list[Journal]:
-        """Return all that are open, also those that are not served yet."""
+        """Return all open journals, including those that are not served yet."""
         return self._source.all()
 
     def add(self, journal: Journal) -> None:
-        """Serve one more."""
+        """Serve a journal."""
         self._served.add(journal.id)
 
     def remove(self, journal: Journal) -> None:
-        """Serve one less."""
+        """Stop serving a journal."""
         self._served.discard(journal.id)
 
     def concerns(self, api: str, journal: Journal) -> bool:
-        """Return whether a journal is to know the groups of an API: one of another service knows those of its own."""
+        """Return whether a journal stores the groups of an API; another service's stores only those of its events."""
         is_ours = journal not in self._source.others()
         return bool(journal.topics.of(api)) or (is_ours and self._apis.find(api) is not None)
 
     def target(self, journal: Journal) -> Journal:
-        """Return the journal for repeated events of a journal: those of another service stay with it."""
+        """Return the journal in which events of a journal are stored again: another service's keeps its own."""
         return journal if journal in self._source.others() else self._source.own()
 
     def keeps(self, api: str) -> bool:
-        """Return whether events of an API are stored here: of one of ours, or for a service without a worker here."""
+        """Return whether events of an API are stored here: it is one of ours, or has events in a served journal."""
         return self._apis.find(api) is not None or any(journal.topics.of(api) for journal in self.all())
 
     def event_names(self, api: str, events: Iterable[str], group: str = "") -> list[str]:
@@ -87,7 +87,7 @@ class ServedJournals:
         return sorted(names - {"*"} | again)
 
     def topics(self, group: GroupState, partitions: Iterable[int], journal: Journal) -> list[tuple[Topic, int]]:
-        """Return the topics of a journal that a group is owed, in some partitions, with their newest sequences."""
+        """Return a group's topics in some partitions of a journal, with their newest sequences."""
         wanted = set(partitions)
         return [
             (topic, head)

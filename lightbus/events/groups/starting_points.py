@@ -1,7 +1,7 @@
 """
 The starting point of a group in a journal: an event given by its id, a time, or the next event.
 
-An id and a time of day are found by scanning the journal: in a thread, before the request is answered.
+An id and a wall-clock time are found by scanning the journal: in a thread, before the request is answered.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ __all__ = ["StartingPoints", "position_of"]
 logger = logging.getLogger("lightbus.groups")
 
 MAX_SEARCHES = 100
-"""Questions that wait at a time for an event to be found by its id."""
+"""Searches at a time, including queued ones."""
 
 MAX_MISSED = 1000
-"""Ids that were not found, which are remembered so that each is logged once."""
+"""Ids that were not found, remembered so that each is logged once."""
 
 
 class _At(int):
-    """The sequence of an id."""
+    """The sequence of an event that was given by its id."""
 
 
 class _Positions(dict[Topic, int]):
-    """Per topic the sequence at a time of day."""
+    """By topic, the sequence at a wall-clock time."""
 
 
 class StartingPoints:
     """
-    Finds the events that listeners want to begin with (`since`). Only touched from the node's loop.
+    Finds the events that listeners start with (`since`). Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        journals: where they are looked for.
+        journals: the journals that are searched.
 
     """
 
@@ -55,15 +55,15 @@ class StartingPoints:
         self._journals = journals
         self._missed: set[tuple[str, str]] = set()
         self._sought: dict[tuple[str, str], dict[str, int]] = {}
-        """Per API and id of an event its sequence in each journal in which it was looked for; 0 where it is not."""
+        """By API and event id: its sequence in each journal that was searched; 0 if it is not there."""
         self._timed: dict[tuple[str, float], dict[str, _Positions]] = {}
-        """Per API and time of day the places in each journal, until it is answered: later events may be older."""
+        """By API and time: the positions in each journal. Dropped after the answer: a later event may be older."""
         self._failures = RecurringLog(logger)
         self._searching: set[asyncio.Task[None]] = set()
         self._one_search = asyncio.Lock()
 
     def resolve(self, journal: Journal, api: str, since: Any) -> Any:
-        """Return what was found of an event's id or native id, or of a time; anything else, or unknown, as it is."""
+        """Return the position found for an event's id, native id or a time; anything else, or unknown, unchanged."""
         if (time := _time_of(since)) is not None:
             return self._timed.get((api, time), {}).get(journal.id, since)
         if not _is_id(since):
@@ -72,7 +72,7 @@ class StartingPoints:
         return _At(found) if found else since
 
     def check(self, api: str, since: Any) -> None:
-        """Log an event that is wanted as a starting point, and that no journal here has. Once for each."""
+        """Log a starting point that is the id of an event that no journal here has; once for each id."""
         if not _is_id(since) or (api, since) in self._missed:
             return
         for journal in self._journals.all():
@@ -90,7 +90,7 @@ class StartingPoints:
         )  # fmt: skip
 
     def unsearched(self, api: str, since: Any) -> list[Journal]:
-        """Return the journals in which a starting point still has to be searched."""
+        """Return the journals that must still be searched for a starting point."""
         if (time := _time_of(since)) is not None:
             return [each for each in self._journals.all() if each.id not in self._timed.get((api, time), {})]
         if not _is_id(since):
@@ -100,12 +100,12 @@ class StartingPoints:
 
     def search(self, journals: list[Journal], api: str, since: Any, then: Callable[[], object]) -> None:
         """
-        Look in a thread for an event by its id, or for a time. Raises PeerRefused where too many are looked for.
+        Search for an event id or a time in a thread, then call `then`. Raises PeerRefused for too many searches.
 
-        If a journal cannot be read for its times the request is not answered: the member repeats it.
+        If a journal cannot be read, `then` is not called and the request stays unanswered: the member repeats it.
         """
         if len(self._searching) >= MAX_SEARCHES:
-            raise PeerRefused(f"{self._identity} looks for {MAX_SEARCHES} events already: ask again later")
+            raise PeerRefused(f"{self._identity} searches for {MAX_SEARCHES} events already: ask again later")
         task = asyncio.get_running_loop().create_task(self._search(journals, api, since, then))
         self._searching.add(task)
         task.add_done_callback(self._searching.discard)
@@ -125,7 +125,7 @@ class StartingPoints:
                         )
                 then()
             except JournalError as error:
-                text = "Where the events of %s since %s begin is not found: %s"
+                text = "The starting point of the events of %s since %s cannot be found: %s"
                 self._failures.log(("times", api), logging.ERROR, text, api, since, error)
             finally:
                 if time is not None:
@@ -142,10 +142,10 @@ def position_of(journal: Journal, topic: Topic, head: int, since: Any, otherwise
     Return the sequence of a topic after which a group begins.
 
     Args:
-        journal, topic: where.
+        journal, topic: the topic.
         head: the newest sequence of the topic.
         since: a time or an event as `resolve` returned it, `"0"` for the first event, `"$"` for the next one.
-        otherwise: since when, where no journal here has the event.
+        otherwise: the moment to start from if no journal here has the event.
 
     """
     if since == "$":
@@ -166,28 +166,28 @@ def _is_id(since: Any) -> bool:
 
 
 def _time_of(since: Any) -> float | None:
-    """Return a time of day in seconds since 1970; None where it is none."""
+    """Return a wall-clock time in seconds since 1970; None for anything else."""
     if isinstance(since, datetime):
         return since.timestamp()
     return float(since) if isinstance(since, (int, float)) and not isinstance(since, Moment) else None
 
 
 def _positions_of(journal: Journal, topics: list[Topic], time: float) -> _Positions:
-    """Return the last sequence of each topic before a time. From a thread. Raises JournalError."""
+    """Return the last sequence of each topic before a time. Call it in a thread. Raises JournalError."""
     return _Positions({topic: journal.history.position_before(topic, time) for topic in topics})
 
 
 def _native(journal: Journal, since: str) -> int | None:
-    """Return the sequence of an event that is given by its native id; None where that is another journal's, or none."""
+    """Return the sequence in a native id; None if it is of another journal, or is no native id."""
     name, _, number = since.rpartition("-")
     return int(number) if name == journal.id and number.isascii() and number.isdigit() else None
 
 
 def _sequence_of(journal: Journal, api: str, id: str) -> int:
-    """Return the sequence of the event of an id; 0 where it is not there. From a thread."""
+    """Return the sequence of the event with an id; 0 if there is none. Call it in a thread."""
     try:
         found = journal.history.find(lambda record: id_of(record) == id, id.encode(), api)
     except JournalError as error:
-        logger.error("The event %s is not looked for: %s", id, error)
+        logger.error("The event %s cannot be searched for: %s", id, error)
         return 0
     return 0 if found is None else found[1]

@@ -56,7 +56,7 @@ def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
     shop.signal(signal.SIGSTOP)
     try:
         commands.run("fire", "auth.user_registered", "username=sally")
-        auth.wait_for_line("of the group shop-greeter gave no sign of life")
+        auth.wait_for_line("of the group shop-greeter sent nothing for")
         findings = [each for each in commands.json("doctor", code=2) if each["check"] == "groups"]
     finally:
         shop.signal(signal.SIGCONT)

@@ -66,7 +66,7 @@ def test_joins_without_end_fill_no_log(tmp_path: Path, caplog: pytest.LogCapture
 
     run(tmp_path, test)
     assert 2 * MOST_LINES <= len(caplog.records) <= 3 * MOST_LINES
-    for text in ("Two different programs listen", "speaks as"):
+    for text in ("Two different programs listen", "has joined again as"):
         assert any(text in line and line.endswith("held back for 60 s)") for line in caplog.messages)
 
 

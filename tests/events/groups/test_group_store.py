@@ -1,4 +1,4 @@
-"""Who is in which group is stored, and holds up nobody where it cannot be."""
+"""The members of groups are stored; a journal that fails delays nobody."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptu
         else:
             publisher.coordinator.subscribed(b"\xfe" + B.encode(), False)
         await wait_until_async(lambda: two.heard and getattr(two.heard[-1], "partitions", None) == list(range(16)))
-        assert caplog.text.count("Who is in which group was not stored, and is tried again: the disk is full") == 1
+        assert (
+            caplog.text.count("The members of groups could not be stored; the write is repeated: the disk is full") == 1
+        )
         journal.change = change  # type: ignore[method-assign]
         publisher.coordinator.tick(time.monotonic())
         assert set(journal.cursors.held("auth", "shop")) == set(range(16))

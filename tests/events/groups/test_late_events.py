@@ -40,7 +40,7 @@ def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.Log
 
         journal.append = full  # type: ignore[method-assign]
         publisher.coordinator.directory.merge(group.info._replace(created_at=now - 35))
-        await wait_until_async(lambda: "is not given what it missed: the disk is full" in caplog.text)
+        await wait_until_async(lambda: "missed cannot be delivered: the disk is full" in caplog.text)
         journal.append = append  # type: ignore[method-assign]
         publisher.coordinator.directory.merge(group.info._replace(created_at=now - 25))
         await wait_until_async(lambda: len(seen) == 2)
