@@ -1,1 +1,1 @@
-"""An event's way: fired, kept in a journal, published, followed by groups, handled, acknowledged."""
+"""The path of an event: fired, stored in a journal, published, consumed by groups, handled, acknowledged."""

@@ -1,4 +1,4 @@
-"""Where an event is that a backend keeps, or is to keep."""
+"""The place of an event: in a journal, at a backend, or in the outbox while its backend does not accept it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..ports.events import EventBackend
 __all__ = ["AnyPlace", "BackendPlace", "Place", "newest_places", "sequence_of"]
 
 Place: TypeAlias = tuple[Topic, int]
-"""Where an event is in our own journal."""
+"""The topic and sequence of an event in our own journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendPlace:
     """
-    Where an event is.
+    The place of an event of a backend.
 
     Attributes:
-        api: of which API it is.
-        backend: what keeps it; None while it waits in the outbox of this host for that.
-        sequence: its number there; 0 while it waits.
+        api: the API of the event.
+        backend: the backend that keeps it; None while it waits in the outbox of this host.
+        sequence: its sequence at the backend; 0 while it waits.
 
     """
 
@@ -33,21 +33,21 @@ class BackendPlace:
 
     @property
     def store(self) -> str:
-        """What names the place of the API's events; empty while it waits."""
+        """The name of the backend's store of the API's events; empty while the event waits."""
         return "" if self.backend is None else self.backend.store(self.api)
 
 
 AnyPlace: TypeAlias = Place | BackendPlace
-"""Where an event is: in a journal, or at a backend."""
+"""The place of an event: in our own journal, or at a backend."""
 
 
 def sequence_of(place: AnyPlace) -> int:
-    """Return the number of an event where it is."""
+    """Return the sequence of an event at its place."""
     return place.sequence if isinstance(place, BackendPlace) else place[1]
 
 
 def newest_places(places: Iterable[AnyPlace]) -> list[AnyPlace]:
-    """Return the last place of each topic: who has handled that has handled all before it."""
+    """Return the last place of each topic: a group that has handled that one has handled all before it."""
     newest: dict[Any, AnyPlace] = {}
     for place in places:
         newest[place.api if isinstance(place, BackendPlace) else place[0]] = place

@@ -1,4 +1,4 @@
-"""An event as it is kept and sent: its record, its id, its key, and the name of the place where it is to be found."""
+"""An event as it is stored and sent: its record, its id, its key, and its native id."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ..wire.envelope import Record
 __all__ = ["RECORD_FIELDS", "EventIds", "RecordRow", "cannot_be_sent", "key_of", "native_id", "record_of"]
 
 RecordRow: TypeAlias = tuple[bytes, str | None, float, str]
-"""An event that is fired together with others: record, key, when it was fired, and its id where it was handed off."""
+"""An event that is fired together with others: record, key, time of firing, and its id if it was handed off."""
 
 RECORD_FIELDS = Record._fields
-"""What is packed into a record, in this order; of the trace, which comes last, nothing where there is none."""
+"""The fields of an encoded record, in this order; the trace, which is the last, is left out if there is none."""
 
 _AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})
-"""Types whose text is the same before and behind the wire."""
+"""Types whose text is the same before encoding and after decoding."""
 
 
 def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
     """
-    Return the key of an event with these arguments, which can be put on the wire; None where it has none.
+    Return the key of an event with these arguments, which must be encodable; None if it has no key.
 
-    It is the text of what is on the wire, so that it is the same for who fires an Enum, and for the publisher that
-    was sent its value.
+    The key is the text of the encoded value, so that it is the same for a process that fires an Enum, and for the
+    publisher that receives the Enum's value.
     """
     if event is None or event.key is None:
         return None
@@ -38,18 +38,18 @@ def key_of(event: Event | None, kwargs: dict[str, Any]) -> str | None:
     if isinstance(value, dict):
         value = [*value.items()]
     if isinstance(value, list):
-        # Sorted, since the order of a set differs between processes. Two keys that become one that way do no harm.
+        # Sorted, since the order of a set differs between processes. If two keys become equal, that does no harm.
         value = sorted(map(str, value))
     return None if value is None else str(value)
 
 
 def native_id(journal: str, sequence: int) -> str:
-    """Return where an event is to be found: `"<journal>-<sequence>"`; empty where no journal holds it."""
+    """Return the native id of an event: `"<journal>-<sequence>"`; empty if no journal holds it."""
     return f"{journal}-{sequence}" if journal else ""
 
 
 class EventIds:
-    """Gives each fired event an id that is unique on the bus: the instance, and a number. From any thread."""
+    """Generates ids of events that are unique on the bus: the instance, and a number. Thread-safe."""
 
     def __init__(self, instance: str) -> None:
         self._prefix = f"{instance}-"
@@ -66,8 +66,8 @@ class EventIds:
 
 
 def record_of(message: EventMessage) -> bytes:
-    """Return an event as it is kept and sent. Raises DeformError where an argument cannot be put on the wire."""
-    # The fields of a Record, without making one: each fired event passes here.
+    """Return the encoded record of an event. Raises DeformError if an argument cannot be encoded."""
+    # The fields of a Record, without making one, for speed: each fired event passes here.
     fields: list[Any] = [message.id, message.version, message.published_at, message.kwargs]
     if message._trace:
         fields.append(message._trace)
@@ -78,5 +78,5 @@ def record_of(message: EventMessage) -> bytes:
 
 
 def cannot_be_sent(event: str, error: DeformError) -> DeformError:
-    """Return the error of an event, by its name, whose arguments cannot be put on the wire."""
+    """Return the error for an event, given by name, whose arguments cannot be encoded."""
     return DeformError(f"The arguments of {event} cannot be sent: {error}")

@@ -1,4 +1,4 @@
-"""Events that are kept, in the plain values that `history`, `dead`, `inspect` and the pages of a store answer with."""
+"""Stored events as plain values, for the answers of `history`, `dead`, `inspect` and the pages of a store."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ logger = logging.getLogger("lightbus.events")
 _recurring = RecurringLog(logger)
 
 DAMAGED = Record("", 0, 0.0, {})
-"""Replaces an event that cannot be decoded. Each one that was fired has an id."""
+"""Replaces an event that cannot be decoded; its id is empty, which no fired event's is."""
 
 
 def serialize_kept_event(
     store: str, api: str, event: str, partition: int, sequence: int, data: bytes
 ) -> dict[str, Any]:
-    """Return a kept event in plain values. One that is damaged has no id, no time and no arguments."""
+    """Return a stored event as plain values. A damaged one has an empty id, time 0 and no arguments."""
     try:
         record = envelope.decode_record(data)
     except ProtocolError as error:
@@ -50,12 +50,12 @@ def serialize_kept_event(
 
 
 def readable(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return those that are not damaged."""
+    """Return the events that are not damaged."""
     return [each for each in events if each["id"]]
 
 
 def record_or_damaged(data: bytes) -> Record:
-    """Return an event; `DAMAGED` where it cannot be read."""
+    """Return a decoded event; `DAMAGED` if it cannot be decoded."""
     try:
         return envelope.decode_record(data)
     except ProtocolError:
@@ -63,5 +63,5 @@ def record_or_damaged(data: bytes) -> Record:
 
 
 def id_of(data: bytes) -> str:
-    """Return the id of an event; empty where it cannot be read."""
+    """Return the id of an event; empty if it cannot be decoded."""
     return record_or_damaged(data).id

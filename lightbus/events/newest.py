@@ -1,4 +1,4 @@
-"""The newest events of several journals, merged: by a publisher of its own journals, by a client of all publishers'."""
+"""Merges the newest events of several journals: a publisher those it serves, a client those of all publishers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 __all__ = ["MAX_HISTORY", "newest_of"]
 
 MAX_HISTORY = 1000
-"""Events that are answered at a time."""
+"""Largest number of events in one answer."""
 
 
 def newest_of(parts: list[list[dict[str, Any]]], limit: int) -> list[dict[str, Any]]:
     """
-    Return the newest of what several journals have, oldest first.
+    Return the newest events of several journals, oldest first.
 
-    Those of one journal stay in its order; the times at which they were fired, by whatever clock, decide only whose
-    turn it is.
+    Events of one journal stay in its order. The times at which they were fired only decide how journals are
+    interleaved, since clocks differ.
     """
     found: list[dict[str, Any]] = []
     left = [list(part) for part in parts if part]

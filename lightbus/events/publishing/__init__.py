@@ -1,1 +1,1 @@
-"""Publishing events: fired, stored in a journal, published; and the hand-off for processes that do not publish."""
+"""Publishing: events are stored in a journal and published; also for other processes, which hand them off."""

@@ -1,4 +1,4 @@
-"""Fired events are stored: within one tick of the loop by one commit, then published in the order of their numbers."""
+"""Stores fired events, one commit per iteration of the loop ("tick"), and publishes them in the order of sequences."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ logger = logging.getLogger("lightbus.publishing")
 
 
 SETTLE_AGAIN = 1.0
-"""Seconds after which settling the events that are noted beside the journal's tables is tried again."""
+"""Seconds after which moving noted events into the journal's tables is tried again."""
 
 
 class OwnJournal(Protocol):
     """The source of the journal that this process appends to."""
 
     def own(self) -> Journal:
-        """Return it, opened at first use. Raises JournalError."""
+        """Return the journal of this process, opened at first use. Raises JournalError."""
 
 
 class Batcher:
     """
-    Stores events and has them published.
+    Stores events, and queues them for publishing.
 
-    Any thread may use it, where nothing else is said: the lock makes storing and queueing one step, so that the
-    sequences of each topic leave in order. Sending happens on the node's loop only, on which it is made.
+    Thread-safe, unless noted otherwise: the lock makes storing and queueing one step, so that the sequences of each
+    topic are sent in order. Made on the node's loop; events are only sent there.
 
     Args:
-        journals: has the journal of this process.
-        broadcast: publishes.
-        counts: of the publisher: stored, journal_errors.
+        journals: the source of this process's journal.
+        broadcast: publishes the events.
+        counts: the publisher's counters: stored, journal_errors.
 
     """
 
@@ -71,14 +71,14 @@ class Batcher:
         self._flush_is_due = False
         self._batch = TickBatch()
         self._stores_at_once = True
-        """Whether events were fired one after another of late: then there is nothing to gain from waiting for more."""
+        """Whether the latest ticks had single events: then nothing is gained by waiting for more."""
         self._row = InRow()
         self._live_numbers: dict[bytes, int] = {}
         self._journal: Journal | None = None
         self._late: TickBatch | None = None
-        """The batch that a thread stores, since another program had the journal locked. Later events wait."""
+        """The batch that a thread stores because another program has locked the journal. Later events wait."""
         self._settles_again = False
-        """Whether settling the noted events will be tried again."""
+        """Whether another attempt to move the noted events into the tables is scheduled."""
 
     @property
     def waiting(self) -> int:
@@ -92,15 +92,15 @@ class Batcher:
 
     @property
     def is_storing_late(self) -> bool:
-        """Whether events wait for another program that has the journal locked."""
+        """Whether events wait because another program has locked the journal."""
         return self._late is not None
 
     def is_on_loop(self) -> bool:
-        """Return whether we are on the node's loop."""
-        # A thread runs one loop at a time. To ask asyncio for it is a system call: it looks whether we were forked.
+        """Return whether the caller runs on the node's loop."""
+        # A thread runs one loop at a time. Asking asyncio for the running loop would be a system call (its fork check).
         return get_ident() == self._thread and self.loop.is_running()
 
-    # In
+    # Storing
 
     def append(
         self,
@@ -113,9 +113,9 @@ class Batcher:
         waiter: TickWaiter,
     ) -> tuple[Topic, Stored | None]:
         """
-        Store an event on the node's loop: with the others of this tick by one commit, or at once.
+        Store an event on the node's loop: in one commit with the others of this tick, or at once.
 
-        Events of a task that awaits each before it fires the next are stored at once, each by its own commit: no other
+        Events of a task that awaits each before it fires the next are stored at once, each in its own commit: no other
         event would share the commit that they would wait for. Not if a commit waits for the disk (`durability: power`).
         Raises JournalError if it is stored at once and that fails.
 
@@ -123,10 +123,10 @@ class Batcher:
             names: of the API and the event.
             record, key, at, id: of the event.
             who: the task, or the hand-off, that fires it.
-            waiter: informed of its place, unless it is stored at once.
+            waiter: informed of the event's place, unless it is stored at once.
 
         Returns:
-            Its topic, and where it is, if it was stored at once.
+            The topic of the event, and its place if it was stored at once.
 
         """
         with self._lock:
@@ -143,7 +143,7 @@ class Batcher:
         return name, None
 
     def keep(self, message: EventMessage, record: bytes, key: str | None) -> asyncio.Future[Any] | None:
-        """Store an event of this process, and set its place in it; return the future to await."""
+        """Store an event of this process, and set its place in its message; return a future to await, or None."""
         with self._lock:
             topic, name = self._turns.topic((message.api_name, message.event_name), key, self._count)
             at = message.published_at
@@ -163,23 +163,23 @@ class Batcher:
     def append_elsewhere(
         self, names: tuple[str, str], record: bytes, key: str | None, at: float
     ) -> tuple[Journal, Topic, Stored | Future[Stored]]:
-        """Store an event from any thread or loop, or have it stored as soon as the journal lets it."""
+        """Store an event, from any thread or loop: at once, or later if the journal is locked."""
         with self._lock:
             journal = self._own_journal()
             topic, name = self._turns.topic(names, key, self._count)
             stored: Stored | Future[Stored] | None = self._store_now(journal, topic, name, record, at)
-            if stored is None:  # behind what waits already
+            if stored is None:  # queued after the events that wait already
                 stored = Future()
                 self._batch.add(topic, name, record, at, "", partial(_settle, stored))
                 self._flush_soon()
         return journal, name, stored
 
     def append_live(self, names: tuple[str, str], record: bytes, key: str | None) -> int:
-        """Have an event of best effort published: it is numbered, and not stored. Return how many are queued."""
+        """Number and queue an event of best effort, which is not stored. Return how many events are queued."""
         with self._lock:
             count = self._count
             topic, _ = self._turns.topic(names, key, count)
-            numbers = self._live_numbers  # from here on _queue_live, written out
+            numbers = self._live_numbers  # from here on `_queue_live`, inlined for speed
             previous = numbers.get(topic, 0)
             sequence = numbers[topic] = previous + 1
             pending = self._pending_live.get(topic)
@@ -195,10 +195,10 @@ class Batcher:
 
     def append_all(self, names: tuple[str, str], rows: Sequence[RecordRow]) -> tuple[list[Topic], Future[list[Stored]]]:
         """
-        Store events by one commit, all or none, and have them published.
+        Store events in one commit, all or none, and queue them for publishing.
 
-        Return the topic of each, and what tells where they are: mostly done already, unless another program has the
-        journal locked. Raises JournalError.
+        Return the topic of each, and the future of their places, which is usually done already, unless another program
+        has locked the journal. Raises JournalError.
         """
         together: OutcomeCollector[Stored] = OutcomeCollector(len(rows))
         stored: list[Stored] = []
@@ -209,7 +209,7 @@ class Batcher:
         with self._lock:
             journal = self._own_journal()
             topics = self._turns.spread(names, [key for _, key, _, _ in rows], self._count)
-            waits = self._late is not None or bool(self._batch.runs)  # then these have to be behind what waits
+            waits = self._late is not None or bool(self._batch.runs)  # to be stored after the waiting events
             batch = self._batch if waits else TickBatch()
             for (topic, name), (record, _, at, id) in zip(topics, rows, strict=True):
                 batch.add(topic, name, record, at, id, waiter)
@@ -230,10 +230,10 @@ class Batcher:
 
     def append_runs(self, names: tuple[str, str], records: list[bytes], at: float) -> list[tuple[Topic, int]] | None:
         """
-        Store events without keys by one commit, all or none, and have them published; return the last of each topic.
+        Store events without keys in one commit, all or none, and queue them; return the last place of each topic.
 
-        None where they have to wait for others, or for another program: they are to be given to `append_all`. Raises
-        JournalError.
+        Return None, and store nothing, if they have to wait for other events or another program: then use `append_all`.
+        Raises JournalError.
         """
         with self._lock:
             if self._late is not None or self._batch.runs:
@@ -253,7 +253,7 @@ class Batcher:
             return queue_runs(self._pending, runs, firsts)
 
     def append_all_live(self, names: tuple[str, str], rows: Sequence[RecordRow]) -> None:
-        """Have events of best effort published."""
+        """Number and queue events of best effort."""
         with self._lock:
             topics = self._turns.spread(names, [key for _, key, _, _ in rows], self._count)
             for (topic, _), (record, *_) in zip(topics, rows, strict=True):
@@ -262,7 +262,7 @@ class Batcher:
             self._flush_soon()
 
     def _queue_live(self, topic: bytes, record: bytes) -> None:
-        """Number an event of best effort and queue it. With the lock held."""
+        """Number and queue an event of best effort. Call it with the lock held."""
         numbers, pending = self._live_numbers, self._pending_live
         previous = numbers.get(topic, 0)
         numbers[topic] = previous + 1
@@ -271,7 +271,7 @@ class Batcher:
         else:
             pending[topic] = [[previous + 1, previous, record]]
 
-    # Out
+    # Publishing
 
     def flush(self) -> int:
         """
@@ -285,7 +285,7 @@ class Batcher:
             self._row.end_tick()
             pending: dict[bytes, list[list[Any]]] = {}
             journal = self._journal
-            # Events that are in no table yet are held back: consumers that miss them would read the tables.
+            # Events that are not in the tables yet are held back: consumers that miss one would read the tables.
             if journal is None or not journal.log.noted.count or not journal.has_noted:
                 pending, self._pending = self._pending, {}
             live, self._pending_live = self._pending_live, {}
@@ -306,11 +306,11 @@ class Batcher:
     def _own_journal(self) -> Journal:
         if self._journal is None or self._journal.is_closed:
             self._journal = self._journals.own()
-            self._pending = {}  # of the one before: they are kept, and served by whoever opens that
+            self._pending = {}  # those of the previous journal are stored; the process that opens it serves them
         return self._journal
 
     def _may_store_at_once(self, who: object) -> bool:
-        """Return whether the event of a task, or of a hand-off, need not wait for others. With the lock held."""
+        """Return whether an event need not wait for others of this tick. Call it with the lock held."""
         if self._batch.runs or self._late is not None:
             return False
         journal, is_first = self._journal, not self._flush_is_due
@@ -320,9 +320,9 @@ class Batcher:
 
     def _store_at_once(self, topic: bytes, name: Topic, record: bytes, at: float, id: str) -> Stored | None:
         """
-        Store one event and queue it for publishing. With the lock held, on the node's loop. Raises JournalError.
+        Store one event, and queue it for publishing. With the lock held, on the node's loop. Raises JournalError.
 
-        None where another program has the journal locked: then it is to be enqueued.
+        Return None if another program has locked the journal: then the event must be added to the batch.
         """
         try:
             stored = self._own_journal().append_one(name, record, at, id, more=self._row.more)
@@ -346,7 +346,7 @@ class Batcher:
         return stored
 
     def _store_now(self, journal: Journal, topic: bytes, name: Topic, record: bytes, at: float) -> Stored | None:
-        """Store an event; None where it has to wait for another program. With the lock held, from any thread."""
+        """Store an event; return None if another program has locked the journal. With the lock held, in any thread."""
         if self._late is not None and not self.is_on_loop():
             return None
         try:
@@ -361,9 +361,9 @@ class Batcher:
         return stored
 
     def _store_batch(self) -> tuple[TickBatch, Sequence[Stored], JournalError | None]:
-        """Store what was fired within this tick and queue it; return it with where its runs are, or why it is not."""
+        """Store and queue the events of this tick; return the batch, and the places of its runs or the error."""
         batch = self._batch
-        if self._late is not None:  # then it keeps waiting
+        if self._late is not None:  # the batch keeps waiting
             return batch, (), None
         self._stores_at_once = batch.is_small
         if not batch.runs and (self._journal is None or not self._journal.log.noted.count):
@@ -373,19 +373,19 @@ class Batcher:
             firsts = self._own_journal().append_runs(batch.runs)
         except JournalError as error:
             journal = self._journal
-            if journal is not None and (is_locked(error) or is_removed(error)):  # and not one that never opened
+            if journal is not None and (is_locked(error) or is_removed(error)):  # not if it never opened
                 self._store_late(batch, journal)
                 return batch, (), None
             self._note_failed(error)
             if journal is not None and journal.has_noted and not self._settles_again:
-                self._settles_again = True  # their callers were informed that they are stored
+                self._settles_again = True  # their callers were told that they are stored
                 self.loop.call_later(SETTLE_AGAIN, partial(_settle_again, self, journal))
             return batch, (), error
         self._stored(batch, firsts)
         return batch, firsts, None
 
     def _store_late(self, batch: TickBatch, journal: Journal) -> None:
-        """Have a thread store a batch as soon as the journal lets it. With the lock held."""
+        """Store a batch in a thread, once the journal is no longer locked. Call it with the lock held."""
         self._late = batch
         append = partial(journal.retry_while_locked, partial(journal.append_runs, batch.runs))
         logger.info("The journal %s is locked by another program or was removed; events wait for it", journal.path)
@@ -414,7 +414,7 @@ class Batcher:
         self._failures.log("journal", logging.ERROR, "Events were not stored: %s", error)
 
     def _stored(self, batch: TickBatch, firsts: Sequence[Stored]) -> None:
-        """Queue the events of a batch that was stored for publishing. With the lock held."""
+        """Queue the events of a stored batch for publishing. Call it with the lock held."""
         runs = [(topic, run.topic, run.records) for topic, run in zip(batch.topics, batch.runs, strict=True)]
         queue_runs(self._pending, runs, firsts)
         self._counts["stored"] += sum([len(records) for _, _, records in runs])
@@ -426,15 +426,15 @@ class Batcher:
             self._call_flush()
 
     def _call_flush(self) -> None:
-        """Have all be flushed at the end of this turn of the loop. From any thread."""
-        if get_ident() == self._thread:  # there is no thread to wake: that takes two system calls
+        """Schedule `flush` at the end of this iteration of the loop. Thread-safe."""
+        if get_ident() == self._thread:  # no thread must be woken, which would take two system calls
             self.loop.call_soon(self.flush)
         else:
             self.loop.call_soon_threadsafe(self.flush)
 
 
 def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError) -> None:
-    """Pass an outcome on, unless its future is cancelled."""
+    """Set the outcome of a future, unless it is cancelled."""
     if not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, JournalError):
@@ -445,5 +445,5 @@ def _settle(future: Future[Stored], topic: Topic, outcome: Stored | JournalError
 
 def _settle_again(batcher: Batcher, journal: Journal) -> None:
     batcher._settles_again = False
-    if not journal.is_closed:  # otherwise the process that opens it next does that
+    if not journal.is_closed:  # else the process that opens it next does it
         batcher.flush()

@@ -1,4 +1,4 @@
-"""Events that are fired together: kept by one commit, all of them or none, by this process or for another one."""
+"""Events that are fired together: stored in one commit, all or none, for this process or another one."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ __all__ = ["Batches", "OtherStore"]
 
 
 class OtherStore(Protocol):
-    """What keeps the events of some APIs in the journal's stead."""
+    """A store that keeps the events of some APIs in place of the journal."""
 
     def is_kept_elsewhere(self, api: str, event: Event | None) -> bool:
-        """Return whether an event is one of these."""
+        """Return whether this store keeps an event."""
 
     def put_together(
         self, api: str, event: str, rows: Sequence[RecordRow], ids: Sequence[str], *, is_own: bool
     ) -> Future[list[BackendPlace]]:
-        """Keep events; `is_own`: they were fired here, and not handed off."""
+        """Store events; `is_own`: they were fired by this process, not handed off."""
 
 
 class Batches:
     """
-    Publishes them, as `BatchPublisher` says.
+    Publishes such events: a `BatchPublisher`.
 
     Args:
-        identity: who we are.
-        batcher: stores and publishes those of the journal.
-        size: how large each may be.
-        hand_offs: takes in those of other processes.
-        counts: of the publisher: handed_off, repeated.
-        handled_by_all: returns what is done once every group has handled an event.
-        other: keeps those that the journal does not; None where there are none.
+        identity: the identity of this process.
+        batcher: stores and publishes events of the journal.
+        size: checks the size of each event.
+        hand_offs: checks events of other processes.
+        counts: the publisher's counters: handed_off, repeated.
+        handled_by_all: returns a future that is done once every group has handled an event.
+        other: the store of events that are not kept in the journal; None if there is none.
 
     """
 
@@ -71,7 +71,7 @@ class Batches:
         self._other = other
 
     def publish(self, messages: Sequence[EventMessage], event: Event) -> Future[list[AnyPlace]]:
-        """Publish the events of these messages together; note in each where it is to be found."""
+        """Publish the events of these messages together, and set the place of each in its message."""
         key, instance = event.key, self._identity.instance
         rows = [
             (record_of(each), None if key is None else key_of(event, each.kwargs), each.published_at, "")
@@ -88,11 +88,11 @@ class Batches:
         self, api: str, event: Event, rows: Sequence[RecordRow], ids: Sequence[str]
     ) -> Future[list[AnyPlace]]:
         """
-        Keep events of this process and have them published. From any thread.
+        Store events of this process, and queue them for publishing. Thread-safe.
 
-        All have the time of the first. Return what tells where they are, or the last ones of their topics: mostly done
-        already. Of best effort there is nothing to tell. Raises PayloadTooLarge, JournalError: then none of them was
-        kept.
+        All are stored with the time of the first. Return the future of their places, or of the last place of each
+        topic, which is usually done already; empty for events of best effort. Raises PayloadTooLarge or JournalError;
+        then none was stored.
         """
         places: Future[list[AnyPlace]] = Future()
         if event.key is None and event.delivery != "best_effort" and self._store_of(api, event) is None:
@@ -106,7 +106,7 @@ class Batches:
         return places
 
     def hand_off(self, batch: Batch, reply: Callable[[AnyMessage], None]) -> None:
-        """Publish events for a process that cannot; answer once they are kept, or handled if it asks for that."""
+        """Publish events for a process that does not; answer once they are stored, or handled if it asks for that."""
         try:
             received = [
                 self._hand_offs.received(batch.target, batch.api, batch.event, record) for _, record in batch.rows
@@ -147,13 +147,13 @@ class Batches:
         return nowhere
 
     def _store_of(self, api: str, event: Event) -> OtherStore | None:
-        """Return what keeps an event; None where the journal does."""
+        """Return the store that keeps an event; None for the journal."""
         return self._other if self._other is not None and self._other.is_kept_elsewhere(api, event) else None
 
     def _keep(
         self, api: str, event: Event, rows: Sequence[RecordRow], ids: Sequence[str], *, is_own: bool
     ) -> Future[list[tuple[str, AnyPlace]]]:
-        """Keep events wherever those of their API are kept; return in which store each is, and where."""
+        """Store events in the store of their API; return the future of the store and the place of each."""
         kept: Future[list[tuple[str, AnyPlace]]] = Future()
         if (store := self._store_of(api, event)) is not None:
             in_store = partial(_pass_on, to=kept, made=lambda places: [(each.store, each) for each in places])
@@ -164,7 +164,7 @@ class Batches:
         return kept
 
     def _stored(self, topics: Sequence[Topic], stored: Sequence[Stored]) -> list[tuple[str, AnyPlace]]:
-        """Return where events are that the journal has, and count those that it had before."""
+        """Return the places of events in the journal, and count those that it had before."""
         self._counts["repeated"] += sum(not each[2] for each in stored)
         name = self._batcher.journal_id
         return [(name, (topic, each[0])) for topic, each in zip(topics, stored, strict=True)]
@@ -190,10 +190,8 @@ class Batches:
             nonlocal left
             left -= 1
             if not future.cancelled() and future.exception() is not None and left >= 0:
-                left = -1  # it is answered once
-                text = (
-                    "Not every group has handled the events in time. They are kept, and it is given them all the same."
-                )
+                left = -1  # only one answer
+                text = "Not every group has handled the events in time. They are stored, and the groups still get them."
                 reply(Error(LightbusTimeout.code, text, True, {}))
             elif left == 0:
                 reply(accepted)
@@ -203,7 +201,7 @@ class Batches:
 
 
 def _pass_on(done: Future[Any], to: Future[Any], made: Callable[[Any], Any]) -> None:
-    """Pass an outcome on, unless nobody waits for it any more."""
+    """Pass the outcome of one future on to another, unless that was cancelled."""
     if not to.set_running_or_notify_cancel():
         return
     if (error := done.exception()) is not None:
@@ -216,7 +214,7 @@ def _note_places(
     messages: Sequence[EventMessage], places: Future[list[AnyPlace]], done: Future[list[tuple[str, AnyPlace]]]
 ) -> None:
     def noted(kept: list[tuple[str, AnyPlace]]) -> list[AnyPlace]:
-        for message, (store, place) in zip(messages, kept, strict=bool(kept)):  # of best effort there is none
+        for message, (store, place) in zip(messages, kept, strict=bool(kept)):  # empty for best effort
             message.native_id = store, sequence_of(place)
         return [place for _, place in kept]
 

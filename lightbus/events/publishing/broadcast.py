@@ -1,4 +1,4 @@
-"""Publishes stored events: in as few messages as hold them, in an order that shows missing ones."""
+"""Publishes stored events: in as few messages as possible, with numbers that show subscribers what they missed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ logger = logging.getLogger("lightbus.publishing")
 
 MAX_RECORDS = 256
 MAX_BYTES = 1024 * 1024
-"""Events that are coalesced into one message: as many as saves most of the cost per message, and no more bytes than
-a subscriber can take in at once without holding up everything else. Of an event that is larger by itself only the
-number is published: listeners fetch it from the journal when they get to it, and it waits in no memory."""
+"""Most events, and bytes of events, in one message: enough events to save most of the cost per message, and no more
+bytes than a subscriber can decode at once without delaying its loop. For a single larger event only the number is
+published: listeners fetch it from the journal when they get to it, so that it is buffered nowhere."""
 
 FRAME_OVERHEAD = 1024
-"""Bytes of a frame besides its record: topic, names, numbers."""
+"""Bytes of a frame in addition to its record, at most: topic, names, numbers."""
 
 FRAME_LEAST = 128
-"""Bytes of a frame besides its record and its topic."""
+"""Bytes of a frame in addition to its record and its topic, at least."""
 
 FIRST_HEAD = 0.5
 LAST_HEAD = 30.0
-"""Seconds after which the head of an idle topic is published; then again after twice the time, up to the last."""
+"""Seconds after which the head of an idle topic is published; then the pause doubles, up to LAST_HEAD."""
 
 MAX_HEADS = 10_000
-"""Topics of which that is done: a missed last event of another one is noticed when its next event arrives."""
+"""Topics whose heads are published; for others, a missed last event is noticed when the next event arrives."""
 
 
 class Broadcast:
@@ -44,11 +44,11 @@ class Broadcast:
         instance: the instance id of this process.
         send: publishes a frame.
         receivers: the subscribers, and how large a message each accepts.
-        counts: of the publisher: published, markers, too_large.
+        counts: the publisher's counters: published, markers, too_large.
 
     Attributes:
-        published: per (API, event) how many were published.
-        published_bytes: the same, how many bytes these took, each counted once and not for each subscriber.
+        published: number of published events by (API, event).
+        published_bytes: their bytes by (API, event); counted once, not for each subscriber.
 
     """
 
@@ -63,21 +63,21 @@ class Broadcast:
         self._counts = counts
         self._names: dict[bytes, tuple[str, str]] = {}
         self._heads: dict[bytes, tuple[int, float, float]] = {}
-        """Per topic its newest sequence, when to say so next, and the pause before that."""
+        """By topic: its newest sequence, when to publish that next, and the pause before that."""
         self._live_heads: dict[bytes, tuple[int, float, float]] = {}
-        """Per topic of best effort its newest sequence: what a subscriber missed it cannot ask for, but can count."""
+        """The same by topic of best effort: a subscriber cannot fetch missed events, but can count them."""
         self._journal = ""
-        """Whose newest sequences these are, and up to where all was published."""
+        """The journal of `_heads` and `_complete`."""
         self._complete: dict[bytes, int] = {}
-        """Per event up to which sequence everything was published."""
+        """By event: the sequence up to which everything was published."""
 
     def send_marker(self, topic: bytes, journal: str, head: int) -> None:
-        """Publish a marker: events after this sequence arrive live at its subscribers."""
+        """Publish a marker: its subscribers get all events after this sequence live."""
         self._counts["markers"] += 1
         self._send(envelope.encode_published(topic, Marker(journal, head)))
 
     def tick(self, now: float) -> None:
-        """Have topics that fell idle say which event is their newest: the last one may have been missed."""
+        """Publish the heads of idle topics: a subscriber may have missed the last event."""
         for journal, heads in ((self._journal, self._heads), ("", self._live_heads)):
             for topic, (sequence, at, pause) in list(heads.items()):
                 if now >= at:
@@ -86,7 +86,7 @@ class Broadcast:
                     heads[topic] = sequence, now + pause, pause
 
     def send_all(self, batch: dict[bytes, list[list[Any]]], journal: str) -> None:
-        """Publish events by topic; of a journal, or of none where they are of best effort."""
+        """Publish events by topic; `journal` is empty for events of best effort."""
         smallest = self._receivers.smallest
         limit = min(MAX_BYTES, smallest - FRAME_OVERHEAD)
         portions = [(topic, records) for topic, entries in batch.items() for records in _portions(entries, limit)]
@@ -95,7 +95,7 @@ class Broadcast:
         bounds = self._bounds(portions) if journal else [(0, 0)] * len(portions)
         for (topic, records), (follows, complete) in zip(portions, bounds, strict=True):
             size = len(records[0][2])
-            if journal and size > limit:  # a subscriber keeps only few messages, and none so large
+            if journal and size > limit:  # too large for a subscriber's buffer: it fetches the event later
                 message: Events | Head = Head(journal, records[0][0], follows, complete)
             elif size > smallest - len(topic) - FRAME_LEAST:
                 self._note_dropped(topic, size)
@@ -112,7 +112,7 @@ class Broadcast:
                 heads[topic] = entries[-1][0], at, FIRST_HEAD
 
     def _name_of(self, topic: bytes) -> tuple[str, str]:
-        """Return the API and the event of a topic, and remember them: they are those that this process has."""
+        """Return the API and the event of a topic, and cache them: a process has only so many topics."""
         api, event, _ = envelope.split_topic(topic)
         self._names[topic] = api, event
         return api, event
@@ -124,7 +124,7 @@ class Broadcast:
         self.published_bytes[api, event] += size
 
     def _note_dropped(self, topic: bytes, size: int) -> None:
-        """Count an event of best effort that a subscriber cannot take, whose connection would be broken off by it."""
+        """Count an event of best effort that is too large for a subscriber: it would close the connection."""
         self._counts["too_large"] += 1
         if (count := self._counts["too_large"]) in (1, 10, 100) or count % 1000 == 0:
             logger.warning(
@@ -135,14 +135,15 @@ class Broadcast:
 
     def _bounds(self, portions: list[tuple[bytes, list[Any]]]) -> list[tuple[int, int]]:
         """
-        Sort messages by their first events; return for each up to where its event was published before, and is with it.
+        Sort messages by their first events; return for each the sequences up to which its event was completely
+        published before, and is with this message.
 
-        So a subscriber to all partitions can put their events in order, and sees that a message is missing though the
-        next one is of another topic.
+        So a subscriber to all partitions can order their events, and notices a missing message even if the next one is
+        of another partition.
         """
         portions.sort(key=lambda portion: portion[1][0][0])
         ahead: dict[bytes, int] = {}
-        """Per event the first sequence of the messages that follow: all before it were published then."""
+        """By event: the first sequence of the next message; all sequences before it are published by then."""
         newest: dict[bytes, int] = {}
         bounds: list[tuple[int, int]] = []
         for topic, records in portions:
@@ -161,7 +162,7 @@ class Broadcast:
 
 
 def _portions(entries: list[list[Any]], limit: int) -> list[list[Any]]:
-    """Cut a topic's events into messages that are neither too many nor too large."""
+    """Split a topic's events into messages with neither too many events nor too many bytes."""
     count = len(entries)
     if count <= MAX_RECORDS and count * RECORD_OVERHEAD + sum([len(entry[2]) for entry in entries]) <= limit:
         return [entries]

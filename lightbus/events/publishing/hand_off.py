@@ -1,4 +1,4 @@
-"""Events that other processes hand off to a publisher, since they do not publish themselves."""
+"""Events that are handed off to a publisher by processes that do not publish themselves."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from .record_size import RecordSize
 __all__ = ["HandOffs", "WhenHandled"]
 
 WhenHandled: TypeAlias = Callable[[Topic, int, float, OnHandled], None]
-"""Calls back once every group that is owed an event of our own journal has handled it; gives up after some seconds."""
+"""Calls back once every group has handled an event of our own journal; gives up after some seconds."""
 
 Reply: TypeAlias = Callable[[AnyMessage], None]
 
 
 class HandOffs:
     """
-    Takes them in, and answers. Only touched from the node's loop.
+    Publishes such events, and answers. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        apis: whose events may be fired.
-        batcher: stores and publishes them.
-        size: how large they may be.
-        when_handled: calls back once all groups have handled an event of ours.
-        counts: of the publisher: handed_off, repeated, refused.
-        validates: whether incoming events of an API are checked against its schema.
+        apis: the APIs whose events may be fired.
+        batcher: stores and publishes the events.
+        size: checks their size.
+        when_handled: calls back once all groups have handled an event of our own journal.
+        counts: the publisher's counters: handed_off, repeated, refused.
+        validates: returns whether events of an API are validated against its schema.
 
     """
 
@@ -69,7 +69,7 @@ class HandOffs:
         self._counts = counts
 
     def take(self, fire: Fire, reply: Reply) -> None:
-        """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
+        """Publish an event for a process that does not; answer once it is stored, or handled if it asks for that."""
         try:
             event, kwargs, data, id = self.received(fire.target, fire.api, fire.event, fire.record)
         except (LightbusException, EventNotFound, ProtocolError) as error:
@@ -132,7 +132,7 @@ def _not_stored(error: JournalError) -> Error:
 
 
 def _completed(event: Event, data: bytes, *, validates: bool) -> tuple[dict[str, Any], bytes, str]:
-    """Return arguments, record and id of an event, with the defaults that a sender without the Api left out."""
+    """Return arguments, record and id of an event, with the defaults that a sender without the Api class left out."""
     record = envelope.decode_record(data)
     kwargs = event.signature.fill_defaults(record.kwargs)
     if validates:

@@ -1,18 +1,18 @@
-"""Whether an event is stored at once: a task that fires one after the other has no company to share a commit with."""
+"""Decides whether an event is stored at once: if one task fires events in a row, no other event shares the commit."""
 
 from __future__ import annotations
 
 __all__ = ["AT_ONCE", "IN_ROW", "InRow"]
 
 AT_ONCE = 16
-"""Events in a row that one task stores at once, before the rest of the loop has its turn."""
+"""Events in a row that one task stores at once, before other tasks of the loop get a turn."""
 
 IN_ROW = 64
-"""Small events in a row that one task notes beside the journal's tables: that takes a tenth of the time."""
+"""The same for small events, which are noted outside of the journal's tables: that takes a tenth of the time."""
 
 
 class InRow:
-    """The events that one task, or hand-off, has stored at once within a tick. For one thread at a time."""
+    """Counts the events that one task, or hand-off, has stored at once within a tick. For one thread at a time."""
 
     def __init__(self) -> None:
         self._who: object = None
@@ -21,21 +21,21 @@ class InRow:
 
     @property
     def more(self) -> bool:
-        """Whether more are to be expected: it is not the first of this tick, or the one before had several."""
+        """Whether more events are expected: this is not the first of the tick, or the previous tick had several."""
         return self._count > 1 or self._was_row
 
     def goes_on(self, who: object, noted: int, *, is_first: bool) -> bool:
         """
-        Return whether the next event is one of the row.
+        Return whether the next event belongs to the row, and is stored at once.
 
         Args:
             who: the task that fires it.
-            noted: how many events are noted beside the journal's tables.
-            is_first: whether nothing was fired within this tick before.
+            noted: how many events are noted outside of the journal's tables.
+            is_first: whether it is the first event of this tick.
 
         """
         if is_first:
-            if noted:  # from an earlier tick: they could not be put into the tables
+            if noted:  # left from an earlier tick: moving them into the tables failed
                 return False
             self._who, self._count = who, 1
             return True
@@ -46,6 +46,6 @@ class InRow:
         return True
 
     def end_tick(self) -> None:
-        """Let others have their turn."""
+        """End the row, at the end of a tick."""
         self._was_row = self._count > 1
         self._who, self._count = None, 0

@@ -1,4 +1,4 @@
-"""The care of the journals that this process serves: it adopts, trims, writes back, and gives back."""
+"""Maintains the journals that this process serves: adopts, trims, checkpoints and gives them back."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ InThread: TypeAlias = Callable[[Callable[[], Any]], Awaitable[Any]]
 """Runs a function in a thread."""
 
 ADOPT_EVERY = 3.0
-"""Seconds between two looks for journals whose process has ended, give or take a third: not all look at once."""
+"""Seconds between two searches for journals of ended processes, plus or minus a third: not all search at once."""
 
 MAX_ADOPTED = 8
 """
-Adopted journals that are kept open though nobody is owed anything in them: their events can be asked for. Each takes
-eight descriptors, and with each restart beside us there may be one more; the next process to start continues one.
+Adopted journals kept open although all groups have handled them, so that their events can be read. Each takes eight
+descriptors, and each restart of another process may add one; the next process to start continues one of them.
 """
 
 CHECKPOINT_EVERY = 1.0
@@ -45,22 +45,22 @@ TRIM_EVERY = 30.0
 
 
 class RetentionSource(Protocol):
-    """Knows the events that groups have not handled: the coordinator. On its loop only."""
+    """Tells which events groups have not handled: the coordinator. Only used from its loop."""
 
     def journal_added(self, journal: Journal) -> None:
         """Serve one more journal."""
 
     def journal_removed(self, journal: Journal) -> None:
-        """Serve one less."""
+        """Stop serving a journal."""
 
     def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
-        """Return how far each group that is owed a topic has come in it."""
+        """Return the position in a topic of each group that its events are kept for."""
 
     def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
-        """Return the groups that were not seen for so long."""
+        """Return the groups without members for so long."""
 
     def forget(self, api: str, name: str) -> bool:
-        """Forget a group."""
+        """Remove a group."""
 
     def lost(self, group: str, api: str, event: str, count: int) -> None:
         """Record that retention deleted events that a group had not handled."""
@@ -68,9 +68,9 @@ class RetentionSource(Protocol):
 
 class JournalMaintenance:
     """
-    Looks after the journals of a publisher: adopts, trims, writes back. Made and stopped on the node's loop.
+    Maintains the journals of a publisher. Made and stopped on the node's loop.
 
-    Files are touched in threads, one at a time, so that no event waits for it.
+    Files are accessed in threads, one at a time, so that no event waits for this.
     """
 
     def __init__(
@@ -87,20 +87,20 @@ class JournalMaintenance:
         self._executor = executor
         self._failures = RecurringLog(logger)
         self._looks_after = looks_after
-        """What else is looked after whenever journals are adopted."""
+        """Further maintenance, done whenever journals are adopted."""
         self._adopt_at = self._trim_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.Handle = self._loop.call_soon(self._look)
 
     async def stop(self) -> None:
-        """Stop, and return when none of our threads uses a journal any more."""
+        """Stop, and wait until no thread uses a journal any more."""
         self.abandon()
         if self._task is not None:
             await asyncio.wait([self._task])
 
     def abandon(self) -> None:
-        """Stop, without waiting: the loop is about to end, or has."""
+        """Stop without waiting, because the loop is about to end, or has ended."""
         self._timer.cancel()
         if self._task is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed
@@ -126,7 +126,7 @@ class JournalMaintenance:
         except JournalError as error:
             self._failures.log("care", logging.ERROR, "%s", error)
         except Exception as error:
-            text = "Looking after the journals failed (%r); it is tried again"
+            text = "Maintaining the journals failed (%r); it is tried again"
             self._failures.log("care", logging.ERROR, text, error, exc_info=error)
         finally:
             self._task = None
@@ -152,7 +152,7 @@ class JournalMaintenance:
             await self._looks_after(self._in_thread)
 
     def _is_settled(self, journal: Journal) -> bool:
-        """Return whether every group has handled all of a journal, and there is no dead letter in it."""
+        """Return whether every group has handled all events of a journal, and it has no dead letter."""
         if journal.dead_letters.all(limit=1):
             return False
         return all(
@@ -165,7 +165,7 @@ class JournalMaintenance:
         settings = self._config.journal
         for info in self._coordinator.expired(machine_time(), settings.group_expiry):
             logger.warning(
-                "The group %s of %s was not seen for %d days and is forgotten: nothing is kept for it any more",
+                "The group %s of %s had no member for %d days and is removed: no more events are kept for it",
                 info.name, info.api, settings.group_expiry / 86_400,
             )  # fmt: skip
             self._coordinator.forget(info.api, info.name)
@@ -192,7 +192,7 @@ class JournalMaintenance:
             await self._in_thread(partial(self._journals.drop, journal))
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
-        """Run a function in a thread, and see it through even if we are cancelled: it has a journal in its hands."""
+        """Run a function in a thread, and wait for its end even if cancelled: it uses a journal."""
         future = asyncio.get_running_loop().run_in_executor(self._executor, function)
         try:
             return await asyncio.shield(future)

@@ -1,7 +1,6 @@
-"""The journals that this process serves: its own, to which it appends, and those it adopted from processes that ended.
+"""The journals that this process serves: its own, to which it appends, and those adopted from processes that ended.
 
-They are opened when they are needed, looked after while this process publishes (`journal_maintenance.py`), and closed
-with it.
+They are opened at first use, maintained while this process publishes (`journal_maintenance.py`), and closed with it.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ logger = logging.getLogger("lightbus.journal")
 
 
 def directory_of(config: Config, bus: str) -> Path:
-    """Return the directory that holds what this bus keeps on disk, for all services of this user."""
+    """Return the directory of this bus's files, for all services of this user."""
     return data_directory(config.journal.data_dir) / bus
 
 
 class JournalSet:
     """
-    The journals of a process. Any thread may use it.
+    The journals of a process. Thread-safe.
 
     Args:
         config: the settings.
-        identity: the identity of this process: its bus and service decide where the journals are.
+        identity: the identity of this process; its bus and service determine the directory.
 
     """
 
     def __init__(self, config: Config, identity: Identity) -> None:
         self.path = directory_of(config, identity.bus)
         self.failure = ""
-        """Why our own journal could not be opened when that was tried last."""
+        """Why the last attempt to open our own journal failed; empty if it did not."""
         self._observers: tuple[Callable[[Journal], None], ...] = ()
         self._config = config
         self._identity = identity
@@ -52,14 +51,14 @@ class JournalSet:
         self._own: Journal | None = None
         self._adopted: dict[str, Journal] = {}
         self._others: dict[str, JournalDirectory] = {}
-        """The directories of other services, of which we serve what they left behind."""
+        """The directories of other services whose journals we have adopted."""
         self._services: dict[str, str] = {}
-        """Per journal of another service which one that is."""
+        """The service of each adopted journal of another service."""
         self._lock = threading.Lock()
         self._closed = False
 
     def own(self) -> Journal:
-        """Return the journal of this process; at first use a free one is continued, or a new one made."""
+        """Return the journal of this process; at first use, continue a free one or make a new one."""
         own = self._own
         if own is not None and not own.is_closed:
             return own
@@ -85,21 +84,21 @@ class JournalSet:
             for group in directory.siblings_groups():
                 journal.groups.save(group)
         except BaseException:
-            journal.close()  # and leave it to a process that can write it
+            journal.close()  # so that a process that can write it may open it
             raise
         logger.info("Events are kept in %s", journal.path)
         return journal
 
     @property
     def problem(self) -> str:
-        """Why no event can be kept here at the moment; empty where nothing is known to be in the way."""
+        """Why no event can be stored here at the moment; empty if no reason is known."""
         own = self._own
         if self.failure or own is None:
             return self.failure
         return f"The journal {own.path} is on a full disk: make room." if has_no_room(own.path.parent) else own.refusal
 
     def observe(self, observer: Callable[[Journal], None]) -> Callable[[], None]:
-        """Call back whenever our own journal is opened, in any thread; return what ends that."""
+        """Call back whenever our own journal is opened, in any thread; return the function that ends this."""
 
         def end() -> None:
             self._observers = tuple(each for each in self._observers if each is not observer)
@@ -109,11 +108,11 @@ class JournalSet:
 
     @property
     def opened(self) -> Journal | None:
-        """Our own journal, where it was opened already."""
+        """Our own journal, if it is open already; else None."""
         return self._own
 
     def is_left(self) -> bool:
-        """Return whether the service has a journal with events, held or not; makes and opens nothing."""
+        """Return whether the service has a journal with events, open or not. Opens nothing."""
         return any(self._having_events([self._identity.service]))
 
     def all(self) -> list[Journal]:
@@ -123,12 +122,12 @@ class JournalSet:
         return [journal for journal in journals if not journal.is_closed]
 
     def get(self, journal: str) -> Journal | None:
-        """Return the open journal of this name."""
+        """Return the open journal of this id, or None."""
         own = self._own
         return own if own is not None and own.id == journal else self._adopted.get(journal)
 
     def adopt(self) -> list[Journal]:
-        """Adopt the journals of this service that no process holds any more, and return them."""
+        """Adopt the journals of this service that no process has open any more, and return them."""
         with self._lock:
             if self._closed or not (self.path / self._identity.service).is_dir():
                 return []  # a process that only answers calls needs no disk
@@ -145,11 +144,11 @@ class JournalSet:
         return [journal for journal in self.all() if journal.id in self._services]
 
     def service_of(self, journal: Journal) -> str:
-        """Return whose journal it is."""
+        """Return the service that a journal belongs to."""
         return self._services.get(journal.id, self._identity.service)
 
     def adopt_others(self, here: Container[str]) -> list[Journal]:
-        """Adopt the free journals with events of services that are not `here` on this host, and return them."""
+        """Adopt the free journals with events of services that have no worker `here`, and return them."""
         adopted: list[Journal] = []
         with self._lock:
             paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
@@ -161,7 +160,7 @@ class JournalSet:
         return adopted
 
     def journal_of(self, service: str) -> Journal:
-        """Return a journal of another service to store its events in. Raises JournalError."""
+        """Return a journal of another service, opened to store events of it. Raises JournalError."""
         with self._lock:
             if self._closed:
                 raise JournalError("The bus was closed: nothing is stored any more.")
@@ -190,16 +189,16 @@ class JournalSet:
 
     def drop(self, journal: Journal) -> None:
         """Delete an adopted journal without unhandled events; one of another service is given back."""
-        if journal.id in self._services:  # it may be the only one that knows the groups of its service
+        if journal.id in self._services:  # not deleted: it may be the only one that knows the groups of its service
             self.give_back(journal)
             return
         with self._lock:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
             journal.delete()
-        logger.info("Deleted the journal %s: it is not owed to anybody any more", journal.path)
+        logger.info("Deleted the journal %s: all groups have handled its events", journal.path)
 
     def give_back(self, journal: Journal) -> None:
-        """Close an adopted journal without unhandled events, and leave it to a process of its service."""
+        """Close an adopted journal without unhandled events, so that a process of its service may open it."""
         with self._lock:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
             service = self._services.pop(journal.id, None)
@@ -211,7 +210,7 @@ class JournalSet:
             logger.info("The journal %s is left to its own service", journal.path)
 
     def release(self) -> None:
-        """Close all journals, so that others may adopt them; the next use opens them again."""
+        """Close all journals, so that other processes may adopt them; the next use opens them again."""
         with self._lock:
             journals = self.all()
             self._own, self._adopted = None, {}
@@ -224,7 +223,7 @@ class JournalSet:
         self.release()
 
     def pause(self, seconds: float) -> Callable[[], None]:
-        """Lock all journals, and return the function that unlocks them: for a fork."""
+        """Lock all journals for a fork, and return the function that unlocks them."""
         resumes: list[Callable[[], None]] = []
         if self._lock.acquire(timeout=seconds):
             resumes.append(self._lock.release)
@@ -237,8 +236,8 @@ class JournalSet:
         return resume
 
     def abandon(self) -> None:
-        """Let go of everything without touching it: this process was forked off the one that it belongs to."""
-        self._closed = True  # nor does an object that is left of the parent open another one
+        """Drop all journals without closing them, in a forked child: they belong to the parent."""
+        self._closed = True  # objects left from the parent must not open one, either
         for journal in self.all():
             journal.abandon()
 
@@ -247,8 +246,8 @@ class JournalSet:
             directory = self._new_directory(self._identity.service)
             if (kind := volatile_filesystem(self.path)) is not None:
                 logger.warning(
-                    "Events are kept in %s, which is on %s: they are gone when that is. "
-                    "Set LIGHTBUS_DATA_DIR to a directory that stays.",
+                    "Events are kept in %s, which is on %s: they are lost with it. "
+                    "Set LIGHTBUS_DATA_DIR to a persistent directory.",
                     self.path, kind,
                 )  # fmt: skip
             self._directory = directory
@@ -260,7 +259,7 @@ class JournalSet:
         return (service for service in services if has_events(self.path / service))
 
     def _new_directory(self, service: str) -> JournalDirectory:
-        from ...adapters.sqlite.journal_directory import JournalDirectory  # a process that only calls does not need it
+        from ...adapters.sqlite.journal_directory import JournalDirectory  # only publishers need it
 
         settings, host = self._config.journal, self._identity.host
         return JournalDirectory(self.path / service, host=host, durability=settings.durability)

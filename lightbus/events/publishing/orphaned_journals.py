@@ -1,9 +1,9 @@
-"""Journals and waiting events that ended processes of other services left on this host: any worker here serves them.
+"""Journals and outbox events left on this host by ended processes of other services: any worker here serves them.
 
 A job that registers its API, fires and ends may be the only process of its service that ever runs here. Its events wait
-in a journal or in the outbox, with nobody to serve them. So a worker of another service serves them, as they are: it
-knows nothing of their API, takes no new events of it, and goes by the groups that the journals of that service know.
-Where a worker of that service runs on this host, they are its own matter.
+in a journal or in the outbox, and no process of the service serves them. So a worker of another service does: it does
+not know their API, accepts no new events of it, and uses the groups stored in that service's journals. If a worker of
+that service runs on this host, that worker serves them instead.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ __all__ = ["OrphanedJournals"]
 logger = logging.getLogger("lightbus.outbox")
 
 WAIT = 2.0
-"""Seconds for which events wait in the outbox for a process of their own service: it may be about to publish them."""
+"""Seconds for which events stay in the outbox first: a process of their own service may be about to publish them."""
 
 FIRST_LOOK = 2.0
-"""Seconds after our start before the first search: until then the peers of this host are not known."""
+"""Seconds after the start until the first search: before that the peers of this host are not known."""
 
 AT_A_TIME = 500
 
 
 class Serving(Protocol):
-    """The server of journals: the coordinator. On its loop only."""
+    """Serves journals: the coordinator. Only used from its loop."""
 
     def journal_added(self, journal: Journal) -> None:
         """Serve one more journal."""
 
     def journal_removed(self, journal: Journal) -> None:
-        """Serve one less."""
+        """Stop serving a journal."""
 
     def journal_grew(self, journal: Journal) -> None:
-        """Record that events were stored in a journal that are not published live."""
+        """Inform members of events that were stored in a journal without being published live."""
 
     def is_owed(self, journal: Journal) -> bool:
-        """Return whether any group has something left to handle in a journal."""
+        """Return whether any group has events left to handle in a journal."""
 
 
 class OrphanedJournals:
     """
-    Serves them, on the node's loop; files are touched in threads.
+    Adopts and gives back such journals. On the node's loop; files are accessed in threads.
 
     Args:
-        journals: has the journals.
-        coordinator: serves them.
-        outbox: of this host.
-        services: returns the services of which a worker runs on this host.
+        journals: opens and closes the journals.
+        coordinator: serves the journals.
+        outbox: the outbox of this host.
+        services: returns the services that have a worker on this host.
         published: returns the APIs that have a publisher.
-        on_changed: is called when other APIs are kept here than before.
+        on_changed: called when the result of `apis` has changed.
 
     """
 
@@ -84,13 +84,13 @@ class OrphanedJournals:
         self._outbox = outbox
         self._empty_state: object = None
         self._waits_since: dict[str, float] = {}
-        """Per API since when its events have been waiting in the outbox without a publisher."""
+        """By API: since when its events have been in the outbox without a publisher."""
         self._begin_at = time.monotonic() + FIRST_LOOK
         self._turn = 0
         self._kept: object = None
 
     async def look(self, in_thread: InThread) -> None:
-        """Serve the journals without a process, and give back those that have one again. Raises JournalError."""
+        """Adopt journals without a process; give back those whose service has a worker again. Raises JournalError."""
         if time.monotonic() < self._begin_at:
             return
         here = self._services()
@@ -107,7 +107,7 @@ class OrphanedJournals:
             self._on_changed()
 
     def apis(self) -> dict[str, tuple[str, ...]]:
-        """Return the APIs whose events are kept here for other services, each with the names of its events."""
+        """Return the APIs with events in adopted journals of other services, each with the names of its events."""
         found: defaultdict[str, set[str]] = defaultdict(set)
         for journal in self._journals.others():
             for topic in journal.topics.all():
@@ -132,7 +132,7 @@ class OrphanedJournals:
             await self._take_out(in_thread, service, apis)
 
     async def _take_out(self, in_thread: InThread, service: str, apis: list[str]) -> None:
-        """Move the events of a service from the outbox into a journal of it, and have that served."""
+        """Move the events of a service from the outbox into one of its journals, and serve that."""
         before = {journal.id for journal in self._journals.others()}
         journal: Journal = await in_thread(partial(self._journals.journal_of, service))
         if journal.id not in before:
@@ -146,7 +146,7 @@ class OrphanedJournals:
         count = 0
         with self._outbox.hold() as is_ours:
             while is_ours() and (waiting := self._outbox.waiting(dict.fromkeys(apis, ""), AT_A_TIME)):
-                # By their ids: what was stored, and not taken out since we were killed, is stored once.
+                # Stored by id: if this process is killed before `delivered`, they are not stored a second time.
                 journal.retry_while_locked(partial(journal.append, [self._stored(event) for event in waiting]))
                 self._outbox.delivered([event.id for event in waiting])
                 count += len(waiting)

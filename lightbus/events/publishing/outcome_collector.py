@@ -1,4 +1,4 @@
-"""Collects the outcomes of events that were fired together into one."""
+"""Collects the outcomes of events that were fired together in one future."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 class OutcomeCollector(Generic[T]):
     """
-    Called with the outcome of each, in order.
+    Called with the outcome of each event, in order.
 
     Attributes:
-        future: has the outcomes once there are all, or the first error.
+        future: done with all outcomes, or with the first error.
 
     """
 

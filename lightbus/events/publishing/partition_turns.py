@@ -1,4 +1,4 @@
-"""The partition of an event at its publisher: that of its key, otherwise the partitions take turns."""
+"""Chooses the partition of an event at its publisher: by its key; without one, the partitions in turn."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ...wire.envelope import PARTITIONS
 __all__ = ["CROWDED", "IN_CROWD", "TOGETHER", "TURN_AFTER", "PartitionTurns"]
 
 TURN_AFTER = 16
-"""Events without a key that go to one partition before the next has its turn, within one tick of the loop."""
+"""Events without a key that go to one partition before the next one is used, within one tick of the loop."""
 
 TOGETHER = 64
-"""Events fired together that go to one partition before the next has its turn; more under sustained load, too."""
+"""The same for events fired together; also more under sustained load."""
 
 IN_CROWD = 128
-"""Events that go to one partition under sustained load: as many as a listener handles in one turn."""
+"""The same under sustained load: as many events as a listener handles in one turn."""
 
 CROWDED = 8
 """
-Ticks in a row with at least `TOGETHER` events, from which on they count as sustained load: then larger runs share
-messages and rows of the journal, and each partition still has its turn soon. A single burst is spread over the
-partitions instead, for listeners that handle several at a time.
+Ticks in a row with at least `TOGETHER` events that count as sustained load. Then larger runs share messages and rows of
+the journal, and each partition is still used soon. A single burst is spread over the partitions instead, for listeners
+that handle several events at a time.
 """
 
 
 class PartitionTurns:
-    """Chooses partitions. Its owner makes sure that only one thread at a time uses it."""
+    """Chooses partitions. Not thread-safe: its owner locks it."""
 
     def __init__(self) -> None:
         self._turn = int.from_bytes(os.urandom(1), "big")
@@ -40,14 +40,14 @@ class PartitionTurns:
         self._topics: dict[tuple[str, str], list[tuple[bytes, Topic]]] = {}
 
     def topic(self, names: tuple[str, str], key: str | None, count: int) -> tuple[bytes, Topic]:
-        """Return the topic of an event's partition, by its API and name; `count` were fired within this tick before."""
+        """Return the topic for an event, by its API and name; `count` events were fired in this tick before."""
         topics = self._topics.get(names) or self._make_topics(*names)
         if key is not None:
             return topics[partition_of(key, PARTITIONS)]
         return topics[(self._turn + count // self._after) % PARTITIONS]
 
     def spread(self, names: tuple[str, str], keys: Sequence[str | None], count: int) -> list[tuple[bytes, Topic]]:
-        """Return the topics of events that are fired together: those of their keys, else runs of one topic."""
+        """Return the topics for events that are fired together: by their keys; without keys, runs of one topic."""
         topics = self._topics.get(names) or self._make_topics(*names)
         turn = self._turn + count // self._after
         self._turn += _even(len(keys))
@@ -57,7 +57,7 @@ class PartitionTurns:
         ]
 
     def runs(self, names: tuple[str, str], records: list[bytes], count: int) -> list[tuple[bytes, Topic, list[bytes]]]:
-        """Return the records of events without keys by the topics that `spread` gives them."""
+        """Return runs of records of events without keys, each with its topic."""
         topics = self._topics.get(names) or self._make_topics(*names)
         turn, together = self._turn + count // self._after, max(TOGETHER, self._after)
         self._turn += _even(len(records), together)
@@ -67,8 +67,8 @@ class PartitionTurns:
         ]
 
     def end_tick(self, count: int) -> None:
-        """Give the next partition its turn, after so many events."""
-        # An odd step, and an even number of partitions: so each one is first as often as any other.
+        """Go on to the next partition, after a tick with so many events."""
+        # An odd step and an even number of partitions, so that each partition is first equally often.
         self._turn += -(-count // self._after) | 1
         self._crowded = self._crowded + 1 if count >= TOGETHER else 0
         self._after = IN_CROWD if self._crowded >= CROWDED else TURN_AFTER
@@ -83,6 +83,6 @@ class PartitionTurns:
 
 
 def _even(count: int, together: int = TOGETHER) -> int:
-    """Return the number of partitions that so many events of one batch take, rounded up to an even number."""
+    """Return the number of partitions that so many events of one batch use, rounded up to an even number."""
     partitions = -(-count // together)
     return partitions + partitions % 2

@@ -1,7 +1,7 @@
-"""The way of an event out: fire -> validate -> journal -> PUB, and the hand-off for processes that do not publish.
+"""The path of a fired event: validate -> journal -> PUB; and the hand-off for processes that do not publish.
 
-An event is numbered and stored first, and published then: a consumer that misses it finds it in the journal. Events of
-best effort are numbered and published only.
+An event is numbered and stored before it is published: a consumer that misses it reads it from the journal. Events of
+best effort are only numbered and published.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ OnSubscription: TypeAlias = Callable[[bytes, bool], None]
 
 
 CROWD = 512
-"""Events queued for publishing beyond which a firing loop lets the others have a turn."""
+"""Events queued for publishing beyond which a task that fires events yields to other tasks."""
 
 
 class Publisher:
     """
-    Publishes the events of the APIs that this process advertises. `publish` may be called from any thread.
+    Publishes the events of the APIs that this process advertises. `publish` is thread-safe.
 
     Args:
         identity: the identity of this process.
-        apis: whose events may be fired.
+        apis: the APIs whose events may be fired.
         send: publishes a frame.
-        journals: has the journal of this process.
+        journals: the source of this process's journal.
         receivers: the subscribers, and how large a message each accepts.
-        when_handled: calls back once all groups have handled an event of ours.
-        on_subscription: called with every subscription that asks for no marker.
-        max_message_size: bytes that a frame may have.
-        validates: whether events of an API that are handed off are checked against its schema.
+        when_handled: calls back once all groups have handled an event of our own journal.
+        on_subscription: called with every subscription that is not to a marker.
+        max_message_size: the largest frame, in bytes.
+        validates: returns whether events of an API that are handed off are validated against its schema.
 
     Attributes:
         batcher: stores events.
         broadcast: publishes stored events.
-        hand_offs: takes in the events of other processes.
+        hand_offs: publishes events of other processes.
         batches: publishes events that are fired together.
-        size: how large an event may be.
+        size: checks the size of events.
 
     """
 
@@ -92,12 +92,12 @@ class Publisher:
 
     def publish(self, message: EventMessage, event: Event) -> Place | None:
         """
-        Store an event of this process and have it published; note in it where it is to be found. From any thread.
+        Store and publish an event of this process, and set its place in its message. Thread-safe.
 
-        Return where it is; None for one of best effort.
+        Return its place; None for an event of best effort.
 
-        Raises DeformError where an argument cannot be put on the wire, PayloadTooLarge where all are too much for it,
-        JournalError where it cannot be stored.
+        Raises DeformError if an argument cannot be encoded, PayloadTooLarge if the event is too large, JournalError if
+        it cannot be stored.
         """
         begun = self._begin(message, event)
         if begun is None:
@@ -107,11 +107,11 @@ class Publisher:
             try:
                 stored = stored.result(LATE_TIMEOUT)
             except TimeoutError:
-                raise JournalError(f"The journal {journal.path} did not take the event: its worker stops.") from None
+                raise JournalError(f"The journal {journal.path} did not store the event: its worker stops.") from None
         return self._published(message, journal, name, stored)
 
     async def _publish_elsewhere(self, message: EventMessage, event: Event) -> Place | None:
-        """Store an event of this process and have it published, from another loop than the node's."""
+        """Store and publish an event of this process, from another loop than the node's."""
         begun = self._begin(message, event)
         if begun is None:
             return None
@@ -122,7 +122,7 @@ class Publisher:
         return self._published(message, journal, name, stored)
 
     def _begin(self, message: EventMessage, event: Event) -> tuple[Journal, Topic, Stored | Future[Stored]] | None:
-        """Store an event, or have it stored as soon as the journal lets it; None for one of best effort."""
+        """Store an event at once, or later if the journal is locked; return None for one of best effort."""
         record = self.record(message)
         key = key_of(event, message.kwargs)
         names = message.api_name, message.event_name
@@ -139,10 +139,10 @@ class Publisher:
 
     def begin(self, message: EventMessage, event: Event) -> Awaitable[object] | None:
         """
-        Begin to have an event kept and published, on a loop; note in it where it is to be found.
+        Begin to store and publish an event, on a loop; its place is set in its message.
 
-        Return what is to be awaited until it is kept; None where it is, and for one of best effort, unless so many of
-        those wait that the others are to have a turn first.
+        Return an awaitable that is done once the event is stored; None if it is stored already. For an event of best
+        effort return None, or if too many are queued an awaitable that yields to other tasks.
         """
         is_kept = event.delivery != "best_effort"
         if is_kept and not self.batcher.is_on_loop():
@@ -158,7 +158,7 @@ class Publisher:
         return asyncio.sleep(0) if waiting > CROWD else None
 
     async def publish_async(self, message: EventMessage, event: Event) -> Place | None:
-        """Store an event and have it published. What the loop fires within one tick is one commit."""
+        """Store and publish an event. All events fired within one tick of the loop are stored in one commit."""
         if event.delivery == "best_effort" or not self.batcher.is_on_loop():
             place = await self._publish_elsewhere(message, event)
             if self.batcher.waiting > CROWD:
@@ -177,15 +177,15 @@ class Publisher:
 
     def handled_by_all(self, place: Place, seconds: float) -> Future[None]:
         """
-        Return a future that is done once every group has handled an event of ours. From any thread.
+        Return a future that is done once every group has handled an event of our journal. Thread-safe.
 
-        It is dropped after so many seconds, and then never done. It may raise LightbusTimeout before.
+        After so many seconds it is dropped, and is never done. It may raise LightbusTimeout before that.
         """
         handled: Future[None] = Future()
 
         def done(error: LightbusTimeout | None) -> None:
             if not handled.set_running_or_notify_cancel():
-                return  # the code that fired it does not wait any more
+                return  # the caller does not wait any more
             if error is None:
                 handled.set_result(None)
             else:
@@ -195,19 +195,19 @@ class Publisher:
         return handled
 
     def record(self, message: EventMessage) -> bytes:
-        """Return an event as it is kept. Raises DeformError, and PayloadTooLarge where it is too much."""
+        """Return the encoded record of an event. Raises DeformError, or PayloadTooLarge."""
         record = record_of(message)
         if len(record) > self.size.most:
             self.size.check(message.canonical_name, record)
         return record
 
     def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
-        """Publish an event for a process that cannot; answer once it is stored (or handled, if it asks for that)."""
+        """Publish an event for a process that does not; answer once it is stored, or handled if it asks for that."""
         self.hand_offs.take(fire, reply)
 
     @property
     def put_by(self) -> list[str]:
-        """What cannot be kept is an error for who fires it: nothing waits."""
+        """Nothing: if the journal cannot store an event, the code that fires it gets an error."""
         return []
 
     @property
@@ -221,10 +221,10 @@ class Publisher:
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
         """
-        Record a subscription. One to a marker is answered with it.
+        Record a subscription; answer one to a marker by publishing the marker.
 
-        libzmq passes subscriptions on in the order they were made, so when the marker's arrives all before it are in
-        force. Queued events are sent first: they are older than the marker, and older ones are not live.
+        libzmq passes subscriptions on in the order they were made, so when that of the marker arrives, all earlier ones
+        are in force. Queued events are published first: they are older than the marker.
         """
         if subscribed and envelope.is_marker_topic(topic):
             head = self.batcher.flush()
@@ -233,5 +233,5 @@ class Publisher:
             self._on_subscription(topic, subscribed)
 
     def tick(self, now: float) -> None:
-        """Have topics that fell idle say which event is their newest."""
+        """Publish the heads of idle topics."""
         self.broadcast.tick(now)

@@ -1,4 +1,4 @@
-"""How large an event may be: a subscriber would break off the connection over a message that is over the limit."""
+"""The largest size of an event: a subscriber would close the connection on a message over its limit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["RecordSize"]
 
 class RecordSize:
     """
-    Checks records. Any thread may use it.
+    Checks the size of records. Thread-safe.
 
     Args:
-        max_message_size: bytes that a frame may have.
+        max_message_size: the largest frame, in bytes.
 
     """
 
     def __init__(self, max_message_size: int) -> None:
         self.most = max_message_size - FRAME_OVERHEAD
-        """Bytes that a record may have: its message grows by topic and numbers."""
+        """The largest record, in bytes: its message also has a topic and numbers."""
         self._max_message_size = max_message_size
 
     def check(self, what: str, record: bytes) -> None:
-        """Raise PayloadTooLarge where an event is too large."""
+        """Raise PayloadTooLarge if an event is too large."""
         if len(record) > self.most:
             raise PayloadTooLarge(
                 f"The arguments of {what} take {len(record)} bytes; a message may have {self._max_message_size}. "
@@ -33,7 +33,7 @@ class RecordSize:
             )
 
     def check_all(self, what: str, records: Sequence[bytes]) -> None:
-        """Raise PayloadTooLarge where one of several events is too large."""
+        """Raise PayloadTooLarge if one of several events is too large."""
         if max(map(len, records)) > self.most:
             for record in records:
                 self.check(what, record)

@@ -1,4 +1,4 @@
-"""Queues events that were stored in runs, many of a topic in a row, for publishing, with their numbers."""
+"""Queues events that were stored in runs (several of a topic in a row) for publishing, with their sequences."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def queue_runs(
     pending: dict[bytes, list[list[Any]]], runs: Sequence[tuple[bytes, Topic, list[bytes]]], firsts: Sequence[Stored]
 ) -> list[tuple[Topic, int]]:
     """
-    Add the events of runs to those to publish of their topics; return the last one of each run.
+    Add the events of stored runs to the queues of their topics; return the place of the last event of each run.
 
-    What was handed off, and is there already, was published before.
+    Events that the journal had already (repeated hand-offs) were published before, and are not queued.
     """
     lasts: list[tuple[Topic, int]] = []
     for (wire_topic, topic, records), (sequence, previous, is_new) in zip(runs, firsts, strict=True):

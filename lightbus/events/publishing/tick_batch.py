@@ -1,4 +1,4 @@
-"""The events fired within one tick of the loop, in order: stored by one commit, then each waiter is informed."""
+"""The events fired within one tick of the loop, in order: stored in one commit, then each waiter is informed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["TickBatch", "TickWaiter"]
 TickWaiter: TypeAlias = (
     "tuple[EventMessage, asyncio.Future[Any]] | asyncio.Future[Any] | Callable[[Topic, Stored | JournalError], None]"
 )
-"""Informed of the outcome of an event; in a message its place is set."""
+"""Informed of the outcome of an event; if there is a message, the event's place is set in it."""
 
-_new = tuple.__new__  # makes a NamedTuple of its fields in half the time
+_new = tuple.__new__  # makes a NamedTuple in half the time
 
 
 class TickBatch:
     """
-    Events that wait to be stored. Those of one topic in a row are put together as they come, as they will be stored.
+    Events to be stored. Successive events of one topic are collected in a run, as they will be stored.
 
     Attributes:
-        runs: the events, for the journal.
-        topics: of each run, how it is published.
-        waiters: of each run, those that wait for its events.
+        runs: the runs, for the journal.
+        topics: the topic on the wire of each run.
+        waiters: the waiters of each run, one for each event.
 
     """
 
@@ -40,18 +40,18 @@ class TickBatch:
         self.topics: list[bytes] = []
         self.waiters: list[list[TickWaiter]] = []
         self._last_topic: bytes | None = None
-        """The run that can be added to: its time, its records, and those that wait for them."""
+        """The topic of the run that can be added to; next, its time, its records and its waiters."""
         self._first_at = 0.0
         self._records: list[bytes] = []
         self._waiters: list[TickWaiter] = []
 
     @property
     def is_small(self) -> bool:
-        """Whether it has one event at most."""
+        """Whether it has at most one event."""
         return len(self.runs) < 2 and len(self._records) < 2
 
     def add(self, topic: bytes, name: Topic, record: bytes, at: float, id: str, waiter: TickWaiter) -> None:
-        """Add an event. One that was handed off, which has an id, is a run by itself: it may be there already."""
+        """Add an event. One with an id, which was handed off, is a run by itself: the journal may have it already."""
         if topic is self._last_topic and not id and -MAX_APART <= at - self._first_at <= MAX_APART:
             self._records.append(record)
             self._waiters.append(waiter)
@@ -64,10 +64,10 @@ class TickBatch:
         self._records, self._waiters = records, waiters
 
     def resolve(self, journal: str, firsts: Sequence[Stored]) -> None:
-        """Inform each waiter of its place in the journal of this name: `firsts` has the first one of each run."""
+        """Inform each waiter of its event's place in this journal; `firsts` has the first place of each run."""
         for (topic, *_), waiters, (sequence, previous, is_new) in zip(self.runs, self.waiters, firsts, strict=True):
             for waiter in waiters:
-                if type(waiter) is tuple:  # as nearly always where many are fired at once
+                if type(waiter) is tuple:  # the usual case if many are fired at once
                     message, kept = waiter
                     message._native_id = journal, sequence
                     if not kept.done():

@@ -106,6 +106,6 @@ def test_not_without_end(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not bus.wait(SEEN, 2, "third")
     [error] = bus.told
     assert isinstance(error, LightbusTimeout)
-    assert str(error).startswith("The event is on disk, and is given to its groups; but 2 callers wait already")
+    assert str(error).startswith("The event is on disk, and is delivered to its groups; but 2 callers wait already")
     bus.acknowledge(GONE, 1)
     assert bus.wait(SEEN, 2, "third")

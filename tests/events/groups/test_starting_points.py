@@ -158,6 +158,6 @@ def test_a_journal_that_cannot_be_read_for_a_time_is_asked_again(
         assert isinstance(await Talk(publisher, b"third").join(A, since=150.0), Assign)
         asked.cancel()
         assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == 1
-        assert caplog.text.count("is not found: the disk is broken") == 1
+        assert caplog.text.count("cannot be found: the disk is broken") == 1
 
     run(tmp_path, test)

@@ -163,7 +163,7 @@ def test_the_log_is_written_back(journals: JournalSet, often: None) -> None:
 
 
 def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture) -> None:
-    """What a cap took from a group is told, and a group that was not seen for its time is forgotten with a warning."""
+    """Events that a cap deleted are logged; a group without members for too long is removed, with a warning."""
     journals = made(tmp_path, max_events=1)
 
     async def test() -> None:
@@ -175,7 +175,7 @@ def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: py
             await wait_until_async(lambda: coordinates.forgotten == ["shop"])
 
     asyncio.run(test())
-    assert "The group shop of auth was not seen for 30 days and is forgotten" in caplog.text
+    assert "The group shop of auth had no member for 30 days and is removed" in caplog.text
     journals.close()
 
 

@@ -149,4 +149,4 @@ def test_a_file_system_that_does_not_stay(
     monkeypatch.setattr(module, "volatile_filesystem", lambda path: "tmpfs")
     journals.own()
     journals.adopt()
-    assert caplog.text.count("which is on tmpfs: they are gone when that is. Set LIGHTBUS_DATA_DIR") == 1
+    assert caplog.text.count("which is on tmpfs: they are lost with it. Set LIGHTBUS_DATA_DIR") == 1
