@@ -235,7 +235,7 @@ def test_arguments_are_cast(
     door.fire(bus.stream.anything, value={"what": "door"})
     door.fire(bus.stream.anything, value={"what": "wall", "colour": "white"})
     assert by(door, bus.heard, "cast", 2) == [["Paint", "door"], ["Paint", "wall"]]
-    worker.wait_for_line(r"is not given to the listener heard\.cast: stream\.heard\.cast: value\.colour ")
+    worker.wait_for_line(r"is not delivered to the listener heard\.cast: stream\.heard\.cast: value\.colour ")
 
 
 def test_events_fired_from_listeners(

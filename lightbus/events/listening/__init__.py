@@ -1,1 +1,1 @@
-"""The way of an event in: from the publishers it is followed at to the call of a listener, and the acknowledgement."""
+"""The path of an event to a listener: from its publisher to the call of the handler, and the acknowledgement."""

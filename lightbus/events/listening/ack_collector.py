@@ -1,4 +1,4 @@
-"""Collects what was handled of the streams of one publisher, and acknowledges it together."""
+"""Collects handled events of one publisher's streams, and acknowledges them together."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["AckCollector"]
 
 ACK_AFTER = 0.01
 LONGEST_ACK_AFTER = 0.05
-"""Seconds in which acknowledgements are collected: more while there is much to do, up to the second."""
+"""Seconds for which acknowledgements are collected; doubled under load, up to the second value."""
 
 MUCH = 16
-"""Events handled in that time that are much."""
+"""Events handled in that time from which on it counts as load."""
 
 _HALF = UNCONFIRMED // 2
 
 
 class Acknowledges(Protocol):
-    """Whose streams they are: one listener at this publisher."""
+    """The owner of streams: one listener at this publisher."""
 
     def ack_message(self, positions: list[Any]) -> Ack:
-        """Return what acknowledges up to these positions."""
+        """Return the message that acknowledges these positions."""
 
     def give_turn(self, stream: Stream) -> None:
-        """Give a stream its turn, if more of it may be handed out now."""
+        """Queue a stream for its next turn, if more of its events may be delivered now."""
 
     def not_a_member(self) -> None:
-        """Record that the publisher does not know us as a member."""
+        """Record that the publisher does not know us as a member of the group."""
 
 
 class AckCollector:
@@ -41,8 +41,8 @@ class AckCollector:
     The acknowledgements to one publisher. Only touched from the node's loop.
 
     Args:
-        requests: says it until it is answered.
-        counts: where refused ones are counted.
+        requests: sends requests, and repeats them until they are answered.
+        counts: counts refused acknowledgements.
 
     """
 
@@ -56,17 +56,18 @@ class AckCollector:
         self._loop = asyncio.get_running_loop()
 
     def add(self, stream: Stream) -> None:
-        """Acknowledge soon the handled events of a stream, together with those that follow until then."""
+        """Acknowledge the handled events of a stream soon, together with those handled until then."""
         self._streams.add(stream)
         unacknowledged = stream.unacknowledged
-        # Or it would have to stop; not while half of its bound is left, and none of its events waits.
+        # At its limit of unconfirmed events the stream would stop. Half of the limit may stay unconfirmed while none of
+        # its events waits.
         if unacknowledged > _HALF or (unacknowledged == _HALF and stream.ready):
             self.flush()
         elif self._timer is None and not self._closed:
             self._timer = self._loop.call_later(self._after, self.flush)
 
     def flush(self) -> None:
-        """Acknowledge everything that was handled."""
+        """Acknowledge all handled events now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -93,7 +94,7 @@ class AckCollector:
                     stream.ack_confirmed(told)
                     owner.give_turn(stream)
                 else:
-                    stream.ack_failed()  # if it is ours all the same, it is acknowledged again
+                    stream.ack_failed()  # if the stream is still ours, it is acknowledged again
         else:
             for stream, _ in handled:
                 stream.ack_failed()
@@ -101,7 +102,7 @@ class AckCollector:
             owner.not_a_member()
 
     def close(self) -> None:
-        """Acknowledge nothing any more."""
+        """Stop sending acknowledgements."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

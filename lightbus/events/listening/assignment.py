@@ -1,4 +1,4 @@
-"""What a publisher has assigned to one listener, and what of it is followed by now. No I/O."""
+"""The topics that a publisher has assigned to one listener, and which of them are followed yet. No I/O."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Pair: TypeAlias = tuple[str, int]
 
 class Assignment:
     """
-    What one listener has at one publisher. Only touched from the node's loop.
+    The assignment of one listener at one publisher. Only touched from the node's loop.
 
     Args:
-        api: whose events.
+        api: the API of the events.
         group: the group's name; empty for a listener without a group.
-        since: where that begins which a listener without a group is given.
+        since: the starting point of a listener without a group.
 
     Attributes:
-        generation: of the group's assignments, the latest that we know of; 0 while we are no member.
-        partitions, events: what we were assigned.
+        generation: the latest known generation of the group's assignments; 0 while we are not a member.
+        partitions, events: the assigned partitions and event names.
         followed: the pairs whose positions are known.
 
     """
@@ -39,7 +39,7 @@ class Assignment:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that is assigned is followed."""
+        """Whether all assigned pairs are followed."""
         return len(self.followed) == len(self.events) * len(self.partitions)
 
     @property
@@ -48,20 +48,20 @@ class Assignment:
         return {(event, partition) for event in self.events for partition in self.partitions}
 
     def change(self, message: Assign) -> tuple[frozenset[int], set[Pair]]:
-        """Record our assignment; return the partitions and the pairs that are not ours any more."""
+        """Record a new assignment; return the partitions and the pairs that were revoked."""
         partitions, before = self.partitions, self.pairs
         self.generation = message.generation
         self.partitions, self.events = frozenset(message.partitions), tuple(message.events)
         return partitions - self.partitions, before - self.pairs
 
     def clear(self) -> None:
-        """Have nothing any more."""
+        """Drop the assignment."""
         self.generation = 0
         self.partitions, self.events = frozenset(), ()
         self.followed.clear()
 
     def question(self, pairs: set[Pair], max_message_size: int) -> Open | None:
-        """Return the request for the positions of these topics; None if there are none."""
+        """Return the request for the positions of these pairs; None if there are none."""
         if not pairs:
             return None
         events = sorted({event for event, _ in pairs})

@@ -1,4 +1,4 @@
-"""The waiting events of a listener that takes batches, and the rest of batches that failed in part."""
+"""The queue of a listener that takes batches, including the rest of batches of which some events failed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .listener_queue import ListenerQueue
 __all__ = ["BatchQueue", "Chunk", "Left", "Whose"]
 
 Whose = tuple[Stream, float, Order[Stream] | None]
-"""Whose turn it is, as `ListenerQueue.next` says."""
+"""The next turn, as `ListenerQueue.next` returns it."""
 
 
 class Left(NamedTuple):
-    """An event of a batch behind one that is retried; `failed` or not, it waits for that one."""
+    """An event of a batch after one that is retried. Whether it `failed` or not, it waits for that one."""
 
     entry: Entry
     failed: bool
 
 
 class Chunk(NamedTuple):
-    """Events of one stream, in order, that are part of a batch."""
+    """The events of one stream in a batch, in order."""
 
     stream: Stream
     entries: list[Entry]
@@ -33,10 +33,10 @@ class Chunk(NamedTuple):
 
 class BatchQueue(ListenerQueue):
     """
-    What waits for one listener. Only touched from the node's loop.
+    The queue of one listener that takes batches. Only touched from the node's loop.
 
     Attributes:
-        is_filled: set when so much waits that a batch need not wait for more.
+        is_filled: set when enough events are queued for a batch.
 
     """
 
@@ -51,25 +51,25 @@ class BatchQueue(ListenerQueue):
             self.is_filled.set()
 
     def has_enough(self, stream: Stream) -> bool:
-        """Return whether there is a whole batch, or as much of a stream, or of all, as waits here at a time."""
+        """Return whether a whole batch is queued, or as many events of the stream, or of all, as are queued at most."""
         return self.backlog >= self.listener.batch or len(stream.ready) >= UNCONFIRMED or self.is_full
 
     def close(self) -> None:
         super().close()
         self.is_filled.set()
 
-    # One at a time
+    # One event at a time
 
     def comes_alone(self, stream: Stream) -> bool:
-        """Return whether the next event of a stream is to be given by itself: it, or a batch with it, failed before."""
+        """Return whether a stream's next event must be delivered alone: it may have failed before, maybe in a batch."""
         return stream in self._retries or stream.is_next_possibly_delivered
 
     def return_turn(self, whose: Whose) -> None:
         """
-        Give a turn back: the next `next` returns the same stream.
+        Give a turn back: the following `next` returns the same stream.
 
-        It keeps its place. Behind the others, two journals could send each other there for ever, one of whose events
-        the next comes alone, and the other's not.
+        The stream keeps its place at the front. At the end of the queue, two streams could displace each other for
+        ever: one whose next event must be delivered alone, and one whose next event must not.
         """
         stream, _, order = whose
         if order is not None:
@@ -80,10 +80,10 @@ class BatchQueue(ListenerQueue):
             stream.queued = True
             self._runnable.appendleft(stream)
 
-    # Together
+    # Batches
 
     def take_batch(self) -> list[Chunk]:
-        """Return the events to handle together: the next ones, stream by stream."""
+        """Return the next events to handle together, by stream."""
         chunks: list[Chunk] = []
         counts: dict[Stream, int] = {}
         left = 0 if self.is_closed else self.listener.batch
@@ -103,7 +103,7 @@ class BatchQueue(ListenerQueue):
                 if is_ours:
                     order.note(stream)
                     if not taken:
-                        break  # others do not pass it
+                        break  # others must not overtake it
         for stream, count in counts.items():
             if count:
                 stream.in_progress = count
@@ -115,14 +115,14 @@ class BatchQueue(ListenerQueue):
         return [chunk for chunk in chunks if chunk.entries]
 
     def handled(self, stream: Stream, entries: list[Entry]) -> None:
-        """Note that events that are at hand were handled, the first ones of those of their stream."""
+        """Record that the first ones of a stream's events in progress were handled."""
         if entries:
             stream.done(entries[-1], len(entries))
             self.handled_by[stream.key[1]] += len(entries)
             stream.owner.ack(stream)
 
     def end_of_batch(self, stream: Stream) -> None:
-        """Note that all is done with a stream's part of a batch, unless it waits to be tried again."""
+        """Record the end of a stream's part of a batch, unless an event of it waits for a retry."""
         self._took(0, 0)
         if not stream.in_progress:
             stream.owner.after_turn(stream)
@@ -132,7 +132,7 @@ class BatchQueue(ListenerQueue):
     # The rest of failed batches
 
     def keep_left(self, stream: Stream, rest: list[Left]) -> None:
-        """Have events wait for the one in front of them that is tried again; not where that was put back."""
+        """Keep the events after one that is retried until that is done; drop them if it was put back."""
         if failed := sum(each.failed for each in rest):
             self.counts["failed"] += failed
             self.failed_by[stream.key[1]] += failed
@@ -140,7 +140,7 @@ class BatchQueue(ListenerQueue):
             self._left[stream] = deque(rest)
 
     def next_left(self, stream: Stream) -> Left | None:
-        """Return the next event of a failed batch, now that the one before it is done."""
+        """Return the next event of a batch that failed in part, after the one before it is done."""
         left = self._left.get(stream)
         if not left:
             self._left.pop(stream, None)

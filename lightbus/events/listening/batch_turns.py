@@ -1,7 +1,8 @@
-"""The turns of a listener that is given events together: a batch as soon as it is full, or has waited long enough.
+"""The turns of a listener that takes batches: a batch is delivered once it is full, or has waited long enough.
 
-Nothing is taken in hand while a batch waits for more. What failed, alone or with others, is given alone from then on,
-and so is what somebody else may have begun: so that the right event is counted, retried and in the end dead-lettered.
+No event is taken from the queue while a batch waits for more. An event that failed, alone or in a batch, is delivered
+alone from then on; so is one that another member may have begun. So deliveries, retries and dead letters are counted
+for the right event.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ logger = logging.getLogger("lightbus.listeners")
 
 
 class _Given:
-    """An event of a batch: its message, if it is one; else, and where it failed, why."""
+    """An event of a batch: its message if it is valid, and its error if it is not or has failed."""
 
     __slots__ = ("entry", "error", "message", "stream")
 
@@ -38,7 +39,7 @@ class _Given:
 
 
 class BatchTurns(ListenerTurns):
-    """What the tasks of one listener do that is given lists. Only touched from the node's loop."""
+    """The work of the tasks of a listener that takes batches. Only touched from the node's loop."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class BatchTurns(ListenerTurns):
             await self._guard.pause(asyncio.sleep(0))
 
     async def _fill(self, stream: Stream) -> None:
-        """Wait until there is a whole batch, or it was waited long enough for one."""
+        """Wait until a whole batch is queued, at most `batch_wait`."""
         queue, wait = self._batches, self._queue.listener.batch_wait
         if not wait or queue.has_enough(stream):
             return
@@ -82,10 +83,10 @@ class BatchTurns(ListenerTurns):
         timer.cancel()
         queue.waits = False
 
-    # One at a time
+    # One event at a time
 
     async def _alone(self, whose: Whose) -> None:
-        """Give events of a stream one by one, as long as they are to be given so."""
+        """Deliver events of a stream one by one, as long as they must be delivered alone."""
         queue, delivery = self._batches, self._delivery
         stream, before, order = whose
         if queue.begin(stream):
@@ -107,12 +108,12 @@ class BatchTurns(ListenerTurns):
         if order is not None:
             queue.queue(order)
 
-    # Together
+    # Batches
 
     async def _handle(self, chunks: list[Chunk]) -> None:
-        """Give a batch to the listener, and settle what becomes of each of its events."""
+        """Deliver a batch, and acknowledge, retry or dead-letter each of its events."""
         messages = self._messages(chunks)
-        if messages is not None and (error := await self._execute(messages)) is None:  # as nearly always
+        if messages is not None and (error := await self._execute(messages)) is None:  # the usual case
             count = 0
             for stream, entries in chunks:
                 self._batches.handled(stream, entries)
@@ -135,7 +136,7 @@ class BatchTurns(ListenerTurns):
             self._batches.end_of_batch(stream)
 
     async def _execute(self, messages: list[EventMessage]) -> BaseException | None:
-        """Call the listener; return what it raised."""
+        """Call the listener; return the error that it raised, or None."""
         if not messages:
             return None
         try:
@@ -148,19 +149,19 @@ class BatchTurns(ListenerTurns):
     def _note_failed(
         self, given: list[_Given], messages: list[EventMessage], error: BaseException | None
     ) -> _Given | None:
-        """Note which of a batch failed, and log how many; return the first one, which is logged with its error."""
+        """Record which events of a batch failed, and log how many; return the first, whose error is logged later."""
         if error is None:
             return None
         for each, reason in zip(given, failures(messages, error), strict=True):
             each.error = reason
         failed = [each for each in given if each.error is not None]
         if len(given) > 1 and failed:
-            text = "The listener %s failed on %d of %d events that it was given together. The first one:"
+            text = "The listener %s failed on %d of %d events of a batch. The first one:"
             logger.error(text, self._queue.listener.name, len(failed), len(given))
         return failed[0] if failed else None
 
     def _messages(self, chunks: list[Chunk]) -> list[EventMessage] | None:
-        """Return the messages of a batch; None where one of its events is none, or does not fit."""
+        """Return the messages of a batch; None if one of its events is invalid, or does not fit."""
         turns: dict[Stream, Turn] = {}
         messages: list[EventMessage] = []
         for stream, entries in chunks:
@@ -174,7 +175,7 @@ class BatchTurns(ListenerTurns):
         return messages
 
     def _given(self, chunks: list[Chunk]) -> list[_Given]:
-        """Return the events of a batch: with their messages, or why they do not fit."""
+        """Return the events of a batch, each with its message, or with the error why it does not fit."""
         given: list[_Given] = []
         for stream, entries in chunks:
             turn = self._invocation.new_turn(stream)
@@ -191,7 +192,7 @@ class BatchTurns(ListenerTurns):
         return given
 
     async def _settle(self, stream: Stream, events: list[_Given], first_failed: _Given | None) -> None:
-        """Have the events of one stream be acknowledged up to one that is tried again; the others wait for it."""
+        """Acknowledge the events of one stream up to one that is retried; later ones wait for that."""
         queue = self._batches
         handled: list[Entry] = []
         for number, each in enumerate(events):
@@ -207,7 +208,7 @@ class BatchTurns(ListenerTurns):
         queue.handled(stream, handled)
 
     async def _settle_failed(self, each: _Given, error: BaseException, *, logs: bool) -> bool:
-        """Decide what to do with an event that failed, or does not fit; return whether its stream continues."""
+        """Handle an event that failed, or does not fit; return whether its stream continues."""
         stream, entry, message = each.stream, each.entry, each.message
         if message is None:
             assert isinstance(error, LightbusException)

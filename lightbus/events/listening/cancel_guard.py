@@ -1,4 +1,4 @@
-"""Keeps tasks running in which handlers run: a handler may cancel its own task, which must not end the listener."""
+"""Protects the tasks that run handlers: a handler may cancel its own task, which must not end the listener."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CancelGuard:
     Distinguishes the end of a listener from cancellations by its handlers. Only touched from the node's loop.
 
     Args:
-        is_stopping: whether the listener stops, so that its tasks may be cancelled by ourselves.
+        is_stopping: returns whether the listener stops, so that cancellations of its tasks are ours.
 
     """
 
@@ -29,19 +29,19 @@ class CancelGuard:
         self._is_stopping = is_stopping
         self._loop = asyncio.get_running_loop()
         self._sentinel = self._loop.create_task(asyncio.sleep(LONGEST_SLEEP))
-        """Is cancelled by us, or with everything else when the loop ends, but by no handler."""
+        """A task that only we cancel, or the loop at its end; never a handler."""
 
     @property
     def is_ending(self) -> bool:
-        """Whether our tasks are cancelled by ourselves, or by the end of the loop."""
+        """Whether cancellations come from us, or from the end of the loop."""
         return self._is_stopping() or self._sentinel.done() or self._sentinel.cancelling() > 0
 
     def close(self) -> None:
-        """Guard nothing any more."""
+        """Stop guarding."""
         self._sentinel.cancel()
 
     async def pause(self, awaitable: Awaitable[Any]) -> None:
-        """Await something, although a handler that ran in this task may cancel it: the listener goes on."""
+        """Await something; absorb a cancellation of this task by a handler that ran in it."""
         try:
             await awaitable
         except asyncio.CancelledError:
@@ -50,14 +50,14 @@ class CancelGuard:
             await self.absorb_cancellation()
 
     async def shielded(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return the result of a coroutine of ours, although a handler may cancel this task."""
+        """Return the result of our own coroutine, which a handler's cancellation of this task does not stop."""
         task = self._loop.create_task(coroutine)
         while not task.done():
             await self.pause(asyncio.wait([task]))
         return task.result()
 
     async def apart(self, awaitable: Awaitable[Any]) -> Any:
-        """Return the result of the user's code, in a task of its own, which only this listener cancels."""
+        """Run the user's code in a task of its own, which only this listener cancels, and return its result."""
         task = self._loop.create_task(outcome(awaitable))
         try:
             while not task.done():
@@ -72,18 +72,18 @@ class CancelGuard:
         return result
 
     async def absorb_cancellation(self) -> None:
-        """Continue although a handler has cancelled the task that it ran in."""
+        """Undo a handler's cancellation of the task that it ran in."""
         task = current_task()
         if self.is_ending:
-            return  # the cancelling takes effect where we wait next
+            return  # the cancellation takes effect at the next await
         while task.uncancel():
             pass
-        with contextlib.suppress(asyncio.CancelledError):  # which may come only now
+        with contextlib.suppress(asyncio.CancelledError):  # it may be raised only now
             await asyncio.sleep(0)
 
 
 def current_task() -> asyncio.Task[Any]:
-    """Return the task that runs here. Raises RuntimeError where none does: it is called in coroutines of tasks only."""
+    """Return the running task. Raises RuntimeError if there is none: call it only in coroutines of tasks."""
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("no task runs here")

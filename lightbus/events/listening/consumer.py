@@ -1,8 +1,8 @@
 """
-The way of an event in: all listeners of this process, and the publishers that they follow.
+All listeners of this process, and the publishers that they follow.
 
-A `ListenerRunner` is a listener at work, a `PublisherConnection` our connection to one publisher, and a `Subscription`
-one listener there.
+A `ListenerRunner` runs one listener, a `PublisherConnection` is our connection to one publisher, and a `Subscription`
+connects one listener with one publisher.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logger = logging.getLogger("lightbus.listeners")
 TICK = 1.0
 
 LEAVE_TIMEOUT = 1.0
-"""Seconds in which publishers confirm that what we handled is acknowledged."""
+"""Seconds that publishers have to confirm our last acknowledgements."""
 
 
 class Consumer:
@@ -51,15 +51,15 @@ class Consumer:
         identity: the identity of this process.
         transport: makes the connections.
         config, apis, hooks, client: as for the server.
-        executor: the threads in which `def` functions run.
+        executor: runs `def` functions.
         on_fatal: called when a listener fails whose policy is to stop the worker.
-        on_stopped: called when a listener has stopped, and what it failed with.
+        on_stopped: called with a listener that has stopped, and its error.
 
     Attributes:
         counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
-        guard: logs what could not be handled of what publishers send.
-        runners: the listeners.
-        losses: reports events that are lost.
+        guard: logs messages of publishers that could not be handled.
+        runners: the running listeners.
+        losses: reports lost events.
 
     """
 
@@ -80,7 +80,7 @@ class Consumer:
         self.guard = Guard(logger)
         self.runners: list[ListenerRunner] = []
         self._connections: dict[str, PublisherConnection] = {}
-        """By the publisher's instance."""
+        """The connections, by the publisher's instance."""
         self._identity = identity
         self._transport = transport
         self._config = config
@@ -106,16 +106,16 @@ class Consumer:
 
     async def add(self, listener: Listener, peers: Iterable[Peer]) -> None:
         """
-        Start a listener, and return when it is live at every publisher that is up now.
+        Start a listener, and return once it is live at every publisher that is up now.
 
-        A publisher that does not confirm within `event_listener_setup_timeout` is logged, and tried further.
+        A publisher that does not confirm within `event_listener_setup_timeout` is logged; the attempt goes on.
         """
         runner = ListenerRunner(self._listeners, listener, self._stop_listener)
         self.runners.append(runner)
         group = self._group_of(listener)
         self._records.joins(listener.api, group)
         for peer in peers:
-            if peer.instance not in self._connections:  # or each of many listeners would go through all of them
+            if peer.instance not in self._connections:  # else many listeners would each repeat this for all
                 self._follow(peer)
         publishers = [
             connection
@@ -128,17 +128,17 @@ class Consumer:
         await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, listener)
 
     def runner_of(self, listener: Listener) -> ListenerRunner | None:
-        """Return the runner of a listener, if it is at work."""
+        """Return the runner of a listener, or None if it does not run."""
         return next((runner for runner in self.runners if runner.listener is listener), None)
 
     def peer_is_up(self, peer: Peer) -> None:
-        """Record that a peer joined, or says something new of itself."""
+        """Record that a peer joined, or changed its announcement."""
         known = self._connections.get(peer.instance)
         if known is not None:
             if (known.peer.event_endpoint, known.peer.endpoint) != (peer.event_endpoint, peer.endpoint):
                 self.peer_left(peer.instance)
             elif known.peer.announcement.digest != peer.announcement.digest:
-                known.join()  # it may have events that "*" did not mean before
+                known.join()  # it may have new events, which "*" includes
         self._follow(peer)
 
     def peer_left(self, instance: str) -> None:
@@ -147,7 +147,7 @@ class Consumer:
             connection.close()
 
     async def stop(self, seconds: float) -> None:
-        """Accept no more events, finish those in progress, acknowledge them, and leave the groups in order."""
+        """Accept no more events, finish and acknowledge those in progress, and leave the groups."""
         if self._stopped:
             return
         self._stopped = True
@@ -162,7 +162,7 @@ class Consumer:
         self._connections.clear()
 
     def is_live_at(self, instance: str) -> bool:
-        """Return whether all that the listeners want of a publisher arrives. From any thread (`lightbus.testing`)."""
+        """Return whether all listeners of a publisher's events are live there. Thread-safe (for `lightbus.testing`)."""
         connection = self._connections.get(instance)
         return connection is not None and connection.is_live
 
@@ -171,7 +171,7 @@ class Consumer:
         return listener.group_of(self._identity.service)
 
     def _stop_listener(self, runner: ListenerRunner, reason: str) -> None:
-        """Have a listener that has failed leave its groups, once what else it has at hand is finished."""
+        """Make a failed listener leave its groups, after its other events in progress are finished."""
         self._on_stopped(runner.listener, reason)
         task = self._loop.create_task(self._remove_after_leaving(runner))
         self._leaving.add(task)
@@ -181,7 +181,7 @@ class Consumer:
         await runner.stop(None)
         for connection in self._connections.values():
             connection.unsubscribe(runner.queue)
-        self._pace.caught_up()  # no listener has to wait for it any more
+        self._pace.caught_up()  # others need not wait for it any more
 
     def _report_dropped(self) -> None:
         for connection in self._connections.values():
@@ -189,14 +189,14 @@ class Consumer:
                 waiting = sum(len(stream.ready) for stream in subscription.followed.live_streams)
                 if waiting:
                     logger.warning(
-                        "The listener %s stops: %d events of best effort that waited are dropped",
+                        "The listener %s stops: %d waiting events of best effort are dropped",
                         queue.listener, waiting,
                     )  # fmt: skip
 
     def _follow(self, peer: Peer) -> None:
         connection = self._connections.get(peer.instance)
         if connection is not None:
-            connection.peer = peer  # it may advertise other APIs than before, also some that have no listener yet
+            connection.peer = peer  # its APIs may have changed, also some without a listener yet
         names = peer.announcement.api_names or ()
         runners = [each for each in self.runners if each.listener.api in names and each.stopped_by is None]
         if not runners or not peer.event_endpoint or self._stopped:
@@ -209,7 +209,7 @@ class Consumer:
             connection.subscribe(runner.queue, self._group_of(runner.listener))
 
     def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
-        """Log a listener of an event that its API does not have: after a typo it would wait without end."""
+        """Log a listener for an event that the API does not have: after a typo it would wait for ever."""
         info = next((api for api in peer.announcement.apis or () if api.name == listener.api), None)
         if info is None or info.keeps:
             return
@@ -235,7 +235,7 @@ class Consumer:
                 f"{len(late)} of {len(waits)} publishers did not confirm the subscription of {listener} within "
                 f"{seconds} s. It is set up as soon as they do; raise `event_listener_setup_timeout` if they are slow."
             )
-            # One name may listen to a hundred APIs, whose publishers are all late beside a busy processor.
+            # One listener name may have a hundred APIs, whose publishers are all late on a busy machine.
             self._failures.log(("setup", listener.name), logging.WARNING, "%s", error, changes=False)
 
     def _tick(self) -> None:
@@ -244,11 +244,9 @@ class Consumer:
         loop_stalled = now - self._ticked_at > self._config.worker.member_timeout
         self._ticked_at = now
         if loop_stalled:
-            # Others have our partitions by now. What waits here is theirs; what we say of it would be refused.
+            # Other members have our partitions by now, and get the waiting events; our acknowledgements are refused.
             self.counts["standstills"] += 1
-            text = (
-                "The event loop was blocked for long; the events that waited in that time are left to their new owners"
-            )
+            text = "The event loop was blocked for long; its waiting events are left to other members of the groups"
             self._failures.log("clock", logging.WARNING, text)
         for connection in list(self._connections.values()):
             if loop_stalled:

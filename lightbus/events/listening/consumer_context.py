@@ -19,15 +19,15 @@ __all__ = ["ConsumerContext"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerContext:
     """
-    The process that listens. Only touched from the node's loop.
+    Shared state of the listeners of this process. Only touched from the node's loop.
 
     Attributes:
         identity: the identity of this process.
-        records: what we know of our groups.
+        records: what is known of our groups.
         losses: reports lost events.
-        pace: how fast published events are read.
-        guard: logs what could not be handled of what publishers send.
-        numbers: of the requests to publishers: each is unique in this process, whichever publisher gets it.
+        pace: limits how fast published events are read.
+        guard: logs messages of publishers that could not be handled.
+        numbers: the numbers of requests to publishers, unique in this process.
         counts: gaps, unreadable, fetched, lost, refused_acks, standstills.
 
     """

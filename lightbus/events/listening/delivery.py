@@ -1,6 +1,6 @@
-"""One event is given to a listener: for the first time or again, and what becomes of it when it does not fit or fails.
+"""Delivers one event to a listener, for the first time or again, and handles events that do not fit or fail.
 
-The policies of `OnError` are here and nowhere else, wherever the event came from.
+The policies of `OnError` are implemented here and nowhere else.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ logger = logging.getLogger("lightbus.listeners")
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
-"""Seconds for which it is waited before an event that failed is tried again."""
+"""Shortest and longest pause, in seconds, before a failed event is tried again."""
 
 
 def next_pause(last: float) -> float:
-    """Return how long to wait before the next delivery of an event, after the one before this time; 0 for none."""
+    """Return the pause before the next delivery of an event; `last` is the previous pause, 0 if there was none."""
     return min(2 * last, LONGEST_PAUSE) if last else FIRST_PAUSE
 
 
 def failures(messages: Sequence[EventMessage], error: BaseException) -> list[BaseException | None]:
-    """Return with what each of the events failed that a handler was given together; None for those that did not."""
+    """Return the error of each event of a batch whose handler raised; None for events that did not fail."""
     if not is_a(error, BatchFailed):
         return [error] * len(messages)
     assert isinstance(error, BatchFailed)
     reasons = error.reasons
     if unknown := reasons.keys() - {message.id for message in messages}:
-        logger.error("A listener says that events failed which it was not given: %s. All count as failed",
+        logger.error("A listener reports failed events that were not in its batch: %s. All count as failed",
                      safely(repr, sorted(unknown)[:10]))  # fmt: skip
         return [error] * len(messages)
     return [reasons.get(message.id) for message in messages]
@@ -52,16 +52,16 @@ def failures(messages: Sequence[EventMessage], error: BaseException) -> list[Bas
 
 class Delivery:
     """
-    Gives events to one listener. Only touched from the node's loop.
+    Delivers events to one listener. Only touched from the node's loop.
 
     All methods that return a bool return whether the stream continues with its next event.
 
     Args:
-        context: of the process.
-        queue: where the event at hand is marked as done, put back, or to be tried again.
+        context: the process that the listener runs in.
+        queue: the listener's queue, in which events in progress are marked as done, put back or retried.
         invocation: calls the function.
-        guard: against handlers that cancel their task.
-        stop_listener: called with its error when the listener is to stop for good.
+        guard: protects against handlers that cancel their task.
+        stop_listener: called with the error when the listener must stop for good.
 
     """
 
@@ -81,18 +81,18 @@ class Delivery:
         self._is_fatal = False
         """Whether the worker is stopping."""
         self._one_at_a_time = asyncio.Lock()
-        """Held while an event is given again: should this process end meanwhile, no other is taken for the reason."""
+        """Held during a redelivery: if it ends this process, no other event is blamed."""
 
     @property
     def _listener(self) -> Listener:
         return self._queue.listener
 
     async def deliver(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn, pause: float = 0.0) -> bool:
-        """Give an event to the listener, after so long a pause."""
+        """Deliver an event to the listener; `pause` is the pause before this delivery, if it is a retry."""
         try:
             message = self._invocation.message(stream, entry, deliveries, turn)
         except PayloadTooLarge as error:
-            # A dead letter, for when this process accepts larger messages: it can be retried from there.
+            # A dead letter, which can be retried after the limit of this process was raised.
             return await self.does_not_fit(stream, entry, deliveries, error)
         except LightbusException as error:
             self.note_invalid(stream, entry, error)
@@ -109,7 +109,7 @@ class Delivery:
         return self._queue.done(stream, entry)
 
     async def redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:
-        """Give an event to the listener that it, or another of the group, may have been given before."""
+        """Deliver an event that may have been delivered to this or another member of the group before."""
         await self._guard.shielded(self._one_at_a_time.acquire())
         try:
             return await self._redeliver(stream, entry, at_least, turn, pause)
@@ -119,7 +119,7 @@ class Delivery:
     async def raised(
         self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, pause: float = 0.0
     ) -> bool:
-        """Decide what becomes of an event whose handler, or a hook of it, raised."""
+        """Handle the error of an event's handler, or of a hook around it."""
         await self.go_on_after(error)
         if (argument_error := self._invocation.handler.argument_error(error, message.kwargs)) is not None:
             return await self.does_not_fit(stream, entry, message.deliveries, argument_error)
@@ -129,14 +129,14 @@ class Delivery:
         return await self.failed(stream, entry, message, as_exception(self._listener.name, found), pause)
 
     async def go_on_after(self, error: BaseException) -> None:
-        """Continue although a handler raised, whatever it did to the task that it ran in; otherwise raise it."""
+        """Undo a cancellation of this task by a handler that raised; raise the error if the listener is ending."""
         if current_task().cancelling():
             if self._guard.is_ending:
                 raise error
             await self._guard.absorb_cancellation()
 
     async def _redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float) -> bool:
-        # Recorded before it happens: should it end this process, it is known which event that was.
+        # Recorded before the delivery, so that the count is right even if the delivery ends this process.
         most = self._listener.max_deliveries
         recording = stream.owner.record_delivery(stream, entry, min(at_least, most))
         deliveries = await self._guard.shielded(recording)
@@ -156,18 +156,18 @@ class Delivery:
 
     async def does_not_fit(self, stream: Stream, entry: Entry, deliveries: int, error: LightbusException) -> bool:
         """
-        Make a dead letter of an event that does not fit.
+        Make a dead letter of an event that does not fit the listener.
 
-        Whoever is wrong, sender or listener, trying again does not help: `on_error` is not asked, nothing a peer sends
-        stops us, and the event is kept for when one of them was mended.
+        Whether the sender or the listener is wrong, trying again does not help: `on_error` is not applied, nothing that
+        a peer sends stops the listener, and the event is kept until one of them was corrected.
         """
         self.note_invalid(stream, entry, error)
         return await self._dead_letter(stream, entry, deliveries, f"{type(error).__name__}: {error}")
 
     def note_invalid(self, stream: Stream, entry: Entry, error: LightbusException) -> None:
-        """Count and log an event that is not given to the listener."""
+        """Count and log an event that is not delivered to the listener."""
         self._queue.counts["invalid"] += 1
-        logger.error("%s is not given to the listener %s: %s", _where(stream, entry), self._listener.name, error)
+        logger.error("%s is not delivered to the listener %s: %s", _where(stream, entry), self._listener.name, error)
 
     async def failed(
         self,
@@ -179,7 +179,7 @@ class Delivery:
         *,
         logs: bool = True,
     ) -> bool:
-        """Decide what to do with an event whose handler failed, and log the error unless it is logged elsewhere."""
+        """Apply `on_error` to an event whose handler failed, and log the error unless it is logged elsewhere."""
         policy, deliveries, most = self._listener.on_error, message.deliveries, self._listener.max_deliveries
         retries = policy in (OnError.RETRY, OnError.STOP_LISTENER) and not self._queue.is_closed
         self._queue.counts["failed"] += 1
@@ -198,8 +198,8 @@ class Delivery:
             self._queue.retry_later(stream, retry)
             return False
         else:
-            self._log_failure(message, error, "It is given to the group again.", logs=logs)
-            if deliveries == 1:  # the others are on record
+            self._log_failure(message, error, "It is delivered to the group again.", logs=logs)
+            if deliveries == 1:  # later deliveries are recorded already
                 await self._guard.shielded(stream.owner.record_delivery(stream, entry, 1))
             going_on = self._queue.put_back(stream)
         if policy is OnError.SHUTDOWN:
@@ -217,7 +217,7 @@ class Delivery:
         text = "The listener %s failed on %s, delivery %d of %d. %s"
         most = self._listener.max_deliveries
         about = self._listener.name, safely(repr, message), message.deliveries, most, what_next
-        if is_a(error, JournalError):  # a disk that is full fails all that fire something: no traceback of each
+        if is_a(error, JournalError):  # on a full disk every handler that fires an event fails: no tracebacks
             logger.error(text, *about[:-1], f"{what_next} It raised: {error}")
         else:
             report(logger, logging.ERROR, error, text, *about)

@@ -1,4 +1,4 @@
-"""The streams that one listener follows at one publisher: fetching, acknowledging and giving back."""
+"""The streams that one listener follows at one publisher: fetches missing events, acknowledges, releases partitions."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from .publisher_requests import PublisherRequests
 __all__ = ["FollowedStreams"]
 
 PAGE = 500
-"""Events asked for at a time."""
+"""Events requested at a time."""
 
 FETCH_AGAIN_AFTER = 0.5
-"""Seconds after which an event that was put back is asked for again."""
+"""Seconds after which an event that was put back is fetched again."""
 
 
 class FollowedStreams:
     """
-    The streams of one listener at one publisher: the `owner` of each. Only touched from the node's loop.
+    The streams of one listener at one publisher; it is their `owner`. Only touched from the node's loop.
 
     Args:
         assignment: our assignment at this publisher.
-        queue: where ready events wait for the listener.
-        requests: what the publisher is asked by.
-        acks: collects what was handled.
-        context: of the process.
+        queue: the listener's queue of ready events.
+        requests: sends requests to the publisher.
+        acks: collects acknowledgements.
+        context: shared state of the process.
         not_a_member: called when the publisher does not know us as a member of the group.
 
     Attributes:
-        streams: by journal, event and partition.
+        streams: the streams by journal, event and partition.
         publisher: the publisher's instance.
 
     """
@@ -56,16 +56,16 @@ class FollowedStreams:
         self.publisher = requests.peer.instance
         self.not_a_member = not_a_member
         self.give_turn = queue.go_on
-        """Gives a stream its turn, if more of it may be handed out now."""
+        """Queues a stream for its next turn, if more of its events may be delivered now."""
         self._assignment = assignment
         self._queue = queue
         self._requests = requests
         self._acks = acks
         self._context = context
         self.ack = acks.add if assignment.group else _confirm_at_once
-        """Acknowledges soon what was handled of a stream."""
+        """Acknowledges the handled events of a stream soon."""
         self._releasing: dict[Stream, frozenset[int]] = {}
-        """Streams that are not ours any more, while an event of theirs is in progress; with their partitions."""
+        """Revoked streams with an event still in progress, and the partitions to give back afterwards."""
         queue.sources.add(self)
 
     @property
@@ -75,12 +75,12 @@ class FollowedStreams:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an event of one of them is at hand."""
+        """Whether an event of any stream is in progress."""
         return any(stream.in_progress for stream in self.streams.values())
 
     @property
     def live_streams(self) -> Iterable[LiveStream]:
-        """Those of best effort: what waits of them is in no journal."""
+        """The streams of best effort, whose waiting events are in no journal."""
         return [stream for stream in self.streams.values() if isinstance(stream, LiveStream)]
 
     def owns(self, stream: Stream) -> bool:
@@ -90,12 +90,12 @@ class FollowedStreams:
     # Missing events
 
     def fetch_more(self, stream: Stream) -> None:
-        """Ask for more of a topic, where there is more and little waits."""
+        """Request more events of a topic, if there are more and few are queued."""
         if not self.owns(stream):
             return
         if stream.order is not None:
             stream.order.note(stream)
-        if self._queue.is_full and (stream.ready or stream.order is None):  # else others wait for this one
+        if self._queue.is_full and (stream.ready or stream.order is None):  # else other streams wait for this one
             self._queue.starve(stream)
             return
         after = stream.wanted()
@@ -128,7 +128,7 @@ class FollowedStreams:
         self.ack(stream)
         if count or (stream.position, stream.head) != before or answer.through > stream.position:
             self.fetch_more(stream)
-        # otherwise there is nothing, whatever was reported: it is fetched again with the next tick, a few times
+        # else there are no such events, whatever was reported: the next ticks fetch again, a few times
 
     def tick(self) -> None:
         """Fetch missing events again, and repeat unconfirmed acknowledgements."""
@@ -141,7 +141,7 @@ class FollowedStreams:
     # Handled events
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
-        """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
+        """Count a delivery that is about to begin; return its number, 0 if the event is not ours any more."""
         assignment = self._assignment
         if not assignment.group:
             return at_least
@@ -152,7 +152,7 @@ class FollowedStreams:
         records, about = self._context.records, (assignment.api, assignment.group, stream.key, entry.sequence)
         number = records.take_start(*about) or next(self._requests.numbers)
         answer = await self._ask(stream, message, number)
-        if answer is None:  # it may be counted: the process that serves the journal next recognises it by its number
+        if answer is None:  # maybe counted: the next server of the journal recognises the request by its number
             records.start_unanswered(*about, number)
         return answer.deliveries if isinstance(answer, Started) else 0
 
@@ -168,7 +168,7 @@ class FollowedStreams:
         return isinstance(answer, Acked) and not answer.refused
 
     async def _ask(self, stream: Stream, message: AnyMessage, number: int = 0) -> AnyMessage | None:
-        # Repeated under its number, which the publisher knows it by: what it changes is changed once.
+        # Repeated under its number, by which the publisher recognises a repetition.
         answer: asyncio.Future[AnyMessage | None] = asyncio.get_running_loop().create_future()
 
         def answered(message: AnyMessage | None) -> None:
@@ -179,23 +179,23 @@ class FollowedStreams:
         return await answer
 
     def after_turn(self, stream: Stream) -> None:
-        """Fetch more of a stream after its turn; of one that is not ours any more, record that it is finished."""
+        """Fetch more of a stream after its turn; if it was revoked, record that it is finished."""
         if stream.ready and stream.head <= stream.position:
-            return  # the usual case; waiting events of a stream that is not ours any more were dropped
+            return  # the usual case; waiting events of a revoked stream were dropped
         if self.streams.get(stream.key) is not stream:
             self._finished(stream)
         else:
             self.fetch_more(stream)
 
     def retry(self, stream: Stream) -> None:
-        """Have the event at hand be given again, which was not handled: left to its new owner, if there is one."""
+        """Fetch an event again that was put back; if the stream was revoked, leave it to the new owner."""
         if self.owns(stream):
             asyncio.get_running_loop().call_later(FETCH_AGAIN_AFTER, self.fetch_more, stream)
         else:
             self._finished(stream)
 
     def was_handled(self, key: TopicKey, sequence: int) -> None:
-        """Record that a topic was handled up to here by a stream before ours."""
+        """Record that a topic was handled up to this sequence by an earlier stream."""
         stream = self.streams.get(key)
         if stream is not None and sequence > stream.handled:
             self._queue.skip(stream, sequence)
@@ -205,14 +205,14 @@ class FollowedStreams:
     # Acknowledgements
 
     def ack_message(self, positions: list[Any]) -> Ack:
-        """Return what acknowledges up to these positions."""
+        """Return the message that acknowledges these positions."""
         assignment = self._assignment
         return Ack(assignment.api, assignment.group, assignment.generation, positions)
 
-    # Giving back
+    # Revoked partitions
 
     def release(self, partitions: frozenset[int]) -> None:
-        """Deliver no more events of these partitions, and give them back once those in progress are finished."""
+        """Deliver no more events of these partitions; give them back once their events in progress are finished."""
         leaving = [stream for key, stream in self.streams.items() if key[2] in partitions]
         self._queue.live_positions.forget(self.publisher, partitions)
         busy = []
@@ -227,7 +227,7 @@ class FollowedStreams:
             self._releasing[stream] = partitions
 
     def _finished(self, stream: Stream) -> None:
-        """Record that the last event in progress of a stream that is not ours any more is finished."""
+        """Record that the last event in progress of a revoked stream is finished."""
         partitions = self._releasing.pop(stream, None)
         if partitions is None:
             self.was_handled(stream.key, stream.handled)
@@ -238,35 +238,35 @@ class FollowedStreams:
     def _give_back(self, partitions: frozenset[int]) -> None:
         assignment = self._assignment
         if assignment.group:
-            self._acks.flush()  # what was handled of them is acknowledged first: they go the same way
+            self._acks.flush()  # acknowledgements first, on the same connection
             message = Release(assignment.api, assignment.group, assignment.generation, sorted(partitions))
             self._requests.send(message)
 
     def drop_all(self) -> None:
-        """Deliver no more; the positions are remembered for the process that serves these journals next."""
+        """Stop delivering; keep the positions for the process that serves these journals next."""
         self._releasing.clear()
         streams, self.streams = self.streams, {}
         for stream in streams.values():
-            if isinstance(stream, LiveStream):  # before what waits is forgotten: it counts as dropped, not as missed
+            if isinstance(stream, LiveStream):  # before its waiting events are dropped: they do not count as missed
                 self._queue.live_positions.note(self.publisher, stream.key, stream.position)
             self._forget(stream)
             if not stream.in_progress:
                 self._remember(stream)
 
     def add_live(self, key: TopicKey) -> LiveStream:
-        """Follow a topic of best effort: from our position, if it was not given back, else from the next event."""
+        """Follow a topic of best effort: from our last position, or from now on if the partition was given back."""
         stream = LiveStream(key, self, position=self._queue.live_positions.take(self.publisher, key))
         self.streams[key] = stream
         return stream
 
     def _forget(self, stream: Stream) -> None:
-        """Deliver no more events of a stream. Waiting events of best effort are nowhere else."""
+        """Deliver no more events of a stream. Waiting events of best effort are lost, and counted as dropped."""
         if isinstance(stream, LiveStream):
             self._queue.counts["dropped"] += len(stream.ready)
         self._queue.forget(stream)
 
     def _remember(self, stream: Stream) -> None:
-        """Note how far a stream was handled, here and for the other publishers that this listener follows."""
+        """Record the position of a stream, also for this listener's streams at other publishers."""
         if isinstance(stream, LiveStream):
             return
         assignment, key, handled = self._assignment, stream.key, stream.handled
@@ -278,7 +278,7 @@ class FollowedStreams:
             other.was_handled(key, handled)
 
     def close(self) -> None:
-        """Be no source of the listener any more."""
+        """Remove this source from the listener's queue."""
         self._queue.sources.discard(self)
 
 

@@ -1,4 +1,4 @@
-"""Asking a publisher which groups there are, page by page: ten thousand in one answer take it half a second."""
+"""Reads the groups of a publisher page by page: ten thousand in one answer would take it half a second."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ...exceptions import ProtocolError
 __all__ = ["PAGE", "read_groups"]
 
 PAGE = 500
-"""Groups in an answer."""
+"""Groups in one answer."""
 
 MAX_PAGES = 200
-"""Ten times what a publisher takes (`group_directory.MAX_GROUPS`): those of journals that it adopts come on top."""
+"""Ten times the limit of a publisher (`group_directory.MAX_GROUPS`): groups of adopted journals are added to that."""
 
 
 async def read_groups(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ async def read_groups(ask: Callable[[dict[str, Any]], Awaitable[list[dict[str, A
     Return all groups that a publisher reports, fetched page by page.
 
     Args:
-        ask: asks it for its groups, given the arguments that say which page.
+        ask: requests one page of groups, given the arguments for the page.
 
     Raises ProtocolError if the pages have no end, and whatever `ask` raises.
 

@@ -32,31 +32,31 @@ from .listener_context import ListenerContext
 __all__ = ["TURN", "Invocation", "Turn"]
 
 TURN = 128
-"""Events of one stream that are handled before another has its turn, and the rest of the loop."""
+"""Events of one stream that are handled before other streams, and other tasks of the loop, get a turn."""
 
 AHEAD = 256 * 1024
-"""Bytes of the events that wait of a stream, up to which they are decoded together."""
+"""Waiting events of a stream are decoded together if they have at most this many bytes."""
 
 
 LONG = 0.005
-"""Seconds that events are handled in one run: what else the loop has to do waits for it."""
+"""Longest time, in seconds, for which events are handled in one run: other tasks of the loop wait for it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
     """
-    What the events that are handled in a row have in common.
+    The shared state of successive events of one stream.
 
     Attributes:
-        api, event, journal, publisher: what they are, and where they come from.
-        check: completes and checks their arguments, if anything is to be done.
+        api, event, journal, publisher: the API, the event name, the journal and the publisher of the events.
+        check: completes and checks their arguments; None if there is nothing to do.
         function: the function to call.
-        delays: how long it took until the latest of them were handled.
-        is_plain: whether it is only to be called, waits for nothing and returns nothing: then it needs no task of its
-            own, and nothing else happens before its end.
-        ahead: events that were decoded ahead of their turn, by their sequences.
-        decodes_ahead: whether that is tried: not again where one of them was no event.
-        count: how many they were until now.
+        delays: the durations from the firing of the latest events to the end of their handling.
+        is_plain: whether the function never suspends and returns None, and there are no hooks: then it is called
+            without a task.
+        ahead: events that were decoded in advance, by sequence.
+        decodes_ahead: whether to decode in advance; False after one of the events was invalid.
+        count: number of events handled so far.
 
     """
 
@@ -104,7 +104,7 @@ class Invocation:
         self._loop = asyncio.get_running_loop()
 
     def new_turn(self, stream: Stream) -> Turn:
-        """Return what the events of a stream have in common, as things are now."""
+        """Return the state for successive events of a stream, by the present hooks and schemas."""
         journal, event, _ = stream.key
         event = declared_event(event)
         return Turn(
@@ -120,9 +120,9 @@ class Invocation:
 
     def message(self, stream: Stream, entry: Entry, deliveries: int, turn: Turn) -> EventMessage:
         """
-        Return the message of an event. To each listener its own: a handler may change what it is given.
+        Return the message of an event. Each listener gets its own, since a handler may change it.
 
-        Raises ProtocolError for an invalid event, PayloadTooLarge for one that was left out for its size.
+        Raises ProtocolError for an invalid event, PayloadTooLarge for one that was left out because of its size.
         """
         sequence = entry[0]
         record = turn.ahead.pop(sequence, None)
@@ -143,17 +143,17 @@ class Invocation:
         if size is not None:
             raise PayloadTooLarge(
                 f"It takes {size} bytes, and a message to this process may have {self._context.max_message_size}. "
-                "Raise network.max_message_size here, and have it tried again: lightbus dead retry."
+                "Raise network.max_message_size here, and deliver it again: lightbus dead retry."
             ) from None
 
     def arguments(self, message: EventMessage, turn: Turn) -> tuple[tuple[Any, ...], Kwargs]:
-        """Return what the handler is called with. Raises LightbusException where that does not fit it."""
+        """Return the arguments for the handler. Raises LightbusException if they do not fit it."""
         if turn.check is not None:
             message.kwargs = turn.check(message.kwargs)
         return self.handler.arguments(message)
 
     def messages(self, entries: Sequence[Entry], turn: Turn) -> list[EventMessage]:
-        """Return the messages of events that are given together. Raises LightbusException where one does not fit."""
+        """Return the messages of a batch of events. Raises LightbusException if one does not fit."""
         api, event, journal, publisher, check = turn.api, turn.event, turn.journal, turn.publisher, turn.check
         made = []
         for entry, values in zip(entries, envelope.decode_fields([entry[2] for entry in entries]), strict=True):
@@ -168,15 +168,16 @@ class Invocation:
         self, entries: Sequence[Sequence[Any]], turn: Turn, cancelling: Callable[[], int]
     ) -> tuple[int, tuple[EventMessage, BaseException] | None]:
         """
-        Call a function of which nothing else is to be done (`turn.is_plain`) for one event after another.
+        Call a plain function (`turn.is_plain`) for one event after another.
 
-        Return how many were handled: all, unless the next one failed, which is returned with its error, or is to be
-        given with more care, or the function has cancelled the task that it runs in (`cancelling`), or took `LONG`.
+        Return how many were handled, and the event that failed with its error, if one did. Also stops early if the
+        next event does not fit (`turn.is_plain` is then False), if the function has cancelled the task that it runs in
+        (`cancelling`), or after `LONG`.
         """
         try:
             records = envelope.decode_fields([entry[2] for entry in entries])
         except ProtocolError:
-            turn.is_plain = False  # in its turn it is found which of them is no event
+            turn.is_plain = False  # they are decoded one by one instead, to find the invalid one
             return 0, None
         api, event, journal, publisher = turn.api, turn.event, turn.journal, turn.publisher
         gives_message = self._gives_message([values[3] for values in records], turn)
@@ -193,8 +194,8 @@ class Invocation:
                 turn.is_plain = False
                 return handled, None
             try:
-                # Nobody else's code runs in it, so it need not be in the context when it is called. To ask for the next
-                # thing to wait for, of which there is none, costs less than to catch what tells the end.
+                # The coroutine is made outside of the context, since no code runs before its first step. `next` with a
+                # default costs less than `send` and catching StopIteration; there is nothing to await.
                 context = Context() if trace is None else _context_of(trace)
                 context.run(next, turn.function(*args, **kwargs).__await__(), None)
             except BaseException as error:
@@ -214,7 +215,7 @@ class Invocation:
         note_delay(self._delays.of(message.event_name, message.publisher), message.published_at)
 
     def _gives_message(self, several: Sequence[Kwargs], turn: Turn) -> bool | None:
-        """Return whether all events are ready to be given, and with the message; None: each is to be looked at."""
+        """Return whether the function takes the message, if all events fit as they are; None: check each event."""
         if turn.check is not None or not several or not isinstance(self.handler, Handler):
             return None
         return self.handler.gives_message(several)
@@ -225,11 +226,11 @@ class Invocation:
 
     async def execute(self, messages: Sequence[EventMessage], args: tuple[Any, ...], kwargs: Kwargs) -> None:
         """
-        Call the hooks before it, for each event, the function, and the hooks after it, in one context.
+        Call the hooks before the function, for each event, the function, and the hooks after it, in one context.
 
-        Raises what they raise.
+        Raises their errors.
 
-        What of it runs on the loop does so in a task of its own: who cancels that later cancels no other event.
+        Code on the loop runs in a task of its own: cancelling that task later cancels no other event.
         """
         executor, function = self._context.executor, self._listener.function
         execution = Execution(self._loop, executor)
@@ -239,7 +240,7 @@ class Invocation:
         if self._is_hooked and self._is_async:
             await execution.apart(self._execute_on_loop(*given))
         elif self._is_hooked:
-            # All in one thread: what a `def` hook does to its thread is there for the handler.
+            # All in one thread, so that a handler sees thread-local state that `def` hooks set.
             try:
                 await in_thread(self._loop, executor, self._execute_blocking, *given)
             except asyncio.CancelledError:
@@ -277,12 +278,12 @@ class Invocation:
     def _after_hooks(
         self, messages: Sequence[EventMessage], args: tuple[Any, ...], kwargs: Kwargs
     ) -> tuple[tuple[Any, ...], Kwargs]:
-        """Return what the function is called with once hooks may have changed it; of several it is the messages."""
+        """Return the arguments after hooks may have changed the message; those of a batch are its messages."""
         return self.handler.arguments(messages[0]) if len(messages) == 1 else (args, kwargs)
 
     @contextlib.contextmanager
     def _around(self, execution: Execution, messages: Sequence[EventMessage]) -> Iterator[None]:
-        """Enter what wraps the handling of each event."""
+        """Enter the `around_event_execution` hooks of each event."""
         with contextlib.ExitStack() as stack:
             for message in messages:
                 details = self._details(message)
@@ -290,7 +291,7 @@ class Invocation:
             yield
 
     def _details(self, message: EventMessage) -> dict[str, Any]:
-        """Return the message that hooks get."""
+        """Return the arguments of hooks."""
         return {"client": self._context.client, "event_message": message, "listener_name": self._listener.name}
 
 
@@ -303,17 +304,17 @@ def _context_of(trace: Trace) -> Context:
 
 def _decode(entry: Entry, stream: Stream, turn: Turn) -> Record:
     """
-    Return an event, and note ahead what waits behind it: as much as one turn may come to and memory does not mind.
+    Return a decoded event, and decode the waiting events after it in advance: at most one turn, and AHEAD bytes.
 
-    Raises ProtocolError where it is none.
+    Raises ProtocolError if the event is invalid.
     """
-    turn.ahead.clear()  # what waited was dropped meanwhile, and is another matter now
+    turn.ahead.clear()  # the events that waited were dropped meanwhile
     if turn.decodes_ahead and stream.ready and stream.size <= AHEAD:
         entries = [entry, *itertools.islice(stream.ready, TURN)]
         try:
             record, *others = envelope.decode_records([each[2] for each in entries])
         except ProtocolError:
-            turn.decodes_ahead = False  # in its turn it is found which of them is no event
+            turn.decodes_ahead = False  # they are decoded one by one instead, to find the invalid one
         else:
             turn.ahead.update(zip([each[0] for each in entries[1:]], others, strict=True))
             return record

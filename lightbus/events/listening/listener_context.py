@@ -1,4 +1,4 @@
-"""What a listener at work needs of those around it: the process that it runs in, and where its events come from."""
+"""The environment of a running listener: the process that it runs in, and the sources of its events."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["DeliverySource", "ListenerContext"]
 
 class ListenerContext:
     """
-    The process that a listener works in. Only touched from the node's loop.
+    The process that a listener runs in. Only touched from the node's loop.
 
     Args:
         config, apis, hooks, client: as for the server.
-        executor: the threads in which `def` functions run.
+        executor: runs `def` functions.
         on_fatal: called when a listener fails whose policy is to stop the worker.
-        caught_up: called when a listener has nothing left to do.
+        caught_up: called when a listener's queue is empty.
 
     Attributes:
-        max_message_size: bytes that a message to this process may have.
+        max_message_size: the largest message, in bytes, that this process takes.
 
     """
 
@@ -53,20 +53,20 @@ class ListenerContext:
         self._apis = apis
 
     def casts(self, api: str) -> bool:
-        """Return whether handlers are given the types that they are annotated with."""
+        """Return whether arguments are cast to the types that handlers are annotated with."""
         return self._config.api(api).cast_values
 
     def is_strict(self, api: str) -> bool:
-        """Return whether what a handler is given has to be of the type that it is annotated with, text above all."""
+        """Return whether arguments must have the annotated type exactly (`strict_validation`), text above all."""
         return self._config.api(api).strict_validation
 
     def check_of(self, api: str, event: str, *, casts: bool = False) -> Callable[[Kwargs], Kwargs] | None:
         """
-        Return what completes and checks the arguments of an event, and raises; None where nothing is to be done.
+        Return a function that completes and checks the arguments of an event, or raises; None if nothing is to be done.
 
         Args:
-            api, event: which event.
-            casts: whether it also gives them the types that the event declares, for a handler that declares none.
+            api, event: the event.
+            casts: whether it also casts them to the types that the event declares, for a handler that declares none.
 
         """
         registered = self._apis.find(api)
@@ -85,7 +85,7 @@ class ListenerContext:
 
 
 def _cast_known(signature: Signature, kwargs: Kwargs) -> Kwargs:
-    """Return the arguments as an event declares them; what it does not declare stays as it is."""
+    """Return the arguments cast to the types that an event declares; undeclared ones stay unchanged."""
     if signature.passes(kwargs):
         return kwargs
     known = kwargs.keys() if signature.wildcard is not None else {each.name for each in signature.parameters}
@@ -93,31 +93,31 @@ def _cast_known(signature: Signature, kwargs: Kwargs) -> Kwargs:
 
 
 class DeliverySource(Protocol):
-    """Where streams come from: what a listener follows at one publisher."""
+    """The source of streams: what a listener follows at one publisher."""
 
     publisher: str
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
         """
-        Have it recorded that an event is about to be handled, the `at_least`th time or more.
+        Count a delivery of an event that is about to begin, and is at least the `at_least`th one.
 
-        Return which delivery of it to the group that is; 0 where it is not for this process any more.
+        Return the number of the delivery to the group; 0 if the event is not for this process any more.
         """
 
     async def dead_letter(self, stream: Stream, entry: Entry, deliveries: int, error: str) -> bool:
         """Store an event as a dead letter with its error; return whether it is stored."""
 
     def ack(self, stream: Stream) -> None:
-        """Acknowledge soon what was handled of a stream, up to `stream.handled`."""
+        """Acknowledge the events of a stream soon, up to `stream.handled`."""
 
     def after_turn(self, stream: Stream) -> None:
-        """Fetch more of a stream after its turn; of one that is not ours any more, record that it is finished."""
+        """Fetch more of a stream after its turn; if it was revoked, record that it is finished."""
 
     def retry(self, stream: Stream) -> None:
-        """Have the group be given the event at hand again, which was not handled here, and what follows on it."""
+        """Deliver an event that was put back, and those after it, to the group again."""
 
     def fetch_more(self, stream: Stream) -> None:
-        """Ask for more of a stream, where there is more and little waits."""
+        """Request more events of a stream, if there are more and few are queued."""
 
     def was_handled(self, key: Any, sequence: int) -> None:
-        """Record that a topic was handled up to here as it came from another source."""
+        """Record that a topic was handled up to this sequence by another source."""

@@ -1,4 +1,4 @@
-"""What waits for a listener, and whose turn it is: the streams of its events, one event of each at a time."""
+"""The queue of a listener: the streams with waiting events, and which stream is handled next."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["MAX_QUEUED", "ListenerQueue", "Retry"]
 logger = logging.getLogger("lightbus.listeners")
 
 MAX_QUEUED = 10_000
-"""Events of best effort that wait for one slow listener before further ones are dropped, counted and reported."""
+"""Events of best effort queued for one slow listener before further ones are dropped, counted and reported."""
 
 MAX_BYTES = 32 * 1024 * 1024
-"""Bytes of the events that wait for one listener; further ones wait in the journal."""
+"""Bytes of events queued for one listener; further ones stay in the journal."""
 
 
 @dataclass(slots=True)
 class Retry:
-    """An event that failed and is tried again: how often it was given, and how long it was waited before."""
+    """A failed event to be tried again: the number of its deliveries so far, and the pause before the next."""
 
     entry: Entry
     deliveries: int
@@ -39,10 +39,10 @@ class Retry:
 
 class ListenerQueue:
     """
-    What waits for one listener. Only touched from the node's loop.
+    The queue of one listener. Only touched from the node's loop.
 
-    Those that bring events put them into a `Stream` for each topic and say so here (`ready`); the listener's tasks take
-    them from there, turn by turn.
+    Sources put events into a `Stream` for each topic, and report that here (`ready`); the listener's tasks take them
+    from the streams, turn by turn.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -50,46 +50,46 @@ class ListenerQueue:
         self.counts: Counter[str] = Counter()
         """failed, retried, redelivered, dead_lettered, dropped, invalid."""
         self.handled_by: Counter[str] = Counter()
-        """How many were handled, by event."""
+        """Number of handled events, by event name."""
         self.failed_by: Counter[str] = Counter()
-        """How often handling one failed, by event."""
+        """Number of failures, by event name."""
         self.is_slow = False
-        """Whether it did not keep up lately, and is no longer waited for."""
+        """Whether the listener did not keep up lately, so that reading does not wait for it."""
         self.waits = False
-        """Whether no waiting event may be delivered now: an earlier one has to be read first."""
+        """Whether no queued event can be delivered now, since an earlier one must be read first."""
         self.backlog = 0
-        """How many events wait."""
+        """Number of queued events."""
         self.backlog_bytes = 0
         self.sources: set[DeliverySource] = set()
-        """What brings its events: one for each publisher."""
+        """The sources of events, one for each publisher."""
         self.positions: dict[Any, int] = {}
-        """Without a group: up to where topics were handled that are not followed at the moment, by their keys."""
+        """Without a group: the positions in topics that are not followed now, by topic."""
         self.live_positions = LivePositions()
-        """Up to where topics of best effort came that are not followed at the moment."""
+        """The positions in topics of best effort that are not followed now."""
         self.is_closed = False
-        """Whether nothing more is handed out."""
+        """Whether no more events are handed out."""
         self.wake = asyncio.Event()
         """Set when there is something to do."""
         self.turns: dict[Stream, Turn] = {}
-        """Of streams that wait for others to be handled between their own events."""
+        """The unfinished turns of streams between whose events those of other streams are handled."""
         self._runnable: deque[Stream | Order[Stream]] = deque()
         self._retries: dict[Stream, Retry] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._at_hand: dict[Any, Stream] = {}
-        """Per key the stream whose event is being handled: never two of one key, even after another subscription."""
+        """By key: the stream whose event is being handled. Never two of one key, even after a new subscription."""
         self._blocked: dict[Any, Stream] = {}
-        """Per key the stream that waits for the one at hand."""
+        """By key: the stream that waits for the one being handled."""
         self._starving: list[Stream] = []
 
     # Arriving events
 
     @property
     def is_full(self) -> bool:
-        """Whether arriving events have to stay where they are stored."""
+        """Whether further events must stay in the journal."""
         return self.backlog_bytes >= MAX_BYTES
 
     def ready(self, stream: Stream, count: int, size: int) -> None:
-        """Note that a stream has so many events more, of so many bytes, and give it its turn."""
+        """Record that a stream has `count` more events of `size` bytes, and queue it for its next turn."""
         self.backlog += count
         self.backlog_bytes += size
         order = stream.order
@@ -108,11 +108,11 @@ class ListenerQueue:
             self.wake.set()
 
     def go_on(self, stream: Stream) -> None:
-        """Give a stream its turn, if an event of it may be handed out; or another one that waited for it."""
+        """Queue a stream, or others in one order with it, for the next turn, if an event may be delivered."""
         self.ready(stream, 0, 0)
 
     def queue(self, order: Order[Stream]) -> None:
-        """Give its turn to the next one of the streams of a journal."""
+        """Queue the streams of one journal that are delivered in order."""
         if not order.queued and not self.is_closed:
             order.queued = True
             self._runnable.append(order)
@@ -120,29 +120,29 @@ class ListenerQueue:
                 self.wake.set()
 
     def starve(self, stream: Stream) -> None:
-        """Note a stream that may have more once there is room."""
+        """Record a stream that must fetch more once there is room."""
         self._starving.append(stream)
 
     def forget(self, stream: Stream) -> None:
-        """Drop what waits of a stream: it is kept elsewhere, and left to its new owner."""
+        """Drop the queued events of a stream that was revoked: its new owner gets them from the journal."""
         self._drop_waiting(stream)
         self.turns.pop(stream, None)
         if (order := stream.leave()) is not None:
             order.forget(stream)
-            self.queue(order)  # others may have waited for it
+            self.queue(order)  # other streams may have waited for it
         if self._retries.pop(stream, None) is not None:
             stream.put_back()
             stream.owner.retry(stream)
             self._leave(stream)
 
     def skip(self, stream: Stream, sequence: int) -> None:
-        """Drop what waits of a stream up to a sequence: it was handled elsewhere."""
+        """Drop the queued events of a stream up to a sequence: they were handled elsewhere."""
         before = stream.size
         count = stream.skip(sequence)
         self._took(count, before - stream.size)
 
     def drop(self, count: int) -> None:
-        """Note that there was no room for events of best effort."""
+        """Count events of best effort that were dropped because the queue is full."""
         self.counts["dropped"] += count
         dropped = self.counts["dropped"]
         if dropped - count < 1 or dropped // 1000 > (dropped - count) // 1000:
@@ -150,14 +150,14 @@ class ListenerQueue:
                            self.listener, self.backlog, dropped)  # fmt: skip
 
     def close(self) -> None:
-        """Hand nothing more out."""
+        """Hand out no more events."""
         self.is_closed = True
         self.wake.set()
         for timer in self._timers:
             timer.cancel()
 
     def forget_retries(self) -> None:
-        """Leave to the group what was to be tried again here."""
+        """Leave the events that wait for a retry to the group."""
         for stream in list(self._retries):
             self.forget(stream)
 
@@ -165,14 +165,14 @@ class ListenerQueue:
 
     def next(self) -> tuple[Stream, float, Order[Stream] | None] | None:
         """
-        Return whose turn it is; None where nothing is to be done.
+        Return the next turn; None if there is nothing to do.
 
-        That is a stream, the sequence before which its events have their turn, and where it waited with others.
+        That is a stream, the sequence before which its events may be delivered, and the order that it is part of.
         """
         while self._runnable:
             whose = self._runnable.popleft()
             if isinstance(whose, Stream):
-                # One in order that is queued by itself is given its event again, and no other.
+                # A stream of an order that is queued by itself only gets its retry.
                 return whose, math.inf if whose.order is None else 0, None
             whose.queued = False
             found = whose.next()
@@ -189,7 +189,7 @@ class ListenerQueue:
         return entry
 
     def take_many(self, stream: Stream, before: float, most: int) -> list[Sequence[Any]]:
-        """Return the next events of a stream as they came, those that may be handled without more ado."""
+        """Take the next events of a stream that need no special handling, undecoded."""
         size = stream.size
         entries = stream.take_many(before, most if size <= AHEAD else 1)
         if entries:
@@ -199,7 +199,7 @@ class ListenerQueue:
         return entries
 
     def settle(self, stream: Stream, entries: list[Sequence[Any]], handled: int, *, is_one_failed: bool) -> None:
-        """Note how many of several events were handled; behind one that failed they were not begun."""
+        """Record how many of several events were handled; return those after a failed one to the stream."""
         if rest := entries[handled + is_one_failed :]:
             size = stream.size
             stream.return_unstarted(rest)
@@ -210,7 +210,7 @@ class ListenerQueue:
             self.handled_by[stream.key[1]] += handled
 
     def begin(self, stream: Stream) -> bool:
-        """Take a stream in hand; return whether that may be now, and else have it wait for the one of its key."""
+        """Begin with a stream's events; if another stream of its key is being handled, return False and wait for it."""
         stream.queued = False
         if self._at_hand.get(stream.key, stream) is not stream:
             self._blocked[stream.key] = stream
@@ -219,7 +219,7 @@ class ListenerQueue:
         return True
 
     def end(self, stream: Stream, turn: Turn, count: int, *, is_going_on: bool) -> None:
-        """Note that a turn is over in which so many events were taken; more may follow, unless one is tried again."""
+        """Record the end of a turn with `count` events; the stream continues, unless an event of it is retried."""
         self._took(0, 0)
         if count and not stream.in_progress:
             stream.owner.after_turn(stream)
@@ -230,30 +230,30 @@ class ListenerQueue:
             self._leave(stream)
 
     def _leave(self, stream: Stream) -> None:
-        """Have nothing of a stream in hand any more: it, or the one that waited for it, has its turn again."""
+        """Record that no event of a stream is being handled; queue it, and the stream that waited for it."""
         self._at_hand.pop(stream.key, None)
         self.go_on(stream)
         if (blocked := self._blocked.pop(stream.key, None)) is not None:
             self.go_on(blocked)
 
     def done(self, stream: Stream, entry: Entry) -> bool:
-        """Record that an event was handled, or needs no handling any more; return that its stream continues."""
+        """Record that an event was handled, or needs no handling; return True: the stream continues."""
         stream.done(entry)
         self.handled_by[stream.key[1]] += 1
         stream.owner.ack(stream)
-        if stream.head > stream.position:  # so that more is here when what waits is handled
+        if stream.head > stream.position:  # fetch more before the queued events are handled
             stream.owner.fetch_more(stream)
         return True
 
     def put_back(self, stream: Stream) -> bool:
-        """Leave the event in progress, and those after it, to the next owner; return that the stream ends here."""
+        """Leave the event in progress, and later ones, to the next owner; return False: the stream does not go on."""
         self._drop_waiting(stream)
         stream.put_back()
         stream.owner.retry(stream)
         return False
 
     def retry_later(self, stream: Stream, retry: Retry) -> None:
-        """Give its turn to a stream after a pause, with the same event."""
+        """Queue a stream after a pause, with the same event."""
         self.counts["retried"] += 1
         self._retries[stream] = retry
 
@@ -268,7 +268,7 @@ class ListenerQueue:
         self._timers.add(timer)
 
     def take_retry(self, stream: Stream) -> Retry | None:
-        """Return the event of a stream that is to be tried again now, if there is one."""
+        """Remove and return the retry of a stream, if there is one."""
         return self._retries.pop(stream, None)
 
     def _drop_waiting(self, stream: Stream) -> None:

@@ -1,4 +1,4 @@
-"""A listener at work: its queue, and its tasks, from its start until it stops or has failed for good."""
+"""Runs a listener: its queue and its tasks, from its start until it stops or has failed for good."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ logger = logging.getLogger("lightbus.listeners")
 
 class ListenerRunner:
     """
-    A listener at work: one event of a stream at a time, in order. Only touched from the node's loop.
+    Runs a listener: one event of a stream at a time, in order. Only touched from the node's loop.
 
     Args:
-        context: of the process.
-        listener: whose events are handled.
-        on_stopped: called when it has failed for good and is to leave its group, and with what it failed.
+        context: the process that the listener runs in.
+        listener: the listener to run.
+        on_stopped: called with the error when the listener has failed for good and must leave its group.
 
     """
 
@@ -43,7 +43,7 @@ class ListenerRunner:
         self.queue: ListenerQueue = queue
         self.delays = Delays()
         self.stopped_by: str | None = None
-        """What it failed with, where it has stopped for that."""
+        """The error that stopped it; None otherwise."""
         self._on_stopped = on_stopped
         self._guard = CancelGuard(lambda: queue.is_closed)
         invocation = Invocation(context, listener, self.delays)
@@ -60,17 +60,17 @@ class ListenerRunner:
 
     @property
     def handled(self) -> int:
-        """How many events were handled."""
+        """The number of handled events."""
         return self.queue.handled_by.total()
 
     async def stop(self, seconds: float | None) -> bool:
-        """Finish the events being handled, at most so long if at all, and stop; return whether all were finished."""
+        """Finish the events in progress, within so long (None: no limit), and stop; return whether all finished."""
         self.queue.close()
         _, late = await asyncio.wait(self._tasks, timeout=seconds)
         for task in late:
             task.cancel()
         if late:
-            text = "The listener %s did not end within %s s: it is left, and its event is given to its group again"
+            text = "The listener %s did not end within %s s: it is abandoned, and its event goes to its group again"
             logger.warning(text, self.listener, seconds)
             await asyncio.wait(late, timeout=1.0)
         self._guard.close()
@@ -78,7 +78,7 @@ class ListenerRunner:
         return not late
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Stop the listener's part of the worker when its task failed, instead of staying a silent member."""
+        """Stop the listener if one of its tasks failed, so that it does not stay a member that handles nothing."""
         if not task.cancelled():
             error = task.exception()
         else:
@@ -88,7 +88,7 @@ class ListenerRunner:
             self._give_up(error)
 
     def _give_up(self, error: BaseException) -> None:
-        """Handle nothing more, and leave the group, so that others are given what waits."""
+        """Stop handling, and leave the group, so that other members get the waiting events."""
         if self.stopped_by is not None:
             return
         self.queue.is_closed = True

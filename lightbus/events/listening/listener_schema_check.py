@@ -1,7 +1,7 @@
-"""Says which listeners can never be given an event, as soon as the schema of that event is known.
+"""Warns of listeners whose arguments an event does not have, as soon as the schema of that event is known.
 
-Where the API is registered when a listener is declared, that is an error there. All other schemas, loaded ones and
-those of peers, are known only when the worker runs: then it is a warning, for no peer shall keep us from starting.
+If the API is registered when a listener is declared, that is an error there. All other schemas, loaded ones and those
+of peers, are known only when the worker runs: then it is a warning, since no peer may keep a worker from starting.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["ListenerSchemaCheck"]
 logger = logging.getLogger("lightbus.listeners")
 
 MAX_WARNINGS = 1000
-"""Warnings after which no more are given: a peer may announce ever new schemas."""
+"""Most warnings, and requests for schemas: a peer may announce ever new schemas."""
 
 
 class ListenerSchemaCheck:
     """
-    Compares listeners with the schemas of what they listen to. Only touched from the node's loop.
+    Compares listeners with the schemas of their events. Only touched from the node's loop.
 
     Args:
         schema: the schemas that are registered or loaded here.
@@ -39,11 +39,11 @@ class ListenerSchemaCheck:
         self._schema = schema
         self._ask = ask
         self._asked: dict[tuple[str, str], asyncio.Future[dict[str, list[str]]]] = {}
-        """Per API and digest of its schema the events that a peer reports: asked once, however many listeners wait."""
+        """By API and schema digest: the events that a peer reports, requested once for all listeners."""
         self._warned: set[tuple[str, str, str, str]] = set()
 
     async def check(self, listeners: Iterable[Listener], peers: Iterable[Peer]) -> None:
-        """Warn of those listeners that need what the events that they listen to do not have."""
+        """Warn of listeners that need arguments that their events do not have."""
         peers = list(peers)
         for listener in listeners:
             if listener.batch or listener.takes_raw:
@@ -63,7 +63,7 @@ class ListenerSchemaCheck:
             if len(self._asked) >= MAX_WARNINGS:
                 return {}
             asked = self._asked[key] = asyncio.ensure_future(self._ask_events(peer, api, key))
-        return await asyncio.shield(asked)  # the end of one waiting listener does not take the answer from the others
+        return await asyncio.shield(asked)  # cancelling one waiter must not cancel it for others
 
     async def _ask_events(self, peer: Peer, api: str, key: tuple[str, str]) -> dict[str, list[str]]:
         try:
@@ -95,7 +95,7 @@ class ListenerSchemaCheck:
 
 
 def _events(schema: Any) -> dict[str, list[str]]:
-    """Return the names of the arguments of each event, as far as a schema says all of them."""
+    """Return the names of the arguments of each event whose schema lists all of them."""
     found = {}
     try:
         for event, parts in schema["events"].items():
@@ -103,5 +103,5 @@ def _events(schema: Any) -> dict[str, list[str]]:
             if parameters.get("additionalProperties") is False:
                 found[str(event)] = [str(name) for name in parameters["properties"]]
     except (AttributeError, KeyError, TypeError):
-        pass  # it has another form
+        pass  # not a schema as we know it
     return found

@@ -1,4 +1,4 @@
-"""The turns of a listener's tasks: each takes events from what waits, stream by stream, and calls its function."""
+"""The work of a listener's tasks: each takes events from the queue, stream by stream, and calls the function."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ListenerTurns"]
 
 class ListenerTurns:
     """
-    What the tasks of one listener do: one event of a stream at a time, in order. Only touched from the node's loop.
+    The work of the tasks of one listener: one event of a stream at a time, in order. Only touched from the node's loop.
 
     Args:
-        context: of the process.
-        queue: what waits.
+        context: the process that the listener runs in.
+        queue: the listener's queue.
         invocation: calls the function.
-        delivery: gives an event where more is to be done than to call it.
-        guard: against handlers that cancel their task.
+        delivery: delivers events that need more than a call.
+        guard: protects against handlers that cancel their task.
 
     """
 
@@ -74,7 +74,7 @@ class ListenerTurns:
         queue.waits = False
 
     async def _turn(self, stream: Stream, before: float) -> int:
-        """Handle events of a stream, those before a sequence; return how many."""
+        """Handle events of a stream, up to a sequence; return how many."""
         queue, delivery, invocation = self._queue, self._delivery, self._invocation
         if not queue.begin(stream):
             return 0
@@ -90,7 +90,7 @@ class ListenerTurns:
                 queue.settle(stream, entries, handled, is_one_failed=failed is not None)
                 if handled:
                     stream.owner.ack(stream)
-                    if stream.head > stream.position:  # so that more is here when what waits is handled
+                    if stream.head > stream.position:  # fetch more before the queued events are handled
                         stream.owner.fetch_more(stream)
                 count += handled
                 if failed is not None:
@@ -103,7 +103,7 @@ class ListenerTurns:
             elif (entry := queue.take(stream, before)) is not None:
                 count += 1
                 if entry[0] <= stream.possibly_delivered and stream.is_possibly_delivered(entry):
-                    # It may be the one that its last consumer was lost over: its start is on record before it happens.
+                    # It may have ended the process of its last consumer: the delivery is recorded before it begins.
                     going_on = await delivery.redeliver(stream, entry, 2, turn)
                 else:
                     going_on = await delivery.deliver(stream, entry, 1, turn)

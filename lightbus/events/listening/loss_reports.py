@@ -1,4 +1,4 @@
-"""Says which events listeners of this process will never be given: in the log, in numbers, and to the hook for that."""
+"""Reports events that listeners of this process will never get: in the log, in counters, and to `on_events_lost`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class LossReports:
     Reports events that are lost. Only touched from the node's loop.
 
     Args:
-        context: has the hooks.
-        counts: where they are counted: lost, gaps.
+        context: the process, which has the hooks.
+        counts: the consumer's counters: lost, gaps.
 
     """
 
@@ -39,7 +39,7 @@ class LossReports:
     def deleted(
         self, api: str, event: str, group: str, publisher: object, count: int, *, remedy: str = JOURNAL_REMEDY
     ) -> None:
-        """Report that retention deleted events before this group could have them."""
+        """Report that retention deleted events before this group got them."""
         self._counts["lost"] += count
         logger.error(
             "%d events of %s.%s were deleted by the retention of %s before the group %s could have them. "
@@ -53,7 +53,7 @@ class LossReports:
             task.add_done_callback(self._tasks.discard)
 
     def missed(self, api: str, event: str, publisher: object, count: int) -> None:
-        """Report that so many events of best effort were lost on the way."""
+        """Report that so many events of best effort were lost between publisher and listener."""
         self._counts["gaps"] += 1
         text = "%d events of %s.%s from %s were lost on the way: this process reads too slowly"
         self._failures.log((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)

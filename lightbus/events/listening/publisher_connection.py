@@ -1,4 +1,4 @@
-"""Our connection to one publisher: a SUB for what it publishes, and a DEALER for what we ask and acknowledge."""
+"""Our connection to one publisher: a SUB socket for its events, and a DEALER for requests and acknowledgements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["PublisherConnection"]
 logger = logging.getLogger("lightbus.listeners")
 
 MAX_TOPICS = 10_000
-"""Topics whose parts are remembered."""
+"""Topics whose parsed names are cached."""
 
 
 class PublisherConnection:
@@ -36,7 +36,7 @@ class PublisherConnection:
     Our connection to one publisher. Only touched from the node's loop.
 
     Args:
-        context: of the process.
+        context: shared state of the process.
         transport: makes the sockets.
         peer: the publisher.
 
@@ -45,15 +45,15 @@ class PublisherConnection:
     def __init__(self, context: ConsumerContext, transport: Transport, peer: Peer) -> None:
         self.subscriptions: dict[ListenerQueue, Subscription] = {}
         self._named: dict[tuple[str, str], list[Subscription]] = {}
-        """By API and group."""
+        """The subscriptions by API and group."""
         self._of_api: dict[str, list[Subscription]] = {}
         self._context = context
         self._note_received = context.pace.note_received
         self._presence = PRESENCE_PREFIX + os.urandom(16)
         self._intakes: dict[tuple[str, str], tuple[StreamIntake, ...]] = {}
-        """By API and event the streams that published events are passed to."""
+        """By API and event: the intakes that published events are passed to."""
         self._topics: dict[bytes, tuple[str, str, int]] = {}
-        """The parts of topics."""
+        """API, event and partition of topics."""
         self._said_live = False
         self._closed = False
         fingerprint = peer.announcement.fingerprint
@@ -75,7 +75,7 @@ class PublisherConnection:
 
     @property
     def peer(self) -> Peer:
-        """The publisher, as it announced itself last."""
+        """The publisher, with its latest announcement."""
         return self._requests.peer
 
     @peer.setter
@@ -83,7 +83,7 @@ class PublisherConnection:
         self._requests.peer = peer
 
     def subscribe(self, queue: ListenerQueue, group: str) -> Subscription:
-        """Have a listener follow this publisher; return its subscription, the same one if it does already."""
+        """Subscribe a listener to this publisher; return its subscription, the existing one if there is one."""
         subscription = self.subscriptions.get(queue)
         if subscription is None:
             subscription = self.subscriptions[queue] = Subscription(
@@ -103,7 +103,7 @@ class PublisherConnection:
         return subscription
 
     def unsubscribe(self, queue: ListenerQueue) -> None:
-        """Have a listener follow this publisher no more: what it has handled is acknowledged, and its group left."""
+        """Unsubscribe a listener: acknowledge what it has handled, and leave its group."""
         subscription = self.subscriptions.pop(queue, None)
         if subscription is not None:
             self._named[subscription.name].remove(subscription)
@@ -120,26 +120,26 @@ class PublisherConnection:
 
     @property
     def is_live(self) -> bool:
-        """Whether all that is assigned to our listeners arrives."""
+        """Whether all topics assigned to our listeners are followed."""
         newest_first = reversed(self.subscriptions.values())
         return bool(self.subscriptions) and all(each.is_live for each in newest_first)
 
     def _on_live(self) -> None:
-        """Record that a listener follows all that was assigned to it."""
+        """Record that a listener follows all its assigned topics."""
         self._intakes.clear()
         if not self._said_live and self.is_live:
             self._said_live = True
             extra = {"live_at": self.peer.instance}
             logger.info("Events of %s arrive", self.peer.announcement, extra=extra)
 
-    # In time
+    # Timers
 
     def tick(self) -> None:
         """
-        Report that we are alive and which partitions we have, and ask again for what was lost.
+        Send a beat with our partitions, and repeat unanswered requests.
 
-        A beat is repeated by the next one. Where we have missed an assignment it is answered with one; where we are not
-        taken for a member any more, or have missed something else, its own answer says so.
+        A lost beat is made up for by the next one. If we have missed an assignment, the publisher answers with one. The
+        answer to the beat shows whether we are still a member, and whether we have missed another message.
         """
         self._requests.tick()
         for subscription in self.subscriptions.values():
@@ -150,17 +150,17 @@ class PublisherConnection:
             self._requests.send(Beat([[api, group] for api, group in members], states))
 
     def join(self) -> None:
-        """Have all listeners ask again for their assignment here."""
+        """Request the assignments of all listeners again."""
         for subscription in self.subscriptions.values():
             subscription.join()
 
     def join_again(self) -> None:
-        """Have all listeners join again here: their partitions have other owners by now."""
+        """Make all listeners join again: other members have their partitions by now."""
         for subscription in list(self.subscriptions.values()):
             subscription.join_again()
 
     def pause(self) -> None:
-        """Read nothing that is published for now."""
+        """Pause reading published events."""
         self._subscribed.pause()
 
     def resume(self) -> None:
@@ -172,7 +172,7 @@ class PublisherConnection:
         self._subscribed.read()
 
     async def leave(self, seconds: float) -> None:
-        """Acknowledge everything, leave the groups in order, and return when that is on disk, or the time is over."""
+        """Acknowledge everything, leave the groups, and wait until that is stored; at most so many seconds."""
         self._acks.flush()
         waits: list[asyncio.Future[None]] = []
         for subscription in self.subscriptions.values():
@@ -183,7 +183,7 @@ class PublisherConnection:
             await asyncio.wait(waits, timeout=seconds)
 
     def close(self) -> None:
-        """Unsubscribe from everything."""
+        """Close the sockets, and all subscriptions."""
         if self._closed:
             return
         self._closed = True
@@ -193,7 +193,7 @@ class PublisherConnection:
         self._subscribed.close()
         self._requests.close()
 
-    # What arrives
+    # Incoming messages
 
     def _on_published(self, frame: bytes) -> None:
         message: AnyMessage | None = None
@@ -241,7 +241,7 @@ class PublisherConnection:
             subscription.intake.on_streams(message)
 
     def _not_handled(self, message: AnyMessage | None, error: Exception) -> None:
-        """Note that something that arrived led to nothing; the next message is read as if there had not been any."""
+        """Count and log a message that could not be handled; the next message is not affected."""
         self._context.counts["unreadable"] += 1
         if message is None or isinstance(error, ProtocolError):
             self._context.guard.unreadable(self.peer.announcement, error)
@@ -249,15 +249,15 @@ class PublisherConnection:
             self._context.guard.failed(self.peer.announcement, message, error)
 
     def _split(self, topic: bytes) -> tuple[str, str, int]:
-        """Return the parts of a topic, and remember them."""
-        if len(self._topics) >= MAX_TOPICS:  # no publisher has so many: it makes them up
+        """Return API, event and partition of a topic, and cache them."""
+        if len(self._topics) >= MAX_TOPICS:  # no real publisher has so many
             self._topics.clear()
             self._intakes.clear()
         parts = self._topics[topic] = envelope.split_topic(topic)
         return parts
 
     def _find_intakes(self, api: str, event: str) -> tuple[StreamIntake, ...]:
-        """Return the streams of the events of a name, and cache them."""
+        """Return the intakes for events of a name, and cache them."""
         found = self._intakes[api, event] = tuple(
             each.intake
             for each in self._of_api.get(api, ())

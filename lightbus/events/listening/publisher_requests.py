@@ -1,4 +1,4 @@
-"""What we say to one publisher over our DEALER: with an answer that is waited for, or without."""
+"""Messages to one publisher over our DEALER socket: requests, repeated until answered, and one-way messages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["PublisherRequests"]
 
 class PublisherRequests:
     """
-    Our side of the conversation with one publisher. Only touched from the node's loop.
+    Our messages to one publisher. Only touched from the node's loop.
 
     Args:
         transport: makes the connection.
         peer: the publisher.
-        unasked: the handlers of messages that are no answers, by message.
-        not_handled: called where what it says cannot be read (None), or not be handled.
-        numbers: of all requests of this process.
+        unasked: the handlers of messages that are not answers, by message type.
+        not_handled: called with a message that could not be handled, or None for one that could not be read.
+        numbers: the numbers of all requests of this process.
 
     Attributes:
-        peer: the publisher, as it announced itself last.
-        max_message_size: bytes that a message to us may have; sent to the publisher.
+        peer: the publisher, with its latest announcement.
+        max_message_size: the largest message, in bytes, that we take; sent to the publisher.
         numbers: as given.
 
     """
@@ -55,11 +55,11 @@ class PublisherRequests:
         self._dealer = transport.dealer(peer.endpoint, self._on_frame, fingerprint=peer.announcement.fingerprint)
 
     def now(self) -> float:
-        """Return the time in seconds of a clock that is never put right."""
+        """Return the monotonic time in seconds."""
         return self._loop.time()
 
     def send(self, message: AnyMessage, call_id: int = 0) -> None:
-        """Send something."""
+        """Send a message."""
         frame = envelope.encode(message, call_id)
         if not self._closed and not self._dealer.send(frame):
             self._dealer.send_later(frame)
@@ -68,13 +68,13 @@ class PublisherRequests:
         self, make: Callable[[], AnyMessage | None], answer: OnAnswer, *, is_urgent: bool = False, number: int = 0
     ) -> None:
         """
-        Send something until it is answered.
+        Send a request, and repeat it until it is answered.
 
         Args:
-            make: returns what to send, each time as it is right by then; None where it is not wanted any more.
-            answer: is given the answer, or None where there will be none.
-            is_urgent: whether a listener is blocked until it is answered, so that it is repeated early.
-            number: of the same question, as it was put to another publisher that did not answer.
+            make: returns the message, made anew for each repetition; None if the request is not wanted any more.
+            answer: called with the answer, or with None if there will be none.
+            is_urgent: whether a listener is blocked until the answer, so that the request is repeated early.
+            number: the number of the same request to another publisher that did not answer.
 
         """
         message = None if self._closed else make()
@@ -92,7 +92,7 @@ class PublisherRequests:
             self._loop.call_later(seconds, self._retry_soon, seconds)
 
     def ask_with(self, send: SendRequest, answer: OnAnswer) -> None:
-        """Ask in another way than by a message to the publisher."""
+        """Add a request that is not sent as a message to the publisher."""
         number, _ = self._requests.add(send, answer, self._loop.time())
         if not send(number):
             self._requests.answered(number, None)
@@ -104,7 +104,7 @@ class PublisherRequests:
         return message is not None
 
     def _on_frame(self, frame: bytes) -> None:
-        """Pass a message of the publisher on: to the request that it answers, or to the handler of such messages."""
+        """Pass a message of the publisher to the request that it answers, or to the handler of its type."""
         message: AnyMessage | None = None
         try:
             number, message = envelope.decode(frame)
@@ -124,11 +124,11 @@ class PublisherRequests:
             self._loop.call_later(seconds, self._retry_soon, seconds)
 
     def tick(self) -> None:
-        """Ask again what should have been answered by now."""
+        """Repeat requests that should have been answered by now."""
         self._requests.tick(self._loop.time())
 
     def close(self) -> None:
-        """Send what is queued, make no more requests, and end all waiting ones without an answer."""
+        """Send queued messages, close the connection, and end all open requests without an answer."""
         self._closed = True
         self._dealer.flush_and_close(100)
         self._requests.close()

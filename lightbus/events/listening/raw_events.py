@@ -1,4 +1,4 @@
-"""Events of one name as received bytes: for a listener that needs few of many, and decodes only those."""
+"""Undecoded events of one name: for a listener that needs few of many, and decodes only those."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["RawEvents"]
 
 class RawEvents(NamedTuple):
     """
-    Events that follow on each other in one topic.
+    Successive events of one topic.
 
     Attributes:
-        api, event: what they are.
-        journal: that keeps them; empty for those of best effort.
-        publisher: their publisher, if that is known.
-        rows: as they came: `[sequence, previous, record]` each.
+        api, event: the API and the event name.
+        journal: the journal that keeps them; empty for events of best effort.
+        publisher: the publisher, if it is known.
+        rows: the undecoded events: `[sequence, previous, record]` each.
 
     """
 
@@ -31,15 +31,15 @@ class RawEvents(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
     def last(self, count: int) -> RawEvents:
-        """Return the last ones, so many at most."""
+        """Return the last events, at most `count`."""
         return self if len(self.rows) <= count else self._replace(rows=self.rows[-count:])
 
     def only(self, is_wanted: Callable[[EventMessage], bool]) -> RawEvents:
-        """Return those that are wanted, which takes to decode all of them."""
+        """Return the events that are wanted. This decodes all of them."""
         return self._replace(rows=[row for row, message in self._decoded() if is_wanted(message)])
 
     def messages(self) -> list[EventMessage]:
-        """Return them decoded. Invalid ones are left out."""
+        """Return the decoded events. Invalid ones are left out."""
         return [message for _, message in self._decoded()]
 
     def _decoded(self) -> Iterator[tuple[Sequence[Any], EventMessage]]:
@@ -54,7 +54,7 @@ class RawEvents(NamedTuple):
         rows = self.rows
         try:
             yield from zip(rows, envelope.decode_fields([row[2] for row in rows]), strict=True)
-        except ProtocolError:  # nothing was given by then; one by one it is found which of them is no event
+        except ProtocolError:  # nothing was yielded yet: decode one by one, and leave out the invalid ones
             for row in rows:
                 try:
                     yield row, envelope.decode_record(row[2])

@@ -1,4 +1,4 @@
-"""The turns of a listener that is given events as they came: none of them is decoded, and none can fail."""
+"""The work of a listener that takes undecoded events: none of them can fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RawTurns"]
 
 
 class RawTurns(ListenerTurns):
-    """What the task of one listener does that is given `RawEvents`. Only touched from the node's loop."""
+    """The work of the task of a listener that takes `RawEvents`. Only touched from the node's loop."""
 
     async def _turn(self, stream: Stream, before: float) -> int:
         queue, function = self._queue, self._queue.listener.function

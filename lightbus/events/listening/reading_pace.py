@@ -1,4 +1,4 @@
-"""Has published events be read no faster than the listeners handle them."""
+"""Limits the reading of published events to the pace of the listeners."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .reading_rounds import ReadingRounds, ReadOnDemand
 __all__ = ["ReadingPace"]
 
 PORTION = 256
-"""Events read before the listeners get their turn."""
+"""Events read before the listeners get a turn."""
 
 MAX_PAUSE = 0.01
 """Seconds for which reading waits for a listener to catch up."""
 
 
 class Reads(ReadOnDemand, Protocol):
-    """What reads the events of one publisher."""
+    """Reads the events of one publisher."""
 
     def resume(self) -> None:
         """Resume reading."""
 
 
 class Handles(Protocol):
-    """A listener at work."""
+    """A running listener."""
 
     queue: ListenerQueue
 
@@ -35,13 +35,14 @@ class ReadingPace:
     """
     Pauses reading after each portion until the listeners have caught up. Only touched from the node's loop.
 
-    Otherwise a flood would keep the loop busy with reading, and the queues would fill up. A listener that needs longer
-    is not waited for: what comes waits in the journal (of best effort: in its queue, up to its bound).
+    Otherwise a flood of events would keep the loop busy with reading, and the queues would fill up. Reading does not
+    wait for a listener that needs longer than `MAX_PAUSE`: its events stay in the journal (those of best effort in its
+    queue, up to the limit).
 
-    Where all listeners are given events as they came, these are read in rounds: such a listener takes them in no time.
+    If all listeners take undecoded events, these are read in rounds: such a listener takes almost no time.
 
     Args:
-        readers: what reads, by publisher.
+        readers: the readers, by publisher.
         runners: the listeners.
 
     """
@@ -52,7 +53,7 @@ class ReadingPace:
         self._count = 0
         self._rounds = ReadingRounds(readers)
         self._chosen_for = 0
-        """How many listeners there were when it was decided whether to read in rounds."""
+        """The number of listeners when it was decided whether to read in rounds."""
         self._pause: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -70,7 +71,7 @@ class ReadingPace:
                 reader.pause()
 
     def _choose(self) -> None:
-        """Begin to read in rounds if all listeners are given events as they came, and end that if they are not."""
+        """Read in rounds if all listeners take undecoded events; otherwise stop reading in rounds."""
         self._chosen_for = len(self._runners)
         if self._runners and all(queue.listener.takes_raw for queue in self._queues):
             self._rounds.begin()
@@ -79,14 +80,14 @@ class ReadingPace:
             self._resume()
 
     def caught_up(self) -> None:
-        """Record that a listener has caught up: resume reading once all that are not slow have."""
+        """Resume reading if all listeners have caught up, except slow ones. Called when a listener has."""
         if self._pause is not None and not any(
             queue.backlog and not queue.is_slow and not queue.waits for queue in self._queues
         ):
             self._resume()
 
     def close(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         self._closed = True
         self._rounds.end()
         if self._pause is not None:

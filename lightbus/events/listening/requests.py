@@ -1,4 +1,4 @@
-"""Requests of one peer to another: repeated until they are answered, or not wanted any more."""
+"""Requests to a peer, repeated until they are answered, or not wanted any more."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["MAX_RETRY_AFTER", "RETRY_AFTER", "URGENT_RETRY_AFTER", "OnAnswer", "
 RETRY_AFTER = 2.0
 MAX_RETRY_AFTER = 8.0
 """
-Seconds after which something is asked again, and again after twice the time, up to the longest. An answer that comes
-late is taken all the same: over a slow way it may never come in time.
+Seconds after which a request is repeated; doubled each time, up to the second value. A late answer is accepted, too:
+on a slow network there may never be one in time.
 """
 
 URGENT_RETRY_AFTER = 0.25
 """
-The same for what is short, is asked often, and has a listener stand still until it is answered: that an event is
-about to be given again, or was handled. When many events are given again one by one, and one in fifty of these frames
-gets lost, each of them costs 5 ms on average instead of 40 ms: that decides whether the group ever catches up.
+The same for short, frequent requests that block a listener until they are answered: an event is about to be delivered
+again, or was handled. When many events are delivered again one by one, and one in fifty of these frames is lost, each
+event costs 5 ms on average instead of 40 ms: that decides whether the group ever catches up.
 """
 
 OnAnswer: TypeAlias = Callable[[AnyMessage | None], None]
-"""Is given the answer to what was asked; None where there will be none."""
+"""Called with the answer to a request; with None if there will be none."""
 
 SendRequest: TypeAlias = Callable[[int], bool]
 """Sends a request, for the first time or again, under its number; returns False if it is not wanted any more."""
@@ -41,12 +41,12 @@ class _OpenRequest:
 
 class Requests:
     """
-    What waits for an answer. Only touched from the loop it belongs to.
+    The unanswered requests. Only touched from one loop.
 
-    A request may arrive twice: it is about a state, or its receiver recognises a repetition by its number.
+    A request may arrive twice: it is idempotent, or its receiver recognises a repetition by its number.
 
     Args:
-        numbers: a number for each request; must be shared by all that send requests to one peer.
+        numbers: a number for each request; must be shared by all senders of requests to one peer.
 
     """
 
@@ -64,11 +64,11 @@ class Requests:
         Record a request; `answer` is called once. Return its number, and in how many seconds to check again.
 
         Args:
-            resend: asks it where there was no answer for a while.
-            answer: is given the answer.
-            now: in seconds, as for `tick`.
-            is_urgent: whether it is asked again early.
-            number: of the same request to another peer, which did not answer.
+            resend: repeats the request if there was no answer for a while.
+            answer: called with the answer.
+            now: the time in seconds, as for `tick`.
+            is_urgent: whether the request is repeated early.
+            number: the number of the same request to another peer, which did not answer.
 
         """
         retry_after = URGENT_RETRY_AFTER if is_urgent else RETRY_AFTER
@@ -77,7 +77,7 @@ class Requests:
         return number, retry_after
 
     def next_check(self, seconds: float) -> float | None:
-        """Return in how many seconds to check urgent requests again, after so many; None: the tick is enough."""
+        """Return in how many seconds to check urgent requests again, after this last pause; None: tick is enough."""
         return 2 * seconds if self._open and 2 * seconds < RETRY_AFTER else None
 
     def take(self, number: int) -> OnAnswer | None:
@@ -86,7 +86,7 @@ class Requests:
         return None if request is None else request.answer
 
     def answered(self, number: int, answer: AnyMessage | None) -> bool:
-        """Pass an answer on; return whether its request was waiting."""
+        """Pass an answer on; return whether its request was open."""
         give = self.take(number)
         if give is not None:
             give(answer)
@@ -104,6 +104,6 @@ class Requests:
                 self.answered(number, None)
 
     def close(self) -> None:
-        """End all waiting requests without an answer."""
+        """End all open requests without an answer."""
         for number in list(self._open):
             self.answered(number, None)

@@ -1,7 +1,7 @@
-"""Puts in order what a listener follows at one publisher: by the sequences of the journals, whatever the partition.
+"""Merges the streams of a listener at one publisher in the order of the journals' sequences, across partitions.
 
-That is possible where one process has all partitions of its group and handles one event at a time. Where it has some
-only, each partition is in order by itself: nothing is waited for then.
+That is possible if one process has all partitions of its group, and handles one event at a time. If it has only some,
+each partition is ordered by itself, and no stream waits for another.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Sorting:
         self.is_whole = False
         """Whether all partitions are ours."""
         self.is_unknown = False
-        """Whether all positions have to be fetched, since all partitions have only just become ours."""
+        """Whether all positions must be fetched, since all partitions have only just become ours."""
         self._orders: dict[str, Order[Stream]] = {}
-        """By journal."""
+        """The order of each journal."""
         self._watermarks: dict[tuple[str, str], Watermark] = {}
-        """By journal and event."""
+        """The watermarks by journal and event."""
         self._heads: dict[tuple[str, str], int] = {}
         self._covered: set[int] = set()
-        """The latest reported positions, and of which partitions."""
+        """The latest reported positions, and the partitions that they are complete for."""
         self._attempts = 0
 
     @property
@@ -40,11 +40,11 @@ class Sorting:
 
     @property
     def lacks(self) -> bool:
-        """Whether all positions have to be fetched."""
+        """Whether all positions must be fetched."""
         return self.is_unknown or any(each.lacks for each in self._watermarks.values())
 
     def place(self, journal: str, event: str) -> tuple[Order[Stream], Watermark]:
-        """Return what a stream is merged in with the others of its journal, and the watermark of its event."""
+        """Return the order of a stream's journal, and the watermark of its event."""
         return self._orders.setdefault(journal, Order()), self._watermark(journal, event)
 
     def assigned(self, partitions: Iterable[int]) -> None:
@@ -59,17 +59,17 @@ class Sorting:
                 watermark.begin(0 if is_whole else math.inf)
 
     def published(self, journal: str, event: str, follows: int, complete: int) -> bool:
-        """Note how a message follows on others (see `Watermark`); return whether more may be handed out by it."""
+        """Record how a message follows earlier ones (see `Watermark`); return whether more events may be delivered."""
         if not self.is_whole:
             return False
         watermark = self._watermark(journal, event)
-        if complete == 0:  # of a publisher that does not say
+        if complete == 0:  # the publisher does not report it
             watermark.begin(math.inf)
             return True
         return watermark.published(follows, complete)
 
     def on_streams(self, message: Streams) -> None:
-        """Record the positions of topics, once all partitions are reported: maybe in several messages."""
+        """Record positions of topics; used once all partitions are reported, maybe in several messages."""
         if not self.is_whole:
             return
         for journal, event, _, _, head, _ in message.streams:
@@ -83,7 +83,7 @@ class Sorting:
             self.is_unknown = False
 
     def failed(self) -> None:
-        """Record that a request failed. After some attempts missing events are not waited for any more."""
+        """Record that a request failed. After some attempts, missing events are no longer waited for."""
         for watermark in self._watermarks.values():
             if watermark.lacks:
                 watermark.failed()
@@ -101,7 +101,7 @@ class Sorting:
         return found
 
     def clear(self) -> None:
-        """Forget everything: arriving events are fetched again."""
+        """Drop all state."""
         self.is_whole = self.is_unknown = False
         self._orders.clear()
         self._watermarks.clear()

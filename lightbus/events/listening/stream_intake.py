@@ -1,7 +1,7 @@
-"""Adds the messages of a publisher to the streams that one listener follows there.
+"""Adds the events of a publisher's messages to the streams that one listener follows there.
 
-Lost messages are noticed by later ones: each names the event that it follows, and the heads of topics are sent now and
-then (HEAD, STREAMS). Missing events are fetched.
+A lost message is noticed by a later one: each names the previous event of its topic, and the heads of topics are sent
+from time to time (HEAD, STREAMS). Missing events are fetched.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .sorting import Sorting
 __all__ = ["StreamIntake"]
 
 CATCH_UP_EVERY = 30.0
-"""Seconds after which our positions are fetched even if there seems to be nothing new."""
+"""Seconds after which the positions are fetched even if there seems to be nothing new."""
 
 
 class StreamIntake:
     """
-    What arrives for one listener from one publisher. Only touched from the node's loop.
+    Receives the events of one publisher for one listener. Only touched from the node's loop.
 
     Args:
         assignment: our assignment at this publisher, and the followed topics.
         followed: the streams.
-        queue: where ready events wait for the listener.
-        requests: what the publisher is asked by.
-        context: of the process.
+        queue: the listener's queue of ready events.
+        requests: sends requests to the publisher.
+        context: shared state of the process.
 
     """
 
@@ -52,21 +52,21 @@ class StreamIntake:
         self._requests = requests
         self._losses = context.losses
         self._sorting = Sorting() if queue.listener.is_in_order else None
-        """Where one event is handled at a time, also of different partitions."""
+        """Set if one event is handled at a time, across partitions."""
         self._early: dict[TopicKey, int] = {}
-        """Of topics that are not followed yet: the newest event that was published."""
+        """The newest published events of topics that are not followed yet."""
         self._is_asking = False
         self._edition = 0
-        """Of what all members were to be told of late: the latest that we know all of."""
+        """The latest edition of messages to all members (see `GroupMembers.edition`) that we know completely."""
         self._is_catching_up = False
         self._caught_up_at = requests.now()
 
-    # What arrives
+    # Published messages
 
     def on_events(self, event: str, partition: int, message: Events) -> None:
-        """Put what was published to a topic into its stream."""
+        """Put published events of a topic into its stream."""
         if partition not in self._assignment.partitions:
-            return  # another listener's, of the same process
+            return  # for another listener of this process
         records = message.records
         key = (message.journal, event, partition)
         stream = self._followed.streams.get(key)
@@ -86,7 +86,7 @@ class StreamIntake:
             self._order(self._sorting, message.journal, event, message.follows, message.complete)
 
     def _on_live(self, stream: LiveStream, records: Sequence[Any]) -> None:
-        """Put events of best effort into their stream, as many as there is room for."""
+        """Put events of best effort into their stream, and drop those that there is no room for."""
         room = max(0, MAX_QUEUED - self._queue.backlog)
         size, missed = stream.size, stream.missed
         count = stream.live(records[:room])
@@ -98,7 +98,7 @@ class StreamIntake:
             self._queue.ready(stream, count, stream.size - size)
 
     def _count_missed(self, stream: LiveStream, before: int) -> None:
-        """Report missing events of a topic, if they are more than before."""
+        """Report newly missed events of a topic."""
         if count := stream.missed - before:
             self._queue.counts["dropped"] += count
             self._losses.missed(self._assignment.api, stream.key[1], self._requests.peer.announcement, count)
@@ -122,7 +122,7 @@ class StreamIntake:
                 self._followed.fetch_more(stream)
 
     def _on_live_head(self, event: str, partition: int, sequence: int) -> None:
-        """Count what did not arrive of best effort, where nothing came behind it that would have shown it."""
+        """Count missed events of best effort, given the newest event of a topic."""
         key = ("", event, partition)
         stream = self._followed.streams.get(key) or self._unknown(key, sequence)
         if isinstance(stream, LiveStream):
@@ -131,7 +131,7 @@ class StreamIntake:
             self._count_missed(stream, missed)
 
     def on_streams(self, message: Streams) -> None:
-        """Follow topics from our positions, and fetch missing events."""
+        """Follow topics from the reported positions, and fetch missing events."""
         followed = self._followed
         for journal, event, partition, cursor, head, possibly_delivered in message.streams:
             key = (journal, event, partition)
@@ -149,7 +149,7 @@ class StreamIntake:
             self._hand_out(self._sorting)
 
     def _unknown(self, key: TopicKey, newest: int) -> Stream | None:
-        """Return the stream of a topic that did not exist when the positions were fetched."""
+        """Return a stream for a topic that began after the positions were fetched; None if it is not followed yet."""
         if not key[0]:
             return self._followed.add_live(key)
         if key[1:] in self._assignment.followed:
@@ -171,29 +171,29 @@ class StreamIntake:
         )
         return stream
 
-    # The order of different topics
+    # Order across topics
 
     def _order(self, sorting: Sorting, journal: str, event: str, follows: int, complete: int) -> None:
-        """Record how what was published follows on what was before: only together are topics in order."""
+        """Record how a message follows earlier ones, for the order across topics."""
         if sorting.published(journal, event, follows, complete):
             self._hand_out(sorting)
         elif sorting.lacks:
             self.ask_for_missing()
 
     def _hand_out(self, sorting: Sorting) -> None:
-        """Hand out what may be handed out by now."""
+        """Queue all orders: more of their events may be deliverable now."""
         for order in sorting.orders:
             self._queue.queue(order)
 
     def ask_for_missing(self) -> None:
-        """Fetch the positions of all topics, if a message was lost whose topic is not known."""
+        """Fetch the positions of all topics if a message of an unknown topic was lost."""
         sorting, assignment = self._sorting, self._assignment
         if sorting is None or not sorting.lacks or self._is_asking or not assignment.is_complete:
             return
 
         def message() -> Open | None:
             made = assignment.question(assignment.followed, self._requests.max_message_size)
-            # A topic that we do not know yet began after our first request: all of it is ours.
+            # A topic that we do not know yet began after our first request: we get all of its events.
             return made if made is None or assignment.group else made._replace(since="0")
 
         def answered(answer: AnyMessage | None) -> None:
@@ -201,7 +201,7 @@ class StreamIntake:
             if isinstance(answer, Streams):
                 self.on_streams(answer)
             if sorting.lacks:
-                sorting.failed()  # and asked again by the next tick
+                sorting.failed()  # the next tick asks again
                 self._hand_out(sorting)
 
         self._is_asking = True
@@ -210,7 +210,7 @@ class StreamIntake:
     # Messages to all members
 
     def catch_up(self, edition: int) -> None:
-        """Fetch our positions, if the publisher has informed its members of new ones and we may have missed that."""
+        """Fetch the positions if we may have missed a message to all members, given its edition, or after a while."""
         pairs = self._assignment.followed
         is_due = edition != self._edition or self._requests.now() - self._caught_up_at > CATCH_UP_EVERY
         if is_due and pairs and not self._is_catching_up:
@@ -242,7 +242,7 @@ class StreamIntake:
             self._sorting.assigned(self._assignment.partitions)
 
     def clear(self) -> None:
-        """Forget what arrived for streams that are not followed any more."""
+        """Drop all state of streams that are not followed any more."""
         self._early.clear()
         if self._sorting is not None:
             self._sorting.clear()

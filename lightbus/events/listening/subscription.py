@@ -1,8 +1,8 @@
 """
-A listener at one publisher: its membership in its group there.
+A listener's subscription at one publisher: its membership in its group there.
 
-It joins, is assigned partitions, follows their topics (`TopicOpening`), and joins anew when the publisher does not know
-it any more.
+It joins, is assigned partitions, follows their topics (`TopicOpening`), and joins again when the publisher does not
+know it any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Subscription"]
 logger = logging.getLogger("lightbus.listeners")
 
 POSITION_BYTES = 1024
-"""Bytes of one of the positions in a JOIN, at most."""
+"""Largest size, in bytes, of one position in a JOIN."""
 
 JOIN_AGAIN_AFTER = 0.5
 """Seconds between two attempts to join a group at a publisher that refuses."""
@@ -41,20 +41,20 @@ class Subscription:
     One listener at one publisher. Only touched from the node's loop.
 
     Args:
-        context: of the process.
-        requests: what the publisher is asked by.
-        topics: what we are subscribed to there.
-        acks: collects what was handled.
+        context: shared state of the process.
+        requests: sends requests to the publisher.
+        topics: our topic subscriptions at the publisher.
+        acks: collects acknowledgements.
         presence: the topic by which the publisher sees that we are connected.
-        queue: what waits for the listener.
+        queue: the listener's queue.
         group: the group's name; empty for a listener without a group.
-        on_live: called when everything that is assigned is followed.
+        on_live: called when all assigned topics are followed.
 
     Attributes:
-        assignment: what we have here.
-        followed: the streams of that.
-        intake: takes what arrives.
-        live_at: done as soon as everything that was assigned first is followed.
+        assignment: our assignment at this publisher.
+        followed: the followed streams.
+        intake: receives published events.
+        live_at: done as soon as all topics of the first assignment are followed.
 
     """
 
@@ -85,7 +85,7 @@ class Subscription:
         self._closed = False
         self._is_joining = False
         self._is_outdated = False
-        """Whether to join once more."""
+        """Whether to join again after the answer."""
         self._refusal = ""
 
     @property
@@ -95,16 +95,16 @@ class Subscription:
 
     @property
     def is_live(self) -> bool:
-        """Whether everything that is assigned is followed, and something was."""
+        """Whether all assigned topics are followed, and there was an assignment."""
         return self.live_at.done() and self.assignment.is_complete
 
     @property
     def state(self) -> list[Any]:
-        """Our assignment here: the generation, and the partitions that we have not given back."""
+        """Our assignment: the generation, and the partitions that we have not given back."""
         return [self.assignment.generation, self.followed.partitions]
 
     def join(self) -> None:
-        """Become a member, or fetch our assignment again."""
+        """Join the group, or fetch our assignment again."""
         if self._closed:
             return
         if self._is_joining:
@@ -114,13 +114,13 @@ class Subscription:
         self._requests.ask(self._join_message, self._joined)
 
     def join_again(self) -> None:
-        """Give up our assignment here, and join again: the publisher does not know us any more."""
+        """Drop our assignment, and join again: the publisher does not know us any more."""
         if not self._closed:
             self._drop_all()
             self.join()
 
     def _join_again_later(self, generation: int) -> None:
-        """Join again after a while, unless we were assigned something else by then."""
+        """Join again after a while, unless there is a new assignment by then."""
 
         def join_again() -> None:
             if self.assignment.generation == generation:
@@ -145,7 +145,7 @@ class Subscription:
             time.time(),
             listener.digest,
             listener.since,
-            records.positions_of(*self.name)[-room:],  # some events of the positions left out are handled twice
+            records.positions_of(*self.name)[-room:],  # without the others, some events are handled twice
             self._requests.max_message_size,
         )
 
@@ -164,7 +164,7 @@ class Subscription:
                 self._refusal = reason
                 publisher = self._requests.peer.announcement
                 logger.info(
-                    "%s does not take the listener %s into its group, and is asked again in %g s: %s",
+                    "%s did not let the listener %s join its group; it tries again in %g s: %s",
                     publisher,
                     self.listener,
                     JOIN_AGAIN_AFTER,
@@ -173,7 +173,7 @@ class Subscription:
             asyncio.get_running_loop().call_later(JOIN_AGAIN_AFTER, self.join)
 
     def assigned(self, message: Assign) -> None:
-        """Record our partitions. Repetitions change nothing."""
+        """Apply an assignment. Repetitions change nothing."""
         if self._closed or message.generation < self.assignment.generation:
             return
         self._context.records.learn(*self.name, message)
@@ -203,7 +203,7 @@ class Subscription:
         self.followed.drop_all()
 
     def close(self) -> None:
-        """Follow nothing any more: the publisher is gone, or the listener."""
+        """Stop following: the publisher is gone, or the listener."""
         if not self._closed:
             self._drop_all()
             self._closed = True

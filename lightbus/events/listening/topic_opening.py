@@ -1,9 +1,9 @@
 """
-How one listener begins to follow its assigned topics at one publisher without missing an event.
+Begins to follow the assigned topics of one listener at one publisher, without missing an event.
 
-Subscribe to the topics, await the marker that shows that the subscription is in force, and only then fetch the
-positions. In any other order an event could be published after the positions are read and before the subscription is
-in force. Events that arrive in between are after the positions, or noticed as missing.
+First subscribe to the topics, then await the marker that shows that the subscription is in force, and only then fetch
+the positions. In any other order an event could be published after the positions are read and before the subscription
+is in force. Events that arrive in between are after the positions, or noticed as missing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["TopicOpening"]
 
 class TopicOpening:
     """
-    Which topics are subscribed to, and about to be followed. Only touched from the node's loop.
+    The topics that are subscribed to, or about to be followed. Only touched from the node's loop.
 
     Args:
         assignment: our assignment at this publisher.
-        intake: gets the positions of topics.
-        requests: what the publisher is asked by.
-        topics: the subscriptions at this publisher.
-        on_complete: called when everything that is assigned is followed.
-        on_refused: called, with the generation of the group, when the publisher does not send the positions.
+        intake: receives the positions of topics.
+        requests: sends requests to the publisher.
+        topics: the topic subscriptions at this publisher.
+        on_complete: called when all assigned topics are followed.
+        on_refused: called with the generation of the group when the publisher does not send the positions.
 
     """
 
@@ -51,10 +51,10 @@ class TopicOpening:
         self._on_refused = on_refused
         self._subscribed: set[Pair] = set()
         self._asking: dict[Pair, object] = {}
-        """Those that are about to be followed, each with the attempt that it belongs to."""
+        """The pairs that are about to be followed, each with its attempt."""
 
     def follow(self) -> None:
-        """Subscribe to assigned topics that are not followed yet, and fetch their positions once that is in force."""
+        """Subscribe to assigned topics that are not followed yet; once that is in force, fetch their positions."""
         new = self._assignment.pairs - self._assignment.followed - self._asking.keys()
         if new:
             attempt = object()
@@ -81,7 +81,7 @@ class TopicOpening:
         for pair in pairs:
             del self._asking[pair]
         if isinstance(answer, Streams):
-            # Topics that are not ours at the publisher, or do not fit, are not in the answer, and fetched again.
+            # Topics that the publisher has assigned to others, or that do not fit in the answer, are fetched again.
             partitions = set(answer.partitions)
             self._assignment.followed |= {pair for pair in pairs if pair[1] in partitions}
             self._intake.on_streams(answer)
@@ -92,7 +92,7 @@ class TopicOpening:
             self._on_refused(self._assignment.generation)
 
     def leave(self, pairs: Iterable[Pair]) -> None:
-        """Follow these no more."""
+        """Stop following these pairs."""
         gone = set(pairs)
         self._assignment.followed -= gone
         for pair in gone & self._asking.keys():
@@ -102,13 +102,13 @@ class TopicOpening:
             self._topics.set_topics(self, self._prefixes())
 
     def clear(self) -> None:
-        """Be subscribed to nothing any more."""
+        """Unsubscribe from all topics."""
         self._asking.clear()
         self._subscribed.clear()
         self._topics.set_topics(self, ())
 
     def _prefixes(self) -> list[bytes]:
-        """Return what to subscribe to: one prefix for all partitions of an event, where they are all there."""
+        """Return the prefixes to subscribe to: one per event if we have all its partitions, else one per partition."""
         by_event: dict[str, list[int]] = {}
         for event, partition in self._subscribed:
             by_event.setdefault(event, []).append(partition)

@@ -1,4 +1,4 @@
-"""Our SUB at one publisher: its topics, their users, and since when each subscription is in force."""
+"""Our SUB socket at one publisher: the subscribed topics, their users, and whether the subscriptions are in force."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .publisher_requests import PublisherRequests
 __all__ = ["TopicSubscriptions"]
 
 MAX_MARKERS = 4
-"""Markers that one user waits for at a time, if it asks again and again: each of them would do."""
+"""Markers that one request waits for at a time, if it is repeated: any of them will do."""
 
 
 class TopicSubscriptions:
     """
-    What we are subscribed to at one publisher. Only touched from the node's loop.
+    Our topic subscriptions at one publisher. Only touched from the node's loop.
 
     Args:
-        socket: the SUB.
-        requests: counts markers among what waits for an answer, and has them asked for again.
+        socket: the SUB socket.
+        requests: treats markers as requests, and repeats them.
 
     """
 
@@ -31,14 +31,14 @@ class TopicSubscriptions:
         self._socket = socket
         self._requests = requests
         self._users: Counter[bytes] = Counter()
-        """Per prefix how many want it."""
+        """The number of users of each prefix."""
         self._by_user: dict[object, list[bytes]] = {}
         self._markers: dict[bytes, int] = {}
-        """Per topic the number of the request that it answers."""
+        """By marker topic: the number of the request that the marker answers."""
         self._closed = False
 
     def set_topics(self, user: object, prefixes: Iterable[bytes]) -> None:
-        """Subscribe to the topics that a user wants from now on, and those of the other users."""
+        """Replace the topics of a user; topics of other users stay subscribed."""
         before, after = Counter(self._by_user.pop(user, ())), Counter(prefixes)
         if after:
             self._by_user[user] = list(after)
@@ -53,9 +53,9 @@ class TopicSubscriptions:
                 self._socket.unsubscribe(prefix)
 
     def when_in_force(self, callback: Callable[[], None], wanted: Callable[[], bool]) -> None:
-        """Call back once all that we are subscribed to now is in force at the publisher, if that is still wanted."""
-        # A publisher answers a subscription to a marker's topic with a message to it. The subscriptions of one socket
-        # take effect in their order: so all those before it are in force by then.
+        """Call back once all present subscriptions are in force at the publisher, if that is still wanted."""
+        # A publisher answers a subscription to a marker's topic with a message on it. Subscriptions of one socket take
+        # effect in their order, so all earlier ones are in force by then.
 
         def send(number: int) -> bool:
             earlier = [topic for topic, other in self._markers.items() if other == number]
@@ -89,7 +89,7 @@ class TopicSubscriptions:
             self._socket.unsubscribe(topic)
 
     def pause(self) -> None:
-        """Read nothing that is published for now."""
+        """Pause reading published events."""
         self._socket.pause()
 
     def resume(self) -> None:
@@ -101,6 +101,6 @@ class TopicSubscriptions:
         self._socket.read()
 
     def close(self) -> None:
-        """Unsubscribe from everything."""
+        """Close the socket."""
         self._closed = True
         self._socket.close()

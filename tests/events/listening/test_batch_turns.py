@@ -204,7 +204,7 @@ def test_some_of_a_batch_fail(form: str, caplog: pytest.LogCaptureFixture) -> No
         assert source.acked[-1] == 5
         assert source.started == [(2, 2), (2, 3), (4, 2), (4, 3)]
         assert (runner.queue.counts["failed"], runner.queue.counts["redelivered"]) == (4, 4)
-        assert "greeter failed on 2 of 4 events that it was given together" in caplog.text
+        assert "greeter failed on 2 of 4 events of a batch" in caplog.text
         assert "ValueError: locked" in caplog.text
 
     run(handles, test, form, on_error=OnError.RETRY)
@@ -266,7 +266,7 @@ def test_events_that_were_not_given(caplog: pytest.LogCaptureFixture) -> None:
             give(runner, number)
         await wait_until_async(lambda: runner.handled == 4)
         assert [row[0] for row in feeder(runner).source.dead_letters] == [1, 2, 3, 4]
-        assert "events failed which it was not given: ['id-7']" in caplog.text
+        assert "failed events that were not in its batch: ['id-7']" in caplog.text
 
     run(Handles(fails), test, on_error=OnError.RETRY, max_deliveries=1)
 

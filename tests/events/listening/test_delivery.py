@@ -112,7 +112,7 @@ def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplo
         assert error.startswith("InvalidEventArguments: greeter needs the argument 'email', which the event does not")
         assert (seen, context.fatal, context.stopped) == (["h@x"], [], [])
         assert dict(runner.queue.counts) == {"invalid": 1, "dead_lettered": 1}
-        assert "is not given to the listener greeter: greeter needs the argument 'email'" in caplog.text
+        assert "is not delivered to the listener greeter: greeter needs the argument 'email'" in caplog.text
 
     run(wrapper if decorated else function, test, policy)
 

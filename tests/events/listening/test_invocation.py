@@ -140,7 +140,7 @@ def test_a_record_that_is_none_among_others(caplog: pytest.LogCaptureFixture) ->
         seen.append(n)
 
     run(function, test)
-    assert "at j-3 (partition 0) is not given to the listener" in caplog.text
+    assert "at j-3 (partition 0) is not delivered to the listener" in caplog.text
 
 
 class Unchecked(Context):
