@@ -1,1 +1,1 @@
-"""Events that an event backend stores, and batches of events, wherever they are stored."""
+"""Events that an event backend keeps: publishing, listening, questions about them, and moving them."""

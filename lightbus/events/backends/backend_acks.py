@@ -1,4 +1,4 @@
-"""Acknowledges the handled events of a listener to its event backend: soon, together, and until it is confirmed."""
+"""Acknowledges the handled events of a listener at its event backend: collected, and repeated until confirmed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class BackendAcks:
     Acknowledges streams. Only touched from the node's loop.
 
     Args:
-        queue: gives a stream its turn again that waited for its acknowledgement.
-        failed: called with the reason why the backend did not answer.
+        queue: the listener's queue; streams that waited for an acknowledgement are queued again.
+        failed: called with the error if the backend does not answer.
 
     Attributes:
-        to_send: of which there is something to acknowledge.
+        to_send: the streams with events to acknowledge.
 
     """
 
@@ -42,18 +42,18 @@ class BackendAcks:
         self._closed = False
 
     def open(self, subscription: EventSubscription) -> None:
-        """Send to this subscription from now on."""
+        """Set the subscription that acknowledgements are sent to."""
         self._subscription = subscription
 
     async def stop(self) -> None:
-        """Send nothing more by itself."""
+        """Stop the automatic sending."""
         self._closed = True
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.wait([self._sending])
 
     def mark(self, stream: Stream) -> None:
-        """Note that there is something to acknowledge of a stream."""
+        """Acknowledge the handled events of a stream soon."""
         self.to_send.add(stream)
         if self._sending is None and self._subscription is not None and not self._closed:
             self._sending = asyncio.get_running_loop().create_task(self._send_all())
@@ -64,10 +64,10 @@ class BackendAcks:
         except Exception as error:
             logger.error("Acknowledgements were not sent: %s", INTERNAL_ERROR, exc_info=error)
         finally:
-            self._sending = None  # at once: events that are marked from now on need another one
+            self._sending = None  # without an await before: streams marked from now on need a new task
 
     async def flush(self) -> None:
-        """Acknowledge everything that was handled, also meanwhile."""
+        """Acknowledge all handled events, including those handled meanwhile."""
         while self.to_send and self._subscription is not None:
             try:
                 await self.send(())
@@ -76,7 +76,7 @@ class BackendAcks:
                 await asyncio.sleep(AGAIN_AFTER)
 
     async def send(self, others: Iterable[Stream]) -> None:
-        """Acknowledge what was handled, also of other streams. Raises EventBackendError, and sends it again later."""
+        """Acknowledge handled events, also of `others`. Raises EventBackendError; then they stay in `to_send`."""
         if self._subscription is None:
             return
         streams, self.to_send = {*self.to_send, *others}, set()
@@ -99,6 +99,6 @@ class BackendAcks:
 
 
 def topic_of(stream: Stream) -> EventTopic:
-    """Return which topic of its API a stream is of."""
+    """Return the topic of a stream in its API."""
     _, event, partition = stream.key
     return EventTopic(event, partition)

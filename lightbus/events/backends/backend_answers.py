@@ -1,7 +1,7 @@
-"""The events and groups of event backends, in the form of those of journals: a part of `internal.events`.
+"""The events and groups of event backends, in the form of those of journals, for `internal.events`.
 
-A backend is shared by all publishers of an API. One of them answers for it, so that nothing is reported twice: the one
-with the lowest instance id of those that are up.
+A backend is shared by all publishers of an API. Only one of them answers for it, so that nothing is reported twice: the
+one with the lowest instance id of those that are up.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ logger = logging.getLogger("lightbus.events")
 
 class BackendAnswers:
     """
-    Only touched from the node's loop. A backend that cannot be reached is logged as a warning, and left out.
+    Answers for the backends. Only touched from the node's loop. A backend that cannot be reached is logged as a
+    warning, and left out.
 
     Args:
-        backends: those of this process.
-        is_ours: whether this process answers for the backend of an API.
+        backends: the backends of this process.
+        is_ours: returns whether this process answers for the backend of an API.
         apis: returns the APIs whose events are published here.
 
     """
@@ -56,7 +57,7 @@ class BackendAnswers:
 
     async def journals(self) -> list[dict[str, Any]]:
         """Return the backends in the form of journals: each API's store, its events, and the losses of its groups."""
-        told = []
+        stores = []
         for api in self._answering():
             with self._warned(api):
                 backend = await self._backends.get(api)
@@ -66,7 +67,7 @@ class BackendAnswers:
                     if group.lost
                 ]
                 newest = await backend.history(api, "*", start=None, stop=None, limit=1)
-                told.append(
+                stores.append(
                     {
                         "journal": backend.store(api),
                         "head": newest[-1].sequence if newest else 0,
@@ -78,7 +79,7 @@ class BackendAnswers:
                         "lost": lost,
                     }
                 )
-        return told
+        return stores
 
     async def kept(self, store: str, after: int, api: str, event: str, limit: int) -> dict[str, Any] | None:
         """Return a page of a backend's events after a sequence; None if it is no store of this bus."""
@@ -88,8 +89,8 @@ class BackendAnswers:
                 found = await backend.page(name, after, limit)
                 wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
                 through = found[-1].sequence if found else after
-                told = readable(_described(store, name, each) for each in wanted)
-                return {"events": told, "through": through, "more": len(found) == limit}
+                events = readable(_described(store, name, each) for each in wanted)
+                return {"events": events, "through": through, "more": len(found) == limit}
         return None
 
     async def latest(
@@ -104,34 +105,34 @@ class BackendAnswers:
                 after = max(0, upto - limit)
                 found = [each for each in await backend.page(name, after, limit) if each.sequence <= upto]
                 wanted = [each for each in found if fnmatchcase(name, api) and fnmatchcase(each.topic.event, event)]
-                told = [each for each in wanted if (start or 0.0) <= each.published_at <= (stop or each.published_at)]
-                events = readable(_described(store, name, each) for each in reversed(told))
+                found = [each for each in wanted if (start or 0.0) <= each.published_at <= (stop or each.published_at)]
+                events = readable(_described(store, name, each) for each in reversed(found))
                 oldest = await backend.page(name, 0, 1)
                 is_more = bool(oldest) and oldest[0].sequence <= after
                 return {"events": events, "before": after + 1 if is_more else None}
         return None
 
     async def handled(self, which: Iterable[tuple[str, str, int]]) -> dict[str, dict[str, str]]:
-        """Return what became of events, each given by its native id, its store, and its sequence."""
-        told = {}
+        """Return the state of events, each given by its native id, its store, and its sequence."""
+        states = {}
         for api in self._answering():
             with self._warned(api):
                 backend = await self._backends.get(api)
                 store = backend.store(api)
                 for native, place, sequence in which:
                     if place == store and (groups := await backend.status(api, sequence)):
-                        told[native] = dict(groups)
-        return told
+                        states[native] = dict(groups)
+        return states
 
     async def lag(self, api: str, group: str) -> int | None:
-        """Return how far a group is behind at the backend of an API."""
+        """Return how many events a group has not handled at the backend of an API; None if not answered here."""
         if self._answers(api):
             with self._warned(api):
                 return await (await self._backends.get(api)).lag(api, group)
         return None
 
     async def remove_group(self, api: str, group: str) -> bool:
-        """Forget a group; return whether it was known."""
+        """Remove a group; return whether it was known."""
         if self._answers(api):
             with self._warned(api):
                 return await (await self._backends.get(api)).remove_group(api, group)
@@ -150,22 +151,22 @@ class BackendAnswers:
 
     async def dead(self, group: str) -> list[dict[str, Any]]:
         """Return the dead letters (of one group), in order."""
-        told: list[dict[str, Any]] = []
+        letters: list[dict[str, Any]] = []
         for api in self._answering():
             with self._warned(api):
                 backend = await self._backends.get(api)
                 for letter in await backend.dead_letters(api, group):
                     event = _described(backend.store(api), api, letter.event)
                     why = {"deliveries": letter.deliveries, "error": letter.error, "died_at": letter.died_at}
-                    told.append({**event, "group": letter.group, **why})
-        return told
+                    letters.append({**event, "group": letter.group, **why})
+        return letters
 
     async def retry_dead(self, group: str, which: Iterable[tuple[str, int]]) -> list[str]:
-        """Give dead letters to their group again; return the native ids of those that there are."""
+        """Deliver dead letters to their group again; return the native ids of those that exist."""
         return await self._each(which, lambda backend, api, sequence: backend.retry_dead(api, group, sequence))
 
     async def drop_dead(self, group: str, which: Iterable[tuple[str, int]]) -> list[str]:
-        """Forget dead letters; return the native ids of those that there were."""
+        """Delete dead letters; return the native ids of those that existed."""
         return await self._each(which, lambda backend, api, sequence: backend.drop_dead(api, group, sequence))
 
     async def _each(
@@ -193,14 +194,14 @@ class BackendAnswers:
         try:
             yield
         except EventBackendError as error:
-            text = "What is told of the events of %s lacks what their event backend keeps: %s"
+            text = "Answers about the events of %s lack those of their event backend: %s"
             self._failures.log(api, logging.WARNING, text, api, error)
 
 
 def group_of_backend(state: GroupSummary) -> dict[str, Any]:
-    """Return a group that no journal knows, as one of a journal is told: to journals it is as if it was made now."""
+    """Return a group that no journal knows in the form that journals report, as if it was created now."""
     now = time.time()
-    told = {
+    described = {
         "api": state.api,
         "name": state.name,
         "events": list(state.events),
@@ -215,18 +216,18 @@ def group_of_backend(state: GroupSummary) -> dict[str, Any]:
         "dead": 0,
         "lost": 0,
     }
-    return with_backend(told, state)
+    return with_backend(described, state)
 
 
-def with_backend(told: dict[str, Any], state: GroupSummary) -> dict[str, Any]:
-    """Return a group in the form that journals report, with its position at the backend."""
-    members: Mapping[str, Sequence[int]] = told["members"]
+def with_backend(described: dict[str, Any], state: GroupSummary) -> dict[str, Any]:
+    """Return a group in the form that journals report, with its state at the backend added."""
+    members: Mapping[str, Sequence[int]] = described["members"]
     return {
-        **told,
+        **described,
         "members": {**members, **{member: list(held) for member, held in state.members.items()}},
-        "lag": told["lag"] + state.lag,
-        "dead": told["dead"] + state.dead,
-        "lost": told["lost"] + state.lost,
+        "lag": described["lag"] + state.lag,
+        "dead": described["dead"] + state.dead,
+        "lost": described["lost"] + state.lost,
     }
 
 

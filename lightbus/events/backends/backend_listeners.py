@@ -1,6 +1,6 @@
-"""The listeners of this process whose events an event backend keeps: each is subscribed there, besides at its peers.
+"""The listeners of this process whose events an event backend keeps: each subscribes there, and at its publishers.
 
-At its peers all the same: events of best effort come from there, and what their journals still hold of another day.
+Publishers still send events of best effort, and those that their journals keep from before the backend was set.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ class Backends(Protocol):
     """The event backends of this process, on the node's loop."""
 
     def has(self, api: str) -> bool:
-        """Return whether the durable events of an API are kept by one. From any thread."""
+        """Return whether a backend keeps the durable events of an API. Thread-safe."""
 
     async def get(self, api: str) -> EventBackend:
-        """Return that one, started at first use."""
+        """Return the backend of an API, started at first use."""
 
 
 class BackendListeners:
     """
-    Only touched from the node's loop.
+    The subscriptions of listeners at event backends. Only touched from the node's loop.
 
     Args:
         identity: the identity of this process.
-        backends: where events are.
-        consumer: has the listeners at work.
+        backends: the event backends.
+        consumer: has the running listeners.
 
     """
 
@@ -47,7 +47,7 @@ class BackendListeners:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def add(self, listener: Listener) -> None:
-        """Deliver the events of a backend, too, to a listener that runs."""
+        """Deliver the events of a backend to a running listener, if a backend keeps those of its API."""
         runner = self._consumer.runner_of(listener)
         if runner is None or not self._backends.has(listener.api):
             return
@@ -63,7 +63,7 @@ class BackendListeners:
         await source.start()
 
     def stopped(self, listener: Listener) -> None:
-        """Have a listener that has failed leave its group, once what else it has at hand is finished."""
+        """Make a failed listener leave its group, after its other events in progress are finished."""
         source, runner = self._sources.pop(listener, None), self._consumer.runner_of(listener)
         if source is not None and runner is not None:
             task = asyncio.get_running_loop().create_task(_remove_after_leaving(source, runner))
@@ -71,7 +71,7 @@ class BackendListeners:
             task.add_done_callback(self._leaving.discard)
 
     async def stop(self) -> None:
-        """Acknowledge what was handled, and leave all groups, after the listeners have stopped."""
+        """Acknowledge handled events, and leave all groups, after the listeners have stopped."""
         sources, self._sources = self._sources, {}
         await asyncio.gather(*self._leaving, *(source.close() for source in sources.values()))
 

@@ -1,7 +1,7 @@
-"""Events that a backend cannot accept now wait in the outbox of this host, and later ones behind them.
+"""Keeps events that a backend cannot accept now, and later ones of their APIs, in the outbox of this host.
 
-From there it is handed over by any process of the bus that runs here (`engine.forwarding`), in the order in which it
-was fired. Only when nothing of an API waits any more, what is fired goes to the backend at once again.
+Any process of the bus on this host hands them over to the backend (`engine.forwarding`), in the order in which they
+were fired. Only when no event of an API waits any more, further events go directly to the backend again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Keepable(NamedTuple):
-    """An event of this process that a backend has not taken."""
+    """An event of this process that a backend has not accepted."""
 
     event: str
     id: str
@@ -35,13 +35,13 @@ class Keepable(NamedTuple):
 
 class BackendOutbox:
     """
-    Only touched from the node's loop.
+    The outbox for events of backends. Only touched from the node's loop.
 
     Args:
-        outbox: of this host.
-        service: whose process this is.
-        executor: threads that may wait for the disk.
-        counts: of the publisher: put_by.
+        outbox: the outbox of this host.
+        service: the service of this process.
+        executor: the threads that wait for the disk.
+        counts: the publisher's counters: put_by.
 
     """
 
@@ -53,44 +53,44 @@ class BackendOutbox:
         self._executor = executor
         self._counts = counts
         self._reasons: dict[str, str] = {}
-        """Why events of an API wait."""
+        """By API: why its events wait."""
         self._looked: set[str] = set()
-        """APIs of which it is known whether an earlier process has left events here."""
+        """APIs that were checked for events left by an earlier process."""
         self._failures = RecurringLog(logger)
 
     @property
     def path(self) -> object:
-        """Where events wait."""
+        """The path of the outbox."""
         return self._outbox.path
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for each API of which events wait, as far as this process knows."""
+        """A sentence for each API with waiting events, as far as this process knows."""
         return [
             f"Events of {api} wait in the outbox {self.path}, and are handed over once their backend takes them: {why}"
             for api, why in sorted(self._reasons.items())
         ]
 
     async def has(self, api: str) -> bool:
-        """Return whether events of an API wait, which none may overtake; False if that cannot be read."""
+        """Return whether events of an API wait, so that no later one may overtake them; False if that is unreadable."""
         if api in self._looked and api not in self._reasons:
             return False
         self._looked.add(api)
         try:
             counts = await self._in_thread(self._outbox.counts) if self._outbox.exists() else {}
         except JournalError as error:
-            self._failures.log("outbox", logging.ERROR, "%s What waits in it may be overtaken.", error)
+            self._failures.log("outbox", logging.ERROR, "%s Events in it may be overtaken by later ones.", error)
             return False
         if api not in counts:
             if self._reasons.pop(api, None) is not None:
                 self._failures.recovered(api)
-                logger.info("The events of %s that waited in the outbox are with their backend", api)
+                logger.info("The events of %s that waited in the outbox were handed over to their backend", api)
             return False
         self._reasons.setdefault(api, "an earlier process has left them.")
         return True
 
     async def keep(self, api: str, rows: Sequence[Keepable], error: EventBackendUnreachable | None) -> None:
-        """Keep events, in order, for what went wrong; None: behind those that wait. Raises JournalError."""
+        """Store events, in order, because of `error`, or because others wait (None). Raises JournalError."""
         by_name: list[tuple[str, list[tuple[str, str | None, bytes]]]] = []
         for event, id, key, record in rows:
             if not by_name or by_name[-1][0] != event:

@@ -1,4 +1,4 @@
-"""Publishing where an event backend keeps the events of some APIs: these go there, all others into the journal."""
+"""Publishes events if event backends keep those of some APIs: these go to their backend, all others to the journal."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ __all__ = ["BackendPublisher"]
 logger = logging.getLogger("lightbus.publishing")
 
 PUBLISH_TIMEOUT = 30.0
-"""Seconds after which a backend that does not answer has not kept an event, as far as we know."""
+"""Seconds after which an event counts as not stored if its backend does not answer."""
 
 IN_OUTBOX = "No group can have handled it yet: its event backend cannot be reached, and the event waits in the outbox"
-HANDED_OVER = "for that. It is handed over once the backend is back, and the groups are given it then."
+HANDED_OVER = "for that. It is handed over once the backend is back, and then delivered to the groups."
 
 MAX_BATCH = 500
-"""Events that are given to a backend at a time."""
+"""Events passed to a backend at a time."""
 
 
 _Settle: TypeAlias = Callable[["BackendPlace | JournalError"], None]
@@ -51,13 +51,13 @@ _Settle: TypeAlias = Callable[["BackendPlace | JournalError"], None]
 @dataclass(slots=True)
 class _Queued:
     """
-    An event that is to be kept.
+    An event to be stored.
 
     Attributes:
-        event: itself.
+        event: the event.
         key: its key.
-        is_own: whether it was fired here: then it waits in our outbox while the backend cannot be reached. One that
-            was handed off does so at whoever has fired it.
+        is_own: whether it was fired by this process: then it waits in our outbox while the backend cannot be reached.
+            An event that was handed off waits at the process that has fired it.
         settle: called with the outcome.
 
     """
@@ -70,16 +70,16 @@ class _Queued:
 
 class BackendPublisher:
     """
-    Gives each event to whatever keeps those of its API. Any thread may use it.
+    Passes each event to the store of its API. Thread-safe.
 
     Events that are fired while a backend is busy with earlier ones are sent to it together, in order.
 
     Args:
-        journal: publishes what no backend keeps.
-        backends: which keep what.
-        apis: whose events may be fired.
-        outbox: where events wait that a backend does not take.
-        executor: threads that may wait for the disk.
+        journal: publishes the events that no backend keeps.
+        backends: the event backends.
+        apis: the APIs whose events may be fired.
+        outbox: keeps events that a backend does not accept.
+        executor: the threads that wait for the disk.
 
     """
 
@@ -117,7 +117,7 @@ class BackendPublisher:
     def put_together(
         self, api: str, event: str, rows: Sequence[RecordRow], ids: Sequence[str], *, is_own: bool
     ) -> Future[list[BackendPlace]]:
-        """Give events to the backend of an API behind those that wait: 500 at a time, which it keeps one by one."""
+        """Queue events for the backend of an API: it gets up to MAX_BATCH at a time, and stores them one by one."""
         together: OutcomeCollector[BackendPlace] = OutcomeCollector(len(rows))
         queued = []
         for (record, key, published_at, _), id in zip(rows, ids, strict=True):
@@ -132,13 +132,13 @@ class BackendPublisher:
             self._put(each)
 
     def is_kept_elsewhere(self, api: str, event: Event | None) -> bool:
-        """Return whether a backend keeps an event, and no journal."""
+        """Return whether a backend keeps an event, and not the journal."""
         return event is not None and event.delivery != "best_effort" and self._backends.has(api)
 
-    # From this process
+    # Events of this process
 
     def publish(self, message: EventMessage, event: Event) -> AnyPlace | None:
-        """Have an event kept; from any thread but the node's. Raises what `Publisher.publish` raises."""
+        """Store an event; from any thread but the node's. Raises as `Publisher.publish`."""
         if not self.is_kept_elsewhere(message.api_name, event):
             return self._journal.publish(message, event)
         kept: Future[BackendPlace] = Future()
@@ -156,7 +156,7 @@ class BackendPublisher:
         return self._journal.begin(message, event)
 
     async def publish_async(self, message: EventMessage, event: Event) -> AnyPlace | None:
-        """Have an event kept, on a loop; return where it is, None for one of best effort."""
+        """Store an event, on a loop; return its place, None for one of best effort."""
         if not self.is_kept_elsewhere(message.api_name, event):
             return await self._journal.publish_async(message, event)
         if threading.get_ident() == self._thread:
@@ -194,14 +194,14 @@ class BackendPublisher:
 
     def _no_answer(self, what: str) -> EventBackendError:
         return EventBackendError(
-            f"The event backend did not say within {PUBLISH_TIMEOUT:g} s that it keeps {what}. It may do so all the "
-            "same; fired again, it may be there twice. See whether the backend runs (apis.<name>.events)."
+            f"The event backend did not confirm within {PUBLISH_TIMEOUT:g} s that it keeps {what}. It may keep it "
+            "nevertheless: fired again, it may be there twice. See whether the backend runs (apis.<name>.events)."
         )
 
-    # From others
+    # Events of other processes
 
     def hand_off(self, fire: Fire, reply: Callable[[AnyMessage], None]) -> None:
-        """Have an event kept for a process that does not publish; answer once it is (or is handled)."""
+        """Store an event for a process that does not publish; answer once it is stored, or handled if asked for."""
         api = self._apis.find(fire.api)
         event = None if api is None else api.events.get(fire.event)
         if event is None or not self.is_kept_elsewhere(fire.api, event):
@@ -231,7 +231,7 @@ class BackendPublisher:
             error = None if future.cancelled() else future.exception()
             if error is None:
                 reply(accepted)
-            elif not isinstance(error, TimeoutError):  # else it has given up by itself
+            elif not isinstance(error, TimeoutError):  # else the caller has given up by itself
                 text = f"Whether every group has handled the event is not known. It is stored: {error}"
                 reply(Error(LightbusTimeout.code, text, True, {}))
 
@@ -239,7 +239,7 @@ class BackendPublisher:
             lambda future: self._loop.call_soon_threadsafe(handled, future)
         )
 
-    # Out
+    # Sending to backends
 
     @property
     def put_by(self) -> list[str]:
@@ -252,11 +252,11 @@ class BackendPublisher:
         return self._journal.waiting + sum(map(len, self._waiting.values()))
 
     def flush(self) -> int:
-        """Store and publish the events queued for the journal; those of backends are on their way."""
+        """Store and publish the events queued for the journal; those for backends are being sent already."""
         return self._journal.flush()
 
     def handled_by_all(self, place: Any, seconds: float) -> Future[None]:
-        """Return a future that is done once every group of an event has handled it; it fails after so many seconds."""
+        """Return a future that is done once every group has handled an event; it fails after so many seconds."""
         if not isinstance(place, BackendPlace):
             return self._journal.handled_by_all(place, seconds)
         if place.backend is None:
@@ -267,7 +267,7 @@ class BackendPublisher:
         return asyncio.run_coroutine_threadsafe(_within(seconds, handled), self._loop)
 
     def _put(self, queued: _Queued) -> None:
-        """Send an event behind those that wait. On the node's loop."""
+        """Queue an event for its backend. On the node's loop."""
         api = queued.event.api
         self._waiting[api].append(queued)
         if api not in self._sending:
@@ -316,9 +316,9 @@ class BackendPublisher:
 
     async def _unreachable(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable) -> None:
         """
-        Store our own events here, and have those that were handed off stored by their senders.
+        Store our own events in the outbox, and refuse those that were handed off, so that their senders keep them.
 
-        So are those that others have handed off meanwhile: they may belong behind these.
+        Events handed off meanwhile are refused, too: they may have to stay behind these.
         """
         waiting = self._waiting[api]
         behind = [queued for queued in waiting if not queued.is_own]
@@ -327,7 +327,7 @@ class BackendPublisher:
         await self._keep_here(api, [queued for queued in batch if queued.is_own], error)
 
     async def _keep_here(self, api: str, batch: Sequence[_Queued], error: EventBackendUnreachable | None) -> None:
-        """Put events into the outbox: behind those that wait there, or for what went wrong."""
+        """Put events into the outbox, because of `error`, or because earlier ones wait there (None)."""
         if not batch:
             return
         rows = [Keepable(each.event.topic.event, each.event.id, each.key, each.event.record) for each in batch]
@@ -342,7 +342,7 @@ class BackendPublisher:
     def _failed(self, batch: Sequence[_Queued], error: JournalError) -> None:
         for queued in batch:
             self.counts["failed"] += 1
-            if queued.is_own or not isinstance(error, EventBackendUnreachable):  # otherwise it waits at its sender
+            if queued.is_own or not isinstance(error, EventBackendUnreachable):  # else it waits at its sender
                 self._failures.log("backend", logging.ERROR, "An event was not kept: %s", error)
             queued.settle(error)
 
@@ -353,8 +353,8 @@ async def _within(seconds: float, handled: Awaitable[None]) -> None:
 
 
 def _settle(future: Future[BackendPlace] | asyncio.Future[BackendPlace], outcome: BackendPlace | JournalError) -> None:
-    """Pass an outcome on, unless its future is cancelled."""
-    # A future of another thread may be cancelled in any moment before it runs, and not afterwards.
+    """Set the outcome of a future, unless it is cancelled."""
+    # A future of another thread may be cancelled at any moment before it is marked as running, not afterwards.
     if future.done() if isinstance(future, asyncio.Future) else not future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, JournalError):

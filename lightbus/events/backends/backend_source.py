@@ -1,6 +1,6 @@
-"""A listener at an event backend: what the backend keeps for it goes into its queue, and its acknowledgements go back.
+"""A listener's subscription at an event backend: puts events into its queue, and sends its acknowledgements.
 
-For the listener it is one more publisher: its events wait in a `Stream` for each topic, as those of the journals do.
+For the listener it is one more publisher: events wait in a `Stream` for each topic, as those of journals do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger("lightbus.listeners")
 T = TypeVar("T")
 
 PAGE = 500
-"""Events asked for at a time."""
+"""Events requested at a time."""
 
 ERROR_LENGTH = 10_000
 
@@ -36,10 +36,10 @@ class BackendSource:
     One listener at one backend. Only touched from the node's loop.
 
     Args:
-        backend: where its events are.
-        queue: what waits for the listener.
-        request: what it wants, as which group.
-        losses: reports events that were deleted too early.
+        backend: the event backend.
+        queue: the listener's queue.
+        request: the API, events and group of the subscription.
+        losses: reports events that were deleted before the group got them.
 
     """
 
@@ -66,10 +66,10 @@ class BackendSource:
         self._failures = RecurringLog(logger)
         self._closed = False
 
-    # From beginning to end
+    # Life cycle
 
     async def start(self) -> None:
-        """Join the group; tried again until it works, which is not waited for."""
+        """Join the group; if that fails, return, and try again in the background."""
         try:
             await self._subscribe()
         except EventBackendError as error:
@@ -83,7 +83,7 @@ class BackendSource:
         else:
             self._subscription = subscription
             self._acks.open(subscription)
-            for stream in list(self._streams.values()):  # that it has told us of before it came back
+            for stream in list(self._streams.values()):  # reported before `subscribe` returned
                 self.fetch_more(stream)
 
     async def _subscribe_later(self) -> None:
@@ -95,7 +95,7 @@ class BackendSource:
                 self._failed(error)
 
     async def close(self) -> None:
-        """Acknowledge the handled events, and leave the group. Events in progress are finished before, or never."""
+        """Acknowledge the handled events, and leave the group. Call it after the listener has stopped."""
         if self._closed:
             return
         self._closed = True
@@ -122,10 +122,10 @@ class BackendSource:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # What the backend says
+    # Callbacks of the backend
 
     def follow(self, states: Sequence[TopicState]) -> None:
-        """Record the heads of topics that are ours."""
+        """Record the positions and heads of our topics."""
         for topic, cursor, head, begun in states:
             stream = self._streams.get(topic)
             if stream is None:
@@ -146,7 +146,7 @@ class BackendSource:
             self.queue.queue(self._order)
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Deliver no more events of these partitions, and give them back once those in progress are finished."""
+        """Deliver no more events of these partitions; give them back once their events in progress are finished."""
         leaving = [stream for topic, stream in self._streams.items() if topic.partition in partitions]
         for stream in leaving:
             del self._streams[topic_of(stream)]
@@ -170,10 +170,10 @@ class BackendSource:
         if self._subscription is not None and not self._closed:
             self._spawn(release(self._subscription))
 
-    # What waits
+    # Fetching
 
     def fetch_more(self, stream: Stream) -> None:
-        """Ask for more of a topic, where there is more and little waits."""
+        """Request more events of a topic, if there are more and few are queued."""
         if not self._has(stream) or self._subscription is None:
             return
         if stream.order is not None:
@@ -209,7 +209,7 @@ class BackendSource:
             self._acks.mark(stream)
         if page.events or page.through > after:
             self.fetch_more(stream)
-        else:  # it is not ours any more, as a message will say soon
+        else:  # the partition was probably revoked, which will be reported soon
             self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
 
     def _note_lost(self, stream: Stream, count: int) -> None:
@@ -217,28 +217,28 @@ class BackendSource:
         where, remedy = "the event backend", "Have it keep more (apis.<name>.events)"
         self._losses.deleted(request.api, topic_of(stream).event, request.group, where, count, remedy=remedy)
 
-    # What was handled
+    # Handled events
 
     def ack(self, stream: Stream) -> None:
-        """Acknowledge soon what was handled of a stream."""
+        """Acknowledge the handled events of a stream soon."""
         self._acks.mark(stream)
 
     def after_turn(self, stream: Stream) -> None:
-        """Fetch more of a stream after its turn; of one that is not ours any more, record that it is finished."""
+        """Fetch more of a stream after its turn; if it was revoked, record that it is finished."""
         if self._has(stream):
             self.fetch_more(stream)
         else:
             self._finished(stream)
 
     def retry(self, stream: Stream) -> None:
-        """Have the group be given the event at hand again, which was not handled here."""
+        """Deliver an event that was put back to the group again."""
         if self._has(stream):
             self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
         else:
             self._finished(stream)
 
     def was_handled(self, key: Any, sequence: int) -> None:
-        """Record that a topic was handled up to here as it came from another source."""
+        """Record that a topic was handled up to this sequence by another source."""
         stream = self._streams.get(EventTopic(*key[1:]))
         if stream is not None and stream.key == key and sequence > stream.handled:
             self.queue.skip(stream, sequence)
@@ -246,7 +246,7 @@ class BackendSource:
             self.queue.go_on(stream)
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
-        """Have it recorded that an event is about to be handled; return which delivery that is, 0: not here."""
+        """Count a delivery that is about to begin; return its number, 0 if the event is not ours any more."""
         if not self.request.group or self._subscription is None:
             return at_least
         beginning = self._subscription.begin(topic_of(stream), entry.sequence, at_least)
@@ -268,7 +268,7 @@ class BackendSource:
             return otherwise
 
     def _finished(self, stream: Stream) -> None:
-        """Record that the last event in progress of a stream that is not ours any more is finished."""
+        """Record that the last event in progress of a revoked stream is finished."""
         partitions = self._releasing.pop(stream, None)
         if partitions is not None and partitions not in self._releasing.values():
             self._give_back(partitions)

@@ -1,4 +1,4 @@
-"""Moving the events of an API out of journals without a process into a backend: see `ports/moving.py`."""
+"""Moves the events of an API from journals that no process has open to a backend: see `ports/moving.py`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["move_to_backend"]
 
 PAGE = 500
 PAGE_BYTES = 1024 * 1024
-"""Events, and bytes, that are moved at a time."""
+"""Events, and bytes, moved at a time."""
 
 STEPS = ("past", "owed", "dead", "clear")
-"""The parts of a move, one after the other; then they are removed from the journal."""
+"""The steps of a move, in order: all events, unhandled events by group, dead letters, removal from the journal."""
 
 
 async def move_to_backend(
@@ -34,14 +34,14 @@ async def move_to_backend(
     advance: Callable[[int], None],
 ) -> Counter[str]:
     """
-    Move an API; return how many events, owed events and dead letters that were, of those that were not moved before.
+    Move an API; return how many events, unhandled events and dead letters were moved by this run.
 
     Args:
-        journals: where its events are.
-        groups: those of the API, by name.
-        target: where they go.
-        api: whose events they are.
-        advance: called with the events that are done.
+        journals: the journals with the events.
+        groups: the groups of the API, by name.
+        target: the backend.
+        api: the API.
+        advance: called with the number of events done.
 
     """
     moved: Counter[str] = Counter()
@@ -59,7 +59,7 @@ async def move_to_backend(
 
 
 class _Leaving:
-    """One journal whose events of an API leave."""
+    """One journal whose events of an API are moved."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class _Leaving:
         self._step, self._through, self._head = STEPS[0], 0, journal.head
 
     def _positions(self, group: KnownGroup) -> dict[Topic, int]:
-        """Return the position of a group, as a worker that serves the journal would have it."""
+        """Return the positions of a group, as a worker that serves the journal would determine them."""
         found = self._journal.cursors.of(self._api, group.name)
         if group.name not in {each.name for each in self._journal.groups.all() if each.api == self._api}:
             for topic in self._topics:
@@ -94,7 +94,7 @@ class _Leaving:
         return bool(is_wanted) and sequence > self._cursors[group.name].get(topic, 0)
 
     async def resume(self) -> None:
-        """Continue an interrupted move. Events that were moved and not removed yet are removed first."""
+        """Continue an interrupted move. Events that were moved but not removed are removed first."""
         noted = await self._target.resume(self._source)
         if noted:
             self._step, self._through = str(noted["step"]), int(noted["through"])
@@ -108,7 +108,7 @@ class _Leaving:
         await self._target.note(self._source, {"step": self._step, "through": self._through})
 
     async def go_through(self, step: str, put: Callable[[list[tuple[Topic, JournalEntry]]], object]) -> None:
-        """Take one step, page by page, but for what was done of it before."""
+        """Do one step page by page, from where an earlier run stopped."""
         more = self._step == step
         scan = partial(self._journal.history.scan, lambda topic: topic.api == self._api, limit=PAGE)
         while more:
@@ -124,14 +124,14 @@ class _Leaving:
         await self._note()
 
     async def put_past(self, entries: Sequence[tuple[Topic, JournalEntry]]) -> None:
-        """Move events as the past; those that one group alone is given are there already."""
+        """Move events for the history. Events stored again for one group are left out: the originals are moved."""
         past = [_moved(*each) for each in entries if not each[0].only_group]
         await self._target.put(self._source, past)
         self._moved["events"] += len(past)
         self._advance(len(entries))
 
     async def put_owed(self, entries: Sequence[tuple[Topic, JournalEntry]]) -> None:
-        """Move what groups have not handled, for each of them."""
+        """Move the events that groups have not handled, for each group."""
         for name, group in self._groups.items():
             owed = [each for each in entries if self._owes(group, each[0], each[1].sequence)]
             if not owed:
@@ -172,7 +172,7 @@ class _Leaving:
             ]  # fmt: skip
 
     async def clear(self) -> None:
-        """Have the journal keep nothing of it any more."""
+        """Remove the moved events from the journal."""
         await self._clear_through(self._head)
 
     async def _clear_through(self, through: int) -> None:

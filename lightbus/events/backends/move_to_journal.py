@@ -1,4 +1,4 @@
-"""Moving the events of an API out of a backend without users into a journal: see `ports/moving.py`."""
+"""Moves the events of an API from a backend that no process uses to a journal: see `ports/moving.py`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class MoveToJournal:
     Moves an API.
 
     Args:
-        source: where its events are.
-        store: what names that.
-        journal: where they go.
-        api: whose events they are.
-        advance: called with the events that are done.
+        source: the backend.
+        store: the name of the backend's store.
+        journal: the journal.
+        api: the API.
+        advance: called with the number of events done.
 
     """
 
@@ -45,16 +45,16 @@ class MoveToJournal:
         self._advance = advance
         self._groups: Sequence[StandingGroup] = ()
         self._positions: defaultdict[str, dict[Topic, int]] = defaultdict(dict)
-        """How far each group has come in the journal."""
+        """The positions of each group in the journal."""
         self._dead: dict[int, tuple[Topic, int]] = {}
-        """Where in the journal those events are that are dead letters."""
+        """The places in the journal of events that are dead letters, by their sequences at the backend."""
 
     async def run(self) -> None:
-        """Move events, groups and dead letters; what was moved before is not there twice. Raises JournalError."""
+        """Move events, groups and dead letters; those that an earlier run moved are skipped. Raises JournalError."""
         self._groups = await self._source.groups()
         letters = await self._source.dead_letters()
         head, wanted = await self._source.head(), {letter.event.sequence for letter in letters}
-        for is_past in (True, False):  # first: a position can then name the events that a group has handled
+        for is_past in (True, False):  # handled events first, so that one position can cover them
             through = 0
             while through < head:
                 events, through = await self._source.read(through, PAGE)
@@ -67,7 +67,7 @@ class MoveToJournal:
         await self.clear(head)
 
     async def clear(self, head: int) -> None:
-        """Have the backend keep nothing of it any more."""
+        """Remove the moved events from the backend."""
         await self._source.clear(head)
         await self._source.finish("journal")
 
@@ -99,7 +99,7 @@ class MoveToJournal:
         return f"{id_of(event.record)} from {self._store}-{event.sequence}"
 
     async def _take_dead(self, letter: DeadLetter) -> None:
-        """Keep a dead letter; one whose event is not among the others is kept for its group alone, as handled."""
+        """Store a dead letter. If its event was not moved, store that for the dead letter's group only, as handled."""
         where = self._dead.get(letter.event.sequence)
         if where is None:
             [stored] = await self._append([(letter.event, letter.group)])

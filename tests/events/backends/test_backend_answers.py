@@ -193,7 +193,7 @@ def test_backend_that_is_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> 
         assert await shop.answers.groups() == {}
         assert await shop.answers.lag("shop", "mail") is None
         assert [record.getMessage() for record in caplog.records] == [
-            "What is told of the events of shop lacks what their event backend keeps: it is away"
+            "Answers about the events of shop lack those of their event backend: it is away"
         ]
 
     run(test)

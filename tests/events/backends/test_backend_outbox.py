@@ -57,7 +57,7 @@ def test_events_are_kept_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         HostOutbox(tmp_path).delivered([each.id for each in waiting])
         assert not await outbox.has("shop")
         assert outbox.problems == []
-        assert "The events of shop that waited in the outbox are with their backend" in caplog.messages
+        assert "The events of shop that waited in the outbox were handed over to their backend" in caplog.messages
 
     run(tmp_path, test)
 
