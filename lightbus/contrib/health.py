@@ -83,5 +83,5 @@ def _own_reasons(client: BusClient) -> list[str]:
     ]
     on_its_loop = asyncio._get_running_loop() is worker.loop  # then the loop is not blocked
     if not on_its_loop and worker.watchdog.silence > STALLED_AFTER:
-        reasons.append(f"The event loop of the worker has stood still for {worker.watchdog.silence:.1f} s.")
+        reasons.append(f"The event loop of the worker has been blocked for {worker.watchdog.silence:.1f} s.")
     return reasons

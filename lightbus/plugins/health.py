@@ -112,7 +112,7 @@ class HealthPlugin(LightbusPlugin):
         worker = self._worker
         silence = 0.0 if worker is None else worker.watchdog.silence
         if silence > self._stalled_after:
-            return Answer(503, f"The event loop has stood still for {silence:.1f} s.\n".encode())
+            return Answer(503, f"The event loop has been blocked for {silence:.1f} s.\n".encode())
         return Answer(200, b"alive\n")
 
     def ready(self) -> Answer:

@@ -114,7 +114,7 @@ def test_it_is_said_why_a_peer_is_in_its_state(in_browser: InBrowser) -> None:
     """What is wrong, and what to do, with commands drawn as such; also of one that answers."""
     kept = json.loads(ANSWERS.read_text())
     [peers] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/peers")]
-    why = {"level": "warning", "check": "health", "text": "It has just stood still.", "remedy": "See `lightbus top`."}
+    why = {"level": "warning", "check": "health", "text": "It was just blocked.", "remedy": "See `lightbus top`."}
     peers["peers"] = [{**each, "why": [why] if each["service"] == "mail" else []} for each in peers["peers"]]
 
     async def look(browser: Any) -> tuple[list[str], list[str]]:
@@ -124,7 +124,7 @@ def test_it_is_said_why_a_peer_is_in_its_state(in_browser: InBrowser) -> None:
         cells = page.locator("td[data-label=State] .dim")
         return await cells.all_inner_texts(), await cells.locator("code").all_inner_texts()
 
-    assert in_browser(look) == (["It has just stood still. See lightbus top."], ["lightbus top"])
+    assert in_browser(look) == (["It was just blocked. See lightbus top."], ["lightbus top"])
 
 
 def test_it_is_said_why_an_event_waits(in_browser: InBrowser) -> None:

@@ -95,7 +95,7 @@ def test_loop_that_stands_still(hub: MemoryBus) -> None:
     worker: Any = bus.client.worker
     watchdog, worker.watchdog = worker.watchdog, SimpleNamespace(silence=12.3)
     try:
-        assert bus_health(bus).reasons == ["The event loop of the worker has stood still for 12.3 s."]
+        assert bus_health(bus).reasons == ["The event loop of the worker has been blocked for 12.3 s."]
         on_its_loop = asyncio.run_coroutine_threadsafe(bus_health_async(bus), worker.loop)
         assert on_its_loop.result(60).is_ready
     finally:

@@ -353,7 +353,7 @@ def test_reply_to_nobody(place: Place) -> None:
     place.run(scenario)
 
 
-# Standing still, and leaving
+# Stalls, and shutdown
 
 
 def test_standstill_is_noticed_by_the_clock(place: Place, caplog: pytest.LogCaptureFixture) -> None:
@@ -377,7 +377,7 @@ def test_standstill_is_noticed_by_a_request(place: Place) -> None:
     async def scenario() -> None:
         caller = await place.introduced()
         caller.say(REQUEST)
-        time.sleep(STANDSTILL + 100 * MS)  # the loop stands still
+        time.sleep(STANDSTILL + 100 * MS)  # the loop is blocked
         await wait_until_async(lambda: place.server.handled)
         assert place.server.stall_count == 1
 

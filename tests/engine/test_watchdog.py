@@ -70,7 +70,7 @@ def test_stopping_ends_the_thread() -> None:
 
 
 def test_delay_of_the_loop() -> None:
-    """It is known how late the loop came to its last beat, and while it stands still how late it is by now."""
+    """`delay` is how late the loop's last beat was, and while the loop is blocked how late the next one is by now."""
 
     async def main() -> None:
         watching = Watchdog()

@@ -1,4 +1,4 @@
-"""A clock that stands still while the process does not run."""
+"""A clock that stops while the process does not run."""
 
 from __future__ import annotations
 

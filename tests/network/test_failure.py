@@ -1,4 +1,4 @@
-"""Peers that die, stand still or talk nonsense, and what the others notice of it."""
+"""Peers that die, are stopped or send garbage, and what other peers notice of it."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def _tokens_until_moved(bus: BusPath, door: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.usefixtures("patient_workers")
 def test_silence_is_noticed_by_default(network: Network, threads: ThreadPoolExecutor, done: Path) -> None:
-    """Without any setting a worker that stands still is given up after three seconds and a bit."""
+    """By default a worker that is stopped is given up after a little more than three seconds."""
     stopped = network.start()
     bus = network.bus()
     running(bus, stopped)

@@ -139,7 +139,7 @@ def test_what_best_effort_misses_is_counted(
 
 def goes_on(bus: Any, members: list[Process]) -> bool:
     """Return whether a member is done with what it blocks its loop for; else fire some more for it."""
-    # What waits while all of them stand still for long is left to each other, and of best effort in no journal.
+    # Events that wait while all are stopped for long are left to each other; best-effort ones are in no journal.
     bus.stream.fire_each.call(event="loose", arguments=[{"number": 0}] * 10, bus_options={"timeout": 60})
     return any("goes on" in member.stdout for member in members)
 

@@ -82,7 +82,7 @@ def test_a_script_without_a_worker(processes: Processes, place: Path, service: s
 
 
 def test_a_script_that_does_not_find_the_worker(processes: Processes, place: Path) -> None:
-    """What it keeps is handed to the worker that it did not see, since that stood still."""
+    """What it keeps is handed to the worker that it did not see because that one was stopped."""
     news = worker(processes, place, "news")
     reader = worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")

@@ -1,4 +1,4 @@
-"""A worker or a caller that stands still, or is sent more than it can take in: nothing piles up without bound."""
+"""A worker or a caller whose loop is blocked, or that gets more than it can read: memory stays bounded."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class Place:
         self._floods.append(Flood(kind, endpoint, size))
 
     @contextmanager
-    def standing_still(self, end: Path) -> Iterator[None]:
-        """Have its event loop stand still within the context."""
+    def blocked_loop(self, end: Path) -> Iterator[None]:
+        """Block its event loop within the context."""
         options = {"until": str(end), "bus_options": {"timeout": 120}}
         blocked = threading.Thread(target=self.bus.stands.stand_still, kwargs=options)
         blocked.start()
@@ -107,7 +107,7 @@ class Place:
 
 @pytest.fixture(params=["host", "insecure"])
 def place(network: Network, processes: Processes, request: pytest.FixtureRequest) -> Iterator[Place]:
-    """Give a worker that can be made to stand still."""
+    """Return a worker whose loop can be blocked."""
     made = Place(network, processes, request.param)
     yield made
     made.close()
@@ -115,7 +115,7 @@ def place(network: Network, processes: Processes, request: pytest.FixtureRequest
 
 def test_what_is_sent_while_the_loop_stands_still_is_bounded(place: Place, tmp_path: Path) -> None:
     """Whoever sends most is disconnected, and does not get in until all is read; then the worker continues."""
-    with place.standing_still(tmp_path / "end"):
+    with place.blocked_loop(tmp_path / "end"):
         for _ in range(3):
             place.flood(zmq.DEALER, 200_000)
         place.worker.wait_for_line(r"Messages wait to be read.*no connection is accepted until they are read", 60)
@@ -128,7 +128,7 @@ def test_what_is_sent_while_the_loop_stands_still_is_bounded(place: Place, tmp_p
 
 def test_subscriptions_that_come_too_fast_are_bounded(place: Place, tmp_path: Path) -> None:
     """Whoever sends millions of them is disconnected before they take the worker away for long."""
-    with place.standing_still(tmp_path / "end"):  # whatever the speed of the machine: none is taken in meanwhile
+    with place.blocked_loop(tmp_path / "end"):  # whatever the speed of the machine: none is taken in meanwhile
         place.flood(zmq.XSUB, 100)
         place.worker.wait_for_line("bytes of subscriptions faster than they could be taken in", 60)
         place.close()
@@ -147,7 +147,7 @@ def test_answers_that_nobody_asked_for_are_bounded(
     end = tmp_path / "end"
     processes.worker("pours", cwd=PROGRAMS).wait_for_line("Ready")
     caller = processes.python("pours_caller.py", door, str(end), cwd=PROGRAMS)
-    caller.wait_for_line("stands still")
+    caller.wait_for_line("blocks")
     before = memory_of(caller)
     what = "Unrequested messages wait" if door == "async" else "sent an unrequested message over an idle"
     caller.wait_for_line(what, 60)

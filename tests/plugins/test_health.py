@@ -104,7 +104,7 @@ def test_a_loop_that_stands_still(hub: MemoryBus, monkeypatch: pytest.MonkeyPatc
 
     standing = asyncio.run_coroutine_threadsafe(stand(), worker.loop)
     wait_until(lambda: ask(f"{url_of(plugin)}/live")[0] == 503)
-    assert "The event loop has stood still for" in ask(f"{url_of(plugin)}/live")[1]
+    assert "The event loop has been blocked for" in ask(f"{url_of(plugin)}/live")[1]
     status, text = ask(f"{url_of(plugin)}/ready")
     may_go.set()
     standing.result(60)

@@ -149,7 +149,7 @@ def test_a_refused_call_moves_to_another_peer() -> None:
 
 
 def test_a_standstill_is_answered_with_its_number() -> None:
-    """A peer that stood still gets the call once more, with its number; refused again for that, it is passed over."""
+    """A peer whose loop was stalled gets the call once more, with its stall count; refused again, it is skipped."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda m: Result(1) if isinstance(m, Request) and m.stall_count == 4 else refusal(epoch=4)

@@ -150,7 +150,7 @@ def test_a_publisher_that_does_not_know_the_member() -> None:
 
 
 def test_a_lost_acknowledgement_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Soon: the stream may stand still for it."""
+    """Soon: the stream may be blocked until then."""
     monkeypatch.setattr(requests_module, "URGENT_RETRY_AFTER", 0.001)
 
     async def test(play: Play) -> None:

@@ -104,7 +104,7 @@ def test_what_cannot_be_read_or_handled_is_noted() -> None:
 
 
 def test_urgent_questions_do_not_wait_for_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener stands still until they are answered."""
+    """A listener is blocked until they are answered."""
     monkeypatch.setattr(requests_module, "URGENT_RETRY_AFTER", 0.001)
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:

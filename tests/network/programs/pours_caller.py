@@ -1,4 +1,4 @@
-"""Calls `pours`, and stands still until a file appears: its event loop, or a plain thread that calls nothing."""
+"""Calls `pours`, and blocks until a file appears: its event loop, or a plain thread that calls nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ bus = lightbus.create(service_name="caller")
 
 
 def stand_still() -> None:
-    print("stands still", flush=True)
+    print("blocks", flush=True)
     while not Path(UNTIL).exists():
         time.sleep(0.05)
 
