@@ -100,13 +100,10 @@ def assemble(
     Add a worker's parts to a node, on its loop, without announcing it. Raises TransportError, or InvalidConfiguration.
 
     Args:
-        client: the client whose APIs and listeners are served.
-        node: the node that serves them.
+        client, node: the client whose APIs and listeners are served, and the node that serves them.
         serves_calls: whether calls are executed.
-        on_fatal: called when a listener fails whose policy is to stop the worker.
-        on_stopped: called when a listener has stopped.
-        on_kept_changed: called when the set of APIs with events in orphaned journals has changed.
-        election: decides which schedules run in this process.
+        on_fatal, on_stopped: called when a listener fails whose policy is to stop the worker; when one has stopped.
+        on_kept_changed, election: called when the APIs kept for other services change; elects who runs a schedule.
 
     """
     engine, apis = client.engine, client.api_registry
