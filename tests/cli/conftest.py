@@ -126,12 +126,12 @@ class Commands:
         return auth, shop
 
     def start(self, *args: str, env: dict[str, str] | None = None) -> Process:
-        """Start a command. On a busy machine it looks for peers for longer than it would by itself."""
+        """Start a command. It looks for peers longer than by default, for a busy machine."""
         wait = () if "--wait" in args or args[0] in OFF_THE_BUS else ("--wait", "20")
         return self._processes.lightbus(*args, *wait, cwd=self._directory, env=env)
 
     def run(self, *args: str, code: int = 0, env: dict[str, str] | None = None) -> Process:
-        """Run a command to its end, and return it; fail where its exit code is another."""
+        """Run a command to its end, and return it; fail if its exit code differs."""
         process = self.start(*args, env=env)
         assert process.wait(60) == code, process.report()
         return process
@@ -141,7 +141,7 @@ class Commands:
         return on_terminal(columns, self._directory, *args, "--wait", "20", server=self._fork_server)
 
     def text(self, *args: str, code: int = 0, columns: int = 200) -> str:
-        """Return what a command shows to people, on so many columns."""
+        """Return the text output of a command, at a width of so many columns."""
         return self.run(*args, code=code, env={"COLUMNS": str(columns)}).stdout
 
     def schema_diff(self, *args: str, code: int = 0) -> str:
@@ -160,7 +160,7 @@ class Commands:
 
 
 def documented_fields(command: str) -> set[str]:
-    """Return the fields that docs/cli.md gives for a command."""
+    """Return the fields of a command in docs/cli.md."""
     document = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     section = document.partition(f"### lightbus {command}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
@@ -171,7 +171,7 @@ def documented_fields(command: str) -> set[str]:
 def commands(
     processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fork_server: ForkServer | None
 ) -> Commands:
-    """Give the test services, and commands to look at them."""
+    """Yield test services, and commands to run against them."""
     monkeypatch.delenv("COLUMNS", raising=False)
     directory = tmp_path / "anywhere"
     directory.mkdir()

@@ -12,13 +12,13 @@ from helpers.postgres import Postgres, running_postgres
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """Return a server that runs; skip the test where there is none."""
+    """Return a running server; skip the test without one."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
-    """Return a server that runs; skip the test where there is none."""
+    """Return a running server; skip the test without one."""
     with running_mariadb() as server:
         yield server

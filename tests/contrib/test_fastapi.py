@@ -32,7 +32,7 @@ async def get(app: FastAPI, path: str) -> tuple[int, str]:
 
 
 def test_bus_is_a_parameter() -> None:
-    """A function that takes `bus: Bus` is given the program's, or what a test puts in its place."""
+    """A function with `bus: Bus` gets the program's bus, or the override of a test."""
 
     async def main() -> None:
         async with memory_bus() as hub:

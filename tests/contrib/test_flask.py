@@ -79,7 +79,7 @@ def test_program_is_made_again() -> None:
 
 
 def test_views_and_probes() -> None:
-    """A view finds the bus; the route for probes says whether somebody serves what is needed."""
+    """A view finds the bus; the health route reports whether the needed APIs are served."""
     app = Flask("shop")
     app.config["PRICES"] = {"lamp": 40}
 
@@ -99,7 +99,7 @@ def test_views_and_probes() -> None:
 
 
 def test_wrong_use_is_answered_with_what_to_write() -> None:
-    """A program without the extension, and arguments in another order, are told what to write."""
+    """Without the extension, or with swapped arguments, the error says what to write."""
     app = Flask("shop")
     with app.app_context(), pytest.raises(UsageError, match=r"Lightbus\(app, bus\)"):
         current_bus()

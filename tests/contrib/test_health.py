@@ -47,7 +47,7 @@ def test_answer_of_a_route() -> None:
 
 
 def test_apis_that_are_needed(hub: MemoryBus, look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a worker here it matters only whether somebody serves what is needed."""
+    """Without a worker here only the needed APIs matter."""
     monkeypatch.setattr(health, "APIS_TIMEOUT", 60.0)
     hub.start(auth(hub))
     website = hub.create(service_name="website")
@@ -73,7 +73,7 @@ def test_own_worker_is_healthy_only_while_it_runs(hub: MemoryBus, look: Any) -> 
 
 
 def test_listener_that_has_stopped(hub: MemoryBus, look: Any) -> None:
-    """One whose handler failed for good is a reason: its events wait for somebody."""
+    """A stopped listener is a reason: its events wait."""
     bus = auth(hub)
 
     def greet(message: Any, username: str) -> None:
@@ -88,8 +88,8 @@ def test_listener_that_has_stopped(hub: MemoryBus, look: Any) -> None:
     assert "has stopped, since its handler failed: ValueError: no luck" in reason
 
 
-def test_loop_that_stands_still(hub: MemoryBus) -> None:
-    """A worker whose loop hangs says for how long; asked on that loop it goes on, since it answers."""
+def test_loop_that_is_blocked(hub: MemoryBus) -> None:
+    """The reason says for how long; a check on that loop itself shows that it is running."""
     bus = auth(hub)
     hub.start(bus)
     worker: Any = bus.client.worker

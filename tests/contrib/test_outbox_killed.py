@@ -21,7 +21,7 @@ KILLS = 2
     params=["sqlite", *(pytest.param(each, marks=pytest.mark.database) for each in ("postgres", "mariadb"))]
 )
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return where a database is that nobody else uses."""
+    """Return the URL of a new database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/shop.sqlite3"
     server = request.getfixturevalue(request.param)
@@ -31,7 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize(("by", "batch"), [("django", None), ("django", 100), ("sqlalchemy", 100)])
 def test_program_is_killed(processes: Processes, url: str, by: str, batch: int | None) -> None:
-    """Every order that was committed is told at least once, those of a customer in order; no other is."""
+    """Each committed order is fired at least once, those of a customer in order; no other is."""
     if importlib.util.find_spec(by) is None:
         pytest.skip(f"{by} is not installed")
     heard: list[int] = []

@@ -1,4 +1,4 @@
-"""Whose path it is, and of which event: for those who fire it later."""
+"""The client, API and event of a path, for code that fires the event later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightbus.contrib.paths import client_of, place_of
 
 
 def test_path_of_an_event() -> None:
-    """It says the API, which may have dots in its name, and the event; and whose it is."""
+    """The API, which may have dots in its name, the event, and the client."""
     bus = lightbus.create(service_name="auth")
     bus.client.register_api(AuthApi())
     assert place_of(bus.auth.user_registered) == ("auth", "user_registered")
@@ -21,7 +21,7 @@ def test_path_of_an_event() -> None:
 
 @pytest.mark.parametrize("what", ["auth.user_registered", None, 12])
 def test_what_is_no_path(what: object) -> None:
-    """Anything else is refused, and said how it is written."""
+    """Any other object is refused, with the valid form."""
     with pytest.raises(lightbus.UsageError, match=r"the path of an event, as bus\.store\.order_placed, and not"):
         place_of(what)
 

@@ -80,7 +80,7 @@ def table() -> Table:
 
 @pytest.fixture
 def bus(hub: MemoryBus, table: Table, monkeypatch: pytest.MonkeyPatch) -> BusPath:
-    """Return a bus whose worker relays what is in the table. It does not run yet."""
+    """Return a bus whose worker relays the rows of the table. It does not run yet."""
     monkeypatch.setattr(relay, "FIRST_PAUSE", 0.02)
     bus = hub.create(service_name="auth")
     bus.client.register_api(AuthApi())
@@ -93,7 +93,7 @@ def names(bus: BusPath) -> list[str]:
 
 
 def test_what_waits_is_fired_in_order_with_its_id(hub: MemoryBus, bus: BusPath, table: Table) -> None:
-    """More than fit a batch, and what is put in later; afterwards the table is empty."""
+    """More rows than a batch, and rows added later; afterwards the table is empty."""
     for number in range(relay.MOST_AT_ONCE + 10):
         table.add(bus, str(number))
     first = bus.client.made_events.from_record("auth", "user_registered", table.rows[0][1].record).id
@@ -109,7 +109,7 @@ def test_what_waits_is_fired_in_order_with_its_id(hub: MemoryBus, bus: BusPath, 
 def test_event_that_never_can_be_fired(
     hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is kept with its error, and said once; those before and behind it are fired."""
+    """Its row is kept with the error, and logged once; the other events are fired."""
     table.add(bus, "before")
     table.add(bus, "gone", event="user_deleted")
     table.rows.append(("auth", OutboxRow(3, "user_registered", b"nonsense")))
@@ -123,7 +123,7 @@ def test_event_that_never_can_be_fired(
 
 
 def test_database_that_fails(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said with what to do, the connection is opened anew, and all is fired when it works again."""
+    """The log says what to do, the connection is reopened, and all events are fired when it works again."""
     table.failures = [OSError("no route"), OSError("no route")]
     table.add(bus, "sally")
     hub.start(bus)
@@ -136,7 +136,7 @@ def test_database_that_fails(hub: MemoryBus, bus: BusPath, table: Table, caplog:
 
 
 def test_what_could_not_be_deleted_is_not_fired_again(hub: MemoryBus, bus: BusPath, table: Table) -> None:
-    """Where the database fails between the firing and the deletion, only the deletion is made up for."""
+    """If the database fails between firing and deleting, only the deletion is repeated."""
     table.add(bus, "sally")
     table.deleting_fails = True
     hub.start(bus)
@@ -145,7 +145,7 @@ def test_what_could_not_be_deleted_is_not_fired_again(hub: MemoryBus, bus: BusPa
 
 
 def test_another_relay_has_the_rows(hub: MemoryBus, bus: BusPath, table: Table) -> None:
-    """They are left to it, and looked at again."""
+    """They are left to it, and checked again later."""
     table.add(bus, "sally")
     table.is_taken = True
     hub.start(bus)
@@ -158,7 +158,7 @@ def test_another_relay_has_the_rows(hub: MemoryBus, bus: BusPath, table: Table) 
 def test_bus_that_takes_nothing(
     hub: MemoryBus, bus: BusPath, table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While nothing can be fired, all waits, and it is said; then it is fired in order."""
+    """While nothing can be fired, events wait, which is logged; then they are fired in order."""
     made = bus.client.made_events
     fire, failures = made.relay_blocking, [relay.LightbusException("the disk is full")] * 3
 
@@ -177,7 +177,7 @@ def test_bus_that_takes_nothing(
 
 
 def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
-    """What this worker has not registered is left to the one that has, and said."""
+    """Events of an API that is not registered here are left to another worker, which is logged."""
     table.add(bus, "theirs", api="shop")
     table.add(bus, "ours")
     with caplog.at_level(logging.WARNING):

@@ -51,7 +51,7 @@ def served(hub: MemoryBus, **options: Any) -> Starlette:
 
 
 def test_worker_lives_as_long_as_the_program() -> None:
-    """With `worker=True` the program serves what it calls; its end is the worker's, and it can be started again."""
+    """With `worker=True` the program serves its own calls; the worker ends with it, and can be started again."""
 
     async def main() -> None:
         async with memory_bus() as hub:
@@ -68,7 +68,7 @@ def test_worker_lives_as_long_as_the_program() -> None:
 
 
 def test_worker_that_cannot_start_ends_the_program() -> None:
-    """What a hook of the worker raises is raised at the program's start, and nothing goes on running."""
+    """An exception of a worker's hook is raised at the program's start, and nothing is left running."""
 
     async def main() -> None:
         async with memory_bus() as hub:
@@ -88,7 +88,7 @@ def test_worker_that_cannot_start_ends_the_program() -> None:
 
 
 def test_lifespan_of_the_programs_own() -> None:
-    """It is within that of the bus, and what it yields is the program's state."""
+    """It runs inside that of the bus, and its state is the program's state."""
     seen: list[str] = []
 
     @asynccontextmanager
@@ -108,14 +108,14 @@ def test_lifespan_of_the_programs_own() -> None:
 
 
 def test_program_without_a_bus() -> None:
-    """Where the lifespan was forgotten, or did not run, the error says what to write."""
+    """If the lifespan is missing, or did not run, the error says what to write."""
     app = Starlette(routes=[Route("/", log_in)])
     with pytest.raises(UsageError, match=r"lifespan=.*with TestClient\(app\)"):
         asyncio.run(get(app, "/"))
 
 
 def test_listener_that_has_stopped() -> None:
-    """A process whose listener has stopped is not ready, and says why."""
+    """A process with a stopped listener is not ready, with the reason."""
 
     async def main() -> None:
         async with memory_bus() as hub:

@@ -75,7 +75,7 @@ def test_life_of_a_worker(hub: MemoryBus, bus: BusPath, plugin: HealthPlugin) ->
 
 @pytest.mark.long
 def test_a_listener_that_has_stopped(hub: MemoryBus, bus: BusPath, plugin: HealthPlugin) -> None:
-    """Then it is not ready, and says which one and why."""
+    """It is not ready, with listener and reason."""
 
     def fail(message: lightbus.EventMessage) -> None:
         raise ValueError("broken")
@@ -89,8 +89,8 @@ def test_a_listener_that_has_stopped(hub: MemoryBus, bus: BusPath, plugin: Healt
     assert "greet of auth.user_registered has stopped, since its handler failed: ValueError: broken" in reason
 
 
-def test_a_loop_that_stands_still(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not ready as soon as it does not answer, and not alive after the time it is given."""
+def test_blocked_loop(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not ready as soon as it does not answer, and not alive after `stalled_after`."""
     monkeypatch.setattr(health, "ANSWER_TIMEOUT", 0.05)
     plugin = HealthPlugin(port=0, stalled_after=1.0)
     bus = hub.create(service_name="auth", plugins=[plugin])

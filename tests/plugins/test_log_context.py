@@ -69,7 +69,7 @@ def test_listener_logs_the_event_it_handles(hub: MemoryBus, bus: BusPath, is_asy
 
 
 def test_structlog_processor_adds_missing_fields_only(hub: MemoryBus, bus: BusPath) -> None:
-    """As a processor of structlog it adds what is not there yet, and leaves `event`, the message, alone."""
+    """It adds missing fields, and does not change `event`, which is the message."""
     records: list[dict[str, object]] = []
 
     def hear(message: EventMessage) -> None:

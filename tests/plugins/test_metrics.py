@@ -88,7 +88,7 @@ def caller(hub: MemoryBus, plugin: MetricsPlugin) -> BusPath:
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("procedure", ["check_password", "check_later"])
 def test_call_is_told(caller: BusPath, observer: Observer, door: Door, procedure: str) -> None:
-    """Each step of a call is told by the side that takes it: with who, what, when, arguments and result."""
+    """Each step of a call fires a metric on its side: process, call, time, arguments and result."""
     before = time.time()
     assert door.call(getattr(caller.auth, procedure), username="sally") is True
     told = observer.wait_for(*CALL)
@@ -113,7 +113,7 @@ def test_call_is_told(caller: BusPath, observer: Observer, door: Door, procedure
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("procedure", ["check_password", "check_later"])
 def test_failed_call_is_told(caller: BusPath, observer: Observer, door: Door, procedure: str) -> None:
-    """A call that fails is told to its end, with the class of the exception on either side."""
+    """A failed call fires all metrics, with the class of the exception on both sides."""
     with pytest.raises(lightbus.LightbusWorkerError, match="nobody"):
         door.call(getattr(caller.auth, procedure), username="nobody")
     told = observer.wait_for(*CALL)
@@ -123,7 +123,7 @@ def test_failed_call_is_told(caller: BusPath, observer: Observer, door: Door, pr
 
 @pytest.mark.usefixtures("worker")
 def test_event_is_told(caller: BusPath, observer: Observer, door: Door) -> None:
-    """Firing, arrival at a listener and the end of its work are told, under the event's id."""
+    """Firing, arrival at a listener and the end of handling fire metrics, under the event's id."""
     fired = door.fire(caller.auth.user_registered, username="sally")
     told = observer.wait_for(*EVENT)
     assert {name: kwargs["service_name"] for name, kwargs in told.items()} == {
@@ -144,7 +144,7 @@ def test_own_calls_and_events_of_a_worker_are_told(worker: BusPath, observer: Ob
 
 
 def test_metrics_are_not_measured(hub: MemoryBus, worker: BusPath, observer: Observer) -> None:
-    """A listener to metrics in a process with the plugin starts no avalanche, and internal calls are not told of."""
+    """A listener to metrics in a process with the plugin causes no loop, and internal calls are left out."""
     heard: list[EventMessage] = []
     watcher = hub.create(plugins=[MetricsPlugin()])
     watcher.client.listen_for_event("internal.metrics", "*", lambda message: heard.append(message), listener_name="w")
@@ -173,7 +173,7 @@ def test_calls_of_many_threads_are_told(hub: MemoryBus, worker: BusPath, observe
 
 
 def test_nobody_takes_the_metrics(hub: MemoryBus, caller: BusPath, plugin: MetricsPlugin, door: Door) -> None:
-    """Where no worker has the plugin, calls work, and the metrics of a client are dropped and counted."""
+    """If no worker has the plugin, calls work, and a client's metrics are dropped and counted."""
     auth = hub.create()
     auth.client.register_api(AuthApi())
     hub.start(auth)
@@ -182,7 +182,7 @@ def test_nobody_takes_the_metrics(hub: MemoryBus, caller: BusPath, plugin: Metri
 
 
 def test_what_cannot_be_sent_is_dropped(worker: BusPath, observer: Observer, caller: BusPath, plugin: Any) -> None:
-    """A call whose arguments cannot be sent fails for that reason; the metric of it is dropped, later ones are told."""
+    """A call with unsendable arguments fails; its metric is dropped, later ones are fired."""
     with pytest.raises(lightbus.DeformError, match="check_password"):
         caller.auth.check_password.call(username=object())
     assert observer.wait_for("rpc_response_received")["rpc_response_received"]["error"] == "DeformError"
@@ -200,7 +200,7 @@ def test_full_queue_drops(caller: BusPath, plugin: MetricsPlugin, worker: BusPat
 
 
 def test_refusing_hook_harms_no_call(worker: BusPath, caller: BusPath, plugin: MetricsPlugin) -> None:
-    """A hook of the user's that fails on a metric drops it; the call goes on."""
+    """A user's hook that fails on a metric drops the metric; the call succeeds."""
 
     def refuse(event_message: EventMessage) -> None:
         raise ValueError("no metrics today")
@@ -221,7 +221,7 @@ def test_mocked_bus_has_no_metrics(caller: BusPath, plugin: MetricsPlugin, worke
 
 
 def test_last_metrics_of_a_worker_are_fired(hub: MemoryBus, observer: Observer) -> None:
-    """What is noted while a worker finishes is fired before it leaves."""
+    """Metrics queued while a worker finishes are fired before it leaves."""
 
     async def main() -> None:
         plugin = MetricsPlugin()
@@ -238,7 +238,7 @@ def test_last_metrics_of_a_worker_are_fired(hub: MemoryBus, observer: Observer) 
 
 
 def test_events_are_best_effort() -> None:
-    """The events are worth nothing later, so nobody keeps them; the API is internal."""
+    """The events are useless later, so they are not stored; the API is internal."""
     api = MetricsApi()
     assert {name: event.delivery for name, event in api.events.items()} == dict.fromkeys([*CALL, *EVENT], "best_effort")
     assert api.meta.internal

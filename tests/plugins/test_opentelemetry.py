@@ -47,7 +47,7 @@ class Traces:
         return spans
 
     def measured(self) -> dict[str, list[Mapping[str, Any]]]:
-        """Return what was measured: per metric the attributes of each of its series."""
+        """Return the recorded metrics: by name the attributes of each series."""
         data = self.reader.get_metrics_data()
         assert data is not None
         [scope] = data.resource_metrics[0].scope_metrics
@@ -160,7 +160,7 @@ def test_a_call_that_fails(hub: MemoryBus, auth: BusPath, caller: BusPath, trace
 def test_one_trace_through_nested_calls_and_events(
     hub: MemoryBus, auth: BusPath, caller: BusPath, traces: Traces, door: Door, procedure: str
 ) -> None:
-    """What a handler calls and fires, also in a task that it leaves behind, belongs to the call that it served."""
+    """Calls and events of a handler, also of a task it leaves running, belong to the trace of its call."""
     shop = hub.create(service_name="shop", plugins=[traces.plugin])
     shop.client.register_api(ShopApi(shop))
     heard = []
@@ -205,7 +205,7 @@ def test_an_event_that_is_given_again(hub: MemoryBus, auth: BusPath, traces: Tra
 def test_an_event_that_is_handed_off(
     hub: MemoryBus, auth: BusPath, caller: BusPath, traces: Traces, door: Door
 ) -> None:
-    """Who fires an event that another process publishes is in its trace all the same; so is each of several."""
+    """An event that another process publishes is in the trace of its sender; so is each of several."""
     auth.auth.user_registered.listen(lambda message: None, listener_name="greet")
     hub.start(auth)
     door.fire(caller.auth.user_registered, username="sally")
@@ -219,7 +219,7 @@ def test_an_event_that_is_handed_off(
 
 
 def test_the_trace_of_a_program(hub: MemoryBus, auth: BusPath, caller: BusPath, traces: Traces, door: Door) -> None:
-    """A call belongs to the span that is current in the program; what it ends with changes nothing of that."""
+    """A call belongs to the program's current span; its outcome does not change that span."""
     hub.start(auth)
     with traces.provider.get_tracer("web").start_as_current_span("GET /"):
         caller.auth.check_password(username="sally")
@@ -228,7 +228,7 @@ def test_the_trace_of_a_program(hub: MemoryBus, auth: BusPath, caller: BusPath, 
 
 
 def test_a_trace_without_the_plugin(hub: MemoryBus, door: Door) -> None:
-    """A context that is given goes with calls and events as it is, to hooks and handlers, and on from there."""
+    """A given context is passed with calls and events, to hooks and handlers, and to their own calls."""
     trace = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=b"}
     found: list[Any] = []
     auth, shop = hub.create(service_name="auth"), hub.create(service_name="shop")

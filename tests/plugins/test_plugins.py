@@ -82,7 +82,7 @@ def refusal(**plugins: dict[str, Any]) -> str:
 
 
 def test_base_class_has_every_hook_with_its_details() -> None:
-    """There is one async method per hook, and a plain one per hook that wraps; it takes what upstream's are told."""
+    """One async method per hook, and a plain one per wrapping hook, with the arguments of 1.x."""
     for name, details in HOOKS.items():
         method = getattr(LightbusPlugin, name)
         assert inspect.iscoroutinefunction(method) is not name.startswith("around_")
@@ -122,7 +122,7 @@ def test_plugins_stand_by_priority() -> None:
 
 
 def test_nothing_enabled_nothing_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an enabled plugin, what is installed is not looked at: that takes tens of milliseconds."""
+    """Without an enabled plugin entry points are not searched, which takes tens of milliseconds."""
 
     def search(**_: Any) -> None:
         raise AssertionError("the installed distributions were searched")
@@ -133,7 +133,7 @@ def test_nothing_enabled_nothing_searched(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_settings_of_one_that_is_not_enabled(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever gave a plugin settings and forgot to enable it is told; whoever disabled it is not."""
+    """Settings of a plugin without `enabled` give a warning; with `enabled: false` they do not."""
     assert load(health={"port": 8081}, meter={"enabled": False, "interval": 5}, missing={}) == []
     (message,) = caplog.messages
     assert "plugins.health has settings and no effect" in message
@@ -150,7 +150,7 @@ def test_enabled_plugins_are_made() -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_settings_model_checks_and_fills_in() -> None:
-    """A plugin's own model gives its settings their types and defaults."""
+    """A plugin's own model validates its settings and fills in defaults."""
     (plugin,) = load(checked={"enabled": True})
     assert isinstance(plugin, Checked)
     assert plugin.interval == 30.0
@@ -190,7 +190,7 @@ def test_plugin_that_cannot_be_made(plugins: dict[str, Any], problem: str) -> No
 
 @pytest.mark.usefixtures("installed")
 def test_plugin_that_lacks_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its module says of that is the error, and not a representation of it."""
+    """The error has the plugin's own text, and not a repr of it."""
 
     def load_it(_: Any) -> None:
         raise InvalidConfiguration("It needs the package x: pip install x")
@@ -201,5 +201,5 @@ def test_plugin_that_lacks_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("show", [str, lambda plugin: f"{plugin}"])
 def test_plugin_is_shown_by_its_class(show: Callable[[LightbusPlugin], str]) -> None:
-    """A plugin is called in a log what it is called in its source."""
+    """A plugin's text is the name of its class."""
     assert show(Quiet()) == f"{Quiet.__module__}.Quiet"

@@ -114,7 +114,7 @@ def test_metrics_are_served_while_a_worker_runs(hub: MemoryBus, registry: Collec
 
 
 def test_several_buses_of_a_process_share_a_registry(hub: MemoryBus, registry: CollectorRegistry) -> None:
-    """What callers see is counted together; of workers the one that was started last is told of."""
+    """Client metrics are summed; worker metrics are of the worker started last."""
     buses = [hub.create(plugins=[PrometheusPlugin(registry=registry)]) for _ in range(2)]
     for bus in buses:
         bus.client.start_in_background()
@@ -124,7 +124,7 @@ def test_several_buses_of_a_process_share_a_registry(hub: MemoryBus, registry: C
 
 
 def test_several_plugins_of_a_bus_count_once(hub: MemoryBus, registry: CollectorRegistry, door: Door) -> None:
-    """Those of the settings, of an option and of the program itself; each can serve."""
+    """From the settings, an option and the program; each can serve."""
     bus = made(hub, PrometheusPlugin(registry=registry))
     register_plugin(bus.client.hooks, PrometheusPlugin(registry=registry, port=0))
     hub.start(bus)
@@ -170,5 +170,5 @@ def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_outcomes_are_few_label_values(error: BaseException | None, outcome: str) -> None:
-    """There are few, whatever is raised: they are the values of a label."""
+    """Any exception gives one of a few label values."""
     assert outcome_of(error) == outcome

@@ -82,7 +82,7 @@ def test_published_and_handled_events_are_counted(bus: BusPath, registry: Collec
 
 
 def test_full_ratio_of_an_event_backend(registry: CollectorRegistry) -> None:
-    """How full one is that has no bound to tell is not known; the other figures are there all the same."""
+    """The ratio of a backend without limits is 0; the other metrics exist."""
     with memory_bus() as hub:
         bus = hub.create(service_name="auth", plugins=[PrometheusPlugin(registry=registry)])
         bus.client.register_api(AuthApi())
@@ -98,8 +98,8 @@ def test_peers_are_counted_by_state(bus: BusPath, registry: CollectorRegistry) -
     assert registry.get_sample_value("lightbus_peers", {"state": "suspect"}) == 0
 
 
-def test_a_loop_that_stands_still(bus: BusPath, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is counted is told all the same; what the loop has to be asked for is missing, and that is said."""
+def test_blocked_loop(bus: BusPath, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counters are still exported; metrics that need the loop are missing, and `scrape_incomplete` is 1."""
     monkeypatch.setattr(prometheus_worker, "ANSWER_TIMEOUT", 0.01)
     worker = bus.client.worker
     assert worker is not None

@@ -55,7 +55,7 @@ def entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def heard(hub: MemoryBus) -> Heard:
-    """Return what an observer hears of `internal.state`, by the names of today."""
+    """Return the events of `internal.state` that an observer gets, by their present names."""
     heard: Heard = queue.Queue()
     observer = hub.create(service_name="observer")
     events = [("internal.state", name) for name in ("server_started", "server_ping", "server_stopped")]
@@ -98,7 +98,7 @@ def test_start_pings_and_stop_are_told(hub: MemoryBus, heard: Heard) -> None:
 
 
 def test_names_of_1_x(hub: MemoryBus) -> None:
-    """Each event is fired by its name in Lightbus 1.x, too, with what that says of the process."""
+    """Each event is fired under its name in Lightbus 1.x, too, with the fields of that version."""
     heard: Heard = queue.Queue()
     observer = hub.create(service_name="observer")
     events = [("internal.state", name) for name in ("worker_started", "worker_ping", "worker_stopped")]
@@ -118,7 +118,7 @@ def test_names_of_1_x(hub: MemoryBus) -> None:
 
 
 def test_host_whose_name_is_no_text(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the events say of the host can be sent, whatever the system calls it."""
+    """The host name in the events can be sent, even if the system's name is invalid text."""
     monkeypatch.setattr(socket, "gethostname", lambda: os.fsdecode(b"b\xfcro"))
     heard: Heard = queue.Queue()
     observer = hub.create(service_name="observer")
@@ -131,7 +131,7 @@ def test_host_whose_name_is_no_text(hub: MemoryBus, monkeypatch: pytest.MonkeyPa
 
 
 def test_only_start_and_end_are_reported_without_pings(hub: MemoryBus, heard: Heard) -> None:
-    """With `ping_enabled=False` only the start and the end are told."""
+    """With `ping_enabled=False` only start and end are fired."""
     bus = worker(hub, ping_enabled=False, ping_interval=0.001)
     hub.start(bus)
     assert heard.get(timeout=60).event_name == "server_started"
@@ -148,7 +148,7 @@ def test_metrics_are_told_of(hub: MemoryBus, heard: Heard) -> None:
 
 
 def test_worker_on_the_callers_loop_stops_before_the_start_is_told() -> None:
-    """A worker may stop at once: the end alone is told, and nothing is left running."""
+    """If a worker stops at once, only the end is fired, and nothing is left running."""
     fired: list[str] = []
 
     async def main() -> None:
@@ -179,7 +179,7 @@ def test_failure_harms_no_worker(hub: MemoryBus, caplog: pytest.LogCaptureFixtur
 
 
 def test_events_are_best_effort() -> None:
-    """The events are worth nothing later, so nobody keeps them; the API is internal."""
+    """The events are useless later, so they are not stored; the API is internal."""
     api = StateApi()
     assert {name: event.delivery for name, event in api.events.items()} == dict.fromkeys(
         [f"{who}_{what}" for who in ("server", "worker") for what in ("started", "ping", "stopped")], "best_effort"

@@ -35,23 +35,23 @@ def server() -> Iterator[StatusServer]:
     ],
 )
 def test_failing_page_is_answered(server: StatusServer, path: str, expected: tuple[int, str]) -> None:
-    """A page is found by its path; one that fails is answered all the same."""
+    """A page is found by its path; an exception gives status 500."""
     assert ask(server.url + path) == expected
 
 
 def test_head_gets_the_status_only(server: StatusServer) -> None:
-    """Who asks for the head alone gets the status."""
+    """HEAD gets the status without a body."""
     assert ask(server.url + "/live", method="HEAD") == (200, "")
 
 
 def test_several_at_a_time(server: StatusServer) -> None:
-    """A client that connects and says nothing holds up no other."""
+    """A client that connects and sends nothing does not block others."""
     with socket.create_connection(("127.0.0.1", server.port)):
         assert ask(server.url + "/live") == (200, "alive\n")
 
 
 def test_many_that_say_nothing(server: StatusServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest of them make room for who asks."""
+    """The oldest idle connections are closed for new ones."""
     monkeypatch.setattr(status_server, "MOST_CONNECTIONS", 3)
     with ExitStack() as stack:
         place = "127.0.0.1", server.port
@@ -83,13 +83,13 @@ def test_port_alone_is_served_on_loopback(text: str, place: tuple[str, int]) -> 
 
 @pytest.mark.parametrize("text", ["", "http", "70000", "host:", "-1", "9100:host"])
 def test_invalid_address_is_refused_with_the_forms(text: str) -> None:
-    """What is none is refused with the forms that there are."""
+    """The error lists the valid forms."""
     with pytest.raises(InvalidConfiguration, match=r"--health-port is .* or an address and a port: 9100"):
         parse_place(text, "--health-port")
 
 
 def test_ipv6_address_works() -> None:
-    """An address of IPv6 works, where the host has it."""
+    """An IPv6 address works, if the host has it."""
     try:
         server = StatusServer("::1", 0, {"/live": lambda: Answer(200, b"alive\n")}, asked_by="x")
     except TransportError:

@@ -22,7 +22,7 @@ class Supervisor:
         self.told: list[str] = []
 
     def lines(self) -> list[str]:
-        """Return all that was told so far."""
+        """Return all notifications so far."""
         try:
             while True:
                 self.told += self.socket.recv(4096).decode().splitlines()
@@ -63,7 +63,7 @@ def test_a_worker_tells_of_its_life(hub: MemoryBus, supervisor: Supervisor, monk
 
 
 def test_without_a_watchdog(hub: MemoryBus, supervisor: Supervisor) -> None:
-    """Where none is wanted, no beat is sent."""
+    """Without a watchdog in the unit no ping is sent."""
     bus = hub.create(plugins=[SystemdPlugin()])
     hub.start(bus)
     bus.client.close()
@@ -105,5 +105,5 @@ def test_name_with_at_sign_is_an_abstract_socket() -> None:
     ],
 )
 def test_watchdog_is_fed_twice_per_interval(environment: dict[str, str], expected: float | None) -> None:
-    """A beat is sent twice in the time that is given, and only by the process that is watched."""
+    """Two pings per interval, and only by the watched process."""
     assert watchdog_interval(environment) == expected

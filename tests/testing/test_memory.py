@@ -94,7 +94,7 @@ def test_memory_buses_are_alone(hub: MemoryBus, auth: BusPath) -> None:
 
 
 def test_settings_of_the_network_do_not_count(monkeypatch: pytest.MonkeyPatch, surroundings: Surroundings) -> None:
-    """Whatever bus, mode, interfaces and peers the environment names; and with journals only they are on disk."""
+    """Bus, mode, interfaces and peers in the environment are ignored; only with `journal` events are on disk."""
     monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
     monkeypatch.setenv("LIGHTBUS_PEERS", "127.0.0.1:1")
     with memory_bus(journal=True) as hub:
@@ -146,7 +146,7 @@ class OtherApi(Api):
 def test_events_take_no_file_no_socket_and_no_thread(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor do groups, retries, dead letters, history, and events that wait for somebody to publish them."""
+    """Nor do groups, retries, dead letters, history, and events without a publisher."""
     monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.001)
     handled: list[int] = []
 
@@ -188,7 +188,7 @@ def test_events_take_no_file_no_socket_and_no_thread(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 def test_calls_take_no_file_no_socket_and_no_thread(surroundings: Surroundings) -> None:
-    """A worker on a loop without kept events that calls itself opens nothing, and starts no threads for its network."""
+    """A worker on a loop that calls itself opens nothing, and starts no threads for its network."""
 
     async def main() -> None:
         before = taken()
@@ -272,7 +272,7 @@ def test_attached_bus_can_be_used_again_and_again() -> None:
 
 
 def test_attached_bus_returns_to_its_own(bus: BusPath) -> None:
-    """A bus that is in use elsewhere goes on there afterwards."""
+    """A bus that was in use before works again afterwards."""
     own = bus.client.engine
     with memory_bus() as hub:
         hub.attach(bus)
@@ -294,7 +294,7 @@ def test_attaching_twice_or_a_worker_is_refused(bus: BusPath, hub: MemoryBus) ->
 
 
 def test_mock_on_a_bus_in_memory(hub: MemoryBus, auth: BusPath) -> None:
-    """A bus in memory may be mocked for a while; its engine goes on."""
+    """A bus in memory can be mocked temporarily; its engine keeps running."""
     caller = hub.create()
     assert caller.auth.check_password(username="sally", password="guess") is False
     with bus_mocker(caller) as mock:
@@ -340,7 +340,7 @@ def test_examples_of_the_document(processes: Processes, tmp_path: Path) -> None:
 
 
 def test_a_file_that_goes_away_while_the_directory_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that is just ending may remove a file of it at the same time: the directory is gone all the same."""
+    """A thread that is ending may remove a file at the same time: the directory is still removed."""
     remove, attempts = shutil.rmtree, list[Path]()
 
     def removed_at_the_second(path: Path, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""A mock: what it is told to answer, and what it says of that which happened."""
+"""A mock: its expectations, its records, and its assertions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_not_mocked_event(bus: BusPath, door: Door) -> None:
 
 
 def test_mocking_not_required(bus: BusPath, door: Door) -> None:
-    """With `require_mocking=False` calls return None and events are taken, and both are recorded."""
+    """With `require_mocking=False` calls return None and events are accepted; both are recorded."""
     with bus_mocker(bus, require_mocking=False) as mock:
         assert door.call(bus.geo.find, city="Rome") is None
         door.fire(bus.auth.user_registered, username="sally")
@@ -64,7 +64,7 @@ def test_events_of_plugins_are_passed_over(bus: BusPath, door: Door) -> None:
 
 
 def test_mock_of_what_is_not_there(bus: BusPath) -> None:
-    """A mock with a misspelt name is refused at once, where the API is registered or the name names none."""
+    """A misspelt name is refused at once, if the API is registered or the name has no API."""
     with bus_mocker(bus) as mock:
         with pytest.raises(lightbus.UnknownProcedure, match="check_password"):
             mock.mock_rpc_call("auth.check_passwort")
@@ -86,7 +86,7 @@ def test_assertions_that_hold(used: BusMock) -> None:
 
 
 def test_assertions_that_fail(used: BusMock) -> None:
-    """A failed assertion says what was expected, and what happened instead."""
+    """A failed assertion has the expectation, and what happened."""
     with pytest.raises(AssertionError, match=re.escape("geo.find was called 2 times, not 1 times")):
         used.assert_rpc_called("geo.find", times=1)
     with pytest.raises(AssertionError, match=re.escape("not at least once. What was called: geo.find (2).")):
@@ -130,7 +130,7 @@ def test_threads_share_a_mock(bus: BusPath, door: Door) -> None:
 
 
 def test_mocked_call_fails(bus: BusPath, door: Door) -> None:
-    """`error=True` has the caller get the LightbusWorkerError of a handler that failed, with the trace given."""
+    """`error=True` gives the caller the LightbusWorkerError of a failed handler, with the given trace."""
     with bus_mocker(bus) as mock:
         mock.mockRpcCall(full_rpc_name="auth.whoami", result="no database", error=True, trace="line 7")  # type: ignore[call-arg]
         with pytest.raises(LightbusWorkerError, match="no database") as failure:

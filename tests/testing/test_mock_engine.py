@@ -1,4 +1,4 @@
-"""The engine of a mocked bus: calls are answered, events taken, all of it by frames as on a network."""
+"""The engine of a mocked bus: calls are answered and events accepted, encoded as on a network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_call_is_answered(bus: BusPath, door: Door) -> None:
 
 
 def test_event_is_taken(bus: BusPath, door: Door) -> None:
-    """A mocked event is recorded as a listener would be given it, defaults filled in; firing returns the message."""
+    """A mocked event is recorded as a listener would get it, with defaults; firing returns the message."""
     with bus_mocker(bus) as mock:
         mock.mock_event_firing("auth.user_registered")
         fired = door.fire(bus.auth.user_registered, username="sally")
@@ -49,7 +49,7 @@ def test_event_is_taken(bus: BusPath, door: Door) -> None:
 
 
 def test_calling_an_event_fires_it(bus: BusPath) -> None:
-    """`bus.api.event()` fires what is mocked as an event, also of an API that is not registered here."""
+    """`bus.api.event()` fires a mocked event, also of an API that is not registered here."""
     with bus_mocker(bus) as mock:
         mock.mock_event_firing("auth.user_registered")
         mock.mock_event_firing("customers.new_customer")
@@ -81,7 +81,7 @@ def test_function_may_call_the_bus(bus: BusPath) -> None:
 
 
 def test_error_of_the_bus_is_raised_as_it_is(bus: BusPath, door: Door) -> None:
-    """An error of Lightbus given as result reaches the caller unchanged; a class of one does, too."""
+    """An error of Lightbus, or its class, given as result reaches the caller unchanged."""
     timeout = lightbus.LightbusTimeout("no answer")
     with bus_mocker(bus) as mock:
         mock.mock_rpc_call("geo.find", result=timeout)
@@ -94,7 +94,7 @@ def test_error_of_the_bus_is_raised_as_it_is(bus: BusPath, door: Door) -> None:
 
 
 def test_other_error_is_that_of_a_handler(bus: BusPath, door: Door) -> None:
-    """Any other exception, given or raised by the function, arrives as the caller of a failed handler gets it."""
+    """Any other exception, given or raised, becomes the error of a failed handler."""
 
     def find(city: str) -> str:
         raise KeyError(city, object)
@@ -144,7 +144,7 @@ def test_result_is_validated(bus: BusPath, door: Door) -> None:
 
 
 def test_values_go_through_the_wire(bus: BusPath, door: Door) -> None:
-    """What is recorded and returned is what a peer would see, and what cannot be sent is refused by name."""
+    """Values are recorded and returned as a peer would see them; unsendable values are refused by name."""
     with bus_mocker(bus) as mock:
         mock.mock_rpc_call("users.add", result=(User("sally"), 1))
         mock.mock_event_firing("users.added")
@@ -159,7 +159,7 @@ def test_values_go_through_the_wire(bus: BusPath, door: Door) -> None:
 
 
 def test_callers_hooks_run(bus: BusPath, door: Door) -> None:
-    """The hooks around calling and firing run, in order; those of execution do not, as nothing is executed."""
+    """The hooks around calling and firing run, in order; those of execution do not."""
     ran: list[str] = []
     for name in ("rpc_call", "rpc_execution", "event_sent", "event_execution"):
         for when in ("before", "after"):
@@ -211,7 +211,7 @@ class Promise:
 
 @pytest.mark.parametrize("function", [mocked, mocked_async, lambda: mocked_async(), Promise])
 def test_a_mock_has_a_context_of_its_own(bus: BusPath, door: Door, function: Any) -> None:
-    """As a handler it neither sees what the caller has set, nor leaves anything behind; what it returns is awaited."""
+    """Like a handler it does not see the caller's context, nor change it; an awaitable result is awaited."""
 
     def call() -> str:
         TENANT.set("the caller's")
@@ -225,7 +225,7 @@ def test_a_mock_has_a_context_of_its_own(bus: BusPath, door: Door, function: Any
 
 @pytest.mark.parametrize("kind", ["SystemExit", "CancelledError", "no text", "args that raise", "surrogates"])
 def test_what_a_mock_raises_is_what_a_handler_raises(bus: BusPath, door: Door, kind: str) -> None:
-    """Whatever it is, the caller gets the error that it would get of a handler."""
+    """The caller gets the same error as from a handler."""
     with bus_mocker(bus) as mock:
         mock.mock_rpc_call("auth.whoami", result=ODD[kind]())
         with pytest.raises(LightbusWorkerError, match=r"^auth\.whoami raised "):

@@ -1,4 +1,4 @@
-"""A bus is mocked within a `with` or a decorated test, and is what it was before after that."""
+"""A bus is mocked within a `with` or a decorated test, and restored afterwards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_decorator_in_a_test_case(bus: BusPath) -> None:
 
 
 def test_bus_is_as_before_after_the_mock(bus: BusPath) -> None:
-    """After the mock the bus is what it was, also after an exception and when it was closed meanwhile."""
+    """The bus is restored, also after an exception, and if it was closed meanwhile."""
     before = bus.client.exchange_engine()
     with pytest.raises(ZeroDivisionError), bus_mocker(bus):
         raise ZeroDivisionError
@@ -63,7 +63,7 @@ def test_bus_is_as_before_after_the_mock(bus: BusPath) -> None:
 
 
 def test_outer_mock_continues_after_the_inner_one(bus: BusPath) -> None:
-    """The inner mock stands for itself, and the outer one goes on after it."""
+    """The inner mock is independent, and the outer one is active again after it."""
     mocker = BusMocker(bus)
     with mocker as outer:
         outer.mock_rpc_call("geo.find", result="outer")
@@ -75,5 +75,5 @@ def test_outer_mock_continues_after_the_inner_one(bus: BusPath) -> None:
 
 
 def test_mocker_is_importable_by_its_path_of_1x() -> None:
-    """The mocker is found where programs written for Lightbus import it from."""
+    """The mocker is importable from its module in Lightbus 1.x."""
     assert lightbus.utilities.testing.BusMocker is lightbus.utilities.testing.bus_mocker is BusMocker

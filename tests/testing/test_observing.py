@@ -45,7 +45,7 @@ def test_an_event_is_waited_for(hub: MemoryBus, auth: BusPath, door: Door) -> No
 
 
 def test_an_event_that_does_not_come(hub: MemoryBus, auth: BusPath) -> None:
-    """The error says what was fired instead."""
+    """The error lists the events that were fired."""
     hub.start(auth)
     auth.auth.user_greeted(username="sally")
     with pytest.raises(LightbusTimeout, match=r"fired 0 times, and not 1\. Fired was: auth\.user_greeted"):
@@ -55,7 +55,7 @@ def test_an_event_that_does_not_come(hub: MemoryBus, auth: BusPath) -> None:
 
 
 def test_all_is_handled(hub: MemoryBus, auth: BusPath, door: Door) -> None:
-    """What a handler fires in turn counts, too, and so does what is given again."""
+    """Events fired by handlers, and retries, are waited for, too."""
     greeted: list[str] = []
 
     def greet(message: EventMessage, username: str) -> None:
@@ -74,7 +74,7 @@ def test_all_is_handled(hub: MemoryBus, auth: BusPath, door: Door) -> None:
 
 
 def test_what_is_not_handled(hub: MemoryBus, auth: BusPath) -> None:
-    """The error says who has something left."""
+    """The error names the listeners with events left."""
 
     def fail(message: EventMessage) -> None:
         raise ValueError("always")
@@ -89,6 +89,6 @@ def test_what_is_not_handled(hub: MemoryBus, auth: BusPath) -> None:
 
 
 def test_a_bus_that_does_not_observe() -> None:
-    """It says how to make one that does."""
+    """The error says how to make one that does."""
     with memory_bus() as hub, pytest.raises(lightbus.UnsupportedUse, match=r"memory_bus\(observe=True\)"):
         hub.wait_for_event("auth.user_registered")

@@ -16,7 +16,7 @@ async def answer() -> int:
 
 @pytest.mark.parametrize("timeout", [None, 30])
 def test_coroutine_is_run_to_its_end(timeout: float | None) -> None:
-    """A coroutine run from synchronous code gives its result."""
+    """Its result is returned to synchronous code."""
     assert block(answer(), timeout=timeout) == 42
 
 

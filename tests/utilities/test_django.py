@@ -48,7 +48,7 @@ def test_connections_are_closed_around_a_def_handler(journal: list[str]) -> None
 
 
 def test_connections_are_closed_around_an_async_def_handler(journal: list[str]) -> None:
-    """So they are for an `async def` handler, in the thread where the ORM has its connections."""
+    """The same for an `async def` handler, in the thread where the ORM has its connections."""
 
     @uses_django_db
     async def handler(event_message: str, *, name: str) -> str:
@@ -77,7 +77,7 @@ def test_closed_after_an_error_too(journal: list[str]) -> None:
 
 
 def test_handler_keeps_its_name_and_kind() -> None:
-    """The decorated handler is still what the bus looks at: its name, its parameters, `def` or `async def`."""
+    """Name, parameters, and `def` or `async def` are unchanged."""
 
     @uses_django_db
     async def create_user(username: str) -> None: ...

@@ -1,4 +1,4 @@
-"""What a check finds: how bad it is, and what `--json` has of it."""
+"""A finding: its level, and its JSON fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_levels_are_exit_codes() -> None:
 
 
 def test_finding_as_a_program_reads_it() -> None:
-    """All of it is text; where nothing is to be done, the remedy is empty."""
+    """All fields are text; without a remedy the field is empty."""
     finding = Finding(level=Level.WARNING, check="names", text="2 processes are called 'auth'.")
     assert finding.fields() == {
         "level": "warning",

@@ -1,4 +1,4 @@
-"""What doctor finds out about events that are kept, and groups that have them to handle."""
+"""The findings of doctor about stored events, and groups that have to handle them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_refused_events_in_the_outbox_are_reported_once(commands: Commands, surroundings: Surroundings) -> None:
-    """What waits in the outbox of a host since it is refused is said once, however many processes tell it."""
+    """Refused events in a host's outbox are reported once, however many processes report them."""
     commands.services()
     outbox = HostOutbox(surroundings.data / surroundings.bus)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
@@ -36,7 +36,7 @@ def test_refused_events_in_the_outbox_are_reported_once(commands: Commands, surr
 
 
 def test_group_that_handles_nothing_is_warned_of(commands: Commands) -> None:
-    """A group that has processes and events to handle, and handles none, is warned of with what to look at."""
+    """A group with members and a lag that handles nothing is reported, with what to check."""
     commands.services()
     mail = commands.listening("mail", replace=("max_deliveries=1", "max_deliveries=1000"))
     commands.run("fire", "auth.user_registered", "username=sally")
@@ -49,7 +49,7 @@ def test_group_that_handles_nothing_is_warned_of(commands: Commands) -> None:
 
 @pytest.mark.long
 def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
-    """Nobody is told to give up what is kept for it: its process is there, and may go on."""
+    """The remedy is not to delete its events: its process exists, and may continue."""
     auth = commands.serve("auth")
     auth.wait_for_line("Ready")
     shop = commands.listening("shop")
@@ -67,7 +67,7 @@ def test_a_group_whose_process_does_not_answer(commands: Commands) -> None:
 
 
 def test_a_listener_that_has_stopped(commands: Commands) -> None:
-    """It is an error that says what it failed with; `peers` shows it, too, as do the peer's own statistics."""
+    """It is an error with the failure; `peers` shows it, too, as do the peer's statistics."""
     commands.services()
     mail = commands.listening("mail", replace=("RETRY", "STOP_LISTENER"))
     commands.run("fire", "auth.user_registered", "username=sally")
@@ -91,7 +91,7 @@ def test_a_listener_that_has_stopped(commands: Commands) -> None:
 
 
 def test_events_that_wait_while_no_worker_runs(commands: Commands, surroundings: Surroundings) -> None:
-    """What waits in the outbox of this host while nobody is there is told of, with what starts its way."""
+    """Events in this host's outbox without a worker are reported, with what to start."""
     outbox = HostOutbox(surroundings.data / surroundings.bus)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     text = commands.run("doctor", "--wait", "0.2", code=1).stdout
@@ -102,7 +102,7 @@ ONE, TWO = (peer("shop", instance=digit * 16) for digit in "ab")
 
 
 def found_by(check: Check) -> list[Finding]:
-    """Return what a check finds on a bus with two workers of a shop."""
+    """Return the findings of a check on a bus with two workers of a shop."""
     seen = [PeerReport(peer=each, state="up", rtt=0.001) for each in (ONE, TWO)]
     bus: Any = ScriptedBus({})
 
@@ -117,8 +117,8 @@ def found_by(check: Check) -> list[Finding]:
     return asyncio.run(look())
 
 
-def test_each_group_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever publishers it waits at; and the same dead letters are counted by a publisher for each of its APIs."""
+def test_each_group_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all publishers, and for dead letters that a publisher counts for each of its APIs."""
     usual = {"name": "mail-greet", "publisher": "shop", "lag": 3, "dead": 2, "members": {}, "mixed": False}
     places = [("orders", ONE), ("stock", ONE), ("orders", TWO)]
     groups = [{**usual, "api": api, "instance": place.instance} for api, place in places]
@@ -136,8 +136,8 @@ def test_each_group_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.is_deserted for each in found] == [True, True, False]
 
 
-def test_what_a_group_lost_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of whatever event and wherever it was deleted; another group has lost something else."""
+def test_losses_of_a_group_are_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all events and publishers; another group has its own losses."""
     usual = {"max_events": 0, "events": 0, "bytes": 0, "max_bytes": 0}
 
     def lost(group: str, event: str, count: int) -> dict[str, Any]:

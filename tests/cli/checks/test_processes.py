@@ -27,7 +27,7 @@ YEAR_2400 = 13_569_465_600.0
 
 
 def test_empty_bus_is_a_warning_with_what_to_start(commands: Commands) -> None:
-    """An empty bus is a warning that says where it looked and what to start."""
+    """The warning has where it looked, and what to start."""
     process = commands.run("doctor", "--wait", "0.2", code=1)
     assert "warning peers: no peer is on the bus (bus 'test-" in process.stdout
     assert "Start a worker (lightbus run)" in process.stdout
@@ -45,13 +45,13 @@ def test_duplicate_names_and_mixed_versions_are_warned_of(commands: Commands) ->
 
 
 def keep_what_is_left(bus: str) -> None:
-    """Have no worker of another test, as it starts and whatever its clock says, remove what is left of a killed one."""
+    """Prevent workers of other tests from removing the files of a killed worker."""
     for path in Path(f"/tmp/lightbus-{os.geteuid()}", bus).iterdir():
         os.utime(path, (YEAR_2400,) * 2)
 
 
 def test_a_worker_that_was_killed(commands: Commands, surroundings: Surroundings) -> None:
-    """On this host it is certain that it has ended: doctor says so, and no list waits for its answer any more."""
+    """Doctor reports a worker that was killed on this host, and lists do not wait for its answer."""
     auth, shop = commands.services()
     keep_what_is_left(surroundings.bus)
     shop.signal(signal.SIGKILL)
@@ -71,7 +71,7 @@ def test_a_worker_that_was_killed(commands: Commands, surroundings: Surroundings
 
 
 def test_a_worker_that_was_stopped(commands: Commands) -> None:
-    """It is there and does not answer: doctor says how to tell which process it is, and what to do."""
+    """It exists and does not answer: doctor says how to identify the process, and what to do."""
     worker = commands.serve("auth")
     worker.wait_for_line("Ready")
     worker.signal(signal.SIGSTOP)
@@ -126,7 +126,7 @@ NAMED = FixedPeer(
     ],
 )
 def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy: str) -> None:
-    """Doctor says where the name of a fixed peer leads, who answers there, and what becomes of its lookups."""
+    """Doctor shows the addresses of a fixed peer's name, which of them answer, and its failed lookups."""
 
     async def look() -> list[Finding]:
         addressing = SimpleNamespace(remedy=lambda endpoint: "is its port open?")
@@ -140,7 +140,7 @@ def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy:
 
 
 def test_silent_peers_are_told_of_together() -> None:
-    """Those that are alike in one sentence, with their names; and each of many is known to be meant."""
+    """Peers with the same problem are in one sentence, with their names; the finding has all their instances."""
 
     async def look(reports: list[PeerReport]) -> list[Finding]:
         network = SimpleNamespace(places=None)

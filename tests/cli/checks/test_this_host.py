@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_data_directory_that_can_be_made_is_no_finding(commands: Commands, tmp_path: Path) -> None:
-    """A directory that is not there yet is no finding where it can be made; the default one is looked at, too."""
+    """A missing directory that can be created is no finding; the default directory is checked, too."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {"LIGHTBUS_DATA_DIR": str(home / "some" / "where")}
@@ -47,7 +47,7 @@ def test_a_place_where_no_file_can_be_made(commands: Commands) -> None:
 def test_a_disk_without_room(
     left: int, level: Level, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that has nothing left is an error: nothing can be kept on it by now."""
+    """A disk without any space left is an error: no event can be stored."""
     disk = os.statvfs_result((4096, 4096, 100_000, left, left, 100, 100, 100, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     config = SimpleNamespace(journal=SimpleNamespace(data_dir=tmp_path))
@@ -73,7 +73,7 @@ def test_a_disk_without_room(
 def test_full_disk_is_reported(
     available: int, files: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full, or nearly, is told of, also where only another file has no room."""
+    """A disk that is nearly full is reported, also if only inodes are short."""
     disk = os.statvfs_result((4096, 102_400, 1000, available, available, 100, files, files, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     assert _little_room(tmp_path) == expected
@@ -110,7 +110,7 @@ class Registry:
 def test_discovery_of_a_package(
     commands: Commands, tmp_path: Path, security: str, problem: str | None, code: int, told: str
 ) -> None:
-    """What it says of itself is passed on, and nothing of multicast is looked at that it may not need."""
+    """Its own problem is reported, and multicast is not checked, which it may not need."""
     information = tmp_path / "installed" / "registry-1.dist-info"
     information.mkdir(parents=True)
     (information / "METADATA").write_text("Name: registry\nVersion: 1\n")

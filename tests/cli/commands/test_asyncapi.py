@@ -1,4 +1,4 @@
-"""`lightbus asyncapi`: the document of what a file holds. Of the bus and a module it is tested beside `openapi`."""
+"""`lightbus asyncapi` of a file; of the bus and a module it is tested beside `openapi`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMAS = {"shop": {"rpcs": {}, "events": {"placed": {"parameters": {"type": "ob
 
 
 def test_title_version_and_form(tmp_path: Path) -> None:
-    """The title is what is given, else the APIs' names; JSON, or YAML where it is asked for."""
+    """The title is the given one, else the APIs' names; JSON, or YAML if asked for."""
     file = tmp_path / "schemas.json"
     file.write_text(json.dumps(SCHEMAS))
     written = CliRunner().invoke(asyncapi, ["--schema", str(file)], catch_exceptions=False).output

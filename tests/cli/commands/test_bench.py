@@ -22,7 +22,7 @@ def test_each_call_is_counted_once_and_the_responder_ends(commands: Commands) ->
 
 
 def test_events_with_another_side_that_is_there(commands: Commands) -> None:
-    """All are handled; they are kept where events are, and nothing of them stays."""
+    """All are handled; they are stored beside the real events, and removed afterwards."""
     other = commands.start("bench", "serve", "--name", "far-away")
     other.wait_for_line("Ready")
     text = commands.text("bench", "events", "--count", "50", "--peer", "far-away")

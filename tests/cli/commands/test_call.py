@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_result_is_shown_as_json(commands: Commands) -> None:
-    """The result is shown as JSON, and text as it is; what reads as a number is text where the schema wants text."""
+    """The result is JSON, a string is shown unchanged; a number is sent as text if the schema wants text."""
     commands.services()
     assert commands.text("call", "auth.check_password", "username=admin", "password=1234") == "true\n"
     assert commands.text("call", "auth.echo", "value=12") == "12\n"
@@ -37,7 +37,7 @@ def test_arguments_from_elsewhere(commands: Commands, processes: Processes, tmp_
 
 
 def test_errors_have_exit_codes(commands: Commands) -> None:
-    """Wrong arguments, nobody there, the handler's failure and the deadline are told apart."""
+    """Wrong arguments, no peer, a failed handler and a timeout have different exit codes."""
     commands.services()
     assert "password" in commands.run("call", "auth.check_password", "username=admin", code=2).stderr
     assert "'admin' is not an argument" in commands.run("call", "auth.check_password", "admin", code=2).stderr

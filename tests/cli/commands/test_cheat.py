@@ -1,4 +1,4 @@
-"""`lightbus cheat`: what is on the screen is there, and fits."""
+"""`lightbus cheat`: the shown commands exist, and the screen fits."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ FILES = {
 
 @pytest.mark.parametrize("shell", FILES)
 def test_completion_is_installed_for_the_users_shell(commands: Commands, tmp_path: Path, shell: str) -> None:
-    """One command installs it for the shell that SHELL says; for zsh it is mentioned in .zshrc, and only once."""
+    """One command installs it for the shell in SHELL; for zsh it adds lines to .zshrc, once."""
     home = tmp_path / "home"
     home.mkdir()
     (home / ".zshrc").write_bytes(b"# mine \xe9\n")  # and not UTF-8
@@ -40,7 +40,7 @@ def test_completion_is_installed_for_the_users_shell(commands: Commands, tmp_pat
 @pytest.mark.unmeasured
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
 def test_install_without_a_home(processes: Processes, tmp_path: Path) -> None:
-    """A user that the system does not know, and without HOME, is told what to set."""
+    """Without a home directory the error says what to set."""
     user = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups"]
     env = {"HOME": "", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
     process = processes.start([*user, sys.executable, "-m", "lightbus", "completion", "bash"], cwd="/", env=env)
@@ -50,13 +50,13 @@ def test_install_without_a_home(processes: Processes, tmp_path: Path) -> None:
 
 
 def test_show_and_unknown_shell(commands: Commands) -> None:
-    """`--show` installs nothing; a shell that nobody knows is refused."""
+    """`--show` installs nothing; an unknown shell is refused."""
     assert "_LIGHTBUS_COMPLETE=bash_complete" in commands.run("completion", "bash", "--show").stdout
     assert "Name one of bash, zsh, fish" in commands.run("completion", code=2, env={"SHELL": "/bin/tcsh"}).stderr
 
 
 def test_bash_leaves_no_space_behind_an_equals_sign(commands: Commands, tmp_path: Path) -> None:
-    """The value follows at once; behind a whole word there is a space as ever."""
+    """A value follows directly; after a whole word there is a space."""
     script = commands.run("completion", "bash", "--show").stdout
     lightbus = tmp_path / "lightbus"
     lightbus.write_text("#!/bin/sh\necho plain,username=\n")

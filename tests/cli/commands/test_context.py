@@ -1,4 +1,4 @@
-"""`lightbus context`, as processes, and what a command does with one."""
+"""`lightbus context`, as processes, and commands that use a context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_command_uses_the_bus_of_its_context(commands: Commands, surroundings: Surroundings, tmp_path: Path) -> None:
-    """Contexts are added, shown, used and removed; a command looks at the bus that its context names."""
+    """Contexts are added, shown, used and removed; a command uses the bus of its context."""
     commands.serve("auth").wait_for_line("Ready")
     elsewhere = {"LIGHTBUS_BUS": ""}
     refused = commands.run("context", "add", "here", code=2).stderr

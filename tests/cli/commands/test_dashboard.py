@@ -1,4 +1,4 @@
-"""`lightbus dashboard`, as a process: where it is, who is let in, and how it ends."""
+"""`lightbus dashboard`, as a process: address, access, and end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOKEN = "a-token-of-twenty-four-or-more"
 
 
 def get(url: str, **headers: str) -> tuple[int, bytes]:
-    """Return what is answered, and with which status."""
+    """Return the answer and its status."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
             return answer.status, answer.read()
@@ -36,7 +36,7 @@ def get(url: str, **headers: str) -> tuple[int, bytes]:
 
 
 def test_it_is_served_until_ctrl_c(commands: Commands) -> None:
-    """A program is told where it is, and gets the page; Ctrl-C ends it in order."""
+    """With --json the address is printed, and the page is served; Ctrl-C ends it with code 0."""
     process = commands.start("dashboard", "--port", "0", "--json")
     told = json.loads(process.wait_for_line(r"^\{.*\}$")[0])
     assert set(told) == {"url", "token"}
@@ -47,7 +47,7 @@ def test_it_is_served_until_ctrl_c(commands: Commands) -> None:
 
 
 def test_a_worker_that_is_killed_is_named(commands: Commands) -> None:
-    """As long as somebody looks: which one it was, and that nobody told it to end."""
+    """While a page is open it shows which worker was killed."""
     _, shop = commands.services()
     process = commands.start("dashboard", "--port", "0", "--json")
     told = json.loads(process.wait_for_line(r"^\{.*\}$")[0])
@@ -68,13 +68,13 @@ def test_a_worker_that_is_killed_is_named(commands: Commands) -> None:
 
 
 def named(page: dict[str, Any]) -> dict[str, Any]:
-    """Return what a page tells of the service `shop`; nothing where it does not know it yet."""
+    """Return the page's data about the service `shop`, or nothing yet."""
     found: dict[str, Any] = next((each for each in page["services"] if each["name"] == "shop"), {})
     return found
 
 
 def test_what_people_are_told(commands: Commands, tmp_path: Path) -> None:
-    """Where it is, what it may do, and who needs the token, which is that of the file."""
+    """The address, the allowed actions, and who needs the token, which is that of the file."""
     file = tmp_path / "token"
     file.write_text(TOKEN)
     file.chmod(0o600)
@@ -86,7 +86,7 @@ def test_what_people_are_told(commands: Commands, tmp_path: Path) -> None:
 
 
 def test_port_that_is_in_use(commands: Commands) -> None:
-    """It is an error with a remedy, before anybody is looked for."""
+    """The error has a remedy, and comes before any peer is searched."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         error = commands.run("dashboard", "--port", port, code=2).stderr
@@ -95,7 +95,7 @@ def test_port_that_is_in_use(commands: Commands) -> None:
 
 
 def test_browser_that_is_waited_for(commands: Commands, tmp_path: Path) -> None:
-    """A program that does not end before its page is there, as one in a terminal: the dashboard serves meanwhile."""
+    """A browser that blocks until its page is loaded, as one in a terminal: the dashboard serves meanwhile."""
     browser, end = tmp_path / "browser", tmp_path / "end"
     os.mkfifo(end)
     browser.write_text(
@@ -115,7 +115,7 @@ def test_browser_that_is_waited_for(commands: Commands, tmp_path: Path) -> None:
 
 
 def test_no_browser_to_open(commands: Commands) -> None:
-    """Where none can be started that is said, and the dashboard serves all the same."""
+    """A note says that no browser could be started, and the dashboard is served."""
     nothing = {"PATH": "/nothing-is-here", "BROWSER": "", "DISPLAY": "", "WAYLAND_DISPLAY": "", "TERM": ""}
     process = commands.start("dashboard", "--port", "0", "--open", env=nothing)
     url = process.wait_for_line(r"is at (http://127\.0\.0\.1:\d+/)")[1]
@@ -127,7 +127,7 @@ def test_no_browser_to_open(commands: Commands) -> None:
 
 @pytest.mark.parametrize("command", [("dashboard",), ("gateway", "--allow", "auth.*")])
 def test_without_the_extra(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said in words what is to be installed."""
+    """The error says what to install."""
     monkeypatch.delitem(sys.modules, "lightbus.web.serving", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     entered = getattr(importlib.import_module(f"lightbus.cli.commands.{command[0]}"), command[0])

@@ -20,7 +20,7 @@ Letters = list[dict[str, Any]]
 
 @pytest.mark.long
 def test_dead_letters_are_shown_given_again_and_dropped(commands: Commands) -> None:
-    """What a group failed on can be looked at, given to it alone again, and dropped."""
+    """Dead letters can be shown, delivered to their group again, and dropped."""
     _, shop = commands.services()
     commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=sally")
@@ -49,7 +49,7 @@ def letters(*numbers: int) -> Letters:
 
 
 def read(monkeypatch: pytest.MonkeyPatch, page: Callable[[int], Letters]) -> tuple[list[str], list[str]]:
-    """Read all letters of a publisher that answers with a page behind so many; return their ids, and what was noted."""
+    """Read all letters of a publisher with pages of this size; return their ids, and the notes."""
     peer, notes = SimpleNamespace(instance="b" * 16, announcement="shop/one"), list[str]()
     bus: Any = SimpleNamespace(silent=set[str](), output=SimpleNamespace(note=notes.append))
 
@@ -64,7 +64,7 @@ def read(monkeypatch: pytest.MonkeyPatch, page: Callable[[int], Letters]) -> tup
 
 
 def test_letters_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where one is too large to be in an answer with another one."""
+    """Also if a letter is too large to share an answer with another one."""
     kept = letters(*range(10))
     for size in (1, 3, 100):
         found, notes = read(monkeypatch, lambda skip, size=size: kept[skip:][:size])  # type: ignore[misc]
@@ -74,7 +74,7 @@ def test_letters_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dropped", [1, 2, 3, 6])
 def test_letters_that_are_dropped_meanwhile_hide_no_others(monkeypatch: pytest.MonkeyPatch, dropped: int) -> None:
-    """Those behind them move up by as many."""
+    """Later letters move up, and none of them is skipped."""
     kept, asked = letters(*range(10)), list[int]()
 
     def page(skip: int) -> Letters:

@@ -1,4 +1,4 @@
-"""`lightbus demo`: what it shows, what it leaves (nothing), and how it fails."""
+"""`lightbus demo`: its output, its failures, and that it leaves nothing running."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ demo ends after <s> s nothing is left running
 
 
 def test_demo_shows_a_call_and_an_event_and_ends(processes: Processes, surroundings: Surroundings) -> None:
-    """Announcements, resolutions, a call with its time, an event with what it led to; exit code 0 in under 15 s."""
+    """Announcements, a call with its time, an event with its effects; exit code 0 in under 15 s."""
     watch = Stopwatch()
     demo = processes.lightbus("demo")
     assert demo.wait(60) == 0
@@ -129,7 +129,7 @@ def written(capfd: pytest.CaptureFixture[str]) -> str:
 
 
 def test_long_note_gets_a_line_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
-    """What would run off the screen stands below, indented, and is not broken in the middle of an endpoint."""
+    """A note beyond the width is on the next line, indented, and an endpoint is not broken."""
     Lines().line("auth", "calls", "x", "ipc://" + "y" * 200)
     assert capfd.readouterr().out == "auth      calls      x\n" + " " * 21 + "ipc://" + "y" * 200 + "\n"
 
@@ -152,7 +152,7 @@ def kept(processes: Processes) -> tuple[Process, list[int]]:
 
 @pytest.mark.long
 def test_keep_leaves_workers_for_a_second_terminal(processes: Processes) -> None:
-    """The commands it shows work as they are, what they do is shown, and Ctrl-C ends everything quietly."""
+    """The shown commands work, their effects are shown, and Ctrl-C ends everything quietly."""
     demo, pids = kept(processes)
     call, event = re.findall(r"^    (LIGHTBUS_BUS=\S+ .*)$", demo.stdout, re.MULTILINE)
     caller = processes.start(["sh", "-c", call])
@@ -169,7 +169,7 @@ def test_keep_leaves_workers_for_a_second_terminal(processes: Processes) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_no_worker_is_left_when_it_is_told_to_end(processes: Processes, number: signal.Signals) -> None:
-    """Ended by a signal, it stops its workers first; the exit code says which signal it was."""
+    """A signal stops the workers first; the exit code has the signal."""
     demo, pids = kept(processes)
     demo.signal(number)
     assert demo.wait() == 128 + number
@@ -228,7 +228,7 @@ logging.getLogger("lightbus.worker").addFilter(note)
 
 
 def test_worker_that_does_not_start_is_shown(services: Path, tmp_path: Path) -> None:
-    """A worker that ends before it is ready: exit code 1, and what it wrote."""
+    """A worker that ends before it is ready: exit code 1, with its output."""
     flag = str(tmp_path / "ready")
     (services / "auth" / "bus.py").write_text(WAITS_AND_FAILS.format(flag=flag))
     with (services / "customers" / "bus.py").open("a") as file:
@@ -261,7 +261,7 @@ def test_worker_that_serves_nothing_is_shown(services: Path, monkeypatch: pytest
 
 
 def test_other_words_of_a_worker_are_kept(services: Path) -> None:
-    """What a worker writes besides its observations is no observation, and is shown when something fails."""
+    """Other output of a worker is not taken for an observation, and is shown on a failure."""
     (services / "auth" / "bus.py").write_text("print('hello')\nprint('[1]')\nraise SystemExit(3)\n")
     with Workers(["auth"], "demo-test") as started:
         wait_until(lambda: not any(runs(pid) for pid in started.pids().values()), timeout=10.0)

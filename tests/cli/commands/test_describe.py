@@ -43,7 +43,7 @@ class AuthApi(lightbus.Api):
 
 
 def test_types_are_explained(commands: Commands) -> None:
-    """The fields of the types in signatures are shown, and those of their types with --depth."""
+    """The fields of types in signatures are shown, and with --depth those of their types."""
     commands.serve("auth", replace=("class AuthApi(lightbus.Api):", TYPED)).wait_for_line("Ready")
     shown = commands.run("describe", "auth", env={"COLUMNS": "80"})
     assert '\nTypes\n  Address\n    street: Street\n    city: str = "Bern"\n' in shown.stdout
@@ -55,7 +55,7 @@ def test_types_are_explained(commands: Commands) -> None:
 
 
 def test_groups_without_a_process_are_shown(commands: Commands) -> None:
-    """Groups that have no process now are told, and listeners that share with nobody; commands are left out."""
+    """Groups without a process and listeners without a group are shown; commands are left out."""
     _, shop = commands.services()
     tail = commands.start("tail")
     tail.wait_for_line("Following")
@@ -76,7 +76,7 @@ def test_groups_without_a_process_are_shown(commands: Commands) -> None:
 
 
 def test_mixed_versions_are_flagged_and_the_latest_described(commands: Commands) -> None:
-    """Where two versions of an API are served, both lists flag it, and the latest is described."""
+    """If two versions are served, both lists flag it, and the latest is described."""
     for version in (1, 2):
         commands.serve("auth", version=version, where=f"auth-{version}").wait_for_line("Ready")
     [api] = commands.json("apis")

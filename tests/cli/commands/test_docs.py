@@ -19,7 +19,7 @@ NOTHING: dict[str, object] = {"rpcs": {}, "events": {}}
 
 
 def test_of_the_bus(commands: Commands, tmp_path: Path) -> None:
-    """What is served is described, in its author's words."""
+    """The pages have the APIs with their docstrings."""
     commands.serve("auth").wait_for_line("Ready")
     site = tmp_path / "site"
     assert "1 API is described in" in commands.text("docs", "--out", str(site))
@@ -29,7 +29,7 @@ def test_of_the_bus(commands: Commands, tmp_path: Path) -> None:
 
 
 def test_pages_of_removed_apis_are_removed(tmp_path: Path) -> None:
-    """Pages of what is gone are removed, and no file of somebody else's."""
+    """Pages of removed APIs are deleted, but no other files."""
     schemas, site = tmp_path / "schemas.json", tmp_path / "site"
 
     def write(*apis: str) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_all_is_well(commands: Commands) -> None:
-    """On a bus where nothing is wrong it says what it looked at, and ends with 0."""
+    """On a healthy bus it lists its checks, and ends with 0."""
     commands.services()
     findings = commands.json("doctor")
     assert {finding["level"] for finding in findings} == {"ok"}
@@ -26,7 +26,7 @@ def test_all_is_well(commands: Commands) -> None:
 
 @pytest.mark.parametrize("columns", [80, 140])
 def test_long_finding_is_wrapped_between_words(commands: Commands, columns: int) -> None:
-    """On a terminal a finding that is long goes on below itself, broken between words."""
+    """On a terminal a long finding is wrapped between words, indented."""
     commands.services()
     with commands.on_terminal(columns, "doctor") as terminal:
         terminal.wait_for_line("^ok      versions: ")
@@ -64,7 +64,7 @@ events_api._counted = lambda described, positions, journals: {"api": 1}
 
 
 def test_a_worker_that_answers_as_none_does(commands: Commands) -> None:
-    """It is named, and keeps nobody from seeing the others, whichever command looks."""
+    """A worker with invalid answers is named, and the others are shown, by every command."""
     commands.serve("auth").wait_for_line("Ready")
     commands.listening("shop")
     commands.serve("auth", where="odd", replace=("import lightbus", ODD)).wait_for_line("Ready")
@@ -92,7 +92,7 @@ events_api.EventsApi.groups = groups
 
 
 def test_a_worker_that_does_not_answer_in_time(commands: Commands) -> None:
-    """Nothing is known of what it keeps: that is not as it should be, though all that answered is."""
+    """It is a warning, even if all other findings are good."""
     commands.serve("auth", replace=("import lightbus", SLOW)).wait_for_line("Ready")
     found = commands.run("doctor", code=1)
     assert re.search(r"warning answers: auth .* did not answer internal\.events\.groups within", found.stdout)

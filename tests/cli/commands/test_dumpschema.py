@@ -1,4 +1,4 @@
-"""`lightbus dumpschema` and `dumpconfigschema`: what they write is what others read."""
+"""`lightbus dumpschema` and `dumpconfigschema`: their output can be read back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_schemas_of_a_module_and_of_the_bus(commands: Commands, processes: Proce
 
 
 def test_a_module_without_a_bus_around_it(commands: Commands, processes: Processes, tmp_path: Path) -> None:
-    """Its own APIs are written, and that nobody else is there is said."""
+    """Its own APIs are written, with a note that there are no peers."""
     (tmp_path / "auth").mkdir()
     (tmp_path / "auth" / "bus.py").write_text(SERVICES["auth"].replace("{version}", "1"))
     alone = processes.lightbus("dumpschema", "--wait", "0.2", cwd=tmp_path / "auth")

@@ -1,4 +1,4 @@
-"""The commands about events where a JetStream keeps them: they show and do what they do with journals."""
+"""Commands about events in a JetStream: the same output and effects as with journals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nats_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nat
 
 
 def test_groups_and_dead_letters(commands: Commands) -> None:
-    """A group is shown with its members, its lag and its dead letters; these are given again, and dropped."""
+    """A group is shown with members, lag and dead letters, which can be retried and dropped."""
     _, shop = commands.services()
     commands.listening("mail")
     wait_until(lambda: len(commands.json("groups", "list")) == 2, 20)
@@ -54,7 +54,7 @@ def test_groups_and_dead_letters(commands: Commands) -> None:
 
 
 def test_events_are_found_and_followed(commands: Commands) -> None:
-    """By `inspect`, at their places and by what is in them, and by `tail`, with who has handled them."""
+    """By `inspect`, by place and by arguments, and by `tail`, with acknowledgements."""
     commands.services()
     following = commands.start("tail", "--acks")
     following.wait_for_line("Following the events of auth")
@@ -74,7 +74,7 @@ def test_events_are_found_and_followed(commands: Commands) -> None:
 
 
 def test_rates_and_loads(commands: Commands) -> None:
-    """What is published is counted, and the groups are shown beside the workers."""
+    """Published events are counted, and the groups are shown beside the workers."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=sally")
     [rate] = commands.json("rate", "--count", "1", "--interval", "0.1")

@@ -1,4 +1,4 @@
-"""`lightbus events migrate`: an API goes to a JetStream, and back, and each group is given what it had not handled."""
+"""`lightbus events migrate`: an API moves to a JetStream, and back, and each group gets its unhandled events."""
 
 from __future__ import annotations
 
@@ -64,24 +64,24 @@ class Town:
         return bus
 
     def leave(self, *services: str) -> None:
-        """Stop processes: of these services, or all."""
+        """Stop the processes of these services, or all."""
         for bus in self._running[::-1]:  # listeners first: what they have handled is heard of
             if not services or bus.client.config.service_name in services:
                 bus.client.close()
                 self._running.remove(bus)
 
     def given(self, group: str) -> list[int]:
-        """Return what a group was given since the last time."""
+        """Return the events that a group got since the last call."""
         given, self.received[group][:] = list(self.received[group]), []
         return given
 
     def ask(self, bus: BusPath, procedure: str, **arguments: Any) -> Any:
-        """Return what the publisher tells of the events that are kept."""
+        """Return the publisher's report on its stored events."""
         peer = {"peer": bus.client.engine.identity.instance}
         return bus.client.call_rpc_blocking("internal.events", procedure, arguments, peer)
 
     def migrate(self, to: str, *more: str, code: int = 0) -> Any:
-        """Run the command; return what it tells, or its error."""
+        """Run the command; return its output, or its error."""
         with pytest.raises(SystemExit) as end:
             main(args=["events", "migrate", "shop", "--to", to, "--json", *self.options, *more])
         out, error = self._capsys.readouterr()
@@ -91,7 +91,7 @@ class Town:
 
 @pytest.fixture
 def town(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Town]:
-    """Return a town without anybody in it."""
+    """Return an empty town."""
     with NatsServer() as server, MemoryBus(journal=True) as hub:
         monkeypatch.setenv("LIGHTBUS_NATS_SERVERS", server.url)
         monkeypatch.setenv("LIGHTBUS_DATA_DIR", str(hub._directory))
@@ -114,7 +114,7 @@ def refuse_two(number: int) -> None:
 
 
 def test_api_moves_there_and_back(town: Town, door: Door) -> None:
-    """Groups go on where they were, dead letters are there, and a group that wants the past is given it."""
+    """Groups continue where they were, dead letters are moved, and a group can read past events."""
     places = {"journal": "jetstream", "jetstream": "journal"}
     shop = town.open("journal", mail=None, stock=refuse_two)
     fire(door, shop, *range(6))
@@ -142,7 +142,7 @@ def test_api_moves_there_and_back(town: Town, door: Door) -> None:
 
 
 def test_group_that_is_made_later_may_have_what_was_before(town: Town) -> None:
-    """With `since`, from the past that was moved; and of what is moved later nothing."""
+    """With `since`, it gets moved past events; it gets none of later moves."""
     shop = town.open("journal", mail=None)
     for number in range(3):
         shop.shop.sold.fire(item="tea", number=number)
@@ -158,7 +158,7 @@ def test_group_that_is_made_later_may_have_what_was_before(town: Town) -> None:
 
 
 def test_events_in_use_are_left(town: Town) -> None:
-    """Where a worker has the journal, or listens at the JetStream, the command says who; then all is as it was."""
+    """If a worker uses the journal, or listens at the JetStream, the command names it, and changes nothing."""
     shop = town.open("journal", mail=None)
     shop.shop.sold.fire(item="tea", number=1)
     error = town.migrate("jetstream", code=3)
@@ -171,7 +171,7 @@ def test_events_in_use_are_left(town: Town) -> None:
 
 
 def test_whose_journal_it_is_has_to_be_clear(town: Town) -> None:
-    """Where no journal here has had the API, its service is to be named."""
+    """If no journal here has had the API, its service must be named."""
     assert "--service" in town.migrate("journal", code=2)
     told = town.migrate("journal", "--service", "shop")
     assert (told["events"], told["groups"]) == (0, 0)
@@ -189,7 +189,7 @@ def test_server_that_is_away_is_named(town: Town, monkeypatch: pytest.MonkeyPatc
 
 
 def test_people_are_told_in_words(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
-    """How much went where, and what else."""
+    """The text output says how much was moved where."""
     shop = town.open("journal", mail=None)
     shop.shop.sold.fire(item="tea", number=1)
     town.leave()

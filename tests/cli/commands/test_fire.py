@@ -25,7 +25,7 @@ def test_event_is_fired_and_its_publisher_named(commands: Commands) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
 def test_fire_where_nobody_takes_it(commands: Commands) -> None:
-    """An event that its publisher cannot keep waits on this host, and that is what is said; doctor says why."""
+    """An event that its publisher cannot store waits on this host, which is shown; doctor has the reason."""
     commands.serve("auth", env={"LIGHTBUS_DATA_DIR": "/proc/nowhere"})
     text = commands.text("fire", "auth.user_registered", "username=ada")
     assert re.search(r"auth.user_registered waits on this host as \S+: nobody takes it now", text)
@@ -34,7 +34,7 @@ def test_fire_where_nobody_takes_it(commands: Commands) -> None:
 
 
 def test_arguments_are_checked_before_firing(commands: Commands) -> None:
-    """Types are checked against the advertised schema, and what is no event is not fired."""
+    """Arguments are validated by the advertised schema, and a procedure is not fired."""
     commands.services()
     error = commands.run("fire", "auth.user_registered", "username=ada", "age=old", code=2).stderr
     assert "age" in error

@@ -47,7 +47,7 @@ class Served:
 
     @contextmanager
     def stream(self, path: str, **headers: str) -> Iterator[Stream]:
-        """Open a stream; again, as clients do, where publishers do not answer at the moment."""
+        """Open a stream; again, as clients do, while publishers do not answer."""
         opened = wait_until(lambda: self._opened(path, headers), 60)
         assert opened is not None
         connection, answer = opened
@@ -101,14 +101,14 @@ class Stream:
 
 
 def start(commands: Commands, *args: str) -> Served:
-    """Start a gateway on any port; return it once it says where it is."""
+    """Start a gateway on any port; return it once it has printed its address."""
     process = commands.start("gateway", "--port", "0", "--json", *args)
     told = json.loads(process.wait_for_line(r"^\{.*\}$")[0])
     return Served(process, told["url"], told.get("token", "0123456789abcdef"))
 
 
 def test_the_bus_over_http(commands: Commands, tmp_path: Path) -> None:
-    """Calls, events that a listener is given, and streams that are taken up again; then it ends as it was asked to."""
+    """Calls, events that a listener gets, and streams that are resumed; then it ends on a signal."""
     _, shop = commands.services()
     served = start(commands, "--allow", "auth.*", "--token-file", token_file(tmp_path))
     assert served.post("auth/check_password", username="admin", password="1234") == (200, True)
@@ -160,7 +160,7 @@ def test_a_stream_outlives_its_publisher(commands: Commands, tmp_path: Path) -> 
 
 
 def test_nobody_serves_it(commands: Commands, tmp_path: Path) -> None:
-    """Until somebody does: the gateway is there before, and says when to come again."""
+    """A gateway without a worker answers 503 with Retry-After, until there is one."""
     served = start(commands, "--allow", "auth.*", "--wait", "0.2", "--token-file", token_file(tmp_path))
     status, problem = served.post("auth/echo", value="x")
     assert (status, problem["error"]) == (503, "unknown_api")
@@ -169,7 +169,7 @@ def test_nobody_serves_it(commands: Commands, tmp_path: Path) -> None:
 
 
 def test_a_new_token_for_this_start(commands: Commands) -> None:
-    """It is shown where nobody gave a file, and it opens."""
+    """Without a token file it is printed, and works."""
     commands.serve("auth").wait_for_line("Ready")
     served = start(commands, "--allow", "call:auth.echo")
     assert len(served.token) >= 32
@@ -178,7 +178,7 @@ def test_a_new_token_for_this_start(commands: Commands) -> None:
 
 
 def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
-    """Where it is, and what to give."""
+    """It prints its address, and the token."""
     process = commands.start("gateway", "--port", "0", "--allow", "auth.*")
     process.wait_for_line(r"is open at http://127\.0\.0\.1:\d+/\. Ctrl-C ends it\.")
     token = process.wait_for_line(r"^Who asks gives the token (\S+)$")[1]
@@ -199,13 +199,13 @@ def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
     ],
 )
 def test_what_cannot_be_served(commands: Commands, args: tuple[str, ...], error: str) -> None:
-    """It is said before anything is opened, with what to do."""
+    """Invalid options are refused before anything is opened, with what to do."""
     process = commands.run("gateway", *args, code=2)
     assert error in process.stderr
 
 
 def test_streams_of_a_jetstream(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where NATS keeps the events: fired by POST, streamed, and taken up again behind a place, without one twice."""
+    """With events in NATS: fired by POST, streamed, and resumed after a cursor, without duplicates."""
     with NatsServer() as server:
         settings = tmp_path / "lightbus.json"
         settings.write_text(json.dumps({"apis": {"default": {"events": {"backend": "jetstream", "timeout": 1.0}}}}))
@@ -237,7 +237,7 @@ def test_streams_of_a_jetstream(commands: Commands, tmp_path: Path, monkeypatch:
 
 
 def test_a_name_that_is_misspelt(commands: Commands) -> None:
-    """Is told of at the start: else each request would be answered as if there were nothing, and nobody knew why."""
+    """A rule without a match is logged at the start: requests would only get 404, without a reason."""
     commands.serve("auth").wait_for_line("Ready")
     process = commands.start("gateway", "--port", "0", "--allow", "auht.*", "--allow", "auth.echo")
     process.wait_for_line(r"No peer serves auht\.\* now: the rule allows nothing yet\. Did you mean 'auth'\?")

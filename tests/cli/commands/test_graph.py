@@ -28,7 +28,7 @@ def test_tree_has_a_line_for_each_service_and_use() -> None:
 
 
 def test_mermaid_draws_events_dashed_and_escapes_quotes() -> None:
-    """Events flow dashed from who publishes to who listens; quotes do not break the text."""
+    """Events are dashed arrows from publisher to listener; quotes are escaped."""
     lines = mermaid(["auth", "shop"], EDGES)
     assert lines[0] == "flowchart LR"
     assert '    s0["a#quot;b\\x1b"]' in lines
@@ -44,7 +44,7 @@ def test_dot_draws_what_mermaid_does() -> None:
 
 
 def test_errors_are_counted_for_each_caller() -> None:
-    """Not for others who call the same, nor for who asks."""
+    """Not for other callers of the procedure, nor for this command."""
     callers = {"callers": {"web": 3, "shop": 4, "lightbus-cli": 1}, "caller_errors": {"shop": 2, "lightbus-cli": 1}}
     stats = {"procedures": [{"api": "auth", "procedure": "check", **callers}]}
     assert edges_between([peer("auth")], [{}], [stats]) == [
@@ -54,7 +54,7 @@ def test_errors_are_counted_for_each_caller() -> None:
 
 
 def test_picture_is_drawn_where_graphviz_is_installed(commands: Commands, tmp_path: Path) -> None:
-    """Where Graphviz is installed it draws; where it is not, the command says so."""
+    """Without Graphviz the command says so."""
     commands.services()
     program = tmp_path / "bin" / "dot"
     program.parent.mkdir()
@@ -67,7 +67,7 @@ def test_picture_is_drawn_where_graphviz_is_installed(commands: Commands, tmp_pa
 
 
 def test_callers_and_listeners_are_shown_with_counts(commands: Commands) -> None:
-    """Who calls and who listens is shown with the counts, in each form; the command itself is no part of it."""
+    """Callers and listeners are shown with counts, in each format; the command itself is left out."""
     commands.services()
     commands.run("call", "shop.orders.place", "username=admin")
     edges = {(each["from"], each["to"], each["kind"], each["name"]) for each in commands.json("graph")}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.long
 def test_groups_are_shown_and_forgotten(commands: Commands) -> None:
-    """A group is shown with its lag, members and losses; doctor names one that nobody serves, until it is removed."""
+    """A group is shown with its lag, members and losses; doctor reports one without members, until it is removed."""
     _, shop = commands.services()
     commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=ada")
@@ -41,7 +41,7 @@ def test_groups_are_shown_and_forgotten(commands: Commands) -> None:
 
 
 def test_two_programs_under_one_name(commands: Commands) -> None:
-    """Each of them says that it is given a part only, and `groups list` shows it: both are a `bus.py`."""
+    """Each of them logs that it gets only a part, and `groups list` shows it: both are a `bus.py`."""
     _, shop = commands.services()
     other = commands.serve(
         "mail", "--service-name", "shop", replace=('listener_name="fails"', 'listener_name="greeter"')
@@ -71,7 +71,7 @@ def test_publishers_that_do_not_answer(commands: Commands) -> None:
 
 
 def test_a_group_is_forgotten_without_a_worker(commands: Commands, surroundings: Surroundings) -> None:
-    """What waits in this host's journals for a worker is not kept for it any more; what is in use is named."""
+    """It is removed from this host's journals that wait for a worker; journals in use are named."""
     place = directory_of(load_config(service_name="cli"), surroundings.bus)
     nobody = commands.run("groups", "remove", "mail", "--wait", "0.2", code=3).stderr
     assert "No peer is on the bus" in nobody

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def test_latest_kept_events_are_shown_oldest_first(commands: Commands) -> None:
-    """The latest that are kept, oldest first, over all journals; filtered by name, arguments, sender and time."""
+    """The latest stored events, oldest first, over all journals; filtered by name, arguments, sender and time."""
     one = commands.serve("auth", "--process-name", "first", where="one")
     commands.serve("auth", "--process-name", "second", where="other").wait_for_line("Ready")
     one.wait_for_line("Ready")

@@ -40,7 +40,7 @@ def test_all_conditions_have_to_hold(given: dict[str, Any], matches: bool) -> No
 
 
 def test_internal_events_are_shown_when_asked_for() -> None:
-    """Those of internal APIs are found when they are asked for, by the option or by name."""
+    """Internal events are found with the option, or by the API's name."""
     event = {**EVENT, "api": "internal.state"}
     shown = [Search(**given).matches(event) for given in ({}, {"internal": True}, {"api": "int*"}, {"id": "i-1"})]  # type: ignore[arg-type]
     assert shown == [False, True, True, True]
@@ -48,7 +48,7 @@ def test_internal_events_are_shown_when_asked_for() -> None:
 
 @pytest.mark.long
 def test_each_filter_finds_its_events(commands: Commands) -> None:
-    """Every filter finds what it is for, in each form; what is not there is said, and has an exit code."""
+    """Each filter finds its events, in each format; unknown names are reported, with an exit code."""
     auth, _ = commands.services()
     for name, age in (("sally", 31), ("ada", 36), ("bob", 7)):
         commands.run("fire", "auth.user_registered", f"username={name}", f"age={age}")
@@ -124,7 +124,7 @@ def test_invalid_event_is_shown_with_the_reason(commands: Commands, is_valid: bo
 
 @pytest.mark.parametrize("columns", [80, 140])
 def test_terminal_output_leaves_no_progress_bar(commands: Commands, columns: int) -> None:
-    """On a terminal it is for people; no bar is left there, and what comes from the bus cannot control it."""
+    """On a terminal the output is text; the bar is removed, and control characters are escaped."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
     with commands.on_terminal(columns, "inspect") as terminal:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def run(*arguments: str) -> Result:
-    """Run `lightbus keys` with these arguments; errors of ours come through."""
+    """Run `lightbus keys` with these arguments; a LightbusException is raised."""
     return CliRunner().invoke(keys, arguments, catch_exceptions=False, standalone_mode=False)
 
 
 @pytest.fixture
 def file(surroundings: Surroundings) -> Path:
-    """Return where the key file of this test's user is, or would be."""
+    """Return the path of this test's key file, which need not exist."""
     return surroundings.settings / "lightbus" / "bus.key"
 
 
@@ -54,7 +54,7 @@ def test_init_makes_a_key(file: Path) -> None:
 
 
 def test_init_overwrites_nothing(file: Path) -> None:
-    """A key that is there is left as it is; the refusal says how to see and how to replace it."""
+    """An existing key is not changed; the error says how to see and how to replace it."""
     run("init")
     before = file.read_bytes()
     with pytest.raises(UnsupportedUse, match=f"left as it is: {file}.*keys show.*keys rotate add"):
@@ -74,7 +74,7 @@ def test_key_file_may_be_named_by_option_or_environment(
 
 
 def test_init_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a home has to say where."""
+    """A user without a home must name a file."""
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.delenv("HOME", raising=False)
     with pytest.raises(InvalidConfiguration, match="--file"):
@@ -82,7 +82,7 @@ def test_init_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_init_beside_a_key_in_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the environment has a key, which counts for more, that is said."""
+    """A note says that the key in the environment overrides the file."""
     monkeypatch.setenv("LIGHTBUS_BUS_KEY", BusKey.generate().text)
     assert "LIGHTBUS_BUS_KEY is set here, and counts for more than the file" in run("init").stderr
 
@@ -136,7 +136,7 @@ def test_show_says_which_key_is_in_force(tmp_path: Path) -> None:
 
 
 def test_show_without_a_key(file: Path) -> None:
-    """Where there is none it says where it looked, and how to make one."""
+    """The error says where it looked, and how to make a key."""
     with pytest.raises(InvalidConfiguration, match=f"No bus key is in force here, the mode is host.*{file}.*keys init"):
         run("show")
     with pytest.raises(InvalidConfiguration, match="There is no key file /nowhere"):
@@ -147,7 +147,7 @@ def test_show_without_a_key(file: Path) -> None:
 
 
 def test_rotate_in_three_phases(file: Path) -> None:
-    """Add, promote, remove: the new key is accepted, then spoken, then alone; each phase says what comes next."""
+    """Add, promote, remove: the new key is accepted, then used first, then alone; each phase names the next one."""
     run("init")
     [old] = held(file)
     output = run("rotate", "add").output
@@ -193,7 +193,7 @@ def test_rotate_out_of_turn(file: Path, done: list[str], phase: str, following: 
 
 
 def test_rotate_without_a_key() -> None:
-    """There is nothing to replace where there is no file."""
+    """Without a file there is nothing to replace."""
     with pytest.raises(InvalidConfiguration, match=r"There is no key file .*keys init"):
         run("rotate", "add")
 
@@ -202,7 +202,7 @@ def test_rotate_without_a_key() -> None:
 
 
 def test_command_from_start_to_end(processes: Processes, file: Path) -> None:
-    """As a command it says what went wrong in one line, with an exit code."""
+    """As a process it reports an error in one line, with an exit code."""
     made = processes.lightbus("keys", "init")
     assert made.wait() == 0
     again = processes.lightbus("keys", "init")
@@ -216,7 +216,7 @@ def test_command_from_start_to_end(processes: Processes, file: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["run", "--bus-key", "{key}"], ["keys", "init", "{key}"], ["{key}"]])
 def test_key_on_the_command_line_is_refused(processes: Processes, arguments: list[str]) -> None:
-    """A key that is given as an argument counts as known to others; no command takes it, or repeats it."""
+    """A key in the arguments counts as disclosed; no command accepts it, or repeats it."""
     key = BusKey.generate().text
     process = processes.lightbus(*(each.format(key=key) for each in arguments))
     assert process.wait() == 2
@@ -236,7 +236,7 @@ def test_another_file_is_shown_and_copied_as_such(tmp_path: Path, file: Path) ->
 
 
 def test_the_configuration_names_the_file(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is shown, made and replaced is the file that a bus with these settings uses."""
+    """The commands use the file that a bus with these settings uses."""
     run("init")
     other = tmp_path / "other.key"
     config = tmp_path / "bus.yaml"
@@ -256,7 +256,7 @@ def test_the_configuration_names_the_file(tmp_path: Path, file: Path, monkeypatc
 
 
 def test_rotate_follows_a_link(tmp_path: Path, file: Path) -> None:
-    """The file that a link leads to is replaced: whoever reads it has the new key as well."""
+    """The target of a symbolic link is replaced, so that all its users get the new key."""
     run("init", "--file", str(tmp_path / "real.key"))
     (tmp_path / "link.key").symlink_to(tmp_path / "real.key")
     run("rotate", "add", "--file", str(tmp_path / "link.key"))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_lag_of_groups(commands: Commands) -> None:
-    """How many events each group has to handle is shown; one that has no member is told by the exit code."""
+    """The lag of each group is shown; a lag without a member gives exit code 1."""
     _, shop = commands.services()
     commands.run("fire", "auth.user_registered", "username=sally")
     shop.wait_for_line("^welcome sally")

@@ -1,4 +1,4 @@
-"""`lightbus new`: what it writes runs, as it is."""
+"""`lightbus new`: the written service runs unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
-    """A directory of that name is left as it is; where none can be made, that is said."""
+    """An existing directory is not changed; if none can be created, the error says so."""
     (tmp_path / "greeter").mkdir()
     with pytest.raises(UnsupportedUse, match=r"greeter is there already\. Choose another name, or remove it"):
         write("greeter", "--in", str(tmp_path))

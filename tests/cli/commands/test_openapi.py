@@ -1,4 +1,4 @@
-"""`lightbus openapi` and `lightbus asyncapi`: where the APIs are from, and where the document goes."""
+"""`lightbus openapi` and `lightbus asyncapi`: the source of the APIs, and the output of the document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMAS = {
 
 
 def test_of_the_bus_a_module_and_a_file(commands: Commands, tmp_path: Path) -> None:
-    """All three say the same of the schema; what the schema does not hold is told by the bus and the module."""
+    """All three have the same schemas; bus and module add what schemas lack."""
     commands.serve("auth").wait_for_line("Ready")
     (tmp_path / "anywhere" / "auth_bus.py").write_text(SERVICES["auth"].replace("{version}", "1"))
     schemas, written = str(tmp_path / "schemas.json"), tmp_path / "api.yaml"
@@ -53,7 +53,7 @@ def schemas(tmp_path: Path) -> str:
 
 
 def run(*words: str) -> Result:
-    """Run `lightbus openapi` in this process; what it raises is raised."""
+    """Run `lightbus openapi` in this process; its exceptions are raised."""
     return CliRunner().invoke(openapi, words, catch_exceptions=False)
 
 
@@ -75,7 +75,7 @@ def test_what_is_written(schemas: str, tmp_path: Path) -> None:
 
 
 def test_refusal_says_what_can_be_done(schemas: str) -> None:
-    """What cannot be done is said, with what can."""
+    """Impossible options are refused with what is possible."""
     with pytest.raises(UnsupportedUse, match="--bus and --schema were both given: name one of them"):
         run("--bus", "bus", "--schema", schemas)
     with pytest.raises(UnsupportedUse, match=r"The document cannot be written to /dev/null/a\.json"):

@@ -52,7 +52,7 @@ def test_peers_are_listed_with_round_trip_time(commands: Commands) -> None:
 
 
 def test_empty_bus_says_where_it_looked(commands: Commands) -> None:
-    """Where nobody is, it says what it looked for and where, and who knows more; nothing is on standard output."""
+    """The error has the bus, where it looked, and a hint; standard output is empty."""
     process = commands.run("peers", "--wait", "0.3", "--bus-name", "empty", code=3)
     assert process.stdout == ""
     assert re.search(r"No peer is on the bus 'empty': looked for 0\.3 s \(bus 'empty', sockets in /", process.stderr)
@@ -71,7 +71,7 @@ def test_empty_bus_says_where_it_looked(commands: Commands) -> None:
     ],
 )
 def test_peer_is_up_only_if_it_answered_a_ping(known: PeerState, answers: bool, state: str) -> None:
-    """Nobody is up who has not answered a ping just now, whatever was announced."""
+    """A peer that was announced, and has not just answered a ping, is not shown as up."""
 
     class Bus:
         async def ask(self, peer: Peer, procedure: str) -> float:
@@ -91,7 +91,7 @@ def test_peer_is_up_only_if_it_answered_a_ping(known: PeerState, answers: bool, 
 
 
 def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:
-    """`peers info` has the statistics, by service or instance; a name that nobody has ends with what there is."""
+    """`peers info` has the statistics, by service or instance; the error for an unknown name lists the services."""
     commands.services()
     commands.run("call", "shop.orders.place", "username=admin")
     commands.run("fire", "auth.user_registered", "username=sally")
@@ -112,7 +112,7 @@ def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:
 
 
 def test_what_a_worker_turned_away(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`peers info` tells of connections that were refused, and of answers that nobody took."""
+    """`peers info` shows refused connections and dropped answers."""
     monkeypatch.setattr(Binding, "refused_connections", {"no_key": 2, "another_key": 1})
     monkeypatch.setattr(Binding, "dropped", 3)
     bus = lightbus.create({"security": {"mode": "host"}}, service_name="till")

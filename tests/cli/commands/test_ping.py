@@ -42,7 +42,7 @@ def test_ctrl_c_shows_the_statistics(commands: Commands) -> None:
 
 
 def test_lost_pings_count_as_sent() -> None:
-    """Pings that nobody answered count as sent; without any answer there are no times."""
+    """Unanswered pings count as sent; without any answer there are no times."""
     announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
     peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
     told = Pinged(peer=peer, times=[0.1, None, 0.3]).statistics()

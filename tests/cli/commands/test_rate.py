@@ -1,4 +1,4 @@
-"""`lightbus rate`: what is computed from two readings, and the command, into a pipe and on a terminal."""
+"""`lightbus rate`: the computation from two readings, and the command, into a pipe and on a terminal."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SEEN, SENT = ("auth", "seen"), ("mail", "sent")
 
 
 def counted(at: float, seen: tuple[int, int], sent: tuple[int, int] = (0, 0), uptime: float = 100.0) -> Counted:
-    """Return what a publisher has counted."""
+    """Return a publisher's counters."""
     return Counted(at=at, uptime=uptime, events={SEEN: seen, SENT: sent})
 
 
 def test_rates_are_counted_between_two_readings() -> None:
-    """Rates are what was counted between two readings, over all publishers; the most frequent comes first."""
+    """Rates are differences between two readings, over all publishers; the highest comes first."""
     before = {"a": counted(10.0, (5, 500), (1, 10)), "b": counted(10.0, (0, 0))}
     now = {"a": counted(12.0, (9, 900), (21, 30)), "b": counted(12.0, (2, 100))}
     sent, seen = rates(before, now)
@@ -40,7 +40,7 @@ def test_new_worker_counts_since_its_start() -> None:
 
 
 def test_events_are_counted_until_interrupted(commands: Commands) -> None:
-    """Events are counted as they are published, in both forms, of those that match; Ctrl-C ends it without a word."""
+    """Matching events are counted, in both formats; Ctrl-C ends it silently."""
     commands.services()
     measuring = commands.start("rate", "auth.*", "--json", "-i", "0.1")
     other = commands.start("rate", "shop.*", "--json", "-i", "0.1")

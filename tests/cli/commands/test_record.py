@@ -18,7 +18,7 @@ def users(path: Path) -> list[str]:
 
 
 def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> None:
-    """On another bus its listeners are given the same events, with the values that they had."""
+    """On another bus listeners get the same events, with the same values."""
     commands.serve("auth").wait_for_line("Ready")
     for name in ("sally", "harry"):
         commands.run("fire", "auth.user_registered", f"username={name}")
@@ -47,7 +47,7 @@ def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> 
 
 
 def test_what_happens_until_somebody_ends_it(commands: Commands, tmp_path: Path) -> None:
-    """Ctrl-C ends a recording in order."""
+    """Ctrl-C ends a recording with code 0."""
     commands.serve("auth").wait_for_line("Ready")
     file = tmp_path / "events.jsonl"
     recording = commands.start("record", "auth.user_*", "--out", str(file))

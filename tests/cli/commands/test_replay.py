@@ -19,6 +19,6 @@ from lightbus.cli.commands.replay import _ReplayPace
     ],
 )
 def test_events_keep_their_distances_at_a_speed(times: list[float], speed: float, due: list[float]) -> None:
-    """Events keep their distances, at a speed; where a clock went back nobody waits."""
+    """Events keep their intervals, scaled by the speed; there is no wait where a clock went back."""
     pace = _ReplayPace(speed)
     assert [pace.due(at) for at in times] == pytest.approx(due)

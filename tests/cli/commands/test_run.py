@@ -71,7 +71,7 @@ def start(processes: Processes, directory: Path, *args: str, env: dict[str, str]
 
 @pytest.mark.new_interpreters
 def test_start_says_what_runs_where(processes: Processes, directory: Path) -> None:
-    """At the start it says: the module's file, the service, who can reach it, the listeners, the endpoint."""
+    """At the start it logs the module's file, the service, who can reach it, the listeners, the endpoint."""
     worker = start(processes, directory)
     said = worker.stderr
     assert f"Loaded the bus module 'bus' from {directory / 'bus.py'}" in said
@@ -83,7 +83,7 @@ def test_start_says_what_runs_where(processes: Processes, directory: Path) -> No
 
 
 def test_help_shows_the_environment(processes: Processes) -> None:
-    """`--help` names each environment variable with the setting it stands for."""
+    """`--help` lists each environment variable with its setting."""
     process = processes.lightbus("run", "--help")
     assert process.wait() == 0
     names = "MODULE CONFIG SERVICE_NAME PROCESS_NAME FEATURES LOG_LEVEL BUS SECURITY INTERFACES PEERS"
@@ -112,7 +112,7 @@ def test_module_is_chosen(processes: Processes, directory: Path, how: str) -> No
 
 
 def test_names_are_chosen(processes: Processes, directory: Path) -> None:
-    """--service-name and --process-name win over what the module says, and are what peers see."""
+    """--service-name and --process-name override the module's names, and are shown to peers."""
     source = SERVICE.replace("create()", "create(service_name='other', process_name='other')")
     (directory / "bus.py").write_text(source)
     start(processes, directory, "--service-name", "doors", "-p", "left")
@@ -200,7 +200,7 @@ def test_senseless_options_are_refused(processes: Processes, directory: Path, ar
 
 
 def test_schema_of_other_services_is_loaded(processes: Processes, directory: Path, tmp_path: Path) -> None:
-    """With --schema a call with wrong arguments is refused here, before anybody is asked."""
+    """With --schema a call with wrong arguments is refused locally."""
     (tmp_path / "bus.py").write_text(SERVICE)
     dump = "import bus; bus.bus.schema.save_local('auth.json')"
     assert processes.python("-c", dump, cwd=tmp_path).wait() == 0
@@ -241,7 +241,7 @@ def test_failed_import_ends_with_traceback_and_advice(processes: Processes, dire
 
 @pytest.mark.new_interpreters
 def test_missing_module_ends_with_advice(processes: Processes, tmp_path: Path) -> None:
-    """No module at all: exit code 1, and where it was looked for."""
+    """Without a module: exit code 1, with the searched directory."""
     worker = processes.lightbus("run", cwd=tmp_path)
     assert worker.wait() == 1
     assert worker.stderr.startswith(f"Error: There is no module 'bus' in {tmp_path}")
@@ -259,7 +259,7 @@ def test_missing_module_ends_with_advice(processes: Processes, tmp_path: Path) -
 def test_bad_settings_end_with_one_clear_sentence(
     processes: Processes, directory: Path, settings: str, complaint: str | None
 ) -> None:
-    """Settings that cannot be used: exit code 2, which setting and where it was written, and no traceback."""
+    """Invalid settings: exit code 2, with setting and origin, without a traceback."""
     (directory / "bus.yaml").write_text(settings)
     worker = processes.lightbus("run", "--config", "bus.yaml", cwd=directory, env={"LIGHTBUS_BUS": ""})
     assert worker.wait() == 2
@@ -269,7 +269,7 @@ def test_bad_settings_end_with_one_clear_sentence(
 
 
 def test_fixed_ports_taken_twice_name_the_setting(processes: Processes, directory: Path) -> None:
-    """The second worker with the same fixed ports ends and says which settings to leave out."""
+    """A second worker with the same fixed ports ends, and names the settings to leave out."""
     ports = _free_ports()
     (directory / "bus.yaml").write_text(
         "security: {mode: insecure}\n"
@@ -305,7 +305,7 @@ def test_hook_that_raises_at_the_start_ends_the_worker(processes: Processes, dir
 
 
 def test_a_module_that_runs_forever_is_refused(processes: Processes, directory: Path) -> None:
-    """Its import would never return, and a signal would not end it: the error says where to put the call."""
+    """Its import would never return, and ignore signals: the error says where to put the call."""
     with (directory / "bus.py").open("a") as module:
         module.write("\nbus.client.run_forever()\n")
     worker = processes.lightbus("run", cwd=directory)
@@ -354,7 +354,7 @@ def test_signal_ends_it_cleanly(processes: Processes, directory: Path, number: s
 
 @pytest.mark.new_interpreters
 def test_second_signal_ends_it_at_once(processes: Processes, directory: Path, tmp_path: Path) -> None:
-    """Who does not want to wait for a running call asks a second time."""
+    """It does not wait for a running call."""
     worker = start(processes, directory)
     bus = lightbus.create()
     with bus.client:
@@ -371,7 +371,7 @@ def test_second_signal_ends_it_at_once(processes: Processes, directory: Path, tm
 @pytest.mark.new_interpreters
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_the_import_ends_it(processes: Processes, directory: Path, number: signal.Signals) -> None:
-    """Amid the import of the module a signal ends it as it ends any other program, and no advice is given."""
+    """A signal during the import of the module ends the process as usual, without a hint."""
     (directory / "bus.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
     worker = processes.lightbus("run", cwd=directory)
     worker.wait_for_line("importing")
@@ -409,7 +409,7 @@ def test_no_socket_files_are_left(processes: Processes, directory: Path) -> None
 
 
 def _in_thread(function: Callable[[], Any]) -> Future[Any]:
-    """Run it in a thread of its own, and return what it will come to."""
+    """Run a function in a new thread, and return the future of its result."""
     future: Future[Any] = Future()
 
     def run() -> None:

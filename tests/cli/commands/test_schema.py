@@ -1,4 +1,4 @@
-"""`lightbus schema diff`: what is different between two dumps."""
+"""`lightbus schema diff`: the differences between two dumps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def dump(file: Path, **parameters: str) -> str:
-    """Write the schema of an API with one event of these parameters."""
+    """Write the schema of an API with one event with these parameters."""
     properties = {name: {"type": kind} for name, kind in parameters.items()}
     members: dict[str, Any] = {"seen": {"parameters": {"type": "object", "properties": properties}}}
     file.write_text(json.dumps({"auth": {"rpcs": {}, "events": members}}))
@@ -19,7 +19,7 @@ def dump(file: Path, **parameters: str) -> str:
 
 
 def test_what_breaks_and_what_does_not(commands: Commands, tmp_path: Path) -> None:
-    """Exit code 1 where something breaks somebody."""
+    """Exit code 1 for a breaking change."""
     old = dump(tmp_path / "old.json", user="string")
     new = dump(tmp_path / "new.json", user="integer", age="integer")
     both = "auth.seen: the parameter"

@@ -14,7 +14,7 @@ LINES = "print('answer', bus.auth.check_password(username='admin', password='123
 
 
 def test_shell_is_a_client_without_a_bus_module(commands: Commands, tmp_path: Path) -> None:
-    """Without a bus module it is a client of the bus; calls work, and what is there is completed."""
+    """Without a bus module it is a client; calls work, and names on the bus are completed."""
     commands.services()
     # As where IPython is not installed: the standard prompt reads what it is given.
     code = "import sys; sys.modules['IPython'] = None; from lightbus.cli import main; main()"
@@ -28,7 +28,7 @@ def test_shell_is_a_client_without_a_bus_module(commands: Commands, tmp_path: Pa
 
 
 def test_shell_of_a_module(commands: Commands, tmp_path: Path) -> None:
-    """Where there is a bus.py, it is that one's bus."""
+    """With a bus.py it uses that module's bus."""
     commands.services()
     code = "import sys; sys.modules['IPython'] = None; from lightbus.cli import main; main()"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`lightbus stubs`: types of what is on the bus, and what has changed since they were written."""
+"""`lightbus stubs`: types of everything on the bus, and the changes since they were written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANGED = ("def echo(self, value: str) -> str:", "def echo(self, value: str, tim
 
 
 def test_of_the_bus(commands: Commands, tmp_path: Path) -> None:
-    """They hold what is served, with docstrings; --check says what has changed, and whom that breaks."""
+    """They have all members, with docstrings; --check shows the changes, and what they break."""
     worker = commands.serve("auth")
     file, package = tmp_path / "bus.pyi", tmp_path / "typed_bus"
     commands.run("stubs", "--out", str(file))
@@ -70,7 +70,7 @@ def test_a_file_that_was_changed(commands: Commands, tmp_path: Path) -> None:
 def test_refusal_says_what_can_be_done(
     commands: Commands, tmp_path: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    """What cannot be done is said, with what can."""
+    """Impossible options are refused with what is possible."""
     (tmp_path / "schemas.json").write_text("{}")
     given = [str(tmp_path / "schemas.json") if word == "{}" else word for word in words]
     assert said in " ".join(commands.run("stubs", *given, code=code).stderr.split())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_live_and_kept_events_are_shown_without_a_group(commands: Commands) -> None:
-    """Live events are shown in both forms, those that are kept with --since, and no group is made of it."""
+    """Live events in both formats, stored ones with --since, and no group is created."""
     commands.services()
     following = commands.start("tail", "auth.*")
     following.wait_for_line("Following the events of auth")
@@ -48,7 +48,7 @@ def test_what_is_kept_is_in_order_of_time(commands: Commands) -> None:
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-13-01", ""])
 def test_since_when_nothing_can_be(commands: Commands, since: str) -> None:
-    """What is no time and no id is refused, with what can be written."""
+    """An invalid --since is refused with the valid forms."""
     process = commands.run("tail", "--since", since, code=2)
     assert f"{since!r} is neither an id of an event nor a date and time." in " ".join(process.stderr.split())
 
@@ -93,7 +93,7 @@ def test_rpc_shows_each_answered_call(commands: Commands) -> None:
 
 
 def test_events_and_calls_are_filtered(commands: Commands) -> None:
-    """Calls alone, those that failed alone, those of one caller; events by what is in them."""
+    """Only calls, only failed calls, calls of one caller; events by their arguments."""
     auth = commands.serve("auth")
     auth.wait_for_line("Ready")
     calls = commands.start("tail", "--calls", "-n", "2")
@@ -121,7 +121,7 @@ def test_events_and_calls_are_filtered(commands: Commands) -> None:
 
 
 def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
-    """With --acks it is shown who has handled an event, and whose dead letter it is; all fields are documented."""
+    """--acks shows which groups have handled an event or made it a dead letter; all fields are documented."""
     commands.services()
     commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=sally")
@@ -142,7 +142,7 @@ def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
 
 @pytest.mark.parametrize("columns", [80, 140])
 def test_terminal_lines_begin_with_the_time(commands: Commands, columns: int) -> None:
-    """On a terminal a line begins with the time, and what comes from the bus cannot control the terminal."""
+    """On a terminal a line begins with the time, and control characters are escaped."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=\x1b[2Jsally")
     with commands.on_terminal(columns, "tail", "--since", "0", "--rpc", "--count", "2") as terminal:

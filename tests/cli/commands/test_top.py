@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_json_is_a_stream_until_interrupted(commands: Commands) -> None:
-    """With --json it is a stream, which Ctrl-C ends without a word; without a terminal it says what to use."""
+    """With --json it is a stream that Ctrl-C ends silently; without a terminal the error says what to use."""
     _, shop = commands.services()
     process = commands.start("top", "--json", "-i", "0.1")
     process.wait_for_line('"service": "shop"')
@@ -34,7 +34,7 @@ def test_json_is_a_stream_until_interrupted(commands: Commands) -> None:
 
 @pytest.mark.parametrize("columns", [80, 140])
 def test_rows_fit_and_keys_sort_and_quit(commands: Commands, columns: int) -> None:
-    """Each row is one line at either width; a key sorts, and q gives the terminal back."""
+    """Each row is one line at either width; a key sorts, and q restores the terminal."""
     commands.services()
     with commands.on_terminal(columns, "top", "-i", "0.2") as terminal:
         frame = terminal.wait_for("^shop ")

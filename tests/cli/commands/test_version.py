@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_version_names_what_it_is_built_on(processes: Processes) -> None:
-    """The version is the installed package's, and those of Python and the libraries below stand beside it."""
+    """The version of the package, of Python and of the libraries."""
     process = processes.lightbus("version")
     assert process.wait() == 0
     first, second, third = process.stdout.splitlines()
@@ -24,7 +24,7 @@ def test_version_names_what_it_is_built_on(processes: Processes) -> None:
 
 
 def test_version_as_an_option(processes: Processes) -> None:
-    """`lightbus --version` says it in one line, as commands do."""
+    """`lightbus --version` prints it in one line."""
     process = processes.lightbus("--version")
     assert process.wait() == 0
     assert process.stdout == f"lightbus {version('lightbus')}\n"

@@ -1,4 +1,4 @@
-"""`lightbus watch`: what is computed from two pictures of the bus, and the command against real workers."""
+"""`lightbus watch`: the differences between two snapshots, and the command against real workers."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ A, B = peer("a", "auth"), peer("b", "auth")
 def test_each_change_of_a_peer_is_reported_once(
     before: list[Peer], now: list[Peer], expected: list[tuple[str, ...]]
 ) -> None:
-    """Each change of a peer is told once; an API comes with its first peer and goes with its last."""
+    """Each change of a peer is shown once; an API appears with its first peer and disappears with its last."""
     assert told(before, now) == expected
 
 
 def test_watch_begins_with_what_is_there(commands: Commands) -> None:
-    """It begins with what is there and goes on with what changes, in both forms; it may begin before anybody is."""
+    """It shows the present peers, then changes, in both formats; it can start on an empty bus."""
     early = commands.start("watch", "--wait", "0.3")
     early.wait_for_line("No peer is on the bus yet")
     commands.serve("auth").wait_for_line("Ready")

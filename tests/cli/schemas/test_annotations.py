@@ -1,4 +1,4 @@
-"""What schemas are in Python: given, returned and heard."""
+"""Python annotations of schemas: given, returned and heard."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ FORMS = [
 
 @pytest.mark.parametrize(("annotation", "given", "returned", "heard"), FORMS)
 def test_annotation_depends_on_who_gives_the_value(annotation: Any, given: str, returned: str, heard: str) -> None:
-    """Who calls may give what is accepted, who is called gives what the bus carries, who listens says what he wants."""
+    """Callers may pass all accepted forms, results have the wire form, listeners choose their own classes."""
     schema = schema_of(annotation)
     forms = [Annotations().of(schema, form, prefix="Auth") for form in (Form.GIVEN, Form.RETURNED, Form.HEARD)]
     assert forms == [given, returned, heard]
 
 
 def test_class_is_written_once_with_optional_fields_marked() -> None:
-    """A class once, with what is not needed marked so, and with a form for objects."""
+    """Each class once, with optional fields marked, and with a protocol for objects."""
     annotations = Annotations()
     for prefix in ("Auth", "Shop"):
         assert annotations.of(schema_of(User), Form.RETURNED, prefix=prefix) == "User"
@@ -109,7 +109,7 @@ STRANGE = [
 
 @pytest.mark.parametrize(("schema", "text"), STRANGE)
 def test_what_others_wrote(schema: Any, text: str) -> None:
-    """Of a schema that says what Python cannot say nothing wrong is said."""
+    """A schema without an equivalent in Python gives `Any`, and nothing wrong."""
     assert as_text(schema) == text
 
 

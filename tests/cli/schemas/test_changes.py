@@ -1,4 +1,4 @@
-"""Which differences between two states of an API are seen, and whom each is said to break."""
+"""The differences between two versions of an API, and what each of them breaks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OF_PROCEDURES = [
 
 @pytest.mark.parametrize(("new", "expected"), OF_PROCEDURES, ids=lambda each: getattr(each, "__name__", ""))
 def test_of_a_procedure(new: Any, expected: list[tuple[str, tuple[str, ...]]]) -> None:
-    """Its parameters break those who give them, its result those who are given it."""
+    """Changes of parameters break callers that send them, changes of the result callers that get it."""
     found = changes(schema_of(check=one), schema_of(check=new))
     assert [(each.change, each.breaks) for each in found] == expected
     assert breaking(found) == sum(bool(breaks) for _, breaks in expected)
@@ -72,13 +72,13 @@ OF_EVENTS = [
 
 @pytest.mark.parametrize(("new", "expected"), OF_EVENTS)
 def test_of_an_event(new: Any, expected: list[str]) -> None:
-    """Its parameters break those who fire it and give them, and those who listen and are given them."""
+    """Changes of parameters break publishers that send them, and listeners that get them."""
     found = changes(schema_of(seen=OLD), schema_of(seen=new))
     assert [name for each in found for name in each.breaks] == expected
 
 
 def test_what_comes_and_goes() -> None:
-    """APIs and members: what is new breaks nobody."""
+    """New APIs and members break nothing; removed ones do."""
     old, new = schema_of(check=one, seen=OLD), schema_of(other=one)
     assert [str(each) for each in changes(old, new)] == [
         "auth.check: the procedure is gone (breaks callers)",

@@ -32,7 +32,7 @@ def test_what_leads_on() -> None:
 
 
 def test_names_that_meet() -> None:
-    """Two paths that would give one name are told apart, and none is given that the file has already."""
+    """Two paths that would give one class name get different names, as do paths with a name the file uses already."""
     text = text_of(a_b=members(rpcs={"c": {}}), a=members(rpcs={"b_c": {}}), typed__bus=members(rpcs={"f": {}}))
     classes = [line for line in text.splitlines() if line.startswith("class ")]
     assert len(classes) == len(set(classes))
@@ -51,7 +51,7 @@ def test_names_that_meet() -> None:
     ],
 )
 def test_parameters_are_written_by_name_with_defaults(properties: dict[str, Any], parameters: str) -> None:
-    """By name, with the default where it is a value of the type; none where one has a name that Python cannot write."""
+    """Keyword-only, with defaults of the right type; none if a name is not valid in Python."""
     assert f"def __call__({parameters}" in text_of(auth=members(rpcs={"f": properties}))
 
 

@@ -1,4 +1,4 @@
-"""Where schemas are from."""
+"""Collecting schemas from the bus, a module and files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def of_module() -> dict[str, Any]:
 
 
 def test_of_a_module_and_back(tmp_path: Path) -> None:
-    """Docstrings are the descriptions of parameters; the digest is of what is without them."""
+    """Docstrings become descriptions of parameters; the digest does not include them."""
     found = of_module()
     assert {*found} == {"auth", "shop"}
     rpcs = found["auth"]["rpcs"]

@@ -1,4 +1,4 @@
-"""What is taken for wider than what: only where each value that satisfies the one satisfies the other."""
+"""A schema includes another one only if each value of the latter satisfies the former."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ def test_schema_is_not_wider_where_a_value_fits_the_other_only(wide: Any, narrow
 
 @pytest.mark.parametrize("schema", [schema for pair in WIDER + NOT_WIDER for schema in pair])
 def test_each_includes_itself(schema: Any) -> None:
-    """Whatever is in it."""
+    """Any schema includes itself."""
     assert includes(schema, schema)

@@ -15,7 +15,7 @@ GONE = SchemaChange(api="auth", member=None, kind="api", change="the API is gone
 
 
 def test_breaking_changes_come_first_with_a_count(capsys: pytest.CaptureFixture[str]) -> None:
-    """What breaks somebody first, and a count."""
+    """Breaking changes come first, and are counted."""
     report(Output(), [NEW, GONE])
     report(Output(), [NEW])
     report(Output(), [])

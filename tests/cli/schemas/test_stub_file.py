@@ -1,4 +1,4 @@
-"""What is written of a bus: mypy and pyright take right uses of it, and refuse wrong ones."""
+"""The generated stubs: mypy and pyright accept correct uses, and refuse wrong ones."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def lines_marked(program: Path) -> set[tuple[str, int]]:
 
 @pytest.mark.long
 def test_mypy_takes_what_is_right_and_nothing_else(tmp_path: Path, schemas: dict[str, JsonSchema]) -> None:
-    """In its strict mode; and what was written is itself without a fault."""
+    """In strict mode; the stub itself has no error."""
     programs = written(tmp_path, schemas)
     paths = [*map(str, programs), "bus.pyi", "typed_bus"]
     # Of lightbus itself only that is read which the files use: all of it takes half a minute.
@@ -254,7 +254,7 @@ def test_pyright_takes_what_is_right_and_nothing_else(tmp_path: Path, schemas: d
 def test_a_package_can_be_imported(
     tmp_path: Path, schemas: dict[str, JsonSchema], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gives back the bus that it is given, and its classes can be looked at; docstrings are what they were."""
+    """`typed()` returns the same bus, and its classes can be inspected, with their docstrings."""
     written(tmp_path, schemas)
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("typed_bus")
@@ -280,7 +280,7 @@ NESTED = f"# lightbus stubs: {base64.b64encode(zlib.compress(b'[' * 100_000)).de
 
 @pytest.mark.parametrize("text", ["", "x = 1", NESTED, "# lightbus stubs: AAAA", "# lightbus stubs: eJyrrgUAAXUA+Q=="])
 def test_what_was_not_written_by_it(text: str) -> None:
-    """Is said so, and what to do."""
+    """A file that the command did not write is refused, with what to do."""
     if text.endswith("+Q=="):
         assert read_back(text, "bus.pyi") == {}
         return

@@ -1,4 +1,4 @@
-"""APIs of which specifications are written: with whatever annotations may hold."""
+"""APIs for specifications, with many kinds of annotations."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class OrdersApi(lightbus.Api):
         return 1, ""
 
     def find(self, at: Point, **rest: int) -> User | None:
-        """Return who stands there."""
+        """Return the person at a place."""
 
     def nothing(self, anything):  # type: ignore[no-untyped-def]
         return anything

@@ -30,7 +30,7 @@ def valid(apis: dict[str, DescribedApi], **options: Any) -> dict[str, Any]:
 
 
 def followed(document: dict[str, Any], reference: dict[str, str]) -> Any:
-    """Return what a reference leads to, which there has to be."""
+    """Return the target of a reference, which must exist."""
     found: Any = document
     for step in reference["$ref"].removeprefix("#/").split("/"):
         found = found[step]
@@ -73,7 +73,7 @@ def test_procedure_receives_arguments_and_replies_with_the_result(apis: dict[str
 
 
 def test_event_is_sent_by_the_server_of_its_api(apis: dict[str, DescribedApi]) -> None:
-    """Who serves its API sends it; how it is delivered is told where it is known."""
+    """The servers of the API send it; its delivery is given if it is known."""
     document = valid(apis)
     placed = document["operations"]["shop.orders.placed"]
     assert (placed["action"], placed["x-lightbus-delivery"], placed["x-lightbus-key"]) == (
@@ -87,7 +87,7 @@ def test_event_is_sent_by_the_server_of_its_api(apis: dict[str, DescribedApi]) -
 
 
 def test_titles_and_versions(apis: dict[str, DescribedApi]) -> None:
-    """The version is that of the API, where it is one; who gives another one has it."""
+    """The version is that of the only API, or the given one."""
     assert valid(apis)["info"] == {
         "title": "all",
         "version": "3",

@@ -20,8 +20,8 @@ def test_what_is_the_same_is_there_once() -> None:
     assert found.schemas["User"]["properties"] == {"home": {"$ref": f"{PLACE}Home"}}
 
 
-def test_what_is_called_alike_has_names_of_its_own() -> None:
-    """Also where only something that it refers to is another thing."""
+def test_different_definitions_of_one_name_get_different_names() -> None:
+    """Also if only a definition that they refer to differs."""
     found = Definitions()
     user = {"properties": {"home": {"$ref": "#/$defs/Home"}}}
     for owner, home in (("auth", "string"), ("shop", "integer"), ("shop", "boolean")):
@@ -43,21 +43,21 @@ def test_values_are_left_alone() -> None:
 
 
 def test_choices_by_a_field() -> None:
-    """What tells choices apart refers to where they are."""
+    """The mapping of a discriminator refers to the new places."""
     choices = {"discriminator": {"propertyName": "kind", "mapping": {"cat": "#/$defs/Cat", "no": "elsewhere"}}}
     placed = Definitions().place({**choices, "$defs": {"Cat": {"type": "object"}}}, "auth")
     assert placed["discriminator"]["mapping"] == {"cat": f"{PLACE}Cat", "no": "elsewhere"}
 
 
 def test_references_to_elsewhere() -> None:
-    """One into the schema itself is said in words; one that is an address stays."""
+    """A reference into the schema itself becomes a description; a URL stays."""
     placed = Definitions().place({"anyOf": [{"$ref": "#"}, {"$ref": "https://example.com/a.json"}]}, "auth")
     described = {"description": "As # of the API's own schema."}
     assert placed == {"anyOf": [described, {"$ref": "https://example.com/a.json"}]}
 
 
 def test_names_as_keys() -> None:
-    """Whatever a definition is called, its name in the document is one that is allowed there, and is found."""
+    """Any name of a definition becomes a valid key of the document."""
     odd = "Page[a/b~c]"
     found = Definitions()
     escaped = odd.replace("~", "~0").replace("/", "~1")

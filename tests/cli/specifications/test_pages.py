@@ -1,4 +1,4 @@
-"""Pages about what is on a bus."""
+"""Pages about the APIs on a bus."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def pages(apis: dict[str, DescribedApi]) -> tuple[dict[str, str], dict[str, Page
 
 
 def test_links_lead_somewhere(apis: dict[str, DescribedApi]) -> None:
-    """Each to a file of the site, and to what is there; nothing is loaded from elsewhere."""
+    """Each link has a target in the site; nothing is loaded from other sites."""
     files, read = pages(apis)
     assert {*files} == {
         "index.html", "style.css", "apis/other.html", "apis/shop.orders.html", "asyncapi.json", "openapi.json",
@@ -61,7 +61,7 @@ def test_links_lead_somewhere(apis: dict[str, DescribedApi]) -> None:
 
 
 def test_what_a_page_says(apis: dict[str, DescribedApi]) -> None:
-    """Signatures, docstrings, how events are delivered, and types with links to what they are."""
+    """Signatures, docstrings, delivery of events, and types with links to their fields."""
     files, read = pages(apis)
     text = read["apis/shop.orders.html"].text
     assert 'place(user: User, kind: Kind = "plain", price: Decimal = "1.5", pet: Cat | Dog | None = null) → ' in text
@@ -77,8 +77,8 @@ def test_what_a_page_says(apis: dict[str, DescribedApi]) -> None:
 EVIL = "<script>alert(1)</script><img src='https://example.com/x'>"
 
 
-def test_words_of_strangers_stay_words() -> None:
-    """Whatever names, docstrings, types and defaults hold, it is text on the page."""
+def test_all_texts_are_escaped() -> None:
+    """Names, docstrings, types and defaults are shown as text, whatever they contain."""
     described = {"type": "string", "default": EVIL, "description": EVIL, "enum": [EVIL]}
     whole = {"type": "object", "properties": {EVIL: described}, "required": [], "description": EVIL}
     of_type = {**whole, "properties": {"it": {"$ref": "#/$defs/It"}}, "$defs": {"It": whole}}
@@ -97,7 +97,7 @@ def test_words_of_strangers_stay_words() -> None:
 
 
 def test_names_that_files_do_not_tell_apart() -> None:
-    """Have files of their own, also where upper and lower case are the same."""
+    """Each API has its own file, also on a file system that ignores case."""
     empty: Any = {"rpcs": {}, "events": {}}
     apis = {name: DescribedApi(name=name, schema=empty) for name in ("Shop", "shop", "a/b", "a_b")}
     files, _ = pages(apis)

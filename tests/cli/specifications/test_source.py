@@ -1,4 +1,4 @@
-"""Where the APIs of a specification are from, and where the document goes."""
+"""The source of a specification's APIs, and the output of the document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMAS = {name: {"rpcs": {}, "events": {}} for name in ("auth", "shop.orders", 
 
 
 def chosen(tmp_path: Path, *patterns: str) -> list[str]:
-    """Return the names of the APIs that a file gives."""
+    """Return the names of the APIs chosen from a file."""
     file = tmp_path / "schemas.json"
     file.write_text(json.dumps(SCHEMAS))
     given: list[str] = []
@@ -27,7 +27,7 @@ def chosen(tmp_path: Path, *patterns: str) -> list[str]:
 
 
 def test_apis_are_chosen_by_patterns(tmp_path: Path) -> None:
-    """All without one; where none matches, those that there are are named."""
+    """All without a pattern; if none matches, the error lists the existing ones."""
     assert chosen(tmp_path) == ["auth", "shop.orders", "shop.stock"]
     assert chosen(tmp_path, "shop.*") == ["shop.orders", "shop.stock"]
     with pytest.raises(UnknownApi, match=r"No API matches nothing\. There are: auth, shop\.orders, shop\.stock\."):
@@ -42,7 +42,7 @@ def test_two_sources_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_form_is_that_of_the_file_or_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """YAML where the file is called so, or where -o or an option asks for it; else JSON."""
+    """YAML by the file's suffix, by -o or by --yaml; else JSON."""
     document = {"a": [1]}
     write_document(document, tmp_path / "new" / "d.yaml", Output(), as_yaml=False)
     assert yaml.safe_load((tmp_path / "new" / "d.yaml").read_text()) == document

@@ -6,7 +6,7 @@ from lightbus.cli.specifications.words import split_doc
 
 
 def test_a_docstring_is_taken_apart() -> None:
-    """Its first paragraph is the summary, on one line; the description is all of it, where there is more."""
+    """The first paragraph is the summary, on one line; the whole text is the description, if it is longer."""
     summary, description = "Do this and that.", "Do this\nand that.\n\nTwice."
     assert split_doc({"type": "object", "description": description}) == (
         {"summary": summary, "description": description},

@@ -1,4 +1,4 @@
-"""Following acknowledgements: what is told twice, lost, forgotten or too much, by a scripted peer."""
+"""Following acknowledgements of a scripted peer: repeated, lost, forgotten or too many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def event(number: int) -> EventMessage:
-    """Return an event that is kept; number 0 is of best effort."""
+    """Return a stored event; number 0 is a best-effort event."""
     return EventMessage(
         api_name="auth", event_name="seen", native_id=f"j-{number}" if number else "", publisher="0" * 16
     )
@@ -51,7 +51,7 @@ def acknowledged(bus: ScriptedBus, *messages: EventMessage) -> tuple[list[tuple[
 
 
 def test_acknowledgements_are_told_once() -> None:
-    """Each group is told once; an event is asked about until no group has it to handle."""
+    """Each group is reported once; an event is polled until all groups have handled it."""
     bus = ScriptedBus(
         {"j-1": {"shop": "waiting", "mail": "acked"}},
         LightbusTimeout("busy"),
@@ -62,7 +62,7 @@ def test_acknowledgements_are_told_once() -> None:
 
 
 def test_what_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody acknowledges an event of best effort; one that is not kept any more is given up; of many, the oldest."""
+    """Best-effort events, deleted events, and the oldest of too many are not followed."""
     assert acknowledged(ScriptedBus({}), event(0)) == ([], True)
     assert acknowledged(ScriptedBus({}), event(1)) == ([], True)
     monkeypatch.setattr(acks, "MAX_PENDING", 1)

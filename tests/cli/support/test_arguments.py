@@ -46,12 +46,12 @@ SCHEMA = {
     ],
 )
 def test_value_is_json_where_it_parses_else_text(word: str, expected: Any) -> None:
-    """A value is JSON where it parses, else text; where both would do, what the schema wants."""
+    """A value is JSON if it parses, else text; if both are valid, the schema decides."""
     assert parse_arguments([word], SCHEMA) == {word.partition("=")[0]: expected}
 
 
 def test_objects_from_files_and_stdin_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file, standard input or an object gives several arguments at once, and they add up."""
+    """A file, standard input and objects give several arguments, which are merged."""
     file = tmp_path / "all.json"
     file.write_text('{"a": 1}')
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"b": 2}'))

@@ -1,4 +1,4 @@
-"""What a command says when the bus module cannot be loaded."""
+"""The errors of commands when the bus module cannot be loaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_module_of_working_directory_is_loaded(directory: Path) -> None:
 
 
 def test_environment_names_the_module(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`LIGHTBUS_MODULE` is the name where the command line gives none."""
+    """`LIGHTBUS_MODULE` is used if the command line names none."""
     (directory / "wires.py").write_text(WORKING)
     monkeypatch.setenv("LIGHTBUS_MODULE", "wires")
     assert load_bus(None)[1].__name__ == "wires"
@@ -60,7 +60,7 @@ def test_path_of_file_is_refused_with_the_command_that_was_meant(name: str, comm
 
 
 def test_modules_nearby_are_named(directory: Path) -> None:
-    """In the wrong directory the message says in which one there is such a module."""
+    """In the wrong directory the error names the directory with such a module."""
     for service in ("auth", "customers"):
         (directory / service).mkdir()
         (directory / service / "bus.py").write_text(WORKING)
@@ -82,7 +82,7 @@ def test_module_above_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nothing_nearby_is_nothing_said() -> None:
-    """Where there is no such module anywhere near, none is invented."""
+    """Without such a module nearby there is no hint."""
     with pytest.raises(FailedToImportBusModule) as caught:
         load_bus("wires.of.nobody")
     assert "There is no module 'wires.of.nobody'" in str(caught.value)
@@ -102,7 +102,7 @@ def test_module_that_raises_shows_its_traceback(directory: Path, capsys: pytest.
 
 
 def test_missing_package_names_the_python(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A package that is not installed is most often installed somewhere else: the message says where we look."""
+    """A missing package is often installed in another environment: the error names the present one."""
     (directory / "bus.py").write_text("import surely_not_installed\n")
     with pytest.raises(FailedToImportBusModule) as caught:
         load_bus(None)
@@ -112,7 +112,7 @@ def test_missing_package_names_the_python(directory: Path, capsys: pytest.Captur
 
 
 def test_syntax_error_shows_the_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A module that Python cannot read is shown where."""
+    """A syntax error is shown with its line."""
     (directory / "bus.py").write_text("bus = (\n")
     with pytest.raises(FailedToImportBusModule, match="raised SyntaxError"):
         load_bus(None)
@@ -120,7 +120,7 @@ def test_syntax_error_shows_the_line(directory: Path, capsys: pytest.CaptureFixt
 
 
 def test_relative_import_names_the_directory_above(directory: Path) -> None:
-    """A module of a package, run inside the package, is told from where to run it."""
+    """For a module run inside its package, the error says from where to run it."""
     (directory / "bus.py").write_text("from . import models\n")
     with pytest.raises(FailedToImportBusModule, match=r": cd \.\. && lightbus run --bus shop\.bus$"):
         load_bus(None)
@@ -146,7 +146,7 @@ def test_module_without_bus_is_named_with_its_file(directory: Path) -> None:
 def test_wrong_setting_is_not_blamed_on_the_module(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A setting that cannot be used is told as that, without a traceback."""
+    """An invalid setting is reported as such, without a traceback."""
     (directory / "bus.py").write_text(WORKING)
     monkeypatch.setenv("LIGHTBUS_PEERS", "nowhere")
     with pytest.raises(InvalidConfiguration, match="LIGHTBUS_PEERS"):
@@ -155,7 +155,7 @@ def test_wrong_setting_is_not_blamed_on_the_module(
 
 
 def test_namespace_package_has_no_file(directory: Path, processes: Processes) -> None:
-    """A directory named like the module is imported as an empty package, and the message says so."""
+    """A directory with the module's name is imported as an empty package, and the error says so."""
     (directory / "bus").mkdir()
     worker = processes.lightbus("run", cwd=directory)
     assert worker.wait() == 1

@@ -1,4 +1,4 @@
-"""Following calls: what is told twice, lost, forgotten or too much, by a scripted peer."""
+"""Following calls of a scripted peer: repeated, lost, forgotten or too many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightbus.exceptions import LightbusTimeout, UnknownProcedure
 
 
 def told(*numbers: int, noted: int | None = None) -> dict[str, Any]:
-    """Return what a worker answers: calls with these numbers."""
+    """Return a worker's answer: calls with these numbers."""
     return {"calls": [{"number": number} for number in numbers], "noted": noted or max(numbers, default=0)}
 
 
@@ -27,7 +27,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def followed(bus: ScriptedBus, is_over: Callable[[], bool]) -> tuple[list[int], list[int]]:
-    """Follow the calls until something is so; return the numbers of those shown, and how many were dropped."""
+    """Follow the calls until a condition holds; return the numbers shown, and how many were dropped."""
     shown: list[int] = []
     dropped: list[int] = []
 
@@ -54,7 +54,7 @@ def followed(bus: ScriptedBus, is_over: Callable[[], bool]) -> tuple[list[int], 
     ],
 )
 def test_calls_are_shown_once_and_gaps_counted(answers: list[Answer], shown: list[int], dropped: list[int]) -> None:
-    """Each call is shown once, and how many numbers are missing; the number of the last one is given back."""
+    """Each call is shown once, missing numbers are counted, and the last number is sent back."""
     bus = ScriptedBus(*answers)
     count = len(answers)
     assert followed(bus, lambda: len(bus.questions) > count) == (shown, dropped)
@@ -63,7 +63,7 @@ def test_calls_are_shown_once_and_gaps_counted(answers: list[Answer], shown: lis
 
 
 def test_workers_that_do_not_tell() -> None:
-    """An older worker is not asked again, and that is said; other commands are not asked at all."""
+    """An older worker is not asked again, with a note; other commands are not asked at all."""
     bus = ScriptedBus(UnknownProcedure("no watch_calls"))
     assert followed(bus, lambda: bool(bus.notes)) == ([], [])
     assert "does not report its calls: no watch_calls" in bus.notes[0]

@@ -25,7 +25,7 @@ ORDERS = ApiInfo(name="shop.orders", procedures=("place",))
 
 
 def test_apis_and_who_serves_them() -> None:
-    """APIs come by name, with all members of all peers, the latest version first; who is not up serves nothing."""
+    """APIs are sorted by name, with the members of all peers, latest version first; only peers that are up count."""
     auth, orders = served_apis([peer(1, AUTH, ORDERS), peer(2, LATER), peer(3, ORDERS, state=PeerState.SUSPECT)])
     assert (auth.name, auth.versions, auth.is_mixed) == ("auth", [2, 1], True)
     assert (auth.procedures, auth.events) == (["check", "create"], ["added"])
@@ -42,7 +42,7 @@ def test_who_keeps_what_others_left_serves_nothing() -> None:
 
 
 def test_same_version_with_another_schema_is_mixed() -> None:
-    """Two programs that forgot to raise the version are told apart by what they serve."""
+    """Programs with the same version number and different schemas are detected."""
     other = ApiInfo(name="auth", procedures=("check",), events=("added",), digest="cc")
     assert [api.is_mixed for api in served_apis([peer(1, AUTH), peer(2, other)])] == [True]
     assert [api.is_mixed for api in served_apis([peer(1, AUTH), peer(2, AUTH)])] == [False]
@@ -69,7 +69,7 @@ def test_unknown_name_is_answered_with_near_ones() -> None:
 
 
 def test_target_needs_an_api_and_a_member() -> None:
-    """What is called or fired has an API and a member."""
+    """The name of a call or an event needs both parts."""
     assert split_target("shop.orders.place") == ("shop.orders", "place")
     for name in ("auth", ".check", "auth."):
         with pytest.raises(UnknownApi, match="Write the API and its member"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Procedures, events, APIs and peers are completed, each where they can stand; nobody there is no error."""
+    """Procedures, events, APIs and peers are completed for the matching arguments; an empty bus is no error."""
     monkeypatch.setattr("lightbus.cli.support.completing.COMPLETION_TIMEOUT", 20.0)
     commands.services()
     expected = {
@@ -40,7 +40,7 @@ def test_names_on_the_bus(commands: Commands, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_begins_so_is_offered_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is on the bus; internal APIs are left out."""
+    """Matching names on the bus, sorted; internal APIs are left out."""
     command = click.Context(click.Command("x"))
     with memory_bus() as hub:
         monkeypatch.setattr(completing, "Connection", lambda options: MemoryConnection(hub))
@@ -62,7 +62,7 @@ def test_what_begins_so_is_offered_in_order(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_no_answer_is_no_error() -> None:
-    """Where nobody is there, or the settings are wrong, there is nothing to offer: the command itself says why."""
+    """Without peers, or with wrong settings, there are no completions: the command itself reports it."""
 
     async def fails(bus: Connection) -> list[str]:
         raise NotReachable("nobody")
@@ -74,7 +74,7 @@ def test_no_answer_is_no_error() -> None:
 
 
 def completed(command: str, begun: str, *before: str) -> set[str]:
-    """Return what is offered behind `lightbus COMMAND BEFORE BEGUN`."""
+    """Return the completions of `lightbus COMMAND BEFORE BEGUN`."""
     from click.shell_completion import ShellComplete
 
     from lightbus.cli import _group

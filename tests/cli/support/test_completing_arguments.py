@@ -1,4 +1,4 @@
-"""What is offered for the arguments of a call or an event, from a schema, as each shell divides the words."""
+"""Completions for the arguments of a call or an event, from a schema, as each shell splits words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SCHEMA = {
 def test_argument_names_and_enum_values_are_completed(
     given: tuple[str, ...], incomplete: str, words: list[str]
 ) -> None:
-    """Names end with an equals sign; values are those that the schema names."""
+    """Names end with an equals sign; values are those listed in the schema."""
     assert argument_words(SCHEMA, given, incomplete) == words
 
 

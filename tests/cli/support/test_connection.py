@@ -44,7 +44,7 @@ def serve(hub: MemoryBus, *services: str) -> None:
 
 
 def on(hub: MemoryBus, use: Callable[[Connection], Awaitable[Any]]) -> Any:
-    """Return what a coroutine returns that is given a connection."""
+    """Run a coroutine function with a connection, and return its result."""
     return asyncio.run(on_connection(MemoryConnection(hub), use))
 
 
@@ -67,7 +67,7 @@ def test_what_a_name_means(name: str, is_it: bool) -> None:
 
 
 def test_peers_come_in_order_and_answer(hub: MemoryBus) -> None:
-    """By service and process; each is asked by itself, and who does not know a question has an empty answer."""
+    """Sorted by service and process; each is asked by itself, and an unknown question gives an empty answer."""
     serve(hub, "shop", "auth")
 
     async def use(bus: Connection) -> None:
@@ -83,7 +83,7 @@ def test_peers_come_in_order_and_answer(hub: MemoryBus) -> None:
 
 
 def leave_behind(bus: Connection) -> Announcement:
-    """Leave what a worker of this host leaves that was killed, and return what it says of itself."""
+    """Leave the files of a killed worker of this host, and return its announcement."""
     said = Announcement(bus=bus.name, instance=INSTANCE, service="shop", process="one", host="here")
     places = bus.client.engine.network.places
     assert places is not None
@@ -98,7 +98,7 @@ def leave_behind(bus: Connection) -> Announcement:
 
 
 def test_who_was_killed_is_told_of_when_our_node_has_forgotten_it() -> None:
-    """It does within a second, since nobody listens there; a command may take longer than that."""
+    """The node forgets it within a second, since its sockets refuse; a command may take longer."""
 
     async def use() -> None:
         bus = Connection(ClientOptions(as_json=True, wait=20.0))
@@ -115,7 +115,7 @@ def test_who_was_killed_is_told_of_when_our_node_has_forgotten_it() -> None:
 
 
 def test_peers_by_name(hub: MemoryBus) -> None:
-    """All of a service, one by its instance; a name that nobody has is answered with those there are."""
+    """All of a service, one by its instance; the error for an unknown name lists the known ones."""
     serve(hub, "shop", "shop", "auth")
 
     async def use(bus: Connection) -> None:
@@ -131,7 +131,7 @@ def test_peers_by_name(hub: MemoryBus) -> None:
 
 
 def test_api_that_nobody_serves(hub: MemoryBus) -> None:
-    """Near names are told where somebody is there."""
+    """The error has near names if there are peers."""
     serve(hub, "auth")
 
     async def use(bus: Connection) -> None:
@@ -143,7 +143,7 @@ def test_api_that_nobody_serves(hub: MemoryBus) -> None:
 
 
 def test_nobody_is_there(hub: MemoryBus) -> None:
-    """It is told where and how long was looked, and how to find out why."""
+    """The error says where and for how long it looked, and how to find the reason."""
 
     async def look() -> None:
         bus = MemoryConnection(hub, wait=0.1)

@@ -1,4 +1,4 @@
-"""Named contexts: what they say, which is in force, and the file that they are in."""
+"""Named contexts: their fields, which one is in use, and their file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_without_a_file_or_home_nothing_changes(tmp_path: Path) -> None:
 
 
 def test_one_there_is_not(saved: Path) -> None:
-    """It is said, with those that there are."""
+    """The error lists the existing ones."""
     with pytest.raises(InvalidConfiguration, match=r"no context 'ofice'.*'office'\? There are: home, office\."):
         environment("ofice", environ(saved))
 
@@ -100,6 +100,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_names_are_completed(saved: Path) -> None:
-    """Those that begin so."""
+    """Names with this beginning."""
     nothing = cast(Any, SimpleNamespace())
     assert [item.value for item in complete_contexts(nothing, nothing, "o")] == ["office"]

@@ -28,7 +28,7 @@ def wants(wanted: MessageFilter, kwargs: Any = None, *, sender: str = AUTH, serv
 
 
 def where(*conditions: str) -> MessageFilter:
-    """Return what has these conditions."""
+    """Return a filter with these conditions."""
     return MessageFilter(where=tuple(map(parse_search, conditions)))
 
 
@@ -39,7 +39,7 @@ def test_filter_by_name_matches_the_whole_name(pattern: str, wanted: bool) -> No
 
 
 def test_filter_by_arguments_needs_all_conditions() -> None:
-    """All conditions have to hold; of what was too large to be told none does."""
+    """All conditions must hold; arguments too large to be reported match none."""
     paid = {"amount": 150, "to": {"city": "London"}}
     assert wants(where("amount > 100"), paid)
     assert wants(where("amount>100", "to.city = London"), paid)
@@ -63,7 +63,7 @@ def test_by_a_sender_that_is_gone() -> None:
 
 
 def test_filters_are_read_from_the_command_line() -> None:
-    """They are read from the command line; what is no condition is refused."""
+    """Conditions are parsed; an invalid one is refused."""
     given: list[Any] = []
 
     @click.command()
@@ -99,7 +99,7 @@ NAMES = ["shop.paid", "shop.orders.paid", "shop.orders.placed", "shopping.paid",
     ],
 )
 def test_what_publishers_are_asked_for(pattern: str, names: tuple[str, str]) -> None:
-    """No less than what is wanted, and as little else as API and event can say."""
+    """All wanted events match, and as few others as patterns of API and event allow."""
     wanted = MessageFilter(pattern=pattern)
     assert wanted.names == names
     api, event = names

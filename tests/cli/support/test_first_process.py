@@ -53,7 +53,7 @@ def start(processes: Processes, directory: Path, **env: str) -> tuple[Process, i
 
 
 def test_orphans_leave_no_zombies(processes: Processes, tmp_path: Path) -> None:
-    """Whoever loses his parent there leaves no zombie, and a signal ends the worker as anywhere else."""
+    """Orphans are reaped, and a signal ends the worker as usual."""
     outer, first = start(processes, tmp_path)
     outer.wait_for_line("Ready")
     bus = lightbus.create(service_name="caller")

@@ -38,7 +38,7 @@ class Client:
 def test_it_looks_more_often_while_it_gives_what_is_kept(
     since: str | datetime | None, pause: float, options: Any
 ) -> None:
-    """It listens to the APIs of users, each once, in no group; what is held back is looked at ten times a second."""
+    """It listens to each user API once, without a group; held-back events are checked ten times a second."""
     client = Client()
     bus = cast(Connection, SimpleNamespace(client=client))
     follower = EventFollower(bus, lambda message: None, is_wanted=lambda message: True, since=since, name="n")

@@ -1,4 +1,4 @@
-"""Whether a group gets on: what two looks at it say."""
+"""Whether a group makes progress, from two reports on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightbus.cli.support.group_pace import (
 
 
 def at(lag: int, acks: int) -> dict[str, Any]:
-    """Return what a publisher says of a group."""
+    """Return a publisher's report on a group."""
     return {"lag": lag, "acks": acks}
 
 
@@ -40,7 +40,7 @@ def test_a_group_that_gets_on(first: dict[str, Any], second: dict[str, Any]) -> 
 
 
 def test_a_group_that_does_nothing() -> None:
-    """It is told from one that is slow: it has acknowledged nothing meanwhile."""
+    """Unlike a slow group, it has acknowledged nothing between the reports."""
     found = group_problem("the group mail", at(3, 5), at(4000, 5))
     assert found is not None
     assert found.text == "the group mail has 3 events to handle, and handled none for 2 s."
@@ -48,7 +48,7 @@ def test_a_group_that_does_nothing() -> None:
 
 
 def test_a_group_that_falls_behind() -> None:
-    """It handles events, and fewer than are fired: that is said with what helps, before the journal is full."""
+    """It handles fewer events than are fired: the problem is reported with remedies, before the journal is full."""
     found = group_problem("the group mail", at(280_000, 5), at(281_200, 90))
     assert found is not None
     assert found.text == "the group mail has 281200 events to handle, 1200 more than 2 s ago."
@@ -66,14 +66,14 @@ def test_a_group_that_falls_behind() -> None:
     ids=["nobody is there", "somebody is silent", "one of its service is silent", "its listener has stopped"],
 )
 def test_a_group_without_members(given: dict[str, Any], text: str, remedy: str) -> None:
-    """Nobody is told to give it up where its process is there, and may go on."""
+    """The remedy is not to delete its events if its process exists, and may continue."""
     found = unhandled("the group mail", {"name": "mail", "lag": 7}, **{"stopped": "", **given})
     assert found.text == f"the group mail has 7 events to handle {text}"
     assert found.remedy.startswith(remedy)
 
 
 def test_silent_members_are_found_by_the_service_of_the_group() -> None:
-    """Those of the service that the group's name begins with."""
+    """Silent peers of the service with which the group's name begins."""
     mail, shop = peer("mail").announcement, peer("shop").announcement
     assert silent_members("mail-greet", [mail, shop]) == str(mail)
     assert silent_members("mailing-greet", [mail, shop]) == ""
@@ -89,13 +89,13 @@ def test_stopped_listeners_are_found_by_api_and_group() -> None:
 
 
 def row(publisher: str, **given: Any) -> dict[str, Any]:
-    """Return what a publisher says of a group."""
+    """Return a publisher's report on a group."""
     usual = {"api": "auth", "name": "mail-greet", "instance": "a" * 16, "lag": 0, "members": {}, "mixed": False}
     return {**usual, "publisher": publisher, **given}
 
 
-def test_what_is_wrong_with_a_group_is_told_once() -> None:
-    """At however many publishers it is so: nobody is there for what waits at all of them."""
+def test_problem_of_a_group_is_reported_once() -> None:
+    """For all publishers together, as when there is no member for the events at any of them."""
     told = [row("one", lag=3), row("two", lag=4), row("three")]
     [found] = troubles(told, [], "")
     assert found.text == "the group mail-greet of auth at one aaaa, two aaaa has 7 events to handle and no process."

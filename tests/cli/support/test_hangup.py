@@ -30,7 +30,7 @@ bus.client.register_api(SlowApi())
 
 
 def test_single_worker_ends_with_129_on_sighup(processes: Processes, tmp_path: Path) -> None:
-    """On SIGHUP it finishes what runs, ends with 129, and says what would have replaced it."""
+    """On SIGHUP it finishes running calls, ends with 129, and logs what would have replaced it."""
     (tmp_path / "bus.py").write_text(MODULE)
     worker = processes.worker(cwd=tmp_path)
     worker.wait_for_line("Ready", 30)
@@ -51,7 +51,7 @@ def test_single_worker_ends_with_129_on_sighup(processes: Processes, tmp_path: P
 
 
 def test_signal_that_is_ignored(processes: Processes, tmp_path: Path) -> None:
-    """Under `nohup` it goes on."""
+    """Under `nohup` it keeps running."""
     (tmp_path / "bus.py").write_text(f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{MODULE}")
     worker = processes.worker(cwd=tmp_path)
     worker.wait_for_line("Ready", 30)

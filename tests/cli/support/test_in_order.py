@@ -1,4 +1,4 @@
-"""Events of several journals in order of time."""
+"""Events of several journals sorted by time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Follower:
 
 
 def test_what_is_kept_is_merged() -> None:
-    """Journals that deliver one after the other are shown as what happened, and then what is new as it comes."""
+    """Stored events that arrive journal by journal are shown in order of time, then new ones as they arrive."""
     following = Follower()
     following.deliver("one", 1, 3, 5)
     following.deliver("other", 2, 4, 6)
@@ -66,7 +66,7 @@ def test_who_still_delivers_is_waited_for() -> None:
 
 
 def test_a_busy_bus_is_not_held_back_for_ever() -> None:
-    """Where all that comes was published since following began, nothing is held back any more."""
+    """Once all arriving events are newer than the start, nothing is held back any more."""
     following = Follower()
     following.now = QUIET
     following.deliver("one", 1, BEGUN + 1)
@@ -76,7 +76,7 @@ def test_a_busy_bus_is_not_held_back_for_ever() -> None:
 
 
 def test_a_journal_is_never_reordered() -> None:
-    """Where a clock was set back, the order of the journal counts."""
+    """If a clock was set back, the journal's order is kept."""
     following = Follower()
     following.deliver("one", 7, 3)
     following.deliver("other", 5)
@@ -92,7 +92,7 @@ def test_the_apis_of_a_journal_are_merged() -> None:
 
 
 def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where too many are held, the earliest is shown."""
+    """If too many are held back, the earliest is shown."""
     monkeypatch.setattr(in_order, "HELD", 2)
     following = Follower()
     following.deliver("one", 4, 5)
@@ -101,7 +101,7 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_begins_with_the_first_look() -> None:
-    """However long the publishers take until they know what is wanted: nobody is missed who delivers then."""
+    """Journals have time to deliver from the first `look` on, however late the subscriptions are confirmed."""
     following = Follower()
     following.order = order = InOrder(following._show, begun=BEGUN, clock=lambda: following.now)
     following.now = 10 * QUIET

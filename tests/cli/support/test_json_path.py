@@ -1,4 +1,4 @@
-"""Paths into arguments: what they find, how values are compared, and what is no path."""
+"""Paths into arguments: the values they find, comparisons, and invalid paths."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_path_finds_all_values(path: str, found: list[Any]) -> None:
     ],
 )
 def test_search_compares_text_and_json_values(search: str, matches: bool) -> None:
-    """A value is compared as what it is: a text with what was written, all else with its meaning in JSON."""
+    """A string is compared with the text, any other value with the text parsed as JSON."""
     assert parse_search(search).matches(VALUE) is matches
 
 
 @pytest.mark.parametrize("text", ["", "$", "=3", "a.", "a[", "a[x]", "a..", "a]b"])
 def test_invalid_path_is_refused(text: str) -> None:
-    """What is no path is refused, with what it was."""
+    """The error has the invalid path."""
     with pytest.raises(ValueError, match="is not a path"):
         parse_search(text)

@@ -1,4 +1,4 @@
-"""The events that journals keep, read page by page and put in order, of scripted publishers."""
+"""The events in journals, read page by page and merged, from scripted publishers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def page(*events: dict[str, Any], more: bool = False, through: int = 0) -> dict[
 
 
 def journals(*names: str) -> list[dict[str, Any]]:
-    """Return what a publisher says of its journals."""
+    """Return a publisher's report on its journals."""
     return [{"journal": name, "events": 10} for name in names]
 
 
 async def read(journals: Journals) -> list[str]:
-    """Return the places of what there is to read."""
+    """Return the places of all events."""
     return [each["native_id"] async for each in journals.events()]
 
 
 def reading(*answers: Answer, times: int = 1) -> tuple[list[list[str]], ScriptedBus, Journals]:
-    """Look for journals, and read them so many times."""
+    """Find the journals, and read them so many times."""
     bus = ScriptedBus(*answers)
 
     async def main() -> tuple[list[list[str]], Journals]:
@@ -47,7 +47,7 @@ def reading(*answers: Answer, times: int = 1) -> tuple[list[list[str]], Scripted
 
 
 def test_events_of_several_journals_are_put_in_order() -> None:
-    """By their times, whatever journal they are in."""
+    """By time, over all journals."""
     found, bus, made = reading(
         journals("a", "b"),
         page(event("a", 1, 1.0), event("a", 2, 4.0), through=2),
@@ -60,7 +60,7 @@ def test_events_of_several_journals_are_put_in_order() -> None:
 
 
 def test_pages_follow_one_another() -> None:
-    """Also such in which nothing is wanted; each begins where the one before it ended."""
+    """Also pages without a wanted event; each begins where the previous one ended."""
     found, bus, _ = reading(
         journals("a"), page(more=True, through=50), page(event("a", 60, 1.0), more=True, through=70), page(through=80)
     )
@@ -76,7 +76,7 @@ def test_reading_goes_on_where_it_stopped() -> None:
 
 
 def test_the_newest_first() -> None:
-    """Of each journal no more is read than is taken; each page begins where the one before it ended."""
+    """No more is read of a journal than needed; each page begins where the previous one ended."""
     found: list[str] = []
 
     def page_back(*events: dict[str, Any], before: int | None = None) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_a_publisher_that_does_not_answer(answer: Answer) -> None:
 
 
 def test_an_event_that_is_for_one_group() -> None:
-    """It is told by the name that it was declared with."""
+    """It is returned under its declared name."""
     found: list[dict[str, Any]] = []
 
     async def main() -> None:
@@ -149,20 +149,20 @@ def test_an_event_by_its_place() -> None:
 
 
 def test_an_event_that_is_not_there() -> None:
-    """It was deleted, or is in a journal that nobody serves."""
+    """It was deleted, or no peer serves its journal."""
     assert finding("a-7", page(event("a", 9, 1.0)))[0] is None
     assert finding("b-7", page())[0] is None
 
 
 @pytest.mark.parametrize("text", ["", "a", "a-", "-7", "a-x", "7"])
 def test_what_names_no_place(text: str) -> None:
-    """It is refused with what a place looks like."""
+    """An invalid native id is refused with the valid form."""
     with pytest.raises(ValueError, match="is not a native id: that is a journal's name"):
         finding(text, page())
 
 
 def test_a_journal_may_be_adopted() -> None:
-    """It is asked for where it was seen last."""
+    """It is read from the peer that served it last."""
     bus = ScriptedBus(journals("a"))
 
     async def main() -> str:
@@ -176,14 +176,14 @@ def test_a_journal_may_be_adopted() -> None:
 
 
 def test_a_publisher_that_tells_of_more_without_end() -> None:
-    """It is asked no further where it does not get on; what the others keep is read."""
+    """Reading stops if it makes no progress; the other journals are read."""
     found, _, made = reading(journals("a", "b"), page(more=True), page(event("b", 1, 1.0), through=1), page())
     assert found == [["b-1"]]
     assert "keeps reporting more events in a" in str(made.failure)
 
 
 def test_a_publisher_that_goes_back_without_end() -> None:
-    """Nor is it where journals are read from their ends."""
+    """The same when journals are read from their ends."""
     bus = ScriptedBus(journals("a"), {"events": [event("a", 9, 9.0)], "before": 9}, {"events": [], "before": 9})
     found: list[str] = []
 
@@ -198,7 +198,7 @@ def test_a_publisher_that_goes_back_without_end() -> None:
 
 
 def test_where_a_journal_is_begun() -> None:
-    """Behind the sequence that is chosen for it, once, by what its newest is; and how far each was read is told."""
+    """After the sequence that `begin` returns, called once with the newest; `places` has how far each was read."""
     asked: list[tuple[str, int]] = []
 
     def begin(journal: str, head: int) -> int:

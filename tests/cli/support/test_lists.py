@@ -1,4 +1,4 @@
-"""Lists: columns, order, and what is shown again and again."""
+"""Lists: columns, sorting, and repeated output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shown(
 
 
 def test_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """All columns, in the order in which it was read; a remark where there is nothing, and nothing for programs."""
+    """All columns, in the list's own order; a note for an empty list, and nothing with --json."""
     assert [line.split()[0] for line in shown(capsys)] == ["NAME", "mail", "audit", "push"]
     assert shown(capsys, rows=[]) == ["Nothing is there."]
     assert shown(capsys, rows=[], as_json=True) == []
@@ -62,7 +62,7 @@ def test_rows_are_sorted_by_a_column(capsys: pytest.CaptureFixture[str], sort: s
 
 
 def test_named_columns_are_shown_in_that_order(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that are named, in that order; for programs the fields."""
+    """The named columns, in that order; with --json the fields."""
     assert shown(capsys, columns=("up for", "Name"))[:2] == ["UP FOR  NAME", "1 h     mail"]
     assert json.loads(shown(capsys, columns=("members", "lag"), as_json=True)[0]) == {"members": ["a"], "lag": 9}
     lines = shown(capsys, columns=("name",), sort="-members", as_json=True)
@@ -74,7 +74,7 @@ def test_named_columns_are_shown_in_that_order(capsys: pytest.CaptureFixture[str
     [(False, "no column 'lga'. Did you mean"), (True, "no field 'lga'. Did you mean .* There are: lag, ")],
 )
 def test_a_column_there_is_not(capsys: pytest.CaptureFixture[str], as_json: bool, words: str) -> None:
-    """It is refused, with those that there are."""
+    """The error lists the existing columns."""
     for view in ({"columns": ("name", "lga")}, {"sort": "-lga"}):
         with pytest.raises(click.UsageError, match=words) as caught:
             shown(capsys, as_json=as_json, **view)
@@ -82,7 +82,7 @@ def test_a_column_there_is_not(capsys: pytest.CaptureFixture[str], as_json: bool
 
 
 def test_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """Until a signal, with code 0; that nobody is there ends nothing."""
+    """Until a signal, with exit code 0; an empty bus does not end it."""
     bus = cast(Connection, SimpleNamespace(output=Output(), name="b"))
     reads: list[Listing | NotReachable] = [
         Listing(rows=ROWS[:1], empty="", code=3), NotReachable("Nobody is there."), Listing(rows=ROWS[1:2], empty="")
@@ -104,7 +104,7 @@ def test_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_columns_and_order_are_given_as_options() -> None:
-    """They are given to the command as one."""
+    """The command gets them as one ListView."""
     given: list[ListView] = []
 
     @click.command()

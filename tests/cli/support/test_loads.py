@@ -1,4 +1,4 @@
-"""What workers do and how far groups are behind, computed from what they tell."""
+"""The load of workers and the lag of groups, computed from their reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def peer(number: int = 0) -> Peer:
 
 
 def stats(calls: int, errors: int, published: int, handled: int) -> dict[str, Any]:
-    """Return what a worker tells."""
+    """Return the statistics of a worker."""
     return {
         "uptime": 100.0,
         "running": 3,
@@ -31,7 +31,7 @@ def stats(calls: int, errors: int, published: int, handled: int) -> dict[str, An
 
 
 def test_rates_are_counted_between_two_readings() -> None:
-    """Rates are what was counted between two readings; latency is that of the slowest procedure."""
+    """Rates are differences between two readings; latency is that of the slowest procedure."""
     before = Reading(peer=peer(), at=10.0, stats=stats(100, 1, 10, 10))
     now = Reading(peer=peer(), at=12.0, stats=stats(150, 3, 14, 16))
     [load] = loads({peer().instance: before}, [now])
@@ -53,7 +53,7 @@ def test_new_worker_counts_since_its_start() -> None:
 
 
 def test_lag_of_groups() -> None:
-    """A group is told once, with what all publishers keep for it; who is furthest behind comes first."""
+    """Each group is one row, with the lag at all publishers; the largest lag comes first."""
 
     def told(name: str, lag: int, *members: str) -> dict[str, Any]:
         return {"api": "auth", "name": name, "lag": lag, "members": {member: [0] for member in members}}

@@ -1,4 +1,4 @@
-"""The journals of this host as commands find them without a worker: those in use are left alone."""
+"""Commands use this host's journals without a worker, except those in use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def journal(connection: Connection, service: str, *names: str) -> Journal:
 
 
 def test_groups_are_found_in_all_journals() -> None:
-    """Of any service, in use or not; of one API where that is asked for."""
+    """Of any service, in use or not; of one API if asked for."""
     connection = bus()
     assert (directories(connection), groups_here(connection)) == ([], [])
     (place(connection) / "empty").mkdir(parents=True)
@@ -43,7 +43,7 @@ def test_groups_are_found_in_all_journals() -> None:
 
 
 def test_a_group_is_forgotten_where_nobody_has_the_journal_in_use() -> None:
-    """The others stay, in that journal and in those that are in use; those are named."""
+    """Other groups stay; journals in use are not changed, and named."""
     connection = bus()
     used = journal(connection, "two", "mail")
     for service in ("one", "three"):

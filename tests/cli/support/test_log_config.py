@@ -29,7 +29,7 @@ def test_yaml_json_and_toml_are_read(tmp_path: Path, name: str, content: str) ->
 
 
 def test_what_dictconfig_refuses(tmp_path: Path) -> None:
-    """The file is named, and what it has to hold."""
+    """The error names the file, and the expected content."""
     (tmp_path / "a.yaml").write_text("formatters: 5")
     with pytest.raises(InvalidConfiguration, match=r"--log-config .*a\.yaml: .*\.dictConfig takes"):
         set_up_logging(str(tmp_path / "a.yaml"))

@@ -1,4 +1,4 @@
-"""What `lightbus run` logs, beside what the application has set up for itself, and where there is nowhere to log to."""
+"""The logs of `lightbus run`, with and without a logging setup of the application, and without standard error."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def start(processes: Processes, directory: Path, setup: str = "", *args: str) ->
 
 @pytest.mark.new_interpreters
 def test_records_of_the_application_are_shown(processes: Processes, tmp_path: Path) -> None:
-    """Where nothing was set up, the application's own records are shown from INFO on, from its import on, once each."""
+    """Without a setup the application's records are shown from INFO on, also during its import, once each."""
     said = start(processes, tmp_path).stderr
     assert said.count("INFO    shop.stock: imported") == 1
     assert said.count("INFO    shop.stock: a record of the application") == 1
@@ -78,7 +78,7 @@ def test_the_level_is_for_all(processes: Processes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setup", [ROOT, f"{ROOT}\nlogging.getLogger('shop').setLevel('WARNING')"])
 def test_an_own_root_handler_is_kept(processes: Processes, tmp_path: Path, setup: str) -> None:
-    """A handler on the root is given everything, in the form it has chosen, and nothing goes anywhere else."""
+    """The application's root handler gets all records, and nothing is logged elsewhere."""
     worker = start(processes, tmp_path, setup)
     log = (tmp_path / "mine.log").read_text()
     assert "MINE lightbus.worker" in log
@@ -168,7 +168,7 @@ def lines_of(text: str) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("log_format", ["json", "auto"])
 def test_records_as_json(processes: Processes, tmp_path: Path, log_format: str) -> None:
-    """Where it is asked for each record is one object: Lightbus's, and the application's from its import on."""
+    """If asked for, each record is a JSON object: those of Lightbus, and the application's from its import on."""
     told = lines_of(start(processes, tmp_path, "", "--log-format", log_format).stderr)
     [ready] = [line for line in told if str(line["message"]).endswith("Ready.")]
     assert (ready["level"], ready["logger"], ready["service"]) == ("info", "lightbus.worker", "shop")
@@ -196,7 +196,7 @@ def test_json_says_which_call_it_was(processes: Processes, tmp_path: Path) -> No
 
 
 def test_logging_by_a_file(processes: Processes, tmp_path: Path) -> None:
-    """The file says it all, and names lightbus's formatter if it likes; nothing else is shown anywhere."""
+    """The file alone defines logging, and may name the formatter of Lightbus."""
     (tmp_path / "logging.yaml").write_text(
         """
 formatters: {json: {"()": lightbus.json_logs.JsonFormatter, service: named}}
@@ -219,7 +219,7 @@ root: {handlers: [file], level: INFO}
     ],
 )
 def test_a_file_that_is_none(processes: Processes, tmp_path: Path, content: str, said: str) -> None:
-    """The error names the file and what is wrong with it; exit code 2."""
+    """The error names the file and the problem; exit code 2."""
     (tmp_path / "logging.yaml").write_text(content)
     (tmp_path / "bus.py").write_text(SERVICE.format(setup=""))
     worker = processes.lightbus("run", "--log-config", "logging.yaml", cwd=tmp_path)
@@ -227,8 +227,8 @@ def test_a_file_that_is_none(processes: Processes, tmp_path: Path, content: str,
     assert said in worker.stderr
 
 
-def test_a_format_has_no_say_where_the_application_has_chosen(processes: Processes, tmp_path: Path) -> None:
-    """What the application has set up stays, and who asked for another format is told."""
+def test_log_format_has_no_effect_on_an_application_setup(processes: Processes, tmp_path: Path) -> None:
+    """The application's setup is kept, and a warning says that --log-format has no effect."""
     start(processes, tmp_path, ROOT, "--log-format", "json")
     log = (tmp_path / "mine.log").read_text()
     assert "MINE lightbus.cli --log-format json has no effect" in log
@@ -245,7 +245,7 @@ def test_two_ways_to_say_it(processes: Processes, tmp_path: Path) -> None:
 
 
 def assert_it_serves(processes: Processes) -> None:
-    """Assert that the worker answers a call, though it says nothing of its being ready."""
+    """Assert that the worker answers a call, although it logs nothing."""
     call = processes.lightbus("call", "shop.count", "--wait", "60")
     call.wait(60)
     assert call.stdout.strip() == "1"
@@ -275,7 +275,7 @@ def test_a_stream_that_breaks_later(processes: Processes, tmp_path: Path, break_
 
 
 def test_a_record_that_cannot_be_formatted_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    """A mistake in a message is not taken for a stream that is gone."""
+    """A mistake in a message is not mistaken for a closed stream."""
     record = logging.LogRecord("x", logging.INFO, "f.py", 1, "%d", ("text",), None)
     TerminalHandler().handle(record)
     assert "--- Logging error ---" in capsys.readouterr().err

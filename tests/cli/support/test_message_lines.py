@@ -59,7 +59,7 @@ def test_event_line_has_time_name_arguments_and_publisher(capsys: pytest.Capture
 def test_call_line_has_arguments_outcome_and_duration(
     capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: str
 ) -> None:
-    """Its arguments, what came of it, how long it took, who called and who answered."""
+    """A line has arguments, outcome, duration, caller and worker."""
     show_call(bus(), AUTH, CALL | changes)
     assert expected in capsys.readouterr().out
 
@@ -73,7 +73,7 @@ def test_a_call_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_ack_line_names_group_and_event(capsys: pytest.CaptureFixture[str]) -> None:
-    """Which group is done with which event, or has given it up."""
+    """A line has the event, and the group that acknowledged it or made it a dead letter."""
     for status, words in (("acked", "acked by shop-g"), ("dead", "a dead letter of shop-g")):
         ack = GroupAck(message=SEEN, group="shop-g", status=status, at=1.0)
         show_ack(bus(), ack)

@@ -26,7 +26,7 @@ def test_how_long_ago(text: str, ago: float) -> None:
 
 
 def test_dates_and_ids() -> None:
-    """A date and time is meant as it is written; an event's id and 0 only where following begins."""
+    """A date and time is local time; an event's id and 0 are valid only for --since."""
     assert parse_time("2026-01-31 12:00+00:00", "--since") == datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
     assert parse_since("2026-01-31 12:00+00:00") == datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert (parse_since("0"), parse_since(f"{7:016x}-1")) == ("0", f"{7:016x}-1")

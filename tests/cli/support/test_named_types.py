@@ -1,4 +1,4 @@
-"""The types that the members of an API name, and what is in them."""
+"""The named types in an API's signatures, and their fields."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def schema_of(annotation: Any) -> Any:
 
 
 def test_fields_and_values() -> None:
-    """A type is its fields, those with a default behind an equals sign, or its values; each is told once."""
+    """A type has fields, with their defaults, or values; each type is listed once."""
     types, deeper = named_types([schema_of(User), schema_of(list[Colour])], 1)
     assert [each.name for each in types] == ["User", "Colour"]
     assert [*types[0].lines()] == [
@@ -73,7 +73,7 @@ def test_fields_and_values() -> None:
     ],
 )
 def test_types_are_shown_to_the_wanted_depth(depth: int, names: list[str], deeper: list[str]) -> None:
-    """Types of types are told as deep as that is wanted, and what is deeper is named; one that has itself ends."""
+    """Types of types are listed up to the depth, deeper ones by name; recursive types end."""
     types, more = named_types([schema_of(dict[str, User])], depth)
     assert ([each.name for each in types], more) == (names, deeper)
 
@@ -97,12 +97,12 @@ def test_a_docstring_is_told() -> None:
     ],
 )
 def test_what_names_no_type(schema: Any) -> None:
-    """A schema of somebody else may say anything; a value that looks like a reference is none."""
+    """Any schema is accepted; a value that looks like a reference is none."""
     assert named_types([schema], 1) == ([], [])
 
 
-def test_a_field_is_called_as_a_word_of_schemas_is() -> None:
-    """Then it is a field all the same."""
+def test_field_with_the_name_of_a_schema_keyword() -> None:
+    """It is still a field."""
     schema = {
         "properties": {"default": {"$ref": "#/$defs/A"}, "$ref": {"$ref": "#/$defs/B"}},
         "$defs": {"A": True, "B": {"properties": {"x": False}, "required": 7}},

@@ -1,4 +1,4 @@
-"""`lightbus run` for whoever operates it: metrics, probes, and word to systemd."""
+"""`lightbus run` for operators: metrics, probes, and notifications to systemd."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def url_of(worker: Process, pattern: str) -> str:
 
 
 def test_metrics_and_health_of_a_worker(processes: Processes, directory: Path) -> None:
-    """Both are served where the options say, on this host only, as long as the worker runs."""
+    """Both are served at the given ports, on this host only, while the worker runs."""
     worker = processes.worker("bus", "--metrics-port", "0", "--health-port", f"127.0.0.1:{free_port()}", cwd=directory)
     worker.wait_for_line("Ready")
     health, metrics = url_of(worker, "The health of this worker is served at"), url_of(worker, "Metrics at")
@@ -76,7 +76,7 @@ def test_a_port_that_is_taken(processes: Processes, directory: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_error_of_a_start_in_json(processes: Processes, directory: Path, workers: str) -> None:
-    """Where the log is JSON the reason why nothing starts is a line of it, for whoever gathers that."""
+    """With JSON logs, a failed start is a JSON line, for log collectors."""
     place = "65535" if workers == "2" else "http"
     worker = processes.lightbus(
         "run", "--log-format", "json", "--workers", workers, "--health-port", place, cwd=directory
@@ -99,7 +99,7 @@ def test_error_of_a_start_in_json(processes: Processes, directory: Path, workers
     ],
 )
 def test_places_of_several_workers(metrics: str | None, health: str | None, error: str | None) -> None:
-    """What cannot be is said before any of them is started, by the names of the options."""
+    """Impossible ports are refused before any worker is started, naming the options."""
     if error is None:
         check_places(metrics=metrics, health=health, workers=2)
     else:
@@ -124,7 +124,7 @@ def test_nothing_that_was_not_asked() -> None:
 
 
 def test_systemd_is_told(processes: Processes, directory: Path) -> None:
-    """Where the unit is of Type=notify, it is told that the worker serves, and that it stops."""
+    """With Type=notify, systemd is notified that the worker serves, and that it stops."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind("\0lightbus-test-" + directory.name)
         supervisor.settimeout(20)

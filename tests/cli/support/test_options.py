@@ -24,19 +24,19 @@ from lightbus.cli.support.options import (
 @client_options
 @click.argument("name")
 def client(options: ClientOptions, name: str) -> None:
-    """Show what it was given."""
+    """Show the arguments."""
     click.echo(f"{name} {options}")
 
 
 @click.command()
 @bus_options
 def serve(**given: Any) -> None:
-    """Show what it was given."""
+    """Show the arguments."""
     click.echo(sorted(given.items()))
 
 
 def run(command: click.Command, *args: str) -> str:
-    """Return what a command shows."""
+    """Return the output of a command."""
     result = CliRunner().invoke(command, args)
     return result.output
 
@@ -60,12 +60,12 @@ def test_what_programs_read() -> None:
 
 @pytest.mark.parametrize("args", [["--wait", "-1"], ["--wait", "soon"], ["--wait", "3601"], ["--log-level", "loud"]])
 def test_senseless_options_are_refused(args: list[str]) -> None:
-    """With which may be given."""
+    """The error lists the valid ones."""
     assert "Invalid value" in run(client, "n", *args)
 
 
 def test_options_before_the_subcommand() -> None:
-    """They hold where they are not given again behind it."""
+    """They apply unless they are given again after it."""
     group = ClientOptions(wait=9.0, bus_name="before", as_json=True)
     assert ClientOptions().over(group) == group
     assert ClientOptions(wait=1.0).over(group) == ClientOptions(wait=1.0, bus_name="before", as_json=True)
@@ -73,7 +73,7 @@ def test_options_before_the_subcommand() -> None:
 
 
 def test_bus_options_left_out_are_none() -> None:
-    """Short forms included; what is not given is None."""
+    """Short forms work; an option that is not given is None."""
     shown = run(serve, "-b", "shop", "-s", "service", "-p", "one")
     assert "('module', 'shop')" in shown
     assert "('service_name', 'service')" in shown
@@ -89,7 +89,7 @@ def test_each_option_has_a_variable(option: str) -> None:
 
 @pytest.fixture
 def overriding() -> Iterator[None]:
-    """Forget afterwards what was taken over."""
+    """Restore the overrides after the test."""
     yield
     creation.overriding_file.clear()
     creation.overrides.clear()

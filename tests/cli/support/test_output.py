@@ -26,7 +26,7 @@ def drawn(rows: list[list[Cell]], width: int) -> list[str]:
 
 
 def test_least_important_column_is_dropped_first() -> None:
-    """Where the width does not suffice, the column that matters least goes first."""
+    """If the table is too wide, the least important column is left out first."""
     rows: list[list[Cell]] = [["auth", "a long remark", ("12", "bold")], ["shop", "", "3"]]
     assert drawn(rows, 40) == ["NAME  NOTE           COUNT", "auth  a long remark     12", "shop                     3"]
     assert drawn(rows, 20) == ["NAME  COUNT", "auth     12", "shop      3"]
@@ -34,7 +34,7 @@ def test_least_important_column_is_dropped_first() -> None:
 
 
 def test_table_names_what_is_left_out() -> None:
-    """Whoever draws a table is told which columns are not in it."""
+    """The caller gets the titles of the columns left out."""
     assert table(COLUMNS, [["auth", "a long remark", "12"]], 20)[1] == ["NOTE"]
 
 
@@ -56,7 +56,7 @@ def test_notes_and_records(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_records_in_other_forms(capsys: pytest.CaptureFixture[str]) -> None:
-    """YAML is a document each; CSV a row each, below the names of the fields, which come again where they change."""
+    """YAML: a document each; CSV: a row each below the field names, which are repeated when they change."""
     first = {"name": "ä", "at": datetime(2026, 1, 2, tzinfo=UTC), "peers": ["a", "b"], "none": None, "up": True}
     for form in FORMS:
         output = Output(as_json=True, form=form)
@@ -91,7 +91,7 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**30, {1: 2}, "\x1b[2J\n"])
 def test_json_line_is_one_line(value: Any) -> None:
-    """Whatever the value is, it becomes one line that programs can read."""
+    """Any value becomes one line of JSON."""
     line = json_line({"value": value})
     assert "\n" not in line
     json.loads(line)
@@ -117,6 +117,6 @@ def test_large_numbers_are_shortened(value: float | None, expected: str) -> None
 
 
 def test_clock_ahead_of_ours_shows_no_negative_time() -> None:
-    """A clock that is ahead of ours shows no negative time."""
+    """A time in the future is shown as now."""
     assert ago(100.0, 105.0) == "5.0 s"
     assert ago(105.0, 100.0) == "just now"

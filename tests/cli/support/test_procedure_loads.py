@@ -1,4 +1,4 @@
-"""What is done of each procedure over all workers."""
+"""The load of each procedure over all workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightbus.wire.announcement import Announcement
 
 
 def reading(number: int, at: float, *procedures: tuple[str, int, int, float | None]) -> Reading:
-    """Return what a worker tells."""
+    """Return a worker's statistics."""
     announcement = Announcement(bus="b", instance=f"{number:016x}", service="auth", process="one", host="h", apis=())
     peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
     told: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What publishers tell of the events that they keep, and what is said of those that do not tell."""
+"""The reports of publishers on their events, and notes about those that do not answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_who_keeps_nothing_is_left_out() -> None:
 
 
 def test_who_does_not_answer_is_noted_once() -> None:
-    """What it keeps is missing: that is said, and the exit code tells."""
+    """A note says that its events are missing, and the exit code is 3."""
     bus, connection = bus_of([1], peers=[ONE, SILENT])
     for _ in range(2):
         assert ask(connection) == [("auth", [1])]
@@ -59,7 +59,7 @@ def test_who_does_not_answer_is_noted_once() -> None:
 
 
 def test_who_has_ended_is_noted_once() -> None:
-    """What it kept is with whoever serves its journal next: nothing is missing for good, and the exit code is 0."""
+    """Its events will be served by another peer: nothing is lost, and the exit code is 0."""
     bus, connection = bus_of([1], peers=[ONE])
     bus.gone = [TWO.announcement]
     for _ in range(2):
@@ -72,7 +72,7 @@ def test_who_has_ended_is_noted_once() -> None:
 
 @pytest.mark.parametrize("quietly", [False, True])
 def test_an_answer_that_is_an_error(quietly: bool) -> None:
-    """It is noted, unless nobody is to be told."""
+    """It is noted, unless `quietly`."""
     bus, connection = bus_of(LightbusTimeout("busy"), [2], peers=[ONE, TWO])
     told = asyncio.run(ask_each(connection, bus.peers, "journals", quietly=quietly))
     assert [answer for _, answer in told] == [[2]]
@@ -81,7 +81,7 @@ def test_an_answer_that_is_an_error(quietly: bool) -> None:
 
 
 def test_an_answer_that_no_worker_gives() -> None:
-    """It is noted, and kept for who looks for what is wrong; the others' answers are taken."""
+    """It is noted, and recorded for doctor; the answers of the others are used."""
     _, connection = bus_of(ProtocolError("no list"), [2], peers=[ONE, TWO])
     told = asyncio.run(ask_each(connection, [ONE, TWO], "journals"))
     assert [answer for _, answer in told] == [[2]]
@@ -90,14 +90,14 @@ def test_an_answer_that_no_worker_gives() -> None:
 
 
 def test_an_older_version_is_no_fault() -> None:
-    """That one has not the procedure yet is no reason to look at it; that it has no time is."""
+    """A missing procedure is not recorded as an error; a timeout is."""
     _, connection = bus_of(UnknownProcedure("no journals"), LightbusTimeout("1 s"), peers=[ONE, TWO])
     asyncio.run(ask_each(connection, [ONE, TWO], "journals"))
     assert connection.unanswered == {TWO.instance: "1 s"}
 
 
 def test_groups_on_the_bus() -> None:
-    """Each as each publisher tells it, in order, with who tells it."""
+    """Each group as each publisher reports it, sorted, with the publisher."""
 
     def group(api: str, name: str) -> dict[str, Any]:
         return {"api": api, "name": name}
@@ -112,7 +112,7 @@ def test_groups_on_the_bus() -> None:
 
 
 def test_groups_are_asked_for_page_by_page() -> None:
-    """Of who tells of no end of them nothing is shown, and that is said; the others are shown."""
+    """The groups of a publisher with endless pages are left out, with a note; the others are shown."""
 
     def page(*names: str) -> list[Any]:
         return [{"api": "shop", "name": name} for name in names]
@@ -128,7 +128,7 @@ def test_groups_are_asked_for_page_by_page() -> None:
 
 
 def test_a_group_that_nobody_knows() -> None:
-    """It is said which there are."""
+    """The error lists the known ones."""
     assert str(no_such_group("mial", ["mail", "audit", "mail"])) == (
         "No publisher knows the group 'mial'. There are: audit, mail."
     )

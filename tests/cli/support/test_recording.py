@@ -38,7 +38,7 @@ def written(path: Path, *lines: str) -> Path:
 @settings(max_examples=40)
 @given(value=PLAIN)
 def test_whatever_the_bus_carries_comes_back(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
-    """With its type, whatever JSON makes of it."""
+    """Every value is restored with its type."""
     path = written(tmp_path_factory.getbasetemp() / "events.jsonl", line_of(message(value=value)))
     recording = Recording(path)
     [event] = recording
@@ -48,7 +48,7 @@ def test_whatever_the_bus_carries_comes_back(tmp_path_factory: pytest.TempPathFa
 
 
 def test_lines_are_for_people(tmp_path: Path) -> None:
-    """Arguments that JSON has are in it, and nothing else; those that it does not have are there in words, too."""
+    """JSON arguments are written once; other values are also written as readable text."""
     plain = json.loads(line_of(message(user="sally", number=[1, 2.5, None])))
     assert plain == {
         "api": "auth", "event": "seen", "version": 3, "id": "1-2", "published_at": 17.5,
@@ -61,7 +61,7 @@ def test_lines_are_for_people(tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_not_whole(tmp_path: Path) -> None:
-    """Was being written when the command was killed: what is before it counts."""
+    """The command was killed while writing it: the lines before are used."""
     line = line_of(message(user="sally"))
     recording = Recording(written(tmp_path / "e", line, "\n", line, line[:20]))
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_a_line_that_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_lines_that_were_changed(tmp_path: Path) -> None:
-    """What is changed by hand counts, unless something else says otherwise."""
+    """Manual changes are used, unless they contradict `packed`."""
     line = line_of(message(user="sally")).replace("sally", "harry")
     [event] = Recording(written(tmp_path / "e", line))
     assert event.kwargs == {"user": "harry"}

@@ -45,7 +45,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_change_within_a_second_counts(processes: Processes, tmp_path: Path) -> None:
-    """Python takes what it has compiled for up to date by a file's size and second; what has changed is removed."""
+    """Python compares size and second of a file with its .pyc; the .pyc of a changed file is removed."""
     module = tmp_path / "version.py"
     for number in (1, 2):
         module.write_text(f"print({number})")
@@ -88,7 +88,7 @@ def test_reloader_that_is_killed(processes: Processes, tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_go_together() -> None:
-    """Each is told what to leave out, or to add."""
+    """The error says which option to leave out, or to add."""
     for options, expected in {
         ("--reload", "--workers", "2"): "leave --workers out",
         ("--reload-dir", "."): "give that, too",

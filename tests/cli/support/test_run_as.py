@@ -14,6 +14,6 @@ def show() -> None:
 
 
 def test_program_around_the_command() -> None:
-    """Another program says how the command is started; where none does, it is started as ever."""
+    """Another program can set how the command is started; by default it is `python -m lightbus run`."""
     assert CliRunner().invoke(show).output == f"{sys.executable} -m lightbus run\n"
     assert CliRunner().invoke(show, obj=RunAs(command=("manage.py", "runlightbus"))).output == "manage.py runlightbus\n"

@@ -1,4 +1,4 @@
-"""`lightbus run --workers`, as whoever operates it sees it."""
+"""`lightbus run --workers`, as an operator sees it."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def directory(tmp_path: Path) -> Path:
 
 
 def pids(supervisor: Process) -> list[int]:
-    """Return the processes that have served, in order."""
+    """Return the process ids that have served, in order."""
     return [int(pid) for pid in re.findall(r"^serves (\d+)$", supervisor.stdout, flags=re.MULTILINE)]
 
 
 def both(supervisor: Process) -> list[int]:
-    """Return the first two, once both have said so: they are ready a moment before that."""
+    """Return the first two, once both are ready: they answer a moment before that."""
     return pids(supervisor) if len(set(pids(supervisor))) == 2 else []
 
 
@@ -81,7 +81,7 @@ def test_workers_are_restarted_replaced_and_stopped(processes: Processes, direct
 
 
 def test_supervisor_that_is_killed(processes: Processes, directory: Path) -> None:
-    """Its workers do not go on without it, nor keep their ports: they end in order, and say why."""
+    """Its workers shut down, free their ports, and log why."""
     supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
     supervisor.wait_for_line("All 2 workers serve", 30)
     workers = wait_until(lambda: both(supervisor), 30)
@@ -92,7 +92,7 @@ def test_supervisor_that_is_killed(processes: Processes, directory: Path) -> Non
 
 
 def test_logs_of_the_form_that_was_asked_for(processes: Processes, directory: Path) -> None:
-    """With `--log-format json` the supervisor's own lines are objects as well; with a file, as that says."""
+    """With `--log-format json` the supervisor logs JSON, too; with a file, as configured there."""
     settings = directory / "logs.json"
     settings.write_text(
         '{"formatters": {"f": {"format": "MINE %(message)s"}}, "root": {"handlers": ["h"], "level": "INFO"},'
@@ -124,7 +124,7 @@ async def finish():
 
 
 def test_hangup_while_they_stop(processes: Processes, directory: Path) -> None:
-    """A SIGHUP that comes then cuts nobody short who finishes what runs."""
+    """A SIGHUP during the shutdown does not interrupt running calls."""
     (directory / "bus.py").write_text(SERVICE + SLOW_END)
     supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
     supervisor.wait_for_line("All 2 workers serve", 30)
@@ -137,7 +137,7 @@ def test_hangup_while_they_stop(processes: Processes, directory: Path) -> None:
 
 
 def test_one_that_cannot_start(processes: Processes, directory: Path) -> None:
-    """What is wrong is said once, and not tried for ever."""
+    """The reason is logged once, and it is not restarted for ever."""
     (directory / "bus.py").write_text("raise ValueError('broken')")
     supervisor = processes.worker("bus", "--workers", "2", cwd=directory)
     assert supervisor.wait(60) == 1
@@ -169,7 +169,7 @@ def test_long_path_for_temporary_files(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_no_place_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none can be made it is said what to set."""
+    """The error says what to set."""
 
     def refuse(**options: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

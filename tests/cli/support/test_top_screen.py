@@ -34,7 +34,7 @@ def screen(rows: Rows, view: TopView, *, width: int = 80, height: int = 24, colo
 
 
 def test_same_names_are_told_apart() -> None:
-    """Workers of one service have their processes shown on any width, and those of one name how their ids begin."""
+    """Workers of one service show their processes at any width, and those of one name the start of their ids."""
     workers = [load(), load(instance="fedcba0987654321"), load(process="two"), load(service="shop")]
     lines = screen(Rows(workers, [], []), TopView(sort="service")).splitlines()
     assert [" ".join(line.split()[:3]) for line in lines[2:4]] == ["auth one 1234…", "auth one fedc…"]
@@ -45,13 +45,13 @@ def test_same_names_are_told_apart() -> None:
 
 @pytest.mark.parametrize(("field", "style"), [("errors", "\x1b[31m"), ("queued", "\x1b[33m"), ("lag", "\x1b[33m")])
 def test_errors_and_lag_are_coloured(field: str, style: str) -> None:
-    """Errors are red, queues and lag yellow, where there are any; all else is plain."""
+    """Errors above 0 are red, queues and lag yellow; all other cells are plain."""
     assert f"{style}7" in screen(Rows([load(**{field: 7})], [], []), TopView(), colour=True).replace(" ", "")
     assert style not in screen(Rows([load()], [], []), TopView(), colour=True)
 
 
 def test_only_and_procedures() -> None:
-    """What is typed leaves rows of all tables out; procedures take the place of workers."""
+    """The filter applies to all tables; procedures replace workers."""
     rows = Rows([load(), load(service="shop")], [CHECK], [GROUP])
     text = screen(rows, TopView(only="sho"))
     assert "only 'sho'" in text
@@ -66,7 +66,7 @@ def test_only_and_procedures() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_screen_fits_any_terminal_size(width: int) -> None:
-    """On any width the keys are there, and no more lines than the terminal has; what is left out is counted."""
+    """The help for keys is always shown, and no more lines than fit; rows left out are counted."""
     rows = Rows([load(process=str(n)) for n in range(50)], [], [GROUP] * 50)
     lines = screen(rows, TopView(), width=width).splitlines()
     assert len(lines) <= 24

@@ -54,7 +54,7 @@ def test_filter_matches_a_part_of_the_name(only: str, names: list[str], wanted: 
 
 
 def test_keys_are_said() -> None:
-    """The last line says what keys do now."""
+    """The last line has the help for the keys."""
     view = TopView()
     assert view.keys.startswith("by calls: s service, c calls")
     assert "r procedures, / only some; q quits" in view.keys

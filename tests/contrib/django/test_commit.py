@@ -41,7 +41,7 @@ def test_fired_behind_the_commit(hub: MemoryBus, bus: BusPath) -> None:
 
 
 def test_event_of_a_rolled_back_transaction_is_never_fired(bus: BusPath) -> None:
-    """What is rolled back, as a whole or up to a savepoint, is never fired."""
+    """Also if it is rolled back to a savepoint only."""
     fired: list[str] = []
     bus.client.after_event_sent(lambda event_message: fired.append(event_message.kwargs["username"]))
 
@@ -61,7 +61,7 @@ def test_event_of_a_rolled_back_transaction_is_never_fired(bus: BusPath) -> None
 
 
 def test_wrong_arguments_are_refused_before_the_commit(bus: BusPath) -> None:
-    """So the transaction can still be rolled back. What is no path of an event is refused, too."""
+    """So the transaction can still be rolled back. An object that is no event's path is refused, too."""
     with transaction.atomic():
         with pytest.raises(ValidationError, match="age"):
             fire_on_commit(bus.auth.user_registered, username="ada", age="old")

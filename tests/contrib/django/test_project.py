@@ -13,7 +13,7 @@ MODULE = "import lightbus\nbus = lightbus.create(service_name='project')\n"
 
 
 def test_bus_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The setting LIGHTBUS_MODULE names it, else the variable; its handlers look after connections."""
+    """The setting LIGHTBUS_MODULE names its module, else the variable; its handlers close old connections."""
     (tmp_path / "of_setting.py").write_text(MODULE)
     (tmp_path / "of_variable.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)

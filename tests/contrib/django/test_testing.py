@@ -1,4 +1,4 @@
-"""What a Django project tests with: a mock of its bus, or its worker on a bus in memory."""
+"""Test classes of a Django project: a mock of its bus, or its worker on a bus in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def passes(case: type[unittest.TestCase]) -> unittest.TestResult:
 
 
 def test_bus_is_mocked_for_each_test() -> None:
-    """What one test mocked and called is unknown to the next; afterwards the bus is what it was."""
+    """Mocks and calls of a test do not affect the next one; afterwards the bus is restored."""
     project = project_bus()
 
     class Orders(BusMockMixin, unittest.TestCase):

@@ -20,7 +20,7 @@ class RolledBack(Exception):
 
 
 def database(url: str) -> dict[str, Any]:
-    """Return how Django says where a database is."""
+    """Return a database setting of Django."""
     if url.startswith("sqlite:///"):
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": url.removeprefix("sqlite:///")}
     if url.startswith("mysql+pymysql:"):

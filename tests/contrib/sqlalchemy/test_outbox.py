@@ -24,7 +24,7 @@ def count(engine: Any, outbox: Outbox) -> int:
 
 
 def test_committed_and_rolled_back(hub: MemoryBus, bus: BusPath, outbox: Outbox, engine: Any) -> None:
-    """What is committed is fired by the worker, with the id that was returned; what is rolled back never was there."""
+    """Committed events are fired by the worker, with the returned id; rolled back ones are not."""
     outbox.relay(bus, engine, poll=0.02)
     with Session(engine) as session:
         outbox.fire(session, bus.auth.user_registered, username="rolled back")
@@ -42,7 +42,7 @@ def test_committed_and_rolled_back(hub: MemoryBus, bus: BusPath, outbox: Outbox,
 
 
 def test_session_of_an_event_loop(bus: BusPath, outbox: Outbox, engine: Any) -> None:
-    """`fire_async` does the same in an AsyncSession, whatever that is made of."""
+    """`fire_async` works in an AsyncSession of any engine."""
     done: list[Any] = []
 
     class AsyncSession:
@@ -63,7 +63,7 @@ def test_session_of_an_event_loop(bus: BusPath, outbox: Outbox, engine: Any) -> 
 
 
 def test_hooks_before_it_run_where_it_is_stored(hub: MemoryBus, bus: BusPath, outbox: Outbox, engine: Any) -> None:
-    """What they put into the trace goes with the event, one may refuse; and those behind it run when it is fired."""
+    """They may set the trace, or refuse the event; the hooks after it run when it is fired."""
     told: list[str] = []
     heard: list[Any] = []
 
@@ -88,7 +88,7 @@ def test_hooks_before_it_run_where_it_is_stored(hub: MemoryBus, bus: BusPath, ou
 
 
 def test_wrong_arguments_are_refused_before_the_commit(bus: BusPath, outbox: Outbox, engine: Any) -> None:
-    """They are told before the commit: a wrong argument, a wrong name, an API of somebody else, an AsyncEngine."""
+    """A wrong argument, a wrong name, an API of another service, an AsyncEngine."""
     fire: Any = outbox.fire
     relay_by: Any = outbox.relay
     with Session(engine) as session:
@@ -106,7 +106,7 @@ def test_wrong_arguments_are_refused_before_the_commit(bus: BusPath, outbox: Out
 
 @pytest.mark.database
 def test_relay_at_mariadb(at_mariadb: Any, outbox: Outbox, hub: MemoryBus, bus: BusPath) -> None:
-    """In order, none that was rolled back, by two workers at a time; an event of 100 kB is none too many."""
+    """In order, without rolled back ones, by two workers; an event of 100 kB fits."""
     outbox.relay(bus, at_mariadb, poll=0.02)
     other = hub.create(service_name="auth")
     other.client.register_api(AuthApi())

@@ -21,7 +21,7 @@ from lightbus.contrib.sqlalchemy.store import SqlAlchemyStore
 
 
 def test_rows_of_one_api_in_their_order(engine: Any, outbox: Outbox, bus: BusPath, hub: MemoryBus) -> None:
-    """As many as are asked for; what was fired goes, what never can be keeps its error and waits no more."""
+    """Up to the limit; fired rows are deleted, refused ones keep their error and do not wait any more."""
     shop = hub.create(service_name="shop")
     shop.client.register_api(ShopApi())
     store = SqlAlchemyStore(engine, outbox.table)
@@ -47,7 +47,7 @@ def test_rows_of_one_api_in_their_order(engine: Any, outbox: Outbox, bus: BusPat
 
 
 def test_one_relay_at_a_time_at_sqlite(engine: Any, outbox: Outbox, bus: BusPath) -> None:
-    """Another one has nothing meanwhile, and whoever puts in further rows is not held up."""
+    """A second relay gets no rows meanwhile, and inserts are not blocked."""
     store, other = SqlAlchemyStore(engine, outbox.table), SqlAlchemyStore(engine, outbox.table)
     with engine.begin() as connection:
         outbox.fire(connection, bus.auth.user_registered, username="ada")
@@ -70,7 +70,7 @@ class ShopApi(Api):
 @pytest.mark.database
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath, driver: str) -> None:
-    """Who waits is told when a transaction is committed, and not when it is rolled back; one at a time has the rows."""
+    """A commit wakes `wait`, a rollback does not; one relay at a time gets the rows."""
     pytest.importorskip(driver)
     engine = create_engine(postgres.url.replace("psycopg", driver).format(postgres.new_database()))
     outbox.table.metadata.create_all(engine)
@@ -99,7 +99,7 @@ def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: B
 
 @pytest.mark.database
 def test_mariadb_has_one_relay_at_a_time(at_mariadb: Any, outbox: Outbox, bus: BusPath) -> None:
-    """Another one does not wait for the rows, and whoever puts in further ones is not held up."""
+    """A second relay gets no rows, without waiting, and inserts are not blocked."""
     store, other = SqlAlchemyStore(at_mariadb, outbox.table), SqlAlchemyStore(at_mariadb, outbox.table)
     with at_mariadb.begin() as connection:
         outbox.fire(connection, bus.auth.user_registered, username="ada")

@@ -18,7 +18,7 @@ def count() -> int:
 
 
 def test_committed_and_rolled_back(hub: MemoryBus, bus: BusPath) -> None:
-    """What is committed is fired by the project's worker, with the id that was returned; what is rolled back is not."""
+    """Committed events are fired by the project's worker, with the returned id; rolled back ones are not."""
     with transaction.atomic():
         savepoint = transaction.savepoint()
         outbox.fire(bus.auth.user_registered, username="rolled back")

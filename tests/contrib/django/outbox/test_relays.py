@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def test_relay_uses_the_databases_of_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the setting, else the default one."""
+    """Those of the setting, else `default`."""
     from lightbus.contrib.django.outbox.relays import relays
 
     assert [each.name for each in relays()] == ["of the database 'default'"]
@@ -20,7 +20,7 @@ def test_relay_uses_the_databases_of_the_setting(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("wrong", ["default", ["default", "other"]])
 def test_databases_that_there_are_not(monkeypatch: pytest.MonkeyPatch, wrong: Any) -> None:
-    """The error names those that there are."""
+    """The error lists the existing ones."""
     from lightbus.contrib.django.outbox.relays import relays
 
     monkeypatch.setattr(settings, "OUTBOX_DATABASES", wrong, raising=False)

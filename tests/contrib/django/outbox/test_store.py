@@ -1,4 +1,4 @@
-"""The outbox in Django's table, on a MariaDB. What it is like on SQLite the tests of the outbox show."""
+"""The outbox in Django's table, on MariaDB. Tests of the outbox cover SQLite."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def alias(mariadb: MariaDb) -> Iterator[str]:
 
 @pytest.mark.database
 def test_one_relay_at_a_time(alias: str) -> None:
-    """Another one does not wait for the rows, and whoever puts in further ones is not held up."""
+    """A second relay gets no rows, without waiting, and inserts are not blocked."""
     from lightbus.contrib.django.outbox.models import OutboxEvent
     from lightbus.contrib.django.outbox.store import DjangoStore
 

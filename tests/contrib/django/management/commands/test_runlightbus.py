@@ -13,7 +13,7 @@ from lightbus.contrib.django.management.commands.runlightbus import Command
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Put something in the place of `lightbus` that notes what it is told."""
+    """Replace `lightbus` by a function that records its arguments."""
     told: list[Any] = []
     monkeypatch.setattr(module, "main", lambda **given: told.append((given["args"], given["obj"].command)))
     return told
@@ -41,6 +41,6 @@ def test_bus_that_is_named(run: list[Any]) -> None:
 
 
 def test_called_by_a_program(run: list[Any]) -> None:
-    """Without the setting `lightbus run` looks for the module as ever."""
+    """Without the setting `lightbus run` finds the module as usual."""
     call_command("runlightbus")
     assert run[0][0] == ["run"]
