@@ -195,7 +195,7 @@ def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
         (("--allow", "auth.*", "--host", "0.0.0.0"), "name its clients by --token-file"),
         (("--allow", "auth.*", "--token-file", "nowhere"), "cannot be read"),
         (("--allow", "auth.*", "--allow-origin", "*"), "is not an origin"),
-        (("--allow", "auth.*", "--host", "no such host"), "say who may"),
+        (("--allow", "auth.*", "--host", "no such host"), "name its clients by --token-file"),
     ],
 )
 def test_what_cannot_be_served(commands: Commands, args: tuple[str, ...], error: str) -> None:
