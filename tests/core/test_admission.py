@@ -50,7 +50,7 @@ def test_computing_handlers_run_one_by_one() -> None:
 
 
 def computing(share: float, process: float, *, concurrency: int = 100) -> Admission:
-    """Return one whose calls have computed for such a share of a second, and its process for such a one."""
+    """Return an Admission whose calls, and process, have computed for these shares of a second."""
     admission = known(0.01, concurrency)
     admission.limit = 16
     admission.look_at_cpu(5.0, 1.0)
@@ -109,7 +109,7 @@ def test_a_burst_may_wait() -> None:
 
 
 def played(admission: Admission, seconds: float, arrivals: list[float], *, again_until: float = 0.0) -> tuple[int, int]:
-    """Play calls, side by side up to the limit, each caller calling again; return the served and the refused."""
+    """Simulate calls, concurrently up to the limit, each caller calling again; return the served and the refused."""
     coming = [(at, "comes", 0.0) for at in arrivals]
     waiting: list[float] = []
     served = refused = running = 0
@@ -168,7 +168,7 @@ def test_a_single_call_after_an_overload_is_not_refused() -> None:
 
 
 def overload(admission: Admission, seconds: float, *, until: float = 5.0) -> tuple[list[float], int]:
-    """Play five times as many calls as can be done; return how long those waited that were begun, and the refused."""
+    """Simulate five times the load; return the waiting times of started calls, and the refused ones."""
     waits: list[float] = []
     waiting: list[float] = []
     refused, now, ends = 0, 1.0, 0.0

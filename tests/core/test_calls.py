@@ -14,7 +14,7 @@ peers = st.sampled_from(PEERS)
 
 
 class AnySequence(RuleBasedStateMachine):
-    """Whatever happens, each call ends once: answered, expired, lost, forgotten or closed."""
+    """For any sequence each call ends once: answered, expired, lost, forgotten or closed."""
 
     @initialize()
     def start(self) -> None:
@@ -25,7 +25,7 @@ class AnySequence(RuleBasedStateMachine):
         self.late = 0
 
     def ended(self, call_id: int, call: PendingCall[str]) -> None:
-        """Check that this call was open, is the same still, and is so no longer."""
+        """Check that this call was open, is unchanged, and is open no more."""
         peer, deadline, sent = self.open.pop(call_id)
         assert (call.peer, call.deadline, call.sent, call.waiter) == (peer, deadline, sent, f"waiter {call_id}")
         assert call_id not in self.calls

@@ -130,7 +130,7 @@ class Membership(RuleBasedStateMachine):
         self.has: dict[str, set[int]] = {}
 
     def take(self, assignments: list[MemberAssignment]) -> None:
-        """Do as members do: keep what is still theirs, and take on what is new. What is gone they release later."""
+        """Act like members: keep their partitions, and take new ones. They release revoked ones later."""
         for each in assignments:
             assert each.generation > self.told.get(each.member, MemberAssignment("", 0, ())).generation
             self.told[each.member] = each
@@ -162,7 +162,7 @@ class Membership(RuleBasedStateMachine):
 
     @rule()
     def all_release(self) -> None:
-        """When everything that was asked back is given back, each partition is with whom it belongs to, and is used."""
+        """Once all revoked partitions are released, each is held by its owner."""
         for _ in range(len(ALL)):
             for member in list(self.has):
                 self.release(member, late=False)
@@ -179,20 +179,20 @@ class Membership(RuleBasedStateMachine):
 
     @rule(member=st.sampled_from("abcd"), back=st.integers(0, 9), partition=st.sampled_from(ALL))
     def speak_of_the_past(self, member: str, back: int, partition: int) -> None:
-        """A word counts for what a member has had since the generation that it speaks of, and for nothing else."""
+        """A report counts for partitions held since the generation that it names, and for nothing else."""
         generation = self.group.generation - back
         if self.group.holds(member, generation, partition):
             assert partition in self.has[member]
 
     @invariant()
     def a_partition_has_one_owner(self) -> None:
-        """Nobody is assigned what another one has not given back."""
+        """No member is assigned a partition that another has not released."""
         everything = [partition for partitions in self.has.values() for partition in partitions]
         assert len(everything) == len(set(everything))
 
     @invariant()
     def nothing_lies_about(self) -> None:
-        """Where there is a member, every partition is somebody's."""
+        """If there is a member, every partition is held."""
         held = [p for member in self.group.members for p in self.group.held_by(member)]
         assert sorted(held) == (list(ALL) if self.group.members else [])
 

@@ -14,7 +14,7 @@ PARTITIONS = 4
 
 
 class Publisher:
-    """What is fired, and how it is published: each partition's events of a batch are one message."""
+    """Fired events, and how they are published: those of a batch and a partition are one message."""
 
     def __init__(self) -> None:
         self.events: list[tuple[int, int, int]] = []
@@ -44,7 +44,7 @@ class Publisher:
 
 
 class Consumer:
-    """Follows all partitions, and handles one event after the other."""
+    """Follows all partitions, and handles one event after another."""
 
     def __init__(self, publisher: Publisher) -> None:
         self.publisher = publisher

@@ -23,7 +23,7 @@ def peer(*apis: ApiInfo, state: PeerState = PeerState.UP, **fields: Any) -> Peer
 
 
 def untold(*names: str | None) -> Peer:
-    """Return a peer that has not answered yet: of its APIs only names are known, or not even those."""
+    """Return a peer that has not answered yet: at most the names of its APIs are known."""
     known = peer(state=PeerState.UNVERIFIED)
     api_names = None if names == (None,) else names
     return replace(known, announcement=replace(known.announcement, apis=None, api_names=api_names))

@@ -8,7 +8,7 @@ from lightbus.core.processor_use import ProcessorUse
 
 
 def looked(computed: float, cpu: float) -> ProcessorUse:
-    """Return what is known after a second in which handlers and the process have computed for so long."""
+    """Return the result after a second in which handlers and the process have computed for so long."""
     processor = ProcessorUse()
     processor.look(5.0, 1.0, 1.0)
     processor.computed += computed

@@ -33,7 +33,7 @@ SHOP = ApiInfo(name="shop", events=("sold",))
 
 
 def announced(instance: str, *apis: ApiInfo, **fields: Any) -> Announcement:
-    """Return what a peer in mode host says of itself."""
+    """Return the announcement of a peer in mode host."""
     values = {"bus": "b", "instance": instance, "service": "s", "process": "p", "host": "h", "apis": apis}
     return Announcement(**{**values, **fields})
 
@@ -44,7 +44,7 @@ def hint(instance: str, *names: str) -> Announcement:
 
 
 def at_addresses(instance: str) -> Announcement:
-    """Return the announcement of somebody at very many addresses."""
+    """Return the announcement of a peer with very many addresses."""
     addresses = tuple(f"10.0.0.{number}" for number in range(1, 17))
     return replace(hint(instance, "auth"), rpc_port=7001, event_port=7002, addresses=addresses)
 
@@ -61,7 +61,7 @@ def state_of(registry: Registry, instance: str) -> PeerState:
 
 
 def folded(facts: Iterable[Fact], live: dict[str, Peer]) -> dict[str, Peer]:
-    """Take facts in as a door would: whoever joined is there until it left. Fail for a fact that does not follow."""
+    """Apply facts like a channel: a peer that joined is there until it left. Fail for an inconsistent fact."""
     for fact in facts:
         instance = fact.peer.instance
         if isinstance(fact, PeerJoined):
@@ -83,7 +83,7 @@ def told(peers: Iterable[Peer]) -> dict[str, tuple[object, ...]]:
 
 
 class AnySequence(RuleBasedStateMachine):
-    """Whatever happens, in whatever order: the registry stays legal, and its facts say what its snapshot shows."""
+    """For any inputs in any order the registry stays legal, and its facts match its snapshot."""
 
     instances = st.sampled_from([A, B, C, D])
     apis = st.sampled_from([(), (AUTH,), (AUTH, SHOP)])
@@ -97,7 +97,7 @@ class AnySequence(RuleBasedStateMachine):
         self.gone: set[str] = set()
 
     def take(self, do: Callable[..., list[Fact] | None], *args: Any, remembered: bool = True, **kwargs: Any) -> None:
-        """Carry out an input, take in its facts, and note who is gone for good."""
+        """Carry out an input, apply its facts, and record which peers are gone for good."""
         known = set(self.registry.peers)
         folded(do(*args, **kwargs) or [], self.live)
         if remembered:

@@ -25,7 +25,7 @@ def peer(number: int, host: str = "far", state: PeerState = PeerState.UP) -> Pee
 
 
 def fixed(*numbers: int) -> Any:
-    """Return a `randrange` that gives these numbers, one after another."""
+    """Return a `randrange` that returns these numbers, one after another."""
     left = iter(numbers)
 
     def randrange(stop: int) -> int:

@@ -17,12 +17,12 @@ from lightbus.core.streams import HIGH, UNCONFIRMED, AckPosition, Entry, LiveStr
 
 
 def entries(first: int, last: int) -> list[list[Any]]:
-    """Return the events from one sequence to another, each with the one before it."""
+    """Return the events between two sequences, each with its predecessor."""
     return [[sequence, sequence - 1, b"r%d" % sequence] for sequence in range(first, last + 1)]
 
 
 def handle(stream: Stream, count: int = 10**6) -> list[int]:
-    """Hand out and finish what is ready, and return the sequences."""
+    """Deliver and finish the ready events, and return their sequences."""
     handled = []
     while stream.can_deliver and len(handled) < count:
         entry = stream.take()
@@ -310,7 +310,7 @@ def _check(handled: list[int], count: int) -> None:
 
 
 class Following(RuleBasedStateMachine):
-    """A journal, a network that loses, delays and repeats, and one consumer at a time: anything in any order."""
+    """A journal, a network that loses, delays and repeats, and one consumer at a time, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,7 +323,7 @@ class Following(RuleBasedStateMachine):
         self.begin()
 
     def begin(self) -> None:
-        """Begin behind what was stored, as a consumer does that takes the place of another."""
+        """Start after the stored cursor, like a consumer that replaces another."""
         self.stream = Stream("t", cursor=self.stored, head=self.head)
         self.in_progress: list[Entry] = []
         self.last = self.stored
@@ -338,7 +338,7 @@ class Following(RuleBasedStateMachine):
         fate=st.sampled_from(["arrives", "arrives", "late", "lost"]),
     )
     def publish(self, steps: list[int], fate: str) -> None:
-        """Number over all topics and, now and then, by a new epoch: sequences have gaps where nothing is missing."""
+        """Number over all topics and, now and then, by a new epoch: sequences have gaps without losses."""
         before = len(self.log)
         for step in steps:
             self.log.append(Entry(self.head + step, self.head, b""))
@@ -391,7 +391,7 @@ class Following(RuleBasedStateMachine):
     @precondition(lambda self: self.in_progress)
     @rule(handled=st.integers(0, 5), is_given_back=st.booleans(), is_one_failed=st.booleans())
     def finish(self, handled: int, is_given_back: bool, is_one_failed: bool) -> None:
-        """Finish the first ones of what is at hand; the others are given back, unless the next one fails."""
+        """Finish the first events in progress; the others are put back, unless the next one fails."""
         begun, left = self.in_progress[:handled], self.in_progress[handled:]
         self.in_progress = []
         if left and is_given_back:
@@ -420,7 +420,7 @@ class Following(RuleBasedStateMachine):
 
     @rule(share=st.floats(0, 1))
     def trim(self, share: float) -> None:
-        """Delete the oldest, handled or not: a cap was exceeded."""
+        """Delete the oldest events, handled or not: a cap was exceeded."""
         count = int(share * len(self.log))
         self.trimmed |= {entry.sequence for entry in self.log[:count]}
 
@@ -435,7 +435,7 @@ class Following(RuleBasedStateMachine):
         assert owed <= self.done | self.trimmed
 
     def teardown(self) -> None:
-        """When the network is quiet again, everything arrives, and is acknowledged."""
+        """When the network loses nothing any more, everything arrives, and is acknowledged."""
         for _ in range(3 * len(self.log) + 10):
             if self.asked is None:
                 self.ask()

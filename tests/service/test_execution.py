@@ -36,7 +36,7 @@ TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 def run(test: Callable[[Execution], Awaitable[Any]], served: ServedCall | None = None) -> Any:
-    """Run a test with an execution on a loop, in a context in which somebody is the tenant."""
+    """Run a test with an execution on a loop, in a context with a tenant."""
 
     async def main() -> Any:
         TENANT.set("whoever started the loop")
@@ -55,7 +55,7 @@ def plain(value: int = 1) -> int:
 
 
 def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+    """A usual decorator: it neither checks nor shows whether the function is an `async def`."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -81,7 +81,7 @@ class Promise:
 
 
 async def forgetful(value: int = 1) -> Any:
-    """Is an `async def` around another that does not await it."""
+    """An `async def` around another that does not await it."""
     return asynchronous(value)
 
 
@@ -378,7 +378,7 @@ def test_functions_that_certainly_return_none(function: Callable[..., Any], expe
 
 
 class Rows:
-    """What is waited for by an `async for` and by an `async with`."""
+    """Supports `async for` and `async with`."""
 
     def __aiter__(self) -> Rows:
         return self
@@ -504,12 +504,12 @@ async def generates_async() -> Any:
 
 @types.coroutine
 def old_coroutine() -> Any:
-    """Return what can be awaited, as one wrote it before `async def`."""
+    """Return a coroutine in the form used before `async def`."""
     yield
 
 
 class Generating:
-    """An object whose call is a generator, and whose method is one."""
+    """An object whose call is a generator, and one of whose methods is one."""
 
     def __call__(self) -> Any:
         """Run nothing when it is called."""

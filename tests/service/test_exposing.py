@@ -38,7 +38,7 @@ class Traced:
 
 
 class OnlyBinds:
-    """A decorator without `__call__`, that binds in a closure."""
+    """A decorator without `__call__` that binds in a closure."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
@@ -53,7 +53,7 @@ class OnlyBinds:
 
 
 class Lazy:
-    """A descriptor of which nobody can say what it gives."""
+    """A descriptor whose value cannot be known."""
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         raise AssertionError("it was asked")

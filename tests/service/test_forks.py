@@ -28,7 +28,7 @@ class Untellable(Exception):
 
 
 def in_child(work: Callable[[], object], error: Path) -> int:
-    """Run something in a child that writes its standard error to a file; return its exit code, 99 if it went on."""
+    """Run a function in a child that writes its standard error to a file; return its exit code, 99 if it returned."""
     child = os.fork()
     if not child:
         descriptor = os.open(error, os.O_CREAT | os.O_WRONLY)

@@ -44,7 +44,7 @@ from lightbus.wire.codec import decode, encode
 
 
 def there_and_back(annotation: Any, value: Any) -> tuple[Any, Any]:
-    """Return what a value is as an argument, and as a result, after all that is done with one on its way."""
+    """Return a value as an argument, and as a result, after all conversions on its way."""
     parameter = Parameter("value", annotation)
     signature = Signature(kind="RPC", api_name="api", name="f", parameters=(parameter,), returns=annotation)
     signature.validate({"value": value})
@@ -134,7 +134,7 @@ def test_decimal_nan_is_accepted() -> None:
 
 
 class Percent(int):
-    """A class of the user's that wants more than a number."""
+    """A user's class whose constructor takes more than one value."""
 
     def __new__(cls, value: int, unit: str) -> Percent:
         return super().__new__(cls, value)
@@ -197,7 +197,7 @@ def test_foreign_enum_value_is_refused(value: Any) -> None:
 
 
 def earlier_validator(schema: Any) -> SchemaValidator:
-    """Do as pydantic did before 2.13: take what a complete class has, and know no way to be asked for another."""
+    """Behave like pydantic before 2.13: reuse the validator of a complete class, without an option."""
     return SchemaValidator(schema)
 
 

@@ -24,7 +24,7 @@ def message(**kwargs: Any) -> EventMessage:
 
 
 def given(function: Callable[..., Any], **kwargs: Any) -> tuple[bool, dict[str, Any]]:
-    """Return whether a function is given the message, and with which arguments."""
+    """Return whether a function gets the message, and with which arguments."""
     args, taken = handler(function).arguments(message(**kwargs))
     assert len(args) < 2
     return len(args) == 1, taken
@@ -83,7 +83,7 @@ def test_missing_argument_is_named(function: Callable[..., Any], casts: bool) ->
 
 
 class Row(TypedDict):
-    """A class that says of no other whether it is a subclass."""
+    """A class that does not support issubclass."""
 
     x: int
 
@@ -192,7 +192,7 @@ def passing_on(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def giving(**extra: Any) -> Callable[..., Any]:
-    """Return a decorator that gives a function more than the event has."""
+    """Return a decorator that adds arguments to those of the event."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -205,7 +205,7 @@ def giving(**extra: Any) -> Callable[..., Any]:
 
 
 def raised_by(function: Callable[..., Any], **kwargs: Any) -> tuple[Handler, BaseException]:
-    """Call a function as for an event, and return what it raises."""
+    """Call a function as for an event, and return its exception."""
     made = handler(function)
     args, taken = made.arguments(message(**kwargs))
     with pytest.raises(Exception) as caught:  # noqa: PT011 - any

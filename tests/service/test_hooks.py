@@ -18,7 +18,7 @@ CLIENT, CALL, RESULT = object(), object(), object()
 
 
 async def call(function: Callable[..., Any], args: Any, kwargs: Any, /, *, on_loop: bool) -> Any:
-    """Call a function as the runtime does, in a thread where it may block."""
+    """Call a function like the runtime does, in a thread if it may block."""
     value = function(*args, **kwargs) if on_loop else await asyncio.to_thread(function, *args, **kwargs)
     return await value if inspect.isawaitable(value) else value
 
@@ -41,14 +41,14 @@ both_doors = pytest.mark.parametrize("door", [run, run_blocking])
 
 
 def after_rpc_call(door: Callable[..., None], function: Callable[..., Any]) -> None:
-    """Register a function, and run its hook with all details."""
+    """Register a function, and run its hook with all arguments."""
     registry = HookRegistry()
     registry.add("after_rpc_call", function)
     door(registry, "after_rpc_call", client=CLIENT, rpc_message=CALL, result_message=RESULT)
 
 
 def recorder(told: list[Any], form: str) -> Callable[..., Any]:
-    """Return a hook function of this form, which notes what it was told."""
+    """Return a hook function of this form, which records its arguments."""
 
     def no_argument() -> None:
         told.append({})
@@ -312,7 +312,7 @@ def test_registration_from_many_threads() -> None:
 
 
 def decorated(form: str, registry: HookRegistry) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return a function, and what decorating it in this form gave."""
+    """Return a function, and the result of decorating it in this form."""
     hook = decorator(registry, "on_start")
 
     def function() -> None: ...

@@ -18,7 +18,7 @@ from lightbus.service.json_forms import json_schema_of
 
 
 def form_of(annotation: Any) -> dict[str, Any]:
-    """Return the JSON Schema of what is carried for an annotation."""
+    """Return the JSON Schema of the sent values of an annotation."""
     return dict(json_schema_of(from_wire(TypeAdapter(annotation).core_schema)))
 
 

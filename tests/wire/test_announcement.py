@@ -26,7 +26,7 @@ AUTH = ApiInfo(
 
 
 def announcement(**fields: Any) -> Announcement:
-    """Return a peer in mode host, with `fields` on top."""
+    """Return a peer in mode host, with these fields changed."""
     return Announcement(
         **{
             "bus": "test",
@@ -46,7 +46,7 @@ def tcp(**fields: Any) -> Announcement:
 
 
 def heard(sent: Announcement) -> Announcement:
-    """Return what somebody makes of the TXT record of `sent`."""
+    """Return the announcement that a peer reads from the TXT record of `sent`."""
     return Announcement.from_txt(sent.to_txt(), port=sent.rpc_port, addresses=sent.addresses or ("127.0.0.1",))
 
 

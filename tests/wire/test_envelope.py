@@ -147,12 +147,12 @@ partitions = st.integers(0, PARTITIONS - 1)
 
 
 def sample(kind: Kind) -> AnyMessage:
-    """Return some message of a kind, the same one each time."""
+    """Return a fixed message of a kind."""
     return any_message_of(Random(kind.value), kind)
 
 
 def reads(data: bytes, read: Callable[[bytes], object]) -> None:
-    """Read bytes with a function that may say ProtocolError, and nothing else."""
+    """Read bytes with a function that may raise ProtocolError, and nothing else."""
     with suppress(ProtocolError):
         read(data)
 

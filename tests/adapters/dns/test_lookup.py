@@ -16,7 +16,7 @@ from lightbus.adapters.dns.lookup import MAX_LOOKUPS, DnsAnswer, answer_of, is_n
 
 @pytest.fixture
 def server() -> Iterator[NameServer]:
-    """Return a name server that is asked by this process."""
+    """Return a name server that this process uses."""
     served = NameServer()
     with served.asked_here():
         yield served

@@ -31,7 +31,7 @@ def announcement(number: int, *apis: str, bus: str = "demo") -> Announcement:
 
 
 class Side:
-    """One process: its discovery, and what it was told."""
+    """One process: its discovery, and the reports of it."""
 
     def __init__(self, *directories: Path) -> None:
         self.places = Places("demo", [directory.parent for directory in directories])
@@ -43,7 +43,7 @@ class Side:
         await self.discovery.start(self.found.append, self.lost.append)
 
     async def bind(self, said: Announcement) -> None:
-        """Have sockets in each of the places, as a worker has, and announce them."""
+        """Bind sockets in each of the directories, as a worker does, and announce them."""
         for place in self.places.candidates():
             self.places.make(place)
             (place / f"{said.instance}.rpc").touch()
@@ -52,7 +52,7 @@ class Side:
 
 @pytest.fixture
 def places(tmp_path: Path) -> list[Path]:
-    """Return two places of the bus `demo`; they are not there yet."""
+    """Return two directories of the bus `demo`, which do not exist yet."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir(mode=0o700)
     return [tmp_path / "one" / "demo", tmp_path / "two" / "demo"]

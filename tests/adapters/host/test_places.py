@@ -42,7 +42,7 @@ def mode_of(path: Path) -> int:
 
 
 def made(run: Path, bus: str = "demo") -> Path:
-    """Make the place of a bus below `run`, and return it."""
+    """Create the directory of a bus below `run`, and return it."""
     found = Places(bus, [run / "lightbus"])
     (place,) = found.candidates()
     found.make(place)
@@ -219,7 +219,7 @@ def test_reason_for_an_unreachable_instance(run: Path) -> None:
 
 @pytest.fixture
 def live(run: Path) -> Iterator[Path]:
-    """Return the path of a socket that somebody listens at."""
+    """Return the path of a socket with a listener."""
     with closing(socket.socket(socket.AF_UNIX)) as listening:
         listening.bind(str(run / "live.rpc"))
         listening.listen(1)

@@ -29,7 +29,7 @@ LOOPBACK = "127.0.0.1"
 
 @pytest.fixture
 def bus(surroundings: Surroundings) -> str:
-    """Return a bus name that nobody else on this host uses."""
+    """Return a bus name that nothing else on this host uses."""
     return surroundings.bus
 
 
@@ -205,14 +205,14 @@ def service_info(announced: Announcement, *, name: str = "", **changed: bytes) -
 
 
 def pointer(name: str, ttl: int = 4500) -> DNSOutgoing:
-    """Return a packet with a pointer to a service, and nothing of the service itself."""
+    """Return a packet with a pointer to a service, without the service itself."""
     out = DNSOutgoing(0x8400)  # an authoritative response
     out.add_answer_at_time(DNSPointer(SERVICE_TYPE, 12, 1, ttl, name), 0)
     return out
 
 
 def serve_silently(speaker: AsyncZeroconf, announced: Announcement) -> None:
-    """Send only the name of a service; the rest is for those who ask."""
+    """Send only the name of a service; the rest is sent on request."""
     info = service_info(announced)
     info.set_server_if_missing()
     speaker.zeroconf.registry.async_add(info)
@@ -368,7 +368,7 @@ def test_number_of_questions_is_bounded(bus: str, monkeypatch: pytest.MonkeyPatc
 
 
 class Broken:
-    """Stands in for AsyncZeroconf where the operating system refuses."""
+    """Replaces AsyncZeroconf, as if the operating system refused."""
 
     def __init__(self, **options: Any) -> None:
         raise OSError(99, "Cannot assign requested address")

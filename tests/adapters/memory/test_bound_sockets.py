@@ -20,7 +20,7 @@ MOST = 10_000
 
 
 class Bench:
-    """A router and a publisher, and whoever connects to them."""
+    """A router and a publisher, and the sockets connected to them."""
 
     def __init__(self) -> None:
         self.network = MemoryNetwork()
@@ -47,7 +47,7 @@ class Bench:
         return subscriber
 
     async def heard(self, *told: tuple[bytes, bool]) -> None:
-        """Wait until the publisher has been told exactly this, and no more."""
+        """Wait until the publisher has reported exactly these subscriptions."""
         await wait_until_async(lambda: len(self.told) >= len(told), what=f"told {told}: {self.told}")
         assert self.told == [*told]
 
@@ -58,7 +58,7 @@ class Bench:
 
 
 def bench(test: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
-    """Run a test with sockets, which are closed afterwards."""
+    """Run a test with sockets, and close them afterwards."""
 
     async def main() -> None:
         made = Bench()

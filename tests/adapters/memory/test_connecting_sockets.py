@@ -37,7 +37,7 @@ class Bench:
         return router
 
     def dealer(self, answers: list[bytes], *, is_link: bool = False) -> MemoryDealer:
-        """Return a socket that is connected, and as a link tells how that goes."""
+        """Return a connected dealer; as a link it reports its states."""
         dealer = MemoryDealer(self.network, MOST, "here", answers.append, self.states.append if is_link else None)
         self.sockets.append(dealer)
         return dealer

@@ -47,7 +47,7 @@ def request(member: str, group: str = "mail") -> SubscriptionRequest:
 
 
 async def until(inbox: Inbox, head: int) -> None:
-    """Wait until the topic is told to have come so far."""
+    """Wait until the topic is reported up to a sequence."""
     while inbox.states.get(TOPIC, TopicState(TOPIC, 0, 0)).head < head:
         inbox.told.clear()
         await inbox.told.wait()

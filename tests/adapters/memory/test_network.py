@@ -13,7 +13,7 @@ from lightbus.adapters.memory.network import Arrived, MemoryNetwork, MemoryPipe
 
 
 class Socket:
-    """A socket that reads when the test has it read."""
+    """A socket that reads when the test says so."""
 
     def __init__(self, max_message_size: int = 1000) -> None:
         self.arrived: deque[Arrived] = deque()

@@ -34,7 +34,7 @@ class ShopApi(Api):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look often whether what waits can be handed over."""
+    """Check often whether waiting events can be handed off."""
     monkeypatch.setattr(forwarding, "LOOK_EVERY", 0.2)
 
 
@@ -280,7 +280,7 @@ async def _scribble(server: NatsServer, places: StreamPlaces, group: str) -> Non
 
 
 async def _stream(server: NatsServer, config: dict[str, Any]) -> Any:
-    """Make a stream where there is none; return how it is set up."""
+    """Create a stream if there is none; return its configuration."""
     import nats
 
     client = await nats.connect(server.url)
@@ -379,7 +379,7 @@ def test_events_beyond_max_age_count_as_lost(server: NatsServer, monkeypatch: py
 
 
 async def _counted(server: NatsServer, shop: Shop) -> int:
-    """Return through where the events of a shop are counted on record: who comes later knows of what is gone since."""
+    """Return the sequence up to which the recorded counts of a shop reach."""
     import nats
 
     client = await nats.connect(server.url)
@@ -393,7 +393,7 @@ async def _counted(server: NatsServer, shop: Shop) -> int:
 
 
 def _start_mail(shop: Shop) -> tuple[BusPath, list[int], list[dict[str, Any]]]:
-    """Start a process that listens; return what it is given, and is told to have lost."""
+    """Start a process that listens; return its received events, and its reported losses."""
     bus = shop.create("mail")
     received: list[int] = []
     told: list[dict[str, Any]] = []

@@ -70,7 +70,7 @@ def test_acknowledgement_between_two_events() -> None:
 
 
 class Counts:
-    """The counts of a stream; whatever is behind a sequence is asked of the servers."""
+    """The counts of a stream; numbers at a sequence are requested from the servers."""
 
     def __init__(self) -> None:
         self.events = EventCounts(StreamPlaces("home", "shop"))

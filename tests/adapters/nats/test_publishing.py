@@ -15,7 +15,7 @@ from lightbus.adapters.nats.publishing import WRONG_LAST_ID, OutgoingMessage, Pu
 
 
 class Client:
-    """A connection to a server that keeps what it is sent as a JetStream does; some of it gets lost on the way."""
+    """A connection to a server that stores messages like a JetStream, and loses some."""
 
     def __init__(self) -> None:
         self.kept: list[str] = []
@@ -72,7 +72,7 @@ def run(test: Callable[[PublishingChannel, Client], Awaitable[None]]) -> None:
 
 
 def codes(outcomes: list[Any]) -> list[int | None]:
-    """Return the sequence of each, the code of its refusal, or None."""
+    """Return the sequence of each message, the code of its refusal, or None."""
     return [
         outcome if isinstance(outcome, int) else outcome.error and outcome.error.err_code
         for outcome in outcomes

@@ -21,7 +21,7 @@ errors = pytest.importorskip("nats.js.errors")
 
 
 class Channel:
-    """Answers as it is told to: a list of outcomes for each time that something is sent; then with sequences."""
+    """Gives a list of outcomes for each send; after those, sequences."""
 
     def __init__(self) -> None:
         self.client = SimpleNamespace(max_payload=1000)
@@ -39,7 +39,7 @@ class Channel:
 
 
 def refusal(code: int) -> StreamRefusal:
-    """Return what a server says that does not store a message."""
+    """Return a server's answer that refuses a message."""
     return StreamRefusal(errors.APIError(code=400, err_code=code, description="no"))
 
 

@@ -32,7 +32,7 @@ class Records:
 
 
 class Stream:
-    """The events of an API: only where their topics stand."""
+    """The events of an API: only the states of their topics."""
 
     def __init__(self) -> None:
         self.records = Records()
@@ -67,7 +67,7 @@ class Stream:
         return len(self.events)
 
     async def topics(self) -> set[EventTopic]:
-        """Return the topics that have events; others come meanwhile."""
+        """Return the topics that have events; others are added in the meantime."""
         found = {*self.events}
         self.while_asked()
         return found
@@ -88,7 +88,7 @@ class Inbox:
 
 
 def run(test: Callable[[NatsSubscription, Stream, Inbox], Awaitable[None]], stream: Stream) -> None:
-    """Run a test with a listener outside of any group."""
+    """Run a test with a listener without a group."""
 
     async def main() -> None:
         inbox = Inbox()

@@ -259,7 +259,7 @@ journal.close()
 
 
 class Interrupts:
-    """A connection that raises what a signal might, at one statement: before it, or when it is done."""
+    """A connection that raises the exception of a signal, before or after one statement."""
 
     def __init__(self, connection: sqlite3.Connection, statement: str, is_done: bool) -> None:
         self._connection = connection
@@ -372,7 +372,7 @@ def test_damaged_file_raises_journal_error(made: bytes, data: st.DataObject) -> 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return the file of a journal that has been used."""
+    """Return the file of a used journal."""
     journal = Journal(tmp_path_factory.mktemp("made") / "00000000000000dd.sqlite")
     journal.append([event(topic, b"x" * 50, id=f"{n}-{topic.partition}") for n in range(20) for topic in (ONE, TWO)])
     journal.groups.save(group())
@@ -382,7 +382,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """A journal does what a list would, whatever is done in whatever order, opened anew at any time."""
+    """A journal behaves like a list, for any operations in any order, reopened at any time."""
 
     topics = st.builds(Topic, st.sampled_from(["a", "b"]), st.sampled_from(["x", "y"]), st.integers(0, 2))
 
@@ -410,7 +410,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule(events=st.lists(st.tuples(topics, st.binary(max_size=20)), min_size=1, max_size=5), crashes=st.booleans())
     def note(self, events: list[tuple[Topic, bytes]], crashes: bool) -> None:
-        """Events of a row, behind which the process may be killed."""
+        """Note events; the process may be killed after this."""
         for topic, record in events:
             where = self.journal.append_one(topic, record, 1.0, more=True)
             assert where == (where.sequence, self.newest.get(topic, 0), True)
@@ -453,7 +453,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule(most=st.integers(0, 12))
     def exceed_a_cap(self, most: int) -> None:
-        """The oldest of all topics go, and what the group had not handled of them is told."""
+        """The oldest events of all topics are deleted, and the unhandled ones of the group reported."""
         everything = sorted((entry.sequence, topic) for topic, entries in self.model.items() for entry in entries)
         gone = everything[: max(0, len(everything) - most)]
         missed = Counter(topic for sequence, topic in gone if sequence > self.acked.get(topic, 0))

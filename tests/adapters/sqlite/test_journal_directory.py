@@ -97,7 +97,7 @@ print(journal.id, flush=True)
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Return what starts a process that holds a journal, and then does something."""
+    """Return a function that starts a process, which holds a journal and then runs some code."""
 
     def run(then: str = "time.sleep(60)") -> subprocess.Popen[str]:
         code = HOLD.replace("{then}", then)
@@ -397,7 +397,7 @@ def test_uncreatable_directory_is_named(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def unprivileged() -> Iterator[Path]:
-    """Be a user whom permissions hold for, and have a directory that this user may pass through."""
+    """Become a user without root's permissions, with access to a directory."""
     with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as path:  # ours is closed to others
         os.chmod(path, 0o755)
         user = os.geteuid()

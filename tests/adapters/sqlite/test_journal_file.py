@@ -24,7 +24,7 @@ ONE = Topic("auth", "seen", 1)
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    """Return a new journal, held as a process holds it."""
+    """Return a new journal, held like a process holds it."""
     path = tmp_path / "auth" / "00000000000000aa.sqlite"
     path.parent.mkdir()
     made = Journal(path, lock=JournalLock.take(path, is_new=True))

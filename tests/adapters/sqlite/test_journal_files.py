@@ -11,7 +11,7 @@ from lightbus.adapters.sqlite.journal_files import SUFFIXES, JournalFiles
 
 @pytest.fixture
 def files(path: Path) -> JournalFiles:
-    """Return the files of a journal that was opened."""
+    """Return the files of an open journal."""
     for suffix in SUFFIXES:
         Path(f"{path}{suffix}").write_text(suffix)
     return JournalFiles(path)

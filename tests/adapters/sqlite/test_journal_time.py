@@ -13,7 +13,7 @@ from lightbus.adapters.sqlite.journal import Journal
 
 
 class Machine:
-    """A machine whose time a test lets pass, and which it starts anew."""
+    """A machine whose time a test advances, and that it restarts."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.boot = 1000.0, "first"

@@ -25,14 +25,14 @@ from lightbus.exceptions import JournalError
 
 
 def records(journal: Journal, topic: Topic = ONE) -> list[bytes]:
-    """Return what is found in it of a topic, whose events must follow on each other."""
+    """Return the records of a topic, whose events must follow each other."""
     entries = journal.page(topic, 0, limit=1000, max_bytes=10**9).entries
     assert [entry.previous for entry in entries[1:]] == [entry.sequence for entry in entries[:-1]]
     return [entry.record for entry in entries]
 
 
 def in_tables(path: Path) -> int:
-    """Return how many events its tables have, as another program sees them."""
+    """Return the number of events in the tables, as another program sees it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return int(connection.execute("SELECT coalesce(sum(count), 0) FROM events").fetchone()[0])
 
@@ -43,7 +43,7 @@ def note(journal: Journal, *events: bytes, topic: Topic = ONE) -> list[tuple[int
 
 
 def crashed(journal: Journal, directory: Path) -> Path:
-    """Return a journal as it is when its process is killed now."""
+    """Return a copy of a journal, as it is if its process is killed now."""
     directory.mkdir()
     for suffix in ("", "-wal", NOTED):
         with contextlib.suppress(FileNotFoundError):
@@ -53,7 +53,7 @@ def crashed(journal: Journal, directory: Path) -> Path:
 
 @pytest.fixture
 def begun(journal: Journal) -> Journal:
-    """Return a journal that knows two topics: those of new ones are not noted."""
+    """Return a journal that knows two topics: events of new ones are not noted."""
     journal.append([NewEvent(ONE, b"1", 1.0), NewEvent(TWO, b"2", 1.0)])
     return journal
 
@@ -368,7 +368,7 @@ def test_other_file_under_the_noted_name(
 
 
 def crashed_but_for(journal: Journal, directory: Path) -> Path:
-    """Return a journal as it is when its process is killed, with the file beside it where it is one."""
+    """Return a journal after a kill, with the noted file if it is a file."""
     noted = Path(f"{journal.path}{NOTED}")
     if noted.is_symlink() or not noted.is_file():
         directory.mkdir()
@@ -401,7 +401,7 @@ def test_noted_file_of_another_process_is_not_removed(begun: Journal, path: Path
 
 
 class InterruptedAt:
-    """Interrupts, as a signal may, what is run in it: in front of so many lines of the journal, but for its undoing."""
+    """Interrupts code, like a signal, before a given line of the journal, except in its rollback."""
 
     def __init__(self, lines: int) -> None:
         self.lines = lines

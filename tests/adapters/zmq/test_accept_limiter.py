@@ -41,7 +41,7 @@ class Place:
             self.connections.append(connection)
 
     def taken(self, count: int) -> bool:
-        """Return whether libzmq takes just so many."""
+        """Return whether libzmq accepts exactly so many."""
         for _ in range(count):
             if not self.monitor.poll(5000):
                 return False

@@ -29,7 +29,7 @@ TCP = replace(ON_HOST, addresses=("192.0.2.7", "2001:db8::7"), rpc_port=5000, ev
 
 
 class Sockets:
-    """A router and a publisher, and what becomes of them."""
+    """A router and a publisher, with records of their binds."""
 
     def __init__(self) -> None:
         self.transport = ZmqTransport(InsecureSecurity(bus="b", addresses=HERE))

@@ -14,7 +14,7 @@ MOST = 4 * LOOK_EVERY
 
 
 class Connection:
-    """One connection as a publisher has it: `ours` is the end that libzmq would write to."""
+    """One connection of a publisher: `ours` is the end that libzmq would write to."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
@@ -40,7 +40,7 @@ class Connection:
         return b""
 
     def is_open(self) -> bool:
-        """Whether the other end has not been told of an end, beyond what it has not read."""
+        """Whether the other end has seen no end of the stream, apart from unread bytes."""
         try:
             while self.theirs.recv(1 << 20):
                 continue
@@ -63,7 +63,7 @@ def connection() -> Iterator[Connection]:
 
 @pytest.fixture
 def backlogs(connection: Connection) -> Backlogs:
-    """Return the backlogs of a publisher that heard of one connection."""
+    """Return the backlogs of a publisher with one connection."""
     made = Backlogs(MOST)
     made.on_subscription(connection.ours.fileno())
     return made

@@ -13,7 +13,7 @@ from lightbus.adapters.zmq.blocking_dealer import BlockingDealer
 
 
 class Place:
-    """A context, and a router that is bound when the test wants it to be."""
+    """A context, and a router that is bound when the test says so."""
 
     def __init__(self, directory: Path) -> None:
         self.context = zmq.Context()
@@ -36,7 +36,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """Give the test a dealer, and whom it is for."""
+    """Give the test a dealer, and its router."""
     made = Place(tmp_path)
     yield made
     made.close()

@@ -170,7 +170,7 @@ def test_given_up_connection_is_read_then_reconnected(surroundings: Surroundings
 
 
 def unread(connection: socket.socket) -> int:
-    """Return how many bytes the other end, on this host, has not taken yet."""
+    """Return how many bytes the other end, on this host, has not read yet."""
     waiting = int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     if connection.family == socket.AF_UNIX:
         return waiting

@@ -31,7 +31,7 @@ def keyed(*keys: BusKey) -> KeySecurity:
 
 
 class Options:
-    """Stands in for a socket: libzmq does not give its keys back."""
+    """Replaces a socket: libzmq does not return its keys."""
 
     def __init__(self) -> None:
         self.options: dict[int, Any] = {}

@@ -50,7 +50,7 @@ class Place:
         self._strangers = self._stack.enter_context(zmq.Context())
 
     def knock(self, mode: KeySecurity | None) -> zmq.Socket[bytes]:
-        """Connect once, from another context, with a mode's key or none."""
+        """Connect once, from another context, with the key of a mode or none."""
         dealer = self._stack.enter_context(self._strangers.socket(zmq.DEALER))
         dealer.set(zmq.LINGER, 0)
         dealer.set(zmq.RECONNECT_IVL, -1)

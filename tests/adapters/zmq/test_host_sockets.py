@@ -21,7 +21,7 @@ INSTANCE = "4f2a00112233445d"
 
 
 class Worker:
-    """The sockets of a worker, with clock and directories in the test's hands."""
+    """The sockets of a worker, with a clock and directories that the test controls."""
 
     def __init__(self, places: Places) -> None:
         self.places = places
@@ -33,12 +33,12 @@ class Worker:
         self.sockets = HostSockets(INSTANCE, places, self.router, self.xpub)
 
     def look(self) -> bool:
-        """Look when it is time to do so, all that there is to look at."""
+        """Run all due checks."""
         self.now += module.TRY_EVERY
         return self.sockets.look(self.now)
 
     async def is_reached_at(self, place: Path) -> bool:
-        """Return whether what is sent to a file of ours arrives."""
+        """Return whether a message to one of our files arrives."""
         before = len(self.heard)
         dealer = self.transport.dealer(f"ipc://{place}/{INSTANCE}.rpc", lambda frame: None)
         dealer.send_later(b"hello")
@@ -58,7 +58,7 @@ class Worker:
 
 @pytest.fixture
 def one(surroundings: Surroundings) -> Path:
-    """Return a directory in which a place can be made; its path is short enough for sockets."""
+    """Return a directory for sockets, with a path short enough for them."""
     (surroundings.runtime / "one").mkdir()
     return surroundings.runtime / "one"
 
@@ -71,7 +71,7 @@ def two(surroundings: Surroundings) -> Path:
 
 
 def run(scenario: Callable[[Worker], Awaitable[None]], *bases: Path, last_resort: Path | None = None) -> None:
-    """Run a scenario with a worker that has these bases for its places."""
+    """Run a scenario with a worker that uses these base directories."""
 
     async def main() -> None:
         worker = Worker(Places("b", [base / "lightbus" for base in bases], last_resort))

@@ -11,7 +11,7 @@ HOME, AWAY = ("127.0.0.1",), ("192.0.2.9",)
 
 
 class Host:
-    """Has the addresses that the test says, and counts who asks."""
+    """Has the addresses that the test sets, and counts requests."""
 
     def __init__(self) -> None:
         self.addresses: tuple[str, ...] = HOME

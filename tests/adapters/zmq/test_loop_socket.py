@@ -16,7 +16,7 @@ from lightbus.exceptions import TransportError
 
 
 class Pair(LoopSocket):
-    """One end of a connection, which keeps what it reads."""
+    """One end of a connection, which records the frames that it reads."""
 
     def __init__(self, context: zmq.Context[Any]) -> None:
         self.read: list[bytes] = []

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not Meter.POSSIBLE, reason="only Linux counts wh
 
 @pytest.fixture(params=["tcp", "unix"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Give both ends of a connection: ours, and the one of who sends."""
+    """Give both ends of a connection: ours, and the sender's."""
     with ExitStack() as stack:
         if request.param == "unix":
             ours, theirs = socket.socketpair()

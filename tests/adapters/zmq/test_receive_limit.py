@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 
 
 class Place:
-    """A bound socket whose loop answers when told to, in a process of a size that is told."""
+    """A bound socket whose loop answers when told to, in a process of a given size."""
 
     def __init__(self, *, subscriptions: bool = False, largest: int = 0) -> None:
         self.memory = 100 * MIB
@@ -38,7 +38,7 @@ class Place:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
 
     def connect(self) -> socket.socket:
-        """Connect once, and return the end of who sends."""
+        """Connect once, and return the sender's end."""
         ours, theirs = socket.socketpair()
         self._pairs.append((ours, theirs))
         theirs.settimeout(5)
@@ -46,7 +46,7 @@ class Place:
         return theirs
 
     def send(self, theirs: socket.socket, size: int) -> None:
-        """Have so many bytes come over a connection, and be read by libzmq."""
+        """Send bytes over a connection, and let libzmq read them."""
         [ours] = [each for each, other in self._pairs if other is theirs]
         while size:
             theirs.sendall(b"x" * min(size, 65536))
@@ -58,7 +58,7 @@ class Place:
         self.receive_limit.look(self.now)
 
     def grow(self, size: int) -> None:
-        """Have the process take so much more, and look."""
+        """Let the process grow by so much, and check."""
         self.memory += size
         self.look()
 
@@ -87,7 +87,7 @@ def place() -> Iterator[Place]:
 
 @pytest.fixture
 def publisher() -> Iterator[Place]:
-    """Give a socket that subscriptions come in at."""
+    """Give a socket that receives subscriptions."""
     made = Place(subscriptions=True)
     yield made
     made.close()

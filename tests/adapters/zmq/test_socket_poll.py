@@ -25,7 +25,7 @@ def pair() -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
 
 
 def next_of(poll: SocketPoll) -> list[zmq.Socket[bytes] | int]:
-    """Return what is found first: a descriptor may tell of what is no message."""
+    """Return the next result: a descriptor may report something other than a message."""
     while not (found := poll.wait(LONG)):
         pass
     return found

@@ -16,7 +16,7 @@ MOST = 2 * AHEAD
 
 
 class Wire:
-    """A connection, as libzmq has it: `ours` is the end that it would write to."""
+    """A connection of libzmq: `ours` is the end that it would write to."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
@@ -32,7 +32,7 @@ class Wire:
             return
 
     def is_over(self) -> bool:
-        """Read all there is; return whether the stream ends then."""
+        """Read everything; return whether the stream ends after it."""
         try:
             while self.theirs.recv(1 << 20):
                 continue

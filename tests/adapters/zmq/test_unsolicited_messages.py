@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 
 
 class Peer:
-    """Somebody at an endpoint, and the socket of ours that asks him."""
+    """A peer at an endpoint, and our socket connected to it."""
 
     def __init__(self, family: int) -> None:
         self.answers: list[Callable[[bool], None]] = []
@@ -39,7 +39,7 @@ class Peer:
         self.theirs = self._listener.accept()[0]
 
     def sends(self, size: int) -> None:
-        """Have so many bytes come from it, and be read by libzmq."""
+        """Send bytes from the peer, and let libzmq read them."""
         while size:
             self.theirs.sendall(b"x" * min(size, 65536))
             self.ours.recv(min(size, 65536), socket.MSG_WAITALL)
@@ -64,7 +64,7 @@ class Peer:
 
 
 class Place:
-    """Sockets that ask, in a process of a size that is told."""
+    """Connecting sockets, in a process of a given size."""
 
     def __init__(self, family: int) -> None:
         self.memory = 100 * MIB
@@ -75,7 +75,7 @@ class Place:
             self.unsolicited.add(peer)
 
     def grow(self, size: int) -> None:
-        """Have the process take so much more, and look."""
+        """Let the process grow by so much, and check."""
         self.memory += size
         self.now += LOOK_SELDOM
         self.unsolicited.look(self.now)
