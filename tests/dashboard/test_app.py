@@ -288,9 +288,13 @@ def test_workers_pay_nothing_while_nobody_looks(hub: MemoryBus, opened: Any, mon
 
                 watched = await meter.during(work_and_be_seen)
         await wait_until_async(lambda: not dashboard.watcher.is_watching and meter.connected() == connected)
-        after = await meter.during(work)
         asked = watched.keys() - alone.keys()
         assert asked >= {"call of internal.peer", "call of internal.events"}
+        after = await meter.during(work)
+        for _ in range(10):  # on a busy machine the worker may read now what it was sent before
+            if not asked & after.keys():
+                break
+            after = await meter.during(work)
         assert not asked & after.keys()
         assert after["Fire"] == alone["Fire"] == watched["Fire"] == 50
 

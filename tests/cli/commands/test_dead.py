@@ -24,7 +24,7 @@ def test_dead_letters_are_shown_given_again_and_dropped(commands: Commands) -> N
     _, shop = commands.services()
     commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=sally")
-    wait_until(lambda: commands.json("dead", "list"), 10)
+    wait_until(lambda: commands.look("dead", "list"), 10)
     [dead] = commands.json("dead", "list", "mail-fails")
     assert (dead["group"], dead["kwargs"], dead["error"]) == (
         "mail-fails", {"username": "sally", "age": 0}, "ValueError: no sally here",
@@ -33,7 +33,7 @@ def test_dead_letters_are_shown_given_again_and_dropped(commands: Commands) -> N
     text = commands.text("dead", "show", dead["native_id"])
     assert "for mail-fails, after 1 deliveries: ValueError: no sally here" in text
     assert "is given again to mail-fails" in commands.text("dead", "retry", dead["native_id"])
-    [again] = wait_until(lambda: commands.json("dead", "list"), 10)
+    [again] = wait_until(lambda: commands.look("dead", "list"), 10)
     assert (again["id"], again["native_id"] != dead["native_id"]) == (dead["id"], True)
     assert shop.stdout.count("welcome sally") == 1  # given to its group alone
     assert commands.json("dead", "drop", "all") == [

@@ -33,14 +33,14 @@ def test_groups_and_dead_letters(commands: Commands) -> None:
     """A group is shown with members, lag and dead letters, which can be retried and dropped."""
     _, shop = commands.services()
     commands.listening("mail")
-    wait_until(lambda: len(commands.json("groups", "list")) == 2, 20)
+    wait_until(lambda: len(commands.look("groups", "list")) == 2, 20)
     commands.run("fire", "auth.user_registered", "username=sally")
-    [dead] = wait_until(lambda: commands.json("dead", "list"), 20)
+    [dead] = wait_until(lambda: commands.look("dead", "list"), 20)
     assert (dead["group"], dead["kwargs"]["username"], dead["error"]) == (
         "mail-fails", "sally", "ValueError: no sally here",
     )  # fmt: skip
     assert "is given again to mail-fails" in commands.text("dead", "retry", dead["native_id"])
-    [again] = wait_until(lambda: commands.json("dead", "list"), 20)
+    [again] = wait_until(lambda: commands.look("dead", "list"), 20)
     assert (again["id"], again["native_id"] != dead["native_id"]) == (dead["id"], True)
     assert commands.json("dead", "drop", "all")[0]["done"] is True
     shop.ask_to_end()
@@ -97,4 +97,4 @@ def test_doctor_tells_of_events_that_wait(commands: Commands, nats_server: NatsS
 
     wait_until(lambda: "Events of auth are still waiting in the outbox" in doctor_says(), 30)
     nats_server.start()
-    wait_until(lambda: len(commands.json("inspect")) == 2, 30)
+    wait_until(lambda: len(commands.look("inspect")) == 2, 30)

@@ -27,7 +27,7 @@ def test_groups_are_shown_and_forgotten(commands: Commands) -> None:
     commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=ada")
     shop.wait_for_line("^welcome ada")
-    wait_until(lambda: commands.json("dead", "list"), 10)
+    wait_until(lambda: commands.look("dead", "list"), 10)
     groups = {group["name"]: group for group in commands.json("groups", "list")}
     assert set(groups) == {"shop-greeter", "mail-fails"}
     assert (groups["shop-greeter"]["lag"], len(groups["shop-greeter"]["members"])) == (0, 1)

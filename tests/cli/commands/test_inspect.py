@@ -95,7 +95,7 @@ def test_each_filter_finds_its_events(commands: Commands) -> None:
     auth.ask_to_end()
     auth.wait()  # and who else is on this host sees to its journal
     names = ["sally", "ada", "bob", "eve"]
-    wait_until(lambda: [each["kwargs"]["username"] for each in commands.json("inspect")] == names, 30)
+    wait_until(lambda: [each["kwargs"]["username"] for each in commands.look("inspect")] == names, 30)
 
 
 @pytest.mark.parametrize("is_valid", [False, True])
@@ -112,7 +112,7 @@ def test_invalid_event_is_shown_with_the_reason(commands: Commands, is_valid: bo
     change = ("age", "years") if is_valid else ("int, default=0", "list, default=()")
     commands.serve("auth", version=2, replace=change).wait_for_line("Ready")
     # Its journal is continued by the new one, or adopted by whichever process comes first: a moment may pass.
-    wait_until(lambda: commands.json("inspect"), what="the event is in a journal that somebody serves")
+    wait_until(lambda: commands.look("inspect"), what="the event is in a journal that somebody serves")
     [event] = commands.json("inspect", "--validate", code=not is_valid)
     assert event["valid"] is is_valid
     if is_valid:

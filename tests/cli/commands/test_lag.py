@@ -16,7 +16,7 @@ def test_lag_of_groups(commands: Commands) -> None:
     _, shop = commands.services()
     commands.run("fire", "auth.user_registered", "username=sally")
     shop.wait_for_line("^welcome sally")
-    wait_until(lambda: [(each["group"], each["lag"]) for each in commands.json("lag")] == [("shop-greeter", 0)], 10)
+    wait_until(lambda: [(each["group"], each["lag"]) for each in commands.look("lag")] == [("shop-greeter", 0)], 10)
     shop.ask_to_end()
     shop.wait()
     commands.run("fire", "auth.user_registered", "username=ada")

@@ -125,7 +125,7 @@ def test_fields_of_calls_and_acknowledgements(commands: Commands) -> None:
     commands.services()
     commands.listening("mail")
     commands.run("fire", "auth.user_registered", "username=sally")
-    wait_until(lambda: commands.json("dead", "list"), 10)
+    wait_until(lambda: commands.look("dead", "list"), 10)
     told = commands.json("tail", "--since", "0", "--acks", "--rpc", "--count", "1")
     assert [each["type"] for each in told] == ["event", "ack", "ack"]
     event, *acks = told
