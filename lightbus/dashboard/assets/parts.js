@@ -111,10 +111,10 @@ export const whyClosed = () => ask("/api/about").then(() => "As many pages are o
 export async function ask(path, body) {
   const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: stringify(body) };
   const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE * 1000) }).catch((error) => {
-    throw new Error(error.name === "TimeoutError" ? `No answer came within ${PATIENCE} s.` : `The dashboard cannot be reached: ${error.message}`);
+    throw new Error(error.name === "TimeoutError" ? `No answer came within ${PATIENCE} s.` : `The dashboard cannot be reached: ${error.message}.`);
   });
-  const value = await answer.text().then(parseTold).catch(() => ({ message: `${answer.status} ${answer.statusText}` }));
-  if (!answer.ok) throw new Error(value.message ?? `${answer.status}`);
+  const value = await answer.text().then(parseTold).catch(() => ({ message: `The dashboard answered ${answer.status} ${answer.statusText}.` }));
+  if (!answer.ok) throw new Error(value.message ?? `The dashboard answered ${answer.status}.`);
   return value;
 }
 
