@@ -104,7 +104,7 @@ def test_a_message_has_the_fields_of_the_document(section: Section) -> None:
     assert Kind(section.number).name == section.name
     assert list(declared(fields).items()) == list(in_code(cls).items())
     assert all(meaning.endswith(".") for _, _, meaning in fields)
-    who = "engine|door|worker|publisher|consumer"
+    who = "engine|channel|worker|publisher|consumer"
     whom = f"{who}|subscribers|one subscriber"
     assert re.fullmatch(rf"({who}) [→↔] ({whom})(, \w+)?", section.direction)
 
@@ -210,5 +210,5 @@ def test_the_note_about_a_schedule() -> None:
     taken = {name: kind for name, kind in typing.get_type_hints(SchedulesApi.note).items() if name != "return"}
     assert {name: TYPES[kind] for name, kind in documented.items()} == taken
     assert f"procedure of `{SCHEDULES_API}`" in DOCUMENT
-    assert f"told again every {RETELL:.0f} s" in DOCUMENT
+    assert f"repeated every {RETELL:.0f} s" in DOCUMENT
     assert f"within {GRACE:.0f} s is left out" in DOCUMENT
