@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -50,6 +51,13 @@ PRELOADED = (
     "lightbus.cli.support.operating", "lightbus.cli.support.hangup", "zeroconf.asyncio", "jsonschema_rs",
 )  # fmt: skip
 """What most of the programs import."""
+
+SERVING = (
+    "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl", "lightbus.web.serving",
+    "lightbus.dashboard.app", "lightbus.gateway.app",
+    "lightbus.cli.commands.dashboard", "lightbus.cli.commands.gateway",
+)  # fmt: skip
+"""What the dashboard and the gateway import, which want two packages that need not be there."""
 
 OURS = sys.modules["__main__"]
 
@@ -276,7 +284,8 @@ def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         patience = importlib.import_module("patience")
         del sys.path[0]  # ours
-        for name in PRELOADED:
+        can_serve = all(map(importlib.util.find_spec, ("starlette", "uvicorn")))
+        for name in (*PRELOADED, *(SERVING if can_serve else ())):
             importlib.import_module(name)
         patience.patient_calls().__enter__()  # for good
         measuring = measure(*sys.argv[2:]) if sys.argv[2:] else None
