@@ -38,7 +38,7 @@ SHORT = 0.005
 SHORT_WAIT = 0.1
 """Calls shorter than the first are only refused if they would wait longer than the second: less is not noticeable."""
 
-STANDING = 0.05
+STANDING_WAIT = 0.05
 """
 Seconds for which a queue must have existed before a call is refused; or twice the time of a call, if longer. Calls
 that arrive in this time are a burst, and not counted: only the growth of the queue after it shows an overload.
@@ -47,7 +47,7 @@ that arrive in this time are a burst, and not counted: only the growth of the qu
 KNOWN_AFTER = 10
 """Calls after which the average time is used."""
 
-_FALLS, _RISES = 0.2, 0.02
+_WEIGHT_SHORTER, _WEIGHT_LONGER = 0.2, 0.02
 """
 The weight of one call in the average time. Lower for a longer call: it may be long because of the load, and load must
 not let more calls wait.
@@ -126,7 +126,7 @@ class Admission:
         self._processor.computed += computed
         self._departures += 1
         self._finished += 1
-        weight = _FALLS if seconds < self.seconds or self._finished < KNOWN_AFTER else _RISES
+        weight = _WEIGHT_SHORTER if seconds < self.seconds or self._finished < KNOWN_AFTER else _WEIGHT_LONGER
         self.seconds = seconds if self._finished == 1 else self.seconds + weight * (seconds - self.seconds)
         self._tolerated = max(TOLERATED_DELAY, self.seconds / 2)
         return now >= self._processor.look_at
@@ -185,13 +185,13 @@ class Admission:
         expected = (ahead + 1) * self.seconds / self.limit
         if expected > left:
             return False
-        return expected <= self.longest_wait or not self._is_strict(now)
+        return expected <= self.longest_wait or not self._may_refuse(now)
 
     def has_waited_too_long(self, seconds: float, now: float) -> bool:
         """Return whether a call that has waited for so many seconds is refused instead of started."""
-        return seconds > self.longest_wait and self._is_strict(now)
+        return seconds > self.longest_wait and self._may_refuse(now)
 
-    def _is_strict(self, now: float) -> bool:
+    def _may_refuse(self, now: float) -> bool:
         return self._max_queue_time is not None or self._is_overloaded(now)
 
     def _is_overloaded(self, now: float) -> bool:
@@ -206,7 +206,7 @@ class Admission:
 
     @property
     def _period(self) -> float:
-        return max(SHORT_WAIT if self.seconds < SHORT else STANDING, 2 * self.seconds)
+        return max(SHORT_WAIT if self.seconds < SHORT else STANDING_WAIT, 2 * self.seconds)
 
     def _turn_over(self, now: float) -> None:
         """Start a new period if this one has ended, and keep its counts as those of the previous period."""

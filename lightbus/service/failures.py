@@ -53,11 +53,11 @@ PACKAGE = Path(__file__).parents[1]
 OURS = tuple(str(PACKAGE / name) for name in ("rpc", "events", "engine", "service", "client", "cli", "scheduling.py"))
 """The files of our code that calls the user's."""
 
-CARRIERS = (
+LOOP_FILES = (
     *(str(Path(asyncio.__file__).parents[1] / name) for name in ("asyncio", "concurrent")),
     "uvloop/",  # as it names its own files
 )
-"""The files of code in between."""
+"""The files of the event loops, which run between our code and the user's."""
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
@@ -89,7 +89,7 @@ def report(logger: logging.Logger, level: int, error: BaseException, text: str, 
     """Log an exception with the traceback of the user's code."""
     shorten(error)
     try:
-        if _can_be_read(error):
+        if _is_readable(error):
             logger.log(level, text, *args, exc_info=(type(error), error, _traceback(error)))
         else:
             logger.log(level, "%s\n%s", text % args, trace_of(error))
@@ -98,7 +98,7 @@ def report(logger: logging.Logger, level: int, error: BaseException, text: str, 
             logger.log(level, "%s (%s; it cannot be logged as it is)", text % args, class_name(error))
 
 
-def _can_be_read(error: BaseException) -> bool:
+def _is_readable(error: BaseException) -> bool:
     """Return whether log formatters can read the name of its class, and files can store its text."""
     try:
         return type(type(error)) is type and error.__class__ is type(error) and bool(_format(error).encode())
@@ -141,7 +141,7 @@ def shorten(error: BaseException) -> None:
 
 
 def _from_user_code(trace: TracebackType | None) -> TracebackType | None:
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS + CARRIERS):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS + LOOP_FILES):
         trace = trace.tb_next
     return trace
 

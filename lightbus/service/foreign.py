@@ -111,7 +111,7 @@ _EXACT: Mapping[str, frozenset[type]] = {
     "boolean": frozenset({bool}),
     "null": frozenset({type(None)}),
 }
-_SAYS_NOTHING = frozenset({"title", "description", "default", "examples"})
+_ANNOTATION_KEYWORDS = frozenset({"title", "description", "default", "examples"})
 
 
 def _quick_checks(schema: Any) -> tuple[dict[str, frozenset[type]], frozenset[str]]:
@@ -130,7 +130,7 @@ def _exact(schema: Any) -> frozenset[type] | None:
     """Return the types all of whose values satisfy a schema; None if it is not that simple."""
     if not isinstance(schema, dict):
         return None
-    said = {key: part for key, part in schema.items() if key not in _SAYS_NOTHING}
+    said = {key: part for key, part in schema.items() if key not in _ANNOTATION_KEYWORDS}
     if not said:
         return frozenset()
     if said.keys() == {"type"}:

@@ -27,7 +27,7 @@ _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_
 _MESSAGE_ALONE = inspect.Signature([inspect.Parameter("event_message", inspect.Parameter.POSITIONAL_ONLY)])
 
 
-class _First(Enum):
+class _FirstRole(Enum):
     """The role of a function's first parameter."""
 
     MESSAGE = "the EventMessage"
@@ -69,12 +69,14 @@ class Handler:
         self.name = name
         self._casts = casts
         self._strict = strict
-        self._first, self._of_first = "", _First.ARGUMENT
+        self._first, self._first_role = "", _FirstRole.ARGUMENT
         annotated = {each.name: each for each in by_name(function, declared.parameters.values(), label=name)}
         for position, each in enumerate(declared.parameters.values()):
             if position == 0 and each.kind in (*_BY_POSITION, each.VAR_POSITIONAL):
                 self._first = each.name
-                self._of_first = _role_of(annotated[each.name].annotation) if each.name in annotated else _First.MESSAGE
+                self._first_role = (
+                    _role_of(annotated[each.name].annotation) if each.name in annotated else _FirstRole.MESSAGE
+                )
             elif each.kind is each.POSITIONAL_ONLY and each.default is empty:
                 raise InvalidDeclaration(
                     f"{name} takes '{each.name}' by position only, and events have their arguments by name. "
@@ -86,17 +88,17 @@ class Handler:
 
         self._without_message = signature(annotated.values())
         self._with_message = signature(each for each in annotated.values() if each.name != self._first)
-        self._always = self._of_first is _First.MESSAGE
-        self._unless = self._first if self._of_first is _First.EITHER else None
+        self._message_always = self._first_role is _FirstRole.MESSAGE
+        self._message_unless = self._first if self._first_role is _FirstRole.EITHER else None
         """The argument whose parameter gets the message if the event does not have that argument."""
         self._takes_all = self._without_message.wildcard is not None
-        is_shadowed = self._takes_all and self._of_first is _First.MESSAGE and self._first in annotated
+        is_shadowed = self._takes_all and self._first_role is _FirstRole.MESSAGE and self._first in annotated
         self._shadowed = self._first if is_shadowed else None
         """The argument that cannot be passed, since the message takes its place."""
 
     def takes_message(self, names: Collection[str]) -> bool:
         """Return whether the function gets the message, for an event with arguments of these names."""
-        return self._always or (self._unless is not None and self._unless not in names)
+        return self._message_always or (self._message_unless is not None and self._message_unless not in names)
 
     def lacking(self, names: Collection[str]) -> list[str]:
         """Return the required arguments that are not among these names, in the order of its parameters."""
@@ -118,7 +120,7 @@ class Handler:
 
         """
         kwargs = message.kwargs
-        with_message = self._always or (self._unless is not None and self._unless not in kwargs)
+        with_message = self._message_always or (self._message_unless is not None and self._message_unless not in kwargs)
         signature = self._with_message if with_message else self._without_message
         if not self._casts or not signature.passes(kwargs) or self._shadowed in kwargs:
             kwargs = self._fitted(signature, kwargs)
@@ -184,11 +186,11 @@ def _signatures(function: Callable[..., Any]) -> tuple[inspect.Signature, inspec
     return declared, own
 
 
-def _role_of(annotation: Any) -> _First:
+def _role_of(annotation: Any) -> _FirstRole:
     """Return the role of a first parameter with this annotation. A text is never the message, whatever its name."""
     if annotation is EventMessage:
-        return _First.MESSAGE
-    return _First.EITHER if _may_be_the_message(annotation) else _First.ARGUMENT
+        return _FirstRole.MESSAGE
+    return _FirstRole.EITHER if _may_be_the_message(annotation) else _FirstRole.ARGUMENT
 
 
 def _may_be_the_message(annotation: Any) -> bool:

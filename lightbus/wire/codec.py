@@ -137,7 +137,7 @@ def encode(value: Any, *, name: str = "value", names: Sequence[str] = (), head: 
         packer.reset()
         _idle_packers.append(packer)
     elif len(packed) > _FEW:
-        _see_that_it_can_be_decoded(packed, len(head), value, name)
+        _check_decodable(packed, len(head), value, name)
     return packed
 
 
@@ -157,7 +157,7 @@ def encode_all(values: Sequence[Any], *, names: Sequence[str] = ()) -> list[byte
     return packed
 
 
-def _see_that_it_can_be_decoded(packed: bytes, start: int, value: Any, name: str) -> None:
+def _check_decodable(packed: bytes, start: int, value: Any, name: str) -> None:
     # Exact counting means unpacking. Mostly it is enough that few bytes could be the first of a container. The bytes
     # of a file, or of another large text or bytes value, need not even be searched: that would take longer than all
     # the rest of a call.
@@ -167,9 +167,9 @@ def _see_that_it_can_be_decoded(packed: bytes, start: int, value: Any, name: str
         return
     try:
         _unpack(memoryview(packed)[start:])
-    except (_TooMuch, ValueError):
+    except (_TooManyValues, ValueError):
         raise DeformError(
-            f"{name} cannot be sent in one message: {_TOO_MUCH}. Send it in parts, or as bytes."
+            f"{name} cannot be sent in one message: {_TOO_MANY_VALUES}. Send it in parts, or as bytes."
         ) from None
 
 
@@ -210,11 +210,11 @@ def decode(data: bytes | memoryview, work: Work | None = None) -> Any:
 def _unpack(data: bytes | memoryview, work: Work | None = None) -> Any:
     size = len(data)
     if size > _LARGE:
-        with suppress(ValueError, _TooMuch):
+        with suppress(ValueError, _TooManyValues):
             work = work or Work()
             return work.unpack(data, items=_SHORT_LIST, containers=_FEW_CONTAINERS, object_hook=work.add_map)
     if size > SHORT:
-        _see_that_it_is_whole(data)
+        _check_complete(data)
     # A timestamp of msgpack's own (never sent by us) becomes an aware datetime: `timestamp=3`.
     few = size <= _FEW
     work = None if few else work or Work()
@@ -235,7 +235,7 @@ _OTHER_KEY = "strict_map_key"
 """A part of msgpack's error for a key other than text and bytes."""
 
 
-def _see_that_it_is_whole(data: bytes | memoryview) -> None:
+def _check_complete(data: bytes | memoryview) -> None:
     # msgpack allocates memory for a list before it reads the items: 20,000 bytes of nested lists, each of which claims
     # as many items as there are bytes, took 46 MiB and a tenth of a second. Skipping allocates nothing.
     unpacker = Unpacker(max_buffer_size=memoryview(data).nbytes, read_size=1)
@@ -243,11 +243,11 @@ def _see_that_it_is_whole(data: bytes | memoryview) -> None:
     unpacker.skip()
 
 
-class _TooMuch(ProtocolError):
+class _TooManyValues(ProtocolError):
     """A message has more values than a receiver should have to unpack."""
 
 
-_TOO_MUCH = f"it is made of more than {MAX_VALUES:,} values, or {MAX_CONTAINERS:,} lists, maps and the like"
+_TOO_MANY_VALUES = f"it is made of more than {MAX_VALUES:,} values, or {MAX_CONTAINERS:,} lists, maps and the like"
 
 
 class Work:
@@ -297,7 +297,7 @@ class Work:
         self._containers += 1
         self._values += values
         if self._containers > self._most_containers or self._values > MAX_VALUES:
-            raise _TooMuch(_TOO_MUCH)
+            raise _TooManyValues(_TOO_MANY_VALUES)
 
 
 def _dict_of(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

@@ -118,7 +118,7 @@ def decode(frame: bytes, work: codec.Work | None = None) -> tuple[int, AnyMessag
         try:
             kind, version, call_id = _unpack_head(frame)
             values = _unpack(frame[10:], ext_hook=_restore, timestamp=3)
-            cls, count, passes = _SHORT_WAYS[kind]
+            cls, count, passes = _FAST_PATHS[kind]
             is_whole = type(values) is list and len(values) == count and version == PROTOCOL_VERSION
             if is_whole and (passes is None or passes(values)):
                 return call_id, _new(cls, values)
@@ -151,7 +151,7 @@ def _decode_any(frame: bytes, work: codec.Work | None) -> tuple[int, AnyMessage]
     return call_id, cls(*values)
 
 
-def _check_of_all(
+def _combined_check(
     cls: Callable[..., AnyMessage], checks: tuple[fields.FieldCheck, ...]
 ) -> Callable[[list[Any]], bool] | None:
     """Return the check of all field values of a message; None if any values are valid."""
@@ -189,8 +189,8 @@ def _is_request(values: list[Any]) -> bool:
     return True
 
 
-_SHORT_WAYS: dict[int, tuple[Callable[..., AnyMessage], int, Callable[[list[Any]], bool] | None]] = {
-    kind: (cls, len(checks), _check_of_all(cls, checks)) for kind, (cls, checks) in _TABLE.items()
+_FAST_PATHS: dict[int, tuple[Callable[..., AnyMessage], int, Callable[[list[Any]], bool] | None]] = {
+    kind: (cls, len(checks), _combined_check(cls, checks)) for kind, (cls, checks) in _TABLE.items()
 }
 """For each kind, the class of the message, its number of fields, and the check of its values."""
 

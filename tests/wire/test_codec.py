@@ -399,7 +399,7 @@ def test_large_bytes_are_not_searched(value: Any, monkeypatch: pytest.MonkeyPatc
 def test_large_bytes_are_unpacked_without_a_check_first(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message of few large values is unpacked at once."""
     data = encode(value)
-    monkeypatch.setattr(codec, "_see_that_it_is_whole", pytest.fail)
+    monkeypatch.setattr(codec, "_check_complete", pytest.fail)
     assert decode(data) == value
 
 
@@ -409,7 +409,7 @@ def test_large_bytes_are_unpacked_without_a_check_first(value: Any, monkeypatch:
 def test_many_values_are_checked_for_completeness_first(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other large message is checked, and then unpacked."""
     looked: list[int] = []
-    monkeypatch.setattr(codec, "_see_that_it_is_whole", lambda data: looked.append(len(data)))
+    monkeypatch.setattr(codec, "_check_complete", lambda data: looked.append(len(data)))
     data = encode(value)
     looked.clear()
     assert decode(data) == value

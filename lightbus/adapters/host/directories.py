@@ -23,10 +23,10 @@ __all__ = [
 SHARED_MEMORY = 32 * 1024
 """Bytes by which SQLite's file of shared memory grows (`WALINDEX_PGSZ` in its wal.c)."""
 
-PASSING = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
+VOLATILE = frozenset({"overlay", "tmpfs", "ramfs", "aufs"})
 """File systems that are lost with the container, or at the next start of the machine."""
 
-OF_THE_KERNEL = frozenset(
+KERNEL_ONLY = frozenset(
     {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "tracefs", "securityfs", "configfs", "bpf", "mqueue"}
 )
 """File systems in which no files can be created, whatever permissions root sees."""
@@ -88,12 +88,12 @@ def has_no_room(path: Path) -> bool:
 def volatile_filesystem(path: Path, mounts: str = "/proc/mounts") -> str | None:
     """Return the kind of the file system of a path if it is volatile, else None."""
     kind = _file_system(path, mounts)
-    return kind if kind in PASSING else None
+    return kind if kind in VOLATILE else None
 
 
 def takes_no_files(path: Path, mounts: str = "/proc/mounts") -> bool:
     """Return whether a path is in a file system of the kernel, in which no files can be created."""
-    return _file_system(path, mounts) in OF_THE_KERNEL
+    return _file_system(path, mounts) in KERNEL_ONLY
 
 
 def is_shared(path: Path, mounts: str = "/proc/mounts") -> bool:

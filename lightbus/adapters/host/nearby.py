@@ -43,7 +43,7 @@ READ_EVERY = 100
 MAX_BYTES = 256 * 1024
 """Bytes of a file that are read: enough for the names of 1024 APIs."""
 
-OUR_OWN_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+LOCAL_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of our own process: known peers stay known, and the file is read again once there is room."""
 
 MULTICAST_AFTER = 0.3
@@ -84,9 +84,9 @@ class NearbyDiscovery:
         self._table = AnnouncementTable()
         self._directories: dict[Path, _Directory] = {}
         self._names: set[str] = set()
-        self._looks = 0
+        self._checks = 0
         """The number of checks, including those that were left out."""
-        self._news_at = 0
+        self._news_check = 0
         """The number of the last check with a change or a request."""
         self._written: list[Path] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -108,7 +108,7 @@ class NearbyDiscovery:
         """Read the directories that have changed."""
         if self._timer is not None:
             self._timer.cancel()
-            self._news_at = self._looks
+            self._news_check = self._checks
             self._look()
 
     async def announce(self, announcement: Announcement) -> None:
@@ -149,11 +149,11 @@ class NearbyDiscovery:
         self._table.close()
 
     def _look(self) -> None:
-        looks = QUIET if self._looks - self._news_at >= QUIET_AFTER else 1
+        checks = QUIET if self._checks - self._news_check >= QUIET_AFTER else 1
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(next_beat(loop.time(), looks * LOOK_EVERY), self._look)
-        self._looks += looks
-        is_due = self._looks % READ_EVERY < looks
+        self._timer = loop.call_at(next_beat(loop.time(), checks * LOOK_EVERY), self._look)
+        self._checks += checks
+        is_due = self._checks % READ_EVERY < checks
         changed = [place for place in self._candidates if self._read_directory(place, is_due)]
         if changed:
             self._forget()
@@ -173,7 +173,7 @@ class NearbyDiscovery:
             known.changed = changed
             self._read(place, known)
         except OSError as error:
-            if error.errno not in OUR_OWN_TROUBLE:  # it does not exist, or was just removed
+            if error.errno not in LOCAL_ERRORS:  # it does not exist, or was just removed
                 return self._directories.pop(place, None) is not None
             if known is not None:
                 known.is_unsure = True
@@ -199,7 +199,7 @@ class NearbyDiscovery:
     def _forget(self) -> None:
         names = {name for directory in self._directories.values() for name in directory.files}
         if names != self._names:
-            self._news_at = self._looks
+            self._news_check = self._checks
         for name in self._names - names:
             self._table.gone(name.removesuffix(PEER))
         self._names = names
@@ -209,7 +209,7 @@ class NearbyDiscovery:
         try:
             announcement = _announcement(path)
         except (OSError, ValueError, RecursionError, ProtocolError) as error:
-            if isinstance(error, OSError) and error.errno in OUR_OWN_TROUBLE:
+            if isinstance(error, OSError) and error.errno in LOCAL_ERRORS:
                 return False
             self._table.ignore("malformed", str(path), str(error))
             return True

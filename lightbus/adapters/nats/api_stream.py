@@ -51,7 +51,7 @@ MANY = 500
 
 IDLE = 30.0
 
-END_OF_TIMES = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
+MAX_TIME = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 
 
 class ApiStream:
@@ -359,4 +359,4 @@ def published_at(headers: dict[str, Any] | None) -> float:
         seconds = float((headers or {})[PUBLISHED_AT])
     except (KeyError, ValueError):
         return 0.0
-    return seconds if 0 <= seconds < END_OF_TIMES else 0.0
+    return seconds if 0 <= seconds < MAX_TIME else 0.0

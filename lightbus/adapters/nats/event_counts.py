@@ -61,9 +61,9 @@ class EventCounts:
             self._numbers[subject] += 1
             self._heads[subject[0]] = sequence
 
-    def number(self, topic: EventTopic, whom: Collection[str]) -> int:
+    def number(self, topic: EventTopic, receivers: Collection[str]) -> int:
         """Return how many events a topic has had for these receivers."""
-        return sum(self._numbers[topic, only] for only in whom)
+        return sum(self._numbers[topic, only] for only in receivers)
 
     def head(self, topic: EventTopic) -> int:
         """Return the sequence of a topic's last event; 0 if it had none."""

@@ -116,13 +116,13 @@ class GroupLosses:
 
     Args:
         counts: the counts of the stream.
-        whom: the receivers whose events the listener gets (`ALL`, and its group).
+        receivers: the receivers whose events the listener gets (`ALL`, and its group).
 
     """
 
-    def __init__(self, counts: StreamCounts, whom: Collection[str]) -> None:
+    def __init__(self, counts: StreamCounts, receivers: Collection[str]) -> None:
         self._counts = counts
-        self._whom = whom
+        self._receivers = receivers
         self._tallies: dict[EventTopic, TopicTally] = {}
 
     async def read(self, topic: EventTopic, cursor: Mark, after: int, sequences: Sequence[int], through: int) -> int:
@@ -134,13 +134,13 @@ class GroupLosses:
     async def _number(self, topic: EventTopic, tally: TopicTally, through: int) -> int | None:
         events = self._counts.events
         if events.head(topic) <= through <= events.through:
-            return events.number(topic, self._whom)
+            return events.number(topic, self._receivers)
         now = time.monotonic()
         if now - tally.looked_at < LOOK_EVERY:
             return None  # more pages follow: a later check finds the same losses
         tally.looked_at = now
         await self._counts.catch_up(through)
-        return await self._counts.number_through(topic, through, self._whom)
+        return await self._counts.number_through(topic, through, self._receivers)
 
     def acknowledge(self, topic: EventTopic, sequence: int) -> Mark | None:
         """Return the state of a topic at a sequence; None if unknown."""

@@ -105,12 +105,12 @@ class GroupRecordsBucket:
                 entry = await self._next(watcher)
             except TimeoutError:
                 if not self.is_current:
-                    watcher = await self._watch_anew(bucket, watcher)
+                    watcher = await self._restart_watch(bucket, watcher)
                 continue
             if entry is not None:
                 self._take(entry)
 
-    async def _watch_anew(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
+    async def _restart_watch(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> KeyValue.KeyWatcher:
         """Start a new watch: the servers seem to have lost the old one."""
         try:
             async with self._connection.asking():

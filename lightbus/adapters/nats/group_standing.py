@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ...ports.events import EventTopic
 from .api_stream import ALL, PAST, ApiStream
 from .group_losses import Mark, first_mark
-from .subscription import filled
+from .subscription import complete_record
 
 __all__ = ["GroupBacklog", "group_backlog"]
 
@@ -38,7 +38,9 @@ async def group_backlog(stream: ApiStream, group: str, info: Mapping[str, Any]) 
         if not {topic.event, "*"} & set(info["events"]):
             continue
         held = stream.records.records.get(f"part.{group}.{topic.partition}")
-        mark = first_mark(filled(None if held is None else held.value), topic, int(info["start"]), info.get("numbers"))
+        mark = first_mark(
+            complete_record(None if held is None else held.value), topic, int(info["start"]), info.get("numbers")
+        )
         if counts.events.head(topic) > mark.sequence or counts.events.through < newest:
             lag += await _moved(stream, topic, mark.sequence + 1, int(info.get("past", 0)))
             waiting, missing = await _unhandled(stream, topic, mark, (ALL, group))
@@ -48,11 +50,11 @@ async def group_backlog(stream: ApiStream, group: str, info: Mapping[str, Any]) 
     return GroupBacklog(lag, lost)
 
 
-async def _unhandled(stream: ApiStream, topic: EventTopic, mark: Mark, whom: tuple[str, str]) -> tuple[int, int]:
+async def _unhandled(stream: ApiStream, topic: EventTopic, mark: Mark, receivers: tuple[str, str]) -> tuple[int, int]:
     """Return how many events after a mark are kept, and how many are lost."""
-    counted = await stream.counts.number_and_kept(topic, mark.sequence, whom)
+    counted = await stream.counts.number_and_kept(topic, mark.sequence, receivers)
     if counted is None:
-        return sum([await stream.count(stream.places.subject(topic, only), mark.sequence + 1) for only in whom]), 0
+        return sum([await stream.count(stream.places.subject(topic, only), mark.sequence + 1) for only in receivers]), 0
     number, kept = counted
     return kept, 0 if mark.number is None else max(0, number - mark.number - kept)
 

@@ -15,7 +15,7 @@ from ...wire.field_types import PARTITIONS
 from . import stream_lookup
 from .api_stream import ALL, PAST, ApiStream
 from .places import digest
-from .subscription import filled
+from .subscription import complete_record
 
 __all__ = ["NatsMove"]
 
@@ -104,7 +104,7 @@ class NatsMove:
 
     async def _change(self, group: str, partition: int, starts: Mapping[str, int], begun_through: int) -> None:
         def change(value: Any) -> dict[str, Any]:
-            state = filled(value)
+            state = complete_record(value)
             state["starts"] = {**state["starts"], **starts}
             state["begun_through"] = max(state["begun_through"], begun_through)
             return state
@@ -146,7 +146,7 @@ class NatsMove:
         deliveries: dict[tuple[EventTopic, int], int] = {}
         for partition in range(PARTITIONS):
             held = self._records.records.get(f"part.{group}.{partition}")
-            state = filled(None if held is None else held.value)
+            state = complete_record(None if held is None else held.value)
             cursors.update({EventTopic(event, partition): at for event, at in state["cursors"].items()})
             for key, number in state["starts"].items():
                 event, _, sequence = key.rpartition(":")

@@ -96,9 +96,9 @@ class StreamCounts:
         is_further = recorded is None or int(recorded["through"]) < self.events.through
         return self.events.record() if is_further else None
 
-    async def numbers_through(self, sequence: int, whom: Collection[str]) -> dict[str, int | None]:
+    async def numbers_through(self, sequence: int, receivers: Collection[str]) -> dict[str, int | None]:
         """
-        Return, for each `<event>.<partition>`, the number of events for `whom` up to a sequence; None if unknown.
+        Return, for each `<event>.<partition>`, the number of events for `receivers` up to a sequence; None if unknown.
 
         Events after that sequence that are deleted already are included: nobody has lost them.
         """
@@ -106,34 +106,36 @@ class StreamCounts:
         await self.catch_up(newest)
         numbers = {}
         for topic in list(self.events.topics):
-            number = await self.number_through(topic, sequence, whom)
+            number = await self.number_through(topic, sequence, receivers)
             if number is None:
                 oldest, _ = await self._stream.bounds()
-                number = await self.number_through(topic, max(sequence, oldest - 1), whom)
+                number = await self.number_through(topic, max(sequence, oldest - 1), receivers)
             numbers[f"{topic.event}.{topic.partition}"] = number
         return numbers
 
-    async def number_through(self, topic: EventTopic, sequence: int, whom: Collection[str]) -> int | None:
-        """Return the number of a topic's events for `whom` up to a sequence; None if events after it are deleted."""
+    async def number_through(self, topic: EventTopic, sequence: int, receivers: Collection[str]) -> int | None:
+        """Return the number of a topic's events for `receivers` up to a sequence; None if later ones are deleted."""
         events = self.events
         if events.head(topic) <= sequence <= events.through:
-            return events.number(topic, whom)
-        counted = await self.number_and_kept(topic, sequence, whom)
+            return events.number(topic, receivers)
+        counted = await self.number_and_kept(topic, sequence, receivers)
         oldest, _ = await self._stream.bounds()
         return None if counted is None or oldest > sequence + 1 else counted[0] - counted[1]
 
-    async def number_and_kept(self, topic: EventTopic, after: int, whom: Collection[str]) -> tuple[int, int] | None:
+    async def number_and_kept(
+        self, topic: EventTopic, after: int, receivers: Collection[str]
+    ) -> tuple[int, int] | None:
         """
-        Return how many events a topic has had for `whom`, and how many of them are kept after a sequence.
+        Return how many events a topic has had for `receivers`, and how many of them are kept after a sequence.
 
         Return None if new events arrive all the time, so that the two numbers do not match.
         """
         for _ in range(ATTEMPTS):
-            number, kept = self.events.number(topic, whom), 0
-            for only in whom:
+            number, kept = self.events.number(topic, receivers), 0
+            for only in receivers:
                 kept += await self._stream.count(self._stream.places.subject(topic, only), after + 1)
             _, newest = await self._stream.bounds()
             await self.catch_up(newest)
-            if self.events.through >= newest and self.events.number(topic, whom) == number:
+            if self.events.through >= newest and self.events.number(topic, receivers) == number:
                 return number, kept
         return None

@@ -19,7 +19,7 @@ from .api_stream import ALL, PAST, ApiStream
 from .group_losses import GroupLosses, Mark, first_mark
 from .places import digest
 
-__all__ = ["GroupStart", "NatsSubscription", "filled"]
+__all__ = ["GroupStart", "NatsSubscription", "complete_record"]
 
 TICK = 0.5
 BEATS_PER_TIMEOUT = 4
@@ -193,7 +193,7 @@ class NatsSubscription:
         head = await self._stream.head() if self._state(partition).get("owner") else 0
 
         def change(value: Any) -> dict[str, Any] | None:
-            state = filled(value)
+            state = complete_record(value)
             owner = state.get("owner")
             if owner and owner != me and owner in members:
                 return None
@@ -217,7 +217,7 @@ class NatsSubscription:
 
     def _state(self, partition: int) -> dict[str, Any]:
         held = self._records.records.get(_partition_key(self._group, partition))
-        return filled(None if held is None else held.value)
+        return complete_record(None if held is None else held.value)
 
     def _mark(self, topic: EventTopic) -> Mark:
         return first_mark(self._state(topic.partition), topic, self._start, self._numbers)
@@ -299,7 +299,7 @@ class NatsSubscription:
                     state["cursors"] = {**state["cursors"], event: mark.sequence}
                     state["numbers"] = {**state["numbers"], event: mark.number}
                     state["lost"] = {**state["lost"], event: max(mark.lost, state["lost"].get(event, 0))}
-            state["starts"] = {key: n for key, n in state["starts"].items() if not _is_through(key, handled)}
+            state["starts"] = {key: n for key, n in state["starts"].items() if not _is_handled(key, handled)}
 
         await self._change(partition, change)
 
@@ -333,7 +333,7 @@ class NatsSubscription:
         """Change the record of a partition; return it, or None if the partition is not ours (any more)."""
 
         def change_ours(value: Any) -> dict[str, Any] | None:
-            state = filled(value)
+            state = complete_record(value)
             if state.get("owner") != self.request.member:
                 return None
             change(state)
@@ -352,11 +352,11 @@ def _partition_key(group: str, partition: int) -> str:
     return f"part.{group}.{partition}"
 
 
-def filled(value: dict[str, Any] | None) -> dict[str, Any]:
+def complete_record(value: dict[str, Any] | None) -> dict[str, Any]:
     """Return the record of a partition with all fields, even if there is no record yet."""
     return {"cursors": {}, "numbers": {}, "lost": {}, "starts": {}, "begun_through": 0, **(value or {})}
 
 
-def _is_through(key: str, handled: Mapping[str, int]) -> bool:
+def _is_handled(key: str, handled: Mapping[str, int]) -> bool:
     event, _, sequence = key.partition(":")
     return int(sequence) <= handled.get(event, 0)

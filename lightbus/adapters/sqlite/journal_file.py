@@ -249,7 +249,7 @@ class JournalFile:
                 return
             try:
                 if gone := self._files.gone():
-                    self._write_anew()
+                    self._recreate()
                     logger.warning(
                         "Files of the journal %s were removed while it was in use (%s), perhaps by a cleaner of old "
                         "files. They were written again, and no event is lost. Exclude them from the cleaning.",
@@ -265,7 +265,7 @@ class JournalFile:
                 "This process starts a new one. Exclude the directory from the cleaning of old files."
             )
 
-    def _write_anew(self) -> None:
+    def _recreate(self) -> None:
         """Copy all of the journal into a new file and continue there. With all locks held."""
         make_private(self.path.parent)
         self.settle()

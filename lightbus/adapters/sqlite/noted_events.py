@@ -101,11 +101,11 @@ class NotedEvents:
             lasts[topic] = sequence
             self.count, self._size = count + 1, size + len(entry)
         except BaseException:  # raised by a signal handler, for example: it may come anywhere
-            self._take_back(topic, previous, count, size)
+            self._undo_add(topic, previous, count, size)
             raise
         return sequence, previous
 
-    def _take_back(self, topic: Topic, last: int, count: int, size: int) -> None:
+    def _undo_add(self, topic: Topic, last: int, count: int, size: int) -> None:
         """Go back to `count` events in `size` bytes: the sequence of the failed event is used again."""
         self.count, self._size, self._lasts[topic] = count, size, last
         del self._events[count:]

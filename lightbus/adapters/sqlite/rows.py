@@ -74,7 +74,7 @@ def size_of(data: bytes, count: int) -> int:
     return len(data) if count == 1 else len(data) - LENGTH_SIZE * count
 
 
-def _taken_apart(data: bytes, count: int) -> list[bytes]:
+def _split(data: bytes, count: int) -> list[bytes]:
     position = LENGTH_SIZE * count
     if type(count) is not int or not 0 < count <= MAX_EVENTS or len(data) < position:
         raise ValueError(f"a row of {len(data)} bytes does not have {count} events")
@@ -92,7 +92,7 @@ def entries_of(sequence: int, previous: int, count: int, data: bytes) -> list[Jo
     if count == 1:
         return [_new(JournalEntry, (sequence, previous, data))]
     entries = []
-    for number, record in enumerate(_taken_apart(data, count), sequence - count + 1):
+    for number, record in enumerate(_split(data, count), sequence - count + 1):
         entries.append(_new(JournalEntry, (number, previous, record)))
         previous = number
     return entries

@@ -60,7 +60,7 @@ class HostAddressing:
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return the peer's files that exist here. At first only one of them: all lead to the same process."""
         found = self._places.endpoints(announcement.instance, announcement.directory)
-        return _next_ones(found, failures) if failures else found[:1]
+        return _tried_next(found, failures) if failures else found[:1]
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
         """Return the endpoints for calls and events: another file of the peer if this one has been removed."""
@@ -141,7 +141,7 @@ class TcpAddressing:
     def endpoints(self, announcement: Announcement, failures: int) -> tuple[Endpoint, ...]:
         """Return the peer's endpoints, those in our networks first; of many, after each failure the next ones."""
         ordered = dial_order(announcement.addresses, self._networks)
-        return tuple(_tcp(address, announcement.rpc_port) for address in _next_ones(ordered, failures))
+        return tuple(_tcp(address, announcement.rpc_port) for address in _tried_next(ordered, failures))
 
     def answered(self, announcement: Announcement, endpoint: Endpoint) -> tuple[Endpoint, Endpoint]:
         """Return the endpoint at which the peer answered, and the one for its events at the same address."""
@@ -259,7 +259,7 @@ def _bind_all(socket: RouterSocket | PublisherSocket, addresses: Sequence[str], 
     raise TransportError(f"No port is free at any of {', '.join(addresses)}. The last attempt: {problem}")
 
 
-def _next_ones(found: tuple[str, ...], failures: int) -> tuple[str, ...]:
+def _tried_next(found: tuple[str, ...], failures: int) -> tuple[str, ...]:
     """Return as many endpoints as are tried at a time: after each failure the next ones."""
     if len(found) <= MOST_ENDPOINTS:
         return found

@@ -21,13 +21,13 @@ __all__ = ["CautiousSubscriber", "Dealer", "Subscriber"]
 _SOURCE = int(zmq.SRCFD)
 """The descriptor of the connection that a message came over."""
 
-UNSEEN = 0.001
+CHECK_AFTER = 0.001
 """Seconds without a read after which we check whether the publisher is still connected."""
 
 LOCK_TIMEOUT = 0.05
 """Seconds for which giving up a connection waits for the loop to stop using the socket."""
 
-MANY = 16
+CHECK_EVERY = 16
 """Messages read between two checks: fewer than libzmq lets us read before it fills a full queue again."""
 
 
@@ -59,7 +59,7 @@ class Dealer(LoopSocket):
         """The frames to send at the end of this turn of the loop."""
         self._waits_for_turn = False
         """Whether queued frames are sent at the end of this turn of the loop."""
-        self._were_many = False
+        self._last_was_bundle = False
         """Whether the previous turn sent several frames: then already the first frame of the next turn is queued."""
         self._sent_at = 0.0
         super().__init__(socket)
@@ -103,7 +103,7 @@ class Dealer(LoopSocket):
         if self._waits_for_turn:
             return self._bundle.takes(frame) or self._keep(frame)
         now = time.monotonic()
-        is_burst = self._were_many or now - self._sent_at < BURST
+        is_burst = self._last_was_bundle or now - self._sent_at < BURST
         self._sent_at = now
         if is_burst:
             self._waits_for_turn = True
@@ -127,7 +127,7 @@ class Dealer(LoopSocket):
         return True
 
     def _end_turn(self) -> None:
-        self._waits_for_turn, self._were_many = False, len(self._bundle.frames) > 1
+        self._waits_for_turn, self._last_was_bundle = False, len(self._bundle.frames) > 1
         with self._lock:
             if not self.closed:
                 self._flush()
@@ -300,7 +300,7 @@ class CautiousSubscriber(Subscriber):
 
     def _readable(self) -> None:
         now = time.monotonic()
-        if now - self._seen_at > UNSEEN and not self.closed:
+        if now - self._seen_at > CHECK_AFTER and not self.closed:
             self._check_connection()
         super()._readable()
         self._seen_at = time.monotonic()
@@ -312,7 +312,7 @@ class CautiousSubscriber(Subscriber):
             self._on_message(frame.bytes)
         else:
             self._on_message(self._receive_part(NOBLOCK))
-        if self._reads_left % MANY == 1 and not self.closed:
+        if self._reads_left % CHECK_EVERY == 1 and not self.closed:
             self._check_connection()
 
     def _learn_connection(self, frame: zmq.Frame) -> None:

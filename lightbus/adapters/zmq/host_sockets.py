@@ -80,7 +80,7 @@ class HostSockets:
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
-        changed = [self._look_after(place) for place in [*self._bound] if self._inodes(place) != self._bound[place]]
+        changed = [self._bind_again(place) for place in [*self._bound] if self._inodes(place) != self._bound[place]]
         if now >= self._try_at:
             self._try_at = now + TRY_EVERY
             changed += [self._bind(place) for place in self._wanted() if place not in self._bound]
@@ -101,7 +101,7 @@ class HostSockets:
             if place != self._places.last_resort or not self._bound:
                 yield place
 
-    def _look_after(self, place: Path) -> bool:
+    def _bind_again(self, place: Path) -> bool:
         before = self._bound.pop(place)
         if self._bind(place):
             logger.warning(

@@ -74,7 +74,7 @@ class UnreadReplies:
         self._most = most
         self._most_in_all = most_in_all
         self._callers: dict[bytes, _UnreadByCaller] = {}
-        self._behind: dict[bytes, _UnreadByCaller] = {}
+        self._with_kept: dict[bytes, _UnreadByCaller] = {}
         """The callers for which replies are kept."""
         self._look_at = FEW
 
@@ -83,7 +83,7 @@ class UnreadReplies:
 
     def __bool__(self) -> bool:
         """Whether any reply is kept."""
-        return bool(self._behind)
+        return bool(self._with_kept)
 
     def knows(self, routing_id: bytes) -> bool:
         """Return whether the connection of this id is known. An id chosen by a caller may mean another one later."""
@@ -122,12 +122,12 @@ class UnreadReplies:
 
     def hand_over(self) -> bool:
         """Give libzmq what it can write now; return whether it took anything."""
-        taken = [self._hand_over(routing_id, caller) for routing_id, caller in list(self._behind.items())]
+        taken = [self._hand_over(routing_id, caller) for routing_id, caller in list(self._with_kept.items())]
         return any(taken)
 
     def flush(self) -> None:
         """Give libzmq all kept replies: the socket is about to be closed."""
-        for routing_id, caller in list(self._behind.items()):
+        for routing_id, caller in list(self._with_kept.items()):
             for frame in self._taken(routing_id, caller, None):
                 self._send(routing_id, frame)
 
@@ -142,12 +142,12 @@ class UnreadReplies:
         caller.kept_bytes += len(frame)
         caller.untaken += len(frame)
         self.kept_bytes += len(frame)
-        self._behind[routing_id] = caller
+        self._with_kept[routing_id] = caller
         self._hand_over(routing_id, caller)
         if caller.untaken > self._most:
             self._close(routing_id, caller, caller.untaken)
         elif self.kept_bytes > self._most_in_all:
-            routing_id, caller = max(self._behind.items(), key=lambda each: each[1].kept_bytes)
+            routing_id, caller = max(self._with_kept.items(), key=lambda each: each[1].kept_bytes)
             self._close(routing_id, caller, caller.kept_bytes)
         return True
 
@@ -170,7 +170,7 @@ class UnreadReplies:
             self.kept_bytes -= len(frame)
             yield frame
         if not caller.kept:
-            self._behind.pop(routing_id, None)
+            self._with_kept.pop(routing_id, None)
 
     def _forget(self, routing_id: bytes) -> None:
         caller = self._callers.pop(routing_id, None)
@@ -178,7 +178,7 @@ class UnreadReplies:
             self._drop(routing_id, caller)
 
     def _drop(self, routing_id: bytes, caller: _UnreadByCaller) -> None:
-        self._behind.pop(routing_id, None)
+        self._with_kept.pop(routing_id, None)
         self._on_dropped(len(caller.kept))
         self.kept_bytes -= caller.kept_bytes
         caller.kept_bytes = 0

@@ -14,7 +14,7 @@ from lightbus.adapters.nats.event_counts import EventCounts
 from lightbus.adapters.nats.group_losses import GroupLosses, Mark, TopicTally, first_mark
 from lightbus.adapters.nats.places import StreamPlaces
 from lightbus.adapters.nats.stream_counts import StreamCounts
-from lightbus.adapters.nats.subscription import filled
+from lightbus.adapters.nats.subscription import complete_record
 from lightbus.ports.events import EventTopic
 
 TOPIC = EventTopic("sold", 1)
@@ -22,12 +22,12 @@ TOPIC = EventTopic("sold", 1)
 
 def test_first_mark_of_a_group() -> None:
     """At its cursor, or where it started; numbers that were not counted then are unknown."""
-    assert first_mark(filled(None), TOPIC, 7, {"sold.1": 3}) == Mark(7, 3, 0)
-    assert first_mark(filled(None), TOPIC, 7, {}) == Mark(7, 0, 0)
-    assert first_mark(filled(None), TOPIC, 7, None) == Mark(7, None, 0)
-    state = filled({"cursors": {"sold": 9}, "numbers": {"sold": 5}, "lost": {"sold": 2}})
+    assert first_mark(complete_record(None), TOPIC, 7, {"sold.1": 3}) == Mark(7, 3, 0)
+    assert first_mark(complete_record(None), TOPIC, 7, {}) == Mark(7, 0, 0)
+    assert first_mark(complete_record(None), TOPIC, 7, None) == Mark(7, None, 0)
+    state = complete_record({"cursors": {"sold": 9}, "numbers": {"sold": 5}, "lost": {"sold": 2}})
     assert first_mark(state, TOPIC, 7, {"sold.1": 3}) == Mark(9, 5, 2)
-    assert first_mark(filled({"cursors": {"sold": 9}}), TOPIC, 7, {}) == Mark(9, None, 0)
+    assert first_mark(complete_record({"cursors": {"sold": 9}}), TOPIC, 7, {}) == Mark(9, None, 0)
 
 
 def test_losses_are_reported_once() -> None:

@@ -11,7 +11,7 @@ from helpers.nats_servers import NatsServer, on_stream
 from lightbus.adapters.nats.api_stream import PAST, ApiStream
 from lightbus.adapters.nats.group_standing import group_backlog
 from lightbus.adapters.nats.places import digest
-from lightbus.adapters.nats.subscription import filled
+from lightbus.adapters.nats.subscription import complete_record
 from lightbus.ports.events import EventTopic, OutgoingEvent
 
 SOLD, OPENED = EventTopic("sold", 1), EventTopic("opened", 2)
@@ -57,7 +57,7 @@ def test_backlog_after_some_events(server: NatsServer) -> None:
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(number) for number in range(1, 11)])
-        state = filled({"cursors": {"sold": 4}, "numbers": {"sold": 4}, "lost": {"sold": 1}})
+        state = complete_record({"cursors": {"sold": 4}, "numbers": {"sold": 4}, "lost": {"sold": 1}})
         await stream.records.put(f"part.{MAIL}.{SOLD.partition}", state)
         assert await group_backlog(stream, MAIL, INFO) == (6, 1)
         await stream.purge(6)
