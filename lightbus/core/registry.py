@@ -129,7 +129,7 @@ class Registry:
         self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
         """The number of ignored announcements, by reason."""
 
-    # In: hints
+    # Inputs: hints
 
     def announced(self, announcement: Announcement, source: Source, now: float) -> list[Fact]:
         """Record that a peer is announced."""
@@ -174,7 +174,7 @@ class Registry:
             if peer.is_up and peer.instance != self.own:
                 self.peers[peer.instance] = replace(peer, heard_at=now, failures=0, refused=0)
 
-    # In: connections
+    # Inputs: connections
 
     def answered(
         self,
@@ -245,7 +245,7 @@ class Registry:
                 del self._departed[next(iter(self._departed))]
         return [PeerLeft(peer, reason)] if peer.is_live else []
 
-    # Out
+    # Queries
 
     def is_unproven(self, peer: Peer) -> bool:
         """Return whether a peer never answered, and its announcement differs from those of this bus's workers."""
@@ -304,7 +304,7 @@ class Registry:
             departed=frozenset(self._departed),
         )
 
-    # Inside
+    # Private helpers
 
     def _reason_to_ignore(self, announcement: Announcement, source: Source) -> str | None:
         if announcement.instance == self.own:

@@ -134,7 +134,7 @@ class Stream:
         self._acked = AckPosition(cursor, 0)
         self._possible_remaining = UNCONFIRMED
 
-    # In
+    # Inputs
 
     def live(self, entries: Sequence[Any]) -> int:
         """Record published events, `[sequence, previous, record]` each, in order; return how many were accepted."""
@@ -204,7 +204,7 @@ class Stream:
         self._requested_after = None
         self._held_back.clear()
 
-    # Out
+    # Delivery
 
     def wanted(self) -> int | None:
         """Return the sequence after which to fetch more, and mark it as requested; None if nothing is due."""

@@ -39,7 +39,7 @@ def test_computing_handlers_run_one_by_one() -> None:
     admission.limit = 16
     assert not admission.began(0.02, 16, 1.02)
     assert admission.limit == 8
-    admission.began(0.03, 16, 1.03)  # it was started before that
+    admission.began(0.03, 16, 1.03)  # this call started before the reduction
     assert admission.limit == 8
     for number in range(1, 4):
         admission.began(0.02, 16, 1.02 + number)

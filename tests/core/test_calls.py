@@ -78,7 +78,7 @@ class AnySequence(RuleBasedStateMachine):
         for call_id, call in self.calls.peer_lost(peer):
             assert call.peer == peer
             self.ended(call_id, call)
-        assert peer not in self.calls.in_flight  # one that is lost leaves no entry behind
+        assert peer not in self.calls.in_flight  # a lost peer leaves no entry
         assert all(other != peer for other, _, _ in self.open.values())
 
     @rule()

@@ -30,7 +30,7 @@ def test_second_member_waits_for_releases() -> None:
     assert changes["b"].partitions == ()
     moved = tuple(p for p in ALL if p not in changes["a"].partitions)
     assert moved
-    assert made.held_by("a") == list(ALL)  # until it says that it has finished
+    assert made.held_by("a") == list(ALL)  # until it reports the release
     [given] = made.released("a", changes["a"].generation, moved)
     assert given == MemberAssignment("b", given.generation, moved)
     assert given.generation > changes["a"].generation

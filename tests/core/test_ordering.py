@@ -28,7 +28,7 @@ class Publisher:
         """Fire an event to each of these; return the messages: partition, records, what they follow and complete."""
         messages: dict[int, list[Any]] = {}
         for partition in partitions:
-            sequence = len(self.events) * 2 + 1  # others have the numbers between
+            sequence = len(self.events) * 2 + 1  # sequences have gaps
             messages.setdefault(partition, []).append([sequence, self.heads().get(partition, 0), b"x"])
             self.events.append((sequence, messages[partition][-1][1], partition))
         ordered = sorted(messages.items(), key=lambda message: message[1][0][0])
@@ -97,10 +97,10 @@ class Consumer:
 
 STEPS = st.lists(
     st.tuples(
-        st.lists(st.integers(0, PARTITIONS - 1), max_size=12),  # fired in one batch
-        st.lists(st.booleans(), min_size=PARTITIONS, max_size=PARTITIONS),  # which messages arrive
+        st.lists(st.integers(0, PARTITIONS - 1), max_size=12),  # the partitions of the events in one batch
+        st.lists(st.booleans(), min_size=PARTITIONS, max_size=PARTITIONS),  # the partitions whose messages arrive
         st.sampled_from(["", "answer", "fetch", "answer fetch"]),
-        st.integers(0, 10),  # how many are handled then
+        st.integers(0, 10),  # the number of events handled after it
     ),
     max_size=20,
 )
@@ -180,7 +180,7 @@ def test_stream_with_a_gap_is_waited_for() -> None:
     second.done(entry)
     second.note_head(9)
     order.note(second)
-    assert order.next() is None  # it may be the one behind 2
+    assert order.next() is None  # the missing event may be the one after 2
     order.forget(second)
     assert order.next() == (first, 101)
 
@@ -209,7 +209,7 @@ def test_retried_event_delays_no_other_stream() -> None:
     assert order.next() == (first, 2)
     assert first.take() is not None
     first.live([[4, 1, b"x"]])
-    order.note(first)  # still busy
+    order.note(first)  # its event is still in progress
     assert order.next() == (second, 101)
 
 

@@ -42,11 +42,11 @@ ONE, TWO, THREE = peer(1), peer(2), peer(3)
 @pytest.mark.parametrize(
     ("picks", "loads", "chosen"),
     [
-        ((0, 0), (5, 1, 0), TWO),  # the second pick skips the first: 0 and 1
+        ((0, 0), (5, 1, 0), TWO),  # the second pick skips the first: peers 0 and 1
         ((0, 0), (1, 5, 0), ONE),
-        ((1, 0), (1, 5, 0), ONE),  # 1 and 0
-        ((2, 1), (0, 7, 9), TWO),  # 2 and 1; the idle one was not looked at
-        ((0, 1), (2, 0, 2), ONE),  # 0 and 2: as loaded, so the first pick
+        ((1, 0), (1, 5, 0), ONE),  # peers 1 and 0
+        ((2, 1), (0, 7, 9), TWO),  # peers 2 and 1; the idle one was not picked
+        ((0, 1), (2, 0, 2), ONE),  # peers 0 and 2 have equal load: the first pick wins
     ],
 )
 def test_the_less_loaded_of_two(picks: tuple[int, int], loads: tuple[int, ...], chosen: Peer) -> None:

@@ -138,7 +138,7 @@ def test_confirmation_makes_room() -> None:
     assert (first, second) == (AckPosition(100, 100), AckPosition(150, 150))
     stream.ack_confirmed(first)
     assert len(handle(stream)) == UNCONFIRMED - 50
-    stream.ack_confirmed(AckPosition(50, 50))  # a confirmation that comes late takes nothing back
+    stream.ack_confirmed(AckPosition(50, 50))  # a late confirmation of an earlier position changes nothing
     assert stream.confirmed == 100
 
 
@@ -259,7 +259,7 @@ def test_all_events_are_delivered_in_order(seed: int, count: int) -> None:
     steps = 0
     while stored < count:
         steps += 1
-        calm = steps > 50 * count  # in the end the network is quiet
+        calm = steps > 50 * count  # at the end the network loses nothing any more
         what = chance.choice(["publish", "lose", "arrive", "ask", "answer", "fail", "handle", "tell", "crash", "head"])
         if what == "publish" and published < count:
             size = chance.randint(1, 20)
@@ -301,7 +301,7 @@ def _check(handled: list[int], count: int) -> None:
     expected, seen = 1, set()
     for sequence in handled:
         if sequence <= 0:
-            expected = 1 - sequence  # another consumer begins behind what was stored
+            expected = 1 - sequence  # another consumer starts after the stored cursor
         else:
             assert sequence == expected
             seen.add(sequence)

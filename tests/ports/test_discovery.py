@@ -78,7 +78,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         hub = MemoryHub()
         yield lambda bus: MemoryDiscovery(bus, hub)
     elif request.param == "directories":
-        with tempfile.TemporaryDirectory() as directory:  # a short path: there are to be sockets in it
+        with tempfile.TemporaryDirectory() as directory:  # a short path: socket paths have a maximum length
             yield lambda bus: Neighbour(bus, Path(directory))
     elif request.param == "documented":
         with tempfile.TemporaryDirectory() as directory:
@@ -161,7 +161,7 @@ def test_changed_announcement_is_reported(make: Make, bus: str) -> None:
 
 def test_goodbye_is_reported(make: Make, bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that withdraws, or stops, is lost to the others, once; it can announce itself again."""
-    # Beside much multicast a socket's buffer is full at times, here as on a LAN: so three goodbyes, as there.
+    # With much multicast a socket's buffer is sometimes full: so send three goodbyes here, as on a LAN.
     monkeypatch.setattr("lightbus.adapters.mdns.discovery.LOOPBACK", "")
 
     async def scenario() -> None:

@@ -146,7 +146,7 @@ def test_keys_are_shared_by_the_members_of_a_group(town: Town) -> None:
     town.listen("stock", first)
     fire_each()
     town.listen("stock", second)
-    wait_until(second_has_some, what="the second is given events, too")  # until then the first may be given them all
+    wait_until(second_has_some, what="the second is given events, too")  # until then the first may get all events
     fired = next(numbers)
     wait_until(lambda: len(first.messages) + len(second.messages) >= fired)
     for member in (first, second):
@@ -161,7 +161,7 @@ def test_absent_group_misses_nothing(town: Town, door: Door) -> None:
     """Events fired while no process of a group runs go to the first that joins, once."""
     before, after = Received(), Received()
     away = town.listen("mail", before)
-    door.fire(town.shop.shop.opened, number=0)  # of an event that it does not listen to
+    door.fire(town.shop.shop.opened, number=0)  # an event that this group does not listen to
     door.fire(town.shop.shop.sold, item="tea", number=1)
     wait_until(lambda: before.numbers == [1])
     away.client.close()

@@ -59,7 +59,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """Return what makes transports of one bus; they are closed in the end. One's own finds an empty directory."""
     made: list[Transport] = []
     network = MemoryNetwork()
-    with tempfile.TemporaryDirectory() as directory:  # a short path: there are to be sockets in it
+    with tempfile.TemporaryDirectory() as directory:  # a short path: socket paths have a maximum length
 
         def make(max_message_size: int = LARGE) -> Transport:
             if request.param == "memory":
@@ -136,7 +136,7 @@ class Caller:
         self.states: list[LinkState] = []
         on_state = self.states.append if is_link else None
         self.dealer: DealerSocket = transport.dealer(endpoint, self.frames.append, on_state=on_state)
-        assert self.states == []  # nobody is called back before he has what he asked for
+        assert self.states == []  # no callback before the call has returned the socket
 
     def __repr__(self) -> str:
         """Return what it heard so far, and what became of its connection, where it is a link."""
@@ -320,7 +320,7 @@ def test_frames_beyond_the_queue_arrive(make: Make) -> None:
         caller.say(b"hello")
         await wait_until_async(lambda: worker.frames == [b"hello"])
         frames = [b"%d" % number * 20 for number in range(30_000)]
-        for frame in frames:  # nobody reads: the loop is ours
+        for frame in frames:  # nothing is read: this code does not yield to the loop
             caller.say(frame)
         await wait_until_async(lambda: len(worker.frames) == 1 + len(frames))
         assert worker.frames[1:] == frames
@@ -362,7 +362,7 @@ def test_answers_to_a_caller_that_does_not_read(make: Make) -> None:
         while not worker.router.dropped:
             worker.router.send(routing_id, answer)
             sent += 1
-            # Without a turn of the loop between: the caller's libzmq takes them as fast as it can.
+            # Without yielding to the loop: the caller's libzmq receives them as fast as it can.
             assert sent * LARGE < MOST_UNREAD
         assert sent > 1
         caller.say(b"and me?")
@@ -548,7 +548,7 @@ def test_paused_subscriber_reads_on_request(make: Make) -> None:
             before = [*reader.frames]
             for frame in frames:
                 worker.publisher.send(frame)
-            await asyncio.sleep(0.05)  # for what must not come
+            await asyncio.sleep(0.05)  # time for frames that must not arrive
             assert reader.frames == before
             await wait_until_async(lambda wanted=[*before, *frames]: reader.socket.read() or reader.frames == wanted)
         reader.socket.resume()
@@ -586,7 +586,7 @@ def test_slow_subscriber_alone_misses_messages(make: Make) -> None:
     play(make, scenario)
 
 
-# In plain threads
+# Blocking sockets
 
 
 def test_blocking_dealer_sends_waits_and_times_out(make: Make) -> None:
@@ -657,7 +657,7 @@ def test_loops_in_several_threads(make: Make) -> None:
     play(make, scenario)
 
 
-# The end
+# Closing
 
 
 def test_closed_socket_calls_back_no_more(make: Make) -> None:
@@ -722,7 +722,7 @@ def test_sockets_of_a_closed_loop(make: Make) -> None:
         seen.result()
 
 
-# Where peers are
+# Addressing
 
 
 def announced(worker: Worker) -> Announcement:

@@ -25,7 +25,7 @@ class Store:
         Store().save,
         functools.partial(Store().save, table="orders"),
         list,
-        max,  # a builtin that does not say what it takes
+        max,  # a builtin without a signature
     ],
 )
 def test_function_of_a_list_is_accepted(function: Callable[..., Any]) -> None:

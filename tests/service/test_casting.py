@@ -42,7 +42,7 @@ class Money:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Money({self.cents})"  # without its address: it names tests, which several processes must agree on
+        return f"Money({self.cents})"  # no address: test ids contain this text and must be stable
 
     def __to_bus__(self) -> int:
         return self.cents

@@ -19,9 +19,9 @@ DEEP = ExactMatch([Parameter("names", list[str]), Parameter("any", Any)], None, 
     ("match", "kwargs", "passes"),
     [
         (PLAIN, {"name": "ada", "age": 36}, True),
-        (PLAIN, {"name": "ada"}, True),  # the other one has a default
+        (PLAIN, {"name": "ada"}, True),  # the missing parameter has a default
         (PLAIN, {"age": 36}, False),
-        (PLAIN, {"name": "ada", "age": True}, False),  # an int to Python, and a number to no schema
+        (PLAIN, {"name": "ada", "age": True}, False),  # True is an int in Python, but no number in a schema
         (PLAIN, {"name": "ada", "age": 36.0}, False),
         (PLAIN, {"name": "ada", "city": "Bern"}, False),
         (PLAIN, {}, False),
@@ -29,7 +29,7 @@ DEEP = ExactMatch([Parameter("names", list[str]), Parameter("any", Any)], None, 
         (LOOSE, {"city": "Bern"}, False),
         (COUNTS, {"name": "ada", "a": 1, "b": 2}, True),
         (COUNTS, {"name": "ada", "a": "1"}, False),
-        (DEEP, {"names": ["ada"], "any": object}, False),  # what is in a list is looked at by the schema
+        (DEEP, {"names": ["ada"], "any": object}, False),  # items of a list are checked by the schema
     ],
 )
 def test_arguments_match_their_annotations_exactly(match: ExactMatch, kwargs: dict[str, Any], passes: bool) -> None:
@@ -42,7 +42,7 @@ def test_arguments_match_their_annotations_exactly(match: ExactMatch, kwargs: di
     ("match", "others", "passes"),
     [
         (PLAIN, {"name": "eva", "age": 5}, True),
-        (PLAIN, {"name": "eva"}, False),  # it passes, and has other names
+        (PLAIN, {"name": "eva"}, False),  # it passes alone, but its names differ from those of the others
         (PLAIN, {"name": "eva", "year": 5}, False),
         (PLAIN, {"name": "eva", "age": True}, False),
         (LOOSE, {"name": "eva", "age": "5"}, True),

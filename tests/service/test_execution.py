@@ -368,7 +368,7 @@ class Greeter:
         (something, False),
         (one_or_none, False),
         (Greeter().greet, False),
-        (lambda: nothing([]), False),  # it returns what is to be awaited
+        (lambda: nothing([]), False),  # it returns an awaitable
         (print, False),
     ],
 )
@@ -419,7 +419,7 @@ async def entering() -> None:
         (iterating, False),
         (comprehending, False),
         (entering, False),
-        (lambda: awaiting(), False),  # it returns what is to be awaited
+        (lambda: awaiting(), False),  # it returns an awaitable
         (print, False),
     ],
 )
@@ -530,7 +530,7 @@ class Generating:
         (Generating().method, True),
         (does_nothing, False),
         (old_coroutine, False),
-        (contextmanager(generates), False),  # what is called is no generator, whatever is inside
+        (contextmanager(generates), False),  # the wrapper is no generator, though the inner function is
         (print, False),
         (Generating, False),
     ],
@@ -561,7 +561,7 @@ def test_unused_coroutine_of_a_thread_is_closed(returned: bool) -> None:
             if returned:
                 may_return.set()
                 executor.submit(has_returned.set)
-                has_returned.wait(60)  # and the loop has had no chance to take it
+                has_returned.wait(60)  # and the blocked loop could not receive the result yet
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             may_return.set()
@@ -583,7 +583,7 @@ def test_coroutine_cancelled_before_its_start_is_closed() -> None:
         with ThreadPoolExecutor(1) as executor:
             loop = asyncio.get_running_loop()
             task = asyncio.create_task(Execution(loop, executor).call_in_thread(quick, (), {}))
-            while len(asyncio.all_tasks()) < 3:  # ours, that one, and the one it has just made
+            while len(asyncio.all_tasks()) < 3:  # this one, `task`, and the task that it creates
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -96,7 +96,7 @@ def test_our_own_error_has_no_frames_of_ours() -> None:
     assert "bus.client.set_features(features)" in trace
     assert trace.splitlines()[-1].startswith("lightbus.exceptions.InvalidConfiguration: ")
     assert "lightbus/client/" not in trace
-    assert "lightbus/client/" in trace_of(raised(lambda: handler(None)))  # a fault, and no error of ours
+    assert "lightbus/client/" in trace_of(raised(lambda: handler(None)))  # not an exception of Lightbus
 
 
 @pytest.mark.parametrize("carrier", [asyncio.__file__, "uvloop/loop.pyx"])

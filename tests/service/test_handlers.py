@@ -119,10 +119,10 @@ def shadowing(x: EventMessage, **others: Any) -> None: ...
     [
         (lambda event_message, x: None, True, True),
         (lambda x, **others: None, True, False),
-        (lambda x, y, **others: None, True, None),  # it lacks one
+        (lambda x, y, **others: None, True, None),  # a required argument is missing
         (lambda x, /, **others: None, True, True),
-        (shadowing, True, None),  # the message takes the place of one
-        (lambda event_message: None, True, None),  # one is not taken
+        (shadowing, True, None),  # the message takes the place of an argument
+        (lambda event_message: None, True, None),  # the event has an argument that the function does not take
         (lambda event_message, x: None, False, None),
     ],
 )

@@ -262,4 +262,4 @@ def test_registering_compiles_each_annotation_once(monkeypatch: pytest.MonkeyPat
     signature = api.procedures["procedure_7"].signature
     assert signature.cast({"user": {"name": "ann"}, "users": []})["user"] == User("ann")
     signature.cast({"user": {"name": "bob"}, "users": []})
-    assert len(made) == 4  # casting wants one of all arguments, made at first use and kept
+    assert len(made) == 4  # casting uses one for all arguments, created at first use and cached

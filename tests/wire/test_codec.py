@@ -25,7 +25,7 @@ _LARGEST_INT = 2 ** (8 * MAX_INT_BYTES - 1) - 1
 
 
 def _unfolded(moment: Any) -> Any:
-    # `fold` does not travel, and repr shows it.
+    # `fold` is not sent, but repr shows it.
     return moment.replace(fold=0)
 
 
@@ -353,7 +353,7 @@ def test_message_is_unpacked_twice_only_for_other_keys(number: int, monkeypatch:
 
     monkeypatch.setattr(codec, "unpackb", unpackb)
     with pytest.raises(ProtocolError):
-        decode(array(number, b"\xd4\x63\x00"))  # an extension type that nobody knows
+        decode(array(number, b"\xd4\x63\x00"))  # an unknown extension type
     assert len(unpacked) == 1
     assert decode(array(number, b"\x01")) == [1] * number
     assert len(unpacked) == 2
@@ -391,7 +391,7 @@ FILE = b"\x90\x80\xdd\xd4" * 150_000
 def test_large_bytes_are_not_searched(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing within a large bytes value or text counts as a list: sending a file costs copying it."""
     monkeypatch.setattr(codec, "_unpack", pytest.fail)
-    monkeypatch.setattr(codec, "_BEGINNINGS", None)  # which looking through it would need
+    monkeypatch.setattr(codec, "_BEGINNINGS", None)  # needed for searching the bytes
     assert len(encode([value])) > MANY
 
 

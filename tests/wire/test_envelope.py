@@ -62,7 +62,7 @@ NO_WHOLE = [*NO_NUMBER, 1.0, -1, 2**63]
 NO_MAP = [[], "a", 0, {1: "a"}, {b"a": 1}]
 NO_LIST = [None, "a", {}, 7, [None], ["a", 5], [[]]]
 
-# What a field must not hold, by what it holds.
+# Invalid values of a field, by its check.
 REFUSED: dict[Any, list[Any]] = {
     field_types.Instance: ["", *NO_ID],
     field_types.AnyInstance: NO_ID,

@@ -94,7 +94,7 @@ RECORDS: list[tuple[Any, bool]] = [
     ([], True),
     ([[1, 0, b""]], True),
     ([[1, 0, b"a"], [2, 1, b"b"], [9, 2, b"c"]], True),
-    ([[1, 0, b""], [2, 0, b""]], True),  # the one before, of another partition
+    ([[1, 0, b""], [2, 0, b""]], True),  # the event before it may be of another partition
     ([[MAX_INT, 0, b""]], True),
     ([[MAX_INT + 1, 0, b""]], False),
     ([[1, 0, b""], [1, 0, b""]], False),

@@ -63,4 +63,4 @@ def test_defaults_pass_their_checks(cls: type) -> None:
 def test_each_message_is_explained(cls: type) -> None:
     """By its sender and its receiver."""
     assert cls.__doc__
-    assert not cls.__doc__.startswith(f"{cls.__name__}(")  # what a NamedTuple without words of its own has
+    assert not cls.__doc__.startswith(f"{cls.__name__}(")  # the generated docstring of a NamedTuple

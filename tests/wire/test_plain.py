@@ -224,7 +224,7 @@ def test_models_of_pydantic_v1_are_refused() -> None:
         warnings.simplefilter("ignore")
         try:
             v1 = importlib.import_module("pydantic.v1")
-        except Exception:  # not for the Pythons that it does not support
+        except Exception:  # it does not support every version of Python
             pytest.skip("there is no pydantic.v1 here")
     made = type("Old", (v1.BaseModel,), {"__module__": "shop"})()
     assert "Derive it from pydantic.BaseModel, or send .dict()." in str(explain(made, TypeError()))

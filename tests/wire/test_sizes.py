@@ -53,7 +53,7 @@ def test_page_fits_the_limit(sizes: list[int], limit: int) -> None:
     for (sequence, previous, record), row in zip(entries, rows, strict=False):
         fits = len(record) + RECORD_OVERHEAD + PAGE_OVERHEAD <= limit
         assert row == [sequence, previous, record if fits else len(record)]
-    # As many rows as a page has: what is left out adds nothing but a number.
+    # As many rows as a page has: a record that is left out only adds a number.
     if len(rows) * RECORD_OVERHEAD < limit - PAGE_OVERHEAD:
         assert len(envelope.encode(Page(rows, 2**62, True, 2**40), 2**63)) <= limit
 
@@ -75,4 +75,4 @@ def test_placeholder_gives_the_size() -> None:
     record = envelope.encode_record(Record("i", 1, 0.5, {}))
     assert size_left_out(record) is None
     assert size_left_out(b"x" * 5000) is None
-    assert size_left_out(b"\xff") is None  # -1
+    assert size_left_out(b"\xff") is None  # decodes to -1

@@ -114,7 +114,7 @@ class NatsSubscription:
         if self._task is not None:
             self._task.cancel()
 
-    # Which member holds what
+    # Assignment of partitions
 
     @property
     def _member_key(self) -> str:

@@ -320,7 +320,7 @@ class Journal(JournalFile):
         with self.slow_reader() as read:
             return int(read.execute(query, (self.topics.numbers[topic], sequence)).fetchone()[0])
 
-    # Inside
+    # Private helpers
 
     def _handed_off(self, id: str) -> Stored | None:
         found = self._write.execute("SELECT sequence FROM handed_off WHERE id = ?", (id,)).fetchone()

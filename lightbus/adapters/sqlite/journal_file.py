@@ -148,7 +148,7 @@ class JournalFile:
             number, entries = row_with(read, sequence)
         return self.topics.names.get(number) if any(entry.sequence == sequence for entry in entries) else None
 
-    # Changing and reading it
+    # Changing and reading
 
     def change(self, *changes: TableChange) -> None:
         """Execute statements, each for all of its rows, in one commit. Raises JournalError: then none took effect."""
@@ -215,7 +215,7 @@ class JournalFile:
         except DAMAGED as error:
             raise journal_error(self.path, "cannot be read", error) from error
 
-    # Writing it back
+    # Writing the log back
 
     def checkpoint(self) -> None:
         """
@@ -234,7 +234,7 @@ class JournalFile:
                     raise journal_error(self.path, "was not written back", error) from error
         self.log.warn_if_grown()
 
-    # Its files
+    # Files
 
     def see_to_files(self) -> None:
         """
@@ -285,7 +285,7 @@ class JournalFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    # The end
+    # Closing
 
     def close(self) -> None:
         """Close the file and release the lock: another process may take the journal."""
@@ -346,7 +346,7 @@ class JournalFile:
             self._lock = None
         self.log.noted.abandon()
 
-    # Inside
+    # Private helpers
 
     def _closed_error(self) -> JournalError:
         return JournalError(f"The journal {self.path} is closed: the bus stops.")

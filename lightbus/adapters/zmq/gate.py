@@ -221,7 +221,7 @@ class Gate:
             if not socket.closed:
                 socket.monitor(None, 0)
 
-    # In the thread
+    # Run in the gate's thread
 
     def _run(self) -> None:
         self._poll.add(self._zap)

@@ -312,4 +312,4 @@ def test_written_announcements_are_read_once(places: list[Path]) -> None:
     run(scenario)
     for place in places:
         place.chmod(0o755)
-    assert written_announcements("demo", Side(*places).places) == []  # not ours alone
+    assert written_announcements("demo", Side(*places).places) == []  # others can write there

@@ -49,7 +49,7 @@ def made(run: Path, bus: str = "demo") -> Path:
     return place
 
 
-# Which they are
+# Choosing directories
 
 
 def test_places_of_a_user(run: Path) -> None:
@@ -108,7 +108,7 @@ def test_path_too_long_for_any_socket_is_left_out(run: Path) -> None:
     assert Places("demo", [run / ("d" * 80), run]).candidates() == [run / "demo"]
 
 
-# Nobody else gets in
+# Permissions
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o277])
@@ -166,7 +166,7 @@ def test_creatable_directory_is_no_problem(run: Path) -> None:
     assert found.problems() == {run / "lightbus" / "demo": ""}
 
 
-# Where an instance is
+# Finding an instance
 
 
 def test_sockets_are_looked_for_everywhere(run: Path) -> None:
@@ -214,7 +214,7 @@ def test_reason_for_an_unreachable_instance(run: Path) -> None:
         assert "which belongs to user 12345" in found.why_not(INSTANCE, str(run))
 
 
-# What is left
+# Removing stale files
 
 
 @pytest.fixture

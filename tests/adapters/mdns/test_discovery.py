@@ -183,7 +183,7 @@ def test_instance_name_is_readable_and_at_most_63_bytes(service: str, label: str
     assert len(name.partition(".")[0]) <= 63
 
 
-# --- strangers, ghosts and broken networks ------------------------------------------------------------
+# --- foreign peers, stale records and network errors --------------------------------------------------
 
 
 @asynccontextmanager
@@ -248,14 +248,14 @@ def test_useless_announcements_are_counted(
 
     with caplog.at_level(logging.WARNING, logger="lightbus.discovery"):
         asyncio.run(scenario())
-    # Both listeners of this test warn, each once; and perhaps of what others announce on this same loopback.
+    # Both listeners of this test warn once; perhaps also of announcements of other tests on this loopback.
     texts = [record.getMessage() for record in caplog.records if announced.instance in record.getMessage()]
     assert [warning in text for text in texts] == ([True, True] if warning else [])
 
 
 def test_a_peer_with_another_key_is_remembered(bus: str) -> None:
     """A peer that offers an API to holders of another key can be named in an error, until it leaves."""
-    api = f"auth-{bus}"  # tests beside this one announce peers, too
+    api = f"auth-{bus}"  # concurrent tests announce peers, too
 
     async def scenario() -> None:
         made = ZeroconfDiscovery(bus)

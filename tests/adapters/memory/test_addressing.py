@@ -34,7 +34,7 @@ def test_worker_is_found_by_its_instance() -> None:
         assert addressing.why_not(announced()) == ""
         assert addressing.endpoints(announced(TWO), 0) == ()
         assert "has it ended?" in addressing.why_not(announced(TWO))
-        pair.close()  # the sockets leave by themselves
+        pair.close()  # the sockets unbind when they are closed
         transport.close()
         assert addressing.endpoints(announced(), 0) == ()
 

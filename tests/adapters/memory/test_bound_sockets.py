@@ -180,7 +180,7 @@ def test_unknown_unsubscription_is_ignored() -> None:
         one, two = made.subscriber([], b"a"), made.subscriber([])
         await made.heard((b"a", True))
         two._tell(b"a", subscribed=False)
-        two.subscribe(b"b")  # behind it, so that one was read
+        two.subscribe(b"b")  # sent after it: once this one arrives, that one was read
         await made.heard((b"a", True), (b"b", True))
         assert one is not two
 

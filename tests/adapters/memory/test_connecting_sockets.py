@@ -192,7 +192,7 @@ def test_subscriptions_are_repeated_after_a_reconnect() -> None:
             subscriber.subscribe(prefix)
         first = publisher()
         await wait_until_async(lambda: len(told) == 2)
-        subscriber.unsubscribe(b"a")  # one of two
+        subscriber.unsubscribe(b"a")  # subscribed twice, unsubscribed once
         subscriber.unsubscribe(b"b")
         await wait_until_async(lambda: len(told) == 3)
         first.close()
@@ -229,7 +229,7 @@ def test_a_paused_subscriber_reads_nothing() -> None:
     bench(test)
 
 
-# In a plain thread
+# Blocking sockets
 
 
 def test_blocking_dealer_sends_and_receives() -> None:

@@ -171,7 +171,7 @@ def test_newcomer_is_granted_partitions_that_others_released() -> None:
     """It gets its share once the others have released it; at no time do two members hold a partition."""
     bench = Bench()
     one, two = bench.join("one"), bench.join("two")
-    assert one.partitions | two.partitions != ALL  # what one is to let go of is nobody's yet
+    assert one.partitions | two.partitions != ALL  # a revoked partition has no new owner yet
     assert not one.partitions & two.partitions
     bench.group.release("one", one.generation, ALL - one.partitions)
     assert one.partitions | two.partitions == ALL

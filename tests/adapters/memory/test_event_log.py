@@ -94,7 +94,7 @@ def test_oldest_events_are_deleted() -> None:
     assert sequences(log.trim()) == [1, 2]
     assert sequences(log.behind(ONE, 0)) == [3, 5, 7, 9, 11]
     assert (log.find(2), log.place_of("id-2"), log.head) == (None, None, 12)
-    assert log.append(event("id-1")) == 13  # nobody knows it any more
+    assert log.append(event("id-1")) == 13  # its id was deleted with the event
 
 
 def test_topic_without_remaining_events() -> None:

@@ -62,7 +62,7 @@ def test_one_socket_at_a_time_is_bound(place: Place) -> None:
     """It keeps the endpoint until it leaves; clients wait for it and are woken."""
     other, waiting = Socket(), Socket()
     assert not place.network.bind("here", other)
-    place.network.unbind("here", other)  # it was never there
+    place.network.unbind("here", other)  # that socket was never bound
     assert place.network.is_bound("here")
     place.network.unbind("here", place.server)
     assert place.network.connect("here", waiting) is None
@@ -90,7 +90,7 @@ def test_frames_are_bounded_by_bytes(place: Place, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "MAX_WAITING", 100)
     assert place.connection.send(b"x" * 500, to_client=True)
     assert not place.connection.send(b"x", to_client=True)
-    assert place.connection.send(b"x", to_client=False)  # the other direction is another matter
+    assert place.connection.send(b"x", to_client=False)  # the other direction has a limit of its own
     place.client.read()
     assert place.connection.send(b"x", to_client=True)
 
@@ -100,7 +100,7 @@ def test_too_large_frame_ends_the_connection(place: Place) -> None:
     place.connection.send(b"x" * 1001, to_client=False)
     assert not place.connection.is_open
     assert (place.client.connections, place.server.connections, len(place.server.arrived)) == ([], [], 0)
-    place.connection.end()  # once more: nothing
+    place.connection.end()  # a second end does nothing
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")

@@ -54,7 +54,7 @@ def test_new_leader_that_lags_is_not_trusted(server: NatsServer) -> None:
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(1)])
         await wait_until_async(lambda: stream._heads.get(TOPIC) == 1)
-        stream._heads[TOPIC] = 7  # there was news of that
+        stream._heads[TOPIC] = 7  # as after a notification of event 7
         with pytest.raises(EventBackendUnreachable, match="another server leads"):
             await stream.read_topic(TOPIC, 1, 10)
 

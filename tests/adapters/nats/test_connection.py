@@ -33,12 +33,12 @@ def test_no_connection_after_close() -> None:
     async def main(server: NatsServer) -> None:
         connection = module.NatsConnection(NatsSettings(servers=(server.url,)))
         connecting = asyncio.create_task(connection.client())
-        await asyncio.sleep(0)  # it has begun
+        await asyncio.sleep(0)  # connecting has started
         await connection.close()
         await asyncio.gather(connecting, return_exceptions=True)
         with pytest.raises(EventBackendUnreachable):
             await connection.client()
-        gc.collect()  # what is left open is found in here
+        gc.collect()  # an unclosed socket causes a ResourceWarning here
 
     with NatsServer() as server:
         asyncio.run(main(server))
@@ -60,7 +60,7 @@ def test_silent_connection_is_dropped() -> None:
             async with connection.asking():
                 await client.flush()
         await connection.close()
-        gc.collect()  # what is left open is found in here
+        gc.collect()  # an unclosed socket causes a ResourceWarning here
 
     with NatsServer() as first, NatsServer() as second:
         asyncio.run(main(first, second))

@@ -92,7 +92,7 @@ def test_unknown_revision_is_not_overwritten(server: NatsServer) -> None:
         await wait_until_async(lambda: KEY in theirs.records)
         stale = theirs.records[KEY]
         await ours.put(KEY, {"count": 2})
-        theirs.records[KEY] = stale  # nothing was heard of that
+        theirs.records[KEY] = stale  # as if the watch had not reported the change
         assert await theirs.replace(KEY, {"count": 9}) is False
         assert theirs.records[KEY].value == {"count": 2}
         assert await theirs.replace(KEY, {"count": 3}) is True

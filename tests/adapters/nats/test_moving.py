@@ -100,7 +100,7 @@ def test_added_group_starts_at_its_creation(server: NatsServer) -> None:
         await stream.publish(live, ALL)
         await move.add_group(MovedGroup("mail", ("seen",), 4.0))
         [group] = await move.groups()
-        assert group.start == 4  # behind those of 0 to 3
+        assert group.start == 4  # after the events with sequences up to 3
 
     on_stream(server, "since", test)
 

@@ -35,7 +35,7 @@ def test_starting_points_are_found(server: NatsServer) -> None:
         await stream.publish([event(number) for number in range(1, 4)])
         assert await stream_lookup.place_of(stream, "id-2") == 2
         assert await stream_lookup.place_of(stream, "id-9") is None
-        assert await stream_lookup.before(stream, before) == 3  # all were fired long ago
+        assert await stream_lookup.before(stream, before) == 3  # all were fired before this time
         assert await stream_lookup.before(stream, datetime.fromtimestamp(0, UTC)) == 0
         assert await stream_lookup.before(stream, datetime.fromtimestamp(2.5, UTC)) == 2
 

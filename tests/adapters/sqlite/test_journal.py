@@ -343,7 +343,7 @@ def test_delete_of_a_closed_journal_does_nothing(journal: Journal, path: Path) -
     journal._lock = lock
     journal.delete()
     assert path.exists()
-    assert JournalLock.take(path) is None  # it is held still
+    assert JournalLock.take(path) is None  # the lock is still held
     lock.close()
 
 

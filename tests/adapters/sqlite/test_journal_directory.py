@@ -226,7 +226,7 @@ time.sleep(60)
     process = start(then)
     held, child = ask(process), int(ask(process))
     try:
-        assert directory(tmp_path).adopt() == []  # its parent lives
+        assert directory(tmp_path).adopt() == []  # the parent process still holds it
         other = directory(tmp_path).open_own()
         assert other.id != held
         process.kill()
@@ -398,7 +398,7 @@ def test_uncreatable_directory_is_named(tmp_path: Path) -> None:
 @contextlib.contextmanager
 def unprivileged() -> Iterator[Path]:
     """Become a user without root's permissions, with access to a directory."""
-    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as path:  # ours is closed to others
+    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as path:  # other users cannot enter tmp_path
         os.chmod(path, 0o755)
         user = os.geteuid()
         (Path(path) / "shop" / "auth").mkdir(parents=True)
@@ -503,7 +503,7 @@ def test_full_disk_keeps_accepted_events(tmp_path: Path) -> None:
     first, *others, is_same, outcome = done.stdout.splitlines()
     assert "did not take 10 events: database or disk is full. The disk is full: make room." in first
     assert len(others) == 3
-    assert len(set(others)) == 1  # the same failure, and so worth a line in a log once
+    assert len(set(others)) == 1  # the same text each time, so it is logged once
     assert all("The disk is full: make room." in other for other in others)
     assert (is_same, outcome) == ("True", "True 1 0")
 

@@ -44,8 +44,8 @@ def test_journal_of_version_1_is_upgraded(journal: Journal, path: Path, version:
     again = Journal(path)
     [known] = again.groups.all()
     assert machine_time() - known.created_at == pytest.approx(50.0, abs=5.0)
-    assert machine_time() - known.last_seen == pytest.approx(0.0, abs=5.0)  # a clock was wrong
-    assert again.history.position_since(ONE, known.created_at) == 0  # it is owed rather more
+    assert machine_time() - known.last_seen == pytest.approx(0.0, abs=5.0)  # it lay in the future
+    assert again.history.position_since(ONE, known.created_at) == 0  # if unsure, the group gets too many events
     assert again.size == (2, 2)
     new = [each.sequence for each in again.append([event(record=b"c"), event(record=b"d")])]
     assert [entry.record for entry in page(again).entries] == [b"a", b"b", b"c", b"d"]

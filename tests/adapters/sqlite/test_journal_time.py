@@ -30,7 +30,7 @@ def test_own_time_runs_while_the_machine_runs(tmp_path: Path, monkeypatch: pytes
     journal.append([event()])
     assert journal.clock.now() == began + 50.0
     crashed = tmp_path / "00000000000000bb.sqlite"
-    with contextlib.closing(sqlite3.connect(path)) as connection:  # as it is when its process is killed
+    with contextlib.closing(sqlite3.connect(path)) as connection:  # a copy of the file as a killed process leaves it
         connection.execute("VACUUM INTO ?", (str(crashed),))
     journal.close()
     machine.now += 1000.0
@@ -42,7 +42,7 @@ def test_own_time_runs_while_the_machine_runs(tmp_path: Path, monkeypatch: pytes
         assert again.clock.now() == began + 1050.0
         machine.now += 10.0
         assert again.clock.now() == began + 1060.0
-    machine.boot = ""  # where it is not told, nothing is believed
+    machine.boot = ""  # without a boot id, the machine's time is not used
     machine.now += 1e9
     with contextlib.closing(Journal(path)) as again:
         assert again.clock.now() == began + 1060.0

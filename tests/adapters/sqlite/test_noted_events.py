@@ -445,6 +445,6 @@ def test_an_interrupt_at_any_point(
         assert [entry.record for entry in found if entry.record != b"z"] == [*noted, b"y"]
         assert [entry.previous for entry in found] == [before, *(entry.sequence for entry in found[:-1])]
         assert begun.size[0] == in_tables(path)
-        if interrupt.lines > 0:  # it was over before
+        if interrupt.lines > 0:  # the code ended before the interrupt
             break
     assert point > 3

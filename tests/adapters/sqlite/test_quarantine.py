@@ -65,8 +65,8 @@ def test_quarantined_databases_are_reported(tmp_path: Path, monkeypatch: pytest.
     for file in (tmp_path / "outbox.sqlite", tmp_path / "shop" / "a.sqlite"):
         file.write_text("")
         quarantine(file)
-    (tmp_path / "shop" / "b.sqlite").write_text("")  # is used
-    (tmp_path / "shop" / "a.sqlite.corrupt-1-wal").write_text("")  # goes with the first
+    (tmp_path / "shop" / "b.sqlite").write_text("")  # a database in use
+    (tmp_path / "shop" / "a.sqlite.corrupt-1-wal").write_text("")  # belongs to the first
     told = quarantine_sentences(tmp_path, "there")
     assert len(told) == 2
     assert f"{tmp_path}/outbox.sqlite.corrupt-1 on there was damaged" in told[0]

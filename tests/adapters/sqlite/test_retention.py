@@ -97,7 +97,7 @@ def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> Non
     trim(journal, handled={})
     assert journal.size == (1, 20)
     journal.append([event(record=b"x" * 5)])
-    with contextlib.closing(sqlite3.connect(path)) as connection:  # as after a crash: nothing was closed in order
+    with contextlib.closing(sqlite3.connect(path)) as connection:  # a copy, as after a crash: not closed properly
         connection.execute("VACUUM INTO ?", (str(path.with_name("copy.sqlite")),))
     copy = Journal(path.with_name("copy.sqlite"))
     assert copy.size == (2, 25)

@@ -63,7 +63,7 @@ def is_free(address: str, port: int) -> bool:
         return probe.connect_ex((address, port)) != 0
 
 
-# Whom we find
+# Endpoints of peers
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_refusal_is_certain_on_this_host_only(address: str, expected: bool) -> N
     assert TcpAddressing(HERE).is_certain(f"tcp://{address}:5000") is expected
 
 
-# Where we are
+# Our own sockets
 
 
 def test_free_ports_are_chosen() -> None:
@@ -207,7 +207,7 @@ def test_one_port_at_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
             return bind(endpoint)
 
         monkeypatch.setattr(sockets.router, "bind", watched)
-        # The same address twice stands for two of which the second is always taken.
+        # The same address twice: binding the second one always fails.
         with pytest.raises(TransportError, match=r"No port is free at any of 127\.0\.0\.1, 127\.0\.0\.1\. The last"):
             sockets.bound(("127.0.0.1", "127.0.0.1"))
         assert len(taken) == 2 * 3

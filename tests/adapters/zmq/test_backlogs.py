@@ -195,7 +195,7 @@ def test_topics_of_all_subscribers_are_bounded(connections: list[Connection]) ->
     assert [each.is_open() for each in connections] == [True] * 4
     backlogs.on_subscription(newcomer.ours.fileno(), b"shop")
     assert [each.is_open() for each in connections] == [False, True, True, True]
-    backlogs.on_subscription(newcomer.ours.fileno(), b"bill")  # libzmq has not told yet of what has ended
+    backlogs.on_subscription(newcomer.ours.fileno(), b"bill")  # libzmq has not reported the ended connection yet
     assert newcomer.is_open()
 
 

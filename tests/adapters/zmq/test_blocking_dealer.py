@@ -20,7 +20,7 @@ class Place:
         self.endpoint = f"ipc://{directory}/router"
         self.router = self.context.socket(zmq.ROUTER)
         socket = self.context.socket(zmq.DEALER)
-        socket.set(zmq.IMMEDIATE, 1)  # as the transport makes them: nothing waits for a connection
+        socket.set(zmq.IMMEDIATE, 1)  # as the transport sets it: no frame is queued for a connection
         self.dealer = BlockingDealer(socket, self.endpoint)
 
     def bind(self) -> None:

@@ -65,7 +65,7 @@ def test_excessive_topics_end_the_connection(tmp_path: Path) -> None:
         publisher = transport.publisher(lambda topic, subscribed: topics.append(topic) if subscribed else None)
         publisher.bind(f"ipc://{tmp_path}/pub")
         assert transport.gate is not None
-        receive_limit = transport.gate.receive_limit  # which may be first to see it
+        receive_limit = transport.gate.receive_limit  # which may close the connection first
         with zmq.Context() as context, context.socket(zmq.SUB) as long, context.socket(zmq.SUB) as many:
             for each in (long, many):
                 each.linger, each.sndhwm, each.reconnect_ivl = 0, 0, -1

@@ -81,7 +81,7 @@ def test_frames_of_one_turn_are_bundled(tmp_path: Path, monkeypatch: pytest.Monk
         router.bind(f"ipc://{tmp_path}/rpc")
         dealer = transport.dealer(f"ipc://{tmp_path}/rpc", answers.append)
         await wait_until_async(lambda: dealer.send(b"\3 first"))
-        monkeypatch.setattr(connecting_sockets, "BURST", 60.0)  # however slow the machine is, they follow closely
+        monkeypatch.setattr(connecting_sockets, "BURST", 60.0)  # all sends count as a burst, on a slow machine, too
         messages: list[bytes] = []
         send = dealer._send_part
         dealer._send_part = lambda message, flags: (messages.append(message), send(message, flags))[1]

@@ -121,7 +121,7 @@ def test_publisher_dies_behind_a_full_queue(processes: Processes, tmp_path: Path
         subscriber = processes.python("-c", BLOCKED, endpoint, str(ROUNDS), cwd=tmp_path)
         for number in range(ROUNDS):
             peer = RawPeer(publisher.accept()[0], b"XPUB")
-            if number % 2:  # some of it is read before
+            if number % 2:  # in every second run a message is read before
                 peer.send(message(b"before"))
             subscriber.wait_for_line(f"blocks {number}$")
             peer.send(message(b"hello") * 70 + ping() * 3 + (message(b"hello") + ping()) * 200)
@@ -146,7 +146,7 @@ def test_given_up_connection_is_read_then_reconnected(surroundings: Surroundings
         await wait_until_async(lambda: dealer.send(b"hello"))
         await wait_until_async(lambda: bool(senders))
         router.send(senders[0], b"before")
-        while not dealer._has_more():  # and the loop reads nothing
+        while not dealer._has_more():  # busy waiting: the loop must not read
             pass
         with ThreadPoolExecutor(1) as thread:
             assert thread.submit(dealer.give_up).result(60)
@@ -197,7 +197,7 @@ def test_loop_sleeps_during_a_pause(tmp_path: Path) -> None:
         publisher.send(b"1")
         await wait_until_async(lambda: subscriber._has_missed_report)
         publisher.send(b"2")
-        await asyncio.sleep(0.05)  # thousands of looks, if the loop were woken
+        await asyncio.sleep(0.05)  # if the loop were woken, it would check thousands of times
         assert looks == [True]
         subscriber.resume()
         await wait_until_async(lambda: read == [b"1", b"2"])

@@ -219,7 +219,7 @@ def test_flood_of_connections_is_bounded(scheme: str, mode: KeySecurity | None, 
     floods: list[socket.socket] = []
     try:
         floods.append(_connected(place.endpoint))
-        wait_until(lambda: place.gate.connections == 1)  # the gate knows where it stands
+        wait_until(lambda: place.gate.connections == 1)  # the gate has counted the connection
         before = len(os.listdir("/proc/self/fd"))
         floods += [_connected(place.endpoint) for _ in range(200)]
         assert len(os.listdir("/proc/self/fd")) <= before + len(floods) + 20

@@ -230,7 +230,7 @@ def test_without_connections_no_check_is_due(place: Place) -> None:
 
 def test_the_memory_in_use_is_known() -> None:
     """It grows with allocated memory."""
-    with mmap.mmap(-1, 64 * MIB) as held:  # bytes may come from memory that the process has already
+    with mmap.mmap(-1, 64 * MIB) as held:  # a bytes object may reuse memory that the process has already
         before = memory_in_use()
         held.write(b"x" * len(held))
         assert memory_in_use() - before > 32 * MIB

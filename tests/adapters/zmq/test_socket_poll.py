@@ -50,7 +50,7 @@ def test_all_messages_are_found_despite_the_edge_trigger(pair: tuple[zmq.Socket[
 def test_messages_before_add_are_found(pair: tuple[zmq.Socket[bytes], ...]) -> None:
     near, far = pair
     far.send(b"early")
-    assert near.poll(LONG)  # which takes in what the descriptor had to tell
+    assert near.poll(LONG)  # this clears the report of the descriptor
     poll = SocketPoll()
     poll.add(near)
     assert poll.wait(LONG) == [near]

@@ -67,6 +67,6 @@ def test_peer_dies_before_a_full_queue(processes: Processes, tmp_path: Path, sch
             deaf.wait_for_line("asked")
         for _ in range(40_000):
             peer.send_multipart([*start, b"x" * 500])
-        peer.poll(500)  # more than the queue takes, and the kernel: not all of it is ever sent
+        peer.poll(500)  # more than the queue and the kernel's buffers hold: some is never sent
     deaf.wait_for_line("awake")
     assert deaf.wait() == 0, deaf.report()

@@ -26,7 +26,7 @@ class Peer:
         self.given_up = 0
         self.is_busy = self.loop_is_closed = False
         self._listener = socket.socket(family)
-        self._listener.bind(("127.0.0.1", 0) if family == socket.AF_INET else "")  # that is: any unix address
+        self._listener.bind(("127.0.0.1", 0) if family == socket.AF_INET else "")  # "" means any free unix address
         self._listener.listen()
         self.connect()
         name = self._listener.getsockname()
