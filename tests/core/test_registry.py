@@ -342,7 +342,7 @@ def test_peer_that_only_keeps_events_gets_no_calls() -> None:
 
 
 def test_internal_apis_are_not_listed() -> None:
-    """Names of people's lists leave out what is only the bus's own."""
+    """Lists for people leave out internal APIs."""
     registry = Registry()
     up(registry, A, AUTH, ApiInfo(name="internal.state"))
     assert registry.snapshot().api_names() == ["auth"]

@@ -245,10 +245,10 @@ def test_best_effort_does_not_count_earlier_events() -> None:
 @given(st.integers(0, 2**32), st.integers(1, 300))
 def test_all_events_are_delivered_in_order(seed: int, count: int) -> None:
     """
-    Frames are lost, late or come twice, answers fail, the consumer is lost and another one goes on at what was stored.
+    Frames are lost, late or repeated, requests fail, and a lost consumer is replaced by one that starts at the cursor.
 
-    Each event is handled, in the order of the topic, by one consumer once; twice only where an acknowledgement was
-    not stored.
+    Each consumer handles each event once, in the order of the topic. An event is only handled by a second consumer if
+    its acknowledgement was not stored.
     """
     chance, journal = random.Random(seed), entries(1, count)
     published = stored = 0

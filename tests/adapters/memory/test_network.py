@@ -86,7 +86,7 @@ def test_frames_are_bounded_by_number(place: Place, monkeypatch: pytest.MonkeyPa
 
 
 def test_frames_are_bounded_by_bytes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many bytes may wait; a single frame is always taken."""
+    """A bounded number of bytes may wait; a single frame is accepted, whatever its size."""
     monkeypatch.setattr(module, "MAX_WAITING", 100)
     assert place.connection.send(b"x" * 500, to_client=True)
     assert not place.connection.send(b"x", to_client=True)

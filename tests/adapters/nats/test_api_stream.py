@@ -49,7 +49,7 @@ def test_topic_is_read_in_pages(server: NatsServer) -> None:
 
 
 def test_new_leader_that_lags_is_not_trusted(server: NatsServer) -> None:
-    """It may be a new leader: that there are no more events is checked again."""
+    """The answer of a server that there are no more events is checked: it may be a new leader."""
 
     async def test(stream: ApiStream) -> None:
         await stream.publish([event(1)])

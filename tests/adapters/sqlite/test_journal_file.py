@@ -97,7 +97,7 @@ def test_retry_outlasts_a_writer_of_another_program(journal: Journal) -> None:
 
 @pytest.mark.parametrize("gone", [[""], ["-wal"], ["-shm"], ["-wal", "-shm"], list(SUFFIXES)], ids="+".join)
 def test_removed_files_are_written_again(journal: Journal, gone: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing of it is lost, it is ours still, and who opens it next finds all."""
+    """No event is lost, the journal stays ours, and the next process that opens it finds all events."""
     store(journal, 3)
     for suffix in gone:
         Path(f"{journal.path}{suffix}").unlink()

@@ -88,9 +88,10 @@ asyncio.run(main())
 @pytest.mark.parametrize("ttl", [0, 300], ids=["kernel", "ping"])
 def test_subscriber_survives_a_long_pause(processes: Processes, tmp_path: Path, scheme: str, ttl: int) -> None:
     """
-    Its queue is full for many times the timeout of heartbeats, and then it reads: its process lives, and reads on.
+    A subscriber whose queue was full for many heartbeat timeouts continues to read, and its process does not abort.
 
-    A publisher that is no Lightbus may ping with a time to live, too. libzmq alone ends the process (abort) for both.
+    The same holds if a foreign publisher sends pings with a time to live. In both cases libzmq alone would abort the
+    process.
     """
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
         publisher.linger = 0
@@ -109,11 +110,11 @@ def test_subscriber_survives_a_long_pause(processes: Processes, tmp_path: Path, 
         assert subscriber.wait() == 0, subscriber.report()
 
 
-def test_publisher_dies_behind_a_full_queue(processes: Processes, tmp_path: Path) -> None:
+def test_publisher_that_filled_the_queue_dies(processes: Processes, tmp_path: Path) -> None:
     """
-    It sent more than the queue takes, with heartbeats among it, and is gone when that is read: the process lives.
+    A publisher sends more than the queue holds, with heartbeats in between, and ends: the subscriber survives it.
 
-    What is in the queue is read, and it connects anew. libzmq alone ends the process (abort).
+    It reads the messages in the queue, and reconnects. libzmq alone would abort the process.
     """
     with socket.create_server(("127.0.0.1", 0)) as publisher:
         endpoint = f"tcp://127.0.0.1:{publisher.getsockname()[1]}"

@@ -45,11 +45,11 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
 @pytest.mark.parametrize("kind", ["router", "dealer"])
-def test_peer_dies_before_a_full_queue(processes: Processes, tmp_path: Path, scheme: str, kind: str) -> None:
+def test_peer_that_filled_the_queue_dies(processes: Processes, tmp_path: Path, scheme: str, kind: str) -> None:
     """
-    It sends more than the queue takes while nobody reads, and is gone: the process lives, and a worker reads what came.
+    A peer sends more than the queue holds while nothing is read, and ends: the process lives, and a worker reads it.
 
-    libzmq alone ends the process (abort) when its next heartbeat is due, or when it answers one of the peer's.
+    libzmq alone would abort the process when its next heartbeat is due, or when it answers one of the peer's.
     """
     endpoint = f"ipc://{tmp_path}/rpc" if scheme == "ipc" else "tcp://127.0.0.1:*"
     with zmq.Context() as context, context.socket(zmq.DEALER if kind == "router" else zmq.ROUTER) as peer:
