@@ -38,11 +38,11 @@ async def check_health(context: CheckContext) -> AsyncIterator[Finding]:
     """Report the problems of workers, and orphaned events."""
     peers = [report.peer for report in context.live]
     refused = set(_refused_here(context))
-    for peer, told in zip(peers, await context.bus.ask_all(peers, "health"), strict=True):
-        refused.update(told.get("refused", ()))  # all processes of a host report the same
-        for problem in told.get("problems", ()):
+    for peer, health in zip(peers, await context.bus.ask_all(peers, "health"), strict=True):
+        refused.update(health.get("refused", ()))  # all processes of a host report the same
+        for problem in health.get("problems", ()):
             yield _finding_of(peer, check="health", text=problem)
-        if losses := told.get("losses", ()):  # those of one process mostly have one cause
+        if losses := health.get("losses", ()):  # those of one process mostly have one cause
             yield _finding_of(peer, check="losses", text=" ".join(losses))
     for text in sorted(refused):
         yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
@@ -90,10 +90,10 @@ async def check_groups(context: CheckContext) -> AsyncIterator[Finding]:
     groups = await groups_on_bus(context.bus) if context.live else []
     later = await _groups_later(context.bus, groups)
     stopped = await _stopped(context)
-    told: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    reports: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
-        told[group["api"], group["name"]].append(group)
-    for of, rows in told.items():
+        reports[group["api"], group["name"]].append(group)
+    for of, rows in reports.items():
         silent = silent_members(of[1], context.silent)
         pairs = [(each, later.get(_at(each))) for each in rows]
         is_anybody_silent = bool(context.bus.silent)
@@ -116,15 +116,15 @@ def _dead(groups: list[dict[str, Any]]) -> Iterator[tuple[str, GroupProblem]]:
     for group in groups:
         if group["dead"]:
             dead[group["name"]].append(group)
-    for name, told in dead.items():
-        count = sum({each["instance"]: each["dead"] for each in told}.values())
-        yield name, GroupProblem(f"Dead letters of {group_at(told)}: {count}.", "`lightbus dead list` shows them.")
+    for name, reports in dead.items():
+        count = sum({each["instance"]: each["dead"] for each in reports}.values())
+        yield name, GroupProblem(f"Dead letters of {group_at(reports)}: {count}.", "`lightbus dead list` shows them.")
 
 
 async def _stopped(context: CheckContext) -> dict[tuple[str, str], str]:
     peers = [report.peer for report in context.live]
-    told = await context.bus.ask_all(peers, "stats")
-    return stopped_listeners((peer.announcement, stats) for peer, stats in zip(peers, told, strict=True))
+    answers = await context.bus.ask_all(peers, "stats")
+    return stopped_listeners((peer.announcement, stats) for peer, stats in zip(peers, answers, strict=True))
 
 
 async def _groups_later(bus: Connection, groups: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:

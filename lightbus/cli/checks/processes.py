@@ -168,10 +168,10 @@ async def _skew(bus: Connection, peer: Peer) -> float | None:
     """Return the seconds by which a peer's clock is ahead, assuming that the answer takes half of the round trip."""
     before = time.time()
     try:
-        told = await bus.ask(peer, "ping")
+        peer_time = await bus.ask(peer, "ping")
     except LightbusException:
         return None
-    return float(told) - (before + time.time()) / 2
+    return float(peer_time) - (before + time.time()) / 2
 
 
 async def check_versions(context: CheckContext) -> AsyncIterator[Finding]:

@@ -262,13 +262,13 @@ async def _measured(bus: Connection, load: _BenchLoad, do: Operation, label: str
 def _show(
     bus: Connection, what: str, load: _BenchLoad, times: list[float], failed: int, seconds: float, more: dict[str, Any]
 ) -> None:
-    output, told = bus.output, summary(times)
+    output, measured = bus.output, summary(times)
     rate = len(times) / seconds if seconds else 0.0
     if output.as_json:
         bars = [{"to": None if math.isinf(end) else end, "count": count} for end, count in histogram(times)]
         given = {"concurrency": load.concurrency, "size": load.size}
         fields = {"type": what, "count": len(times), "failed": failed, "seconds": seconds, "rate": rate, **given}
-        output.record({**fields, **told, **more, "histogram": bars})
+        output.record({**fields, **measured, **more, "histogram": bars})
         return
     each = f"{load.concurrency} at a time, {size(load.size)} each"
     output.line((f"{len(times)} {what}", "bold"), f" in {duration(seconds)}: {number(rate)} per second ({each})")
@@ -278,5 +278,5 @@ def _show(
         output.line(f"{more['handled']} handled, {number(more['handled_rate'])} per second from the first to the last")
     if times:
         names = {"min": "min", "p50": "50 %", "p90": "90 %", "p99": "99 %", "p999": "99.9 %", "max": "max"}
-        output.line(", ".join(f"{words} {duration(told[name])}" for name, words in names.items()))
+        output.line(", ".join(f"{words} {duration(measured[name])}" for name, words in names.items()))
         show_histogram(output, times)

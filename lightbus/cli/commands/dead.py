@@ -195,8 +195,8 @@ async def _all_of(bus: Connection, peer: Peer, answer: DeadLetterPage, group: st
 
 
 async def _dead_letters_of(bus: Connection, peer: Peer, group: str, skip: int) -> DeadLetterPage:
-    told = await ask_each(bus, [peer], "dead", group=group, skip=skip)
-    return told[0][1] if told else []
+    answers = await ask_each(bus, [peer], "dead", group=group, skip=skip)
+    return answers[0][1] if answers else []
 
 
 def _key(letter: dict[str, Any]) -> tuple[str, str]:

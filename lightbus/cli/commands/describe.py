@@ -63,7 +63,7 @@ async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: st
     described = await bus.ask(latest, "describe", api=api.name)
     schema = await bus.ask(latest, "schema", api=api.name)
     infos = await bus.ask_all([peer for peer in peers if peer.is_up], "info")
-    kept_for = [group for _, told in await ask_for_groups(bus, api.peers, api=api.name) for group in told]
+    kept_for = [group for _, groups in await ask_for_groups(bus, api.peers, api=api.name) for group in groups]
     return {
         "api": api.name,
         "version": described["version"],

@@ -92,8 +92,8 @@ def edges_between(
 def _calls(peers: Sequence[Peer], stats: Iterable[dict[str, Any]]) -> list[Edge]:
     found: Counter[tuple[str, str, str]] = Counter()
     errors: Counter[tuple[str, str, str]] = Counter()
-    for peer, told in zip(peers, stats, strict=True):
-        for each in told.get("procedures", ()):
+    for peer, peer_stats in zip(peers, stats, strict=True):
+        for each in peer_stats.get("procedures", ()):
             for caller, calls in each["callers"].items():
                 edge = caller, peer.announcement.service, f"{each['api']}.{each['procedure']}"
                 found[edge] += calls
@@ -115,8 +115,8 @@ def _listens(peers: Sequence[Peer], infos: Iterable[dict[str, Any]], stats: Iter
     }
     found: Counter[tuple[str, str, str]] = Counter()
     errors: Counter[tuple[str, str, str]] = Counter()
-    for peer, info, told in zip(peers, infos, stats, strict=True):
-        counted = {(each["api"], each["name"]): each for each in told.get("listeners", ())}
+    for peer, info, peer_stats in zip(peers, infos, stats, strict=True):
+        counted = {(each["api"], each["name"]): each for each in peer_stats.get("listeners", ())}
         for listener in info.get("listeners", ()):
             counts = counted.get((listener["api"], listener["name"]), {})
             for (api, event), services in publishers.items():

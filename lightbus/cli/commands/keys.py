@@ -92,8 +92,8 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
         return
     if as_json:
         for key in held:
-            told = {"fingerprint": key.fingerprint, "bus": key.bus, "spoken": key is held[0], "origin": origin}
-            click.echo(json.dumps(told))
+            fields = {"fingerprint": key.fingerprint, "bus": key.bus, "spoken": key is held[0], "origin": origin}
+            click.echo(json.dumps(fields))
         return
     spoken, *others = held
     click.echo(f"key {spoken.fingerprint}, of the bus {spoken.bus}, from {origin}")

@@ -205,8 +205,8 @@ async def _query_peer(bus: Connection, peer: Peer) -> PeerReport:
         rtt = time.perf_counter() - before
     except LightbusException:
         return PeerReport(peer=peer, state="suspect")
-    told, stats = await asyncio.gather(bus.ask_or_empty(peer, "info"), bus.ask_or_empty(peer, "stats"))
-    return PeerReport(peer=peer, state="up", rtt=rtt, info=told, stats=stats)
+    info, stats = await asyncio.gather(bus.ask_or_empty(peer, "info"), bus.ask_or_empty(peer, "stats"))
+    return PeerReport(peer=peer, state="up", rtt=rtt, info=info, stats=stats)
 
 
 def state_of(peer: Peer) -> str:
@@ -214,8 +214,8 @@ def state_of(peer: Peer) -> str:
     return "unverified" if peer.state is PeerState.QUARANTINED else peer.state.value
 
 
-def _listeners(told: dict[str, Any]) -> list[str]:
-    return [f"{each['name']}: {each['api']}.{event}" for each in told.get("listeners", []) for event in each["events"]]
+def _listeners(info: dict[str, Any]) -> list[str]:
+    return [f"{each['name']}: {each['api']}.{event}" for each in info.get("listeners", []) for event in each["events"]]
 
 
 def _describe(output: Output, report: PeerReport, health: dict[str, Any]) -> None:

@@ -144,6 +144,6 @@ def _summarize(bus: Connection, pinged: Sequence[Pinged]) -> None:
 
 
 def _row(pinged: Pinged) -> list[str]:
-    told = pinged.statistics()
-    times = [duration(told[name]) or "-" for name in ("min", "avg", "max", "stddev")]
-    return [pinged.name, str(told["sent"]), str(told["received"]), *times]
+    values = pinged.statistics()
+    times = [duration(values[name]) or "-" for name in ("min", "avg", "max", "stddev")]
+    return [pinged.name, str(values["sent"]), str(values["received"]), *times]

@@ -94,8 +94,8 @@ async def _read(bus: Connection) -> dict[str, Counted]:
     peers = [peer for peer in bus.known() if peer.is_up]
 
     async def read(instance: str, stats: Any) -> tuple[str, Counted] | None:
-        told = await stats
-        return (instance, _counted(told)) if told else None
+        answer = await stats
+        return (instance, _counted(answer)) if answer else None
 
     answers = await asyncio.gather(*(read(peer.instance, bus.ask_or_empty(peer, "stats")) for peer in peers))
     return dict(answer for answer in answers if answer is not None)

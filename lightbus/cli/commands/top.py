@@ -78,14 +78,14 @@ async def _watch(bus: Connection, view: TopView, interval: float, count: int | N
 
 async def _read(bus: Connection) -> dict[str, Reading]:
     peers = [peer for peer in bus.known() if peer.is_up]
-    told = await bus.ask_all(peers, "stats")
+    answers = await bus.ask_all(peers, "stats")
     at = time.monotonic()
-    return {peer.instance: Reading(peer=peer, at=at, stats=stats) for peer, stats in zip(peers, told, strict=True)}
+    return {peer.instance: Reading(peer=peer, at=at, stats=stats) for peer, stats in zip(peers, answers, strict=True)}
 
 
 async def _read_groups(bus: Connection) -> list[GroupLag]:
-    told = await ask_for_groups(bus, [peer for peer in bus.known() if peer.is_up], quietly=True)
-    return lags(groups for _, groups in told)
+    answers = await ask_for_groups(bus, [peer for peer in bus.known() if peer.is_up], quietly=True)
+    return lags(groups for _, groups in answers)
 
 
 class _TopRecords:

@@ -123,12 +123,12 @@ def _checked(name: str, schema: Any) -> JsonSchema:
     return known.get_api_schema(name)
 
 
-def _described(name: str, schema: JsonSchema, told: Mapping[str, Any], services: Iterable[str]) -> DescribedApi:
+def _described(name: str, schema: JsonSchema, described: Mapping[str, Any], services: Iterable[str]) -> DescribedApi:
     """Return an API from its schema and the answer of `describe_api`, which may be incomplete or invalid."""
-    version, doc, events = told.get("version"), told.get("doc"), told.get("events")
+    version, doc, events = described.get("version"), described.get("doc"), described.get("events")
     return DescribedApi(
         name=name,
-        schema=_with_docs(schema, told.get("procedures", ())),
+        schema=_with_docs(schema, described.get("procedures", ())),
         version=version if isinstance(version, int) else None,
         doc=doc if isinstance(doc, str) else "",
         events={str(each.get("name")): each for each in events or () if isinstance(each, dict)},

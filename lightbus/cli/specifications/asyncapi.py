@@ -82,14 +82,14 @@ class _Document:
         full = f"{api.name}.{name}"
         doc, arguments = split_doc(parts["parameters"])
         channel = self._channel(full, f"The event {full}.", {"event": self._message(full, full, arguments, api)})
-        told = api.events.get(name, {})
+        declared = api.events.get(name, {})
         self.operations[key(full)] = {
             "action": "send",
             "channel": channel,
             **doc,
             "tags": [{"name": api.name}],
             "messages": [{"$ref": f"{channel['$ref']}/messages/event"}],
-            **{f"x-lightbus-{word}": told[word] for word in ("delivery", "key", "version") if told.get(word)},
+            **{f"x-lightbus-{word}": declared[word] for word in ("delivery", "key", "version") if declared.get(word)},
         }
 
     def _channel(self, address: str, description: str, messages: dict[str, Any]) -> dict[str, str]:

@@ -80,14 +80,14 @@ def _procedure(api: DescribedApi, name: str, parts: JsonSchema, definitions: Def
 
 def _event(api: DescribedApi, name: str, parts: JsonSchema, definitions: Definitions) -> dict[str, Any]:
     doc, arguments = split_doc(parts["parameters"])
-    told = api.events.get(name, {})
+    declared = api.events.get(name, {})
     return {
         "operationId": f"{api.name}.{name}",
         "tags": [api.name],
         **doc,
         "requestBody": _body(api, arguments, definitions),
         "responses": {"2XX": {"description": "The event was handled."}},
-        **{f"x-lightbus-{word}": told[word] for word in ("delivery", "key", "version") if told.get(word)},
+        **{f"x-lightbus-{word}": declared[word] for word in ("delivery", "key", "version") if declared.get(word)},
     }
 
 

@@ -41,7 +41,7 @@ a { color: var(--link) } h3 a { color: inherit; text-decoration-style: dotted }
 h3 a:first-child { text-decoration: none }
 code, h3 { font-family: ui-monospace, monospace; font-size: .95em; overflow-wrap: anywhere }
 h3 { background: var(--soft); border-radius: .3rem; padding: .4rem .6rem; font-weight: 500 }
-.doc { white-space: pre-wrap; margin: .5rem 0 } .told { opacity: .75 }
+.doc { white-space: pre-wrap; margin: .5rem 0 } .remarks { opacity: .75 }
 .wide { overflow-x: auto } table { border-collapse: collapse; min-width: 60% }
 th, td { text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); padding: .3rem .9rem .3rem 0 }
 footer { margin-top: 4rem; opacity: .75; font-size: .9em } :target { outline: 2px solid var(--link) }
@@ -94,9 +94,9 @@ def _api_page(api: DescribedApi, title: str) -> Iterator[str]:
     head = f'<title>{escape(api.name)} - {escape(title)}</title>\n<link rel="stylesheet" href="../style.css">\n'
     yield from (_HEAD, head, f'</head>\n<body>\n<p><a href="../index.html">{escape(title)}</a></p>\n')
     yield f"<h1>{escape(api.name)}</h1>\n{_doc(api.doc)}"
-    told = [*([f"version {api.version}"] if api.version else [])]
-    told += [f"served by {', '.join(api.services)}"] if api.services else []
-    yield f'<p class="told">{escape(", ".join(told).capitalize())}</p>\n' if told else ""
+    remarks = [*([f"version {api.version}"] if api.version else [])]
+    remarks += [f"served by {', '.join(api.services)}"] if api.services else []
+    yield f'<p class="remarks">{escape(", ".join(remarks).capitalize())}</p>\n' if remarks else ""
     types = _Types(api)
     for heading, kind in (("Procedures", "rpcs"), ("Events", "events")):
         if api.schema[kind]:
@@ -114,10 +114,10 @@ def _member(api: DescribedApi, name: str, parts: JsonSchema, types: _Types) -> I
     result = f" → {types.text(parts['response'])}" if "response" in parts else ""
     yield f'<h3 id="{escape(name)}"><a href="#{escape(name)}">{escape(name)}</a>({listed}){result}</h3>\n'
     yield _doc(doc.get("description", doc.get("summary", "")))
-    told = api.events.get(name, {}) if "response" not in parts else {}
-    remarks = [str(told["delivery"]).replace("_", " ")] if told.get("delivery") else []
-    remarks += [f"in order by {told['key']}"] if told.get("key") else []
-    yield f'<p class="told">{escape(", ".join(remarks).capitalize())}</p>\n' if remarks else ""
+    declared = api.events.get(name, {}) if "response" not in parts else {}
+    remarks = [str(declared["delivery"]).replace("_", " ")] if declared.get("delivery") else []
+    remarks += [f"in order by {declared['key']}"] if declared.get("key") else []
+    yield f'<p class="remarks">{escape(", ".join(remarks).capitalize())}</p>\n' if remarks else ""
     described = [
         (f"<code>{escape(each)}</code>", types.text(part, arguments), escape(str(part["description"])))
         for each, part in (arguments.get("properties", {}) if isinstance(arguments, dict) else {}).items()

@@ -63,7 +63,7 @@ class _Pending:
     message: EventMessage
     due: float
     pause: float
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
 
 
 class AckFollower:
@@ -117,19 +117,19 @@ class AckFollower:
         options = {"peer": publisher, "timeout": ASK_TIMEOUT}
         question = {"native_ids": native_ids}
         try:
-            told = await self._bus.client.call_rpc_remote("internal.events", "handled", question, options)
+            statuses = await self._bus.client.call_rpc_remote("internal.events", "handled", question, options)
         except LightbusException:
             return  # busy, or gone: then the state is unknown until its journal is served again
         for native_id in native_ids:
             pending = self._pending.get(native_id)
-            if pending is not None and (native_id in told or pending.message.publisher):
-                self._take(pending, told.get(native_id, {}))
+            if pending is not None and (native_id in statuses or pending.message.publisher):
+                self._take(pending, statuses.get(native_id, {}))
 
     def _take(self, pending: _Pending, groups: dict[str, str]) -> None:
         done = {group for group, status in groups.items() if status != "waiting"}
-        for group in sorted(done - pending.told):
+        for group in sorted(done - pending.reported):
             self._on_ack(GroupAck(message=pending.message, group=group, status=groups[group], at=time.time()))
-        pending.told |= done
+        pending.reported |= done
         if len(done) == len(groups):
             del self._pending[pending.message.native_id]
             if not self._pending:

@@ -74,20 +74,20 @@ class CallFollower:
         """Ask a worker once, and show its calls; return whether to ask it again."""
         after = self._after.get(peer.instance, 0)
         try:
-            told = await self._bus.ask(peer, "watch_calls", watcher=self._watcher, after=after)
+            answer = await self._bus.ask(peer, "watch_calls", watcher=self._watcher, after=after)
         except (UnknownProcedure, LightbusWorkerError) as error:
             self._bus.output.note(f"{peer.announcement} does not report its calls: {error}")
             return False
         except LightbusException:
             return True  # busy, or about to be lost: then `look` ends its task
-        if told["noted"] < after:
+        if answer["noted"] < after:
             after = 0  # the worker has forgotten this watcher, and started counting again
-        for call in told["calls"]:
+        for call in answer["calls"]:
             if call["number"] > after + 1:
                 self._dropped(peer, call["number"] - after - 1)
             after = call["number"]
             self._show(peer, call)
-        if told["noted"] > after:
-            self._dropped(peer, told["noted"] - after)
-        self._after[peer.instance] = told["noted"]
+        if answer["noted"] > after:
+            self._dropped(peer, answer["noted"] - after)
+        self._after[peer.instance] = answer["noted"]
         return True

@@ -45,20 +45,20 @@ GroupPair = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 
 
 def troubles(
-    told: Sequence[Mapping[str, Any]], pairs: Iterable[GroupPair], stopped: str, **silent: Any
+    reports: Sequence[Mapping[str, Any]], pairs: Iterable[GroupPair], stopped: str, **silent: Any
 ) -> Iterator[GroupProblem]:
     """
     Yield the problems of one group: each problem once, even if several publishers have it.
 
     Args:
-        told: the report of each publisher, with `publisher` and `instance`.
+        reports: the report of each publisher, with `publisher` and `instance`.
         pairs: the first and the second report of each publisher that was asked twice.
         stopped: the process in which the group's listener has stopped; empty if none.
         silent: the arguments of `unhandled` about peers that do not answer.
 
     """
-    waiting = [each for each in told if each["lag"]]
-    if waiting and not any(each["members"] for each in told):
+    waiting = [each for each in reports if each["lag"]]
+    if waiting and not any(each["members"] for each in reports):
         yield unhandled(group_at(waiting), summed(waiting), stopped, **silent)
     alike: defaultdict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = defaultdict(list)
     for first, second in pairs:
@@ -69,18 +69,18 @@ def troubles(
         together = group_problem(group_at(seconds), summed(firsts), summed(seconds))
         assert together is not None  # a problem of each of them is one of their sums
         yield together
-    if mixed := [each for each in told if each["mixed"]]:
+    if mixed := [each for each in reports if each["mixed"]]:
         yield GroupProblem(
             f"two different programs listen as {group_at(mixed)}: each is given a part of the events.",
             "Give one of them another service_name or listener_name.",
         )
 
 
-def group_at(told: Sequence[Mapping[str, Any]]) -> str:
+def group_at(reports: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of a group in a sentence, with its APIs and publishers."""
-    apis = " and ".join(sorted({each["api"] for each in told}))
-    places = named({f"{each['publisher']} {each['instance'][:4]}" for each in told})
-    return f"the group {told[0]['name']} of {apis} at {places}"
+    apis = " and ".join(sorted({each["api"] for each in reports}))
+    places = named({f"{each['publisher']} {each['instance'][:4]}" for each in reports})
+    return f"the group {reports[0]['name']} of {apis} at {places}"
 
 
 def named(places: Collection[str]) -> str:
@@ -89,10 +89,10 @@ def named(places: Collection[str]) -> str:
     return f"{shown} and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else shown
 
 
-def summed(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summed(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the reports of several publishers on a group as one report, with summed counts."""
-    counts = [name for name in ("lag", "acks") if all(name in each for each in told)]
-    return {**told[0], **{name: sum(each[name] for each in told) for name in counts}}
+    counts = [name for name in ("lag", "acks") if all(name in each for each in reports)]
+    return {**reports[0], **{name: sum(each[name] for each in reports) for name in counts}}
 
 
 def group_problem(name: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> GroupProblem | None:
@@ -162,11 +162,11 @@ def silent_members(group: str, silent: Iterable[Announcement]) -> str:
     return ", ".join(str(each) for each in silent if group.startswith(f"{each.service}-"))
 
 
-def stopped_listeners(told: Iterable[tuple[Announcement, Mapping[str, Any]]]) -> dict[tuple[str, str], str]:
+def stopped_listeners(reports: Iterable[tuple[Announcement, Mapping[str, Any]]]) -> dict[tuple[str, str], str]:
     """Return (API, group name) of stopped listeners -> the process of the listener."""
     return {
         (listener["api"], f"{announcement.service}-{listener['name']}"): str(announcement)
-        for announcement, stats in told
+        for announcement, stats in reports
         for listener in stats.get("listeners", ())
         if listener.get("stopped")
     }

@@ -75,11 +75,11 @@ class Journals:
         """Find all journals, or new ones. Raises NotReachable if there is no peer."""
         self.note(await ask_publishers(self._bus, "journals"))
 
-    def note(self, told: Iterable[tuple[Peer, Any]]) -> None:
+    def note(self, reports: Iterable[tuple[Peer, Any]]) -> None:
         """Record the publishers' reports on their journals."""
-        told = list(told)
-        heads = {each["journal"]: int(each.get("head") or 0) for _, journals in told for each in journals}
-        served = {each["journal"]: (peer.instance, each["events"]) for peer, journals in told for each in journals}
+        reports = list(reports)
+        heads = {each["journal"]: int(each.get("head") or 0) for _, journals in reports for each in journals}
+        served = {each["journal"]: (peer.instance, each["events"]) for peer, journals in reports for each in journals}
         for journal, (instance, _) in served.items():
             if (reader := self._readers.get(journal)) is None:
                 begin = self._begin(journal, heads[journal])

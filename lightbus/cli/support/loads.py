@@ -146,10 +146,10 @@ class GroupLag:
         return [self.group, self.api, str(self.members), str(self.publishers), (number(self.lag), style)]
 
 
-def lags(told: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
+def lags(reports: Iterable[Iterable[dict[str, Any]]]) -> list[GroupLag]:
     """Return each group once, from the reports of its publishers, sorted by lag, largest first."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for groups in told:
+    for groups in reports:
         for group in groups:
             found.setdefault((group["api"], group["name"]), []).append(group)
     listed = [

@@ -59,7 +59,7 @@ class ProcedureLoad:
 
 def procedure_loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[ProcedureLoad]:
     """Return a row for each procedure that was ever called, from two readings of the workers' statistics."""
-    told: dict[tuple[str, str], list[tuple[dict[str, Any], float, float]]] = {}
+    found: dict[tuple[str, str], list[tuple[dict[str, Any], float, float]]] = {}
     for reading in now:
         earlier = before.get(reading.peer.instance)
         counted = {} if earlier is None else {_name(each): each for each in earlier.stats.get("procedures", ())}
@@ -67,22 +67,22 @@ def procedure_loads(before: dict[str, Reading], now: Iterable[Reading]) -> list[
         for each in reading.stats.get("procedures", ()):
             then = counted.get(_name(each), {})
             rates = (max(0.0, each[what] - then.get(what, 0)) / max(seconds, 1e-6) for what in ("calls", "errors"))
-            told.setdefault(_name(each), []).append((each, *rates))
-    return [_load(api, procedure, of) for (api, procedure), of in told.items()]
+            found.setdefault(_name(each), []).append((each, *rates))
+    return [_load(api, procedure, of) for (api, procedure), of in found.items()]
 
 
-def _name(told: dict[str, Any]) -> tuple[str, str]:
-    return told["api"], told["procedure"]
+def _name(row: dict[str, Any]) -> tuple[str, str]:
+    return row["api"], row["procedure"]
 
 
-def _load(api: str, procedure: str, told: list[tuple[dict[str, Any], float, float]]) -> ProcedureLoad:
-    slowest = max((each for each, _, _ in told), key=lambda each: each["p99"] or 0.0)
+def _load(api: str, procedure: str, rows: list[tuple[dict[str, Any], float, float]]) -> ProcedureLoad:
+    slowest = max((each for each, _, _ in rows), key=lambda each: each["p99"] or 0.0)
     return ProcedureLoad(
         api=api,
         procedure=procedure,
-        workers=len(told),
-        calls=sum(calls for _, calls, _ in told),
-        errors=sum(errors for _, _, errors in told),
+        workers=len(rows),
+        calls=sum(calls for _, calls, _ in rows),
+        errors=sum(errors for _, _, errors in rows),
         p50=slowest["p50"],
         p99=slowest["p99"],
     )
