@@ -88,7 +88,7 @@ class Firing:
     async def _fire(
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
     ) -> EventMessage:
-        event, publisher, settings, deadline, wait_for = self.terms(engine, api_name, name, options)
+        event, publisher, settings, deadline, wait_for = self.resolve(engine, api_name, name, options)
         if event is None and api_name not in engine.snapshot.by_api:
             try:
                 await engine.resolve(api_name, deadline)
@@ -132,7 +132,7 @@ class Firing:
             return
         outgoing = self._hand_off(engine, event, message, deadline, wait_for)
         try:
-            self.taken(message, await engine.caller().request(outgoing))
+            self.note_accepted(message, await engine.caller().request(outgoing))
         except NotReachable as error:
             await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
         except InvalidArguments:
@@ -162,7 +162,7 @@ class Firing:
     def _fire_blocking(
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
     ) -> EventMessage:
-        event, publisher, settings, deadline, wait_for = self.terms(engine, api_name, name, options)
+        event, publisher, settings, deadline, wait_for = self.resolve(engine, api_name, name, options)
         try:
             if event is None and api_name not in engine.snapshot.by_api:
                 self._engines.channel.resolve(api_name, deadline)
@@ -204,14 +204,14 @@ class Firing:
             return
         try:
             outgoing = self._hand_off(engine, event, message, deadline, wait_for)
-            self.taken(message, self._engines.channel.request(outgoing))
+            self.note_accepted(message, self._engines.channel.request(outgoing))
         except NotReachable as error:
             self._unpublished.keep(message, event, wait_for, error)
         except InvalidArguments:
             self._schemas.learn_of_refusal_blocking(message.api_name, deadline)
             raise
 
-    def terms(
+    def resolve(
         self, engine: Engine, api_name: str, name: str, options: BusOptions | None
     ) -> tuple[Event | None, EventPublisher | None, ApiSettings, Deadline, str]:
         """Return the event, its publisher if that is this process, the API's settings, the deadline, and `wait_for`."""
@@ -238,12 +238,14 @@ class Firing:
         """Return an event with these arguments. Raises if they are invalid, or if there is no such event."""
         if event is None:
             check_remote_event(engine.snapshot, api_name, name)
-        kwargs = self.complete(event, api_name, name, {} if kwargs is None else kwargs, settings)
+        kwargs = self.checked_arguments(event, api_name, name, {} if kwargs is None else kwargs, settings)
         version = 1 if event is None else event.version or 1
         trace = trace_of(options)
         return event_message(api_name, name, kwargs, version, engine.event_ids.next(), "", 1, time(), "", trace)
 
-    def complete(self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings) -> Kwargs:
+    def checked_arguments(
+        self, event: Event | None, api_name: str, name: str, kwargs: Kwargs, settings: ApiSettings
+    ) -> Kwargs:
         """Return the arguments of an event with its defaults. Raises if they are invalid."""
         if event is not None:
             signature = event.signature
@@ -259,7 +261,9 @@ class Firing:
     def check_replaced(self, event: Event | None, message: EventMessage, given: Kwargs, settings: ApiSettings) -> None:
         """Check and complete the arguments if a hook has replaced those that were given."""
         if message.kwargs is not given:
-            message.kwargs = self.complete(event, message.api_name, message.event_name, message.kwargs, settings)
+            message.kwargs = self.checked_arguments(
+                event, message.api_name, message.event_name, message.kwargs, settings
+            )
 
     def _hand_off(
         self, engine: Engine, event: Event | None, message: EventMessage, deadline: Deadline, wait_for: str
@@ -268,7 +272,7 @@ class Firing:
         key = key_of(event, message.kwargs)
         return OutboundEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
-    def taken(self, message: EventMessage, accepted: Accepted) -> None:
+    def note_accepted(self, message: EventMessage, accepted: Accepted) -> None:
         """Record in an event which peer has published it, and its place in the journal there."""
         message.native_id, message.publisher = accepted.native_id, accepted.publisher
         if accepted.native_id:

@@ -111,7 +111,7 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        terms = event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
+        terms = event, publisher, settings, deadline, wait_for = self._firing.resolve(engine, api_name, name, options)
         if event is not None and publisher is not None and not self._hooks.is_about("event_sent"):
             ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
             _wait_for_groups(publisher, _wait_for_places(stored), wait_for, deadline, f"{api_name}.{name}")
@@ -136,7 +136,7 @@ class FiringMany:
         Raises what `BusPath.fire_many` raises.
         """
         engine, api_name, name = self._engines.engine, messages[0].api_name, messages[0].event_name
-        event, publisher, _, deadline, wait_for = self._firing.terms(engine, api_name, name, None)
+        event, publisher, _, deadline, wait_for = self._firing.resolve(engine, api_name, name, None)
         unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
         made = _Portion(engine, event, publisher, [*messages], deadline, wait_for, is_whole=False)
         self._store_blocking(made, unreachable)
@@ -162,7 +162,7 @@ class FiringMany:
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
         engine = self._engines.engine
-        terms = event, publisher, settings, deadline, wait_for = self._firing.terms(engine, api_name, name, options)
+        terms = event, publisher, settings, deadline, wait_for = self._firing.resolve(engine, api_name, name, options)
         if event is not None and publisher is not None and not self._hooks.is_about("event_sent"):
             ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
             await _wait_for_events(publisher, stored, wait_for, deadline, f"{api_name}.{name}")

@@ -51,7 +51,7 @@ class MadeEvents:
         if `is_ours` is set and the API is not registered here.
         """
         engine = self._engines.engine
-        event, _, settings, _, _ = self._firing.terms(engine, api_name, name, None)
+        event, _, settings, _, _ = self._firing.resolve(engine, api_name, name, None)
         if event is None and is_ours:
             raise UnknownApi(
                 f"The API '{api_name}' is not registered in this process, so that its events cannot be checked before "
@@ -100,7 +100,7 @@ class MadeEvents:
     def _check_replaced(self, message: EventMessage, given: Kwargs) -> None:
         if message.kwargs is not given:
             engine, api_name = self._engines.engine, message.api_name
-            event, _, settings, _, _ = self._firing.terms(engine, api_name, message.event_name, None)
+            event, _, settings, _, _ = self._firing.resolve(engine, api_name, message.event_name, None)
             self._firing.check_replaced(event, message, given, settings)
 
     def is_storing(self, message: EventMessage) -> bool:

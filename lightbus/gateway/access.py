@@ -80,7 +80,7 @@ class Rules:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
-    def opening_nothing(self, members: Mapping[str, Iterable[str]]) -> list[str]:
+    def without_effect(self, members: Mapping[str, Iterable[str]]) -> list[str]:
         """Return a sentence for each rule that matches no member of these APIs (API name -> member names)."""
         known = {f"{api}.{member}" for api, names in members.items() for member in names}
         found = []

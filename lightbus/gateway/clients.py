@@ -49,7 +49,7 @@ class Clients:
         [client] = self._clients
         return client
 
-    def having(self, token: str) -> Client | None:
+    def with_token(self, token: str) -> Client | None:
         """Return the client with this token. It compares with all of them, so that the time reveals nothing."""
         found = None
         for client in self._clients:

@@ -125,7 +125,7 @@ class EventReader:
                 async with asyncio.timeout(seconds):
                     await self._more.wait()
 
-    async def past(self, places: dict[str, int]) -> AsyncIterator[Item]:
+    async def stored_after(self, places: dict[str, int]) -> AsyncIterator[Item]:
         """
         Read the events stored after these places, up to now; of other journals, all events.
 

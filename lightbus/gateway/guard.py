@@ -120,7 +120,7 @@ class GatewayGuard:
     def _admitted(self, scope: Scope, headers: Headers) -> Client | None:
         """Return the client that sends the request; None for a path that needs no token. Raises Refusal."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        client = self._options.clients.having(token.strip()) if scheme.lower() == "bearer" else None
+        client = self._options.clients.with_token(token.strip()) if scheme.lower() == "bearer" else None
         if client is not None:
             self._check_rate(f"client {client.name}")
             return client

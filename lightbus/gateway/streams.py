@@ -91,7 +91,7 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
     while True:
         if is_behind:
             try:
-                async for item in reader.past(cursor.places):
+                async for item in reader.stored_after(cursor.places):
                     if frame := frames.of(item):
                         yield frame
             except LightbusException as error:  # later events would move the cursor past those that were not read

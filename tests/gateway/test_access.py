@@ -62,9 +62,9 @@ def test_rules_that_open_nothing() -> None:
     """Are named, with what may have been meant; patterns that match something are not."""
     members = {"auth": ["check_password", "user_registered"], "shop.orders": ["place"]}
     rules = Rules.read(["auth.*", "call:*.place", "auht.*", "auth.chek_password", "nothing.at_all"])
-    assert rules.opening_nothing(members) == [
+    assert rules.without_effect(members) == [
         "No peer serves auht.* now: the rule allows nothing yet. Did you mean 'auth'?",
         "No peer serves auth.chek_password now: the rule allows nothing yet. Did you mean 'auth.check_password'?",
         "No peer serves nothing.at_all now: the rule allows nothing yet.",
     ]
-    assert Rules.read(["auth.*"]).opening_nothing({}) == ["No peer serves auth.* now: the rule allows nothing yet."]
+    assert Rules.read(["auth.*"]).without_effect({}) == ["No peer serves auth.* now: the rule allows nothing yet."]

@@ -25,7 +25,7 @@ def test_clients_of_a_file(tmp_path: Path) -> None:
     )
     clients = read_clients(file)
     assert len(clients) == 2
-    shop, viewer = clients.having("0123456789abcdef"), clients.having("fedcba9876543210")
+    shop, viewer = clients.with_token("0123456789abcdef"), clients.with_token("fedcba9876543210")
     assert shop is not None
     assert viewer is not None
     assert (shop.name, viewer.name) == ("shop", "viewer")
@@ -38,8 +38,8 @@ def test_clients_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("token", ["", "0123456789abcde", "0123456789abcdef0", "shop", "\udcff", "None"])
 def test_unknown_token_is_refused(token: str) -> None:
     """Any other token belongs to no client."""
-    assert Clients([Client(name="shop", token="0123456789abcdef")]).having(token) is None
-    assert Clients([]).having(token) is None
+    assert Clients([Client(name="shop", token="0123456789abcdef")]).with_token(token) is None
+    assert Clients([]).with_token(token) is None
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from lightbus.testing import MemoryBus
 
 from .conftest import CLIENTS
 
-ALL = CLIENTS.having("the-token-of-the-shop")
-LISTENER = CLIENTS.having("the-token-of-a-listener")
+ALL = CLIENTS.with_token("the-token-of-the-shop")
+LISTENER = CLIENTS.with_token("the-token-of-a-listener")
 
 
 def described(on_bus: Any, client: Client | None, *allowed: str) -> dict[str, Any]:

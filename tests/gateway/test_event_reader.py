@@ -69,8 +69,8 @@ def test_what_was_before_can_be_read(shop: BusPath, on_bus: Any) -> None:
 
     async def main(bus: Connection) -> Any:
         reader = EventReader(bus, "shop", "ordered")
-        whole = [item async for item in reader.past({})]
-        rest = [item async for item in reader.past({whole[0].journal: whole[0].sequence})]
+        whole = [item async for item in reader.stored_after({})]
+        rest = [item async for item in reader.stored_after({whole[0].journal: whole[0].sequence})]
         return whole, rest
 
     whole, rest = on_bus(main)
@@ -155,7 +155,7 @@ def test_redelivery_to_a_group_is_skipped(hub: MemoryBus, shop: BusPath, on_bus:
                 await asyncio.sleep(0.01)
             await fire(shop, "chair")
             await wait_until_async(lambda: reader.number > 0)
-            return reader.since(0), [item async for item in reader.past({})]
+            return reader.since(0), [item async for item in reader.stored_after({})]
 
     live, past = on_bus(main)
     assert products(live) == ["chair"]
@@ -239,7 +239,7 @@ def test_malformed_event_is_left_out(
     shop.shop.ordered.fire(product="lamp")
 
     async def main(bus: Connection) -> list[Item]:
-        return [item async for item in EventReader(bus, "shop", "ordered").past({})]
+        return [item async for item in EventReader(bus, "shop", "ordered").stored_after({})]
 
     assert products(on_bus(main)) == ["lamp"]
     assert caplog.text.count("An event is left out") == 2

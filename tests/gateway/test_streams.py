@@ -62,7 +62,7 @@ class ScriptedReader:
             except TimeoutError:
                 return
 
-    async def past(self, places: dict[str, int]) -> AsyncIterator[Item]:
+    async def stored_after(self, places: dict[str, int]) -> AsyncIterator[Item]:
         self.reads += 1
         for each in [each for each in self.kept if each.sequence > places.get(each.journal, 0)]:
             yield each

@@ -132,5 +132,5 @@ async def _discover_all(bus: Connection, rules: Rules) -> None:
     """Discover all peers, and log which rules match nothing: a name may be misspelt, or its workers start later."""
     await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
     served = served_apis(bus.known())
-    for text in rules.opening_nothing({api.name: [*api.procedures, *api.events] for api in served}):
+    for text in rules.without_effect({api.name: [*api.procedures, *api.events] for api in served}):
         logger.warning("%s", text)
