@@ -83,9 +83,9 @@ def test_changing_numbers_do_not_count_as_new(
 ) -> None:
     """Without `changes`, messages that differ each time count as the same."""
     for seconds in range(10):
-        log.log("loop", logging.WARNING, "it stood still for %d s", seconds, changes=False)
+        log.log("loop", logging.WARNING, "it was blocked for %d s", seconds, changes=False)
         clock.now += 2 * CHANGE_PAUSE
-    assert caplog.records[0].message == "it stood still for 0 s"
+    assert caplog.records[0].message == "it was blocked for 0 s"
     assert len(caplog.records) == 2
 
 

@@ -155,7 +155,7 @@ def test_nobody_gets_in_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
         host.ensure()
 
 
-def test_loop_stands_still_for_a_fork(host: LoopHost) -> None:
+def test_loop_is_paused_for_a_fork(host: LoopHost) -> None:
     """Nothing runs on it until it may go on."""
     where(host)
     go_on = host.pause(5.0)

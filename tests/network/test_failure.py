@@ -208,7 +208,7 @@ def quick_heartbeats(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick_heartbeats")
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
-def test_worker_that_stands_still(network: Network, tmp_path: Path, mode: str) -> None:
+def test_worker_that_was_stopped(network: Network, tmp_path: Path, mode: str) -> None:
     """A stopped worker is noticed by its silence, and calls move on; awake, it executes nothing old, and is used."""
     network.use(mode)
     record = tmp_path / "record"

@@ -113,7 +113,7 @@ def place(network: Network, processes: Processes, request: pytest.FixtureRequest
     made.close()
 
 
-def test_what_is_sent_while_the_loop_stands_still_is_bounded(place: Place, tmp_path: Path) -> None:
+def test_what_is_sent_while_the_loop_is_blocked_is_bounded(place: Place, tmp_path: Path) -> None:
     """Whoever sends most is disconnected, and does not get in until all is read; then the worker continues."""
     with place.blocked_loop(tmp_path / "end"):
         for _ in range(3):
