@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 from ..cli.checks.finding import Finding, Level
@@ -255,21 +255,26 @@ def _delays(view: View) -> dict[tuple[str, str, str], float]:
     """
     Return the p99 of the time from firing an event until it was handled, by publisher, service and name.
 
-    It is that of the slowest process; what the clocks of two hosts differ by is taken off.
+    It is that of the slowest process. What the clocks of two hosts differ by is taken off, as far as it is known.
     """
-    services = {each.peer.instance: each.peer.announcement.service for each in view.now.reports}
-    ahead = view.now.skews
+    known = {each.peer.instance: each.peer.announcement for each in view.now.reports}
     found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for each in view.now.live:
-        own = ahead.get(each.peer.instance, 0.0)
+        listener = each.peer.announcement
         for told in each.stats.get("listeners", ()):
             for event, delays in told.get("delay_p99", {}).items():
-                for publisher, seconds in delays.items():
-                    if service := services.get(publisher):
-                        key = service, each.peer.announcement.service, f"{told['api']}.{event}"
-                        skew = own - ahead.get(publisher, own)
-                        found[key] = max(found[key], seconds - skew)
+                for instance, seconds in delays.items():
+                    if publisher := known.get(instance):
+                        key = publisher.service, listener.service, f"{told['api']}.{event}"
+                        found[key] = max(found[key], seconds - _skew(view.now.skews, listener, publisher))
     return found
+
+
+def _skew(skews: Mapping[str, float], one: Announcement, other: Announcement) -> float:
+    """Return by how many seconds the clock of a process is ahead of another's: by none on one host, or if unknown."""
+    if one.host == other.host or not {one.instance, other.instance} <= skews.keys():
+        return 0.0
+    return skews[one.instance] - skews[other.instance]
 
 
 def _lags(view: View) -> dict[tuple[str, str], int]:

@@ -163,8 +163,8 @@ class SubscriberSocket(Socket, Protocol):
     def resume(self) -> None:
         """Resume reading."""
 
-    def read(self) -> None:
-        """Read now what has arrived, or as much of it as is read at a time, also during a pause."""
+    def read(self) -> bool:
+        """Read now what has arrived, as much as is read at a time, also in a pause; return whether there is more."""
 
 
 class BlockingSocket(Protocol):

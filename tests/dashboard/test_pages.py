@@ -197,18 +197,29 @@ def test_latency_of_an_edge_is_its_own() -> None:
     ]  # fmt: skip
 
 
+def on_host(report: PeerReport, host: str) -> PeerReport:
+    """Return what was told, as of another host."""
+    announcement = replace(report.peer.announcement, host=host)
+    return replace(report, peer=replace(report.peer, announcement=announcement))
+
+
 def test_delay_of_events_is_that_of_their_edge() -> None:
-    """By publisher and listener, of the slowest process; what the clock of one is ahead of the other's is taken off."""
-    seen = [report(A, 1), PeerReport(peer=peer("web", instance=B), state="up", rtt=0.001), report("c" * 16, 1)]
-    for each, delays in zip(seen, ({A: 0.25, B: 9.5, "d" * 16: 100.0}, {}, {A: 0.5, B: -0.4}), strict=True):
+    """By publisher and listener, of the slowest process; what clocks of two hosts differ by is taken off, if known."""
+    c, d = "c" * 16, "d" * 16
+    web = [PeerReport(peer=peer("web", instance=each), state="up", rtt=0.001) for each in (B, d)]
+    seen = [report(A, 1), *(on_host(each, f"h{number}") for number, each in enumerate((*web, report(c, 1))))]
+    for each, delays in zip(seen, ({A: 0.25, B: 9.5, "e" * 16: 100.0}, {}, {}, {A: 0.5, B: -0.4, d: 0.3}), strict=True):
         for listener in each.stats.get("listeners", ()):
             listener["delay_p99"] = {"left": delays}
     edges = [Edge(source="auth", target=name, kind="listens", name="auth.left", count=1) for name in ("auth", "web")]
-    skews = {A: 10.0, B: 1.0, "c" * 16: 0.0}
+    skews = {A: 10.0, B: 1.0, c: 0.0}
     shown = PAGES["overview"](view({"edges": edges, "reports": seen, "skews": skews}))["edges"]
     assert [(each["from"], each["to"], each["names"][0]["p99"]) for each in shown] == [
         ("auth", "auth", 10.5), ("web", "auth", 0.6),
     ]  # fmt: skip
+    del seen[3], skews[B]
+    shown = PAGES["overview"](view({"edges": edges, "reports": seen, "skews": skews}))["edges"]
+    assert [each["names"][0]["p99"] for each in shown] == [0.25, 9.5]
 
 
 def test_service_page_merges_its_processes() -> None:

@@ -57,7 +57,7 @@ def test_discovery_that_fails_does_not_pass(tmp_path: Path) -> None:
     test = "tests/ports/test_discovery.py::test_own_announcement_is_not_reported"
     code, said = examined(tmp_path, DISCOVERY, test, "--own", "mine:make")
     assert code == 1, said
-    assert "test_own_announcement_is_not_told[own]" in said
+    assert "test_own_announcement_is_not_reported[own]" in said
     assert "OSError: out of order" in said
 
 

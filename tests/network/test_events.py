@@ -406,7 +406,7 @@ def test_incoming_events_are_validated(
     worker = fragile("ACKNOWLEDGE_AND_LOG", LIGHTBUS_CONFIG=str(config))
     door.call(bus.fragile.drop, number="seven")
     worker.wait_for_line(
-        r"not given to the listener handler: fragile\.dropped: number is 'seven', .* declared as dropped\(number: int\)"
+        r"delivered to the listener handler: fragile\.dropped: number is 'seven', .* declared as dropped\(number: int\)"
     )
     door.call(bus.fragile.drop, number=7)
     wait_until(lambda: door.call(bus.fragile.heard) == [[7, 1, False]])

@@ -165,13 +165,14 @@ class MemorySubscriber(_ConnectingSocket, MemoryLoopSocket):
         with self._network.lock:
             self.wake()
 
-    def read(self) -> None:
+    def read(self) -> bool:
         """Read now what has arrived, also during a pause."""
         paused, self._paused = self._paused, False
         try:
             self._look()
         finally:
             self._paused = paused
+        return not self.closed and bool(self.arrived)
 
     def _connect(self) -> None:
         super()._connect()

@@ -253,20 +253,23 @@ class Subscriber(LoopSocket):
     def resume(self) -> None:
         """Resume reading."""
         self._paused = False
-        if self._has_missed_report:  # of many paused publishers, most have sent nothing in the meantime
+        if (
+            self._has_missed_report and not self.closed
+        ):  # of many paused publishers, most have sent nothing in the meantime
             self._has_missed_report = False
             self.loop.add_reader(self._descriptor, self._readable)
             self._schedule_read()
 
-    def read(self) -> None:
-        """Read now what has arrived, up to `FAIR_SHARE` messages, also during a pause."""
+    def read(self) -> bool:
+        """Read now what has arrived, up to `FAIR_SHARE` messages, also during a pause; return whether there is more."""
         if self.closed or not self._has_more():
-            return
+            return False
         paused, self._paused = self._paused, False
         try:
             self._readable()
         finally:
             self._paused = paused
+        return not self._socket.closed and self._has_more()
 
     def _receive(self) -> None:
         self._on_message(self._receive_part(NOBLOCK))
@@ -298,12 +301,18 @@ class CautiousSubscriber(Subscriber):
         self._endpoint = endpoint
         super().connect(endpoint)
 
+    def read(self) -> bool:
+        self._check_after_a_while()  # to ask whether there is more is to read, as far as libzmq is concerned
+        return super().read()
+
     def _readable(self) -> None:
-        now = time.monotonic()
-        if now - self._seen_at > CHECK_AFTER and not self.closed:
-            self._check_connection()
+        self._check_after_a_while()
         super()._readable()
         self._seen_at = time.monotonic()
+
+    def _check_after_a_while(self) -> None:
+        if not self.closed and time.monotonic() - self._seen_at > CHECK_AFTER:
+            self._check_connection()
 
     def _receive(self) -> None:
         if self._connection is None:

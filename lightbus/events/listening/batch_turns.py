@@ -8,12 +8,14 @@ for the right event.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 from ...core.streams import Entry, Stream
 from ...exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ...message import EventMessage
 from ...service.failures import as_exception
+from ...wire.event_names import declared_event
 from .batch_queue import BatchQueue, Chunk, Left, Whose
 from .cancel_guard import CancelGuard
 from .delivery import Delivery, failures
@@ -113,12 +115,11 @@ class BatchTurns(ListenerTurns):
     async def _handle(self, chunks: list[Chunk]) -> None:
         """Deliver a batch, and acknowledge, retry or dead-letter each of its events."""
         messages = self._messages(chunks)
+        fired = [] if messages is None else _fired(chunks, messages)  # now: the handler may change the messages
         if messages is not None and (error := await self._execute(messages)) is None:  # the usual case
-            count = 0
-            for stream, entries in chunks:
+            for (stream, entries), fired_at in zip(chunks, fired, strict=True):
                 self._batches.handled(stream, entries)
-                count += len(entries)
-                self._invocation.note_delay(messages[count - 1])
+                self._invocation.delays.note(declared_event(stream.key[1]), stream.owner.publisher, fired_at)
             for stream in dict.fromkeys(stream for stream, _ in chunks):
                 self._batches.end_of_batch(stream)
             return
@@ -218,3 +219,9 @@ class BatchTurns(ListenerTurns):
             return await self._delivery.does_not_fit(stream, entry, 1, error)
         failure = as_exception(self._queue.listener.name, error)
         return await self._delivery.failed(stream, entry, message, failure, logs=logs)
+
+
+def _fired(chunks: list[Chunk], messages: list[EventMessage]) -> list[float]:
+    """Return when the last event of each chunk was fired."""
+    ends = itertools.accumulate(len(entries) for _, entries in chunks)
+    return [messages[end - 1].published_at for end in ends]

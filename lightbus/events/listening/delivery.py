@@ -101,11 +101,12 @@ class Delivery:
             args, kwargs = self._invocation.arguments(message, turn)
         except LightbusException as error:
             return await self.does_not_fit(stream, entry, deliveries, error)
+        event, fired_at = message.event_name, message.published_at  # now: the handler may change the message
         try:
             await self._invocation.execute((message,), args, kwargs)
         except BaseException as error:
             return await self.raised(stream, entry, message, error, pause)
-        self._invocation.note_delay(message)
+        self._invocation.delays.note(event, stream.owner.publisher, fired_at)
         return self._queue.done(stream, entry)
 
     async def redeliver(self, stream: Stream, entry: Entry, at_least: int, turn: Turn, pause: float = 0.0) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from ...wire import envelope
 from ...wire.envelope import Record
 from ...wire.event_names import declared_event
 from ...wire.sizes import size_left_out
-from .delays import Delays, note_delay
+from .delays import Delays
 from .listener_context import ListenerContext
 
 __all__ = ["TURN", "Invocation", "Turn"]
@@ -51,7 +50,6 @@ class Turn:
         api, event, journal, publisher: the API, the event name, the journal and the publisher of the events.
         check: completes and checks their arguments; None if there is nothing to do.
         function: the function to call.
-        delays: the durations from the firing of the latest events to the end of their handling.
         is_plain: whether the function never suspends and returns None, and there are no hooks: then it is called
             without a task.
         ahead: events that were decoded in advance, by sequence.
@@ -66,7 +64,6 @@ class Turn:
     publisher: str
     check: Callable[[Kwargs], Kwargs] | None
     function: Callable[..., Any]
-    delays: deque[float]
     is_plain: bool
     ahead: dict[int, Record] = field(default_factory=dict)
     decodes_ahead: bool = True
@@ -87,7 +84,7 @@ class Invocation:
     def __init__(self, context: ListenerContext, listener: Listener, delays: Delays) -> None:
         self._context = context
         self._listener = listener
-        self._delays = delays
+        self.delays = delays
         self._hooks = context.hooks
         casts = context.casts(listener.api)
         self._casts_whole = casts and listener.batch > 0
@@ -114,7 +111,6 @@ class Invocation:
             publisher=stream.owner.publisher,
             check=self._context.check_of(self._listener.api, event, casts=self._casts_whole),
             function=self._listener.function,
-            delays=self._delays.of(event, stream.owner.publisher),
             is_plain=self._is_plain and not self._is_hooked,
         )
 
@@ -207,12 +203,8 @@ class Invocation:
             handled += 1
             if cancelling() or time.monotonic() >= until:
                 break
-        note_delay(turn.delays, records[handled - 1][2])
+        self.delays.note(event, publisher, records[handled - 1][2])
         return handled, None
-
-    def note_delay(self, message: EventMessage) -> None:
-        """Note how long it took until an event was handled, just now."""
-        note_delay(self._delays.of(message.event_name, message.publisher), message.published_at)
 
     def _gives_message(self, several: Sequence[Kwargs], turn: Turn) -> bool | None:
         """Return whether the function takes the message, if all events fit as they are; None: check each event."""

@@ -167,9 +167,9 @@ class PublisherConnection:
         """Resume reading."""
         self._subscribed.resume()
 
-    def read(self) -> None:
-        """Read now what was published, also during a pause."""
-        self._subscribed.read()
+    def read(self) -> bool:
+        """Read now what was published, also during a pause; return whether there is more."""
+        return self._subscribed.read()
 
     async def leave(self, seconds: float) -> None:
         """Acknowledge everything, leave the groups, and wait until that is stored; at most so many seconds."""

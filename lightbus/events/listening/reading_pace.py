@@ -74,10 +74,13 @@ class ReadingPace:
         """Read in rounds if all listeners take undecoded events; otherwise stop reading in rounds."""
         self._chosen_for = len(self._runners)
         if self._runners and all(queue.listener.takes_raw for queue in self._queues):
+            if self._pause is not None:
+                self._pause.cancel()
+                self._pause = None
             self._rounds.begin()
         elif self._rounds.are_on:
             self._rounds.end()
-            self._resume()
+            asyncio.get_running_loop().call_soon(self._resume)  # later: one of them is reading now
 
     def caught_up(self) -> None:
         """Resume reading if all listeners have caught up, except slow ones. Called when a listener has."""

@@ -27,8 +27,8 @@ class ReadOnDemand(Protocol):
     def pause(self) -> None:
         """Read nothing that is published for now."""
 
-    def read(self) -> None:
-        """Read now what was published, also during a pause."""
+    def read(self) -> bool:
+        """Read now what was published, also during a pause; return whether there is more."""
 
 
 class ReadingRounds:
@@ -43,9 +43,11 @@ class ReadingRounds:
     def __init__(self, readers: Mapping[str, ReadOnDemand]) -> None:
         self._readers = readers
         self._left: deque[ReadOnDemand] = deque()
-        """What is still to be read in this round."""
+        """The readers that still have their turn in this round: those that had more have another one."""
+        self._reading: ReadOnDemand | None = None
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
+        """When to read next; None if events are not read in rounds."""
 
     @property
     def are_on(self) -> bool:
@@ -56,10 +58,12 @@ class ReadingRounds:
         """Read in rounds from now on."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(EVERY, self._read)
-            self._pause_all()
+            for reader in self._readers.values():
+                reader.pause()
 
     def end(self) -> None:
-        """Read nothing any more: readers are left paused."""
+        """Stop reading: readers stay paused."""
+        self._left.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -67,22 +71,27 @@ class ReadingRounds:
     def note_received(self, count: int) -> None:
         """Record that so many events were read, and stop the reader at the end of a portion."""
         self._count += count
-        if self._count >= PORTION and self._left:
-            self._left[0].pause()
-
-    def _pause_all(self) -> None:
-        for reader in self._readers.values():
-            reader.pause()
+        if self._count >= PORTION and self._reading is not None:
+            self._reading.pause()
 
     def _read(self) -> None:
+        try:
+            self._read_portion()
+        finally:  # whatever one reader raised: the others are read all the same
+            self._reading = None
+            if self._timer is not None:
+                self._timer = asyncio.get_running_loop().call_later(0 if self._left else EVERY, self._read)
+
+    def _read_portion(self) -> None:
+        """Read each reader of the round once, or as many as make a portion."""
         if not self._left:
             self._left.extend(self._readers.values())
         self._count = 0
+        more: list[ReadOnDemand] = []
         while self._left and self._count < PORTION:
-            reader = self._left[0]
+            self._reading = reader = self._left.popleft()
             reader.pause()  # it may be new
-            reader.read()
-            if self._count < PORTION:
-                self._left.popleft()
+            if reader.read():
+                more.append(reader)
         if self._timer is not None:
-            self._timer = asyncio.get_running_loop().call_later(0 if self._left else EVERY, self._read)
+            self._left.extend(more)

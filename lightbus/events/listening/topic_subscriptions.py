@@ -96,9 +96,9 @@ class TopicSubscriptions:
         """Resume reading."""
         self._socket.resume()
 
-    def read(self) -> None:
-        """Read now what was published, also during a pause."""
-        self._socket.read()
+    def read(self) -> bool:
+        """Read now what was published, also during a pause; return whether there is more."""
+        return self._socket.read()
 
     def close(self) -> None:
         """Close the socket."""

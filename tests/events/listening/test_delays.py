@@ -12,20 +12,19 @@ import pytest
 from helpers import wait_until_async
 from helpers.listeners import Context, give, listener
 from lightbus.events.listening import delays
-from lightbus.events.listening.delays import Delays, note_delay
+from lightbus.events.listening.delays import Delays
 
 FIRED = 0.5
 """When the events of `helpers.listeners` were fired, in seconds since 1970."""
 
 
 def test_delays_are_kept_by_event_and_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In ascending order; of clocks that differ a delay may be negative; a pair without a delay is left out."""
+    """In ascending order; of clocks that differ a delay may be negative; each pair has its own."""
     kept = Delays()
     for now in (1003.0, 1001.0, 999.0):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        note_delay(kept.of("left", "a"), 1000.0)
-    note_delay(kept.of("left", "b"), 998.5)
-    kept.of("joined", "a")
+        kept.note("left", "a", 1000.0)
+    kept.note("left", "b", 998.5)
     assert [*kept] == [("left", "a", [-1.0, 1.0, 3.0]), ("left", "b", [0.5])]
 
 
@@ -35,10 +34,17 @@ def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delays, "MAX_PAIRS", 2)
     monkeypatch.setattr(time, "time", lambda: 10.0)
     kept = Delays()
-    for publisher in "abc":
+    for publisher in "aba":
         for fired in range(5):
-            note_delay(kept.of("left", publisher), float(fired))
-    assert [*kept] == [("left", publisher, [6.0, 7.0, 8.0]) for publisher in "bc"]
+            kept.note("left", publisher, float(fired))
+    kept.note("left", "c", 9.0)
+    assert [*kept] == [("left", "a", [6.0, 7.0, 8.0]), ("left", "c", [1.0])]
+
+
+async def spoils(message: Any) -> None:
+    """Handle an event, or a list of them, and leave nothing of it as it was."""
+    for each in message if isinstance(message, list) else [message]:
+        each.published_at = each.publisher = each.event_name = None
 
 
 async def on_loop(message: Any) -> None:
@@ -55,7 +61,7 @@ def in_thread(message: Any) -> None:
 
 
 @pytest.mark.parametrize("batch", [0, 2])
-@pytest.mark.parametrize("function", [on_loop, waits, in_thread])
+@pytest.mark.parametrize("function", [on_loop, waits, in_thread, spoils])
 def test_each_kind_of_listener_notes_delays(function: Any, batch: int) -> None:
     """Whichever way it is called, alone or with a list."""
     before = time.time()

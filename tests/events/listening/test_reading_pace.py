@@ -29,8 +29,9 @@ class Reader:
     def resume(self) -> None:
         self.is_paused = False
 
-    def read(self) -> None:
+    def read(self) -> bool:
         self.reads += 1
+        return False
 
 
 class Runner:
@@ -90,7 +91,7 @@ def test_events_that_nobody_decodes_are_read_in_rounds() -> None:
         await wait_until_async(lambda: reader.reads >= 2)
         runners.append(Runner(backlog=1))
         pace.note_received(1)
-        assert not reader.is_paused
+        await wait_until_async(lambda: not reader.is_paused)
         reads = reader.reads
         pace.note_received(PORTION)
         assert reader.is_paused

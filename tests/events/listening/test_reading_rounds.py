@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from helpers import wait_until_async
 from lightbus.events.listening import reading_rounds as module
 from lightbus.events.listening.reading_rounds import PORTION, ReadingRounds
+
+AT_A_TIME = 4
+"""Messages that a reader reads before others have their turn."""
 
 
 class Reader:
@@ -24,12 +28,15 @@ class Reader:
     def pause(self) -> None:
         self._is_paused = True
 
-    def read(self) -> None:
+    def read(self) -> bool:
         self.looks += 1
         self._is_paused = False
-        while self.messages and not self._is_paused:
+        for _ in range(AT_A_TIME):
+            if not self.messages or self._is_paused:
+                break
             assert self.rounds is not None
             self.rounds.note_received(self.messages.pop(0))
+        return bool(self.messages)
 
 
 def run(test: Callable[[dict[str, Reader], ReadingRounds], Awaitable[None]], **readers: Reader) -> None:
@@ -45,8 +52,8 @@ def run(test: Callable[[dict[str, Reader], ReadingRounds], Awaitable[None]], **r
     asyncio.run(main())
 
 
-def test_a_flood_leaves_the_loop_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader stops at the end of a portion and goes on after a turn of the loop; the next one follows it."""
+def test_a_flood_leaves_others_and_the_loop_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader stops at the end of a portion; who has more goes on after the others, and after a turn of the loop."""
     monkeypatch.setattr(module, "EVERY", 0.0)
 
     async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
@@ -55,11 +62,34 @@ def test_a_flood_leaves_the_loop_its_turns(monkeypatch: pytest.MonkeyPatch) -> N
             before = len(readers["a"].messages)
             await asyncio.sleep(0)
             left.append(before - len(readers["a"].messages))
-            assert readers["a"].messages == [] or len(readers["b"].messages) == 1
         assert max(left) == 2
-        await wait_until_async(lambda: not readers["b"].messages)
+        assert not readers["b"].messages
 
     run(test, a=Reader(*[PORTION // 2] * 6), b=Reader(1))
+
+
+def test_small_messages_of_one_publisher_do_not_wait_for_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has more than is read at a time is read again as soon as the loop had a turn."""
+    monkeypatch.setattr(module, "EVERY", 0.0)
+
+    async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
+        await wait_until_async(lambda: readers["a"].looks)
+        monkeypatch.setattr(module, "EVERY", 60.0)
+        await wait_until_async(lambda: not readers["a"].messages)
+
+    run(test, a=Reader(*[0] * 10 * AT_A_TIME))
+
+
+def test_reader_that_fails_stops_no_other() -> None:
+    """Its error goes to the loop, and the next round begins as ever."""
+
+    async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        readers["a"].rounds = None
+        await wait_until_async(lambda: len(errors) >= 2 and not readers["b"].messages)
+
+    run(test, a=Reader(1, 1, 1), b=Reader(1))
 
 
 def test_publishers_come_and_go() -> None:
