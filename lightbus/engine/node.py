@@ -172,7 +172,7 @@ class Node:
 
     def where(self) -> str:
         """Return how and where peers are discovered, for messages."""
-        seeds = self.peers.dialer.describe_seeds()
+        seeds = self.peers.dialer.seeds.describe()
         return ", ".join(filter(None, [f"bus '{self.identity.bus}'", self._looked(), seeds]))
 
     def fixed_peers(self) -> list[FixedPeer]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Protocol
@@ -44,6 +45,15 @@ UNPROVEN_SHARE, UNPROVEN_SHARE_ASKED = 0.25, 0.5
 Share of these limits for peers that never answered, and were announced in another way than workers of this bus
 announce themselves; the second applies while a call waits for them.
 """
+
+CONFIRM_WITHIN = 4.0
+"""
+Seconds in which a peer that counts as up must accept a connection: about as long as a connected process that is stopped
+takes to be noticed (`network.heartbeat_interval` and `heartbeat_timeout`, by default).
+"""
+
+CONFIRM_SHARE = 0.5
+"""Share of the limits for peers that count as up: they are tried until they answer, and others need attempts, too."""
 
 WARN_EVERY = 600.0
 """Seconds between two warnings that no further peer can be connected to."""
@@ -104,18 +114,21 @@ class Dialer:
         self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(MOST_ENDPOINTS, descriptor_limit() // LIMIT_SHARE))
         self._warned_at = 0.0
         self._dials: dict[str, Dial] = {}
-        self._to_confirm: list[Peer] = []
+        self._to_confirm: deque[str] = deque()
+        """The instances that count as up, and are not connected yet."""
         self._closed = False
 
     def confirm(self, peers: Iterable[Peer]) -> None:
-        """Dial peers that are considered up, but are not connected yet."""
-        self._to_confirm.extend(peers)
+        """Dial peers that are considered up, but are not connected yet, until each has answered or is lost."""
+        self._to_confirm.extend(peer.instance for peer in peers)
 
     def dial_due(self, now: float) -> None:
         """Try all peers that are due, within the limits; those that failed before come last."""
         self._dial_seeds(now)
-        while self._to_confirm and self._has_room():
-            self.dial(self._to_confirm.pop())
+        while self._to_confirm and self._has_room(share=CONFIRM_SHARE):
+            peer = self._registry.peers.get(self._to_confirm.popleft())
+            if peer is not None and peer.is_live:
+                self.dial(peer)
         if (due := self._registry.due(now)) and self._has_room():
             if not self._has_room(share=UNPROVEN_SHARE):
                 # Usually after a flood of announcements: to sort them all ten times a second would be too expensive.
@@ -186,10 +199,6 @@ class Dialer:
     def unlinked(self, instance: str) -> None:
         """Record that a connection ended; if the peer is a fixed peer, it is tried again."""
         self.seeds.unlinked(instance, time.monotonic())
-
-    def describe_seeds(self) -> str:
-        """Return the state of the fixed peers as text for a message; empty if there are none."""
-        return self.seeds.describe()
 
     def refusals(self) -> list[str]:
         """Return a clause about each fixed peer that refuses us; none if one accepts us: it reports the others."""
@@ -280,10 +289,25 @@ class Dialer:
             self.seeds.failed(dial.endpoints, time.monotonic(), reason, denied=dial.denied, keys=keys)
             if dial.target and dial.denied:
                 self._user.denied(dial.target, reason)
-            elif dial.target:
+            elif dial.target and not self._must_repeat(dial, refused):
                 certain = refused and all(map(self._addressing.is_certain, dial.endpoints))
                 self._user.unreachable(dial.target, reason, refused=certain)
         self._user.attempt_is_over()
+
+    def _must_repeat(self, dial: Dial, refused: bool) -> bool:
+        """
+        Return whether a peer that counts as up is tried again, instead of being lost; if so, queue that.
+
+        It may only be busy: calls to it are in progress, and a connection that exists would not be given up, either,
+        while the peer's side of it responds.
+        """
+        peer = self._registry.peers.get(dial.target)
+        if peer is None or not peer.is_live or refused:
+            return False
+        if not dial.is_connected and time.monotonic() - peer.heard_at >= CONFIRM_WITHIN:
+            return False
+        self._to_confirm.append(peer.instance)
+        return True
 
 
 def _from_both_ends(peers: list[Peer]) -> list[Peer]:

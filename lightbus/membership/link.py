@@ -66,6 +66,7 @@ class Link:
         endpoint: the endpoint that it is connected to.
         instance: the peer's instance id; empty until the first WELCOME if only the address was known.
         introduced: whether our latest HELLO contained our announcement.
+        is_connected: whether the handshake has succeeded: the peer's process is there, whether it answers or not.
         denied: whether it ended because there is no key in common.
 
     """
@@ -84,6 +85,7 @@ class Link:
         self.instance = target
         self.established = False
         self.introduced = False
+        self.is_connected = False
         self.denied = False
         self._user = user
         self._closed = False
@@ -177,6 +179,7 @@ class Link:
 
     def _on_state(self, state: LinkState) -> None:
         if state is LinkState.CONNECTED:
+            self.is_connected = True
             return
         if state is LinkState.REACHED:
             self._on_reached()
@@ -207,6 +210,7 @@ class Dial:
 
     Attributes:
         denied: whether a peer with another key answered.
+        is_connected: whether a connection was there, and HELLO was not answered in time.
 
     """
 
@@ -227,6 +231,7 @@ class Dial:
         self._reason = "does not answer"
         self._all_refused = True
         self.denied = False
+        self.is_connected = False
         self._done = False
         loop = self._loop = asyncio.get_running_loop()
         self._clock = RunningClock(loop.time)
@@ -309,6 +314,7 @@ class Dial:
 
     def _give_up(self) -> None:
         if not self._done:
+            self.is_connected = any(link.is_connected for link in self._links)
             self._finish(False)
 
     def _finish(self, refused: bool) -> None:

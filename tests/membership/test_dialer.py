@@ -15,6 +15,8 @@ from lightbus.adapters.zmq.addressing import HostAddressing, TcpAddressing
 from lightbus.core.registry import Peer, Registry, Source, retry_delay
 from lightbus.membership import dialer as module
 from lightbus.membership.dialer import (
+    CONFIRM_SHARE,
+    CONFIRM_WITHIN,
     EVERYTHING,
     EXCHANGE_PARTNERS,
     FOR_ASKED,
@@ -49,6 +51,7 @@ class FakeDial:
         self.fingerprint = fingerprint
         self.ended = ""
         self.denied = False
+        self.is_connected = False
         self._on_done = on_done
 
     def succeed(self) -> None:
@@ -406,20 +409,83 @@ def test_attempts_are_bounded(place: Place) -> None:
     assert len(place.dials) == MAX_DIALS + 1
 
 
-def test_peers_taken_to_be_up_are_dialed_once(place: Place) -> None:
-    """Peers that are taken to be up are tried as well, once, before others and as far as there is room."""
-    peers = [place.announce(announcement(number)) for number in range(1, MAX_DIALS + 3)]
+def up(place: Place, *numbers: int) -> list[Peer]:
+    """Return peers that count as up, and are to be confirmed."""
+    peers = [place.announce(announcement(number)) for number in numbers]
     for peer in peers:
-        place.registry.answered(peer.announcement, 0.0, endpoint=peer.instance, event_endpoint="")
+        place.registry.answered(peer.announcement, 100.0, endpoint=peer.instance, event_endpoint="")
     place.dialer.confirm(peers)
-    place.dialer.dial_due(0.0)
-    assert len(place.dials) == MAX_DIALS
-    for dial in place.dials[:]:
-        place.links[dial.target] = "a link"
-        dial.succeed()
-    place.dialer.dial_due(0.0)
+    return peers
+
+
+def test_peers_that_count_as_up_are_dialed_until_connected(place: Place) -> None:
+    """Peers that count as up are tried as far as there is room, half of it; once connected, not again."""
+    peers = up(place, *range(1, MAX_DIALS + 3))
+    connected = 0
+    for _ in range(3):
+        place.dialer.dial_due(0.0)
+        assert len(place.dials) - connected <= MAX_DIALS * CONFIRM_SHARE
+        for dial in place.dials[connected:]:
+            place.links[dial.target] = "a link"
+            dial.succeed()
+            connected += 1
     place.dialer.dial_due(0.0)
     assert sorted(place.targets) == sorted(peer.instance for peer in peers)
+
+
+def test_peer_that_counts_as_up_and_is_busy_is_not_lost(place: Place, now: list[float]) -> None:
+    """A peer whose handshake succeeds and whose loop is blocked is tried for as long as it takes."""
+    up(place, 1)
+    for tried in range(1, 10):
+        place.dialer.dial_due(now[0])
+        assert len(place.dials) == tried
+        place.dials[-1].is_connected = True
+        place.dials[-1].fail()
+        now[0] += CONFIRM_WITHIN
+    assert place.failed == []
+
+
+def test_peer_that_counts_as_up_and_accepts_no_connection_is_lost(place: Place, now: list[float]) -> None:
+    """A peer that does not even accept a connection is tried as long as one with a connection would be."""
+    up(place, 1)
+    place.dialer.dial_due(now[0])
+    now[0] += CONFIRM_WITHIN / 2
+    place.dials[-1].fail("does not answer")
+    assert place.failed == []
+    place.dialer.dial_due(now[0])
+    now[0] += CONFIRM_WITHIN / 2
+    place.dials[-1].fail("does not answer")
+    assert place.failed == [(instance(1), "does not answer", False)]
+    place.dialer.dial_due(now[0])
+    assert len(place.dials) == 2
+
+
+def test_peer_that_counts_as_up_and_refuses_is_lost_at_once(place: Place, now: list[float]) -> None:
+    """A peer at whose address nothing listens, or that has another key, is reported at the first attempt."""
+    up(place, 1, 2)
+    place.dialer.dial_due(now[0])
+    place.dials[0].fail("is not there", refused=True)
+    place.dials[1].denied = True
+    place.dials[1].fail("has another key")
+    assert [failed for failed, *_ in place.failed] == [instance(1)]
+    assert place.refusing == [(instance(2), "has another key")]
+
+
+def test_peer_that_was_lost_meanwhile_is_not_confirmed(place: Place) -> None:
+    """A peer that has gone before its turn is not dialed."""
+    up(place, 1)
+    place.registry.left(instance(1), "said goodbye")
+    place.dialer.dial_due(0.0)
+    assert place.dials == []
+
+
+def test_busy_peers_leave_attempts_for_others(place: Place) -> None:
+    """However many peers that count as up do not answer, another that is wanted is tried."""
+    up(place, *range(1, 2 * MAX_DIALS))
+    place.wanted.add("auth")
+    place.announce(announcement(1000))
+    place.dialer.dial_due(0.0)
+    assert place.targets[-1] == instance(1000)
 
 
 # --- fixed peers ------------------------------------------------------------------------------------
@@ -506,12 +572,12 @@ def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
 
 def test_how_the_fixed_peers_do(place: Place) -> None:
     """A message can say how many of them answer; without any it says nothing."""
-    assert place.make().describe_seeds() == ""
+    assert place.make().seeds.describe() == ""
     dialer = place.make([SEED, "tcp://10.0.0.8:7000"])
-    assert dialer.describe_seeds() == "0 of 2 fixed peers answer"
+    assert dialer.seeds.describe() == "0 of 2 fixed peers answer"
     link: Any = FakeLink(instance(1), SEED)
     dialer.linked(link)
-    assert dialer.describe_seeds() == "1 of 2 fixed peers answer"
+    assert dialer.seeds.describe() == "1 of 2 fixed peers answer"
 
 
 # --- whether it is worth waiting --------------------------------------------------------------------

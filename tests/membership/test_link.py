@@ -379,6 +379,23 @@ def test_an_attempt_does_not_end_while_the_process_does_not_run(place: Place, mo
     place.run(scenario)
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["handshake", "nothing"])
+def test_failed_attempt_says_whether_it_was_connected(
+    place: Place, silent: str, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """An attempt whose time is over says whether the handshake had succeeded: then the peer's process is there."""
+
+    async def scenario() -> None:
+        dial = place.dial(place.worker().endpoint if answers else silent)
+        if answers:
+            await wait_until_async(lambda: dial._links[0].is_connected)
+        monkeypatch.setattr(dial, "_until", 0.0)
+        await wait_until_async(lambda: place.node.dialled)
+        assert dial.is_connected == answers
+
+    place.run(scenario)
+
+
 def test_patience_grows_with_the_way(place: Place, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt waits for as many round trips as it takes to be answered, once it is known how long one takes."""
     monkeypatch.setattr(module, "HELLO_TIMEOUT", LEAST)  # however long it takes here to reach somebody

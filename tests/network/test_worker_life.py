@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,8 @@ from lightbus import (
     UnknownApi,
     UnsupportedUse,
 )
+from lightbus.membership import link
+from lightbus.membership.dialer import Dialer
 
 if TYPE_CHECKING:
     from network.conftest import Network
@@ -394,6 +397,34 @@ def test_calls_go_on_while_the_engine_moves(network: Network) -> None:
             run(bus.client.stop_worker())
     assert load.errors == []
     assert set(load.answers) == {worker.pid}
+
+
+@pytest.mark.parametrize("mode", ["host", "insecure"])
+def test_peer_that_is_busy_while_the_engine_moves(
+    network: Network, door: Door, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer whose loop is blocked for longer than an attempt to reach it takes is not lost, nor are calls to it."""
+    failed: list[str] = []
+    monkeypatch.setattr(link, "HELLO_TIMEOUT", 300 * MS)
+    dialled = Dialer._dialled
+    monkeypatch.setattr(Dialer, "_dialled", lambda *args: (failed.append(args[3]), dialled(*args)))
+    network.use(mode)
+    worker = network.start("work")
+    bus = network.bus()
+    bus.client.register_api(Later())
+    assert bus.work.who() == worker.pid
+    done = tmp_path / "done"
+    with ThreadPoolExecutor() as threads, own_loop() as run:
+        call = threads.submit(door.call, bus.work.block_until, file=str(done), bus_options={"timeout": 60})
+        wait_until((tmp_path / "done.begun").exists)
+        failed.clear()
+        run(bus.client.start_worker())
+        wait_until(lambda: failed.count("does not answer") >= 2 or call.done(), what="two attempts to reach it")
+        assert not call.done()
+        done.touch()
+        assert call.result(60) == worker.pid
+        assert bus.work.who() == worker.pid
+        run(bus.client.stop_worker())
 
 
 def test_peer_that_dies_while_the_engine_moves(network: Network, door: Door) -> None:

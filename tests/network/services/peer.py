@@ -38,6 +38,13 @@ class PeerApi(Api):
             await asyncio.sleep(0.01)
         return os.getpid()
 
+    async def block_until(self, file: str) -> int:
+        """Block this process's event loop until a file is there; another one says that it is blocked."""
+        Path(f"{file}.begun").touch()
+        while not Path(file).exists():
+            time.sleep(0.01)
+        return os.getpid()
+
     def hold_def(self, seconds: float) -> int:
         """Take a while in a thread."""
         time.sleep(seconds)
