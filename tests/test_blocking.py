@@ -240,12 +240,12 @@ def test_closing_ends_waiting_calls(bus: BusPath, monkeypatch: pytest.MonkeyPatc
 def test_closing_while_a_thread_does_not_run(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread's socket is closed by the thread itself, and the transport only after that: else libzmq aborts."""
     monkeypatch.setattr("lightbus.rpc.channels.CLOSE_TIMEOUT", 0.01)
-    go_on, stands, closed = threading.Event(), threading.Event(), threading.Event()
+    proceed, stands, closed = threading.Event(), threading.Event(), threading.Event()
     transport, receive = bus.client.engine.transport, BlockingDealer.receive
 
     def stand(self: BlockingDealer, seconds: float) -> bytes | None:
         stands.set()
-        assert go_on.wait(60)
+        assert proceed.wait(60)
         return receive(self, seconds)
 
     def close(close_now: Callable[[], None] = transport.close) -> None:
@@ -258,7 +258,7 @@ def test_closing_while_a_thread_does_not_run(bus: BusPath, monkeypatch: pytest.M
     assert stands.wait(60)
     bus.client.close()
     assert not closed.is_set()
-    go_on.set()
+    proceed.set()
     with pytest.raises(LightbusShutdownInProgress):
         held.result(60)
     assert closed.wait(60)

@@ -249,7 +249,7 @@ class Worker:
             return
         try:
             hooks = self.client.hooks.run(name, self._life.call, client=self.client.hook_client)
-            await self._life.apart(hooks)
+            await self._life.in_own_task(hooks)
             return
         except BaseException as error:
             if is_cancelled():

@@ -120,7 +120,7 @@ class WorkerTasks:
     async def _run_in_background(self, awaitable: Awaitable[Any]) -> None:
         execution = Execution(self._loop, self._executor)
         try:
-            await execution.apart(execution.finish(awaitable))
+            await execution.in_own_task(execution.finish(awaitable))
         except BaseException as error:
             if is_cancelled():
                 raise
@@ -131,7 +131,7 @@ class WorkerTasks:
     async def _run(self, function: Callable[..., Any]) -> Any:
         """Run a function of the user in its own context and task."""
         execution = Execution(self._loop, self._executor)
-        return await execution.apart(execution.call(function, on_loop=runs_on_loop(function)))
+        return await execution.in_own_task(execution.call(function, on_loop=runs_on_loop(function)))
 
 
 def _close(awaitable: Awaitable[Any], task: asyncio.Task[None]) -> None:

@@ -291,11 +291,11 @@ class Execution:
         if not is_awaitable(value):
             return value
         try:
-            return await self.apart(self.finish(value))
+            return await self.in_own_task(self.finish(value))
         finally:
             close_unused(value)  # if that was cancelled before it started
 
-    async def apart(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def in_own_task(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Await a coroutine in a task of its own: a function may cancel that task, but not ours."""
         try:
             result, error = await self._loop.create_task(outcome(coroutine))

@@ -38,8 +38,8 @@ def test_client_is_paused_during_a_fork(served: BusPath) -> None:
     thread.start()
     thread.join()
     assert taken == [False]
-    for go_on in resume:
-        go_on()
+    for proceed in resume:
+        proceed()
     assert served.auth.check_password(username="sally", password="secret") is True
 
 

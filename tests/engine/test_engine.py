@@ -422,7 +422,7 @@ def test_closing_while_the_loop_is_busy(place: Place, monkeypatch: pytest.Monkey
     """Closing does not wait for a loop that is busy, ours or the user's; whoever leaves last closes the transport."""
     monkeypatch.setattr("lightbus.engine.loop_host.STOP_TIMEOUT", 0.01)
     monkeypatch.setattr("lightbus.rpc.channels.CLOSE_TIMEOUT", 0.01)
-    engine, go_on, closed = place.engine(), threading.Event(), threading.Event()
+    engine, proceed, closed = place.engine(), threading.Event(), threading.Event()
 
     def close(close_now: Callable[[], None] = engine.transport.close) -> None:
         close_now()
@@ -433,10 +433,10 @@ def test_closing_while_the_loop_is_busy(place: Place, monkeypatch: pytest.Monkey
         run(called(engine))
         _, own = engine.loop_host.ensure()
         for loop in (own, run(running_loop())):
-            loop.call_soon_threadsafe(go_on.wait, 60)
+            loop.call_soon_threadsafe(proceed.wait, 60)
         engine.close()
         assert not closed.is_set()
-        go_on.set()
+        proceed.set()
         assert closed.wait(60)
 
 

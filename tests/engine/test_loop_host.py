@@ -158,9 +158,9 @@ def test_nobody_gets_in_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
 def test_loop_is_paused_for_a_fork(host: LoopHost) -> None:
     """Nothing runs on it until it may go on."""
     where(host)
-    go_on = host.pause(5.0)
+    proceed = host.pause(5.0)
     future = host.run(lambda node: node.thread())  # type: ignore[attr-defined]
     with pytest.raises(TimeoutError):
         future.result(0.05)
-    go_on()
+    proceed()
     assert future.result(60) == "lightbus-engine"

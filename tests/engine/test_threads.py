@@ -34,16 +34,16 @@ def handlers() -> list[threading.Thread]:
 
 def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[Future[bool]]]:
     """Have so many jobs run until the event is set."""
-    go_on, running = threading.Event(), threading.Semaphore(0)
+    proceed, running = threading.Event(), threading.Semaphore(0)
 
     def job() -> bool:
         running.release()
-        return go_on.wait(60)
+        return proceed.wait(60)
 
     futures = [threads.submit(job) for _ in range(count)]
     for _ in range(min(count, LIMIT)):
         assert running.acquire(timeout=60)
-    return go_on, futures
+    return proceed, futures
 
 
 def test_arguments_are_passed_and_the_result_returned(threads: HandlerThreads) -> None:
@@ -82,13 +82,13 @@ def test_none_before_there_is_something_to_do(threads: HandlerThreads) -> None:
 
 def test_as_many_as_are_needed(threads: HandlerThreads) -> None:
     """Jobs at a time have a thread each, up to the limit; what goes beyond waits, and is done in order."""
-    go_on, futures = occupy(threads, LIMIT)
+    proceed, futures = occupy(threads, LIMIT)
     assert len(handlers()) == LIMIT
     done: list[int] = []
     waiting = [threads.submit(done.append, number) for number in range(10)]
     assert len(handlers()) == LIMIT
     assert not any(future.running() or future.done() for future in waiting)
-    go_on.set()
+    proceed.set()
     wait(futures, 5)
     wait(waiting, 5)
     assert sorted(done) == list(range(10))
@@ -97,8 +97,8 @@ def test_as_many_as_are_needed(threads: HandlerThreads) -> None:
 
 def test_a_burst_is_done_by_one_thread(threads: HandlerThreads) -> None:
     """Who is done with a short job takes the next one, though others were woken: they need not wake up for it."""
-    go_on, futures = occupy(threads, LIMIT)
-    go_on.set()
+    proceed, futures = occupy(threads, LIMIT)
+    proceed.set()
     wait(futures, 60)
     wait_until(lambda: len(threads._idle) == LIMIT)
     done_by: list[int] = []
@@ -126,11 +126,11 @@ def test_a_job_may_wait_for_another(threads: HandlerThreads) -> None:
 
 def test_a_cancelled_job_does_not_run(threads: HandlerThreads) -> None:
     """What was cancelled while it waited is skipped, and takes no thread away from others."""
-    go_on, futures = occupy(threads, LIMIT)
+    proceed, futures = occupy(threads, LIMIT)
     done: list[int] = []
     dropped, kept = threads.submit(done.append, 1), threads.submit(done.append, 2)
     assert dropped.cancel()
-    go_on.set()
+    proceed.set()
     wait(futures, 5)
     kept.result(60)
     assert done == [2]
@@ -184,24 +184,24 @@ def test_where_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: py
         for _ in range(LIMIT + 1):
             with pytest.raises(RuntimeError, match="new thread"):
                 threads.submit(int)
-    go_on, futures = occupy(threads, 1)
+    proceed, futures = occupy(threads, 1)
     with monkeypatch.context() as system:
         system.setattr(threading.Thread, "start", no_room)
         waiting = [threads.submit(int, "5") for _ in range(LIMIT + 1)]
-    go_on.set()
+    proceed.set()
     assert [future.result(60) for future in waiting] == [5] * (LIMIT + 1)
     assert futures[0].result(60)
 
 
 def test_shutdown_cancels_what_waits_and_finishes_what_runs(threads: HandlerThreads) -> None:
     """What waits is cancelled, what runs is finished, nobody waits, and the threads end."""
-    go_on, futures = occupy(threads, LIMIT)
+    proceed, futures = occupy(threads, LIMIT)
     waiting = threads.submit(int)
     threads.shutdown(wait=True)
     with pytest.raises(CancelledError):
         waiting.result(60)
     assert not any(future.done() for future in futures)
-    go_on.set()
+    proceed.set()
     assert [future.result(60) for future in futures] == [True] * LIMIT
     wait_until(lambda: handlers() == [])
 

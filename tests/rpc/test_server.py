@@ -1042,11 +1042,11 @@ def test_finish_waits_for_the_answer_that_a_thread_sends(monkeypatch: pytest.Mon
     """A call whose place is free already is not over before its answer is on its way."""
 
     async def main(bench: Bench) -> None:
-        begun, go_on = threading.Event(), threading.Event()
+        begun, proceed = threading.Event(), threading.Event()
 
         def reply(routing_id: bytes, frame: bytes) -> bool:
             begun.set()
-            assert go_on.wait(60)
+            assert proceed.wait(60)
             return bench.reply(routing_id, frame)
 
         monkeypatch.setattr(bench.server, "_reply_from_thread", reply)
@@ -1057,7 +1057,7 @@ def test_finish_waits_for_the_answer_that_a_thread_sends(monkeypatch: pytest.Mon
         finish = asyncio.create_task(bench.server.finish(5.0))
         await asyncio.sleep(0)
         assert not finish.done()
-        go_on.set()
+        proceed.set()
         assert await finish == 0
         assert isinstance(await bench.answer(call), Result)
 

@@ -266,7 +266,7 @@ def test_function_that_cancels_its_task() -> None:
 
     async def test(execution: Execution) -> None:
         with pytest.raises(asyncio.CancelledError):
-            await execution.apart(execution.call(cancels_itself, on_loop=True))
+            await execution.in_own_task(execution.call(cancels_itself, on_loop=True))
         await asyncio.sleep(0)
 
     run(test)
@@ -284,7 +284,7 @@ def test_cancellation_reaches_the_separate_task() -> None:
         return "went on"
 
     async def test(execution: Execution) -> None:
-        task = asyncio.create_task(execution.apart(execution.call(stubborn, on_loop=True)))
+        task = asyncio.create_task(execution.in_own_task(execution.call(stubborn, on_loop=True)))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -316,10 +316,10 @@ def test_waiting_thread_can_be_cancelled() -> None:
 
 def test_cancelled_execution_with_a_running_thread() -> None:
     """The thread keeps the context until it is done; the cancelled task ends without it."""
-    go_on, done = threading.Event(), threading.Event()
+    proceed, done = threading.Event(), threading.Event()
 
     def wait() -> None:
-        go_on.wait(60)
+        proceed.wait(60)
         TENANT.set("alice")
         done.set()
 
@@ -329,7 +329,7 @@ def test_cancelled_execution_with_a_running_thread() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        go_on.set()
+        proceed.set()
         await asyncio.to_thread(done.wait, 5.0)
 
     run(test)

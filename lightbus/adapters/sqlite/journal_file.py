@@ -186,7 +186,7 @@ class JournalFile:
                     raise
                 removed = is_removed(error)
             if removed:
-                self.see_to_files()
+                self.restore_removed_files()
             time.sleep(RETRY_EVERY)
 
     def settle(self, *, must: bool = True) -> None:
@@ -236,7 +236,7 @@ class JournalFile:
 
     # Files
 
-    def see_to_files(self) -> None:
+    def restore_removed_files(self) -> None:
         """
         Write the journal's files again if any was removed while in use (by a cleaner of old files, for example).
 

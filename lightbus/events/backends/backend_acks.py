@@ -95,7 +95,7 @@ class BackendAcks:
             raise
         for stream, told in handled.items():
             stream.ack_confirmed(told)
-            self._queue.go_on(stream)
+            self._queue.requeue(stream)
 
 
 def topic_of(stream: Stream) -> EventTopic:

@@ -56,7 +56,7 @@ class BackendSource:
         self._store = backend.store(request.api)
         self._subscription: EventSubscription | None = None
         self._order: Order[Stream] | None = Order() if queue.listener.concurrency == 1 else None
-        self._told = Watermark()
+        self._watermark = Watermark()
         """The sequence up to which all topics are known: events of a page after it wait for the other topics."""
         self._streams: dict[EventTopic, Stream] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
@@ -136,13 +136,13 @@ class BackendSource:
                     head=head,
                     possibly_delivered=begun,
                     order=self._order,
-                    watermark=self._told,
+                    watermark=self._watermark,
                 )
             else:
                 stream.note_head(head)
             self.fetch_more(stream)
         if self._order is not None and states:
-            self._told.answered(max(state.head for state in states))
+            self._watermark.answered(max(state.head for state in states))
             self.queue.queue(self._order)
 
     def revoke(self, partitions: frozenset[int]) -> None:
@@ -179,7 +179,7 @@ class BackendSource:
         if stream.order is not None:
             stream.order.note(stream)
         if self.queue.is_full and (stream.ready or stream.order is None):
-            self.queue.starve(stream)
+            self.queue.fetch_once_room(stream)
         elif (after := stream.wanted()) is not None:
             self._spawn(self._fetch(self._subscription, stream, after))
 
@@ -189,7 +189,7 @@ class BackendSource:
         except EventBackendError as error:
             self._failed(error)
             stream.request_failed()
-            self.queue.go_on(stream)
+            self.queue.requeue(stream)
             self._loop.call_later(AGAIN_AFTER, self.fetch_more, stream)
             return
         if self._has(stream):
@@ -243,7 +243,7 @@ class BackendSource:
         if stream is not None and stream.key == key and sequence > stream.handled:
             self.queue.skip(stream, sequence)
             self._acks.mark(stream)
-            self.queue.go_on(stream)
+            self.queue.requeue(stream)
 
     async def record_delivery(self, stream: Stream, entry: Entry, at_least: int) -> int:
         """Count a delivery that is about to begin; return its number, 0 if the event is not ours any more."""

@@ -54,7 +54,7 @@ class StartingPoints:
         self._identity = identity
         self._journals = journals
         self._missed: set[tuple[str, str]] = set()
-        self._sought: dict[tuple[str, str], dict[str, int]] = {}
+        self._found_at: dict[tuple[str, str], dict[str, int]] = {}
         """By API and event id: its sequence in each journal that was searched; 0 if it is not there."""
         self._timed: dict[tuple[str, float], dict[str, _Positions]] = {}
         """By API and time: the positions in each journal. Dropped after the answer: a later event may be older."""
@@ -68,7 +68,7 @@ class StartingPoints:
             return self._timed.get((api, time), {}).get(journal.id, since)
         if not _is_id(since):
             return since
-        found = _native(journal, since) or self._sought.get((api, since), {}).get(journal.id)
+        found = _native(journal, since) or self._found_at.get((api, since), {}).get(journal.id)
         return _At(found) if found else since
 
     def check(self, api: str, since: Any) -> None:
@@ -95,7 +95,7 @@ class StartingPoints:
             return [each for each in self._journals.all() if each.id not in self._timed.get((api, time), {})]
         if not _is_id(since):
             return []
-        known = self._sought.get((api, since), {})
+        known = self._found_at.get((api, since), {})
         return [each for each in self._journals.all() if each.id not in known and _native(each, since) is None]
 
     def search(self, journals: list[Journal], api: str, since: Any, then: Callable[[], object]) -> None:
@@ -119,7 +119,7 @@ class StartingPoints:
                         topics = list(journal.topics.of(api))
                         found = await asyncio.to_thread(_positions_of, journal, topics, time)
                         self._timed.setdefault((api, time), {})[journal.id] = found
-                    elif journal.id not in self._sought.get((api, since), {}):
+                    elif journal.id not in self._found_at.get((api, since), {}):
                         self._record_start(
                             (api, since), journal, await asyncio.to_thread(_sequence_of, journal, api, since)
                         )
@@ -132,9 +132,9 @@ class StartingPoints:
                     self._timed.pop((api, time), None)
 
     def _record_start(self, name: tuple[str, str], journal: Journal, found: int) -> None:
-        if name not in self._sought and len(self._sought) >= MAX_MISSED:
-            del self._sought[next(iter(self._sought))]
-        self._sought.setdefault(name, {})[journal.id] = found
+        if name not in self._found_at and len(self._found_at) >= MAX_MISSED:
+            del self._found_at[next(iter(self._found_at))]
+        self._found_at.setdefault(name, {})[journal.id] = found
 
 
 def position_of(journal: Journal, topic: Topic, head: int, since: Any, otherwise: Moment | None = None) -> int:

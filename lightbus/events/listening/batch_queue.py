@@ -11,13 +11,13 @@ from ...core.streams import UNCONFIRMED, Entry, Stream, entry_of
 from ...listener import Listener
 from .listener_queue import ListenerQueue
 
-__all__ = ["BatchQueue", "Chunk", "Left", "Whose"]
+__all__ = ["BatchQueue", "Chunk", "Leftover", "NextTurn"]
 
-Whose = tuple[Stream, float, Order[Stream] | None]
+NextTurn = tuple[Stream, float, Order[Stream] | None]
 """The next turn, as `ListenerQueue.next` returns it."""
 
 
-class Left(NamedTuple):
+class Leftover(NamedTuple):
     """An event of a batch after one that is retried. Whether it `failed` or not, it waits for that one."""
 
     entry: Entry
@@ -43,7 +43,7 @@ class BatchQueue(ListenerQueue):
     def __init__(self, listener: Listener) -> None:
         super().__init__(listener)
         self.is_filled = asyncio.Event()
-        self._left: dict[Stream, deque[Left]] = {}
+        self._leftovers: dict[Stream, deque[Leftover]] = {}
 
     def ready(self, stream: Stream, count: int, size: int) -> None:
         super().ready(stream, count, size)
@@ -60,18 +60,18 @@ class BatchQueue(ListenerQueue):
 
     # One event at a time
 
-    def comes_alone(self, stream: Stream) -> bool:
+    def is_delivered_alone(self, stream: Stream) -> bool:
         """Return whether a stream's next event must be delivered alone: it may have failed before, maybe in a batch."""
         return stream in self._retries or stream.is_next_possibly_delivered
 
-    def return_turn(self, whose: Whose) -> None:
+    def return_turn(self, next_turn: NextTurn) -> None:
         """
         Give a turn back: the following `next` returns the same stream.
 
         The stream keeps its place at the front. At the end of the queue, two streams could displace each other for
         ever: one whose next event must be delivered alone, and one whose next event must not.
         """
-        stream, _, order = whose
+        stream, _, order = next_turn
         if order is not None:
             order.note(stream)
             order.queued = True
@@ -87,10 +87,10 @@ class BatchQueue(ListenerQueue):
         chunks: list[Chunk] = []
         counts: dict[Stream, int] = {}
         left = 0 if self.is_closed else self.listener.batch
-        while left and (whose := self.next()) is not None:
-            stream, before, order = whose
-            if self.comes_alone(stream):
-                self.return_turn(whose)
+        while left and (next_turn := self.next()) is not None:
+            stream, before, order = next_turn
+            if self.is_delivered_alone(stream):
+                self.return_turn(next_turn)
                 break
             taken: list[Entry] = []
             if is_ours := stream in counts or self.begin(stream):
@@ -123,7 +123,7 @@ class BatchQueue(ListenerQueue):
 
     def end_of_batch(self, stream: Stream) -> None:
         """Record the end of a stream's part of a batch, unless an event of it waits for a retry."""
-        self._took(0, 0)
+        self._dequeued(0, 0)
         if not stream.in_progress:
             stream.owner.after_turn(stream)
         if stream not in self._retries:
@@ -131,26 +131,26 @@ class BatchQueue(ListenerQueue):
 
     # The rest of failed batches
 
-    def keep_left(self, stream: Stream, rest: list[Left]) -> None:
+    def keep_leftovers(self, stream: Stream, rest: list[Leftover]) -> None:
         """Keep the events after one that is retried until that is done; drop them if it was put back."""
         if failed := sum(each.failed for each in rest):
             self.counts["failed"] += failed
             self.failed_by[stream.key[1]] += failed
         if rest and stream in self._retries:
-            self._left[stream] = deque(rest)
+            self._leftovers[stream] = deque(rest)
 
-    def next_left(self, stream: Stream) -> Left | None:
+    def next_leftover(self, stream: Stream) -> Leftover | None:
         """Return the next event of a batch that failed in part, after the one before it is done."""
-        left = self._left.get(stream)
+        left = self._leftovers.get(stream)
         if not left:
-            self._left.pop(stream, None)
+            self._leftovers.pop(stream, None)
             return None
         return left.popleft()
 
     def forget(self, stream: Stream) -> None:
-        self._left.pop(stream, None)
+        self._leftovers.pop(stream, None)
         super().forget(stream)
 
     def put_back(self, stream: Stream) -> bool:
-        self._left.pop(stream, None)
+        self._leftovers.pop(stream, None)
         return super().put_back(stream)

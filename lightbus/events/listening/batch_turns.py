@@ -16,7 +16,7 @@ from ...exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ...message import EventMessage
 from ...service.failures import as_exception
 from ...wire.event_names import declared_event
-from .batch_queue import BatchQueue, Chunk, Left, Whose
+from .batch_queue import BatchQueue, Chunk, Leftover, NextTurn
 from .cancel_guard import CancelGuard
 from .delivery import Delivery, failures
 from .invocation import Invocation, Turn
@@ -58,15 +58,15 @@ class BatchTurns(ListenerTurns):
     async def work(self) -> None:
         queue = self._batches
         while not queue.is_closed:
-            whose = queue.next()
-            if whose is None:
+            next_turn = queue.next()
+            if next_turn is None:
                 await self._idle()
                 continue
-            if queue.comes_alone(whose[0]):
-                await self._alone(whose)
+            if queue.is_delivered_alone(next_turn[0]):
+                await self._deliver_alone(next_turn)
             else:
-                queue.return_turn(whose)
-                await self._fill(whose[0])
+                queue.return_turn(next_turn)
+                await self._fill(next_turn[0])
                 chunks = queue.take_batch()
                 if chunks:
                     await self._handle(chunks)
@@ -87,16 +87,16 @@ class BatchTurns(ListenerTurns):
 
     # One event at a time
 
-    async def _alone(self, whose: Whose) -> None:
+    async def _deliver_alone(self, next_turn: NextTurn) -> None:
         """Deliver events of a stream one by one, as long as they must be delivered alone."""
         queue, delivery = self._batches, self._delivery
-        stream, before, order = whose
+        stream, before, order = next_turn
         if queue.begin(stream):
             turn = self._invocation.new_turn(stream)
             going_on = True
             if (retry := queue.take_retry(stream)) is not None:
                 going_on = await delivery.redeliver(stream, retry.entry, retry.deliveries + 1, turn, retry.pause)
-                while going_on and (left := queue.next_left(stream)) is not None:
+                while going_on and (left := queue.next_leftover(stream)) is not None:
                     if left.failed:
                         going_on = await delivery.redeliver(stream, left.entry, 2, turn, retry.pause)
                     else:
@@ -143,7 +143,7 @@ class BatchTurns(ListenerTurns):
         try:
             await self._invocation.execute(messages, (messages[:],), {})
         except BaseException as error:
-            await self._delivery.go_on_after(error)
+            await self._delivery.absorb_handlers_cancellation(error)
             return error
         return None
 
@@ -203,8 +203,8 @@ class BatchTurns(ListenerTurns):
             queue.handled(stream, handled)
             handled = []
             if not await self._settle_failed(each, each.error, logs=each is first_failed):
-                rest = [Left(one.entry, one.error is not None) for one in events[number + 1 :]]
-                queue.keep_left(stream, rest)
+                rest = [Leftover(one.entry, one.error is not None) for one in events[number + 1 :]]
+                queue.keep_leftovers(stream, rest)
                 return
         queue.handled(stream, handled)
 

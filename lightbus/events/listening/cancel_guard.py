@@ -56,7 +56,7 @@ class CancelGuard:
             await self.pause(asyncio.wait([task]))
         return task.result()
 
-    async def apart(self, awaitable: Awaitable[Any]) -> Any:
+    async def in_own_task(self, awaitable: Awaitable[Any]) -> Any:
         """Run the user's code in a task of its own, which only this listener cancels, and return its result."""
         task = self._loop.create_task(outcome(awaitable))
         try:

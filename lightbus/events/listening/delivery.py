@@ -121,7 +121,7 @@ class Delivery:
         self, stream: Stream, entry: Entry, message: EventMessage, error: BaseException, pause: float = 0.0
     ) -> bool:
         """Handle the error of an event's handler, or of a hook around it."""
-        await self.go_on_after(error)
+        await self.absorb_handlers_cancellation(error)
         if (argument_error := self._invocation.handler.argument_error(error, message.kwargs)) is not None:
             return await self.does_not_fit(stream, entry, message.deliveries, argument_error)
         found = failures([message], error)[0] if self._listener.batch else error
@@ -129,7 +129,7 @@ class Delivery:
             return self._queue.done(stream, entry)
         return await self.failed(stream, entry, message, as_exception(self._listener.name, found), pause)
 
-    async def go_on_after(self, error: BaseException) -> None:
+    async def absorb_handlers_cancellation(self, error: BaseException) -> None:
         """Undo a cancellation of this task by a handler that raised; raise the error if the listener is ending."""
         if current_task().cancelling():
             if self._guard.is_ending:

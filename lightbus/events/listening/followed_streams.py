@@ -55,7 +55,7 @@ class FollowedStreams:
         self.streams: dict[TopicKey, Stream] = {}
         self.publisher = requests.peer.instance
         self.not_a_member = not_a_member
-        self.give_turn = queue.go_on
+        self.give_turn = queue.requeue
         """Queues a stream for its next turn, if more of its events may be delivered now."""
         self._assignment = assignment
         self._queue = queue
@@ -96,7 +96,7 @@ class FollowedStreams:
         if stream.order is not None:
             stream.order.note(stream)
         if self._queue.is_full and (stream.ready or stream.order is None):  # else other streams wait for this one
-            self._queue.starve(stream)
+            self._queue.fetch_once_room(stream)
             return
         after = stream.wanted()
         if after is not None:
@@ -110,7 +110,7 @@ class FollowedStreams:
     def _on_page(self, stream: Stream, answer: AnyMessage | None) -> None:
         if not isinstance(answer, Page):
             stream.request_failed()
-            self._queue.go_on(stream)
+            self._queue.requeue(stream)
             return
         if not self.owns(stream):
             return
@@ -200,7 +200,7 @@ class FollowedStreams:
         if stream is not None and sequence > stream.handled:
             self._queue.skip(stream, sequence)
             self.ack(stream)
-            self._queue.go_on(stream)
+            self._queue.requeue(stream)
 
     # Acknowledgements
 

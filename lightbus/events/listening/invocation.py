@@ -230,7 +230,7 @@ class Invocation:
             execution.run(trace_of_execution.set, trace)
         given = execution, messages, args, kwargs
         if self._is_hooked and self._is_async:
-            await execution.apart(self._execute_on_loop(*given))
+            await execution.in_own_task(self._execute_on_loop(*given))
         elif self._is_hooked:
             # All in one thread, so that a handler sees thread-local state that `def` hooks set.
             try:
@@ -239,7 +239,7 @@ class Invocation:
                 execution.cancel()  # the thread may wait for the loop
                 raise
         elif self._is_async:
-            check_ran(function, await execution.apart(execution.call(function, args, kwargs, on_loop=True)))
+            check_ran(function, await execution.in_own_task(execution.call(function, args, kwargs, on_loop=True)))
         else:
             check_ran(function, await execution.call_in_thread(function, args, kwargs))
 

@@ -75,11 +75,11 @@ class ListenerQueue:
         self._runnable: deque[Stream | Order[Stream]] = deque()
         self._retries: dict[Stream, Retry] = {}
         self._timers: set[asyncio.TimerHandle] = set()
-        self._at_hand: dict[Any, Stream] = {}
+        self._active: dict[Any, Stream] = {}
         """By key: the stream whose event is being handled. Never two of one key, even after a new subscription."""
         self._blocked: dict[Any, Stream] = {}
         """By key: the stream that waits for the one being handled."""
-        self._starving: list[Stream] = []
+        self._waiting_for_room: list[Stream] = []
 
     # Arriving events
 
@@ -107,7 +107,7 @@ class ListenerQueue:
         if not self.wake.is_set():
             self.wake.set()
 
-    def go_on(self, stream: Stream) -> None:
+    def requeue(self, stream: Stream) -> None:
         """Queue a stream, or others in one order with it, for the next turn, if an event may be delivered."""
         self.ready(stream, 0, 0)
 
@@ -119,9 +119,9 @@ class ListenerQueue:
             if not self.wake.is_set():
                 self.wake.set()
 
-    def starve(self, stream: Stream) -> None:
+    def fetch_once_room(self, stream: Stream) -> None:
         """Record a stream that must fetch more once there is room."""
-        self._starving.append(stream)
+        self._waiting_for_room.append(stream)
 
     def forget(self, stream: Stream) -> None:
         """Drop the queued events of a stream that was revoked: its new owner gets them from the journal."""
@@ -139,7 +139,7 @@ class ListenerQueue:
         """Drop the queued events of a stream up to a sequence: they were handled elsewhere."""
         before = stream.size
         count = stream.skip(sequence)
-        self._took(count, before - stream.size)
+        self._dequeued(count, before - stream.size)
 
     def drop(self, count: int) -> None:
         """Count events of best effort that were dropped because the queue is full."""
@@ -170,14 +170,14 @@ class ListenerQueue:
         That is a stream, the sequence before which its events may be delivered, and the order that it is part of.
         """
         while self._runnable:
-            whose = self._runnable.popleft()
-            if isinstance(whose, Stream):
+            chosen = self._runnable.popleft()
+            if isinstance(chosen, Stream):
                 # A stream of an order that is queued by itself only gets its retry.
-                return whose, math.inf if whose.order is None else 0, None
-            whose.queued = False
-            found = whose.next()
+                return chosen, math.inf if chosen.order is None else 0, None
+            chosen.queued = False
+            found = chosen.next()
             if found is not None:
-                return *found, whose
+                return *found, chosen
         return None
 
     def take(self, stream: Stream, before: float) -> Entry | None:
@@ -212,15 +212,15 @@ class ListenerQueue:
     def begin(self, stream: Stream) -> bool:
         """Begin with a stream's events; if another stream of its key is being handled, return False and wait for it."""
         stream.queued = False
-        if self._at_hand.get(stream.key, stream) is not stream:
+        if self._active.get(stream.key, stream) is not stream:
             self._blocked[stream.key] = stream
             return False
-        self._at_hand[stream.key] = stream
+        self._active[stream.key] = stream
         return True
 
     def end(self, stream: Stream, turn: Turn, count: int, *, is_going_on: bool) -> None:
         """Record the end of a turn with `count` events; the stream continues, unless an event of it is retried."""
-        self._took(0, 0)
+        self._dequeued(0, 0)
         if count and not stream.in_progress:
             stream.owner.after_turn(stream)
         turn.count += count
@@ -231,10 +231,10 @@ class ListenerQueue:
 
     def _leave(self, stream: Stream) -> None:
         """Record that no event of a stream is being handled; queue it, and the stream that waited for it."""
-        self._at_hand.pop(stream.key, None)
-        self.go_on(stream)
+        self._active.pop(stream.key, None)
+        self.requeue(stream)
         if (blocked := self._blocked.pop(stream.key, None)) is not None:
-            self.go_on(blocked)
+            self.requeue(blocked)
 
     def done(self, stream: Stream, entry: Entry) -> bool:
         """Record that an event was handled, or needs no handling; return True: the stream continues."""
@@ -272,12 +272,12 @@ class ListenerQueue:
         return self._retries.pop(stream, None)
 
     def _drop_waiting(self, stream: Stream) -> None:
-        self._took(len(stream.ready), stream.size)
+        self._dequeued(len(stream.ready), stream.size)
 
-    def _took(self, count: int, size: int) -> None:
+    def _dequeued(self, count: int, size: int) -> None:
         self.backlog -= count
         self.backlog_bytes -= size
-        if self._starving and self.backlog_bytes < MAX_BYTES // 2:
-            starving, self._starving = self._starving, []
-            for stream in starving:
+        if self._waiting_for_room and self.backlog_bytes < MAX_BYTES // 2:
+            waiting, self._waiting_for_room = self._waiting_for_room, []
+            for stream in waiting:
                 stream.owner.fetch_more(stream)

@@ -54,17 +54,17 @@ class PublisherConnection:
         """By API and event: the intakes that published events are passed to."""
         self._topics: dict[bytes, tuple[str, str, int]] = {}
         """API, event and partition of topics."""
-        self._said_live = False
+        self._has_reported_live = False
         self._closed = False
         fingerprint = peer.announcement.fingerprint
         socket = transport.subscriber(peer.event_endpoint, self._on_published, fingerprint=fingerprint)
         socket.subscribe(self._presence)
-        unasked: dict[type, Callable[[Any], None]] = {
+        on_unsolicited: dict[type, Callable[[Any], None]] = {
             Assign: self._on_assign,
             Beat: self._on_beat,
             Streams: self._on_streams,
         }
-        self._requests = PublisherRequests(transport, peer, unasked, self._not_handled, context.numbers)
+        self._requests = PublisherRequests(transport, peer, on_unsolicited, self._not_handled, context.numbers)
         self._subscribed = TopicSubscriptions(socket, self._requests)
         self._acks = AckCollector(self._requests, context.counts)
         self._published: dict[type, Callable[[bytes, Any], None]] = {
@@ -127,8 +127,8 @@ class PublisherConnection:
     def _on_live(self) -> None:
         """Record that a listener follows all its assigned topics."""
         self._intakes.clear()
-        if not self._said_live and self.is_live:
-            self._said_live = True
+        if not self._has_reported_live and self.is_live:
+            self._has_reported_live = True
             extra = {"live_at": self.peer.instance}
             logger.info("Events of %s arrive", self.peer.announcement, extra=extra)
 

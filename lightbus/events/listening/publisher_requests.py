@@ -38,7 +38,7 @@ class PublisherRequests:
         self,
         transport: Transport,
         peer: Peer,
-        unasked: Mapping[type, Callable[[Any], None]],
+        on_unsolicited: Mapping[type, Callable[[Any], None]],
         not_handled: Callable[[AnyMessage | None, Exception], None],
         numbers: Iterator[int],
     ) -> None:
@@ -48,7 +48,7 @@ class PublisherRequests:
         self._requests = Requests(numbers)
         self.answered = self._requests.answered
         """Passes an answer on; returns whether its request was waiting."""
-        self._unasked = unasked
+        self._on_unsolicited = on_unsolicited
         self._not_handled = not_handled
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -111,7 +111,7 @@ class PublisherRequests:
             answer = self._requests.take(number)
             if answer is not None:
                 answer(message)
-            elif (handler := self._unasked.get(type(message))) is not None:
+            elif (handler := self._on_unsolicited.get(type(message))) is not None:
                 handler(message)
         except Exception as error:
             self._not_handled(message, error)

@@ -66,7 +66,7 @@ class ReadingPace:
             return
         self._count += count
         if self._count >= PORTION and self._pause is None:
-            self._pause = asyncio.get_running_loop().call_later(MAX_PAUSE, self._go_on_without_the_slow)
+            self._pause = asyncio.get_running_loop().call_later(MAX_PAUSE, self._resume_without_slow_queues)
             for reader in self._readers.values():
                 reader.pause()
 
@@ -102,7 +102,7 @@ class ReadingPace:
     def _queues(self) -> Iterable[ListenerQueue]:
         return (runner.queue for runner in self._runners)
 
-    def _go_on_without_the_slow(self) -> None:
+    def _resume_without_slow_queues(self) -> None:
         for queue in self._queues:
             queue.is_slow = queue.backlog > 0
         self._resume()

@@ -75,7 +75,7 @@ class StreamIntake:
                 self._on_live(stream, records)
             elif self._queue.is_full:
                 stream.note_head(records[-1][0])
-                self._queue.starve(stream)
+                self._queue.fetch_once_room(stream)
             else:
                 size = stream.size
                 if count := stream.live(records):

@@ -109,7 +109,7 @@ class Batcher:
         key: str | None,
         at: float,
         id: str,
-        who: object,
+        source: object,
         waiter: TickWaiter,
     ) -> tuple[Topic, Stored | None]:
         """
@@ -131,7 +131,7 @@ class Batcher:
         """
         with self._lock:
             topic, name = self._turns.topic(names, key, self._count)
-            if self._stores_at_once and self._may_store_at_once(who):
+            if self._stores_at_once and self._may_store_at_once(source):
                 stored = self._store_at_once(topic, name, record, at, id)
                 if stored is not None:
                     return name, stored
@@ -309,12 +309,12 @@ class Batcher:
             self._pending = {}  # those of the previous journal are stored; the process that opens it serves them
         return self._journal
 
-    def _may_store_at_once(self, who: object) -> bool:
+    def _may_store_at_once(self, source: object) -> bool:
         """Return whether an event need not wait for others of this tick. Call it with the lock held."""
         if self._batch.runs or self._late is not None:
             return False
         journal, is_first = self._journal, not self._flush_is_due
-        if not self._row.goes_on(who, 0 if journal is None else journal.log.noted.count, is_first=is_first):
+        if not self._row.continues_row(source, 0 if journal is None else journal.log.noted.count, is_first=is_first):
             return False
         return journal is not None and journal.is_quick
 
@@ -325,7 +325,7 @@ class Batcher:
         Return None if another program has locked the journal: then the event must be added to the batch.
         """
         try:
-            stored = self._own_journal().append_one(name, record, at, id, more=self._row.more)
+            stored = self._own_journal().append_one(name, record, at, id, more=self._row.expects_more)
         except JournalError as error:
             if is_locked(error) or is_removed(error):
                 return None

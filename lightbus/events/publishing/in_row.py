@@ -15,16 +15,16 @@ class InRow:
     """Counts the events that one task, or hand-off, has stored at once within a tick. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._who: object = None
+        self._source: object = None
         self._count = 0
-        self._was_row = False
+        self._had_several = False
 
     @property
-    def more(self) -> bool:
+    def expects_more(self) -> bool:
         """Whether more events are expected: this is not the first of the tick, or the previous tick had several."""
-        return self._count > 1 or self._was_row
+        return self._count > 1 or self._had_several
 
-    def goes_on(self, who: object, noted: int, *, is_first: bool) -> bool:
+    def continues_row(self, source: object, noted: int, *, is_first: bool) -> bool:
         """
         Return whether the next event belongs to the row, and is stored at once.
 
@@ -37,15 +37,15 @@ class InRow:
         if is_first:
             if noted:  # left from an earlier tick: moving them into the tables failed
                 return False
-            self._who, self._count = who, 1
+            self._source, self._count = source, 1
             return True
         count = self._count
-        if who is not self._who or (count >= AT_ONCE and (count >= IN_ROW or noted < count - 1)):
+        if source is not self._source or (count >= AT_ONCE and (count >= IN_ROW or noted < count - 1)):
             return False
         self._count = count + 1
         return True
 
     def end_tick(self) -> None:
         """End the row, at the end of a tick."""
-        self._was_row = self._count > 1
-        self._who, self._count = None, 0
+        self._had_several = self._count > 1
+        self._source, self._count = None, 0

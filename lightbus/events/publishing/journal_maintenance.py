@@ -79,14 +79,14 @@ class JournalMaintenance:
         coordinator: RetentionSource,
         config: Config,
         executor: Executor,
-        looks_after: Callable[[InThread], Awaitable[None]] | None = None,
+        maintain_more: Callable[[InThread], Awaitable[None]] | None = None,
     ) -> None:
         self._journals = journals
         self._coordinator = coordinator
         self._config = config
         self._executor = executor
         self._failures = RecurringLog(logger)
-        self._looks_after = looks_after
+        self._maintain_more = maintain_more
         """Further maintenance, done whenever journals are adopted."""
         self._adopt_at = self._trim_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class JournalMaintenance:
                 self._trim_at = now + TRIM_EVERY
                 await self._trim()
             for journal in self._journals.all():
-                await self._in_thread(partial(self._look_after, journal))
+                await self._in_thread(partial(self._check_files, journal))
             self._failures.recovered("care")
         except JournalError as error:
             self._failures.log("care", logging.ERROR, "%s", error)
@@ -131,9 +131,9 @@ class JournalMaintenance:
         finally:
             self._task = None
 
-    def _look_after(self, journal: Journal) -> None:
+    def _check_files(self, journal: Journal) -> None:
         try:
-            journal.see_to_files()
+            journal.restore_removed_files()
         finally:
             if journal.is_closed:  # another process has it
                 self._loop.call_soon_threadsafe(self._coordinator.journal_removed, journal)
@@ -148,8 +148,8 @@ class JournalMaintenance:
                 adopted = [each for each in adopted if each is not journal]
                 self._coordinator.journal_removed(journal)
                 await self._in_thread(partial(self._journals.give_back, journal))
-        if self._looks_after is not None:
-            await self._looks_after(self._in_thread)
+        if self._maintain_more is not None:
+            await self._maintain_more(self._in_thread)
 
     def _is_settled(self, journal: Journal) -> bool:
         """Return whether every group has handled all events of a journal, and it has no dead letter."""

@@ -113,7 +113,7 @@ class JournalSet:
 
     def is_left(self) -> bool:
         """Return whether the service has a journal with events, open or not. Opens nothing."""
-        return any(self._having_events([self._identity.service]))
+        return any(self._services_with_events([self._identity.service]))
 
     def all(self) -> list[Journal]:
         """Return all journals that are open, our own first."""
@@ -153,7 +153,7 @@ class JournalSet:
         with self._lock:
             paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
             others = {path.name for path in paths} - {self._identity.service}
-            for service in self._having_events(name for name in sorted(others) if name not in here):
+            for service in self._services_with_events(name for name in sorted(others) if name not in here):
                 adopted += self._record_adopted(service, self._directory_of(service).adopt_filled())
         for journal in adopted:
             logger.info("Serving the journal %s, whose service has no worker on this host", journal.path)
@@ -253,7 +253,7 @@ class JournalSet:
             self._directory = directory
         return self._directory
 
-    def _having_events(self, services: Iterable[str]) -> Iterator[str]:
+    def _services_with_events(self, services: Iterable[str]) -> Iterator[str]:
         from ...adapters.sqlite.journal_directory import has_events
 
         return (service for service in services if has_events(self.path / service))

@@ -131,10 +131,10 @@ def test_a_lookup_outlives_its_loop(server: NameServer) -> None:
 
 def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lookups hang, the number of threads is bounded; ended ones make room."""
-    go_on = threading.Event()
+    proceed = threading.Event()
 
     def hang(endpoint: str) -> DnsAnswer:
-        go_on.wait()
+        proceed.wait()
         return DnsAnswer()
 
     monkeypatch.setattr(module, "answer_of", hang)
@@ -143,7 +143,7 @@ def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             began = [resolve("tcp://auth.example:5570", lambda answer: None) for _ in range(MAX_LOOKUPS + 1)]
         finally:
-            go_on.set()
+            proceed.set()
         assert began == [*[True] * MAX_LOOKUPS, False]
         for thread in list(module._threads):
             thread.join()

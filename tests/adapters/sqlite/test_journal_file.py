@@ -101,10 +101,10 @@ def test_removed_files_are_written_again(journal: Journal, gone: list[str], capl
     store(journal, 3)
     for suffix in gone:
         Path(f"{journal.path}{suffix}").unlink()
-    journal.see_to_files()
+    journal.restore_removed_files()
     assert "They were written again, and no event is lost" in caplog.text
     caplog.clear()
-    journal.see_to_files()
+    journal.restore_removed_files()
     assert caplog.text == ""
     store(journal, 2)
     assert records(journal) == 5
@@ -142,7 +142,7 @@ def test_lock_taken_by_another_process_closes_the_journal(
     other = JournalLock.take(path, guards=False)
     assert other is not None
     with pytest.raises(JournalError, match="another process has the journal now"):
-        journal.see_to_files()
+        journal.restore_removed_files()
     assert journal.is_closed
     with pytest.raises(JournalError, match="is closed"):
         store(journal)
@@ -166,7 +166,7 @@ def test_removing_files_under_load_loses_nothing(journal: Journal, caplog: pytes
         wait_until(lambda expected=20 * round: len(stored) > expected)  # type: ignore[misc]
         for suffix in SUFFIXES:
             Path(f"{journal.path}{suffix}").unlink(missing_ok=True)
-        journal.see_to_files()
+        journal.restore_removed_files()
     stop.set()
     thread.join(60)
     assert journal.size[0] == len(stored)

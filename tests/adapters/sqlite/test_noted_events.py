@@ -259,7 +259,7 @@ def test_removed_files_keep_noted_events(begun: Journal, path: Path, gone: list[
     note(begun, b"a", b"b")
     for suffix in gone:
         Path(f"{path}{suffix}").unlink()
-    begun.see_to_files()
+    begun.restore_removed_files()
     begun.settle()
     note(begun, b"c")
     with contextlib.closing(Journal(crashed(begun, tmp_path / "copy"))) as journal:

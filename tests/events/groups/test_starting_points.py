@@ -76,10 +76,10 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
             for _, entry in journal.history.latest("auth", "seen")
             if envelope.decode_record(entry.record).kwargs == {"n": 2}
         )
-        find, go_on, found = journal.history.find, threading.Event(), []
+        find, proceed, found = journal.history.find, threading.Event(), []
 
         def slow(*arguments: Any) -> Any:
-            assert go_on.wait(60)
+            assert proceed.wait(60)
             found.append(find(*arguments))
             return found[-1]
 
@@ -91,7 +91,7 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
         ]
         assert isinstance(await other.join(C, group="other"), Assign)
         assert not any(each.done() for each in asked)
-        go_on.set()
+        proceed.set()
         await asyncio.gather(*asked)
         assert isinstance(one.heard[0], Assign)
         assert len(found) == 1
@@ -107,10 +107,10 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
     async def test(publisher: Publishes) -> None:
         journal, topic = publisher.journals.own(), Topic("auth", "seen", 1)
         journal.append([NewEvent(topic, b"r", at) for at in (100.0, 200.0, 300.0)])
-        position_before, go_on, looked = journal.history.position_before, threading.Event(), []
+        position_before, proceed, looked = journal.history.position_before, threading.Event(), []
 
         def slow(*arguments: Any) -> int:
-            assert go_on.wait(60)
+            assert proceed.wait(60)
             looked.append(threading.get_ident())
             return position_before(*arguments)
 
@@ -122,7 +122,7 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
         ]
         assert isinstance(await other.join(C, group="other"), Assign)
         assert not any(each.done() for each in asked)
-        go_on.set()
+        proceed.set()
         _, streams = await asyncio.gather(*asked)
         assert isinstance(streams, Streams)
         first, second, third = (entry.sequence for _, entry in journal.history.latest("auth", "seen"))

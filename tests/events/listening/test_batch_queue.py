@@ -9,7 +9,7 @@ import pytest
 from helpers.listeners import Source, listener
 from lightbus.core.ordering import Order, Watermark
 from lightbus.core.streams import UNCONFIRMED, Entry, Stream
-from lightbus.events.listening.batch_queue import BatchQueue, Left
+from lightbus.events.listening.batch_queue import BatchQueue, Leftover
 from lightbus.events.listening.listener_queue import Retry
 
 
@@ -98,7 +98,7 @@ def test_what_somebody_else_may_have_begun(waiting: Waiting) -> None:
     waiting.put(1, 3, 4)
     assert waiting.take() == [[1, 2]]
     assert waiting.take() == []
-    assert waiting.queue.comes_alone(waiting.streams[1])
+    assert waiting.queue.is_delivered_alone(waiting.streams[1])
 
 
 def test_a_turn_that_is_left_to_another_keeps_its_place() -> None:
@@ -126,12 +126,12 @@ def test_what_waits_behind_one_that_is_tried_again(waiting: Waiting) -> None:
     waiting.put(0, 1, 2, 3)
     [[stream, entries]] = waiting.queue.take_batch()
     queue = waiting.queue
-    queue.keep_left(stream, [Left(entries[1], True)])
-    assert queue.next_left(stream) is None  # nothing is tried again
+    queue.keep_leftovers(stream, [Leftover(entries[1], True)])
+    assert queue.next_leftover(stream) is None  # nothing is tried again
     queue._retries[stream] = Retry(entries[0], 1, 1.0)
-    queue.keep_left(stream, [Left(entries[1], True), Left(entries[2], False)])
+    queue.keep_leftovers(stream, [Leftover(entries[1], True), Leftover(entries[2], False)])
     assert (queue.counts["failed"], queue.failed_by) == (2, {stream.key[1]: 2})
-    assert queue.next_left(stream) == (entries[1], True)
+    assert queue.next_leftover(stream) == (entries[1], True)
     queue.forget(stream)
-    assert queue.next_left(stream) is None
+    assert queue.next_leftover(stream) is None
     assert (stream.in_progress, waiting.source.retried) == (0, 1)

@@ -97,7 +97,7 @@ class Confirms(Source):
         for stream in told:
             if (told := stream.next_ack()) is not None:
                 stream.ack_confirmed(told)
-                self._queue.go_on(stream)
+                self._queue.requeue(stream)
 
 
 def fail(messages: list[EventMessage]) -> None:

@@ -110,7 +110,7 @@ def test_a_cancel_that_comes_late(form: str, hook: str | None, by: str) -> None:
     tasks: list[asyncio.Task[Any]] = []
     ended: list[asyncio.Task[Any]] = []
     seen: list[int] = []
-    waiting, goes_on = asyncio.Event(), asyncio.Event()
+    waiting, proceed = asyncio.Event(), asyncio.Event()
 
     def cancel(tasks: list[asyncio.Task[Any]]) -> None:
         for task in tasks:
@@ -128,7 +128,7 @@ def test_a_cancel_that_comes_late(form: str, hook: str | None, by: str) -> None:
         await asyncio.sleep(0)
         if n:
             waiting.set()
-            await goes_on.wait()
+            await proceed.wait()
         seen.append(n)
 
     async def sometimes(n: int) -> None:
@@ -163,7 +163,7 @@ def test_a_cancel_that_comes_late(form: str, hook: str | None, by: str) -> None:
         if by == "a timer":
             cancel(ended)
             await asyncio.sleep(0)
-        goes_on.set()
+        proceed.set()
         await wait_until_async(lambda: runner.handled == 2)
         assert (seen, runner.queue.counts["failed"]) == ([0, 1], 0)
 

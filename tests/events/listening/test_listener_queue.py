@@ -109,7 +109,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(4):
             give(runner, what="x" * 50)
         assert runner.queue.is_full
-        runner.queue.starve(feeder(runner).stream())
+        runner.queue.fetch_once_room(feeder(runner).stream())
         gate.set()
         await wait_until_async(lambda: runner.handled == 4)
         assert (runner.queue.backlog, runner.queue.backlog_bytes, feeder(runner).source.fetched) == (0, 0, 1)

@@ -10,7 +10,7 @@ from lightbus.events.publishing.in_row import AT_ONCE, IN_ROW, InRow
 def count_of(row: InRow, who: object, noted: bool) -> int:
     """Return how many events of one that fires are stored at once within a tick."""
     count = 0
-    while row.goes_on(who, count if noted else 0, is_first=not count):
+    while row.continues_row(who, count if noted else 0, is_first=not count):
         count += 1
     return count
 
@@ -21,27 +21,27 @@ def test_it_ends_after_a_while(noted: bool, most: int) -> None:
     row = InRow()
     for _ in range(3):
         assert count_of(row, "one", noted) == most
-        assert not row.goes_on("one", most if noted else 0, is_first=False)
+        assert not row.continues_row("one", most if noted else 0, is_first=False)
         row.end_tick()
 
 
 def test_whoever_else_fires_within_the_tick_waits() -> None:
     """The first one goes on; in the next tick another may be the first."""
     row = InRow()
-    assert row.goes_on("one", 0, is_first=True)
-    assert not row.goes_on("two", 0, is_first=False)
-    assert row.goes_on("one", 0, is_first=False)
+    assert row.continues_row("one", 0, is_first=True)
+    assert not row.continues_row("two", 0, is_first=False)
+    assert row.continues_row("one", 0, is_first=False)
     row.end_tick()
-    assert row.goes_on("two", 0, is_first=True)
-    assert not row.goes_on("one", 0, is_first=False)
+    assert row.continues_row("two", 0, is_first=True)
+    assert not row.continues_row("one", 0, is_first=False)
 
 
 def test_what_stayed_noted_is_waited_for() -> None:
     """Nothing is stored at once before what was noted in a tick before is in the tables."""
     row = InRow()
-    assert not row.goes_on("one", 3, is_first=True)
+    assert not row.continues_row("one", 3, is_first=True)
     row.end_tick()
-    assert row.goes_on("one", 0, is_first=True)
+    assert row.continues_row("one", 0, is_first=True)
 
 
 def test_when_more_are_expected() -> None:
@@ -50,8 +50,8 @@ def test_when_more_are_expected() -> None:
     found = []
     for count in (1, 1, 3, 2, 1, 1):
         for number in range(count):
-            assert row.goes_on("one", number, is_first=not number)
-            found.append(row.more)
+            assert row.continues_row("one", number, is_first=not number)
+            found.append(row.expects_more)
         row.end_tick()
     row.end_tick()
     assert found == [False, False, False, True, True, True, True, True, False]
