@@ -15,7 +15,7 @@ from typing import Any
 
 from ..adapters.sqlite.outbox import HostOutbox
 from ..blocking import note_exit
-from ..engine.loop_host import standing_still
+from ..engine.loop_host import paused_for_fork
 from .engine_holder import EngineHolder
 from .lifecycle import Lifecycle
 from .outbox import UnpublishedEvents
@@ -114,7 +114,7 @@ _fork_lock = threading.Lock()
 def _before_fork() -> None:
     _fork_state.signals = block_signals()
     _fork_state.resume = []
-    with standing_still():
+    with paused_for_fork():
         if _fork_lock.acquire(timeout=FORK_PATIENCE):
             _fork_state.resume.append(_fork_lock.release)
     if HostOutbox.lock.acquire(timeout=FORK_PATIENCE):

@@ -57,7 +57,7 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _both_ways(value: Any) -> Any:
+def _for_both_directions(value: Any) -> Any:
     """Apply `validate: false` to both directions."""
     return {"outgoing": value, "incoming": value} if isinstance(value, bool) else value
 
@@ -133,7 +133,7 @@ class ApiSettings(Settings):
     event_fire_timeout: float = setting(SECONDS, 5.0, "Seconds in which a fired event must be accepted.")
     event_listener_setup_timeout: float = setting(SECONDS, 1.0, "Seconds in which a listener must be set up.")
     validation: ValidationSettings = setting(
-        before(_both_ways, section(ValidationSettings), json=_BOTH_WAYS),
+        before(_for_both_directions, section(ValidationSettings), json=_BOTH_WAYS),
         ValidationSettings.from_defaults(),
         "Check arguments and results.",
         key="validate",

@@ -32,7 +32,7 @@ def lifespan(bus: BusPath, *, worker: bool = False, inner: Lifespan | None = Non
     """
 
     @asynccontextmanager
-    async def lives(app: Any) -> AsyncIterator[Any]:
+    async def run_lifespan(app: Any) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
             app.state.lightbus = bus
             if worker:
@@ -40,7 +40,7 @@ def lifespan(bus: BusPath, *, worker: bool = False, inner: Lifespan | None = Non
                 await bus.client.start_worker()
             yield None if inner is None else await stack.enter_async_context(inner(app))
 
-    return lives
+    return run_lifespan
 
 
 async def get_bus(connection: HTTPConnection) -> BusPath:

@@ -93,10 +93,10 @@ class Admission:
     def arrived(self, now: float) -> None:
         """Record that a call arrived."""
         if now >= self._period_ends:
-            self._turn_over(now)
+            self._start_due_period(now)
         self._arrivals += 1
 
-    def is_content_with(self, delay: float) -> bool:
+    def tolerates(self, delay: float) -> bool:
         """Return whether a delay is tolerated, and changes nothing while no call waits. Callable from any thread."""
         return delay <= self._tolerated
 
@@ -122,7 +122,7 @@ class Admission:
         Return whether the processor time of this process is to be measured now.
         """
         if now >= self._period_ends:
-            self._turn_over(now)
+            self._start_due_period(now)
         self._processor.computed += computed
         self._departures += 1
         self._finished += 1
@@ -196,7 +196,7 @@ class Admission:
 
     def _is_overloaded(self, now: float) -> bool:
         """Return whether a queue has existed for long while more calls arrive than end: more than a burst."""
-        self._turn_over(now)
+        self._start_due_period(now)
         grown = self._arrivals + self._arrivals_before - self._departures - self._departures_before
         if grown <= 0:
             self._was_overloaded = False
@@ -208,7 +208,7 @@ class Admission:
     def _period(self) -> float:
         return max(SHORT_WAIT if self.seconds < SHORT else STANDING_WAIT, 2 * self.seconds)
 
-    def _turn_over(self, now: float) -> None:
+    def _start_due_period(self, now: float) -> None:
         """Start a new period if this one has ended, and keep its counts as those of the previous period."""
         past = now - self._period_began
         self._period_ends = self._period_began + self._period

@@ -249,11 +249,11 @@ class Registry:
 
     def is_unproven(self, peer: Peer) -> bool:
         """Return whether a peer never answered, and its announcement differs from those of this bus's workers."""
-        return not peer.endpoint and self._worth(peer.announcement) != (True, True)
+        return not peer.endpoint and self._priority(peer.announcement) != (True, True)
 
     def rank(self, peer: Peer) -> tuple[bool | int, ...]:
         """Return a sort key by which the most promising peers come first: those that answered, and have our key."""
-        has_our_key, is_usual = self._worth(peer.announcement)
+        has_our_key, is_usual = self._priority(peer.announcement)
         return not peer.endpoint, not has_our_key, not is_usual, peer.failures
 
     def due(self, now: float) -> list[Peer]:
@@ -311,7 +311,7 @@ class Registry:
             return "own"
         if source is Source.HEARSAY and announcement.instance in self._evicted:
             return "evicted"
-        return None if self._make_room(self._worth(announcement)) else "full"
+        return None if self._make_room(self._priority(announcement)) else "full"
 
     def _make_room(self, worth: tuple[bool, bool] = (True, True)) -> bool:
         """
@@ -324,9 +324,9 @@ class Registry:
             return True
         for state in _HINTS:
             hints = [peer for peer in self.peers.values() if peer.state is state]
-            least = min((self._worth(peer.announcement) for peer in hints), default=(True, True))
+            least = min((self._priority(peer.announcement) for peer in hints), default=(True, True))
             if hints and least <= worth:
-                hints = [peer for peer in hints if self._worth(peer.announcement) == least]
+                hints = [peer for peer in hints if self._priority(peer.announcement) == least]
                 hints.sort(key=lambda peer: peer.heard_at)
                 first = len(hints) // 2 if state is PeerState.UNVERIFIED else 0
                 # Several at a time: in a flood this sorts all hints only for a fraction of the announcements.
@@ -335,7 +335,7 @@ class Registry:
                 return True
         return False
 
-    def _worth(self, announcement: Announcement) -> tuple[bool, bool]:
+    def _priority(self, announcement: Announcement) -> tuple[bool, bool]:
         """Return the worth of a hint, compared to others: forged announcements cost their sender nothing."""
         has_our_key = not self._fingerprints or announcement.fingerprint in self._fingerprints
         return has_our_key, len(announcement.addresses) <= USUAL_ADDRESSES

@@ -85,7 +85,7 @@ class Dashboard:
         asked: dict[str, Callable[[Request], Awaitable[Any]]] = {
             "/api/describe": lambda request: questions.describe_api(self._bus, _query(request, "name")),
             "/api/dead": lambda request: questions.dead_letters(self._bus, _query(request, "group")),
-            "/api/fate": self._fate,
+            "/api/fate": self._event_states,
             "/api/oldest": lambda request: questions.oldest_events(self._bus),
             "/api/history": self._history,
         }
@@ -96,7 +96,7 @@ class Dashboard:
             Route("/api/about", self._about),
             Route(PAGES_PATH + "{page}", self._stream),
             Route(EVENTS_PATH, self._live_events),
-            Route("/api/streams", self._several),
+            Route("/api/streams", self._merged_streams),
             *(Route(path, partial(_answered, question)) for path, question in asked.items()),
             Route("/api/actions/{action}", partial(_answered, self._act), methods=["POST"]),
             Mount("/assets", StaticFiles(directory=ASSETS)),
@@ -128,8 +128,8 @@ class Dashboard:
         told = {"bus": self._bus.name, "where": self._bus.where, "actions": self.options.actions, "version": version()}
         return json_answer(told)
 
-    async def _fate(self, request: Request) -> Any:
-        told = await questions.event_fate(self._bus, _query(request, "native_id"))
+    async def _event_states(self, request: Request) -> Any:
+        told = await questions.event_states(self._bus, _query(request, "native_id"))
         waiting = {group for group, state in told["groups"].items() if state == "waiting"}
         now, watcher = self.watcher.now, self.watcher
         view = None if now is None else View(now, watcher.before, watcher.series, watcher.findings)
@@ -152,24 +152,24 @@ class Dashboard:
     async def _stream(self, request: Request) -> Response:
         if request.path_params["page"] not in PAGES:
             return json_answer({"message": "There is no such page."}, 404)
-        return self._open(_unnamed(self._told(request.url.path, dict(request.query_params))))
+        return self._open(_unnamed(self._values(request.url.path, dict(request.query_params))))
 
     async def _live_events(self, request: Request) -> Response:
-        return self._open(_unnamed(self._told(request.url.path, dict(request.query_params))))
+        return self._open(_unnamed(self._values(request.url.path, dict(request.query_params))))
 
-    async def _several(self, request: Request) -> Response:
+    async def _merged_streams(self, request: Request) -> Response:
         """Open streams of other paths (`of`) as one: each value is an event, called by the place of its path."""
         asked = [each.partition("?") for each in request.query_params.getlist("of")]
         if not 0 < len(asked) <= MAX_TOGETHER:
             return json_answer({"message": f"'of' names 1 to {MAX_TOGETHER} streams."}, 400)
         if not all(self._is_stream(path) for path, _, _ in asked):
             return json_answer({"message": "There is no such stream."}, 404)
-        return self._open(together([self._told(path, dict(parse_qsl(query))) for path, _, query in asked]))
+        return self._open(together([self._values(path, dict(parse_qsl(query))) for path, _, query in asked]))
 
     def _is_stream(self, path: str) -> bool:
         return path == EVENTS_PATH or (path.startswith(PAGES_PATH) and path.removeprefix(PAGES_PATH) in PAGES)
 
-    def _told(self, path: str, asked: dict[str, str]) -> AsyncGenerator[bytes, None]:
+    def _values(self, path: str, asked: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """Return what the stream of a path tells, none of which has begun."""
         given = {name: value[:MAX_ASKED] for name, value in asked.items()}
         if path == EVENTS_PATH:
@@ -180,9 +180,9 @@ class Dashboard:
         if self._streams >= MAX_STREAMS:
             return json_answer({"message": f"{MAX_STREAMS} pages are open already. Close some."}, 503)
         self._streams += 1  # at once: of many that are opened together none has begun when the next one asks
-        return Ending(event_stream(_closed_at_end(values)), self._one_less)
+        return Ending(event_stream(_closed_at_end(values)), self._stream_closed)
 
-    def _one_less(self) -> None:
+    def _stream_closed(self) -> None:
         self._streams -= 1
 
     async def _rounds(self, page: str, name: str) -> AsyncGenerator[bytes, None]:
@@ -191,11 +191,13 @@ class Dashboard:
             while not self._closing.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
-                        latest = await self._either(self.watcher.round_after(-1 if latest is None else latest.number))
+                        latest = await self._wait_unless_closing(
+                            self.watcher.round_after(-1 if latest is None else latest.number)
+                        )
                 if not self._closing.is_set() and latest is not None:
                     yield self._contents(page, name, latest)
 
-    async def _either(self, coming: Awaitable[T]) -> T:
+    async def _wait_unless_closing(self, coming: Awaitable[T]) -> T:
         """Wait for what comes, or for the end."""
         awaited, ended = asyncio.ensure_future(coming), asyncio.ensure_future(self._closing.wait())
         try:

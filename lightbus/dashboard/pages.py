@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 from ..cli.checks.finding import Finding, Level
 from ..cli.commands.peers import PeerReport
 from ..cli.support.catalogue import served_apis
-from ..cli.support.group_pace import silent_members, stopped_listeners, troubles
+from ..cli.support.group_pace import group_problems, silent_members, stopped_listeners
 from ..engine.peer_api import NOT_KEPT
 from ..wire.announcement import Announcement
-from .problems import all_that_is_wrong, service_of
+from .problems import current_problems, service_of
 from .round import Round, Series, edge_rates, rates
 
 __all__ = ["PAGES", "View", "why_waiting"]
@@ -28,7 +28,7 @@ class View:
     ) -> None:
         self.now, self.before = now, before
         self.series = series
-        self.findings = all_that_is_wrong(findings, now)
+        self.findings = current_problems(findings, now)
         self.name = name
         self.rates = rates(now, before)
         self._sums: defaultdict[tuple[str, str | None], float] = defaultdict(float)
@@ -383,7 +383,7 @@ def _why(
 ) -> list[Fields]:
     """Return what is wrong with a group, in the words of `lightbus doctor`."""
     pairs = [(known, each) for each in told if each["members"] and (known := earlier.get(_place(each)))]
-    found = troubles(told, pairs, stopped, silent=silent_members(told[0]["name"], silent))
+    found = group_problems(told, pairs, stopped, silent=silent_members(told[0]["name"], silent))
     return [{"text": each.text, "remedy": each.remedy} for each in found]
 
 

@@ -10,18 +10,18 @@ from ..cli.checks.processes import killed
 from ..engine.peer_api import HAS_STOPPED, NOT_KEPT
 from .round import Round
 
-__all__ = ["all_that_is_wrong", "service_of"]
+__all__ = ["current_problems", "service_of"]
 
 GRAVITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "groups", "health")
 """Checks whose findings come first among those of a level: what loses events, then who is not there."""
 
 
-def all_that_is_wrong(findings: list[Finding], now: Round) -> list[Finding]:
+def current_problems(findings: list[Finding], now: Round) -> list[Finding]:
     """Return what doctor found, and who was lost since."""
     killed_now = [killed(each.peer.announcement) for each in now.reports if each.has_ended]
     found = [*findings, *(each for each in killed_now if each not in findings)]
     services = {each.peer.instance: each.peer.announcement.service for each in now.reports}
-    return sorted(_without_consequences(found, services), key=_gravity)
+    return sorted(_without_consequences(found, services), key=_severity)
 
 
 def service_of(group: str, services: Collection[str]) -> str:
@@ -52,6 +52,6 @@ def _without_consequences(findings: list[Finding], services: Mapping[str, str]) 
     return [told[number] for number in left]
 
 
-def _gravity(finding: Finding) -> tuple[int, int]:
+def _severity(finding: Finding) -> tuple[int, int]:
     check = "kept" if NOT_KEPT in finding.text else finding.check
     return -finding.level, GRAVITY.index(check) if check in GRAVITY else len(GRAVITY)

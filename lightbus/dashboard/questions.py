@@ -13,7 +13,7 @@ from ..engine.events_api import split_native_id
 from ..events.newest import newest_of
 from ..exceptions import LightbusException
 
-__all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_fate", "history", "oldest_events"]
+__all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_states", "history", "oldest_events"]
 
 MAX_SHOWN = 500
 """Events, or dead letters, that a page is given at a time."""
@@ -68,7 +68,7 @@ async def history(bus: Connection, name: str, start: float | None, stop: float |
     return {"events": newest_of(parts, MAX_SHOWN)}
 
 
-async def event_fate(bus: Connection, native_id: str) -> dict[str, Any]:
+async def event_states(bus: Connection, native_id: str) -> dict[str, Any]:
     """Return what became of an event: for each group that is owed it `waiting`, `acked` or `dead`."""
     try:
         split_native_id(native_id)

@@ -68,8 +68,8 @@ class Watcher:
         self.series = Series()
         self.findings: list[Finding] = []
         self.examined = False
-        self._lookers = 0
-        self._left_at = 0.0
+        self._viewers = 0
+        self._unused_since = 0.0
         self._changed = asyncio.Event()
         self._is_fresh = False
         """Whether `now` is a round of this time of looking; else it only has the number of the last one."""
@@ -90,14 +90,14 @@ class Watcher:
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
         """Have rounds be made while this is open, and a little longer."""
-        self._lookers += 1
+        self._viewers += 1
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._examine())]
         try:
             yield
         finally:
-            self._lookers -= 1
-            self._left_at = time.monotonic()
+            self._viewers -= 1
+            self._unused_since = time.monotonic()
 
     async def round_after(self, number: int) -> Round:
         """Return the latest round, as soon as it is one behind `number`."""
@@ -112,13 +112,13 @@ class Watcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _is_left(self) -> bool:
-        return not self._lookers and time.monotonic() > self._left_at + LEASE
+    def _is_unused(self) -> bool:
+        return not self._viewers and time.monotonic() > self._unused_since + LEASE
 
     async def _watch(self) -> None:
         self.series, self.before = Series(), None
         self.bus.unanswered.clear()  # of the time before
-        while not self._is_left():
+        while not self._is_unused():
             began = time.monotonic()
             try:
                 self._take(await self._ask((self.now.number if self.now else 0) + 1))

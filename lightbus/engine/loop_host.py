@@ -15,14 +15,14 @@ from ..core.registry import Peer
 from ..exceptions import BusAlreadyClosed, UnsupportedUse
 from .node import Node
 
-__all__ = ["LoopHost", "Owner", "standing_still"]
+__all__ = ["LoopHost", "Owner", "paused_for_fork"]
 
 T = TypeVar("T")
 
 START_TIMEOUT = 10.0
 STOP_TIMEOUT = 3.0
 LONGEST_PAUSE = 5.0
-LOOK_EVERY = 0.01
+POLL_EVERY = 0.01
 
 
 class Owner(Protocol):
@@ -72,7 +72,7 @@ class LoopHost:
             return place
         with self._lock:
             self._check_open()
-            self._leave_closed_loop()
+            self._drop_node_of_closed_loop()
             return self.place or self._start_thread()
 
     def run(self, make: Callable[[Node], Coroutine[Any, Any, T]]) -> Future[T]:
@@ -98,13 +98,13 @@ class LoopHost:
         """
         with self._lock:
             self._check_open()
-            self._leave_closed_loop()
+            self._drop_node_of_closed_loop()
             if self.place is not None and self._thread is None:
                 raise UnsupportedUse("This bus has a worker on another event loop. Stop that one first.")
-            thread = self._dismiss_thread()
-            node, _ = self._move_in()
+            thread = self._stop_own_thread()
+            node, _ = self._install_node()
             self._on_left = on_left
-        self._guard = asyncio.get_running_loop().create_task(self._go_with_the_loop(node))
+        self._guard = asyncio.get_running_loop().create_task(self._stop_with_loop(node))
         try:
             if thread is not None:
                 await asyncio.to_thread(thread.join, STOP_TIMEOUT)
@@ -123,10 +123,10 @@ class LoopHost:
         with self._lock:
             known = node.retire()
             if self.node is node:
-                self._move_out(node, known)
+                self._remove_node(node, known)
         await node.stop()
 
-    async def _go_with_the_loop(self, node: Node) -> None:
+    async def _stop_with_loop(self, node: Node) -> None:
         try:
             await asyncio.get_running_loop().create_future()
         finally:
@@ -134,20 +134,20 @@ class LoopHost:
                 self._guard = None
                 await self._release(node)
 
-    def _leave_closed_loop(self) -> None:
+    def _drop_node_of_closed_loop(self) -> None:
         if self.place is not None and self.place[1].is_closed():
             self._abandon(self.place[0])
 
     def _abandon(self, node: Node) -> None:
         self._guard = None  # its loop does not run
-        self._move_out(node, ())
+        self._remove_node(node, ())
         node.abandon()
 
-    def _move_in(self) -> tuple[Node, asyncio.AbstractEventLoop]:
+    def _install_node(self) -> tuple[Node, asyncio.AbstractEventLoop]:
         place = self.place = self._owner.make_node(), asyncio.get_running_loop()
         return place
 
-    def _move_out(self, node: Node, known: Sequence[Peer]) -> None:
+    def _remove_node(self, node: Node, known: Sequence[Peer]) -> None:
         self.place = None
         self._owner.node_left(known, served=node.presence is not None)
         guard, self._guard = self._guard, None
@@ -164,20 +164,20 @@ class LoopHost:
         in_use: Future[None] = Future()
         self._in_use = [*filter(_is_pending, self._in_use), in_use]
 
-        def live() -> None:
+        def run_node() -> None:
             try:
-                asyncio.run(self._live_in_thread(ready))
+                asyncio.run(self._run_in_thread(ready))
             finally:
                 in_use.set_result(None)
 
-        self._thread = threading.Thread(target=live, name="lightbus-engine", daemon=True)
+        self._thread = threading.Thread(target=run_node, name="lightbus-engine", daemon=True)
         self._thread.start()
         return ready.result(START_TIMEOUT)
 
-    async def _live_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:
+    async def _run_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:
         try:
             stop = self._stop_thread = asyncio.Event()
-            node, loop = self._move_in()
+            node, loop = self._install_node()
         except BaseException as error:
             ready.set_exception(error)
             return
@@ -189,7 +189,7 @@ class LoopHost:
             await start
         await self._release(node)
 
-    def _dismiss_thread(self) -> threading.Thread | None:
+    def _stop_own_thread(self) -> threading.Thread | None:
         """Ask the thread to end, and return it; None if there is none."""
         with self._lock:
             thread, self._thread = self._thread, None
@@ -240,7 +240,7 @@ class LoopHost:
         Return a future for each loop that still uses the node's sockets, usually none: a loop that is busy for longer
         than `STOP_TIMEOUT` stops the node later. With `at_exit`, a node on a running loop of the user is not stopped.
         """
-        thread = self._dismiss_thread()
+        thread = self._stop_own_thread()
         if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_TIMEOUT)
         in_use = self._in_use
@@ -261,27 +261,27 @@ class LoopHost:
             raise BusAlreadyClosed("The bus was closed. Make a new one with lightbus.create().")
 
 
-_STANDING: set[asyncio.AbstractEventLoop] = set()
+_PAUSED_LOOPS: set[asyncio.AbstractEventLoop] = set()
 """Loops whose threads wait for another thread's fork to end before they fork themselves."""
 
 
 @contextlib.contextmanager
-def standing_still() -> Iterator[None]:
+def paused_for_fork() -> Iterator[None]:
     """Mark the loop that runs in this thread, if there is one, as paused for forks of other threads."""
     loop = asyncio._get_running_loop()
     if loop is None:
         yield
         return
-    _STANDING.add(loop)
+    _PAUSED_LOOPS.add(loop)
     try:
         yield
     finally:
-        _STANDING.discard(loop)
+        _PAUSED_LOOPS.discard(loop)
 
 
 def _wait_until_paused(loop: asyncio.AbstractEventLoop, paused: threading.Event, seconds: float) -> None:
     until = time.monotonic() + seconds
-    while not paused.wait(LOOK_EVERY) and loop not in _STANDING and time.monotonic() < until:
+    while not paused.wait(POLL_EVERY) and loop not in _PAUSED_LOOPS and time.monotonic() < until:
         pass
 
 

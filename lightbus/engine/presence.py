@@ -63,7 +63,9 @@ class Presence:
         )
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
         node.own.become(announcement(self.binding.endpoints))
-        self._is_at_ours = node.own.current.addresses == node.addressing.addresses  # not those of network.advertise
+        self._uses_own_addresses = (
+            node.own.current.addresses == node.addressing.addresses
+        )  # not those of network.advertise
         node.changes.observe(self._forward_changes)
         self._register_self()
 
@@ -107,7 +109,7 @@ class Presence:
             self._node.changes.apply(
                 self._node.registry.lost(self._node.registry.own, time.monotonic(), "has another address")
             )
-        if self._is_at_ours:
+        if self._uses_own_addresses:
             self._node.own.move(addresses=self.binding.endpoints.addresses)
         self._register_self()
         if self._node.own.is_public:

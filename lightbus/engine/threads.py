@@ -68,10 +68,12 @@ class HandlerThreads(HandlerExecutor):
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:
-                self._expect_look(thread)
+                self._count_as_looking(thread)
                 future.set_exception(error)
             else:
-                self._expect_look(thread)  # before the result: code that waits for it may submit the next job at once
+                self._count_as_looking(
+                    thread
+                )  # before the result: code that waits for it may submit the next job at once
                 future.set_result(result)
 
         self._submit(work, future)
@@ -119,21 +121,21 @@ class HandlerThreads(HandlerExecutor):
             self._wake(self._idle.pop())
         elif self._threads < self._limit:
             thread = _Thread()
-            threading.Thread(target=self._live, args=(thread,), name="lightbus-handler", daemon=True).start()
+            threading.Thread(target=self._run_jobs, args=(thread,), name="lightbus-handler", daemon=True).start()
             self._threads += 1
             self._looking += 1
 
     def _wake(self, thread: _Thread) -> None:
-        thread.will_look = True
+        thread.is_looking = True
         self._looking += 1
         thread.wake.release()
 
-    def _expect_look(self, thread: _Thread) -> None:
+    def _count_as_looking(self, thread: _Thread) -> None:
         with self._lock:
-            thread.will_look = True
+            thread.is_looking = True
             self._looking += 1
 
-    def _live(self, thread: _Thread) -> None:
+    def _run_jobs(self, thread: _Thread) -> None:
         while (work := self._next(thread)) is not None:
             work(thread)
             del work  # an idle thread must not keep a caller's arguments alive
@@ -142,8 +144,8 @@ class HandlerThreads(HandlerExecutor):
         """Wait for the next job of a thread, and return it; None if the thread must end."""
         while True:
             with self._lock:
-                if thread.will_look:
-                    thread.will_look = False
+                if thread.is_looking:
+                    thread.is_looking = False
                     self._looking -= 1
                 if self._waiting:
                     work, _ = self._waiting.popleft()
@@ -155,11 +157,11 @@ class HandlerThreads(HandlerExecutor):
                     return None
                 self._idle.append(thread)
             if not thread.wake.acquire(timeout=KEPT):
-                if self._may_end(thread):
+                if self._end_if_idle(thread):
                     return None
                 thread.wake.acquire()
 
-    def _may_end(self, thread: _Thread) -> bool:
+    def _end_if_idle(self, thread: _Thread) -> bool:
         """Return whether an idle thread may end: it was not woken meanwhile. If so, it is no longer counted."""
         with self._lock:
             if thread not in self._idle:
@@ -172,9 +174,9 @@ class HandlerThreads(HandlerExecutor):
 class _Thread:
     """One thread: the lock that it waits for when idle, and whether it is counted in `_looking`."""
 
-    __slots__ = ("wake", "will_look")
+    __slots__ = ("is_looking", "wake")
 
     def __init__(self) -> None:
-        self.will_look = True
+        self.is_looking = True
         self.wake = threading.Lock()
         self.wake.acquire()

@@ -27,7 +27,7 @@ from .forms import value_form
 from .guard import GatewayGuard
 from .members import Member, find_member, names_on
 from .options import GatewayOptions
-from .problems import NOT_OPEN, Refusal, is_of_the_bus, problem, problem_of
+from .problems import NOT_OPEN, Refusal, is_bus_error, problem, problem_of
 from .requests import arguments_of, cursor_of, names_of, now_at, options_of
 from .streaming import Streaming
 
@@ -182,7 +182,7 @@ class Gateway:
             except Refusal as refusal:
                 return refusal.answer()
             except LightbusException as error:
-                if is_of_the_bus(error):
+                if is_bus_error(error):
                     self._log.log(error.code, logging.WARNING, "A request to %s failed: %s", request.url.path, error)
                 return problem_of(error)
             except Exception:

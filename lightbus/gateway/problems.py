@@ -24,7 +24,7 @@ from ..exceptions import (
     UnknownProcedure,
 )
 
-__all__ = ["MAX_SECONDS", "NOT_OPEN", "TIMEOUT", "Refusal", "is_of_the_bus", "problem", "problem_of"]
+__all__ = ["MAX_SECONDS", "NOT_OPEN", "TIMEOUT", "Refusal", "is_bus_error", "problem", "problem_of"]
 
 TIMEOUT = "Lightbus-Timeout"
 """The header with the timeout of a request, in seconds."""
@@ -108,14 +108,14 @@ def problem_of(error: LightbusException) -> Response:
     headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
     if isinstance(error, LightbusWorkerError) and error.args:
         kind = error.remote_type.removeprefix(_OURS)
-        return problem(status, error.code, NEEDS_OTHERS.format(kind) if is_of_the_bus(error) else _own_words(error))
+        return problem(status, error.code, NEEDS_OTHERS.format(kind) if is_bus_error(error) else _public_text(error))
     if isinstance(error, InvalidArguments):
         is_of_the_result = str(error).startswith("The result of ")  # the arguments of the call were valid
-        return problem(500 if is_of_the_result else status, error.code, _own_words(error))
+        return problem(500 if is_of_the_result else status, error.code, _public_text(error))
     return problem(status, error.code, _WORDS.get(status, str(error)), headers)
 
 
-def is_of_the_bus(error: LightbusException) -> bool:
+def is_bus_error(error: LightbusException) -> bool:
     """
     Return whether an error is the bus's, and neither the client's nor the handler's: then its text is logged.
 
@@ -126,7 +126,7 @@ def is_of_the_bus(error: LightbusException) -> bool:
     return not isinstance(error, InvalidArguments)
 
 
-def _own_words(error: LightbusException) -> str:
+def _public_text(error: LightbusException) -> str:
     """Return the text of an error, without the peer that it names."""
     text = str(error.args[0]) if error.args else str(error)
     for who in ("raised by", "says", "says the schema of"):

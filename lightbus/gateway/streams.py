@@ -129,7 +129,7 @@ class _Frames:
         """Bytes of events sent since the cursor was sent."""
         self._length = 0
         """Characters of the cursor when it was sent last."""
-        self._is_told = False
+        self._is_limit_reported = False
 
     def of(self, item: Item) -> bytes:
         """Return the frame of an event, and advance the cursor past it; empty if the event was sent before."""
@@ -171,9 +171,9 @@ class _Frames:
         self._unplaced, self._length = 0, len(text)
         if len(text) <= MAX_TEXT:
             return f"id: {text}\n".encode()
-        if self._is_told:
+        if self._is_limit_reported:
             return b""
-        self._is_told = True
+        self._is_limit_reported = True
         count = len(self._cursor.places)
         detail = f"There are {count} journals, more than an id can name: from here on this stream has no ids."
         failures.log("place", logging.WARNING, "A stream cannot be resumed where it stops. %s", detail, changes=False)

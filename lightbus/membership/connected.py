@@ -78,11 +78,11 @@ class ConnectedEngines:
     def __init__(self, send: Callable[[bytes, bytes], bool]) -> None:
         self._send = send
         self._engines: dict[bytes, ConnectedEngine] = {}
-        self._former: dict[str, str] = {}
+        self._former_services: dict[str, str] = {}
         """The services of disconnected engines by instance, the latest last."""
         self._liveness: Liveness[bytes] = Liveness(suspect_after=3 * HELLO_EVERY, gone_after=6 * HELLO_EVERY)
-        self._drained = _Confirmations()
-        self._parted = _Confirmations()
+        self._drain_confirmations = _Confirmations()
+        self._goodbye_confirmations = _Confirmations()
         self._draining = False
         self._paces: dict[bytes, tuple[float, int]] = {}
         """By engine: the start of the second in which its HELLOs are counted, and their number."""
@@ -96,7 +96,7 @@ class ConnectedEngines:
     def service_of(self, instance: str) -> str | None:
         """Return the service that an instance belongs to; None if it has not been connected lately."""
         connected = (engine.service for engine in self._engines.values() if engine.instance == instance)
-        return next(connected, self._former.get(instance))
+        return next(connected, self._former_services.get(instance))
 
     def max_message_size_of(self, instance: str) -> int:
         """
@@ -122,7 +122,7 @@ class ConnectedEngines:
         )
         self._liveness.record_activity(routing_id, now)
         if is_new and self._draining:
-            self._drained.expect_also(routing_id)
+            self._drain_confirmations.expect_also(routing_id)
         return is_new
 
     def is_flooding(self, routing_id: bytes, now: float) -> bool:
@@ -149,30 +149,30 @@ class ConnectedEngines:
     async def drain(self, seconds: float) -> list[ConnectedEngine]:
         """Send DRAIN to all engines; return those that have not confirmed it within so many seconds."""
         self._draining = True
-        self._drained.expect(set(self._engines))
+        self._drain_confirmations.expect(set(self._engines))
         self.push(Drain())
-        return self._named(await self._drained.wait(seconds))
+        return self._named(await self._drain_confirmations.wait(seconds))
 
     async def part(self, instance: str, seconds: float) -> list[ConnectedEngine]:
         """Send GOODBYE to all engines; return those that have not answered it within so many seconds."""
-        self._parted.expect(set(self._engines))
+        self._goodbye_confirmations.expect(set(self._engines))
         self.push(Goodbye(instance))
-        return self._named(await self._parted.wait(seconds))
+        return self._named(await self._goodbye_confirmations.wait(seconds))
 
     def has_drained(self, routing_id: bytes) -> None:
         """Record that an engine confirmed DRAIN: it sends no new requests."""
-        self._drained.note(routing_id)
+        self._drain_confirmations.note(routing_id)
 
     def forget(self, routing_id: bytes) -> None:
         """Remove an engine that is gone, if it is known."""
         if (gone := self._engines.pop(routing_id, None)) is not None:
-            self._former[gone.instance] = gone.service
-            if len(self._former) > MAX_FORMER:
-                del self._former[next(iter(self._former))]
+            self._former_services[gone.instance] = gone.service
+            if len(self._former_services) > MAX_FORMER:
+                del self._former_services[next(iter(self._former_services))]
         self._liveness.forget(routing_id)
         self._paces.pop(routing_id, None)
-        self._drained.note(routing_id)
-        self._parted.note(routing_id)
+        self._drain_confirmations.note(routing_id)
+        self._goodbye_confirmations.note(routing_id)
 
     def _named(self, routing_ids: set[bytes]) -> list[ConnectedEngine]:
         return [self._engines[routing_id] for routing_id in routing_ids]

@@ -145,12 +145,12 @@ class Lookup:
         Without any announcement, this waits until the deadline.
         """
         self._wanted.add(EVERYTHING)
-        seen, quiet_since = self._picture(), self._clock.read()
+        seen, quiet_since = self._peer_states(), self._clock.read()
         while not deadline.passed():
             now = self._clock.read()
             self._dialer.dial_due(time.monotonic())
-            if self._picture() != seen or self._is_busy():
-                seen, quiet_since = self._picture(), now
+            if self._peer_states() != seen or self._is_busy():
+                seen, quiet_since = self._peer_states(), now
             elif seen and now - quiet_since >= QUIET:
                 return
             await self._change(min(LOOK_EVERY, deadline.left()))
@@ -172,7 +172,7 @@ class Lookup:
 
     # Inside
 
-    def _picture(self) -> dict[str, PeerState]:
+    def _peer_states(self) -> dict[str, PeerState]:
         return {peer.instance: peer.state for peer in self._registry.peers.values()}
 
     def _is_busy(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..config import ApiSettings
 from ..service.api import Api, Procedure
-from ..service.execution import waits_nowhere
+from ..service.execution import never_suspends
 from .statistics import Usage
 
 __all__ = ["Callee"]
@@ -34,7 +34,7 @@ class Callee:
         passes, result_passes: whether arguments, or a result, are valid without a full check (`Signature`).
         checks_result: whether results are validated against the schema.
         usage: the counters of its calls.
-        waits_nowhere: whether the procedure is a coroutine function without an `await`, so that it never suspends.
+        never_suspends: whether the procedure is a coroutine function without an `await`, so that it never suspends.
         was_quick: whether the latest call took less than `QUICK`, or was the first longer one after `MANY` that did.
 
     """
@@ -45,12 +45,12 @@ class Callee:
         "checks_result",
         "is_internal",
         "name",
+        "never_suspends",
         "passes",
         "procedure",
         "result_passes",
         "settings",
         "usage",
-        "waits_nowhere",
         "was_quick",
     )
 
@@ -66,12 +66,12 @@ class Callee:
         self.was_quick = True
         self._quick = 0
         """Quick calls in a row."""
-        self.waits_nowhere = procedure.is_async and waits_nowhere(procedure.function)
+        self.never_suspends = procedure.is_async and never_suspends(procedure.function)
 
     @property
     def is_executed_at_once(self) -> bool:
         """Whether a call is executed without a task: the procedure never suspends, and is quick."""
-        return self.waits_nowhere and self.was_quick
+        return self.never_suspends and self.was_quick
 
     def note_duration(self, seconds: float) -> None:
         """Record how long the handler of a call took."""

@@ -169,7 +169,7 @@ class CallPlaces:
         """Record the same, from the thread that runs the handler."""
         now = time.monotonic()
         delay, job.began = now - job.began, now
-        if self._admission.is_content_with(delay) and not self.waiting:
+        if self._admission.tolerates(delay) and not self.waiting:
             return  # the usual case: to wake the loop would cost more than the rest of the call
         with contextlib.suppress(RuntimeError):  # the loop is closed: no further call will be started
             self._loop.call_soon_threadsafe(self._note_delay, delay, now)

@@ -298,7 +298,7 @@ class Server:
                 self._forget(job)
                 self._refuse_busy(job, f"has no thread for it ({error})")
                 self._loop.call_soon(self._places.release, job)  # not now: it may start the next call
-        elif not (callee.was_quick and callee.waits_nowhere and runner.run_at_once(job)):  # `is_executed_at_once`
+        elif not (callee.was_quick and callee.never_suspends and runner.run_at_once(job)):  # `is_executed_at_once`
             job.task = self._loop.create_task(runner.run(job))
 
     def _drop(self, job: Job, reason: str) -> None:

@@ -39,10 +39,10 @@ __all__ = [
     "is_cancelled",
     "is_generator",
     "name_of",
+    "never_suspends",
     "outcome",
     "returns_nothing",
     "runs_on_loop",
-    "waits_nowhere",
 ]
 
 NOTHING: Mapping[str, Any] = {}
@@ -61,7 +61,7 @@ def runs_on_loop(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
-def waits_nowhere(function: Callable[..., Any]) -> bool:
+def never_suspends(function: Callable[..., Any]) -> bool:
     """
     Return whether an `async def` certainly never waits.
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 from ..exceptions import InvalidDeclaration, did_you_mean
 from .execution import is_generator
-from .wrapping import NOTHING, RunHook, Wrapping, plainly
+from .wrapping import NOTHING, RunHook, Wrapping, call_directly
 
 __all__ = ["HOOKS", "Call", "CallBlocking", "HookDecorator", "HookRegistry", "decorator"]
 
@@ -144,7 +144,7 @@ class HookRegistry:
         for entry in self._entries.get(name, ()):
             _check_ran(entry, call(entry.function, (), entry.arguments(details)))
 
-    def around(self, name: str, run: RunHook = plainly, /, **details: Any) -> AbstractContextManager[None]:
+    def around(self, name: str, run: RunHook = call_directly, /, **details: Any) -> AbstractContextManager[None]:
         """Return a context manager for all wrapping functions; `run` calls the functions in their context."""
         entries = self._entries.get(name)
         if entries is None:

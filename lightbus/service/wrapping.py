@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from ..exceptions import InvalidDeclaration
 
-__all__ = ["NOTHING", "Opener", "RunHook", "Wrapping", "plainly"]
+__all__ = ["NOTHING", "Opener", "RunHook", "Wrapping", "call_directly"]
 
 Opener: TypeAlias = tuple[Callable[..., Any], Mapping[str, Any]]
 """A user's function, and its arguments."""
@@ -25,7 +25,7 @@ NOTHING: AbstractContextManager[None] = nullcontext()
 """Used if there is no wrapping hook."""
 
 
-def plainly(function: Callable[..., Any], *args: Any) -> Any:
+def call_directly(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function in the present context: hooks around a call or a firing are part of the caller's code."""
     return function(*args)
 
@@ -43,7 +43,7 @@ class Wrapping:
 
     __slots__ = ("_openers", "_run", "_stack")
 
-    def __init__(self, openers: Iterable[Opener], run: RunHook = plainly) -> None:
+    def __init__(self, openers: Iterable[Opener], run: RunHook = call_directly) -> None:
         self._openers = openers
         self._run = run
         self._stack = ExitStack()
@@ -58,7 +58,7 @@ class Wrapping:
         try:
             run(int)
         except RuntimeError:
-            run = plainly
+            run = call_directly
         run(self._stack.__exit__, kind, error, trace)
 
     def _enter(self) -> None:

@@ -149,13 +149,13 @@ class MockEngine:
 
     def raised(self, outgoing: OutboundRequest, error: BaseException) -> Any:
         """Raise the exception that the caller gets for an exception of the mock."""
-        if not _is_the_handlers(error):
+        if not _is_handler_error(error):
             raise error
         frame = encode_error(describe(str(outgoing), error), 0, self.max_message_size)
         return outgoing.outcome(envelope.decode(frame)[1], self._peer)
 
 
-def _is_the_handlers(error: BaseException) -> bool:
+def _is_handler_error(error: BaseException) -> bool:
     """Return whether to send an exception to the caller as a handler's: not one of the bus, nor of the test."""
     if is_a(error, asyncio.CancelledError):
         return not is_cancelled()

@@ -79,12 +79,12 @@ class LiveEvents:
             yield
         finally:
             self._viewers.discard(viewer)
-            await asyncio.shield(self._end_if_left())
+            await asyncio.shield(self._close_if_unused())
 
     async def close(self) -> None:
         """Drop all viewers, and close the client that listens."""
         self._viewers.clear()
-        await self._end_if_left()
+        await self._close_if_unused()
 
     async def _begin(self) -> None:
         bus = self._connect()
@@ -99,7 +99,7 @@ class LiveEvents:
         self._bus = bus
         self._task = asyncio.create_task(self._listen_to_all(bus, worker))
 
-    async def _end_if_left(self) -> None:
+    async def _close_if_unused(self) -> None:
         async with self._lock:
             if self._viewers or self._bus is None:
                 return

@@ -57,7 +57,7 @@ def core_says(section: type[Settings], values: Any) -> Any:
         return ValueError
 
 
-def plainly(section: type[Settings], values: Any) -> Any:
+def call_directly(section: type[Settings], values: Any) -> Any:
     try:
         return state(validated(section.core_schema(), values))
     except NeedsPydantic:
@@ -74,7 +74,7 @@ def test_each_value_is_what_the_core_says(section: type[Settings]) -> None:
     said = 0
     for key in keys(section):
         for value in VALUES:
-            found = plainly(section, {key: value})
+            found = call_directly(section, {key: value})
             assert found is NeedsPydantic or found == core_says(section, {key: value}), (key, value)
             said += found is not NeedsPydantic
     assert said >= len(keys(section)), "most that is right is said here"
@@ -86,14 +86,14 @@ def test_several_values_are_what_the_core_says(section: type[Settings], chaos: r
     for _ in range(300):
         names = [*keys(section), "unknown", "more"]
         values = {chaos.choice(names): chaos.choice(VALUES) for _ in range(chaos.randrange(4))}
-        found = plainly(section, values)
+        found = call_directly(section, values)
         assert found is NeedsPydantic or found == core_says(section, values), values
 
 
 @pytest.mark.parametrize("values", [None, 5, "text", [], {1: 2}, settings.BusSettings()])
 def test_what_is_no_section_is_unclear(values: Any) -> None:
     """Such errors are the core's matter."""
-    assert plainly(Config, values) is NeedsPydantic
+    assert call_directly(Config, values) is NeedsPydantic
 
 
 def test_what_the_environment_says_is_plain() -> None:
@@ -111,7 +111,7 @@ def test_what_the_environment_says_is_plain() -> None:
     assert (config.network.interfaces, config.apis["auth"].rpc_timeout) == (["lo", "127.0.0.1"], 3.0)
     assert [feature.value for feature in config.features] == ["rpcs", "tasks"]
     assert config.plugins["mine"].options == {"size": 5}
-    assert plainly(Config, values) == core_says(Config, values)
+    assert call_directly(Config, values) == core_says(Config, values)
 
 
 def test_the_section_itself_stays() -> None:

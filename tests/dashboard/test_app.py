@@ -87,7 +87,7 @@ def test_it_is_said_why_an_event_waits(
     """For as long as it does, where the group does not get on."""
     monkeypatch.setattr(watcher, "EVERY", 0.02)
     monkeypatch.setattr(watcher, "CHECKS", {})
-    monkeypatch.setattr(questions, "event_fate", fate_of(["shop-greet", "shop-count"]))
+    monkeypatch.setattr(questions, "event_states", fate_of(["shop-greet", "shop-count"]))
     monkeypatch.setattr(application, "why_waiting", lambda view, waiting: dict.fromkeys(waiting, "it hangs"))
 
     async def use(dashboard: Dashboard, ask: Ask) -> Any:
@@ -101,10 +101,10 @@ def test_it_is_said_why_an_event_waits(
 def fate_of(groups: list[str]) -> Callable[..., Awaitable[Any]]:
     """Return what tells of any event that the first group has to handle it, and the others have."""
 
-    async def event_fate(bus: Connection, native_id: str) -> Any:
+    async def event_states(bus: Connection, native_id: str) -> Any:
         return {"stored": True, "groups": {each: "acked" if index else "waiting" for index, each in enumerate(groups)}}
 
-    return event_fate
+    return event_states
 
 
 def test_pages_are_told_again_and_again(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from helpers.scripted_bus import peer
 from lightbus.cli.checks.finding import Finding, Level
 from lightbus.cli.checks.processes import killed
 from lightbus.cli.commands.peers import ENDED_STATE, PeerReport
-from lightbus.dashboard.problems import all_that_is_wrong, service_of
+from lightbus.dashboard.problems import current_problems, service_of
 from lightbus.dashboard.round import Round
 from lightbus.engine.peer_api import HAS_STOPPED, NOT_KEPT
 
@@ -23,7 +23,7 @@ DESERTED = Finding(
 def told(*findings: Finding, state: str = "up") -> list[str]:
     """Return what is told where a process of the service mail is in this state."""
     now = Round(number=1, at=1.0, clock=1.0, reports=[PeerReport(peer=MAIL, state=state)])
-    return [each.text for each in all_that_is_wrong([*findings], now)]
+    return [each.text for each in current_problems([*findings], now)]
 
 
 def test_what_loses_events_is_told_first() -> None:
@@ -36,7 +36,7 @@ def test_what_loses_events_is_told_first() -> None:
         finding("versions", "differ"), finding("health", "slow"), finding("health", f"{NOT_KEPT} full"),
         finding("groups", "behind"), finding("names", "same", Level.ERROR),
     ]  # fmt: skip
-    shown = all_that_is_wrong(found, Round(number=1, at=1.0, clock=1.0))
+    shown = current_problems(found, Round(number=1, at=1.0, clock=1.0))
     assert [each.text for each in shown] == ["same", f"{NOT_KEPT} full", "behind", "slow", "differ"]
 
 

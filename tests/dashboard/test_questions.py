@@ -36,7 +36,7 @@ def test_what_became_of_an_event(hub: MemoryBus, shop: BusPath, on_bus: Any) -> 
     hub.wait_until_handled()
 
     async def fates(bus: Connection) -> Any:
-        return await asyncio.gather(*(questions.event_fate(bus, each) for each in (good, bad, "nowhere-1")))
+        return await asyncio.gather(*(questions.event_states(bus, each) for each in (good, bad, "nowhere-1")))
 
     told = on_bus(fates)
     assert [each["groups"] for each in told] == [{"shop-greet": "acked"}, {"shop-greet": "dead"}, {}]
@@ -49,7 +49,7 @@ def test_what_is_no_native_id(shop: BusPath, on_bus: Any, native_id: str) -> Non
 
     async def main(bus: Connection) -> Any:
         await bus.discover_all()
-        return await questions.event_fate(bus, native_id), bus.unanswered
+        return await questions.event_states(bus, native_id), bus.unanswered
 
     assert on_bus(main) == ({"stored": False, "groups": {}}, {})
 

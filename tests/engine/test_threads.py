@@ -158,7 +158,7 @@ def test_a_job_that_comes_while_the_last_thread_ends(monkeypatch: pytest.MonkeyP
     """It has a thread of its own, and waits for none that has ended."""
     monkeypatch.setattr(threads_module, "KEPT", 0.01)
     threads = HandlerThreads(1)
-    may_end, late = HandlerThreads._may_end, []
+    may_end, late = HandlerThreads._end_if_idle, []
 
     def ends(self: HandlerThreads, thread: Any) -> bool:
         is_ending = may_end(self, thread)
@@ -166,7 +166,7 @@ def test_a_job_that_comes_while_the_last_thread_ends(monkeypatch: pytest.MonkeyP
             late.append(threads.submit(int, "5"))
         return is_ending
 
-    monkeypatch.setattr(HandlerThreads, "_may_end", ends)
+    monkeypatch.setattr(HandlerThreads, "_end_if_idle", ends)
     threads.submit(int).result(60)
     wait_until(lambda: late)
     assert late[0].result(60) == 5

@@ -9,7 +9,7 @@ import pytest
 from helpers.scripted_bus import peer
 from lightbus import exceptions
 from lightbus.exceptions import LightbusException, LightbusWorkerError
-from lightbus.gateway.problems import Refusal, is_of_the_bus, problem_of
+from lightbus.gateway.problems import Refusal, is_bus_error, problem_of
 from lightbus.rpc.request import remote_error
 from lightbus.wire.envelope import Error
 
@@ -84,7 +84,7 @@ def test_a_handler_whose_call_failed() -> None:
     assert told["detail"] == (
         "What this needs of other services failed (PeerUnreachable); the log of `lightbus gateway` says how."
     )
-    assert is_of_the_bus(error)
+    assert is_bus_error(error)
 
 
 def test_any_error_has_an_answer() -> None:
@@ -109,7 +109,7 @@ def test_errors_of_the_bus_reveal_nothing(name: str) -> None:
     if name != "LightbusWorkerError":
         error = getattr(exceptions, name)("nobody answers at ipc:///run/user/0/lightbus/host-root/a.rpc")
         assert b"host-root" not in bytes(problem_of(error).body)
-        assert is_of_the_bus(error)
+        assert is_bus_error(error)
 
 
 def test_a_result_that_is_wrong_is_not_the_callers_fault() -> None:

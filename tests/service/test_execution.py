@@ -27,9 +27,9 @@ from lightbus.service.execution import (
     is_awaitable,
     is_generator,
     name_of,
+    never_suspends,
     returns_nothing,
     runs_on_loop,
-    waits_nowhere,
 )
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -425,7 +425,7 @@ async def entering() -> None:
 )
 def test_functions_that_certainly_never_wait(function: Callable[..., Any], expected: bool) -> None:
     """For `await` and all other ways of waiting."""
-    assert waits_nowhere(function) == expected
+    assert never_suspends(function) == expected
 
 
 def generator() -> Generator[int, None, None]:

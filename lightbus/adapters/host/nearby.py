@@ -55,13 +55,13 @@ _Stamp = tuple[int, int, int]
 class _Directory:
     """The state of a directory when it was last read."""
 
-    __slots__ = ("changed", "files", "is_unsure")
+    __slots__ = ("changed", "files", "must_reread")
 
     def __init__(self) -> None:
         self.changed = 0
         self.files: dict[str, _Stamp] = {}
         """The files, each with a stamp that changes when the file does."""
-        self.is_unsure = True
+        self.must_reread = True
         """Whether to read it once more: a change within one tick of the system's clock leaves its time unchanged."""
 
 
@@ -163,20 +163,20 @@ class NearbyDiscovery:
         known = self._directories.get(place)
         try:
             changed = os.stat(place).st_mtime_ns
-            if known is not None and changed == known.changed and not (known.is_unsure or is_due):
+            if known is not None and changed == known.changed and not (known.must_reread or is_due):
                 return False
             if not self._places.is_usable(place):
                 return self._directories.pop(place, None) is not None
             if known is None:
                 known = self._directories[place] = _Directory()
-            known.is_unsure = changed != known.changed
+            known.must_reread = changed != known.changed
             known.changed = changed
             self._read(place, known)
         except OSError as error:
             if error.errno not in LOCAL_ERRORS:  # it does not exist, or was just removed
                 return self._directories.pop(place, None) is not None
             if known is not None:
-                known.is_unsure = True
+                known.must_reread = True
         return True
 
     def _read(self, place: Path, known: _Directory) -> None:
@@ -191,7 +191,7 @@ class NearbyDiscovery:
                     ):
                         files[entry.name] = stamp
                         continue
-                    known.is_unsure = True  # it could not be read now
+                    known.must_reread = True  # it could not be read now
                     if entry.name in before:
                         files[entry.name] = before[entry.name]
         known.files = files

@@ -81,14 +81,14 @@ class NatsSubscription:
         self._wake = asyncio.Event()
         self._closed = False
         self._task: asyncio.Task[None] | None = None
-        self._ends: list[Callable[[], None]] = []
+        self._unsubscribers: list[Callable[[], None]] = []
 
     async def open(self) -> None:
         """Join the group, and start to follow our partitions."""
-        self._ends.append(self._stream.follow(self._on_new_events))
+        self._unsubscribers.append(self._stream.follow(self._on_new_events))
         if self.request.group:
             await self._records.put(self._member_key, {})
-            self._ends.append(self._records.observe(self._on_record))
+            self._unsubscribers.append(self._records.observe(self._on_record))
             await self._balance()
         else:
             self._held = set(range(PARTITIONS))
@@ -108,9 +108,9 @@ class NatsSubscription:
     def abandon(self) -> None:
         """Stop following events, without leaving the group."""
         self._closed = True
-        for end in self._ends:
+        for end in self._unsubscribers:
             end()
-        self._ends.clear()
+        self._unsubscribers.clear()
         if self._task is not None:
             self._task.cancel()
 

@@ -132,7 +132,7 @@ class JournalDirectory:
         `LEFT_FOR` seconds have passed.
         """
         adopted = []
-        for journal in self._free(self._is_left_alone):
+        for journal in self._free(self._is_unchanged):
             self._given_back.pop(journal.path, None)
             if journal.topics.all():
                 adopted.append(journal)
@@ -145,13 +145,13 @@ class JournalDirectory:
         journal.close()
         self._given_back[journal.path] = time.monotonic(), _fingerprint(journal.path)
 
-    def _is_left_alone(self, file: Path) -> bool:
+    def _is_unchanged(self, file: Path) -> bool:
         at, fingerprint = self._given_back.get(file, (-LEFT_FOR, (0, 0)))
         return time.monotonic() - at < LEFT_FOR and _fingerprint(file) == fingerprint
 
     def adopt_filled(self) -> list[Journal]:
         """Take the journals that nobody holds and that have events; the others are left to their own service."""
-        return list(self._free(lambda file: self._is_left_alone(file) or not _has_events(file)))
+        return list(self._free(lambda file: self._is_unchanged(file) or not _has_events(file)))
 
     def siblings_groups(self) -> list[KnownGroup]:
         """Return the groups that any journal of the service knows, whoever holds it, with their earliest creation."""

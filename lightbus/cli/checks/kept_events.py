@@ -17,10 +17,10 @@ from ..support.group_pace import (
     BETWEEN_LOOKS,
     GroupProblem,
     group_at,
+    group_problems,
     named,
     silent_members,
     stopped_listeners,
-    troubles,
 )
 from ..support.publishers import ask_publishers, groups_on_bus
 from .finding import CheckContext, Finding, Level
@@ -97,7 +97,9 @@ async def check_groups(context: CheckContext) -> AsyncIterator[Finding]:
         silent = silent_members(of[1], context.silent)
         pairs = [(each, later.get(_at(each))) for each in rows]
         is_anybody_silent = bool(context.bus.silent)
-        for wrong in troubles(rows, pairs, stopped.get(of, ""), silent=silent, is_anybody_silent=is_anybody_silent):
+        for wrong in group_problems(
+            rows, pairs, stopped.get(of, ""), silent=silent, is_anybody_silent=is_anybody_silent
+        ):
             yield _of_group(of[1], wrong)
     for name, wrong in _dead(groups):
         yield _of_group(name, wrong)

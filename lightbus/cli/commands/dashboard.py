@@ -74,7 +74,7 @@ async def _serve(
     if bus.output.as_json:
         bus.output.record({"url": url, "token": given.token})
     else:
-        _greet(bus, given, url)
+        _show_address(bus, given, url)
     shown = Dashboard(bus, lambda: Connection(replace(options, as_json=True)), given)
     if opens:
         # In a thread: some browsers run in the terminal, or are started by a program that waits for them.
@@ -90,7 +90,7 @@ def _open(output: Output, url: str) -> None:
         output.note(f"There is no browser here that could be started: open {url} yourself.")
 
 
-def _greet(bus: Connection, given: DashboardOptions, url: str) -> None:
+def _show_address(bus: Connection, given: DashboardOptions, url: str) -> None:
     does = "may call, fire, retry and drop" if given.actions else "only shows: --allow-actions has it act"
     bus.output.line(f"The bus '{bus.name}' is at ", (url, "bold"), f"  ({does}). Ctrl-C ends it.")
     if given.trusts_own_user:

@@ -96,7 +96,7 @@ async def _remove(bus: Connection, name: str, api: str) -> int:
     publishers = Counter({each: await _forgotten_by(bus, each, name) for each in apis if empty_bus_error is None})
     journals, held = await asyncio.to_thread(forget_here, bus, name, apis)
     for each in sorted(apis):
-        _say_removed(bus, each, name, publishers[each], journals[each])
+        _show_removed(bus, each, name, publishers[each], journals[each])
     if empty_bus_error is None or not held:
         return code_of(bus)
     bus.output.note(
@@ -118,7 +118,7 @@ async def _forgotten_by(bus: Connection, api: str, name: str) -> int:
     return sum(bool(answer) for _, answer in await ask_publishers(bus, "remove_group", api=api, group=name))
 
 
-def _say_removed(bus: Connection, api: str, name: str, publishers: int, journals: int) -> None:
+def _show_removed(bus: Connection, api: str, name: str, publishers: int, journals: int) -> None:
     if bus.output.as_json:
         bus.output.record({"api": api, "group": name, "publishers": publishers, "journals": journals})
         return

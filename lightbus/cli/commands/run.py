@@ -12,7 +12,7 @@ import click
 from ...adapters.host.descriptors import raise_descriptor_limit
 from ...client import BusClient
 from ...config.features import ALL_FEATURES, Feature
-from ..support.first_process import leave_to_a_child
+from ..support.first_process import continue_in_child
 from ..support.log_config import set_up_logging
 from ..support.logs import ApplicationLogging, end_in_json, is_json, log_as_supervisor
 from ..support.options import ENVIRONMENT, apply_options, bus_options
@@ -162,7 +162,7 @@ def run(**given: Any) -> None:
         raise click.UsageError("--reload runs one worker, for development: leave --workers out.")
     if options.reload_dirs and not options.reload:
         raise click.UsageError("--reload-dir says where --reload looks: give that, too.")
-    leave_to_a_child()
+    continue_in_child()
     before, now = raise_descriptor_limit()  # allowed: this process runs nothing but a worker
     if now != before:
         logger.debug("Raised the limit of open files (ulimit -n) from %d to %d", before, now)

@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 
-__all__ = ["leave_to_a_child"]
+__all__ = ["continue_in_child"]
 
 PASSED_ON = frozenset(
     {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
 )
 
 
-def leave_to_a_child() -> None:
+def continue_in_child() -> None:
     """Return at once unless this is the first process; there, fork, and return only in the child."""
     if os.getpid() != 1:
         return

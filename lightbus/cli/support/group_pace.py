@@ -14,11 +14,11 @@ __all__ = [
     "GroupProblem",
     "group_at",
     "group_problem",
+    "group_problems",
     "named",
     "silent_members",
     "stopped_listeners",
     "summed",
-    "troubles",
     "unhandled",
 ]
 
@@ -44,7 +44,7 @@ GroupPair = tuple[Mapping[str, Any], Mapping[str, Any] | None]
 """Two reports of a publisher on a group, `BETWEEN_LOOKS` seconds apart; the second may be missing."""
 
 
-def troubles(
+def group_problems(
     reports: Sequence[Mapping[str, Any]], pairs: Iterable[GroupPair], stopped: str, **silent: Any
 ) -> Iterator[GroupProblem]:
     """

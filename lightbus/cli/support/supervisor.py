@@ -138,7 +138,7 @@ class Supervisor:
         self._to_replace: list[_WorkerProcess] = []
         self._replaced: tuple[_WorkerProcess, int] | None = None
         """The worker being replaced, until its successor serves, and the process id of its old process."""
-        self._told_ready = False
+        self._is_ready_reported = False
         self._exit_code = 0
 
     def run(self) -> int:
@@ -192,8 +192,8 @@ class Supervisor:
             if worker.process is None and now >= worker.start_at:
                 worker.start(self._pipe)
         self._replace_next(now)
-        if not self._told_ready and all(worker.is_ready for worker in self._workers):
-            self._told_ready = True
+        if not self._is_ready_reported and all(worker.is_ready for worker in self._workers):
+            self._is_ready_reported = True
             logger.info("All %d workers serve", len(self._workers))
             notify(f"READY=1\nSTATUS={len(self._workers)} workers serve")
         return True

@@ -16,7 +16,7 @@ from ...exceptions import LightbusException, PayloadTooLarge, ProtocolError
 from ...listener import Listener
 from ...message import EventMessage, event_message, trace_sent
 from ...service.batch_handlers import BatchHandler
-from ...service.execution import Execution, check_ran, in_thread, returns_nothing, runs_on_loop, waits_nowhere
+from ...service.execution import Execution, check_ran, in_thread, never_suspends, returns_nothing, runs_on_loop
 from ...service.forks import FORKS, end_child
 from ...service.handlers import Handler
 from ...tracing import Trace, trace_of_execution
@@ -97,7 +97,7 @@ class Invocation:
                 listener.function, name=listener.name, api_name=listener.api, casts=casts, strict=strict
             )
         self._is_async = runs_on_loop(listener.function)
-        self._is_plain = self._is_async and waits_nowhere(listener.function) and returns_nothing(listener.function)
+        self._is_plain = self._is_async and never_suspends(listener.function) and returns_nothing(listener.function)
         self._loop = asyncio.get_running_loop()
 
     def new_turn(self, stream: Stream) -> Turn:

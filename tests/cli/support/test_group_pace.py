@@ -10,10 +10,10 @@ from helpers.scripted_bus import peer
 from lightbus.cli.support.group_pace import (
     BEHIND,
     group_problem,
+    group_problems,
     named,
     silent_members,
     stopped_listeners,
-    troubles,
     unhandled,
 )
 
@@ -97,7 +97,7 @@ def row(publisher: str, **given: Any) -> dict[str, Any]:
 def test_problem_of_a_group_is_reported_once() -> None:
     """For all publishers together, as when there is no member for the events at any of them."""
     told = [row("one", lag=3), row("two", lag=4), row("three")]
-    [found] = troubles(told, [], "")
+    [found] = group_problems(told, [], "")
     assert found.text == "the group mail-greet of auth at one aaaa, two aaaa has 7 events to handle and no process."
     assert found.is_deserted
 
@@ -112,7 +112,7 @@ def test_different_troubles_of_a_group_are_told_apart() -> None:
         ({**told[3], **at(4, 1)}, {**told[3], **at(2, 3)}),
         (told[3], None),
     ]
-    found = [each.text for each in troubles(told, pairs, "")]
+    found = [each.text for each in group_problems(told, pairs, "")]
     assert found == [
         "the group mail-greet of auth at a aaaa, b aaaa has 7 events to handle, and handled none for 2 s.",
         f"the group mail-greet of auth at c aaaa has {BEHIND + 9} events to handle, 9 more than 2 s ago.",

@@ -25,7 +25,7 @@ class Command(BaseCommand):  # type: ignore[misc]
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Split off the options of Django, and pass the rest to `lightbus run`."""
-        of_django, options = _parted(argv[2:])
+        of_django, options = _split_options(argv[2:])
         self._run([*argv[:2], *of_django], options)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -40,7 +40,7 @@ class Command(BaseCommand):  # type: ignore[misc]
         main(args=["run", *options], prog_name="lightbus", obj=run_as)
 
 
-def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split the options of Django from the others."""
     of_django: list[str] = []
     rest: list[str] = []
