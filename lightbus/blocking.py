@@ -281,7 +281,7 @@ class BlockingChannel:
     def _check(self, line: _PeerSockets, outgoing: OutboundRequest, *, sent: bool) -> None:
         peer = line.peer
         if self._closed:
-            raise LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way.")
+            raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was answered.")
         if outgoing.deadline.passed():
             raise outgoing.timed_out(peer, sent=sent)
         # A peer that is only missing from the snapshot is not lost: the engine may have moved, and know no peer yet.

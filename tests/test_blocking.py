@@ -232,7 +232,7 @@ def test_closing_ends_waiting_calls(bus: BusPath, monkeypatch: pytest.MonkeyPatc
     watch = Stopwatch()
     bus.client.close()
     for future in held:
-        with pytest.raises(LightbusShutdownInProgress, match=r"work\.hold was (on its way|sent)"):
+        with pytest.raises(LightbusShutdownInProgress, match=r"work\.hold was (answered|sent)"):
             future.result(2)
     assert watch.seconds < 1.5
 

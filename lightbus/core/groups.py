@@ -134,7 +134,7 @@ class Group:
         holder has released it, so that no two members handle it at a time. The owner is chosen by rendezvous hashing
         over the members: all publishers of a group compute the same one without communication, and only partitions of
         members that joined or left move. One whose holder becomes its owner again counts as a new grant: a release
-        under an older generation may be on its way, and must not end this holding.
+        under an older generation may still arrive, and must not end this holding.
         """
         changed = {also} if also in self.members else set()
         granted = []

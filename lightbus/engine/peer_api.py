@@ -238,5 +238,5 @@ def _losses(parts: Parts) -> list[str]:
         if each.queue.counts["dropped"]
     ]
     if gaps := parts.consumer.counts["gaps"]:
-        losses.append(f"Events of best effort were lost on the way here {gaps} times: it reads too slowly.")
+        losses.append(f"Events of best effort did not arrive here {gaps} times: this process reads too slowly.")
     return losses

@@ -17,7 +17,7 @@ __all__ = ["BackendMove", "MovableBackend", "MovedDeadLetter", "MovedEvent", "Mo
 
 
 class MovedEvent(NamedTuple):
-    """An event on its way into a backend, with its sequence at its source."""
+    """An event that is moved into a backend, with its sequence at its source."""
 
     sequence: int
     id: str
@@ -27,7 +27,7 @@ class MovedEvent(NamedTuple):
 
 
 class MovedGroup(NamedTuple):
-    """A group on its way into a backend; `created_at` is in seconds since 1970."""
+    """A group that is moved into a backend; `created_at` is in seconds since 1970."""
 
     name: str
     events: tuple[str, ...]
@@ -35,7 +35,7 @@ class MovedGroup(NamedTuple):
 
 
 class MovedDeadLetter(NamedTuple):
-    """A dead letter on its way into a backend."""
+    """A dead letter that is moved into a backend."""
 
     group: str
     event: MovedEvent

@@ -116,7 +116,7 @@ class Caller:
         for _, call in self.pending.all():
             future, outgoing, _ = call.waiter
             if not future.done():
-                future.set_exception(LightbusShutdownInProgress(f"The bus was closed while {outgoing} was on its way."))
+                future.set_exception(LightbusShutdownInProgress(f"The bus was closed before {outgoing} was answered."))
         for dealer in self._dealers.values():
             dealer.close()
         self._dealers.clear()

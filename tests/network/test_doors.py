@@ -203,7 +203,7 @@ def test_close_ends_calls_on_their_way(bus: BusPath, worker: Process, door: Door
     thread.join()
     assert watch.seconds < 2
     assert isinstance(errors[0], LightbusShutdownInProgress)
-    assert "work.hold was on its way" in str(errors[0])
+    assert "before work.hold was answered" in str(errors[0])
 
 
 SCRIPTS = {

@@ -134,7 +134,7 @@ def test_what_best_effort_misses_is_counted(
     wait_until(lambda: sum(done()) == 20_513, 120, what="each event is handled, or counted")
     assert done()[1] > 0
     assert sum(done()) == 20_513
-    assert "were lost on the way" in listener.output or "is too slow" in listener.output
+    assert "were lost in transit" in listener.output or "is too slow" in listener.output
 
 
 def goes_on(bus: Any, members: list[Process]) -> bool:

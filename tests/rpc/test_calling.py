@@ -467,7 +467,7 @@ def test_closing_fails_what_waits() -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
         await wait_until_async(lambda: context.sent(A))
         caller.close()
-        with pytest.raises(LightbusShutdownInProgress, match=r"closed while auth\.check was on its way"):
+        with pytest.raises(LightbusShutdownInProgress, match=r"closed before auth\.check was answered"):
             await task
         with pytest.raises(LightbusShutdownInProgress, match=r"closed before auth\.check was sent"):
             await caller.request(call(context))

@@ -1,5 +1,5 @@
 """
-A network in memory: the sockets of one process, their connections, and the frames on their way.
+A network in memory: the sockets of one process, their connections, and the frames in transit.
 
 It knows connections and bounds, and nothing of loops or callbacks, which belong to the sockets (`transport`).
 """

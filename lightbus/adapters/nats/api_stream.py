@@ -320,7 +320,7 @@ async def _read(jetstream: JetStreamContext, stream: str, limit: int, **wanted: 
         await jetstream.delete_consumer(stream, consumer.name)
     gapless = _gapless(found)
     if found and not gapless:
-        raise TimeoutError("messages were lost on the way")
+        raise TimeoutError("messages were lost in transit")
     last = gapless[-1].metadata.sequence.stream if gapless else 0
     is_all = len(gapless) == len(found) < limit
     return gapless, max(head, last) if is_all else last

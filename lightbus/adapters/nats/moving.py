@@ -1,4 +1,4 @@
-"""The events of one API on their way into a JetStream from journals, or back: see `ports/moving.py`."""
+"""Moves the events of one API from journals into a JetStream, or back: see `ports/moving.py`."""
 
 from __future__ import annotations
 

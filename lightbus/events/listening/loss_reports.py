@@ -55,7 +55,7 @@ class LossReports:
     def missed(self, api: str, event: str, publisher: object, count: int) -> None:
         """Report that so many events of best effort were lost between publisher and listener."""
         self._counts["gaps"] += 1
-        text = "%d events of %s.%s from %s were lost on the way: this process reads too slowly"
+        text = "%d events of %s.%s from %s were lost in transit: this process reads too slowly"
         self._failures.log((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
 
     async def _run_hook(self, details: dict[str, Any]) -> None:

@@ -682,7 +682,7 @@ def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.Lo
         await wait_until_async(lambda: numbers(seen) == [2, 3, 5])
         assert listens.consumer.counts["gaps"] == 1
         assert listens.consumer.runners[0].queue.counts["dropped"] == 1
-        assert "1 events of auth.loose from pub aaaa… on host h were lost on the way" in caplog.text
+        assert "1 events of auth.loose from pub aaaa… on host h were lost in transit" in caplog.text
         assert publisher.journals.own().size == (0, 0)
         await listens.stop()
 

@@ -164,7 +164,7 @@ def test_best_effort_is_bounded_and_its_gaps_are_said(
         assert play.queue.counts["dropped"] == 9
 
     run(test)
-    assert "were lost on the way" in caplog.text
+    assert "were lost in transit" in caplog.text
 
 
 def test_what_waits_of_best_effort_is_counted_once_when_we_are_taken_for_gone() -> None:
