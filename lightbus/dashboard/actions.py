@@ -1,4 +1,4 @@
-"""What the page does to the bus, where it may (`--allow-actions`): call, fire, dead letters, groups."""
+"""Actions that the page may take if they are allowed (`--allow-actions`): calls, events, dead letters, groups."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .questions import workers
 __all__ = ["ACTIONS", "Action"]
 
 DEFAULT_SECONDS = 10.0
-"""Seconds that a call from the page takes where it does not say."""
+"""The timeout of a call from the page that names none, in seconds."""
 
 MAX_SECONDS = 60.0
-"""Seconds that a call from the page may take."""
+"""The longest timeout of a call from the page, in seconds."""
 
 MAX_LETTERS = 200
-"""Dead letters that are dealt with by one request: the page sends one after the other, and shows how far it is."""
+"""The most dead letters of one request: the page sends several requests, and shows its progress."""
 
 ActionFields: TypeAlias = dict[str, Any]
 
@@ -32,7 +32,7 @@ Action: TypeAlias = Callable[[Connection, ActionFields], Awaitable[dict[str, Any
 
 
 async def call(bus: Connection, given: ActionFields) -> dict[str, Any]:
-    """Call a procedure at one peer: the one that is named, or any that serves it."""
+    """Call a procedure at the given peer, or at any that serves it."""
     api, procedure = _text(given, "api"), _text(given, "procedure")
     arguments = _arguments(given)
     peer = _chosen(await bus.find(api), given.get("peer"))
@@ -52,25 +52,25 @@ async def fire(bus: Connection, given: ActionFields) -> dict[str, Any]:
     api, event = _text(given, "api"), _text(given, "event")
     before = time.perf_counter()
     message = await bus.client.fire_event(api, event, _arguments(given))
-    told = {"id": message.id, "native_id": message.native_id, "publisher": message.publisher}
-    return {**told, "seconds": time.perf_counter() - before}
+    fired = {"id": message.id, "native_id": message.native_id, "publisher": message.publisher}
+    return {**fired, "seconds": time.perf_counter() - before}
 
 
 async def retry_dead(bus: Connection, given: ActionFields) -> dict[str, Any]:
-    """Give dead letters to their group again."""
+    """Redeliver dead letters to their group."""
     return await _with_letters(bus, "retry_dead_events", given)
 
 
 async def drop_dead(bus: Connection, given: ActionFields) -> dict[str, Any]:
-    """Forget dead letters."""
+    """Delete dead letters."""
     return await _with_letters(bus, "drop_dead_events", given)
 
 
 async def remove_group(bus: Connection, given: ActionFields) -> dict[str, Any]:
-    """Forget a consumer group at every publisher."""
+    """Remove a consumer group at every publisher."""
     api, group = _text(given, "api"), _text(given, "group")
-    told = await ask_each(bus, workers(bus), "remove_group", api=api, group=group)
-    return {"publishers": sum(bool(answer) for _, answer in told)}
+    answers = await ask_each(bus, workers(bus), "remove_group", api=api, group=group)
+    return {"publishers": sum(bool(answer) for _, answer in answers)}
 
 
 ACTIONS: dict[str, Action] = {
@@ -93,7 +93,7 @@ async def _with_letters(bus: Connection, procedure: str, given: ActionFields) ->
 
 
 def _words(error: LightbusException) -> dict[str, str]:
-    """Return what an error says; of a handler's the traceback for itself."""
+    """Return the text of an error; for a handler's error, the traceback separately."""
     if isinstance(error, LightbusWorkerError) and error.trace:
         return {"message": str(error.args[0]), "trace": error.trace}
     return {"message": str(error)}

@@ -18,7 +18,7 @@ __all__ = ["Ending", "encoded", "event_stream", "json_answer", "read_object"]
 
 
 def encoded(value: Any) -> bytes:
-    """Return a value as JSON. NaN and the infinities become numbers that stand for them: JSON has none."""
+    """Return a value as JSON. NaN and the infinities, which JSON lacks, are replaced by finite numbers."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError):
@@ -27,7 +27,7 @@ def encoded(value: Any) -> bytes:
 
 
 def json_answer(value: Any, status: int = 200) -> Response:
-    """Return an answer that holds a value."""
+    """Return a response with a value as JSON."""
     try:
         return Response(encoded(value), status_code=status, media_type="application/json")
     except DeformError as error:
@@ -49,15 +49,15 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 def event_stream(values: AsyncIterator[tuple[str, bytes]]) -> Response:
     """
-    Return an answer that goes on: one value after the other, as a browser's `EventSource` reads them.
+    Return a streaming response: one value after the other, as a browser's `EventSource` reads them.
 
-    Each has the name of an event in front of it, which is empty for `message`.
+    Each value comes with the name of its event, which is empty for `message`.
     """
     return StreamingResponse(_framed(values), media_type="text/event-stream")
 
 
 class Ending:
-    """An answer that calls `on_end` when it ends, however that is, and even if it was never begun."""
+    """A response that calls `on_end` when it ends for any reason, even if it never started."""
 
     def __init__(self, answer: Response, on_end: Callable[[], None]) -> None:
         self.status_code: int = answer.status_code
@@ -72,6 +72,6 @@ class Ending:
 
 
 async def _framed(values: AsyncIterator[tuple[str, bytes]]) -> AsyncIterator[bytes]:
-    yield b"retry: 2000\n\n"  # milliseconds after which a browser comes again, when we were gone
+    yield b"retry: 2000\n\n"  # milliseconds after which a browser reconnects
     async for name, value in values:
         yield (b"event: %s\n" % name.encode() if name else b"") + b"data: " + value + b"\n\n"

@@ -1,4 +1,4 @@
-"""The application: which path is answered by what."""
+"""The application: the handler of each path."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from . import questions
 from .actions import ACTIONS
 from .answers import Ending, encoded, event_stream, json_answer, read_object
 from .guard import AccessGuard, admit
+from .merging import merged
 from .options import DashboardOptions
 from .pages import PAGES, View, why_waiting
 from .round import Round
-from .together import together
 from .viewer import EVERY, PageViewer
 from .watcher import Watcher, interval
 
@@ -41,19 +41,19 @@ logger = logging.getLogger("lightbus.dashboard")
 ASSETS = Path(__file__).parent / "assets"
 
 HEARTBEAT = 10.0
-"""Seconds after which a stream shows that it is alive, where there is nothing to tell."""
+"""Seconds after which a stream without news sends its latest value again, as a heartbeat."""
 
 PAGES_PATH, EVENTS_PATH = "/api/stream/", "/api/events"
-"""Where streams are: behind the first the name of the page."""
+"""The paths of streams: the first is followed by the name of the page."""
 
 MAX_ASKED = 300
-"""Characters of what is asked for: a name, a filter."""
+"""The most characters of a name or a filter in a request."""
 
 MAX_STREAMS = 50
-"""Pages that are open at the same time."""
+"""The most pages that are open at the same time."""
 
 MAX_TOGETHER = 20
-"""Of them that share one connection: as many different pages as a browser's windows show."""
+"""The most streams that share one connection: the different pages in a browser's windows."""
 
 RouteHandler = Callable[[Request], Awaitable[Response]]
 
@@ -65,9 +65,9 @@ class Dashboard:
     The dashboard of one bus.
 
     Args:
-        bus: asks the bus.
-        connect: makes a further client, which listens to events.
-        options: what is allowed.
+        bus: the connection for requests to the bus.
+        connect: makes another client, which listens to events.
+        options: the address, the token, and which actions are allowed.
 
     """
 
@@ -103,16 +103,16 @@ class Dashboard:
         ]
 
     def end_streams(self) -> None:
-        """Have pages that are open be told nothing more, so that the server can end."""
+        """End the streams of open pages, so that the server can stop."""
         self._closing.set()
 
     async def close(self) -> None:
-        """Ask nobody any more, and leave the bus with what listened."""
+        """Stop the requests to the bus, and the client that listens to events."""
         self.end_streams()
         await self.watcher.close()
         await self.events.close()
 
-    # What is asked once
+    # Single requests
 
     async def _log_in(self, request: Request) -> Response:
         try:
@@ -125,15 +125,15 @@ class Dashboard:
     async def _about(self, request: Request) -> Response:
         from ..__about__ import version
 
-        told = {"bus": self._bus.name, "where": self._bus.where, "actions": self.options.actions, "version": version()}
-        return json_answer(told)
+        about = {"bus": self._bus.name, "where": self._bus.where, "actions": self.options.actions, "version": version()}
+        return json_answer(about)
 
     async def _event_states(self, request: Request) -> Any:
-        told = await questions.event_states(self._bus, _query(request, "native_id"))
-        waiting = {group for group, state in told["groups"].items() if state == "waiting"}
+        states = await questions.event_states(self._bus, _query(request, "native_id"))
+        waiting = {group for group, state in states["groups"].items() if state == "waiting"}
         now, watcher = self.watcher.now, self.watcher
         view = None if now is None else View(now, watcher.before, watcher.series, watcher.findings)
-        return {**told, "why": {} if view is None else why_waiting(view, waiting)}
+        return {**states, "why": {} if view is None else why_waiting(view, waiting)}
 
     async def _history(self, request: Request) -> Any:
         times = (_number(request, "start"), _number(request, "stop"))
@@ -147,7 +147,7 @@ class Dashboard:
             raise PermissionError("This dashboard only shows. To have it act: lightbus dashboard --allow-actions")
         return await action(self._bus, await read_object(request))
 
-    # What is told again and again
+    # Streams
 
     async def _stream(self, request: Request) -> Response:
         if request.path_params["page"] not in PAGES:
@@ -158,19 +158,19 @@ class Dashboard:
         return self._open(_unnamed(self._values(request.url.path, dict(request.query_params))))
 
     async def _merged_streams(self, request: Request) -> Response:
-        """Open streams of other paths (`of`) as one: each value is an event, called by the place of its path."""
+        """Open the streams of several paths (`of`) as one: each value is an event, named by the index of its path."""
         asked = [each.partition("?") for each in request.query_params.getlist("of")]
         if not 0 < len(asked) <= MAX_TOGETHER:
             return json_answer({"message": f"'of' names 1 to {MAX_TOGETHER} streams."}, 400)
         if not all(self._is_stream(path) for path, _, _ in asked):
             return json_answer({"message": "There is no such stream."}, 404)
-        return self._open(together([self._values(path, dict(parse_qsl(query))) for path, _, query in asked]))
+        return self._open(merged([self._values(path, dict(parse_qsl(query))) for path, _, query in asked]))
 
     def _is_stream(self, path: str) -> bool:
         return path == EVENTS_PATH or (path.startswith(PAGES_PATH) and path.removeprefix(PAGES_PATH) in PAGES)
 
     def _values(self, path: str, asked: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        """Return what the stream of a path tells, none of which has begun."""
+        """Return the values of the stream of a path, without starting it."""
         given = {name: value[:MAX_ASKED] for name, value in asked.items()}
         if path == EVENTS_PATH:
             return self._portions(PageViewer(given.get("pattern", ""), given.get("text", "")))
@@ -179,7 +179,7 @@ class Dashboard:
     def _open(self, values: AsyncIterator[tuple[str, bytes]]) -> Any:
         if self._streams >= MAX_STREAMS:
             return json_answer({"message": f"{MAX_STREAMS} pages are open already. Close some."}, 503)
-        self._streams += 1  # at once: of many that are opened together none has begun when the next one asks
+        self._streams += 1  # now, not when a stream starts: several are opened before any starts
         return Ending(event_stream(_closed_at_end(values)), self._stream_closed)
 
     def _stream_closed(self) -> None:
@@ -197,9 +197,9 @@ class Dashboard:
                 if not self._closing.is_set() and latest is not None:
                     yield self._contents(page, name, latest)
 
-    async def _wait_unless_closing(self, coming: Awaitable[T]) -> T:
-        """Wait for what comes, or for the end."""
-        awaited, ended = asyncio.ensure_future(coming), asyncio.ensure_future(self._closing.wait())
+    async def _wait_unless_closing(self, awaitable: Awaitable[T]) -> T:
+        """Return the result of an awaitable; raise TimeoutError if the dashboard closes first."""
+        awaited, ended = asyncio.ensure_future(awaitable), asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait([awaited, ended], return_when=asyncio.FIRST_COMPLETED)
             if not awaited.done():
@@ -210,7 +210,7 @@ class Dashboard:
             ended.cancel()
 
     def _contents(self, page: str, name: str, now: Round) -> bytes:
-        """Return a page's contents as of the latest round, made once for all who look at it."""
+        """Return a page's contents in the latest round, made once for all viewers."""
         watcher = self.watcher
         stamp = now.number, id(watcher.findings)
         made = self._made.get((page, name))
@@ -229,11 +229,11 @@ class Dashboard:
             yield encoded({"events": [], "passed_over": 0})
             while not self._closing.is_set():
                 await asyncio.sleep(EVERY)
-                told = viewer.take()
+                portion = viewer.take()
                 quiet += EVERY
-                if told["events"] or quiet >= HEARTBEAT:
+                if portion["events"] or quiet >= HEARTBEAT:
                     quiet = 0.0
-                    yield encoded(told)
+                    yield encoded(portion)
 
 
 async def _unnamed(values: AsyncGenerator[bytes, None]) -> AsyncIterator[tuple[str, bytes]]:
@@ -249,7 +249,7 @@ async def _closed_at_end(values: AsyncIterator[tuple[str, bytes]]) -> AsyncItera
 
 
 async def _answered(question: Callable[[Request], Awaitable[Any]], request: Request) -> Response:
-    """Answer with what a question is answered, or with what went wrong."""
+    """Respond with the result of a question, or with its error."""
     try:
         return json_answer(await question(request))
     except TooLarge:
@@ -263,7 +263,7 @@ async def _answered(question: Callable[[Request], Awaitable[Any]], request: Requ
         return json_answer({"message": str(error)}, 403)
     except Exception:
         logger.exception("A request to %s failed.", request.url.path)
-        return json_answer({"message": "This went wrong; the log of `lightbus dashboard` says how."}, 500)
+        return json_answer({"message": "The request failed; see the log of `lightbus dashboard`."}, 500)
 
 
 def _file(name: str) -> RouteHandler:

@@ -1,9 +1,9 @@
 """
-Who may ask what: stands before everything else that the dashboard serves.
+Access control: checks each request before the dashboard handles it.
 
-A page of another site in this user's browser can send requests here, and a name of its own may lead to this address
-(DNS rebinding). So the host that is asked for has to be one of ours, the origin has to be the same, and without a
-token only a program of this very user is answered.
+A page of another site in this user's browser can send requests to the dashboard, and its own host name may resolve to
+our address (DNS rebinding). So the requested host must be one of ours, the origin must be the same, and without a
+token only programs of this user are answered.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .same_user import is_of_own_user
 __all__ = ["HEADERS", "AccessGuard"]
 
 OPEN_TO_ALL = {"/login", "/assets/app.css", "/assets/icon.svg"}
-"""What who is not admitted may see: the page that asks for the token."""
+"""The paths that need no access: the page that asks for the token."""
 
 PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
-"""What a proxy adds: then the connection is its user's, and not that of who asks."""
+"""The headers that a proxy adds: then the connection belongs to the proxy's user, not to the client's."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Where none is told, as by `no-referrer`, browsers say `Origin: null` with a form: nobody could give the token.
+    # With `no-referrer`, browsers send `Origin: null` with a form: then no one could send the token.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -44,7 +44,7 @@ HEADERS = {
 
 
 class AccessGuard:
-    """The outermost part of the application: refuses, and adds the headers that keep other sites out."""
+    """The outermost part of the application: refuses requests, and adds the headers that keep other sites out."""
 
     def __init__(self, app: ASGIApp, options: DashboardOptions) -> None:
         self._app = app
@@ -72,16 +72,16 @@ class AccessGuard:
         host = headers.get("host", "")
         if not self._names.has(host):
             return _no(
-                421, f"This dashboard is not called {host!r:.100}. To have it answer to a name: --allow-host NAME."
+                421, f"This dashboard does not serve the host {host!r:.100}. To allow a name: --allow-host NAME."
             )
         if target_size(scope) > MAX_TARGET:
             return _no(414, "The address is too long.")
         if head_size(scope) > MAX_HEAD:
-            return _no(431, f"The head of a request may have {MAX_HEAD} bytes.")
+            return _no(431, f"The head of a request may have up to {MAX_HEAD} bytes.")
         if not _is_same_origin(scope, headers, host):
             return _no(403, "Only the dashboard's own pages may ask for this.")
         if (length := headers.get("content-length", "0")) and (not length.isdecimal() or int(length) > MAX_BODY):
-            return _no(413, f"A request may have {MAX_BODY} bytes.")
+            return _no(413, f"The body of a request may have up to {MAX_BODY} bytes.")
         return None
 
     def _login(self, scope: Scope) -> Response | None:
@@ -89,10 +89,10 @@ class AccessGuard:
             return None
         if scope["path"] == "/" and scope["method"] == "GET":
             return Response(status_code=303, headers={"Location": "/login"})
-        return _no(401, "Who are you? Open the address that `lightbus dashboard` shows, or give its token.")
+        return _no(401, "Access denied. Open the address that `lightbus dashboard` shows, or send its token.")
 
     def is_admitted(self, scope: Scope) -> bool:
-        """Return whether who asks is this user on this host, or knows the token."""
+        """Return whether the client is a program of this user on this host, or has the token."""
         headers = Headers(scope=scope)
         given = headers.get("authorization", "").removeprefix("Bearer ")
         if is_same(given, self._options.token) or is_same(self._cookie(scope, headers), self._options.token):
@@ -112,12 +112,12 @@ class AccessGuard:
 
 
 def cookie_name(scope: Scope) -> str:
-    """Return the name of the cookie that holds the token: ports of one host share their cookies."""
+    """Return the name of the cookie with the token. It contains the port, since the ports of a host share cookies."""
     return f"lightbus-dashboard-{(scope.get('server') or ('', 0))[1]}"
 
 
 def admit(request: Request, options: DashboardOptions, token: str) -> Response | None:
-    """Return the answer that lets a browser in which has given a token; None where that is not the one."""
+    """Return the response that gives a browser access, if it sent the right token; else None."""
     if not is_same(token, options.token):
         return None
     answer = Response(status_code=303, headers={"Location": "/"})
@@ -132,7 +132,7 @@ def _is_same_origin(scope: Scope, headers: Headers, host: str) -> bool:
     site = headers.get("sec-fetch-site", "none")
     if site in ("none", "same-origin"):
         return True
-    # Who follows a link to the page from elsewhere sees the page, which holds nothing; what it then asks is its own.
+    # A link from another site may open the page, which contains no data; the requests of the page itself are ours.
     is_link: bool = headers.get("sec-fetch-dest") == "document"
     return is_link and scope["method"] == "GET" and scope["path"] == "/"
 

@@ -1,4 +1,4 @@
-"""How the dashboard is to be served, and who may do what."""
+"""The options of the dashboard: where it is served, and what is allowed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["DashboardOptions"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardOptions:
     """
-    What the command line says.
+    The options from the command line.
 
     Attributes:
-        address: the address that is listened at.
-        port: the port; 0 for any that is free.
-        actions: whether the page may do what changes something, calls included.
-        names: host names besides the usual by which browsers may ask, as a proxy in front has them.
-        token: what has to be known by who is not this very user on this host.
+        address: the address to listen at.
+        port: the port; 0 for any free one.
+        actions: whether the page may change anything or make calls.
+        names: further host names that browsers may use, such as those of a proxy in front.
+        token: the token that is needed by everyone but this user on this host.
 
     """
 
@@ -37,9 +37,9 @@ class DashboardOptions:
 
     @property
     def trusts_own_user(self) -> bool:
-        """Whether this user needs no token: only where nothing can stand between the browser and us."""
+        """Whether this user needs no token: only if there can be no proxy between the browser and us."""
         return self.is_local and not self.names
 
     def url(self, port: int) -> str:
-        """Return where the page is."""
+        """Return the address of the page."""
         return url_of(self.address, port)

@@ -1,4 +1,4 @@
-"""What each page shows, computed from what was told: values that become JSON. No I/O."""
+"""The contents of each page, computed from the answers of the peers: values that become JSON. No I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Fields: TypeAlias = dict[str, Any]
 
 
 class View:
-    """All that a page is made of: two rounds, the curves, what is wrong, and what of it is asked for (`name`)."""
+    """The data of a page: two rounds, the curves, the problems, and the item that is requested (`name`)."""
 
     def __init__(
         self, now: Round, before: Round | None, series: Series, findings: list[Finding], *, name: str = ""
@@ -37,12 +37,12 @@ class View:
             self._sums[kind, None] += rate
 
     def sum_of(self, kind: str, *, service: str | None = None) -> float:
-        """Return a rate over all, or over the processes of one service."""
+        """Return the sum of a rate over all processes, or over those of one service."""
         return self._sums[kind, service]
 
 
 def overview(view: View) -> Fields:
-    """Return how the bus is as a whole: totals, what is wrong, services, and who uses whom."""
+    """Return the state of the whole bus: totals, problems, services, and which service uses which."""
     groups_of = view.now.groups
     services = _services(view)
     return {
@@ -64,7 +64,7 @@ def overview(view: View) -> Fields:
 
 
 def service(view: View) -> Fields:
-    """Return all there is to tell of the processes of one service."""
+    """Return the processes, procedures, listeners, events and problems of one service."""
     members = [each for each in view.now.reports if each.peer.announcement.service == view.name]
     loads = view.now.loads(view.before)
     processes = [
@@ -82,7 +82,7 @@ def service(view: View) -> Fields:
 
 
 def apis(view: View) -> Fields:
-    """Return the APIs, with who serves them and how often each procedure is called."""
+    """Return the APIs with the peers that serve them, and the rate of each procedure and event."""
     calls: defaultdict[str, float] = defaultdict(float)
     for (_, kind, api, name), rate in view.rates.items():
         if kind in ("calls", "published"):
@@ -101,12 +101,12 @@ def apis(view: View) -> Fields:
 
 
 def events(view: View) -> Fields:
-    """Return how many of each event are published."""
+    """Return the count and the rate of each published event."""
     return {"events": _events(view), "curve": view.series.of("published")}
 
 
 def groups(view: View) -> Fields:
-    """Return each consumer group once, with what each publisher says of it."""
+    """Return each consumer group once, with the report of each publisher on it."""
     found: defaultdict[tuple[str, str], list[Fields]] = defaultdict(list)
     for group in view.now.groups:
         found[group["api"], group["name"]].append(group)
@@ -116,20 +116,20 @@ def groups(view: View) -> Fields:
     silent = [each.peer.announcement for each in view.now.reports if each.is_silent]
     return {
         "groups": [
-            _group(view, told, names, _why(told, earlier, stopped.get(of, ""), silent))
-            for of, told in sorted(found.items())
+            _group(view, reports, names, _why(reports, earlier, stopped.get(of, ""), silent))
+            for of, reports in sorted(found.items())
         ]
     }
 
 
 def why_waiting(view: View, waiting: Collection[str]) -> dict[str, str]:
-    """Return of these groups what is wrong with those that do not get on with their events."""
+    """Return the first problem of each of these groups that makes no progress, by group."""
     wrong = [each for each in groups(view)["groups"] if each["name"] in waiting and each["why"]]
     return {each["name"]: each["why"][0]["text"] for each in wrong}
 
 
 def peers(view: View) -> Fields:
-    """Return everybody that was heard of, with the state and the clock."""
+    """Return every known peer with its state and the difference of its clock."""
     loads = view.now.loads(view.before)
     return {
         "peers": [
@@ -147,9 +147,9 @@ def peers(view: View) -> Fields:
 
 
 def journals(view: View) -> Fields:
-    """Return what is kept where, and how full it is."""
-    told = [each.fields() for each in view.findings if _is_about_journals(each)]
-    return {"journals": view.now.journals, "findings": told}
+    """Return the journals with their sizes, and the findings about them."""
+    found = [each.fields() for each in view.findings if _is_about_journals(each)]
+    return {"journals": view.now.journals, "findings": found}
 
 
 PAGES: dict[str, Callable[[View], Fields]] = {
@@ -161,7 +161,7 @@ PAGES: dict[str, Callable[[View], Fields]] = {
     "peers": peers,
     "journals": journals,
 }
-"""What makes the contents of each page."""
+"""The function that returns the contents of each page."""
 
 
 def _services(view: View) -> list[Fields]:
@@ -173,19 +173,19 @@ def _services(view: View) -> list[Fields]:
 
 
 def _of_service(view: View) -> dict[str, list[Finding]]:
-    """Return what is found wrong with each service: with itself, its processes, and the groups that are its own."""
+    """Return the problems of each service: its own, and those of its processes and of its groups."""
     found: defaultdict[str, list[Finding]] = defaultdict(list)
     services = {each.peer.instance: each.peer.announcement.service for each in view.now.reports}
     for finding in view.findings:
         if finding.level > Level.OK:
-            meant = finding.services | {services[each] for each in finding.about if each in services}
-            for service in meant | {service_of(finding.group, {*services.values()})}:
+            affected = finding.services | {services[each] for each in finding.about if each in services}
+            for service in affected | {service_of(finding.group, {*services.values()})}:
                 found[service].append(finding)
     return found
 
 
 def _problems(view: View) -> dict[str, set[str]]:
-    """Return what is wrong with each service, and with its groups as of now."""
+    """Return the texts of the problems of each service, including the present ones of its groups."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for service, findings in _of_service(view).items():
         found[service] = {each.text for each in findings}
@@ -218,13 +218,13 @@ def _service(view: View, name: str, members: list[PeerReport], problems: list[st
 
 
 def _edges(view: View) -> list[Fields]:
-    """Return one edge per pair of services and kind, with what goes over it."""
+    """Return one edge for each pair of services and kind, with its rates and names."""
     per_second = edge_rates(view.now, view.before)
     slowest = {"calls": _slowest(view), "listens": _delays(view)}
     lags = _lags(view)
     found: dict[tuple[str, str, str], Fields] = {}
     for edge in view.now.edges:
-        # A listener's edge is told from who listens to who publishes; events go the other way.
+        # A listener's edge is reported from the listener to the publisher; events flow in the other direction.
         ends = (edge.source, edge.target) if edge.kind == "calls" else (edge.target, edge.source)
         made = found.setdefault(
             (*ends, edge.kind),
@@ -241,12 +241,12 @@ def _edges(view: View) -> list[Fields]:
 
 
 def _slowest(view: View) -> dict[tuple[str, str, str], float]:
-    """Return the p99 of a service's own calls to a procedure, by caller, service and name, of its slowest process."""
+    """Return the p99 of calls by calling service, called service and procedure, each of the slowest process."""
     found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for each in view.now.live:
-        for told in each.stats.get("procedures", ()):
-            for caller, seconds in told.get("caller_p99", {}).items():
-                key = caller, each.peer.announcement.service, f"{told['api']}.{told['procedure']}"
+        for stats in each.stats.get("procedures", ()):
+            for caller, seconds in stats.get("caller_p99", {}).items():
+                key = caller, each.peer.announcement.service, f"{stats['api']}.{stats['procedure']}"
                 found[key] = max(found[key], seconds)
     return found
 
@@ -255,30 +255,30 @@ def _delays(view: View) -> dict[tuple[str, str, str], float]:
     """
     Return the p99 of the time from firing an event until it was handled, by publisher, service and name.
 
-    It is that of the slowest process. What the clocks of two hosts differ by is taken off, as far as it is known.
+    It is that of the slowest process. The difference of the clocks of two hosts is subtracted, if it is known.
     """
     known = {each.peer.instance: each.peer.announcement for each in view.now.reports}
     found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for each in view.now.live:
         listener = each.peer.announcement
-        for told in each.stats.get("listeners", ()):
-            for event, delays in told.get("delay_p99", {}).items():
+        for stats in each.stats.get("listeners", ()):
+            for event, delays in stats.get("delay_p99", {}).items():
                 for instance, seconds in delays.items():
                     if publisher := known.get(instance):
-                        key = publisher.service, listener.service, f"{told['api']}.{event}"
+                        key = publisher.service, listener.service, f"{stats['api']}.{event}"
                         found[key] = max(found[key], seconds - _skew(view.now.skews, listener, publisher))
     return found
 
 
 def _skew(skews: Mapping[str, float], one: Announcement, other: Announcement) -> float:
-    """Return by how many seconds the clock of a process is ahead of another's: by none on one host, or if unknown."""
+    """Return by how many seconds one process's clock is ahead of another's: 0 on one host, or if it is unknown."""
     if one.host == other.host or not {one.instance, other.instance} <= skews.keys():
         return 0.0
     return skews[one.instance] - skews[other.instance]
 
 
 def _lags(view: View) -> dict[tuple[str, str], int]:
-    """Return the events that wait at the processes of one service for the groups of another, lost or not, by both."""
+    """Return how many events wait for the groups of a service, by publishing and receiving service."""
     services = {each.peer.announcement.service for each in view.now.reports}
     found: defaultdict[tuple[str, str], int] = defaultdict(int)
     for group in view.now.groups:
@@ -309,8 +309,8 @@ def _procedures(view: View, members: list[PeerReport]) -> list[Fields]:
 
 def _listeners(view: View, members: list[PeerReport]) -> list[Fields]:
     lags: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for told in view.now.groups:
-        lags[told["api"], told["name"]] += told["lag"]
+    for report in view.now.groups:
+        lags[report["api"], report["name"]] += report["lag"]
     found: dict[tuple[str, str], Fields] = {}
     for member in members:
         names = {(each["api"], each["name"]): each.get("group") for each in member.info.get("listeners", ())}
@@ -332,58 +332,58 @@ def _events(view: View) -> list[Fields]:
     found: dict[tuple[str, str], Fields] = {}
     for each in view.now.live:
         of = each.peer.announcement.service
-        for told in each.stats.get("events", ()):
-            name = f"{told['api']}.{told['event']}"
+        for stats in each.stats.get("events", ()):
+            name = f"{stats['api']}.{stats['event']}"
             made = found.setdefault((of, name), {"service": of, "name": name, "count": 0, "bytes": 0})
-            made["count"] += told["published"]
-            made["bytes"] += told.get("bytes", 0)
-            made["rate"] = view.rates.get((of, "published", told["api"], told["event"]), 0.0)
+            made["count"] += stats["published"]
+            made["bytes"] += stats.get("bytes", 0)
+            made["rate"] = view.rates.get((of, "published", stats["api"], stats["event"]), 0.0)
             made["curve"] = view.series.of(f"{of}/published/{name}")[-60:]
     return sorted(found.values(), key=lambda each: (-each["rate"], each["name"]))
 
 
-def _group(view: View, told: list[Fields], names: dict[str, str], why: list[Fields]) -> Fields:
-    first = told[0]
+def _group(view: View, reports: list[Fields], names: dict[str, str], why: list[Fields]) -> Fields:
+    first = reports[0]
     members: defaultdict[str, set[int]] = defaultdict(set)
-    for each in told:
+    for each in reports:
         for member, partitions in each["members"].items():
             members[member].update(partitions)
-    lag = sum(each["lag"] for each in told)
+    lag = sum(each["lag"] for each in reports)
     return {
         "api": first["api"],
         "name": first["name"],
-        "events": sorted({event for each in told for event in each["events"]}),
+        "events": sorted({event for each in reports for event in each["events"]}),
         "members": [
             {"instance": member, "process": names.get(member, ""), "partitions": sorted(partitions)}
             for member, partitions in sorted(members.items())
         ],
         "lag": lag,
-        "dead": _dead(told),
-        "lost": sum(each["lost"] for each in told),
-        "mixed": any(each["mixed"] for each in told),
-        "last_seen": max(each["last_seen"] - each["clock"] for each in told),
+        "dead": _dead(reports),
+        "lost": sum(each["lost"] for each in reports),
+        "mixed": any(each["mixed"] for each in reports),
+        "last_seen": max(each["last_seen"] - each["clock"] for each in reports),
         "state": _state(lag, why, has_members=bool(members)),
         "why": why,
         "curve": view.series.of(f"lag/{first['api']}/{first['name']}"),
         "publishers": [
-            {key: each[key] for key in ("publisher", "instance", "lag", "acks", "dead", "lost")} for each in told
+            {key: each[key] for key in ("publisher", "instance", "lag", "acks", "dead", "lost")} for each in reports
         ],
     }
 
 
 def _state(lag: int, why: list[Fields], *, has_members: bool) -> str:
-    """Return `stuck` where nothing of what is to be handled is, which does not get better because nobody is there."""
+    """Return `stuck` if no waiting event is handled, or the group has no members; `warning` for other problems."""
     if (lag and not has_members) or any("handled none" in each["text"] for each in why):
         return "stuck"
     return "warning" if why else "ok"
 
 
 def _why(
-    told: list[Fields], earlier: dict[tuple[str, ...], Fields], stopped: str, silent: list[Announcement]
+    reports: list[Fields], earlier: dict[tuple[str, ...], Fields], stopped: str, silent: list[Announcement]
 ) -> list[Fields]:
-    """Return what is wrong with a group, in the words of `lightbus doctor`."""
-    pairs = [(known, each) for each in told if each["members"] and (known := earlier.get(_place(each)))]
-    found = group_problems(told, pairs, stopped, silent=silent_members(told[0]["name"], silent))
+    """Return the problems of a group, in the words of `lightbus doctor`."""
+    pairs = [(known, each) for each in reports if each["members"] and (known := earlier.get(_place(each)))]
+    found = group_problems(reports, pairs, stopped, silent=silent_members(reports[0]["name"], silent))
     return [{"text": each.text, "remedy": each.remedy} for each in found]
 
 
@@ -392,16 +392,16 @@ def _place(group: Fields) -> tuple[str, ...]:
 
 
 def _dead(groups_of: list[Fields]) -> int:
-    """Return the dead letters: a publisher counts those of a group under each of the APIs that it listens to."""
+    """Return the number of dead letters, each once: publishers report those of a group under each of its APIs."""
     counted = {(each["instance"], each["name"]): each["dead"] for each in groups_of}
     return sum(counted.values())
 
 
 def _is_about_journals(finding: Finding) -> bool:
-    # That a journal takes nothing any more is told by its worker, as part of how it is.
+    # That a journal accepts no more events is reported by its worker, as a finding on its health.
     return finding.level > Level.OK and (finding.check in ("journals", "outbox", "losses") or NOT_KEPT in finding.text)
 
 
 def _about(findings: list[Finding], report: PeerReport) -> list[Finding]:
-    """Return what is wrong with a peer."""
+    """Return the problems of a peer."""
     return [each for each in findings if each.level > Level.OK and report.peer.instance in each.about]

@@ -1,4 +1,4 @@
-"""What is wrong, as pages tell it: the worst first, and each matter once, with what comes of it. No I/O."""
+"""The problems that pages show: the worst first, each cause once, together with its consequences. No I/O."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .round import Round
 
 __all__ = ["current_problems", "service_of"]
 
-GRAVITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "groups", "health")
-"""Checks whose findings come first among those of a level: what loses events, then who is not there."""
+CHECKS_BY_SEVERITY = ("data directory", "kept", "journals", "losses", "outbox", "peers", "groups", "health")
+"""Checks whose findings come first among those of a level: lost events first, then missing processes."""
 
 
 def current_problems(findings: list[Finding], now: Round) -> list[Finding]:
-    """Return what doctor found, and who was lost since."""
+    """Return the findings of `lightbus doctor`, and the processes that were lost since."""
     killed_now = [killed(each.peer.announcement) for each in now.reports if each.has_ended]
     found = [*findings, *(each for each in killed_now if each not in findings)]
     services = {each.peer.instance: each.peer.announcement.service for each in now.reports}
@@ -25,16 +25,16 @@ def current_problems(findings: list[Finding], now: Round) -> list[Finding]:
 
 
 def service_of(group: str, services: Collection[str]) -> str:
-    """Return whose a group is: its name is that of the service and of the listener. No text where it is nobody's."""
+    """Return the service of a group, whose name begins with it (`service-listener`); empty if there is none."""
     return max((name for name in services if group.startswith(f"{name}-")), key=len, default="")
 
 
 def _without_consequences(findings: list[Finding], services: Mapping[str, str]) -> list[Finding]:
     """
-    Return what is wrong, each with what comes of it.
+    Return the findings, with the text of each consequence appended to its cause.
 
-    Where the process of a group is lost, or its listener has stopped, nobody handles its events; and who is known not
-    to answer is not told of again for each question.
+    If the process of a group is lost, or its listener has stopped, no one handles its events. Failed answers of a peer
+    that is reported as silent are left out.
     """
     causes: dict[str, int] = {}
     for number, each in enumerate(findings):
@@ -42,16 +42,17 @@ def _without_consequences(findings: list[Finding], services: Mapping[str, str]) 
             for instance in each.about & services.keys():
                 causes.setdefault(services[instance], number)
     silent = {instance for each in findings if each.check == "peers" for instance in each.about}
-    told, left = [*findings], []
+    kept, left = [*findings], []
     for number, each in enumerate(findings):
         cause = causes.get(service_of(each.group, set(services.values()))) if each.is_deserted else None
         if cause is not None:
-            told[cause] = replace(told[cause], text=f"{told[cause].text} So {each.text}")
+            kept[cause] = replace(kept[cause], text=f"{kept[cause].text} So {each.text}")
         elif each.check != "answers" or not each.about <= silent:
             left.append(number)
-    return [told[number] for number in left]
+    return [kept[number] for number in left]
 
 
 def _severity(finding: Finding) -> tuple[int, int]:
     check = "kept" if NOT_KEPT in finding.text else finding.check
-    return -finding.level, GRAVITY.index(check) if check in GRAVITY else len(GRAVITY)
+    rank = CHECKS_BY_SEVERITY.index(check) if check in CHECKS_BY_SEVERITY else len(CHECKS_BY_SEVERITY)
+    return -finding.level, rank

@@ -1,4 +1,4 @@
-"""What a page asks the bus for once, when somebody wants to see it: an API, dead letters, kept events, one event."""
+"""Requests to the bus that a page makes on demand: an API, dead letters, stored events, the state of one event."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..exceptions import LightbusException
 __all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_states", "history", "oldest_events"]
 
 MAX_SHOWN = 500
-"""Events, or dead letters, that a page is given at a time."""
+"""The most events, or dead letters, in one answer to a page."""
 
 
 async def describe_api(bus: Connection, name: str) -> dict[str, Any]:
-    """Return an API as its author describes it, with the schemas, for each of the forms in which it is served."""
+    """Return the descriptions and schemas of an API, for each of the forms in which it is served."""
     api, _ = split_name(name, served_apis(workers(bus)))
     forms = {(info.version, info.digest): peer for peer, info in api.served}
     described = await asyncio.gather(*(_form(bus, peer, api.name) for peer in forms.values()))
@@ -47,11 +47,11 @@ async def _form(bus: Connection, peer: Peer, api: str) -> dict[str, Any]:
 
 
 async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
-    """Return the dead letters (of one group), the latest first, each with the publisher that keeps it."""
-    told = await ask_each(bus, workers(bus), "dead", group=group)
+    """Return the dead letters (of one group), the latest first, each with the publisher that stores it."""
+    answers = await ask_each(bus, workers(bus), "dead", group=group)
     found = [
         {**each, "publisher": peer.announcement.service, "instance": peer.instance}
-        for peer, listed in told
+        for peer, listed in answers
         for each in listed
     ]
     found.sort(key=lambda each: -float(each["died_at"]))
@@ -59,30 +59,30 @@ async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
 
 
 async def history(bus: Connection, name: str, start: float | None, stop: float | None) -> dict[str, Any]:
-    """Return the newest events of a name (`auth.user_registered`, `auth.*`) that are kept, oldest first."""
+    """Return the newest stored events of a name (`auth.user_registered`, `auth.*`), oldest first."""
     api, _, event = name.rpartition(".")
     peers = bus.client.engine.snapshot.publishers(api)
     asked: dict[str, Any] = {"api": api, "event": event or "*", "start": start, "stop": stop, "limit": MAX_SHOWN}
-    told = await ask_each(bus, [*peers], "history", **asked)
-    parts = [[{**each, "publisher": peer.instance} for each in listed] for peer, listed in told]
+    answers = await ask_each(bus, [*peers], "history", **asked)
+    parts = [[{**each, "publisher": peer.instance} for each in listed] for peer, listed in answers]
     return {"events": newest_of(parts, MAX_SHOWN)}
 
 
 async def event_states(bus: Connection, native_id: str) -> dict[str, Any]:
-    """Return what became of an event: for each group that is owed it `waiting`, `acked` or `dead`."""
+    """Return the state of an event in each group that receives it: `waiting`, `acked` or `dead`."""
     try:
         split_native_id(native_id)
-    except ValueError:  # workers refuse it, which would be told as a fault of theirs
+    except ValueError:  # workers refuse such an id, which would be reported as an error of theirs
         return {"stored": False, "groups": {}}
-    told = await ask_each(bus, workers(bus), "handled", quietly=True, native_ids=[native_id])
-    found = [answer[native_id] for _, answer in told if native_id in answer]
+    answers = await ask_each(bus, workers(bus), "handled", quietly=True, native_ids=[native_id])
+    found = [answer[native_id] for _, answer in answers if native_id in answer]
     return {"stored": bool(found), "groups": {group: state for each in found for group, state in each.items()}}
 
 
 async def oldest_events(bus: Connection) -> dict[str, Any]:
     """Return when the oldest event of each journal was fired, in seconds since 1970."""
-    told = await ask_each(bus, workers(bus), "journals", quietly=True)
-    served = [(peer, each["journal"]) for peer, listed in told for each in listed if each.get("journal")]
+    answers = await ask_each(bus, workers(bus), "journals", quietly=True)
+    served = [(peer, each["journal"]) for peer, listed in answers for each in listed if each.get("journal")]
 
     async def oldest(peer: Peer, journal: str) -> float | None:
         try:
@@ -98,5 +98,5 @@ async def oldest_events(bus: Connection) -> dict[str, Any]:
 
 
 def workers(bus: Connection) -> list[Peer]:
-    """Return everybody that is up and no command of ours."""
+    """Return the peers that are up, without commands such as this one."""
     return [peer for peer in bus.known() if peer.is_live and peer.announcement.service != SERVICE]

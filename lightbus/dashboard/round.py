@@ -1,4 +1,4 @@
-"""What everybody on the bus told in one round of questions, and what happened between two rounds. No I/O."""
+"""The answers of all peers in one round of requests, and the rates between two rounds. No I/O."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ..cli.support.loads import Load, Reading, loads
 __all__ = ["KEPT", "Round", "RoundKey", "Series", "edge_rates", "rates"]
 
 KEPT = 150
-"""Rounds that a curve shows."""
+"""The number of rounds in a curve."""
 
 RoundKey: TypeAlias = tuple[str, ...]
-"""What is counted: service, kind, API, name. Kinds: `calls`, `errors`, `published`, `handled`, `failed`."""
+"""The key of a count: service, kind, API, name. Kinds: `calls`, `errors`, `published`, `handled`, `failed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """
-    One round.
+    The answers of one round of requests.
 
     Attributes:
         number: from 1.
-        at: when, by a clock that is never put right.
-        clock: when, in seconds since 1970.
-        reports: everybody that is known, with what it told of itself; no command of ours.
+        at: the time of the round by the monotonic clock.
+        clock: the time of the round in seconds since 1970.
+        reports: the reports of all known peers, without commands such as this one.
         skews: by how many seconds the clock of an instance is ahead.
-        edges: who uses whom, since the start of the workers.
-        groups: what each publisher says of each group.
-        journals: what each publisher says of each journal, with `publisher` and `instance`.
+        edges: which service uses which, since the start of the workers.
+        groups: the report of each publisher on each group.
+        journals: the report of each publisher on each journal, with `publisher` and `instance`.
 
     """
 
@@ -48,7 +48,7 @@ class Round:
 
     @property
     def live(self) -> list[PeerReport]:
-        """Return those that answered."""
+        """Return the reports of the peers that answered."""
         return [each for each in self.reports if each.rtt is not None]
 
     def loads(self, before: Round | None) -> dict[str, Load]:
@@ -59,7 +59,7 @@ class Round:
 
 
 def rates(now: Round, before: Round | None) -> dict[RoundKey, float]:
-    """Return per second what was counted between two rounds, over the processes of a service that were in both."""
+    """Return the rates per second between two rounds, over the processes of a service that are in both."""
     found: defaultdict[RoundKey, float] = defaultdict(float)
     if before is None:
         return found
@@ -73,7 +73,7 @@ def rates(now: Round, before: Round | None) -> dict[RoundKey, float]:
 
 
 def edge_rates(now: Round, before: Round | None) -> dict[tuple[str, str, str, str], tuple[float, float]]:
-    """Return per second how often each edge was used between two rounds, and how often that failed."""
+    """Return the uses and the failures per second of each edge between two rounds."""
     if before is None:
         return {}
     seconds = max(now.at - before.at, 1e-6)
@@ -87,7 +87,7 @@ def edge_rates(now: Round, before: Round | None) -> dict[tuple[str, str, str, st
 
 
 class Series:
-    """The latest values of what curves are drawn of, by name. What was not noted in a round is forgotten."""
+    """The latest values of each curve, by name. A curve that gets no value in a round is dropped."""
 
     def __init__(self) -> None:
         self._values: dict[str, deque[float]] = {}

@@ -1,4 +1,4 @@
-"""Whether a connection from this host was made by a program of this user: then it may see what he may see anyway."""
+"""Finds out whether a connection from this host was made by a program of this user, which may see the same anyway."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ESTABLISHED = "01"
 
 
 def is_of_own_user(client: SocketAddress, server: SocketAddress) -> bool:
-    """Return whether the connection from `client` to `server` is this user's own. Where that cannot be told: no."""
+    """Return whether the connection from `client` to `server` is of this user; False if that is not known."""
     if not sys.platform.startswith("linux") or not ipaddress.ip_address(client[0]).is_loopback:
         return False
     table = Path("/proc/self/net/tcp6" if ":" in client[0] else "/proc/self/net/tcp")

@@ -1,4 +1,4 @@
-"""The events that one page shows, as they happen. What comes faster than anybody reads is counted, and not shown."""
+"""The live events that one page shows. Events that arrive too fast to be read are counted, not shown."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .answers import encoded
 __all__ = ["AT_ONCE", "EVERY", "PageViewer"]
 
 EVERY = 0.25
-"""Seconds between two portions for a page."""
+"""Seconds between two portions of events for a page."""
 
 AT_ONCE = 50
-"""Events of a portion: more nobody can read."""
+"""The most events in a portion: nobody can read more."""
 
 MAX_NAMES = 10_000
-"""Names of events of which it is remembered whether they are wanted."""
+"""The most event names for which the result of matching is cached."""
 
 
 class PageViewer:
     """
-    What one page is to be shown.
+    The live events for one page.
 
     Args:
-        pattern: names, with wildcards.
-        text: what has to occur in the arguments, in the form of JSON; small letters.
+        pattern: the event names, with wildcards.
+        text: a text that must occur in the arguments as JSON; case does not matter.
 
     """
 
@@ -37,17 +37,17 @@ class PageViewer:
         self._pattern = pattern or "*"
         self._text = text.lower()
         self._events: deque[RawEvents] = deque()
-        """What came last, no more than `AT_ONCE`: none of it is decoded before it is shown."""
+        """The latest events, at most `AT_ONCE`, which are decoded when they are sent to the page."""
         self._held = 0
         self._passed_over = 0
         self._wanted: dict[tuple[str, str], bool] = {}
-        """By API and event: to look it up takes a third of what it takes to match it, thousands of times a second."""
+        """By API and event: whether the name matches. A look-up takes a third of the time of matching it."""
 
     def add(self, events: RawEvents) -> None:
-        """Take events that are wanted by their name; their arguments are looked into only where a text is asked for."""
+        """Add events whose names match; their arguments are only searched if the page filters by a text."""
         name = events.api, events.event
         wanted = self._wanted.get(name)
-        if not (self._looks_at(name) if wanted is None else wanted):
+        if not (self._is_wanted(name) if wanted is None else wanted):
             return
         if self._text:
             events = events.only(self._has_text)
@@ -59,7 +59,7 @@ class PageViewer:
             self._drop(self._held - AT_ONCE)
 
     def _drop(self, count: int) -> None:
-        """Pass over the oldest ones, so many of them at most."""
+        """Drop up to `count` of the oldest events, and count them as passed over."""
         first = self._events.popleft()
         dropped = min(count, len(first.rows))
         if dropped < len(first.rows):
@@ -70,22 +70,22 @@ class PageViewer:
     def _has_text(self, message: EventMessage) -> bool:
         return self._text in encoded(message.kwargs).decode().lower()
 
-    def _looks_at(self, name: tuple[str, str]) -> bool:
-        """Return whether an event is wanted by its name, and remember that."""
+    def _is_wanted(self, name: tuple[str, str]) -> bool:
+        """Return whether an event's name matches the pattern, and cache the result."""
         if len(self._wanted) >= MAX_NAMES:
             self._wanted.clear()
         wanted = self._wanted[name] = fnmatchcase(".".join(name), self._pattern)
         return wanted
 
     def take(self) -> dict[str, Any]:
-        """Return what came since the last time, oldest first, and how many more there were."""
+        """Return the events since the last call, oldest first, and how many more were dropped."""
         messages = [message for each in self._events for message in each.messages()]
-        messages.sort(key=lambda message: message.published_at)  # those of different topics come as they come
+        messages.sort(key=lambda message: message.published_at)  # events of different topics arrive in any order
         events = [_fields(message) for message in messages]
-        told = {"events": events, "passed_over": self._passed_over}
+        portion = {"events": events, "passed_over": self._passed_over}
         self._events.clear()
         self._held = self._passed_over = 0
-        return told
+        return portion
 
 
 def _fields(message: EventMessage) -> dict[str, Any]:

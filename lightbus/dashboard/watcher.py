@@ -1,4 +1,4 @@
-"""Asks everybody on the bus, round after round, while somebody looks at a page; and nobody while no one does."""
+"""Asks all peers on the bus in regular rounds while a page is open, and none while no page is open."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ __all__ = ["Watcher", "interval"]
 logger = logging.getLogger("lightbus.dashboard")
 
 EVERY = 2.0
-"""Seconds between two rounds, at least: a page is looked at, and this is no load to anybody."""
+"""The least seconds between two rounds: often enough for a viewer, and little load for the peers."""
 
 LEASE = 5.0
-"""Seconds for which rounds go on when nobody looks any more: whoever goes from page to page finds the curves."""
+"""Seconds for which rounds continue without a viewer, so that the curves survive a change of pages."""
 
 SLOW_EVERY = 5
-"""Rounds after which is asked again what seldom changes: who a peer is, and how full its journals are."""
+"""Rounds between two requests for facts that seldom change: the peer's description and the sizes of its journals."""
 
 EXAMINE_EVERY = 15.0
-"""Seconds between two examinations of the bus, as `lightbus doctor` does them."""
+"""Seconds between two runs of the checks of `lightbus doctor`."""
 
 GONE_FOR = 600.0
-"""Seconds for which a process is told of that was lost."""
+"""Seconds for which a lost process is shown."""
 
 PER_PEER = 0.05
-"""Seconds that the next round waits for each peer: a hundred of them are asked every five seconds."""
+"""Seconds between two rounds for each peer: a hundred peers are asked every five seconds."""
 
 
 def interval(peers: int) -> float:
-    """Return the seconds between two rounds of questions to so many peers."""
+    """Return the seconds between two rounds for a number of peers."""
     return max(EVERY, PER_PEER * peers)
 
 
 class Watcher:
     """
-    What the pages show. Made and used on one event loop.
+    The data that the pages show. Made and used on one event loop.
 
     Attributes:
         bus: our connection.
-        now, before: the latest round, and the one before it; None where there was none yet.
+        now, before: the latest round, and the one before it; None if there was none yet.
         series: the curves.
-        findings: what `lightbus doctor` would say, worst first.
+        findings: the findings of `lightbus doctor`, worst first.
 
     """
 
@@ -72,24 +72,24 @@ class Watcher:
         self._unused_since = 0.0
         self._changed = asyncio.Event()
         self._is_fresh = False
-        """Whether `now` is a round of this time of looking; else it only has the number of the last one."""
+        """Whether `now` is a round since the requests last started; else it only has the number of the last round."""
         self._infos: dict[str, dict[str, Any]] = {}
         self._answered: dict[str, PeerReport] = {}
-        """By instance who is there, with what it told last."""
+        """By instance: the latest report of each peer that answered."""
         self._killed: dict[str, tuple[float, PeerReport]] = {}
-        """By instance who was lost without a goodbye, when that was seen, and what it told last."""
+        """By instance: when a peer was lost without a goodbye, and its latest report."""
         self._journals: list[dict[str, Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = RecurringLog(logger)
 
     @property
     def is_watching(self) -> bool:
-        """Whether anybody is asked."""
+        """Whether the rounds run."""
         return bool(self._tasks)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """Have rounds be made while this is open, and a little longer."""
+        """Run the rounds within this context, and for `LEASE` seconds after it."""
         self._viewers += 1
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._examine())]
@@ -100,13 +100,13 @@ class Watcher:
             self._unused_since = time.monotonic()
 
     async def round_after(self, number: int) -> Round:
-        """Return the latest round, as soon as it is one behind `number`."""
+        """Return the latest round, once its number is above `number`."""
         while self.now is None or self.now.number <= number or not self._is_fresh:
             await self._changed.wait()
         return self.now
 
     async def close(self) -> None:
-        """Ask nobody any more."""
+        """Stop the rounds and the checks."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -117,7 +117,7 @@ class Watcher:
 
     async def _watch(self) -> None:
         self.series, self.before = Series(), None
-        self.bus.unanswered.clear()  # of the time before
+        self.bus.unanswered.clear()  # from before this start
         while not self._is_unused():
             began = time.monotonic()
             try:
@@ -125,16 +125,16 @@ class Watcher:
             except Exception as error:
                 self._failures.log(
                     "round", logging.ERROR,
-                    "The dashboard could not ask the bus how it is; it tries again every %g s", EVERY, exc_info=error,
+                    "The dashboard could not ask the bus for its state; it retries every %g s", EVERY, exc_info=error,
                 )  # fmt: skip
             every = interval(len(self.now.reports) if self.now else 0)
             await asyncio.sleep(max(every / 4, every - (time.monotonic() - began)))
         self._tasks[1].cancel()
         self._tasks = []
-        # Rates over the time in which nobody was asked would be those of another time.
+        # Rates would cover the time without rounds.
         self.now = self.now and Round(number=self.now.number, at=self.now.at, clock=self.now.clock)
         self._infos = {}
-        # Nor is what was wrong then still so.
+        # The findings are outdated, too.
         self._is_fresh, self.examined, self.findings = False, False, []
 
     def _take(self, now: Round) -> None:
@@ -153,7 +153,7 @@ class Watcher:
         live = [each for each in reports if each.rtt is not None]
         peers = [each.peer for each in live]
         killed = self._note_killed(reports, clock)
-        counted = [*live, *killed]  # so that what they did is shown still; nothing is done any more
+        counted = [*live, *killed]  # so that their past calls and events are still shown
         if is_slow_turn:
             self._journals = _with_publisher(await ask_each(self.bus, peers, "journals", quietly=True))
             self._infos = {each.peer.instance: each.info for each in live}
@@ -172,15 +172,15 @@ class Watcher:
 
     def _was_lost(self, peer: Peer) -> bool:
         """
-        Return whether a peer that answered before has ended, as far as its host says: its connections are refused.
+        Return whether a peer that answered before has ended: its host refuses connections to it.
 
-        A node goes on trying one of another host, which may come back.
+        A node keeps trying to connect to a peer of another host, which may come back.
         """
         has_answered = peer.instance in self._answered or peer.instance in self._killed
         return has_answered and not peer.is_live and NOTHING_LISTENS in peer.problem
 
     def _note_killed(self, reports: list[PeerReport], clock: float) -> list[PeerReport]:
-        """Note who was lost without a goodbye since the round before, and return those of the last minutes."""
+        """Record peers that were lost without a goodbye since the last round; return those of the last minutes."""
         there = {each.peer.instance for each in reports}
         departed = self.bus.client.engine.snapshot.departed
         for instance in self._answered.keys() - there:
@@ -199,7 +199,7 @@ class Watcher:
         before, clock = time.perf_counter(), time.time()
         try:
             its_clock = float(await self.bus.ask(peer, "ping"))
-        except (LightbusException, TypeError, ValueError):  # it does not answer, or not as a peer does
+        except (LightbusException, TypeError, ValueError):  # no answer, or a wrong one
             return PeerReport(peer=peer, state="suspect"), None
         rtt, skew = time.perf_counter() - before, its_clock - (clock + time.time()) / 2
         info = {} if again else self._infos.get(peer.instance, {})
@@ -218,7 +218,7 @@ class Watcher:
 
     async def _found(self, now: Round) -> list[Finding]:
         findings: list[Finding] = []
-        # What is told is how it is now: who did not answer since the last time, of those that are there.
+        # Only the present state is reported: the peers of this round that did not answer since the last check.
         self.bus.unanswered.keep_only({each.peer.instance for each in now.reports})
         self.bus.silent.clear()
         self.bus.silent.update(each.peer.instance for each in now.reports if each.rtt is None)
@@ -227,15 +227,15 @@ class Watcher:
             try:
                 findings += [finding async for finding in check(context)]
             except LightbusException as error:
-                logger.info("A check could not be made: %s", error)
-            except Exception as error:  # the others are worth making all the same
-                self._failures.log(check, logging.ERROR, "The check '%s' could not be made", name, exc_info=error)
+                logger.info("A check failed: %s", error)
+            except Exception as error:  # the other checks still run
+                self._failures.log(check, logging.ERROR, "The check '%s' failed", name, exc_info=error)
         self.bus.unanswered.clear()
         return findings
 
 
 def _with_publisher(answers: list[tuple[Peer, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """Return the entries of all lists that publishers answered, each with who says it."""
+    """Return the entries of the lists in all answers, each with its publisher."""
     return [
         {**each, "publisher": peer.announcement.service, "instance": peer.instance}
         for peer, listed in answers

@@ -187,7 +187,7 @@ class Gateway:
                 return problem_of(error)
             except Exception:
                 logger.exception("A request to %s failed", request.url.path)
-                return problem(500, "failed", "This went wrong; the log of `lightbus gateway` says how.")
+                return problem(500, "failed", "The request failed; see the log of `lightbus gateway`.")
 
         return answer
 

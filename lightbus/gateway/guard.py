@@ -93,7 +93,7 @@ class GatewayGuard:
             raise Refusal(
                 421,
                 "wrong_host",
-                f"This gateway is not called {host!r:.100}. To have it answer to it: --allow-host NAME.",
+                f"This gateway does not serve the host {host!r:.100}. To allow a name: --allow-host NAME.",
             )
         if b"%" in scope["raw_path"]:
             # No path of the gateway needs it, and a proxy with rules about paths may decode it differently.

@@ -81,7 +81,7 @@ _STATUS: tuple[tuple[type[LightbusException], int], ...] = (
 
 _WORDS = {
     404: "There is no such procedure or event at the moment.",
-    500: "This went wrong; the log of `lightbus gateway` says how.",
+    500: "The request failed; see the log of `lightbus gateway`.",
     502: "The worker that did it was lost. It may or may not have been done.",
     503: "No worker can do it at the moment: none is reachable, or all are too busy. Nothing was done.",
     504: f"It was not answered in time, and may or may not have been done. Set the time by the header {TIMEOUT}, "

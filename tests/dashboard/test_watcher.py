@@ -160,7 +160,7 @@ def test_a_check_that_fails(
         return [each.text for each in watching.findings]
 
     assert watches(main) == ["slow", "well"]
-    assert len([each for each in caplog.records if "'what breaks' could not be made" in each.getMessage()]) == 1
+    assert len([each for each in caplog.records if "'what breaks' failed" in each.getMessage()]) == 1
 
 
 def test_who_did_not_answer_once_is_told_of_once(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Several streams as one, so that all windows of a browser get along with one connection."""
+"""Merges several streams, so that all windows of a browser share one connection."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-__all__ = ["together"]
+__all__ = ["merged"]
 
 
-async def together(sources: Sequence[AsyncGenerator[bytes, None]]) -> AsyncIterator[tuple[str, bytes]]:
+async def merged(sources: Sequence[AsyncGenerator[bytes, None]]) -> AsyncIterator[tuple[str, bytes]]:
     """
-    Yield what streams tell as it comes, each with the number of the stream, from "0". It ends when all have ended.
+    Yield the values of all streams as they come, each with the number of its stream, from "0"; end when all have ended.
 
-    A stream waits while nobody takes what it, or another one, has told. Raises what one of them raises: who reads
-    opens all of them again then, as it would open the one alone.
+    A stream waits while the last value of any stream is not taken. Raises the error of any of them: the client then
+    opens all of them again, as it would open a single one.
     """
-    told: asyncio.Queue[tuple[str, bytes] | Exception | None] = asyncio.Queue(maxsize=1)
+    queue: asyncio.Queue[tuple[str, bytes] | Exception | None] = asyncio.Queue(maxsize=1)
 
     async def pass_on(name: str, values: AsyncGenerator[bytes, None]) -> None:
         end = None
         try:
             async with contextlib.aclosing(values):
                 async for value in values:
-                    await told.put((name, value))
+                    await queue.put((name, value))
         except Exception as error:
             end = error
-        await told.put(end)
+        await queue.put(end)
 
     tasks = [asyncio.create_task(pass_on(str(number), values)) for number, values in enumerate(sources)]
     try:
         running = len(tasks)
         while running:
-            one = await told.get()
+            one = await queue.get()
             if isinstance(one, Exception):
                 raise one
             if one is None:

@@ -1,4 +1,4 @@
-"""Several streams as one."""
+"""Merging of several streams."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from lightbus.dashboard.together import together
+from lightbus.dashboard.merging import merged
 
 
 def test_each_value_has_the_number_of_its_stream() -> None:
-    """In the order of each stream, until all have ended."""
+    """Values come in the order of each stream, until all streams have ended."""
 
     async def values(*told: bytes) -> AsyncGenerator[bytes, None]:
         for each in told:
             yield each
 
     async def read() -> list[tuple[str, bytes]]:
-        return [each async for each in together([values(b"a", b"b"), values(), values(b"c")])]
+        return [each async for each in merged([values(b"a", b"b"), values(), values(b"c")])]
 
     told = asyncio.run(read())
     assert sorted(told) == [("0", b"a"), ("0", b"b"), ("2", b"c")]
     assert [value for name, value in told if name == "0"] == [b"a", b"b"]
 
 
-def test_all_end_with_who_reads() -> None:
-    """Also one that waits for something, and one that waits until it is read; nothing is read ahead."""
+def test_all_streams_end_with_their_reader() -> None:
+    """A stream that waits for a value ends, and one that waits to be read; no stream is read ahead."""
     ended: list[str] = []
     made: list[int] = []
 
@@ -47,7 +47,7 @@ def test_all_end_with_who_reads() -> None:
             ended.append("tells")
 
     async def read() -> list[tuple[str, bytes]]:
-        async with contextlib.aclosing(together([waits(), tells()])) as told:  # type: ignore[type-var]
+        async with contextlib.aclosing(merged([waits(), tells()])) as told:  # type: ignore[type-var]
             return [await anext(told), await anext(told)]
 
     assert asyncio.run(read()) == [("1", b"0"), ("1", b"1")]
@@ -55,8 +55,8 @@ def test_all_end_with_who_reads() -> None:
     assert len(made) < 10
 
 
-def test_one_that_fails_ends_all() -> None:
-    """Else its page would show no more, and look as if nothing happened; a browser asks for a broken stream again."""
+def test_a_failing_stream_ends_all() -> None:
+    """Otherwise its page would silently stop; a browser reconnects a broken stream."""
     told: list[tuple[str, bytes]] = []
     ended: list[str] = []
 
@@ -72,7 +72,7 @@ def test_one_that_fails_ends_all() -> None:
         raise KeyError("of another version")
 
     async def read() -> None:
-        async for each in together([waits(), fails()]):
+        async for each in merged([waits(), fails()]):
             told.append(each)
 
     with pytest.raises(KeyError, match="of another version"):
