@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.app: which path is answered by what."""
+"""Tests of lightbus.gateway.app: the handler of each path."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class PublisherSide:
     What a listener connects with, and the publisher behind it.
 
     Attributes:
-        unasked: what it said without being asked.
+        unsolicited: the messages that it sent without a request.
         not_handled: what it said that could not be read (None), or handled.
         said: what it was told, with the number of the question; what was read is taken out by `heard`.
         prefixes: what it is subscribed to.
@@ -51,7 +51,7 @@ class PublisherSide:
         self.later: list[bytes] = []
         self.publish: Callable[[bytes], None] = lambda frame: None
         self.reply: Callable[[bytes], None] = lambda frame: None
-        self.unasked: list[AnyMessage] = []
+        self.unsolicited: list[AnyMessage] = []
         self.not_handled: list[tuple[AnyMessage | None, Exception]] = []
 
     @property
@@ -68,9 +68,9 @@ class PublisherSide:
     def requests(self) -> PublisherRequests:
         """Return what a listener asks it by."""
         transport: Any = self
-        unasked: dict[type, Callable[[Any], None]] = {Streams: self.unasked.append}
+        unsolicited: dict[type, Callable[[Any], None]] = {Streams: self.unsolicited.append}
         return PublisherRequests(
-            transport, self.peer, unasked, lambda *what: self.not_handled.append(what), itertools.count(1)
+            transport, self.peer, unsolicited, lambda *what: self.not_handled.append(what), itertools.count(1)
         )
 
     def heard(self) -> list[AnyMessage]:

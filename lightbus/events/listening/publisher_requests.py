@@ -23,7 +23,7 @@ class PublisherRequests:
     Args:
         transport: makes the connection.
         peer: the publisher.
-        unasked: the handlers of messages that are not answers, by message type.
+        on_unsolicited: the handlers of messages that are not answers, by message type.
         not_handled: called with a message that could not be handled, or None for one that could not be read.
         numbers: the numbers of all requests of this process.
 

@@ -1,4 +1,4 @@
-"""Has published events be read some times a second, all publishers one after the other, and not as they arrive."""
+"""Reads published events a few times a second, one publisher after the other, instead of as they arrive."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Batcher:
         Args:
             names: of the API and the event.
             record, key, at, id: of the event.
-            who: the task, or the hand-off, that fires it.
+            source: the task, or the hand-off, that fires it.
             waiter: informed of the event's place, unless it is stored at once.
 
         Returns:

@@ -29,7 +29,7 @@ class InRow:
         Return whether the next event belongs to the row, and is stored at once.
 
         Args:
-            who: the task that fires it.
+            source: the task that fires it.
             noted: how many events are noted outside of the journal's tables.
             is_first: whether it is the first event of this tick.
 

@@ -80,7 +80,7 @@ def test_what_the_publisher_says_finds_its_way() -> None:
         streams = Streams("auth", "a", 1, [], [])
         for message in (Acked([]), Acked([1]), streams, Drain()):
             side.reply(envelope.encode(message, number))
-        assert (answers, side.on_unsolicited, side.not_handled) == ([Acked([])], [streams], [])
+        assert (answers, side.unsolicited, side.not_handled) == ([Acked([])], [streams], [])
 
     run(test)
 
