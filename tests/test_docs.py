@@ -408,7 +408,7 @@ def test_configuration_example_is_valid() -> None:
 
 
 def test_house_is_complete() -> None:
-    """The house plan names every module, and no other."""
+    """The list of modules names every module, and no other."""
     plan = next(code for _, code in blocks(ARCHITECTURE, "text") if code.startswith("floor 9"))
     named = re.findall(r"^  ([\w/]+\.py)", plan, flags=re.MULTILINE)
     modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}

@@ -1,4 +1,4 @@
-"""The house plan of docs/architecture/house.md, held: who may import whom, and who may touch the world."""
+"""The rules of docs/architecture/house.md: which modules may import which, and use sockets, files or a clock."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def floor_of(room: str) -> int:
     for number, rooms in enumerate(FLOORS):
         if room in rooms:
             return number
-    raise AssertionError(f"lightbus/{room} stands on no floor: add it to FLOORS and to docs/architecture/house.md")
+    raise AssertionError(f"lightbus/{room} is on no floor: add it to FLOORS and to docs/architecture/house.md")
 
 
 def room_of(module: str) -> str:
@@ -434,7 +434,7 @@ def test_checker_sees_endpoints() -> None:
 
 def test_room_without_floor_is_named() -> None:
     """A new package must be given its floor, even if it imports nothing of the package."""
-    with pytest.raises(AssertionError, match="lightbus/shed stands on no floor"):
+    with pytest.raises(AssertionError, match="lightbus/shed is on no floor"):
         violations(["os"], "lightbus.shed")
 
 
