@@ -1,4 +1,4 @@
-"""Who is connected to a worker: told, waited for, and forgotten."""
+"""The engines connected to a worker: notified, waited for, and dropped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = 30.0
 
 
 class Line:
-    """What was sent to whom; some are gone."""
+    """The messages that were sent to each connection; some connections are gone."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, AnyMessage]] = []
@@ -31,7 +31,7 @@ class Line:
         return routing_id not in self.gone
 
     def hello(self, *routing_ids: bytes, now: float = 0.0) -> list[bool]:
-        """Have processes introduce themselves."""
+        """Let processes send HELLO."""
         return [
             self.engines.on_hello(routing_id, Hello("b", "", "0" * 16, "shop", str(routing_id), "", None), now)
             for routing_id in routing_ids
@@ -39,12 +39,12 @@ class Line:
 
 
 def run(scenario: Any) -> None:
-    """Run a scenario with a line of its own."""
+    """Run a scenario with its own connections."""
     asyncio.run(scenario(Line()))
 
 
 def test_hello_counts_once() -> None:
-    """The first HELLO of a process is told from its later ones."""
+    """The first HELLO of a process is distinguished from later ones."""
 
     async def scenario(line: Line) -> None:
         assert line.hello(ONE, TWO, ONE) == [True, True, False]
@@ -56,8 +56,8 @@ def test_hello_counts_once() -> None:
     run(scenario)
 
 
-def test_services_of_those_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are known for a while: a script's call may be counted when it has said goodbye already."""
+def test_services_of_disconnected_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are known for a while: a call of a script may be counted after its goodbye."""
     monkeypatch.setattr(connected, "MAX_FORMER", 2)
 
     async def scenario(line: Line) -> None:
@@ -73,8 +73,8 @@ def test_services_of_those_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
-def test_all_are_told() -> None:
-    """What is pushed goes to everybody; who turns out to be gone is forgotten."""
+def test_all_connected_engines_are_notified() -> None:
+    """A message goes to all of them; an engine that turns out to be gone is dropped."""
 
     async def scenario(line: Line) -> None:
         line.hello(ONE, TWO)
@@ -88,8 +88,8 @@ def test_all_are_told() -> None:
     run(scenario)
 
 
-def test_silent_process_is_forgotten_and_new_when_it_returns() -> None:
-    """Whoever has missed several HELLOs in a row is forgotten, and one who speaks again is new."""
+def test_silent_process_is_dropped_and_new_when_it_returns() -> None:
+    """A process that misses several HELLOs in a row is dropped; if it sends another one, it counts as new."""
 
     async def scenario(line: Line) -> None:
         line.hello(ONE, TWO)
@@ -102,8 +102,8 @@ def test_silent_process_is_forgotten_and_new_when_it_returns() -> None:
 
 
 @pytest.mark.parametrize("phase", ["drain", "part"])
-def test_everybody_is_waited_for(phase: str) -> None:
-    """Draining and parting are over when the last of those connected has confirmed, or is gone."""
+def test_all_confirmations_are_waited_for(phase: str) -> None:
+    """Draining and saying goodbye end when the last connected engine has confirmed, or is gone."""
 
     async def scenario(line: Line) -> None:
         line.hello(ONE, TWO)
@@ -126,7 +126,7 @@ def test_everybody_is_waited_for(phase: str) -> None:
 
 @pytest.mark.parametrize("phase", ["drain", "part"])
 def test_waiting_is_bounded(phase: str) -> None:
-    """Who does not confirm in time is named, in quotes: it says itself what it is called."""
+    """An engine that does not confirm in time is named, in quotes, because it chooses its name itself."""
 
     async def scenario(line: Line) -> None:
         line.hello(ONE, TWO)
@@ -137,8 +137,8 @@ def test_waiting_is_bounded(phase: str) -> None:
     run(scenario)
 
 
-def test_nobody_to_wait_for() -> None:
-    """With nobody connected, draining and parting take no time."""
+def test_waiting_without_connections() -> None:
+    """Without connected engines, draining and saying goodbye take no time."""
 
     async def scenario(line: Line) -> None:
         assert await line.engines.drain(LONG) == []
@@ -147,8 +147,8 @@ def test_nobody_to_wait_for() -> None:
     run(scenario)
 
 
-def test_parting_follows_draining() -> None:
-    """Those that confirmed to drain, and who has come since, are waited for once more when it comes to parting."""
+def test_goodbye_after_draining() -> None:
+    """Engines that confirmed to drain, and new ones, are waited for again after the goodbye."""
 
     async def scenario(line: Line) -> None:
         line.hello(ONE)

@@ -1,4 +1,4 @@
-"""Whom to try to reach, when and how often."""
+"""Which peers to dial, when and how often."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class FakeDial:
 
 
 class FakeLink:
-    """What is left of an attempt that succeeded."""
+    """The link of a successful attempt."""
 
     def __init__(self, instance: str, endpoint: str) -> None:
         self.instance = instance
@@ -76,7 +76,7 @@ class FakeLink:
 
 
 class Place:
-    """A dialer, what it is made from, and the attempts it opened."""
+    """A dialer, its collaborators, and the attempts that it started."""
 
     def __init__(self, dials: list[FakeDial]) -> None:
         self.dials = dials
@@ -122,13 +122,13 @@ class Place:
         self.ended += 1
 
     def announce(self, made: Announcement, source: Source = Source.DISCOVERY) -> Peer:
-        """Have somebody announced, and return what the registry made of it."""
+        """Let a peer be announced, and return the registry's change."""
         self.registry.announced(made, source, 0.0)
         return self.registry.peers[made.instance]
 
     @property
     def targets(self) -> list[str]:
-        """Whom the attempts are to reach, in order: instances, or fixed peers' endpoints."""
+        """The targets of the attempts, in order: instances, or endpoints of fixed peers."""
         return [dial.target or dial.endpoints[0] for dial in self.dials]
 
 
@@ -148,7 +148,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> Place:
-    """Return a place where attempts are the fake ones."""
+    """Return a place with fake attempts."""
     dials: list[FakeDial] = []
 
     def dial(*args: Any, **kwargs: Any) -> FakeDial:
@@ -165,7 +165,7 @@ def instance(number: int) -> str:
 
 
 def announcement(number: int, *, apis: tuple[str, ...] | None = ("auth",), port: int = 7001) -> Announcement:
-    """Return what a peer with a TCP port says of itself."""
+    """Return the announcement of a peer with a TCP port."""
     return Announcement(
         bus="b",
         instance=instance(number),
@@ -184,7 +184,7 @@ def announcement(number: int, *, apis: tuple[str, ...] | None = ("auth",), port:
 
 
 def test_all_addresses_of_a_peer(place: Place) -> None:
-    """Each is tried, those in our own networks first, IPv6 in brackets, with the fingerprint that was announced."""
+    """Each is tried, those in our own networks first, IPv6 in brackets, with the announced fingerprint."""
     made = replace(announcement(1), addresses=("10.0.0.1", "fe80::1", "127.0.0.5"))
     place.make(near=True).dial(place.announce(made))
     (dial,) = place.dials
@@ -193,7 +193,7 @@ def test_all_addresses_of_a_peer(place: Place) -> None:
 
 
 def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
-    """Of many addresses only some are tried at once, and with the next attempt the next ones."""
+    """Of many addresses only some are tried at once, and the next ones with the next attempt."""
     made = replace(announcement(1), addresses=tuple(f"10.0.0.{number}" for number in range(1, 7)))
     place.announce(made)
     for _ in range(3):
@@ -205,7 +205,7 @@ def test_some_addresses_of_a_peer_at_a_time(place: Place) -> None:
 
 
 def test_addresses_tried_are_bounded(place: Place) -> None:
-    """However many addresses strangers announce, most of the room is left for others; half where somebody waits."""
+    """However many addresses foreign peers announce, most of the room is kept for others; half during a lookup."""
     many = tuple(f"10.0.0.{number}" for number in range(1, 17))
     place.wanted.add("auth")
     peers = [place.announce(replace(announcement(number), addresses=many)) for number in range(1, 100)]
@@ -219,8 +219,8 @@ def test_addresses_tried_are_bounded(place: Place) -> None:
 
 
 @pytest.mark.parametrize("fingerprint", ["", "another key"])
-def test_who_is_announced_without_our_key_costs_no_socket(place: Place, fingerprint: str) -> None:
-    """Whoever is announced with another key than ours, or none, is refused without an attempt at its addresses."""
+def test_peers_without_our_key_are_not_dialed(place: Place, fingerprint: str) -> None:
+    """A peer that is announced with another key, or none, is refused without an attempt."""
     place.make(fingerprints=["ours"])
     place.wanted.add("auth")
     place.announce(replace(announcement(1), fingerprint=fingerprint))
@@ -232,8 +232,8 @@ def test_who_is_announced_without_our_key_costs_no_socket(place: Place, fingerpr
     assert reason == f"is not asked: it has {'the key another key' if fingerprint else 'no key'}, and ours is ours"
 
 
-def test_the_first_and_the_last_are_tried_first(place: Place) -> None:
-    """In a flood of strangers, who was there before it and who came last; it is not known who is real."""
+def test_the_first_and_the_last_announced_are_tried_first(place: Place) -> None:
+    """In a flood of announcements, those before it and the latest are tried first: the real ones are not known."""
     place.wanted.add("auth")
     for number in range(1, 100):
         place.announce(announcement(number))
@@ -241,10 +241,10 @@ def test_the_first_and_the_last_are_tried_first(place: Place) -> None:
     assert place.targets[:4] == [instance(99), instance(1), instance(98), instance(2)]
 
 
-def test_without_descriptors_nobody_is_tried(
+def test_no_peer_is_dialed_without_descriptors(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the process has no descriptors left nobody new is tried, which is said once, and again once it has."""
+    """If the process has no descriptors left, no new peer is tried; that is logged once, and again after a recovery."""
     place.wanted.add("auth")
     place.announce(announcement(1))
     monkeypatch.setattr(module, "descriptors_left", lambda: 0)
@@ -258,14 +258,14 @@ def test_without_descriptors_nobody_is_tried(
 
 
 def test_a_peer_of_this_host(place: Place, tmp_path: Path) -> None:
-    """In mode host the path is made of our own directory and the instance, and of nothing that was announced."""
+    """In mode host the path consists of our own directory and the instance, and of no announced data."""
     (tmp_path / f"{instance(1)}.rpc").touch()
     place.make(directory=tmp_path).dial(place.announce(announcement(1, port=0)))
     assert [dial.endpoints for dial in place.dials] == [(f"ipc://{tmp_path}/{instance(1)}.rpc",)]
 
 
-def test_whom_not_to_try(place: Place) -> None:
-    """Not ourselves, nobody we are connected to, and nobody twice at a time."""
+def test_peers_that_are_not_dialed(place: Place) -> None:
+    """Not ourselves, no connected peer, and no peer that is being dialed."""
     peer, linked = place.announce(announcement(1)), place.announce(announcement(2))
     place.links[instance(2)] = "a link"
     for each in (peer, peer, linked, replace(peer, announcement=announcement(0))):
@@ -274,7 +274,7 @@ def test_whom_not_to_try(place: Place) -> None:
 
 
 def test_a_failed_attempt_may_be_repeated(place: Place) -> None:
-    """The node is told why it failed and that it is over, and the peer can be tried again."""
+    """The node is told the reason and that the attempt is over, and the peer can be tried again."""
     peer = place.announce(announcement(1))
     place.dialer.dial(peer)
     place.dials[0].fail("does not answer")
@@ -283,8 +283,8 @@ def test_a_failed_attempt_may_be_repeated(place: Place) -> None:
     assert place.targets == [instance(1)] * 2
 
 
-def test_a_success_is_for_the_link_to_tell(place: Place) -> None:
-    """The node is told that the attempt is over, and nothing of a failure."""
+def test_a_success_is_reported_by_the_link(place: Place) -> None:
+    """The node is told that the attempt is over, and of no failure."""
     place.dialer.dial(place.announce(announcement(1)))
     place.dials[0].succeed()
     assert (place.failed, place.ended) == ([], 1)
@@ -294,15 +294,15 @@ def test_a_success_is_for_the_link_to_tell(place: Place) -> None:
     ("addresses", "certain"),
     [(("127.0.0.1",), True), (("127.0.0.1", "10.0.0.1"), False), (("10.0.0.1",), False)],
 )
-def test_what_refused_means(place: Place, addresses: tuple[str, ...], certain: bool) -> None:
-    """Only at our own addresses is nobody certainly nobody: elsewhere a cable may be unplugged."""
+def test_the_meaning_of_a_refused_connection(place: Place, addresses: tuple[str, ...], certain: bool) -> None:
+    """Only at our own addresses does it prove that no process listens: elsewhere a cable may be unplugged."""
     place.make(near=True).dial(place.announce(replace(announcement(1), addresses=addresses)))
     place.dials[0].fail("is not there", refused=True)
     assert place.failed == [(instance(1), "is not there", certain)]
 
 
-def test_a_peer_whose_files_are_not_seen(place: Place, tmp_path: Path) -> None:
-    """Nobody is dialled, and the reason names both directories: it may be in a directory that only it has."""
+def test_a_peer_whose_socket_files_are_missing(place: Place, tmp_path: Path) -> None:
+    """There is no attempt, and the reason names both directories: the peer may use a directory of its own."""
     dialer = place.make(directory=tmp_path)
     peer = place.announce(replace(announcement(1, port=0), directory="/somewhere/else"))
     dialer.dial(peer)
@@ -315,7 +315,7 @@ def test_a_peer_whose_files_are_not_seen(place: Place, tmp_path: Path) -> None:
 
 
 def test_refused_by_a_file(place: Place, tmp_path: Path) -> None:
-    """A socket file that nobody listens at is certain."""
+    """A socket file without a listener is a certain refusal."""
     (tmp_path / f"{instance(1)}.rpc").touch()
     place.make(directory=tmp_path).dial(place.announce(announcement(1, port=0)))
     place.dials[0].fail("is not there", refused=True)
@@ -325,8 +325,8 @@ def test_refused_by_a_file(place: Place, tmp_path: Path) -> None:
 # --- whoever is due ---------------------------------------------------------------------------------
 
 
-def test_peers_of_use_are_tried(place: Place) -> None:
-    """Who advertises what we use is tried, and who has not told what it has; the others for exchange only."""
+def test_needed_peers_are_dialed(place: Place) -> None:
+    """Peers that advertise an API in use are dialed, and those with unknown APIs; others only to exchange peers."""
     for number in range(EXCHANGE_PARTNERS):
         place.links[instance(100 + number)] = "a link"
     place.wanted.add("auth")
@@ -337,8 +337,8 @@ def test_peers_of_use_are_tried(place: Place) -> None:
     assert place.targets == [instance(3), instance(1)]  # the latest first
 
 
-def test_who_was_heard_of_just_now(place: Place) -> None:
-    """It is tried at once if it is wanted and may be tried, and nobody else is looked at."""
+def test_a_newly_announced_peer(place: Place) -> None:
+    """It is dialed at once if it is needed and allowed, and no other peer is considered."""
     place.wanted.add("auth")
     for number in range(EXCHANGE_PARTNERS):
         place.links[instance(100 + number)] = "a link"
@@ -354,7 +354,7 @@ def test_who_was_heard_of_just_now(place: Place) -> None:
 
 
 def test_some_unused_peers_are_connected_for_exchange(place: Place) -> None:
-    """A few peers are connected to though nothing of theirs is used: attempts count as connections."""
+    """A few peers are connected although none of their APIs is used: attempts count as connections."""
     place.links[instance(100)] = "a link"
     for number in range(1, 6):
         place.announce(announcement(number, apis=("shop",)))
@@ -362,8 +362,8 @@ def test_some_unused_peers_are_connected_for_exchange(place: Place) -> None:
     assert len(place.dials) == EXCHANGE_PARTNERS - 1
 
 
-def test_everybody_is_tried(place: Place) -> None:
-    """Where everything is wanted, peers are tried whatever they advertise."""
+def test_all_peers_are_dialed(place: Place) -> None:
+    """If all peers are wanted, they are dialed whatever they advertise."""
     place.wanted.add(EVERYTHING)
     for number in range(EXCHANGE_PARTNERS):
         place.links[instance(100 + number)] = "a link"
@@ -373,8 +373,8 @@ def test_everybody_is_tried(place: Place) -> None:
     assert len(place.dials) == 5
 
 
-def test_who_introduced_itself_is_tried(place: Place) -> None:
-    """It relies on us to tell others of it, and we tell only of whom we have seen."""
+def test_a_peer_that_introduced_itself_is_dialed(place: Place) -> None:
+    """It relies on us to announce it to others, and we only announce peers that have answered us."""
     for number in range(EXCHANGE_PARTNERS):
         place.links[instance(100 + number)] = "a link"
     place.announce(announcement(1, apis=()), Source.CLAIM)
@@ -383,7 +383,7 @@ def test_who_introduced_itself_is_tried(place: Place) -> None:
 
 
 def test_a_pause_after_a_failure(place: Place) -> None:
-    """Who did not answer is left alone until its pause is over; those that failed more often come later."""
+    """A peer that did not answer is left alone until its pause is over; those that failed more often come later."""
     place.wanted.add("auth")
     for number in (1, 2):
         place.announce(announcement(number))
@@ -396,7 +396,7 @@ def test_a_pause_after_a_failure(place: Place) -> None:
 
 
 def test_attempts_are_bounded(place: Place) -> None:
-    """However many strangers are announced, only so many are tried at a time; each that ends makes room for one."""
+    """However many peers are announced, a limited number is tried at a time; each attempt that ends makes room."""
     place.wanted.add("auth")
     for number in range(1, MAX_DIALS + 10):
         place.announce(announcement(number))
@@ -492,7 +492,7 @@ def test_busy_peers_leave_attempts_for_others(place: Place) -> None:
 
 
 def seen(*answering: str) -> FixedPeer:
-    """Return how the fixed peer does that is given by its address."""
+    """Return the state of the fixed peer with this address."""
     return FixedPeer(
         endpoint=SEED,
         is_name=False,
@@ -505,7 +505,7 @@ def seen(*answering: str) -> FixedPeer:
 
 
 def test_a_fixed_peer_that_answers(place: Place) -> None:
-    """It is tried at its address, by no instance, and once it answered no more; until it is gone, and after a pause."""
+    """It is dialed at its address, without an instance, and not after its answer; again after a loss and a pause."""
     dialer = place.make([SEED])
     assert dialer.has_untried_seed()
     dialer.dial_due(100.0)
@@ -527,8 +527,8 @@ def test_a_fixed_peer_that_answers(place: Place) -> None:
     assert place.targets == [SEED, SEED]
 
 
-def test_who_is_due_soon(place: Place) -> None:
-    """It is known whether somebody is to be tried by a moment: a fixed peer, one taken to be up, one that is wanted."""
+def test_peers_that_are_due_soon(place: Place) -> None:
+    """Whether any peer must be dialed until a moment is known: a fixed, a wanted, or one assumed to be up."""
     dialer = place.make([SEED])
     assert dialer.is_due(100.0)
     dialer.dial_due(100.0)
@@ -542,7 +542,7 @@ def test_who_is_due_soon(place: Place) -> None:
 
 
 def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    """It goes on being tried, at growing intervals, and there is one warning, not at the first failure."""
+    """It is dialed again at growing intervals, with one warning, which is not at the first failure."""
     caplog.set_level(logging.DEBUG, "lightbus.dialing")
     dialer = place.make([SEED])
     for failures in range(1, WARN_AFTER + 2):
@@ -560,7 +560,7 @@ def test_a_fixed_peer_that_does_not_answer(place: Place, now: list[float], caplo
 
 
 def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
-    """A list of all hosts, the same on each, has us in it: we are tried once, and never again."""
+    """A list of all hosts, the same on each, includes us: we are dialed once, and never again."""
     dialer = place.make([SEED])
     dialer.dial_due(100.0)
     place.dials[0].succeed()
@@ -570,8 +570,8 @@ def test_a_fixed_peer_that_is_ourselves(place: Place) -> None:
     assert len(place.dials) == 1
 
 
-def test_how_the_fixed_peers_do(place: Place) -> None:
-    """A message can say how many of them answer; without any it says nothing."""
+def test_the_state_of_fixed_peers_in_messages(place: Place) -> None:
+    """A message can say how many of them answer; without fixed peers it says nothing."""
     assert place.make().seeds.describe() == ""
     dialer = place.make([SEED, "tcp://10.0.0.8:7000"])
     assert dialer.seeds.describe() == "0 of 2 fixed peers answer"
@@ -585,7 +585,7 @@ def test_how_the_fixed_peers_do(place: Place) -> None:
 
 @pytest.mark.parametrize(("apis", "expected"), [(("auth",), True), (("shop",), False), (None, True)])
 def test_an_attempt_at_a_peer(place: Place, apis: tuple[str, ...] | None, expected: bool) -> None:
-    """It may lead to a name that the peer is announced with, or where it has not told; while it lasts."""
+    """While it lasts, it may lead to an API that the peer is announced with, or to any if its APIs are unknown."""
     assert not place.dialer.may_find("auth")
     place.dialer.dial(place.announce(announcement(1, apis=apis)))
     assert place.dialer.may_find("auth") is expected
@@ -594,7 +594,7 @@ def test_an_attempt_at_a_peer(place: Place, apis: tuple[str, ...] | None, expect
 
 
 def test_an_attempt_at_a_fixed_peer(place: Place) -> None:
-    """The first one may lead to anything; one that failed before is not waited for again."""
+    """The first attempt may lead to any API; one after a failure is not waited for."""
     dialer = place.make([SEED])
     dialer.dial_due(100.0)
     assert dialer.may_find("auth")
@@ -608,7 +608,7 @@ def test_an_attempt_at_a_fixed_peer(place: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "abandon"])
-def test_ending_stops_all_attempts_and_begins_no_other(place: Place, how: str) -> None:
+def test_stop_ends_all_attempts_and_prevents_others(place: Place, how: str) -> None:
     """All attempts end, and no other begins."""
     dialer = place.make([SEED])
     peer = place.announce(announcement(1))

@@ -1,4 +1,4 @@
-"""The last guard: what could not be handled is counted, and said ever more seldom."""
+"""The last guard: messages that could not be handled are counted, and logged at growing intervals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lightbus.membership.guard import Guard
 from lightbus.wire.envelope import Cancel
 
 
-def test_it_is_logged_in_ever_longer_intervals(caplog: pytest.LogCaptureFixture) -> None:
-    """The first time with its traceback, then the tenth, the hundredth and so on; each kind of trouble on its own."""
+def test_errors_are_logged_at_growing_intervals(caplog: pytest.LogCaptureFixture) -> None:
+    """The first error with its traceback, then the tenth, the hundredth and so on; each kind separately."""
     guard = Guard(logging.getLogger("lightbus.test"))
     for _ in range(1000):
         guard.failed("the peer", Cancel(), KeyError("no"))
@@ -23,15 +23,15 @@ def test_it_is_logged_in_ever_longer_intervals(caplog: pytest.LogCaptureFixture)
     assert guard.total == 1001
 
 
-def test_what_strangers_sent_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """An error that repeats a long message is cut."""
+def test_foreign_messages_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """An error that repeats a long message is shortened."""
     Guard(logging.getLogger("lightbus.test")).unreadable("the peer", ProtocolError("x" * 10_000))
     [record] = caplog.records
     assert len(record.getMessage()) < 700
 
 
-def test_kinds_of_trouble_are_bounded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is told apart has names that may come from outside."""
+def test_kinds_of_errors_are_bounded(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of kinds may come from foreign peers."""
     monkeypatch.setattr(Guard, "MAX_KINDS", 3)
     guard = Guard(logging.getLogger("lightbus.test"))
     for number in range(50):

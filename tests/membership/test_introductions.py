@@ -1,4 +1,4 @@
-"""Who introduces itself to a worker: answered, refused, bounded, and told of the others."""
+"""Introductions to a worker: answered, refused, bounded, and with news of other peers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HELLO = Hello("b", OWN, OTHER, "s", "p", "same", None)
 
 
 class Place:
-    """A worker without sockets, to which connections say HELLO."""
+    """A worker without sockets, to which connections send HELLO."""
 
     def __init__(self) -> None:
         self.said = announcement(OWN)
@@ -41,7 +41,7 @@ class Place:
         self.introductions = Introductions(identity, view, self._send)
 
     def hello(self, hello: Hello = HELLO, *, routing_id: bytes = b"1") -> list[AnyMessage]:
-        """Say HELLO through a connection; return what it is answered."""
+        """Send HELLO over a connection; return the answers."""
         self.sent[routing_id] = []
         self.introductions.on_hello(routing_id, hello)
         return self.sent[routing_id]
@@ -59,12 +59,12 @@ def place() -> Place:
 
 
 def announcement(instance: str) -> Announcement:
-    """Return what somebody says of himself."""
+    """Return the announcement of a peer."""
     return Announcement(bus="b", instance=instance, service="shop", process="p", host="h", apis=())
 
 
 def test_hello_is_answered(place: Place) -> None:
-    """Who says HELLO hears who we are, and of the peers we know where it knows others; a repetition is nothing new."""
+    """The answer contains our announcement, and our peers if the sender knows others; a repetition is no news."""
     place.known = [(announcement(OTHER), 1.5)]
     [welcome] = place.hello()
     assert isinstance(welcome, Welcome)
@@ -85,13 +85,13 @@ def test_hello_is_answered(place: Place) -> None:
     ids=["bus", "instance"],
 )
 def test_hello_is_refused(place: Place, hello: Hello, reason: str) -> None:
-    """Who wants another bus, or another instance, is told what we are, and is not one of ours."""
+    """A sender that wants another bus, or another instance, gets our announcement, and is not added."""
     assert place.hello(hello) == [Error("peer_refused", reason, False, {})]
     assert (place.introductions.counts["refused_hellos"], len(place.introductions.engines)) == (1, 0)
 
 
 def test_connections_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is a limit to the processes that are remembered; those that are go on."""
+    """The number of connected processes is limited; existing ones stay connected."""
     monkeypatch.setattr(module, "MAX_ENGINES", 1)
     place.hello()
     [error] = place.hello(routing_id=b"2")
@@ -101,7 +101,7 @@ def test_connections_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_connection_is_one_process(place: Place) -> None:
-    """Nobody says HELLO for many, nor announces others: what is remembered is bounded by the connections."""
+    """A connection introduces neither several processes nor other ones: the memory is bounded by the connections."""
     place.hello()
     [error] = place.hello(HELLO._replace(instance=THIRD))
     assert isinstance(error, Error)
@@ -110,8 +110,8 @@ def test_a_connection_is_one_process(place: Place) -> None:
     assert (place.claims, len(place.introductions.engines)) == ([], 1)
 
 
-def test_peers_are_encoded_once_for_all_who_ask(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as they say the same, and their ages are not off by much: a stranger can ask as often as it likes."""
+def test_peers_are_encoded_once_for_all_requests(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they are unchanged, and their ages differ little: a foreign peer may ask as often as it likes."""
     encoded: list[AnyMessage] = []
 
     def encode(message: AnyMessage) -> bytes:
@@ -133,8 +133,8 @@ def test_peers_are_encoded_once_for_all_who_ask(place: Place, monkeypatch: pytes
     assert place.hello(asks)[1] == Peers([[announcement(THIRD).to_wire(), 2.0]], [])
 
 
-def test_what_is_known_is_not_read_again(place: Place) -> None:
-    """What a process announces with each heartbeat is the same object while it says the same."""
+def test_an_unchanged_announcement_is_not_decoded_again(place: Place) -> None:
+    """While the announcement in a process's heartbeats is the same, it is the same object."""
     known = announcement(OTHER)
     place.known = [(known, 0.0)]
     for said in (known, replace(known, service="other")):
@@ -144,7 +144,7 @@ def test_what_is_known_is_not_read_again(place: Place) -> None:
 
 
 def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers that nobody reads would wait here; after a second the process is answered again."""
+    """Answers that are not read would be queued here; after a second the process is answered again."""
     monkeypatch.setattr(connected, "MAX_HELLOS", 3)
     answers = [len(place.hello()) for _ in range(50)]
     assert (answers[:3], 0 in answers) == ([1, 1, 1], True)
@@ -152,15 +152,15 @@ def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.Mon
     assert not place.introductions.engines.is_flooding(b"1", time.monotonic() + 2.0)
 
 
-def test_claims_are_passed_on(place: Place) -> None:
-    """What a process announces with its HELLO is passed on, each time, as far as it makes sense."""
+def test_announcements_are_passed_on(place: Place) -> None:
+    """The announcement in each HELLO of a process is passed on, if it is valid."""
     for said in (announcement(OTHER).to_wire(), {"nonsense": 1}, announcement(OTHER).to_wire()):
         assert len(place.hello(HELLO._replace(announcement=said))) == 1
     assert place.claims == [announcement(OTHER)] * 2
 
 
-def test_everybody_is_told(place: Place) -> None:
-    """What we say of ourselves now, and who came and went, is told to all who are connected, and to nobody else."""
+def test_all_connected_engines_are_notified(place: Place) -> None:
+    """Our present announcement, and joined and left peers, are sent to all connected engines, and to no others."""
     place.hello()
     place.hello(HELLO._replace(instance=THIRD), routing_id=b"2")
     place.sent.clear()
@@ -173,8 +173,8 @@ def test_everybody_is_told(place: Place) -> None:
     assert (place.sent, len(place.introductions.engines)) == ({}, 1)
 
 
-def test_who_comes_while_we_drain_is_told_so(place: Place) -> None:
-    """Draining waits for those who are connected, and whoever comes meanwhile hears of it at once."""
+def test_a_process_that_connects_during_draining_is_told(place: Place) -> None:
+    """Draining waits for the connected processes; one that connects in the meantime is told at once."""
 
     async def scenario() -> None:
         place.hello()
@@ -193,8 +193,8 @@ def test_who_comes_while_we_drain_is_told_so(place: Place) -> None:
     asyncio.run(scenario())
 
 
-def test_goodbye_is_said_to_all(place: Place) -> None:
-    """Leaving is over when all have said goodbye, too."""
+def test_goodbye_is_sent_to_all(place: Place) -> None:
+    """Stopping ends when all have answered with a goodbye."""
 
     async def scenario() -> None:
         place.hello()

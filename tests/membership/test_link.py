@@ -34,7 +34,7 @@ AT_ONCE = 500 * MS
 
 
 class FakeNode:
-    """Introduces us, and remembers what it is told."""
+    """A node that introduces us, and records what is reported to it."""
 
     def __init__(self) -> None:
         self.announces: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class FakeNode:
 
 
 class FakeWorker:
-    """A ROUTER that answers each message with what it is told to."""
+    """A ROUTER that answers each message as the test says."""
 
     def __init__(self, place: Place, endpoint: str, *answers: bytes | AnyMessage) -> None:
         self.heard: list[AnyMessage] = []
@@ -70,7 +70,7 @@ class FakeWorker:
         self._from = b""
 
     def say(self, message: AnyMessage) -> None:
-        """Push a message to whoever wrote last."""
+        """Push a message to the last sender."""
         self.router.send(self._from, envelope.encode(message))
 
     def _on_message(self, routing_id: bytes, frame: bytes) -> None:
@@ -81,7 +81,7 @@ class FakeWorker:
 
 
 class Place:
-    """What a test of one event loop needs; `run` closes what was made in it."""
+    """The environment of a test on one event loop; `run` closes everything made in it."""
 
     def __init__(self, directory: Path, security: Security | None = None, *, heartbeat_timeout: float = LEAST) -> None:
         self.transport = ZmqTransport(
@@ -110,7 +110,7 @@ class Place:
         return made
 
     def dial(self, *endpoints: str, target: str = THEIR) -> Dial:
-        """Try a peer."""
+        """Dial a peer."""
         made = Dial(self.node, self.transport, endpoints, self.node.done, target=target)
         self._opened.append(made)
         return made
@@ -139,14 +139,14 @@ def place(surroundings: Surroundings) -> Place:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """Return the endpoint of somebody who takes connections and says nothing."""
+    """Return the endpoint of a listener that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture(params=["ipc", "tcp"])
 def nobody(request: pytest.FixtureRequest, place: Place) -> str:
-    """Return an endpoint at which nobody listens."""
+    """Return an endpoint without a listener."""
     return place.file("nobody.rpc") if request.param == "ipc" else "tcp://127.0.0.1:1"
 
 
@@ -162,7 +162,7 @@ def welcome(instance: str = THEIR, bus: str = "b") -> Welcome:
 @pytest.mark.parametrize("kind", ["ipc", "tcp"])
 @pytest.mark.parametrize("target", ["", THEIR])
 def test_answer_of_a_worker_is_reported_with_its_instance(place: Place, kind: str, target: str) -> None:
-    """A worker that answers HELLO is reported, with its instance; what it pushes then is passed on."""
+    """A worker that answers HELLO is reported, with its instance; its further messages are passed on."""
 
     async def scenario() -> None:
         worker = place.worker(welcome(), endpoint=place.file("x.rpc") if kind == "ipc" else "tcp://127.0.0.1:*")
@@ -179,8 +179,8 @@ def test_answer_of_a_worker_is_reported_with_its_instance(place: Place, kind: st
     place.run(scenario)
 
 
-def test_what_a_link_says(place: Place) -> None:
-    """HELLO is repeated on demand, with what we announce by then; drained and goodbye as such; closed, nothing more."""
+def test_messages_of_a_link(place: Place) -> None:
+    """HELLO is repeated on demand with the present announcement; then drained and goodbye; nothing after closing."""
 
     async def scenario() -> None:
         worker = place.worker(welcome())
@@ -202,7 +202,7 @@ def test_what_a_link_says(place: Place) -> None:
 
 
 def test_closed_port_is_known_at_once(place: Place, nobody: str) -> None:
-    """Where nobody listens it is known at once, and for certain."""
+    """Without a listener, the failure is reported at once, and as certain."""
 
     async def scenario() -> None:
         place.link(nobody)
@@ -212,8 +212,8 @@ def test_closed_port_is_known_at_once(place: Place, nobody: str) -> None:
     place.run(scenario)
 
 
-def test_socket_file_of_the_dead(place: Place) -> None:
-    """A socket file whose process is gone is as good as none."""
+def test_socket_file_of_an_ended_process(place: Place) -> None:
+    """A socket file whose process has ended counts as missing."""
 
     async def scenario() -> None:
         with socket.socket(socket.AF_UNIX) as dead:
@@ -225,8 +225,8 @@ def test_socket_file_of_the_dead(place: Place) -> None:
     place.run(scenario)
 
 
-def test_somebody_else_listens(place: Place) -> None:
-    """Something that does not speak our protocol ends the link."""
+def test_another_program_listens(place: Place) -> None:
+    """A program with another protocol ends the link."""
 
     async def scenario() -> None:
         async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -247,7 +247,7 @@ def test_somebody_else_listens(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ipc", "tcp"])
-def test_worker_goes_away(place: Place, kind: str) -> None:
+def test_worker_disconnects(place: Place, kind: str) -> None:
     """The end of a connection is reported at once, and once."""
 
     async def scenario() -> None:
@@ -264,8 +264,8 @@ def test_worker_goes_away(place: Place, kind: str) -> None:
     place.run(scenario)
 
 
-def test_silence_after_the_handshake(surroundings: Surroundings, silent: str) -> None:
-    """Somebody who never completes the handshake is given up after the time of a heartbeat."""
+def test_silence_instead_of_a_handshake(surroundings: Surroundings, silent: str) -> None:
+    """A listener that never completes the handshake is given up after the heartbeat timeout."""
     place = Place(surroundings.runtime, heartbeat_timeout=0.5)
 
     async def scenario() -> None:
@@ -291,7 +291,7 @@ def test_silence_after_the_handshake(surroundings: Surroundings, silent: str) ->
 def test_wrong_welcome_is_reported_with_the_reason(
     place: Place, answer: bytes | AnyMessage, reason: str, refused: bool
 ) -> None:
-    """Whoever answers anything but the right WELCOME is not the peer; the reason is said."""
+    """A process with any answer but the right WELCOME is not the peer; the reason is reported."""
 
     async def scenario() -> None:
         worker = place.worker(answer)
@@ -306,7 +306,7 @@ def test_wrong_welcome_is_reported_with_the_reason(
 
 
 def test_nothing_counts_before_the_welcome(place: Place) -> None:
-    """What is pushed by somebody who has not answered HELLO is passed over."""
+    """Messages of a process that has not answered HELLO are ignored."""
 
     async def scenario() -> None:
         worker = place.worker(Drain(), Peers([], [OTHER]), welcome())
@@ -321,7 +321,7 @@ def test_nothing_counts_before_the_welcome(place: Place) -> None:
 
 
 def test_first_to_answer_wins(place: Place, nobody: str, silent: str) -> None:
-    """Of several addresses that with the right answer wins, whatever the others do; it is reported once."""
+    """Of several addresses, the one with the right answer wins, whatever the others do; it is reported once."""
 
     async def scenario() -> None:
         liar, worker = place.worker(welcome(OTHER)), place.worker(welcome())
@@ -338,8 +338,8 @@ def test_first_to_answer_wins(place: Place, nobody: str, silent: str) -> None:
     place.run(scenario)
 
 
-def test_nobody_at_any_address(place: Place, nobody: str) -> None:
-    """An attempt at addresses where nobody listens ends at once, and for certain."""
+def test_no_listener_at_any_address(place: Place, nobody: str) -> None:
+    """An attempt at addresses without a listener ends at once, and is certain."""
 
     async def scenario() -> None:
         place.dial(nobody, place.file("neither.rpc"), "tcp://127.0.0.1:2")
@@ -350,7 +350,7 @@ def test_nobody_at_any_address(place: Place, nobody: str) -> None:
 
 
 def test_one_address_is_silent(place: Place, nobody: str, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as one address may still answer the attempt goes on; its time over, nothing is certain."""
+    """While one address may still answer, the attempt continues; when its time is over, the failure is not certain."""
     monkeypatch.setattr(module, "HELLO_TIMEOUT", 200 * MS)
 
     async def scenario() -> None:
@@ -365,7 +365,7 @@ def test_one_address_is_silent(place: Place, nobody: str, silent: str, monkeypat
 
 
 def test_an_attempt_does_not_end_while_the_process_does_not_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where we did not get the processor, who is to answer has had no more of it: that time does not count."""
+    """While we do not get the processor, the peer may not get it either: that time does not count."""
     monkeypatch.setattr(module, "HELLO_TIMEOUT", 4 * LONGEST_STEP)
 
     async def scenario() -> None:
@@ -396,8 +396,8 @@ def test_failed_attempt_says_whether_it_was_connected(
     place.run(scenario)
 
 
-def test_patience_grows_with_the_way(place: Place, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt waits for as many round trips as it takes to be answered, once it is known how long one takes."""
+def test_timeout_grows_with_the_round_trip_time(place: Place, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt waits for as many round trips as an answer takes, once the round trip time is known."""
     monkeypatch.setattr(module, "HELLO_TIMEOUT", LEAST)  # however long it takes here to reach somebody
     round_trip, dealer = 40 * MS, place.transport.dealer
 
@@ -424,7 +424,7 @@ def test_patience_grows_with_the_way(place: Place, silent: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("endpoints", [(), ("no endpoint",)], ids=["none", "impossible"])
 def test_no_address_at_all(place: Place, endpoints: tuple[str, ...]) -> None:
-    """An attempt without an address that can be tried fails like any other, and not at once in its maker's hands."""
+    """An attempt without a usable address fails like any other, and not before its constructor has returned."""
 
     async def scenario() -> None:
         place.dial(*endpoints)
@@ -436,7 +436,7 @@ def test_no_address_at_all(place: Place, endpoints: tuple[str, ...]) -> None:
     place.run(scenario)
 
 
-def test_attempt_that_is_closed_is_silent(place: Place, nobody: str) -> None:
+def test_closed_attempt_reports_nothing(place: Place, nobody: str) -> None:
     """A closed attempt reports nothing any more."""
 
     async def scenario() -> None:
@@ -450,7 +450,7 @@ def test_attempt_that_is_closed_is_silent(place: Place, nobody: str) -> None:
 
 
 def test_links_closed_at_any_moment(place: Place, nobody: str) -> None:
-    """However a closing meets what happens on a connection, nothing hangs (libzmq's thread once did)."""
+    """Whenever a link is closed during an event of its connection, nothing hangs (libzmq's thread once did)."""
 
     async def scenario() -> None:
         worker = place.worker(welcome())
@@ -464,7 +464,7 @@ def test_links_closed_at_any_moment(place: Place, nobody: str) -> None:
 
 
 def test_links_of_a_closed_loop(place: Place, silent: str) -> None:
-    """What a loop leaves open when it is closed can be closed from outside."""
+    """Links that a loop leaves open when it is closed can be closed without it."""
 
     async def scenario() -> tuple[FakeWorker, Dial]:
         worker = FakeWorker(place, "tcp://127.0.0.1:*", welcome())
@@ -493,14 +493,14 @@ def keyed(surroundings: Surroundings) -> Place:
 
 @pytest.fixture
 def other(surroundings: Surroundings) -> Iterator[Place]:
-    """Give a place with another key."""
+    """Return a place with another key."""
     made = Place(surroundings.runtime, KeySecurity(keys=[OTHER_KEY], addresses=["127.0.0.1"]))
     yield made
     made.transport.close()
 
 
 def test_a_worker_with_our_key(keyed: Place) -> None:
-    """Whoever has the key is answered as without one."""
+    """A worker with the same key is answered as without keys."""
 
     async def scenario() -> None:
         worker = keyed.worker(welcome())
@@ -514,7 +514,7 @@ def test_a_worker_with_our_key(keyed: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["another key", "no key"])
 def test_a_worker_with_another_key_or_none(keyed: Place, other: Place, place: Place, kind: str) -> None:
-    """The link ends at once, and says whose keys to compare."""
+    """The link ends at once, and the error says whose keys to compare."""
 
     async def scenario() -> None:
         worker = (other if kind == "another key" else place).worker(welcome())
@@ -531,8 +531,8 @@ def test_a_worker_with_another_key_or_none(keyed: Place, other: Place, place: Pl
     place.transport.close()
 
 
-def test_a_worker_that_says_it_has_another_key(keyed: Place) -> None:
-    """Who speaks our key and says that it has another one, or none, is not taken in: nobody could connect to it."""
+def test_a_worker_that_announces_another_key(keyed: Place) -> None:
+    """A worker with our key that announces another one, or none, is not added: no peer could connect to it."""
 
     async def scenario() -> None:
         worker = keyed.worker(welcome())
@@ -544,7 +544,7 @@ def test_a_worker_that_says_it_has_another_key(keyed: Place) -> None:
 
 
 def test_an_attempt_that_is_denied(keyed: Place, other: Place) -> None:
-    """That somebody is there and refuses us counts for more than that nobody is at another address."""
+    """A denial by a listener takes precedence over another address without a listener."""
 
     async def scenario() -> None:
         worker = other.worker(welcome())
@@ -559,7 +559,7 @@ def test_an_attempt_that_is_denied(keyed: Place, other: Place) -> None:
 
 
 def test_a_key_that_we_do_not_have_is_not_tried(keyed: Place) -> None:
-    """A peer that is announced with another key is not connected to at all."""
+    """A peer that is announced with another key is not dialed."""
 
     async def scenario() -> None:
         worker = keyed.worker(welcome())

@@ -1,4 +1,4 @@
-"""Waiting until a name is advertised: as long as there is something to wait for, and no longer."""
+"""Waiting until an API is advertised: as long as that can still happen, and no longer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHORT = 500 * MS
 
 
 class FakeDialler:
-    """Remembers whom it is to try; `trying` are the APIs that somebody who is being tried may have."""
+    """Records the peers it should dial; `trying` are the APIs of peers that are being dialed."""
 
     def __init__(self) -> None:
         self.dialled: list[str] = []
@@ -58,7 +58,7 @@ class FakeDialler:
 
 
 class Place:
-    """A lookup, and what it is made from."""
+    """A lookup and its collaborators."""
 
     def __init__(self, wait: float) -> None:
         self.registry = Registry()
@@ -75,7 +75,7 @@ class Place:
         )
 
     def announce(self, number: int, *apis: str) -> Announcement:
-        """Have somebody announced with these APIs."""
+        """Let a peer be announced with these APIs."""
         made = Announcement(
             bus="b", instance=f"{number:016x}", service="auth-service", process="p", host="h", api_names=apis
         )
@@ -83,7 +83,7 @@ class Place:
         return made
 
     def join(self, number: int, *apis: str, procedures: tuple[str, ...] = ("call",)) -> None:
-        """Have a peer with these APIs answer; without procedures it only publishes their events."""
+        """Let a peer with these APIs answer; without procedures it only publishes their events."""
         infos = tuple(ApiInfo(name=api, procedures=procedures, events=("seen",)) for api in apis)
         made = replace(self.announce(number, *apis), apis=infos, api_names=None)
         self.registry.answered(made, time.monotonic(), endpoint=f"ipc://{number}", event_endpoint="")
@@ -91,7 +91,7 @@ class Place:
 
 
 def run(test: Callable[[Place], Awaitable[None]], *, wait: float = LONG) -> None:
-    """Run a test on a loop, in less time than anything here may be waited for."""
+    """Run a test on a loop, in less time than any wait here may take."""
 
     async def main() -> None:
         await asyncio.wait_for(test(Place(wait)), LONG / 3)
@@ -100,7 +100,7 @@ def run(test: Callable[[Place], Awaitable[None]], *, wait: float = LONG) -> None
 
 
 async def waiting(coroutine: Any) -> asyncio.Task[Any]:
-    """Have a look-up begin to wait."""
+    """Start a lookup, and return once it waits."""
     task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
     for _ in range(3):
         await asyncio.sleep(0)
@@ -111,8 +111,8 @@ async def waiting(coroutine: Any) -> asyncio.Task[Any]:
 # --- one name ---------------------------------------------------------------------------------------
 
 
-def test_a_name_that_is_there() -> None:
-    """It is found without waiting, and from now on wanted."""
+def test_a_name_that_is_known() -> None:
+    """It is found without waiting, and wanted from now on."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -122,8 +122,8 @@ def test_a_name_that_is_there() -> None:
     run(test)
 
 
-def test_a_name_that_comes() -> None:
-    """Whoever waits goes on as soon as a peer with it answers, and not for another one."""
+def test_a_name_that_is_advertised_later() -> None:
+    """A lookup ends as soon as a peer with the name answers, and not for another name."""
 
     async def test(place: Place) -> None:
         task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
@@ -138,7 +138,7 @@ def test_a_name_that_comes() -> None:
 
 
 def test_each_waiter_is_woken_for_its_own_api() -> None:
-    """All of them are woken, each for its own name; one that was cancelled is in nobody's way."""
+    """All of them are woken, each for its own name; a cancelled one does not disturb the others."""
 
     async def test(place: Place) -> None:
         tasks = [await waiting(place.lookup.resolve(name, Deadline.after(LONG))) for name in ("auth", "auth", "shop")]
@@ -152,8 +152,8 @@ def test_each_waiter_is_woken_for_its_own_api() -> None:
     run(test)
 
 
-def test_a_name_that_does_not_come() -> None:
-    """It is given up once discovery has had its time; the error says how was looked, and for what else."""
+def test_a_name_that_is_never_advertised() -> None:
+    """It is given up after the time for discovery; the error names the discovery and the failed attempts."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -163,8 +163,8 @@ def test_a_name_that_does_not_come() -> None:
     run(test, wait=20 * MS)
 
 
-def test_names_that_nobody_has_are_not_looked_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is asked for any name remembers the latest of those that nobody has, and all others."""
+def test_unknown_names_are_not_wanted_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that looks up any names remembers the latest unknown ones, and all known ones."""
     monkeypatch.setattr(module, "MAX_UNKNOWN", 3)
 
     async def test(place: Place) -> None:
@@ -176,8 +176,8 @@ def test_names_that_nobody_has_are_not_looked_for_for_ever(monkeypatch: pytest.M
     run(test)
 
 
-def test_everybody_who_has_a_name() -> None:
-    """Whoever wants all of them waits until discovery has had its time, and no longer; where there is none it fails."""
+def test_all_peers_with_a_name() -> None:
+    """A lookup of all peers waits for the time of discovery, and no longer; without any peer it fails."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -203,8 +203,8 @@ def test_everybody_who_has_a_name() -> None:
     run(soon, wait=50 * MS)
 
 
-def test_later_nobody_waits() -> None:
-    """Discovery's time begins with the node: afterwards an unknown name fails at once."""
+def test_no_wait_after_the_time_for_discovery() -> None:
+    """That time begins with the node: afterwards an unknown name fails at once."""
 
     async def test(place: Place) -> None:
         with pytest.raises(UnknownApi):
@@ -217,8 +217,8 @@ def test_later_nobody_waits() -> None:
     run(test, wait=1 * MS)
 
 
-def test_in_a_crowd_it_is_looked_for_longer() -> None:
-    """Where many are announced and none answers, that of a real worker may come late; few keep nobody waiting."""
+def test_lookups_wait_longer_for_many_peers() -> None:
+    """If many peers are announced and none answers, a real worker may answer late; a few peers cause no extra wait."""
 
     async def test(place: Place) -> None:
         for number in range(CROWD):
@@ -237,7 +237,7 @@ def test_in_a_crowd_it_is_looked_for_longer() -> None:
 
 
 def test_a_name_is_looked_for_while_the_process_runs() -> None:
-    """Where we did not get the processor, nobody could introduce itself: that time does not count."""
+    """While we do not get the processor, no peer could introduce itself: that time does not count."""
 
     async def test(place: Place) -> None:
         task = await waiting(place.lookup.resolve("auth", Deadline.after(LONG)))
@@ -255,7 +255,7 @@ def test_a_name_is_looked_for_while_the_process_runs() -> None:
 
 
 def test_the_callers_deadline() -> None:
-    """Nobody waits beyond it, whatever there may be to come."""
+    """No lookup exceeds it, whatever is still expected."""
 
     async def test(place: Place) -> None:
         with pytest.raises(UnknownApi):
@@ -264,8 +264,8 @@ def test_the_callers_deadline() -> None:
     run(test)
 
 
-def test_somebody_who_does_not_answer() -> None:
-    """Who is announced with the name is tried again, quarantined or not, and is named in the error."""
+def test_a_peer_that_does_not_answer() -> None:
+    """A peer that is announced with the name is dialed again, quarantined or not, and is named in the error."""
 
     async def test(place: Place) -> None:
         place.announce(1, "auth")
@@ -279,8 +279,8 @@ def test_somebody_who_does_not_answer() -> None:
     run(test, wait=0.0)
 
 
-def test_an_attempt_on_its_way() -> None:
-    """While somebody is tried who may have the name it is waited for, and no longer."""
+def test_an_attempt_in_progress() -> None:
+    """While a peer that may have the name is being dialed, the lookup waits, and no longer."""
 
     async def test(place: Place) -> None:
         place.dialer.trying.add("auth")
@@ -294,7 +294,7 @@ def test_an_attempt_on_its_way() -> None:
 
 
 def test_an_attempt_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attempts that follow each other for ever are not waited for longer than one of them takes."""
+    """An endless series of attempts is not waited for longer than one attempt takes."""
     monkeypatch.setattr(module, "HELLO_TIMEOUT", 20 * MS)
 
     async def test(place: Place) -> None:
@@ -307,7 +307,7 @@ def test_an_attempt_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("how", ["lost", "drains"])
 def test_a_peer_that_restarts(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the last peer with the name has just gone or is leaving, its successor is worth waiting for."""
+    """If the last peer with the name has just gone or is leaving, its successor is waited for."""
 
     class LaterClock:
         @staticmethod
@@ -329,8 +329,8 @@ def test_a_peer_that_restarts(how: str, monkeypatch: pytest.MonkeyPatch) -> None
     run(test)
 
 
-def test_who_only_publishes_does_not_serve_a_call() -> None:
-    """A call waits for its worker to return, though another peer publishes the API's events; an event does not."""
+def test_a_peer_that_only_publishes_does_not_serve_a_call() -> None:
+    """A call waits for its worker to return although another peer publishes the API's events; an event does not."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -344,8 +344,8 @@ def test_who_only_publishes_does_not_serve_a_call() -> None:
     run(test)
 
 
-def test_nobody_who_serves_a_call_is_expected() -> None:
-    """Then whoever publishes the API's events is enough: it says why it does not serve the call."""
+def test_a_publisher_is_enough_if_no_server_is_expected() -> None:
+    """A peer that only publishes the API's events is then asked: its error says why it does not serve the call."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth", procedures=())
@@ -358,7 +358,7 @@ def test_nobody_who_serves_a_call_is_expected() -> None:
 
 
 def test_a_peer_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has been gone for long is not waited for."""
+    """A peer that has been gone for long is not waited for."""
     monkeypatch.setattr(module, "RETURN_TIME", 0.0)
 
     async def test(place: Place) -> None:
@@ -375,8 +375,8 @@ def test_a_peer_that_does_not_return(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- several names ----------------------------------------------------------------------------------
 
 
-def test_all_names_come() -> None:
-    """It returns when the last of them is there, and nothing is missing."""
+def test_all_names_are_found() -> None:
+    """The lookup returns when the last of them is found, and none is missing."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -389,7 +389,7 @@ def test_all_names_come() -> None:
 
 
 def test_some_names_are_missing() -> None:
-    """They are waited for until the deadline, however hopeless, and returned."""
+    """They are waited for until the deadline, however unlikely, and returned."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -404,7 +404,7 @@ def test_some_names_are_missing() -> None:
 
 
 def test_waiters_move_to_the_next_node_on_stop() -> None:
-    """Whoever waits is sent to the next node, and so is whoever comes later and would have to wait."""
+    """A waiting lookup is sent to the next node, and so is a later one that would have to wait."""
 
     async def test(place: Place) -> None:
         place.join(1, "auth")
@@ -425,7 +425,7 @@ def test_waiters_move_to_the_next_node_on_stop() -> None:
 
 
 def test_a_fixed_peer_refuses_us() -> None:
-    """Where nobody else has the name, a fixed peer that does not let us in is the reason."""
+    """If no other peer has the name, the error is that a fixed peer refuses us."""
 
     async def test(place: Place) -> None:
         place.dialer.refusing.append("the fixed peer x has another key")
@@ -436,7 +436,7 @@ def test_a_fixed_peer_refuses_us() -> None:
 
 
 def test_a_peer_of_another_bus_has_it() -> None:
-    """Who has the name for holders of another key is named, and only for that name."""
+    """A peer with another key that has the name is mentioned in the error, and only for that name."""
 
     async def test(place: Place) -> None:
         place.foreign_peers["auth"] = ["y offers it to holders of another key"]
@@ -453,14 +453,14 @@ def test_a_peer_of_another_bus_has_it() -> None:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a look around be over soon."""
+    """Shorten the time of a full discovery."""
     monkeypatch.setattr(module, "QUIET", 20 * MS)
     monkeypatch.setattr(module, "LOOK_EVERY", 2 * MS)
 
 
 @pytest.mark.usefixtures("quickly")
-def test_everybody_is_looked_for() -> None:
-    """All are wanted from now on; it ends when who was heard of has answered, and nothing new comes."""
+def test_all_peers_are_discovered() -> None:
+    """All peers are wanted from now on; it ends when the announced ones have answered, and no new ones appear."""
 
     async def test(place: Place) -> None:
         place.announce(1, "shop")
@@ -475,8 +475,8 @@ def test_everybody_is_looked_for() -> None:
 
 
 @pytest.mark.usefixtures("quickly")
-def test_who_does_not_answer_does_not_hold_it_up() -> None:
-    """An attempt that failed is an end, too; a fixed peer that is being tried is waited for."""
+def test_a_peer_that_does_not_answer_does_not_delay_it() -> None:
+    """A failed attempt counts as an end, too; a fixed peer that is being dialed is waited for."""
 
     async def test(place: Place) -> None:
         made = place.announce(1, "shop")
@@ -491,8 +491,8 @@ def test_who_does_not_answer_does_not_hold_it_up() -> None:
     run(test)
 
 
-def test_nobody_to_be_found() -> None:
-    """Where nobody is heard of, it takes until the deadline; a node that stops sends it to the one that follows."""
+def test_no_peer_is_found() -> None:
+    """If no peer is announced, it takes until the deadline; a node that stops sends the caller to its successor."""
 
     async def test(place: Place) -> None:
         before = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a process says of itself, before and after it is ready."""
+"""The announcement of a process, before and after it is ready."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ OTHER = "a" * 16
 
 
 def made() -> OwnAnnouncement:
-    """Return what a process of the shop says of itself."""
+    """Return the announcement of a process of the service shop."""
     return OwnAnnouncement(Identity(bus="b", service="shop", process="p"), max_message_size=1000)
 
 
 def test_a_client_announces_nothing() -> None:
-    """It introduces itself by name, and says which messages it takes."""
+    """It introduces itself by name, and says which messages it accepts."""
     hello = made().hello(OTHER, "digest")
     assert (hello.bus, hello.target, hello.service, hello.process) == ("b", OTHER, "shop", "p")
     assert (hello.peers_digest, hello.announcement, hello.max_message_size) == ("digest", None, 1000)
 
 
-def test_apis_are_told_once_they_are_public() -> None:
-    """Who finds a worker before it is ready hears of no API; then all of it is told, in HELLO, too."""
+def test_apis_are_announced_once_they_are_public() -> None:
+    """A peer that finds a worker before it is ready sees no API; then all are announced, also in HELLO."""
     own = made()
     own.become(replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",)))
     own.change_apis([ApiInfo(name="auth", procedures=("check",))])
@@ -39,7 +39,7 @@ def test_apis_are_told_once_they_are_public() -> None:
 
 
 def test_a_worker_moves() -> None:
-    """What it announces besides stays what it was."""
+    """The rest of its announcement does not change."""
     own = made()
     own.become(replace(own.current, rpc_port=4711, event_port=4712, addresses=("127.0.0.1",)))
     own.move(addresses=("10.0.0.1",))

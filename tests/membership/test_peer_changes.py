@@ -1,4 +1,4 @@
-"""Who is told what became of the peers, and in which order."""
+"""The notifications about peers, and their order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OWN, OTHER, THIRD = ("0" * 16, "a" * 16, "c" * 16)
 
 
 class Place:
-    """A registry whose facts are carried out, and what was told of it."""
+    """A registry whose changes are applied, and the recorded notifications."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -25,7 +25,7 @@ class Place:
         self.changes.observe(self._observed)
 
     def answers(self, instance: str) -> None:
-        """Have a peer answer HELLO."""
+        """Let a peer answer HELLO."""
         said = Announcement(
             bus="b", instance=instance, service="shop", process="p", host="h", apis=(ApiInfo(name="shop"),)
         )
@@ -34,7 +34,7 @@ class Place:
         )
 
     def hears_of(self, instance: str) -> None:
-        """Have somebody announce a peer."""
+        """Let another process announce a peer."""
         said = Announcement(bus="b", instance=instance, service="shop", process="p", host="h", api_names=("shop",))
         self.changes.apply(self.registry.announced(said, Source.DISCOVERY, 0.0))
 
@@ -47,7 +47,7 @@ class Place:
 
 
 def run(scenario: Callable[[Place], Awaitable[None]]) -> None:
-    """Run a scenario on a loop of its own."""
+    """Run a scenario on its own loop."""
 
     async def main() -> None:
         place = Place()
@@ -59,8 +59,8 @@ def run(scenario: Callable[[Place], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_the_snapshot_comes_first() -> None:
-    """Whoever is told of a peer finds it in the snapshot, or no longer; who waits is woken last."""
+def test_the_snapshot_is_updated_first() -> None:
+    """An observer that is notified of a peer sees the change in the snapshot; waiting lookups are woken last."""
 
     async def scenario(place: Place) -> None:
         place.answers(OTHER)
@@ -73,8 +73,8 @@ def test_the_snapshot_comes_first() -> None:
     run(scenario)
 
 
-def test_hearsay_shares_a_snapshot() -> None:
-    """What changes nothing that can be called is told after a moment, all at once, and to no observer."""
+def test_announcements_share_a_snapshot() -> None:
+    """Changes that affect no callable peer are published together after a moment, and to no observer."""
 
     async def scenario(place: Place) -> None:
         place.hears_of(OTHER)
@@ -86,8 +86,8 @@ def test_hearsay_shares_a_snapshot() -> None:
     run(scenario)
 
 
-def test_what_is_known_makes_no_snapshot() -> None:
-    """Of a hundred peers each announces itself again every few seconds: who is up already changes nothing by it."""
+def test_known_announcements_make_no_snapshot() -> None:
+    """Each of a hundred peers announces itself every few seconds: for a peer that is up, that changes nothing."""
 
     async def scenario(place: Place) -> None:
         place.answers(OTHER)
@@ -99,8 +99,8 @@ def test_what_is_known_makes_no_snapshot() -> None:
     run(scenario)
 
 
-def test_the_digest_stands_for_who_is_verified() -> None:
-    """Those that know the same peers have the same digest, in whichever order they came; hearsay does not count."""
+def test_the_digest_identifies_the_verified_peers() -> None:
+    """Nodes that know the same peers have the same digest, in any order; unverified announcements do not count."""
 
     async def scenario(place: Place) -> None:
         other = Place()
@@ -119,8 +119,8 @@ def test_the_digest_stands_for_who_is_verified() -> None:
     run(scenario)
 
 
-def test_nothing_is_told_after_the_end() -> None:
-    """Stopped, nobody hears of anything any more, of what was to come after a moment neither."""
+def test_no_notification_after_stop() -> None:
+    """After the stop nothing is reported, including changes that were delayed for a moment."""
 
     async def scenario(place: Place) -> None:
         place.hears_of(OTHER)

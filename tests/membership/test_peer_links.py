@@ -1,4 +1,4 @@
-"""What peers that a node is connected to say, and what it means that they do not any more. Without a socket."""
+"""Messages of the peers that a node is connected to, and the ends of their connections. Without a socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OWN, OTHER, THIRD = "0" * 16, "a" * 16, "b" * 16
 
 
 class FakeLink:
-    """A connection that notes what happens to it."""
+    """A connection that records what happens to it."""
 
     def __init__(self, instance: str, *, introduced: bool = True) -> None:
         self.instance = instance
@@ -45,7 +45,7 @@ class FakeLink:
 
 
 class FakeDealer:
-    """A connection that never stands."""
+    """A connection that is never established."""
 
     def send(self, frame: bytes) -> bool:
         return False
@@ -60,14 +60,14 @@ class FakeDealer:
 
 
 class FakeSecurity:
-    """Everybody may connect."""
+    """Security that admits every peer."""
 
     fingerprints = ("",)
     refusal = ""
 
 
 class FakeTransport:
-    """Leads nowhere."""
+    """A transport whose connections are never established."""
 
     security = FakeSecurity()
 
@@ -76,7 +76,7 @@ class FakeTransport:
 
 
 class Place:
-    """The links of a node, what they are made from, and the channels that may still need a peer."""
+    """The links of a node, their collaborators, and the channels that may still need a peer."""
 
     def __init__(self) -> None:
         self.wanted: set[str] = set()
@@ -94,7 +94,7 @@ class Place:
         await self.may_go_on.wait()
 
     def establish(self, instance: str = OTHER, *, draining: bool = False, introduced: bool = True) -> Any:
-        """Have a peer answer HELLO on a new link, and return that."""
+        """Let a peer answer HELLO on a new link, and return the link."""
         link: Any = FakeLink(instance, introduced=introduced)
         made = announcement(instance)
         self.peers.on_established(link, made, Welcome(made.to_wire(), "", 0.0, draining))
@@ -124,7 +124,7 @@ def run(test: Callable[[Place], Awaitable[None]]) -> None:
 
 
 def test_a_peer_that_answers_is_up() -> None:
-    """Only then; a second link to it is closed, and so is one to ourselves."""
+    """Not before it answers; a second link to it is closed, and so is one to ourselves."""
 
     async def test(place: Place) -> None:
         first, second, ours = place.establish(), place.establish(), place.establish(OWN)
@@ -139,8 +139,8 @@ def test_a_peer_that_answers_is_up() -> None:
 @pytest.mark.parametrize(
     ("is_public", "introduced", "expected"), [(True, False, ["hello"]), (True, True, []), (False, False, [])]
 )
-def test_a_worker_introduces_itself_once_it_is_public(is_public: bool, introduced: bool, expected: list[str]) -> None:
-    """Where the first HELLO went out before there was anything to announce."""
+def test_a_worker_sends_hello_again_when_it_is_public(is_public: bool, introduced: bool, expected: list[str]) -> None:
+    """Its first HELLO was sent before there was anything to announce."""
 
     async def test(place: Place) -> None:
         if is_public:
@@ -150,8 +150,8 @@ def test_a_worker_introduces_itself_once_it_is_public(is_public: bool, introduce
     run(test)
 
 
-def test_a_peer_that_drains_is_sent_nothing_new() -> None:
-    """That is confirmed once no channel sends it anything."""
+def test_a_draining_peer_gets_no_new_requests() -> None:
+    """That is confirmed once no channel sends to it any more."""
 
     async def test(place: Place) -> None:
         link = place.establish()
@@ -164,8 +164,8 @@ def test_a_peer_that_drains_is_sent_nothing_new() -> None:
     run(test)
 
 
-def test_a_peer_that_says_goodbye_is_left_in_order() -> None:
-    """What is on its way back from it is waited for."""
+def test_a_peer_that_says_goodbye_is_disconnected_in_order() -> None:
+    """Replies that are still to arrive from it are waited for."""
 
     async def test(place: Place) -> None:
         link = place.establish()
@@ -182,7 +182,7 @@ def test_a_peer_that_says_goodbye_is_left_in_order() -> None:
 
 @pytest.mark.parametrize("drains", [False, True])
 def test_a_link_that_ends(drains: bool) -> None:
-    """The peer is lost, and tried again; or has left, as it had said. Another link's end is nothing."""
+    """The peer is lost, and dialed again; or it has left, if it said goodbye. The end of another link has no effect."""
 
     async def test(place: Place) -> None:
         link = place.establish()
@@ -199,8 +199,8 @@ def test_a_link_that_ends(drains: bool) -> None:
     run(test)
 
 
-def test_hearsay_is_considered() -> None:
-    """Peers of the same bus that could be reached; what is no announcement is passed over."""
+def test_announcements_by_others_are_considered() -> None:
+    """Those of reachable peers of the same bus; invalid ones are ignored."""
 
     async def test(place: Place) -> None:
         link = place.establish()
@@ -218,8 +218,8 @@ def test_hearsay_is_considered() -> None:
     run(test)
 
 
-def test_hearsay_of_who_answered_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundred peers each tell of all others: who is up says of itself what counts, and others are read once."""
+def test_announcements_of_verified_peers_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a hundred peers reports all others: a peer that is up announces itself; others are decoded once."""
 
     async def test(place: Place) -> None:
         link = place.establish()
@@ -242,7 +242,7 @@ def test_hearsay_of_who_answered_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_all_links_are_closed_at_the_end() -> None:
-    """With a goodbye; on a loop that is closed, without."""
+    """With a goodbye; on a closed loop, without one."""
 
     async def test(place: Place) -> None:
         links = [place.establish(each) for each in (OTHER, THIRD)]

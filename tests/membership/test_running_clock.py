@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightbus.membership.running_clock import LONGEST_STEP, RunningClock
 
 
-def test_time_in_which_nobody_read_it_does_not_pass() -> None:
-    """What passes between two readings counts up to a bound."""
+def test_long_gaps_between_readings_do_not_count() -> None:
+    """The time between two readings counts up to a limit."""
     now = 1000.0
     clock = RunningClock(lambda: now)
     assert clock.read() == 0.0

@@ -27,7 +27,7 @@ LOST = "Name or service not known"
 
 
 class Place:
-    """Fixed peers, a clock, and the lookups that were begun; the test says what becomes of them."""
+    """Fixed peers, a clock, and the started lookups; the test decides their results."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -50,22 +50,22 @@ class Place:
         self.ended += 1
 
     def due(self, *, after: float = 0.0) -> list[str]:
-        """Have time pass, and return the endpoints that are to be tried."""
+        """Advance the clock, and return the endpoints to dial."""
         self.now += after
         return [address.endpoint for address in self.seeds.due(self.now)]
 
     def run(self, seconds: float) -> None:
-        """Have time pass in which this process runs."""
+        """Advance the clock while this process runs."""
         until = self.now + seconds
         while self.now < until:
             self.due(after=LONGEST_STEP)
 
     def find(self, *endpoints: str, problem: str = "") -> None:
-        """Have the latest lookup end."""
+        """End the latest lookup."""
         self.begun[-1][1](DnsAnswer(endpoints=endpoints, problem=problem))
 
     def fail(self, endpoint: str) -> None:
-        """Have an attempt fail."""
+        """Let an attempt fail."""
         self.seeds.failed([endpoint], self.now, "does not answer", denied=False, keys=1)
 
 
@@ -78,7 +78,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def test_each_address_of_a_name_is_tried(place: Place) -> None:
-    """A name is looked up once at a time, and who waits is told; then each of its addresses is a fixed peer."""
+    """A name has one lookup at a time, and waiting callers are notified; then each of its addresses is a fixed peer."""
     assert (place.due(), place.due()) == ([], [])
     assert [endpoint for endpoint, _ in place.begun] == [NAME]
     place.find(ONE, TWO)
@@ -95,13 +95,13 @@ def test_each_address_of_a_name_is_tried(place: Place) -> None:
 
 
 def test_an_address_is_not_looked_up(place: Place) -> None:
-    """It is tried at once."""
+    """It is dialed at once."""
     place.make(ONE)
     assert (place.due(), place.begun) == ([ONE], [])
 
 
-def test_a_name_is_looked_up_now_and_then(place: Place) -> None:
-    """Addresses that come are tried, those that go are not tried any more, and those that stay keep what is known."""
+def test_a_name_is_looked_up_regularly(place: Place) -> None:
+    """New addresses are dialed, missing ones no more, and the others keep their state."""
     place.due()
     place.find(ONE)
     place.seeds.linked(ONE, "a", ourselves=False)
@@ -118,7 +118,7 @@ def test_a_name_is_looked_up_now_and_then(place: Place) -> None:
 
 @pytest.mark.parametrize("how", ["fails", "ends"])
 def test_a_name_is_looked_up_when_an_address_fails(place: Place, how: str) -> None:
-    """Whoever was there may be elsewhere by now: soon, and not more often than once in a second."""
+    """The host may have another address by now: soon, and not more often than once a second."""
     place.due()
     place.find(ONE)
     if how == "fails":
@@ -134,8 +134,8 @@ def test_a_name_is_looked_up_when_an_address_fails(place: Place, how: str) -> No
     assert place.due() == [TWO]
 
 
-def test_a_name_that_leads_nowhere(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """It goes on being looked up, at growing intervals, with one warning; what it led to before goes on being used."""
+def test_a_name_that_is_not_found(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """It is looked up again at growing intervals, with one warning; its former addresses stay in use."""
     caplog.set_level(logging.DEBUG, "lightbus.dialing")
     place.due()
     place.find(ONE)
@@ -159,7 +159,7 @@ def test_a_name_that_leads_nowhere(place: Place, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Others are tried meanwhile, it is waited for only so long, nothing is asked twice, and there is one warning."""
+    """Others are dialed in the meantime; the wait is limited, no lookup starts twice, and there is one warning."""
     place.make(NAME, ONE)
     assert place.due() == [ONE]
     place.seeds.linked(ONE, "a", ourselves=False)
@@ -177,15 +177,15 @@ def test_a_name_server_that_hangs(place: Place, caplog: pytest.LogCaptureFixture
     assert place.due() == [TWO]
 
 
-def test_time_in_which_we_do_not_run(place: Place) -> None:
-    """It is none in which a lookup would have ended: the name goes on being waited for."""
+def test_time_in_which_the_process_does_not_run(place: Place) -> None:
+    """A lookup could not have ended in that time: the name is still waited for."""
     place.due()
     place.due(after=LOOKUP_PATIENCE * 2)
     assert place.seeds.has_untried()
 
 
 def test_no_room_for_a_lookup(place: Place) -> None:
-    """It is begun once there is, and is not waited for longer than one that hangs."""
+    """It starts once there is room, and is waited for no longer than one that hangs."""
     place.room = False
     place.due()
     place.run(LOOKUP_PATIENCE)
@@ -196,7 +196,7 @@ def test_no_room_for_a_lookup(place: Place) -> None:
 
 
 def test_a_name_with_many_addresses(place: Place) -> None:
-    """Only so many are tried at a time; in time all of them are."""
+    """A limited number is dialed at a time; in the end all of them are."""
     many = [f"tcp://10.0.0.{number}:5570" for number in range(MOST_ADDRESSES * 2)]
     seen: set[str] = set()
     for _ in range(200):
@@ -208,15 +208,15 @@ def test_a_name_with_many_addresses(place: Place) -> None:
 
 
 def test_an_address_is_named_with_its_name(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Messages say which of the settings an address came from."""
+    """Messages say which setting an address came from."""
     place.due()
     place.find(ONE)
     place.seeds.failed([ONE], place.now, "breaks off", denied=True, keys=1)
     assert place.seeds.refusals() == [f"the fixed peer {NAME} at {ONE} breaks off"]
 
 
-def test_no_lookup_begins_after_close(place: Place) -> None:
-    """No lookup is begun any more, and one that ends changes nothing."""
+def test_no_lookup_starts_after_close(place: Place) -> None:
+    """No lookup is started any more, and one that ends changes nothing."""
     place.due()
     place.seeds.close()
     place.find(ONE)

@@ -1,4 +1,4 @@
-"""Where a handler is executed: at once in the callback, in a task, in a thread."""
+"""Where a handler is executed: at once in the receiving callback, in a task, or in a thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEN: ContextVar[int] = ContextVar("seen", default=0)
 
 
 class Place(Api):
-    """Handlers that tell where they are executed."""
+    """Handlers that return where they are executed."""
 
     class Meta:
         name = "place"
@@ -69,12 +69,12 @@ class Place(Api):
 
 @pytest.fixture(autouse=True)
 def all_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have no call count as long because other work held it up."""
+    """Prevent calls from counting as long because other work delayed them."""
     monkeypatch.setattr(callee, "QUICK", 60.0)
 
 
 class Line:
-    """A server whose requests come in a callback of the loop, as those of a socket do."""
+    """A server whose requests arrive in a callback of the loop, as those of a socket do."""
 
     def __init__(self, executor: HandlerThreads) -> None:
         apis = ApiRegistry()
@@ -101,7 +101,7 @@ class Line:
         return not self.has_left
 
     async def call(self, name: str, **kwargs: Any) -> tuple[AnyMessage, bool]:
-        """Return the answer, and whether it was there before the callback ended."""
+        """Return the answer, and whether it was sent before the callback ended."""
         at_once: list[bool] = []
 
         def arrive() -> None:
@@ -114,7 +114,7 @@ class Line:
 
 
 def serve(test: Callable[[Line], Coroutine[Any, Any, None]]) -> None:
-    """Run a test with a server; afterwards nothing may be left running."""
+    """Run a test with a server; nothing may be left running afterwards."""
 
     async def main() -> None:
         executor = HandlerThreads(3)
@@ -129,8 +129,8 @@ def serve(test: Callable[[Line], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_a_handler_that_waits_for_nothing_is_executed_at_once() -> None:
-    """It is answered before the loop goes on, and the task that it sees is none that somebody could cancel."""
+def test_a_handler_that_never_suspends_is_executed_at_once() -> None:
+    """It is answered before the callback returns, and the current task that it sees cannot be cancelled by others."""
 
     async def test(line: Line) -> None:
         assert await line.call("here") == (Result(True), True)
@@ -140,8 +140,8 @@ def test_a_handler_that_waits_for_nothing_is_executed_at_once() -> None:
     serve(test)
 
 
-def test_others_have_a_task_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that waits, or one that took long the last time, holds up nothing else."""
+def test_other_handlers_run_in_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that awaits, or took long the last time, delays no other call."""
     monkeypatch.setattr(callee, "QUICK", 0.0)
 
     async def test(line: Line) -> None:
@@ -152,8 +152,8 @@ def test_others_have_a_task_of_their_own(monkeypatch: pytest.MonkeyPatch) -> Non
     serve(test)
 
 
-def test_hooks_have_a_task() -> None:
-    """A hook may wait."""
+def test_a_call_with_hooks_runs_in_a_task() -> None:
+    """A hook may await something."""
 
     async def test(line: Line) -> None:
         async def before() -> None:
@@ -165,8 +165,8 @@ def test_hooks_have_a_task() -> None:
     serve(test)
 
 
-def test_each_has_a_context_of_its_own() -> None:
-    """What one call sets, the next one does not see, though no task lies between."""
+def test_each_call_has_its_own_context() -> None:
+    """A context variable that one call sets is not visible to the next, although there is no task between them."""
 
     async def test(line: Line) -> None:
         assert [await line.call("count") for _ in range(3)] == [(Result(1), True)] * 3
@@ -176,8 +176,8 @@ def test_each_has_a_context_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["fail", "leave"])
-def test_what_is_raised_at_once_is_answered(name: str) -> None:
-    """Whatever it is, the loop goes on."""
+def test_an_exception_in_an_immediate_handler_is_answered(name: str) -> None:
+    """Whatever the handler raises, the loop continues."""
 
     async def test(line: Line) -> None:
         answer, at_once = await line.call(name)
@@ -188,7 +188,7 @@ def test_what_is_raised_at_once_is_answered(name: str) -> None:
     serve(test)
 
 
-def test_what_is_returned_to_be_awaited() -> None:
+def test_a_returned_awaitable_is_awaited() -> None:
     """An awaitable that a handler forgot to await is awaited, in a task."""
 
     async def test(line: Line) -> None:
@@ -197,8 +197,8 @@ def test_what_is_returned_to_be_awaited() -> None:
     serve(test)
 
 
-def test_given_up_before_the_rest_has_begun() -> None:
-    """The word that nobody waits may come together with the call: it ends all the same, and gives its place back."""
+def test_cancel_before_the_awaitable_is_awaited() -> None:
+    """A CANCEL may arrive together with the call: the call still ends, and frees its place."""
 
     async def test(line: Line) -> None:
         def arrive() -> None:
@@ -212,8 +212,8 @@ def test_given_up_before_the_rest_has_begun() -> None:
     serve(test)
 
 
-def test_what_threads_have_answered_is_counted_when_it_is_asked_for() -> None:
-    """Though the loop is not woken for it, and no further call comes."""
+def test_calls_answered_by_threads_are_counted_when_statistics_are_read() -> None:
+    """The loop is not woken for them, and no further call arrives."""
 
     async def test(line: Line) -> None:
         await line.call("thread")
@@ -228,7 +228,7 @@ def test_what_threads_have_answered_is_counted_when_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["thread", "here", "after_waiting"])
 def test_a_caller_that_has_left_is_answered_once(name: str) -> None:
-    """An answer that finds nobody is not sent again, or it would count as two that were dropped."""
+    """A reply that cannot be delivered is not sent again, or it would count as two dropped replies."""
 
     async def test(line: Line) -> None:
         line.has_left = True
@@ -239,7 +239,7 @@ def test_a_caller_that_has_left_is_answered_once(name: str) -> None:
     serve(test)
 
 
-def test_where_no_thread_can_be_started() -> None:
+def test_no_thread_can_be_started() -> None:
     """The caller is told to ask another worker, and the place is free again."""
 
     async def test(line: Line) -> None:
@@ -258,11 +258,11 @@ def test_where_no_thread_can_be_started() -> None:
 
 
 class Large(list[int]):
-    """A list that may be asked whether it is still there."""
+    """A list that can be weakly referenced, to see whether it still exists."""
 
 
-def test_large_arguments_are_let_go() -> None:
-    """Of a call that a thread has answered nothing large is kept until the next one comes."""
+def test_large_arguments_are_released() -> None:
+    """After a thread has answered a call, no large object of it is kept until the next call."""
 
     async def test(line: Line) -> None:
         request = Request(ME, "place", "thread", 5.0, ME, [], None, 0, {"value": Large([0])})
@@ -274,8 +274,8 @@ def test_large_arguments_are_let_go() -> None:
     serve(test)
 
 
-def test_a_thread_answers_itself() -> None:
-    """No turn of the loop lies between the end of a `def` handler and its answer; a large one is left to the loop."""
+def test_a_thread_sends_its_answer_itself() -> None:
+    """The loop takes no part between the end of a `def` handler and its reply, unless the reply is large."""
 
     async def test(line: Line) -> None:
         assert (await line.call("thread"))[0] == Result("lightbus-handler")

@@ -1,4 +1,4 @@
-"""What is kept of the calls that were answered."""
+"""The statistics and the log of answered calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightbus.wire.envelope import Result
 
 
 class Services:
-    """Who is of which service; counts how often it was asked."""
+    """The services of callers; counts the look-ups."""
 
     def __init__(self, **known: str) -> None:
         self.known = known
@@ -28,14 +28,14 @@ class Services:
 
 
 def call(caller: str = "one", *, failed: bool = False, api: str = "work", procedure: str = "echo") -> Job:
-    """Return a call that was answered."""
+    """Return an answered call."""
     job = job_of(procedure, api=api, caller=caller)
     job.failed = failed
     return job
 
 
 def test_figures_of_each_procedure() -> None:
-    """How many calls, how many of them failed, and by the services of their callers."""
+    """Calls and errors are counted for each procedure, and calls by the service of their callers."""
     log = CallLog(Services(one="shop", other="mail"))
     for job in (call(), call(failed=True), call("other"), call(procedure="fail")):
         log.note_usage(job)
@@ -47,15 +47,15 @@ def test_figures_of_each_procedure() -> None:
     assert log.usage["work", "fail"].calls == 1
 
 
-def test_questions_about_the_worker_are_not_counted() -> None:
-    """Whoever looks at the figures would change them."""
+def test_internal_calls_are_not_counted() -> None:
+    """Reading the statistics must not change them."""
     log = CallLog(Services())
     log.note_usage(call(api="internal.peer"))
     assert log.usage == {}
 
 
-def test_a_service_is_asked_for_once() -> None:
-    """Of a caller that nobody knows it is asked again: it may be known by then."""
+def test_a_service_is_looked_up_once() -> None:
+    """The service of an unknown caller is looked up again: it may be known later."""
     services = Services(one="shop")
     log = CallLog(services)
     for name in ("one", "one", "new", "new"):
@@ -66,8 +66,8 @@ def test_a_service_is_asked_for_once() -> None:
     assert log.usage["work", "echo"].callers == {"shop": 2, OTHERS: 2, "late": 1}
 
 
-def test_services_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers come and go: of more than so many all are asked for anew."""
+def test_remembered_services_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers come and go: above the limit, all are looked up again."""
     monkeypatch.setattr(module, "MAX_CALLERS", 2)
     services = Services(a="s", b="s", c="s")
     log = CallLog(services)
@@ -76,8 +76,8 @@ def test_services_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatc
     assert services.asked == ["a", "b", "c", "a"]
 
 
-def test_calls_are_shown_to_who_watches() -> None:
-    """With their caller's service, and how long they took."""
+def test_calls_are_shown_to_watchers() -> None:
+    """With the service of their caller, and their duration."""
     log = CallLog(Services(one="shop"))
     log.watch.take(time.monotonic(), "me", 0)
     job = call()

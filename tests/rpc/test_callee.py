@@ -1,4 +1,4 @@
-"""A procedure as it is served: what all calls of it have in common."""
+"""A procedure as a worker serves it: the state that all its calls share."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def callee(api: Api, name: str) -> Callee:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("price", True), ("stock", False), ("order", False)])
-def test_only_what_waits_for_nothing_is_executed_at_once(name: str, expected: bool) -> None:
-    """A handler that awaits something, or blocks, needs a task or a thread."""
+def test_only_handlers_that_never_suspend_are_executed_at_once(name: str, expected: bool) -> None:
+    """A handler that awaits, or is a `def` function, needs a task or a thread."""
     assert callee(Shop(), name).is_executed_at_once is expected
 
 
-def test_only_what_is_quick_is_executed_at_once() -> None:
-    """One call that took long is enough for the next one to get a task; and one that did not, for none."""
+def test_only_quick_handlers_are_executed_at_once() -> None:
+    """After one long call the next one gets a task; after a quick one it does not."""
     price = callee(Shop(), "price")
     price.note_duration(QUICK)
     assert not price.is_executed_at_once
@@ -54,8 +54,8 @@ def test_only_what_is_quick_is_executed_at_once() -> None:
     assert price.is_executed_at_once
 
 
-def test_after_many_quick_calls_a_single_long_one_was_interrupted() -> None:
-    """The process was not given its turn; only a second one says that the procedure takes long, and that at once."""
+def test_after_many_quick_calls_one_long_call_does_not_count() -> None:
+    """The process was probably interrupted; only a second long call in a row means that the procedure takes long."""
     price = callee(Shop(), "price")
     for _ in range(MANY):
         price.note_duration(QUICK / 2)
@@ -68,7 +68,7 @@ def test_after_many_quick_calls_a_single_long_one_was_interrupted() -> None:
     assert not price.is_executed_at_once, "it has to be quick many times again"
 
 
-def test_questions_about_the_worker() -> None:
-    """They are known by the name of their API."""
+def test_internal_apis_are_recognised() -> None:
+    """They are recognised by the name of their API."""
     assert callee(Inner(), "ping").is_internal
     assert not callee(Shop(), "price").is_internal

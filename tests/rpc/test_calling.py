@@ -1,4 +1,4 @@
-"""The way of a call: who is asked, what is sent, and what becomes of it when something goes wrong."""
+"""The path of a call: which peer is asked, which message is sent, and what happens on each kind of failure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from lightbus.wire.envelope import Accepted, AnyMessage, Cancel, Error, Fire, Re
 
 
 def test_a_call_and_its_result() -> None:
-    """The request says what is called and by whom, how much time is left, and which instance is meant."""
+    """The request contains the procedure, the caller, the remaining time, and the intended instance."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Result(True)
@@ -57,7 +57,7 @@ def test_a_call_and_its_result() -> None:
 
 
 def test_calls_share_a_connection() -> None:
-    """Answers find their calls by id, in whatever order they come; one too late finds nobody."""
+    """Replies find their calls by id, in any order; a late reply is ignored."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         tasks = [asyncio.ensure_future(caller.request(call(context, kwargs={"n": n}))) for n in range(3)]
@@ -75,7 +75,7 @@ def test_calls_share_a_connection() -> None:
 
 
 def test_a_hand_off_and_its_answer() -> None:
-    """An event goes out as it was encoded, and comes to what the publisher says of it."""
+    """An event is sent as it was encoded, and returns the publisher's answer."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.wanted.clear()
@@ -90,7 +90,7 @@ def test_a_hand_off_and_its_answer() -> None:
 
 
 def test_an_unknown_name_is_resolved_first() -> None:
-    """An API that nobody of this process asked for before is looked for; who is found then is asked."""
+    """An API that this process has not used before is looked up; the peer that is found is asked."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.wanted.clear()
@@ -104,8 +104,8 @@ def test_an_unknown_name_is_resolved_first() -> None:
     run(test)
 
 
-def test_resolved_and_gone_again() -> None:
-    """Whoever was found may be gone when it is to be asked; then it is looked for again."""
+def test_a_resolved_peer_that_is_gone_again() -> None:
+    """If the peer that was found is gone before it is asked, the API is looked up again."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Result(1)
@@ -118,7 +118,7 @@ def test_resolved_and_gone_again() -> None:
 
 
 def test_arguments_that_cannot_be_sent() -> None:
-    """The caller reads which argument it is; nothing was sent."""
+    """The error names the argument; nothing was sent."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         with pytest.raises(DeformError, match=r"arguments of auth\.check cannot be sent: kwargs\.user is an object"):
@@ -134,7 +134,7 @@ def test_arguments_that_cannot_be_sent() -> None:
 
 
 def test_a_refused_call_moves_to_another_peer() -> None:
-    """A peer that certainly did not start it is asked once, and then the next."""
+    """A peer that certainly did not start the call is asked once, and then the next one."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = context.replies[B] = lambda message: refusal()
@@ -148,7 +148,7 @@ def test_a_refused_call_moves_to_another_peer() -> None:
     run(test, peer(A), peer(B))
 
 
-def test_a_standstill_is_answered_with_its_number() -> None:
+def test_a_stalled_peer_is_asked_again_with_its_stall_count() -> None:
     """A peer whose loop was stalled gets the call once more, with its stall count; refused again, it is skipped."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
@@ -164,7 +164,7 @@ def test_a_standstill_is_answered_with_its_number() -> None:
 
 
 def test_refusals_end_with_the_deadline() -> None:
-    """A peer that refuses with ever new numbers holds nobody beyond the deadline."""
+    """A peer that refuses with ever new stall counts does not delay the caller beyond the deadline."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         numbers = iter(range(1, 2**62))
@@ -177,8 +177,8 @@ def test_refusals_end_with_the_deadline() -> None:
     run(test, peer(A))
 
 
-def test_a_peer_refuses_for_another_reason() -> None:
-    """Whatever the reason was, when all have refused there is one error of those that mean `nothing was done`."""
+def test_peers_refuse_for_different_reasons() -> None:
+    """When all peers have refused, for any reasons, one error is raised that means "nothing was done"."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: refusal("peer_refused")
@@ -188,8 +188,8 @@ def test_a_peer_refuses_for_another_reason() -> None:
     run(test, peer(A))
 
 
-def test_who_left_after_refusing_has_the_last_word() -> None:
-    """When the only peer refuses, leaves and has no successor, the caller is told of the refusal."""
+def test_refusal_is_raised_if_the_peer_left_afterwards() -> None:
+    """When the only peer refuses, leaves and has no successor, the caller gets the refusal."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         def leave(message: AnyMessage) -> AnyMessage:
@@ -216,8 +216,8 @@ def test_who_left_after_refusing_has_the_last_word() -> None:
         (Error("of_a_later_version", "odd.", False, {}), LightbusException, "odd. (says auth"),
     ],
 )
-def test_an_error_is_raised_once(error: Error, kind: type[Exception], text: str) -> None:
-    """An answer that is final, or may have been executed, is the caller's; nobody else is asked."""
+def test_an_error_reply_is_raised_without_another_attempt(error: Error, kind: type[Exception], text: str) -> None:
+    """A final error, or one after which the call may have been executed, goes to the caller; no other peer is asked."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = context.replies[B] = lambda message: error
@@ -238,7 +238,7 @@ def test_an_error_is_raised_once(error: Error, kind: type[Exception], text: str)
         ({}, ()),
     ],
 )
-def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...]) -> None:
+def test_the_error_of_a_handler(details: dict[str, Any], args: tuple[Any, ...]) -> None:
     """The caller gets type, arguments, traceback and peer, as far as they were sent."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
@@ -255,7 +255,7 @@ def test_what_the_handler_raised(details: dict[str, Any], args: tuple[Any, ...])
 
 @pytest.mark.parametrize("reply", [Welcome({}, "", 0.0, False), Accepted("j-1", A), Cancel()])
 def test_an_answer_of_the_wrong_kind(reply: AnyMessage) -> None:
-    """A message that is no answer to a call is a fault of the peer, and does not pass for a result."""
+    """A message that is no answer to a call is an error of the peer, and is not used as a result."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: reply
@@ -266,7 +266,7 @@ def test_an_answer_of_the_wrong_kind(reply: AnyMessage) -> None:
 
 
 def test_a_result_is_no_answer_to_a_hand_off() -> None:
-    """Nor does a result pass for the acceptance of an event."""
+    """A result message is not accepted as the acceptance of an event."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[A] = lambda message: Result(1)
@@ -277,7 +277,7 @@ def test_a_result_is_no_answer_to_a_hand_off() -> None:
 
 
 def test_an_unreadable_answer() -> None:
-    """The call it was for fails at once; what is for no call is counted."""
+    """The call that it answers fails at once; one that answers no call is counted."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         broken = envelope.encode(Result(1), 1)[:10] + b"\xc1"
@@ -294,7 +294,7 @@ def test_an_unreadable_answer() -> None:
 
 
 def test_the_deadline_passes() -> None:
-    """The caller is told that it may have been executed, and the peer that nobody waits any more."""
+    """The caller learns that the call may have been executed, and the peer is told to cancel it."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         with pytest.raises(
@@ -306,8 +306,8 @@ def test_the_deadline_passes() -> None:
     run(test, peer(A))
 
 
-def test_others_go_on_when_one_is_late() -> None:
-    """One call's deadline is not another's."""
+def test_a_late_call_does_not_affect_others() -> None:
+    """Each call has its own deadline."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         patient = asyncio.ensure_future(caller.request(call(context)))
@@ -321,7 +321,7 @@ def test_others_go_on_when_one_is_late() -> None:
 
 
 def test_a_cancelled_task_cancels_its_call() -> None:
-    """The peer is told when nobody waits any more, for whatever reason."""
+    """The peer is told when the caller no longer waits, for whatever reason."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
@@ -336,7 +336,7 @@ def test_a_cancelled_task_cancels_its_call() -> None:
 
 
 def test_a_call_waits_for_its_connection() -> None:
-    """A frame that cannot leave yet leaves when the connection stands."""
+    """A frame that cannot be sent yet is sent when the connection is established."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.connected = False
@@ -349,8 +349,8 @@ def test_a_call_waits_for_its_connection() -> None:
     run(test, peer(A))
 
 
-def test_a_call_that_was_given_up_never_leaves() -> None:
-    """Without a connection it was certainly not executed; the caller is told so, and so it stays."""
+def test_a_cancelled_call_is_never_sent() -> None:
+    """Without a connection it was certainly not executed; the caller is told so, and it is not sent later."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.connected = False
@@ -362,8 +362,8 @@ def test_a_call_that_was_given_up_never_leaves() -> None:
     run(test, peer(A))
 
 
-def test_a_peer_is_lost_while_it_has_a_call() -> None:
-    """What it had may have been executed, so it is not repeated, and the error says both."""
+def test_a_peer_is_lost_during_a_call() -> None:
+    """The call may have been executed, so it is not repeated, and the error says both."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
@@ -381,8 +381,8 @@ def test_a_peer_is_lost_while_it_has_a_call() -> None:
     run(test, peer(A))
 
 
-def test_only_what_the_lost_peer_had_fails() -> None:
-    """Calls to others go on; of one whose task was cancelled at the same moment nobody hears."""
+def test_only_calls_of_the_lost_peer_fail() -> None:
+    """Calls to other peers continue; a call whose task is cancelled at the same moment raises nothing else."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         lost = asyncio.ensure_future(caller.request(call(context, only=A)))
@@ -404,8 +404,8 @@ def test_only_what_the_lost_peer_had_fails() -> None:
 
 
 @pytest.mark.parametrize("what", ["answer", "garbage", "close", "deadline"])
-def test_cancelled_at_the_last_moment(what: str) -> None:
-    """When a task is cancelled, and in the same turn its call ends in another way, it is cancelled."""
+def test_cancelled_when_the_call_ends(what: str) -> None:
+    """If a task is cancelled in the iteration in which its call ends otherwise, it is cancelled."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context, left=250 * MS)))
@@ -428,7 +428,7 @@ def test_cancelled_at_the_last_moment(what: str) -> None:
 
 
 def test_an_idempotent_call_is_repeated() -> None:
-    """What may be executed twice moves to another peer when the first is lost."""
+    """An idempotent call is sent to another peer when the first one is lost."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.replies[B] = lambda message: Result("from b")
@@ -441,8 +441,8 @@ def test_an_idempotent_call_is_repeated() -> None:
     run(test, peer(A))
 
 
-def test_a_call_that_never_left_moves_on() -> None:
-    """When the connection breaks before the frame is gone, another peer is asked; without one the reason is told."""
+def test_an_unsent_call_moves_to_another_peer() -> None:
+    """If the connection breaks before the frame is sent, another peer is asked; without one, the error says why."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.connected = False
@@ -460,8 +460,8 @@ def test_a_call_that_never_left_moves_on() -> None:
     run(test, peer(A))
 
 
-def test_closing_fails_what_waits() -> None:
-    """Nobody waits for a bus that is closed, and nothing goes out through it."""
+def test_closing_fails_open_calls() -> None:
+    """Callers of a closed bus are not left waiting, and nothing is sent any more."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         task = asyncio.ensure_future(caller.request(call(context)))
@@ -478,7 +478,7 @@ def test_closing_fails_what_waits() -> None:
 
 
 def test_the_sockets_of_a_closed_loop_are_abandoned() -> None:
-    """After its loop has ended, a door only lets go of its sockets."""
+    """After its loop has ended, a channel only releases its sockets."""
     context = FakeRequestContext(peer(A))
 
     async def main() -> Caller:
@@ -491,8 +491,8 @@ def test_the_sockets_of_a_closed_loop_are_abandoned() -> None:
     assert context.dealers[A].closed == "abandoned"
 
 
-def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
-    """A peer that comes up after its caller has given up is sent nothing but what is asked now."""
+def test_a_cancelled_frame_is_never_sent_by_a_real_socket(tmp_path: Path) -> None:
+    """A peer that starts after the caller has given up only gets new requests."""
 
     async def main() -> None:
         transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
@@ -518,8 +518,8 @@ def test_a_given_up_frame_stays_on_a_real_socket(tmp_path: Path) -> None:
 # Who is asked
 
 
-def test_one_instance_can_be_meant() -> None:
-    """A call for one instance goes to no other, and needs no resolving; where that one is not up, it fails."""
+def test_a_call_to_one_instance() -> None:
+    """A call to one instance is sent to no other, and needs no look-up; if that instance is not up, it fails."""
 
     async def test(context: FakeRequestContext, caller: Caller) -> None:
         context.wanted.clear()

@@ -1,4 +1,4 @@
-"""The channels of a process: each is told what becomes of peers, and closed, in a loop or thread of its own."""
+"""The channels of a process: each is told when peers are lost, and is closed in its own loop or thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTEXT: Any = None
 
 
 class FakeCaller:
-    """The channel of a loop, with a memory of what it was told, and in which thread."""
+    """The channel of a loop, which records its calls and their threads."""
 
     def __init__(self, context: Any) -> None:
         self.loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class FakeCaller:
 
 
 class FakeDoor:
-    """The channel of plain threads, with a memory."""
+    """The channel of plain threads, which records its calls."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -83,7 +83,7 @@ class FakeDoor:
 
 @pytest.fixture
 def channels(monkeypatch: pytest.MonkeyPatch) -> Channels:
-    """Return channels whose callers are the ones above."""
+    """Return channels whose callers are fakes."""
     monkeypatch.setattr(module, "Caller", FakeCaller)
     return Channels()
 
@@ -95,7 +95,7 @@ async def made(channels: Channels) -> Any:
 
 @contextmanager
 def loop_in_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
-    """Run a loop in a thread of its own."""
+    """Run a loop in another thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -115,8 +115,8 @@ def caller_on(loop: asyncio.AbstractEventLoop, channels: Channels) -> Any:
 # --- one for each loop ------------------------------------------------------------------------------
 
 
-def test_one_for_each_loop(channels: Channels) -> None:
-    """A loop has one channel, made at its first use; another loop has another one."""
+def test_each_loop_has_its_own_channel(channels: Channels) -> None:
+    """A channel is made at its first use; another loop has another one."""
 
     async def main() -> None:
         mine = await made(channels)
@@ -127,8 +127,8 @@ def test_one_for_each_loop(channels: Channels) -> None:
     asyncio.run(main())
 
 
-def test_doors_of_closed_loops_are_dropped(channels: Channels) -> None:
-    """A program that runs one loop after another keeps no sockets of the former ones."""
+def test_channels_of_closed_loops_are_dropped(channels: Channels) -> None:
+    """A program that runs one loop after another keeps no sockets of the former loops."""
     former = asyncio.run(made(channels))
     latter = asyncio.run(made(channels))
     assert (former.told, latter.told) == (["abandon"], [])
@@ -137,8 +137,8 @@ def test_doors_of_closed_loops_are_dropped(channels: Channels) -> None:
 # --- a peer left ------------------------------------------------------------------------------------
 
 
-def test_all_are_told_of_a_loss(channels: Channels) -> None:
-    """The running loop's channel at once, those of other loops in their own thread, and plain threads' too."""
+def test_all_channels_are_told_of_a_lost_peer(channels: Channels) -> None:
+    """The running loop's channel at once, those of other loops in their threads, and that of plain threads."""
     channel = FakeDoor()
     channels.add(channel)
 
@@ -154,8 +154,8 @@ def test_all_are_told_of_a_loss(channels: Channels) -> None:
     asyncio.run(main())
 
 
-def test_a_loss_with_a_closed_loop(channels: Channels) -> None:
-    """A loop that was closed meanwhile keeps nobody else from being told."""
+def test_a_loss_is_reported_despite_a_closed_loop(channels: Channels) -> None:
+    """A loop that was closed in the meantime does not prevent the report to the others."""
     channel = FakeDoor()
     former = asyncio.run(made(channels))
     channels.add(channel)
@@ -172,8 +172,8 @@ def test_a_loss_with_a_closed_loop(channels: Channels) -> None:
 # --- a peer is about to leave -----------------------------------------------------------------------
 
 
-def test_everybody_has_seen_it(channels: Channels) -> None:
-    """It is over when each loop had a turn and nothing of plain threads is still unsent, and not before."""
+def test_waiting_until_all_channels_have_seen_a_change(channels: Channels) -> None:
+    """It ends when each loop has run once and plain threads have sent all requests, and not before."""
     channel = FakeDoor()
     channels.add(channel)
 
@@ -195,13 +195,13 @@ def test_everybody_has_seen_it(channels: Channels) -> None:
     asyncio.run(main())
 
 
-def test_nobody_has_to_see_it(channels: Channels) -> None:
+def test_waiting_without_channels(channels: Channels) -> None:
     """Without channels there is nothing to wait for."""
     asyncio.run(asyncio.wait_for(channels.wait_until_no_new_requests(INSTANCE), module.SEEN_TIMEOUT * 0.9))
 
 
-def test_seeing_it_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A channel that never tells holds nobody up for ever, and may tell when nobody asks any more."""
+def test_waiting_for_channels_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that never reports does not block for ever, and may report after the wait has ended."""
     monkeypatch.setattr(module, "SEEN_TIMEOUT", 10 * MS)
     channel = FakeDoor()
     channels.add(channel)
@@ -210,8 +210,8 @@ def test_seeing_it_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("who", ["loop", "threads"])
-def test_everybody_is_done(channels: Channels, who: str) -> None:
-    """It waits for replies of this one peer, whoever waits for them."""
+def test_waiting_until_all_requests_are_answered(channels: Channels, who: str) -> None:
+    """All callers' requests to this one peer are waited for."""
     channel = FakeDoor()
     channels.add(channel)
 
@@ -228,8 +228,8 @@ def test_everybody_is_done(channels: Channels, who: str) -> None:
     asyncio.run(main())
 
 
-def test_being_done_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that does not come is not waited for any longer than a short while."""
+def test_waiting_for_answers_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing reply is only waited for a short while."""
     monkeypatch.setattr(module, "DONE_TIMEOUT", 10 * MS)
     channel = FakeDoor()
     channel.in_flight = 1
@@ -240,8 +240,8 @@ def test_being_done_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPat
 # --- the end ----------------------------------------------------------------------------------------
 
 
-def test_closing_the_own_one(channels: Channels) -> None:
-    """The running loop's channel is closed, once, and the next use makes another; a loop without one has none."""
+def test_closing_the_channel_of_the_running_loop(channels: Channels) -> None:
+    """It is closed once, and the next use makes another one; a loop without a channel closes none."""
 
     async def main() -> None:
         channels.close_own()
@@ -255,7 +255,7 @@ def test_closing_the_own_one(channels: Channels) -> None:
 
 
 def test_each_channel_is_closed_where_its_sockets_are_used(channels: Channels) -> None:
-    """Each is closed where nobody else uses its sockets: in its loop, or here where that does not run any more."""
+    """Each channel is closed in its loop, or, if that does not run any more, by the closing thread."""
     channel = FakeDoor()
     channels.add(channel)
     resting = asyncio.new_event_loop()
@@ -269,15 +269,15 @@ def test_each_channel_is_closed_where_its_sockets_are_used(channels: Channels) -
     resting.close()
 
 
-def test_closing_the_door_of_a_closed_loop(channels: Channels) -> None:
-    """Its sockets are given up without touching the loop."""
+def test_closing_the_channel_of_a_closed_loop(channels: Channels) -> None:
+    """Its sockets are released without the loop."""
     former = asyncio.run(made(channels))
     assert channels.close() == []
     assert former.told == ["abandon"]
 
 
 def test_closing_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A loop that a handler blocks is not waited for; it closes its channel when it can, which can be seen."""
+    """A loop that a handler blocks is not waited for: it closes its channel later, and the result shows that."""
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
     busy = threading.Event()
     with loop_in_a_thread() as loop:
@@ -291,7 +291,7 @@ def test_closing_is_bounded(channels: Channels, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_closing_while_a_thread_uses_its_socket(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not waited for either, and can be seen."""
+    """The socket is not waited for either, and the result shows that."""
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 10 * MS)
     channel = FakeDoor()
     channel.closed = Future()
@@ -300,7 +300,7 @@ def test_closing_while_a_thread_uses_its_socket(channels: Channels, monkeypatch:
 
 
 def test_closing_at_exit(channels: Channels) -> None:
-    """Loops that still run, which can only be those of daemon threads, are left alone, and that is told."""
+    """Loops that still run, which can only be those of daemon threads, are left alone, and the result shows that."""
     former, channel = asyncio.run(made(channels)), FakeDoor()
     channels.add(channel)
     with loop_in_a_thread() as loop:

@@ -1,4 +1,4 @@
-"""One call that a worker has taken."""
+"""One call that a worker has accepted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lightbus.rpc.job import MAX_DECODED_BYTES, Job
 from lightbus.service.execution import Execution
 
 
-def test_what_is_known_at_once() -> None:
-    """Its name, its deadline, and that nothing has become of it yet."""
+def test_the_initial_state_of_a_call() -> None:
+    """Its name and deadline are known, and it has no result yet."""
     job = job_of(left=5.0, chain=["x"])
     assert (job.name, job.call_id, job.request.caller) == ("work.echo", 1, CALLER)
     assert 4.0 < job.deadline.left() <= 5.0
@@ -26,13 +26,13 @@ def test_what_is_known_at_once() -> None:
 
 
 @pytest.mark.parametrize(("api", "internal"), [("internal.peer", True), ("internal", False), ("work", False)])
-def test_questions_about_the_worker(api: str, internal: bool) -> None:
-    """They have APIs of their own."""
+def test_internal_calls_are_recognised(api: str, internal: bool) -> None:
+    """They have their own APIs."""
     assert job_of(api=api).callee.is_internal is internal
 
 
 def test_a_mark_is_made_when_it_is_needed() -> None:
-    """Most calls call nobody; who is called back finds the call by it, and nobody else could name it."""
+    """Most calls make no further calls. Only a nested call back into this process knows the mark of its outer call."""
     marks: dict[str, Job] = {}
     one, other = job_of(marks=marks, chain=["x"]), job_of(marks=marks)
     assert marks == {}
@@ -46,8 +46,8 @@ def test_a_mark_is_made_when_it_is_needed() -> None:
     assert len(one.mark) <= 64  # what a chain may hold
 
 
-def test_threads_that_ask_at_once_have_one_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second one would be left when the call has ended, and be good for calls back for ever."""
+def test_threads_at_the_same_time_get_one_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second mark would remain after the end of the call, and would be accepted for ever."""
     both, marks = threading.Barrier(2), dict[str, Job]()
     job = job_of(marks=marks)
 
@@ -63,7 +63,7 @@ def test_threads_that_ask_at_once_have_one_mark(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_mark_that_is_made_while_its_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a handler has left running asks for it just as the call is answered: it finds no call."""
+    """If a task that a handler left running requests the mark just as the call is answered, it matches no call."""
     marks: dict[str, Job] = {}
     job = job_of(marks=marks)
     monkeypatch.setattr(os, "urandom", lambda size: job.served.end() or b"x" * size)
@@ -72,8 +72,8 @@ def test_a_mark_that_is_made_while_its_call_ends(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("size", [10, MAX_DECODED_BYTES])
-def test_a_call_that_waits(size: int) -> None:
-    """A large one is kept as it came, without what was made of it; afterwards it is as it was before."""
+def test_a_queued_call_keeps_only_its_frame(size: int) -> None:
+    """A large call keeps its encoded frame, without the decoded arguments; when it starts, they are decoded again."""
     value = "x" * size
     job = job_of(kwargs={"value": value})
     frame, request = frame_of(job), job.request
@@ -86,18 +86,18 @@ def test_a_call_that_waits(size: int) -> None:
 
 
 class Interrupted:
-    """A task, or an execution, that notes whether it was cancelled."""
+    """A task, or an execution, that records whether it was cancelled."""
 
     def __init__(self) -> None:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Note it."""
+        """Record the cancellation."""
         self.cancelled = True
 
 
 def test_interrupting_a_task_first() -> None:
-    """A coroutine is cancelled where it awaits; what runs in a thread is told by its execution."""
+    """A coroutine is cancelled where it awaits; code in a thread is told by its execution."""
     job = job_of()
     job.interrupt()  # not begun: nothing
     task, execution = Interrupted(), Interrupted()

@@ -1,4 +1,4 @@
-"""A call to an API that is served in several versions: it goes to one that it fits."""
+"""A call to an API that is served in several versions: it goes to a version that it fits."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def caller(hub: MemoryBus) -> BusPath:
 
 
 def test_versions_side_by_side(caller: BusPath, door: Door) -> None:
-    """Each call goes where its procedure and its arguments are known: not one of them fails."""
+    """Each call goes to a version that has its procedure and its parameters: no call fails."""
     for _ in range(10):
         assert door.call(caller.orders.place, sku="tea") == "old"
         assert door.call(caller.orders.place, sku="tea", amount=2) == "new"
@@ -65,15 +65,15 @@ def test_versions_side_by_side(caller: BusPath, door: Door) -> None:
 
 
 def test_a_call_that_fits_no_version(caller: BusPath, door: Door) -> None:
-    """The error is what the first version has said of it; each was asked once."""
+    """The error is that of the first version; each version was asked once."""
     with pytest.raises(InvalidParameters, match=r"orders\.place has no parameter 'colour'.*\(says orders "):
         door.call(caller.orders.place, sku="tea", colour="red")
     with pytest.raises(UnknownProcedure, match=r"has no procedure 'plaec'\. Did you mean 'place'"):
         door.call(caller.orders.plaec, sku="tea")
 
 
-def test_a_version_that_is_asked_for(caller: BusPath, door: Door) -> None:
-    """`bus_options` may say which: then no other is asked."""
+def test_a_version_is_requested(caller: BusPath, door: Door) -> None:
+    """`bus_options` may name a version: then no other one is asked."""
     assert door.call(caller.orders.place, sku="tea", amount=2, bus_options={"version": 2}) == "new"
     with pytest.raises(InvalidParameters, match="needs the argument 'amount'"):
         door.call(caller.orders.place, sku="tea", bus_options={"version": 2})
@@ -83,10 +83,8 @@ def test_a_version_that_is_asked_for(caller: BusPath, door: Door) -> None:
         door.call(caller.orders.place, sku="tea", bus_options={"version": "two"})
 
 
-def test_an_answer_about_itself_that_no_worker_gives(
-    caller: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is an error that names the peer, and not left to who takes it apart; the user's APIs answer as ever."""
+def test_an_invalid_answer_of_an_internal_api(caller: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the peer, and is raised before the answer is read; answers of other APIs are not checked."""
     monkeypatch.setattr(peer_api, "_losses", lambda parts: 7)
     one = {"peer": caller.client.engine.snapshot.serving["orders"][0].instance}
     with pytest.raises(

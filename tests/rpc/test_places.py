@@ -1,4 +1,4 @@
-"""Who may begin, who waits and who is refused."""
+"""Places for calls: which calls start, wait, or are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightbus.rpc.places import MAX_INTERNAL, MAX_NESTED, CallPlaces
 
 
 class Bench:
-    """Places whose calls are begun and ended by the test."""
+    """Places whose calls are started and ended by the test."""
 
     def __init__(self, **worker: Any) -> None:
         self.started: list[Job] = []
@@ -34,17 +34,17 @@ class Bench:
         )
 
     def come(self, job: Job | None = None, **fields: Any) -> tuple[Job, str]:
-        """Have a call come in; return it, and why it is refused."""
+        """Let a call arrive; return it, and the reason if it is refused."""
         job = job or job_of(marks=self.places.marks, **fields)
         return job, self.places.admit(job, frame_of(job))
 
     def go(self, job: Job) -> None:
-        """Have a call be finished."""
+        """Finish a call."""
         self.places.release(job)
 
 
 def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Have a coroutine be a test."""
+    """Turn a coroutine into a test."""
 
     def run() -> None:
         asyncio.run(test())
@@ -54,8 +54,8 @@ def on_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
 
 
 @on_loop
-async def test_one_begins_and_others_wait() -> None:
-    """They follow one another in the order in which they came."""
+async def test_one_call_starts_and_others_wait() -> None:
+    """They start in the order of their arrival."""
     bench = Bench()
     calls = [bench.come(call_id=number) for number in range(3)]
     assert [reason for _, reason in calls] == ["", "", ""]
@@ -70,7 +70,7 @@ async def test_one_begins_and_others_wait() -> None:
 
 @on_loop
 async def test_a_full_queue_refuses() -> None:
-    """It is said how much there is to do."""
+    """The refusal says how many calls run and wait."""
     bench = Bench()
     for _ in range(3):
         bench.come()
@@ -79,7 +79,7 @@ async def test_a_full_queue_refuses() -> None:
 
 @on_loop
 async def test_waiting_calls_are_bounded_by_bytes() -> None:
-    """The first that waits may be as large as a message may be; further ones only as far as there is room."""
+    """The first waiting call may have the size of the largest message; others only fit into the remaining bytes."""
     bench = Bench(rpc_queue=100)
     large = {"value": "x" * 40_000_000}
     bench.come()
@@ -89,8 +89,8 @@ async def test_waiting_calls_are_bounded_by_bytes() -> None:
 
 
 @on_loop
-async def test_who_gave_up_waits_no_more() -> None:
-    """Its room in the queue is free; of one that does not wait there is nothing to take."""
+async def test_a_cancelled_call_leaves_the_queue() -> None:
+    """Its bytes in the queue are free again; removing a call that does not wait changes nothing."""
     bench = Bench()
     one, two, three = (bench.come()[0] for _ in range(3))
     assert bench.places.remove_queued(two)
@@ -102,8 +102,8 @@ async def test_who_gave_up_waits_no_more() -> None:
 
 
 @on_loop
-async def test_what_nobody_waits_for_is_not_begun() -> None:
-    """Calls whose caller has given up, or whose deadline has passed while they waited, are counted and left out."""
+async def test_abandoned_calls_are_not_started() -> None:
+    """Calls whose caller has given up, or whose deadline has passed in the queue, are counted and skipped."""
     bench = Bench(rpc_queue=3)
     one, two, three, four = (bench.come(left=left)[0] for left in (5.0, 5.0, 0.0, 5.0))
     two.cancelled = True
@@ -114,8 +114,8 @@ async def test_what_nobody_waits_for_is_not_begun() -> None:
 
 
 @on_loop
-async def test_who_waited_too_long_is_told() -> None:
-    """As long as the settings say; with how long it was."""
+async def test_a_call_that_waits_too_long_is_refused() -> None:
+    """After the time in the settings; the error says how long it was."""
     bench = Bench(max_queue_time=0.001)
     one, two = bench.come()[0], bench.come()[0]
     two.arrived -= 10.0
@@ -126,7 +126,7 @@ async def test_who_waited_too_long_is_told() -> None:
 
 @on_loop
 async def test_a_call_back_needs_no_place() -> None:
-    """One that is made for a call here which holds a place must not wait for it: that would be for ever."""
+    """A call back from the handler of a running call must not wait for that call's place: it would be a deadlock."""
     bench = Bench(rpc_queue=1)
     outer, _ = bench.come()
     inner, reason = bench.come(chain=["elsewhere", *outer.served.chain])
@@ -139,8 +139,8 @@ async def test_a_call_back_needs_no_place() -> None:
 
 
 @on_loop
-async def test_a_mark_that_is_none_of_ours_helps_nobody() -> None:
-    """Whatever the chain claims: such a call waits like any other, and one whose outer call has ended does."""
+async def test_an_unknown_mark_has_no_effect() -> None:
+    """A call whose chain contains a made-up mark, or that of an ended call, waits like any other."""
     bench = Bench()
     outer, _ = bench.come()
     chain = outer.served.chain
@@ -154,7 +154,7 @@ async def test_a_mark_that_is_none_of_ours_helps_nobody() -> None:
 
 @on_loop
 async def test_calls_back_are_bounded() -> None:
-    """One call cannot have any number of others executed for it."""
+    """One call cannot have an unlimited number of calls back executed."""
     bench = Bench()
     outer, _ = bench.come()
     nested = [bench.come(chain=list(outer.served.chain)) for _ in range(MAX_NESTED + 1)]
@@ -165,8 +165,8 @@ async def test_calls_back_are_bounded() -> None:
 
 
 @on_loop
-async def test_questions_about_the_worker_are_answered_by_one_that_is_busy() -> None:
-    """That is when they are asked; they, too, have a bound."""
+async def test_a_busy_worker_answers_internal_calls() -> None:
+    """They are needed most then; they have their own limit."""
     bench = Bench(rpc_queue=1)
     for _ in range(2):
         bench.come()
@@ -179,7 +179,7 @@ async def test_questions_about_the_worker_are_answered_by_one_that_is_busy() -> 
 
 @pytest.mark.parametrize("kind", ["plain", "internal", "nested"])
 def test_arguments_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """A call that asks for more than is left waits, or is refused where none may wait; a single one is always begun."""
+    """A call that needs more memory than is left waits, or is refused if it may not; a single call always starts."""
     monkeypatch.setattr(module, "MAX_MEMORY", 100 << 20)
 
     async def main() -> None:
@@ -199,8 +199,8 @@ def test_arguments_are_bounded_by_memory(monkeypatch: pytest.MonkeyPatch, kind: 
 
 
 @on_loop
-async def test_more_run_side_by_side_once_that_goes_well() -> None:
-    """A worker begins with few, and takes more when those had their turn at once."""
+async def test_more_calls_run_in_parallel_if_they_start_promptly() -> None:
+    """A worker begins with few, and allows more once those get the processor at once."""
     bench = Bench(rpc_concurrency=100, rpc_queue=100)
     jobs = [bench.come()[0] for _ in range(30)]
     first = len(bench.started)
@@ -212,8 +212,8 @@ async def test_more_run_side_by_side_once_that_goes_well() -> None:
 
 
 @on_loop
-async def test_waiting_calls_are_looked_after() -> None:
-    """Also where nothing begins or ends for a while: more are tried."""
+async def test_waiting_calls_are_checked_regularly() -> None:
+    """Even if no call starts or ends for a while, more calls are tried."""
     bench = Bench(rpc_concurrency=100, rpc_queue=100)
     for _ in range(30):
         bench.come()
@@ -222,8 +222,8 @@ async def test_waiting_calls_are_looked_after() -> None:
 
 
 @on_loop
-async def test_a_thread_that_has_its_turn_late_is_noted_on_the_loop() -> None:
-    """Fewer run side by side from then on."""
+async def test_a_late_thread_is_recorded_on_the_loop() -> None:
+    """Fewer calls run in parallel afterwards."""
     bench = Bench(rpc_concurrency=100, rpc_queue=100)
     done, job = bench.come()[0], bench.come()[0]
     done.began -= 10.0
@@ -234,8 +234,8 @@ async def test_a_thread_that_has_its_turn_late_is_noted_on_the_loop() -> None:
     await wait_until_async(lambda: bench.places._admission.limit < limit, what="the limit is lowered")
 
 
-def test_a_thread_that_has_its_turn_after_the_end() -> None:
-    """The loop is closed, and nobody is started any more: nothing is raised."""
+def test_a_late_thread_after_the_end() -> None:
+    """The loop is closed, and no call is started any more: nothing is raised."""
 
     async def main() -> tuple[Bench, Job]:
         bench = Bench()

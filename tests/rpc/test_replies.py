@@ -1,4 +1,4 @@
-"""What a call is answered with."""
+"""The reply to a call."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from lightbus.wire.envelope import AnyMessage, Error, Result
 
 
 class Bench:
-    """Replies with what they count, for callers that take so many bytes."""
+    """Replies with their counters, for callers with a limited message size."""
 
     def __init__(self, most: int = 0, **settings: Any) -> None:
         self.counts: Counter[str] = Counter()
         self.replies = Replies(Config(**settings), self.counts, lambda caller: most)
 
     def error(self, job: Job, error: BaseException) -> Error:
-        """Return what a caller is told."""
+        """Return the error that a caller gets."""
         message = decoded(self.replies.of_error(job, error))
         assert isinstance(message, Error)
         return message
 
 
 def decoded(frame: bytes) -> AnyMessage:
-    """Return the message of an answer to call 1."""
+    """Return the message of a reply to call 1."""
     call_id, message = envelope.decode(frame)
     assert call_id == 1
     return message
@@ -56,12 +56,12 @@ def in_user_code(job: Job) -> Job:
 
 @pytest.mark.parametrize("value", [None, 7, [1, {"a": b"b"}]])
 def test_result_goes_under_the_calls_number(value: Any) -> None:
-    """It goes under the number of the call."""
+    """The reply has the number of the call."""
     assert decoded(Bench().replies.of_result(job_of(), value)) == Result(value)
 
 
-def test_a_result_is_held_to_its_promise() -> None:
-    """Unless the settings say not to look."""
+def test_a_result_is_checked_against_its_annotation() -> None:
+    """Unless the settings disable it."""
     with pytest.raises(ValidationError):
         Bench().replies.of_result(job_of("promise"), "no number")
     lax = job_of("promise", settings=ApiSettings(validate=False))
@@ -69,13 +69,13 @@ def test_a_result_is_held_to_its_promise() -> None:
 
 
 def test_a_result_that_cannot_be_sent() -> None:
-    """Whose it was is said, and where in it."""
+    """The error names the procedure, and the place in the result."""
     with pytest.raises(DeformError, match=r"The result of work\.echo cannot be sent: .*object"):
         Bench().replies.of_result(job_of(), {"a": object()})
 
 
 def test_a_result_that_is_too_large_for_the_caller() -> None:
-    """Both limits are named, and what to do."""
+    """Both limits are named, and the remedy."""
     with pytest.raises(PayloadTooLarge) as raised:
         Bench(most=2000).replies.of_result(job_of(), "x" * 3000)
     assert "the caller takes messages of 2000 (this process may send 67108864)" in str(raised.value)
@@ -84,19 +84,19 @@ def test_a_result_that_is_too_large_for_the_caller() -> None:
 
 
 def test_a_result_that_is_too_large_to_send() -> None:
-    """Whatever the caller would take."""
+    """Whatever the caller's limit is."""
     bench = Bench(most=10**9, network={"max_message_size": 2000})
     with pytest.raises(PayloadTooLarge, match="a message may have 2000\\. "):
         bench.replies.of_result(job_of(), "x" * 3000)
 
 
-def test_what_everybody_takes_is_not_looked_at() -> None:
-    """A kilobyte goes to whoever asks for less."""
+def test_small_results_are_sent_without_a_size_check() -> None:
+    """A result of a kilobyte is also sent to a caller with a lower limit."""
     assert Bench(most=10).replies.of_result(job_of(), "x" * 900)
 
 
 def test_an_error_of_the_handler(caplog: pytest.LogCaptureFixture) -> None:
-    """It is counted, logged, and told with its text; the call was executed."""
+    """It is counted, logged, and sent with its text; the call was executed."""
     bench, job = Bench(), in_user_code(job_of())
     error = bench.error(job, ValueError("no", 7))
     assert "ValueError" in error.message
@@ -105,16 +105,16 @@ def test_an_error_of_the_handler(caplog: pytest.LogCaptureFixture) -> None:
     assert "work.echo" in caplog.text
 
 
-def test_a_complaint_about_the_call(caplog: pytest.LogCaptureFixture) -> None:
-    """It is the caller's fault: not counted, not logged, and nothing was executed."""
+def test_an_error_in_the_call_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """It is the caller's error: not counted, not logged, and nothing was executed."""
     bench, job = Bench(), job_of()
     error = bench.error(job, InvalidParameters("there is no 'a'"))
     assert (error.code, error.message, error.started) == (InvalidParameters("").code, "there is no 'a'", False)
     assert (job.failed, bench.counts["failed"], caplog.text) == (True, 0, "")
 
 
-def test_a_complaint_of_a_nested_call_is_an_error_of_the_handler() -> None:
-    """The same exception, raised by what the handler called, says nothing of this call's own arguments."""
+def test_an_argument_error_of_a_nested_call_is_an_error_of_the_handler() -> None:
+    """The same exception, raised by a call that the handler made, says nothing about the arguments of this call."""
     bench = Bench()
     error = bench.error(in_user_code(job_of()), InvalidParameters("of another call"))
     assert error.started
@@ -123,8 +123,8 @@ def test_a_complaint_of_a_nested_call_is_an_error_of_the_handler() -> None:
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), concurrent.futures.CancelledError()])
-def test_who_gave_up_is_told_nothing(error: BaseException) -> None:
-    """A call that its caller has cancelled has no answer; one that cancels itself has an error."""
+def test_a_cancelled_call_gets_no_reply(error: BaseException) -> None:
+    """A call that its caller has cancelled gets no reply; one that cancels itself gets an error."""
     given_up = job_of()
     given_up.cancelled = True
     bench = Bench()
@@ -133,8 +133,8 @@ def test_who_gave_up_is_told_nothing(error: BaseException) -> None:
     assert bench.error(in_user_code(job_of()), error).started
 
 
-def test_another_error_of_a_call_that_was_given_up_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody waits for it, but it is a mistake in the program."""
+def test_another_error_of_a_cancelled_call_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """No caller waits for it, but it is a bug in the program."""
     job = in_user_code(job_of())
     job.cancelled = True
     assert Bench().replies.of_error(job, ValueError("in the finally"))
@@ -142,7 +142,7 @@ def test_another_error_of_a_call_that_was_given_up_is_logged(caplog: pytest.LogC
 
 
 def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Every call that fires something fails: the log is not to fill the rest of the disk."""
+    """Every call that fires an event fails: the log must not fill the rest of the disk."""
     bench = Bench()
     with caplog.at_level(logging.WARNING):
         for _ in range(100):
@@ -151,8 +151,8 @@ def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert 0 < len(caplog.records) < 10
 
 
-def test_an_error_is_cut_to_what_the_caller_takes() -> None:
-    """It is told at any size, since nobody could do anything about it."""
+def test_an_error_is_shortened_to_the_callers_limit() -> None:
+    """It is sent at any size, since the user could not do anything about a refusal."""
     frame = Bench(most=2000).replies.of_error(in_user_code(job_of()), ValueError("x" * 200_000))
     assert len(frame) <= 2000
     assert "ValueError" in decoded(frame).message  # type: ignore[union-attr]

@@ -15,8 +15,8 @@ from lightbus.wire.api_info import ApiInfo
 from lightbus.wire.envelope import AnyMessage, Result
 
 
-def test_the_least_loaded_is_asked() -> None:
-    """Of two peers the one with fewer calls of ours gets the next."""
+def test_the_least_loaded_peer_is_asked() -> None:
+    """Of two peers, the one with fewer of our open calls gets the next."""
     context = FakeRequestContext(peer(A), peer(B))
     for _ in range(20):
         chosen = call(context).pick(context.snapshot, {A: 3, B: 1})
@@ -24,8 +24,8 @@ def test_the_least_loaded_is_asked() -> None:
         assert chosen.instance == B
 
 
-def test_a_call_is_for_those_who_serve_it() -> None:
-    """Whoever only publishes the API's events is asked where nobody else can be found, and an event goes to anybody."""
+def test_a_call_goes_to_peers_that_serve_it() -> None:
+    """A peer that only publishes the API's events is asked if there is no other; an event goes to any of them."""
     infos = (ApiInfo(name="auth", events=("seen",)),)
     publisher = peer(A)
     publisher = replace(publisher, announcement=replace(publisher.announcement, apis=infos, api_names=None))
@@ -39,7 +39,7 @@ def test_a_call_is_for_those_who_serve_it() -> None:
 
 
 def test_a_key_sticks_to_a_publisher() -> None:
-    """Events of one key go to one publisher, whatever its load; without it to another, and then back."""
+    """Events with one key go to one publisher, whatever its load; without it to another, and then back."""
     peers = (peer(A), peer(B))
     context = FakeRequestContext(*peers)
     event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"", "customer-1")
@@ -57,7 +57,7 @@ def test_a_key_sticks_to_a_publisher() -> None:
 
 
 def test_events_without_a_key_stick_to_a_publisher() -> None:
-    """Without a key all events of a process go one way, so that they stay in order."""
+    """Without keys, all events of a process go to one publisher, so that they stay in order."""
     context = FakeRequestContext(peer(A), peer(B))
     expected = rendezvous(ME.instance, [A, B])
     for _ in range(5):
@@ -68,7 +68,7 @@ def test_events_without_a_key_stick_to_a_publisher() -> None:
 
 
 def test_an_event_that_cannot_be_sent() -> None:
-    """A hand-off is bounded like a call."""
+    """A hand-off has the same limits as a call."""
     context = FakeRequestContext(peer(A), max_message_size=100)
     event = OutboundEvent(context, "auth", "seen", Deadline.after(5.0), b"x" * 100, None)
     with pytest.raises(PayloadTooLarge, match=r"arguments of auth\.seen take \d+ bytes; a message may have 100"):
@@ -78,8 +78,8 @@ def test_an_event_that_cannot_be_sent() -> None:
         odd.frame(peer(A), 1)
 
 
-def test_an_event_that_only_some_take() -> None:
-    """It goes to a peer that takes it; where none does, both limits are said."""
+def test_an_event_that_only_some_peers_can_take() -> None:
+    """It goes to a peer with a sufficient limit; if there is none, the error names both limits."""
     small, large = peer(A), peer(B)
     small = replace(small, announcement=replace(small.announcement, max_message_size=1500))
     event = OutboundEvent(FakeRequestContext(small, large), "auth", "seen", Deadline.after(5.0), b"x" * 2000, None)
@@ -94,14 +94,14 @@ def test_an_event_that_only_some_take() -> None:
         event.pick(snapshot(small), {})
 
 
-def test_a_bare_outgoing_has_no_message() -> None:
-    """What is sent is up to calls and hand-offs."""
+def test_the_base_request_has_no_message() -> None:
+    """Calls and hand-offs define the message."""
     with pytest.raises(NotImplementedError):
         OutboundRequest(FakeRequestContext(), "auth", "check", Deadline.after(1.0)).message(peer(A))
 
 
 class ScriptedChannel:
-    """Carries nothing: each peer that is asked has one of `answers`, in their order."""
+    """A channel without a connection: each peer that is asked returns one of `answers`, in order."""
 
     def __init__(self, context: FakeRequestContext, *answers: AnyMessage | Exception) -> None:
         self.asked: list[str] = []
@@ -124,15 +124,15 @@ class ScriptedChannel:
 
 
 def carried_out(channel: ScriptedChannel, outgoing: OutboundRequest, *wanted: str) -> object:
-    """Return what a request comes to where nothing suspends it, as in a plain thread."""
+    """Return the outcome of a request if nothing suspends it, as in a plain thread."""
     with pytest.raises(StopIteration) as end:
         carry_out(channel, outgoing, wanted).send(None)
     return end.value.value
 
 
 @pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
-def test_next_peer_is_asked_where_nothing_was_started(answer: Exception) -> None:
-    """A peer that certainly did not start the call is followed by another, which is asked once."""
+def test_next_peer_is_asked_if_nothing_was_started(answer: Exception) -> None:
+    """After a peer that certainly did not start the call, another one is asked, each once."""
     context = FakeRequestContext(peer(A), peer(B))
     channel = ScriptedChannel(context, answer, Result("done"))
     assert carried_out(channel, call(context), "auth") == "done"
@@ -140,8 +140,8 @@ def test_next_peer_is_asked_where_nothing_was_started(answer: Exception) -> None
     assert channel.looked_for == []
 
 
-def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
-    """A call that may have been executed ends with PeerLost; one that is idempotent goes to the next peer."""
+def test_lost_peer_is_replaced_only_for_idempotent_calls() -> None:
+    """A call that may have been executed ends with PeerLost; an idempotent one goes to the next peer."""
     context = FakeRequestContext(peer(A), peer(B))
     channel = ScriptedChannel(context, PeerLost("it went away"))
     with pytest.raises(PeerLost, match="it went away"):
@@ -153,8 +153,8 @@ def test_lost_peer_is_followed_only_where_repeating_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize("answer", [NotStarted(refusal()), NeverSent()], ids=["refused", "never sent"])
-def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
-    """Where all who did not start a call have left, whoever comes after them is asked; nobody: the refusal is told."""
+def test_successor_of_a_peer_that_left_is_looked_up(answer: Exception) -> None:
+    """If all peers that did not start a call have left, their successor is asked; without one, it is refused."""
     context = FakeRequestContext(peer(A))
 
     class Restarting(ScriptedChannel):
@@ -180,8 +180,8 @@ def test_successor_of_a_peer_that_left_is_looked_for(answer: Exception) -> None:
     assert channel.looked_for == ["auth"]
 
 
-def test_api_is_looked_for_before_its_first_call() -> None:
-    """Peers that happen to be known do not do for an API that nobody looked for; a fixed peer needs no looking."""
+def test_api_is_looked_up_before_its_first_call() -> None:
+    """Known peers are not enough for an API that was never looked up; a fixed peer needs no look-up."""
     context = FakeRequestContext(peer(A))
     channel = ScriptedChannel(context, Result(1))
     assert carried_out(channel, call(context)) == 1

@@ -23,7 +23,7 @@ from lightbus.wire.envelope import AnyMessage, Error, Result
 
 
 class Bench:
-    """A runner whose answers are kept."""
+    """A runner whose replies are recorded."""
 
     def __init__(self, executor: HandlerThreads, **settings: Any) -> None:
         self.config = config = Config(**settings)
@@ -39,12 +39,12 @@ class Bench:
         )  # fmt: skip
 
     def finish(self, job: Job, frame: bytes) -> None:
-        """Keep an answer."""
+        """Record a reply."""
         self.finished.append((job, envelope.decode(frame)[1] if frame else None))
         self.is_finished.set()
 
     async def run(self, job: Job, *, blocking: bool = False) -> AnyMessage | None:
-        """Execute a call, and return its answer."""
+        """Execute a call, and return its reply."""
         job.callee.settings = self.config.api("work")
         self.places.admit(job, frame_of(job))
         if blocking:
@@ -78,8 +78,8 @@ def name_of(kind: str, *, blocking: bool) -> str:
 
 
 @KINDS
-def test_handler_is_given_the_arguments(blocking: bool) -> None:
-    """The handler is given the arguments."""
+def test_handler_gets_the_arguments(blocking: bool) -> None:
+    """The handler is called with the arguments of the request."""
 
     async def test(bench: Bench) -> None:
         job = job_of(name_of("echo", blocking=blocking), kwargs={"value": [1, "a"]})
@@ -91,7 +91,7 @@ def test_handler_is_given_the_arguments(blocking: bool) -> None:
 
 @KINDS
 def test_arguments_that_do_not_fit(blocking: bool) -> None:
-    """Nothing is executed, and no hook runs; unless the settings say not to look."""
+    """Nothing is executed, and no hook runs; unless the settings disable the check."""
 
     async def test(bench: Bench) -> None:
         ran: list[str] = []
@@ -106,7 +106,7 @@ def test_arguments_that_do_not_fit(blocking: bool) -> None:
 
 @KINDS
 def test_hooks_around_a_call(blocking: bool) -> None:
-    """They are told of the call, and afterwards of its result."""
+    """They get the call, and afterwards its result."""
 
     async def test(bench: Bench) -> None:
         before: list[dict[str, Any]] = []
@@ -130,7 +130,7 @@ def test_hooks_around_a_call(blocking: bool) -> None:
 
 
 def test_hooks_after_a_failure() -> None:
-    """They are told of what was raised, and the caller, too."""
+    """They get the error, as the caller does."""
 
     async def test(bench: Bench) -> None:
         told: list[ResultMessage] = []
@@ -148,8 +148,8 @@ def test_hooks_after_a_failure() -> None:
 
 
 @KINDS
-def test_questions_about_the_worker_have_no_hooks(blocking: bool) -> None:
-    """Who counts calls by them counts those of the users."""
+def test_internal_calls_have_no_hooks(blocking: bool) -> None:
+    """A plugin that counts calls counts those of the users."""
 
     async def test(bench: Bench) -> None:
         ran: list[str] = []
@@ -178,8 +178,8 @@ def test_a_hook_that_fails_fails_the_call(blocking: bool, caplog: pytest.LogCapt
     execute(test)
 
 
-def test_a_call_that_was_given_up_is_not_executed() -> None:
-    """Its answer is empty."""
+def test_a_cancelled_call_is_not_executed() -> None:
+    """Its reply is empty."""
 
     async def test(bench: Bench) -> None:
         job = job_of()
@@ -191,8 +191,8 @@ def test_a_call_that_was_given_up_is_not_executed() -> None:
 
 
 @pytest.mark.parametrize(("cast", "kind"), [(True, "Point"), (False, "dict")])
-def test_values_are_cast_where_the_settings_say_so(cast: bool, kind: str) -> None:
-    """And left as they came where not."""
+def test_values_are_cast_if_the_settings_say_so(cast: bool, kind: str) -> None:
+    """Otherwise they are passed as they arrived."""
 
     async def test(bench: Bench) -> None:
         assert await bench.run(job_of("typed", kwargs={"point": {"x": 1}})) == Result(kind)

@@ -1,4 +1,4 @@
-"""The way of a request through a worker: whatever it is, it is answered, and nothing stops the worker."""
+"""The path of a request through a worker: every request is answered, and none stops the worker."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Point:
 
 
 class Large(list[int]):
-    """A list that may be asked whether it is still there."""
+    """A list that can be weakly referenced, to see whether it still exists."""
 
 
 class Unprintable(Exception):
@@ -64,7 +64,7 @@ def undecorated(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Worked(Api):
-    """Handlers of every kind; `gate` holds those that wait."""
+    """Handlers of every kind; `gate` blocks those that wait."""
 
     class Meta:
         name = "work"
@@ -149,7 +149,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 
 
 class Bench:
-    """A server whose replies are kept."""
+    """A server whose replies are recorded."""
 
     def __init__(self, executor: HandlerThreads, *, serves_calls: bool = True, **settings: Any) -> None:
         self.api = Worked()
@@ -178,7 +178,7 @@ class Bench:
         return True
 
     def request(self, procedure: str, call_id: int = 0, *, by: bytes = b"one", **kwargs: Any) -> int:
-        """Have a request arrive, and return its call id. Fields of the envelope are given as `_name`."""
+        """Let a request arrive, and return its call id. Fields of the envelope are given as `_name`."""
         self.calls += 1
         call_id = call_id or self.calls
         fields = {
@@ -197,7 +197,7 @@ class Bench:
         return call_id
 
     async def answer(self, call_id: int) -> AnyMessage:
-        """Return the answer to a call, once it is there."""
+        """Return the reply to a call, once it is sent."""
         found = await wait_until_async(
             lambda: [message for _, replied, message in self.replies if replied == call_id], what=f"answer to {call_id}"
         )
@@ -205,13 +205,13 @@ class Bench:
         return found[0]
 
     async def error(self, procedure: str, **kwargs: Any) -> Error:
-        """Return the error that a request is answered with."""
+        """Return the error that answers a request."""
         message = await self.answer(self.request(procedure, **kwargs))
         assert isinstance(message, Error)
         return message
 
     async def value(self, procedure: str, **kwargs: Any) -> Any:
-        """Return the value that a request is answered with."""
+        """Return the value that answers a request."""
         message = await self.answer(self.request(procedure, **kwargs))
         assert isinstance(message, Result), message
         return message.value
@@ -219,14 +219,14 @@ class Bench:
 
 @contextmanager
 def threads(count: int) -> Iterator[HandlerThreads]:
-    """Give threads for `def` handlers."""
+    """Return threads for `def` handlers."""
     executor = HandlerThreads(count)
     yield executor
     executor.shutdown()
 
 
 def serve(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
-    """Run a test with a server; afterwards nothing may be left running or queued."""
+    """Run a test with a server; nothing may be left running or queued afterwards."""
 
     async def main() -> None:
         with threads(4) as executor:
@@ -244,7 +244,7 @@ def serve(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the server logs of failing handlers out of the output."""
+    """Keep log messages about failing handlers out of the output."""
     log = logging.getLogger("lightbus.serving")
     log.disabled = True
     yield
@@ -261,7 +261,7 @@ def small(concurrency: int = 1, queue: int = 1) -> dict[str, Any]:
 
 @pytest.mark.parametrize("value", [None, 7, "text", [1, {"a": b"b"}]])
 def test_a_result_is_sent_back(value: Any) -> None:
-    """The answer goes to whoever asked, under the call id of the request."""
+    """The reply goes to the sender of the request, under its call id."""
 
     async def test(bench: Bench) -> None:
         call_id = bench.request("echo", 77, by=b"somebody", value=value)
@@ -283,8 +283,8 @@ def test_a_plain_function_runs_in_a_thread() -> None:
     serve(test)
 
 
-def test_an_async_function_that_does_not_look_like_one() -> None:
-    """What a decorator hides is awaited on the loop all the same."""
+def test_a_decorated_async_function_is_awaited() -> None:
+    """An `async def` that a decorator hides is awaited on the loop as well."""
 
     async def test(bench: Bench) -> None:
         assert await bench.value("hidden", value=4) == [threading.current_thread().name, 4]
@@ -292,8 +292,8 @@ def test_an_async_function_that_does_not_look_like_one() -> None:
     serve(test)
 
 
-def test_arguments_become_what_the_handler_is_annotated_with() -> None:
-    """A map becomes the dataclass; with `cast_values: false` it stays what it is."""
+def test_arguments_are_cast_to_annotations() -> None:
+    """A map becomes the dataclass; with `cast_values: false` it stays a map."""
 
     async def cast(bench: Bench) -> None:
         assert await bench.value("typed", point={"x": 1, "y": 2}) == "Point 1"
@@ -309,7 +309,7 @@ def test_arguments_become_what_the_handler_is_annotated_with() -> None:
 @pytest.mark.parametrize("procedure", ["context", "context_in_thread"])
 @pytest.mark.parametrize("chain", [[], ["b" * 16]])
 def test_a_handler_inherits_deadline_and_chain(procedure: str, chain: list[str]) -> None:
-    """What the handler calls has the deadline of its own caller, and says who waits for whom; nothing stays behind."""
+    """Calls of the handler have the deadline of its own caller, and the chain of callers; nothing remains later."""
 
     async def test(bench: Bench) -> None:
         await bench.value(procedure, _chain=chain, _left=2.0)
@@ -338,8 +338,8 @@ def test_a_request_for_another_instance_is_refused() -> None:
     serve(test)
 
 
-def test_unknown_names_are_answered() -> None:
-    """An API or a procedure that is not there is said so, with near names, and is not for another peer."""
+def test_unknown_names_are_errors() -> None:
+    """The error for a missing API or procedure suggests similar names, and no other peer is asked."""
 
     async def test(bench: Bench) -> None:
         api = await bench.error("echo", _api="wrok")
@@ -354,7 +354,7 @@ def test_unknown_names_are_answered() -> None:
 
 @pytest.mark.parametrize("name", ["gate", "meta", "__init__", "_declared", "get_procedure"])
 def test_only_procedures_can_be_called(name: str) -> None:
-    """Attributes, private names and what every Api has are out of reach."""
+    """Attributes, private names and the members of every Api cannot be called."""
 
     async def test(bench: Bench) -> None:
         assert (await bench.error(name)).code == "unknown_procedure"
@@ -370,8 +370,8 @@ def test_only_procedures_can_be_called(name: str) -> None:
         ({"one": 1, "other": "two"}, "validation_error", "other is 'two'"),
     ],
 )
-def test_wrong_arguments_are_answered(kwargs: dict[str, Any], code: str, text: str) -> None:
-    """The caller reads what is wrong and how the procedure is declared; nothing was executed."""
+def test_wrong_arguments_are_errors(kwargs: dict[str, Any], code: str, text: str) -> None:
+    """The error says what is wrong and how the procedure is declared; nothing was executed."""
 
     async def test(bench: Bench) -> None:
         error = await bench.error("add", **kwargs)
@@ -383,8 +383,8 @@ def test_wrong_arguments_are_answered(kwargs: dict[str, Any], code: str, text: s
     serve(test)
 
 
-def test_validation_can_be_switched_off() -> None:
-    """With `validate: false` the handler gets what was sent, and its result is not looked at."""
+def test_validation_can_be_disabled() -> None:
+    """With `validate: false` the handler gets the arguments as sent, and its result is not checked."""
 
     async def test(bench: Bench) -> None:
         assert await bench.value("add", one="a", other="b") == "ab"
@@ -394,7 +394,7 @@ def test_validation_can_be_switched_off() -> None:
 
 
 def test_a_worker_without_rpcs() -> None:
-    """A worker that is told to serve no calls leaves them to other peers; what the bus itself asks is answered."""
+    """A worker without the feature `rpcs` leaves calls to other peers, and answers internal calls."""
 
     async def test(bench: Bench) -> None:
         error = await bench.error("echo")
@@ -405,8 +405,8 @@ def test_a_worker_without_rpcs() -> None:
     serve(test, serves_calls=False)
 
 
-def test_a_busy_worker_answers_questions_about_itself() -> None:
-    """Internal calls neither wait for a place nor take one: it is the busy worker that is asked."""
+def test_a_busy_worker_answers_internal_calls() -> None:
+    """Internal calls neither wait for a place nor take one: busy workers are queried most."""
 
     async def test(bench: Bench) -> None:
         running, queued = bench.request("wait"), bench.request("wait")
@@ -419,8 +419,8 @@ def test_a_busy_worker_answers_questions_about_itself() -> None:
     serve(test, **small())
 
 
-def test_refusals_are_shown_to_who_watches() -> None:
-    """Calls that were refused, and that their callers gave up, are among those that are told; earlier ones are not."""
+def test_refusals_are_shown_to_watchers() -> None:
+    """Calls that were refused, or that their callers cancelled, are reported; those before the watch are not."""
 
     async def test(bench: Bench) -> None:
         watch = bench.server.log.watch
@@ -441,7 +441,7 @@ def test_refusals_are_shown_to_who_watches() -> None:
 
 
 def test_too_many_nested_calls_are_refused() -> None:
-    """Calls that go in a circle through several processes end, and no other peer is asked."""
+    """A circle of calls through several processes ends with an error, and no other peer is asked."""
 
     async def test(bench: Bench) -> None:
         error = await bench.error("echo", _chain=["b" * 16] * MAX_CHAIN)
@@ -453,7 +453,7 @@ def test_too_many_nested_calls_are_refused() -> None:
 
 
 def test_a_request_without_time_left_is_dropped() -> None:
-    """Whoever waits has given up already, so it is neither executed nor answered."""
+    """Its caller has given up already, so it is neither executed nor answered."""
 
     async def test(bench: Bench) -> None:
         bench.request("wait", _left=0.0)
@@ -467,7 +467,7 @@ def test_a_request_without_time_left_is_dropped() -> None:
 
 
 def test_time_left_may_be_any_number() -> None:
-    """A stranger's absurd number harms nobody."""
+    """An absurd number from a foreign peer does no harm."""
 
     async def test(bench: Bench) -> None:
         assert await bench.value("echo", value=1, _left=10**400) == 1
@@ -480,8 +480,8 @@ def test_time_left_may_be_any_number() -> None:
 
 
 @pytest.mark.parametrize("procedure", ["wait", "wait_in_thread"])
-def test_only_so_many_run_at_once(procedure: str) -> None:
-    """Beyond `rpc_concurrency` requests wait, beyond `rpc_queue` they are refused for another peer to take."""
+def test_calls_run_up_to_the_concurrency_limit(procedure: str) -> None:
+    """Above `rpc_concurrency` requests wait; above `rpc_queue` they are refused, so that another peer takes them."""
 
     async def test(bench: Bench) -> None:
         calls = [bench.request(procedure, number=number) for number in range(5)]
@@ -501,7 +501,7 @@ def test_only_so_many_run_at_once(procedure: str) -> None:
 
 
 def test_the_queue_is_served_in_order() -> None:
-    """Who came first goes first."""
+    """The call that arrived first starts first."""
 
     async def test(bench: Bench) -> None:
         calls = [bench.request("wait", number=number) for number in range(6)]
@@ -515,7 +515,7 @@ def test_the_queue_is_served_in_order() -> None:
 
 @pytest.mark.parametrize("procedure", ["echo", "echo_in_thread"])
 def test_a_call_back_into_the_same_process_has_a_place(procedure: str) -> None:
-    """For a nested call that waits behind the call that waits for it nobody could ever help; so it does not wait."""
+    """A nested call that waited behind the call that waits for it would be a deadlock; so it does not wait."""
 
     async def test(bench: Bench) -> None:
         outer = bench.request("wait")
@@ -533,8 +533,8 @@ def test_a_call_back_into_the_same_process_has_a_place(procedure: str) -> None:
 
 
 @pytest.mark.parametrize("chain", [[ME], [f"{ME}:{'0' * 16}"], ["b" * 16, ME, ME]])
-def test_a_chain_that_only_claims_to_wait_is_none(chain: list[str]) -> None:
-    """Who names this process without having been called by it waits as everybody does."""
+def test_a_forged_chain_has_no_effect(chain: list[str]) -> None:
+    """A caller that names this process without having been called by it waits like any other."""
 
     async def test(bench: Bench) -> None:
         outer = bench.request("wait")
@@ -548,8 +548,8 @@ def test_a_chain_that_only_claims_to_wait_is_none(chain: list[str]) -> None:
     serve(test, **small())
 
 
-def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that was called by this process may call back as long as that call lasts, and so often."""
+def test_a_mark_is_invalid_once_its_call_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that was called by this process may call back while that call lasts, a limited number of times."""
     monkeypatch.setattr(places, "MAX_NESTED", 1)
 
     async def test(bench: Bench) -> None:
@@ -572,8 +572,8 @@ def test_a_mark_is_worth_nothing_once_its_call_is_answered(monkeypatch: pytest.M
     serve(test, **small())
 
 
-def test_a_call_with_the_id_of_one_that_is_not_answered() -> None:
-    """It is refused, and the earlier one is counted, waited for and cancelled as ever."""
+def test_a_call_with_the_id_of_an_open_call() -> None:
+    """It is refused, and the earlier call is counted, waited for and cancelled as before."""
 
     async def test(bench: Bench) -> None:
         bench.request("wait", 7)
@@ -592,8 +592,8 @@ def test_a_call_with_the_id_of_one_that_is_not_answered() -> None:
     serve(test, **small())
 
 
-def test_questions_about_the_worker_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They need no place, and are refused where there are too many."""
+def test_internal_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need no place, and are refused above their own limit."""
     monkeypatch.setattr(places, "MAX_INTERNAL", 2)
 
     async def test(bench: Bench) -> None:
@@ -607,8 +607,8 @@ def test_questions_about_the_worker_are_bounded(monkeypatch: pytest.MonkeyPatch)
     serve(test)
 
 
-def test_what_waits_is_bounded_in_bytes() -> None:
-    """Few large requests fill the queue as many small ones do; one may wait in any case."""
+def test_the_queue_is_bounded_in_bytes() -> None:
+    """A few large requests fill the queue as many small ones do; one may always wait."""
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
@@ -630,7 +630,7 @@ def test_what_waits_is_bounded_in_bytes() -> None:
 
 
 def test_calls_wait_for_memory() -> None:
-    """What asks for more than there is waits though there is a place; one that is alone is executed in any case."""
+    """A call that needs more memory than is left waits although there is a place; a single call is always executed."""
 
     async def test(bench: Bench) -> None:
         requests = {number: Request(ME, "work", "wait", 5.0, CALLER, [], None, 0, {}) for number in (1, 2, 3)}
@@ -652,8 +652,8 @@ def test_calls_wait_for_memory() -> None:
     serve(test, **small(concurrency=9, queue=9))
 
 
-def test_a_call_that_waits_keeps_no_arguments() -> None:
-    """Nothing holds what was decoded, or it would be counted by its bytes and take sixty times as much."""
+def test_a_waiting_call_keeps_no_decoded_arguments() -> None:
+    """Otherwise it would be counted by its bytes, and take sixty times as much."""
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
@@ -668,8 +668,8 @@ def test_a_call_that_waits_keeps_no_arguments() -> None:
     serve(test, **small(concurrency=1, queue=9))
 
 
-def test_a_large_call_waits_as_bytes_and_has_its_arguments_when_it_is_begun() -> None:
-    """A list of lists takes sixty times the memory that its bytes take, and only those are counted."""
+def test_a_large_call_is_decoded_again_when_it_starts() -> None:
+    """A list of lists takes sixty times the memory of its bytes, and only the bytes are counted."""
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
@@ -706,7 +706,7 @@ def test_a_call_that_would_wait_too_long_is_refused_at_once(procedure: str) -> N
 
 
 def test_a_deadline_that_passed_in_the_queue() -> None:
-    """A request nobody waits for any more is not executed when its turn comes, and those behind it are."""
+    """A request whose caller has given up is not executed when its turn comes; those behind it are."""
 
     async def test(bench: Bench) -> None:
         first = bench.request("wait", number=1)
@@ -726,8 +726,8 @@ def test_a_deadline_that_passed_in_the_queue() -> None:
 # Draining and standstill
 
 
-def test_a_draining_worker_takes_nothing_new() -> None:
-    """What runs is finished; what comes is for another peer."""
+def test_a_draining_worker_accepts_no_new_calls() -> None:
+    """Running calls are finished; new ones are left to other peers."""
 
     async def test(bench: Bench) -> None:
         running = bench.request("wait")
@@ -742,8 +742,8 @@ def test_a_draining_worker_takes_nothing_new() -> None:
     serve(test)
 
 
-def test_what_waited_through_a_standstill_is_refused() -> None:
-    """How old it is nobody knows, so it is to be sent again, with a number by which it is known to be fresh."""
+def test_calls_that_waited_during_a_stall_are_refused() -> None:
+    """Their age is unknown, so they must be sent again, with a number that proves them to be fresh."""
 
     async def test(bench: Bench) -> None:
         bench.server.loop_stalled(time.monotonic())
@@ -758,7 +758,7 @@ def test_what_waited_through_a_standstill_is_refused() -> None:
 
 
 def test_a_stall_is_over_after_a_while() -> None:
-    """Some time after a standstill nothing old can be on its way any more."""
+    """Some time after a stall, no old request can arrive any more."""
 
     async def test(bench: Bench) -> None:
         bench.server.loop_stalled(time.monotonic() - STALL_GRACE)
@@ -771,7 +771,7 @@ def test_a_stall_is_over_after_a_while() -> None:
 
 
 def test_a_running_handler_is_cancelled() -> None:
-    """An `async def` handler that waits is interrupted, and nobody is answered."""
+    """An `async def` handler that awaits is interrupted, and no reply is sent."""
 
     async def test(bench: Bench) -> None:
         call = bench.request("wait")
@@ -785,8 +785,8 @@ def test_a_running_handler_is_cancelled() -> None:
     serve(test, **small())
 
 
-def test_cancelled_before_it_began() -> None:
-    """A request and its CANCEL that arrive together cost no place, and the handler does not run."""
+def test_cancelled_before_the_start() -> None:
+    """A request and its CANCEL that arrive together take no place, and the handler does not run."""
 
     async def test(bench: Bench) -> None:
         for _ in range(3):
@@ -800,7 +800,7 @@ def test_cancelled_before_it_began() -> None:
 
 
 def test_cancelled_in_the_queue() -> None:
-    """What is given up while it waits is not executed."""
+    """A call that is cancelled while it waits is not executed."""
 
     async def test(bench: Bench) -> None:
         running = bench.request("wait", number=1)
@@ -814,7 +814,7 @@ def test_cancelled_in_the_queue() -> None:
 
 
 def test_a_thread_cannot_be_cancelled() -> None:
-    """A `def` handler runs to its end, and its result goes nowhere."""
+    """A `def` handler runs to its end, and its result is dropped."""
 
     async def test(bench: Bench) -> None:
         call = bench.request("wait_in_thread")
@@ -828,7 +828,7 @@ def test_a_thread_cannot_be_cancelled() -> None:
 
 
 def test_only_the_caller_can_cancel() -> None:
-    """A CANCEL of somebody else, or for a call that is not there, does nothing."""
+    """A CANCEL from another peer, or for an unknown call, has no effect."""
 
     async def test(bench: Bench) -> None:
         call = bench.request("wait", by=b"one")
@@ -860,10 +860,10 @@ def test_only_the_caller_can_cancel() -> None:
         ("large", "builtins.ValueError", None, "raised ValueError: xxx"),
     ],
 )
-def test_what_a_handler_raises_is_answered(
+def test_every_exception_of_a_handler_is_answered(
     where: str, kind: str, type_: str, args: list[Any] | None, text: str
 ) -> None:
-    """Whatever it is, the caller gets class, arguments (or their text) and traceback, and the worker continues."""
+    """For any exception, the caller gets class, arguments (or their text) and traceback, and the worker continues."""
 
     async def test(bench: Bench) -> None:
         with quiet():
@@ -883,7 +883,7 @@ def test_what_a_handler_raises_is_answered(
 
 @pytest.mark.parametrize("procedure", ["echo", "echo_in_thread"])
 def test_a_result_that_cannot_be_sent(procedure: str) -> None:
-    """The caller reads which procedure it is and what in its result; it was executed."""
+    """The error names the procedure and the place in its result; the call was executed."""
 
     async def test(bench: Bench) -> None:
         bench.hooks.add("before_rpc_execution", lambda rpc_message: rpc_message.kwargs.update(value=[1, object()]))
@@ -896,7 +896,7 @@ def test_a_result_that_cannot_be_sent(procedure: str) -> None:
 
 
 def test_a_result_over_the_limit() -> None:
-    """A result that no caller could receive is an error that says by how much; it was executed."""
+    """A result that no caller could receive is an error that names the excess; the call was executed."""
 
     async def test(bench: Bench) -> None:
         error = await bench.error("echo", value="x" * 2000)
@@ -907,8 +907,8 @@ def test_a_result_over_the_limit() -> None:
     serve(test, network={"max_message_size": 1500})
 
 
-def test_an_answer_over_the_callers_limit() -> None:
-    """A caller may take less than this process sends: then both limits are said, and errors are shortened to fit."""
+def test_a_reply_over_the_callers_limit() -> None:
+    """A caller may have a lower limit than this process: then both limits are named, and errors are shortened."""
 
     async def test(bench: Bench) -> None:
         bench.server._runner._replies._max_message_size_of = {CALLER: 1100}.get  # type: ignore[assignment]
@@ -924,7 +924,7 @@ def test_an_answer_over_the_callers_limit() -> None:
 
 
 def test_a_result_of_the_wrong_type() -> None:
-    """A result that is not what the procedure promises is an error; it was executed."""
+    """A result that does not match the annotation is an error; the call was executed."""
 
     async def test(bench: Bench) -> None:
         error = await bench.error("promise")
@@ -935,7 +935,7 @@ def test_a_result_of_the_wrong_type() -> None:
 
 
 def test_a_thread_that_ends_after_the_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """A `def` handler that outlives its worker harms nothing; that its caller gets no answer is logged."""
+    """A `def` handler that outlives its worker does no harm; that its caller gets no reply is logged."""
     gates: list[threading.Event] = []
 
     async def main(executor: HandlerThreads) -> None:
@@ -955,8 +955,8 @@ def test_a_thread_that_ends_after_the_loop(caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("procedure", ["echo", "echo_in_thread"])
-def test_hooks_are_told(procedure: str) -> None:
-    """Hooks before and after get the call and its result, and may be of either kind."""
+def test_hooks_get_the_call_and_its_result(procedure: str) -> None:
+    """Hooks before and after a call get the call and its result, and may be `def` or `async def`."""
     told: list[tuple[str, Any, RpcMessage, Any]] = []
 
     def before(client: Any, rpc_message: RpcMessage) -> None:
@@ -979,7 +979,7 @@ def test_hooks_are_told(procedure: str) -> None:
 
 @pytest.mark.parametrize("procedure", ["wait", "wait_in_thread"])
 def test_a_hook_can_refuse(procedure: str) -> None:
-    """What a hook raises before the execution is what the caller gets, and the handler does not run."""
+    """The caller gets the exception of a hook before the execution, and the handler does not run."""
 
     def refuse() -> None:
         raise PermissionError("not you")
@@ -997,8 +997,8 @@ def test_a_hook_can_refuse(procedure: str) -> None:
 # The end
 
 
-def test_finish_waits_for_what_runs_and_waits() -> None:
-    """It returns when the last handler has ended, those that were queued included."""
+def test_finish_waits_for_running_and_queued_calls() -> None:
+    """It returns when the last handler has ended, including those that were queued."""
 
     async def test(bench: Bench) -> None:
         calls = [bench.request("wait", number=number) for number in range(3)]
@@ -1012,8 +1012,8 @@ def test_finish_waits_for_what_runs_and_waits() -> None:
     serve(test, **small(queue=5))
 
 
-def test_who_has_the_answer_of_a_thread_finds_its_place_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a single call may run, a caller that asks one after another is never refused."""
+def test_a_place_is_free_when_a_thread_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for a single call, a caller that makes one call after another is never refused."""
 
     async def main(bench: Bench) -> None:
         loop, again = asyncio.get_running_loop(), threading.Event()
@@ -1038,8 +1038,8 @@ def test_who_has_the_answer_of_a_thread_finds_its_place_free(monkeypatch: pytest
     serve(main, **small(1, 0))
 
 
-def test_finish_waits_for_the_answer_that_a_thread_sends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call whose place is free already is not over before its answer is on its way."""
+def test_finish_waits_for_the_reply_of_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose place is already free only ends when its reply is sent."""
 
     async def main(bench: Bench) -> None:
         begun, proceed = threading.Event(), threading.Event()
@@ -1065,7 +1065,7 @@ def test_finish_waits_for_the_answer_that_a_thread_sends(monkeypatch: pytest.Mon
 
 
 def test_finish_is_bounded() -> None:
-    """A handler that does not end is interrupted, and its number is returned."""
+    """A handler that does not end is interrupted, and the number of such handlers is returned."""
 
     async def test(bench: Bench) -> None:
         bench.request("wait")
@@ -1077,7 +1077,7 @@ def test_finish_is_bounded() -> None:
         serve(test)
 
 
-def test_finish_with_nothing_to_do() -> None:
+def test_finish_of_an_idle_server() -> None:
     """An idle server is finished at once."""
 
     async def test(bench: Bench) -> None:
@@ -1095,7 +1095,7 @@ TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 class Marked(Api):
-    """Handlers that say which tenant they were called for, and then set another one."""
+    """Handlers that return the tenant that they were called for, and then set another one."""
 
     class Meta:
         name = "marked"
@@ -1131,7 +1131,7 @@ HANDLERS = ["of_async", "of_def", "of_hidden"]
 
 
 def serve_marked(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings: Any) -> None:
-    """Run a test with those handlers."""
+    """Run a test with these handlers."""
 
     async def with_them(bench: Bench) -> None:
         bench.server._apis.add(Marked())
@@ -1141,8 +1141,8 @@ def serve_marked(test: Callable[[Bench], Coroutine[Any, Any, None]], **settings:
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_each_call_has_a_context_of_its_own(handler: str) -> None:
-    """What a handler sets is seen by no other call, and by nobody around."""
+def test_each_call_has_its_own_context(handler: str) -> None:
+    """A context variable that a handler sets is visible to no other call, and to no other code."""
 
     async def test(bench: Bench) -> None:
         TENANT.set("whoever serves")
@@ -1157,7 +1157,7 @@ def test_each_call_has_a_context_of_its_own(handler: str) -> None:
 @pytest.mark.parametrize("before_is_async", [False, True])
 @pytest.mark.parametrize("after_is_async", [False, True])
 def test_hooks_share_the_context_of_the_call(handler: str, before_is_async: bool, after_is_async: bool) -> None:
-    """What a hook sets, the handler sees, and the hook after it sees what that has set; `def` and `async def`."""
+    """A hook's value is visible to the handler, and the handler's to the hook after it; for `def` and `async def`."""
     seen: list[str] = []
 
     def before(rpc_message: RpcMessage) -> None:
@@ -1188,7 +1188,7 @@ def test_hooks_share_the_context_of_the_call(handler: str, before_is_async: bool
 
 
 def test_a_def_handler_and_its_hooks_have_one_thread() -> None:
-    """What a `def` hook opens for its thread, as a connection of a database, is there for the handler."""
+    """A resource that a `def` hook opens for its thread, such as a database connection, can be used by the handler."""
     threads: list[str] = []
 
     def note() -> None:
@@ -1204,8 +1204,8 @@ def test_a_def_handler_and_its_hooks_have_one_thread() -> None:
 
 
 @pytest.mark.parametrize("handler", ["fail", "fail_def", "fail_hidden"])
-def test_whatever_is_raised_the_place_is_given_back(handler: str) -> None:
-    """With one place only, the caller of each odd exception gets an answer, and the next call is served."""
+def test_the_place_is_freed_after_any_exception(handler: str) -> None:
+    """With a single place, the caller of each odd exception gets a reply, and the next call is served."""
 
     async def test(bench: Bench) -> None:
         for kind in ODD:
@@ -1221,8 +1221,8 @@ def test_whatever_is_raised_the_place_is_given_back(handler: str) -> None:
 
 @pytest.mark.parametrize("hook", ["before_rpc_execution", "after_rpc_execution"])
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_whatever_a_hook_raises_is_answered(hook: str, handler: str) -> None:
-    """A hook's exception of an odd kind is the call's, and the worker continues."""
+def test_every_exception_of_a_hook_is_answered(hook: str, handler: str) -> None:
+    """An odd exception of a hook fails the call, and the worker continues."""
 
     async def test(bench: Bench) -> None:
         for kind in ("SystemExit", "CancelledError", "StopIteration", "no text", "a class that cannot be read"):
@@ -1239,8 +1239,8 @@ def test_whatever_a_hook_raises_is_answered(hook: str, handler: str) -> None:
     serve_marked(test, **small())
 
 
-def test_the_hook_after_is_told_of_every_error() -> None:
-    """Also of SystemExit: a hook that closes what another one has opened is not left out."""
+def test_the_hook_after_is_called_for_every_error() -> None:
+    """For SystemExit, too: a hook that closes the resource of another one is always called."""
     told: list[tuple[bool, str]] = []
 
     async def test(bench: Bench) -> None:
@@ -1256,8 +1256,8 @@ def test_the_hook_after_is_told_of_every_error() -> None:
 
 
 @pytest.mark.parametrize("handler", ["fail", "fail_def", "fail_hidden"])
-def test_the_traceback_is_that_of_the_handler(handler: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the caller nor the log is shown how the worker got there."""
+def test_the_traceback_contains_only_the_handler(handler: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the caller nor the log sees the frames of the worker."""
 
     async def test(bench: Bench) -> None:
         argument = {"value" if handler == "fail_hidden" else "kind": "plain"}
@@ -1274,7 +1274,7 @@ def test_the_traceback_is_that_of_the_handler(handler: str, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("handler", ["fail", "fail_in_thread"])
 def test_a_full_disk_is_logged_once(handler: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It fails every call that fires something; their callers are all told."""
+    """It fails every call that fires an event; each caller gets an error."""
 
     async def test(bench: Bench) -> None:
         for _ in range(5):
@@ -1289,7 +1289,7 @@ def test_a_full_disk_is_logged_once(handler: str, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_handler_that_cancels_itself() -> None:
-    """Cancelling the task that serves the call is an error of the call, and of no other one."""
+    """A handler that cancels the task that serves its call fails this call, and no other."""
 
     async def test(bench: Bench) -> None:
         class Cancels(Api):
@@ -1310,8 +1310,8 @@ def test_a_handler_that_cancels_itself() -> None:
     serve(test, **small())
 
 
-def test_what_is_left_behind_is_no_part_of_the_call() -> None:
-    """A task that outlives its call has neither its deadline nor its chain any more: it is a caller of its own."""
+def test_tasks_left_behind_are_not_part_of_the_call() -> None:
+    """A task that outlives its call has neither its deadline nor its chain any more: it is a separate caller."""
 
     async def test(bench: Bench) -> None:
         answered, tasks = asyncio.Event(), list[asyncio.Task[Any]]()
@@ -1341,7 +1341,7 @@ def test_what_is_left_behind_is_no_part_of_the_call() -> None:
 
 
 def test_a_hidden_coroutine_is_cancelled() -> None:
-    """Whoever gives up a call interrupts what is awaited for it, also where a thread waits for that."""
+    """When a call is cancelled, a coroutine that is awaited for it is interrupted, even if a thread waits for it."""
 
     async def test(bench: Bench) -> None:
         started, cancelled = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""What is counted of a procedure."""
+"""The statistics of a procedure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from lightbus.rpc.statistics import BOUNDS, LATEST, MAX_CALLERS, OTHERS, Usage, 
     ],
 )
 def test_percentile_is_the_nearest_rank(values: list[float], share: float, expected: float | None) -> None:
-    """It is the nearest rank: the smallest value that so large a share does not exceed."""
+    """It is the smallest value that at least the given share of the values does not exceed."""
     assert percentile(values, share) == expected
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
 def test_percentile_is_one_of_the_values(values: list[float], share: float) -> None:
-    """At least the share asked for is not greater, whatever the values are."""
+    """At least the given share of the values is not greater, whatever the values are."""
     values.sort()
     found = percentile(values, share)
     assert found in values
@@ -48,7 +48,7 @@ def test_calls_errors_and_callers_are_counted() -> None:
 
 
 def test_latency_by_caller() -> None:
-    """Each service that made some of the latest calls has its own: what is slow for one need not be for another."""
+    """Each service that made some of the latest calls has its own percentile: services may see different durations."""
     usage = Usage()
     usage.note(9.0, "early", failed=False)
     for _ in range(LATEST // 2):
@@ -60,7 +60,7 @@ def test_latency_by_caller() -> None:
 
 
 def test_latency_is_that_of_the_latest_calls() -> None:
-    """What was slow long ago does not count any more."""
+    """Earlier durations do not count any more."""
     usage = Usage()
     usage.note(10.0, "web", failed=False)
     for _ in range(LATEST):
@@ -69,7 +69,7 @@ def test_latency_is_that_of_the_latest_calls() -> None:
 
 
 def test_callers_are_bounded() -> None:
-    """However many names come in, some are told apart and the others counted together."""
+    """Of any number of names, some are counted separately and the others together."""
     usage = Usage()
     for number in range(MAX_CALLERS + 50):
         usage.note(0.1, f"service-{number}", failed=True)
@@ -82,8 +82,8 @@ def test_callers_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (0.0005, 0), (0.0006, 1), (10.0, 13), (11.0, 14)])
-def test_calls_are_counted_by_how_long_they_took(seconds: float, place: int) -> None:
-    """Each is counted once: under the first of the bounds that it does not exceed, or beyond all."""
+def test_calls_are_counted_by_their_duration(seconds: float, place: int) -> None:
+    """Each call is counted once: under the first bound that it does not exceed, or above all."""
     usage = Usage()
     usage.note(seconds, "web", failed=False)
     assert [number for number, count in enumerate(usage.within) if count] == [place]

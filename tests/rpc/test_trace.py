@@ -1,4 +1,4 @@
-"""Who watches a worker's calls: what is kept for them, for how long, and what is only counted."""
+"""Watchers of a worker's calls: which calls are kept for them, for how long, and which are only counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def request(api: str = "auth", **kwargs: Any) -> Request:
 
 
 def note(watch: CallWatch, now: float = 0.0, answer: AnyMessage | None = None, **kwargs: Any) -> None:
-    """Have a call answered."""
+    """Let a call be answered."""
     asked = request(**kwargs)
     arguments = watch.arguments_of(asked)
     assert arguments is not None
@@ -29,12 +29,12 @@ def note(watch: CallWatch, now: float = 0.0, answer: AnyMessage | None = None, *
 
 
 def numbers(told: dict[str, Any]) -> list[int]:
-    """Return the numbers of the calls that were told."""
+    """Return the numbers of the reported calls."""
     return [call["number"] for call in told["calls"]]
 
 
-def test_nothing_is_kept_for_nobody() -> None:
-    """Without a watcher there is nothing to do for a call; nor is there for one of an internal API."""
+def test_nothing_is_kept_without_a_watcher() -> None:
+    """Without a watcher, a call causes no work; nor does a call of an internal API."""
     watch = CallWatch()
     assert not watch.is_on
     assert watch.arguments_of(request()) is None
@@ -47,8 +47,8 @@ def test_nothing_is_kept_for_nobody() -> None:
     assert not watch.is_on
 
 
-def test_a_call_is_told() -> None:
-    """What it was called with is told as it was then, with caller, times and result."""
+def test_a_call_is_reported() -> None:
+    """With its arguments as they were at the call, its caller, times and result."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     asked = request(names=["sally"])
@@ -74,7 +74,7 @@ def test_a_call_is_told() -> None:
     ],
 )
 def test_trace_names_the_error_type_or_code(answer: Error, error: tuple[str, str]) -> None:
-    """The type of what was raised is told, or the code of an error of ours, and its words."""
+    """The type of the handler's exception is reported, or the code of one of our errors, with its text."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     note(watch, answer=answer)
@@ -82,7 +82,7 @@ def test_trace_names_the_error_type_or_code(answer: Error, error: tuple[str, str
     assert (call["error"], call["message"], call["result"]) == (*error, None)
 
 
-def test_a_caller_that_gave_up() -> None:
+def test_a_cancelled_call() -> None:
     """A call that was not answered has no result."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
@@ -91,8 +91,8 @@ def test_a_caller_that_gave_up() -> None:
     assert (call["error"], call["kwargs"], call["cut"]) == ("cancelled", {}, [])
 
 
-def test_each_watcher_has_its_own() -> None:
-    """What one has taken the other still gets; what was received is forgotten, and a lost answer is given again."""
+def test_each_watcher_has_its_own_queue() -> None:
+    """Calls that one watcher has read are still reported to the other; confirmed ones are dropped."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     note(watch)
@@ -105,7 +105,7 @@ def test_each_watcher_has_its_own() -> None:
 
 
 def test_a_lease_ends() -> None:
-    """Who does not ask is forgotten with the next call, or with the next question of another."""
+    """A watcher that does not ask is dropped with the next call, or with the next request of another watcher."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     note(watch, LEASE)
@@ -120,8 +120,8 @@ def test_a_lease_ends() -> None:
     assert not watch.is_on
 
 
-def test_what_is_too_much_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more calls and bytes are kept than the bounds say; the numbers tell what is missing."""
+def test_calls_over_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more calls and bytes are kept than the limits allow; the numbers show the missing ones."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     monkeypatch.setattr(trace, "MAX_CALLS", 2)
@@ -141,7 +141,7 @@ def test_what_is_too_much_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_large_values_are_left_out() -> None:
-    """Of what has too many bytes only their number is kept."""
+    """Of a value with too many bytes only the size is kept."""
     watch = CallWatch()
     watch.take(0.0, "one", 0)
     note(watch, answer=Result("x" * MAX_VALUE), value="x" * MAX_VALUE)
@@ -152,7 +152,7 @@ def test_large_values_are_left_out() -> None:
 
 
 def test_deep_values_are_left_out() -> None:
-    """What is nested as deep as a message may be cannot be a part of another one; it does not spoil the rest."""
+    """A value as deeply nested as a message may be cannot be part of another message; it does not spoil the rest."""
 
     def nested(levels: int) -> list[Any]:
         value: list[Any] = []
@@ -180,7 +180,7 @@ def test_deep_values_are_left_out() -> None:
 
 
 def test_watchers_are_bounded() -> None:
-    """One too many is refused, and those that are there are not disturbed; one whose time is over makes room."""
+    """One too many is refused without effect on the others; a watcher whose lease has ended makes room."""
     watch = CallWatch()
     for number in range(trace.MAX_WATCHERS):
         watch.take(0.0, str(number), 0)
