@@ -1,4 +1,4 @@
-"""What a worker announces of its APIs, and of those whose events it keeps for others."""
+"""What a worker announces of its APIs, and of APIs whose events it stores for other services."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def schema_of(registry: ApiRegistry) -> Schema:
 
 
 @pytest.mark.parametrize("serves_calls", [True, False])
-def test_what_is_said_of_an_api(registry: ApiRegistry, serves_calls: bool) -> None:
-    """Its names in order, its version and its schema's digest; no procedure where no calls are served."""
+def test_the_announcement_of_an_api(registry: ApiRegistry, serves_calls: bool) -> None:
+    """Its names in order, its version and its schema's digest; no procedure if no calls are served."""
     schema = schema_of(registry)
     [auth] = api_infos(registry, schema, serves_calls=serves_calls, kept={})
     assert (auth.name, auth.procedures) == ("auth", ("check",) if serves_calls else ())
@@ -47,8 +47,8 @@ def test_what_is_said_of_an_api(registry: ApiRegistry, serves_calls: bool) -> No
     assert (auth.digest, auth.internal, auth.keeps) == (schema.digest("auth"), False, False)
 
 
-def test_what_is_kept_for_others(registry: ApiRegistry) -> None:
-    """An API whose events are kept here for another service is advertised as such, unless it is ours by now."""
+def test_apis_stored_for_other_services_are_announced(registry: ApiRegistry) -> None:
+    """An API whose events are stored here for another service is advertised as such, unless it is ours now."""
     kept = {"news": ("printed",), "auth": ("registered",)}
     news, auth = api_infos(registry, schema_of(registry), serves_calls=True, kept=kept)
     assert (news.name, news.events, news.procedures, news.keeps) == ("news", ("printed",), (), True)

@@ -1,4 +1,4 @@
-"""A worker's parts: built in one go, told of the peers, and ended without a thread or a watcher left. In memory."""
+"""The parts of a worker: built at once, notified of peers, and ended without a thread left. In memory."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def run(test: Callable[[BusPath, BusPath], Awaitable[None]]) -> None:
 
 
 def test_apis_with_events_are_published() -> None:
-    """Those without any have no groups to be learned of."""
+    """APIs without events have no groups to learn."""
     registry = ApiRegistry()
     registry.add(AuthApi())
     registry.add(PlainApi())
     assert published_apis(registry) == {"auth"}
 
 
-def test_everybody_may_ask_a_worker() -> None:
-    """About itself, about events, and about schedules that one of a service runs."""
+def test_every_peer_may_call_the_internal_apis() -> None:
+    """About the worker, about events, and about schedules that run once per service."""
 
     async def test(publishes: BusPath, listens: BusPath) -> None:
         names = [api.meta.name for api in parts_of(publishes).internal_apis]
@@ -64,8 +64,8 @@ def test_everybody_may_ask_a_worker() -> None:
     run(test)
 
 
-def test_listeners_follow_publishers_that_come_and_go() -> None:
-    """The consumer is told of peers; one that has left is followed no more."""
+def test_listeners_follow_publishers() -> None:
+    """The consumer is notified of peers; a publisher that has left is not followed any more."""
     seen: list[int] = []
 
     async def handle(message: EventMessage, n: int) -> None:
@@ -86,7 +86,7 @@ def test_listeners_follow_publishers_that_come_and_go() -> None:
 
 
 def test_a_journal_that_is_opened_later_is_served() -> None:
-    """By whichever thread; and no more once the worker has ended."""
+    """From any thread; and not after the end of the worker."""
 
     async def test(publishes: BusPath, listens: BusPath) -> None:
         parts, journals = parts_of(publishes), publishes.client.engine.journals

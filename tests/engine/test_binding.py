@@ -1,4 +1,4 @@
-"""What a worker binds: introductions, requests and strangers at the ROUTER, and leaving in order."""
+"""The bound sockets of a worker: introductions, requests and foreign messages at the ROUTER, and an orderly stop."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FIRE = Fire(OWN, "work", "happened", 5.0, None, b"", "journal")
 
 
 class FakeServer:
-    """Remembers requests, and answers none."""
+    """Records requests, and answers none."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -79,7 +79,7 @@ class FakeServer:
 
 
 class FakePublisher:
-    """Takes every event."""
+    """Accepts every event."""
 
     def __init__(self) -> None:
         self.subscriptions: list[tuple[bytes, bool]] = []
@@ -94,7 +94,7 @@ class FakePublisher:
 
 
 class FakeCoordinator:
-    """Remembers what consumers ask."""
+    """Records the messages of consumers."""
 
     def __init__(self) -> None:
         self.asked: list[AnyMessage] = []
@@ -132,7 +132,7 @@ class Caller:
         self.dealer.send_later(message if isinstance(message, bytes) else envelope.encode(message, 7))
 
     async def hears(self, *kinds: type) -> list[AnyMessage]:
-        """Wait for as many messages, see that they are of these kinds, and take them."""
+        """Wait for this many messages, check their kinds, and return them."""
         await wait_until_async(lambda: len(self.heard) >= len(kinds), what=f"{kinds} are heard: {self.heard}")
         assert [type(message) for message in self.heard] == list(kinds)
         taken, self.heard = self.heard, []
@@ -140,7 +140,7 @@ class Caller:
 
 
 class Place:
-    """A binding with its surroundings."""
+    """A binding with its collaborators."""
 
     def __init__(self, directory: Path) -> None:
         self.transport = ZmqTransport(HostSecurity(places=Places.only(directory)))
@@ -165,7 +165,7 @@ class Place:
         self.endpoints = self.binding.endpoints
 
     def make_handlers(self, outlet: Outlet) -> Handlers:
-        """Have what arrives remembered."""
+        """Return handlers that record messages."""
         self.outlet = outlet
         server: Any = self.server
         publisher: Any = self.publisher
@@ -174,21 +174,21 @@ class Place:
 
     @property
     def introductions(self) -> Introductions:
-        """Who answers HELLO."""
+        """The introductions, which answer HELLO."""
         return self.binding.introductions
 
     @property
     def engines(self) -> ConnectedEngines:
-        """Who has said HELLO."""
+        """The engines that have sent HELLO."""
         return self.introductions.engines
 
     def caller(self) -> Caller:
-        """Connect somebody."""
+        """Connect a caller."""
         self.callers.append(Caller(self))
         return self.callers[-1]
 
     async def introduced(self) -> Caller:
-        """Connect somebody who has said HELLO."""
+        """Connect a caller that has sent HELLO."""
         caller = self.caller()
         caller.say(HELLO)
         await caller.hears(Welcome)
@@ -219,12 +219,12 @@ def place(surroundings: Surroundings) -> Place:
 
 
 def announcement(instance: str) -> Announcement:
-    """Return what somebody says of himself."""
+    """Return the announcement of a peer."""
     return Announcement(bus="b", instance=instance, service="shop", process="p", host="h", apis=())
 
 
 def is_open(endpoint: str) -> bool:
-    """Return whether somebody listens at a TCP endpoint."""
+    """Return whether a process listens at a TCP endpoint."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", int(endpoint.rpartition(":")[2]))) == 0
 
@@ -232,7 +232,7 @@ def is_open(endpoint: str) -> bool:
 # Opening and closing
 
 
-def test_files_come_and_go(place: Place) -> None:
+def test_socket_files_are_made_and_removed(place: Place) -> None:
     """In mode host there is a file for calls and one for events while the binding is open."""
 
     async def scenario() -> None:
@@ -248,7 +248,7 @@ def test_files_come_and_go(place: Place) -> None:
 
 
 def test_files_of_an_abandoned_binding(place: Place) -> None:
-    """A binding whose loop was closed is closed from outside, files and all."""
+    """A binding whose loop was closed is closed without it, including its files."""
 
     async def scenario() -> None:
         place.bind()
@@ -262,8 +262,8 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
 # What is for others
 
 
-def test_a_question_that_cannot_be_handled_is_answered(place: Place) -> None:
-    """With the reason where it is refused; an internal error is counted, too. What had to wait is answered likewise."""
+def test_a_message_that_cannot_be_handled_is_answered(place: Place) -> None:
+    """With the reason of a refusal; an internal error is also counted. The same for queued messages."""
 
     async def scenario() -> None:
         caller = place.caller()
@@ -283,8 +283,8 @@ def test_a_question_that_cannot_be_handled_is_answered(place: Place) -> None:
     place.run(scenario)
 
 
-def test_messages_find_their_way(place: Place) -> None:
-    """Calls go to the server, events and subscriptions to the publisher, what consumers ask to the coordinator."""
+def test_messages_reach_their_handlers(place: Place) -> None:
+    """Calls go to the server, events and subscriptions to the publisher, consumers' requests to the coordinator."""
 
     async def scenario() -> None:
         caller = place.caller()
@@ -310,7 +310,7 @@ def test_messages_find_their_way(place: Place) -> None:
 
 @pytest.mark.parametrize("message", [Result(1), Drain(), Welcome({}, "", 0.0, False), Peers([], [])])
 def test_message_that_no_worker_receives_is_an_error(place: Place, message: AnyMessage) -> None:
-    """Messages of the protocol that no worker is sent are answered with an error, and counted."""
+    """Messages of the protocol that are not sent to workers are answered with an error, and counted."""
 
     async def scenario() -> None:
         caller = place.caller()
@@ -323,8 +323,8 @@ def test_message_that_no_worker_receives_is_an_error(place: Place, message: AnyM
     place.run(scenario)
 
 
-def test_nonsense_is_counted(place: Place, chaos: random.Random, caplog: pytest.LogCaptureFixture) -> None:
-    """Bytes that are no message are answered where they can be, counted, and warned of now and then only."""
+def test_invalid_bytes_are_counted(place: Place, chaos: random.Random, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that are no message are answered if possible, counted, and logged at growing intervals."""
 
     async def scenario() -> None:
         caller = place.caller()
@@ -343,8 +343,8 @@ def test_nonsense_is_counted(place: Place, chaos: random.Random, caplog: pytest.
     assert len(caplog.records) <= 5
 
 
-def test_reply_to_nobody(place: Place) -> None:
-    """A reply to a peer that is gone is counted."""
+def test_reply_to_a_peer_that_is_gone(place: Place) -> None:
+    """It is counted."""
 
     async def scenario() -> None:
         assert not place.outlet.reply(b"nobody", b"x")
@@ -356,8 +356,8 @@ def test_reply_to_nobody(place: Place) -> None:
 # Stalls, and shutdown
 
 
-def test_standstill_is_noticed_by_the_clock(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A beat that comes too late is a standstill, told to the server once; one in time is none."""
+def test_stall_is_detected_by_the_clock(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A late beat is a stall, reported to the server once; a beat in time is none."""
 
     async def scenario() -> None:
         now = time.monotonic()
@@ -371,8 +371,8 @@ def test_standstill_is_noticed_by_the_clock(place: Place, caplog: pytest.LogCapt
     assert "was blocked for 2.5 s" in caplog.text
 
 
-def test_standstill_is_noticed_by_a_request(place: Place) -> None:
-    """Requests that are found waiting before the clock was looked at are known to be old."""
+def test_stall_is_detected_by_a_request(place: Place) -> None:
+    """Requests that were waiting before the clock was checked are known to be old."""
 
     async def scenario() -> None:
         caller = await place.introduced()
@@ -385,7 +385,7 @@ def test_standstill_is_noticed_by_a_request(place: Place) -> None:
 
 
 def test_draining_worker_refuses_new_calls_until_all_confirmed(place: Place) -> None:
-    """Draining takes nothing new and is over when all have confirmed; who comes meanwhile is told so, too."""
+    """It ends when all have confirmed; processes that connect in the meantime are told, too."""
 
     async def scenario() -> None:
         first = await place.introduced()
@@ -411,7 +411,7 @@ def test_draining_worker_refuses_new_calls_until_all_confirmed(place: Place) -> 
 
 
 def test_draining_is_bounded(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever does not confirm is named, and waited for no longer than the time given."""
+    """A process that does not confirm is named, and waited for no longer than the given time."""
     caplog.set_level("INFO")
 
     async def scenario() -> None:
@@ -426,7 +426,7 @@ def test_draining_is_bounded(place: Place, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_goodbye_follows_all_that_was_sent_before(place: Place) -> None:
-    """We say goodbye, and everybody has read what came before it when we are done waiting."""
+    """We send goodbye, and all peers have read the earlier messages when the wait is over."""
 
     async def scenario() -> None:
         caller = await place.introduced()
@@ -443,7 +443,7 @@ def test_goodbye_follows_all_that_was_sent_before(place: Place) -> None:
 
 
 def test_goodbye_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not answer a goodbye holds nobody up for long."""
+    """A process that does not answer a goodbye delays the stop only for a short time."""
     monkeypatch.setattr(module, "FAREWELL", 100 * MS)
 
     async def scenario() -> None:
@@ -460,7 +460,7 @@ def test_goodbye_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_connections_that_are_refused(surroundings: Surroundings, place: Place) -> None:
-    """With a key, who has none is not let in, and counted."""
+    """In mode bus_key a process without the key is not admitted, and counted."""
     place.transport.close()
     place.transport = ZmqTransport(KeySecurity(keys=[BusKey.generate()], addresses=["127.0.0.1"]))
 
@@ -478,8 +478,8 @@ def test_connections_that_are_refused(surroundings: Surroundings, place: Place) 
     place.run(scenario)
 
 
-def test_large_messages_that_come_too_fast_are_refused_undecoded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call and an event are answered, so that they go elsewhere; anything else is counted."""
+def test_too_many_large_messages_are_refused_undecoded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls and events are answered, so that they go elsewhere; other messages are counted."""
 
     async def test() -> None:
         caller = await place.introduced()
@@ -498,7 +498,7 @@ def test_large_messages_that_come_too_fast_are_refused_undecoded(place: Place, m
 
 
 def test_a_large_call_that_waited_has_less_time_left(place: Place) -> None:
-    """The worker takes off what it kept it waiting."""
+    """The worker subtracts the time in the queue."""
 
     async def test() -> None:
         place.binding._on_message(b"peer", envelope.encode(REQUEST._replace(left=5.0), 1), 4.0)
@@ -507,7 +507,7 @@ def test_a_large_call_that_waited_has_less_time_left(place: Place) -> None:
     place.run(test)
 
 
-def test_how_much_memory_a_large_call_takes_is_told(place: Place) -> None:
+def test_the_memory_of_a_large_call_is_reported(place: Place) -> None:
     """A list of lists takes many times its bytes."""
 
     async def test() -> None:

@@ -1,4 +1,4 @@
-"""The engine of a process: where its node runs, how it moves, and how everything ends."""
+"""The engine of a process: where its node runs, how it moves, and how it ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Place:
         self.engines: list[Engine] = []
 
     def engine(self, wait: float = 0.2) -> Engine:
-        """Return an engine of a process of its own."""
+        """Return an engine of a separate process."""
         config = load_config({"discovery": {"wait": wait}})
         identity = Identity(bus="b", service="shop", process="p")
         made = Engine(config, identity, discovery=lambda bus: MemoryDiscovery(bus, self.hub), directory=self.directory)
@@ -55,7 +55,7 @@ class Place:
         return made
 
     async def serve(self, engine: Engine, *apis: str) -> Node:
-        """Have an engine serve APIs on the running loop."""
+        """Let an engine serve APIs on the running loop."""
         node = await engine.loop_host.adopt(lambda: None)
         me = engine.identity
         infos = tuple(ApiInfo(name=name) for name in apis)
@@ -77,7 +77,7 @@ def place(surroundings: Surroundings) -> Iterator[Place]:
 
 @contextmanager
 def another_loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Run a loop in a thread; give what runs a coroutine on it and returns its result."""
+    """Run a loop in a thread; return a function that runs a coroutine on it and returns its result."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -97,7 +97,7 @@ def engine_threads() -> list[threading.Thread]:
 # In a thread
 
 
-def test_making_one_starts_nothing(place: Place) -> None:
+def test_an_unused_engine_starts_nothing(place: Place) -> None:
     """An engine that is not used has neither a thread nor a node."""
     before = threading.active_count()
     engine = place.engine()
@@ -107,7 +107,7 @@ def test_making_one_starts_nothing(place: Place) -> None:
 
 
 def test_first_use_starts_one_thread(place: Place) -> None:
-    """However many threads use an engine first, together, there is one node, on one loop."""
+    """However many threads use an engine first at the same time, there is one node, on one loop."""
     engine = place.engine()
     with ThreadPoolExecutor(16) as threads:
         places = set(threads.map(lambda _: engine.loop_host.ensure(), range(16)))
@@ -116,7 +116,7 @@ def test_first_use_starts_one_thread(place: Place) -> None:
 
 
 def test_start_that_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What goes wrong in the making of a node is raised where it was needed; the next use tries again."""
+    """An error in making a node is raised at its first use; the next use tries again."""
     engine = place.engine()
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "make_node", lambda engine: 1 / 0)
@@ -127,7 +127,7 @@ def test_start_that_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_discovery_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow start of discovery delays neither the first use nor what needs no discovery."""
+    """A slow start of discovery delays neither the first use nor requests that need no discovery."""
     other, engine = place.engine(), place.engine(wait=5.0)
     began = threading.Event()
 
@@ -153,7 +153,7 @@ def test_discovery_is_not_waited_for(place: Place, monkeypatch: pytest.MonkeyPat
 
 
 def test_loop_that_does_not_answer(place: Place) -> None:
-    """A search whose loop is blocked ends soon after its deadline, and says so."""
+    """A search whose loop is blocked ends soon after its deadline, with an error that says so."""
     engine = place.engine()
 
     async def block(node: Node) -> None:
@@ -173,7 +173,7 @@ def test_loop_that_does_not_answer(place: Place) -> None:
 
 
 def test_node_moves_to_the_loop_and_back(place: Place) -> None:
-    """`adopt` ends the thread, `release` leaves the loop, and the next use begins a thread; nothing is forgotten."""
+    """`adopt` ends the thread, `release` leaves the loop, and the next use starts a thread; no peer is forgotten."""
     other, engine = place.engine(), place.engine()
 
     async def main() -> None:
@@ -195,8 +195,8 @@ def test_node_moves_to_the_loop_and_back(place: Place) -> None:
     asyncio.run(main())
 
 
-def test_who_was_a_worker_is_somebody_else(place: Place) -> None:
-    """An instance that others have seen leave does not come back: whoever serves again is a new one."""
+def test_a_former_worker_gets_a_new_instance(place: Place) -> None:
+    """An instance that others have seen leave does not return: the next worker has a new one."""
     engine = place.engine()
 
     async def main() -> None:
@@ -213,8 +213,8 @@ def test_who_was_a_worker_is_somebody_else(place: Place) -> None:
     asyncio.run(main())
 
 
-def test_leaving_is_told(place: Place) -> None:
-    """Whoever put the node on a loop is told when it goes: by `release`, with the loop, and at the end."""
+def test_the_owner_is_told_when_the_node_leaves(place: Place) -> None:
+    """The code that put the node on a loop is told when it goes: by `release`, with the loop, and at the end."""
     engine = place.engine()
     left: list[str] = []
 
@@ -233,7 +233,7 @@ def test_leaving_is_told(place: Place) -> None:
 
 
 def test_loop_that_was_just_closed(place: Place) -> None:
-    """A loop that was closed with the node on it is noticed at the next use, and what it left is closed."""
+    """It is detected at the next use, and the sockets that it left open are closed."""
     engine, left = place.engine(), []
     loop = asyncio.new_event_loop()
 
@@ -252,7 +252,7 @@ def test_loop_that_was_just_closed(place: Place) -> None:
 
 
 def test_a_loop_that_calls_again_has_its_node(place: Place) -> None:
-    """A loop is given the same channel each time, and a node is started for it where that of before has ended."""
+    """A loop gets the same channel each time, and a node is started for it if the previous one has ended."""
     engine = place.engine()
 
     async def main() -> None:
@@ -270,7 +270,7 @@ def test_a_loop_that_calls_again_has_its_node(place: Place) -> None:
 
 
 def test_one_loop_at_a_time(place: Place) -> None:
-    """While a loop has the node, another one cannot have it, and is told so."""
+    """While one loop has the node, an attempt of another loop is an error."""
     engine = place.engine()
 
     async def main() -> None:
@@ -283,7 +283,7 @@ def test_one_loop_at_a_time(place: Place) -> None:
 
 
 def test_searches_survive_a_move(place: Place) -> None:
-    """Searches, blocking and not, go on at the node that follows, and find what comes then."""
+    """Searches, blocking and not, continue at the next node, and find peers that come later."""
     engine, other = place.engine(wait=20.0), place.engine()
 
     async def main() -> None:
@@ -308,7 +308,7 @@ def test_searches_survive_a_move(place: Place) -> None:
 
 
 def test_cancelled_search_is_not_repeated(place: Place) -> None:
-    """A search that its own task gives up is given up, and not begun anew."""
+    """A search whose task is cancelled ends, and is not started again."""
     engine = place.engine(wait=20.0)
 
     async def main() -> None:
@@ -321,8 +321,8 @@ def test_cancelled_search_is_not_repeated(place: Place) -> None:
     asyncio.run(main())
 
 
-def test_moves_and_uses_at_once(place: Place) -> None:
-    """Threads that use an engine while it moves to and fro always reach a node that lives, and never make a second."""
+def test_moves_and_uses_at_the_same_time(place: Place) -> None:
+    """Threads that use an engine while it moves always reach a running node, and never make a second one."""
     engine, other = place.engine(wait=60.0), place.engine()  # however long it takes to see `auth` from a new place
     stop = threading.Event()
     used = [0]
@@ -355,7 +355,7 @@ def test_moves_and_uses_at_once(place: Place) -> None:
 
 
 def test_closed_engine_refuses_and_can_be_closed_again(place: Place) -> None:
-    """A closed engine does nothing any more, says so, and can be closed again."""
+    """A closed engine raises an error at each use, and can be closed again."""
     engine = place.engine()
     engine.loop_host.ensure()
     engine.close()
@@ -368,7 +368,7 @@ def test_closed_engine_refuses_and_can_be_closed_again(place: Place) -> None:
 
 
 def test_closing_ends_searches(place: Place) -> None:
-    """Whoever looks for a name when the engine is closed is told so, at once."""
+    """A search for a name ends with an error at once when the engine is closed."""
     engine = place.engine(wait=20.0)
     with ThreadPoolExecutor(2) as threads:
         searches = [
@@ -386,7 +386,7 @@ def test_closing_ends_searches(place: Place) -> None:
 
 
 def test_closing_on_the_loop(place: Place) -> None:
-    """`close_async` closes a node on its own loop; another loop's door is closed there."""
+    """`close_async` closes a node on its own loop; the channel of another loop is closed there."""
     engine = place.engine()
 
     async def main() -> None:
@@ -404,7 +404,7 @@ def test_closing_on_the_loop(place: Place) -> None:
 
 
 def test_closing_at_exit_leaves_running_loops_alone(place: Place) -> None:
-    """At the end of the interpreter nothing is taken from a loop that still runs; later everything can be closed."""
+    """At the end of the interpreter, a running loop keeps its node; later everything can be closed."""
     engine = place.engine()
 
     async def use() -> None:
@@ -419,7 +419,7 @@ def test_closing_at_exit_leaves_running_loops_alone(place: Place) -> None:
 
 
 def test_closing_while_the_loop_is_busy(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing does not wait for a loop that is busy, ours or the user's; whoever leaves last closes the transport."""
+    """Closing does not wait for a busy loop, ours or the user's; the last one closes the transport."""
     monkeypatch.setattr("lightbus.engine.loop_host.STOP_TIMEOUT", 0.01)
     monkeypatch.setattr("lightbus.rpc.channels.CLOSE_TIMEOUT", 0.01)
     engine, proceed, closed = place.engine(), threading.Event(), threading.Event()
@@ -460,7 +460,7 @@ class Work(Api):
 
 
 def test_two_loops_and_a_thread_share_an_engine(surroundings: Surroundings) -> None:
-    """Loops one after the other, loops in several threads, and plain threads use one engine, each by its own door."""
+    """Loops one after the other, loops in several threads, and plain threads use one engine, each with a channel."""
     server, bus = lightbus.create(service_name="server"), lightbus.create(service_name="caller")
     server.client.register_api(Work())
     server.client.start_in_background()

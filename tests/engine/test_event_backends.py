@@ -1,4 +1,4 @@
-"""Which event backend keeps the events of which API, and when it is started and stopped."""
+"""The event backend of each API, and when it is started and stopped."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def config(**apis: dict[str, object]) -> Config:
     return load_config({"apis": {name: {"events": events} for name, events in apis.items()}}, environ={})
 
 
-def test_journal_is_no_backend() -> None:
+def test_journal_is_not_a_backend_object() -> None:
     """Without a setting nothing is made."""
     assert not EventBackendChoice(config()).is_used
     assert not EventBackendChoice(config(default={"backend": "journal"})).is_used
 
 
 def test_backend_is_chosen_by_api() -> None:
-    """APIs may differ; what they do not say they take from `default`, the options only of the same backend."""
+    """APIs may differ; missing settings come from `default`, the options only for the same backend."""
     choice = EventBackendChoice(
         config(default={"backend": "memory", "max_events": 7}, own={"backend": "journal"}, more={"max_events": 8})
     )
@@ -40,7 +40,7 @@ def test_backend_is_chosen_by_api() -> None:
 
 
 def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names those that there are."""
+    """The error names the available ones."""
     point = EntryPoint("shelf", "lightbus.adapters.memory.events:MemoryEventBackend", BACKENDS_GROUP)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == BACKENDS_GROUP else [])
     with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: journal, jetstream, memory, shelf"):
@@ -49,14 +49,14 @@ def test_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Movable(MemoryEventBackend):
-    """One whose events can be moved."""
+    """A backend whose events can be moved."""
 
     def move(self, api: str) -> None:
-        """Nothing is moved here."""
+        """Move nothing."""
 
 
 def test_some_backends_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one cannot, that is said before anything is."""
+    """If one cannot, that is an error before anything is moved."""
     with pytest.raises(InvalidConfiguration, match="backend memory cannot be moved"):
         movable_backend(config(), "memory", "shop", ME)
     monkeypatch.setitem(event_backends.BUILT_IN, "memory", Movable)
@@ -64,7 +64,7 @@ def test_some_backends_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named, with what it refers to and why it fails."""
+    """The error names it, with its target and the reason of the failure."""
     point = EntryPoint("odd", "no_such_module:Backend", BACKENDS_GROUP)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Backend\) cannot be imported: No module"):
@@ -79,14 +79,14 @@ def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) ->
         ({"backend": "memory", "max_events": 0}, "a whole number above 0"),
     ],
 )
-def test_option_that_there_is_not_is_refused(events: dict[str, object], fault: str) -> None:
-    """A backend says which settings it has."""
+def test_unknown_option_is_refused(events: dict[str, object], fault: str) -> None:
+    """The error lists the settings of the backend."""
     with pytest.raises(InvalidConfiguration, match=fault):
         EventBackendChoice(config(shop=events)).make("shop", ME)
 
 
 def test_backend_is_started_once_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """APIs with the same settings share one, however many ask at once."""
+    """APIs with the same settings share one, however many request it at once."""
     calls: list[str] = []
 
     class Backend(MemoryEventBackend):

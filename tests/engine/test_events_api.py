@@ -1,4 +1,4 @@
-"""`internal.events`: what a publisher answers about the events it keeps is bounded, and can be had in full."""
+"""`internal.events`: answers of a publisher about stored events are bounded, and can be read in full."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Auth(Api):
 
 
 @pytest.mark.parametrize(("size", "most"), [(10, 1000), (400, 2), (5000, 1)])
-def test_dead_letters_are_told_in_portions(
+def test_dead_letters_are_returned_in_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, most: int
 ) -> None:
-    """However large they are together, each is in an answer, and no answer is larger than one event must be."""
+    """However large they are together, each is returned, and no answer is larger than one event requires."""
     monkeypatch.setattr(module, "MAX_HISTORY_BYTES", 1000)
 
     async def main() -> None:
@@ -56,8 +56,8 @@ def test_dead_letters_are_told_in_portions(
     asyncio.run(main())
 
 
-def test_many_are_given_again_at_once(tmp_path: Path) -> None:
-    """Those that there are, each once, by one commit for all; what is asked for again is not there any more."""
+def test_many_dead_letters_are_retried_at_once(tmp_path: Path) -> None:
+    """The existing ones, each once, in one commit; when requested again, they are not there any more."""
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
@@ -80,8 +80,8 @@ def test_many_are_given_again_at_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_journal_from_its_end(tmp_path: Path) -> None:
-    """Its newest events first, page by page; of a journal that is not here nothing."""
+def test_a_journal_is_read_from_its_end(tmp_path: Path) -> None:
+    """The newest events first, page by page; nothing of a journal that is not served here."""
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
@@ -103,8 +103,8 @@ def test_a_journal_from_its_end(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_damaged_event_hides_none_of_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither where kept events are shown nor among the dead letters, nor from who begins at an event's id."""
+def test_a_damaged_event_hides_no_other_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in the stored events, nor among the dead letters, nor for a group that begins at an event's id."""
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
@@ -135,8 +135,8 @@ def _sequence(told: dict[str, Any]) -> int:
     return int(told["native_id"].rpartition("-")[2])
 
 
-def test_what_a_journal_has_stays_in_its_order() -> None:
-    """A clock that was put back makes no event of a journal older than the one before it, and hides none."""
+def test_events_of_a_journal_keep_their_order() -> None:
+    """After a clock was set back, no event of a journal is older than the one before it, and none is hidden."""
 
     def part(journal: str, *times: float) -> list[dict[str, Any]]:
         return [{"published_at": at, "native_id": f"{journal}-{n}"} for n, at in enumerate(times)]
@@ -151,8 +151,8 @@ def test_what_a_journal_has_stays_in_its_order() -> None:
     assert told([]) == []
 
 
-def test_what_is_kept_once_more_for_one_group_says_so(tmp_path: Path) -> None:
-    """Whoever reads on sees that it is no event of its own; and how far a journal has come is told."""
+def test_an_event_stored_again_for_one_group_is_marked(tmp_path: Path) -> None:
+    """A reader sees that it is a copy; and the head of the journal is returned."""
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())
@@ -175,7 +175,7 @@ def test_what_is_kept_once_more_for_one_group_says_so(tmp_path: Path) -> None:
 
 
 class Backend:
-    """What an event backend has for groups, two of which no journal knows."""
+    """An event backend with groups, two of which no journal knows."""
 
     async def groups(self, api: str = "") -> dict[tuple[str, str], GroupSummary]:
         names = ["a", "g3", "z"] if api in ("", "auth") else []
@@ -183,8 +183,8 @@ class Backend:
 
 
 @pytest.mark.parametrize("elsewhere", [None, Backend()], ids=["journals", "backend"])
-def test_groups_are_told_in_pages(tmp_path: Path, elsewhere: Any) -> None:
-    """Each once, in the order of API and name, whichever is forgotten meanwhile; without a limit all at once."""
+def test_groups_are_returned_in_pages(tmp_path: Path, elsewhere: Any) -> None:
+    """Each once, in the order of API and name, even if some are removed; without a limit all at once."""
 
     async def main() -> None:
         publisher = Hub().publish("a" * 16, tmp_path / "a", Auth())

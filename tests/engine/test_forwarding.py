@@ -1,4 +1,4 @@
-"""The outbox is emptied when somebody publishes what waits there, and what is not taken holds up nobody else."""
+"""The outbox is emptied when its APIs are published, and refused events delay no other ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightbus.wire.api_info import ApiInfo
 
 
 class Engine(FakeRequestContext):
-    """An engine whose publisher takes what it is given, or raises what it is told to."""
+    """An engine whose publisher accepts events, or raises the given errors."""
 
     def __init__(self, *apis: str) -> None:
         super().__init__(peer(A))
@@ -34,7 +34,7 @@ class Engine(FakeRequestContext):
         self.refuses: Callable[[str], Exception | None] = lambda record: None
 
     def publish(self, api: str, digest: str) -> None:
-        """Have an API published in a form that has this digest."""
+        """Let an API be published in a form with this digest."""
         announcement = replace(peer(A).announcement, apis=(ApiInfo(name=api, digest=digest),), api_names=None)
         by_api = {**self.snapshot.by_api, api: (replace(peer(A), announcement=announcement),)}
         self.snapshot = replace(self.snapshot, by_api=by_api)
@@ -52,14 +52,14 @@ class Engine(FakeRequestContext):
 
 
 def put(directory: Path, *names: str) -> None:
-    """Put events in: `"auth.seen 1"`."""
+    """Put events into the outbox: `"auth.seen 1"`."""
     for name in names:
         api, event = name.split(" ")[0].split(".")
         HostOutbox(directory).put(id=name, api=api, event=event, key=None, record=name.encode())
 
 
 def run(engine: Engine, directory: Path, test: Callable[[Forwarder], Any]) -> None:
-    """Run a test with a forwarder at work."""
+    """Run a test with a running forwarder."""
 
     async def main() -> None:
         forwarder = Forwarder(engine, HostOutbox(directory))
@@ -75,8 +75,8 @@ def run(engine: Engine, directory: Path, test: Callable[[Forwarder], Any]) -> No
         engine.executor.shutdown()
 
 
-def test_what_waits_is_handed_off_in_order(tmp_path: Path) -> None:
-    """Once somebody publishes it, all of it, and it is out then; what nobody publishes goes on waiting."""
+def test_waiting_events_are_handed_off_in_order(tmp_path: Path) -> None:
+    """All of them, once their API is published; events without a publisher stay."""
     engine = Engine("auth")
     names = [f"auth.seen {number}" for number in range(150)]
     put(tmp_path, "mail.sent 1", *names)
@@ -90,8 +90,8 @@ def test_what_waits_is_handed_off_in_order(tmp_path: Path) -> None:
     run(engine, tmp_path, test)
 
 
-def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
-    """Behind an event that is not taken the others of its API wait, in order; those of other APIs go."""
+def test_a_failed_event_delays_its_api_only(tmp_path: Path) -> None:
+    """Behind an event that is not accepted, the others of its API wait, in order; other APIs continue."""
     engine = Engine("auth", "mail")
     engine.refuses = lambda record: PeerUnreachable("gone") if record.startswith("auth.") else None
     put(tmp_path, *[f"auth.seen {number}" for number in range(120)], "mail.sent 1", "mail.sent 2")
@@ -115,8 +115,8 @@ def test_what_is_not_taken_holds_up_its_api_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [InvalidEventArguments("n is missing"), EventNotFound("gone"), ProtocolError("no record")], ids=repr
 )
-def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
-    """It is kept, said once, and holds up nobody, of its API neither; when its API changes it is tried again."""
+def test_an_invalid_event_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """It is stored, logged once, and delays no other event; when its API changes, it is tried again."""
     engine = Engine("auth", "mail")
     engine.publish("auth", "digest 1")
     asked: list[str] = []
@@ -157,7 +157,7 @@ def test_what_is_refused_for_what_it_is(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said, and tried again."""
+    """The error is logged, and reading is retried."""
     put(tmp_path, "auth.seen 1")
     whole = HostOutbox(tmp_path).path.read_bytes()
     HostOutbox(tmp_path).path.unlink()

@@ -1,4 +1,4 @@
-"""What a worker has read and not decoded: bounded in bytes, in order, and one connection after the other."""
+"""The undecoded messages of a worker: bounded in bytes, in order, and in turns between the connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def request(call_id: int, size: int = LARGE) -> bytes:
 
 
 class Bench:
-    """An inbox, and what becomes of what it is given."""
+    """An inbox, and what happens to its messages."""
 
     def __init__(self, largest: int = LARGE) -> None:
         self.handled: list[tuple[bytes, int]] = []
@@ -34,7 +34,7 @@ class Bench:
         self.refused.append((routing_id, envelope.call_id_of(frame)))
 
     async def hears(self, count: int) -> None:
-        """Wait until so much was handled, and nothing waits any more."""
+        """Wait until this many messages were handled, and no message waits any more."""
         await wait_until_async(lambda: len(self.handled) == count and not self.inbox.size)
 
 
@@ -49,8 +49,8 @@ def run(scenario: Callable[[Bench], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_what_one_sends_stays_in_order() -> None:
-    """A small message waits behind the large one of its connection, and behind nobody else's."""
+def test_messages_of_one_connection_stay_in_order() -> None:
+    """A small message waits behind the large one of its connection, but not behind those of others."""
 
     async def test(bench: Bench) -> None:
         assert bench.inbox.takes(b"a", request(1))
@@ -63,8 +63,8 @@ def test_what_one_sends_stays_in_order() -> None:
     run(test)
 
 
-def test_one_connection_after_the_other() -> None:
-    """Who sends many has others wait for one of them only."""
+def test_connections_take_turns() -> None:
+    """Other connections wait for only one message of a connection that sends many."""
 
     async def test(bench: Bench) -> None:
         for number in range(20):
@@ -77,8 +77,8 @@ def test_one_connection_after_the_other() -> None:
     run(test)
 
 
-def test_other_things_have_their_turn_in_between() -> None:
-    """The loop goes on with all else after each large message."""
+def test_the_loop_runs_between_large_messages() -> None:
+    """After each large message, the loop handles everything else."""
 
     async def test(bench: Bench) -> None:
         for number in range(5):
@@ -93,7 +93,7 @@ def test_other_things_have_their_turn_in_between() -> None:
 
 
 def test_a_connection_is_bounded() -> None:
-    """Beyond its half the newest is refused; others have room."""
+    """Above its half, the newest message is refused; other connections have room."""
 
     async def test(bench: Bench) -> None:
         frame = request(1, 1024 * 1024)
@@ -108,8 +108,8 @@ def test_a_connection_is_bounded() -> None:
     run(test)
 
 
-def test_all_together_are_bounded() -> None:
-    """Who has the most waiting is refused, and not the newcomer."""
+def test_all_connections_together_are_bounded() -> None:
+    """The connection with the most waiting bytes is refused, not the new one."""
 
     async def test(bench: Bench) -> None:
         frame = request(1, 1024 * 1024)
@@ -126,7 +126,7 @@ def test_all_together_are_bounded() -> None:
 
 
 def test_small_messages_behind_a_large_one_are_counted_too() -> None:
-    """Each takes more than its bytes."""
+    """Each takes more memory than its bytes."""
 
     async def test(bench: Bench) -> None:
         bench.inbox.takes(b"a", request(1))
@@ -138,8 +138,8 @@ def test_small_messages_behind_a_large_one_are_counted_too() -> None:
     run(test)
 
 
-def test_a_call_that_is_given_up_while_it_waits() -> None:
-    """It is never decoded; what was sent after it is."""
+def test_a_queued_call_that_is_cancelled() -> None:
+    """It is never decoded; later messages are."""
 
     async def test(bench: Bench) -> None:
         for number in (1, 2, 3):
@@ -151,8 +151,8 @@ def test_a_call_that_is_given_up_while_it_waits() -> None:
     run(test)
 
 
-def test_frames_too_short_for_a_head_wait_as_others_do() -> None:
-    """Nothing of a frame is looked at before it is known to be there."""
+def test_frames_too_short_for_a_header_are_queued_like_others() -> None:
+    """No byte of a frame is read before its length is checked."""
 
     async def test(bench: Bench) -> None:
         bench.inbox.takes(b"a", request(1))
@@ -163,8 +163,8 @@ def test_frames_too_short_for_a_head_wait_as_others_do() -> None:
     run(test)
 
 
-def test_giving_up_costs_the_same_however_much_waits() -> None:
-    """A hundred thousand calls that wait, each given up: none of them is looked for among the others."""
+def test_cancelling_costs_the_same_for_any_queue_length() -> None:
+    """With a hundred thousand queued calls, each cancelled: none of them is searched for in the queue."""
 
     async def test(bench: Bench) -> None:
         count = IN_ALL // 2 // (len(request(1, 1)) + OVERHEAD) // 4
@@ -180,8 +180,8 @@ def test_giving_up_costs_the_same_however_much_waits() -> None:
     run(test)
 
 
-def test_one_message_may_be_as_large_as_messages_are() -> None:
-    """A limit of messages over the bound of all is the bound."""
+def test_one_message_may_have_the_largest_size() -> None:
+    """If the message limit is above the limit of all queued bytes, it is used instead."""
 
     async def main() -> None:
         bench = Bench(2 * IN_ALL)

@@ -1,4 +1,4 @@
-"""What the library asks other workers for itself goes past the user's hooks."""
+"""Internal calls of the library to other workers do not run the user's hooks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class AuthApi(Api):
         return True
 
 
-def test_hooks_see_nothing_of_it() -> None:
-    """Neither those of who asks nor those of who answers; errors come back as they are."""
+def test_user_hooks_do_not_run() -> None:
+    """Neither those of the caller nor those of the callee; errors are returned unchanged."""
     seen: list[str] = []
 
     def note(**details: Any) -> None:

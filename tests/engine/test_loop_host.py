@@ -1,4 +1,4 @@
-"""Where a node lives: in a thread at first use, on the user's loop when it is put there, and nowhere twice."""
+"""Where a node runs: in a thread at first use, on the user's loop if it is put there, and never in two places."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightbus.exceptions import BusAlreadyClosed, UnsupportedUse
 
 
 class FakeNode:
-    """A node that notes what becomes of it."""
+    """A node that records what happens to it."""
 
     def __init__(self, number: int, fails: bool) -> None:
         self.number = number
@@ -41,7 +41,7 @@ class FakeNode:
         self.happened.append("abandoned")
 
     async def thread(self) -> str:
-        """Return the name of the thread that this runs in."""
+        """Return the name of the present thread."""
         return threading.current_thread().name
 
 
@@ -80,7 +80,7 @@ def where(host: LoopHost) -> str:
 
 
 def test_first_use_starts_a_thread(host: LoopHost, owner: FakeOwner) -> None:
-    """Before that there is nothing; from then on it is the same node."""
+    """Before that there is none; afterwards it is the same node."""
     assert (host.node, host.is_running) == (None, False)
     assert where(host) == "lightbus-engine"
     node, loop = host.ensure()
@@ -89,7 +89,7 @@ def test_first_use_starts_a_thread(host: LoopHost, owner: FakeOwner) -> None:
 
 
 def test_node_moves_to_the_users_loop_and_back(host: LoopHost, owner: FakeOwner) -> None:
-    """The new one is there before the old one goes; released, the next use starts one in a thread again."""
+    """The new one exists before the old one goes; after the release, the next use starts one in a thread."""
     left: list[str] = []
     where(host)
 
@@ -107,8 +107,8 @@ def test_node_moves_to_the_users_loop_and_back(host: LoopHost, owner: FakeOwner)
     assert len(owner.made) == 3
 
 
-def test_node_goes_with_its_loop(host: LoopHost, owner: FakeOwner) -> None:
-    """A program that ends its loop without a word leaves no node on it that somebody would call into the void."""
+def test_node_stops_with_its_loop(host: LoopHost, owner: FakeOwner) -> None:
+    """A program that ends its loop without a stop leaves no node that others would still call."""
     left: list[str] = []
 
     async def main() -> None:
@@ -118,8 +118,8 @@ def test_node_goes_with_its_loop(host: LoopHost, owner: FakeOwner) -> None:
     assert (left, host.node, owner.made[0].happened[-1]) == (["left"], None, "stopped")
 
 
-def test_loop_that_was_closed_is_left(host: LoopHost, owner: FakeOwner) -> None:
-    """Its node is abandoned by whoever needs one next."""
+def test_node_of_a_closed_loop_is_abandoned(host: LoopHost, owner: FakeOwner) -> None:
+    """Its node is abandoned at the next use."""
     left: list[str] = []
     loop = asyncio.new_event_loop()
     loop.run_until_complete(host.adopt(lambda: left.append("left")))
@@ -134,7 +134,7 @@ def test_loop_that_was_closed_is_left(host: LoopHost, owner: FakeOwner) -> None:
 
 
 def test_node_that_cannot_start_on_the_users_loop(host: LoopHost, owner: FakeOwner) -> None:
-    """Whoever put it there is told, and it is taken off again."""
+    """The caller gets the error, and the node is removed from the loop."""
     owner.fails = True
 
     async def main() -> None:
@@ -145,7 +145,7 @@ def test_node_that_cannot_start_on_the_users_loop(host: LoopHost, owner: FakeOwn
     assert (host.node, owner.left) == (None, 1)
 
 
-def test_nobody_gets_in_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
+def test_no_use_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
     """It ends once; the thread is gone, and its node stopped."""
     where(host)
     assert (host.close(), host.close()) == (True, False)
@@ -156,7 +156,7 @@ def test_nobody_gets_in_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
 
 
 def test_loop_is_paused_for_a_fork(host: LoopHost) -> None:
-    """Nothing runs on it until it may go on."""
+    """Nothing runs on it until it is resumed."""
     where(host)
     proceed = host.pause(5.0)
     future = host.run(lambda node: node.thread())  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Which transport and which discovery a process has."""
+"""The transport and the discovery of a process."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ INSECURE = {"security": {"mode": "insecure"}, "bus": {"name": "b"}, "network": {
     ],
     ids=["host", "host without multicast", "insecure", "insecure without", "insecure, as it was written before"],
 )
-def test_discovery_of_the_settings(tmp_path: Path, settings: dict[str, object], kind: type, described: str) -> None:
-    """Multicast is used or not; in mode host there are files in any case. Messages say which it is."""
+def test_discovery_from_the_settings(tmp_path: Path, settings: dict[str, object], kind: type, described: str) -> None:
+    """With or without multicast; in mode host there are always files. Messages name it."""
     network = Network(load_config(settings), "b", directory=tmp_path)
     discovery = network.discovery()
     assert type(discovery) is kind
@@ -39,8 +39,8 @@ def test_discovery_of_the_settings(tmp_path: Path, settings: dict[str, object], 
     network.transport.close()
 
 
-def test_own_transport_has_no_part_in_the_mode(tmp_path: Path) -> None:
-    """With a transport of one's own no directory, address or key counts; multicast stays what the settings say."""
+def test_own_transport_ignores_the_security_mode(tmp_path: Path) -> None:
+    """With an own transport, no directory, address or key is used; multicast follows the settings."""
     network = Network(
         load_config(INSECURE), "b", transport=lambda bus, settings: MemoryTransport(MemoryNetwork()), directory=tmp_path
     )
@@ -49,7 +49,7 @@ def test_own_transport_has_no_part_in_the_mode(tmp_path: Path) -> None:
 
 
 def test_discovery_by_the_name_of_an_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package brings a discovery, and a setting names it."""
+    """A package provides a discovery, and a setting names it."""
     point = EntryPoint("nobody", "lightbus.adapters.memory.discovery:NoDiscovery", DISCOVERY_GROUP)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == DISCOVERY_GROUP else [])
     monkeypatch.setattr(NoDiscovery, "__init__", lambda self, bus="": None)
@@ -61,7 +61,7 @@ def test_discovery_by_the_name_of_an_entry_point(monkeypatch: pytest.MonkeyPatch
 
 
 def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named, with what it refers to and why it fails."""
+    """The error names it, with its target and the reason of the failure."""
     point = EntryPoint("odd", "no_such_module:Discovery", DISCOVERY_GROUP)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
     with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Discovery\) cannot be imported: No module"):

@@ -1,4 +1,4 @@
-"""Nodes that find each other in memory and speak over real sockets: who is up, who is not, and who is told."""
+"""Nodes that find each other in memory and communicate over sockets: which peers are up, and who is notified."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AT_ONCE = 500 * MS
 
 
 class User:
-    """Takes what a node tells, as the engine does."""
+    """Receives the notifications of a node, as the engine does."""
 
     def __init__(self) -> None:
         self.wanted: set[str] = set()
@@ -60,13 +60,13 @@ class User:
 
 
 def presence_of(node: Node) -> Presence:
-    """Return what a worker's node is to others."""
+    """Return the presence of a worker's node."""
     assert node.presence is not None
     return node.presence
 
 
 class Place:
-    """Several nodes in one event loop, each with a transport of its own, as processes have."""
+    """Several nodes in one event loop, each with its own transport, as in separate processes."""
 
     def __init__(self, directory: Path) -> None:
         self.hub = MemoryHub()
@@ -112,7 +112,7 @@ class Place:
         return made
 
     def crash(self, node: Node) -> None:
-        """Do to a node what `kill -9` does: its connections end, and nobody says a word."""
+        """End a node as `kill -9` does: its connections end without a goodbye."""
         self.nodes.remove(node)
         node.retire()
         presence_of(node).binding.close()
@@ -127,7 +127,7 @@ class Place:
         )
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
-        """Run a scenario, and stop what it started."""
+        """Run a scenario, and stop the nodes that it started."""
 
         async def main() -> None:
             try:
@@ -149,7 +149,7 @@ def place(surroundings: Surroundings) -> Place:
 
 
 def user_of(node: Node) -> User:
-    """Return whom a node tells."""
+    """Return the user of a node."""
     assert isinstance(node.user, User)
     return node.user
 
@@ -166,7 +166,7 @@ async def knows(node: Node, api: str, *workers: Node) -> None:
 
 
 def ghost(*apis: str, **fields: Any) -> Announcement:
-    """Return the announcement of somebody who is not there."""
+    """Return the announcement of a peer that does not exist."""
     values = {"bus": "b", "instance": new_instance_id(), "service": "ghost", "process": "p", "host": "h"}
     return Announcement(**{**values, "api_names": apis, **fields})
 
@@ -174,8 +174,8 @@ def ghost(*apis: str, **fields: Any) -> Announcement:
 # Finding
 
 
-def test_those_of_use_are_up(place: Place) -> None:
-    """A process is connected to the peers whose APIs it uses, and to a few others for what they know."""
+def test_peers_in_use_are_connected(place: Place) -> None:
+    """A process is connected to the peers whose APIs it uses, and to a few others for the exchange of peers."""
 
     async def scenario() -> None:
         others = [await place.worker(f"other{number}") for number in range(EXCHANGE_PARTNERS + 3)]
@@ -192,7 +192,7 @@ def test_those_of_use_are_up(place: Place) -> None:
 
 
 def test_a_worker_is_its_own_peer(place: Place) -> None:
-    """What this process serves itself is offered to it, at once."""
+    """The APIs that this process serves itself are offered to it at once."""
 
     async def scenario() -> None:
         worker = await place.worker("auth", announced=False)
@@ -203,7 +203,7 @@ def test_a_worker_is_its_own_peer(place: Place) -> None:
 
 
 def test_nothing_is_offered_before_it_is_announced(place: Place) -> None:
-    """Who finds a worker before it is ready is told of no API; ready, it says so to all that are connected."""
+    """A worker that is not ready is offered without APIs; when it is ready, it notifies all connected peers."""
 
     async def scenario() -> None:
         worker = await place.worker("auth", announced=False)
@@ -217,8 +217,8 @@ def test_nothing_is_offered_before_it_is_announced(place: Place) -> None:
     place.run(scenario)
 
 
-def test_what_is_advertised_can_change(place: Place) -> None:
-    """A worker that advertises something else says so to those connected, and to those who come later."""
+def test_announced_apis_can_change(place: Place) -> None:
+    """A worker with changed APIs notifies connected peers; those that connect later see the change, too."""
 
     async def scenario() -> None:
         worker = await place.worker("auth")
@@ -235,7 +235,7 @@ def test_what_is_advertised_can_change(place: Place) -> None:
 
 @pytest.mark.parametrize("seeds_first", [True, False])
 def test_one_fixed_peer_is_enough(place: Place, seeds_first: bool) -> None:
-    """Where nobody hears anybody, all who know one fixed peer know each other, whatever the number and the order."""
+    """Without discovery, all nodes with one fixed peer find each other, in any number and order."""
 
     async def scenario() -> None:
         alone = MemoryHub()
@@ -272,8 +272,8 @@ def test_fixed_peer_that_is_ourselves(place: Place) -> None:
     place.run(scenario)
 
 
-def test_wait_for_names(place: Place) -> None:
-    """Waiting for several names ends when all are there, or says which are not."""
+def test_wait_for_several_names(place: Place) -> None:
+    """The wait ends when all are found, or names the missing ones."""
 
     async def scenario() -> None:
         client = await place.client()
@@ -286,8 +286,8 @@ def test_wait_for_names(place: Place) -> None:
     place.run(scenario)
 
 
-def test_nobody_advertises_it(place: Place) -> None:
-    """A name that nobody advertises is waited for once, while discovery settles, and after that not at all."""
+def test_a_name_that_is_never_advertised(place: Place) -> None:
+    """It is waited for once, during the time for discovery, and after that not at all."""
 
     async def scenario() -> None:
         await place.worker("auth")
@@ -306,8 +306,8 @@ def test_nobody_advertises_it(place: Place) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "crash"])
-def test_loss_is_told_at_once(place: Place, how: str) -> None:
-    """A peer that says goodbye, or is gone without a word, is not offered any more, at once."""
+def test_loss_is_reported_at_once(place: Place, how: str) -> None:
+    """A peer that says goodbye, or is gone without one, is not offered any more, at once."""
 
     async def scenario() -> None:
         worker, other = await place.worker("auth"), await place.worker("auth")
@@ -326,8 +326,8 @@ def test_loss_is_told_at_once(place: Place, how: str) -> None:
     place.run(scenario)
 
 
-def test_lost_connection_is_made_again(place: Place) -> None:
-    """A peer whose connection broke, and that is still there, is soon offered again."""
+def test_lost_connection_is_restored(place: Place) -> None:
+    """A peer whose connection broke, and that still runs, is soon offered again."""
 
     async def scenario() -> None:
         worker = await place.worker("auth")
@@ -342,8 +342,8 @@ def test_lost_connection_is_made_again(place: Place) -> None:
     place.run(scenario)
 
 
-def test_rumours_end_rumours_only(place: Place) -> None:
-    """That a third party lost somebody does not count where we are connected to him ourselves."""
+def test_reports_of_others_do_not_end_a_connection(place: Place) -> None:
+    """A third peer's report of a loss has no effect on a peer that we are connected to."""
 
     async def scenario() -> None:
         worker, other = await place.worker("auth"), await place.worker("shop")
@@ -359,8 +359,8 @@ def test_rumours_end_rumours_only(place: Place) -> None:
     place.run(scenario)
 
 
-def test_worker_that_drains_is_offered_no_more(place: Place) -> None:
-    """A worker that drains is left alone by everybody before it ends, once their doors have seen it."""
+def test_draining_worker_is_not_offered(place: Place) -> None:
+    """A draining worker gets no new requests before it ends, once all channels have seen the change."""
 
     async def scenario() -> None:
         worker, other = await place.worker("auth"), await place.worker("auth")
@@ -379,8 +379,8 @@ def test_worker_that_drains_is_offered_no_more(place: Place) -> None:
     place.run(scenario)
 
 
-def test_goodbye_waits_for_what_is_on_its_way(place: Place) -> None:
-    """After a goodbye nothing new goes to a peer; what its answers are waited for is failed only when it is gone."""
+def test_goodbye_waits_for_replies(place: Place) -> None:
+    """After a goodbye no request is sent to the peer; open requests fail only when it is gone."""
 
     async def scenario() -> None:
         worker = await place.worker("auth")
@@ -401,8 +401,8 @@ def test_goodbye_waits_for_what_is_on_its_way(place: Place) -> None:
 # Those who are not there
 
 
-def test_ghosts_are_given_up(place: Place) -> None:
-    """Behind a ghost is nobody: it is tried, found out, and forgotten."""
+def test_announced_peers_that_do_not_exist_are_dropped(place: Place) -> None:
+    """A peer that does not exist is dialed, found to be missing, and dropped."""
 
     async def scenario() -> None:
         client = await place.client("auth")
@@ -417,8 +417,8 @@ def test_ghosts_are_given_up(place: Place) -> None:
     place.run(scenario)
 
 
-def test_withdrawn_hints_are_forgotten(place: Place) -> None:
-    """Somebody who was only announced, and is so no more, is not remembered."""
+def test_withdrawn_announcements_are_forgotten(place: Place) -> None:
+    """A peer that was only announced, and then withdrawn, is forgotten."""
 
     async def scenario() -> None:
         others = [await place.worker(f"other{number}") for number in range(EXCHANGE_PARTNERS)]
@@ -434,8 +434,8 @@ def test_withdrawn_hints_are_forgotten(place: Place) -> None:
     place.run(scenario)
 
 
-def test_ports_mean_nothing_in_mode_host(place: Place) -> None:
-    """In mode host an announcement with a port is not for us, whoever says it."""
+def test_ports_are_ignored_in_mode_host(place: Place) -> None:
+    """In mode host an announcement with a port is ignored, whoever sends it."""
 
     async def scenario() -> None:
         client = await place.client("auth")
@@ -448,8 +448,8 @@ def test_ports_mean_nothing_in_mode_host(place: Place) -> None:
 
 
 @pytest.mark.parametrize("api", ["auth", "other"])
-def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str) -> None:
-    """Thousands of announcements cost memory and sockets within bounds, and keep no real peer out."""
+def test_flood_of_announcements(place: Place, monkeypatch: pytest.MonkeyPatch, api: str) -> None:
+    """Thousands of announcements cost bounded memory and sockets, and keep no real peer out."""
     monkeypatch.setattr("lightbus.core.registry.MAX_PEERS", 300)
 
     async def scenario() -> None:
@@ -478,7 +478,7 @@ def test_flood_of_ghosts(place: Place, monkeypatch: pytest.MonkeyPatch, api: str
 
 
 def test_announcements_share_a_snapshot(place: Place) -> None:
-    """A crowd of announcements, none of which changes what can be called, is told as one."""
+    """Many announcements that affect no callable peer are published in one snapshot."""
 
     async def scenario() -> None:
         client = await place.client()
@@ -494,8 +494,8 @@ def test_announcements_share_a_snapshot(place: Place) -> None:
 # A node's end, and the one that follows
 
 
-def test_whoever_waits_is_sent_on(place: Place) -> None:
-    """A node that stops sends those who wait for a name to the one that follows it."""
+def test_waiting_lookups_move_to_the_next_node(place: Place) -> None:
+    """A node that stops sends waiting lookups to its successor."""
 
     async def scenario() -> None:
         client = await place.client(wait=30.0)
@@ -511,8 +511,8 @@ def test_whoever_waits_is_sent_on(place: Place) -> None:
     place.run(scenario)
 
 
-def test_node_that_follows_knows_the_peers(place: Place) -> None:
-    """What a retired node saw up is up for the next one from the start; it looks whether that is true."""
+def test_the_next_node_knows_the_peers(place: Place) -> None:
+    """Peers that a retired node saw up are up for its successor from the start, and are then checked."""
 
     async def scenario() -> None:
         living, dying = await place.worker("auth"), await place.worker("shop")
@@ -535,8 +535,8 @@ def test_node_that_follows_knows_the_peers(place: Place) -> None:
     place.run(scenario)
 
 
-def test_retired_node_is_silent(place: Place) -> None:
-    """A node that was retired tells nothing any more; our own part in it is over before."""
+def test_retired_node_reports_nothing(place: Place) -> None:
+    """A retired node reports nothing any more; its own presence ends before."""
 
     async def scenario() -> None:
         other = await place.worker("shop")
@@ -556,8 +556,8 @@ def test_retired_node_is_silent(place: Place) -> None:
     place.run(scenario)
 
 
-def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake in one beat of a node's clock does not stop the next one."""
+def test_clock_continues_after_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in one beat of a node's clock does not stop the next one."""
     monkeypatch.setattr(module, "TICK", 10 * MS)
 
     async def scenario() -> None:
@@ -578,8 +578,8 @@ def test_clock_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.run(scenario)
 
 
-def test_quiet_node_looks_seldom(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nobody is to be dialled a node is woken less often, and never so late that a lost peer waits for it."""
+def test_idle_node_wakes_up_rarely(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no peer must be dialed, a node wakes up less often, but never too late to dial a lost peer."""
     assert module.TICK < module.QUIET_TICK <= FIRST_RETRY
     monkeypatch.setattr(module, "QUIET_TICK", 3600.0)
 
@@ -608,7 +608,7 @@ def test_quiet_node_looks_seldom(place: Place, monkeypatch: pytest.MonkeyPatch) 
 def test_a_worker_moves_with_its_host(
     place: Place, monkeypatch: pytest.MonkeyPatch, advertised: tuple[str, ...]
 ) -> None:
-    """At another address of its host a worker is the same one: it is announced and found there, and by itself."""
+    """At another address of its host a worker keeps its instance: it is announced and found there, also by itself."""
     monkeypatch.setattr(local_addresses, "LOOK_EVERY", 20 * MS)
     addresses = ["127.0.0.1"]
 

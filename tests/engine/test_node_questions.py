@@ -1,4 +1,4 @@
-"""What channels ask the node: wherever it is, however often it moves, and not for ever."""
+"""Lookups of channels at the node: wherever it runs, however often it moves, and with a time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightbus.membership.lookup import NodeStopped
 
 
 class Lookup:
-    """A node's, which answers as planned."""
+    """The lookup of a node, with prepared answers."""
 
     def __init__(self, host: FakeHost) -> None:
         self._host = host
@@ -91,14 +91,14 @@ def soon() -> Deadline:
 
 
 def both_doors(questions: NodeQuestions) -> list[Callable[[], None]]:
-    """Return what looks for an API from a plain thread, and from another loop than the node's."""
+    """Return lookups from a plain thread, and from another loop than the node's."""
     return [
         lambda: questions.resolve_blocking("auth", soon()),
         lambda: asyncio.run(questions.resolve("auth", soon())),
     ]
 
 
-def test_both_doors_ask_the_same(host: FakeHost, questions: NodeQuestions) -> None:
+def test_both_channels_make_the_same_lookups(host: FakeHost, questions: NodeQuestions) -> None:
     """From a plain thread, and from another loop than the node's."""
 
     async def main() -> list[str]:
@@ -115,15 +115,15 @@ def test_both_doors_ask_the_same(host: FakeHost, questions: NodeQuestions) -> No
     assert host.asked == by_loop == ["resolve auth True a1", "resolve_all auth", "wait_for"]
 
 
-def test_nodes_own_loop_asks_without_a_detour(host: FakeHost, questions: NodeQuestions) -> None:
-    """There nobody may wait for a thread."""
+def test_nodes_own_loop_looks_up_directly(host: FakeHost, questions: NodeQuestions) -> None:
+    """No code on that loop may wait for a thread."""
     host.run(lambda node: questions.discover_all(soon())).result(60)
     assert host.asked == ["discover_all"]
 
 
 @pytest.mark.parametrize("error", [NodeStopped(), asyncio.CancelledError()], ids=["moved", "its loop ended"])
 def test_next_node_is_asked(host: FakeHost, questions: NodeQuestions, error: BaseException) -> None:
-    """Where the one that was asked leaves meanwhile."""
+    """If the first node leaves in the meantime."""
     host.errors = [error]
     questions.resolve_blocking("auth", soon())
     host.errors = [error]
@@ -131,8 +131,8 @@ def test_next_node_is_asked(host: FakeHost, questions: NodeQuestions, error: Bas
     assert len(host.asked) == 4
 
 
-def test_nobody_is_asked_after_the_end(host: FakeHost, questions: NodeQuestions) -> None:
-    """The bus was closed meanwhile: there is no next node."""
+def test_no_lookup_after_the_end(host: FakeHost, questions: NodeQuestions) -> None:
+    """The bus was closed in the meantime: there is no next node."""
     for ask in (
         lambda: questions.resolve_blocking("auth", soon()),
         lambda: asyncio.run(questions.resolve("a", soon())),
@@ -142,8 +142,8 @@ def test_nobody_is_asked_after_the_end(host: FakeHost, questions: NodeQuestions)
             ask()
 
 
-def test_errors_come_back_to_who_asked(host: FakeHost, questions: NodeQuestions) -> None:
-    """As they are, at both doors."""
+def test_errors_are_raised_at_the_caller(host: FakeHost, questions: NodeQuestions) -> None:
+    """Unchanged, in both kinds of channels."""
     for ask in (
         lambda: questions.resolve_blocking("auth", soon()),
         lambda: asyncio.run(questions.resolve("a", soon())),
@@ -154,13 +154,13 @@ def test_errors_come_back_to_who_asked(host: FakeHost, questions: NodeQuestions)
 
 
 def test_loop_that_does_not_answer(host: FakeHost, questions: NodeQuestions) -> None:
-    """A second after the deadline the thread that waits is told what may be the matter."""
+    """A second after the deadline, the waiting thread gets an error with the possible cause."""
     host.takes = 60.0
     with pytest.raises(LightbusTimeout, match=r"did not answer while 'auth' was looked for\. Does a handler block it"):
         questions.resolve_blocking("auth", Deadline.after(-0.95))
 
 
-def test_caller_that_is_cancelled(host: FakeHost, questions: NodeQuestions) -> None:
+def test_cancelled_caller(host: FakeHost, questions: NodeQuestions) -> None:
     """It asks no further node."""
     host.takes = 60.0
 

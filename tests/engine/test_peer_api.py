@@ -1,4 +1,4 @@
-"""What every worker says about itself when it is asked."""
+"""The answers of a worker about itself."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class AuthApi(Api):
 
 
 def greet(event_message: EventMessage) -> None:
-    """Listen."""
+    """A listener."""
 
 
 @pytest.fixture
 def service() -> Iterator[BusPath]:
-    """Run a worker in this process, on sockets of its own."""
+    """Run a worker in this process, on its own sockets."""
     bus = lightbus.create(SETTINGS, service_name="auth-service", process_name="calm-otter")
     bus.client.register_api(AuthApi())
     bus.auth.user_registered.listen(greet, listener_name="greeter")
@@ -63,12 +63,12 @@ def bus(service: BusPath) -> Iterator[BusPath]:
 
 
 def targeted(service: BusPath) -> dict[str, str]:
-    """Return the options that lead a call to this worker."""
+    """Return the options that direct a call to this worker."""
     return {"peer": service.client.engine.identity.instance}
 
 
-def test_no_hook_of_the_users_runs_around_it(service: BusPath, bus: BusPath, door: Door) -> None:
-    """Hooks that refuse calls do so with the user's own: a worker still answers what is asked about itself."""
+def test_internal_calls_run_no_user_hook(service: BusPath, bus: BusPath, door: Door) -> None:
+    """Hooks that refuse calls only refuse the user's own: a worker still answers internal calls."""
     told: list[tuple[str, str]] = []
 
     def refuse(hook: str) -> Callable[..., None]:
@@ -92,8 +92,8 @@ def test_no_hook_of_the_users_runs_around_it(service: BusPath, bus: BusPath, doo
     assert told == [("before_rpc_call", "auth.check_password")]
 
 
-def test_workers_ask_each_other_without_hooks(service: BusPath) -> None:
-    """What workers tell each other of groups and schemas is no call of the user's, and no hook of his sees it."""
+def test_workers_call_each_other_without_hooks(service: BusPath) -> None:
+    """Requests between workers for groups and schemas are no calls of the user, and no user hook sees them."""
     told: list[str] = []
     other = lightbus.create(SETTINGS, service_name="twin")
     with contextlib.closing(other.client):
@@ -114,14 +114,14 @@ def groups_known_to(bus: BusPath) -> set[tuple[str, str]]:
 
 
 def test_ping_returns_the_wall_clock(service: BusPath, bus: BusPath, door: Door) -> None:
-    """It answers with its wall clock, in seconds since 1970."""
+    """The answer is its wall clock, in seconds since 1970."""
     before = time.time()
     told = door.call(bus.internal.peer.ping, bus_options=targeted(service))
     assert before <= told <= time.time()
 
 
 def test_info_names_identity_start_and_listeners(service: BusPath, bus: BusPath, surroundings: Surroundings) -> None:
-    """It says who it is, since when it runs, and what it listens to."""
+    """It contains the identity, the start time, and the listeners."""
     info = bus.internal.peer.info(bus_options=targeted(service))
     started_at = info.pop("started_at")
     assert 0.0 <= info.pop("uptime") < 60
@@ -141,10 +141,10 @@ def test_info_names_identity_start_and_listeners(service: BusPath, bus: BusPath,
     }
 
 
-def test_calls_are_told_to_who_watches(
+def test_calls_are_reported_to_watchers(
     service: BusPath, bus: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first question on calls are told, with what came of them; not those of others who watch."""
+    """From the first request on, calls are reported with their outcome; calls of other watchers are not."""
     monkeypatch.setattr(trace, "LEASE", 600.0)  # seconds: on a busy machine five may pass between two questions
 
     def watch(after: int = 0) -> dict[str, Any]:
@@ -173,8 +173,8 @@ def test_calls_are_told_to_who_watches(
     assert watch(after=2) == {"calls": [], "noted": 0}
 
 
-def test_info_of_what_changed(service: BusPath, bus: BusPath) -> None:
-    """A listener declared meanwhile is told at the next call."""
+def test_info_changes_with_the_listeners(service: BusPath, bus: BusPath) -> None:
+    """A listener declared in the meantime is in the next answer."""
     bus.internal.peer.info(bus_options=targeted(service))
     service.auth.user_registered.listen(greet, listener_name="late")
     info = bus.internal.peer.info(bus_options=targeted(service))
@@ -182,13 +182,13 @@ def test_info_of_what_changed(service: BusPath, bus: BusPath) -> None:
 
 
 def stats(service: BusPath, bus: BusPath) -> dict[str, Any]:
-    """Return what the worker tells of what it does."""
+    """Return the statistics of the worker."""
     told: dict[str, Any] = bus.internal.peer.stats(bus_options=targeted(service))
     return told
 
 
 def test_stats_of_calls(service: BusPath, bus: BusPath, door: Door) -> None:
-    """Calls, errors, latency and the callers' services are told per procedure; its own procedures are left out."""
+    """Calls, errors, latency and callers' services are counted per procedure; internal procedures are left out."""
     before = time.monotonic()
     for password in ("secret", "guess"):
         door.call(bus.auth.check_password, user="admin", password=password)
@@ -206,8 +206,8 @@ def test_stats_of_calls(service: BusPath, bus: BusPath, door: Door) -> None:
     assert (fail["procedure"], fail["calls"], fail["errors"]) == ("fail", 1, 1)
 
 
-def test_stats_at_rest(service: BusPath, bus: BusPath) -> None:
-    """A worker that nobody called does nothing: the question itself does not count."""
+def test_stats_of_an_idle_worker(service: BusPath, bus: BusPath) -> None:
+    """A worker without calls reports none: the request itself does not count."""
     told = stats(service, bus)
     assert (told["running"], told["queued"], told["concurrency"], told["procedures"]) == (0, 0, 100, [])
     assert 0 < told["uptime"] < 60
@@ -216,7 +216,7 @@ def test_stats_at_rest(service: BusPath, bus: BusPath) -> None:
 
 
 def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
-    """Published and handled events are told per event, and how long it took until they were handled."""
+    """Published and handled events are counted per event, with the delay until they were handled."""
     before = time.time()
     for username in ("sally", "ada"):
         bus.auth.user_registered(username=username)
@@ -234,7 +234,7 @@ def test_stats_of_events(service: BusPath, bus: BusPath) -> None:
 
 
 def test_health_names_a_stalled_loop(service: BusPath, bus: BusPath) -> None:
-    """A worker without problems says that it is healthy; one whose loop was just blocked names that as a problem."""
+    """A worker without problems reports that it is healthy; a recently blocked loop is reported as a problem."""
     well = {"healthy": True, "problems": [], "losses": [], "refused": []}
 
     def health() -> Any:
@@ -255,7 +255,7 @@ def test_health_names_a_stalled_loop(service: BusPath, bus: BusPath) -> None:
 
 
 def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
-    """What waits on the host since its publishers refuse it is told, with the reason, and no fault of the worker's."""
+    """Refused events in the host's outbox are reported, with the reason, but not as a problem of the worker."""
     outbox = HostOutbox(service.client.engine.journals.path)
     outbox.put(id="1", api="mail", event="sent", key=None, record=b"")
     assert bus.internal.peer.health(bus_options=targeted(service))["refused"] == []
@@ -270,22 +270,22 @@ def test_health_of_the_outbox(service: BusPath, bus: BusPath) -> None:
     assert "was damaged and is quarantined under this name: what is in it is not delivered" in text
 
 
-def test_schema_is_that_of_the_declaration(service: BusPath, bus: BusPath) -> None:
-    """It gives the schemas of an API, as they are where the API is declared."""
+def test_schema_is_returned_as_declared(service: BusPath, bus: BusPath) -> None:
+    """The schemas of an API are the same as where the API is declared."""
     told = bus.internal.peer.schema(api="auth", bus_options=targeted(service))
     assert told == service.schema.get_api_schema("auth")
     assert list(told["rpcs"]) == ["check_password", "fail"]
     assert list(told["events"]) == ["user_registered"]
 
 
-def test_schema_of_what_it_has_not(service: BusPath, bus: BusPath) -> None:
-    """The caller is told that there is none."""
+def test_schema_of_an_unknown_api(service: BusPath, bus: BusPath) -> None:
+    """The error says that there is none."""
     with pytest.raises((SchemaNotFound, LightbusWorkerError), match="nothing"):
         bus.internal.peer.schema(api="nothing", bus_options=targeted(service))
 
 
-def test_it_is_not_advertised(service: BusPath, bus: BusPath) -> None:
-    """Every worker has it, so nobody announces it; it is no public API, and no part of `bus.schema`."""
+def test_internal_api_is_not_advertised(service: BusPath, bus: BusPath) -> None:
+    """Every worker has it, so it is not announced; it is no public API, and no part of `bus.schema`."""
     assert list(bus.client.engine.snapshot.by_api) == ["auth"]
     assert [api.meta.name for api in service.client.api_registry.public()] == ["auth"]
     assert isinstance(service.client.api_registry.get("internal.peer"), PeerApi)

@@ -1,4 +1,4 @@
-"""What a worker learns from peers that join: groups that its events are owed to, and schemas of what it listens to."""
+"""What a worker learns from joining peers: groups that receive its events, and schemas of its listeners' events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FakeEngine:
 
 
 class FakeCoordinator:
-    """Takes groups."""
+    """Records groups."""
 
     def __init__(self) -> None:
         self.merged: list[tuple[Any, bool]] = []
@@ -38,7 +38,7 @@ class FakeCoordinator:
 
 
 class Play:
-    """A worker that publishes `shop` and learns; what it asks is answered from `answers`."""
+    """A worker that publishes `shop` and learns; its requests are answered from `answers`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[str, str, str]] = []
@@ -88,8 +88,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Play], Awaitable
 
 
 @pytest.mark.parametrize(("host", "is_near"), [("here", True), ("there", False)])
-def test_groups_are_learned_of_other_publishers(run: Any, host: str, is_near: bool) -> None:
-    """Of each that publishes what we do: what is fired here is owed to their groups, too."""
+def test_groups_are_learned_from_other_publishers(run: Any, host: str, is_near: bool) -> None:
+    """From each publisher of the same API: its groups receive the events fired here, too."""
 
     async def test(play: Play) -> None:
         play.learner.observe([PeerJoined(peer("shop", "auth", host=host))])
@@ -101,7 +101,7 @@ def test_groups_are_learned_of_other_publishers(run: Any, host: str, is_near: bo
 
 
 def test_groups_are_learned_page_by_page(run: Any) -> None:
-    """Thousands in one answer would take the other publisher half a second at a stretch."""
+    """Thousands in one answer would block the other publisher for half a second."""
 
     async def test(play: Play) -> None:
         found = [{"api": "shop", "name": f"{number:05}"} for number in range(2 * PAGE + 1)]
@@ -114,8 +114,8 @@ def test_groups_are_learned_page_by_page(run: Any) -> None:
     run(test)
 
 
-def test_others_are_not_asked(run: Any) -> None:
-    """Who publishes something else, has left, or is ourselves."""
+def test_other_peers_are_not_asked(run: Any) -> None:
+    """Peers that publish other APIs, that have left, or that are ourselves."""
 
     async def test(play: Play) -> None:
         left = PeerLeft(peer("shop"), "has left")
@@ -127,8 +127,8 @@ def test_others_are_not_asked(run: Any) -> None:
 
 
 @pytest.mark.parametrize("answer", [LightbusTimeout("no answer"), [7], None])
-def test_what_cannot_be_learned_is_passed_over(run: Any, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """An old peer, or one that answers nonsense, keeps nobody from working."""
+def test_invalid_answers_are_ignored(run: Any, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An old peer, or one with an invalid answer, disturbs nothing."""
     caplog.set_level("DEBUG", "lightbus.worker")
 
     async def test(play: Play) -> None:
@@ -140,8 +140,8 @@ def test_what_cannot_be_learned_is_passed_over(run: Any, answer: Any, caplog: py
     run(test)
 
 
-def test_listeners_that_cannot_fit_are_named(run: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """By the schema of publishers that are there when they are added, or come later."""
+def test_listeners_that_do_not_fit_are_reported(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """By the schema of publishers that are known when the listener is added, or join later."""
 
     async def handle(message: Any, colour: str) -> None: ...
 
@@ -158,8 +158,8 @@ def test_listeners_that_cannot_fit_are_named(run: Any, caplog: pytest.LogCapture
     run(test)
 
 
-def test_nobody_is_asked_after_the_end(run: Any) -> None:
-    """What is on its way is given up."""
+def test_no_request_after_the_end(run: Any) -> None:
+    """Open requests are cancelled."""
 
     async def test(play: Play) -> None:
         play.learner.observe([PeerJoined(peer("shop"))])

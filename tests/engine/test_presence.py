@@ -1,4 +1,4 @@
-"""What a worker is to others, from its first socket to its last announcement. In memory."""
+"""The presence of a worker for others, from its first socket to its last announcement. In memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def presence_of(bus: BusPath) -> Presence:
 
 
 def run(test: Callable[[MemoryBus, BusPath, BusPath], Awaitable[None]]) -> None:
-    """Run a test with a worker on this loop, and somebody who knows it."""
+    """Run a test with a worker on this loop, and a peer that knows it."""
 
     async def main() -> None:
         async with memory_bus() as hub:
@@ -48,8 +48,8 @@ def apis_of(bus: BusPath, instance: str) -> list[str]:
     return [] if peer is None else sorted(peer.announcement.api_names or ())
 
 
-def test_what_is_advertised_changes_everywhere() -> None:
-    """Those who are connected are told at once; we know it of ourselves, too."""
+def test_changed_announcements_reach_all_peers() -> None:
+    """Connected peers are notified at once, and so is the worker itself."""
 
     async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
         presence, instance = presence_of(serves), serves.client.engine.identity.instance
@@ -62,8 +62,8 @@ def test_what_is_advertised_changes_everywhere() -> None:
     run(test)
 
 
-def test_nothing_is_told_before_the_worker_is_ready() -> None:
-    """Whoever finds it meanwhile learns that it is there, and of none of its APIs."""
+def test_nothing_is_announced_before_the_worker_is_ready() -> None:
+    """A peer that finds it earlier sees that it exists, and none of its APIs."""
 
     async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
         own = presence_of(serves)._node.own
@@ -75,8 +75,8 @@ def test_nothing_is_told_before_the_worker_is_ready() -> None:
     run(test)
 
 
-def test_a_worker_that_drains_says_so() -> None:
-    """Others send it nothing new, and it is draining in its own eyes."""
+def test_a_draining_worker_is_announced_as_such() -> None:
+    """Others send it no new requests, and it sees itself as draining."""
 
     async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
         presence, instance = presence_of(serves), serves.client.engine.identity.instance
@@ -87,8 +87,8 @@ def test_a_worker_that_drains_says_so() -> None:
     run(test)
 
 
-def test_a_tick_without_news_asks_for_no_announcement() -> None:
-    """Nothing has to be announced again where others still come in."""
+def test_a_tick_without_changes_makes_no_announcement() -> None:
+    """Nothing is announced again while peers still connect."""
 
     async def test(hub: MemoryBus, serves: BusPath, other: BusPath) -> None:
         assert presence_of(serves).tick(time.monotonic()) is False

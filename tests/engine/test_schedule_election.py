@@ -1,4 +1,4 @@
-"""Whose turn it is: one worker's where all agree on who is there, and somebody's in any case."""
+"""The worker that runs a schedule: exactly one if all agree on the members, and at least one in any case."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = 3600.0
 
 
 class Service:
-    """Workers of one service that know each other, and tell each other, unless one of them is deaf."""
+    """Workers of one service that know and notify each other, except for one that gets no messages."""
 
     def __init__(self, *instances: str) -> None:
         self.up = [*instances]
@@ -76,15 +76,15 @@ async def nothing() -> None: ...
 
 
 async def beat_of(worker: ScheduleElection, beat: int, interval: float = LONG) -> bool:
-    """Have a worker take part in a beat; return whether it ran it."""
+    """Let a worker take part in a beat; return whether it ran the schedule."""
     if not await worker.is_our_turn(NAME, beat, interval):
         return False
     await worker.run(NAME, beat, nothing, lambda: beat)
     return True
 
 
-def test_each_beat_is_run_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same one, as long as the same are there; the others count that they left it to that one."""
+def test_each_beat_is_run_by_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same one while the members are the same; the others count that they left the beat to it."""
     monkeypatch.setattr(module, "GRACE", LONG)
 
     async def scenario(service: Service) -> None:
@@ -97,10 +97,10 @@ def test_each_beat_is_run_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
-def test_one_that_leaves_before_it_has_begun_or_ended_is_replaced_at_once(
+def test_a_worker_that_leaves_is_replaced_at_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without waiting for anything: that it has gone is known."""
+    """Before the run has begun or ended, without any wait: its departure is known."""
     monkeypatch.setattr(module, "GRACE", LONG)
     caplog.set_level(logging.INFO)
 
@@ -120,8 +120,8 @@ def test_one_that_leaves_before_it_has_begun_or_ended_is_replaced_at_once(
     run(scenario)
 
 
-def test_one_that_does_not_begin_is_replaced_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the next one, and by that one's next where it is silent, too."""
+def test_a_worker_that_does_not_begin_is_replaced_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next one, and by that one's successor if it does not begin either."""
     monkeypatch.setattr(module, "GRACE", 0.02)
 
     async def scenario(service: Service) -> None:
@@ -134,8 +134,8 @@ def test_one_that_does_not_begin_is_replaced_after_a_while(monkeypatch: pytest.M
     run(scenario)
 
 
-def test_a_run_that_takes_long_is_not_begun_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as it says that it still runs; beats that pass meanwhile are done with it."""
+def test_a_long_run_is_not_begun_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as it reports that it still runs; beats in the meantime count as run."""
     monkeypatch.setattr(module, "GRACE", 0.02)
     monkeypatch.setattr(module, "RETELL", 60.0)
 
@@ -153,8 +153,8 @@ def test_a_run_that_takes_long_is_not_begun_elsewhere(monkeypatch: pytest.Monkey
     run(scenario)
 
 
-def test_who_is_not_told_runs_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least once: that a beat was run may be unknown, that it was not is never."""
+def test_a_worker_without_notifications_runs_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least once: the run of a beat may be unknown, but a missing run is never taken for one."""
     monkeypatch.setattr(module, "GRACE", 0.02)
 
     async def scenario(service: Service) -> None:
@@ -165,8 +165,8 @@ def test_who_is_not_told_runs_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
     run(scenario)
 
 
-def test_one_that_went_silent_in_a_run_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It began, and says nothing more, though it is there: it may have been stopped."""
+def test_a_worker_that_goes_silent_in_a_run_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It began, and reports nothing more, although it is still there: it may have been stopped."""
     monkeypatch.setattr(module, "GRACE", 0.02)
     monkeypatch.setattr(module, "RETELL", 0.01)
 
@@ -179,7 +179,7 @@ def test_one_that_went_silent_in_a_run_is_replaced(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("jump", [-1_000_000, 1_000_000])
 def test_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch, jump: int) -> None:
-    """What was done by the clock before says nothing of the beats of the new one."""
+    """Runs by the former clock say nothing about the beats of the new one."""
     monkeypatch.setattr(module, "GRACE", 0.02)
 
     async def scenario(service: Service) -> None:
@@ -190,8 +190,8 @@ def test_a_clock_that_is_set(monkeypatch: pytest.MonkeyPatch, jump: int) -> None
     run(scenario)
 
 
-def test_beats_go_on_where_nobody_can_say_who_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is said to run all the time holds nobody up for longer than its time."""
+def test_beats_continue_if_no_worker_reports_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that claims to run all the time delays the others for no longer than its time."""
     monkeypatch.setattr(module, "GRACE", 0.02)
     monkeypatch.setattr(module, "RETELL", 60.0)
 
@@ -202,8 +202,8 @@ def test_beats_go_on_where_nobody_can_say_who_runs_them(monkeypatch: pytest.Monk
     run(scenario)
 
 
-def test_what_is_told_of_schedules_that_are_not_here_is_not_kept() -> None:
-    """Whoever tells it: names of others would be kept for ever."""
+def test_reports_about_unknown_schedules_are_not_stored() -> None:
+    """From any worker: unknown names would be stored for ever."""
 
     async def scenario(service: Service) -> None:
         service.first.on_report(service.order[1], "bus.other/10", 1, is_done=True)
@@ -214,8 +214,8 @@ def test_what_is_told_of_schedules_that_are_not_here_is_not_kept() -> None:
     run(scenario)
 
 
-def test_a_run_that_fails_is_told_as_a_run_that_was_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that stops amid a run does not say that it is done."""
+def test_a_failed_run_is_reported_as_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that stops during a run does not report it as done."""
     monkeypatch.setattr(module, "GRACE", LONG)
 
     async def scenario(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The threads in which `def` functions of the user's run."""
+"""The threads that run the user's `def` functions."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ LIMIT = 3
 
 @pytest.fixture
 def threads() -> Iterator[HandlerThreads]:
-    """Return three threads at most."""
+    """Return at most three threads."""
     made = HandlerThreads(LIMIT)
     yield made
     made.shutdown()
 
 
 def handlers() -> list[threading.Thread]:
-    """Return the threads that there are."""
+    """Return the existing threads."""
     return [thread for thread in threading.enumerate() if thread.name == "lightbus-handler"]
 
 
 def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[Future[bool]]]:
-    """Have so many jobs run until the event is set."""
+    """Start so many jobs, which run until the event is set."""
     proceed, running = threading.Event(), threading.Semaphore(0)
 
     def job() -> bool:
@@ -47,14 +47,14 @@ def occupy(threads: HandlerThreads, count: int) -> tuple[threading.Event, list[F
 
 
 def test_arguments_are_passed_and_the_result_returned(threads: HandlerThreads) -> None:
-    """Arguments are handed on, by position and by name, and the result comes back."""
+    """Arguments are passed by position and by name, and the result is returned."""
     assert threads.submit(divmod, 17, 5).result(60) == (3, 2)
     assert threads.submit(sorted, [1, 3, 2], reverse=True).result(60) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("error", [ValueError("no luck"), SystemExit(3), KeyboardInterrupt()])
-def test_error_of_a_function_is_the_futures(threads: HandlerThreads, error: BaseException) -> None:
-    """Whatever a function raises is the future's, and the thread goes on."""
+def test_error_of_a_function_is_set_on_the_future(threads: HandlerThreads, error: BaseException) -> None:
+    """Any exception of a function goes to its future, and the thread continues."""
 
     def fail() -> None:
         raise error
@@ -66,22 +66,22 @@ def test_error_of_a_function_is_the_futures(threads: HandlerThreads, error: Base
     assert len(handlers()) == 1
 
 
-def test_they_do_not_hold_the_interpreter(threads: HandlerThreads) -> None:
+def test_threads_do_not_keep_the_interpreter_alive(threads: HandlerThreads) -> None:
     """They are daemons, and named."""
     thread = threads.submit(threading.current_thread).result(60)
     assert (thread.daemon, thread.name) == (True, "lightbus-handler")
 
 
-def test_none_before_there_is_something_to_do(threads: HandlerThreads) -> None:
-    """Making it starts none; jobs one after another share one."""
+def test_no_thread_before_the_first_job(threads: HandlerThreads) -> None:
+    """Creating the executor starts none; jobs one after another share one."""
     assert handlers() == []
     for _ in range(20):
         threads.submit(int).result(60)
     assert len(handlers()) == 1
 
 
-def test_as_many_as_are_needed(threads: HandlerThreads) -> None:
-    """Jobs at a time have a thread each, up to the limit; what goes beyond waits, and is done in order."""
+def test_as_many_threads_as_needed(threads: HandlerThreads) -> None:
+    """Jobs at the same time have a thread each, up to the limit; further jobs wait, and are run in order."""
     proceed, futures = occupy(threads, LIMIT)
     assert len(handlers()) == LIMIT
     done: list[int] = []
@@ -95,8 +95,8 @@ def test_as_many_as_are_needed(threads: HandlerThreads) -> None:
     assert len(handlers()) == LIMIT
 
 
-def test_a_burst_is_done_by_one_thread(threads: HandlerThreads) -> None:
-    """Who is done with a short job takes the next one, though others were woken: they need not wake up for it."""
+def test_a_burst_is_run_by_one_thread(threads: HandlerThreads) -> None:
+    """A thread that has finished a short job takes the next one, even if others were woken for it."""
     proceed, futures = occupy(threads, LIMIT)
     proceed.set()
     wait(futures, 60)
@@ -115,7 +115,7 @@ def test_a_burst_is_done_by_one_thread(threads: HandlerThreads) -> None:
 
 
 def test_a_job_may_wait_for_another(threads: HandlerThreads) -> None:
-    """As long as the limit is not reached, a job that waits for one it submitted itself does not hang."""
+    """Below the limit, a job that waits for one it submitted itself does not hang."""
 
     def outer() -> int:
         return threads.submit(lambda: threads.submit(int, "5").result(60)).result(60)
@@ -125,7 +125,7 @@ def test_a_job_may_wait_for_another(threads: HandlerThreads) -> None:
 
 
 def test_a_cancelled_job_does_not_run(threads: HandlerThreads) -> None:
-    """What was cancelled while it waited is skipped, and takes no thread away from others."""
+    """A job that was cancelled while queued is skipped, and takes no thread from others."""
     proceed, futures = occupy(threads, LIMIT)
     done: list[int] = []
     dropped, kept = threads.submit(done.append, 1), threads.submit(done.append, 2)
@@ -136,8 +136,8 @@ def test_a_cancelled_job_does_not_run(threads: HandlerThreads) -> None:
     assert done == [2]
 
 
-def test_arguments_are_let_go(threads: HandlerThreads) -> None:
-    """A thread that waits for work does not keep the last caller's objects alive."""
+def test_arguments_are_released(threads: HandlerThreads) -> None:
+    """An idle thread does not keep the last caller's objects alive."""
 
     class Large:
         pass
@@ -155,7 +155,7 @@ def test_arguments_are_let_go(threads: HandlerThreads) -> None:
 
 
 def test_a_job_that_comes_while_the_last_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has a thread of its own, and waits for none that has ended."""
+    """It gets a new thread, and does not wait for one that has ended."""
     monkeypatch.setattr(threads_module, "KEPT", 0.01)
     threads = HandlerThreads(1)
     may_end, late = HandlerThreads._end_if_idle, []
@@ -173,8 +173,8 @@ def test_a_job_that_comes_while_the_last_thread_ends(monkeypatch: pytest.MonkeyP
     threads.shutdown()
 
 
-def test_where_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that there are do it; who submits the first one is told, and may try again."""
+def test_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Existing threads run the jobs; the first job raises an error, and may be submitted again."""
 
     def no_room(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -193,8 +193,8 @@ def test_where_no_thread_can_be_started(threads: HandlerThreads, monkeypatch: py
     assert futures[0].result(60)
 
 
-def test_shutdown_cancels_what_waits_and_finishes_what_runs(threads: HandlerThreads) -> None:
-    """What waits is cancelled, what runs is finished, nobody waits, and the threads end."""
+def test_shutdown_cancels_queued_and_finishes_running_jobs(threads: HandlerThreads) -> None:
+    """The call does not wait, and the threads end."""
     proceed, futures = occupy(threads, LIMIT)
     waiting = threads.submit(int)
     threads.shutdown(wait=True)
@@ -206,8 +206,8 @@ def test_shutdown_cancels_what_waits_and_finishes_what_runs(threads: HandlerThre
     wait_until(lambda: handlers() == [])
 
 
-def test_nothing_is_taken_after_shutdown(threads: HandlerThreads) -> None:
-    """Nothing is taken any more, and a second shutdown changes nothing."""
+def test_no_job_is_accepted_after_shutdown(threads: HandlerThreads) -> None:
+    """No job is accepted any more, and a second shutdown changes nothing."""
     threads.submit(int).result(60)
     threads.shutdown()
     threads.shutdown()

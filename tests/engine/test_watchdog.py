@@ -11,14 +11,14 @@ from lightbus.engine.watchdog import Watchdog
 
 
 def block(watching: Watchdog) -> None:
-    """Stand in the way of the loop until the watchdog has seen it."""
+    """Block the loop until the watchdog has reported it."""
     end = time.monotonic() + 10
     while not watching.reports and time.monotonic() < end:
         time.sleep(0.01)
 
 
-def test_blocking_code_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    """A function that blocks the loop is reported once, by its name and place."""
+def test_blocking_code_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """A function that blocks the loop is reported once, with its name and line."""
 
     async def handler(watching: Watchdog) -> None:
         await asyncio.sleep(0)
@@ -43,7 +43,7 @@ def test_blocking_code_is_named(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_idle_loop_is_not_reported() -> None:
-    """A loop that has nothing to do is not blocked."""
+    """A loop without work is not blocked."""
 
     async def main() -> int:
         watching = Watchdog()
@@ -58,7 +58,7 @@ def test_idle_loop_is_not_reported() -> None:
 
 
 def test_stopping_ends_the_thread() -> None:
-    """Nothing of the watchdog is left once it was stopped."""
+    """No thread of the watchdog remains after it is stopped."""
 
     async def main() -> Watchdog:
         watching = Watchdog()
@@ -70,7 +70,7 @@ def test_stopping_ends_the_thread() -> None:
 
 
 def test_delay_of_the_loop() -> None:
-    """`delay` is how late the loop's last beat was, and while the loop is blocked how late the next one is by now."""
+    """`delay` is the delay of the loop's last beat, and during a block the present delay of the next one."""
 
     async def main() -> None:
         watching = Watchdog()
@@ -87,8 +87,8 @@ def test_delay_of_the_loop() -> None:
     asyncio.run(main())
 
 
-def test_before_it_is_started() -> None:
-    """The loop counts as going on, and there is nothing to end."""
+def test_watchdog_before_its_start() -> None:
+    """The loop counts as responsive, and there is nothing to stop."""
 
     async def main() -> None:
         watching = Watchdog()

@@ -1,4 +1,4 @@
-"""A worker's life: what it advertises, in which order it starts, and how it leaves."""
+"""The life cycle of a worker: what it advertises, the order of its start, and how it stops."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class HiddenApi(Api):
 
 @pytest.fixture
 def bus() -> Iterator[BusPath]:
-    """Return a bus with APIs, that nobody serves yet."""
+    """Return a bus with APIs that no worker serves yet."""
     bus = lightbus.create({"worker": {"shutdown_timeout": 1.0, "drain_grace": 0.5}}, service_name="auth-service")
     bus.client.register_api(AuthApi())
     bus.client.register_api(HiddenApi())
@@ -62,14 +62,14 @@ def bus() -> Iterator[BusPath]:
 
 @pytest.fixture
 def caller() -> Iterator[BusPath]:
-    """Return the bus of somebody else."""
+    """Return the bus of another process."""
     bus = lightbus.create(service_name="caller")
     yield bus
     bus.client.close()
 
 
 def test_announcement_names_procedures_events_versions_and_digests(bus: BusPath, caller: BusPath) -> None:
-    """A worker says who it is and what it has: procedures, events, versions, a digest of each schema."""
+    """Its identity, procedures, events, versions, and a digest of each schema."""
     bus.client.start_in_background()
     caller.client.wait_for_apis("auth")
     [peer] = caller.client.engine.snapshot.by_api["auth"]
@@ -82,8 +82,8 @@ def test_announcement_names_procedures_events_versions_and_digests(bus: BusPath,
     assert (hidden.name, hidden.internal) == ("hidden", True)
 
 
-def test_start_says_what_is_served(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """The start-up lines name the bus, the service, who can reach it, the listeners and the APIs."""
+def test_start_logs_what_is_served(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """The first log lines name the bus, the service, who can reach it, the listeners and the APIs."""
     caplog.set_level(logging.INFO, "lightbus")
     bus.other.happened.listen(lambda message: None, listener_name="hears")
     bus.client.set_features([Feature.RPCS, Feature.EVENTS])
@@ -102,10 +102,10 @@ def test_start_says_what_is_served(bus: BusPath, caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize(("backend", "journals"), [("memory", 0), ("journal", 1)])
-def test_a_journal_is_opened_where_events_are_kept_in_it(
+def test_a_journal_is_opened_only_for_apis_that_use_it(
     backend: str, journals: int, door: Door, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a backend keeps the events none is, and none is spoken of, also while events are handled."""
+    """If a backend stores the events, no journal is opened or mentioned, also while events are handled."""
     caplog.set_level(logging.INFO, logger="lightbus")
     settings = {"journal": {"data_dir": str(tmp_path)}, "apis": {"default": {"events": {"backend": backend}}}}
     bus = lightbus.create(settings, service_name="auth-service")
@@ -123,7 +123,7 @@ def test_a_journal_is_opened_where_events_are_kept_in_it(
 
 
 def test_start_hook_runs_before_the_first_call(bus: BusPath, caller: BusPath) -> None:
-    """What `on_start` prepares is there when the first call comes: nobody hears of the worker earlier."""
+    """Resources from `on_start` exist when the first call arrives: the worker is not announced earlier."""
     prepared: list[str] = []
 
     @bus.client.on_start
@@ -139,7 +139,7 @@ def test_start_hook_runs_before_the_first_call(bus: BusPath, caller: BusPath) ->
 
 @pytest.mark.parametrize("procedure", ["slow", "slow_def"])
 def test_running_calls_are_finished(bus: BusPath, caller: BusPath, procedure: str) -> None:
-    """A worker that is told to stop finishes what runs, takes nothing new, and then leaves."""
+    """A worker that is told to stop finishes running calls, accepts no new ones, and then leaves."""
     results: list[str] = []
     bus.client.start_in_background()
     caller.client.wait_for_apis("auth")
@@ -156,7 +156,7 @@ def test_running_calls_are_finished(bus: BusPath, caller: BusPath, procedure: st
 
 
 def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """After `shutdown_timeout` the worker leaves; an async handler is cancelled, and its caller is told."""
+    """After `shutdown_timeout` the worker leaves; an async handler is cancelled, and its caller gets an error."""
     errors: list[BaseException] = []
 
     def call() -> None:
@@ -180,8 +180,8 @@ def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog
     assert any("did not end within 1.0 s; the worker stops without them" in line for line in caplog.messages)
 
 
-def test_listener_is_finished(bus: BusPath) -> None:
-    """The event that a listener is handling when the worker stops is handled to its end."""
+def test_the_event_in_progress_is_finished(bus: BusPath) -> None:
+    """The event that a listener handles when the worker stops is handled to its end."""
     handled: list[str] = []
 
     async def handle(message: lightbus.EventMessage, username: str) -> None:
@@ -227,7 +227,7 @@ def worker(processes: Processes) -> Process:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_it(worker: Process, caller: BusPath, number: signal.Signals) -> None:
-    """SIGINT and SIGTERM end a worker cleanly: the announcement withdrawn, running calls finished, exit code 0."""
+    """SIGINT and SIGTERM end a worker in order: announcement withdrawn, running calls finished, exit code 0."""
     pid: list[int] = []
     caller.client.wait_for_apis("work")
     thread = threading.Thread(target=lambda: pid.append(caller.work.hold_def(seconds=0.5)))
@@ -243,7 +243,7 @@ def test_signal_ends_it(worker: Process, caller: BusPath, number: signal.Signals
 
 
 def test_second_signal_ends_it_at_once(worker: Process, caller: BusPath) -> None:
-    """Whoever does not want to wait for the running calls signals once more."""
+    """To end without waiting for the running calls, send a second signal."""
     caller.client.wait_for_apis("work")
     errors: list[BaseException] = []
 
@@ -265,7 +265,7 @@ def test_second_signal_ends_it_at_once(worker: Process, caller: BusPath) -> None
 
 
 def test_handler_that_never_ends_is_left(processes: Processes, caller: BusPath, tmp_path: Path) -> None:
-    """A `def` handler cannot be stopped; after its time the worker's process ends without it, with exit code 0."""
+    """A `def` handler cannot be stopped; after the timeout the worker's process ends without it, with exit code 0."""
     config = tmp_path / "bus.yaml"
     config.write_text("worker: {shutdown_timeout: 0.3, drain_grace: 0.3}")
     worker = processes.worker("work", cwd=PROGRAMS, env={"LIGHTBUS_CONFIG": str(config)})
@@ -285,7 +285,7 @@ TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+    """Decorate without regard for `async def`, as many decorators do."""
 
     @functools.wraps(function)
     def wrapper() -> Any:
@@ -296,8 +296,10 @@ def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("form", ["def", "async def", "hidden"])
 @pytest.mark.parametrize("kind", ["plain", "SystemExit", "CancelledError", "StopIteration", "a class that lies"])
-def test_a_schedule_goes_on(bus: BusPath, caplog: pytest.LogCaptureFixture, form: str, kind: str) -> None:
-    """Whatever a scheduled function raises is logged with its traceback, and it runs again; each run anew."""
+def test_a_schedule_continues_after_an_error(
+    bus: BusPath, caplog: pytest.LogCaptureFixture, form: str, kind: str
+) -> None:
+    """Any exception of a scheduled function is logged with its traceback, and the function runs again."""
     runs: list[str] = []
 
     def function() -> None:
@@ -338,7 +340,7 @@ def test_a_scheduled_function_that_cancels_its_task(bus: BusPath) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "SystemExit", "CancelledError"])
 def test_a_background_task_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    """It is logged with its traceback, and the worker stops with exit code 1."""
+    """The error is logged with its traceback, and the worker stops with exit code 1."""
 
     async def task() -> None:
         await asyncio.sleep(0)
@@ -353,7 +355,7 @@ def test_a_background_task_that_fails(bus: BusPath, caplog: pytest.LogCaptureFix
 
 
 def test_background_tasks_and_schedules_of_a_running_worker(bus: BusPath) -> None:
-    """What is added while the worker runs begins at once, in a context of its own; at the end it is cancelled."""
+    """Those added while the worker runs start at once, each in its own context; at the end they are cancelled."""
     seen: list[str] = []
 
     async def task() -> None:
@@ -376,11 +378,11 @@ def test_background_tasks_and_schedules_of_a_running_worker(bus: BusPath) -> Non
 
 
 async def poll() -> None:
-    """Be a background task."""
+    """A background task."""
 
 
 def poll_blocking() -> None:
-    """Be none."""
+    """A function that is no background task."""
 
 
 @pytest.mark.parametrize(
@@ -393,14 +395,14 @@ def poll_blocking() -> None:
         (5, r"^add_background_task\(\) needs a coroutine, and 5 is none\.$"),
     ],
 )  # fmt: skip
-def test_what_is_no_background_task(bus: BusPath, given: Any, text: str) -> None:
-    """It is refused where it is added, with what to write instead."""
+def test_invalid_background_tasks_are_refused(bus: BusPath, given: Any, text: str) -> None:
+    """The error is raised where it is added, and says what to write instead."""
     with pytest.raises(InvalidDeclaration, match=text):
         bus.client.add_background_task(given)
 
 
 def test_a_background_task_that_was_never_run(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a worker it is closed at the end, and said so; Python has nothing to complain of."""
+    """Without a worker it is closed at the end, with a log message and without a warning of Python."""
     bus.client.add_background_task(poll())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -409,10 +411,10 @@ def test_a_background_task_that_was_never_run(bus: BusPath, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("how", ["exits", "stops the loop"])
-def test_a_task_of_the_users_that_exits(
+def test_a_task_of_the_user_that_exits(
     bus: BusPath, caller: BusPath, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    """SystemExit in a task that a handler has left behind, and `loop.stop()`, end that task, and not the worker."""
+    """SystemExit in a task that a handler left behind, and `loop.stop()`, end that task, and not the worker."""
 
     async def leave() -> None:
         if how == "stops the loop":
@@ -441,7 +443,7 @@ def test_a_task_of_the_users_that_exits(
 
 
 def test_a_start_hook_that_exits(bus: BusPath) -> None:
-    """The worker does not start, and it is said which hook it was: it is no success, whatever the exit code."""
+    """The worker does not start, and the error names the hook: it is no success, whatever the exit code."""
 
     @bus.client.on_start
     def leave() -> None:
@@ -453,7 +455,7 @@ def test_a_start_hook_that_exits(bus: BusPath) -> None:
 
 
 def test_hooks_that_cancel_their_task(bus: BusPath) -> None:
-    """At once or later: it is a task of theirs, in which neither the start nor the end of the worker runs."""
+    """At once or later: they run in a task of their own, not in that of the worker's start or stop."""
     tasks: list[Any] = []
     told: list[str] = []
 
@@ -490,7 +492,7 @@ def test_a_stop_hook_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, 
 
 
 def test_contexts_of_worker_and_caller(bus: BusPath, caller: BusPath, door: Door) -> None:
-    """Neither sees what the other sets: handlers, hooks of the worker's life, and who calls, at either door."""
+    """Context variables of handlers, life cycle hooks, and callers are separate, in both kinds of channels."""
     seen: list[str] = []
 
     class MarkedApi(Api):

@@ -1,4 +1,4 @@
-"""Schedules and background tasks of a worker: when they begin, and what their failure means."""
+"""Schedules and background tasks of a worker: when they start, and the effect of their failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.engine.worker_tasks import WorkerTasks
 
 
 class Once:
-    """A timetable with one time on it: now."""
+    """A timetable with a single time: now."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
@@ -26,7 +26,7 @@ class Once:
 
 
 class Declared:
-    """What a client has declared."""
+    """The declarations of a client."""
 
     def __init__(self) -> None:
         self.timetables: list[Once] = []
@@ -67,8 +67,8 @@ def run(scenario: Callable[[Declared, WorkerTasks, list[str]], Awaitable[None]])
     asyncio.run(main())
 
 
-def test_nothing_runs_before_the_start_nor_after_the_end() -> None:
-    """What is declared meanwhile is taken up when the worker starts, once, and not any more when it stops."""
+def test_nothing_runs_before_the_start_or_after_the_end() -> None:
+    """Declarations before the start are run when the worker starts, once; those after the stop are not."""
 
     async def scenario(declared: Declared, tasks: WorkerTasks, failures: list[str]) -> None:
         ran: list[int] = []
@@ -90,8 +90,8 @@ def test_nothing_runs_before_the_start_nor_after_the_end() -> None:
 
 
 @pytest.mark.parametrize("kind", ["background task", "timetable"])
-def test_what_ends_by_a_failure_is_told(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A background task that fails, or a timetable that ends so, is logged, and the worker hears of it."""
+def test_a_failure_is_reported(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A background task, or a timetable, that ends by an error is logged, and the worker is notified."""
 
     async def fail() -> None:
         raise ValueError("as it should")
@@ -112,8 +112,8 @@ def test_what_ends_by_a_failure_is_told(kind: str, caplog: pytest.LogCaptureFixt
     run(scenario)
 
 
-def test_a_background_task_that_is_cancelled_unbegun_is_closed() -> None:
-    """Nobody is warned of a coroutine that was never awaited: it was closed."""
+def test_a_background_task_that_is_cancelled_before_its_start_is_closed() -> None:
+    """There is no warning of a coroutine that was never awaited: it was closed."""
 
     async def scenario(declared: Declared, tasks: WorkerTasks, failures: list[str]) -> None:
         async def wait() -> None:

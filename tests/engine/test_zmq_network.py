@@ -1,4 +1,4 @@
-"""Tests of lightbus.engine.zmq_network: each mode has its transport. What they do is in tests/adapters/zmq."""
+"""Tests of lightbus.engine.zmq_network: each mode has its transport, whose own tests are in tests/adapters/zmq."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HERE = ("127.0.0.1",)
 
 
 def test_sockets_of_mode_host_are_files(tmp_path: Path) -> None:
-    """Its sockets are files."""
+    """In mode host, sockets are files."""
     transport = host_transport(load_config({}).network, Places.only(tmp_path))
     security: Any = transport.security
     assert security.mode == "host"
@@ -35,5 +35,5 @@ def test_modes_of_the_network(mode: str) -> None:
 
 
 def test_addresses_in_use_are_reported() -> None:
-    """Those that are used now."""
+    """The present ones."""
     assert tcp_addressing(load_config(INSECURE).network, HERE, tuple).addresses == HERE

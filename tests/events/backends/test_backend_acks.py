@@ -1,4 +1,4 @@
-"""What was handled is acknowledged at an event backend: together, and until it is heard."""
+"""Handled events are acknowledged at an event backend: together, and until it succeeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightbus.ports.events import EventSubscription, EventTopic
 
 
 class Subscription:
-    """Notes what is acknowledged; fails as often as it is told to, and waits where it is held."""
+    """Records acknowledgements; fails as often as the test says, and waits while it is held."""
 
     def __init__(self) -> None:
         self.acked: list[dict[EventTopic, int]] = []
@@ -28,7 +28,7 @@ class Subscription:
         self.free.set()
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
-        """Note how far topics are handled."""
+        """Record the positions of topics."""
         await self.free.wait()
         if self.fails:
             self.fails -= 1
@@ -47,7 +47,7 @@ class Play:
         self.streams = [Stream(("store", "sold", number), cursor=0) for number in (1, 2)]
 
     def open(self) -> None:
-        """Be subscribed."""
+        """Subscribe."""
         self.acks.open(cast(EventSubscription, self.subscription))
 
     def handle(self, number: int, sequence: int) -> None:
@@ -71,8 +71,8 @@ def run(test: Callable[[Play], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_what_is_handled_together_is_acknowledged_together() -> None:
-    """What is handled while an acknowledgement is on its way follows on it."""
+def test_events_handled_together_are_acknowledged_together() -> None:
+    """Events handled during an acknowledgement are acknowledged after it."""
 
     async def test(play: Play) -> None:
         play.open()
@@ -89,8 +89,8 @@ def test_what_is_handled_together_is_acknowledged_together() -> None:
     run(test)
 
 
-def test_every_mark_is_acknowledged_whenever_it_comes() -> None:
-    """Also one that comes just as the acknowledgement before it was heard."""
+def test_every_mark_is_acknowledged_at_any_time() -> None:
+    """Also one that is made just as the previous acknowledgement ends."""
 
     async def test(play: Play) -> None:
         play.open()
@@ -103,8 +103,8 @@ def test_every_mark_is_acknowledged_whenever_it_comes() -> None:
     run(test)
 
 
-def test_what_was_not_heard_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what was handled meanwhile; each failure is told."""
+def test_failed_acknowledgements_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together with later ones; each failure is reported."""
     monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
 
     async def test(play: Play) -> None:
@@ -119,7 +119,7 @@ def test_what_was_not_heard_is_said_again(monkeypatch: pytest.MonkeyPatch) -> No
     run(test)
 
 
-def test_before_there_is_a_subscription_nothing_is_said() -> None:
+def test_no_acknowledgement_before_the_subscription() -> None:
     """It waits until there is one."""
 
     async def test(play: Play) -> None:
@@ -133,8 +133,8 @@ def test_before_there_is_a_subscription_nothing_is_said() -> None:
     run(test)
 
 
-def test_after_the_end_only_what_is_asked_for_is_said() -> None:
-    """The last acknowledgement is its owner's."""
+def test_after_the_end_only_the_owner_acknowledges() -> None:
+    """The last acknowledgement is sent by the owner."""
 
     async def test(play: Play) -> None:
         play.open()

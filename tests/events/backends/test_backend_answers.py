@@ -1,4 +1,4 @@
-"""What event backends keep is told as what the journals keep is, by one process of those that publish an API."""
+"""Events in backends are reported like those in journals, by one process of the publishers of an API."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SOLD = EventTopic("sold", 1)
 
 
 class Inbox:
-    """A subscriber that wants nothing."""
+    """A subscriber that ignores everything."""
 
     def follow(self, states: Any) -> None:
-        """Take no notice."""
+        """Ignore it."""
 
     def revoke(self, partitions: Any) -> None:
-        """Take no notice."""
+        """Ignore it."""
 
 
 class Shop:
@@ -37,7 +37,7 @@ class Shop:
         self.answers = BackendAnswers(self, is_ours=lambda api: self.is_ours, apis=lambda: ["shop", "other"])
 
     def has(self, api: str) -> bool:
-        """Return whether it keeps the events of an API."""
+        """Return whether it stores the events of an API."""
         return api == "shop"
 
     async def get(self, api: str) -> EventBackend:
@@ -47,7 +47,7 @@ class Shop:
         return self.backend
 
     async def fill(self) -> None:
-        """Have it keep something."""
+        """Store some events."""
         request = SubscriptionRequest(api="shop", events=("sold",), group="mail", member="1" * 16)
         self.subscription = await self.backend.subscribe(request, Inbox())
         for number in range(1, 4):
@@ -60,12 +60,12 @@ class Shop:
 
     @property
     def store(self) -> str:
-        """What names the backend's place."""
+        """The name of the backend's place."""
         return self.backend.store("shop")
 
 
 def run(test: Callable[[Shop], Awaitable[None]]) -> None:
-    """Run a test with a shop of its own."""
+    """Run a test with a separate shop."""
 
     async def main() -> None:
         shop = Shop(f"bus-{test.__qualname__}")
@@ -78,7 +78,7 @@ def run(test: Callable[[Shop], Awaitable[None]]) -> None:
 
 
 def test_groups_are_added_to_those_of_the_journals() -> None:
-    """What a group has not handled here counts besides what it has not there; others are told as if they were new."""
+    """Unhandled events here are added to those in journals; other groups are reported as if they were new."""
 
     async def test(shop: Shop) -> None:
         journal = {"api": "shop", "name": "mail", "members": {"2" * 16: [0]}, "lag": 10, "dead": 20, "lost": 0}
@@ -94,8 +94,8 @@ def test_groups_are_added_to_those_of_the_journals() -> None:
     run(test)
 
 
-def test_what_is_kept_is_told_in_pages() -> None:
-    """By place and by name; of a place that is none of ours nothing."""
+def test_stored_events_are_returned_in_pages() -> None:
+    """By place and by name; nothing of an unknown place."""
 
     async def test(shop: Shop) -> None:
         page = await shop.answers.kept(shop.store, 1, "sho*", "*", 1)
@@ -109,8 +109,8 @@ def test_what_is_kept_is_told_in_pages() -> None:
     run(test)
 
 
-def test_what_is_kept_is_told_from_its_end() -> None:
-    """Page by page, by name and time; each says in front of what the next one begins."""
+def test_stored_events_are_returned_from_the_end() -> None:
+    """Page by page, by name and time; each page says where the next one begins."""
 
     async def test(shop: Shop) -> None:
         async def latest(before: int, event: str = "*", start: float | None = None, limit: int = 2) -> object:
@@ -128,8 +128,8 @@ def test_what_is_kept_is_told_from_its_end() -> None:
     run(test)
 
 
-def test_what_became_of_events() -> None:
-    """Of each group that is owed one."""
+def test_the_state_of_events() -> None:
+    """For each group that receives the event."""
 
     async def test(shop: Shop) -> None:
         which = [(f"{shop.store}-{n}", shop.store, n) for n in range(1, 5)]
@@ -144,8 +144,8 @@ def test_what_became_of_events() -> None:
     run(test)
 
 
-def test_dead_letters_are_given_again_and_dropped() -> None:
-    """By their places; those of others are not ours."""
+def test_dead_letters_are_retried_and_dropped() -> None:
+    """By their places; those of other backends are ignored."""
 
     async def test(shop: Shop) -> None:
         [dead] = await shop.answers.dead("mail")
@@ -159,7 +159,7 @@ def test_dead_letters_are_given_again_and_dropped() -> None:
 
 
 def test_groups_are_removed() -> None:
-    """Those that there are; a member that listens joins a new one, which is owed nothing of before."""
+    """The existing ones; a member that listens joins a new one, which gets no earlier events."""
 
     async def test(shop: Shop) -> None:
         assert await shop.answers.remove_group("shop", "stock") is False
@@ -170,8 +170,8 @@ def test_groups_are_removed() -> None:
     run(test)
 
 
-def test_another_one_answers() -> None:
-    """Where it is not ours to do so, nothing is told, and nothing done."""
+def test_another_process_answers() -> None:
+    """If this process is not chosen, it returns nothing and changes nothing."""
 
     async def test(shop: Shop) -> None:
         shop.is_ours = False
@@ -185,8 +185,8 @@ def test_another_one_answers() -> None:
     run(test)
 
 
-def test_backend_that_is_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Once, and what else there is is told."""
+def test_an_unreachable_backend_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and the other backends are reported."""
 
     async def test(shop: Shop) -> None:
         shop.is_there = False

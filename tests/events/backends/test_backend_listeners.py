@@ -1,4 +1,4 @@
-"""The listeners whose events a backend keeps are subscribed there, as long as they are at work."""
+"""Listeners whose events a backend stores are subscribed there while they run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lightbus.wire.records import Record, encode_record
 
 
 class Process:
-    """A process with one listener of auth.seen, and the backend that keeps its events."""
+    """A process with one listener of auth.seen, and the backend that stores its events."""
 
     def __init__(self, bus: str) -> None:
         self.given: list[int] = []
@@ -36,35 +36,35 @@ class Process:
         self.listeners = BackendListeners(Identity(bus=bus, service="shop", process="p"), self, cast(Consumer, self))
 
     def handle(self, message: EventMessage) -> None:
-        """Note what comes."""
+        """Record the event."""
         self.given.append(message.kwargs["n"])
 
     def runner_of(self, listener: Listener) -> ListenerRunner | None:
-        """Return the listener at work."""
+        """Return the running listener."""
         return self.runner
 
     def has(self, api: str) -> bool:
-        """Return whether the backend keeps the events."""
+        """Return whether the backend stores the events."""
         return self.is_kept
 
     async def get(self, api: str) -> EventBackend:
-        """Return it."""
+        """Return the backend."""
         return self.backend
 
     async def fire(self, number: int) -> None:
-        """Have an event be kept."""
+        """Let an event be stored."""
         record = encode_record(Record(f"id-{number}", 1, 0.0, {"n": number}))
         topic = EventTopic("seen", 1)
         event = OutgoingEvent(api="auth", topic=topic, id=f"id-{number}", record=record, published_at=0.0)
         await self.backend.publish([event])
 
     async def members(self) -> int:
-        """Return how many listen."""
+        """Return the number of members."""
         return sum(len(group.members) for group in await self.backend.groups("auth"))
 
 
 def run(test: Callable[[Process], Awaitable[None]]) -> None:
-    """Run a test with a process of its own."""
+    """Run a test with a separate process."""
 
     async def main() -> None:
         process = Process(f"bus-{test.__qualname__}")
@@ -78,8 +78,8 @@ def run(test: Callable[[Process], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_listener_is_given_what_the_backend_keeps() -> None:
-    """As the group that it is of its service; it leaves with the process."""
+def test_listener_gets_events_of_the_backend() -> None:
+    """As a group of its service; it leaves with the process."""
 
     async def test(process: Process) -> None:
         await process.listeners.add(process.listener)
@@ -94,7 +94,7 @@ def test_listener_is_given_what_the_backend_keeps() -> None:
 
 
 def test_listener_of_other_events_is_not_subscribed() -> None:
-    """Nor one that is not at work any more."""
+    """Nor one that has stopped."""
 
     async def test(process: Process) -> None:
         process.is_kept = False
@@ -107,7 +107,7 @@ def test_listener_of_other_events_is_not_subscribed() -> None:
 
 
 def test_listener_that_has_failed_leaves() -> None:
-    """Once what it has at hand is finished; others of its group are given the rest."""
+    """After its event in progress is finished; other members of its group get the rest."""
 
     async def test(process: Process) -> None:
         await process.listeners.add(process.listener)

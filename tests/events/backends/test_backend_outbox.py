@@ -1,4 +1,4 @@
-"""What a backend cannot take waits in the outbox, and what is fired meanwhile behind it."""
+"""Events that a backend cannot accept wait in the outbox, and later ones behind them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(directory: Path, test: Callable[[BackendOutbox, Counter[str]], Awaitable
 
 
 def test_events_are_kept_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As those of the service, counted, and said once, with the reason; until they are handed over."""
+    """Under the service's name, counted, and logged once with the reason; until they are handed over."""
     caplog.set_level(logging.INFO)
 
     async def test(outbox: BackendOutbox, counts: Counter[str]) -> None:
@@ -62,8 +62,8 @@ def test_events_are_kept_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     run(tmp_path, test)
 
 
-def test_what_an_earlier_process_left_comes_first(tmp_path: Path) -> None:
-    """It is looked for once; where nothing was left, nothing is looked for again, and no file is made."""
+def test_events_of_an_earlier_process_come_first(tmp_path: Path) -> None:
+    """They are read once; if there are none, nothing is read again, and no file is made."""
 
     async def test(outbox: BackendOutbox, counts: Counter[str]) -> None:
         assert not await outbox.has("stock")
@@ -77,7 +77,7 @@ def test_what_an_earlier_process_left_comes_first(tmp_path: Path) -> None:
 
 
 def test_outbox_that_cannot_be_read_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said; what is to be put in fails."""
+    """The error is logged; adding an event fails."""
     (tmp_path / "outbox.sqlite").mkdir()
 
     async def test(outbox: BackendOutbox, counts: Counter[str]) -> None:

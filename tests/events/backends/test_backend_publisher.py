@@ -1,4 +1,4 @@
-"""Publishing where a backend keeps events: together, in order, and never behind what it did not take."""
+"""Publishing to a backend: together, in order, and never after an event that it did not accept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ShopApi(Api):
 
 
 class Moody(MemoryEventBackend):
-    """In memory, and away as often as it is told to be."""
+    """A backend in memory that is unreachable as often as the test says."""
 
     away = 0
     refuses = False
@@ -40,7 +40,7 @@ class Moody(MemoryEventBackend):
         type(self).batches = []
 
     async def publish(self, events: Sequence[OutgoingEvent]) -> Sequence[int | EventBackendError]:
-        """Keep events, but for when it is away."""
+        """Store events, unless it is unreachable."""
         type(self).batches.append(len(events))
         if self.refuses:
             return [EventBackendError("It is full.")] * len(events)
@@ -52,7 +52,7 @@ class Moody(MemoryEventBackend):
 
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[BusPath]:
-    """Return a publisher that runs, and whose backend can be made to fail."""
+    """Return a running publisher, whose backend can be made to fail."""
     monkeypatch.setitem(event_backends.BUILT_IN, "memory", Moody)
     monkeypatch.setattr(Moody, "away", 0)
     monkeypatch.setattr(forwarding, "LOOK_EVERY", 0.2)
@@ -64,13 +64,13 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[BusPath]:
 
 
 def numbers(shop: BusPath) -> list[int]:
-    """Return what is kept, in order."""
+    """Return the stored events, in order."""
     found: list[EventMessage] = shop.shop.sold.history()
     return [event.kwargs["number"] for event in found]
 
 
 def publisher(shop: BusPath) -> BackendPublisher:
-    """Return what publishes."""
+    """Return the publisher."""
     worker = shop.client.worker
     assert worker is not None
     assert worker.parts is not None
@@ -79,14 +79,14 @@ def publisher(shop: BusPath) -> BackendPublisher:
 
 
 def hand_off(shop: BusPath, *given: int) -> Any:
-    """Hand off events to it together, as another process does; return what becomes of them."""
+    """Hand off events to it together, as another process does; return their outcomes."""
     records = [envelope.encode_record(envelope.Record(f"id-{n}", 1, time.time(), {"number": n})) for n in given]
     rows = [(record, None, time.time(), "") for record in records]
     return publisher(shop).put_together("shop", "sold", rows, [f"id-{n}" for n in given], is_own=False)
 
 
-def test_what_is_away_is_waited_for_in_order(shop: BusPath, door: Door) -> None:
-    """What is fired while it is away and behind that waits in the outbox, and is there once, in order."""
+def test_events_wait_in_order_for_an_unreachable_backend(shop: BusPath, door: Door) -> None:
+    """Events fired in the meantime and later wait in the outbox, and are then stored once, in order."""
     door.fire(shop.shop.sold, number=0)
     Moody.away = 3
     for number in range(1, 6):
@@ -101,8 +101,8 @@ def test_what_is_away_is_waited_for_in_order(shop: BusPath, door: Door) -> None:
     assert publisher(shop).counts["put_by"] >= 5
 
 
-def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the first are not taken, those behind them are not either: who has fired them sends all again."""
+def test_a_hand_off_is_stored_in_order_or_not_at_all(shop: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an event is not accepted, none after it is: the sender sends all of them again."""
     monkeypatch.setattr(module, "MAX_BATCH", 2)
     Moody.away = 1
     with pytest.raises(EventBackendUnreachable):
@@ -113,8 +113,8 @@ def test_what_was_handed_off_is_not_parted(shop: BusPath, monkeypatch: pytest.Mo
     assert not HostOutbox(shop.client.engine.journals.path).exists()
 
 
-def test_what_is_refused_is_an_error(shop: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is not taken; nothing waits for it."""
+def test_a_refused_event_is_an_error(shop: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not stored, and no other event waits for it."""
     monkeypatch.setattr(Moody, "refuses", True)
     with pytest.raises(EventBackendError, match="It is full"):
         door.fire(shop.shop.sold, number=1)
@@ -123,8 +123,8 @@ def test_what_is_refused_is_an_error(shop: BusPath, door: Door, monkeypatch: pyt
     assert numbers(shop) == [2]
 
 
-def test_many_go_together(shop: BusPath) -> None:
-    """What waits is published together, as many as may be."""
+def test_waiting_events_are_published_together(shop: BusPath) -> None:
+    """As many as possible at a time."""
     shop.shop.sold.fire_many([{"number": number} for number in range(1200)])
     assert len(Moody.batches) <= 5
     assert max(Moody.batches) == module.MAX_BATCH

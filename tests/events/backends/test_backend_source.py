@@ -1,4 +1,4 @@
-"""A listener at an event backend: what is handed out when, whatever pages and news come in which order."""
+"""A listener at an event backend: which events are handed out when, for any order of pages and news."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def kept(sequence: int) -> KeptEvent:
 
 
 class Place:
-    """Where events are: answers what it is asked, from what it has; notes what it is told."""
+    """A place with events: answers requests from them, and records calls."""
 
     def __init__(self) -> None:
         self.events: dict[EventTopic, list[int]] = {FIRST: [], SECOND: []}
@@ -60,27 +60,27 @@ class Place:
         return EventPage([kept(number) for number in events], max([after, *events]), lost)
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
-        """Note how far topics are handled."""
+        """Record the positions of topics."""
         self._fail()
         self.acked.update(handled)
 
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
-        """Return that it is the delivery that is thought."""
+        """Return the assumed number of deliveries."""
         self._fail()
         return at_least
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Keep an event as dead."""
+        """Store an event as dead letter."""
         self._fail()
         return True
 
     async def release(self, partitions: frozenset[int]) -> None:
-        """Note what is given back."""
+        """Record released partitions."""
         self._fail()
         self.released.append(partitions)
 
     async def close(self, *, is_done: bool = True) -> None:
-        """Note the end."""
+        """Record the end."""
         self.closed.append(is_done)
 
     def _fail(self) -> None:
@@ -90,7 +90,7 @@ class Place:
 
 
 class Backend(MemoryEventBackend):
-    """Has everybody subscribe to one place."""
+    """Subscribes all listeners to one place."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(BackendContext(bus="source", instance="1" * 16))
@@ -106,7 +106,7 @@ class Backend(MemoryEventBackend):
 
 
 class Play:
-    """A listener to all of an API, at work."""
+    """A running listener to all of an API."""
 
     def __init__(self, concurrency: int, until: asyncio.Event | None = None) -> None:
         self.place = Place()
@@ -127,17 +127,17 @@ class Play:
         self.source = BackendSource(self.backend, self.runner.queue, request, losses)
 
     def tell(self, *states: tuple[EventTopic, int]) -> None:
-        """Tell which events are the newest of topics."""
+        """Report the newest events of topics."""
         self.source.follow([TopicState(topic, 0, head) for topic, head in states])
 
     async def sees(self, *numbers: int) -> None:
-        """Wait until just these were handled, in this order."""
+        """Wait until exactly these were handled, in this order."""
         await wait_until_async(lambda: len(self.seen) >= len(numbers))
         assert self.seen == [*numbers]
 
 
 def run(test: Callable[[Play], Awaitable[None]], concurrency: int = 1) -> None:
-    """Run a test with a listener at work."""
+    """Run a test with a running listener."""
 
     async def main() -> None:
         play = Play(concurrency)
@@ -149,8 +149,8 @@ def run(test: Callable[[Play], Awaitable[None]], concurrency: int = 1) -> None:
     asyncio.run(main())
 
 
-def test_page_that_is_ahead_of_the_news_waits() -> None:
-    """What a page has of one topic behind all that was told waits for the other topics, in which more may be before."""
+def test_page_beyond_the_reported_heads_waits() -> None:
+    """Events of one topic beyond the reported heads wait for the other topics, which may have earlier ones."""
 
     async def test(play: Play) -> None:
         play.place.events = {FIRST: [1, 4], SECOND: [2, 3]}
@@ -169,8 +169,8 @@ def test_page_that_is_ahead_of_the_news_waits() -> None:
     run(test)
 
 
-def test_page_is_handed_out_at_once_where_order_is_not_promised() -> None:
-    """With `concurrency` above 1 topics do not wait for one another."""
+def test_page_is_handed_out_at_once_without_order() -> None:
+    """With `concurrency` above 1, topics do not wait for each other."""
 
     async def test(play: Play) -> None:
         play.place.events = {FIRST: [1, 4], SECOND: [2, 3]}
@@ -181,8 +181,8 @@ def test_page_is_handed_out_at_once_where_order_is_not_promised() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_what_a_backend_does_not_answer_is_asked_again(concurrency: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Joining, pages and acknowledgements: nothing is lost by that, and nothing handed out twice."""
+def test_unanswered_requests_are_repeated(concurrency: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining, pages and acknowledgements: no event is lost, and none is handed out twice."""
     monkeypatch.setattr(acks, "AGAIN_AFTER", 0.01)
     monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
 
@@ -203,8 +203,8 @@ def test_what_a_backend_does_not_answer_is_asked_again(concurrency: int, monkeyp
     asyncio.run(main())
 
 
-def test_partitions_are_given_back_once_what_is_at_hand_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And acknowledged before; what waits of them is dropped."""
+def test_partitions_are_released_after_the_event_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledged first; the waiting events of these partitions are dropped."""
     monkeypatch.setattr("lightbus.events.backends.backend_source.AGAIN_AFTER", 0.01)
 
     async def main() -> None:
@@ -232,7 +232,7 @@ def test_partitions_are_given_back_once_what_is_at_hand_is_done(monkeypatch: pyt
 
 
 def test_events_that_were_deleted_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """With where to have more kept."""
+    """With the setting that keeps more of them."""
 
     async def test(play: Play) -> None:
         play.place.lost, play.place.events[FIRST] = 3, [7]
@@ -245,8 +245,8 @@ def test_events_that_were_deleted_are_reported(caplog: pytest.LogCaptureFixture)
     run(test)
 
 
-def test_what_was_handled_elsewhere_is_not_given_again() -> None:
-    """Another source of the same events has had them."""
+def test_events_handled_elsewhere_are_not_delivered_again() -> None:
+    """Another source of the same events has delivered them."""
 
     async def test(play: Play) -> None:
         play.place.events[FIRST] = [1, 2, 3]

@@ -1,4 +1,4 @@
-"""Events leave journals for a backend: each group is owed what it was owed, and nothing is there twice."""
+"""Events move from journals to a backend: each group keeps its unhandled events, and no event is stored twice."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ OTHER = Topic("shop", "sold", 0)
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have pages of two events."""
+    """Use pages of two events."""
     monkeypatch.setattr(moving, "PAGE", 2)
 
 
 @pytest.fixture
 def away() -> OnceAway:
-    """Return what fails when it is told to."""
+    """Return the error of a backend that is unreachable."""
     return OnceAway()
 
 
 def record(number: int) -> bytes:
-    """Return an event that has this number as its id."""
+    """Return an event with this number as its id."""
     return encode_record(Record(str(number), 1, float(number), {}))
 
 
@@ -52,7 +52,7 @@ def fill(journal: Journal, *, handled: int) -> None:
 
 @pytest.fixture
 def journals(tmp_path: Path) -> Iterator[list[Journal]]:
-    """Return two journals, in which a group has come differently far."""
+    """Return two journals, in which a group has different positions."""
     with closing(Journal(tmp_path / "a.sqlite")) as one, closing(Journal(tmp_path / "b.sqlite")) as two:
         fill(one, handled=3)
         fill(two, handled=1)
@@ -66,12 +66,12 @@ def move(journals: list[Journal], target: MemoryMove) -> dict[str, int]:
 
 
 def numbers(target: MemoryMove, only: str | None) -> list[int]:
-    """Return the ids of what was put there."""
+    """Return the ids of the moved events."""
     return [int(each.published_at) for each, whose in target.events if whose == only]
 
 
-def test_groups_are_owed_what_they_were_owed(journals: list[Journal], away: OnceAway) -> None:
-    """From each journal what is behind the group there, with its deliveries; all is there as the past, once."""
+def test_groups_keep_their_unhandled_events(journals: list[Journal], away: OnceAway) -> None:
+    """From each journal the events after the group's position, with their deliveries; all others once, as past."""
     target = MemoryMove(away)
     assert move(journals, target) == {"events": 10, "owed": 6, "dead": 2}
     assert numbers(target, None) == [*range(5), *range(5)]
@@ -87,8 +87,8 @@ def test_groups_are_owed_what_they_were_owed(journals: list[Journal], away: Once
     assert set(target.added) == {"shop", "mail"}
 
 
-def test_journals_keep_what_is_of_other_apis(journals: list[Journal], away: OnceAway) -> None:
-    """And nothing of what has left; nobody is owed it there."""
+def test_journals_keep_events_of_other_apis(journals: list[Journal], away: OnceAway) -> None:
+    """And none of the moved ones, which no group gets there any more."""
     target = MemoryMove(away)
     move(journals, target)
     for journal in journals:
@@ -97,16 +97,16 @@ def test_journals_keep_what_is_of_other_apis(journals: list[Journal], away: Once
     assert (move(journals, target).get("events", 0), target.noted) == (0, {})
 
 
-def test_only_group_of_an_event_is_owed_it(journals: list[Journal], away: OnceAway) -> None:
-    """One that a group alone was to be given again is no part of the past: that has it already."""
+def test_an_event_for_one_group_is_moved_for_that_group(journals: list[Journal], away: OnceAway) -> None:
+    """An event that is redelivered to one group is not part of the past, which has it already."""
     journals[0].append([event(ONE.for_group("mail"), record(9))])
     target = MemoryMove(away)
     move(journals, target)
     assert (numbers(target, "mail"), 9 in numbers(target, None), 9 in numbers(target, "shop")) == ([9], False, False)
 
 
-def test_interrupted_move_goes_on(journals: list[Journal], away: OnceAway, tmp_path: Path) -> None:
-    """Wherever the backend goes away, what was moved by then is not moved again, and nothing is left out."""
+def test_an_interrupted_move_continues(journals: list[Journal], away: OnceAway, tmp_path: Path) -> None:
+    """Wherever the backend fails, moved events are not moved again, and none is left out."""
     whole = MemoryMove(OnceAway())
     move(journals, whole)
     steps = whole.away.steps
@@ -127,8 +127,8 @@ def test_interrupted_move_goes_on(journals: list[Journal], away: OnceAway, tmp_p
                 break
 
 
-def test_what_was_stored_since_the_last_attempt_is_moved(journals: list[Journal], away: OnceAway) -> None:
-    """Though that had moved everything, and only not yet cleared it."""
+def test_events_stored_since_the_last_attempt_are_moved(journals: list[Journal], away: OnceAway) -> None:
+    """Although that attempt had moved all of them, and only not cleared the journal yet."""
     [journal, _] = journals
     target = MemoryMove(away)
     source = f"{journal.id}.auth".replace(".", "_")

@@ -1,4 +1,4 @@
-"""Events leave a backend for a journal: groups go on where they were, and nothing is there twice."""
+"""Events move from a backend to a journal: groups continue at their positions, and no event is stored twice."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def move(source: MemoryMove, journal: Journal) -> dict[str, int]:
 
 
 def left(journal: Journal, group: str, topic: Topic) -> list[str]:
-    """Return the ids of what a group has still to handle."""
+    """Return the ids of the unhandled events of a group."""
     page = journal.page(topic, journal.cursors.of("shop", group).get(topic, 0), limit=100, max_bytes=10**6)
     return [decode_record(entry.record).id for entry in page.entries]
 
 
-def test_groups_go_on_where_they_were(journal: Journal) -> None:
-    """What is past is owed to nobody, whatever lies behind it, and what one group alone is given to that one."""
+def test_groups_keep_their_positions(journal: Journal) -> None:
+    """No group gets past events, whatever their order; an event for one group goes to that one only."""
     assert move(filled(OnceAway()), journal) == {"events": 7, "dead": 2}
     assert left(journal, "mail", HERE) == ["6"]
     assert left(journal, "mail", HERE.for_group("mail")) == ["7"]
@@ -78,8 +78,8 @@ def test_groups_go_on_where_they_were(journal: Journal) -> None:
     assert known["mail"].created_at == pytest.approx(machine_time() - 100, abs=50)
 
 
-def test_dead_letters_are_there(journal: Journal) -> None:
-    """Also those whose event was kept for that alone."""
+def test_dead_letters_are_moved(journal: Journal) -> None:
+    """Also those whose event was only stored for them."""
     move(filled(OnceAway()), journal)
     told = [
         (each.group, decode_record(each.record).id, each.deliveries, each.error) for each in journal.dead_letters.all()
@@ -88,7 +88,7 @@ def test_dead_letters_are_there(journal: Journal) -> None:
 
 
 def test_nothing_is_left_behind(journal: Journal) -> None:
-    """And moved once more, there is nothing to move."""
+    """A second move finds nothing to move."""
     source = filled(OnceAway())
     move(source, journal)
     assert (source.events, source.standing, source.dead, source.noted) == ([], {}, {}, {})
@@ -96,8 +96,8 @@ def test_nothing_is_left_behind(journal: Journal) -> None:
     assert journal.size[0] == 8
 
 
-def test_interrupted_move_goes_on(tmp_path: Path) -> None:
-    """Wherever the backend goes away, each event is there once, and each group where it was."""
+def test_an_interrupted_move_continues(tmp_path: Path) -> None:
+    """Wherever the backend fails, each event is stored once, and each group keeps its position."""
     away = OnceAway()
     for fails_at in range(1, 100):
         with closing(Journal(tmp_path / f"{fails_at}.sqlite")) as journal:

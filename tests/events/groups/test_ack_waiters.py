@@ -1,4 +1,4 @@
-"""Who waits for acknowledgements: called back in order, once, forgotten at its deadline, and not without end."""
+"""Waiters for acknowledgements: called back in order, once, dropped at their deadlines, and limited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEEN, GONE, OTHER = Topic("auth", "seen", 3), Topic("auth", "gone", 3), Topic("m
 
 
 class Bus:
-    """Waiters, and up to where topics are handled by all."""
+    """Waiters, and the positions that all groups have handled."""
 
     def __init__(self) -> None:
         self.handled: dict[Topic, int | None] = {SEEN: 0, GONE: 0, OTHER: 0}
@@ -26,14 +26,14 @@ class Bus:
         return self.handled[topic]
 
     def wait(self, topic: Topic, sequence: int, name: object, until: float = 10.0) -> bool:
-        """Wait for an event; `told` gets the name, or the error, when it is over."""
+        """Wait for an event; `told` gets the name, or the error, when the wait ends."""
         return self.waiters.add(topic, sequence, until, self._teller(name))
 
     def _teller(self, name: object) -> OnHandled:
         return lambda error: self.told.append(name if error is None else error)
 
     def acknowledge(self, topic: Topic, sequence: int | None) -> list[object]:
-        """Have all come up to a sequence; return who was told so far."""
+        """Let all groups reach a sequence; return the waiters called so far."""
         self.handled[topic] = sequence
         self.waiters.acknowledged(topic)
         return self.told
@@ -41,12 +41,12 @@ class Bus:
 
 @pytest.fixture
 def bus() -> Bus:
-    """Return one on which nothing is handled."""
+    """Return a bus on which nothing is handled."""
     return Bus()
 
 
 def test_called_back_in_order(bus: Bus) -> None:
-    """However they came, those whose events are handled are told, in the order of these, and each once."""
+    """In any order of their registration, each is called once, in the order of its event."""
     for sequence in (5, 3, 4, 3, 9):
         assert bus.wait(SEEN, sequence, sequence)
     assert bus.acknowledge(SEEN, 2) == []
@@ -57,8 +57,8 @@ def test_called_back_in_order(bus: Bus) -> None:
     assert len(bus.waiters) == 0
 
 
-def test_told_at_once_where_nobody_is_owed_it(bus: Bus) -> None:
-    """Or where all have handled it; and when the last group goes."""
+def test_called_at_once_if_no_group_must_handle_the_event(bus: Bus) -> None:
+    """Or if all have handled it; and when the last group goes."""
     bus.handled[SEEN] = 7
     assert bus.wait(SEEN, 7, "handled")
     bus.handled[GONE] = None
@@ -71,8 +71,8 @@ def test_told_at_once_where_nobody_is_owed_it(bus: Bus) -> None:
     assert bus.told == ["handled", "nobody", "later"]
 
 
-def test_forgotten_at_their_deadline(bus: Bus) -> None:
-    """They have given up by themselves: nobody calls them, and nothing of them is kept."""
+def test_waiters_are_dropped_at_their_deadline(bus: Bus) -> None:
+    """They have given up themselves: they are not called, and nothing of them is kept."""
     for number in range(100):
         bus.wait(SEEN, number + 1, number, until=1.0)
     bus.wait(SEEN, 50, "longer", until=2.0)
@@ -86,8 +86,8 @@ def test_forgotten_at_their_deadline(bus: Bus) -> None:
     assert len(bus.waiters) == 0
 
 
-def test_an_event_costs_the_same_however_many_wait(bus: Bus) -> None:
-    """One question when it is added, one when its topic is acknowledged, none for topics that nobody waits for."""
+def test_cost_is_independent_of_the_number_of_waiters(bus: Bus) -> None:
+    """One check when it is added, one when its topic is acknowledged, none for other topics."""
     for sequence in range(1, 1001):
         bus.wait(SEEN, sequence, sequence)
     assert bus.asked == [SEEN] * 1000
@@ -98,8 +98,8 @@ def test_an_event_costs_the_same_however_many_wait(bus: Bus) -> None:
     assert bus.told == [1]
 
 
-def test_not_without_end(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the bound one is told at once that nobody watches its event; with room again, the next may wait."""
+def test_waiters_are_limited(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit, a waiter is told at once that its event is not watched; with room again, the next may wait."""
     monkeypatch.setattr(ack_waiters, "MAX_WAITERS", 2)
     assert bus.wait(SEEN, 1, "first")
     assert bus.wait(GONE, 1, "second")

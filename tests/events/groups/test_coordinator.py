@@ -1,4 +1,4 @@
-"""The publisher's side of groups: what it answers whom, what it stores first, and that no stranger harms it."""
+"""The publisher's side of groups: its answers, what it stores before them, and its safety from foreign messages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from lightbus.wire.envelope import (
 
 
 def test_a_member_and_its_acknowledgements(tmp_path: Path) -> None:
-    """Joining, opening, fetching, acknowledging, leaving; what was acknowledged is stored when it is answered."""
+    """Joining, opening, fetching, acknowledging, leaving; an acknowledgement is stored before it is answered."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -62,8 +62,8 @@ def test_a_member_and_its_acknowledgements(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_calls_are_none_of_its_business(tmp_path: Path) -> None:
-    """Messages that no consumer sends are left to others."""
+def test_calls_are_left_to_others(tmp_path: Path) -> None:
+    """Messages that no consumer sends are left to other handlers."""
 
     async def test(publisher: Publishes) -> None:
         request = Request(A, "auth", "x", 1.0, B, [], None, 0, {})
@@ -73,7 +73,7 @@ def test_calls_are_none_of_its_business(tmp_path: Path) -> None:
 
 
 def test_when_all_have_handled(tmp_path: Path) -> None:
-    """Whoever waits for an event's groups is told when the last has acknowledged it; at once where there is none."""
+    """A waiter is called when the last group has acknowledged its event; at once if there is none."""
 
     async def test(publisher: Publishes) -> None:
         told: list[int] = []
@@ -94,10 +94,10 @@ def test_when_all_have_handled(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_waiters_are_forgotten_and_bounded(
+def test_waiters_are_dropped_and_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At their deadline they are forgotten; more than so many are told at once, which is counted, and logged once."""
+    """At their deadline they are dropped; above the limit they are told at once, counted, and logged once."""
     monkeypatch.setattr(ack_waiters, "MAX_WAITERS", 2)
 
     async def test(publisher: Publishes) -> None:
@@ -162,10 +162,8 @@ HOSTILE = st.one_of(
 
 
 @given(messages=st.lists(HOSTILE, max_size=8))
-def test_whatever_strangers_send_is_answered_and_harms_nobody(
-    tmp_path_factory: pytest.TempPathFactory, messages: list[AnyMessage]
-) -> None:
-    """Fields of any content give an answer or none; an honest member is served all the same."""
+def test_foreign_messages_do_no_harm(tmp_path_factory: pytest.TempPathFactory, messages: list[AnyMessage]) -> None:
+    """Fields with any content get an answer or none; a regular member is served all the same."""
 
     async def test(publisher: Publishes) -> None:
         honest, stranger = Talk(publisher, b"honest"), Talk(publisher, b"stranger")
@@ -188,8 +186,8 @@ def test_whatever_strangers_send_is_answered_and_harms_nobody(
 FAR = 2**62
 
 
-def test_nothing_beyond_the_head_is_believed(tmp_path: Path) -> None:
-    """Whoever says to have handled what is not there yet is mistaken; its group is given what is fired later."""
+def test_acknowledgements_beyond_the_head_are_ignored(tmp_path: Path) -> None:
+    """A member that acknowledges events that do not exist yet is wrong; its group gets later events."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

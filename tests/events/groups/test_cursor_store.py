@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk before it is answered."""
+"""Acknowledged positions are on disk before they are answered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightbus.wire.envelope import (
 
 
 def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An acknowledgement that cannot be stored is not answered, and stored with the next one that can be."""
+    """An acknowledgement that cannot be stored is not answered, and is stored with the next successful one."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -50,7 +50,7 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_one_journal_of_two_fails(tmp_path: Path) -> None:
-    """What was acknowledged in the other is stored; neither is answered before both are."""
+    """The acknowledgement in the other one is stored; neither is answered before both are."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

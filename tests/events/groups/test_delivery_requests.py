@@ -1,4 +1,4 @@
-"""What members say of events counts for what they hold, and once."""
+"""Reports of members about events count for the partitions that they hold, and once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ D = "d" * 16
 
 
 def test_an_older_generation_is_refused(tmp_path: Path) -> None:
-    """What is said of an assignment that is over counts for nothing; the refusal names the partition."""
+    """Reports under a former assignment have no effect; the refusal names the partition."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -43,8 +43,8 @@ def test_an_older_generation_is_refused(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
-    """A START or REJECT whose answer was lost is answered as it was; the next delivery is another matter."""
+def test_repeated_reports_count_once(tmp_path: Path) -> None:
+    """A START or REJECT whose answer was lost gets the same answer; the next delivery counts again."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -66,8 +66,8 @@ def test_what_is_said_twice_counts_once(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> None:
-    """Whoever counted it died before the answer arrived; the same member asks for the same under the same number."""
+def test_a_start_counts_once_for_the_adopter_of_the_journal(tmp_path: Path) -> None:
+    """If the first publisher died before its answer, the member repeats the request with the same number."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -96,8 +96,8 @@ def test_a_start_counts_once_also_for_who_adopts_the_journal(tmp_path: Path) -> 
     run(tmp_path, test)
 
 
-def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """There is nothing to make a dead letter of; the group goes on, and the log says why it is not among the dead."""
+def test_an_event_deleted_by_retention_during_its_delivery(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot become a dead letter; the group continues, and the log says why it is not among them."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -117,10 +117,10 @@ def test_an_event_that_retention_deleted_while_it_was_tried(tmp_path: Path, capl
 
 @pytest.mark.parametrize("sequence", [0, 2**62])
 @pytest.mark.parametrize("event", ["seen", "gone", "never"])
-def test_what_is_said_of_an_event_that_is_not_there(
+def test_a_report_about_an_unknown_event(
     tmp_path: Path, event: str, sequence: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is refused as what somebody else has: nothing is counted, made a dead letter, or acknowledged."""
+    """It is refused like one of another member: nothing is counted, made a dead letter, or acknowledged."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

@@ -1,4 +1,4 @@
-"""Groups are made, learned, bounded and forgotten, and begin in each journal where they are owed to."""
+"""Groups are created, learned, limited and removed, and begin in each journal whose events they get."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from lightbus.wire.envelope import (
 from lightbus.wire.sizes import Receivers
 
 
-def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
-    """A publisher that hears of a group only now owes it what it has published since the group was created."""
+def test_a_group_learned_late_gets_events_by_time(tmp_path: Path) -> None:
+    """A publisher that learns a group late gives it all events since the group was created."""
 
     async def test(publisher: Publishes) -> None:
         journal = publisher.journals.own()
@@ -48,7 +48,7 @@ def test_a_group_learned_late_is_owed_by_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("since", "late"), [(None, 2), ("$", 2), ("0", 0)])
 def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, late: int) -> None:
-    """What was fired between the starts of two members is owed, whichever joins first; unless all was, anyway."""
+    """Events between the starts of two members are delivered, whichever joins first."""
 
     async def test(publisher: Publishes) -> None:
         now = time.time()
@@ -66,8 +66,8 @@ def test_an_earlier_member_that_joins_late(tmp_path: Path, since: str | None, la
     run(tmp_path, test)
 
 
-def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> None:
-    """While it was down it saw no member: before a group is forgotten it has the time to come."""
+def test_a_restarted_publisher_keeps_groups_for_a_while(tmp_path: Path) -> None:
+    """It saw no member while it was down: members have time to join before a group is removed."""
 
     async def test(publisher: Publishes) -> None:
         now = machine_time()
@@ -82,7 +82,7 @@ def test_a_publisher_that_was_away_forgets_nobody_at_once(tmp_path: Path) -> Non
 
 
 def test_another_event_of_a_group(tmp_path: Path) -> None:
-    """An event that a listener names for the first time is owed from then on."""
+    """An event name that a listener adds is delivered from then on."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -98,7 +98,7 @@ def test_another_event_of_a_group(tmp_path: Path) -> None:
 
 
 def test_two_programs_under_one_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """They are served, and said to be two."""
+    """They are served, and reported as two."""
 
     async def test(publisher: Publishes) -> None:
         await Talk(publisher, b"one").join(B, digest="one")
@@ -109,8 +109,8 @@ def test_two_programs_under_one_name(tmp_path: Path, caplog: pytest.LogCaptureFi
     run(tmp_path, test)
 
 
-def test_names_of_events_are_bounded_in_bytes(tmp_path: Path) -> None:
-    """A group of too many long names is refused, whether new or known; it stays what it was."""
+def test_event_names_are_bounded_in_bytes(tmp_path: Path) -> None:
+    """A group with too many long names is refused, whether new or known; the known one is unchanged."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -127,8 +127,8 @@ def test_names_of_events_are_bounded_in_bytes(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept for them was accepted: the bounds are for who comes new."""
+def test_groups_on_disk_are_always_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were accepted before: the limits apply to new groups."""
     monkeypatch.setattr(group_directory, "MAX_GROUPS", 1)
 
     async def test(publisher: Publishes) -> None:
@@ -144,7 +144,7 @@ def test_groups_on_disk_are_served_whatever_they_are(tmp_path: Path, monkeypatch
 
 
 def test_an_adopted_journal(tmp_path: Path) -> None:
-    """Its groups are known from then on, those of ours are owed what is in it, and members are told of it."""
+    """Its groups are known from then on, our groups get its events, and members are notified."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -165,8 +165,8 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_was_held_is_possibly_delivered_after_a_restart(tmp_path: Path) -> None:
-    """A member that had a partition when its publisher ended may have begun something, unless it says otherwise."""
+def test_held_partitions_are_possibly_delivered_after_a_restart(tmp_path: Path) -> None:
+    """A member that held a partition when its publisher ended may have begun an event, unless it reports otherwise."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -185,8 +185,8 @@ def test_what_was_held_is_possibly_delivered_after_a_restart(tmp_path: Path) -> 
     run(tmp_path, test)
 
 
-def test_groups_are_forgotten(tmp_path: Path) -> None:
-    """One that is removed is kept for no more; one without members that was not seen for long is named for that."""
+def test_groups_are_removed(tmp_path: Path) -> None:
+    """A removed group keeps no events; a group without members for long is reported for removal."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -201,7 +201,7 @@ def test_groups_are_forgotten(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_what_retention_takes_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_lost_by_retention_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With the remedies."""
 
     async def test(publisher: Publishes) -> None:
@@ -214,8 +214,8 @@ def test_what_retention_takes_is_logged(tmp_path: Path, caplog: pytest.LogCaptur
     run(tmp_path, test)
 
 
-def test_a_group_that_cannot_begin_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its beginning fails it has begun nowhere; questions about the others are answered, and it may try again."""
+def test_a_group_that_cannot_begin_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure it has begun nowhere; requests about others are answered, and it may try again."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

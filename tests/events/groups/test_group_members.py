@@ -1,4 +1,4 @@
-"""Where members and their publisher have different records of a group, they are put right."""
+"""If members and their publisher have different records of a group, these are corrected."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lightbus.wire.envelope import (
 )
 
 
-def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
-    """An ASSIGN or RELEASE that was lost, and a group that was removed and is there again under its name."""
+def test_a_beat_corrects_missed_messages(tmp_path: Path) -> None:
+    """A lost ASSIGN or RELEASE, and a group that was removed and created again under its name."""
 
     async def test(publisher: Publishes) -> None:
         one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
@@ -53,8 +53,8 @@ def test_a_beat_mends_what_was_missed(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_joins_without_end_fill_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever joins under ever new names, as ever other members and programs, is told of so often a minute."""
+def test_endless_joins_do_not_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Joins under ever new names of groups, members and programs are logged a limited number of times a minute."""
     caplog.set_level(logging.INFO, "lightbus.groups")
 
     async def test(publisher: Publishes) -> None:
@@ -70,8 +70,8 @@ def test_joins_without_end_fill_no_log(tmp_path: Path, caplog: pytest.LogCapture
         assert any(text in line and line.endswith("held back for 60 s)") for line in caplog.messages)
 
 
-def test_who_is_no_member_is_told_to_join(tmp_path: Path) -> None:
-    """A publisher that was started anew knows nobody; a beat says so as well."""
+def test_a_non_member_is_told_to_join(tmp_path: Path) -> None:
+    """A restarted publisher knows no members; it answers a beat with a request to join."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

@@ -1,4 +1,4 @@
-"""How far groups have come is counted over all topics that they are owed."""
+"""The progress of groups, over all topics whose events they get."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lightbus.adapters.sqlite.topic import Topic
 from lightbus.wire.envelope import Ack, Acked, Assign
 
 
-def test_what_is_acknowledged_is_owed_no_more(tmp_path: Path) -> None:
-    """A journal is owed to a group until all of it is handled; nothing beyond its head can be."""
+def test_acknowledged_events_are_not_owed(tmp_path: Path) -> None:
+    """A journal has events for a group until all are handled; none beyond its head can be."""
 
     async def test(publisher: Publishes) -> None:
         progress, journal, talk = publisher.coordinator.progress, publisher.journals.own(), Talk(publisher)

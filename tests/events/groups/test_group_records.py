@@ -23,8 +23,8 @@ def age(records: GroupRecords, group: str = "g") -> float:
     return time.time() - records.created_at("auth", group)
 
 
-def test_group_is_created_when_it_is_joined_first() -> None:
-    """Joined again it is no younger; of a group that nobody joined the time is now."""
+def test_group_is_created_at_its_first_join() -> None:
+    """A second join does not change the time; for a group that nobody joined, the time is now."""
     records = GroupRecords()
     records.joins("auth", "g")
     records.learn("auth", "g", created(50.0))
@@ -39,7 +39,7 @@ def test_group_is_created_when_it_is_joined_first() -> None:
     ids=["earlier", "about the same", "removed meanwhile"],
 )
 def test_publisher_says_when_a_group_was_created(before: float, said: float, expected: float) -> None:
-    """The earliest counts; one much later means that the group was removed and made anew. Clocks are compared."""
+    """The earliest time counts; a much later one means that the group was removed and created again."""
     records = GroupRecords()
     records.joins("auth", "g")
     records.learn("auth", "g", created(before))
@@ -48,8 +48,8 @@ def test_publisher_says_when_a_group_was_created(before: float, said: float, exp
 
 
 @pytest.mark.parametrize(("created", "clock"), [(FIRST_MOMENT, LAST_MOMENT), (LAST_MOMENT, FIRST_MOMENT)])
-def test_a_publisher_that_knows_no_time(created: float, clock: float) -> None:
-    """Whatever it says, what others are told by that is a time that they read: else none of them would let us in."""
+def test_a_publisher_with_an_invalid_time(created: float, clock: float) -> None:
+    """Other publishers only get valid times, or none of them would accept the member."""
     records = GroupRecords()
     records.joins("auth", "g")
     records.learn("auth", "g", Assign("auth", "g", 1, [], [], created, clock))
@@ -58,7 +58,7 @@ def test_a_publisher_that_knows_no_time(created: float, clock: float) -> None:
 
 
 def test_listener_without_a_group_learns_nothing() -> None:
-    """It shares with nobody, so there is no group to be of any age."""
+    """It shares events with no other listener, so there is no group with a creation time."""
     records = GroupRecords()
     records.joins("auth", "")
     records.learn("auth", "", created(50.0))
@@ -67,7 +67,7 @@ def test_listener_without_a_group_learns_nothing() -> None:
 
 
 def test_positions_only_grow() -> None:
-    """A stream that ended with less than was known before takes nothing back; groups are told apart."""
+    """A stream that ended at a lower position changes nothing; groups are separate."""
     records = GroupRecords()
     for handled in (5, 3):
         records.remember("auth", "g", KEY, handled)
@@ -76,7 +76,7 @@ def test_positions_only_grow() -> None:
 
 
 def test_positions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that was changed least lately is forgotten first."""
+    """The one with the oldest change is dropped first."""
     monkeypatch.setattr(module, "MAX_POSITIONS", 2)
     records = GroupRecords()
     for partition in (0, 1, 0, 2):
@@ -84,8 +84,8 @@ def test_positions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert records.positions_of("auth", "g") == [["j", "seen", 0, 1], ["j", "seen", 2, 1]]
 
 
-def test_another_program_under_the_same_name_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Once for each group, whoever says so how often: what each misses, and what to do."""
+def test_another_program_with_the_same_name_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for each group, however often it is seen: what each program misses, and the remedy."""
     records = GroupRecords()
     for group in ("g", "g", "other"):
         records.learn("auth", group, created(1.0))

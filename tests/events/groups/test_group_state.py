@@ -1,4 +1,4 @@
-"""Since when a group exists, by whichever clock somebody says so."""
+"""The creation time of a group, by the clocks of different hosts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightbus.wire.fields import FIRST_MOMENT, LAST_MOMENT
 
 
 def test_creation_time_of_another_clock_is_corrected(tmp_path: Path) -> None:
-    """A group's creation by another host's clock is put right, in favour of the group; a future one is now."""
+    """A creation time by another host's clock is corrected in favour of the group; a future one becomes now."""
 
     async def test(publisher: Publishes) -> None:
         now = time.time()
@@ -36,8 +36,8 @@ def test_creation_time_of_another_clock_is_corrected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("created", "clock"), [(FIRST_MOMENT, LAST_MOMENT), (LAST_MOMENT, FIRST_MOMENT)])
-def test_a_member_that_knows_no_time(tmp_path: Path, created: float, clock: float) -> None:
-    """Whatever one says, the others are told a time that they read: else nobody of the group would be assigned any."""
+def test_a_member_with_an_invalid_time(tmp_path: Path, created: float, clock: float) -> None:
+    """Other members only get valid times, or no member of the group would be assigned any partition."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)

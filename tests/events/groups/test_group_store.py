@@ -1,4 +1,4 @@
-"""The members of groups are stored; a journal that fails delays nobody."""
+"""The members of groups are stored; a journal that fails delays nothing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lightbus.wire.envelope import (
 
 
 @pytest.mark.parametrize("how", ["leaves", "is gone"])
-def test_a_full_disk_while_a_member_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
-    """Its partitions are the other one's at once; who has what is stored as soon as there is room."""
+def test_a_full_disk_while_a_member_leaves(tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str) -> None:
+    """Its partitions go to the other member at once; the assignment is stored as soon as there is room."""
 
     async def test(publisher: Publishes) -> None:
         one, two = Talk(publisher, b"one"), Talk(publisher, b"two")

@@ -1,4 +1,4 @@
-"""A group that is older than was known here is given what it missed, once, and without holding up the loop."""
+"""A group that turns out to be older gets the events it missed, once, and without blocking the loop."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from lightbus.wire import envelope
 from lightbus.wire.envelope import Record
 
 
-def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It began too late here: what it was passed over for is given to it, once, and to nobody else."""
+def test_a_group_that_is_older_than_assumed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It began too late here: the events that it missed are given to it, once, and to no other group."""
 
     async def test(publisher: Publishes) -> None:
         hub, now = publisher._hub, machine_time()
@@ -58,8 +58,8 @@ def test_a_group_that_is_older_than_was_known(tmp_path: Path, caplog: pytest.Log
     run(tmp_path, test)
 
 
-def test_events_from_before_are_read_in_a_thread_while_the_loop_goes_on(tmp_path: Path) -> None:
-    """However long the journal takes: others are served, and a group that is older still is given it all."""
+def test_late_events_are_read_in_a_thread(tmp_path: Path) -> None:
+    """However long the journal takes, other requests are served, and a still older group gets all its events."""
 
     async def test(publisher: Publishes) -> None:
         journal, now = publisher.journals.own(), machine_time()
@@ -91,8 +91,8 @@ def test_events_from_before_are_read_in_a_thread_while_the_loop_goes_on(tmp_path
     run(tmp_path, test)
 
 
-def test_a_group_that_is_removed_while_it_is_given_events_stays_removed(tmp_path: Path) -> None:
-    """Who reads for it stops, and does not store it anew."""
+def test_a_group_removed_during_late_delivery_stays_removed(tmp_path: Path) -> None:
+    """The reader stops, and does not store the group again."""
 
     async def test(publisher: Publishes) -> None:
         journal, now = publisher.journals.own(), machine_time()

@@ -1,4 +1,4 @@
-"""Who asks to be a member of what, and what it is told."""
+"""Requests to join groups, and their answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lightbus.wire.envelope import (
 )
 
 
-def test_who_opens_what_it_does_not_have(tmp_path: Path) -> None:
-    """Is told of the partitions that it has, and of no others."""
+def test_a_member_that_opens_foreign_partitions(tmp_path: Path) -> None:
+    """It gets its own partitions in the answer, and no others."""
 
     async def test(publisher: Publishes) -> None:
         one, two = Talk(publisher, b"one"), Talk(publisher, b"two")
@@ -51,7 +51,7 @@ def test_joining_elsewhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_groups_and_members_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their names come from outside, and are kept on disk."""
+    """Their names come from other processes, and are stored on disk."""
     monkeypatch.setattr(group_directory, "MAX_GROUPS", 2)
     monkeypatch.setattr(member_requests, "MAX_MEMBERS", 2)
 
@@ -67,8 +67,8 @@ def test_groups_and_members_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
         assert refused.code == "peer_busy"
 
 
-def test_a_connection_speaks_for_one_member_of_a_group(tmp_path: Path) -> None:
-    """Who joins as one after the other is the latest only: the others have nothing, and nobody waits for them."""
+def test_a_connection_has_one_member_in_a_group(tmp_path: Path) -> None:
+    """After several joins, only the last member counts: the others hold nothing, and are not waited for."""
 
     async def test(publisher: Publishes) -> None:
         honest, liar = Talk(publisher, b"honest"), Talk(publisher, b"liar")

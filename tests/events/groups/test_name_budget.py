@@ -1,4 +1,4 @@
-"""How many bytes of names groups may have: of one, of all, and what is given back."""
+"""The limits on the bytes of names: of one group, of all groups, and after removals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lightbus.exceptions import PeerBusy
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have bounds that a test reaches."""
+    """Use limits that a test can reach."""
     monkeypatch.setattr(name_budget, "MAX_BYTES_OF_GROUP", 10)
     monkeypatch.setattr(name_budget, "MAX_BYTES", 25)
 
 
 def test_names_of_one_group_are_bounded_in_bytes() -> None:
-    """Bytes count, not characters; what a group had before stays where more is refused."""
+    """Bytes count, not characters; a group keeps its names if more are refused."""
     budget = NameBudget()
     budget.take("auth", "shop", ["seen", "gone"])
     for names in (["x" * 11], ["ö" * 6], ["seen", "gone", "new"]):
@@ -27,7 +27,7 @@ def test_names_of_one_group_are_bounded_in_bytes() -> None:
 
 
 def test_names_of_all_groups_are_bounded() -> None:
-    """A group that is renewed counts once, and one that is gone not at all."""
+    """A group that joins again counts once, and a removed one not at all."""
     budget = NameBudget()
     for group in ("a", "b", "a"):
         budget.take("auth", group, ["x" * 10])
@@ -41,8 +41,8 @@ def test_names_of_all_groups_are_bounded() -> None:
     budget.take("auth", "e", ["x" * 10])
 
 
-def test_what_is_on_disk_already_is_taken() -> None:
-    """Events are kept for it: it is not refused, but counts for those that come later."""
+def test_groups_on_disk_are_accepted() -> None:
+    """Events are kept for them: they are not refused, but count for later groups."""
     budget = NameBudget()
     budget.take("auth", "shop", ["x" * 30], bounded=False)
     with pytest.raises(PeerBusy):

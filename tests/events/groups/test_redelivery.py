@@ -1,4 +1,4 @@
-"""What one group is given again or late, it alone is given, once."""
+"""Events that are redelivered, or delivered late, go to one group, once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from helpers.publishing import Listens, Publishes
 from lightbus.exceptions import JournalError
 
 
-def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> None:
-    """What is to be given again is taken out only once it is stored anew, and is stored once."""
+def test_a_dead_letter_is_kept_if_it_cannot_be_stored_again(tmp_path: Path) -> None:
+    """It is removed only when it is stored again, and it is stored once."""
 
     async def test(publisher: Publishes) -> None:
         await publisher.fire("seen", n=1)
@@ -41,8 +41,8 @@ def test_a_dead_letter_is_not_lost_when_it_cannot_be_stored(tmp_path: Path) -> N
     run(tmp_path, test)
 
 
-def test_a_dead_letter_is_given_again(tmp_path: Path) -> None:
-    """To its group and to no other; it can be dropped as well."""
+def test_a_dead_letter_is_redelivered(tmp_path: Path) -> None:
+    """To its group and to no other; it can also be dropped."""
 
     async def test(publisher: Publishes) -> None:
         hub = publisher._hub

@@ -1,4 +1,4 @@
-"""A coordinator answers by frames to whoever asked."""
+"""The replies of a coordinator."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from lightbus.wire import envelope
 from lightbus.wire.envelope import Acked
 
 
-def test_a_message_is_sent_as_the_answer_to_its_question() -> None:
-    """By its routing id, and with the number of the question."""
+def test_a_reply_goes_to_the_sender_of_the_request() -> None:
+    """By its routing id, and with the number of the request."""
     sent: list[tuple[bytes, bytes]] = []
 
     def reply(routing_id: bytes, frame: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What a journal that is served holds counts for every group, and no longer once it is gone."""
+"""The events of an adopted journal count for every group, until the journal is gone."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lightbus.wire.envelope import (
 )
 
 
-def test_a_group_that_only_an_adopted_journal_knows(tmp_path: Path) -> None:
-    """It is owed what is in ours too, and is on record there when the adopted one is gone."""
+def test_a_group_known_only_from_an_adopted_journal(tmp_path: Path) -> None:
+    """It gets the events of our journal, too, and is stored there when the adopted one is gone."""
 
     async def test(publisher: Publishes) -> None:
         await publisher.fire("seen", n=1)

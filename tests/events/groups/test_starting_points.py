@@ -1,4 +1,4 @@
-"""Where somebody begins who asks for an event by its id, or for a time."""
+"""Starting points of groups and listeners: an event id, or a time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lightbus.wire.envelope import (
 )
 
 
-def test_an_event_to_begin_with_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once, with a group and without; ids and native ids of what is there are found, whatever its event."""
+def test_an_unknown_starting_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged once, with a group and without; ids and native ids of stored events are found."""
 
     async def test(publisher: Publishes) -> None:
         await publisher.fire("seen", n=1)
@@ -51,7 +51,7 @@ FAR = 2**62
 
 
 def test_a_group_that_begins_beyond_the_head(tmp_path: Path) -> None:
-    """The native id of an event that is not there yet is that of the newest one at most."""
+    """The native id of an event that does not exist yet counts as the newest one."""
 
     async def test(publisher: Publishes) -> None:
         talk = Talk(publisher)
@@ -64,8 +64,8 @@ def test_a_group_that_begins_beyond_the_head(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
-def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are: once for all who want to begin with it, and others are answered meanwhile."""
+def test_an_event_id_is_searched_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any number of events: once for all requests, and others are answered in the meantime."""
 
     async def test(publisher: Publishes) -> None:
         for n in range(5):
@@ -101,8 +101,8 @@ def test_an_event_is_looked_for_by_its_id_off_the_loop(tmp_path: Path, monkeypat
     run(tmp_path, test)
 
 
-def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are answered meanwhile; a group that is there already begins nowhere, and nothing is looked for."""
+def test_a_starting_time_is_searched_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are answered in the meantime; for an existing group nothing is searched."""
 
     async def test(publisher: Publishes) -> None:
         journal, topic = publisher.journals.own(), Topic("auth", "seen", 1)
@@ -134,10 +134,10 @@ def test_a_time_to_begin_at_is_looked_for_off_the_loop(tmp_path: Path, monkeypat
     run(tmp_path, test)
 
 
-def test_a_journal_that_cannot_be_read_for_a_time_is_asked_again(
+def test_an_unreadable_journal_is_searched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody is answered that the group begins elsewhere; why is said once, however often it is asked."""
+    """No request is answered with a wrong starting point; the reason is logged once."""
 
     async def test(publisher: Publishes) -> None:
         journal, talk = publisher.journals.own(), Talk(publisher)
