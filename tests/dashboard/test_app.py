@@ -201,7 +201,7 @@ def test_what_goes_wrong_is_told(shop: BusPath, opened: Any, monkeypatch: pytest
     called, *wrong = opened(use, actions=True)
     assert (called.status, json.loads(called.body)["error"]) == (200, "validation_error")
     assert [each.status for each in wrong] == [400, 502, 500]
-    assert "the log of `lightbus dashboard` says how" in json.loads(wrong[-1].body)["message"]
+    assert "see the log of `lightbus dashboard`" in json.loads(wrong[-1].body)["message"]
     assert "nobody thought of it" in caplog.text
 
 
