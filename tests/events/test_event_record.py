@@ -1,4 +1,4 @@
-"""What an event is on disk and on the wire: its record, its id, its key."""
+"""An event on disk and on the wire: its record, its id, its key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lightbus.wire.envelope import Record
     ],
 )
 def test_the_key_of_an_event(key: str | None, kwargs: dict[str, Any], expected: str | None) -> None:
-    """The key is the text of the argument that the event names; without it there is none."""
+    """The key is the text of the argument that the declaration names; without a declaration there is none."""
     assert key_of(Event(["username"], key=key), kwargs) == expected
 
 
@@ -63,19 +63,19 @@ class Point(NamedTuple):
     ],
 )
 def test_the_key_is_that_of_the_wire(value: Any, expected: str) -> None:
-    """Who fires an object and the publisher that is handed what was sent of it come to the same key."""
+    """The process that fires an object, and the publisher that gets its encoded form, compute the same key."""
     event = Event(["what"], key="what")
     sent = codec.decode(codec.encode({"what": value}))
     assert key_of(event, {"what": value}) == key_of(event, sent) == expected
 
 
 def test_an_unknown_event_has_no_key() -> None:
-    """Of an event that is not declared here nothing is known."""
+    """Nothing is known of an event that is not declared here."""
     assert key_of(None, {"username": "sally"}) is None
 
 
 def test_event_ids_are_unique() -> None:
-    """Each thread gets other ids, also several at once, and all begin with the instance that fires."""
+    """Each thread gets other ids, also at the same time, and all begin with the instance that fires."""
     ids, made = EventIds(ME), [list[str]() for _ in range(4)]
 
     def make(own: list[str]) -> None:

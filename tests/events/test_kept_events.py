@@ -1,4 +1,4 @@
-"""Events that are kept, as they are told of: one that is damaged hides none of the others."""
+"""Stored events as plain values: a damaged one hides none of the others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lightbus.wire.envelope import Record, encode_record
 RECORD = Record("a-1", 2, 17.5, {"user": "sally"})
 
 
-def test_what_is_told_of_an_event() -> None:
-    """All that is in its record, and where it is."""
+def test_the_fields_of_a_stored_event() -> None:
+    """All fields of its record, and its place."""
     data = encode_record(RECORD)
     assert serialize_kept_event("0123", "auth", "seen", 3, 9, data) == {
         "id": "a-1", "native_id": "0123-9", "api": "auth", "event": "seen", "partition": 3, "version": 2,
@@ -21,8 +21,8 @@ def test_what_is_told_of_an_event() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xc1", encode_record(RECORD)[:-1], b"\x94" * 5000])
-def test_what_cannot_be_read(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """Has a place and a size, and is said once for its journal."""
+def test_an_unreadable_event(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """It has a place and a size, and is logged once for its journal."""
     store = f"{hash(data):x}"
     told = [serialize_kept_event(store, "auth", "seen", 3, sequence, data) for sequence in (9, 10)]
     assert told[0] | {"id": "", "kwargs": {}, "published_at": 0.0, "size": len(data)} == told[0]

@@ -15,7 +15,7 @@ def event(native_id: str, at: float) -> dict[str, Any]:
 
 
 def test_newest_come_last_by_their_times() -> None:
-    """Whoseever they are; the oldest are left out where there are too many."""
+    """Of any journal; the oldest are left out if there are too many."""
     one = [event("a-1", 1.0), event("a-2", 4.0)]
     two = [event("b-1", 2.0), event("b-2", 3.0), event("b-3", 5.0)]
     assert [each["native_id"] for each in newest_of([one, [], two], 4)] == ["b-1", "b-2", "a-2", "b-3"]
@@ -23,15 +23,15 @@ def test_newest_come_last_by_their_times() -> None:
 
 
 def test_journals_stay_in_their_order() -> None:
-    """Also where a clock was put back: of one journal nothing is passed over, or comes before what it followed."""
+    """Even if a clock was set back: no event of a journal is skipped, or comes before its predecessor."""
     put_back = [event("a-1", 9.0), event("a-2", 1.0)]
     other = [event("b-1", 5.0)]
     assert [each["native_id"] for each in newest_of([put_back, other], 9)] == ["a-1", "a-2", "b-1"]
 
 
 @given(parts=st.lists(st.lists(st.floats(0, 100), max_size=8), max_size=4), limit=st.integers(0, 40))
-def test_the_last_of_each(parts: list[list[float]], limit: int) -> None:
-    """Whatever the times: as many as there are or may be, and of each journal its last ones, in order."""
+def test_the_last_events_of_each_journal(parts: list[list[float]], limit: int) -> None:
+    """Whatever their times: up to the limit, the last ones of each journal, in order."""
     journals = [
         [event(f"{name}-{n:03}", at) for n, at in enumerate(times)] for name, times in zip("abcd", parts, strict=False)
     ]

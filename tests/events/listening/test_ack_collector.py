@@ -1,4 +1,4 @@
-"""What was handled is acknowledged together, again where that is lost, and to the right owner."""
+"""Handled events are acknowledged together, again if the acknowledgement is lost, and to the right publisher."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightbus.wire.envelope import Ack, Acked, AnyMessage, Error
 
 
 class Owner:
-    """A listener's streams."""
+    """The streams of a listener."""
 
     def __init__(self) -> None:
         self.going_on: list[tuple[int, int]] = []
@@ -46,7 +46,7 @@ class Play:
         return Stream((JOURNAL, "seen", partition), self.owner, cursor=0)
 
     def handle(self, stream: Stream, count: int = 1) -> None:
-        """Have the next events of a stream be handled."""
+        """Let the next events of a stream be handled."""
         for _ in range(count):
             sequence = stream.position + 1
             assert stream.live([[sequence, stream.position, b"x"]]) == 1
@@ -71,7 +71,7 @@ def run(test: Callable[[Play], Awaitable[None]]) -> None:
 
 
 def test_streams_are_acknowledged_together() -> None:
-    """In a moment, up to where each was handled by then; a stream of which nothing new was handled is left out."""
+    """After a moment, up to the last handled event of each; a stream without newly handled events is left out."""
 
     async def test(play: Play) -> None:
         one, two, idle = play.stream(1), play.stream(2), play.stream(3)
@@ -91,8 +91,8 @@ def test_streams_are_acknowledged_together() -> None:
     run(test)
 
 
-def test_much_is_acknowledged_at_once() -> None:
-    """Else the stream would have to stop until it is confirmed."""
+def test_many_events_are_acknowledged_at_once() -> None:
+    """Otherwise the stream would have to stop until it is confirmed."""
 
     async def test(play: Play) -> None:
         stream = play.stream()
@@ -103,8 +103,8 @@ def test_much_is_acknowledged_at_once() -> None:
     run(test)
 
 
-def test_half_of_what_a_stream_may_go_on_for() -> None:
-    """It is acknowledged at once where more waits; a stream that has nothing more may take its time."""
+def test_half_of_the_unconfirmed_events_are_acknowledged_at_once() -> None:
+    """If more events wait; a stream without more may take its time."""
 
     async def test(play: Play) -> None:
         stream = play.stream()
@@ -118,8 +118,8 @@ def test_half_of_what_a_stream_may_go_on_for() -> None:
     run(test)
 
 
-def test_refused_partitions_are_told_again() -> None:
-    """They are counted, and not confirmed: if they are ours all the same, the next acknowledgement says so."""
+def test_refused_partitions_are_reported_again() -> None:
+    """They are counted, and not confirmed: if they are still ours, the next acknowledgement includes them."""
 
     async def test(play: Play) -> None:
         one, two = play.stream(1), play.stream(2)
@@ -136,7 +136,7 @@ def test_refused_partitions_are_told_again() -> None:
 
 
 def test_a_publisher_that_does_not_know_the_member() -> None:
-    """Its owner is told, and has everything to tell again."""
+    """Its owner is notified, and all positions must be reported again."""
 
     async def test(play: Play) -> None:
         stream = play.stream()
@@ -165,7 +165,7 @@ def test_a_lost_acknowledgement_is_sent_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_nothing_is_acknowledged_after_the_end() -> None:
-    """No timer is left, and what is handled later waits for whoever serves the journal next."""
+    """No timer remains, and events handled later are reported to the next publisher that serves the journal."""
 
     async def test(play: Play) -> None:
         stream = play.stream()

@@ -1,4 +1,4 @@
-"""What a publisher has assigned to one listener."""
+"""The topics that a publisher has assigned to one listener."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ def assign(generation: int, partitions: list[int], events: list[str]) -> Assign:
     return Assign("auth", "g", generation, partitions, events, 0.0, 0.0)
 
 
-def test_change_tells_what_is_not_ours_any_more() -> None:
-    """Partitions that are missing, and each pair of an event and a partition that is."""
+def test_change_reports_removed_partitions() -> None:
+    """Partitions that are missing now, and each new pair of an event and a partition."""
     assignment = Assignment("auth", "g", None)
     assert assignment.change(assign(1, [0, 1], ["a", "b"])) == (frozenset(), set())
     assert assignment.change(assign(2, [1, 2], ["a"])) == (frozenset({0}), {("a", 0), ("b", 0), ("b", 1)})
     assert (assignment.generation, assignment.pairs) == (2, {("a", 1), ("a", 2)})
 
 
-def test_complete_is_when_every_pair_is_followed() -> None:
-    """What was assigned and is not followed is lacking; nothing assigned is complete, too."""
+def test_complete_if_every_pair_is_followed() -> None:
+    """An assigned topic that is not followed is missing; an empty assignment is complete, too."""
     assignment = Assignment("auth", "g", None)
     assert assignment.is_complete
     assignment.change(assign(1, [0, 1], ["a"]))
@@ -36,8 +36,8 @@ def test_complete_is_when_every_pair_is_followed() -> None:
 @pytest.mark.parametrize(
     ("group", "since", "expected"), [("g", "0", "$"), ("g", None, "$"), ("", "0", "0"), ("", None, "$")]
 )
-def test_question_where_topics_stand(group: str, since: str | None, expected: str) -> None:
-    """A group knows where it begins, so only a listener without one says so; nothing to ask about is no question."""
+def test_question_about_heads_of_topics(group: str, since: str | None, expected: str) -> None:
+    """A group knows its positions, so only a listener without one sends them; without topics there is no question."""
     assignment = Assignment("auth", group, since)
     assignment.generation = 3
     assert assignment.question(set(), 99) is None

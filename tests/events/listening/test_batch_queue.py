@@ -1,4 +1,4 @@
-"""What waits for a listener that is given events together: which of it makes a batch."""
+"""The queued events of a listener with batches: which of them make a batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Waiting:
         return Stream(("j", "seen", partition), self.source, cursor=0, order=self._order, watermark=watermark)
 
     def put(self, partition: int, *sequences: int) -> None:
-        """Have events of a partition come in."""
+        """Add events of a partition."""
         stream = self.streams[partition]
         for sequence in sequences:
             assert stream.live([[sequence, stream.position, b"abc"]]) == 1
@@ -45,12 +45,12 @@ def entries_of(sequences: list[int]) -> list[Entry]:
 
 @pytest.fixture(params=[True, False])
 def waiting(request: pytest.FixtureRequest) -> Waiting:
-    """Return a queue without anything in it."""
+    """Return an empty queue."""
     return Waiting(is_merged=request.param)
 
 
 def test_in_the_order_of_the_journal() -> None:
-    """Partitions that are merged make one batch, in the order of their sequences."""
+    """Merged partitions make one batch, in the order of their sequences."""
     waiting = Waiting(is_merged=True)
     waiting.put(0, 1, 2, 5, 6)
     waiting.put(1, 3, 4, 7)
@@ -59,8 +59,8 @@ def test_in_the_order_of_the_journal() -> None:
     assert (waiting.queue.backlog, waiting.queue.backlog_bytes) == (0, 0)
 
 
-def test_side_by_side() -> None:
-    """Partitions that are not merged are taken one after another; what is at hand is in no second batch."""
+def test_partitions_in_parallel() -> None:
+    """Partitions that are not merged are taken one after another; events in progress are in no second batch."""
     waiting = Waiting(is_merged=False)
     waiting.put(0, 1, 2, 5)
     waiting.put(1, 3, 4)
@@ -70,8 +70,8 @@ def test_side_by_side() -> None:
     assert waiting.take() == [[7]]
 
 
-def test_no_more_than_a_batch(waiting: Waiting) -> None:
-    """The rest waits for the next one."""
+def test_no_more_than_the_batch_size(waiting: Waiting) -> None:
+    """The rest waits for the next batch."""
     waiting.put(0, *range(1, 151))
     [first] = waiting.take()
     assert (first, waiting.queue.backlog) == ([*range(1, 101)], 50)
@@ -82,8 +82,8 @@ def test_no_more_than_a_batch(waiting: Waiting) -> None:
     assert waiting.source.acked == [100]
 
 
-def test_no_more_than_may_be_unconfirmed() -> None:
-    """Of one partition no more is at hand than is given one by one should this process end."""
+def test_no_more_than_the_unconfirmed_limit() -> None:
+    """One partition has no more events in progress than are delivered one by one if this process ends."""
     waiting = Waiting(is_merged=False, batch=1000)
     waiting.put(0, *range(1, UNCONFIRMED + 11))
     assert waiting.queue.is_filled.is_set()
@@ -91,8 +91,8 @@ def test_no_more_than_may_be_unconfirmed() -> None:
     assert len(taken) == UNCONFIRMED
 
 
-def test_what_somebody_else_may_have_begun(waiting: Waiting) -> None:
-    """It is in no batch, nor is what comes behind it in the order."""
+def test_possibly_delivered_events_are_not_in_a_batch(waiting: Waiting) -> None:
+    """Nor is any event after them in the order."""
     waiting.streams[1].possibly_delivered = 3
     waiting.put(0, 1, 2)
     waiting.put(1, 3, 4)
@@ -101,8 +101,8 @@ def test_what_somebody_else_may_have_begun(waiting: Waiting) -> None:
     assert waiting.queue.is_delivered_alone(waiting.streams[1])
 
 
-def test_a_turn_that_is_left_to_another_keeps_its_place() -> None:
-    """Two journals, of one of which the next event comes alone, do not give way to each other for ever."""
+def test_a_returned_turn_keeps_its_place() -> None:
+    """Two journals, of one of which the next event is delivered alone, do not block each other for ever."""
     queue, source = BatchQueue(replace(listener(print), batch=100)), Source()
     together, alone = (
         Stream((journal, "seen", 0), source, cursor=0, order=Order(), watermark=Watermark(float("inf")))
@@ -121,8 +121,8 @@ def test_a_turn_that_is_left_to_another_keeps_its_place() -> None:
             assert [chunk.stream for chunk in queue.take_batch()] == [together]
 
 
-def test_what_waits_behind_one_that_is_tried_again(waiting: Waiting) -> None:
-    """It is kept until that one is done, and forgotten with its stream."""
+def test_events_behind_a_retried_one_are_kept(waiting: Waiting) -> None:
+    """Until the retry is done; they are dropped with their stream."""
     waiting.put(0, 1, 2, 3)
     [[stream, entries]] = waiting.queue.take_batch()
     queue = waiting.queue

@@ -1,4 +1,4 @@
-"""A listener that is given events together: when a batch is full, and what becomes of one that fails."""
+"""A listener with batches: when a batch is full, and what happens if one fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Batches = list[list[str]]
 
 
 class Handles:
-    """A function that notes what it is given, and fails as it is told."""
+    """A function that records its events, and fails as the test says."""
 
     def __init__(self, fails: Callable[[list[EventMessage]], None] = lambda messages: None) -> None:
         self.batches: Batches = []
@@ -52,7 +52,7 @@ class Handles:
 
 @pytest.fixture(params=["def", "async def"])
 def form(request: pytest.FixtureRequest) -> str:
-    """Return how a listener is written."""
+    """Return the form in which a listener is written."""
     return str(request.param)
 
 
@@ -68,7 +68,7 @@ def run(
     /,
     **options: Any,
 ) -> None:
-    """Run a test with a listener at work that is given batches."""
+    """Run a test with a running listener that takes batches."""
 
     async def main() -> None:
         context = Context()
@@ -82,7 +82,7 @@ def run(
 
 
 class Confirms(Source):
-    """Where streams come from: what was handled is confirmed when told to."""
+    """A source of streams that confirms handled events on demand."""
 
     def __init__(self, queue: ListenerQueue) -> None:
         super().__init__()
@@ -104,8 +104,8 @@ def fail(messages: list[EventMessage]) -> None:
     raise ValueError("no luck")
 
 
-def test_what_is_there_is_given_together(form: str) -> None:
-    """As many as a batch has, in order, and acknowledged together."""
+def test_waiting_events_are_delivered_together(form: str) -> None:
+    """Up to the size of a batch, in order, and acknowledged together."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -120,7 +120,7 @@ def test_what_is_there_is_given_together(form: str) -> None:
 
 
 def test_partitions_share_a_batch(form: str) -> None:
-    """A batch has events of whatever partition."""
+    """A batch may contain events of all partitions."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -132,8 +132,8 @@ def test_partitions_share_a_batch(form: str) -> None:
     run(handles, test, form)
 
 
-def test_a_batch_is_given_as_soon_as_it_is_full() -> None:
-    """However long it might wait, and meanwhile nothing of it is in hand."""
+def test_a_full_batch_is_delivered_at_once() -> None:
+    """Whatever `batch_wait` is; until then no event is in progress."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -151,7 +151,7 @@ def test_a_batch_is_given_as_soon_as_it_is_full() -> None:
 
 
 def test_a_batch_that_does_not_fill_up() -> None:
-    """It is given when it has waited, with what has come."""
+    """It is delivered after `batch_wait`, with the events so far."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -164,8 +164,8 @@ def test_a_batch_that_does_not_fill_up() -> None:
     run(handles, test, batch_wait=50 * MS)
 
 
-def test_a_partition_that_is_taken_away_while_a_batch_waits() -> None:
-    """What waited of it is left to its new owner."""
+def test_a_partition_is_revoked_while_a_batch_waits() -> None:
+    """Its waiting events are left to the new owner."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -182,7 +182,7 @@ def test_a_partition_that_is_taken_away_while_a_batch_waits() -> None:
 
 
 def test_some_of_a_batch_fail(form: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The others are handled, and not given again; those that failed are, one by one, and in order."""
+    """The others are handled, and not delivered again; the failed ones are, one by one, and in order."""
 
     def fails(messages: list[EventMessage]) -> None:
         if messages[0].deliveries < 3 and (failed := [each for each in messages if each.id in ("id-2", "id-4")]):
@@ -211,7 +211,7 @@ def test_some_of_a_batch_fail(form: str, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_all_of_a_batch_fail(form: str) -> None:
-    """With any other exception all have failed; each is tried again alone; only the bad one becomes a dead letter."""
+    """After any other exception all have failed; each is retried alone; only the bad one becomes a dead letter."""
 
     def fails(messages: list[EventMessage]) -> None:
         if any(each.id == "id-2" for each in messages):
@@ -233,8 +233,8 @@ def test_all_of_a_batch_fail(form: str) -> None:
 
 
 @pytest.mark.parametrize("as_mapping", [True, False])
-def test_why_an_event_failed_is_kept_with_it(as_mapping: bool) -> None:
-    """By the error that is named for it, else by what caused the exception."""
+def test_the_error_of_each_event_is_kept(as_mapping: bool) -> None:
+    """The error that is named for it, or else the cause of the exception."""
 
     def fails(messages: list[EventMessage]) -> None:
         if as_mapping:
@@ -255,8 +255,8 @@ def test_why_an_event_failed_is_kept_with_it(as_mapping: bool) -> None:
     run(handles, test, on_error=OnError.RETRY, max_deliveries=1)
 
 
-def test_events_that_were_not_given(caplog: pytest.LogCaptureFixture) -> None:
-    """Who names others as failed has made a mistake: none counts as handled."""
+def test_unknown_failed_events(caplog: pytest.LogCaptureFixture) -> None:
+    """A listener that names other events as failed is wrong: none counts as handled."""
 
     def fails(messages: list[EventMessage]) -> None:
         raise BatchFailed(["id-7"])
@@ -271,8 +271,8 @@ def test_events_that_were_not_given(caplog: pytest.LogCaptureFixture) -> None:
     run(Handles(fails), test, on_error=OnError.RETRY, max_deliveries=1)
 
 
-def test_none_has_failed() -> None:
-    """Who names nobody has handled all."""
+def test_no_failed_events() -> None:
+    """A BatchFailed that names no event means that all are handled."""
 
     def fails(messages: list[EventMessage]) -> None:
         raise BatchFailed([])
@@ -287,7 +287,7 @@ def test_none_has_failed() -> None:
 
 
 def test_failures_are_logged_and_acknowledged() -> None:
-    """With ACKNOWLEDGE_AND_LOG a batch that failed counts as handled."""
+    """With ACKNOWLEDGE_AND_LOG a failed batch counts as handled."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         for number in range(1, 6):
@@ -301,7 +301,7 @@ def test_failures_are_logged_and_acknowledged() -> None:
 
 
 def test_a_batch_stops_the_worker() -> None:
-    """With SHUTDOWN whoever runs the worker is told once, and what failed is given to the group again."""
+    """With SHUTDOWN the worker is told once, and the failed events are delivered to the group again."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         for number in range(1, 5):
@@ -316,7 +316,7 @@ def test_a_batch_stops_the_worker() -> None:
 
 
 def test_a_batch_stops_the_listener() -> None:
-    """With STOP_LISTENER the first event that failed as often as it may stops it; the others are left to the group."""
+    """With STOP_LISTENER the first event that failed in all deliveries stops it; the others are left to the group."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         for number in range(1, 4):
@@ -330,8 +330,8 @@ def test_a_batch_stops_the_listener() -> None:
     run(Handles(fail), test, on_error=OnError.STOP_LISTENER)
 
 
-def test_what_somebody_else_may_have_begun_comes_alone() -> None:
-    """Each with its start on record, so that the right one is blamed; then there are batches again."""
+def test_possibly_delivered_events_come_alone() -> None:
+    """Each start is recorded, so that the right event is blamed; then there are batches again."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -348,8 +348,8 @@ def test_what_somebody_else_may_have_begun_comes_alone() -> None:
 
 @pytest.mark.parametrize("is_merged", [True, False])
 @pytest.mark.parametrize("seed", range(3))
-def test_journals_of_publishers_that_died(form: str, seed: int, *, is_merged: bool) -> None:
-    """Whatever of several journals comes alone, and whenever it comes and is confirmed: all of it is handled."""
+def test_journals_of_ended_publishers(form: str, seed: int, *, is_merged: bool) -> None:
+    """Whichever events of several journals come alone, and whenever they are confirmed: all are handled."""
     chance = random.Random(seed)
     handles = Handles()
 
@@ -379,8 +379,8 @@ def test_journals_of_publishers_that_died(form: str, seed: int, *, is_merged: bo
     assert sorted(int(id) for batch in handles.batches for id in batch) == [*range(1, 1001)]
 
 
-def test_what_does_not_fit_is_left_out(form: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is no event is passed over, what does not satisfy its API is a dead letter; the others are handled."""
+def test_invalid_events_are_left_out(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Undecodable events are skipped, and those that do not fit their API become dead letters; others are handled."""
     handles = Handles()
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -400,8 +400,8 @@ def test_what_does_not_fit_is_left_out(form: str, caplog: pytest.LogCaptureFixtu
     run(handles, test, form)
 
 
-def test_partitions_are_taken_away_while_an_event_is_tried_again() -> None:
-    """What was handled behind it, and what was not, is left to the group."""
+def test_partitions_are_revoked_during_a_retry() -> None:
+    """The handled and the unhandled events behind the retried one are left to the group."""
 
     def fails(messages: list[EventMessage]) -> None:
         raise BatchFailed([each for each in messages if each.id == "id-2"])
@@ -420,7 +420,7 @@ def test_partitions_are_taken_away_while_an_event_is_tried_again() -> None:
         run(Handles(fails), test, on_error=OnError.RETRY)
 
 
-def test_side_by_side() -> None:
+def test_batches_in_parallel() -> None:
     """With `concurrency` there are several batches at once, of different partitions."""
     gate = asyncio.Event()
     at_once: list[set[int]] = []
@@ -442,8 +442,8 @@ def test_side_by_side() -> None:
     run(Waits(), test, "async def", concurrency=3)
 
 
-def test_hooks_are_told_of_each_event(form: str) -> None:
-    """Those around it of each, those before it, then the listener, then those after it, in one context."""
+def test_hooks_run_for_each_event(form: str) -> None:
+    """Around hooks of each event, hooks before, the listener, and hooks after run in one context."""
     told: list[str] = []
     where: contextvars.ContextVar[str] = contextvars.ContextVar("where", default="nowhere")
 

@@ -1,4 +1,4 @@
-"""Handlers that cancel the task that they run in."""
+"""Handlers that cancel the task in which they run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightbus.message import EventMessage
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("hooked", [False, True])
 def test_a_listener_that_cancels_its_task(waits: bool, hooked: bool) -> None:
-    """It ends neither the listener nor what is handled next, whether the cancelling comes out at once or later."""
+    """Neither the listener nor later events are affected, whether the cancellation takes effect at once or later."""
     seen: list[int] = []
 
     async def function(message: EventMessage, n: int) -> None:
@@ -46,7 +46,7 @@ def test_a_listener_that_cancels_its_task(waits: bool, hooked: bool) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_listener_whose_task_is_cancelled_later(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a timer that a handler forgot, say: it is not deaf from then on, in whatever it is at that moment."""
+    """For example by a forgotten timer of a handler: the listener continues, in whatever state it is at that moment."""
     monkeypatch.setattr("lightbus.events.listening.delivery.FIRST_PAUSE", 0.02)
     tasks: list[asyncio.Task[Any]] = []
     seen: list[int] = []
@@ -86,7 +86,7 @@ def test_a_listener_whose_task_is_cancelled_later(fails: bool, monkeypatch: pyte
 
 
 def test_a_listener_ends_with_its_loop() -> None:
-    """A loop that ends cancels everything; a listener that waits then is cancelled, and holds nothing up."""
+    """The end of a loop cancels all tasks; a waiting listener is cancelled, and delays nothing."""
     began: list[str] = []
 
     async def function(message: EventMessage, n: int) -> None:
@@ -105,8 +105,8 @@ def test_a_listener_ends_with_its_loop() -> None:
 @pytest.mark.parametrize("form", ["async", "sometimes waits", "returns a coroutine", "def"])
 @pytest.mark.parametrize("hook", [None, "def", "async"])
 @pytest.mark.parametrize("by", ["a timer", "the later event"])
-def test_a_cancel_that_comes_late(form: str, hook: str | None, by: str) -> None:
-    """Who cancels the task of an event that has ended cancels no other one, whatever that is waiting for."""
+def test_a_late_cancellation(form: str, hook: str | None, by: str) -> None:
+    """Cancelling the task of an event that has ended cancels no other event, whatever that one waits for."""
     tasks: list[asyncio.Task[Any]] = []
     ended: list[asyncio.Task[Any]] = []
     seen: list[int] = []

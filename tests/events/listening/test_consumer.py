@@ -1,4 +1,4 @@
-"""The way of an event in: who follows whom, what is given to whom, and that nothing is lost on the way."""
+"""The path of received events: which publishers are followed, which listener gets an event, and that none is lost."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Shop(Api):
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[[Test], None]:
-    """Return what runs a test on a loop, and closes the journals."""
+    """Return a function that runs a test on a loop, and closes the journals."""
 
     def start(test: Test) -> None:
         async def main() -> None:
@@ -70,7 +70,7 @@ def numbers(messages: list[EventMessage]) -> list[int]:
 
 
 def test_a_listener_is_live_when_add_returns(run: Callable[[Test], None]) -> None:
-    """When `add` returns, everything that is published from then on arrives; only from those that publish the API."""
+    """From then on every published event arrives; only publishers of the API are waited for."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher, other = hub.publish(A, path / "a", Auth()), hub.publish(B, path / "b", Shop())
@@ -85,8 +85,8 @@ def test_a_listener_is_live_when_add_returns(run: Callable[[Test], None]) -> Non
     run(test)
 
 
-def test_what_a_listener_is_given(run: Callable[[Test], None]) -> None:
-    """The message has the event's names, arguments, id, version and time, who published it, and where it is kept."""
+def test_the_message_of_an_event(run: Callable[[Test], None]) -> None:
+    """It has the event's names, arguments, id, version and time, its publisher, and its place."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -104,8 +104,8 @@ def test_what_a_listener_is_given(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_publishers_that_come_later(run: Callable[[Test], None]) -> None:
-    """A peer that joins is followed, one that is there already not twice; a second API of it is followed, too."""
+def test_publishers_that_join_later(run: Callable[[Test], None]) -> None:
+    """A new peer is followed, a known one not twice; a second API of it is followed, too."""
 
     async def test(hub: Hub, path: Path) -> None:
         listens = Listens(hub, C)
@@ -128,7 +128,7 @@ def test_publishers_that_come_later(run: Callable[[Test], None]) -> None:
 
 
 def test_all_events_of_an_api(run: Callable[[Test], None]) -> None:
-    """`*` is every event of the API, also one that it gets later."""
+    """`*` means every event of the API, including later ones."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -142,8 +142,8 @@ def test_all_events_of_an_api(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_two_listeners_share_nothing(run: Callable[[Test], None]) -> None:
-    """Each listener of a process is a group of its own, and is given arguments of its own."""
+def test_two_listeners_are_independent(run: Callable[[Test], None]) -> None:
+    """Each listener of a process is a separate group, and gets its own arguments."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -160,7 +160,7 @@ def test_two_listeners_share_nothing(run: Callable[[Test], None]) -> None:
 
 
 def test_members_share_a_group(run: Callable[[Test], None]) -> None:
-    """Of several processes with one group each event goes to one; all partitions are given to somebody."""
+    """Of several processes with one group each event goes to one; all partitions are assigned."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -182,7 +182,7 @@ def test_members_share_a_group(run: Callable[[Test], None]) -> None:
 
 
 def test_ten_groups_of_three(run: Callable[[Test], None]) -> None:
-    """Each of ten groups handles every event of two publishers once, whichever of its members does."""
+    """Each of ten groups handles every event of two publishers once, in one of its members."""
 
     async def test(hub: Hub, path: Path) -> None:
         publishers = [hub.publish(instance, path / instance, Auth()) for instance in (A, B)]
@@ -208,8 +208,8 @@ def test_ten_groups_of_three(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> None:
-    """A publisher that begins a new journal is told of the group, keeps its events, and it is given all of them."""
+def test_a_new_journal_while_a_group_is_away(run: Callable[[Test], None]) -> None:
+    """A publisher with a new journal learns of the group and keeps its events, and the group gets all of them."""
 
     async def test(hub: Hub, path: Path) -> None:
         first = hub.publish(A, path / "a", Auth())
@@ -234,8 +234,8 @@ def test_a_fresh_journal_while_a_group_is_away(run: Callable[[Test], None]) -> N
     run(test)
 
 
-def test_what_was_fired_while_a_group_was_away(run: Callable[[Test], None]) -> None:
-    """A group is given what was fired since it was created, once, and nothing of before."""
+def test_events_fired_while_a_group_was_away(run: Callable[[Test], None]) -> None:
+    """A group gets all events since it was created, once, and no earlier ones."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -260,10 +260,10 @@ def test_what_was_fired_while_a_group_was_away(run: Callable[[Test], None]) -> N
 
 @pytest.mark.parametrize(("since", "expected"), [("0", [0, 1, 2]), ("$", [2]), ("id-0", [1, 2]), (None, [2])])
 @pytest.mark.parametrize("group", ["{service_name}-x", None])
-def test_where_a_new_group_begins(
+def test_starting_point_of_a_new_group(
     run: Callable[[Test], None], group: str | None, since: Any, expected: list[int]
 ) -> None:
-    """`since` says so, with a group and without: everything that is kept, what comes, or what follows on an event."""
+    """With `since`, with a group and without: all stored events, new ones, or those after an event."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -279,8 +279,8 @@ def test_where_a_new_group_begins(
     run(test)
 
 
-def test_nothing_shared_without_a_group(run: Callable[[Test], None]) -> None:
-    """With `group=None` each process is given everything while it is connected, and the publisher keeps no cursor."""
+def test_no_sharing_without_a_group(run: Callable[[Test], None]) -> None:
+    """With `group=None` each process gets all events while it is connected, and the publisher stores no cursor."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -298,8 +298,8 @@ def test_nothing_shared_without_a_group(run: Callable[[Test], None]) -> None:
 
 
 @pytest.mark.parametrize("since", ["0", "$", None])
-def test_a_publisher_that_comes_back_to_no_group(run: Callable[[Test], None], since: str | None) -> None:
-    """Where a listener without a group began counts once: it is not given again what it was given before."""
+def test_a_publisher_returns_to_a_listener_without_a_group(run: Callable[[Test], None], since: str | None) -> None:
+    """The starting point is used once: the listener does not get the same events again."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -325,7 +325,7 @@ def test_a_publisher_that_comes_back_to_no_group(run: Callable[[Test], None], si
 
 
 def test_a_group_that_is_removed(run: Callable[[Test], None]) -> None:
-    """It is owed nothing; where members are there it begins anew with what comes then, at other publishers, too."""
+    """It gets no old events; if it has members, it begins again with new events, at other publishers, too."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -360,8 +360,8 @@ def test_a_group_that_is_removed(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_all_listeners_of_a_process_that_is_gone(run: Callable[[Test], None]) -> None:
-    """The end of a process is noticed for each of its listeners, in all of their groups."""
+def test_all_listeners_of_an_ended_process(run: Callable[[Test], None]) -> None:
+    """The end of a process is detected for each of its listeners, in all of their groups."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -378,7 +378,7 @@ def test_all_listeners_of_a_process_that_is_gone(run: Callable[[Test], None]) ->
 
 
 def test_lost_frames_are_fetched(run: Callable[[Test], None]) -> None:
-    """What does not arrive live is found to be missing, by the next event or the next word of the head, and fetched."""
+    """A lost event is detected by the next event or the next HEAD, and fetched."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -399,8 +399,8 @@ def test_lost_frames_are_fetched(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_member_that_is_gone(run: Callable[[Test], None]) -> None:
-    """Its partitions go to the others, from what it acknowledged on; what it may have begun says so."""
+def test_a_lost_member(run: Callable[[Test], None]) -> None:
+    """Its partitions go to the others, from its acknowledged position; possibly delivered events are marked."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -425,8 +425,8 @@ def test_a_member_that_is_gone(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_nothing_is_missing_after_many_rebalances(run: Callable[[Test], None], chaos: random.Random) -> None:
-    """Members come, leave in order or vanish while events flow; soon after the last of it everything is handled."""
+def test_no_event_is_lost_after_many_rebalances(run: Callable[[Test], None], chaos: random.Random) -> None:
+    """Members join, leave or vanish while events are fired; soon afterwards all events are handled."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -473,7 +473,7 @@ def test_nothing_is_missing_after_many_rebalances(run: Callable[[Test], None], c
 
 
 def is_published(frame: bytes) -> bool:
-    """Return whether a frame is of events, or says which is the newest; and no marker."""
+    """Return whether a frame contains events or a head, and is no marker."""
     return not frame.startswith(envelope.MARKER_PREFIX)
 
 
@@ -481,7 +481,7 @@ def is_published(frame: bytes) -> bool:
 @pytest.mark.parametrize("group", ["{service_name}-greeter", None])
 @pytest.mark.parametrize("trouble", ["", "catches up", "losses", "slow"])
 def test_events_come_in_the_order_of_firing(run: Callable[[Test], None], event: str, group: str, trouble: str) -> None:
-    """One process with one event at a time is given them by sequence, whatever the partition and what happens."""
+    """A single process that handles one event at a time gets them by sequence, across partitions, in any case."""
     chance = random.Random(7)
     handled: list[int] = []
 
@@ -517,8 +517,8 @@ def test_events_come_in_the_order_of_firing(run: Callable[[Test], None], event: 
     run(test)
 
 
-def test_order_when_others_have_left(run: Callable[[Test], None]) -> None:
-    """Once a process is the only one of its group, what is fired then is in order; and after it was started again."""
+def test_order_after_other_members_have_left(run: Callable[[Test], None]) -> None:
+    """Once a process is the only member, later events are in order; and after a restart."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -547,8 +547,8 @@ def test_order_when_others_have_left(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that fails holds up its partition, and no other; all others are in order."""
+def test_order_continues_past_a_retried_event(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing event delays its partition, and no other; all others are in order."""
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
     handled: list[tuple[int, str]] = []
 
@@ -575,7 +575,7 @@ def test_order_goes_on_past_what_is_tried_again(run: Callable[[Test], None], mon
 
 
 def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves the group, and only it: others are given its partitions, and what failed becomes a dead letter."""
+    """Only it leaves the group: others get its partitions, and the failed event becomes a dead letter."""
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
 
     async def test(hub: Hub, path: Path) -> None:
@@ -612,7 +612,7 @@ def test_a_member_whose_handler_fails(run: Callable[[Test], None], monkeypatch: 
 
 
 def test_a_member_that_hangs(run: Callable[[Test], None]) -> None:
-    """Without a sign of life for `member_timeout` its partitions go to others, and what it acknowledges is refused."""
+    """After `member_timeout` of silence, its partitions go to others, and its acknowledgements are refused."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -634,8 +634,8 @@ def test_a_member_that_hangs(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_publisher_that_comes_back(run: Callable[[Test], None]) -> None:
-    """A publisher that continues a journal goes on where the group is, also where acknowledgements were lost."""
+def test_a_publisher_that_returns(run: Callable[[Test], None]) -> None:
+    """A publisher that continues a journal begins at the group's positions, even if acknowledgements were lost."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -659,7 +659,7 @@ def test_a_publisher_that_comes_back(run: Callable[[Test], None]) -> None:
 
 
 def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
-    """Of best effort nothing is stored or fetched; what was lost on the way is counted and logged."""
+    """Events of best effort are neither stored nor fetched; lost ones are counted and logged."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -690,7 +690,7 @@ def test_best_effort_is_live_only(run: Callable[[Test], None], caplog: pytest.Lo
 
 
 def test_best_effort_of_a_publisher_that_is_lost_and_found_again(run: Callable[[Test], None]) -> None:
-    """What it published meanwhile is counted as missed, by the next event or by its word of which is the newest."""
+    """Events published in the meantime count as missed, detected by the next event or head."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -714,8 +714,8 @@ def test_best_effort_of_a_publisher_that_is_lost_and_found_again(run: Callable[[
     run(test)
 
 
-def test_a_draining_publisher_stays(run: Callable[[Test], None]) -> None:
-    """What it still publishes arrives."""
+def test_a_draining_publisher_is_followed(run: Callable[[Test], None]) -> None:
+    """Its further events arrive."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -730,10 +730,10 @@ def test_a_draining_publisher_stays(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_one_name_on_many_apis_that_are_not_confirmed(
+def test_unconfirmed_listeners_are_logged_in_one_line(
     run: Callable[[Test], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What concerns a hundred listeners of one name is one line, and not a hundred."""
+    """A problem of a hundred listeners with one name is one line, and not a hundred."""
 
     async def test(hub: Hub, path: Path) -> None:
         hub.publish(A, path / "a", Auth()).is_deaf = True
@@ -761,7 +761,7 @@ def test_a_publisher_that_moved(run: Callable[[Test], None]) -> None:
 
 
 def test_a_publisher_that_does_not_confirm(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
-    """After the setup timeout there is a warning, and it will be tried again: then everything works."""
+    """After the setup timeout there is a warning, and retries; then everything works."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -799,7 +799,7 @@ class _Later:
 
 
 def test_events_of_a_known_api_are_complete_and_checked(run: Callable[[Test], None]) -> None:
-    """Where the API is registered here too, defaults are filled in, and what it does not allow stops no worker."""
+    """If the API is registered here too, defaults are filled in, and an invalid event stops no worker."""
 
     class Loose(Api):
         seen = Event(["n", WildcardParameter()])
@@ -839,7 +839,7 @@ def test_events_of_a_known_api_are_complete_and_checked(run: Callable[[Test], No
     ],
     ids=str,
 )
-def test_unreadable_frames_are_counted_and_survived(run: Callable[[Test], None], frame: bytes) -> None:
+def test_unreadable_frames_are_counted(run: Callable[[Test], None], frame: bytes) -> None:
     """Whatever a publisher sends, the next event arrives."""
 
     async def test(hub: Hub, path: Path) -> None:
@@ -855,8 +855,8 @@ def test_unreadable_frames_are_counted_and_survived(run: Callable[[Test], None],
     run(test)
 
 
-def test_a_record_that_is_none(run: Callable[[Test], None]) -> None:
-    """What a journal holds and cannot be read is left out, and what comes behind it handled."""
+def test_an_unreadable_record(run: Callable[[Test], None]) -> None:
+    """A stored event that cannot be read is skipped, and later ones are handled."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -873,8 +873,8 @@ def test_a_record_that_is_none(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_other_messages_are_none_of_a_subscribers(run: Callable[[Test], None]) -> None:
-    """A message that is neither events, a marker nor a head does nothing."""
+def test_other_messages_are_ignored(run: Callable[[Test], None]) -> None:
+    """A published message that contains no events, marker or head has no effect."""
 
     async def test(hub: Hub, path: Path) -> None:
         hub.publish(A, path / "a", Auth())
@@ -893,8 +893,8 @@ def test_other_messages_are_none_of_a_subscribers(run: Callable[[Test], None]) -
 # Reading no faster than the listeners handle
 
 
-def test_a_slow_listener_holds_nobody_up(run: Callable[[Test], None]) -> None:
-    """Reading goes on after a moment without it; what it cannot take waits in the journal, and is given to it later."""
+def test_a_slow_listener_does_not_delay_others(run: Callable[[Test], None]) -> None:
+    """Reading continues after a moment; the slow listener gets its events from the journal later."""
     gate = asyncio.Event()
     slow: list[int] = []
 
@@ -922,8 +922,8 @@ def test_a_slow_listener_holds_nobody_up(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_reading_pauses_for_a_portion(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a portion nothing more is read before the listeners had their turn; no timer outlives the consumer."""
+def test_reading_pauses_after_a_portion(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a portion, nothing is read before the listeners have run; no timer outlives the consumer."""
     monkeypatch.setattr(module, "MAX_PAUSE", 60.0)  # or it would go on by itself, on a busy machine
 
     async def test(hub: Hub, path: Path) -> None:
@@ -938,7 +938,7 @@ def test_reading_pauses_for_a_portion(run: Callable[[Test], None], monkeypatch: 
 
 
 def test_stopping_without_listeners(run: Callable[[Test], None]) -> None:
-    """A consumer that nobody uses is stopped at once, and twice."""
+    """An unused consumer stops at once, and may be stopped twice."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -951,8 +951,8 @@ def test_stopping_without_listeners(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_a_stalled_loop_joins_its_groups_anew(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
-    """After a standstill longer than `member_timeout` everything is joined anew: others have the partitions by now."""
+def test_a_stalled_loop_joins_its_groups_again(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+    """After a stall longer than `member_timeout` all groups are joined again: others have the partitions by then."""
 
     async def test(hub: Hub, path: Path) -> None:
         publisher = hub.publish(A, path / "a", Auth())
@@ -972,8 +972,8 @@ def test_a_stalled_loop_joins_its_groups_anew(run: Callable[[Test], None], caplo
     run(test)
 
 
-def test_a_typo_is_said(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
-    """A listener of an event that its API does not have is warned of, once."""
+def test_an_unknown_event_name_is_logged(run: Callable[[Test], None], caplog: pytest.LogCaptureFixture) -> None:
+    """A listener of an event that its API does not have causes one warning."""
     from lightbus.wire.api_info import ApiInfo
 
     async def test(hub: Hub, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How long it took until events were handled: what is kept, and which listeners note it."""
+"""The delays until events were handled: which are kept, and which listeners record them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRED = 0.5
 
 
 def test_delays_are_kept_by_event_and_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In ascending order; of clocks that differ a delay may be negative; each pair has its own."""
+    """In ascending order; a delay may be negative if clocks differ; each pair has its own."""
     kept = Delays()
     for now in (1003.0, 1001.0, 999.0):
         monkeypatch.setattr(time, "time", lambda now=now: now)
@@ -29,7 +29,7 @@ def test_delays_are_kept_by_event_and_publisher(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each pair, and of pairs: publishers come and go, and a percentile is to show the present."""
+    """For each pair, and of pairs: publishers come and go, and a percentile should show the present."""
     monkeypatch.setattr(delays, "LATEST", 3)
     monkeypatch.setattr(delays, "MAX_PAIRS", 2)
     monkeypatch.setattr(time, "time", lambda: 10.0)
@@ -42,17 +42,17 @@ def test_only_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def spoils(message: Any) -> None:
-    """Handle an event, or a list of them, and leave nothing of it as it was."""
+    """Handle an event, or a list of them, and modify the objects."""
     for each in message if isinstance(message, list) else [message]:
         each.published_at = each.publisher = each.event_name = None
 
 
 async def on_loop(message: Any) -> None:
-    """Handle an event, or a list of them, without waiting for anything."""
+    """Handle an event, or a list of them, without awaiting anything."""
 
 
 async def waits(message: Any) -> None:
-    """Handle an event in a task of its own."""
+    """Handle an event in a task."""
     await wait_until_async(lambda: True)
 
 
@@ -62,8 +62,8 @@ def in_thread(message: Any) -> None:
 
 @pytest.mark.parametrize("batch", [0, 2])
 @pytest.mark.parametrize("function", [on_loop, waits, in_thread, spoils])
-def test_each_kind_of_listener_notes_delays(function: Any, batch: int) -> None:
-    """Whichever way it is called, alone or with a list."""
+def test_each_kind_of_listener_records_delays(function: Any, batch: int) -> None:
+    """However it is called, with one event or with a list."""
     before = time.time()
 
     async def main() -> list[tuple[str, str, list[float]]]:

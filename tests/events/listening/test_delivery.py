@@ -1,4 +1,4 @@
-"""What becomes of an event that fails, or does not fit."""
+"""Events that fail, or do not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lightbus.message import EventMessage
 
 
 def test_an_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """With ACKNOWLEDGE_AND_LOG the next event is handled all the same, and the failed one counts as handled."""
+    """With ACKNOWLEDGE_AND_LOG the next event is handled, and the failed one counts as handled."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         for number in (1, 2):
@@ -35,8 +35,8 @@ def test_an_error_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     run(fail, test)
 
 
-def test_each_event_that_a_full_disk_fails_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
-    """Which says what to do, without a traceback."""
+def test_a_full_disk_is_logged_in_one_line_per_event(caplog: pytest.LogCaptureFixture) -> None:
+    """It says what to do, without a traceback."""
 
     def write(message: EventMessage) -> None:
         raise JournalError("The disk is full: make room.")
@@ -52,7 +52,7 @@ def test_each_event_that_a_full_disk_fails_is_a_line(caplog: pytest.LogCaptureFi
 
 
 def test_shutdown_on_an_error() -> None:
-    """With SHUTDOWN whoever runs the worker is told, nothing more is handled, and the delivery is on record."""
+    """With SHUTDOWN the worker is told, no further event is handled, and the delivery is recorded."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         for number in (1, 2):
@@ -67,7 +67,7 @@ def test_shutdown_on_an_error() -> None:
 
 
 def test_a_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With RETRY the event is given again, and says so; the next of its partition waits for it, others do not."""
+    """With RETRY the event is redelivered, and marked as such; only its own partition waits for it."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 20 * MS)
     seen: list[tuple[str, int, bool]] = []
 
@@ -93,7 +93,7 @@ def test_a_retry_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("policy", [OnError.SHUTDOWN, OnError.STOP_LISTENER, OnError.RETRY])
 @pytest.mark.parametrize("decorated", [False, True])
 def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """It is a dead letter at once, whatever the policy, with the name of what it lacks; the next one is handled."""
+    """It is a dead letter at once under any policy, with the name of the argument; the next event is handled."""
     seen: list[str] = []
 
     async def function(message: EventMessage, username: str, email: str) -> None:
@@ -119,7 +119,7 @@ def test_an_event_that_lacks_an_argument(policy: OnError, decorated: bool, caplo
 
 @pytest.mark.parametrize("policy", [OnError.RETRY, OnError.SHUTDOWN])
 def test_event_becomes_a_dead_letter_after_max_deliveries(monkeypatch: pytest.MonkeyPatch, policy: OnError) -> None:
-    """A poisonous event becomes a dead letter after five deliveries, with its error, and holds nothing up for ever."""
+    """With its error, after five deliveries; it does not block others for ever."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 1 * MS)
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -137,8 +137,8 @@ def test_event_becomes_a_dead_letter_after_max_deliveries(monkeypatch: pytest.Mo
     run(fail, test, policy)
 
 
-def test_what_ended_its_process_is_dead_lettered() -> None:
-    """An event whose every delivery ended the process becomes a dead letter without being given once more."""
+def test_an_event_that_ended_its_process_becomes_a_dead_letter() -> None:
+    """If every delivery ended the process, the event is not delivered again."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -154,7 +154,7 @@ def test_what_ended_its_process_is_dead_lettered() -> None:
 
 
 def test_possibly_delivered_events_are_recorded_first() -> None:
-    """What somebody else may have begun is given as a redelivery, each start on record before it."""
+    """An event that another member may have begun is redelivered, and each start is recorded before it."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -169,15 +169,15 @@ def test_possibly_delivered_events_are_recorded_first() -> None:
 
 
 class Unspeakable(Exception):
-    """An error that cannot be put into words."""
+    """An error whose text cannot be made."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
 @pytest.mark.parametrize("kind", [Unspeakable, type("Odd", (BaseException,), {"__str__": Unspeakable.__str__})])
-def test_an_error_without_words(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
-    """An error whose text raises is a failure as any other; the listener goes on."""
+def test_an_error_whose_text_raises(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
+    """It is a failure like any other; the listener continues."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 1 * MS)
 
     def raises(message: EventMessage) -> None:
@@ -195,8 +195,8 @@ def test_an_error_without_words(monkeypatch: pytest.MonkeyPatch, kind: type[Base
     run(raises, test, OnError.RETRY)
 
 
-def test_what_is_given_again_is_given_alone() -> None:
-    """Side by side or not: of the events that may have ended a process, one at a time is on record as begun."""
+def test_redelivered_events_are_delivered_alone() -> None:
+    """Whatever the concurrency, only one event that may have ended a process is recorded as begun at a time."""
     in_progress: list[str] = []
     most: list[int] = []
 
@@ -222,8 +222,8 @@ def test_what_is_given_again_is_given_alone() -> None:
     asyncio.run(main())
 
 
-def test_a_possible_delivery_alone_dead_letters_nothing() -> None:
-    """With `max_deliveries=1`, too, what somebody may have begun is given; only a start on record counts."""
+def test_a_possible_delivery_does_not_count() -> None:
+    """With `max_deliveries=1` a possibly delivered event is delivered, too; only a recorded start counts."""
     seen: list[EventMessage] = []
 
     async def main() -> None:
@@ -240,8 +240,8 @@ def test_a_possible_delivery_alone_dead_letters_nothing() -> None:
     asyncio.run(main())
 
 
-def test_what_is_not_ours_any_more_is_not_begun() -> None:
-    """Where the publisher says that the partition is somebody else's, the handler is not called."""
+def test_an_event_of_a_revoked_partition_is_not_begun() -> None:
+    """If the publisher says that another member has the partition, the handler is not called."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -256,8 +256,8 @@ def test_what_is_not_ours_any_more_is_not_begun() -> None:
 
 @pytest.mark.parametrize("where", ["loop", "thread"])
 @pytest.mark.parametrize("error", [asyncio.CancelledError("mine"), SystemExit(3)])
-def test_what_would_end_a_task_is_an_error_like_others(where: str, error: BaseException) -> None:
-    """A handler's own CancelledError or SystemExit ends neither the listener, unnoticed, nor the loop."""
+def test_exceptions_that_would_end_a_task_are_ordinary_errors(where: str, error: BaseException) -> None:
+    """A handler's CancelledError or SystemExit ends neither the listener nor the loop."""
 
     def in_thread(message: EventMessage) -> None:
         raise error
@@ -273,8 +273,8 @@ def test_what_would_end_a_task_is_an_error_like_others(where: str, error: BaseEx
     run(on_loop if where == "loop" else in_thread, test, OnError.SHUTDOWN)
 
 
-def test_invalid_arguments_are_not_the_handlers_fault() -> None:
-    """What the event's declaration does not allow never reaches the handler, and becomes a dead letter."""
+def test_invalid_arguments_do_not_reach_the_handler() -> None:
+    """An event that does not fit its declaration becomes a dead letter, without a failure of the handler."""
     seen: list[Any] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -288,7 +288,7 @@ def test_invalid_arguments_are_not_the_handlers_fault() -> None:
 
 @pytest.mark.parametrize("form", ["async def", "def", "hidden"])
 @pytest.mark.parametrize("kind", ODD)
-def test_whatever_a_listener_raises_it_goes_on(form: str, kind: str) -> None:
+def test_a_listener_continues_after_any_exception(form: str, kind: str) -> None:
     """Each odd exception is an error of its event, under the policy; the next event is handled."""
     seen: list[int] = []
 
@@ -312,8 +312,8 @@ def test_whatever_a_listener_raises_it_goes_on(form: str, kind: str) -> None:
     assert seen == [0, 1]
 
 
-def test_the_traceback_is_that_of_the_listener(caplog: pytest.LogCaptureFixture) -> None:
-    """The log does not show how we got there."""
+def test_the_traceback_contains_only_the_listener(caplog: pytest.LogCaptureFixture) -> None:
+    """The log shows no frames of the library."""
 
     async def function(message: EventMessage, n: int) -> None:
         raise ValueError("oh")

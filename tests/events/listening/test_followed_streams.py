@@ -1,4 +1,4 @@
-"""The streams of one listener at one publisher: asked for, acknowledged, given back, remembered."""
+"""The streams of one listener at one publisher: fetched, acknowledged, released, remembered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lightbus.wire.envelope import Ack, Acked, AnyMessage, Assign, Error, Fetch,
 
 
 class Play:
-    """What one listener follows at one publisher."""
+    """The streams of one listener at one publisher."""
 
     def __init__(self, group: str = "g") -> None:
         self.group = group
@@ -28,7 +28,7 @@ class Play:
         self.refusals = 0
 
     def connect(self) -> FollowedStreams:
-        """Have the listener follow a publisher, as it may follow several."""
+        """Let the listener follow a publisher; it may follow several."""
         self.side = PublisherSide()
         self.requests = self.side.requests()
         self.assignment = Assignment("auth", self.group, None)
@@ -45,7 +45,7 @@ class Play:
         return stream
 
     def take(self, stream: Stream) -> Entry:
-        """Have the next event of a stream be at hand."""
+        """Take the next event of a stream."""
         sequence = stream.position + 1
         assert stream.live([[sequence, stream.position, b"x"]]) == 1
         self.queue.ready(stream, 1, 1)
@@ -54,7 +54,7 @@ class Play:
         return entry
 
     def answer(self, message: AnyMessage) -> None:
-        """Answer what was asked last."""
+        """Answer the last request."""
         number, _ = self.side.said[-1]
         self.side.said.clear()
         assert self.requests.answered(number, message)
@@ -69,8 +69,8 @@ def run(test: Callable[[Play, FollowedStreams], Awaitable[None]], group: str = "
     asyncio.run(main())
 
 
-def test_what_is_missing_is_fetched_page_by_page() -> None:
-    """Behind what is there, until nothing is missing; what has arrived is ready, and counted."""
+def test_missing_events_are_fetched_page_by_page() -> None:
+    """After the present ones, until none is missing; arrived events are ready, and counted."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed, cursor=3, head=9)
@@ -88,8 +88,8 @@ def test_what_is_missing_is_fetched_page_by_page() -> None:
     run(test)
 
 
-def test_what_retention_deleted_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """The group never gets it: that is said, and not asked for again."""
+def test_events_deleted_by_retention_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """The group never gets them: that is reported, and they are not fetched again."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         followed.fetch_more(play.follow(followed, head=9))
@@ -101,8 +101,8 @@ def test_what_retention_deleted_is_reported(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("more", [False, True])
-def test_a_publisher_that_has_nothing_of_what_it_said_is_asked_by_the_next_tick(more: bool) -> None:
-    """Whether it says that there is more or not: to ask at once would go on for ever."""
+def test_an_empty_page_is_requested_again_at_the_next_tick(more: bool) -> None:
+    """Whether the publisher says that there is more or not: immediate requests would never end."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed, cursor=3, head=2**62)
@@ -116,8 +116,8 @@ def test_a_publisher_that_has_nothing_of_what_it_said_is_asked_by_the_next_tick(
     run(test)
 
 
-def test_a_page_behind_what_was_put_back_is_asked_for_again_at_once() -> None:
-    """What the listener is to have again comes first."""
+def test_a_page_behind_returned_events_is_requested_again_at_once() -> None:
+    """The returned events come first."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed, cursor=3, head=9)
@@ -130,7 +130,7 @@ def test_a_page_behind_what_was_put_back_is_asked_for_again_at_once() -> None:
     run(test)
 
 
-def test_a_refused_question_is_asked_by_the_next_tick() -> None:
+def test_a_refused_request_is_repeated_at_the_next_tick() -> None:
     """It neither stops the stream nor is it repeated at once."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
@@ -144,7 +144,7 @@ def test_a_refused_question_is_asked_by_the_next_tick() -> None:
 
 
 def test_deliveries_are_recorded_at_the_publisher() -> None:
-    """Whatever was handled before is acknowledged first; which delivery it is, is in the answer."""
+    """Earlier handled events are acknowledged first; the answer contains the number of the delivery."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed)
@@ -164,8 +164,8 @@ def test_deliveries_are_recorded_at_the_publisher() -> None:
     run(test)
 
 
-def test_a_delivery_is_asked_for_under_its_number_until_it_is_answered() -> None:
-    """Whomever it is put to next: it may be counted already. What was answered is another question the next time."""
+def test_a_delivery_keeps_its_number_until_it_is_answered() -> None:
+    """With any publisher: it may be counted already. After the answer, the next one is another delivery."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed)
@@ -185,8 +185,8 @@ def test_a_delivery_is_asked_for_under_its_number_until_it_is_answered() -> None
 @pytest.mark.parametrize(
     ("answer", "expected"), [(Acked([]), True), (Acked([1]), False), (Error("busy", "later", False, {}), False)]
 )
-def test_dead_letters_are_kept_by_the_publisher(answer: AnyMessage, expected: bool) -> None:
-    """Whether it is kept is in the answer; it is not, where the partition is another member's by now."""
+def test_dead_letters_are_stored_by_the_publisher(answer: AnyMessage, expected: bool) -> None:
+    """The answer says whether it is stored; it is not if another member has the partition now."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed)
@@ -199,8 +199,8 @@ def test_dead_letters_are_kept_by_the_publisher(answer: AnyMessage, expected: bo
     run(test)
 
 
-def test_without_a_group_nobody_is_told() -> None:
-    """What is handled counts as acknowledged, deliveries are counted here, and nothing is given back."""
+def test_without_a_group_no_message_is_sent() -> None:
+    """Handled events count as acknowledged, deliveries are counted here, and nothing is released."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed)
@@ -218,8 +218,8 @@ def test_without_a_group_nobody_is_told() -> None:
     run(test, group="")
 
 
-def test_what_was_put_back_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a moment, where the stream is still ours."""
+def test_returned_events_are_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a moment, if the stream is still ours."""
     monkeypatch.setattr(module, "FETCH_AGAIN_AFTER", 0.0)
 
     async def test(play: Play, followed: FollowedStreams) -> None:
@@ -232,8 +232,8 @@ def test_what_was_put_back_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> 
     run(test)
 
 
-def test_partitions_are_given_back_when_what_is_at_hand_is_finished() -> None:
-    """Until then they are named as ours; what was handled is acknowledged first."""
+def test_partitions_are_released_after_the_event_in_progress() -> None:
+    """Until then they count as ours; handled events are acknowledged first."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed)
@@ -249,8 +249,8 @@ def test_partitions_are_given_back_when_what_is_at_hand_is_finished() -> None:
     run(test)
 
 
-def test_idle_partitions_are_given_back_at_once() -> None:
-    """What waits of them is dropped: it is in the journal, for their new owner."""
+def test_idle_partitions_are_released_at_once() -> None:
+    """Their waiting events are dropped: the new owner gets them from the journal."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:
         stream = play.follow(followed)
@@ -262,8 +262,8 @@ def test_idle_partitions_are_given_back_at_once() -> None:
     run(test)
 
 
-def test_how_far_a_lost_publisher_was_handled_is_remembered() -> None:
-    """Whoever serves its journal next is told, and skips what waits; of best effort there is nothing to remember."""
+def test_positions_at_a_lost_publisher_are_remembered() -> None:
+    """The next publisher of its journal is told, and skips handled events; not for best effort."""
 
     async def test(play: Play, first: FollowedStreams) -> None:
         lost = play.follow(first)
@@ -286,7 +286,7 @@ def test_how_far_a_lost_publisher_was_handled_is_remembered() -> None:
     run(test)
 
 
-def test_unknown_members_are_told() -> None:
+def test_unknown_members_join_again() -> None:
     """An acknowledgement that is answered with an error leads to a new membership."""
 
     async def test(play: Play, followed: FollowedStreams) -> None:

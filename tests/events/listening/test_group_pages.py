@@ -1,4 +1,4 @@
-"""Which groups a publisher has is asked page by page, and of one that makes them up not for ever."""
+"""The groups of a publisher are read page by page, and not for ever if it invents them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightbus.exceptions import ProtocolError
 
 
 class Publisher:
-    """Answers for so many groups, in the order of API and name."""
+    """Answers with this many groups, in the order of API and name."""
 
     def __init__(self, count: int) -> None:
         self.groups = [{"api": f"api{number % 3}", "name": f"{number:07}"} for number in range(count)]
@@ -32,23 +32,23 @@ def _key(group: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize(
     ("count", "asked"), [(0, 1), (1, 1), (PAGE - 1, 1), (PAGE, 2), (PAGE + 1, 2), (3 * PAGE + 7, 4)]
 )
-def test_all_are_read_once(count: int, asked: int) -> None:
-    """However many there are; where they fit in a page it is one question."""
+def test_all_groups_are_read_once(count: int, asked: int) -> None:
+    """However many there are; if they fit in a page, it is one request."""
     publisher = Publisher(count)
     assert asyncio.run(read_groups(publisher.ask)) == publisher.groups
     assert publisher.asked == asked
 
 
-def test_who_tells_the_same_again_is_not_asked_for_ever() -> None:
-    """It does not know of pages, or lies."""
+def test_a_publisher_that_repeats_a_page_is_not_asked_for_ever() -> None:
+    """It does not know pages, or lies."""
     publisher = Publisher(PAGE)
     with pytest.raises(ProtocolError, match="no end, or repeats itself"):
         asyncio.run(read_groups(lambda which: publisher.ask({**which, "after": []})))
     assert publisher.asked == 2
 
 
-def test_who_makes_groups_up_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are so many pages, and no more."""
+def test_a_publisher_that_invents_groups_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of pages is limited."""
     monkeypatch.setattr(module, "MAX_PAGES", 3)
     publisher = Publisher(5 * PAGE)
     with pytest.raises(ProtocolError, match="has no end"):

@@ -1,4 +1,4 @@
-"""What a listener is given: the message, the arguments, the hooks around it, and a context of its own."""
+"""The call of a listener: the message, the arguments, the hooks around it, and its own context."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Point:
 
 
 def test_the_message_and_the_arguments() -> None:
-    """The message goes first, the arguments by name."""
+    """The message is the first argument, the others are passed by name."""
     seen: list[Any] = []
     given(lambda event_message, username, age: seen.append((event_message, username, age)), username="sally", age=30)
     [(message, username, age)] = seen
@@ -35,42 +35,42 @@ def test_the_message_and_the_arguments() -> None:
 
 
 def test_only_the_message() -> None:
-    """A listener may leave the arguments in the message."""
+    """A listener may read the arguments from the message."""
     seen: list[Any] = []
     given(lambda event_message: seen.append(event_message), username="sally")
     assert [message.kwargs for message in seen] == [{"username": "sally"}]
 
 
-def test_listener_with_arguments_only_is_not_given_the_message() -> None:
-    """A listener whose first parameter is an argument of the event is not given the message."""
+def test_listener_with_arguments_only_gets_no_message() -> None:
+    """If its first parameter is an argument of the event, the message is not passed."""
     seen: list[Any] = []
     given(lambda username: seen.append(username), username="sally", age=30)
     assert seen == ["sally"]
 
 
 def test_some_of_the_arguments() -> None:
-    """A listener names what it wants; an event may get further arguments without breaking it."""
+    """A listener names the arguments that it needs; an event may get more arguments without breaking it."""
     seen: list[Any] = []
     given(lambda m, age, *, username="nobody": seen.append((username, age)), username="sally", age=30, more=1)
     assert seen == [("sally", 30)]
 
 
-def test_listener_with_kwargs_is_given_every_argument() -> None:
-    """A listener with `**kwargs` is given every argument."""
+def test_listener_with_kwargs_gets_every_argument() -> None:
+    """All arguments of the event are in `**kwargs`."""
     seen: list[Any] = []
     given(lambda m, **kwargs: seen.append(kwargs), username="sally", age=30)
     assert seen == [{"username": "sally", "age": 30}]
 
 
 def test_keyword_only_arguments() -> None:
-    """A listener without a positional parameter is given no message."""
+    """A listener without a positional parameter gets no message."""
     seen: list[Any] = []
     given(lambda *, username: seen.append(username), username="sally")
     assert seen == ["sally"]
 
 
 def test_any_positional_argument() -> None:
-    """A listener with `*args` is given the message there."""
+    """A listener with `*args` gets the message there."""
     seen: list[Any] = []
     given(lambda *args, **kwargs: seen.append((args, kwargs)), username="sally")
     [((message,), kwargs)] = seen
@@ -78,7 +78,7 @@ def test_any_positional_argument() -> None:
 
 
 def test_a_bound_method() -> None:
-    """`self` is no parameter of the event's."""
+    """`self` is no parameter of the event."""
 
     class Greeter:
         def __init__(self) -> None:
@@ -93,8 +93,8 @@ def test_a_bound_method() -> None:
 
 
 @pytest.mark.parametrize(("casts", "kind"), [(True, Point), (False, dict)])
-def test_arguments_become_what_is_annotated(casts: bool, kind: type) -> None:
-    """A map becomes the dataclass the parameter says, with and without the message; unless casting is off."""
+def test_arguments_are_cast_to_annotations(casts: bool, kind: type) -> None:
+    """A map becomes the annotated dataclass, with and without the message; unless casting is off."""
     seen: list[Any] = []
 
     def with_message(message: EventMessage, point: Point) -> None:
@@ -123,8 +123,8 @@ def test_a_plain_function_runs_in_a_thread() -> None:
     assert seen[0] != seen[1] == threading.current_thread().name
 
 
-def test_a_record_that_is_none_among_others(caplog: pytest.LogCaptureFixture) -> None:
-    """Events are decoded together; one that is none is passed over by itself, and the others are handled in order."""
+def test_an_unreadable_record_among_others(caplog: pytest.LogCaptureFixture) -> None:
+    """Events are decoded together; an unreadable one is skipped by itself, and the others are handled in order."""
     seen: list[int] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -161,7 +161,7 @@ class Unchecked(Context):
 )
 @pytest.mark.parametrize("takes_message", [True, False])
 def test_events_that_are_decoded_together(several: list[dict[str, Any]], seen: list[int], takes_message: bool) -> None:
-    """Whether all are ready to be given as they are, or each has to be looked at, they are handled in order."""
+    """Whether all can be passed unchanged, or each must be checked, they are handled in order."""
     handled: list[int] = []
 
     async def with_message(message: EventMessage, n: int) -> None:
@@ -182,7 +182,7 @@ def test_events_that_are_decoded_together(several: list[dict[str, Any]], seen: l
     assert handled == seen
 
 
-def test_hooks_are_told() -> None:
+def test_hooks_get_the_event() -> None:
     """Hooks before and after get the event and the listener's name."""
     told: list[Any] = []
 
@@ -250,8 +250,8 @@ class Promise:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("hooked", [False, True])
-def test_what_a_listener_returns_is_awaited(form: str, hooked: bool) -> None:
-    """Whatever form it has: an event counts as handled when what the listener returned has ended, and not before."""
+def test_the_result_of_a_listener_is_awaited(form: str, hooked: bool) -> None:
+    """An event counts as handled when the awaitable that the listener returned has ended, and not before."""
     gate, seen = asyncio.Event(), list[int]()
 
     async def function(message: EventMessage, n: int) -> None:
@@ -273,7 +273,7 @@ def test_what_a_listener_returns_is_awaited(form: str, hooked: bool) -> None:
 
 
 def make_listener(form: str, seen: list[str]) -> Callable[..., Any]:
-    """Return a listener that says which tenant it is called for, and then sets another one."""
+    """Return a listener that reports its present tenant, and then sets another one."""
 
     def handle(n: int) -> None:
         seen.append(TENANT.get())
@@ -298,8 +298,8 @@ LISTENERS = ["at once", "later", "def", "hidden"]
 
 
 @pytest.mark.parametrize("form", LISTENERS)
-def test_each_event_has_a_context_of_its_own(form: str) -> None:
-    """What a listener sets is seen by no other event, also of its partition, and by nobody around."""
+def test_each_event_has_its_own_context(form: str) -> None:
+    """A context variable that a listener sets is visible to no other event or code."""
     seen: list[str] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -316,7 +316,7 @@ def test_each_event_has_a_context_of_its_own(form: str) -> None:
 @pytest.mark.parametrize("form", LISTENERS)
 @pytest.mark.parametrize("before_is_async", [False, True])
 def test_hooks_share_the_context_of_the_event(form: str, before_is_async: bool) -> None:
-    """What a hook sets, the listener sees, and the hook after it sees what that has set; `def` and `async def`."""
+    """A hook's value is visible to the listener, and the listener's to the hook after it; for `def` and `async def`."""
     seen: list[str] = []
 
     def before(event_message: EventMessage) -> None:
@@ -337,8 +337,8 @@ def test_hooks_share_the_context_of_the_event(form: str, before_is_async: bool) 
     assert seen == ["nobody", "tenant 0", "left by 0", "nobody", "tenant 1", "left by 1"]
 
 
-def test_a_listener_that_is_a_generator(caplog: pytest.LogCaptureFixture) -> None:
-    """Calling it runs nothing of it: it has failed, and is not acknowledged as if it had run."""
+def test_a_generator_function_as_listener(caplog: pytest.LogCaptureFixture) -> None:
+    """A call runs nothing of it: it fails, and is not acknowledged as if it had run."""
 
     def function(message: EventMessage, n: int) -> Any:
         yield n
@@ -354,8 +354,8 @@ def test_a_listener_that_is_a_generator(caplog: pytest.LogCaptureFixture) -> Non
 
 @pytest.mark.parametrize("name", ["function", "self", "message", "kwargs", "args", "timeout", "loop", "executor"])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_arguments_of_any_name(name: str, is_async: bool) -> None:
-    """No argument's name is taken by our own."""
+def test_arguments_with_any_name(name: str, is_async: bool) -> None:
+    """No name of an argument conflicts with our own."""
     seen: list[Any] = []
     scope: dict[str, Any] = {"seen": seen}
     exec(f"{'async ' if is_async else ''}def handle(event_message, {name}): seen.append({name})", scope)

@@ -1,4 +1,4 @@
-"""What a listener at work knows of its process: whether arguments are cast, and what checks them."""
+"""The context of a running listener: whether arguments are cast, and how they are checked."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def context(**settings: Any) -> ListenerContext:
 
 @pytest.mark.parametrize("casts", [True, False])
 def test_casting_is_a_setting_of_the_api(casts: bool) -> None:
-    """As is the size of a message one of the process."""
+    """And the message size is one of the process."""
     made = context(cast_values=casts)
     assert (made.casts("auth"), made.casts("other"), made.max_message_size) == (casts, True, 2**21)
 
 
 def test_arguments_of_a_known_event_are_completed_and_checked() -> None:
-    """What does not fit is refused; of an event or API that is not registered here nothing is known."""
+    """Invalid arguments are refused; for an event or API that is not registered here, nothing is checked."""
     made = context()
     check = made.check_of("auth", "seen")
     assert check is not None
@@ -50,8 +50,8 @@ def test_arguments_of_a_known_event_are_completed_and_checked() -> None:
     assert (made.check_of("auth", "other"), made.check_of("other", "seen")) == (None, None)
 
 
-def test_arguments_become_what_the_event_declares() -> None:
-    """Where the handler declares nothing itself; what the event does not declare stays as it is."""
+def test_arguments_are_cast_to_the_events_declaration() -> None:
+    """If the handler has no annotations; arguments without a declared type stay unchanged."""
     check = context().check_of("auth", "left", casts=True)
     assert check is not None
     at = datetime(2026, 1, 31, tzinfo=UTC)
@@ -59,7 +59,7 @@ def test_arguments_become_what_the_event_declares() -> None:
     assert check({"at": at}) == {"at": at}
 
 
-def test_checking_can_be_turned_off() -> None:
+def test_checking_can_be_disabled() -> None:
     """Defaults are filled in all the same."""
     check = context(validate={"incoming": False}).check_of("auth", "seen")
     assert check is not None

@@ -1,4 +1,4 @@
-"""What waits for a listener: bounded, in order, dropped when it is left to others."""
+"""The queue of a listener: bounded, in order, and emptied when its streams go to others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lightbus.listener import OnError
 from lightbus.message import EventMessage
 
 
-def test_what_is_dropped_in_a_row_is_not_handled() -> None:
-    """Events that were decoded ahead, and then dropped or skipped while one was handled, are not given to anybody."""
+def test_dropped_events_of_a_row_are_not_handled() -> None:
+    """Events that were decoded ahead, and then dropped or skipped during a handler, are not delivered."""
     seen: list[int] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -41,8 +41,8 @@ def test_what_is_dropped_in_a_row_is_not_handled() -> None:
     run(lambda: None, test)
 
 
-def test_what_is_handled_is_told_at_once() -> None:
-    """To where it comes from, which hears of the end of a turn, too: what was taken away is given back then."""
+def test_handled_events_are_reported_at_once() -> None:
+    """To their source, which is also told of the end of a turn: revoked partitions are released then."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         async def function(n: int) -> None:
@@ -66,8 +66,8 @@ def test_what_is_handled_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("form", ["def", "async def"])
-def test_more_is_asked_for_while_what_waits_is_handled(form: str) -> None:
-    """Not only at the end of a turn, if there is more of a stream than is here."""
+def test_more_events_are_fetched_while_events_are_handled(form: str) -> None:
+    """Not only at the end of a turn, if a stream has more events than are queued."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         stream, source = feeder(runner).stream(), feeder(runner).source
@@ -85,8 +85,8 @@ def test_more_is_asked_for_while_what_waits_is_handled(form: str) -> None:
     run(plain if form == "def" else waiting, test)
 
 
-def test_dropped_events_are_reported_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
-    """Events of best effort for which there is no room are counted, and the first and every thousandth is logged."""
+def test_dropped_events_are_logged_at_intervals(caplog: pytest.LogCaptureFixture) -> None:
+    """Events of best effort without room are counted, and the first and every thousandth is logged."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         for count in (1, 998, 1, 1, 2500):
@@ -97,8 +97,8 @@ def test_dropped_events_are_reported_now_and_then(caplog: pytest.LogCaptureFixtu
     run(lambda message: None, test)
 
 
-def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listener for which many bytes wait is full; streams that starve for it look again once there is room."""
+def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener with many waiting bytes is full; streams that wait for room fetch again once there is some."""
     monkeypatch.setattr(module, "MAX_BYTES", 100)
     gate = asyncio.Event()
 
@@ -118,7 +118,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_event_of_a_key_at_a_time() -> None:
-    """A stream that takes the place of another waits until that one's event at hand is finished."""
+    """A stream that replaces another waits until the other's event in progress is finished."""
     gate, seen = asyncio.Event(), list[str]()
 
     async def function(message: EventMessage) -> None:
@@ -143,8 +143,8 @@ def test_one_event_of_a_key_at_a_time() -> None:
     asyncio.run(main())
 
 
-def test_one_that_is_taken_away_while_it_waits_to_be_tried_again() -> None:
-    """Whoever brings its events next is not kept waiting by it."""
+def test_a_stream_that_is_revoked_during_a_retry() -> None:
+    """The next source of its events does not wait for the retry."""
     seen = list[str]()
 
     async def function(message: EventMessage) -> None:

@@ -1,4 +1,4 @@
-"""A listener at work: in order, side by side, and its end."""
+"""A running listener: in order, in parallel, and its end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lightbus.listener import OnError
 from lightbus.message import EventMessage
 
 
-def test_a_listener_stops_after_its_deliveries(
+def test_a_listener_stops_after_max_deliveries(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With STOP_LISTENER an event is tried again, then a dead letter; no more is handled, and the worker continues."""
+    """With STOP_LISTENER an event is retried, then a dead letter; no more is handled, and the worker continues."""
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -38,8 +38,8 @@ def test_a_listener_stops_after_its_deliveries(
     run(fail, test, OnError.STOP_LISTENER)
 
 
-def test_several_at_once_stop_a_listener_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more than one at hand the first that fails for good stops it; the others are left to the group."""
+def test_parallel_failures_stop_a_listener_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several events in progress, the first final failure stops it; the others are left to the group."""
     monkeypatch.setattr(delivery_module, "FIRST_PAUSE", 1 * MS)
 
     async def test(_: ListenerRunner, context: Context) -> None:
@@ -56,8 +56,8 @@ def test_several_at_once_stop_a_listener_once(monkeypatch: pytest.MonkeyPatch) -
     run(fail, test)
 
 
-def test_a_fault_of_ours_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
-    """Should a listener's task end by an error, it leaves its group: it must not go on as if it listened."""
+def test_an_internal_error_is_not_silent(caplog: pytest.LogCaptureFixture) -> None:
+    """If a listener's task ends by an error, it leaves its group, instead of pretending to listen."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         def broken(stream: Stream) -> None:
@@ -72,8 +72,8 @@ def test_a_fault_of_ours_is_not_silent(caplog: pytest.LogCaptureFixture) -> None
     run(lambda message: None, test)
 
 
-def test_stopping_finishes_the_event_at_hand() -> None:
-    """What is being handled is finished, what waits is not begun."""
+def test_stopping_finishes_the_event_in_progress() -> None:
+    """A running handler is finished, and no queued event is begun."""
     gate, seen = asyncio.Event(), list[str]()
 
     async def function(message: EventMessage) -> None:
@@ -128,7 +128,7 @@ def test_stopping_does_not_wait_for_a_retry() -> None:
 
 
 def test_stopping_an_idle_listener() -> None:
-    """Where nothing is being handled, it is over at once."""
+    """If no event is being handled, it stops at once."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         await wait_until_async(lambda: context.caught_up_count)

@@ -1,4 +1,4 @@
-"""Listeners that can never be given their events: said at the start, with the argument and near names."""
+"""Listeners whose arguments never fit: reported at the start, with the argument and similar names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SCHEMA = schema().get_api_schema("shop")
 
 
 def peer(digest: str = "1" * 12) -> Peer:
-    """Return a peer that publishes the events of the shop, in a schema of this digest."""
+    """Return a peer that publishes the events of the shop, in a schema with this digest."""
     info = ApiInfo(name="shop", procedures=(), events=("registered",), digest=digest)
     announcement = Announcement(bus="b", instance="a" * 16, service="shop", process="p", host="h", apis=(info,))
     return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
@@ -73,7 +73,7 @@ def wrong(message: EventMessage, username: str, email: str) -> None: ...
 
 @pytest.mark.parametrize("known", ["registered", "loaded", "told"])
 def test_a_listener_that_can_never_fit(known: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Wherever the schema comes from, one warning names the argument, near names, and what will follow."""
+    """Wherever the schema comes from, one warning names the argument, similar names, and the consequence."""
     here = schema() if known == "registered" else Schema()
     if known == "loaded":
         here.add_foreign("shop", SCHEMA)
@@ -87,7 +87,7 @@ def test_a_listener_that_can_never_fit(known: str, caplog: pytest.LogCaptureFixt
 
 
 def test_listeners_that_may_fit(caplog: pytest.LogCaptureFixture) -> None:
-    """No warning where arguments have defaults, where the event takes any, and of other APIs."""
+    """No warning if arguments have defaults, if the event takes any arguments, and for other APIs."""
     check(
         Schema(),
         listener(lambda message, username, email="?": None),
@@ -100,8 +100,8 @@ def test_listeners_that_may_fit(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == 1
 
 
-def test_what_a_decorator_may_give(caplog: pytest.LogCaptureFixture) -> None:
-    """The warning says that it may be so."""
+def test_a_decorator_may_pass_other_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning says that this is possible."""
 
     @functools.wraps(wrong)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -112,19 +112,19 @@ def test_what_a_decorator_may_give(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("told", [None, 5, {}, {"events": 5}, {"events": {"registered": {}}}, PeerUnreachable("away")])
-def test_a_peer_that_tells_nothing_of_use(told: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A stranger's answer may be anything, or none."""
+def test_a_peer_without_a_useful_answer(told: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A foreign answer may be anything, or none."""
     check(Schema(), listener(wrong), told=told)
     assert caplog.messages == []
 
 
-def test_peers_of_one_schema_are_asked_once() -> None:
+def test_peers_with_one_schema_are_asked_once() -> None:
     """However many publish it."""
     assert check(Schema(), listener(wrong), peers=[peer(), peer(), peer("2" * 12)]) == 2
 
 
 def test_a_peer_is_asked_once_however_many_listeners_wait() -> None:
-    """Of a hundred listeners that begin at once none asks what another has asked already."""
+    """Of a hundred listeners that start at once, none repeats a pending request."""
     asked: list[str] = []
 
     async def main() -> None:
@@ -145,7 +145,7 @@ def test_a_peer_is_asked_once_however_many_listeners_wait() -> None:
 
 
 def test_a_peer_that_did_not_answer_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
-    """Everybody who waited for an answer in vain goes on, and whoever comes later asks anew."""
+    """Everyone who waited for the answer continues, and later ones ask again."""
     asked: list[str] = []
 
     async def ask(peer: Peer, api: str) -> Any:
@@ -166,8 +166,8 @@ def test_a_peer_that_did_not_answer_is_asked_again(caplog: pytest.LogCaptureFixt
     assert "wants the argument 'email'" in caplog.text
 
 
-def test_a_listener_that_ends_while_a_peer_is_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """Another one that waits for the same answer is given it."""
+def test_a_listener_that_ends_during_a_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Another one that waits for the same answer gets it."""
 
     async def main() -> None:
         answer = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""The turns of a listener's tasks: in order, and side by side."""
+"""The turns of a listener's tasks: in order, and in parallel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.events.listening.listener_runner import ListenerRunner
 
 
 def test_events_are_handled_in_order() -> None:
-    """One at a time, whatever each takes; the rest of the loop gets its turn between them."""
+    """One at a time, however long each takes; the rest of the loop runs between them."""
     seen: list[int] = []
 
     async def function(number: int) -> None:
@@ -38,8 +38,8 @@ def test_events_are_handled_in_order() -> None:
     run(function, test)
 
 
-def test_a_function_that_waits_without_the_word_await() -> None:
-    """An `async for` waits, too: each event is handled to its end."""
+def test_a_function_that_suspends_without_await() -> None:
+    """An `async for` suspends, too: each event is handled to its end."""
     seen: list[int] = []
 
     class Rows:
@@ -95,8 +95,8 @@ def test_events_that_take_long_let_others_have_their_turn(partitions: int) -> No
     run(function, test)
 
 
-def test_it_tells_when_it_has_caught_up() -> None:
-    """Each time nothing is left to do, whoever feeds it is told, and it is not slow any more."""
+def test_the_source_is_told_when_the_listener_has_caught_up() -> None:
+    """Each time no work is left, the source of events is notified, and the listener does not count as slow."""
 
     async def function(number: int) -> None: ...
 
@@ -111,7 +111,7 @@ def test_it_tells_when_it_has_caught_up() -> None:
     run(function, test)
 
 
-def test_partitions_side_by_side() -> None:
+def test_partitions_in_parallel() -> None:
     """With `concurrency` several partitions are handled at once, and never two events of one."""
     at_once: set[tuple[int, int]] = set()
     most = 0

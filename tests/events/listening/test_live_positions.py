@@ -1,4 +1,4 @@
-"""Up to where topics of best effort came is remembered while they are not followed, and no longer."""
+"""Positions in topics of best effort are remembered while these are not followed, and no longer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ A, B = "a" * 16, "b" * 16
 FIRST, SECOND = ("", "loose", 1), ("", "loose", 2)
 
 
-def test_a_position_is_given_back_once() -> None:
-    """From then on it is the stream that knows it. Another publisher counts by itself."""
+def test_a_position_is_returned_once() -> None:
+    """From then on the stream knows it. Each publisher counts separately."""
     positions = LivePositions()
     positions.note(A, FIRST, 7)
     positions.note(A, SECOND, 8)
@@ -20,8 +20,8 @@ def test_a_position_is_given_back_once() -> None:
     assert positions.take(A, SECOND) == 8
 
 
-def test_partitions_that_are_given_back_are_forgotten() -> None:
-    """At the publisher that they were given back to."""
+def test_released_partitions_are_forgotten() -> None:
+    """At the publisher that they were released to."""
     positions = LivePositions()
     for publisher in (A, B):
         positions.note(publisher, FIRST, 7)
@@ -32,7 +32,7 @@ def test_partitions_that_are_given_back_are_forgotten() -> None:
 
 
 def test_the_oldest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Publishers that never come again take up a bounded place; noted again is newest."""
+    """Publishers that never return take bounded memory; a position that is stored again is the newest."""
     monkeypatch.setattr(module, "MAX_TOPICS", 2)
     positions = LivePositions()
     positions.note(A, FIRST, 1)

@@ -1,4 +1,4 @@
-"""Events that listeners are never given: said, counted, and told to the hook."""
+"""Events that listeners never get: logged, counted, and passed to the hook."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lightbus.events.listening.loss_reports import LossReports
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_deleted_events_are_told_to_the_hook(caplog: pytest.LogCaptureFixture, fails: bool) -> None:
-    """They are counted and logged with a remedy; a hook that fails is logged and harms nobody."""
+def test_deleted_events_are_passed_to_the_hook(caplog: pytest.LogCaptureFixture, fails: bool) -> None:
+    """They are counted and logged with a remedy; a failing hook is logged and has no other effect."""
     told: list[dict[str, Any]] = []
 
     async def hook(**details: Any) -> None:
@@ -40,8 +40,8 @@ def test_deleted_events_are_told_to_the_hook(caplog: pytest.LogCaptureFixture, f
     assert "Raise journal.max_events or journal.max_bytes" in caplog.text
 
 
-def test_events_missed_on_the_way_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Each gap is counted; of one event it is logged once, and of another again."""
+def test_events_lost_in_transit_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Each gap is counted; it is logged once for each event."""
     counts: Counter[str] = Counter()
     reports = LossReports(Context(), counts)
     for event in ("loose", "loose", "other"):

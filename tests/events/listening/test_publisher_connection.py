@@ -1,4 +1,4 @@
-"""The connection to one publisher: who is given what arrives, and what it is told of us."""
+"""The connection to one publisher: which listeners get its messages, and which messages it gets."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Play:
         self.connection = PublisherConnection(self.context, transport, self.side.peer)
 
     def listen(self, *events: str, group: str = "g") -> tuple[ListenerQueue, Subscription]:
-        """Have a listener follow the publisher."""
+        """Let a listener follow the publisher."""
         queue = ListenerQueue(replace(listener(lambda: None), events=events or ("seen",), concurrency=2))
         return queue, self.connection.subscribe(queue, group)
 
     def live(self, events: tuple[str, ...] = ("seen",), group: str = "g") -> None:
-        """Answer all that has to be asked before the partition 1 of a listener is followed."""
+        """Answer all requests that come before a listener follows partition 1."""
         self.answer(Join, Assign("auth", group, 1, [1], [*events], 0.0, 0.0))
         for topic in [each for each in self.side.prefixes if envelope.is_marker_topic(each)]:
             self.side.publish(envelope.encode_published(topic, Marker("", 0)))
@@ -54,7 +54,7 @@ class Play:
         self.answer(Open, Streams("auth", group, 1, [1], rows))
 
     def answer(self, kind: type, message: AnyMessage) -> None:
-        """Answer the oldest question of a kind."""
+        """Answer the oldest request of a kind."""
         number = next(number for number, said in self.side.said if isinstance(said, kind))
         self.side.said = [each for each in self.side.said if each[0] != number]
         self.side.reply(envelope.encode(message, number))
@@ -73,8 +73,8 @@ def run(test: Callable[[Play], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_listeners_are_given_what_they_listen_to() -> None:
-    """Each its own events; a second listener that comes later is given its share from then on."""
+def test_listeners_get_their_events() -> None:
+    """Each its own events; a second listener that comes later gets its share from then on."""
 
     async def test(play: Play) -> None:
         seen, _ = play.listen("seen")
@@ -91,7 +91,7 @@ def test_listeners_are_given_what_they_listen_to() -> None:
 
 
 def test_a_listener_follows_a_publisher_once() -> None:
-    """To subscribe again is to be given the same subscription; it is live when its events arrive."""
+    """A second subscribe returns the same subscription; it is live when its events arrive."""
 
     async def test(play: Play) -> None:
         queue, subscription = play.listen()
@@ -105,7 +105,7 @@ def test_a_listener_follows_a_publisher_once() -> None:
 
 
 def test_the_publisher_sees_that_we_are_connected() -> None:
-    """By a topic that nobody else is subscribed to, which JOIN names."""
+    """By a topic with no other subscriber, which JOIN names."""
 
     async def test(play: Play) -> None:
         [presence] = play.side.prefixes
@@ -118,8 +118,8 @@ def test_the_publisher_sees_that_we_are_connected() -> None:
     run(test)
 
 
-def test_beats_say_what_members_have() -> None:
-    """Of listeners in a group only."""
+def test_beats_report_what_members_hold() -> None:
+    """For listeners in a group only."""
 
     async def test(play: Play) -> None:
         play.listen("seen", group="")
@@ -135,8 +135,8 @@ def test_beats_say_what_members_have() -> None:
     run(test)
 
 
-def test_a_member_that_is_not_known_joins_again() -> None:
-    """The answer to a beat names the groups that we are members of; with an edition, it leads to a question."""
+def test_an_unknown_member_joins_again() -> None:
+    """The answer to a beat names the groups that we are members of; with an edition, it leads to a request."""
 
     async def test(play: Play) -> None:
         _, subscription = play.listen()
@@ -151,8 +151,8 @@ def test_a_member_that_is_not_known_joins_again() -> None:
     run(test)
 
 
-def test_unasked_assignments_are_taken() -> None:
-    """Those of the group that they name; what was not asked for and means nothing here is left alone."""
+def test_unsolicited_assignments_are_accepted() -> None:
+    """For the group that they name; other unsolicited messages are ignored."""
 
     async def test(play: Play) -> None:
         _, one = play.listen("seen")
@@ -167,7 +167,7 @@ def test_unasked_assignments_are_taken() -> None:
 
 
 def test_a_listener_that_leaves() -> None:
-    """Its group is left, and nothing more is given to it."""
+    """Its group is left, and it gets no more events."""
 
     async def test(play: Play) -> None:
         queue, _ = play.listen()
@@ -182,8 +182,8 @@ def test_a_listener_that_leaves() -> None:
     run(test)
 
 
-def test_leaving_waits_until_it_is_on_disk() -> None:
-    """Every group is left; who has an event at hand stays a member, and without an answer it ends in time."""
+def test_leaving_waits_until_positions_are_on_disk() -> None:
+    """Every group is left; a member with an event in progress stays, and without an answer it ends in time."""
 
     async def test(play: Play) -> None:
         play.listen()
@@ -200,7 +200,7 @@ def test_leaving_waits_until_it_is_on_disk() -> None:
 
 @pytest.mark.parametrize("frame", [b"", b"nonsense", b"auth\0seen\0001\0\x20nonsense"])
 def test_unreadable_frames_are_counted(frame: bytes) -> None:
-    """And change nothing: the next one is read."""
+    """They have no other effect: the next frame is read."""
 
     async def test(play: Play) -> None:
         queue, _ = play.listen()
@@ -213,8 +213,8 @@ def test_unreadable_frames_are_counted(frame: bytes) -> None:
     run(test)
 
 
-def test_topics_that_are_made_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered of topics is bounded, and events arrive all the same."""
+def test_invented_topics_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of topics is bounded, and events arrive all the same."""
     monkeypatch.setattr(module, "MAX_TOPICS", 3)
 
     async def test(play: Play) -> None:

@@ -1,4 +1,4 @@
-"""What is said to one publisher: sent again until it is answered, or not wanted any more."""
+"""Requests to one publisher: repeated until they are answered, or not wanted any more."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def run(test: Callable[[PublisherSide, PublisherRequests], Awaitable[None]]) -> 
     asyncio.run(main())
 
 
-def test_a_question_is_sent_again_under_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is right by then; the first answer is taken, and no other."""
+def test_a_request_is_repeated_under_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its present content; only the first answer is used."""
     monkeypatch.setattr(requests_module, "RETRY_AFTER", 0.0)
     answers: list[AnyMessage | None] = []
     names = iter("abc")
@@ -43,8 +43,8 @@ def test_a_question_is_sent_again_under_its_number(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
-def test_what_is_not_wanted_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is sent, and who asked is told that there is no answer."""
+def test_an_unwanted_request_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent, and the caller is told that there is no answer."""
     monkeypatch.setattr(requests_module, "RETRY_AFTER", 0.0)
     answers: list[AnyMessage | None] = []
 
@@ -58,8 +58,8 @@ def test_what_is_not_wanted_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch
     run(test)
 
 
-def test_what_is_not_wanted_at_all_is_not_asked() -> None:
-    """Who asked is told at once, and no number is used up."""
+def test_a_request_that_is_never_wanted_is_not_sent() -> None:
+    """The caller is told at once, and no number is used."""
     answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
@@ -70,8 +70,8 @@ def test_what_is_not_wanted_at_all_is_not_asked() -> None:
     run(test)
 
 
-def test_what_the_publisher_says_finds_its_way() -> None:
-    """An answer to who asked, once; what was not asked to who takes such messages; of anything else nothing happens."""
+def test_messages_of_the_publisher_reach_their_handlers() -> None:
+    """An answer goes to its caller, once; an unsolicited message to its handler; any other is ignored."""
     answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
@@ -85,8 +85,8 @@ def test_what_the_publisher_says_finds_its_way() -> None:
     run(test)
 
 
-def test_what_cannot_be_read_or_handled_is_noted() -> None:
-    """And what comes next is read as if there had not been any."""
+def test_unreadable_messages_are_recorded() -> None:
+    """And later messages are read as if there had been none."""
     answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_or_handled_is_noted() -> None:
     run(test)
 
 
-def test_urgent_questions_do_not_wait_for_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urgent_requests_do_not_wait_for_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener is blocked until they are answered."""
     monkeypatch.setattr(requests_module, "URGENT_RETRY_AFTER", 0.001)
 
@@ -116,7 +116,7 @@ def test_urgent_questions_do_not_wait_for_the_tick(monkeypatch: pytest.MonkeyPat
 
 
 def test_frames_wait_for_the_connection() -> None:
-    """What cannot be sent yet is left to the socket."""
+    """A message that cannot be sent yet is left to the socket."""
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:
         side.is_up = False
@@ -126,8 +126,8 @@ def test_frames_wait_for_the_connection() -> None:
     run(test)
 
 
-def test_everybody_is_told_at_the_end() -> None:
-    """There will be no answer, also to what is asked later; nothing more is sent."""
+def test_all_callers_are_told_at_the_end() -> None:
+    """There will be no answer, also to later requests; nothing more is sent."""
     answers: list[AnyMessage | None] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests) -> None:

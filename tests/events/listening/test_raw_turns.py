@@ -1,4 +1,4 @@
-"""A listener that is given events as they came."""
+"""A listener that gets undecoded events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightbus.events.listening.raw_events import RawEvents
 
 
 def run(function: Callable[[RawEvents], None], test: Callable[[ListenerRunner, Context], Awaitable[None]]) -> None:
-    """Run a test with such a listener at work."""
+    """Run a test with such a running listener."""
 
     async def main() -> None:
         context = Context()
@@ -26,7 +26,7 @@ def run(function: Callable[[RawEvents], None], test: Callable[[ListenerRunner, C
 
 
 def test_events_come_together_and_in_order() -> None:
-    """All that wait of a topic, none of which is decoded: what is no event comes as it is."""
+    """All waiting ones of a topic, none of them decoded: an invalid event is passed unchanged."""
     given: list[RawEvents] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -47,8 +47,8 @@ def test_events_come_together_and_in_order() -> None:
     assert [each.kwargs["number"] for each in messages] == [*range(TURN + 5)]
 
 
-def test_what_somebody_else_may_have_begun() -> None:
-    """It comes as well, and the loop is not held up by a stream that a publisher says that of."""
+def test_possibly_delivered_events() -> None:
+    """They are passed as well, and a stream that a publisher marks so does not block the loop."""
     given: list[RawEvents] = []
 
     async def test(runner: ListenerRunner, context: Context) -> None:
@@ -62,8 +62,8 @@ def test_what_somebody_else_may_have_begun() -> None:
     assert [len(each.rows) for each in given] == [1, 1, 1]
 
 
-def test_the_rest_of_the_loop_has_its_turn() -> None:
-    """However much waits."""
+def test_the_rest_of_the_loop_runs() -> None:
+    """However many events wait."""
     turns: list[int] = []
     count = 0
 

@@ -17,7 +17,7 @@ from lightbus.events.listening.reading_rounds import EVERY
 
 
 class Reader:
-    """What reads the events of a publisher."""
+    """A reader of a publisher's events."""
 
     def __init__(self) -> None:
         self.is_paused = False
@@ -35,7 +35,7 @@ class Reader:
 
 
 class Runner:
-    """A listener at work, with so many events that wait."""
+    """A running listener with this many waiting events."""
 
     def __init__(self, backlog: int = 0, *, takes_raw: bool = False) -> None:
         self.queue = ListenerQueue(replace(listener(lambda: None), takes_raw=takes_raw))
@@ -51,13 +51,13 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have reading wait for slow listeners for as long as the test takes."""
+    """Let reading wait for slow listeners for as long as the test takes."""
     monkeypatch.setattr(module, "MAX_PAUSE", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
 def test_reading_pauses_after_a_portion() -> None:
-    """All publishers are read no further, until the listener has caught up; then the next portion begins."""
+    """No publisher is read further until the listener has caught up; then the next portion begins."""
 
     async def test() -> None:
         readers, runner = {"a": Reader(), "b": Reader()}, Runner(backlog=1)
@@ -80,8 +80,8 @@ def test_reading_pauses_after_a_portion() -> None:
 
 
 @pytest.mark.usefixtures("patient")
-def test_events_that_nobody_decodes_are_read_in_rounds() -> None:
-    """From the first one on; a listener that works at what it is given ends that, and the next one alone begins it."""
+def test_undecoded_events_are_read_in_rounds() -> None:
+    """From the first such listener on; a listener that decodes events ends that, and after it the rounds resume."""
 
     async def test() -> None:
         reader, runners = Reader(), [Runner(takes_raw=True)]
@@ -112,8 +112,8 @@ def test_events_that_nobody_decodes_are_read_in_rounds() -> None:
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("why", ["is_slow", "waits"])
-def test_reading_does_not_wait_for_whom_it_would_not_help(why: str) -> None:
-    """One that is slow, and one that is to be read what comes in front of what it has."""
+def test_reading_does_not_wait_in_vain(why: str) -> None:
+    """Not for a slow listener, nor for one that needs earlier events than it has."""
 
     async def test() -> None:
         reader, runner = Reader(), Runner(backlog=1)
@@ -127,8 +127,8 @@ def test_reading_does_not_wait_for_whom_it_would_not_help(why: str) -> None:
     run(test)
 
 
-def test_slow_listeners_are_noted() -> None:
-    """Who has not caught up in time is waited for no longer, and reading goes on."""
+def test_slow_listeners_are_marked() -> None:
+    """A listener that has not caught up in time is not waited for any more, and reading continues."""
 
     async def test() -> None:
         reader, slow, quick = Reader(), Runner(backlog=1), Runner()

@@ -1,4 +1,4 @@
-"""Publishers that are read in rounds: each in its turn, a portion at a time, and those that come and go."""
+"""Publishers that are read in rounds: in turns, a portion at a time, while they come and go."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AT_A_TIME = 4
 
 
 class Reader:
-    """A publisher with messages of so many events each: it reads until there are no more, or it is paused."""
+    """A publisher with messages of this many events: it reads until there are no more, or it is paused."""
 
     def __init__(self, *messages: int) -> None:
         self.messages = [*messages]
@@ -52,8 +52,8 @@ def run(test: Callable[[dict[str, Reader], ReadingRounds], Awaitable[None]], **r
     asyncio.run(main())
 
 
-def test_a_flood_leaves_others_and_the_loop_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader stops at the end of a portion; who has more goes on after the others, and after a turn of the loop."""
+def test_a_flood_does_not_block_others_or_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader stops at the end of a portion; one with more continues after the others, and after the loop has run."""
     monkeypatch.setattr(module, "EVERY", 0.0)
 
     async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
@@ -69,7 +69,7 @@ def test_a_flood_leaves_others_and_the_loop_their_turns(monkeypatch: pytest.Monk
 
 
 def test_small_messages_of_one_publisher_do_not_wait_for_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has more than is read at a time is read again as soon as the loop had a turn."""
+    """A publisher with more than is read at a time is read again as soon as the loop has run."""
     monkeypatch.setattr(module, "EVERY", 0.0)
 
     async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
@@ -81,7 +81,7 @@ def test_small_messages_of_one_publisher_do_not_wait_for_the_next_round(monkeypa
 
 
 def test_reader_that_fails_stops_no_other() -> None:
-    """Its error goes to the loop, and the next round begins as ever."""
+    """Its error goes to the loop's handler, and the next round begins as usual."""
 
     async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
         errors: list[Any] = []
@@ -92,8 +92,8 @@ def test_reader_that_fails_stops_no_other() -> None:
     run(test, a=Reader(1, 1, 1), b=Reader(1))
 
 
-def test_publishers_come_and_go() -> None:
-    """Who comes is read from the next round on, and who has gone no more."""
+def test_publishers_join_and_leave() -> None:
+    """A new one is read from the next round on, and one that has left no more."""
 
     async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
         first, second = readers.pop("a"), Reader(1, 2)
@@ -105,8 +105,8 @@ def test_publishers_come_and_go() -> None:
     run(test, a=Reader())
 
 
-def test_rounds_are_begun_once() -> None:
-    """However often that is asked; and they can be begun anew."""
+def test_rounds_are_started_once() -> None:
+    """However often they are requested; and they can be started again."""
 
     async def test(readers: dict[str, Reader], rounds: ReadingRounds) -> None:
         rounds.begin()

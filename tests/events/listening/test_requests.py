@@ -1,4 +1,4 @@
-"""Asking until it is answered, or not wanted any more."""
+"""Requests that are repeated until they are answered, or not wanted any more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightbus.wire.envelope import Acked, AnyMessage
 
 
 class Asker:
-    """Somebody who asks one thing."""
+    """A caller with one request."""
 
     def __init__(self) -> None:
         self.requests = Requests(itertools.count(1))
@@ -30,8 +30,8 @@ class Asker:
         return self.is_wanted
 
 
-def test_an_answer_reaches_who_asked() -> None:
-    """Once: a second one is nobody's."""
+def test_an_answer_reaches_its_caller() -> None:
+    """Once: a second answer is ignored."""
     asker = Asker()
     asker.ask()
     assert asker.requests.answered(1, Acked([]))
@@ -39,8 +39,8 @@ def test_an_answer_reaches_who_asked() -> None:
     assert (asker.said, asker.answers, len(asker.requests)) == ([1], [Acked([])], 0)
 
 
-def test_it_is_asked_again_under_its_number() -> None:
-    """After a pause that doubles up to the longest; a late answer to the first time is taken."""
+def test_a_request_is_repeated_under_its_number() -> None:
+    """After a pause that doubles up to the longest; a late answer to the first attempt is used."""
     asker = Asker()
     asker.ask()
     times = []
@@ -55,8 +55,8 @@ def test_it_is_asked_again_under_its_number() -> None:
     assert asker.requests.answered(1, Acked([]))
 
 
-def test_what_is_urgent_is_asked_again_early() -> None:
-    """And says when to look: a tick every second or so would be too late."""
+def test_an_urgent_request_is_repeated_early() -> None:
+    """And reports when to check: a tick every second or so would be too late."""
     asker = Asker()
     looks, now = [asker.ask(is_urgent=True)], 0.0
     while (seconds := looks[-1]) is not None:
@@ -69,8 +69,8 @@ def test_what_is_urgent_is_asked_again_early() -> None:
     assert asker.requests.next_check(URGENT_RETRY_AFTER) is None
 
 
-def test_what_is_not_wanted_any_more_is_given_up() -> None:
-    """When it would be asked again."""
+def test_an_unwanted_request_is_cancelled() -> None:
+    """At the time of its repetition."""
     asker = Asker()
     asker.ask()
     asker.is_wanted = False
@@ -80,8 +80,8 @@ def test_what_is_not_wanted_any_more_is_given_up() -> None:
     assert (asker.said, asker.answers, len(asker.requests)) == ([1], [None], 0)
 
 
-def test_closing_tells_everybody() -> None:
-    """Whoever waits is told that there will be no answer; an answer may ask anew."""
+def test_closing_notifies_all_callers() -> None:
+    """Each is told that there will be no answer; its callback may ask again."""
     asker = Asker()
     asker.ask()
     asker.ask()

@@ -1,4 +1,4 @@
-"""The order of what a listener follows at one publisher, across partitions."""
+"""The order of the events that a listener follows at one publisher, across partitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def streams(head: int, *partitions: int) -> Streams:
 
 
 def whole() -> Sorting:
-    """Return the order of one that has all partitions, and was told where they stand."""
+    """Return the order of a listener that has all partitions, and knows the heads of their topics."""
     sorting = Sorting()
     sorting.assigned(ALL)
     sorting.on_streams(streams(5, *ALL))
@@ -24,7 +24,7 @@ def whole() -> Sorting:
 
 
 def test_streams_of_a_journal_are_merged() -> None:
-    """Those of another one are in an order of their own."""
+    """Those of another journal have their own order."""
     sorting = whole()
     (one, mark), (two, same_mark), (other, _) = (sorting.place(journal, "seen") for journal in "jjk")
     assert one is two is not other
@@ -32,8 +32,8 @@ def test_streams_of_a_journal_are_merged() -> None:
     assert len(list(sorting.orders)) == 2
 
 
-def test_all_partitions_have_to_be_asked_about() -> None:
-    """When they have become ours, where they stand is unknown, until it was told of all, maybe piece by piece."""
+def test_all_partitions_must_be_asked_about() -> None:
+    """New partitions have unknown heads, until the answers, maybe several, cover all of them."""
     sorting = Sorting()
     sorting.assigned(range(8))
     assert (sorting.is_whole, sorting.lacks) == (False, False)
@@ -45,8 +45,8 @@ def test_all_partitions_have_to_be_asked_about() -> None:
     assert not sorting.lacks
 
 
-def test_what_does_not_connect_lacks_something() -> None:
-    """Until it is told where all topics stand; what connects lets more be handed out."""
+def test_a_gap_means_missing_events() -> None:
+    """Until the heads of all topics are known; events without a gap can be handed out."""
     sorting = whole()
     assert sorting.published("j", "seen", 5, 6)
     assert not sorting.published("j", "seen", 8, 9)
@@ -55,16 +55,16 @@ def test_what_does_not_connect_lacks_something() -> None:
     assert not sorting.lacks
 
 
-def test_publishers_that_do_not_say_are_not_waited_for() -> None:
-    """Of them nothing is known to be complete."""
+def test_publishers_without_watermarks_are_not_waited_for() -> None:
+    """Nothing is known to be complete there."""
     sorting = whole()
     assert sorting.published("j", "seen", 0, 0)
     _, watermark = sorting.place("j", "seen")
     assert watermark.upto == math.inf
 
 
-def test_questions_in_vain_are_given_up() -> None:
-    """After some attempts what is there is handed out as it is."""
+def test_useless_requests_are_given_up() -> None:
+    """After some attempts the present events are handed out in their present order."""
     sorting = Sorting()
     sorting.assigned(ALL)
     for _ in range(ATTEMPTS):
@@ -73,8 +73,8 @@ def test_questions_in_vain_are_given_up() -> None:
     assert not sorting.lacks
 
 
-def test_some_partitions_are_in_order_by_themselves() -> None:
-    """Nothing is waited for that others may have."""
+def test_some_partitions_are_ordered_separately() -> None:
+    """There is no wait for events that other members may have."""
     sorting = whole()
     sorting.assigned(range(8))
     assert not sorting.published("j", "seen", 90, 91)

@@ -1,4 +1,4 @@
-"""What a publisher says is put into the streams of one listener, and what is missing is asked for."""
+"""A publisher's messages are added to the streams of one listener, and missing events are requested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = (JOURNAL, "seen", 1)
 
 
 class Play:
-    """One listener at one publisher, which follows the partitions that it was assigned."""
+    """One listener at one publisher, which follows its assigned partitions."""
 
     def __init__(self, concurrency: int = 2, partitions: tuple[int, ...] = (1,)) -> None:
         self.side, self.context = PublisherSide(), consumer_context()
@@ -40,7 +40,7 @@ class Play:
         self.intake.assigned()
 
     def publish(self, *rows: tuple[int, int], journal: str = JOURNAL, partition: int = 1, follows: int = 0) -> None:
-        """Have events arrive, each with its sequence and that of the one before."""
+        """Let events arrive, each with its sequence and that of the previous one."""
         records = [[sequence, previous, b"x"] for sequence, previous in rows]
         message = Events(journal, PUBLISHER, records, follows, rows[-1][0] if follows else 0)
         self.intake.on_events("seen", partition, message)
@@ -72,7 +72,7 @@ def standing(cursor: int, head: int, *partitions: int) -> Streams:
 
 
 def test_published_events_wait_for_the_listener() -> None:
-    """One after the other; what is another listener's, of the same process, is left alone."""
+    """In order; events of another listener of the same process are ignored."""
 
     async def test(play: Play) -> None:
         play.intake.on_streams(standing(4, 4, 1))
@@ -86,7 +86,7 @@ def test_published_events_wait_for_the_listener() -> None:
 
 
 def test_a_gap_is_fetched() -> None:
-    """What lies behind it is not handed out before."""
+    """Events behind it are not handed out before."""
 
     async def test(play: Play) -> None:
         play.intake.on_streams(standing(4, 4, 1))
@@ -99,8 +99,8 @@ def test_a_gap_is_fetched() -> None:
 
 
 @pytest.mark.parametrize("is_followed", [True, False])
-def test_a_topic_that_was_not_there_before(is_followed: bool) -> None:
-    """All of it is ours where we follow its event; else its newest is noted until we are told where it stands."""
+def test_a_new_topic(is_followed: bool) -> None:
+    """All of it is ours if we follow its event; otherwise its head is stored until we know where it stands."""
 
     async def test(play: Play) -> None:
         if not is_followed:
@@ -117,8 +117,8 @@ def test_a_topic_that_was_not_there_before(is_followed: bool) -> None:
     run(test)
 
 
-def test_where_a_topic_stands_is_what_we_handled_if_that_is_further() -> None:
-    """A listener without a group remembers it; the publisher does not."""
+def test_the_higher_position_of_a_topic_counts() -> None:
+    """A listener without a group remembers its position; the publisher does not."""
 
     async def test(play: Play) -> None:
         play.queue.positions[KEY] = 6
@@ -128,8 +128,8 @@ def test_where_a_topic_stands_is_what_we_handled_if_that_is_further() -> None:
     run(test)
 
 
-def test_head_tells_of_what_did_not_arrive() -> None:
-    """It is fetched; of a topic that is not ours nothing is."""
+def test_head_reports_missing_events() -> None:
+    """They are fetched; for a foreign topic nothing is."""
 
     async def test(play: Play) -> None:
         play.intake.on_head("seen", 2, Head(JOURNAL, 9, 0, 0))
@@ -141,10 +141,10 @@ def test_head_tells_of_what_did_not_arrive() -> None:
     run(test)
 
 
-def test_best_effort_is_bounded_and_its_gaps_are_said(
+def test_best_effort_is_bounded_and_its_gaps_are_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What finds no room is dropped and counted, and what was lost on the way is said, not asked for."""
+    """Events without room are dropped and counted, and lost ones are reported, not fetched."""
     monkeypatch.setattr(module, "MAX_QUEUED", 2)
 
     async def test(play: Play) -> None:
@@ -167,8 +167,8 @@ def test_best_effort_is_bounded_and_its_gaps_are_said(
     assert "were lost in transit" in caplog.text
 
 
-def test_what_waits_of_best_effort_is_counted_once_when_we_are_taken_for_gone() -> None:
-    """It is dropped then, as nobody else has it; followed again, the topic misses only what was published meanwhile."""
+def test_waiting_events_of_best_effort_are_counted_once_when_we_count_as_gone() -> None:
+    """They are dropped then, as no other member has them; later the topic misses only new events."""
 
     async def test(play: Play) -> None:
         play.publish((1, 0), (2, 1), (3, 2), journal="")
@@ -181,7 +181,7 @@ def test_what_waits_of_best_effort_is_counted_once_when_we_are_taken_for_gone() 
 
 
 def test_a_full_queue_leaves_events_in_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are asked for once there is room."""
+    """They are fetched once there is room."""
     monkeypatch.setattr(listener_queue, "MAX_BYTES", 2)
 
     async def test(play: Play) -> None:
@@ -200,8 +200,8 @@ def test_a_full_queue_leaves_events_in_the_journal(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
-def test_missing_topics_are_asked_for() -> None:
-    """One event at a time, of all partitions: a message that does not connect leads to a question about all topics."""
+def test_missing_topics_are_requested() -> None:
+    """One event at a time, in all partitions: a message with a gap leads to a request about all topics."""
 
     async def test(play: Play) -> None:
         everything = tuple(range(PARTITIONS))
@@ -218,8 +218,8 @@ def test_missing_topics_are_asked_for() -> None:
     run(test, concurrency=1, partitions=tuple(range(PARTITIONS)))
 
 
-def test_members_catch_up_with_what_all_were_told() -> None:
-    """Asked once for each edition, as often as the answer leaves something out; and without a group's topics never."""
+def test_members_catch_up_with_an_edition() -> None:
+    """One request for each edition, repeated while answers are incomplete; never without a group."""
 
     async def test(play: Play) -> None:
         play.intake.catch_up(3)

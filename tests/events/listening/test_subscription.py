@@ -1,4 +1,4 @@
-"""A listener at one publisher: whatever is lost on the way between the two is made up for, in every phase."""
+"""A listener at one publisher: every message that is lost between them is recovered, in every phase."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Auth(Api):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have everything that is done every second be done thirty times a second."""
+    """Run the regular work of every second thirty times a second."""
     monkeypatch.setattr(consumer_module, "TICK", 0.03)
     monkeypatch.setattr(requests, "RETRY_AFTER", 0.1)
     monkeypatch.setattr(requests, "URGENT_RETRY_AFTER", 0.02)
@@ -57,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Play:
-    """A publisher, another whose journal it adopts, and members of one group, through the phases of their lives."""
+    """A publisher, another whose journal it adopts, and members of one group, through all phases."""
 
     PHASES = ("join", "rebalance", "redelivery", "adoption")
 
@@ -72,7 +72,7 @@ class Play:
         self._fired = 0
 
     async def handle(self, message: EventMessage) -> None:
-        """Note an event; the poison is taken only when it is none any more."""
+        """Record an event; the poison event is only accepted when it is harmless."""
         n = message.kwargs["n"]
         if n == POISON and self.is_poison:
             self.poisoned.append(message.deliveries)
@@ -80,17 +80,17 @@ class Play:
         self.handled.append(n)
 
     async def listen(self, member: Listens) -> None:
-        """Have a member take part."""
+        """Let a member take part."""
         await member.listen("keyed", function=self.handle, on_error=OnError.RETRY, max_deliveries=3)
 
     async def fire(self, publisher: Publishes, count: int = 32) -> None:
-        """Fire events of many keys."""
+        """Fire events with many keys."""
         for n in range(self._fired, self._fired + count):
             await publisher.fire("keyed", key=str(n), n=n, at=time.time())
         self._fired += count
 
     async def all_handled(self) -> None:
-        """Wait until everything that was fired was handled."""
+        """Wait until every fired event was handled."""
         await wait_until_async(lambda: set(self.handled) >= set(range(self._fired)), 15, what="all events are handled")
 
     async def join(self) -> None:
@@ -100,7 +100,7 @@ class Play:
         await self.all_handled()
 
     async def rebalance(self) -> None:
-        """Another joins, leaves in order, joins again."""
+        """Another one joins, leaves in order, joins again."""
         await self.listen(self.second)
         await self.fire(self.publisher)
         await self.second.stop()
@@ -112,7 +112,7 @@ class Play:
         await self.all_handled()
 
     async def redelivery(self) -> None:
-        """An event fails as often as it may, becomes a dead letter, and is tried again; a member vanishes."""
+        """An event fails in all deliveries, becomes a dead letter, and is retried; a member vanishes."""
         await self.publisher.fire("keyed", key="p", n=POISON, at=time.time())
         [journal] = self.publisher.journals.all()
         await wait_until_async(lambda: journal.dead_letters.all(), 15, what="the poison becomes a dead letter")
@@ -127,7 +127,7 @@ class Play:
         await self.all_handled()
 
     async def adoption(self) -> None:
-        """A publisher ends with events that nobody was given; its journal is adopted."""
+        """A publisher ends with undelivered events; its journal is adopted."""
         other = self.hub.publish(D, self.path / "d", Auth(), journal=OTHER_JOURNAL)
         [group] = self.publisher.coordinator.groups.values()
         other.coordinator.directory.merge(group.info)
@@ -150,7 +150,7 @@ class Play:
 
 @contextmanager
 def ticking(play: Play) -> Iterator[None]:
-    """Do what the publisher does every second, meanwhile."""
+    """Do the regular work of the publisher in the meantime."""
     task = asyncio.get_running_loop().create_task(_tick(play.publisher))
     try:
         yield
@@ -175,8 +175,8 @@ def run(path: Path, test: Callable[[Play], object]) -> None:
     asyncio.run(main())
 
 
-def test_every_kind_between_consumer_and_publisher_occurs(tmp_path: Path) -> None:
-    """In these phases every kind of message that may be lost comes by, and nothing is done twice."""
+def test_every_message_between_consumer_and_publisher_occurs(tmp_path: Path) -> None:
+    """In these phases every kind of message that may be lost is sent, and nothing is done twice."""
     seen: list[Play] = []
     run(tmp_path, lambda play: seen.append(play))
     [play] = seen
@@ -188,7 +188,7 @@ def test_every_kind_between_consumer_and_publisher_occurs(tmp_path: Path) -> Non
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in ELSEWHERE], ids=lambda kind: kind.name)
 @pytest.mark.parametrize("count", [1, 3])
 def test_each_kind_of_frame_may_be_lost(tmp_path: Path, kind: Kind, count: int) -> None:
-    """In every phase the first ones of a kind are lost: every event arrives, and each delivery counts once."""
+    """In every phase the first frames of a kind are lost: every event arrives, and each delivery counts once."""
     plays: list[Play] = []
 
     def prepare(play: Play) -> Callable[[str], None]:
@@ -204,10 +204,10 @@ def test_each_kind_of_frame_may_be_lost(tmp_path: Path, kind: Kind, count: int) 
 @pytest.mark.parametrize(
     "kind", [Kind.START, Kind.STARTED, Kind.ACK, Kind.ACKED, Kind.REJECT], ids=lambda kind: kind.name
 )
-def test_what_a_listener_waits_for_is_asked_again_early(
+def test_requests_that_block_a_listener_are_repeated_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
-    """Else a group that has much to be given again one by one may be so slow that it never catches up."""
+    """Otherwise a group with many single redeliveries might be too slow to catch up."""
     monkeypatch.setattr(requests, "RETRY_AFTER", 3600.0)
     plays: list[Play] = []
 
@@ -235,7 +235,7 @@ def test_frames_lost_at_random(tmp_path: Path, chaos: random.Random, number: int
 
 
 def test_a_dead_letter_whose_publisher_ends(tmp_path: Path) -> None:
-    """It is stored to be given to its group again; whoever adopts the journal gives it to the members it has."""
+    """It is stored for redelivery to its group; the adopter of the journal delivers it to the group's members."""
 
     async def main() -> None:
         hub = Hub()
@@ -261,8 +261,8 @@ def test_a_dead_letter_whose_publisher_ends(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_to_join_again_while_joining_is_not_forgotten(tmp_path: Path) -> None:
-    """What is on its way is about before: once it is there, it is asked for anew."""
+def test_a_second_join_while_joining_is_not_forgotten(tmp_path: Path) -> None:
+    """The pending answer is outdated: when it arrives, the request is repeated."""
 
     async def main() -> None:
         hub = Hub()
@@ -289,7 +289,7 @@ LARGE = 40_000
 @pytest.mark.parametrize("group", ["{service_name}-greeter", None])
 @pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
 def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, group: str | None) -> None:
-    """It becomes a dead letter and whatever comes behind it arrives; who takes more is given all of it."""
+    """It becomes a dead letter and later events arrive; a member with a higher limit gets all of them."""
 
     async def main() -> None:
         hub = Hub()
@@ -334,8 +334,8 @@ def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, 
     asyncio.run(main())
 
 
-def test_more_topics_than_one_message_takes(tmp_path: Path) -> None:
-    """A member that takes little is told of its topics in several answers, at the start and when something is new."""
+def test_more_topics_than_fit_in_one_message(tmp_path: Path) -> None:
+    """A member with a low limit gets its topics in several answers, at the start and for new ones."""
 
     async def main() -> None:
         hub = Hub()

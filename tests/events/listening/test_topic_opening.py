@@ -1,4 +1,4 @@
-"""How a listener begins to follow its topics: subscribed first, asked where they stand once that is in force."""
+"""How a listener begins to follow its topics: subscribe first, then request their heads once that is in force."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ class Play:
         self.completed += 1
 
     def assign(self, *partitions: int, generation: int = 1) -> None:
-        """Have partitions assigned, and follow them."""
+        """Assign partitions, and follow them."""
         _, gone = self.assignment.change(Assign("auth", "g", generation, [*partitions], ["seen"], 0.0, 0.0))
         self.opening.leave(gone)
         self.opening.follow()
 
     @property
     def subscribed(self) -> list[bytes]:
-        """The topics of events that are subscribed to."""
+        """The subscribed topics of events."""
         return sorted(each for each in self.side.prefixes if not envelope.is_marker_topic(each))
 
     def mark(self) -> None:
-        """Have all subscriptions be in force."""
+        """Let all subscriptions be in force."""
         for topic in [each for each in self.side.prefixes if envelope.is_marker_topic(each)]:
             self.topics.on_marker(topic, Marker("", 0))
 
     def answer(self, message: AnyMessage) -> None:
-        """Answer what was asked last."""
+        """Answer the last request."""
         number, _ = self.side.said[-1]
         self.side.said.clear()
         self.requests.answered(number, message)
@@ -83,7 +83,7 @@ def run(test: Callable[[Play], Awaitable[None]]) -> None:
 
 
 def test_topics_are_followed_step_by_step() -> None:
-    """Nothing is asked before the subscriptions are in force, and nothing is complete before it is answered."""
+    """No request before the subscriptions are in force, and the opening is complete only after the answer."""
 
     async def test(play: Play) -> None:
         play.assign(1, 2)
@@ -101,8 +101,8 @@ def test_topics_are_followed_step_by_step() -> None:
     run(test)
 
 
-def test_what_an_answer_has_no_room_for_is_asked_for_again() -> None:
-    """Until everything that is assigned is followed."""
+def test_topics_that_do_not_fit_in_an_answer_are_requested_again() -> None:
+    """Until every assigned topic is followed."""
 
     async def test(play: Play) -> None:
         play.assign(1, 2)
@@ -118,7 +118,7 @@ def test_what_an_answer_has_no_room_for_is_asked_for_again() -> None:
 
 
 def test_all_partitions_are_one_subscription() -> None:
-    """A publisher filters by one prefix then, instead of by sixteen."""
+    """The publisher then filters by one prefix, instead of by sixteen."""
 
     async def test(play: Play) -> None:
         play.assign(*range(PARTITIONS))
@@ -129,8 +129,8 @@ def test_all_partitions_are_one_subscription() -> None:
     run(test)
 
 
-def test_an_answer_about_what_was_taken_meanwhile_is_none() -> None:
-    """Also if it was given back by then: that is another attempt, which asks for itself."""
+def test_an_answer_about_revoked_partitions_is_ignored() -> None:
+    """Even if they were assigned again by then: that is another attempt, with its own request."""
 
     async def test(play: Play) -> None:
         play.assign(1)
@@ -148,7 +148,7 @@ def test_an_answer_about_what_was_taken_meanwhile_is_none() -> None:
 
 
 def test_a_publisher_that_refuses() -> None:
-    """Who holds the membership is told, with the generation that it is about."""
+    """The membership is told, with the generation that the refusal is about."""
 
     async def test(play: Play) -> None:
         play.assign(1, generation=7)
@@ -159,8 +159,8 @@ def test_a_publisher_that_refuses() -> None:
     run(test)
 
 
-def test_nothing_is_subscribed_to_at_the_end() -> None:
-    """No topic, and no marker is waited for that would lead to a question."""
+def test_no_subscription_remains_at_the_end() -> None:
+    """No topic, and no pending marker that would lead to a request."""
 
     async def test(play: Play) -> None:
         play.assign(1, 2)

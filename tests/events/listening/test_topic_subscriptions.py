@@ -1,4 +1,4 @@
-"""What is subscribed to at one publisher, and from when on it is in force."""
+"""The subscriptions at one publisher, and when they are in force."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def as_socket(side: PublisherSide) -> Any:
 
 
 def test_each_topic_is_subscribed_to_once() -> None:
-    """It is for as long as anybody wants it, however often somebody names it."""
+    """As long as any user wants it, however often it is named."""
 
     async def test(side: PublisherSide, requests: PublisherRequests, topics: TopicSubscriptions) -> None:
         topics.set_topics("one", [b"a", b"b", b"b"])
@@ -47,8 +47,8 @@ def test_each_topic_is_subscribed_to_once() -> None:
     run(test)
 
 
-def test_a_marker_says_that_subscriptions_are_in_force() -> None:
-    """Who waits is called once, and nothing stays subscribed to for it; a marker nobody waits for is left alone."""
+def test_a_marker_confirms_subscriptions() -> None:
+    """A waiting callback is called once, and the marker's subscription ends; an unknown marker is ignored."""
     called: list[str] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests, topics: TopicSubscriptions) -> None:
@@ -63,8 +63,8 @@ def test_a_marker_says_that_subscriptions_are_in_force() -> None:
     run(test)
 
 
-def test_lost_markers_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of the latest would do, and no more than a few are waited for; once unwanted, none is."""
+def test_lost_markers_are_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of the latest confirms; only a few are pending, and none once it is unwanted."""
     monkeypatch.setattr(requests_module, "RETRY_AFTER", 0.0)
     monkeypatch.setattr(requests_module, "MAX_RETRY_AFTER", 0.0)
     called: list[str] = []
@@ -88,8 +88,8 @@ def test_lost_markers_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> No
     run(test)
 
 
-def test_nobody_is_called_after_the_end() -> None:
-    """The connection is closed: who waits is not told that anything is in force."""
+def test_no_callback_after_the_end() -> None:
+    """The connection is closed: waiting callbacks are not called."""
     called: list[str] = []
 
     async def test(side: PublisherSide, requests: PublisherRequests, topics: TopicSubscriptions) -> None:

@@ -1,4 +1,4 @@
-"""What is fired is stored before it is published: by few commits, in order, from any thread."""
+"""Fired events are stored before they are published: in few commits, in order, from any thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lightbus.wire.envelope import PARTITIONS, Accepted, AnyMessage, Error, Fire
 
 
 def test_one_commit_for_a_tick() -> None:
-    """What tasks fire within one tick of the loop is stored by one commit, and each is told where its event is."""
+    """Events fired within one tick of the loop are stored in one commit, and each task gets its event's place."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")
@@ -40,7 +40,7 @@ def test_one_commit_for_a_tick() -> None:
 
 
 def commits_of(out: Out) -> list[int]:
-    """Return where it is noted, from now on, how many events each commit stores."""
+    """Return a list that records, from now on, how many events each commit stores."""
     commits: list[int] = []
     journal: Any = out.journals.journal
     one, several = journal.append_one, journal._append_runs
@@ -64,7 +64,7 @@ def commits_of(out: Out) -> list[int]:
 
 
 async def fire_in_turn(out: Out, count: int) -> list[str]:
-    """Fire one event after another in a task, each when the one before is stored; return their native ids."""
+    """Fire one event after another in a task, each when the previous one is stored; return their native ids."""
     event = out.apis.get("auth").get_event("seen")
     messages = [EventMessage(api_name="auth", event_name="seen", kwargs={"what": n}) for n in range(count)]
     for message in messages:
@@ -72,8 +72,8 @@ async def fire_in_turn(out: Out, count: int) -> list[str]:
     return [message.native_id for message in messages]
 
 
-def test_one_after_another_is_stored_at_once() -> None:
-    """A task that waits for each event waits for no others; the loop has its turn now and then, and order is kept."""
+def test_sequential_events_are_stored_at_once() -> None:
+    """A task that waits for each event does not wait for others; the loop runs regularly, and order is kept."""
 
     async def test(out: Out) -> None:
         await fire_in_turn(out, 1)  # the journal is opened
@@ -99,7 +99,7 @@ def test_one_after_another_is_stored_at_once() -> None:
 
 
 async def begin_row(out: Out) -> None:
-    """Have a topic be known to the journal, and a task fire more than one event."""
+    """Let a topic be known to the journal, and a task fire more than one event."""
     await fire_of_a_key(out, 3)
     await asyncio.sleep(0)
 
@@ -114,7 +114,7 @@ async def fire_of_a_key(out: Out, count: int) -> list[str]:
 
 
 def test_events_of_a_row_share_a_commit() -> None:
-    """Who fires one after the other is told of each at once; they are noted, and are in the tables when published."""
+    """Each fire returns at once; the events are noted in a file, and are in the tables when they are published."""
 
     async def test(out: Out) -> None:
         await begin_row(out)
@@ -141,7 +141,7 @@ def test_events_of_a_row_share_a_commit() -> None:
 
 
 def test_a_row_while_another_program_locks_the_journal() -> None:
-    """Its events are kept, and published in order once that is done; those behind them wait for it."""
+    """Its events are kept, and then published in order; later events wait for them."""
 
     async def test(out: Out) -> None:
         await begin_row(out)
@@ -162,8 +162,8 @@ def test_a_row_while_another_program_locks_the_journal() -> None:
     run(test)
 
 
-def test_a_row_that_cannot_be_put_into_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays noted, and nothing else is stored in front of it; it is tried again without another event."""
+def test_a_row_that_cannot_be_moved_into_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays noted, and nothing is stored before it; it is retried without another event."""
     monkeypatch.setattr("lightbus.events.publishing.batcher.SETTLE_AGAIN", 0.01)
 
     async def test(out: Out) -> None:
@@ -187,8 +187,8 @@ def test_a_row_that_cannot_be_put_into_the_tables(monkeypatch: pytest.MonkeyPatc
     run(test)
 
 
-def test_a_row_is_tried_again_by_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many events are refused meanwhile; and not for a journal that was closed."""
+def test_a_row_is_retried_by_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many events are refused in the meantime; and not for a closed journal."""
     monkeypatch.setattr("lightbus.events.publishing.batcher.SETTLE_AGAIN", 1000.0)
 
     async def test(out: Out) -> None:
@@ -229,8 +229,8 @@ def test_a_row_is_tried_again_by_one_timer(monkeypatch: pytest.MonkeyPatch) -> N
     run(test)
 
 
-def test_tasks_side_by_side_share_commits_again() -> None:
-    """As soon as others fire as well, their events are stored together; only the first to fire goes on by itself."""
+def test_parallel_tasks_share_commits_again() -> None:
+    """As soon as other tasks fire, their events are stored together; only the first task continues its row."""
 
     async def test(out: Out) -> None:
         await fire_in_turn(out, 20)
@@ -242,7 +242,7 @@ def test_tasks_side_by_side_share_commits_again() -> None:
 
 
 def test_hand_offs_are_stored_at_once_or_together() -> None:
-    """One by itself is answered before the loop goes on; many of a tick share a commit, and each has its answer."""
+    """A single one is answered before the loop continues; many in a tick share a commit, and each has its answer."""
 
     async def test(out: Out) -> None:
         await out.hand_off(id="id-0")
@@ -258,7 +258,7 @@ def test_hand_offs_are_stored_at_once_or_together() -> None:
 
 
 def test_a_commit_that_waits_for_the_disk_is_shared(tmp_path: Path) -> None:
-    """With `durability: power` nothing is stored by itself that could be stored together with others."""
+    """With `durability: power` no event is stored alone that could share a commit."""
 
     async def test(out: Out) -> None:
         out.journals.journal.close()
@@ -271,8 +271,8 @@ def test_a_commit_that_waits_for_the_disk_is_shared(tmp_path: Path) -> None:
     run(test)
 
 
-def test_what_cannot_be_stored_at_once() -> None:
-    """Who fires, or hands off, reads why; it is counted, nothing is published, and the next event is stored."""
+def test_an_event_that_cannot_be_stored_at_once() -> None:
+    """The caller gets the error; it is counted, nothing is published, and the next event is stored."""
 
     async def test(out: Out) -> None:
         await fire_in_turn(out, 1)
@@ -303,8 +303,8 @@ def locked() -> sqlite3.OperationalError:
 @pytest.mark.parametrize(
     "cause", [OSError("a full disk"), FileNotFoundError("no directory"), locked()], ids=["full", "not there", "locked"]
 )
-def test_what_is_not_stored_is_not_published(cause: Exception) -> None:
-    """Where the journal cannot be had, who fires reads why, and who hands off; once it can, events are stored again."""
+def test_unstored_events_are_not_published(cause: Exception) -> None:
+    """If the journal cannot be opened, callers and hand-offs get the error; afterwards events are stored again."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")
@@ -326,7 +326,7 @@ def test_what_is_not_stored_is_not_published(cause: Exception) -> None:
 
 
 def test_each_topic_has_its_own_predecessors() -> None:
-    """A subscriber to one partition sees no gap where the numbers between went to another, or to another event."""
+    """A subscriber to one partition sees no gap if the numbers between went to another partition or event."""
 
     async def test(out: Out) -> None:
         for key in ("one", "two", "one", "two"):
@@ -341,8 +341,8 @@ def test_each_topic_has_its_own_predecessors() -> None:
     run(test)
 
 
-def test_threads_append_at_once() -> None:
-    """From whatever threads events come: numbers are used once, and each partition's leave in order without a gap."""
+def test_threads_append_at_the_same_time() -> None:
+    """From any threads: numbers are used once, and each partition is published in order without a gap."""
     count, threads = 2000, 4
 
     async def test(out: Out) -> None:
@@ -368,8 +368,8 @@ def test_threads_append_at_once() -> None:
     run(test)
 
 
-def test_events_wait_off_the_loop_for_a_program_that_locks_the_journal() -> None:
-    """By every door: each is accepted and published in order once the other program is done, and the loop is free."""
+def test_events_wait_off_the_loop_for_a_locked_journal() -> None:
+    """Each is accepted and published in order once the other program is done, and the loop is free."""
 
     async def test(out: Out) -> None:
         loop, event = asyncio.get_running_loop(), out.apis.get("auth").get_event("kept")
@@ -401,8 +401,8 @@ def test_events_wait_off_the_loop_for_a_program_that_locks_the_journal() -> None
     run(test)
 
 
-def test_who_gives_up_waiting_keeps_no_other_waiting() -> None:
-    """A task is cancelled whose event waits for the journal, on whichever loop: the event is kept, the rest is told."""
+def test_a_cancelled_wait_affects_no_other() -> None:
+    """If the task of a waiting event is cancelled, on any loop, the event is kept, and the others are notified."""
 
     async def test(out: Out) -> None:
         loop, event = asyncio.get_running_loop(), out.apis.get("auth").get_event("kept")
@@ -436,8 +436,8 @@ def test_who_gives_up_waiting_keeps_no_other_waiting() -> None:
     run(test)
 
 
-def test_a_program_that_never_ends_is_an_error_for_who_fires() -> None:
-    """It is said what it is; what is fired afterwards is stored."""
+def test_a_journal_locked_for_ever_is_an_error() -> None:
+    """The error names the cause; later events are stored."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("kept")

@@ -1,4 +1,4 @@
-"""Events that are stored by one commit: where another program has the journal, and what is refused of a hand-off."""
+"""Events that are stored in one commit: while another program locks the journal, and refused hand-offs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def handed_off(out: Out, handed: Batch) -> list[AnyMessage]:
 
 
 def test_another_program_has_the_journal() -> None:
-    """They wait together for it, off the loop, behind what waits already, and in front of what comes later."""
+    """They wait for it together, off the loop, behind waiting events, and before later ones."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("kept")
@@ -60,8 +60,8 @@ def test_another_program_has_the_journal() -> None:
     run(test)
 
 
-def test_a_journal_that_cannot_be_had() -> None:
-    """It is an error for who fires, and for who hands off one after which another publisher is asked."""
+def test_a_journal_that_cannot_be_opened() -> None:
+    """It is an error for callers; for a hand-off, one after which another publisher is asked."""
 
     async def test(out: Out) -> None:
         out.journals.problem = JournalError("no room")
@@ -84,8 +84,8 @@ def test_a_journal_that_cannot_be_had() -> None:
         (batch({"what": "1", "key": "k"}, event="nothing"), "event_not_found"),
     ],
 )
-def test_what_is_handed_off_wrongly(handed: Batch, code: str) -> None:
-    """It is refused as a whole, and nothing of it is stored."""
+def test_an_invalid_hand_off(handed: Batch, code: str) -> None:
+    """It is refused as a whole, and no event of it is stored."""
 
     async def test(out: Out) -> None:
         [answer] = handed_off(out, handed)
@@ -97,7 +97,7 @@ def test_what_is_handed_off_wrongly(handed: Batch, code: str) -> None:
 
 
 def test_a_batch_that_is_handed_off_twice() -> None:
-    """It is stored once, and answered alike."""
+    """It is stored once, and gets the same answer."""
 
     async def test(out: Out) -> None:
         handed = batch({"what": "1", "key": "k"}, {"what": "2", "key": "k"})
@@ -108,7 +108,7 @@ def test_a_batch_that_is_handed_off_twice() -> None:
 
 
 def test_events_without_a_key_take_turns() -> None:
-    """So many in a row go to one partition, the next ones to another."""
+    """A number of events in a row go to one partition, the next ones to another."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")
@@ -121,7 +121,7 @@ def test_events_without_a_key_take_turns() -> None:
 
 
 def test_one_answer_once_all_groups_have_handled_them() -> None:
-    """Who waits for the groups of several topics is answered when the last of these is handled."""
+    """A caller that waits for the groups of several topics gets its answer when the last of these is handled."""
 
     async def test(out: Out) -> None:
         answers = handed_off(out, batch(*({"what": "1", "key": f"k{number}"} for number in range(5)), wait_for="ack"))

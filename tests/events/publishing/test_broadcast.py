@@ -1,4 +1,4 @@
-"""How stored events leave: in few messages, none too large, and the last one is told again."""
+"""Publishing stored events: in few messages, none too large, with repeated heads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightbus.wire.envelope import PARTITIONS, Events, Head
 
 
 def test_events_of_one_tick_share_a_message() -> None:
-    """What is fired before the loop has its turn leaves in one frame, numbered, each with the one before it."""
+    """Events fired before the loop runs again are in one frame, numbered, each with the previous one."""
 
     async def test(out: Out) -> None:
         assert out.fire(3) == [1, 2, 3]
@@ -35,8 +35,8 @@ def test_events_of_one_tick_share_a_message() -> None:
     run(test)
 
 
-def test_an_idle_topic_tells_its_newest() -> None:
-    """After half a second, then after ever longer pauses, a topic says which event is its newest."""
+def test_an_idle_topic_repeats_its_head() -> None:
+    """After half a second, then at growing intervals, a topic publishes the number of its newest event."""
 
     async def test(out: Out) -> None:
         out.fire(2)
@@ -52,8 +52,8 @@ def test_an_idle_topic_tells_its_newest() -> None:
     run(test)
 
 
-def test_an_idle_topic_of_best_effort_does_so_too() -> None:
-    """Who missed the last ones can count them, though nobody can be asked for them."""
+def test_an_idle_topic_of_best_effort_repeats_its_head() -> None:
+    """A subscriber can count its missed events, though they cannot be fetched."""
 
     async def test(out: Out) -> None:
         for _ in range(3):
@@ -67,7 +67,7 @@ def test_an_idle_topic_of_best_effort_does_so_too() -> None:
     run(test)
 
 
-def test_a_message_has_only_so_many_events() -> None:
+def test_a_message_has_a_limited_number_of_events() -> None:
     """More than MAX_RECORDS events of a topic are several messages, in order."""
 
     async def test(out: Out) -> None:
@@ -81,8 +81,8 @@ def test_a_message_has_only_so_many_events() -> None:
     run(test)
 
 
-def test_a_message_has_only_so_many_bytes() -> None:
-    """Large events share no message beyond MAX_BYTES; of one that is larger by itself only the number is published."""
+def test_a_message_has_a_limited_number_of_bytes() -> None:
+    """Events together stay below MAX_BYTES; for a larger event, only its number is published."""
 
     async def test(out: Out) -> None:
         out.fire(3, size=MAX_BYTES // 2 - 1000)
@@ -97,7 +97,7 @@ def test_a_message_has_only_so_many_bytes() -> None:
 
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=40), st.integers(2048, 4096))
 def test_no_message_is_over_the_limit(sizes: list[int], limit: int) -> None:
-    """However events come together, no message is larger than a subscriber takes: it would drop the connection."""
+    """No message is larger than a subscriber accepts: it would drop the connection."""
 
     async def test(out: Out) -> None:
         for size in sizes:

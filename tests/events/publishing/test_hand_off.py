@@ -1,4 +1,4 @@
-"""Events that others hand off are checked, stored once, and answered."""
+"""Events that other processes hand off are checked, stored once, and answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightbus.wire.envelope import PARTITIONS, Accepted, Error
 
 
 def test_a_handed_off_event_is_published() -> None:
-    """The answer says under which number; the record goes on, completed by what its sender left out."""
+    """The answer contains its number; the record is published, completed by the fields that its sender left out."""
 
     async def test(out: Out) -> None:
         answer = await out.hand_off("user_registered", kwargs={"username": "sally"})
@@ -31,8 +31,8 @@ def test_a_handed_off_event_is_published() -> None:
     run(test)
 
 
-def test_the_key_of_whoever_hands_off_counts() -> None:
-    """A key that came along decides on the partition, and not the argument."""
+def test_the_key_in_a_hand_off_counts() -> None:
+    """The key in the message decides on the partition, not the argument."""
 
     async def test(out: Out) -> None:
         await out.hand_off("user_registered", kwargs={"username": "sally"}, key="another")
@@ -56,8 +56,8 @@ def test_the_key_of_whoever_hands_off_counts() -> None:
         ("seen", {"kwargs": {"what": "x" * 8000}}, "payload_too_large", "arguments of auth.seen take 8"),
     ],
 )
-def test_what_is_handed_off_wrongly_is_refused(event: str, fields: dict[str, Any], code: str, text: str) -> None:
-    """Whoever hands off reads what is wrong; nothing is published, and no other peer is asked."""
+def test_invalid_hand_offs_are_refused(event: str, fields: dict[str, Any], code: str, text: str) -> None:
+    """The sender gets the reason; nothing is published, and no other peer is asked."""
 
     async def test(out: Out) -> None:
         error = await out.hand_off(event, **fields)
@@ -69,8 +69,8 @@ def test_what_is_handed_off_wrongly_is_refused(event: str, fields: dict[str, Any
     run(test, max_message_size=8000 + FRAME_OVERHEAD)
 
 
-def test_what_is_not_to_be_validated_is_taken() -> None:
-    """Where an API says `validate: false`, that is so for what others hand off, too."""
+def test_unvalidated_hand_offs_are_accepted() -> None:
+    """If an API has `validate: false`, that applies to events of other processes, too."""
 
     async def test(out: Out) -> None:
         out.publisher.hand_offs._validates = lambda api: api != "auth"
@@ -81,7 +81,7 @@ def test_what_is_not_to_be_validated_is_taken() -> None:
 
 
 def test_an_event_for_another_instance_is_refused() -> None:
-    """A restarted worker does not publish what was meant for its predecessor; another peer may be asked."""
+    """A restarted worker does not publish events for its predecessor; another peer may be asked."""
 
     async def test(out: Out) -> None:
         error = await out.hand_off(target="f" * 16)
@@ -92,7 +92,7 @@ def test_an_event_for_another_instance_is_refused() -> None:
 
 
 def test_a_repeated_hand_off_is_stored_once() -> None:
-    """The same id again, in the same tick or later, is answered with where the first is, and not published again."""
+    """A second one with the same id, at any time, is answered with the place of the first, and not published."""
 
     async def test(out: Out) -> None:
         first, again = await asyncio.gather(out.hand_off(), out.hand_off())
@@ -106,7 +106,7 @@ def test_a_repeated_hand_off_is_stored_once() -> None:
 
 
 def test_a_hand_off_that_waits_for_the_groups() -> None:
-    """With `wait_for` "ack" the answer comes when every group has handled the event."""
+    """With `wait_for` "ack" the answer is sent when every group has handled the event."""
 
     async def test(out: Out) -> None:
         waiting = asyncio.ensure_future(out.hand_off(wait_for="ack"))
@@ -125,7 +125,7 @@ def test_a_hand_off_that_waits_for_the_groups() -> None:
 
 
 def test_best_effort_is_answered_at_once() -> None:
-    """What no journal holds is taken when it is queued."""
+    """An event that no journal stores is accepted when it is queued."""
 
     async def test(out: Out) -> None:
         assert await out.hand_off("loose") == Accepted("", ME)

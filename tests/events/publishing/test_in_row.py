@@ -1,4 +1,4 @@
-"""A task that fires one event after the other goes on for a while, and then others have their turn."""
+"""A task that fires one event after another continues for a while, and then other tasks run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightbus.events.publishing.in_row import AT_ONCE, IN_ROW, InRow
 
 
 def count_of(row: InRow, who: object, noted: bool) -> int:
-    """Return how many events of one that fires are stored at once within a tick."""
+    """Return how many events of one source are stored at once within a tick."""
     count = 0
     while row.continues_row(who, count if noted else 0, is_first=not count):
         count += 1
@@ -16,8 +16,8 @@ def count_of(row: InRow, who: object, noted: bool) -> int:
 
 
 @pytest.mark.parametrize(("noted", "most"), [(True, IN_ROW), (False, AT_ONCE)])
-def test_it_ends_after_a_while(noted: bool, most: int) -> None:
-    """Later where the events are noted only; in the next tick it goes on."""
+def test_a_row_is_limited(noted: bool, most: int) -> None:
+    """The limit is higher if the events are only noted; in the next tick the row continues."""
     row = InRow()
     for _ in range(3):
         assert count_of(row, "one", noted) == most
@@ -25,8 +25,8 @@ def test_it_ends_after_a_while(noted: bool, most: int) -> None:
         row.end_tick()
 
 
-def test_whoever_else_fires_within_the_tick_waits() -> None:
-    """The first one goes on; in the next tick another may be the first."""
+def test_other_sources_within_the_tick_wait() -> None:
+    """The first source continues its row; in the next tick another may be the first."""
     row = InRow()
     assert row.continues_row("one", 0, is_first=True)
     assert not row.continues_row("two", 0, is_first=False)
@@ -36,8 +36,8 @@ def test_whoever_else_fires_within_the_tick_waits() -> None:
     assert not row.continues_row("one", 0, is_first=False)
 
 
-def test_what_stayed_noted_is_waited_for() -> None:
-    """Nothing is stored at once before what was noted in a tick before is in the tables."""
+def test_noted_events_are_waited_for() -> None:
+    """Nothing is stored at once before the events noted in an earlier tick are in the tables."""
     row = InRow()
     assert not row.continues_row("one", 3, is_first=True)
     row.end_tick()
@@ -45,7 +45,7 @@ def test_what_stayed_noted_is_waited_for() -> None:
 
 
 def test_when_more_are_expected() -> None:
-    """Behind the first of a tick, and from the first on where the tick before had several."""
+    """After the first event of a tick, and from the first on if the previous tick had several."""
     row = InRow()
     found = []
     for count in (1, 1, 3, 2, 1, 1):

@@ -1,4 +1,4 @@
-"""Journals are looked after: adopted, trimmed, written back, given back; what fails is tried again."""
+"""Maintenance of journals: adopted, trimmed, written back, given back; failures are retried."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["journals"]
 
 
 class Coordinates:
-    """Who knows what groups are owed."""
+    """A fake coordinator with the events of groups."""
 
     def __init__(self) -> None:
         self.added: list[str] = []
@@ -59,7 +59,7 @@ class Coordinates:
 
 @contextlib.asynccontextmanager
 async def cared_for(journals: JournalSet) -> AsyncIterator[Coordinates]:
-    """Have the journals of a set looked after."""
+    """Run the maintenance of a set of journals."""
     coordinates = Coordinates()
     with ThreadPoolExecutor(1) as threads:
         care = JournalMaintenance(journals, coordinates, journals._config, threads)
@@ -71,13 +71,13 @@ async def cared_for(journals: JournalSet) -> AsyncIterator[Coordinates]:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have journals looked after all the time."""
+    """Run the maintenance all the time."""
     for name in ("ADOPT_EVERY", "CHECKPOINT_EVERY", "TRIM_EVERY"):
         monkeypatch.setattr(module, name, 0.01)
 
 
 def test_journals_are_adopted_and_dropped_when_drained(journals: JournalSet, tmp_path: Path, often: None) -> None:
-    """One whose process has ended is served until its events are old and handled, and then it is gone."""
+    """The journal of an ended process is served until its events are old and handled, and is then removed."""
     own = journals.own()
     store(own)
 
@@ -96,13 +96,13 @@ def test_journals_are_adopted_and_dropped_when_drained(journals: JournalSet, tmp
 
 
 async def nothing_to_trim(care: JournalMaintenance) -> None:
-    """Delete nothing, as where all events are new."""
+    """Delete nothing, as if all events were new."""
 
 
 def test_many_adopted_journals_are_given_back(
     journals: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of those that everybody has handled only some are kept open; a process that starts continues one that is not."""
+    """Only some fully handled journals are kept open; a process that starts continues one of the others."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 3)
     monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
     store(journals.own())
@@ -127,10 +127,10 @@ def test_many_adopted_journals_are_given_back(
     asyncio.run(test())
 
 
-def test_what_is_not_handled_is_kept_open(
+def test_unhandled_journals_are_kept_open(
     journals: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many they are: a journal of which somebody is owed something, or in which there is a dead letter."""
+    """Any number of them: journals with unhandled events or a dead letter."""
     monkeypatch.setattr(module, "MAX_ADOPTED", 0)
     monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
 
@@ -151,7 +151,7 @@ def test_what_is_not_handled_is_kept_open(
 
 
 def test_the_log_is_written_back(journals: JournalSet, often: None) -> None:
-    """A journal's write-ahead log is in its file soon."""
+    """The write-ahead log of a journal is soon in its file."""
     before = journals.own().path.stat().st_size
     journals.own().append([NewEvent(TOPIC, b"x" * 100_000, 1e12)])
 
@@ -162,8 +162,8 @@ def test_the_log_is_written_back(journals: JournalSet, often: None) -> None:
     asyncio.run(test())
 
 
-def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture) -> None:
-    """Events that a cap deleted are logged; a group without members for too long is removed, with a warning."""
+def test_losses_and_expired_groups(tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Events deleted by a limit are logged; a group without members for too long is removed, with a warning."""
     journals = made(tmp_path, max_events=1)
 
     async def test() -> None:
@@ -180,14 +180,14 @@ def test_losses_and_groups_that_are_gone(tmp_path: Path, often: None, caplog: py
 
 
 @pytest.mark.parametrize("error", [JournalError("the disk is full"), RuntimeError("a mistake")])
-def test_what_fails_is_tried_again(
+def test_failures_are_retried(
     journals: JournalSet,
     often: None,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
 ) -> None:
-    """Whatever goes wrong is logged, and does not end the looking after."""
+    """Each failure is logged, and does not end the maintenance."""
     journals.own()
     store(journals.own())
     trim: Callable[..., Any] = Retention.trim

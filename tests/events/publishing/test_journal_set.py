@@ -1,4 +1,4 @@
-"""The journals of a process: opened once, adopted, given away; and never held without being served."""
+"""The journals of a process: opened once, adopted, given back; and never held without being served."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lightbus.exceptions import JournalError
 __all__ = ["journals"]
 
 
-def test_it_opens_nothing_before_it_is_needed(journals: JournalSet, tmp_path: Path) -> None:
-    """No directory is made before something is to be kept; then there is one journal, however many threads ask."""
+def test_nothing_is_opened_before_it_is_needed(journals: JournalSet, tmp_path: Path) -> None:
+    """No directory is made before an event is stored; then there is one journal, for any number of threads."""
     opened: list[Journal] = []
     end = journals.observe(opened.append)
     assert (journals.all(), journals.opened, (tmp_path / "data").exists()) == ([], None, False)
@@ -42,17 +42,17 @@ def test_it_opens_nothing_before_it_is_needed(journals: JournalSet, tmp_path: Pa
 
 
 def test_a_new_journal_learns_the_groups(journals: JournalSet, tmp_path: Path) -> None:
-    """Those of all others of the service, whoever holds them: what is fired from now on is owed to them, too."""
+    """Those of all other journals of the service, open or not: events from now on are stored for them, too."""
     other = made(tmp_path)
     other.own().groups.save(SHOP)
     assert journals.own().groups.all() == [SHOP]
     other.close()
 
 
-def test_a_journal_that_cannot_be_written_is_not_kept(
+def test_an_unwritable_journal_is_released(
     journals: JournalSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When it fails behind the opening, the journal is let go of: somebody else may adopt it, or we the next time."""
+    """If it fails after it was opened, it is released: another process may adopt it, or we later."""
     name = leave_one(tmp_path, SHOP)
 
     def full(*_: Any) -> None:
@@ -70,8 +70,8 @@ def test_a_journal_that_cannot_be_written_is_not_kept(
     assert journals.problem == ""
 
 
-def test_a_disk_that_gets_full_is_told_of(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It need not be found out by the next event."""
+def test_a_disk_that_fills_up_is_reported(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the next event fails."""
     assert journals.problem == ""
     path = journals.own().path
     assert journals.problem == ""
@@ -81,8 +81,8 @@ def test_a_disk_that_gets_full_is_told_of(journals: JournalSet, monkeypatch: pyt
     assert journals.problem == f"The journal {path} is on a full disk: make room."
 
 
-def test_why_events_are_not_taken_is_told(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until others are taken, or for a while: whatever it is, and whoever asks need not have fired them."""
+def test_the_reason_for_refused_events_is_reported(journals: JournalSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until an event is accepted, or for a while: for any reason, also to processes that fired none."""
     journal = journals.own()
     event = NewEvent(Topic("auth", "seen", 1), b"e", 1.0)
     with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as other:
@@ -99,8 +99,8 @@ def test_why_events_are_not_taken_is_told(journals: JournalSet, monkeypatch: pyt
     assert journals.problem == ""
 
 
-def test_what_is_adopted_is_served_and_given_back(journals: JournalSet, tmp_path: Path) -> None:
-    """It is among the open journals behind our own, until it is dropped; released ones are free for others."""
+def test_adopted_journals_are_served_and_given_back(journals: JournalSet, tmp_path: Path) -> None:
+    """One is among the open journals after our own, until it is dropped; released ones are free for others."""
     name = leave_one(tmp_path)
     own = journals.own()  # continues the one that is free
     assert own.id == name
@@ -119,8 +119,8 @@ def test_what_is_adopted_is_served_and_given_back(journals: JournalSet, tmp_path
     other.close()
 
 
-def test_dropping_what_was_released_meanwhile(journals: JournalSet, tmp_path: Path) -> None:
-    """It may be somebody else's by then, with events in it: the file stays."""
+def test_dropping_a_journal_that_was_released(journals: JournalSet, tmp_path: Path) -> None:
+    """Another process may hold it by then, with events in it: the file stays."""
     journals.own()
     name = leave_one(tmp_path)
     [adopted] = journals.adopt()
@@ -142,10 +142,10 @@ def test_a_closed_set(journals: JournalSet, tmp_path: Path) -> None:
     assert journals.adopt() == []
 
 
-def test_a_file_system_that_does_not_stay(
+def test_a_volatile_file_system(
     journals: JournalSet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A warning says so, once, with the setting that leads elsewhere."""
+    """One warning, with the setting for another directory."""
     monkeypatch.setattr(module, "volatile_filesystem", lambda path: "tmpfs")
     journals.own()
     journals.adopt()

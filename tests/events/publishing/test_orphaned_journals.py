@@ -1,4 +1,4 @@
-"""What ended processes of other services left: whose turn it is, and what is done with it."""
+"""Journals and outbox events left by ended processes of other services: which worker serves them, and how."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READER = KnownGroup("news", "reader", ("printed",), 1.0, 2.0, "d")
 
 
 class Serves:
-    """Notes what it is told to serve; what is in `owing` is owed to somebody."""
+    """Records the served journals; those in `owing` have unhandled events."""
 
     def __init__(self) -> None:
         self.served: list[str] = []
@@ -46,7 +46,7 @@ class Serves:
 
 
 class World:
-    """One worker of the service `shop`, and who else there is."""
+    """One worker of the service `shop`, and the other services."""
 
     def __init__(self, tmp_path: Path) -> None:
         config = Config.model_validate({"journal": {"data_dir": tmp_path}})
@@ -69,7 +69,7 @@ class World:
         await self.left.look(asyncio.to_thread)
 
     def leave(self, service: str = "news", *, is_stored: bool = True) -> None:
-        """Leave a journal behind, as a process of a service that ended."""
+        """Leave a journal behind, as an ended process of a service does."""
         journal = JournalDirectory(self.path / service, host="h").open_own()
         journal.groups.save(READER)
         if is_stored:
@@ -83,7 +83,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Return one in which nobody has to wait."""
+    """Return a world without waiting times."""
     monkeypatch.setattr(module, "FIRST_LOOK", 0.0)
     monkeypatch.setattr(module, "WAIT", 0.0)
     return World(tmp_path)
@@ -97,8 +97,8 @@ def run(world: World, test: Callable[[], Awaitable[None]]) -> None:
         world.journals.close()
 
 
-def test_a_journal_is_served_until_its_own_service_is_there(world: World) -> None:
-    """One with events that nobody holds; it is given back once nothing is owed in it, and is never deleted."""
+def test_a_journal_is_served_until_its_own_service_runs(world: World) -> None:
+    """An unheld journal with events; it is given back once all are handled, and is never deleted."""
     world.leave()
     world.leave("empty", is_stored=False)
     world.leave("shop")
@@ -136,7 +136,7 @@ def test_a_drained_journal_of_another_service_stays(world: World) -> None:
 
 
 def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> None:
-    """In order, each once whenever we are killed, and with the groups that the service knows."""
+    """In order, each event once even after a kill, and with the groups that the service knows."""
     world.leave(is_stored=False)
     for id, key in (("a", "k"), ("b", "k"), ("c", None), ("a", "k")):
         world.put(id, key=key)
@@ -162,10 +162,10 @@ def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> No
 
 
 @pytest.mark.parametrize("who", ["its service is here", "its API is published", "its service is unknown", "it is new"])
-def test_what_may_still_be_published_by_its_own_service_waits(
+def test_events_that_their_own_service_may_publish_wait(
     world: World, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody takes it out of turn: a process that lives on publishes what it kept itself, in order."""
+    """They are not taken out of order: a running process publishes the events that it stored itself."""
     world.put("a", service="" if who == "its service is unknown" else "news")
     if who == "its service is here":
         world.here.add("news")

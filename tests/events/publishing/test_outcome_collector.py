@@ -1,4 +1,4 @@
-"""What becomes of events that were fired together."""
+"""The outcomes of events that were fired together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightbus.events.publishing.outcome_collector import OutcomeCollector
 
 
 def test_all_outcomes_in_order() -> None:
-    """There is a result once the last of them is known, and not before."""
+    """The result is set once the last of them is known, and not before."""
     together = OutcomeCollector[str](2)
     together("one")
     assert not together.future.done()
@@ -18,7 +18,7 @@ def test_all_outcomes_in_order() -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_the_first_error_is_the_outcome_of_all(place: int) -> None:
-    """At once, wherever it comes; what follows changes nothing."""
+    """At once, whichever event it is; later outcomes change nothing."""
     together = OutcomeCollector[int](3)
     for number in range(place):
         together(number)

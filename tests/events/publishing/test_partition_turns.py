@@ -1,4 +1,4 @@
-"""Which partition an event falls into: that of its key, else each in its turn."""
+"""The partition of an event: that of its key, or the next in turn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lightbus.wire import envelope
 from lightbus.wire.envelope import PARTITIONS
 
 
-def test_a_key_decides_on_the_partition() -> None:
-    """All events of a key go one way, so they stay in order."""
+def test_a_key_determines_the_partition() -> None:
+    """All events with one key go to one partition, so they stay in order."""
 
     async def test(out: Out) -> None:
         out.fire(100, key="customer-1")
@@ -26,7 +26,7 @@ def test_a_key_decides_on_the_partition() -> None:
 
 
 def test_events_without_a_key_take_turns() -> None:
-    """Each partition gets some in a row, so that they share messages, and all partitions get as many."""
+    """Each partition gets some in a row, so that they share messages, and all partitions get equally many."""
 
     async def test(out: Out) -> None:
         out.fire(TURN_AFTER * PARTITIONS, key=None)
@@ -41,8 +41,8 @@ def test_events_without_a_key_take_turns() -> None:
     run(test)
 
 
-def test_events_that_are_fired_together_take_turns() -> None:
-    """So many in a row go to one partition, and the next ones, also next time, to another."""
+def test_events_fired_together_take_turns() -> None:
+    """A number of events in a row go to one partition, and the next ones, also of the next call, to another."""
     turns, records = PartitionTurns(), [b"%d" % number for number in range(2 * TOGETHER + 1)]
     runs = [*turns.runs(("auth", "seen"), records, 0), *turns.runs(("auth", "seen"), [b"next"], 0)]
     assert [len(those) for _, _, those in runs] == [TOGETHER, TOGETHER, 1, 1]
@@ -52,8 +52,8 @@ def test_events_that_are_fired_together_take_turns() -> None:
     assert all(topic == envelope.event_topic("auth", "seen", name.partition) for topic, name, _ in runs)
 
 
-def test_events_in_a_crowd_share_more() -> None:
-    """Where one tick after another has many, more in a row go to one partition; with the first that has few, fewer."""
+def test_many_events_per_tick_make_longer_rows() -> None:
+    """If successive ticks have many events, more in a row go to one partition; after a tick with few, fewer."""
     turns = PartitionTurns()
 
     def tick(count: int) -> list[int]:
@@ -67,8 +67,8 @@ def test_events_in_a_crowd_share_more() -> None:
     assert tick(2 * TURN_AFTER) == [TURN_AFTER, TURN_AFTER]
 
 
-def test_lists_in_a_crowd_share_more() -> None:
-    """The same of events that are fired together, again and again."""
+def test_large_lists_make_longer_rows() -> None:
+    """The same for lists of events that are fired together repeatedly."""
     turns = PartitionTurns()
 
     def tick(count: int) -> list[int]:
@@ -84,8 +84,8 @@ def test_lists_in_a_crowd_share_more() -> None:
 
 @pytest.mark.parametrize("count", [1, 16, 17, 64, 65, 100, 128, 1000])
 @pytest.mark.parametrize("together", [False, True])
-def test_all_partitions_have_their_turn(count: int, together: bool) -> None:
-    """Whatever comes in a tick, none is left out, and each is given as many."""
+def test_all_partitions_are_used(count: int, together: bool) -> None:
+    """Whatever a tick contains, none is left out, and each gets equally many."""
     turns = PartitionTurns()
     went: Counter[int] = Counter()
     for _ in range(CROWDED + 10 * PARTITIONS):

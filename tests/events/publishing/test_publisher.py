@@ -1,4 +1,4 @@
-"""The way of an event out: numbered, coalesced by topic, published; and the hand-off for those who cannot publish."""
+"""The path of a fired event: numbered, grouped by topic, published; and the hand-off by other processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.wire.envelope import PARTITIONS, Events, Marker, Record
 
 
 def test_best_effort_is_not_stored() -> None:
-    """Of best effort an event is numbered and published, and no journal has it."""
+    """Such an event is numbered and published, and no journal has it."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("loose")
@@ -31,8 +31,8 @@ def test_best_effort_is_not_stored() -> None:
     run(test)
 
 
-def test_publishing_an_event_notes_where_it_is() -> None:
-    """The fired message then says who holds it, and under which number; its record is what subscribers get."""
+def test_publishing_records_the_place_of_the_event() -> None:
+    """The fired message has its publisher and its number; subscribers get its record."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("user_registered")
@@ -49,8 +49,8 @@ def test_publishing_an_event_notes_where_it_is() -> None:
     run(test)
 
 
-def test_a_marker_tells_from_where_on_events_arrive() -> None:
-    """What was fired before the marker's subscription goes out before it, and the marker names the last of it."""
+def test_a_marker_separates_earlier_events() -> None:
+    """Events fired before the marker's subscription are published before it, and the marker names the last one."""
 
     async def test(out: Out) -> None:
         out.fire(2)
@@ -65,8 +65,8 @@ def test_a_marker_tells_from_where_on_events_arrive() -> None:
     run(test)
 
 
-def test_a_marker_comes_behind_what_was_fired() -> None:
-    """An event that another thread fires while a marker is made comes behind it."""
+def test_a_marker_follows_fired_events() -> None:
+    """An event that another thread fires while a marker is made comes after it."""
 
     async def test(out: Out) -> None:
         send = out.publisher.broadcast._send
@@ -89,7 +89,7 @@ def test_a_marker_comes_behind_what_was_fired() -> None:
 
 @pytest.mark.parametrize(("topic", "subscribed"), [(MARKER, False), (b"auth\0", True), (b"", True)])
 def test_other_subscriptions_are_not_answered(topic: bytes, subscribed: bool) -> None:
-    """Only a subscription to a marker is answered; taking one back, or subscribing to events, is not."""
+    """Only a subscription to a marker is answered; not an unsubscription, nor one to events."""
 
     async def test(out: Out) -> None:
         out.publisher.subscribed(topic, subscribed)
@@ -98,8 +98,8 @@ def test_other_subscriptions_are_not_answered(topic: bytes, subscribed: bool) ->
     run(test)
 
 
-def test_a_crowd_of_best_effort_lets_others_have_a_turn() -> None:
-    """Who fires on and on waits for nothing at first; once so many are queued, the loop goes on before the next."""
+def test_many_events_of_best_effort_let_the_loop_run() -> None:
+    """A task that keeps firing does not wait at first; once many are queued, the loop runs before the next."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("loose")

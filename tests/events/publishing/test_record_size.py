@@ -1,4 +1,4 @@
-"""An event that no message can hold is refused where it is fired."""
+"""An event that is too large for any message is refused when it is fired."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lightbus.exceptions import DeformError, PayloadTooLarge
 from lightbus.message import EventMessage
 
 
-def test_what_cannot_be_published_is_refused() -> None:
-    """An event that is too large, or cannot be sent, is the error of whoever fires it, and takes no number."""
+def test_an_unpublishable_event_is_refused() -> None:
+    """An event that is too large, or cannot be encoded, is an error of its caller, and takes no number."""
 
     async def test(out: Out) -> None:
         event = out.apis.get("auth").get_event("seen")

@@ -1,4 +1,4 @@
-"""What is fired within one tick is put together by topic, and each who fired is told what became of its event."""
+"""Events fired within one tick are grouped by topic, and each caller is told the outcome of its event."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ONE, TWO = Topic("auth", "seen", 1), Topic("auth", "seen", 2)
 
 
 def ignore(topic: Topic, outcome: Stored | JournalError) -> None:
-    """Wait for nothing."""
+    """Ignore the outcome."""
 
 
-def test_those_in_a_row_of_a_topic_are_a_run() -> None:
-    """Another topic ends it, and so do an event that was handed off, and one of another time."""
+def test_consecutive_events_of_a_topic_are_a_run() -> None:
+    """Another topic ends it, and so do a handed-off event, and one with another time."""
     batch = TickBatch()
     assert batch.is_small
     batch.add(b"1", ONE, b"a", 1.0, "", ignore)
@@ -42,8 +42,8 @@ def test_those_in_a_row_of_a_topic_are_a_run() -> None:
     assert batch.topics == [b"1", b"2", b"1", b"1", b"1", b"1"]
 
 
-def test_each_is_told_where_its_event_is() -> None:
-    """By its message, by its future, by being called; who does not wait any more is left alone."""
+def test_each_caller_gets_the_place_of_its_event() -> None:
+    """By its message, by its future, by a callback; a caller that no longer waits is ignored."""
 
     async def main() -> None:
         batch, loop = TickBatch(), asyncio.get_running_loop()
@@ -62,8 +62,8 @@ def test_each_is_told_where_its_event_is() -> None:
     asyncio.run(main())
 
 
-def test_each_is_told_that_nothing_is_stored() -> None:
-    """All of a commit share its error."""
+def test_each_caller_gets_the_error() -> None:
+    """All events of a commit share its error."""
 
     async def main() -> None:
         batch, error, loop = TickBatch(), JournalError("a full disk"), asyncio.get_running_loop()
