@@ -275,7 +275,7 @@ def _read(api: Api) -> _Declared:
     for name, member in members.items():
         if is_method(member):
             try:
-                procedures[name] = _procedure(meta, name, bound_method(api, name, member), vars(type(api)))
+                procedures[name] = _procedure(meta, name, bound_method(api, name, member), type(api))
             except TypeError as error:
                 reasons[name] = f"it is {with_article(type(member).__name__)} that cannot be called by name: {error}"
     events = {name: member.bound(meta, name) for name, member in members.items() if isinstance(member, Event)}
@@ -311,14 +311,29 @@ def _check_member(name: str, member: Any, override: Any, owner: type) -> None:
 _TAKEN = "hides what every Api has by this name. Rename it."
 
 
-def _procedure(meta: ApiMeta, name: str, function: Callable[..., Any], namespace: Mapping[str, Any]) -> Procedure:
+def _procedure(meta: ApiMeta, name: str, function: Callable[..., Any], api: type[Api]) -> Procedure:
+    is_shared = meta.internal and isinstance(function, MethodType)
     return Procedure(
         api_name=meta.name,
         name=name,
         function=function,
         is_async=inspect.iscoroutinefunction(function),
-        signature=Signature.of_function(function, api_name=meta.name, name=name, namespace=namespace),
+        signature=(_shared_signature if is_shared else _signature)(meta.name, name, function, api),
     )
+
+
+def _signature(api_name: str, name: str, function: Callable[..., Any], api: type[Api]) -> Signature:
+    return Signature.of_function(function, api_name=api_name, name=name, namespace=vars(api))
+
+
+def _shared_signature(api_name: str, name: str, method: Any, api: Any) -> Signature:
+    return _kept_signature(api_name, name, method.__func__, api)
+
+
+@functools.lru_cache(maxsize=128)
+def _kept_signature(api_name: str, name: str, function: Any, api: type[Api]) -> Signature:
+    """Return the signature of a procedure that each client has an instance of: to read it takes the longest."""
+    return _signature(api_name, name, function.__get__(object(), api), api)
 
 
 def _name_of(value: Any) -> str:

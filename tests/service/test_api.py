@@ -340,3 +340,31 @@ def test_wrong_name_gives_similar_names_of_the_other_kind() -> None:
         Orders().get_event("plcae")
     with pytest.raises(EventNotFound, match=r"'place' is a procedure: call it"):
         Orders().get_event("place")
+
+
+def test_signatures_of_internal_apis_are_read_once() -> None:
+    """Each client has an instance of them; a procedure has its own function, and shares the signature of its class."""
+
+    class CountsApi(Api):
+        class Meta:
+            name = "internal.counts"
+            internal = True
+
+        def count(self, of: list[str]) -> int:
+            return len(of)
+
+    class WiderApi(CountsApi):
+        class Meta:
+            name = "internal.counts"
+            internal = True
+
+        def count(self, of: list[str], more: int = 0) -> int:  # type: ignore[override]
+            return len(of) + more
+
+    first, second = (CountsApi().get_procedure("count") for _ in range(2))
+    assert first.signature is second.signature
+    assert first.function.__self__ is not second.function.__self__  # type: ignore[attr-defined]
+    assert first.signature.describe() == "count(of: list[str]) -> int"
+    assert WiderApi().get_procedure("count").signature.describe() == "count(of: list[str], more: int = 0) -> int"
+    public = [AuthApi().get_procedure("check_password").signature for _ in range(2)]
+    assert public[0] is not public[1]
