@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,21 +139,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = side_by_side(in_order_of_files(items), mine["workercount"])
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _recorded_loops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    tmp_path_factory.getbasetemp()  # made now: each test moves the place of temporary files
-    with recorded_loops():
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _says_nothing_of_slowness() -> None:
-    """Have asyncio's debug mode not say how slow the machine is: tests read the logs."""
+@pytest.fixture(scope="session")
+def _roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roots]:
+    """Make what all tests have in common. One fixture, and one more for each test: each takes its time, 8,000 times."""
+    directory = tmp_path_factory.getbasetemp()  # made now: each test moves the place of temporary files
+    # asyncio's debug mode is not to say how slow the machine is: tests read the logs.
     logging.getLogger("asyncio").addFilter(lambda record: not str(record.msg).startswith("Executing %s took"))
+    _measure_ourselves_alone(directory)
+    with recorded_loops(), closing(Roots()) as roots:
+        yield roots
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_measure(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _measure_ourselves_alone(directory: Path) -> None:
     """
     Have coverage, where it is on, measure us and what we start anew, but no copy of us that a test makes by `os.fork`.
 
@@ -164,7 +161,7 @@ def _own_measure(tmp_path_factory: pytest.TempPathFactory) -> None:
         tests = os.getpid()
         save = measuring.save
         measuring.save = lambda: save() if os.getpid() == tests else None
-        settings = tmp_path_factory.getbasetemp() / "measured.ini"
+        settings = directory / "measured.ini"
         settings.write_text(MEASURED.format(package=_tested_package()))
         os.environ["COVERAGE_PROCESS_START"] = str(settings)
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
@@ -175,12 +172,11 @@ def _measuring() -> Any:
     return sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
 
 
-@pytest.fixture(autouse=True)
+@contextmanager
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have coverage, where it is on, look away from some of the tests, and from the programs that these start."""
     measuring = _measuring()
-    apart = request.path.relative_to(TESTS).parts[0] in UNMEASURED or request.node.get_closest_marker("unmeasured")
-    if measuring is None or not apart:
+    if measuring is None or not _is_left_unmeasured(request):
         yield
         return
     measuring.stop()
@@ -191,32 +187,29 @@ def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     measuring.start()
 
 
-@pytest.fixture(scope="session")
-def _roots() -> Iterator[Roots]:
-    with closing(Roots()) as roots:
-        yield roots
+def _is_left_unmeasured(request: pytest.FixtureRequest) -> bool:
+    directory = request.path.relative_to(TESTS).parts[0]
+    return directory in UNMEASURED or request.node.get_closest_marker("unmeasured") is not None
 
 
 @pytest.fixture(autouse=True)
-def surroundings(_measured: None, _roots: Roots) -> Iterator[Surroundings]:
-    """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""
+def surroundings(request: pytest.FixtureRequest, _roots: Roots) -> Iterator[Surroundings]:
+    """
+    Give the test a bus name, directories and an environment of its own; fail it for what it leaves.
+
+    Its calls wait for as long as everything else does, where it does not say for how long.
+    """
     asyncio_log, complaints = logging.getLogger("asyncio"), TaskComplaints()
-    with logging_not_set_up(), own_surroundings(_roots) as made:
+    with _measured(request), logging_not_set_up(), own_surroundings(_roots) as made:
         before = Snapshot(made.bus)
         asyncio_log.addHandler(complaints)
-        yield made
+        with patient_calls():
+            yield made
         left = before.leaked() + made.left_files()
         before.kill_processes()
         asyncio_log.removeHandler(complaints)
     left += complaints.found
     assert not left, "the test left behind:\n  " + "\n  ".join(left)
-
-
-@pytest.fixture(autouse=True)
-def defaults(_measured: None) -> Iterator[None]:
-    """Have calls wait for as long as everything else does, where the test does not say for how long."""
-    with patient_calls():
-        yield
 
 
 @pytest.fixture(params=DOORS)
