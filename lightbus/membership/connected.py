@@ -19,6 +19,8 @@ HELLO_EVERY = 5.0
 MAX_HELLOS = 20
 """HELLOs of one engine that are answered per second: an answer may be large, and is buffered until it is read."""
 
+TELL_AGAIN_AFTER = 60.0
+"""Seconds after which the known peers are sent again to an engine that knows others, though nothing has changed."""
 
 MAX_FORMER = 1024
 """Disconnected engines whose service is remembered: a script may be gone before its call is counted."""
@@ -86,6 +88,8 @@ class ConnectedEngines:
         self._draining = False
         self._paces: dict[bytes, tuple[float, int]] = {}
         """By engine: the start of the second in which its HELLOs are counted, and their number."""
+        self._told: dict[bytes, tuple[tuple[str, str], float]] = {}
+        """By engine: the digests of our peers and of its own when it was sent our peers, and when that was."""
 
     def __len__(self) -> int:
         return len(self._engines)
@@ -133,6 +137,21 @@ class ConnectedEngines:
         self._paces[routing_id] = since, count + 1
         return count >= MAX_HELLOS
 
+    def must_tell_peers(self, routing_id: bytes, ours: str, theirs: str, now: float) -> bool:
+        """
+        Return whether to send an engine the known peers, and record that: it knows others, and was not told these.
+
+        Some processes never know the same peers, as those that reach only some of them: a message with a hundred peers
+        in answer to each HELLO would cost more than the HELLOs.
+        """
+        if ours == theirs:
+            return False
+        digests, at = self._told.get(routing_id, (("", ""), now))
+        if digests == (ours, theirs) and now - at < TELL_AGAIN_AFTER:
+            return False
+        self._told[routing_id] = (ours, theirs), now
+        return True
+
     def tick(self, now: float) -> None:
         """Remove engines that have been silent too long."""
         for change in self._liveness.tick(now):
@@ -171,6 +190,7 @@ class ConnectedEngines:
                 del self._former_services[next(iter(self._former_services))]
         self._liveness.forget(routing_id)
         self._paces.pop(routing_id, None)
+        self._told.pop(routing_id, None)
         self._drain_confirmations.note(routing_id)
         self._goodbye_confirmations.note(routing_id)
 

@@ -73,7 +73,7 @@ class Introductions:
         self._encoded_until = 0.0
 
     def on_hello(self, routing_id: bytes, hello: Hello) -> None:
-        """Answer with our announcement, and with the known peers if the sender's digest says that it knows others."""
+        """Answer with our announcement, and with the known peers if the sender knows others and was not sent these."""
         if (refusal := self._reason_to_refuse(routing_id, hello)) is not None:
             self.counts["refused_hellos"] += 1
             self._reply(routing_id, Error(PeerRefused.code, refusal, False, {}))
@@ -85,7 +85,7 @@ class Introductions:
             return
         self.counts["hellos"] += is_new
         self._reply(routing_id, self._welcome())
-        if hello.peers_digest != self._view.peers_digest():
+        if self.engines.must_tell_peers(routing_id, self._view.peers_digest(), hello.peers_digest, now):
             self._send(routing_id, self._known_peers(now))
         if is_new and self.draining:
             self._reply(routing_id, Drain())

@@ -11,6 +11,7 @@ import pytest
 
 from lightbus.membership import connected
 from lightbus.membership import introductions as module
+from lightbus.membership.connected import TELL_AGAIN_AFTER
 from lightbus.membership.context import Identity
 from lightbus.membership.introductions import Introductions, NodeView
 from lightbus.wire import envelope
@@ -27,12 +28,13 @@ class Place:
     def __init__(self) -> None:
         self.said = announcement(OWN)
         self.known: list[tuple[Announcement, float]] = []
+        self.digest = "same"
         self.claims: list[Announcement] = []
         self.sent: dict[bytes, list[AnyMessage]] = {}
         self.gone: set[bytes] = set()
         view = NodeView(
             announcement=lambda: self.said,
-            peers_digest=lambda: "same",
+            peers_digest=lambda: self.digest,
             verified=lambda: self.known,
             known=lambda instance: next((each for each, _ in self.known if each.instance == instance), None),
             claimed=self.claims.append,
@@ -121,16 +123,40 @@ def test_peers_are_encoded_once_for_all_requests(place: Place, monkeypatch: pyte
     monkeypatch.setattr(module, "envelope", SimpleNamespace(encode=encode))
     place.known = [(announcement(OTHER), 1.5)]
     asks = HELLO._replace(peers_digest="other")
-    told = [place.hello(asks)[1] for _ in range(5)]
+    told = [place.hello(asks, routing_id=bytes([number]))[1] for number in range(5)]
     assert told == encoded * 5 == [Peers([[announcement(OTHER).to_wire(), 1.5]], [])] * 5
     for known in ([], [(announcement(THIRD), 0.0)], [(replace(announcement(THIRD), service="other"), 0.0)]):
         place.known = known
-        assert place.hello(asks)[1] == Peers([[each.to_wire(), age] for each, age in known], [])
+        assert place.hello(asks, routing_id=f"{known}".encode())[1] == Peers(
+            [[each.to_wire(), age] for each, age in known], []
+        )
     monkeypatch.setattr(module, "KEPT_FOR", 0.0)
     place.known = [(announcement(THIRD), 1.0)]
-    place.hello(asks)
+    place.hello(asks, routing_id=b"last but one")
     place.known = [(announcement(THIRD), 2.0)]
-    assert place.hello(asks)[1] == Peers([[announcement(THIRD).to_wire(), 2.0]], [])
+    assert place.hello(asks, routing_id=b"last")[1] == Peers([[announcement(THIRD).to_wire(), 2.0]], [])
+
+
+def test_peers_are_sent_again_only_after_a_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that keeps knowing other peers is sent ours once, again when either side's have changed, or rarely."""
+    now = [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    place.known = [(announcement(OTHER), 1.5)]
+
+    def is_told(theirs: str, routing_id: bytes = b"1") -> bool:
+        now[0] += 5.0
+        return len(place.hello(HELLO._replace(peers_digest=theirs), routing_id=routing_id)) == 2
+
+    assert [is_told("other") for _ in range(4)] == [True, False, False, False]
+    assert is_told("other", b"2")  # another engine
+    assert [is_told("changed"), is_told("changed")] == [True, False]  # it has lost or found a peer
+    place.digest = "ours has changed"
+    assert [is_told("changed"), is_told("changed")] == [True, False]
+    now[0] += TELL_AGAIN_AFTER
+    assert [is_told("changed"), is_told("changed")] == [True, False]
+    place.introductions.engines.forget(b"1")
+    assert is_told("changed")
+    assert not is_told(place.digest)
 
 
 def test_an_unchanged_announcement_is_not_decoded_again(place: Place) -> None:
