@@ -48,7 +48,6 @@ class Peer:
         source: how it was first discovered, or that it sent HELLO itself.
         endpoint, event_endpoint: its endpoints, once it has answered; empty before.
         changed_at: when `state` last changed, in seconds of the registry's clock.
-        heard_at: when it last answered, or was last announced.
         failures: failed attempts to reach it, in a row.
         refused: how many of the latest attempts were refused: nothing listened at its address.
         retry_at: when to connect to it again.
@@ -61,7 +60,6 @@ class Peer:
     state: PeerState
     source: Source
     changed_at: float
-    heard_at: float
     endpoint: str = ""
     event_endpoint: str = ""
     failures: int = 0

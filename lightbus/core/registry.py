@@ -124,6 +124,11 @@ class Registry:
         self.own = own
         self._fingerprints = frozenset(fingerprints)
         self.peers: dict[InstanceId, Peer] = {}
+        self.heard_at: dict[InstanceId, float] = {}
+        """
+        When each peer last answered, or was last announced. No field of the peer: with each heartbeat only this
+        changes, and no snapshot is made for it.
+        """
         self._evicted: dict[InstanceId, None] = {}
         self._departed: dict[InstanceId, None] = {}
         self.ignored: dict[str, int] = {"own": 0, "evicted": 0, "full": 0}
@@ -144,9 +149,9 @@ class Registry:
             state=PeerState.UNVERIFIED,
             source=source,
             changed_at=now,
-            heard_at=now,
             retry_at=now,
         )
+        self.heard_at[announcement.instance] = now
         return []
 
     def withdrawn(self, instance: InstanceId) -> list[Fact]:
@@ -154,14 +159,14 @@ class Registry:
         peer = self.peers.get(instance)
         if peer is not None and peer.state in _HINTS:
             # No tombstone: the hint is withdrawn, and the next one counts again.
-            del self.peers[instance]
+            self._remove(instance)
         return []
 
     def reported_lost(self, instance: InstanceId) -> list[Fact]:
         """Record that another peer lost a peer. As that may be wrong, only hearsay is removed."""
         peer = self.peers.get(instance)
         if peer is not None and peer.state is PeerState.UNVERIFIED and peer.source is Source.HEARSAY:
-            del self.peers[instance]
+            self._remove(instance)
         return []
 
     def inherit(self, peers: Iterable[Peer], now: float) -> None:
@@ -172,7 +177,8 @@ class Registry:
         """
         for peer in peers:
             if peer.is_up and peer.instance != self.own:
-                self.peers[peer.instance] = replace(peer, heard_at=now, failures=0, refused=0)
+                self.peers[peer.instance] = replace(peer, failures=0, refused=0)
+                self.heard_at[peer.instance] = now
 
     # Inputs: connections
 
@@ -187,13 +193,12 @@ class Registry:
         source: Source = Source.SEED,
     ) -> list[Fact]:
         """Record a WELCOME: this instance is alive at this endpoint, and sent this announcement."""
-        facts = self._evict_predecessors(announcement.instance, endpoint)
         known = self.peers.get(announcement.instance)
+        is_new_there = known is None or known.endpoint != endpoint
+        facts = self._evict_predecessors(announcement.instance, endpoint) if is_new_there else []
         if known is None:
             self._make_room()  # a peer that answered is recorded in any case: we connected to it
-            known = Peer(
-                announcement=announcement, state=PeerState.UNVERIFIED, source=source, changed_at=now, heard_at=now
-            )
+            known = Peer(announcement=announcement, state=PeerState.UNVERIFIED, source=source, changed_at=now)
         state = _TRANSITIONS[known.state, _Input.DRAINS if draining else _Input.ANSWERED]
         peer = replace(
             known,
@@ -202,12 +207,14 @@ class Registry:
             endpoint=endpoint,
             event_endpoint=event_endpoint,
             changed_at=known.changed_at if state is known.state else now,
-            heard_at=now,
             failures=0,
             refused=0,
             problem="",
             elsewhere=(),
         )
+        self.heard_at[peer.instance] = now
+        if peer == self.peers.get(peer.instance):
+            return facts  # a heartbeat: with the same object, to compare registry and snapshot costs next to nothing
         self.peers[peer.instance] = peer
         self._evicted.pop(peer.instance, None)
         return [*facts, *_difference(known, peer)]
@@ -235,10 +242,13 @@ class Registry:
 
     def left(self, instance: InstanceId, reason: str) -> list[Fact]:
         """Record that a peer is gone for good."""
-        peer = self.peers.pop(instance, None)
+        peer = self.peers.get(instance)
         if peer is None:
             return []
-        self._add_tombstone(instance)
+        self._remove(instance)
+        self._evicted[instance] = None
+        while len(self._evicted) > TOMBSTONES:
+            del self._evicted[next(iter(self._evicted))]
         if peer.state is PeerState.DRAINING:
             self._departed[instance] = None
             while len(self._departed) > MAX_DEPARTED:
@@ -263,7 +273,7 @@ class Registry:
     def forget_silent(self, now: float) -> None:
         """Forget peers that were not announced for longer than any cache keeps an outdated record."""
         for peer in list(self.peers.values()):
-            if not peer.is_live and now - peer.heard_at > FORGET_AFTER:
+            if not peer.is_live and now - self.heard_at[peer.instance] > FORGET_AFTER:
                 self.left(peer.instance, "was not heard of for a long time")
 
     def advertising(self, api: str) -> list[Peer]:
@@ -327,11 +337,11 @@ class Registry:
             least = min((self._priority(peer.announcement) for peer in hints), default=(True, True))
             if hints and least <= worth:
                 hints = [peer for peer in hints if self._priority(peer.announcement) == least]
-                hints.sort(key=lambda peer: peer.heard_at)
+                hints.sort(key=lambda peer: self.heard_at[peer.instance])
                 first = len(hints) // 2 if state is PeerState.UNVERIFIED else 0
                 # Several at a time: in a flood this sorts all hints only for a fraction of the announcements.
                 for peer in hints[first : first + max(1, MAX_PEERS // 64)]:
-                    del self.peers[peer.instance]
+                    self._remove(peer.instance)
                 return True
         return False
 
@@ -349,12 +359,11 @@ class Registry:
             if addresses and source is not Source.HEARSAY and elsewhere != known.elsewhere:
                 self.peers[known.instance] = replace(known, elsewhere=elsewhere)
             return []
+        self.heard_at[known.instance] = now
         # A new announcement of a quarantined peer allows one attempt at once, unless it is only hearsay.
         retry_at = known.retry_at if source is Source.HEARSAY else min(known.retry_at, now)
         source = source if source is Source.CLAIM else known.source
-        self.peers[known.instance] = replace(
-            known, announcement=announcement, source=source, heard_at=now, retry_at=retry_at
-        )
+        self.peers[known.instance] = replace(known, announcement=announcement, source=source, retry_at=retry_at)
         return []
 
     def _failed(self, instance: InstanceId, what: _Input, now: float, reason: str, *, refused: bool) -> list[Fact]:
@@ -380,15 +389,13 @@ class Registry:
             facts += self.left(instance, "refuses connections")
         return facts
 
+    def _remove(self, instance: InstanceId) -> None:
+        del self.peers[instance], self.heard_at[instance]
+
     def _evict_predecessors(self, instance: InstanceId, endpoint: str) -> list[Fact]:
         """Remove other instances at an endpoint: it belongs to one process, so they are gone."""
         old = [peer for peer in self.peers.values() if peer.endpoint == endpoint and peer.instance != instance]
         return [fact for peer in old for fact in self.left(peer.instance, "was replaced at its endpoint")]
-
-    def _add_tombstone(self, instance: InstanceId) -> None:
-        self._evicted[instance] = None
-        while len(self._evicted) > TOMBSTONES:
-            del self._evicted[next(iter(self._evicted))]
 
 
 def _retry_factor(peer: Peer, *, known: int) -> float:

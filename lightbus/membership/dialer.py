@@ -250,8 +250,8 @@ class Dialer:
         Within a rank, the latest and the earliest announced alternate: so a real peer is tried soon, whether it was
         announced during a flood of forged announcements or before it.
         """
-        rank = self._registry.rank
-        equals = sorted(sorted(peers, key=lambda peer: peer.heard_at), key=rank)
+        rank, heard_at = self._registry.rank, self._registry.heard_at
+        equals = sorted(sorted(peers, key=lambda peer: heard_at.get(peer.instance, 0.0)), key=rank)
         return [peer for _, group in groupby(equals, key=rank) for peer in _from_both_ends(list(group))]
 
     def _is_wanted(self, peer: Peer) -> bool:
@@ -304,7 +304,7 @@ class Dialer:
         peer = self._registry.peers.get(dial.target)
         if peer is None or not peer.is_live or refused:
             return False
-        if not dial.is_connected and time.monotonic() - peer.heard_at >= CONFIRM_WITHIN:
+        if not dial.is_connected and time.monotonic() - self._registry.heard_at[peer.instance] >= CONFIRM_WITHIN:
             return False
         self._to_confirm.append(peer.instance)
         return True

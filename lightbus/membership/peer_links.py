@@ -99,8 +99,9 @@ class PeerLinks:
     def verified(self) -> list[tuple[Announcement, float]]:
         """Return the connected peers that are up, each with the seconds since its last message."""
         now = time.monotonic()
-        peers = self._registry.peers.values()
-        return [(p.announcement, now - p.heard_at) for p in peers if p.is_up and p.instance in self.links]
+        heard_at = self._registry.heard_at
+        verified = [peer for peer in self._registry.peers.values() if peer.is_up and peer.instance in self.links]
+        return [(peer.announcement, now - heard_at[peer.instance]) for peer in verified]
 
     def announcement_of(self, instance: str) -> Announcement | None:
         """Return the latest announcement of an instance, or None."""

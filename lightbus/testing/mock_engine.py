@@ -212,4 +212,4 @@ def _peer(identity: Identity) -> Peer:
         host=identity.host,
         apis=(),
     )
-    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0)

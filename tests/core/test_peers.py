@@ -19,7 +19,7 @@ KEPT = ApiInfo(name="past", events=("gone",), keeps=True)
 def peer(*apis: ApiInfo, state: PeerState = PeerState.UP, **fields: Any) -> Peer:
     """Return a peer with some APIs."""
     announcement = Announcement(bus="b", instance="a" * 16, service="s", process="p", host="h", apis=apis)
-    return Peer(announcement=announcement, state=state, source=Source.DISCOVERY, changed_at=0, heard_at=0, **fields)
+    return Peer(announcement=announcement, state=state, source=Source.DISCOVERY, changed_at=0, **fields)
 
 
 def untold(*names: str | None) -> Peer:

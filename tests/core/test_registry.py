@@ -181,7 +181,9 @@ class AnySequence(RuleBasedStateMachine):
         peers = self.registry.peers
         assert all(instance == peer.instance for instance, peer in peers.items())
         assert all(peer.refused < module.MAX_REFUSED and peer.failures >= peer.refused for peer in peers.values())
-        assert all(peer.changed_at <= self.now and peer.heard_at <= self.now for peer in peers.values())
+        assert all(peer.changed_at <= self.now for peer in peers.values())
+        assert self.registry.heard_at.keys() == peers.keys()
+        assert all(at <= self.now for at in self.registry.heard_at.values())
         assert all(peer.failures == 0 and peer.endpoint for peer in peers.values() if peer.is_live)
         endpoints = [peer.endpoint for peer in peers.values() if peer.endpoint]
         assert len(endpoints) == len(set(endpoints))
@@ -475,7 +477,7 @@ def test_peers_of_an_earlier_registry_are_inherited() -> None:
     first.lost(B, 1.0, "went away")
     second.inherit(first.peers.values(), 50.0)
     assert told(second.peers.values()) == told([first.peers[A]])
-    assert second.peers[A].heard_at == 50.0
+    assert second.heard_at[A] == 50.0
     assert [type(fact) for fact in second.lost(A, 51.0, "went away")] == [PeerLeft]
 
 

@@ -21,7 +21,7 @@ def peer(number: int, host: str = "far", state: PeerState = PeerState.UP) -> Pee
     announcement = Announcement(
         bus="b", instance=f"{number:016x}", service="auth-service", process="p", host=host, api_names=("auth",)
     )
-    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0)
 
 
 def fixed(*numbers: int) -> Any:

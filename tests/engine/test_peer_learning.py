@@ -70,7 +70,7 @@ def peer(*apis: str, instance: str = OTHER, host: str = "there") -> Peer:
         bus="b", instance=instance, service="x", process="p", host=host,
         apis=tuple(ApiInfo(name=name, events=("seen",)) for name in apis),
     )  # fmt: skip
-    return Peer(announcement=made, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=made, state=PeerState.UP, source=Source.SEED, changed_at=0.0)
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ def peer(instance: str, state: PeerState = PeerState.UP, endpoint: str = "") -> 
         state=state,
         source=Source.SEED,
         changed_at=0.0,
-        heard_at=0.0,
         endpoint=endpoint or f"ipc://{instance}",
     )
 

@@ -61,7 +61,7 @@ class PublisherSide:
             announcement=Announcement(
                 bus="b", instance=PUBLISHER, service="pub", process="p", host="h", api_names=("auth",)
             ),
-            state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0,
+            state=PeerState.UP, source=Source.SEED, changed_at=0.0,
             endpoint="mem://rpc", event_endpoint="mem://pub",
         )  # fmt: skip
 

@@ -124,7 +124,6 @@ class Publishes:
             state=PeerState.UP,
             source=Source.SEED,
             changed_at=0.0,
-            heard_at=0.0,
             endpoint=f"mem://{self.instance}.rpc",
             event_endpoint=f"mem://{self.instance}.pub",
         )

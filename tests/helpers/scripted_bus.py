@@ -16,7 +16,7 @@ Answer: TypeAlias = dict[str, Any] | list[Any] | Exception | None
 def peer(service: str = "auth", *, instance: str = "0" * 16, state: PeerState = PeerState.UP) -> Peer:
     """Return a worker."""
     announcement = Announcement(bus="b", instance=instance, service=service, process="one", host="h", apis=())
-    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0)
 
 
 class ScriptedBus:

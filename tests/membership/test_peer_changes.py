@@ -99,6 +99,21 @@ def test_known_announcements_make_no_snapshot() -> None:
     run(scenario)
 
 
+def test_heartbeat_makes_no_snapshot() -> None:
+    """A peer that answers HELLO again with the same announcement changes nothing that channels use."""
+
+    async def scenario(place: Place) -> None:
+        place.answers(OTHER)
+        told = [*place.told]
+        said = place.registry.peers[OTHER].announcement
+        place.changes.apply(place.registry.answered(said, 5.0, endpoint=f"{OTHER}.rpc", event_endpoint=f"{OTHER}.pub"))
+        assert place.registry.heard_at[OTHER] == 5.0
+        assert place.changes._refresh_timer is None
+        assert place.told == told
+
+    run(scenario)
+
+
 def test_the_digest_identifies_the_verified_peers() -> None:
     """Nodes that know the same peers have the same digest, in any order; unverified announcements do not count."""
 

@@ -23,7 +23,6 @@ PEER = Peer(
     state=PeerState.UP,
     source=Source.SEED,
     changed_at=0.0,
-    heard_at=0.0,
 )
 LEFT = PeerLeft(PEER, "went away")
 LOST = ("lost", INSTANCE, "went away")

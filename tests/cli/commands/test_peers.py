@@ -83,7 +83,7 @@ def test_peer_is_up_only_if_it_answered_a_ping(known: PeerState, answers: bool, 
             return {}
 
     announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
-    peer = Peer(announcement=announcement, state=known, source=Source.DISCOVERY, changed_at=0.0, heard_at=0.0)
+    peer = Peer(announcement=announcement, state=known, source=Source.DISCOVERY, changed_at=0.0)
     [report] = asyncio.run(query_peers(cast("Connection", Bus()), [peer]))
     assert report.state == state
     assert (report.rtt is not None) == (state == "up")

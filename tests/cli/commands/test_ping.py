@@ -44,7 +44,7 @@ def test_ctrl_c_shows_the_statistics(commands: Commands) -> None:
 def test_lost_pings_count_as_sent() -> None:
     """Unanswered pings count as sent; without any answer there are no times."""
     announcement = Announcement(bus="b", instance="0" * 16, service="auth", process="one", host="h", apis=())
-    peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0)
     told = Pinged(peer=peer, times=[0.1, None, 0.3]).statistics()
     assert told == {"sent": 3, "received": 2, "min": 0.1, "avg": 0.2, "max": 0.3, "stddev": pytest.approx(0.1)}
     nothing = Pinged(peer=peer, times=[None]).statistics()

@@ -22,7 +22,7 @@ def peer(instance: str, *apis: str, version: int = 1, state: PeerState = PeerSta
     """Return a peer that advertises APIs."""
     infos = tuple(ApiInfo(name=name, version=version) for name in apis)
     announcement = Announcement(bus="b", instance=instance * 16, service="auth", process="one", host="h", apis=infos)
-    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0)
 
 
 def told(before: list[Peer], now: list[Peer]) -> list[tuple[Any, ...]]:
@@ -45,7 +45,7 @@ A, B = peer("a", "auth"), peer("b", "auth")
         ([A, B], [B], [("peer", "a", "gone")]),
         ([A], [], [("peer", "a", "gone"), ("api", "auth", "gone")]),
         ([A], [A], []),
-        ([A], [replace(A, heard_at=9.0)], []),
+        ([A], [replace(A, retry_at=9.0)], []),
         ([A], [replace(A, state=PeerState.SUSPECT)], [("peer", "a", "suspect"), ("api", "auth", "gone")]),
         ([A], [replace(A, state=PeerState.DRAINING)], [("peer", "a", "draining"), ("api", "auth", "gone")]),
         ([], [replace(A, state=PeerState.UNVERIFIED)], []),  # it was just announced, and is being asked

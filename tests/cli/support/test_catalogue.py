@@ -16,7 +16,7 @@ def peer(number: int, *apis: ApiInfo, state: PeerState = PeerState.UP) -> Peer:
     announcement = Announcement(
         bus="b", instance=f"{number:016x}", service="s", process=f"p{number}", host="h", apis=apis
     )
-    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=state, source=Source.SEED, changed_at=0.0)
 
 
 AUTH = ApiInfo(name="auth", procedures=("check",), events=("added",), digest="aa")

@@ -12,7 +12,7 @@ from lightbus.wire.announcement import Announcement
 def peer(number: int = 0) -> Peer:
     """Return a peer."""
     announcement = Announcement(bus="b", instance=f"{number:016x}", service="auth", process="one", host="h", apis=())
-    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0)
 
 
 def stats(calls: int, errors: int, published: int, handled: int) -> dict[str, Any]:

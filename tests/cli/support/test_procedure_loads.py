@@ -13,7 +13,7 @@ from lightbus.wire.announcement import Announcement
 def reading(number: int, at: float, *procedures: tuple[str, int, int, float | None]) -> Reading:
     """Return a worker's statistics."""
     announcement = Announcement(bus="b", instance=f"{number:016x}", service="auth", process="one", host="h", apis=())
-    peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    peer = Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0)
     told: list[dict[str, Any]] = [
         {"api": "auth", "procedure": name, "calls": calls, "errors": errors, "p50": p99, "p99": p99}
         for name, calls, errors, p99 in procedures

@@ -42,7 +42,7 @@ def peer(digest: str = "1" * 12) -> Peer:
     """Return a peer that publishes the events of the shop, in a schema with this digest."""
     info = ApiInfo(name="shop", procedures=(), events=("registered",), digest=digest)
     announcement = Announcement(bus="b", instance="a" * 16, service="shop", process="p", host="h", apis=(info,))
-    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0, heard_at=0.0)
+    return Peer(announcement=announcement, state=PeerState.UP, source=Source.SEED, changed_at=0.0)
 
 
 def listener(function: Callable[..., Any], *events: str, api: str = "shop") -> Listener:
