@@ -1,4 +1,4 @@
-"""What the tests of several processes share: a network of workers, all in one mode, and buses among them."""
+"""Shared by tests with several processes: a network of workers, all in one mode, and buses among them."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class Network:
         return worker
 
     def start_seed(self, api: str = "work", *, mdns: bool = True, ready: bool = True, **env: str) -> Process:
-        """Start the worker that the others have as their fixed peer."""
+        """Start the worker that is the fixed peer of the others."""
         config = self.config(discovery={"mdns": mdns}, network={"rpc_port": self.seed_port})
         return self.start(api, ready=ready, **{"LIGHTBUS_CONFIG": config, **env})
 
     def start_all(self, mode: str, *apis: str) -> list[Process]:
-        """Start a worker for each API, together, and wait for all; the first is the fixed peer where there is one."""
+        """Start a worker for each API, at the same time, and wait for all; the first is the fixed peer, if any."""
         first, *others = apis
         if mode in ("seed", "both"):
             workers = [self.start_seed(first, mdns=mode == "both", ready=False)]
@@ -88,13 +88,13 @@ class Network:
         return workers
 
     def bus(self) -> BusPath:
-        """Return a bus of this process; it is closed with the test."""
+        """Return a bus of this process; it is closed at the end of the test."""
         bus = lightbus.create(service_name="caller")
         self._buses.append(bus)
         return bus
 
     def wait_for_calls(self, bus: BusPath, count: int) -> None:
-        """Wait until the workers of `work` have so many calls that are not answered yet."""
+        """Wait until the workers of `work` have this many unanswered calls."""
         peers = bus.client.engine.snapshot.by_api["work"]
 
         def have() -> bool:
@@ -111,7 +111,7 @@ class Network:
 
 @pytest.fixture
 def network(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    """Give the test workers, and buses to call them."""
+    """Return workers, and buses to call them."""
     directory = tmp_path / "config"
     directory.mkdir()
     made = Network(processes, directory, monkeypatch)
@@ -121,12 +121,12 @@ def network(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def patient_workers(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have workers let calls wait, however slow the machine is: they refuse none to keep the others quick."""
+    """Let workers queue calls on a slow machine: they refuse none because of waiting times."""
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(worker={"max_queue_time": 30}))
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody uses at the moment."""
+    """Return a TCP port that is not in use at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -134,13 +134,13 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def why_no_lan() -> str:
-    """Return why this machine cannot have a network of several hosts; empty where it can."""
+    """Return why this machine cannot have a network of several hosts; empty if it can."""
     return lan_problem()
 
 
 @pytest.fixture
 def lan(processes: Processes, surroundings: Surroundings, why_no_lan: str) -> Iterator[Lan]:
-    """Give the test a network of hosts; skip it where there can be none. Nothing of it is left, whatever happens."""
+    """Return a network of hosts; skip the test if there can be none. It is removed in any case."""
     if why_no_lan:
         pytest.skip(why_no_lan)
     with closing(Lan(processes, surroundings.runtime)) as made:

@@ -31,7 +31,7 @@ def bus() -> Iterator[BusPath]:
 
 @pytest.fixture
 def serve(processes: Processes, tmp_path: Path) -> Callable[..., Process]:
-    """Return what starts a worker of an API, with settings of its own."""
+    """Return a function that starts a worker of an API, with its own settings."""
 
     def start(api: str = "work", **worker: int) -> Process:
         config = tmp_path / "worker.json"
@@ -44,7 +44,7 @@ def serve(processes: Processes, tmp_path: Path) -> Callable[..., Process]:
 
 
 def together(door: Door, path: BusPath, count: int, **kwargs: Any) -> list[Any]:
-    """Make `count` calls at the same time, each in a thread of its own; return results and exceptions."""
+    """Make `count` calls at the same time, each in a thread; return results and exceptions."""
 
     def call(_: int) -> Any:
         try:
@@ -56,7 +56,7 @@ def together(door: Door, path: BusPath, count: int, **kwargs: Any) -> list[Any]:
         return list(threads.map(call, range(count)))
 
 
-def test_values_there_and_back(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+def test_values_arrive_unchanged(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
     """Arguments and results arrive as they were, with `def` and `async def` handlers."""
     serve()
     value = {"text": "Grüße", "numbers": [1, -2, 2**60, 1.5], "nothing": None, "bytes": b"\0\xff", "flag": True}
@@ -87,15 +87,15 @@ def test_nested_call_inherits_the_deadline(
 
 
 def test_task_left_behind_has_no_deadline(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
-    """What a handler leaves running is not held to the deadline of a call that was answered."""
+    """A task that a handler leaves running does not have the deadline of the answered call."""
     serve()
     bus.client.wait_for_apis("work")
     door.call(bus.work.leave_behind, seconds=0.6, bus_options={"timeout": 0.4})
     wait_until(lambda: door.call(bus.work.log) == ["later"], what="the task's own call was answered")
 
 
-def test_caller_that_gives_up_cancels(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
-    """When the time is up, an async handler is cancelled; a `def` handler runs on, and its answer bothers nobody."""
+def test_cancelled_call_cancels_its_handler(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """At the deadline, an async handler is cancelled; a `def` handler continues, and its answer is dropped."""
     serve()
     assert door.call(bus.work.log) == []  # and it is connected to
     with pytest.raises(LightbusTimeout):
@@ -108,7 +108,7 @@ def test_caller_that_gives_up_cancels(bus: BusPath, serve: Callable[..., Process
 
 
 def test_cancelled_task_cancels_its_call(bus: BusPath, serve: Callable[..., Process]) -> None:
-    """Cancelling the task that awaits a call cancels the handler, too; other calls are not disturbed."""
+    """Cancelling the task that awaits a call cancels the handler, too; other calls are not affected."""
     serve()
 
     async def main() -> None:
@@ -128,7 +128,7 @@ def test_cancelled_task_cancels_its_call(bus: BusPath, serve: Callable[..., Proc
 
 
 def test_cancelled_at_once(bus: BusPath, serve: Callable[..., Process]) -> None:
-    """Calls cancelled before their handlers began leave no place occupied, whatever the timing."""
+    """Calls that are cancelled before their handlers start leave no place occupied, whatever the timing."""
     serve(rpc_concurrency=2, rpc_queue=4)
 
     async def main() -> None:
@@ -144,8 +144,8 @@ def test_cancelled_at_once(bus: BusPath, serve: Callable[..., Process]) -> None:
     asyncio.run(main())
 
 
-def test_calls_are_spread(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
-    """Two workers of one API share the calls: one after another by chance, at the same time by what is in flight."""
+def test_calls_are_distributed(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
+    """Two workers of one API share the calls: sequential ones at random, parallel ones by the calls in flight."""
     first, second = serve(), serve()
     wait_until(lambda: len({door.call(bus.work.who) for _ in range(20)}) == 2, what="both are known")
     one_by_one = Counter(door.call(bus.work.who) for _ in range(100))
@@ -156,8 +156,8 @@ def test_calls_are_spread(bus: BusPath, serve: Callable[..., Process], door: Doo
         assert min(at_once.values()) >= 12
 
 
-def test_calls_in_flight_decide(bus: BusPath, serve: Callable[..., Process]) -> None:
-    """On one loop, too, the peer that has fewer of our calls gets the next one."""
+def test_calls_in_flight_determine_the_peer(bus: BusPath, serve: Callable[..., Process]) -> None:
+    """On one loop, too, the peer with fewer of our open calls gets the next one."""
     serve()
     serve()
 
@@ -171,7 +171,7 @@ def test_calls_in_flight_decide(bus: BusPath, serve: Callable[..., Process]) -> 
 
 @pytest.mark.parametrize("procedure", ["hold", "hold_def"])
 def test_concurrency_is_bounded(bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str) -> None:
-    """`rpc_concurrency` calls run, `rpc_queue` wait, and the rest are refused at once: busy, and nothing was done."""
+    """`rpc_concurrency` calls run, `rpc_queue` wait, and the rest are refused at once: busy, and not executed."""
     serve(rpc_concurrency=2, rpc_queue=3)
     door.call(bus.work.who)
     watch = Stopwatch()
@@ -186,7 +186,7 @@ def test_concurrency_is_bounded(bus: BusPath, serve: Callable[..., Process], doo
 
 
 def test_busy_worker_is_avoided(bus: BusPath, serve: Callable[..., Process], door: Door) -> None:
-    """What one worker has no room for goes to another; PeerBusy is for when all are full."""
+    """Calls that one worker has no room for go to another; PeerBusy is raised when all are full."""
     serve(rpc_concurrency=1, rpc_queue=0)
     serve(rpc_concurrency=1, rpc_queue=0)
     wait_until(lambda: len({door.call(bus.work.who) for _ in range(20)}) == 2, what="both are known")
@@ -199,7 +199,7 @@ def test_busy_worker_is_avoided(bus: BusPath, serve: Callable[..., Process], doo
 def test_nested_calls_do_not_block_themselves(
     bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str
 ) -> None:
-    """Even where one call may run at a time, a call back into the worker that waits for it is executed."""
+    """Even if one call may run at a time, a call back into the worker that waits for it is executed."""
     serve("a", rpc_concurrency=1, rpc_queue=0)
     serve("b", rpc_concurrency=1, rpc_queue=0)
     for way in (["a"], ["a", "a", "a"], ["b", "a"], ["b", "a", "b", "a"]):
@@ -208,7 +208,7 @@ def test_nested_calls_do_not_block_themselves(
 
 @pytest.mark.parametrize("procedure", ["around", "around_async"])
 def test_endless_recursion_ends(bus: BusPath, serve: Callable[..., Process], door: Door, procedure: str) -> None:
-    """A call that comes back to itself without end fails with a clear error, long before its time is up."""
+    """An endless recursion of calls fails with a clear error, long before its deadline."""
     serve("a")
     serve("b")
     for other in ("a", "b"):

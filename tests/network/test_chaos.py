@@ -1,4 +1,4 @@
-"""Workers that are killed, ended and stopped at random while others call them; what must hold whatever happens."""
+"""Workers that are killed, ended and stopped at random during calls; invariants that always hold."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ GRACE = 1.0
 
 @dataclass
 class Calls:
-    """What became of every call, by its token. Appending to a list needs no lock."""
+    """The outcome of every call, by its token. Appending to a list needs no lock."""
 
     answered: list[str] = field(default_factory=list)
     failed: list[tuple[str, LightbusException]] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
 
     def ended(self, token: str, error: LightbusException | None, over: float) -> None:
-        """Take in how a call ended, and how many seconds after its deadline."""
+        """Record how a call ended, and how many seconds after its deadline."""
         if error is None:
             self.answered.append(token)
         else:
@@ -57,7 +57,7 @@ class Calls:
 
 
 class Callers:
-    """Threads and tasks that call without pause until told to stop."""
+    """Threads and tasks that call continuously until they are stopped."""
 
     def __init__(self, bus: BusPath, chaos: random.Random, *, threads: int = 4, tasks: int = 8) -> None:
         self.calls = Calls()
@@ -114,7 +114,7 @@ class Callers:
 
 
 class Fate:
-    """What happens to the workers."""
+    """The failures of the workers."""
 
     def __init__(self, network: Network, chaos: random.Random, record: Path) -> None:
         self.happened: Counter[str] = Counter()
@@ -126,7 +126,7 @@ class Fate:
             worker.wait_for_line("Ready")
 
     def strike(self, seconds: float) -> None:
-        """Have something happen again and again, for so long."""
+        """Repeat an action for a number of seconds."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             what = self._chaos.choice([self._kill, self._kill_soon_again, self._end, self._pause, self._pause_all])

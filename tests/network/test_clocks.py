@@ -1,4 +1,4 @@
-"""Clocks that are wrong, or put right, by years: nothing is lost, and nothing old is given out."""
+"""Clocks that are wrong by years, or corrected: no event is lost, and no old event is delivered."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def read(reader: Process) -> list[int]:
-    """Return what a reader has read."""
+    """Return the events that a reader has printed."""
     return sorted({int(line.split()[1]) for line in reader.stdout.splitlines() if line.startswith("read ")})
 
 
@@ -67,9 +67,9 @@ def read(reader: Process) -> list[int]:
 @pytest.mark.parametrize("years", [10, -10])
 def test_a_clock_that_is_moved_by_years(processes: Processes, place: Path, years: int) -> None:
     """
-    A group that is away is given all that is fired meanwhile, by whatever clock; a new one is given no old events.
+    A group that is away gets all events fired in the meantime, by any clock; a new one gets no old events.
 
-    The publisher's clock is moved while it runs, and put right between its runs.
+    The publisher's clock is moved while it runs, and corrected between its runs.
     """
 
     def publisher(moved: float) -> Process:

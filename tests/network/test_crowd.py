@@ -1,4 +1,4 @@
-"""A worker that may have few descriptors, and is connected to by many: it lives, and serves those who are in."""
+"""A worker with few descriptors and many connections: it keeps running, and serves the connected processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="descriptors are
 
 @pytest.fixture
 def start(processes: Processes) -> Callable[..., Process]:
-    """Return what starts a worker with a soft and a hard limit of descriptors."""
+    """Return a function that starts a worker with a soft and a hard limit of descriptors."""
 
     def start(soft: int, hard: int) -> Process:
         worker = processes.python("-c", RUN, str(soft), str(hard), "run", "--bus", "peer", cwd=SERVICES)
@@ -59,14 +59,14 @@ def start(processes: Processes) -> Callable[..., Process]:
 
 
 class Crowd:
-    """Connections that say nothing."""
+    """Connections that send nothing."""
 
     def __init__(self, worker: Process) -> None:
         self._addresses = _listens_at(worker)
         self._connections: list[socket.socket] = []
 
     def come(self, count: int) -> None:
-        """Connect so many times, as quickly as can be."""
+        """Connect this many times, as quickly as possible."""
         for number in range(count):
             address = self._addresses[number % len(self._addresses)]
             connection = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
@@ -97,7 +97,7 @@ def _listens_at(worker: Process) -> list[str | tuple[str, int]]:
 
 @pytest.fixture
 def crowd() -> Iterator[Callable[[Process], Crowd]]:
-    """Return what makes a crowd for a worker; it goes with the test."""
+    """Return a function that makes many connections to a worker; they are closed at the end of the test."""
     crowds: list[Crowd] = []
 
     def make(worker: Process) -> Crowd:
@@ -110,15 +110,15 @@ def crowd() -> Iterator[Callable[[Process], Crowd]]:
 
 
 def descriptors(worker: Process) -> int:
-    """Return how many descriptors a process has."""
+    """Return the number of descriptors of a process."""
     return len(os.listdir(f"/proc/{worker.pid}/fd"))
 
 
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
-def test_a_crowd_at_the_door(
+def test_many_connections(
     network: Network, start: Callable[..., Process], crowd: Callable[[Process], Crowd], mode: str, door: Door
 ) -> None:
-    """Whoever is in is served on, the others are refused, which is said, and newcomers get in once there is room."""
+    """Connected processes are served, others are refused, which is logged, and new ones get in when there is room."""
     network.use(mode)
     worker = start(LIMIT, LIMIT)
     bus = network.bus()
@@ -145,7 +145,7 @@ def test_many_threads_and_few_files(
     mode: str,
     limits: tuple[int, int],
 ) -> None:
-    """Whoever may open few files, a worker or a caller of many threads: each call is answered, over what there is."""
+    """With few files, a worker or a caller with many threads: each call is answered over the existing sockets."""
     network.use(mode)
     patient = {"worker": {"max_queue_time": 60.0}, "discovery": {"wait": 60.0}}
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(network={"heartbeat_timeout": 30.0}, **patient))
@@ -158,7 +158,7 @@ def test_many_threads_and_few_files(
 
 
 def test_the_limit_is_raised(start: Callable[..., Process]) -> None:
-    """`lightbus run` takes as many descriptors as its process may have."""
+    """`lightbus run` raises the limit of descriptors as far as its process may."""
     worker = start(100, 400)
     limits = Path(f"/proc/{worker.pid}/limits").read_text()
     assert re.search(r"^Max open files\s+400\s+400", limits, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Processes that find each other: in every mode, in any order, and in spite of those who announce nonsense."""
+"""Processes that find each other: in every mode, in any order, and in spite of invalid announcements."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED, SILENT = "nobody listens", "nobody answers"
 
 
 def knows_after(processes: Processes, *apis: str) -> tuple[float, float]:
-    """Return the seconds after which a new process knows these APIs, and those of them that it was kept waiting."""
+    """Return the seconds until a new process knows these APIs, and the part of them that it was waiting."""
     env = {"PYTHONPATH": str(SERVICES.parents[1])}  # it uses helpers
     newcomer = processes.python("knows.py", *apis, cwd=SERVICES, env=env, name="newcomer")
     assert newcomer.wait() == 0
@@ -45,7 +45,7 @@ def knows_after(processes: Processes, *apis: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_newcomer_knows_four_workers_at_once(network: Network, processes: Processes, mode: str) -> None:
-    """A new process waits less than half a second, each time, until it knows four workers, however it finds them."""
+    """A new process waits less than half a second until it knows four workers, however it finds them."""
     network.use(mode)
     network.start_all(mode, *APIS)
     found = [knows_after(processes, *APIS) for _ in range(scaled(20))]
@@ -56,7 +56,7 @@ def test_newcomer_knows_four_workers_at_once(network: Network, processes: Proces
 
 @pytest.mark.parametrize("mode", MODES)
 def test_workers_know_each_other(network: Network, mode: str) -> None:
-    """A worker started after another one is known to whoever knew that one, and is called."""
+    """A worker started after another one is known to all processes that knew the first, and is called."""
     network.use(mode)
     bus = network.bus()
     first = network.start_all(mode, "a")[0]
@@ -81,10 +81,10 @@ def test_buses_do_not_see_each_other(
         assert bus.client.engine.snapshot.api_names() == [f"only-{name}", "work"]
 
 
-def test_fixed_peer_of_another_bus_is_told_apart(
+def test_fixed_peer_of_another_bus_is_not_used(
     network: Network, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fixed peer that turns out to be on another bus is not used, and the reason is said."""
+    """A fixed peer that turns out to be on another bus is not used, and the reason is reported."""
     network.use("seed")
     network.start_all("seed", "work")
     monkeypatch.setenv("LIGHTBUS_BUS", f"{surroundings.bus}-other")
@@ -105,7 +105,7 @@ def test_fixed_peer_by_name(network: Network, monkeypatch: pytest.MonkeyPatch, h
 
 @pytest.mark.parametrize("mode", ["host", "seed"])
 def test_worker_may_come_after_its_callers(network: Network, door: Door, mode: str) -> None:
-    """A caller that was there first, and has even been told that there is nobody, finds the worker when it comes."""
+    """A caller that started first, and even got an error without a worker, finds the worker when it starts."""
     network.use(mode)
     bus = network.bus()
     with pytest.raises(UnknownApi):
@@ -115,8 +115,8 @@ def test_worker_may_come_after_its_callers(network: Network, door: Door, mode: s
     assert door.call(bus.work.who) == worker.pid
 
 
-def test_fixed_peer_that_points_to_ourselves(network: Network) -> None:
-    """A worker that is its own fixed peer takes no notice of it."""
+def test_fixed_peer_that_is_ourselves(network: Network) -> None:
+    """A worker that is its own fixed peer ignores it."""
     network.use("seed")
     worker = network.start_all("seed", "work")[0]
     assert network.bus().work.who() == worker.pid
@@ -124,7 +124,7 @@ def test_fixed_peer_that_points_to_ourselves(network: Network) -> None:
 
 
 def test_many_fixed_peers(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several fixed peers one that answers is enough; the others are complained of once each."""
+    """Of several fixed peers one that answers is enough; the others are reported once each."""
     network.use("seed")
     worker = network.start_all("seed", "work")[0]
     with ExitStack() as stack:
@@ -143,8 +143,8 @@ def test_many_fixed_peers(network: Network, monkeypatch: pytest.MonkeyPatch) -> 
 # Nobody there
 
 
-def test_unknown_api_is_said_soon(network: Network, door: Door) -> None:
-    """A fresh process waits a second for an API that nobody advertises, a settled one not at all; both say what is."""
+def test_unknown_api_is_an_error_soon(network: Network, door: Door) -> None:
+    """A new process waits a second for an unknown API, a settled one not at all; both errors list the known APIs."""
     network.start("warehouse")
     bus = network.bus()
     watch = Stopwatch()
@@ -172,14 +172,14 @@ def test_the_wait_is_a_setting(network: Network, monkeypatch: pytest.MonkeyPatch
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """Listen at a TCP port, and say nothing to whoever connects."""
+    """Listen at a TCP port, and send nothing to connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 
 
 @contextmanager
 def silent_file(path: Path) -> Iterator[None]:
-    """Listen at a unix socket, and say nothing to whoever connects."""
+    """Listen at a unix socket, and send nothing to connections."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -189,7 +189,7 @@ def silent_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def in_a_loop(life: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> Iterator[None]:
-    """Run a coroutine in a thread meanwhile; it ends when the event it is given is set."""
+    """Run a coroutine in a thread; it ends when its event is set."""
     stop, begun = asyncio.Event(), threading.Event()
     loop = asyncio.new_event_loop()
 
@@ -225,19 +225,19 @@ def announced(*announcements: Announcement) -> Iterator[None]:
 
 
 def of_host(bus: str, **fields: Any) -> Announcement:
-    """Return an announcement as a worker in mode host has it."""
+    """Return the announcement of a worker in mode host."""
     values = {"instance": new_instance_id(), "service": "ghost", "process": "p", "host": socket.gethostname()}
     return Announcement(**{"bus": bus, **values, "api_names": ("work",), **fields})
 
 
 def of_tcp(bus: str, port: int, **fields: Any) -> Announcement:
-    """Return an announcement as a worker with TCP ports on 127.0.0.1 has it."""
+    """Return the announcement of a worker with TCP ports on 127.0.0.1."""
     return of_host(bus, addresses=("127.0.0.1",), rpc_port=port, event_port=port, **fields)
 
 
 @contextmanager
 def ghosts(network: Network, mode: str, what: str, api: str = "work") -> Iterator[None]:
-    """Announce three peers of an API behind which is nobody, or somebody who says nothing."""
+    """Announce three peers of an API that do not exist, or never answer."""
     bus = network.bus().client.config.bus_name
     with ExitStack() as stack:
         if mode == "host":
@@ -258,8 +258,8 @@ def ghosts(network: Network, mode: str, what: str, api: str = "work") -> Iterato
 
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 @pytest.mark.parametrize("what", [REFUSED, SILENT])
-def test_ghosts_cost_nothing_where_there_is_a_worker(network: Network, mode: str, what: str) -> None:
-    """Announcements without a process behind them do not delay a call that a real worker can answer."""
+def test_missing_peers_do_not_delay_calls_to_a_worker(network: Network, mode: str, what: str) -> None:
+    """Announcements without a process do not delay a call that a real worker can answer."""
     network.use(mode)
     worker = network.start()
     with ghosts(network, mode, what):
@@ -272,8 +272,8 @@ def test_ghosts_cost_nothing_where_there_is_a_worker(network: Network, mode: str
 
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 @pytest.mark.parametrize("what", [REFUSED, SILENT])
-def test_ghosts_alone_cost_one_attempt(network: Network, mode: str, what: str) -> None:
-    """With nothing but ghosts a call ends after an attempt at them; those that may be there are named."""
+def test_missing_peers_alone_cost_one_attempt(network: Network, mode: str, what: str) -> None:
+    """If only missing peers are announced, a call ends after one attempt; those that may exist are named."""
     network.use(mode)
     api = f"nobody_{secrets.token_hex(4)}"  # which no other test offers to holders of a key, on this same loopback
     with ghosts(network, mode, what, api):
@@ -287,7 +287,7 @@ def test_ghosts_alone_cost_one_attempt(network: Network, mode: str, what: str) -
 
 
 def test_lying_announcement_is_never_called(network: Network, processes: Processes) -> None:
-    """An announcement that leads to another process than it says is not believed; that process serves on."""
+    """An announcement that leads to another process is not used; that process continues to serve."""
     network.use("insecure")
     network.start_seed("work")
     bus = network.bus()
@@ -300,8 +300,8 @@ def test_lying_announcement_is_never_called(network: Network, processes: Process
     assert "vault" not in bus.client.engine.snapshot.by_api
 
 
-def test_tcp_announcement_means_nothing_in_mode_host(network: Network) -> None:
-    """In mode host nobody is dialled at a port, whatever is announced: another user could be behind it."""
+def test_tcp_announcement_is_ignored_in_mode_host(network: Network) -> None:
+    """In mode host no port is dialed, whatever is announced: another user could listen there."""
     bus = network.bus()
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.settimeout(1.5)
@@ -312,8 +312,8 @@ def test_tcp_announcement_means_nothing_in_mode_host(network: Network) -> None:
                 trap.accept()
 
 
-def test_garbage_is_ignored(network: Network, door: Door) -> None:
-    """Announcements that make no sense disturb neither worker nor caller."""
+def test_invalid_announcements_are_ignored(network: Network, door: Door) -> None:
+    """They disturb neither worker nor caller."""
     worker = network.start()
     bus = network.bus()
     name = bus.client.config.bus_name.encode()
@@ -352,7 +352,7 @@ async def _register(records: list[dict[bytes, bytes | None]], stop: asyncio.Even
 
 
 def test_caller_and_worker_end_in_any_order(network: Network) -> None:
-    """A caller that lives on says that there is nobody once its worker has left, at once; with a new one it goes on."""
+    """A running caller gets an error at once when its worker has left; with a new worker it continues."""
     bus = network.bus()
     first = network.start()
     assert bus.work.who() == first.pid
@@ -364,6 +364,6 @@ def test_caller_and_worker_end_in_any_order(network: Network) -> None:
 
 
 def leave(worker: Process) -> None:
-    """Ask a worker to end, and see that it does so in order."""
+    """Ask a worker to end, and check that it does so in order."""
     worker.ask_to_end()
     assert worker.wait() == 0

@@ -1,4 +1,4 @@
-"""Both doors of one bus, mixed in every way: loops, threads, and the end of a program."""
+"""Sync and async use of one bus, mixed in every way: loops, threads, and the end of a program."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def worker(processes: Processes) -> Process:
 
 
 def opened() -> set[str]:
-    """Return this process's open descriptors with what they are, but for the listing's own."""
+    """Return this process's open descriptors with their targets, without the one of the listing."""
     found = set()
     for descriptor in DESCRIPTORS.iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ def opened() -> set[str]:
 
 @linux
 def test_create_opens_nothing(tmp_path: Path, surroundings: Any) -> None:
-    """Making a bus, declaring all there is and throwing it away opens no descriptor, thread or file."""
+    """Making a bus, with all declarations, and dropping it opens no descriptor, thread or file."""
     before, threads = opened(), threading.active_count()
     bus = lightbus.create({"network": {"heartbeat_timeout": 5}}, service_name="nothing")
     bus.client.register_api(Things())
@@ -88,15 +88,15 @@ def test_loops_one_after_another(bus: BusPath, worker: Process) -> None:
         assert bus.work.echo(value=number) == number
 
 
-def test_program_may_begin_with_the_async_door(bus: BusPath, worker: Process) -> None:
-    """A program may begin with the async door."""
+def test_program_may_begin_with_async_calls(bus: BusPath, worker: Process) -> None:
+    """The first use of a bus may be an async call."""
     assert asyncio.run(_echo(bus, 1)) == 1
     assert asyncio.run(_echo(bus, 2)) == 2
     assert bus.work.echo(value=3) == 3
 
 
-def test_loops_side_by_side(bus: BusPath, worker: Process) -> None:
-    """Two loops in two threads share the bus, together with a thread that has none."""
+def test_loops_in_parallel(bus: BusPath, worker: Process) -> None:
+    """Two loops in two threads share the bus, together with a plain thread."""
     results: list[list[int]] = []
 
     async def many(first: int) -> list[int]:
@@ -118,7 +118,7 @@ def test_loops_side_by_side(bus: BusPath, worker: Process) -> None:
 
 @linux
 def test_short_loops_leak_nothing(bus: BusPath, worker: Process) -> None:
-    """The sockets of a loop go when it is closed; at the latest when the next loop makes a call."""
+    """The sockets of a loop are closed when it is closed; at the latest when the next loop makes a call."""
     for number in range(3):
         asyncio.run(_echo(bus, number))
     before = len(opened())
@@ -128,7 +128,7 @@ def test_short_loops_leak_nothing(bus: BusPath, worker: Process) -> None:
 
 
 def test_blocking_in_a_loop_is_refused(bus: BusPath) -> None:
-    """Each blocking form names the one to await instead."""
+    """The error of each blocking form names the one to await instead."""
     bus.client.register_api(Things())
 
     async def main() -> None:
@@ -162,7 +162,7 @@ def test_call_in_a_thread_beside_the_loop(bus: BusPath, worker: Process) -> None
 
 
 def test_closed_bus_refuses_and_may_be_closed_twice(bus: BusPath, worker: Process, door: Door) -> None:
-    """A closed bus says so; closing twice is no mistake."""
+    """A closed bus raises an error; closing twice is allowed."""
     assert door.call(bus.work.echo, value=1) == 1
     bus.client.close()
     bus.client.close()
@@ -171,7 +171,7 @@ def test_closed_bus_refuses_and_may_be_closed_twice(bus: BusPath, worker: Proces
 
 
 def test_event_loop_closes_the_bus(worker: Process) -> None:
-    """An event loop closes the bus by awaiting it, and may have used it before."""
+    """On an event loop the bus is closed by awaiting it, also after use."""
 
     async def main() -> None:
         bus = lightbus.create(service_name="caller")
@@ -184,8 +184,8 @@ def test_event_loop_closes_the_bus(worker: Process) -> None:
     asyncio.run(main())
 
 
-def test_close_ends_calls_on_their_way(bus: BusPath, worker: Process, door: Door) -> None:
-    """Whoever waits for an answer when the bus is closed is told so at once."""
+def test_close_ends_open_calls(bus: BusPath, worker: Process, door: Door) -> None:
+    """Open calls raise an error at once when the bus is closed."""
     errors: list[BaseException] = []
 
     def call() -> None:
@@ -311,7 +311,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_script_exits_promptly(processes: Processes, worker: Process, tmp_path: Path, name: str) -> None:
-    """A script that used the bus ends when its last line is done, with its own exit code and without a warning."""
+    """A script that used the bus ends after its last line, with its own exit code and without a warning."""
     code, expected = SCRIPTS[name]
     code = "from work import bus\n" + textwrap.dedent(code) + "\nprint('done', flush=True)\n"
     config = tmp_path / "bus.yaml"
@@ -333,13 +333,13 @@ def test_script_exits_promptly(processes: Processes, worker: Process, tmp_path: 
 
 
 def said(script: Process) -> str:
-    """Return what it wrote to standard error, without what its watchdog says of a machine that is too busy for it."""
+    """Return its standard error, without messages of its watchdog about a busy machine."""
     return "".join(line for line in script.stderr.splitlines(True) if not line.startswith("The event loop "))
 
 
 @pytest.mark.parametrize("where", ["main", "asyncio", "other_thread"])
 def test_interrupted_script_exits_promptly(processes: Processes, worker: Process, where: str) -> None:
-    """Control-C during a call ends the script at once, whichever thread makes the call."""
+    """Control-C during a call ends the script at once, in whichever thread the call is made."""
     code = {
         "main": "bus.work.hold(seconds=30, bus_options={'timeout': 30})",
         "asyncio": "import asyncio; asyncio.run(bus.work.hold.call_async(seconds=30, bus_options={'timeout': 30}))",
@@ -396,7 +396,7 @@ bus.client.register_api(ShopApi())
 @pytest.mark.parametrize("use", ["", "bus.shop.ordered.fire(n=0)"], ids=["unused", "used"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_event_of_an_exit_handler(processes: Processes, surroundings: Surroundings, when: str, use: str) -> None:
-    """It is kept where the bus is closed later, and where it was closed before, refused with what to do; none hangs."""
+    """It is stored if the bus is closed later; if it was closed before, the error says what to do; none hangs."""
     places = {"before": "", "after": "", when: "atexit.register(late)"}
     script = processes.python("-c", AT_EXIT.format(**places, use=use))
     assert script.wait(60) == 0

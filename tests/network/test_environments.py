@@ -1,4 +1,4 @@
-"""Workers and callers where an environment lacks what others have: a home, a name, a disk, a right."""
+"""Workers and callers in environments without common things: a home, a name, a disk, a permission."""
 
 from __future__ import annotations
 
@@ -73,20 +73,20 @@ NOWHERE = {
 
 
 class FirstProcess(Place):
-    """Where each program is the first process of those that it sees."""
+    """An environment in which each program is the first process of its namespace."""
 
     def command(self, argv: list[str]) -> list[str]:
         return ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *argv]
 
 
 def on_read_only_root(volume: Path) -> Place:
-    """Return where nothing but one directory can be written to, whichever process writes."""
+    """Return an environment with a single writable directory, for any process."""
     return Place(mounts=(f"mount --bind {volume} {volume}", "mount -o remount,bind,ro /"))
 
 
 @pytest.fixture
 def shop(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the directory of a service that everybody may read."""
+    """Return the directory of a service that every user may read."""
     for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
         monkeypatch.delenv(name, raising=False)  # it would want to write where nobody may
     directory = surroundings.runtime / "shop"
@@ -99,7 +99,7 @@ def shop(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def volume(shop: Path) -> Path:
-    """Return an empty directory that is this user's alone."""
+    """Return an empty directory that belongs to this user alone."""
     volume = shop.parent / "v"
     volume.mkdir(mode=0o700)
     return volume
@@ -122,7 +122,7 @@ def ended(process: Process) -> Process:
 
 
 def stop(worker: Process) -> None:
-    """Have a worker stop, which may be the first process of those that it sees."""
+    """Stop a worker, which may be the first process of its namespace."""
     itself = Path(f"/proc/{worker.pid}")
     is_inside = (itself / "comm").read_text().strip() == "unshare"
     inside = (itself / "task" / str(worker.pid) / "children").read_text().split() if is_inside else []
@@ -132,7 +132,7 @@ def stop(worker: Process) -> None:
 
 
 def serves(processes: Processes, shop: Path, place: Place, **env: str) -> Process:
-    """Start a worker, have it called by another process of the kind, look for it, and return it."""
+    """Start a worker, let another such process call it and look for it, and return it."""
     worker = lightbus_in(processes, shop, place, "run", **env)
     worker.wait_for_line("Ready")
     caller = code_in(processes, shop, place, "-c", CALL, **env)
@@ -143,7 +143,7 @@ def serves(processes: Processes, shop: Path, place: Place, **env: str) -> Proces
 
 
 def looks(processes: Processes, directory: Path, place: Place, **env: str) -> None:
-    """Have whoever operates the bus find the worker there."""
+    """Let an operator's commands find the worker there."""
     peers = ended(lightbus_in(processes, directory, place, "peers", **env))
     assert "shop" in peers.stdout, peers.report()
     doctor = ended(lightbus_in(processes, directory, place, "doctor", **env))
@@ -152,7 +152,7 @@ def looks(processes: Processes, directory: Path, place: Place, **env: str) -> No
 
 
 def keeps_events(processes: Processes, shop: Path, place: Place, **env: str) -> None:
-    """Have a worker publish, and another listen, which is given what was fired while it was away, too."""
+    """Let a worker publish, and another listen, which also gets the events fired while it was stopped."""
     (shop / "bus.py").write_text(SELLING)
     mail = shop.parent / "mail"
     mail.mkdir()
@@ -172,12 +172,12 @@ def keeps_events(processes: Processes, shop: Path, place: Place, **env: str) -> 
 
 
 def fires(processes: Processes, shop: Path, place: Place, number: str, **env: str) -> None:
-    """Have a script fire an event."""
+    """Let a script fire an event."""
     assert code_in(processes, shop, place, "-c", FIRE, number, **env).output == ""
 
 
 def cannot_keep(processes: Processes, shop: Path, place: Place, **env: str) -> None:
-    """Have a script fire an event that it cannot keep: the last line says what to set."""
+    """Let a script fire an event that it cannot store: the last line names the setting."""
     (shop / "fire.py").write_text(f"{SELLING}\nbus.shop.sold.fire(n=1)\n")
     script = code_in(processes, shop, place, "fire.py", **env)
     assert "JournalError" in script.stderr.splitlines()[-1]
@@ -185,7 +185,7 @@ def cannot_keep(processes: Processes, shop: Path, place: Place, **env: str) -> N
 
 
 def owned_by_stranger(directory: Path) -> str:
-    """Give a directory to the user that the system's list does not have, and return it."""
+    """Give a directory to a user without an entry in the system's list, and return it."""
     os.chown(directory, 12345, 12345)
     return str(directory)
 
@@ -206,7 +206,7 @@ NO_HOME = {
 @pytest.mark.new_interpreters
 @pytest.mark.parametrize("place", NO_HOME.values(), ids=NO_HOME)
 def test_no_home_and_no_name(processes: Processes, shop: Path, place: Place) -> None:
-    """A container's arbitrary user without HOME: calls work, without a word of warning."""
+    """A container's arbitrary user without HOME: calls work, without a warning."""
     worker = serves(processes, shop, place, **NOWHERE)
     assert "WARNING" not in worker.output
     assert "ERROR" not in worker.output
@@ -215,13 +215,13 @@ def test_no_home_and_no_name(processes: Processes, shop: Path, place: Place) -> 
 @pytest.mark.new_interpreters
 @pytest.mark.parametrize("place", NO_HOME.values(), ids=NO_HOME)
 def test_an_event_without_a_home(processes: Processes, shop: Path, place: Place) -> None:
-    """An event has to be kept somewhere: one error says what to set."""
+    """An event must be stored somewhere: one error names the setting."""
     cannot_keep(processes, shop, place, **NOWHERE)
 
 
 @pytest.mark.parametrize("place", [NO_HOME["stranger"], NO_HOME["root"]], ids=["stranger", "root"])
 def test_events_without_a_home(processes: Processes, shop: Path, volume: Path, place: Place) -> None:
-    """With a place for them they are kept there; whether HOME is empty or not set is nothing to them."""
+    """With a directory they are stored there, whether HOME is empty or not set."""
     keeps_events(
         processes,
         shop,
@@ -232,19 +232,19 @@ def test_events_without_a_home(processes: Processes, shop: Path, volume: Path, p
 
 @pytest.mark.parametrize("name", ["", "b\u00fcro", os.fsdecode(b"b\xfcro"), "x" * 64, "(none)"])
 def test_unusual_host_names_work(processes: Processes, shop: Path, name: str) -> None:
-    """A host without a name, with one in another alphabet, or with the longest there can be."""
+    """A host without a name, with one in another alphabet, or with the longest possible one."""
     keeps_events(processes, shop, Place(hostname=name))
 
 
 @pytest.mark.new_interpreters
 def test_first_processes_of_containers_share_a_bus(processes: Processes, shop: Path) -> None:
-    """Each is the first process of those that it sees, as in a container, and none knows another's number."""
+    """Each is the first process of its namespace, as in a container, and they have the same number."""
     keeps_events(processes, shop, FirstProcess())
 
 
 @pytest.mark.parametrize("umask", ["000", "077", "0777"])
 def test_kept_files_are_private_under_any_umask(processes: Processes, shop: Path, volume: Path, umask: str) -> None:
-    """Whatever a process takes from the rights of new files, or leaves to others, what it keeps is for it alone."""
+    """Whatever the umask of a process is, its files can only be used by its user."""
     volume.chmod(0o755)
     keeps_events(
         processes, shop, Place(umask=int(umask, 8)), LIGHTBUS_DATA_DIR=str(volume / "data"), XDG_RUNTIME_DIR=""
@@ -256,28 +256,28 @@ def test_kept_files_are_private_under_any_umask(processes: Processes, shop: Path
 
 @pytest.mark.parametrize("writable", ["LIGHTBUS_DATA_DIR", "XDG_RUNTIME_DIR", "TMPDIR"])
 def test_read_only_root(processes: Processes, shop: Path, volume: Path, writable: str) -> None:
-    """One volume that can be written to is enough for calls, whichever variable names it."""
+    """One writable directory is enough for calls, with any of the variables."""
     # As copies: that Python itself starts on such a root is seen in the tests below.
     env = {**NOWHERE, "HOME": "/", writable: str(volume)}
     serves(processes, shop, on_read_only_root(volume), **env)
 
 
 def test_events_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
-    """A data directory that can be written to is enough for events, too."""
+    """A writable data directory is enough for events, too."""
     env = {**NOWHERE, "HOME": "/", "LIGHTBUS_DATA_DIR": str(volume)}
     keeps_events(processes, shop, on_read_only_root(volume), **env)
 
 
 @pytest.mark.new_interpreters
 def test_an_event_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
-    """Without one an error says what to set."""
+    """Without one, the error names the setting."""
     env = {**NOWHERE, "HOME": "/", "XDG_RUNTIME_DIR": str(volume)}
     cannot_keep(processes, shop, on_read_only_root(volume), **env)
 
 
 @pytest.mark.new_interpreters
 def test_several_workers_on_a_read_only_root(processes: Processes, shop: Path, volume: Path) -> None:
-    """Nor do several workers need another place for their supervisor's sockets."""
+    """Several workers need no other directory for their supervisor's sockets."""
     env = {**NOWHERE, "HOME": "/", "XDG_RUNTIME_DIR": str(volume)}
     supervisor = lightbus_in(processes, shop, on_read_only_root(volume), "run", "--workers", "2", **env)
     supervisor.wait_for_line("All 2 workers serve")
@@ -288,7 +288,7 @@ def test_several_workers_on_a_read_only_root(processes: Processes, shop: Path, v
 @pytest.mark.new_interpreters
 @pytest.mark.parametrize("command", [("run",), ("run", "--workers", "2"), ("peers",), ("doctor",)], ids=" ".join)
 def test_nothing_can_be_written(processes: Processes, shop: Path, volume: Path, command: tuple[str, ...]) -> None:
-    """Where there is no such volume, one line says what to set, and whoever looks around is told so or finds nobody."""
+    """Without a writable directory, one line names the setting, and commands report that or find no peers."""
     place = Place(mounts=("mount -o remount,bind,ro /",))
     done = ended(lightbus_in(processes, shop, place, *command, **{**NOWHERE, "HOME": "/"}))
     assert "Traceback" not in done.output
@@ -302,7 +302,7 @@ def test_nothing_can_be_written(processes: Processes, shop: Path, volume: Path, 
 
 
 def test_home_of_another_user(processes: Processes, shop: Path, tmp_path: Path) -> None:
-    """What root does with another user's HOME leaves nothing there that this user could not write to."""
+    """If root uses another user's HOME, it leaves nothing there that this user could not write to."""
     home, own, users = tmp_path / "home", tmp_path / "own", tmp_path / "passwd"
     home.mkdir()
     own.mkdir(mode=0o700)
@@ -316,7 +316,7 @@ def test_home_of_another_user(processes: Processes, shop: Path, tmp_path: Path) 
 
 @pytest.mark.new_interpreters
 def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, volume: Path) -> None:
-    """A user that the list does not have, with a HOME in which it may not write: calls work."""
+    """A user without an entry in the list, with a HOME that is not writable: calls work."""
     volume.chmod(0o755)
     serves(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
     cannot_keep(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
@@ -324,8 +324,8 @@ def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, v
 
 @pytest.mark.new_interpreters
 @pytest.mark.parametrize("command", ["run", "peers", "doctor"])
-def test_home_that_cannot_be_looked_into(processes: Processes, shop: Path, volume: Path, command: str) -> None:
-    """Whether there is a key cannot be told, and to go on without it would open another bus: one line says so."""
+def test_unreadable_home(processes: Processes, shop: Path, volume: Path, command: str) -> None:
+    """Whether there is a key is unknown, and without it another bus would be used: the error says so."""
     done = ended(lightbus_in(processes, shop, STRANGER, command, **{**NOWHERE, "HOME": str(volume)}))
     assert done.wait() == 2
     [line] = done.stderr.splitlines()
@@ -336,7 +336,7 @@ def test_home_that_cannot_be_looked_into(processes: Processes, shop: Path, volum
 
 @pytest.mark.new_interpreters
 def test_worker_without_events_needs_no_directory(processes: Processes, shop: Path) -> None:
-    """Who only answers calls needs no directory for events, and says nothing of it."""
+    """A worker that only answers calls needs no directory for events, and does not mention it."""
     worker = serves(
         processes, shop, STRANGER, **{**NOWHERE, "HOME": "/", "LIGHTBUS_DATA_DIR": "/nobody-may-write-here"}
     )

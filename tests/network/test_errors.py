@@ -1,4 +1,4 @@
-"""Every way in which a call or an event can go wrong: an error of its own at both doors, and a worker unharmed."""
+"""Every way in which a call or an event can fail: an error of its own, sync and async, and an undisturbed worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = 500_000
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lower the limit of messages for everybody."""
+    """Lower the message limit of all processes."""
     file = tmp_path / "bus.json"
     file.write_text(f'{{"network": {{"max_message_size": {LIMIT}}}}}')
     monkeypatch.setenv("LIGHTBUS_CONFIG", str(file))
@@ -40,7 +40,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def worker(processes: Processes, config: None) -> Process:
-    """Start the worker that gets into trouble."""
+    """Start the worker whose procedures fail."""
     worker = processes.worker("trouble", cwd=PROGRAMS)
     worker.wait_for_line("Ready")
     return worker
@@ -48,7 +48,7 @@ def worker(processes: Processes, config: None) -> Process:
 
 @pytest.fixture
 def bus(worker: Process, door: Door) -> Iterator[BusPath]:
-    """Return a caller's bus; in the end the worker must still be there, and well."""
+    """Return a caller's bus; in the end the worker must still be healthy."""
     bus = lightbus.create(service_name="caller")
     yield bus
     try:
@@ -59,8 +59,8 @@ def bus(worker: Process, door: Door) -> Iterator[BusPath]:
         bus.client.close()
 
 
-def test_unknown_api_is_refused_with_near_names(bus: BusPath, door: Door) -> None:
-    """An API nobody advertises is refused with near names, what is advertised and where it was looked for."""
+def test_unknown_api_is_refused_with_similar_names(bus: BusPath, door: Door) -> None:
+    """The error for an unknown API has similar names, the available APIs, and the discovery that was used."""
     for attempt in (lambda: door.call(bus.troubel.add, a=1), lambda: door.fire(bus.troubel.happened, text="")):
         with pytest.raises(
             UnknownApi,
@@ -71,21 +71,21 @@ def test_unknown_api_is_refused_with_near_names(bus: BusPath, door: Door) -> Non
             attempt()
 
 
-def test_unknown_procedure_is_refused_with_near_names(bus: BusPath, door: Door) -> None:
-    """A procedure that the API does not have is refused with near names and what it has."""
+def test_unknown_procedure_is_refused_with_similar_names(bus: BusPath, door: Door) -> None:
+    """The error for an unknown procedure has similar names, and the API's procedures."""
     with pytest.raises(UnknownProcedure, match=r"'trouble' has no procedure 'ad'\. Did you mean 'add'\? It has: add, "):
         door.call(bus.trouble.ad, a=1)
 
 
 def test_inherited_and_private_names_are_no_procedures(bus: BusPath, door: Door) -> None:
-    """What every Api has, and names with an underscore, cannot be called from outside."""
+    """The members of every Api, and names with an underscore, cannot be called from outside."""
     for name in ("get_event", "get_procedure", "meta", "_names", "__init__"):
         with pytest.raises(UnknownProcedure, match=f"has no procedure '{name}'"):
             door.call(_Named(bus, "trouble", name), name="happened")
 
 
-def test_unknown_event_is_refused_with_near_names(bus: BusPath, door: Door) -> None:
-    """An event that the API does not have is refused with near names; so is a procedure that is fired."""
+def test_unknown_event_is_refused_with_similar_names(bus: BusPath, door: Door) -> None:
+    """The error for an unknown event has similar names; the same for a procedure that is fired."""
     with pytest.raises(EventNotFound, match=r"has no event 'happend'\. Did you mean 'happened'\? Its events are: "):
         door.fire(bus.trouble.happend, text="")
     with pytest.raises(EventNotFound, match=r"trouble\.add is no event: 'add' is a procedure: call it"):
@@ -99,7 +99,7 @@ def test_event_that_is_called(bus: BusPath, door: Door) -> None:
 
 
 def test_incomplete_path_is_refused_with_its_right_form(bus: BusPath, door: Door) -> None:
-    """A path without an API, or without a procedure, is refused with the form it should have."""
+    """The error for a path without an API, or without a procedure, shows the right form."""
     with pytest.raises(InvalidName, match=r"^bus\.trouble cannot be called\. Name the API and the procedure: bus\."):
         door.call(bus.trouble, a=1)
     with pytest.raises(InvalidName, match=r"^bus cannot be called"):
@@ -107,7 +107,7 @@ def test_incomplete_path_is_refused_with_its_right_form(bus: BusPath, door: Door
 
 
 def test_positional_arguments_are_refused(bus: BusPath) -> None:
-    """Arguments go by name; the message shows how."""
+    """Arguments are passed by name; the error shows how."""
     with pytest.raises(InvalidParameters, match=r"given 2 argument\(s\) by position.*bus\.trouble\.add\(name=value\)"):
         bus.trouble.add(1, 2)
     with pytest.raises(InvalidEventArguments, match=r"given 1 argument\(s\) by position"):
@@ -116,9 +116,9 @@ def test_positional_arguments_are_refused(bus: BusPath) -> None:
 
 def test_wrong_arguments_are_named_with_the_peer(bus: BusPath, door: Door) -> None:
     """
-    Missing, unknown and wrongly typed arguments are named, with the peer that says so.
+    Missing, unknown and wrongly typed arguments are named, with the peer that refused them.
 
-    It gives its declaration; what comes after is held against its schema, and does not leave.
+    Its declaration is in the error; later calls are checked against its schema, and are not sent.
     """
     for arguments, problem in (
         ({}, r"needs the argument 'a', which is missing\. It is declared as add\(a: int, b: int = 1\) -> int"),
@@ -131,7 +131,7 @@ def test_wrong_arguments_are_named_with_the_peer(bus: BusPath, door: Door) -> No
 
 
 def test_wrong_event_arguments(bus: BusPath, door: Door) -> None:
-    """The arguments of an event handed off are checked by the peer that publishes it."""
+    """The arguments of an event that is handed off are checked by its publisher."""
     for arguments, problem in (
         ({}, r"needs the argument 'text', which is missing\. It is declared as happened\(text: str\)"),
         ({"text": "", "txt": ""}, r"has no parameter 'txt'\. Did you mean 'text'\?"),
@@ -143,7 +143,7 @@ def test_wrong_event_arguments(bus: BusPath, door: Door) -> None:
 
 @pytest.mark.parametrize("procedure", ["raises", "raises_async"])
 def test_exception_of_a_handler_reaches_the_caller_in_full(bus: BusPath, door: Door, procedure: str) -> None:
-    """An exception in the handler is told with its type, arguments, message, traceback and the peer."""
+    """With its type, arguments, message, traceback and the peer."""
     with pytest.raises(LightbusWorkerError) as caught:
         door.call(getattr(bus.trouble, procedure), kind="value")
     error = caught.value
@@ -158,8 +158,8 @@ def test_exception_of_a_handler_reaches_the_caller_in_full(bus: BusPath, door: D
 
 
 @pytest.mark.parametrize("procedure", ["raises", "raises_async"])
-def test_handler_raises_no_exception(bus: BusPath, door: Door, procedure: str) -> None:
-    """What is no Exception, SystemExit above all, is answered like one: it ends neither the worker nor the wait."""
+def test_handler_raises_a_base_exception(bus: BusPath, door: Door, procedure: str) -> None:
+    """SystemExit and others that are no Exception are answered likewise: neither the worker nor the wait ends."""
     for kind, remote_type in {
         "exit": "builtins.SystemExit",
         "interrupt": "builtins.KeyboardInterrupt",
@@ -173,7 +173,7 @@ def test_handler_raises_no_exception(bus: BusPath, door: Door, procedure: str) -
 
 @pytest.mark.parametrize("procedure", ["raises", "raises_async"])
 def test_exception_that_cannot_be_sent(bus: BusPath, door: Door, procedure: str) -> None:
-    """Whatever an exception carries, and however it shows itself, its caller is told."""
+    """Whatever an exception contains, and however it is shown, its caller gets an error."""
     raises = getattr(bus.trouble, procedure)
     with pytest.raises(LightbusWorkerError) as unserialisable:
         door.call(raises, kind="unserialisable")
@@ -190,7 +190,7 @@ def test_exception_that_cannot_be_sent(bus: BusPath, door: Door, procedure: str)
     assert len(str(long.value)) < LIMIT
 
 
-def test_handler_raises_an_error_of_ours(bus: BusPath, door: Door) -> None:
+def test_handler_raises_an_error_of_lightbus(bus: BusPath, door: Door) -> None:
     """An error of the handler's own calls is the handler's: the caller's arguments were not wrong."""
     with pytest.raises(LightbusWorkerError, match="own call had wrong arguments") as caught:
         door.call(bus.trouble.raises, kind="own")
@@ -199,7 +199,7 @@ def test_handler_raises_an_error_of_ours(bus: BusPath, door: Door) -> None:
 
 @pytest.mark.parametrize("procedure", ["sleeps", "sleeps_async"])
 def test_timeout_says_what_may_have_happened(bus: BusPath, door: Door, procedure: str) -> None:
-    """A call that takes too long ends in time, and says what may have happened and what to do."""
+    """A call that takes too long ends in time, and the error says what may have happened and what to do."""
     bus.client.wait_for_apis("trouble")
     with pytest.raises(LightbusTimeout, match=r"^trouble \w+… on host \S+ did not answer trouble\.sleeps.* may or may"):
         door.call(getattr(bus.trouble, procedure), seconds=2, bus_options={"timeout": 0.2})
@@ -208,7 +208,7 @@ def test_timeout_says_what_may_have_happened(bus: BusPath, door: Door, procedure
 
 
 def test_wrong_option_is_refused(bus: BusPath, door: Door) -> None:
-    """A misspelt or senseless option is refused and not ignored."""
+    """A misspelt or senseless option is an error, and not ignored."""
     for options, problem in (
         ({"timeut": 3}, r"has no option 'timeut'\. Did you mean 'timeout'\?"),
         ({"timeout": "3"}, r"timeout is '3'\. It is a positive number of seconds"),
@@ -222,7 +222,7 @@ def test_wrong_option_is_refused(bus: BusPath, door: Door) -> None:
 
 
 def test_unserialisable_argument_is_named_with_its_place(bus: BusPath, door: Door) -> None:
-    """A value that cannot be sent is named with its place among the arguments."""
+    """A value that cannot be sent is named with its place in the arguments."""
     data = [1, {"key": object()}]
     with pytest.raises(DeformError, match=r"^The arguments of trouble\.size cannot be sent: .*data\[1\]\.key is .*obj"):
         door.call(bus.trouble.size, data=data)
@@ -231,19 +231,19 @@ def test_unserialisable_argument_is_named_with_its_place(bus: BusPath, door: Doo
 
 
 def test_unserialisable_result_is_an_error_of_the_procedure(bus: BusPath, door: Door) -> None:
-    """A result that cannot be sent is an error of the procedure, not a silence."""
+    """A result that cannot be sent is an error of the procedure, not a timeout."""
     with pytest.raises(DeformError, match=r"^The result of trouble\.gives_object cannot be sent: .*items\[1\] is "):
         door.call(bus.trouble.gives_object)
 
 
 def test_undeclared_result_is_refused_by_the_worker(bus: BusPath, door: Door) -> None:
-    """A result that is not what the procedure declares is refused by the worker."""
+    """A result that does not match the declaration is refused by the worker."""
     with pytest.raises(ValidationError, match=r"gives_wrong: the result is 'seven', .* declared as gives_wrong\(\) ->"):
         door.call(bus.trouble.gives_wrong)
 
 
 def test_payload_over_the_limit(bus: BusPath, door: Door) -> None:
-    """Arguments, results and events over the limit are refused before they leave, with sizes and the setting."""
+    """Arguments, results and events over the limit are refused before they are sent, with sizes and the setting."""
     size = r"\d{6} bytes; a message may have 500000\."
     with pytest.raises(PayloadTooLarge, match=rf"^The arguments of trouble\.size take {size}.*max_message_size"):
         door.call(bus.trouble.size, data=b"x" * LIMIT)
@@ -257,7 +257,7 @@ def test_payload_over_the_limit(bus: BusPath, door: Door) -> None:
 
 
 def test_reply_over_the_callers_limit(worker: Process, door: Door) -> None:
-    """Where a caller takes less than a worker would send, that is an error at once, with both limits."""
+    """If a caller has a lower limit than the worker, the error comes at once, with both limits."""
     small = lightbus.create({"network": {"max_message_size": 100_000}}, service_name="caller")
     both = r"200\d{3} bytes; the caller takes messages of 100000 \(this process may send 500000\)\. .*max_message_size"
     try:
@@ -270,7 +270,7 @@ def test_reply_over_the_callers_limit(worker: Process, door: Door) -> None:
 
 
 def test_arguments_over_the_workers_limit(worker: Process, door: Door) -> None:
-    """Where a worker takes less than a caller would send, that is an error at once, with both limits."""
+    """If a worker has a lower limit than the caller, the error comes at once, with both limits."""
     large = lightbus.create({"network": {"max_message_size": 2 * LIMIT}}, service_name="caller")
     both = (
         r"take 6\d{5} bytes; .* takes messages of 500000 bytes, and this process may send 1000000\. .*max_message_size"
@@ -286,7 +286,7 @@ def test_arguments_over_the_workers_limit(worker: Process, door: Door) -> None:
 
 
 class _Named:
-    """A path by its parts, for names that attribute access refuses, and for a call of what is an event."""
+    """A path by its parts, for names that attribute access refuses, and for calls of events."""
 
     def __init__(self, bus: BusPath, api: str, name: str) -> None:
         self._client, self._api, self._name = bus.client, api, name

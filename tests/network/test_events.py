@@ -1,4 +1,4 @@
-"""Live events between processes: who hears what, in which form, from when on, and what a failure does."""
+"""Events between processes: which listener gets which, in which form, from when on, and the effect of failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUBSCRIPTIONS = 5000
 
 @pytest.fixture
 def bus() -> Iterator[BusPath]:
-    """Return a bus that only fires and asks."""
+    """Return a bus that only fires and calls."""
     bus = lightbus.create(service_name="caller")
     yield bus
     bus.client.close()
@@ -37,7 +37,7 @@ def bus() -> Iterator[BusPath]:
 
 @pytest.fixture
 def publish(processes: Processes) -> Callable[[], Process]:
-    """Return what starts a publisher."""
+    """Return a function that starts a publisher."""
 
     def start() -> Process:
         process = processes.worker("stream", cwd=PROGRAMS)
@@ -49,7 +49,7 @@ def publish(processes: Processes) -> Callable[[], Process]:
 
 @pytest.fixture
 def listen(processes: Processes) -> Callable[..., Process]:
-    """Return what starts a listener, and waits until it hears so many publishers."""
+    """Return a function that starts a listener, and waits until it is live at this many publishers."""
 
     def start(api: str = "heard", *, publishers: int = 1) -> Process:
         process = processes.worker("heard", cwd=PROGRAMS, env={"API": api})
@@ -60,7 +60,7 @@ def listen(processes: Processes) -> Callable[..., Process]:
 
 
 def wait_until_live(process: Process, publishers: int) -> None:
-    """Return when the events of so many publishers arrive in a process."""
+    """Return when the events of this many publishers arrive in a process."""
     process.wait_for_line("Ready")
     wait_until(
         lambda: len(set(re.findall(r"Events of (\S+ \S+) .*arrive", process.output))) == publishers,
@@ -69,17 +69,17 @@ def wait_until_live(process: Process, publishers: int) -> None:
 
 
 def by(door: Door, path: BusPath, listener: str, count: int) -> list[Any]:
-    """Return what a listener heard, once it heard `count` events."""
+    """Return the events of a listener, once it has `count` events."""
     return wait_until(
         lambda: found if len(found := door.call(path.by, listener=listener)) >= count else None,
         what=f"{listener} heard {count} events",
     )
 
 
-def test_each_process_hears_each_event_once(
+def test_each_process_gets_each_event_once(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """Two listening processes hear everything that two publishers, their handlers and a third process fire, once."""
+    """Two listening processes get all events of two publishers, their handlers and a third process, once."""
     first, second = publish(), publish()
     for api in ("here", "there"):
         listen(api, publishers=2)
@@ -101,7 +101,7 @@ def test_each_process_hears_each_event_once(
 
 
 def test_joining_a_stream_leaves_no_gap(publish: Callable[[], Process], bus: BusPath) -> None:
-    """A listener that joins a stream of 1,000 events/s hears every one from its marker on, however often one joins."""
+    """A listener that joins a stream of 1,000 events/s gets every one from its marker on, at every join."""
     publish()
     bus.stream.start(rate=RATE)
     joins = scaled(JOINS)
@@ -111,7 +111,7 @@ def test_joining_a_stream_leaves_no_gap(publish: Callable[[], Process], bus: Bus
 
 
 async def _join() -> str | None:
-    """Join the stream anew; return what is missing of it, or None."""
+    """Join the stream again; return its missing events, or None."""
     bus = lightbus.create(service_name="joiner")
     heard: list[int] = []
 
@@ -133,8 +133,8 @@ async def _join() -> str | None:
     return f"marker before {from_here}, heard {min(heard)} to {max(heard)}, {len(heard)} in all, without {missing[:10]}"
 
 
-def test_thousands_of_subscriptions_count(surroundings: Surroundings) -> None:
-    """Every one of 5,000 subscriptions at one publisher is in force: none is dropped on the way."""
+def test_thousands_of_subscriptions_are_in_force(surroundings: Surroundings) -> None:
+    """All of 5,000 subscriptions at one publisher: none is dropped by the sockets."""
     apis = [_many_events(f"api_{number}", scaled(SUBSCRIPTIONS) // 10) for number in range(10)]
     names = [(api.meta.name, event) for api in apis for event in api.events]
     heard: Counter[tuple[str, str]] = Counter()
@@ -173,7 +173,7 @@ def _many_events(name: str, count: int) -> Api:
 def test_scripts_that_only_fire(
     publish: Callable[[], Process], listen: Callable[..., Process], processes: Processes, bus: BusPath
 ) -> None:
-    """A script that fires one event and exits at once has handed it over: 100 scripts, 100 events."""
+    """A script that fires one event and exits at once has handed it off: 100 scripts, 100 events."""
     publish()
     listen()
     scripts = scaled(SCRIPTS)
@@ -189,7 +189,7 @@ def test_scripts_that_only_fire(
 def test_forms_of_listeners(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """A listener gets the message first, or only arguments by name, those it names, or all, and defaults filled in."""
+    """A listener gets the message first, or only arguments by name, some or all, with defaults filled in."""
     publish()
     listen()
     fired = door.fire(bus.stream.painted, what="door", colour="green")
@@ -212,10 +212,10 @@ def test_forms_of_listeners(
     assert by(door, bus.heard, "described", 1) == [described]
 
 
-def test_listeners_share_nothing(
+def test_listeners_are_independent(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """A listener that changes what it is given changes it for itself only; a default is new for each event."""
+    """A listener that changes its arguments changes only its own copy; a default is new for each event."""
     publish()
     listen()
     for _ in range(2):
@@ -228,7 +228,7 @@ def test_listeners_share_nothing(
 def test_arguments_are_cast(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """A listener gets the types that it is annotated with; an event that cannot become them is an error of its own."""
+    """A listener gets the annotated types; an event that cannot be cast is a separate error."""
     publish()
     worker = listen()
     door.fire(bus.stream.anything, value={"what": "door", "colour": "green"})
@@ -241,7 +241,7 @@ def test_arguments_are_cast(
 def test_events_fired_from_listeners(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """A listener, `def` or `async def`, may call and fire; events of several kinds do not hold each other up."""
+    """A listener, `def` or `async def`, may call and fire; events of several kinds do not delay each other."""
     worker = publish()
     listen()
     for number in range(1, 6):
@@ -255,7 +255,7 @@ def test_events_fired_from_listeners(
 def test_events_of_a_key_stay_in_order(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """With `Event(key=...)` the events of one key arrive in the order they were fired, by whichever way."""
+    """With `Event(key=...)` the events of one key arrive in the order of firing, on any path."""
     first, second = publish(), publish()
     wait_until(lambda: {door.call(bus.stream.who) for _ in range(10)} == {first.pid, second.pid})
     listen(publishers=2)
@@ -271,7 +271,7 @@ def test_events_of_a_key_stay_in_order(
 def test_events_without_a_key_stay_in_order(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """One process that listens is given them as they were fired: in bulk, one by one, handed off, or missed first."""
+    """A single listening process gets them in the order of firing: in bulk, one by one, handed off, or after a gap."""
     publish()
     count = scaled(1000)
     numbers = list(range(2 * count))
@@ -293,7 +293,7 @@ def test_events_without_a_key_stay_in_order(
 def test_best_effort_events(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """An event with delivery="best_effort" reaches whoever listens."""
+    """An event with delivery="best_effort" reaches connected listeners."""
     publish()
     listen()
     for number in range(10):
@@ -304,7 +304,7 @@ def test_best_effort_events(
 def test_listening_after_the_start(
     publish: Callable[[], Process], listen: Callable[..., Process], bus: BusPath, door: Door
 ) -> None:
-    """A listener added to a running worker hears what is fired from then on, also of an event listened to already."""
+    """A listener added to a running worker gets later events, also of an event that has a listener already."""
     publish()
     worker = listen()
     door.fire(bus.stream.ticked, number=1)
@@ -317,10 +317,10 @@ def test_listening_after_the_start(
     assert worker.running
 
 
-def test_publisher_that_comes_later(
+def test_publisher_that_starts_later(
     publish: Callable[[], Process], processes: Processes, bus: BusPath, door: Door
 ) -> None:
-    """A listener may be started before its publisher, and hears a further one, too, without being told."""
+    """A listener may start before its publishers, and finds each of them."""
     worker = processes.worker("heard", cwd=PROGRAMS)
     worker.wait_for_line("Ready")
     for count in (1, 2):
@@ -336,7 +336,7 @@ def test_publisher_that_comes_later(
 
 @pytest.fixture(params=["def", "async def"])
 def fragile(request: pytest.FixtureRequest, processes: Processes) -> Callable[..., Process]:
-    """Return what starts a worker whose listener, of both kinds, fails at negative numbers."""
+    """Return a function that starts a worker whose listeners fail at negative numbers."""
 
     def start(policy: str = "", **environment: str) -> Process:
         kind = {"ASYNC": "1"} if request.param == "async def" else {}
@@ -349,7 +349,7 @@ def fragile(request: pytest.FixtureRequest, processes: Processes) -> Callable[..
 
 
 def test_failing_listener_stops_alone(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
-    """By default a listener that fails to the last stops; its worker serves on, says so, and ends with exit code 1."""
+    """By default a listener that fails in all deliveries stops; its worker continues, logs it, and exits with 1."""
     worker = fragile(MAX_DELIVERIES="2")
     door.fire(bus.fragile.dropped, number=-1)
     worker.wait_for_line(r"The listener handler of fragile\.dropped has stopped, since its handler failed: ValueError")
@@ -368,7 +368,7 @@ def test_failing_listener_stops_alone(fragile: Callable[..., Process], bus: BusP
 
 
 def test_failing_listener_stops_the_worker(fragile: Callable[..., Process], bus: BusPath) -> None:
-    """With SHUTDOWN, as upstream, a listener that fails stops its worker, with exit code 1 and words that say why."""
+    """With SHUTDOWN, as in 1.x, a failing listener stops its worker, with exit code 1 and the reason in the log."""
     worker = fragile("SHUTDOWN")
     bus.fragile.dropped(number=1)
     wait_until(lambda: bus.fragile.heard() == [[1, 1, False]])
@@ -378,8 +378,8 @@ def test_failing_listener_stops_the_worker(fragile: Callable[..., Process], bus:
     worker.wait_for_line(r"The worker stops, since the listener handler failed and its on_error is SHUTDOWN")
 
 
-def test_failing_listener_goes_on(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
-    """With ACKNOWLEDGE_AND_LOG a failure is logged, and the next event handled; whatever it is that was raised."""
+def test_failing_listener_continues(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
+    """With ACKNOWLEDGE_AND_LOG a failure of any kind is logged, and the next event is handled."""
     worker = fragile("ACKNOWLEDGE_AND_LOG")
     for number in (1, -1, -3, -4, 2):
         door.fire(bus.fragile.dropped, number=number)
@@ -389,8 +389,8 @@ def test_failing_listener_goes_on(fragile: Callable[..., Process], bus: BusPath,
     assert worker.running
 
 
-def test_failing_listener_tries_again(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
-    """With RETRY the event is handled again after a pause, and says that it is a redelivery."""
+def test_failing_listener_retries(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
+    """With RETRY the event is handled again after a pause, and is marked as a redelivery."""
     worker = fragile("RETRY")
     door.fire(bus.fragile.dropped, number=-2)
     wait_until(lambda: door.call(bus.fragile.heard) == [[-2, 3, True]], 8)
@@ -400,7 +400,7 @@ def test_failing_listener_tries_again(fragile: Callable[..., Process], bus: BusP
 def test_incoming_events_are_validated(
     fragile: Callable[..., Process], bus: BusPath, door: Door, tmp_path: Path
 ) -> None:
-    """An event that should not have been fired is an error of the listener's process, with the declaration."""
+    """An invalid event is an error in the listener's process, with the declaration."""
     config = tmp_path / "careless.yaml"
     config.write_text("apis: {default: {validate: {outgoing: false}}}")
     worker = fragile("ACKNOWLEDGE_AND_LOG", LIGHTBUS_CONFIG=str(config))
@@ -413,7 +413,7 @@ def test_incoming_events_are_validated(
 
 
 def test_outgoing_events_are_validated(fragile: Callable[..., Process], bus: BusPath, door: Door) -> None:
-    """A worker does not fire what its event does not declare."""
+    """A worker does not fire an event that does not match its declaration."""
     fragile("SHUTDOWN")
     with pytest.raises(lightbus.LightbusWorkerError, match=r"ValidationError: fragile\.dropped: number is 'seven'"):
         door.call(bus.fragile.drop, number="seven")
@@ -421,7 +421,7 @@ def test_outgoing_events_are_validated(fragile: Callable[..., Process], bus: Bus
 
 
 def _at(path: BusPath, instance: str) -> Any:
-    """Return a path whose calls go to one particular peer."""
+    """Return a path whose calls go to one given peer."""
 
     class At:
         def __call__(self, **kwargs: Any) -> Any:

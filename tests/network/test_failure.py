@@ -1,4 +1,4 @@
-"""Peers that die, are stopped or send garbage, and what other peers notice of it."""
+"""Peers that end, are stopped or send invalid messages, and the effect on other peers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_FLIGHT = 12
 
 
 class Holding:
-    """Calls that are being executed, made through one door from threads of their own; each of `peers` has one."""
+    """Running calls in threads, sync or async; each of `peers` has one."""
 
     def __init__(
         self, threads: ThreadPoolExecutor, door: Door, path: BusPath, *, peers: Sequence[str] = (), **kwargs: Any
@@ -53,20 +53,20 @@ class Holding:
             return error
 
     def results(self) -> list[Any]:
-        """Return what each came to."""
+        """Return the outcome of each."""
         return [call.result() for call in self._calls]
 
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """Return threads to call from; they are gone in the end."""
+    """Return threads to call from; they are ended after the test."""
     with ThreadPoolExecutor(2 * IN_FLIGHT) as executor:
         yield executor
 
 
 @pytest.fixture
 def done(threads: ThreadPoolExecutor, tmp_path: Path) -> Iterator[Path]:
-    """Return the file that ends what waits for it; with the test it does so in any case."""
+    """Return the file that ends waiting handlers; the end of the test makes it, too."""
     file = tmp_path / "done"
     yield file
     file.touch()
@@ -84,7 +84,7 @@ def running(bus: BusPath, *workers: Process) -> None:
 def test_kill_of_one_of_two_workers(
     network: Network, threads: ThreadPoolExecutor, done: Path, mode: str, door: Door
 ) -> None:
-    """Calls that the killed one executed fail at once with PeerLost, all others are answered; restarted, it is used."""
+    """Calls in the killed worker fail at once with PeerLost, all others are answered; after a restart it is used."""
     network.use(mode)
     killed, other = network.start_all(mode, "work", "work")
     bus = network.bus()
@@ -114,8 +114,8 @@ def test_kill_of_one_of_two_workers(
 
 @pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_call_that_has_nobody_left(network: Network, threads: ThreadPoolExecutor, door: Door) -> None:
-    """The only worker is killed: its calls fail at once; the next call waits a moment for its return, and finds it."""
+def test_call_without_another_worker(network: Network, threads: ThreadPoolExecutor, door: Door) -> None:
+    """The only worker is killed: its calls fail at once; the next call waits a moment for its restart, and finds it."""
     worker = network.start()
     bus = network.bus()
     running(bus, worker)
@@ -129,7 +129,7 @@ def test_call_that_has_nobody_left(network: Network, threads: ThreadPoolExecutor
 
 
 class WorkApi(Api):
-    """What a caller registers that fires the events of `work`."""
+    """The API of a caller that fires the events of `work`."""
 
     happened = Event(["what"])
 
@@ -143,7 +143,7 @@ class WorkApi(Api):
 def test_a_caller_that_publishes_waits_for_a_worker(
     network: Network, monkeypatch: pytest.MonkeyPatch, door: Door
 ) -> None:
-    """A process that took to publishing what it fires, since its worker was away, has its calls wait for a worker."""
+    """A process that published events itself while its worker was away still waits for the worker with its calls."""
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 60}))
     monkeypatch.setattr(lookup, "RETURN_TIME", 60.0)
     first = network.start()
@@ -160,7 +160,7 @@ def test_a_caller_that_publishes_waits_for_a_worker(
 
 @pytest.mark.usefixtures("patient_workers")
 def test_calls_flow_while_a_worker_is_killed(network: Network) -> None:
-    """Under a stream of short calls from both doors, a kill fails no more calls than were with that worker."""
+    """During a stream of short calls, sync and async, a kill fails no more calls than that worker had."""
     killed, other = network.start_all("host", "work", "work")
     bus = network.bus()
     running(bus, killed, other)
@@ -201,7 +201,7 @@ def test_calls_flow_while_a_worker_is_killed(network: Network) -> None:
 
 @pytest.fixture
 def quick_heartbeats(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let silence be noticed after one second."""
+    """Use heartbeats that detect silence after one second."""
     beats = {"heartbeat_interval": 0.3, "heartbeat_timeout": 1.0}
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(network=beats))
 
@@ -209,7 +209,7 @@ def quick_heartbeats(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick_heartbeats")
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_worker_that_was_stopped(network: Network, tmp_path: Path, mode: str) -> None:
-    """A stopped worker is noticed by its silence, and calls move on; awake, it executes nothing old, and is used."""
+    """A stopped worker is detected by its silence, and calls move on; later it executes no old call, and is used."""
     network.use(mode)
     record = tmp_path / "record"
     stopped, other = (network.start(RECORD=str(record)) for _ in range(2))
@@ -230,7 +230,7 @@ def test_worker_that_was_stopped(network: Network, tmp_path: Path, mode: str) ->
 
 
 def _tokens_until_moved(bus: BusPath, door: str) -> tuple[list[str], list[str]]:
-    """Make calls until twenty in a row were answered; return the tokens of those answered and of those lost."""
+    """Make calls until twenty in a row were answered; return the tokens of answered and of lost calls."""
     answered: list[str] = []
     lost: list[str] = []
     in_a_row = 0
@@ -248,8 +248,8 @@ def _tokens_until_moved(bus: BusPath, door: str) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.usefixtures("patient_workers")
-def test_silence_is_noticed_by_default(network: Network, threads: ThreadPoolExecutor, done: Path) -> None:
-    """By default a worker that is stopped is given up after a little more than three seconds."""
+def test_silence_is_detected_by_default(network: Network, threads: ThreadPoolExecutor, done: Path) -> None:
+    """By default a stopped worker is given up after a little more than three seconds."""
     stopped = network.start()
     bus = network.bus()
     running(bus, stopped)
@@ -289,7 +289,7 @@ def ports_of(bus: BusPath, worker: Process) -> tuple[int, int]:
 
 
 def nonsense(chaos: random.Random) -> bytes:
-    """Return bytes that are no message, or one whose fields are not what they should be."""
+    """Return bytes that are no message, or one with invalid fields."""
     if chaos.random() < 0.2:
         return chaos.randbytes(chaos.choice([0, 1, 9, 10, 11, 100]))
     version = chaos.choice([1, 1, 1, 1, 0, 2, 255])
@@ -304,7 +304,7 @@ def _fields(chaos: random.Random) -> list[Any]:
 
 
 def plausible(chaos: random.Random, bus: str, instance: str) -> bytes:
-    """Return a message of the right form with contents that no honest peer sends."""
+    """Return a well-formed message with contents that no regular peer sends."""
     odd = chaos.choice(["", "\0", "x" * 300, "../..", "work", "'; drop table"])
     left = chaos.choice([5.0, 0.0, -1.0, float("nan"), float("inf"), 1e308, -(10**6)])
     chain: list[Any] = [[], {}, odd]
@@ -321,7 +321,7 @@ def plausible(chaos: random.Random, bus: str, instance: str) -> bytes:
 
 @contextmanager
 def honest_calls(bus: BusPath) -> Iterator[None]:
-    """Make calls meanwhile; each must be answered, in good time."""
+    """Make calls in the meantime; each must be answered, in good time."""
     stop = threading.Event()
 
     def call() -> int:
@@ -340,8 +340,8 @@ def honest_calls(bus: BusPath) -> Iterator[None]:
         assert calls.result() > 0
 
 
-def test_nonsense_on_the_router_harms_nobody(network: Network, chaos: random.Random) -> None:
-    """Random frames, several parts, oddities in the right form: a worker goes on, and so do its honest callers."""
+def test_invalid_frames_at_the_router_do_no_harm(network: Network, chaos: random.Random) -> None:
+    """Random frames, several parts, odd but well-formed messages: a worker continues, and so do its callers."""
     network.use("insecure")
     worker = network.start()
     bus = network.bus()
@@ -363,8 +363,8 @@ def test_nonsense_on_the_router_harms_nobody(network: Network, chaos: random.Ran
     assert "Exception in callback" not in worker.output
 
 
-def test_a_stranger_is_answered(network: Network) -> None:
-    """Who speaks another version, or wants another bus or instance, is told so; nothing else happens."""
+def test_a_foreign_client_is_answered(network: Network) -> None:
+    """A client with another version, or for another bus or instance, gets an error; nothing else happens."""
     network.use("insecure")
     worker = network.start()
     bus = network.bus()
@@ -402,8 +402,8 @@ def test_a_stranger_is_answered(network: Network) -> None:
 
 
 @pytest.mark.parametrize("which", ["calls", "events"])
-def test_broken_connections_harm_nobody(network: Network, chaos: random.Random, which: str) -> None:
-    """Connections that say nothing, something else, or too much: a worker goes on, and so do its honest callers."""
+def test_broken_connections_do_no_harm(network: Network, chaos: random.Random, which: str) -> None:
+    """Connections that send nothing, another protocol, or too much: a worker continues, and so do its callers."""
     network.use("insecure")
     limit = 64 * 1024
     worker = network.start(LIGHTBUS_CONFIG=network.config(network={"max_message_size": limit}))
@@ -431,8 +431,8 @@ def test_broken_connections_harm_nobody(network: Network, chaos: random.Random, 
     assert "Traceback" not in worker.output
 
 
-def test_strange_subscriptions_harm_nobody(network: Network, chaos: random.Random) -> None:
-    """Subscriptions to nothing, everything and nonsense: a worker goes on, and its events reach whoever wants them."""
+def test_odd_subscriptions_do_no_harm(network: Network, chaos: random.Random) -> None:
+    """Subscriptions to nothing, everything and invalid topics: a worker continues, and its events reach listeners."""
     network.use("insecure")
     worker = network.start()
     bus = network.bus()

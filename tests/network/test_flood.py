@@ -1,4 +1,4 @@
-"""A stranger announces thousands of peers that are none: real ones are found and called, and little is spent on it."""
+"""Thousands of announced peers that do not exist: real ones are found and called, and the cost is bounded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PER_ADDRESS = 4
 
 
 class BlackHole:
-    """Takes connections at sixteen addresses, and says nothing."""
+    """Accepts connections at sixteen addresses, and sends nothing."""
 
     def __init__(self) -> None:
         self.tried = 0
@@ -66,7 +66,7 @@ class BlackHole:
 
 @pytest.fixture
 def black_hole() -> Iterator[BlackHole]:
-    """Give a host that is there, and answers nobody."""
+    """Return a host that accepts connections and answers nothing."""
     made = BlackHole()
     yield made
     made.close()
@@ -74,7 +74,7 @@ def black_hole() -> Iterator[BlackHole]:
 
 @pytest.fixture
 def flood(black_hole: BlackHole) -> Callable[[BusPath], None]:
-    """Return what announces fakes of the API `work` to a process, as a stranger on its network would."""
+    """Return a function that announces fakes of the API `work` to a process, as a foreign host could."""
 
     def flood(bus: BusPath) -> None:
         engine = bus.client.engine
@@ -109,7 +109,7 @@ def test_a_flood_of_announcements(
     when: str,
     door: Door,
 ) -> None:
-    """The first call is answered whether the worker was announced before the fakes or after them; all is bounded."""
+    """The first call is answered whether the worker was announced before or after the fakes; all costs are bounded."""
     network.use(mode)
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 30}))  # a busy machine takes its time
     bus = network.bus()
@@ -138,13 +138,13 @@ def _known(bus: BusPath, count: int) -> bool:
 
 
 def processor_time(process: Process) -> float:
-    """Return the seconds of processor time that a program has taken."""
+    """Return the processor seconds of a program."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def first_calls(caller: Host, count: int, settings: Path) -> list[tuple[str, float]]:
-    """Return where the first calls of so many new processes went, begun together, and how long each took."""
+    """Return the targets of the first calls of several new processes, started together, and their durations."""
     settings.write_text(json.dumps({"discovery": {"wait": 4}}))  # in a crowd 15 times that: a busy machine takes time
     env = {"ONCE": "1", "TIMEOUT": "60", "LIGHTBUS_CONFIG": str(settings)}
     processes = [caller.python("lan_caller.py", cwd=PROGRAMS, name="caller", **env) for _ in range(count)]
@@ -160,7 +160,7 @@ def first_calls(caller: Host, count: int, settings: Path) -> list[tuple[str, flo
 @pytest.mark.long
 @pytest.mark.parametrize("claims", ["no key", "our key"])
 def test_a_flood_by_multicast(lan: Lan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, claims: str) -> None:
-    """New processes find the worker amid thousands of fakes; when those stop, so do the attempts at them, nearly."""
+    """New processes find the worker among thousands of fakes; when those stop, so do most attempts at them."""
     key = BusKey.generate()
     monkeypatch.setenv("LIGHTBUS_BUS_KEY", key.text)
     here, there, strange = (lan.host(number) for number in (1, 2, 3))

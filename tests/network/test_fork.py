@@ -1,4 +1,4 @@
-"""Forks: a child has a bus of its own, its parent goes on, and an orphan's inherited sockets make nobody wait."""
+"""Forks: a child has its own bus, its parent continues, and inherited sockets of orphans delay no process."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ assert bus.client.engine.identity is parent
 @pytest.mark.parametrize("leave", ["sys.exit()", "os._exit(0)", "bus.client.close(); sys.exit()"])
 @pytest.mark.parametrize("door", CALL)
 def test_fork_after_use(processes: Processes, worker: Process, door: str, leave: str) -> None:
-    """A child that is forked off a process which has called calls, too, as somebody else; its parent continues."""
+    """A child forked from a process that has made calls can make calls, with its own instance; its parent continues."""
     script = processes.python("-c", CHILD.format(call=CALL[door], leave=leave), cwd=PROGRAMS)
     assert script.wait() == 0
     assert script.output == ""
 
 
 def test_fork_while_threads_call(processes: Processes, worker: Process) -> None:
-    """A fork in the midst of other threads' calls finds no lock taken in the child."""
+    """A fork during calls of other threads leaves no locked lock in the child."""
     code = """
 from work import bus
 import os, sys, threading
@@ -120,18 +120,18 @@ assert call(2) == 2
 
 @pytest.fixture(params=["ipc", "tcp"])
 def network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test over files of this host, and over TCP: the kernel keeps both open for whoever inherited them."""
+    """Run the test over files of this host, and over TCP: the kernel keeps both open for processes with copies."""
     if request.param == "tcp":
         monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
         monkeypatch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
 
 
 @pytest.mark.long
-def test_orphans_hold_nobody_up(processes: Processes, network: None, bus: BusPath, door: Door) -> None:
+def test_orphans_delay_no_call(processes: Processes, network: None, bus: BusPath, door: Door) -> None:
     """
-    A worker is killed, and the processes of its pool live on with its sockets.
+    A worker is killed, and the processes of its pool keep its sockets open.
 
-    What it was executing fails as soon as its heartbeats are missed; all other calls are answered by the other worker.
+    Its running calls fail when its heartbeats are missed; all other calls are answered by the other worker.
     """
     first, second = (processes.worker("pool", cwd=PROGRAMS) for _ in range(2))
     for worker in (first, second):
@@ -182,7 +182,7 @@ def test_orphans_hold_nobody_up(processes: Processes, network: None, bus: BusPat
 def test_workers_that_gunicorn_forks_after_a_call_make_calls(
     processes: Processes, worker: Process, threads: int
 ) -> None:
-    """The workers that gunicorn forks from a process which has called already make calls, too, and end cleanly."""
+    """Workers that gunicorn forks from a process that has made calls can make calls, too, and end in order."""
     gunicorn = processes.start(
         [
             sys.executable,
@@ -265,7 +265,7 @@ for end in ends:
 
 
 def test_worker_in_the_background_of_a_preloaded_program(processes: Processes) -> None:
-    """It stays in the process that was imported, which says so once; each process forked off may have its own."""
+    """It stays in the process that was imported, with one log message; each forked process may have its own."""
     program = processes.python("-c", PRELOADED)
     assert program.wait(60) == 0
     assert sorted(program.stdout.splitlines()) == ["all three serve", "serves", "serves"]
@@ -274,7 +274,7 @@ def test_worker_in_the_background_of_a_preloaded_program(processes: Processes) -
 
 
 def _orphans_of(process: Process) -> list[int]:
-    """Return the processes of the group that a dead process led."""
+    """Return the processes of the group that an ended process led."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -367,7 +367,7 @@ def video(request: pytest.FixtureRequest, processes: Processes, tmp_path: Path) 
 
 
 def test_a_signal_to_a_child_ends_the_child_alone(bus: BusPath, video: Process) -> None:
-    """`terminate()` ends a child of whatever kind at once; its parent goes on, and hears of its own signals."""
+    """`terminate()` ends any kind of child at once; its parent continues, and gets its own signals."""
     patience = {"timeout": 30}
     assert bus.video.process(method="fork", number=signal.SIGTERM, bus_options=patience) == -signal.SIGTERM
     assert bus.video.process(method="spawn", number=signal.SIGTERM, bus_options=patience) == -signal.SIGTERM
@@ -381,14 +381,14 @@ def test_a_signal_to_a_child_ends_the_child_alone(bus: BusPath, video: Process) 
 
 
 def test_a_child_has_no_signal_handlers_of_its_parent(bus: BusPath, video: Process) -> None:
-    """It has neither handlers nor the descriptor that they wake the loop by, and nothing is held back."""
+    """It has neither handlers nor the descriptor that wakes the parent's loop, and no signal is blocked."""
     assert bus.video.handlers() == "['SIG_DFL', 'default_int_handler', -1, 0]"
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("where", ["before", "after_in_child"])
 def test_a_signal_that_comes_during_a_fork(processes: Processes, tmp_path: Path, number: str, where: str) -> None:
-    """What its handler raises comes out of the fork, in the child or in the parent, and is not lost in its midst."""
+    """An exception of its handler is raised from the fork, in the child or in the parent, and is not lost."""
     code = """
 import os, signal, sys, time
 number, where = getattr(signal, sys.argv[1]), sys.argv[2]
@@ -421,8 +421,8 @@ except Ended:
     assert script.output == ""
 
 
-def test_signals_are_given_back(processes: Processes, tmp_path: Path) -> None:
-    """When `run_forever` returns, a program has the signal handlers that it had before."""
+def test_signal_handlers_are_restored(processes: Processes, tmp_path: Path) -> None:
+    """When `run_forever` returns, a program has its former signal handlers."""
     code = """
 import os, signal, threading
 import lightbus

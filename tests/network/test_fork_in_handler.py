@@ -1,4 +1,4 @@
-"""Forks by the user's functions: a child that comes back out of one ends there, and its parent continues."""
+"""Forks by the user's functions: a child that returns from one ends there, and its parent continues."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ STARTED = 4
 
 @pytest.fixture
 def forker(processes: Processes, tmp_path: Path) -> Process:
-    """Start a worker whose functions fork, and whose children come back out of them."""
+    """Start a worker whose functions fork, and whose children return from them."""
     (tmp_path / "forker.py").write_text(FORKER)
     worker = processes.worker("forker", cwd=tmp_path, env={"CODES": str(tmp_path / "codes")})
     worker.wait_for_line("Ready")
@@ -107,7 +107,7 @@ def forker(processes: Processes, tmp_path: Path) -> Process:
 
 @pytest.mark.parametrize("procedure", ["fork", "fork_async", "fork_later", "fork_in_task"])
 def test_a_child_that_leaves_a_procedure_ends(bus: BusPath, forker: Process, procedure: str) -> None:
-    """Whether it exits, raises or returns: the child ends with the code that belongs to it, and its parent answers."""
+    """Whether it exits, raises or returns: the child ends with the matching code, and its parent answers."""
     pid = bus.forker.pid()
     codes = {"exit": 3, "text": 1, "raise": 1, "return": 0}
     if procedure == "fork_in_task":
@@ -126,7 +126,7 @@ def test_a_child_that_waits_on_its_parents_loop_ends(bus: BusPath, forker: Proce
 
 
 def test_a_child_that_leaves_other_functions_ends(bus: BusPath, forker: Process, tmp_path: Path) -> None:
-    """So do those of listeners, hooks, schedules and background tasks; the parent hears each event once."""
+    """The same for listeners, hooks, schedules and background tasks; the parent gets each event once."""
     started = ["def hook 3", "async hook 3", "schedule 3", "background 3"]
     for how in ("exit", "raise", "return"):
         bus.forker.done.fire(how=how)
@@ -170,8 +170,8 @@ bus.client.register_api(Api())
 """
 
 
-def test_forks_at_once(processes: Processes, tmp_path: Path, bus: BusPath) -> None:
-    """Threads that fork at the same time do not wait for each other's end, where one of them is the worker's own."""
+def test_forks_at_the_same_time(processes: Processes, tmp_path: Path, bus: BusPath) -> None:
+    """Threads that fork at the same time do not wait for each other's end, even if one of them is the worker's own."""
     (tmp_path / "at_once.py").write_text(AT_ONCE)
     worker = processes.worker("at_once", cwd=tmp_path)
     worker.wait_for_line("Ready")

@@ -1,4 +1,4 @@
-"""Forks of processes that keep events: the child keeps its own, and finds no lock of SQLite taken."""
+"""Forks of processes that store events: the child stores its own, and finds no lock of SQLite locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listeners that block their loops, or are stopped, while much is published: nobody dies of it, or pays for it."""
+"""Listeners that block their loops, or are stopped, during many events: no process fails, or is slowed down."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def start(processes: Processes, network: Network, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Process]:
-    """Return what starts a worker with environment; silence is noticed after a second, and hanging after three."""
+    """Return a function that starts a worker: silence is detected after a second, hanging after three."""
     beats = {"heartbeat_interval": 0.3, "heartbeat_timeout": 1.0}
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(network=beats, worker={"member_timeout": 3.0}))
 
@@ -39,14 +39,14 @@ def handled(process: Process) -> set[int]:
 
 
 def memory(process: Process) -> int:
-    """Return the bytes of memory that a process has at the moment."""
+    """Return the present memory of a process in bytes."""
     [kib] = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
     return int(kib) * 1024
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_loop_that_is_blocked_through_a_burst(network: Network, start: Callable[..., Process], mode: str) -> None:
-    """The process of a listener that blocked its loop for many heartbeats handles all that was fired meanwhile."""
+def test_a_loop_that_is_blocked_during_a_burst(network: Network, start: Callable[..., Process], mode: str) -> None:
+    """A process whose loop was blocked for many heartbeats handles all events fired in the meantime."""
     network.use(mode)
     publisher, listener = start("sale"), start("tally", BLOCK="5")
     listener.wait_for_line(r"Events of sale .* arrive")
@@ -61,7 +61,7 @@ def test_a_loop_that_is_blocked_through_a_burst(network: Network, start: Callabl
 
 @pytest.fixture
 def stopped() -> Iterator[Callable[[Process], None]]:
-    """Return what stops a process until the end of the test."""
+    """Return a function that stops a process until the end of the test."""
     processes: list[Process] = []
 
     def stop(process: Process) -> None:
@@ -78,7 +78,7 @@ def stopped() -> Iterator[Callable[[Process], None]]:
 def test_memory_is_not_filled_for_a_listener_that_hangs(
     network: Network, start: Callable[..., Process], stopped: Callable[[Process], None], how: str, size: int
 ) -> None:
-    """What is fired while a listener does not read waits in the journal, and in the memory of neither side."""
+    """Events fired while a listener does not read wait in the journal, and in the memory of neither side."""
     count = 224 * MIB // size
     publisher, listener = start("sale"), start("tally", BLOCK="0" if how == "stopped" else "8")
     listener.wait_for_line(r"Events of sale .* arrive")
@@ -100,10 +100,10 @@ def test_memory_is_not_filled_for_a_listener_that_hangs(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_best_effort_misses_is_counted(
+def test_missed_events_of_best_effort_are_counted(
     network: Network, start: Callable[..., Process], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """Each event is handled or counted as missed, and the listener need not stop, nor anything else be fired, first."""
+    """Each event is handled or counted as missed, without a stop of the listener or another event."""
     network.use(mode)
     patient = network.config(
         network={"heartbeat_timeout": 30.0}, worker={"member_timeout": 3.0}
@@ -138,7 +138,7 @@ def test_what_best_effort_misses_is_counted(
 
 
 def goes_on(bus: Any, members: list[Process]) -> bool:
-    """Return whether a member is done with what it blocks its loop for; else fire some more for it."""
+    """Return whether a member no longer blocks its loop; otherwise fire more events for it."""
     # Events that wait while all are stopped for long are left to each other; best-effort ones are in no journal.
     bus.stream.fire_each.call(event="loose", arguments=[{"number": 0}] * 10, bus_options={"timeout": 60})
     return any("goes on" in member.stdout for member in members)
@@ -146,8 +146,8 @@ def goes_on(bus: Any, members: list[Process]) -> bool:
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["host", "insecure"])
-def test_careless_listeners_live(network: Network, start: Callable[..., Process], mode: str) -> None:
-    """Processes that join and leave a group, and block their loops at times, end as they are told to."""
+def test_careless_listeners_end_in_order(network: Network, start: Callable[..., Process], mode: str) -> None:
+    """Processes that join and leave a group, and sometimes block their loops, end when they are told to."""
     network.use(mode)
     start("stream")
     bus, codes = network.bus(), []

@@ -1,4 +1,4 @@
-"""Events that nobody is there to publish: they are kept where they were fired, and arrive when somebody is."""
+"""Events without a running publisher: they are stored where they were fired, and arrive when one starts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ WAITS = re.compile(r"Nobody publishes news at the moment: 1 events wait on this 
 
 @pytest.mark.parametrize("service", ["news", "cron"])
 def test_a_script_without_a_worker(processes: Processes, place: Path, service: str) -> None:
-    """Whatever its service is, the event that it keeps, and says where, reaches the next publisher of its API."""
+    """Whatever its service is, its event, whose place it logs, reaches the next publisher of its API."""
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     publisher.ask_to_end()
@@ -82,7 +82,7 @@ def test_a_script_without_a_worker(processes: Processes, place: Path, service: s
 
 
 def test_a_script_that_does_not_find_the_worker(processes: Processes, place: Path) -> None:
-    """What it keeps is handed to the worker that it did not see because that one was stopped."""
+    """Its stored event is handed off to the worker that it did not find because that was stopped."""
     news = worker(processes, place, "news")
     reader = worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
@@ -113,7 +113,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("more", [(), ("and publish",)], ids=["kept", "published"])
 def test_a_web_process_that_was_killed(processes: Processes, place: Path, more: tuple[str, ...]) -> None:
-    """Started again it publishes what is left of it with its first use of the bus, though it fires nothing."""
+    """After a restart it publishes its remaining events at the first use of the bus, although it fires nothing."""
     (place / "web.py").write_text(WEB)
     killed = processes.python("web.py", "fire", *more, cwd=place)
     killed.wait_for_line("fired")
@@ -125,14 +125,14 @@ def test_a_web_process_that_was_killed(processes: Processes, place: Path, more: 
 
 
 def _blind(place: Path) -> str:
-    """Return settings under which a process finds nobody."""
+    """Return settings under which a process finds no peers."""
     path = place / "blind.yaml"
     path.write_text("discovery: {mdns: false, wait: 0}")
     return str(path)
 
 
 def test_known_event_without_publisher_waits_in_the_outbox(processes: Processes, place: Path) -> None:
-    """A script of another service keeps a known event in the outbox, says so and exits 0; an unknown one is refused."""
+    """A script of another service stores a known event in the outbox and exits 0; an unknown one is refused."""
     refused = processes.python("stranger.py", "0", cwd=place)
     assert refused.wait(60) == 1
     assert "UnknownApi: No peer advertises the API 'news'" in refused.stderr
@@ -154,8 +154,8 @@ def test_known_event_without_publisher_waits_in_the_outbox(processes: Processes,
     assert len(reader.stdout.splitlines()) == 3
 
 
-def test_an_api_that_changed_meanwhile(processes: Processes, place: Path) -> None:
-    """What its publisher does not take any more is kept and said, what it takes arrives, and all once it takes it."""
+def test_an_api_that_changed(processes: Processes, place: Path) -> None:
+    """Refused events are stored and reported, accepted ones arrive, and all of them once they are accepted."""
     publisher, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     known = processes.python("stranger.py", "1", cwd=place)

@@ -1,4 +1,4 @@
-"""Mode bus_key between processes: who has the key gets in, and nobody else learns or causes anything."""
+"""Mode bus_key between processes: holders of the key get access, and others neither read nor cause anything."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IN_TIME = 2.5
 
 
 def refusal(door: Door, path: BusPath, **kwargs: Any) -> str:
-    """Call, and return what the refusal says; it comes long before the call's time is over."""
+    """Call, and return the error; it comes long before the call's timeout."""
     watch = Stopwatch()
     with pytest.raises(PeerRefused) as caught:
         door.call(path, **kwargs)
@@ -54,7 +54,7 @@ def refused_peers(bus: BusPath) -> list[str]:
 
 
 def test_calls_and_events_with_a_key(network: Network, processes: Processes, door: Door) -> None:
-    """Holders of the key find each other, call at both doors, hand events off and listen; the bus is the key's."""
+    """Holders of the key find each other, call, sync and async, hand off events and listen; the bus is the key's."""
     network.use("bus_key", key=OURS.text)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LIGHTBUS_BUS")
@@ -73,7 +73,7 @@ def test_calls_and_events_with_a_key(network: Network, processes: Processes, doo
 
 
 def test_one_fixed_peer_is_enough(network: Network, door: Door) -> None:
-    """With a key and without multicast, a fixed peer tells of the others as it does without."""
+    """With a key and without multicast, a fixed peer reports the others as it does without."""
     network.use("seed", key=OURS.text)
     _, other = network.start_all("seed", "work", "other")
     assert door.call(network.bus().other.who) == other.pid
@@ -92,7 +92,7 @@ def test_key_file_is_found_by_all(network: Network, processes: Processes, monkey
 
 
 def test_mode_without_a_key_is_refused(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`LIGHTBUS_SECURITY=bus_key` without a key starts nothing, and the message says where to get one."""
+    """`LIGHTBUS_SECURITY=bus_key` without a key starts nothing, and the error says how to get one."""
     monkeypatch.setenv("LIGHTBUS_SECURITY", "bus_key")
     worker = network.start(ready=False)
     assert worker.wait() == 2
@@ -104,8 +104,8 @@ def test_mode_without_a_key_is_refused(network: Network, monkeypatch: pytest.Mon
 # --- who has not ------------------------------------------------------------------------------------
 
 
-def test_another_key_gets_nothing(network: Network, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another key on a bus of the same name a call is refused and says whose keys to compare."""
+def test_another_key_has_no_access(network: Network, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another key on a bus of the same name a call is refused with a hint to compare the keys."""
     network.use("bus_key", key=OURS.text)
     worker = network.start()
     monkeypatch.setenv("LIGHTBUS_BUS_KEY", OTHER.text)
@@ -120,7 +120,7 @@ def test_another_key_gets_nothing(network: Network, door: Door, monkeypatch: pyt
 
 
 def test_another_key_is_another_bus(network: Network, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where each key names its own bus, too, a caller is told that the API is there for holders of another key."""
+    """If each key names its own bus, too, the caller learns that holders of another key have the API."""
     network.use("bus_key", key=OURS.text)
     monkeypatch.delenv("LIGHTBUS_BUS")
     worker = network.start()
@@ -134,7 +134,7 @@ def test_another_key_is_another_bus(network: Network, door: Door, monkeypatch: p
 
 @pytest.mark.parametrize("whose", ["another key", "mode insecure", "mode host"])
 def test_a_fixed_peer_that_refuses(network: Network, whose: str, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the right key, or any, a fixed peer's refusal is said to the caller, and seen at the worker."""
+    """Without the right key, or any, the caller gets the fixed peer's refusal, and the worker counts it."""
     network.use("seed", key=OURS.text)
     worker = network.start_seed(mdns=False)
     if whose == "another key":
@@ -151,7 +151,7 @@ def test_a_fixed_peer_that_refuses(network: Network, whose: str, door: Door, mon
 
 
 def test_a_keyed_caller_does_not_trust_a_plain_worker(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has a key does not speak with a worker that has none."""
+    """A process with a key does not use a worker without one."""
     network.use("seed")
     network.start_seed(mdns=False)
     network.use("seed", key=OURS.text)
@@ -163,7 +163,7 @@ def test_a_keyed_caller_does_not_trust_a_plain_worker(network: Network, monkeypa
 
 @contextmanager
 def calls(bus: BusPath) -> Iterator[None]:
-    """Call without a pause, at both doors in turn; every call is answered."""
+    """Call continuously, sync and async in turn; every call is answered."""
     stop = threading.Event()
 
     def call() -> int:
@@ -184,7 +184,7 @@ def calls(bus: BusPath) -> Iterator[None]:
 
 
 def wait_for_workers(bus: BusPath, count: int) -> None:
-    """Return when so many workers are known."""
+    """Return when this many workers are known."""
     wait_until(lambda: len(bus.client.engine.snapshot.by_api.get("work", ())) == count, what=f"{count} are known")
 
 
@@ -192,7 +192,7 @@ def wait_for_workers(bus: BusPath, count: int) -> None:
 def test_a_key_is_replaced_while_calls_flow(
     network: Network, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Add, promote, remove, and after each of them everybody starts again, one after the other: no call is lost."""
+    """Add, promote, remove, each with a restart of all processes, one after the other: no call is lost."""
     monkeypatch.setenv("LIGHTBUS_INTERFACES", "127.0.0.1")
     monkeypatch.delenv("LIGHTBUS_BUS")
     assert processes.lightbus("keys", "init").wait() == 0
@@ -223,7 +223,7 @@ def test_a_key_is_replaced_while_calls_flow(
 
 
 def test_a_fixed_peer_with_the_next_key(network: Network, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a key is replaced a fixed peer may speak either: both are tried, and the caller does not notice."""
+    """During a replacement a fixed peer may use either key: both are tried, without an effect on the caller."""
     following = BusKey.generate(OURS.bus)
     network.use("seed", key=f"{following.text},{OURS.text}")
     worker = network.start_seed(mdns=False)
@@ -268,7 +268,7 @@ def test_a_keyed_worker_forks_and_ends(network: Network, processes: Processes, l
 
 @contextmanager
 def announced(announcement: Announcement) -> Iterator[None]:
-    """Announce somebody, as anybody on the network can."""
+    """Announce a peer, as any host on the network can."""
     import asyncio
 
     async def main() -> None:
@@ -294,7 +294,7 @@ def announced(announcement: Announcement) -> Iterator[None]:
 
 @contextmanager
 def trap() -> Iterator[tuple[int, list[bytes]]]:
-    """Give the port of somebody who takes any connection and what it says, and answers nothing that makes sense."""
+    """Return the port of a listener that accepts connections and records their data, without a valid answer."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as executor:
         server.settimeout(0.05)
@@ -329,7 +329,7 @@ GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + by
 
 
 def test_a_spoofed_announcement_costs_a_failed_handshake(network: Network) -> None:
-    """Right names and fingerprint, a stranger's port: it is refused, tells the stranger nothing, and delays nobody."""
+    """Right names and fingerprint, a foreign port: it is refused, gets no data, and delays no process."""
     network.use("bus_key", key=OURS.text)
     worker = network.start()
     bus = network.bus()
@@ -353,7 +353,7 @@ def test_a_spoofed_announcement_costs_a_failed_handshake(network: Network) -> No
 
 
 class Relay:
-    """A wire with an ear: what comes to a port of 127.0.0.2 goes on to that of 127.0.0.1, and is written down."""
+    """A recording relay: data sent to a port of 127.0.0.2 goes on to that of 127.0.0.1, and is recorded."""
 
     def __init__(self, ports: tuple[int, int], stack: ExitStack) -> None:
         self.heard: dict[str, bytearray] = {"there": bytearray(), "back": bytearray()}
@@ -371,7 +371,7 @@ class Relay:
         stack.callback(self._end)
 
     def everything(self) -> bytes:
-        """Return all that went over the wire, in both directions."""
+        """Return all recorded data, in both directions."""
         return bytes(self.heard["there"] + self.heard["back"])
 
     def _run(self) -> None:
@@ -418,7 +418,7 @@ class Relay:
 
 @pytest.fixture
 def overheard(network: Network, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[Relay, Process]]]:
-    """Return what starts a worker in a mode, with a relay in front of it that its callers have as their fixed peer."""
+    """Return a function that starts a worker in a mode, with a relay in front of it as its callers' fixed peer."""
     with ExitStack() as stack:
 
         def start(mode: str) -> tuple[Relay, Process]:
@@ -447,7 +447,7 @@ def free_port() -> int:
 def test_an_eavesdropper_reads_nothing(
     network: Network, overheard: Callable[[str], tuple[Relay, Process]], mode: str, finds: bool
 ) -> None:
-    """Arguments, results, events and names of procedures are in clear text without a key, and with one they are not."""
+    """Arguments, results, events and names of procedures are readable without a key, and not with one."""
     relay, worker = overheard(mode)
     bus = network.bus()
     for door in DOORS.values():
@@ -463,8 +463,8 @@ def test_an_eavesdropper_reads_nothing(
     assert "Traceback" not in worker.output
 
 
-def test_what_was_overheard_is_of_no_use(network: Network, overheard: Callable[[str], tuple[Relay, Process]]) -> None:
-    """Sent again, a recorded conversation leads to a failed handshake: nothing is executed twice."""
+def test_a_replay_has_no_effect(network: Network, overheard: Callable[[str], tuple[Relay, Process]]) -> None:
+    """A recorded conversation that is sent again leads to a failed handshake: nothing is executed twice."""
     relay, worker = overheard("bus_key")
     bus = network.bus()
     assert bus.work.take(token="once") == "once"
@@ -484,8 +484,8 @@ def test_what_was_overheard_is_of_no_use(network: Network, overheard: Callable[[
     assert "Traceback" not in worker.output
 
 
-def test_random_frames_harm_nobody(network: Network, overheard: Callable[[str], tuple[Relay, Process]]) -> None:
-    """Whatever a stranger sends in or instead of a handshake, the worker continues, and so do its callers."""
+def test_random_frames_do_no_harm(network: Network, overheard: Callable[[str], tuple[Relay, Process]]) -> None:
+    """Whatever is sent during or instead of a handshake, the worker continues, and so do its callers."""
     _, worker = overheard("bus_key")
     bus = network.bus()
     for number in range(scaled(500, least=50)):

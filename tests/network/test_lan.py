@@ -45,7 +45,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start_workers(*hosts: Host, **env: str) -> list[Process]:
-    """Start a worker on each host, together, and wait for all."""
+    """Start a worker on each host, at the same time, and wait for all."""
     workers = [host.worker("lan_worker", PROGRAMS, **env) for host in hosts]
     for worker in workers:
         worker.wait_for_line("Ready")
@@ -58,7 +58,7 @@ def start_caller(host: Host, **env: str) -> Process:
 
 
 def first_call(host: Host, **env: str) -> tuple[float, str]:
-    """Return how long the first call of a new process takes, and what it comes to: where it went, or the error."""
+    """Return the duration of a new process's first call, and its outcome: the host it reached, or the error."""
     watch = Stopwatch()
     caller = start_caller(host, ONCE="1", **env)
     assert caller.wait(10 * SLACK) == 0, caller.report()
@@ -67,18 +67,18 @@ def first_call(host: Host, **env: str) -> tuple[float, str]:
 
 
 def uncrowded(seconds: float, watch: Stopwatch) -> float:
-    """Return the seconds that a program took, without those in which the machine had too much to do meanwhile."""
+    """Return the seconds that a program took, without those in which the machine was overloaded."""
     return max(0.0, seconds - (watch.elapsed - watch.seconds))
 
 
 def outcomes(caller: Process, *, since: float = 0.0) -> list[tuple[float, str]]:
-    """Return when each call ended, and what it came to, at both doors."""
+    """Return when each call ended, and its outcome, sync and async."""
     lines = re.findall(r"^(\d+\.\d+) (?:sync|async) (\S+)$", caller.stdout, re.MULTILINE)
     return [(float(at), outcome) for at, outcome in lines if float(at) >= since]
 
 
 def numbers(process: Process, word: str, host: str) -> list[int]:
-    """Return the numbers of the lines `word host number` that a process printed."""
+    """Return the numbers of the printed lines `word host number` of a process."""
     return [int(number) for number in re.findall(rf"^{word} {host} (\d+)$", process.stdout, re.MULTILINE)]
 
 
@@ -94,7 +94,7 @@ def measured(what: str, seconds: float, bound: float) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["bus_key", "insecure"])
 def test_hosts_find_each_other(lan: Lan, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """By multicast alone they call and hear each other; with a key, and only then, nothing can be read on the way."""
+    """With multicast alone they call and listen; with a key, and only then, the traffic cannot be read."""
     if mode == "insecure":
         monkeypatch.delenv("LIGHTBUS_BUS_KEY")
         monkeypatch.setenv("LIGHTBUS_SECURITY", "insecure")
@@ -112,8 +112,8 @@ def test_hosts_find_each_other(lan: Lan, monkeypatch: pytest.MonkeyPatch, mode: 
 
 
 @pytest.mark.long
-def test_other_hosts_see_nothing_and_get_nothing(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host with another key, or none, on the same network and with the same bus name, has nothing of it."""
+def test_other_hosts_have_no_access(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with another key, or none, on the same network and with the same bus name, gets no access."""
     one, two, three = (lan.host(number) for number in (1, 2, 3))
     workers = start_workers(one, two, EVERY="0.05")
     strangers = [
@@ -146,7 +146,7 @@ esac
 
 
 def test_readme_lines_on_two_hosts(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's four lines, on two hosts, make one bus of them."""
+    """The README's four lines connect two hosts to one bus."""
     for name in ("LIGHTBUS_BUS_KEY", "LIGHTBUS_BUS", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name)
     one, two = lan.host(1), lan.host(2)
@@ -177,7 +177,7 @@ def test_readme_lines_on_two_hosts(lan: Lan, tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_impostor_costs_failed_handshakes(lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right names at a stranger's address, what was overheard, and noise: nothing is lost, leaked, or held up."""
+    """Right names at a foreign address, recorded data, and noise: nothing is lost, disclosed, or delayed."""
     one, two, three = (lan.host(number) for number in (1, 2, 3))
     worker = start_workers(one, LIGHTBUS_CONFIG=settings(tmp_path))[0]
     with lan.capture(two) as capture:
@@ -211,7 +211,7 @@ def test_an_impostor_costs_failed_handshakes(lan: Lan, tmp_path: Path, monkeypat
 
 @pytest.mark.long
 def test_a_cable_is_pulled_and_put_back(lan: Lan) -> None:
-    """Calls in progress fail with PeerLost, new ones go to the other host, and afterwards to both; no event is lost."""
+    """Running calls fail with PeerLost, new ones go to the other host, and later to both; no event is lost."""
     one, two, three = (lan.host(number) for number in (1, 2, 3))
     workers = dict(zip(("h1", "h2"), start_workers(one, two, EVERY="0.1"), strict=True))
     caller = start_caller(three, HOLD="4")
@@ -247,18 +247,18 @@ def test_a_cable_is_pulled_and_put_back(lan: Lan) -> None:
 
 
 def first_heard(host: str, listener: Process) -> int:
-    """Return the number of the first event of a host that a listener is given: it may have come later than the host."""
+    """Return the number of a host's first event that a listener got: it may have started after the host."""
     return int(listener.wait_for_line(rf"^heard {host} (\d+)$", 10 * SLACK)[1])
 
 
 def wait_until_called(caller: Process, host: str, since: float) -> float:
-    """Return the seconds from `since` on after which a host is called (again)."""
+    """Return the seconds from `since` until a host is called (again)."""
     wait_until(lambda: host in {where for _, where in outcomes(caller, since=since)}, 10 * SLACK, f"{host} is called")
     return min(at for at, where in outcomes(caller, since=since) if where == host) - since
 
 
 def wait_until_all_heard(publisher: Process, host: str, listener: Process, *, since: int = 1) -> None:
-    """Return when all that was fired on a host until now, from a number on, was heard by a listener."""
+    """Return when a listener has all events of a host up to now, from a number on."""
     fired = {number for number in numbers(publisher, "fired", host) if number >= since}
     wait_until(lambda: fired <= set(numbers(listener, "heard", host)), 10 * SLACK, f"what {host} fired is heard")
 
@@ -269,7 +269,7 @@ def held(worker: Process) -> set[int]:
 
 
 def dropped(caller: Process) -> dict[int, str]:
-    """Return the tokens of the held calls that have failed, and how."""
+    """Return the tokens of the held calls that have failed, and their errors."""
     return {int(token): error for token, error in re.findall(r" held (\d+) (\S+)$", caller.stdout, re.MULTILINE)}
 
 
@@ -277,7 +277,7 @@ def dropped(caller: Process) -> dict[int, str]:
 
 
 def test_an_address_changes(lan: Lan) -> None:
-    """A worker whose host is given another address is found at it, by others and by itself, and is the same one."""
+    """A worker whose host gets another address is found there, by others and by itself, with the same instance."""
     one, three = lan.host(1), lan.host(3)
     worker = start_workers(one, EVERY="0.1")[0]
     caller = start_caller(three)
@@ -298,7 +298,7 @@ def test_an_address_changes(lan: Lan) -> None:
 
 
 def test_an_interface_appears(lan: Lan, tmp_path: Path) -> None:
-    """What comes up after the start is used, and announced there; bridges like those of Docker never are."""
+    """A new interface is used, and announced, after the start; bridges like those of Docker never are."""
     lan.add_bridge(2)
     one, three = lan.host(1), lan.host(3, bridge=2)
     add_container_bridge(one, "docker0", "172.17.0.1")
@@ -320,7 +320,7 @@ CONTAINERS = {"172.17.0.1", "172.18.0.1"}
 
 
 def add_container_bridge(host: Host, name: str, address: str) -> None:
-    """Give a host a bridge with something plugged in, as a program for containers does."""
+    """Give a host a bridge with a connected port, as container programs do."""
     host.ip(
         f"link add name {name} type bridge", f"addr add {address}/16 dev {name}", f"link set {name} up",
         f"link add veth{address[5]} type veth peer name in{address[5]}", f"link set veth{address[5]} master {name}",
@@ -329,7 +329,7 @@ def add_container_bridge(host: Host, name: str, address: str) -> None:
 
 
 def listening(host: Host) -> set[str]:
-    """Return where TCP connections are taken on a host."""
+    """Return the addresses at which a host accepts TCP connections."""
     shown = subprocess.run(
         ["ip", "netns", "exec", host.namespace, "ss", "-Hltn"], check=True, capture_output=True, text=True
     )
@@ -347,7 +347,7 @@ def settings(tmp_path: Path, **sections: object) -> str:
 
 
 def test_one_seed_joins_two_subnets(lan: Lan, tmp_path: Path) -> None:
-    """Where multicast does not get through, one fixed peer tells hosts of two subnets of each other."""
+    """Without multicast between them, one fixed peer introduces hosts of two subnets to each other."""
     lan.add_bridge(2)
     lan.route_between(1, 2)
     one, two, three = lan.host(1), lan.host(2, bridge=2), lan.host(3)
@@ -360,8 +360,8 @@ def test_one_seed_joins_two_subnets(lan: Lan, tmp_path: Path) -> None:
     measured("first call into another subnet, by one seed and without multicast", seconds, 1)
 
 
-def test_a_seed_by_name_moves(lan: Lan, tmp_path: Path) -> None:
-    """A fixed peer that is given by its host's name is looked up again when it fails, and found at its new address."""
+def test_a_fixed_peer_by_name_moves(lan: Lan, tmp_path: Path) -> None:
+    """A fixed peer with a host name is looked up again after a failure, and found at its new address."""
     one, three = lan.host(1), lan.host(3)
     config = settings(tmp_path, discovery={"mdns": False})
     lan.name(three, {"seed.example": "10.77.1.1"})
@@ -390,7 +390,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as hog:
 
 
 def test_port_5353_is_taken(lan: Lan, tmp_path: Path) -> None:
-    """Where another program keeps the port of multicast DNS to itself, that is a warning, and fixed peers go on."""
+    """If another program has the port of multicast DNS exclusively, there is a warning, and fixed peers work."""
     one, two, three = (lan.host(number) for number in (1, 2, 3))
     three.python("-c", HOG).wait_for_line("taken")
     config = settings(tmp_path)
@@ -419,7 +419,7 @@ def test_port_5353_is_taken(lan: Lan, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_slow_and_lossy_network(lan: Lan, chaos: random.Random) -> None:
-    """Where packets take 100 ms each way and a twentieth is lost, peers find each other; no call or event is lost."""
+    """With a delay of 100 ms each way and 5 % loss, peers find each other; no call or event is lost."""
     one, three = lan.host(1), lan.host(3)
     with lan.bad_cable(three, delay=0.1, loss=0.05, randomness=chaos):
         worker = start_workers(three, EVERY="0.1")[0]

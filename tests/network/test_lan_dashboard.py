@@ -1,4 +1,4 @@
-"""What the dashboard tells of workers on other hosts: who was lost, and who was stopped on purpose."""
+"""The dashboard's view of workers on other hosts: lost ones, and those that were stopped on purpose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.network
 
 
 def overviews(host: Host, url: str, token: str) -> Iterator[dict[str, Any]]:
-    """Return what the first page of a dashboard on a host is told, again and again."""
+    """Return the stream of the first page of a dashboard on a host."""
     port = int(url.rstrip("/").rpartition(":")[2])
     asked = f"GET /api/stream/overview HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
     with within(host.namespace, lambda: socket.create_connection(("127.0.0.1", port), timeout=60)) as connection:
@@ -33,8 +33,8 @@ def overviews(host: Host, url: str, token: str) -> Iterator[dict[str, Any]]:
                     yield json.loads(line.removeprefix(b"data: "))
 
 
-def test_who_was_lost_is_told_from_who_was_stopped(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is killed on another host is named, with where to look; one that is stopped on purpose is not."""
+def test_lost_and_stopped_workers_are_distinguished(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker killed on another host is named, with a place to look; one stopped on purpose is not."""
     monkeypatch.setenv("LIGHTBUS_BUS_KEY", BusKey.generate().text)
     hosts = [lan.host(number) for number in (1, 2, 3)]
     killed, stopped, other = [host.worker("lan_worker", PROGRAMS) for host in hosts]
@@ -54,7 +54,7 @@ def test_who_was_lost_is_told_from_who_was_stopped(lan: Lan, monkeypatch: pytest
     killed.wait()
 
     def is_all_known(shown: dict[str, Any]) -> bool:
-        """Return whether the loss is shown, and nothing any more of what was found while the other one stopped."""
+        """Return whether the loss is shown, and no finding of the other worker's stop any more."""
         texts = [each["text"] for each in shown["findings"]]
         return any("without a goodbye" in each for each in texts) and not any("at-h2" in each for each in texts)
 

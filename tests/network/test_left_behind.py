@@ -81,18 +81,18 @@ def worker(processes: Processes, place: Path, name: str) -> Process:
 
 
 def fire(processes: Processes, place: Path, *numbers: int) -> None:
-    """Have a job fire events and end."""
+    """Let a job fire events and end."""
     assert processes.python("-c", FIRES, *map(str, numbers), cwd=place).wait(60) == 0
 
 
 def read(reader: Process) -> list[str]:
-    """Return what a reader has read, in order."""
+    """Return the events that a reader has printed, in order."""
     return [line for line in reader.stdout.splitlines() if line.startswith("read ")]
 
 
 @pytest.mark.long
 def test_a_job_among_workers_of_other_services(processes: Processes, place: Path) -> None:
-    """It registers its API, fires and ends: its events arrive, though nobody knows the API, and so they do again."""
+    """It registers its API, fires and ends: its events arrive, although no other process knows the API; and again."""
     reader = worker(processes, place, "reader")
     fire(processes, place, 1, 2, 3)
     reader.wait_for_line("^read 3 1$", 30)
@@ -106,8 +106,8 @@ def test_a_job_among_workers_of_other_services(processes: Processes, place: Path
 
 
 @pytest.mark.long
-def test_a_journal_of_a_process_that_was_killed(processes: Processes, place: Path) -> None:
-    """What it had published itself, and nobody was there to hear, is served by a worker of another service."""
+def test_a_journal_of_a_killed_process(processes: Processes, place: Path) -> None:
+    """Events that it published itself, without a listener, are served by a worker of another service."""
     job = processes.python("-c", LIVES_ON, cwd=place)
     job.wait_for_line("fired", 20)
     job.kill()
@@ -118,8 +118,8 @@ def test_a_journal_of_a_process_that_was_killed(processes: Processes, place: Pat
 
 
 @pytest.mark.long
-def test_the_groups_of_the_own_service_are_owed_it(processes: Processes, place: Path) -> None:
-    """A group that is away is given what was fired meanwhile, by whoever keeps it; then the own service goes on."""
+def test_groups_of_the_own_service_get_the_events(processes: Processes, place: Path) -> None:
+    """A group that is away gets the events of the meantime, from any worker; then its own service continues."""
     news, reader = worker(processes, place, "news"), worker(processes, place, "reader")
     reader.wait_for_line("Events of news .* arrive")
     for ending in (reader, news):

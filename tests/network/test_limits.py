@@ -1,4 +1,4 @@
-"""Processes that take messages of different sizes: each is sent what it can take, and the rest is an error at once."""
+"""Processes with different message limits: each gets what it can take, and the rest is an error at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL, LARGE = 200_000, 10_000_000
 
 @pytest.fixture
 def start(processes: Processes, network: Network) -> Callable[[str, int], Process]:
-    """Return what starts a worker that takes messages of so many bytes."""
+    """Return a function that starts a worker with this message limit."""
 
     def start(module: str, size: int) -> Process:
         config = network.config(network={"max_message_size": size})
@@ -31,13 +31,13 @@ def start(processes: Processes, network: Network) -> Callable[[str, int], Proces
 
 
 def took(process: Process) -> list[str]:
-    """Return what a listener has handled."""
+    """Return the events that a listener has handled."""
     return re.findall(r"^took (\d\d)\.$", process.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("mode", ["host", "bus_key"])
 @pytest.mark.parametrize("is_live", [True, False], ids=["live", "replayed"])
-def test_events_of_which_one_is_too_large(
+def test_one_event_is_too_large(
     network: Network,
     processes: Processes,
     start: Callable[[str, int], Process],
@@ -45,7 +45,7 @@ def test_events_of_which_one_is_too_large(
     mode: str,
     is_live: bool,
 ) -> None:
-    """For a listener that takes less it becomes a dead letter, with the reason; all others are handled."""
+    """For a listener with a lower limit it becomes a dead letter, with the reason; all others are handled."""
     network.use(mode)
     start("trouble", LARGE)
     listener = start("takes", SMALL)

@@ -1,4 +1,4 @@
-"""What a mode opens to whom: sockets, files and ports as the operating system sees them."""
+"""The access in each mode: sockets, files and ports as the operating system sees them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def tcp_of(pid: int) -> list[Socket]:
 
 @needs_proc
 def test_mode_host_opens_no_port(network: Network) -> None:
-    """In mode host neither worker nor caller has a TCP socket, and the start-up line says that it stays on the host."""
+    """In mode host neither worker nor caller has a TCP socket, and the start line says that it stays on the host."""
     worker, other = network.start_all("host", "work", "other")
     bus = network.bus()
     assert bus.work.who() == worker.pid
@@ -89,7 +89,7 @@ def test_mode_host_opens_no_port(network: Network) -> None:
 
 @needs_proc
 def test_directory_of_sockets_is_private(network: Network) -> None:
-    """The sockets are in a directory that only this user can enter, and go with their worker."""
+    """The sockets are in a directory that only this user can enter, and are removed with their worker."""
     worker = network.start()
     places = network.bus().client.engine.network.places
     assert places is not None
@@ -104,7 +104,7 @@ def test_directory_of_sockets_is_private(network: Network) -> None:
 
 
 def test_sockets_of_a_killed_worker_are_removed_by_the_next(network: Network) -> None:
-    """A worker that starts removes what one that was killed left behind, and nothing of one that lives."""
+    """A worker that starts removes the sockets of a killed one, and none of a running one."""
     killed, living = network.start_all("host", "work", "other")
     places = network.bus().client.engine.network.places
     assert places is not None
@@ -121,8 +121,8 @@ def test_sockets_of_a_killed_worker_are_removed_by_the_next(network: Network) ->
 
 
 @needs_proc
-def test_mode_insecure_listens_where_it_is_told(network: Network) -> None:
-    """With `LIGHTBUS_INTERFACES` there are two ports on that address and no other, and a warning at each start."""
+def test_mode_insecure_listens_at_the_given_address(network: Network) -> None:
+    """With `LIGHTBUS_INTERFACES` there are two ports at that address and no other, and a warning at each start."""
     network.use("insecure")
     worker = network.start()
     listening = [found for found in tcp_of(worker.pid) if found.state == LISTEN]
@@ -133,8 +133,8 @@ def test_mode_insecure_listens_where_it_is_told(network: Network) -> None:
     assert [found for found in tcp_of(os.getpid()) if found.state == LISTEN] == []
 
 
-def test_mode_insecure_wants_a_bus_name(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a bus name written out neither a worker nor a caller starts, and both say what to set."""
+def test_mode_insecure_requires_a_bus_name(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an explicit bus name neither a worker nor a caller starts, and both errors name the setting."""
     network.use("insecure")
     monkeypatch.delenv("LIGHTBUS_BUS")
     worker = network.start(ready=False)
@@ -144,7 +144,7 @@ def test_mode_insecure_wants_a_bus_name(network: Network, monkeypatch: pytest.Mo
         lightbus.create()
 
 
-def test_port_that_is_taken(network: Network) -> None:
+def test_port_in_use(network: Network) -> None:
     """A worker whose fixed port is in use ends with an error that names the port and the setting."""
     network.use("seed")
     network.start_all("seed", "work")
@@ -195,7 +195,7 @@ ip link set lan0 up; ip link set lan1 up
 
 @pytest.fixture
 def in_a_namespace(processes: Processes, tmp_path: Path) -> Callable[..., str]:
-    """Return what runs shell scripts in a network namespace of their own; skip where this user can have none."""
+    """Return a function that runs shell scripts in a separate network namespace; skip if this user can have none."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-rn", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this user may not make network namespaces")
@@ -213,10 +213,10 @@ def in_a_namespace(processes: Processes, tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.mark.network
-def test_multicast_port_is_taken(
+def test_multicast_port_is_in_use(
     network: Network, in_a_namespace: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where somebody else has port 5353 for himself there is a warning with the remedy, and fixed peers do."""
+    """If another program has port 5353 exclusively there is a warning with the remedy, and fixed peers work."""
     network.use("both")
     config = network.config(network={"rpc_port": network.seed_port})
     worker = WORKER.replace("API", f"LIGHTBUS_CONFIG={config} API")
@@ -228,7 +228,7 @@ def test_multicast_port_is_taken(
 
 
 @pytest.mark.network
-def test_mode_host_does_not_speak_on_the_lan(in_a_namespace: Callable[..., str]) -> None:
+def test_mode_host_sends_nothing_to_the_lan(in_a_namespace: Callable[..., str]) -> None:
     """On a host with a network, mode host joins the multicast group, a moment after its start, on loopback only."""
     joined = "until grep -q FB0000E0 /proc/net/igmp; do sleep 0.1; done; "
     output = in_a_namespace(LAN, WORKER, CALL, joined, "cat /proc/net/igmp; echo; ", END)

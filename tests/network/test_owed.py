@@ -1,4 +1,4 @@
-"""What groups are owed, and are given: many groups, clocks that differ, journals that are new, full, or far ahead."""
+"""The events that groups get: many groups, different clocks, journals that are new, full, or far ahead."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ DAYS = 3 * 86_400.0
 
 @pytest.fixture
 def bus(network: Network) -> BusPath:
-    """Return a bus over TCP: what seems to be another host is not met at a unix socket."""
+    """Return a bus over TCP: a process that pretends to be on another host is not found at a unix socket."""
     network.use("insecure")
     return network.bus()
 
 
 @pytest.fixture
 def start(processes: Processes, bus: BusPath) -> Callable[..., Process]:
-    """Return what starts a worker, with environment."""
+    """Return a function that starts a worker, with an environment."""
 
     def start(module: str, **env: str) -> Process:
         process = processes.python("elsewhere.py", "run", "--bus", module, cwd=PROGRAMS, env=env, name=module)
@@ -39,7 +39,7 @@ def start(processes: Processes, bus: BusPath) -> Callable[..., Process]:
 
 
 def sell(bus: BusPath, process: Process, first: int, count: int, size: int = 0) -> None:
-    """Have one publisher fire."""
+    """Let one publisher fire."""
     bus.client.wait_for_apis("sale")
     instance = wait_until(lambda: next(iter(_instances(bus, process)), None), what=f"{process} is known")
     bus.sale.sell.call(first=first, count=count, size=size, bus_options={"peer": instance, "timeout": 60})
@@ -63,7 +63,7 @@ def stop(process: Process) -> None:
 
 
 def test_ten_groups_of_three(start: Callable[..., Process], bus: BusPath) -> None:
-    """Each of ten groups is given every event of two publishers, in one of its three processes; they share them."""
+    """Each of ten groups gets every event of two publishers, in one of its three processes, which share them."""
     groups, each = [f"group{number}" for number in range(10)], scaled(3000, least=300)
     publishers = [start("sale"), start("sale")]
     members = [start("tally", LISTENERS=" ".join(groups)) for _ in range(3)]
@@ -84,8 +84,8 @@ def test_ten_groups_of_three(start: Callable[..., Process], bus: BusPath) -> Non
 
 
 @pytest.mark.parametrize("ahead", [300.0, -300.0])
-def test_clocks_that_differ(start: Callable[..., Process], bus: BusPath, tmp_path: Path, ahead: float) -> None:
-    """A consumer whose clock is 5 minutes off, and a publisher that is too: nothing is missed, nothing older comes."""
+def test_clocks_with_an_offset(start: Callable[..., Process], bus: BusPath, tmp_path: Path, ahead: float) -> None:
+    """A consumer and a publisher whose clocks are 5 minutes off: no event is missed, no older one arrives."""
 
     def publisher(host: str, **env: str) -> Process:
         (tmp_path / host).mkdir(exist_ok=True)
@@ -115,8 +115,8 @@ def test_clocks_that_differ(start: Callable[..., Process], bus: BusPath, tmp_pat
     wait_until(lambda: sorted(handled(consumer)) == [*range(6, 12)])
 
 
-def test_a_fresh_journal_days_later(start: Callable[..., Process], bus: BusPath) -> None:
-    """A second publisher, whose clock is days ahead, begins a journal while a group is away: it is given everything."""
+def test_a_new_journal_days_later(start: Callable[..., Process], bus: BusPath) -> None:
+    """A second publisher, whose clock is days ahead, begins a journal while a group is away: it gets all events."""
     first, consumer = start("sale"), start("tally")
     sell(bus, first, 0, 1)
     wait_until(lambda: handled(consumer) == [0])
@@ -134,7 +134,7 @@ def test_a_fresh_journal_days_later(start: Callable[..., Process], bus: BusPath)
 def test_cap_deletes_events_of_an_absent_group_and_reports_it(
     start: Callable[..., Process], bus: BusPath, network: Network
 ) -> None:
-    """A cap wins over a group that is away; what it lost is said at the publisher, and told to the group."""
+    """A limit overrides a group that is away; its losses are reported at the publisher, and to the group."""
     config = network.config(journal={"max_events": 100, "min_age": 0.001})
     publisher, consumer = start("sale", LIGHTBUS_CONFIG=config), start("tally")
     sell(bus, publisher, 0, 1)
@@ -159,7 +159,7 @@ def _lost_by(bus: BusPath, publisher: Process) -> int:
 
 @pytest.mark.long
 def test_a_slow_consumer(start: Callable[..., Process], bus: BusPath) -> None:
-    """25 ms per event behind 200 MB fired at once: publisher and a fast group go on, and what waits is on disk."""
+    """25 ms per event, 200 MB fired at once: publisher and a fast group continue, and waiting events are on disk."""
     publisher, slow = start("sale"), start("tally", LISTENERS="slow", PAUSE="0.025")
     fast = start("tally", LISTENERS="fast")
     sell(bus, publisher, 0, 10)

@@ -1,4 +1,4 @@
-"""Processes of one user in mode host, whatever they were started with, and whatever becomes of their directories."""
+"""Processes of one user in mode host, with different environments, and after changes of their directories."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def call(processes: Processes, *prefix: str, **env: str) -> Process:
 
 
 def wait_until_nothing_is_wrong(processes: Processes, *prefix: str) -> None:
-    """Have the doctor look, again where a busy machine kept a worker from answering him within his second."""
+    """Run the doctor, again if a busy machine prevented a worker from answering within its second."""
 
     def is_well() -> bool:
         doctor = processes.start([*prefix, sys.executable, "-m", "lightbus", "doctor"])
@@ -102,7 +102,7 @@ def test_processes_of_different_environments_meet(
 
 @ROOT
 def test_calls_and_events_work_without_loopback(processes: Processes, shop: Path) -> None:
-    """With lo down, calls and events work all the same, and nobody is warned of anything."""
+    """With lo down, calls and events work, without a warning."""
     worker = start(processes, shop, *NO_MULTICAST)
     (shop / "book").mkdir()
     (shop / "book" / "bus.py").write_text(LISTEN)
@@ -118,8 +118,8 @@ def test_calls_and_events_work_without_loopback(processes: Processes, shop: Path
 
 @ROOT
 @pytest.mark.skipif(shutil.which("ip") is None, reason="there is no `ip` to set up a network with")
-def test_port_5353_is_held(processes: Processes, shop: Path) -> None:
-    """Another program that shares the port with nobody is no matter in mode host."""
+def test_port_5353_in_mode_host(processes: Processes, shop: Path) -> None:
+    """Another program's exclusive use of the port has no effect in mode host."""
     worker = start(processes, shop, *PORT_IS_HELD)
     assert call(processes, *PORT_IS_HELD).output == "3\n"
     assert "WARNING" not in worker.stderr
@@ -128,8 +128,10 @@ def test_port_5353_is_held(processes: Processes, shop: Path) -> None:
 
 @ROOT
 @pytest.mark.skipif(Path(sys.prefix).is_relative_to("/tmp"), reason="the Python to test with is below /tmp itself")
-def test_who_cannot_meet_is_told_why(processes: Processes, shop: Path, surroundings: Surroundings) -> None:
-    """With a /tmp of its own, and no other directory in common, both sides' directories are named, and what to set."""
+def test_processes_that_cannot_meet_get_the_reason(
+    processes: Processes, shop: Path, surroundings: Surroundings
+) -> None:
+    """With a private /tmp, and no other common directory, both sides' directories are named, and the setting."""
     private = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /tmp && cd / && exec "$@"', "sh"]
     for name in ("a", "b"):
         Path(f"/var/tmp/{surroundings.bus}-{name}").mkdir(mode=0o700)
@@ -157,8 +159,10 @@ def test_who_cannot_meet_is_told_why(processes: Processes, shop: Path, surroundi
 
 
 @pytest.mark.parametrize("what", ["files", "directories"])
-def test_removed_sockets_are_made_anew(processes: Processes, shop: Path, surroundings: Surroundings, what: str) -> None:
-    """All sockets of a worker are removed: it says so, and who comes later reaches it within seconds."""
+def test_removed_sockets_are_made_again(
+    processes: Processes, shop: Path, surroundings: Surroundings, what: str
+) -> None:
+    """All sockets of a worker are removed: it logs that, and new processes reach it within seconds."""
     worker = start(processes, shop)
     assert call(processes).output == "3\n"
     uid = os.geteuid()

@@ -27,7 +27,7 @@ def show():
 
 
 def test_a_schedule_is_handed_over_when_its_worker_is_killed_or_ends(processes: Processes, tmp_path: Path) -> None:
-    """Whichever of them runs it: it goes on in another one."""
+    """Whichever of them runs it: it continues in another one."""
     (tmp_path / "bus.py").write_text(BUS)
     workers = {worker.pid: worker for worker in (processes.worker(cwd=tmp_path) for _ in range(3))}
     lines = tmp_path / "ran"

@@ -1,4 +1,4 @@
-"""Fixed peers that are named: several addresses, SRV records, name servers that hang."""
+"""Fixed peers given by name: several addresses, SRV records, name servers that hang."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENT = {"timeout": 30}
 
 @pytest.fixture
 def server() -> Iterator[NameServer]:
-    """Return a name server that is asked by this process. Named before `network`: it outlives the buses that ask it."""
+    """Return a name server for this process. Requested before `network`: it outlives the buses that ask it."""
     served = NameServer()
     with served.asked_here():
         yield served
@@ -30,7 +30,7 @@ def server() -> Iterator[NameServer]:
 def test_name_with_several_addresses(
     server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch, door: Door, by: str
 ) -> None:
-    """One of the addresses of a host's name, or of an SRV record, is enough."""
+    """One address of a host's name, or of an SRV record, is enough."""
     network.use("seed")
     worker = network.start_all("seed", "work")[0]
     server.hosts["auth.example"] = ["127.0.0.9", "127.0.0.1"]
@@ -47,7 +47,7 @@ def test_name_with_several_addresses(
 def test_name_server_that_hangs(
     server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch, door: Door
 ) -> None:
-    """Nobody waits for it who is served elsewhere; who is not is told why, and is served once it answers."""
+    """It delays no call that another peer serves; other calls get the reason, and work once it answers."""
     network.use("seed")
     worker = network.start_all("seed", "work")[0]
     server.answers.clear()
@@ -64,7 +64,7 @@ def test_name_server_that_hangs(
 
 
 def test_name_that_moves(server: NameServer, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its address fails the name is looked up anew, and found at the next one."""
+    """If its address fails, the name is looked up again, and found at the next one."""
     network.use("seed")
     worker = network.start_all("seed", "work")[0]
     server.hosts["seed.example"] = ["127.0.0.9"]

@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 
 class Flood:
-    """Sends messages without end, no two alike, over a connection that is made anew whenever it is closed."""
+    """Sends endless different messages, over a connection that is made again whenever it is closed."""
 
     def __init__(self, kind: int, endpoint: str, size: int) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -51,13 +51,13 @@ class Flood:
 
 
 def memory_of(process: Process) -> int:
-    """Return the bytes of memory that a process has had at most."""
+    """Return the largest memory of a process in bytes."""
     text = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.findall(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)[0]) * 1024
 
 
 class Place:
-    """A worker with its endpoints, and who floods it."""
+    """A worker with its endpoints, and its flooding clients."""
 
     def __init__(self, network: Network, processes: Processes, mode: str) -> None:
         network.use(mode)
@@ -79,7 +79,7 @@ class Place:
         self._floods: list[Flood] = []
 
     def flood(self, kind: int, size: int) -> None:
-        """Have it flooded at one of its sockets, until the end of the test."""
+        """Flood it at one of its sockets, until the end of the test."""
         endpoint = self.endpoints["rpc_port" if kind == zmq.DEALER else "event_port"]
         self._floods.append(Flood(kind, endpoint, size))
 
@@ -97,7 +97,7 @@ class Place:
             blocked.join()
 
     def memory(self) -> int:
-        """Return the bytes of memory that the worker has had at most."""
+        """Return the largest memory of the worker in bytes."""
         return memory_of(self.worker)
 
     def close(self) -> None:
@@ -113,8 +113,8 @@ def place(network: Network, processes: Processes, request: pytest.FixtureRequest
     made.close()
 
 
-def test_what_is_sent_while_the_loop_is_blocked_is_bounded(place: Place, tmp_path: Path) -> None:
-    """Whoever sends most is disconnected, and does not get in until all is read; then the worker continues."""
+def test_messages_during_a_blocked_loop_are_bounded(place: Place, tmp_path: Path) -> None:
+    """The largest sender is disconnected, and not admitted until all is read; then the worker continues."""
     with place.blocked_loop(tmp_path / "end"):
         for _ in range(3):
             place.flood(zmq.DEALER, 200_000)
@@ -126,8 +126,8 @@ def test_what_is_sent_while_the_loop_is_blocked_is_bounded(place: Place, tmp_pat
     assert place.worker.running
 
 
-def test_subscriptions_that_come_too_fast_are_bounded(place: Place, tmp_path: Path) -> None:
-    """Whoever sends millions of them is disconnected before they take the worker away for long."""
+def test_subscriptions_are_bounded(place: Place, tmp_path: Path) -> None:
+    """A client that sends millions of them is disconnected before they keep the worker busy for long."""
     with place.blocked_loop(tmp_path / "end"):  # whatever the speed of the machine: none is taken in meanwhile
         place.flood(zmq.XSUB, 100)
         place.worker.wait_for_line("bytes of subscriptions faster than they could be read", 60)
@@ -139,10 +139,10 @@ def test_subscriptions_that_come_too_fast_are_bounded(place: Place, tmp_path: Pa
 
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 @pytest.mark.parametrize("door", ["async", "sync"])
-def test_answers_that_nobody_asked_for_are_bounded(
+def test_unrequested_answers_are_bounded(
     network: Network, processes: Processes, tmp_path: Path, mode: str, door: str
 ) -> None:
-    """A worker sends them to a caller that does not read: its connection is closed in time, and made again after."""
+    """A worker sends them to a caller that does not read: its connection is closed in time, and made again."""
     network.use(mode)
     end = tmp_path / "end"
     processes.worker("pours", cwd=PROGRAMS).wait_for_line("Ready")

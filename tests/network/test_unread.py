@@ -1,4 +1,4 @@
-"""A caller that asks for much and reads nothing costs the worker a bounded amount of memory, and nobody else a call."""
+"""A caller that requests much and reads nothing costs the worker bounded memory, and other callers no call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_WORK = 4 * 4 * SIZE
 
 @pytest.fixture
 def connect() -> Iterator[Callable[[int], RawPeer]]:
-    """Give what connects a caller that reads nothing, and whose end of the connection has room for next to nothing."""
+    """Return a function that connects a caller that reads nothing, with a very small receive buffer."""
     with ExitStack() as closing:
 
         def connect(port: int) -> RawPeer:
@@ -43,16 +43,16 @@ def connect() -> Iterator[Callable[[int], RawPeer]]:
 
 
 def memory(process: Process) -> int:
-    """Return the bytes of memory that a process has had at most."""
+    """Return the largest memory of a process in bytes."""
     [kib] = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
     return int(kib) * 1024
 
 
 @pytest.mark.parametrize("procedure", ["fetch", "fetch_def"])
-def test_results_that_nobody_reads(
+def test_unread_results_are_bounded(
     network: Network, processes: Processes, connect: Callable[[int], RawPeer], procedure: str
 ) -> None:
-    """They wait up to a bound, whatever heartbeats would notice; then their connection is closed, and it is said."""
+    """They wait up to a limit, whatever the heartbeats; then their connection is closed, and that is logged."""
     network.use("insecure")
     port = free_port()
     config = network.config(
@@ -80,7 +80,7 @@ def test_results_that_nobody_reads(
 
 @pytest.mark.parametrize("mode", ["host", "insecure", "bus_key"])
 def test_a_hundred_results_of_a_mebibyte(network: Network, processes: Processes, mode: str) -> None:
-    """A caller that has asked for so much, and is busy with something else meanwhile, gets it all."""
+    """A caller that requested so much, and is busy with other work in the meantime, gets all of them."""
     network.use(mode)
     config = network.config(worker={"max_queue_time": 60.0})
     processes.worker("bulk", cwd=PROGRAMS, env={"LIGHTBUS_CONFIG": config}).wait_for_line("Ready")

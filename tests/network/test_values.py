@@ -1,4 +1,4 @@
-"""Values of every type that can be declared, sent over a bus: as argument, as result and as an event, at both doors."""
+"""Values of every type that can be declared, sent over a bus: as argument, result and event, sync and async."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def containers(inner: st.SearchStrategy[Drawn]) -> st.SearchStrategy[Drawn]:
 
 
 def optional(inner: Drawn) -> Drawn:
-    """Return what may also be None, of which a member of an Enum whose value is None cannot be told apart."""
+    """Return a type that may also be None; a member of an Enum whose value is None cannot be distinguished."""
     annotation, values = inner
     drawn = st.none() | values.filter(lambda value: value is not Odd.NONE)
     return Optional[annotation], drawn  # noqa: UP045 - not all have the operator |
@@ -122,7 +122,7 @@ def typed_dict_of(left: Drawn, right: Drawn) -> Drawn:
 
 
 def strict_model_of(left: Drawn, right: Drawn) -> Drawn:
-    """Return a strict model whose fields are read under other names than they have."""
+    """Return a strict model whose fields have other names when they are read."""
     make: Any = pydantic.create_model
     made = make(
         f"Drawn{next(names)}",
@@ -146,7 +146,7 @@ def drawn(draw: st.DrawFn) -> tuple[Any, Any]:
 
 
 class Exam:
-    """A worker and a caller, which take in an API for each type."""
+    """A worker and a caller, which both register an API for each type."""
 
     def __init__(self, hub: MemoryBus) -> None:
         self.worker = hub.create(service_name="values")
@@ -154,7 +154,7 @@ class Exam:
         hub.start(self.worker)
 
     def take(self, door: Door, annotation: Any, value: Any) -> tuple[Any, Any, Any]:
-        """Return what the value is as an argument, as a result, and as the argument of a listener."""
+        """Return the value as an argument, as a result, and as the argument of a listener."""
         name = f"values{next(names)}"
         arrived: list[Any] = []
         heard: list[Any] = []
@@ -198,7 +198,7 @@ def exam() -> Iterator[Exam]:
 # The worker's threads draw random numbers of their own, meanwhile.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 def test_values_of_every_type_arrive_equal(exam: Exam, door: Door) -> None:
-    """Whatever is drawn, nested as it comes: what is sent is received, and is equal."""
+    """For any drawn type, however nested: the received value is equal to the sent one."""
 
     @settings(max_examples=scaled(200, least=20), suppress_health_check=list(HealthCheck))
     @given(drawn())
@@ -212,7 +212,7 @@ def test_values_of_every_type_arrive_equal(exam: Exam, door: Door) -> None:
 def test_values_of_every_type_survive_another_process(
     processes: Processes, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every type a value goes to a worker and comes back; it sees what was sent, in a call and in an event."""
+    """A value of every type goes to a worker and back; the worker sees the sent value, in a call and in an event."""
     monkeypatch.syspath_prepend(SERVICES)
     worker = processes.worker("mirror", cwd=SERVICES, env={"PYTHONPATH": str(SERVICES.parents[1])})
     api = importlib.import_module("mirror").MirrorApi()

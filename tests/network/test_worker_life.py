@@ -1,4 +1,4 @@
-"""A worker's life: beside other tasks, in the background, again and again; leaving without losing a call."""
+"""A worker's life cycle: beside other tasks, in the background, repeatedly; leaving without losing a call."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Later(Api):
 
 
 class Load:
-    """Calls without pause from threads and from an event loop; what they came to."""
+    """Continuous calls from threads and from an event loop, with their outcomes."""
 
     def __init__(self, bus: BusPath, *, sync: int = 4, tasks: int = 8) -> None:
         self.answers: Counter[Any] = Counter()
@@ -81,7 +81,7 @@ class Load:
             thread.join()
 
     def more(self, count: int) -> None:
-        """Wait until so many further calls have been answered."""
+        """Wait until this many further calls have been answered."""
         before = self.answers.total()
         wait_until(lambda: self.answers.total() >= before + count or self.errors, what=f"{count} further calls")
 
@@ -119,7 +119,7 @@ def terminated(worker: Process) -> float:
 @pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 def test_rolling_restart_loses_no_call(network: Network, mode: str) -> None:
-    """Two workers are restarted one after the other under load from threads and a loop: not one call fails."""
+    """Two workers are restarted one after the other under load from threads and a loop: no call fails."""
     network.use(mode)
     workers = network.start_all(mode, "work", "work")
     seconds = []
@@ -138,7 +138,7 @@ def test_rolling_restart_loses_no_call(network: Network, mode: str) -> None:
 @pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("mode", ["host", "insecure"])
 def test_restart_of_the_only_worker_loses_no_call(network: Network, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that find the only worker leaving wait for the one that follows it, as long as `discovery.wait` says."""
+    """Calls that find the only worker leaving wait for its successor, up to `discovery.wait`."""
     network.use(mode)
     worker = network.start()
     monkeypatch.setenv("LIGHTBUS_CONFIG", network.config(discovery={"wait": 20.0}))
@@ -153,8 +153,8 @@ def test_restart_of_the_only_worker_loses_no_call(network: Network, mode: str, m
 
 @pytest.mark.usefixtures("patient_workers")
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_leaving_worker_finishes_what_it_runs(network: Network, door: Door) -> None:
-    """Calls that are being executed at SIGTERM are answered; further ones go elsewhere; then it ends with 0."""
+def test_leaving_worker_finishes_running_calls(network: Network, door: Door) -> None:
+    """Calls that are being executed at SIGTERM are answered; later ones go elsewhere; then it ends with 0."""
     leaving = network.start()
     bus = network.bus()
     assert bus.work.who() == leaving.pid
@@ -172,8 +172,8 @@ def test_leaving_worker_finishes_what_it_runs(network: Network, door: Door) -> N
     assert leaving.wait() == 0
 
 
-def test_peers_forget_at_once_who_said_goodbye(network: Network, door: Door) -> None:
-    """When a worker has ended nobody offers it any more, and a call says so without waiting."""
+def test_goodbye_is_effective_at_once(network: Network, door: Door) -> None:
+    """When a worker has ended, no process offers it any more, and a call fails without waiting."""
     worker, other = network.start_all("host", "work", "other")
     bus = network.bus()
     assert door.call(bus.work.who) == worker.pid
@@ -189,7 +189,7 @@ def test_peers_forget_at_once_who_said_goodbye(network: Network, door: Door) -> 
     other.wait_for_line(r"lightbus.node: peer .* said goodbye")
 
 
-def test_frozen_caller_does_not_keep_a_worker(network: Network) -> None:
+def test_frozen_caller_does_not_block_a_worker(network: Network) -> None:
     """A caller that does not react delays the end of a worker by its grace period and no more."""
     worker, frozen = network.start_all("host", "work", "other")
     frozen.wait_for_line("advertises work")
@@ -203,7 +203,7 @@ def test_frozen_caller_does_not_keep_a_worker(network: Network) -> None:
 
 
 def fire_until(event: BusPath, heard: list[str]) -> None:
-    """Fire an event again and again until it is heard."""
+    """Fire an event repeatedly until it is received."""
 
     def fire() -> list[str]:
         event.fire(what="x")
@@ -214,7 +214,7 @@ def fire_until(event: BusPath, heard: list[str]) -> None:
 
 @contextmanager
 def own_loop() -> Iterator[Callable[..., Any]]:
-    """Run an event loop in a thread; give what runs a coroutine on it and returns its result."""
+    """Run an event loop in a thread; return a function that runs a coroutine on it and returns its result."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -228,7 +228,7 @@ def own_loop() -> Iterator[Callable[..., Any]]:
 
 @pytest.mark.parametrize("mode", ["host", "seed"])
 def test_worker_beside_other_tasks(network: Network, mode: str) -> None:
-    """`start_worker` serves beside other tasks of the loop; stopped and started again it is found again."""
+    """`start_worker` serves beside other tasks of the loop; after a stop and another start it is found again."""
     network.use(mode)
     network.start_all(mode, "other")
     caller, bus = network.bus(), network.bus()
@@ -263,7 +263,7 @@ def test_worker_beside_other_tasks(network: Network, mode: str) -> None:
 
 
 def test_only_one_worker_at_a_time(network: Network) -> None:
-    """A second start says that there is a worker already, and leaves it alone."""
+    """A second start is an error, and does not affect the worker."""
     bus = network.bus()
     bus.client.register_api(Work())
 
@@ -277,8 +277,8 @@ def test_only_one_worker_at_a_time(network: Network) -> None:
     asyncio.run(main())
 
 
-def test_loop_that_ends_takes_its_worker_along(network: Network) -> None:
-    """A program whose loop ends without `stop_worker` leaves the bus; its bus goes on, and can serve again."""
+def test_worker_ends_with_its_loop(network: Network) -> None:
+    """A program whose loop ends without `stop_worker` leaves the bus; its bus still works, and can serve again."""
     other = network.start("other")
     caller, bus = network.bus(), network.bus()
     bus.client.register_api(Work())
@@ -294,7 +294,7 @@ def test_loop_that_ends_takes_its_worker_along(network: Network) -> None:
 
 
 def test_loop_that_is_just_closed(network: Network) -> None:
-    """A loop that is closed with a worker on it is noticed at the next use: the bus goes on in a thread."""
+    """A loop that is closed with a worker on it is detected at the next use: the bus continues in a thread."""
     other = network.start("other")
     bus = network.bus()
     bus.client.register_api(Work())
@@ -314,7 +314,7 @@ async def _cancel_all() -> None:
 
 
 def test_worker_in_the_background(network: Network) -> None:
-    """`start_in_background` serves from a thread; APIs registered and listeners added later count at once."""
+    """`start_in_background` serves from a thread; APIs and listeners that are added later take effect at once."""
     caller, bus = network.bus(), network.bus()
     bus.client.register_api(Work())
     bus.client.start_in_background()
@@ -334,7 +334,7 @@ def test_worker_in_the_background(network: Network) -> None:
 
 
 def test_api_that_is_removed_while_running(network: Network, door: Door) -> None:
-    """A worker advertises an API no more that was removed, and goes on with others that come after it."""
+    """A worker no longer advertises a removed API, and continues with APIs that are added later."""
     caller, bus = network.bus(), network.bus()
     bus.client.register_api(Work())
     heard: list[str] = []
@@ -355,8 +355,8 @@ def test_api_that_is_removed_while_running(network: Network, door: Door) -> None
     wait_until(lambda: heard == ["x", "removed"])
 
 
-def test_listener_to_what_a_known_publisher_has_now(network: Network, door: Door) -> None:
-    """A publisher whose APIs were exchanged for others that nobody listened to yet is heard by who listens later."""
+def test_listener_to_a_new_api_of_a_known_publisher(network: Network, door: Door) -> None:
+    """If a publisher exchanges its APIs, a listener that is added later gets the events of the new ones."""
     publisher, listener = network.bus(), network.bus()
     publisher.client.register_api(Work())
     heard: list[str] = []
@@ -372,8 +372,8 @@ def test_listener_to_what_a_known_publisher_has_now(network: Network, door: Door
     wait_until(lambda: heard == ["x"])
 
 
-def test_bus_that_only_listens_comes_first(network: Network) -> None:
-    """A listener started before there is any publisher hears it when it comes."""
+def test_listener_that_starts_before_its_publisher(network: Network) -> None:
+    """It gets the events of a publisher that starts later."""
     bus = network.bus()
     heard: list[str] = []
     bus.work.happened.listen(lambda message, what: heard.append(what), listener_name="early")
@@ -384,8 +384,8 @@ def test_bus_that_only_listens_comes_first(network: Network) -> None:
     fire_until(caller.work.happened, heard)
 
 
-def test_calls_go_on_while_the_engine_moves(network: Network) -> None:
-    """A program that starts and stops serving makes its own calls all the while, and none of them notices."""
+def test_calls_continue_while_the_engine_moves(network: Network) -> None:
+    """A program that starts and stops serving makes its own calls in the meantime, and none of them fails."""
     worker = network.start("work")
     bus = network.bus()
     bus.client.register_api(Later())
@@ -449,8 +449,8 @@ def test_peer_that_dies_while_the_engine_moves(network: Network, door: Door) -> 
 # The end
 
 
-def test_close_ends_calls_on_their_way(network: Network) -> None:
-    """Calls that wait when the bus is closed raise, at either door, and nothing is left of it."""
+def test_close_ends_calls_in_progress(network: Network) -> None:
+    """Waiting calls raise when the bus is closed, sync and async, and nothing of it remains."""
     worker = network.start()
     bus = network.bus()
     assert bus.work.who() > 0
@@ -476,7 +476,7 @@ def test_close_ends_calls_on_their_way(network: Network) -> None:
 
 
 def test_close_ends_a_search(network: Network) -> None:
-    """A call that still looks for a peer when the bus is closed raises at once."""
+    """A call that is still looking for a peer when the bus is closed raises at once."""
     bus = network.bus()
     with ThreadPoolExecutor(2) as threads:
         waiting = threads.submit(bus.client.wait_for_apis, "nothing", timeout=20)
@@ -490,7 +490,7 @@ def test_close_ends_a_search(network: Network) -> None:
 
 
 def test_close_ends_a_worker_on_another_loop(network: Network) -> None:
-    """Closed from another thread, a bus whose worker runs on somebody's loop leaves in order."""
+    """If it is closed from another thread, a bus with a worker on the user's loop leaves in order."""
     caller, bus = network.bus(), network.bus()
     bus.client.register_api(Work())
     with own_loop() as run:

@@ -1,4 +1,4 @@
-"""A worker that returns as many bytes as it is asked for."""
+"""A worker that returns as many bytes as requested."""
 
 from __future__ import annotations
 

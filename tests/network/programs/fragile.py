@@ -1,4 +1,4 @@
-"""A worker that listens to its own events, and fails at some: how and with which policy says the environment."""
+"""A worker that listens to its own events, and fails on some; the environment says how, and with which policy."""
 
 from __future__ import annotations
 

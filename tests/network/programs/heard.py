@@ -1,4 +1,4 @@
-"""A listener of `stream` in every form, and the API `heard` (or what the environment says) to ask what was heard."""
+"""A listener of `stream` in every form, and the API `heard` (or another name) to query the received events."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class HeardApi(Api):
         name = NAME
 
     async def by(self, listener: str) -> list[Any]:
-        """Return what a listener heard so far."""
+        """Return the events of a listener so far."""
         return heard.get(listener, [])
 
     def listen_now(self, event: str, listener: str) -> None:
-        """Add a listener to a running worker; return when it hears."""
+        """Add a listener to a running worker; return when it is live."""
         getattr(bus.stream, event).listen(lambda message: note(listener, message.id), listener_name=listener)
 
 

@@ -37,7 +37,7 @@ async def trap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def say(port: int, what: bytes) -> None:
-    """Connect, say it, and wait until we are put out."""
+    """Connect, send it, and wait until we are disconnected."""
     with suppress(OSError, asyncio.TimeoutError):
         reader, writer = await asyncio.open_connection(THEIRS, port)
         writer.write(what)

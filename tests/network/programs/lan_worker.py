@@ -1,4 +1,5 @@
-"""A worker on a host of a network: it says which host that is, holds calls, fires by the clock, tells what it heard.
+"""
+A worker on a host of a network: it returns the host's name, holds calls, fires by the clock, reports events.
 
 With `EVERY` it fires `work.told` so often, in seconds, with the host's name and a number from 1.
 """
@@ -32,7 +33,7 @@ class WorkApi(Api):
         return HOST
 
     async def hold(self, token: int) -> None:
-        """Say that this call is being executed, and never end."""
+        """Report that this call is being executed, and never end."""
         say(f"holding {token}")
         await asyncio.Event().wait()
 

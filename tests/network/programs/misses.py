@@ -1,4 +1,4 @@
-"""A listener of best effort whose handler blocks the event loop, when it is told to, until a file appears."""
+"""A listener of best effort whose handler blocks the event loop on demand, until a file appears."""
 
 from __future__ import annotations
 

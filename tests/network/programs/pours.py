@@ -1,4 +1,4 @@
-"""A worker that sends answers nobody asked for to whoever called, until a file appears, or two gigabytes are sent."""
+"""A worker that sends unrequested answers to its callers, until a file appears, or two gigabytes are sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ callers: set[bytes] = set()
 
 
 class PouringRouter(bound_sockets.Router):
-    """Remembers whom it heard calls from."""
+    """Records the senders of calls."""
 
     def _receive(self) -> None:
         on_message, self._on_message = self._on_message, self._heard

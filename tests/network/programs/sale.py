@@ -1,4 +1,4 @@
-"""A publisher of `sale.sold`, which fires when it is told to."""
+"""A publisher of `sale.sold`, which fires on demand."""
 
 from __future__ import annotations
 

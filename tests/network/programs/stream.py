@@ -1,4 +1,4 @@
-"""A publisher of the API `stream`: its events are fired by its handlers, by the clock, and handed over by others."""
+"""A publisher of the API `stream`: its events are fired by handlers, by the clock, and handed off by others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StreamApi(Api):
         return [path.fire(**each) for each in arguments][-1].id
 
     async def start(self, rate: int) -> None:
-        """Fire `ticked` so many times a second, numbered from 1, from now on."""
+        """Fire `ticked` this many times a second, numbered from 1, from now on."""
         self._streaming = asyncio.create_task(self._stream(rate))
 
     async def number(self) -> int:

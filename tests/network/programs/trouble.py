@@ -1,4 +1,4 @@
-"""A worker whose procedures go wrong in every way a handler can, as `def` and as `async def`."""
+"""A worker whose procedures fail in every way a handler can, as `def` and as `async def`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Overdrawn(Exception):
 
 
 class NoWords(Exception):
-    """Cannot even be shown."""
+    """An exception that cannot even be shown."""
 
     def __str__(self) -> str:
         raise ValueError("no words")

@@ -1,4 +1,4 @@
-"""A web application whose bus is used already when gunicorn, with --preload, forks its workers."""
+"""A web application that uses its bus before gunicorn, with --preload, forks its workers."""
 
 from __future__ import annotations
 

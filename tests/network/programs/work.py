@@ -1,4 +1,4 @@
-"""A worker of the API that the environment names (`API`): it says who it is, and holds, nests and remembers calls."""
+"""A worker of the API that the environment names (`API`): it identifies itself, and holds, nests and records calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WorkApi(Api):
         return self._log
 
     async def most(self) -> int:
-        """Return how many calls were held at a time, at most."""
+        """Return the largest number of calls that were held at the same time."""
         return self._most
 
     async def echo(self, value: Any) -> Any:
@@ -70,7 +70,7 @@ class WorkApi(Api):
         self._log.append("started")
 
     def patient(self, api: str) -> None:
-        """Hold a call at another API with a timeout of its own, and note what became of it, and when."""
+        """Hold a call at another API with its own timeout, and record its outcome and time."""
         started = time.monotonic()
         try:
             _api(api).hold(seconds=3, bus_options={"timeout": 5})
@@ -85,21 +85,21 @@ class WorkApi(Api):
             self._log.append(f"timeout {time.monotonic() - started:.2f}")
 
     def along(self, way: list[str]) -> list[str]:
-        """Call the same procedure of the next API on the way; return the names along it."""
+        """Call the same procedure of the next API in the list; return the names of all APIs."""
         return [NAME, *(_api(way[0]).along(way=way[1:]) if way else [])]
 
     async def along_async(self, way: list[str]) -> list[str]:
         return [NAME, *(await _api(way[0]).along_async.call_async(way=way[1:]) if way else [])]
 
     def around(self, api: str) -> None:
-        """Call itself by way of another API, without end."""
+        """Call itself through another API, without end."""
         _api(api).around(api=NAME)
 
     async def around_async(self, api: str) -> None:
         await _api(api).around_async.call_async(api=NAME)
 
     async def leave_behind(self, seconds: float) -> None:
-        """Return at once, and make a call of one's own later."""
+        """Return at once, and make a call later."""
 
         async def later() -> None:
             await asyncio.sleep(seconds)

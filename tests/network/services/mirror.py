@@ -25,7 +25,7 @@ def procedure(index: int, annotation: Any, expected: Any) -> Callable[..., Any]:
 
 
 def listener(index: int, annotation: Any, expected: Any) -> Callable[..., None]:
-    """Return a listener that notes whether what it is given is what was sent."""
+    """Return a listener that records whether it gets the value that was sent."""
 
     def listen(event: lightbus.EventMessage, value: Any) -> None:
         if value == expected:

@@ -33,13 +33,13 @@ class PeerApi(Api):
         return os.getpid()
 
     async def hold_until(self, file: str) -> int:
-        """Take until a file is there."""
+        """Wait until a file exists."""
         while not Path(file).exists():
             await asyncio.sleep(0.01)
         return os.getpid()
 
     async def block_until(self, file: str) -> int:
-        """Block this process's event loop until a file is there; another one says that it is blocked."""
+        """Block this process's event loop until a file exists; another file shows that it is blocked."""
         Path(f"{file}.begun").touch()
         while not Path(file).exists():
             time.sleep(0.01)
@@ -51,7 +51,7 @@ class PeerApi(Api):
         return os.getpid()
 
     async def take(self, token: str) -> str:
-        """Note a token and return it. One short write is one line, whoever else writes."""
+        """Record a token and return it. One short write is one line, even with other writers."""
         _note(token)
         return token
 
