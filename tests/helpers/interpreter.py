@@ -42,6 +42,7 @@ PRELOADED = (
     "lightbus.cli.support.lists", "lightbus.cli.support.local_journals", "lightbus.cli.support.following",
     "lightbus.cli.commands.call", "lightbus.cli.commands.fire", "lightbus.cli.commands.tail",
     "lightbus.cli.commands.peers", "lightbus.cli.commands.groups", "lightbus.cli.commands.doctor",
+    "lightbus.cli.commands.inspect", "lightbus.cli.commands.describe",
     "rich.console", "rich.table",
     # what a worker needs
     "lightbus.engine.worker", "lightbus.engine.threads", "lightbus.engine.events_api", "lightbus.engine.zmq_network",
@@ -49,6 +50,7 @@ PRELOADED = (
     "lightbus.adapters.zmq.curve", "zmq.utils.z85", "cryptography.hazmat.primitives.kdf.hkdf", "lightbus.wire.answers",
     "lightbus.adapters.mdns.discovery", "lightbus.service.casting", "lightbus.plugins", "lightbus.plugins.health",
     "lightbus.cli.support.operating", "lightbus.cli.support.hangup", "zeroconf.asyncio", "jsonschema_rs",
+    "encodings.ascii", "encodings.utf_8_sig", "pydantic._internal._dataclasses",
 )  # fmt: skip
 """What most of the programs import."""
 
