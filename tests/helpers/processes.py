@@ -201,10 +201,16 @@ class Processes:
         env: Mapping[str, str] | None = None,
         name: str | None = None,
         host: OtherHost | Place | None = None,
+        anew: bool = False,
     ) -> Process:
-        """Start `argv` in `cwd` with the test's environment and `env` on top, on this host or on another."""
+        """
+        Start `argv` in `cwd` with the test's environment and `env` on top, on this host or on another.
+
+        What is started `anew` is no copy of an interpreter.
+        """
         name = f"{len(self._started)}-{name or Path(argv[0]).name}"
-        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env, server=self._server, host=host)
+        server = None if anew else self._server
+        process = Process(argv, logs=self._logs, name=name, cwd=cwd, env=env, server=server, host=host)
         self._started.append(process)
         return process
 

@@ -105,9 +105,12 @@ def volume(shop: Path) -> Path:
     return volume
 
 
-def lightbus_in(processes: Processes, directory: Path, place: Place, *args: str, **env: str) -> Process:
+def lightbus_in(
+    processes: Processes, directory: Path, place: Place, *args: str, anew: bool = False, **env: str
+) -> Process:
     """Start the command line in an environment."""
-    return processes.start([sys.executable, "-m", "lightbus", *args], cwd=directory, env=env, host=place)
+    argv = [sys.executable, "-m", "lightbus", *args]
+    return processes.start(argv, cwd=directory, env=env, host=place, anew=anew)
 
 
 def code_in(processes: Processes, directory: Path, place: Place, *code: str, **env: str) -> Process:
@@ -131,9 +134,13 @@ def stop(worker: Process) -> None:
     assert "Traceback" not in worker.output
 
 
-def serves(processes: Processes, shop: Path, place: Place, **env: str) -> Process:
-    """Start a worker, let another such process call it and look for it, and return it."""
-    worker = lightbus_in(processes, shop, place, "run", **env)
+def serves(processes: Processes, shop: Path, place: Place, *, anew: bool = False, **env: str) -> Process:
+    """
+    Start a worker, let another such process call it and look for it, and return it.
+
+    With `anew` the worker is a new interpreter, which shows that Python itself starts there; the others are copies.
+    """
+    worker = lightbus_in(processes, shop, place, "run", anew=anew, **env)
     worker.wait_for_line("Ready")
     caller = code_in(processes, shop, place, "-c", CALL, **env)
     assert caller.output == "3\n3\n"
@@ -203,11 +210,10 @@ NO_HOME = {
 """Users that the system's list does not have, and that have no home. Root could make one anywhere."""
 
 
-@pytest.mark.new_interpreters
 @pytest.mark.parametrize("place", NO_HOME.values(), ids=NO_HOME)
 def test_no_home_and_no_name(processes: Processes, shop: Path, place: Place) -> None:
     """A container's arbitrary user without HOME: calls work, without a warning."""
-    worker = serves(processes, shop, place, **NOWHERE)
+    worker = serves(processes, shop, place, anew=True, **NOWHERE)
     assert "WARNING" not in worker.output
     assert "ERROR" not in worker.output
 
@@ -314,11 +320,10 @@ def test_home_of_another_user(processes: Processes, shop: Path, tmp_path: Path) 
     assert [*own.rglob("*.sqlite")]
 
 
-@pytest.mark.new_interpreters
 def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, volume: Path) -> None:
     """A user without an entry in the list, with a HOME that is not writable: calls work."""
     volume.chmod(0o755)
-    serves(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
+    serves(processes, shop, STRANGER, anew=True, **{**NOWHERE, "HOME": str(volume)})
     cannot_keep(processes, shop, STRANGER, **{**NOWHERE, "HOME": str(volume)})
 
 
@@ -334,10 +339,8 @@ def test_unreadable_home(processes: Processes, shop: Path, volume: Path, command
     assert "set HOME" in line
 
 
-@pytest.mark.new_interpreters
 def test_worker_without_events_needs_no_directory(processes: Processes, shop: Path) -> None:
     """A worker that only answers calls needs no directory for events, and does not mention it."""
-    worker = serves(
-        processes, shop, STRANGER, **{**NOWHERE, "HOME": "/", "LIGHTBUS_DATA_DIR": "/nobody-may-write-here"}
-    )
+    env = {**NOWHERE, "HOME": "/", "LIGHTBUS_DATA_DIR": "/nobody-may-write-here"}
+    worker = serves(processes, shop, STRANGER, anew=True, **env)
     assert "journal" not in worker.output
