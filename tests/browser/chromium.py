@@ -1,4 +1,4 @@
-"""The system's own Chromium, driven by Playwright, set up so that a page looks the same on every machine."""
+"""The system's Chromium, driven by Playwright, configured so that a page looks the same on every machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ARGUMENTS = [
 
 
 def lacks() -> str:
-    """Return why no browser can be started here; empty where it can."""
+    """Return why no browser can be started here; empty if it can."""
     if CHROMIUM is None:
         return "there is no chromium here (apt-get install chromium-headless-shell)"
     missing = [name for name in ("playwright", "axe_playwright_python", "PIL") if find_spec(name) is None]
@@ -47,7 +47,7 @@ def lacks() -> str:
 
 
 def lacks_font() -> str:
-    """Return why letters would not look as in the pictures that are kept; empty where they would."""
+    """Return why letters would differ from those in the stored pictures; empty if they would not."""
     for font in FONTS:
         told = subprocess.run(["fc-match", font, "family"], check=False, capture_output=True, text=True)
         if told.stdout.strip() != font:
@@ -81,7 +81,7 @@ class ResidentBrowser:
         self._browser = self._runner.run(self._stack.enter_async_context(started()))
 
     def run(self, visit: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-        """Return what a coroutine returns that is given the browser. What it left open is closed, cookies are gone."""
+        """Run a coroutine with the browser, and return its result. Open pages are closed, cookies deleted."""
         return self._runner.run(self._visited(visit))
 
     async def _visited(self, visit: Callable[[Any], Coroutine[Any, Any, T]]) -> T:

@@ -1,4 +1,4 @@
-"""What the tests in a browser share: a shop that is busy, its dashboard, and a browser that complains of nothing."""
+"""Fixtures of the tests in a browser: a busy shop, its dashboard, and a browser without errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ InBrowser = Callable[[Callable[[Any], Coroutine[Any, Any, Any]]], Any]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none."""
+    """Skip tests that need a browser if there is none."""
     here = f"{Path(__file__).parent}/"
     ours = [item for item in items if str(item.path).startswith(here)]  # of all tests: `parents` would take longer
     if ours and (lacks := chromium.lacks()):
@@ -46,7 +46,7 @@ class Browser:
         self.complaints: list[str] = []
 
     async def page(self, *, width: int = 1024, scheme: str = "light") -> Any:
-        """Open a window of a browser of its own."""
+        """Open a window of a separate browser."""
         return self._watched(
             await self._started.new_page(
                 viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
@@ -66,7 +66,7 @@ class Browser:
         return page
 
     async def go(self, page: Any, path: str) -> None:
-        """Go to a page, and wait until it shows what the bus told."""
+        """Go to a page, and wait until it shows data of the bus."""
         await page.goto(f"{self.url}#/{path}")
         await page.wait_for_selector("main h1")
 
@@ -89,13 +89,13 @@ def resident_browser() -> Iterator[chromium.ResidentBrowser]:
 
 @pytest.fixture
 def in_browser(resident_browser: chromium.ResidentBrowser) -> InBrowser:
-    """Return a function that returns what a coroutine returns that is given a browser in which no page is open."""
+    """Return a function that runs a coroutine with a browser without open pages, and returns its result."""
     return resident_browser.run
 
 
 @pytest.fixture
 def visit(in_browser: InBrowser, shop: Shop) -> Callable[[str, Visit], None]:
-    """Return a function that looks at a dashboard with a browser."""
+    """Return a function that visits a dashboard with a browser."""
 
     async def run(started: Any, url: str, visiting: Visit) -> None:
         browser = Browser(started, url, shop.start)

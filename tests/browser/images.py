@@ -1,4 +1,4 @@
-"""Pictures of pages: how they are kept, and whether two of them show the same."""
+"""Pictures of pages: how they are stored and compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(png: bytes, *, scale: float = 1.0) -> Image.Image:
 
 
 def save(picture: Image.Image, file: Path, *, bits: int = BITS) -> None:
-    """Keep a picture, with so many bits of each colour."""
+    """Store a picture, with this many bits per colour."""
     file.parent.mkdir(parents=True, exist_ok=True)
     # In the middle of what is left out, so that nothing becomes darker by it.
     half = 128 >> bits
@@ -34,7 +34,7 @@ def save(picture: Image.Image, file: Path, *, bits: int = BITS) -> None:
 
 
 def differing(one: Image.Image, other: Image.Image) -> Image.Image | None:
-    """Return a picture that is white where two differ so that one can see it, a pixel per block; None where nowhere."""
+    """Return a picture with the visible differences of two in white, a pixel per block; None if there are none."""
     size = max(one.width, other.width), max(one.height, other.height)
     blocks = [_blocks(each, size) for each in (one, other)]
     channels = ImageChops.difference(*blocks).split()

@@ -1,4 +1,4 @@
-"""Draws the pages of the dashboard from what is kept: for the tests, and for the documents."""
+"""Draws the pages of the dashboard from stored answers: for the tests, and for the documents."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ IN_DOCUMENTS = {"overview": "overview", "service": "service/orders", "events": "
 
 
 def kept_file(path: str, width: int, scheme: str) -> Path:
-    """Return the file in which the picture of a page is kept."""
+    """Return the file of a page's stored picture."""
     return KEPT / f"{path.replace('/', '-')}-{width}-{scheme}.png"
 
 
 async def shot(page: Any) -> Image.Image:
-    """Return the whole of a page as it is kept."""
+    """Return the picture of a whole page, in the stored form."""
     return opened(await page.screenshot(full_page=True, animations="disabled", caret="hide"), scale=KEPT_SCALE)
 
 
 def draw_all(answers: dict[str, Any]) -> Iterator[Path]:
-    """Draw every picture anew; yield each file."""
+    """Draw every picture again; yield each file."""
     yield from asyncio.run(_drawn(answers))
 
 

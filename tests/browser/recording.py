@@ -1,4 +1,4 @@
-"""Has a shop be busy for a while, looks at each page of its dashboard, and notes what each was told."""
+"""Runs a busy shop for a while, visits each page of its dashboard, and records the answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TOLD = "() => Object.values(window.told).every((parts) => parts.length)"
 
 
 def recorded(seconds: float) -> dict[str, Any]:
-    """Return what the pages of a dashboard are told after so many seconds, in which somebody looked at it."""
+    """Return the answers to the pages of a dashboard after this many seconds, during which a page was open."""
     with tempfile.TemporaryDirectory() as logs, closing(Roots()) as roots, own_surroundings(roots) as made:
         processes = Processes(Path(logs))
         try:
@@ -103,14 +103,14 @@ async def _looked(url: str, seconds: float) -> dict[str, Any]:
 
 
 def _up_to_followed(parts: list[dict[str, Any]], asked: list[str]) -> list[dict[str, Any]]:
-    """Return the events that were told, up to the one whose way was asked for."""
+    """Return the events up to the one whose path was requested."""
     events = [each for part in parts for each in part["events"]]
     last = [number for number, each in enumerate(events) if any(quote(str(each["native_id"])) in url for url in asked)]
     return events[: last[-1] + 1]
 
 
 async def _follow_one(page: Any) -> None:
-    """Wait for events to be listed, and have the newest one's way be shown."""
+    """Wait for a list of events, and show the path of the newest one."""
     await page.locator(".event").nth(ENOUGH_EVENTS).wait_for()
     await page.get_by_role("button", name="Pause").click()
     await page.evaluate("window.paused = true")

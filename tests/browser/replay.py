@@ -84,7 +84,7 @@ class Replay:
         self.complaints: list[str] = []
 
     async def page(self, width: int, scheme: str, *, height: int = 900, scale: float = 1) -> Any:
-        """Open a window, on whose clock it is when the answers were kept."""
+        """Open a window whose clock has the time of the stored answers."""
         page = await self._browser.new_page(
             viewport={"width": width, "height": height},
             device_scale_factor=scale,
@@ -102,7 +102,7 @@ class Replay:
         return page
 
     async def go(self, page: Any, path: str) -> None:
-        """Go to a page, and wait until it shows what was told."""
+        """Go to a page, and wait until it shows its data."""
         await page.goto("about:blank")  # else only what stands behind the `#` would change, and the page would go on
         await page.goto(f"{ORIGIN}/#/{path}")
         await page.add_style_tag(content=SAME_LETTERS)
@@ -128,6 +128,6 @@ class Replay:
 
 
 def fields(told: dict[str, Any]) -> dict[str, set[str]]:
-    """Return the names of the fields of what a page is told, each with those of the rows in it."""
+    """Return the field names in the data of a page, each with those of its rows."""
     rows = {name: value if isinstance(value, list) else [] for name, value in told.items()}
     return {name: {field for row in found if isinstance(row, dict) for field in row} for name, found in rows.items()}

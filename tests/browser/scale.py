@@ -89,7 +89,7 @@ class Visit:
 
 @dataclass(slots=True)
 class Seen:
-    """All visits, and how many events were fired in a second."""
+    """All visits, and the number of events fired per second."""
 
     visits: list[Visit] = field(default_factory=list)
     rate: float = 0.0
@@ -118,7 +118,7 @@ class Seen:
         return median(values[size : 2 * size] or values[:1]), median(values[-size:])
 
     def problems(self) -> list[str]:
-        """Return what is over what it may be."""
+        """Return the values above their limits."""
         found = []
         for page in PAGES:
             of = [each for each in self.visits if each.page == page]
@@ -196,7 +196,7 @@ window.SharedWorker = class extends Plain {
 
 
 async def look(crowd: Crowd, *, seconds: float, each: float, pages: Mapping[str, str] = PAGES) -> Seen:
-    """Look at one page after the other for so long, `each` so many seconds, and return what was seen."""
+    """Visit one page after the other for a number of seconds, `each` so long, and return the visits."""
     seen, url = Seen(), await asyncio.to_thread(crowd.url)
     began, fired = time.monotonic(), crowd.fired()
     async with chromium.started() as browser:
@@ -217,7 +217,7 @@ async def look(crowd: Crowd, *, seconds: float, each: float, pages: Mapping[str,
 
 
 async def _go(page: Any, url: str, text: str) -> None:
-    """Go to a page, and wait until it shows what the bus told; anew, as people do, where it did not come in time."""
+    """Go to a page, and wait until it shows data of the bus; again, as people do, if it did not load in time."""
     await page.goto(url)
     for last in (False, False, False, True):
         try:
@@ -263,7 +263,7 @@ def _longest(trace: Mapping[str, Any]) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it, print what was seen, and return the exit code: 1 where anything is over what it may be."""
+    """Run it, print the results, and return the exit code: 1 if any value is above its limit."""
     parser = argparse.ArgumentParser(prog="nox -s scale --", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="how long (60)")
     parser.add_argument("--each", type=float, default=20.0, help="seconds for a visit to a page (20)")

@@ -1,4 +1,4 @@
-"""Starts services of the shop, and a dashboard that looks at them."""
+"""Starts services of the shop, and their dashboard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Shop:
         self._every = every
 
     def __call__(self, *services: str, actions: bool = True) -> str:
-        """Start them; return where the dashboard is, once all are there."""
+        """Start them; return the address of the dashboard, once all are ready."""
         started = [self.start(service) for service in services]
         more = ("--allow-actions",) if actions else ()
         dashboard = self._processes.lightbus("dashboard", "--port", "0", "--json", *more)

@@ -1,4 +1,4 @@
-"""What a page does: each action in a real browser, against workers; and by the keyboard alone."""
+"""Actions of a page: each in a real browser, with workers; and by the keyboard alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from helpers import Processes
 
 
-def test_the_token_is_given(processes: Processes, tmp_path: Path, visit: Any) -> None:
-    """By the form, as who opens a dashboard on another host does; one that is wrong is said to be."""
+def test_token_is_entered_in_the_form(processes: Processes, tmp_path: Path, visit: Any) -> None:
+    """As for a dashboard on another host; a wrong one is reported."""
     file = tmp_path / "token"
     file.write_text("0123456789abcdef")
     file.chmod(0o600)
@@ -39,14 +39,14 @@ def test_the_token_is_given(processes: Processes, tmp_path: Path, visit: Any) ->
 
 
 async def _try_it(page: Any, name: str, kind: str) -> Any:
-    """Open the form of a member of an API; return the card that it is in."""
+    """Open the form of a member of an API; return its card."""
     card = page.locator("section.card").filter(has=page.locator("h2.signature", has_text=name))
     await card.get_by_text(kind, exact=True).click()
     return card
 
 
 def test_code_is_copied(shop: Any, visit: Any) -> None:
-    """By a button, which says what to do where the browser lets no page copy: over the network without TLS."""
+    """By a button, which gives advice if the browser forbids copying: over the network without TLS."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -94,8 +94,8 @@ async def _code(card: Any, title: str) -> str:
     return str(await card.locator(".code pre").inner_text())
 
 
-def test_follow_an_event(shop: Any, visit: Any) -> None:
-    """Events appear as they are fired; the list waits while it is paused; one is followed to its groups' acks."""
+def test_an_event_is_followed(shop: Any, visit: Any) -> None:
+    """Events appear as they are fired; the list waits while it is paused; one is followed to its acks."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -118,7 +118,7 @@ def test_follow_an_event(shop: Any, visit: Any) -> None:
 
 @pytest.mark.long
 def test_dead_letters_and_groups(shop: Any, visit: Any) -> None:
-    """Dead letters are dropped, and given again, one or all; a group is forgotten, after a question."""
+    """Dead letters are dropped and retried, one or all; a group is removed, after a confirmation."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -143,8 +143,8 @@ def test_dead_letters_and_groups(shop: Any, visit: Any) -> None:
     visit(shop("customers", "orders", "mail", "web"), look)
 
 
-def test_page_that_only_shows(shop: Any, visit: Any) -> None:
-    """Without --allow-actions nothing can be pressed that would change something."""
+def test_page_without_actions(shop: Any, visit: Any) -> None:
+    """Without --allow-actions there is no button that changes anything."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -157,7 +157,7 @@ def test_page_that_only_shows(shop: Any, visit: Any) -> None:
 
 
 def test_keyboard_and_theme(shop: Any, visit: Any) -> None:
-    """Every page is reached by Tab and Enter, focus stays where it is while pages change, and the theme is kept."""
+    """Every page is reached by Tab and Enter, focus is kept while pages change, and so is the theme."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()

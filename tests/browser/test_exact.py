@@ -1,4 +1,4 @@
-"""Values in a browser: numbers stay as they are, and the code that is offered does what the page does."""
+"""Values in a browser: numbers are not changed, and the offered code does the same as the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = ['"q"', "@x", "-", "12", "true", "it's", "half \u202e of it", "ä", "pla
 
 @pytest.fixture
 def exact(processes: Processes) -> str:
-    """Return where a dashboard is that looks at a service which says again what it is told."""
+    """Return the address of a dashboard with a service that returns its arguments."""
     worker = processes.worker("exact", "--service-name", "exact", cwd=PROGRAMS)
     dashboard = processes.lightbus("dashboard", "--port", "0", "--json", "--allow-actions")
     worker.wait_for_line("Ready")
@@ -48,8 +48,8 @@ async def _code(card: Any, title: str) -> str:
     return str(await card.locator(".code pre").text_content())
 
 
-def test_numbers_stay_as_they_are_typed(exact: str, visit: Any) -> None:
-    """Above 2^53, and with zeros at their end: they are sent, shown and written as code as they are."""
+def test_numbers_are_not_changed(exact: str, visit: Any) -> None:
+    """Above 2^53, and with trailing zeros: they are sent, shown and written as code as they were typed."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -109,8 +109,8 @@ def test_code_does_the_same(exact: str, visit: Any, tmp_path: Path, processes: P
         assert repr(text) in processes.python(str(tmp_path / f"code_{number}.py"), cwd=tmp_path).wait_for_line(".+")[0]
 
 
-def test_error_is_told_apart_from_the_page(exact: str, visit: Any) -> None:
-    """A handler's words cannot turn those of the page around, and its traceback is unfolded on request."""
+def test_error_text_is_isolated_from_the_page(exact: str, visit: Any) -> None:
+    """A handler's text cannot change that of the page, and its traceback is unfolded on request."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -130,8 +130,8 @@ def test_error_is_told_apart_from_the_page(exact: str, visit: Any) -> None:
     visit(exact, look)
 
 
-def test_call_takes_as_long_as_is_said(exact: str, visit: Any) -> None:
-    """And the code that is offered says so, too."""
+def test_call_uses_the_given_timeout(exact: str, visit: Any) -> None:
+    """The offered code does so, too."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()

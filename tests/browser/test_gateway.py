@@ -1,4 +1,4 @@
-"""The page of the gateway, in a browser: closed without a token, and with one it shows what may be done."""
+"""The page of the gateway, in a browser: closed without a token; with one it shows the allowed members."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from helpers import Processes
 from .conftest import Browser, Visit
 
 
-def test_what_may_be_done_is_shown_and_tried(
+def test_allowed_members_are_shown_and_called(
     processes: Processes, tmp_path: Path, visit: Callable[[str, Visit], None]
 ) -> None:
-    """By a real worker; a wrong token is refused in words."""
+    """With a real worker; a wrong token is refused with a text."""
     worker = processes.worker("shop", "--service-name", "orders", cwd=PROGRAMS, env={"EVERY": "5", "SERVICE": "orders"})
     worker.wait_for_line("Ready")
     tokens = tmp_path / "tokens"

@@ -1,4 +1,4 @@
-"""Pictures that are compared: what can be seen is seen, and the edge of a letter is not."""
+"""Comparison of pictures: visible changes are found, and differences at the edge of a letter are ignored."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def _card(*, x: int = 20, colour: str = "#e8eefe", size: tuple[int, int] = (200,
     return picture
 
 
-def test_what_is_kept_shows_the_same(tmp_path: Path) -> None:
+def test_stored_picture_shows_the_same(tmp_path: Path) -> None:
     """A picture with fewer colours is the same picture."""
     save(_card(), tmp_path / "kept.png")
     with Image.open(tmp_path / "kept.png") as kept:
         assert differing(_card(), kept.convert("RGB")) is None
 
 
-def test_what_differs_is_shown() -> None:
-    """Another colour, another place, and a page that became longer."""
+def test_differences_are_found() -> None:
+    """Another colour, another position, and a longer page."""
     for other in (_card(colour="#fde8e6"), _card(x=26), _card(size=(200, 120))):
         assert differing(_card(), other) is not None
 
 
 def test_edge_of_a_letter_may_differ() -> None:
-    """What is drawn a little softer is not another picture."""
+    """A slightly softer edge is not another picture."""
     softer = _card()
     softer.putpixel((30, 33), (120, 120, 130))
     assert differing(_card(), softer) is None

@@ -1,4 +1,4 @@
-"""How each page looks, drawn from what a bus told once: as it is kept, but for what nobody can see."""
+"""The look of each page, drawn from stored answers: equal to its stored picture, but for invisible differences."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ FEW = 4
 
 @pytest.fixture
 def same_letters() -> None:
-    """Skip a test where pages would be drawn in other letters than those that are kept."""
+    """Skip a test if pages would be drawn with other letters than the stored ones."""
     if problem := chromium.lacks_font():
         pytest.skip(problem)
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 @pytest.mark.usefixtures("same_letters")
-def test_pages_look_as_they_are_kept(width: int, scheme: str, tmp_path: Path, in_browser: InBrowser) -> None:
-    """At three widths, and dark: no page looks otherwise than in its picture, and none complains."""
+def test_pages_look_as_stored(width: int, scheme: str, tmp_path: Path, in_browser: InBrowser) -> None:
+    """At three widths, and dark: no page differs visibly from its picture, and none has errors."""
 
     async def look(browser: Any) -> dict[str, str]:
         wrong = {}
@@ -49,7 +49,7 @@ def test_pages_look_as_they_are_kept(width: int, scheme: str, tmp_path: Path, in
 
 
 def _difference(now: Image.Image, file: Path, directory: Path) -> str:
-    """Return what is to be looked at where a page looks otherwise; empty where it does not."""
+    """Return what to look at if a page differs; empty if it does not."""
     with Image.open(file) as kept:
         differences = differing(now, kept.convert("RGB"))
     blocks = differences.histogram()[255] if differences else 0
@@ -61,8 +61,8 @@ def _difference(now: Image.Image, file: Path, directory: Path) -> str:
 
 @pytest.mark.parametrize("css", [".badge { background: #fcc !important }", "h1 { margin-top: 12px !important }"])
 @pytest.mark.usefixtures("same_letters")
-def test_change_is_seen(css: str, tmp_path: Path, in_browser: InBrowser) -> None:
-    """Another colour of something small is seen, and so is what has moved."""
+def test_change_is_found(css: str, tmp_path: Path, in_browser: InBrowser) -> None:
+    """Another colour of a small element is found, and so is a moved one."""
 
     async def look(browser: Any) -> str:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -75,7 +75,7 @@ def test_change_is_seen(css: str, tmp_path: Path, in_browser: InBrowser) -> None
 
 
 def test_fifty_dead_letters_are_drawn(in_browser: InBrowser) -> None:
-    """The others are counted, and drawn when they are asked for."""
+    """The others are counted, and drawn on request."""
     kept = json.loads(ANSWERS.read_text())
     [letter, *_] = kept["answers"]["/api/dead"]["dead"]
     kept["answers"]["/api/dead"]["dead"] = [{**letter, "native_id": f"{number}"} for number in range(120)]
@@ -93,8 +93,8 @@ def test_fifty_dead_letters_are_drawn(in_browser: InBrowser) -> None:
     assert in_browser(look) == [50, 120]
 
 
-def test_what_is_wrong_with_a_service_is_seen_in_the_picture(in_browser: InBrowser) -> None:
-    """A dot is not green beside a listener that is stuck, or a disk that is full, and tells why."""
+def test_problems_of_a_service_are_shown_in_the_graph(in_browser: InBrowser) -> None:
+    """A service with a stuck listener, or a full disk, is not green, and shows the reason."""
     kept = json.loads(ANSWERS.read_text())
     [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
     mail = next(each for each in overview["services"] if each["name"] == "mail")
@@ -110,8 +110,8 @@ def test_what_is_wrong_with_a_service_is_seen_in_the_picture(in_browser: InBrows
     assert in_browser(look) == ("dot warn", "mail 1234: its disk is full")
 
 
-def test_it_is_said_why_a_peer_is_in_its_state(in_browser: InBrowser) -> None:
-    """What is wrong, and what to do, with commands drawn as such; also of one that answers."""
+def test_reason_of_a_peers_state_is_shown(in_browser: InBrowser) -> None:
+    """The problem and the remedy, with commands drawn as such; also for a peer that answers."""
     kept = json.loads(ANSWERS.read_text())
     [peers] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/peers")]
     why = {"level": "warning", "check": "health", "text": "It was just blocked.", "remedy": "See `lightbus top`."}
@@ -127,8 +127,8 @@ def test_it_is_said_why_a_peer_is_in_its_state(in_browser: InBrowser) -> None:
     assert in_browser(look) == (["It was just blocked. See lightbus top."], ["lightbus top"])
 
 
-def test_it_is_said_why_an_event_waits(in_browser: InBrowser) -> None:
-    """It is not called delivered, and what is wrong with the group is told."""
+def test_reason_of_a_waiting_event_is_shown(in_browser: InBrowser) -> None:
+    """It is not shown as delivered, and the problem of its group is."""
     kept = json.loads(ANSWERS.read_text())
     for asked in kept["answers"]:
         if asked.startswith("/api/fate"):
@@ -166,8 +166,8 @@ OVERLAPPING = """
 
 @pytest.mark.parametrize("width", [390, 1024, 1920])
 @pytest.mark.usefixtures("same_letters")
-def test_what_is_written_in_the_picture_can_be_read(width: int, in_browser: InBrowser) -> None:
-    """Who uses whom: however long the names are, nothing lies on anything else; what is not crowded has its label."""
+def test_texts_in_the_graph_are_readable(width: int, in_browser: InBrowser) -> None:
+    """However long the names are, nothing overlaps; edges with enough room have their label."""
     kept = json.loads(ANSWERS.read_text())
     [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
     crowded = json.loads(json.dumps(kept))
@@ -213,8 +213,8 @@ def test_names_stay_in_their_boxes(width: int, in_browser: InBrowser) -> None:
     assert in_browser(look) == []
 
 
-def test_the_keyboard_passes_by_what_is_long(in_browser: InBrowser) -> None:
-    """The navigation, on the page that is shown, and the live events, of which there are a hundred."""
+def test_keyboard_skips_long_parts(in_browser: InBrowser) -> None:
+    """The navigation, on the present page, and the live events, of which there are a hundred."""
 
     async def look(browser: Any) -> list[str]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -231,8 +231,8 @@ def test_the_keyboard_passes_by_what_is_long(in_browser: InBrowser) -> None:
     assert in_browser(look) == ["main", "Events", "past", "/events"]
 
 
-def test_the_page_that_is_shown_can_be_seen_in_the_row_of_all(in_browser: InBrowser) -> None:
-    """On a narrow screen the row is wider: it is moved as far as it takes."""
+def test_the_present_page_is_visible_in_the_navigation(in_browser: InBrowser) -> None:
+    """On a narrow screen the navigation is wider: it is scrolled as far as needed."""
 
     async def look(browser: Any) -> list[bool]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -247,7 +247,7 @@ def test_the_page_that_is_shown_can_be_seen_in_the_row_of_all(in_browser: InBrow
     assert in_browser(look) == [True, True, True]
 
 
-def test_much_that_is_wrong_is_told_in_part(in_browser: InBrowser) -> None:
+def test_many_problems_are_shown_in_part(in_browser: InBrowser) -> None:
     """Of a hundred findings the first are shown, each once, and the others counted: all would cost frames."""
 
     async def look(browser: Any) -> tuple[int, list[str]]:
@@ -267,8 +267,8 @@ def test_much_that_is_wrong_is_told_in_part(in_browser: InBrowser) -> None:
     assert in_browser(look) == (21, ["▲ peer 0 is wrong", "80 more: lightbus doctor names all of them."])
 
 
-def test_a_command_that_shows_what_a_page_does_leads_there(in_browser: InBrowser) -> None:
-    """Who reads that `lightbus dead list` shows them has the page of dead letters one click away."""
+def test_a_command_links_to_its_page(in_browser: InBrowser) -> None:
+    """The text `lightbus dead list` links to the page of dead letters."""
 
     async def look(browser: Any) -> tuple[str, int]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -325,8 +325,8 @@ def test_long_lists_are_drawn_in_portions(in_browser: InBrowser) -> None:
     assert second == ["e1 a1 c b", "e1 a1 c1 b1"]
 
 
-def test_what_is_kept_is_what_pages_are_told(shop: Any, visit: Any) -> None:
-    """A dashboard tells its pages all fields of the answers that are kept; else: nox -s pictures -- --anew."""
+def test_stored_answers_match_the_pages(shop: Any, visit: Any) -> None:
+    """A dashboard sends its pages all fields of the stored answers; else: nox -s pictures -- --anew."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()
@@ -365,7 +365,7 @@ window.tell = (events) => streams.findLast((each) => each.url.startsWith("/api/e
 
 
 def test_hidden_page_takes_no_connection(in_browser: InBrowser) -> None:
-    """A browser keeps six of them to a host: else a fourth window would not open. Shown again it is told everything."""
+    """A browser has six of them per host: else a fourth window would not open. Shown again it gets all data."""
 
     async def look(browser: Any) -> list[list[str]]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -383,7 +383,7 @@ def test_hidden_page_takes_no_connection(in_browser: InBrowser) -> None:
 
 
 def test_opened_event_stays(in_browser: InBrowser) -> None:
-    """However many come behind it; the others make way for them."""
+    """However many events come after it; the others make way for them."""
 
     async def look(browser: Any) -> tuple[int, list[str]]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -402,8 +402,8 @@ def test_opened_event_stays(in_browser: InBrowser) -> None:
     assert in_browser(look) == (151, ["the.first"])
 
 
-def test_versions_stand_side_by_side(in_browser: InBrowser) -> None:
-    """What is not in all of them is marked; what is the same stands there once."""
+def test_versions_are_shown_side_by_side(in_browser: InBrowser) -> None:
+    """Parts that are not in all of them are marked; equal parts are shown once."""
     kept = json.loads(ANSWERS.read_text())
     described = kept["answers"]["/api/describe?name=orders"]
     [form] = described["forms"]
@@ -429,7 +429,7 @@ def test_versions_stand_side_by_side(in_browser: InBrowser) -> None:
 
 
 def test_columns_without_room_are_unfolded(in_browser: InBrowser) -> None:
-    """At 1024 px a row shows them below it, and keeps them while the page goes on."""
+    """At 1024 px a row shows them below it, and keeps them during updates."""
 
     async def look(browser: Any) -> list[Any]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
@@ -447,7 +447,7 @@ def test_columns_without_room_are_unfolded(in_browser: InBrowser) -> None:
 
 
 def test_link_to_a_group_opens_it(in_browser: InBrowser) -> None:
-    """Of a listener's group on the page of its service."""
+    """From the group of a listener on the page of its service."""
     kept = json.loads(ANSWERS.read_text())
     service = next(told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/service"))
     names = {"api": "orders", "name": "thanks", "events": ["created"], "group": "mail-thanks"}

@@ -1,4 +1,4 @@
-"""Each page of the dashboard in a real browser, against workers: what it shows, and that everybody can read it."""
+"""Each page of the dashboard in a real browser, with workers: its contents, and that everyone can read it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERIOUS = ("serious", "critical")
 
 
 async def _is_readable(browser: Any, page: Any, path: str, text: str) -> list[str]:
-    """Return what is wrong with a page: what lies beside the screen, and what axe finds."""
+    """Return the problems of a page: parts outside the screen, and the findings of axe."""
     from axe_playwright_python.async_playwright import Axe
 
     await browser.go(page, path)
@@ -31,8 +31,8 @@ async def _is_readable(browser: Any, page: Any, path: str, text: str) -> list[st
 
 
 @pytest.mark.long
-def test_each_page_can_be_read(shop: Any, visit: Any) -> None:
-    """At three widths, light and dark: it shows what the bus told, fits, and axe-core finds nothing serious."""
+def test_each_page_is_readable(shop: Any, visit: Any) -> None:
+    """At three widths, light and dark: it shows the data, fits, and axe-core finds nothing serious."""
 
     async def look(browser: Any) -> None:
         wrong: dict[str, list[str]] = {}
@@ -48,7 +48,7 @@ def test_each_page_can_be_read(shop: Any, visit: Any) -> None:
 
 
 def test_many_windows(shop: Any, visit: Any) -> None:
-    """A browser has six connections for a host: eight windows go on all the same, and what each asks is answered."""
+    """A browser has six connections per host: eight windows still work, and every request is answered."""
 
     async def look(browser: Any) -> None:
         paths = [*(f"service/{name}" for name in ("orders", "customers")), *["events"] * 4, "overview", "dead"]
@@ -67,8 +67,8 @@ def test_many_windows(shop: Any, visit: Any) -> None:
     visit(shop("customers", "orders", "web"), look)
 
 
-def test_nobody_is_on_the_bus(shop: Any, visit: Any) -> None:
-    """Each page of an empty bus says so, and the first one what to do; who comes later appears without a reload."""
+def test_empty_bus(shop: Any, visit: Any) -> None:
+    """Each page says so, and the first one what to do; new peers appear without a reload."""
 
     async def look(browser: Any) -> None:
         page = await browser.page()

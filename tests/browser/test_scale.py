@@ -1,4 +1,4 @@
-"""What it costs to look at a crowd, in a short form of `nox -s scale`, and what counts as too much."""
+"""The cost of a dashboard of many workers, in a short form of `nox -s scale`, and the limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers import Processes
 
 
 def visit(page: str = "overview", **other: float) -> Visit:
-    """Return a visit with nothing wrong, but for these."""
+    """Return a visit without problems, except for these."""
     usual = {"at": 0.0, "share": 0.03, "server": 80.0, "heap": 2.0, "nodes": 3000, "longest": 30.0, "gap": 50.0}
     return Visit(page=page, **{**usual, **other})  # type: ignore[arg-type]
 
@@ -21,9 +21,10 @@ def visit(page: str = "overview", **other: float) -> Visit:
 @pytest.mark.long
 def test_a_crowd_is_no_burden(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Twenty workers, a thousand events a second: frames, processor time and memory are within their bounds.
+    Twenty workers, a thousand events a second: frames, processor time and memory are within their limits.
 
-    Beside other tests the same work takes up to twice the processor time: `nox -s scale` holds the bounds themselves.
+    Beside other tests the same work takes up to twice the processor time: `nox -s scale` holds the limits
+    themselves.
     """
     monkeypatch.setattr(scale, "FRAME", 3 * scale.FRAME)
     monkeypatch.setattr(scale, "SHARE", 3 * scale.SHARE)
@@ -37,8 +38,8 @@ def test_a_crowd_is_no_burden(processes: Processes, tmp_path: Path, monkeypatch:
     assert all(each.longest > 0 and each.share > 0 and each.nodes > 100 for each in seen.visits)
 
 
-def test_what_is_over_is_named() -> None:
-    """A frame, a share of a processor, and memory that grows are each a problem of their own."""
+def test_values_above_the_limits_are_named() -> None:
+    """A frame, a share of a processor, and growing memory are separate problems."""
     seen = Seen(visits=[visit() for _ in range(12)])
     assert seen.problems() == []
     assert "overview" in "\n".join(seen.lines())

@@ -1,4 +1,4 @@
-"""The windows of one browser, which share two connections: what happens to one of them is no matter of the others."""
+"""The windows of one browser, which share two connections: a failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ ENOUGH = 10
 
 
 async def _goes_on(page: Any) -> None:
-    """Wait until a page of events shows one that it does not show yet."""
+    """Wait until a page of events shows a new one."""
     latest = await page.evaluate(LATEST)
     await page.wait_for_function(f"(latest) => {LATEST} && {LATEST} !== latest", arg=latest)
 
 
 async def _numbers(page: Any) -> list[int]:
-    """Return the numbers of the events that a page shows, the latest first."""
+    """Return the numbers of the events on a page, the latest first."""
     shown: list[int] = await (await page.wait_for_function(SOME_NUMBERS)).json_value()
     return shown
 
 
 async def _crash(page: Any) -> None:
-    """Have the process of a window end, as by a fault of the browser."""
+    """Let the process of a window end, as by an error of the browser."""
     devtools = await page.context.new_cdp_session(page)
     crashed = asyncio.ensure_future(page.wait_for_event("crash"))
     asked = asyncio.ensure_future(devtools.send("Page.crash"))  # nobody is left who answers
@@ -46,7 +46,7 @@ async def _crash(page: Any) -> None:
 
 
 def test_a_window_crashes(shop: Any, visit: Any) -> None:
-    """The others go on, though what they share was in its process: and whoever comes then, too."""
+    """The others continue, although their shared connection was in its process; so do new ones."""
 
     async def look(browser: Any) -> None:
         first, second, third = await browser.windows(3)
@@ -61,8 +61,8 @@ def test_a_window_crashes(shop: Any, visit: Any) -> None:
     visit(shop("customers", "orders", "web"), look)
 
 
-def test_a_window_looks_for_other_events(shop: Any, visit: Any) -> None:
-    """Another one misses none meanwhile, and shows none twice."""
+def test_a_window_changes_its_filter(shop: Any, visit: Any) -> None:
+    """Another window misses no event in the meantime, and shows none twice."""
 
     async def look(browser: Any) -> None:
         first, second = await browser.windows(2)
@@ -83,7 +83,7 @@ def test_a_window_looks_for_other_events(shop: Any, visit: Any) -> None:
 
 @pytest.mark.long
 def test_a_dashboard_hangs(processes: Processes, visit: Any) -> None:
-    """A page that is told nothing for half a minute says so, and is live again as soon as it is told anything."""
+    """A page without data for half a minute says so, and is live again with the next data."""
     dashboard = processes.lightbus("dashboard", "--port", "0", "--json")
     url = json.loads(dashboard.wait_for_line(r"^\{.*\}$")[0])["url"]
 

@@ -1,4 +1,4 @@
-"""What the tests of the dashboard share: requests to an application without a server."""
+"""Fixtures of the dashboard's tests: requests to an application without a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AsksAsync = Callable[..., Coroutine[Any, Any, Answer]]
 
 @pytest.fixture
 def shop(hub: MemoryBus) -> BusPath:
-    """Return a worker with an API, and a listener which fails for `eve`: her events are dead letters at once."""
+    """Return a worker with an API, and a listener that fails for `eve`: her events are dead letters at once."""
     bus = hub.create(service_name="shop")
     bus.client.register_api(AuthApi())
 
@@ -47,17 +47,17 @@ def connect(hub: MemoryBus) -> Connect:
 
 @pytest.fixture
 def on_bus(connect: Connect) -> Ask:
-    """Return a function that runs a coroutine with a connection to the bus on a loop of its own."""
+    """Return a function that runs a coroutine with a connection to the bus on its own loop."""
     return lambda use: asyncio.run(on_connection(connect(), use))
 
 
 @pytest.fixture
 def asks() -> Asks:
-    """Return a function that asks an application as a server would, from this host, for a path."""
+    """Return a function that sends a request for a path to an application as a server would, from this host."""
     return lambda *args, **given: asyncio.run(ask_app(*args, **given))
 
 
 @pytest.fixture
 def asks_async() -> AsksAsync:
-    """Return what does the same on an event loop."""
+    """Return the same for an event loop."""
     return ask_app

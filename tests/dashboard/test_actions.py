@@ -1,4 +1,4 @@
-"""What the page does to the bus: to a worker in memory."""
+"""Actions of the page on a worker in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lightbus.testing import MemoryBus
 CALL = {"api": "auth", "procedure": "check_password", "arguments": {"username": "ada", "password": "secret"}}
 
 
-def test_call_is_answered_with_time_and_peer(shop: BusPath, on_bus: Any) -> None:
-    """The answer comes with its time and with who gave it; a named peer is the one that is asked."""
+def test_call_returns_its_time_and_peer(shop: BusPath, on_bus: Any) -> None:
+    """The answer contains its duration and its peer; a named peer is called."""
     instance = shop.client.engine.identity.instance
     for peer in (None, instance):
         told = on_bus(lambda bus, peer=peer: ACTIONS["call"](bus, {**CALL, "peer": peer}))
@@ -24,8 +24,8 @@ def test_call_is_answered_with_time_and_peer(shop: BusPath, on_bus: Any) -> None
         assert told["seconds"] > 0
 
 
-def test_call_that_fails(shop: BusPath, on_bus: Any) -> None:
-    """What the handler raised is what the page shows."""
+def test_failing_call(shop: BusPath, on_bus: Any) -> None:
+    """The page gets the handler's error."""
     given = {"api": "auth", "procedure": "fail", "arguments": {"why": "tired"}}
     told = on_bus(lambda bus: ACTIONS["call"](bus, given))
     assert told["error"] == "worker_error"
@@ -50,14 +50,14 @@ def test_call_that_fails(shop: BusPath, on_bus: Any) -> None:
         ({"timeout": True}, "'timeout' has to be"),
     ],
 )
-def test_call_that_is_wrong(shop: BusPath, on_bus: Any, wrong: dict[str, Any], error: str) -> None:
-    """Whatever a page, or who pretends to be one, sends: it is told what is wrong with it."""
+def test_invalid_call(shop: BusPath, on_bus: Any, wrong: dict[str, Any], error: str) -> None:
+    """Whatever is sent, the answer says what is wrong with it."""
     with pytest.raises(InvalidArguments, match=error):
         on_bus(lambda bus: ACTIONS["call"](bus, {**CALL, **wrong}))
 
 
-def test_fired_event_is_kept_with_its_id(shop: BusPath, on_bus: Any) -> None:
-    """The event is kept, with the id that the page is told."""
+def test_fired_event_is_stored_with_its_id(shop: BusPath, on_bus: Any) -> None:
+    """The page gets the id of the stored event."""
     given = {"api": "auth", "event": "user_registered", "arguments": {"username": "ada"}}
     told = on_bus(lambda bus: ACTIONS["fire"](bus, given))
     [kept] = shop.auth.user_registered.history()
@@ -65,7 +65,7 @@ def test_fired_event_is_kept_with_its_id(shop: BusPath, on_bus: Any) -> None:
 
 
 def test_dead_letters_are_retried_and_dropped(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
-    """Those that are named, at the publisher that keeps them."""
+    """The named ones, at the publisher that stores them."""
     first, second = (shop.auth.user_registered(username="eve").native_id for _ in range(2))
     hub.wait_until_handled()
     at = {"group": "shop-greet", "instance": shop.client.engine.identity.instance}
@@ -82,8 +82,8 @@ def test_dead_letters_are_retried_and_dropped(hub: MemoryBus, shop: BusPath, on_
             on_bus(lambda bus, wrong=wrong: ACTIONS["drop-dead"](bus, {**at, "native_ids": wrong}))
 
 
-def test_group_is_forgotten(shop: BusPath, on_bus: Any) -> None:
-    """At each publisher that knows it; of one that nobody knows it says so."""
+def test_group_is_removed(shop: BusPath, on_bus: Any) -> None:
+    """At each publisher that knows it; for an unknown group the answer says so."""
     shop.auth.user_registered(username="ada")
     for group, publishers in (("shop-greet", 1), ("unknown", 0)):
         given = {"api": "auth", "group": group}

@@ -31,7 +31,7 @@ def request(*parts: bytes, content_type: str = "application/json", gone: bool = 
 
 
 def test_any_value_is_json_for_browsers() -> None:
-    """Which know no NaN, and no bytes; half a character is no reason to fail."""
+    """Browsers know no NaN, and no bytes; an unpaired surrogate is no error."""
     assert json.loads(encoded({"a": [1, None, "ä"]})) == {"a": [1, None, "ä"]}
     told = json.loads(encoded({"nan": math.nan, "inf": math.inf, "bytes": b"x", "half": "\ud800"}))
     assert told.keys() == {"nan", "inf", "bytes", "half"}
@@ -39,7 +39,7 @@ def test_any_value_is_json_for_browsers() -> None:
 
 
 def test_an_object_is_read() -> None:
-    """In as many parts as it comes."""
+    """In any number of parts."""
     assert asyncio.run(read_object(request(b'{"a":', b" 1}"))) == {"a": 1}
 
 
@@ -54,14 +54,14 @@ def test_an_object_is_read() -> None:
         (request(b"{", gone=True), "ended early"),
     ],
 )
-def test_what_is_no_object(asked: Request, error: str) -> None:
-    """It is the fault of who asks, and said so."""
+def test_a_body_that_is_no_object(asked: Request, error: str) -> None:
+    """It is an error of the client."""
     with pytest.raises(InvalidArguments, match=error):
         asyncio.run(read_object(asked))
 
 
-def test_a_stream_is_one_of_events() -> None:
-    """Each value is one event, behind the pause after which a browser comes again."""
+def test_a_stream_sends_events() -> None:
+    """Each value is one event, after the reconnection time for browsers."""
 
     async def values() -> AsyncIterator[tuple[str, bytes]]:
         yield "", b"1"

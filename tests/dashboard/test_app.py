@@ -1,4 +1,4 @@
-"""Which path is answered by what."""
+"""Tests of lightbus.dashboard.app: the handler of each path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Use = Callable[[Dashboard, Ask], Awaitable[Any]]
 
 @pytest.fixture
 def opened(on_bus: Any, connect: Any, asks_async: Any) -> Callable[..., Any]:
-    """Return a function that runs a coroutine with a dashboard, and with what asks it as who knows the token."""
+    """Return a function that runs a coroutine with a dashboard, and with requests that have the token."""
 
     def run(use: Use, **given: Any) -> Any:
         options = DashboardOptions(**given)
@@ -59,7 +59,7 @@ def opened(on_bus: Any, connect: Any, asks_async: Any) -> Callable[..., Any]:
 
 
 def test_questions_are_answered(shop: BusPath, opened: Any) -> None:
-    """What a page asks once; a number that is none is as if it were not there."""
+    """Single requests of a page; an invalid number is ignored."""
     shop.auth.user_registered(username="ada")
 
     async def use(dashboard: Dashboard, ask: Ask) -> list[Any]:
@@ -81,10 +81,10 @@ def test_questions_are_answered(shop: BusPath, opened: Any) -> None:
     assert (dead["dead"], fate["stored"], fate["why"]) == ([], False, {})
 
 
-def test_it_is_said_why_an_event_waits(
+def test_reason_of_a_waiting_event_is_returned(
     shop: BusPath, hub: MemoryBus, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For as long as it does, where the group does not get on."""
+    """While it waits, if its group makes no progress."""
     monkeypatch.setattr(watcher, "EVERY", 0.02)
     monkeypatch.setattr(watcher, "CHECKS", {})
     monkeypatch.setattr(questions, "event_states", fate_of(["shop-greet", "shop-count"]))
@@ -99,7 +99,7 @@ def test_it_is_said_why_an_event_waits(
 
 
 def fate_of(groups: list[str]) -> Callable[..., Awaitable[Any]]:
-    """Return what tells of any event that the first group has to handle it, and the others have."""
+    """Return event states: the first group has to handle the event, the others have."""
 
     async def event_states(bus: Connection, native_id: str) -> Any:
         return {"stored": True, "groups": {each: "acked" if index else "waiting" for index, each in enumerate(groups)}}
@@ -107,8 +107,8 @@ def fate_of(groups: list[str]) -> Callable[..., Awaitable[Any]]:
     return event_states
 
 
-def test_pages_are_told_again_and_again(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each as long as it is open; who looks at the same page is sent the same."""
+def test_pages_are_streamed(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each while it is open; viewers of one page get the same values."""
     monkeypatch.setattr(watcher, "EVERY", 0.02)
     monkeypatch.setattr(watcher, "CHECKS", {})
 
@@ -125,8 +125,8 @@ def test_pages_are_told_again_and_again(shop: BusPath, opened: Any, monkeypatch:
     assert told[0]["number"] < told[1]["number"] <= told[2]["number"]
 
 
-def test_several_streams_are_one(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What each tells has its place among those that are asked for; what is no stream, or too many, is refused."""
+def test_several_streams_are_merged(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value has the number of its stream; an invalid stream, or too many, are refused."""
     monkeypatch.setattr(watcher, "EVERY", 0.02)
     monkeypatch.setattr(watcher, "CHECKS", {})
     paths = ["/api/stream/service?name=shop", "/api/events?pattern=auth.*&text=", "/api/stream/groups?name="]
@@ -149,12 +149,12 @@ def test_several_streams_are_one(shop: BusPath, opened: Any, monkeypatch: pytest
 
 
 def several(paths: list[str]) -> str:
-    """Return the path of these streams together."""
+    """Return the path of these merged streams."""
     return f"/api/streams?{urlencode([('of', each) for each in paths])}"
 
 
-def test_events_are_told_as_they_come(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the moment on at which the stream has begun; the end of the dashboard ends it."""
+def test_live_events_are_streamed(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start of the stream on; the end of the dashboard ends it."""
     monkeypatch.setattr(application, "EVERY", 0.02)
     monkeypatch.setattr(application, "HEARTBEAT", 0.05)
 
@@ -171,8 +171,8 @@ def test_events_are_told_as_they_come(shop: BusPath, opened: Any, monkeypatch: p
     assert opened(use)[0] == "auth.user_registered"
 
 
-def test_what_is_not_there(shop: BusPath, opened: Any) -> None:
-    """A page, an action and a path that there are not; and actions where it only shows."""
+def test_unknown_paths(shop: BusPath, opened: Any) -> None:
+    """An unknown page, action and path; and actions that are not allowed."""
 
     async def use(dashboard: Dashboard, ask: Ask) -> list[int]:
         asked = [
@@ -186,8 +186,8 @@ def test_what_is_not_there(shop: BusPath, opened: Any) -> None:
     assert opened(use) == [404, 400, 404, 403]
 
 
-def test_what_goes_wrong_is_told(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """To the page, by a status and in words; what nobody thought of is in the log, too."""
+def test_errors_are_returned(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """To the page, with a status and a text; unexpected ones are also logged."""
 
     async def breaks(*_: Any) -> Any:
         raise KeyError("nobody thought of it")
@@ -205,7 +205,7 @@ def test_what_goes_wrong_is_told(shop: BusPath, opened: Any, monkeypatch: pytest
     assert "nobody thought of it" in caplog.text
 
 
-def test_pages_that_are_open_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_pages_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is refused, until another one is closed."""
     monkeypatch.setattr(application, "MAX_STREAMS", 1)
 
@@ -227,7 +227,7 @@ def test_pages_that_are_open_are_bounded(shop: BusPath, opened: Any, monkeypatch
 
 
 class Meter:
-    """Counts what arrives at the workers of a service, by kind of message, and knows what they hold for others."""
+    """Counts the messages that a service's workers receive, by kind, and the connections that they keep."""
 
     def __init__(self, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.arrived: Counter[str] = Counter()
@@ -243,23 +243,23 @@ class Meter:
         monkeypatch.setattr(Binding, "_on_message", counting)
 
     def connected(self) -> int:
-        """Return how many have introduced themselves, and have not left."""
+        """Return the number of connected engines."""
         return sum(len(binding.introductions.engines) for binding in self._bindings)
 
     async def during(self, use: Callable[[], Awaitable[Any]]) -> Counter[str]:
-        """Return what arrives while something is done."""
+        """Return the messages received during an action."""
         before = self.arrived.copy()
         await use()
         return self.arrived - before
 
 
 def _kind(message: Any) -> str:
-    """Return the kind of a message, and of which API a call is: that of users may be made anew on a busy machine."""
+    """Return the kind of a message, and the API of a call: users' connections may be made again on a busy machine."""
     return f"call of {message.api}" if isinstance(message, Request) else type(message).__name__
 
 
-def test_workers_pay_nothing_while_nobody_looks(hub: MemoryBus, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the same work a worker is sent the same, before a page was open and after it was closed; not meanwhile."""
+def test_workers_have_no_cost_without_viewers(hub: MemoryBus, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the same work a worker gets the same messages, before a page was open and after it was closed."""
     monkeypatch.setattr(watcher, "EVERY", 0.02)
     monkeypatch.setattr(watcher, "LEASE", 0.05)
     meter = Meter("shop", monkeypatch)

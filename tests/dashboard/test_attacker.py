@@ -1,4 +1,4 @@
-"""What an attacker gets from a dashboard that is served: by raw sockets, since no client would send the like."""
+"""Attacks on a served dashboard, by raw sockets, since no HTTP client would send such requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Attack = Callable[[int], Any]
 
 
 def attacked(attack: Attack, **given: Any) -> Any:
-    """Serve the dashboard of an empty bus, and return what a plain thread's attack on its port returns."""
+    """Serve the dashboard of an empty bus, and return the result of an attack on its port by a plain thread."""
     return asyncio.run(_attacked(attack, DashboardOptions(port=0, **given)))
 
 
@@ -91,8 +91,8 @@ TRICKS = [
 ]
 
 
-def test_no_path_leads_out_of_the_assets() -> None:
-    """Nothing is read but what the pages are made of."""
+def test_no_path_leaves_the_assets() -> None:
+    """Only the files of the pages can be read."""
     found = attacked(lambda port: [get(port, path) for path in TRICKS])
     sources = (PACKAGE / "app.py").read_bytes()[:200], b"root:"
     assert [path for path, answer in zip(TRICKS, found, strict=True) if status(answer) == 200] == []
@@ -100,7 +100,7 @@ def test_no_path_leads_out_of_the_assets() -> None:
 
 
 def test_other_sites_get_nothing() -> None:
-    """Neither under a name of theirs that leads here, nor from a page of theirs, nor by a frame or a form."""
+    """Neither under their own host name that points here, nor from their page, frame or form."""
 
     def attack(port: int) -> list[int]:
         json_body = "Content-Type: application/json"
@@ -122,8 +122,8 @@ def test_other_sites_get_nothing() -> None:
     assert attacked(attack, actions=True) == [421, 403, 403, 403, 403, 400, 400]
 
 
-def test_page_only_shows_unless_it_was_allowed_more() -> None:
-    """Every action is refused, with what would allow it."""
+def test_actions_are_refused_unless_allowed() -> None:
+    """Every action is refused, and the error names the option that allows it."""
 
     def attack(port: int) -> list[bytes]:
         return [
@@ -135,8 +135,8 @@ def test_page_only_shows_unless_it_was_allowed_more() -> None:
         assert b"--allow-actions" in answer
 
 
-def test_no_other_site_may_show_or_read_it() -> None:
-    """The headers say so on every answer, errors included; and no answer allows another origin."""
+def test_no_other_site_may_embed_or_read_it() -> None:
+    """The headers of every answer say so, errors included; and no answer allows another origin."""
     for answer in attacked(lambda port: [get(port, "/"), get(port, "/nothing"), get(port, "/assets/app.js")]):
         head = answer.partition(b"\r\n\r\n")[0].lower()
         assert b"frame-ancestors 'none'" in head
@@ -145,7 +145,7 @@ def test_no_other_site_may_show_or_read_it() -> None:
 
 
 def test_huge_bodies_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither with their length said before, nor in pieces without an end."""
+    """Neither with a declared length, nor as endless chunks."""
     monkeypatch.setattr(bodies, "MAX_BODY", 10_000)
 
     def attack(port: int) -> list[int]:
@@ -159,7 +159,7 @@ def test_huge_bodies_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_huge_heads_are_refused() -> None:
-    """A head without an end is given up, and one that comes whole; as is an address that is too long."""
+    """Endless heads and complete ones, and too long addresses."""
 
     def attack(port: int) -> list[bytes]:
         begun = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -176,7 +176,7 @@ def test_huge_heads_are_refused() -> None:
 
 
 def test_slow_connections_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends nothing, or a head without an end, is given up; one whose head is there is answered."""
+    """A connection that sends nothing, or an endless head, is closed; one with a complete head is answered."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.5)
 
     def attack(port: int) -> list[bytes]:
@@ -192,7 +192,7 @@ def test_slow_connections_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_slow_bodies_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends a body bit by bit is told so; meanwhile others are answered."""
+    """A client that sends its body too slowly is refused; meanwhile others are answered."""
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.3)
 
     def attack(port: int) -> list[int]:
@@ -204,14 +204,14 @@ def test_slow_bodies_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attacked(attack, actions=True) == [200, 408]
 
 
-def test_what_a_proxy_says_of_the_client_is_not_believed() -> None:
-    """Nobody becomes this user by saying so."""
+def test_forwarding_headers_are_not_trusted() -> None:
+    """No client becomes this user by a header."""
     answer = attacked(lambda port: get(port, "/api/about", "X-Forwarded-For: 127.0.0.1"))
     assert status(answer) == 401
 
 
-def test_token_opens_by_the_form_only() -> None:
-    """The form sets a cookie that no script reads and no other site sends; a wrong token gets back to the form."""
+def test_token_is_accepted_by_the_form_only() -> None:
+    """The form sets a cookie that no script reads and no other site sends; a wrong token returns to the form."""
 
     def attack(port: int) -> list[bytes]:
         form = "Content-Type: application/x-www-form-urlencoded"

@@ -1,4 +1,4 @@
-"""Tests of lightbus.dashboard.guard: which requests come through."""
+"""Tests of lightbus.dashboard.guard: which requests are admitted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, *, own_user: bool = True, **given: 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8420", "localhost:8420", "[::1]:8420", "LOCALHOST", "workshop:80"])
 def test_own_names_are_answered(monkeypatch: pytest.MonkeyPatch, asks: Any, host: str) -> None:
-    """Under an address, or a name of this host, the page is there, with the headers that keep other sites out."""
+    """By an address, or a name of this host, the page is served, with the headers that keep other sites out."""
     answer = asks(guarded(monkeypatch), host=host)
     assert (answer.status, answer.body) == (200, b"inside")
     assert {name: answer.headers[name.lower()] for name in HEADERS} == HEADERS
@@ -34,21 +34,21 @@ def test_own_names_are_answered(monkeypatch: pytest.MonkeyPatch, asks: Any, host
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example:8420", "", "a b", "127.0.0.1:8420@evil", "x:y"]
 )
-def test_a_name_that_was_led_here_is_refused(monkeypatch: pytest.MonkeyPatch, asks: Any, host: str) -> None:
-    """DNS rebinding: a page of that name would be of the same origin as we are."""
+def test_a_rebound_name_is_refused(monkeypatch: pytest.MonkeyPatch, asks: Any, host: str) -> None:
+    """DNS rebinding: a page of that name would have the same origin as ours."""
     answer = asks(guarded(monkeypatch), host=host)
     assert answer.status == 421
     assert b"--allow-host" in answer.body
 
 
 def test_a_head_that_came_in_one_piece_is_bounded(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
-    """The server's parser bounds what it waits for; this is all that it took."""
+    """The server's parser limits only partial heads; this limits complete ones."""
     assert asks(guarded(monkeypatch), x="a" * MAX_HEAD).status == 431
     assert asks(guarded(monkeypatch), x="a" * (MAX_HEAD - 1000)).status == 200
 
 
-def test_a_name_that_is_allowed(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
-    """A proxy's name is answered where it was named; and as others may come by it, nobody is let in without a token."""
+def test_an_allowed_name(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """A proxy's name is accepted if it was allowed; then every client needs the token."""
     app = guarded(monkeypatch, names=("Bus.example",))
     assert asks(app, host="bus.example").status == 303
     assert asks(app, host="bus.example", authorization=f"Bearer {TOKEN}").status == 200
@@ -69,26 +69,26 @@ def test_a_name_that_is_allowed(monkeypatch: pytest.MonkeyPatch, asks: Any) -> N
 def test_other_origins_are_refused(
     monkeypatch: pytest.MonkeyPatch, asks: Any, headers: dict[str, str], method: str
 ) -> None:
-    """A page of another site, another port of this host included, can neither ask nor act."""
+    """A page of another site, including another port of this host, can neither ask nor act."""
     assert asks(guarded(monkeypatch), "/api/about", method=method, **headers).status == 403
 
 
-def test_a_link_from_elsewhere_leads_to_the_page(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
-    """The page itself holds nothing, and may be linked to; nothing else may."""
+def test_a_link_from_another_site_opens_the_page(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """The page itself contains no data, and may be linked to; nothing else may."""
     followed = {"sec_fetch_site": "cross-site", "sec_fetch_dest": "document"}
     app = guarded(monkeypatch)
     assert asks(app, "/", **followed).status == 200
     assert asks(app, "/api/about", **followed).status == 403
 
 
-def test_own_origin_is_answered(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
-    """What the page itself sends comes through."""
+def test_own_origin_is_admitted(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """Requests of the page itself are admitted."""
     own = {"origin": "http://127.0.0.1:8420", "sec_fetch_site": "same-origin"}
     assert asks(guarded(monkeypatch), "/api/about", method="POST", **own).status == 200
 
 
 def test_another_user_needs_the_token(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
-    """Who is not this user is sent to where the token is asked for, and with it let in: by header or by cookie."""
+    """Another user is sent to the form for the token, and admitted with it: by header or by cookie."""
     app = guarded(monkeypatch, own_user=False)
     assert asks(app, "/").headers["location"] == "/login"
     assert asks(app, "/api/about").status == 401
@@ -101,13 +101,13 @@ def test_another_user_needs_the_token(monkeypatch: pytest.MonkeyPatch, asks: Any
 
 
 @pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "via", "x_real_ip"])
-def test_what_a_proxy_passes_on_is_not_our_own(monkeypatch: pytest.MonkeyPatch, asks: Any, header: str) -> None:
-    """A proxy's connection may be this user's, and who asks by it another."""
+def test_forwarded_requests_are_not_our_own(monkeypatch: pytest.MonkeyPatch, asks: Any, header: str) -> None:
+    """A proxy's connection may be this user's, but its client another one."""
     assert asks(guarded(monkeypatch), "/api/about", **{header: "192.0.2.7"}).status == 401
 
 
-def test_who_listens_to_the_network_trusts_nobody(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
-    """With another --host there is nothing without the token."""
+def test_network_address_requires_the_token(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """With another --host every request needs the token."""
     assert asks(guarded(monkeypatch, address="0.0.0.0"), "/api/about").status == 401
 
 

@@ -1,4 +1,4 @@
-"""Tests of lightbus.dashboard.options: who is trusted, and the token."""
+"""Tests of lightbus.dashboard.options: trusted users, and the token."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from lightbus.dashboard.options import DashboardOptions
 def test_own_user_is_trusted_on_this_host_only(
     address: str, names: tuple[str, ...], is_local: bool, trusts: bool
 ) -> None:
-    """Where others can connect, or a proxy may stand between, everybody gives the token."""
+    """If others can connect, or there may be a proxy, everyone needs the token."""
     options = DashboardOptions(address=address, names=names)
     assert (options.is_local, options.trusts_own_user) == (is_local, trusts)
 
 
-def test_each_start_has_a_token_of_its_own() -> None:
-    """It is long, and not in what is logged of the options."""
+def test_each_start_has_a_new_token() -> None:
+    """It is long, and not in the logged options."""
     first, second = DashboardOptions(), DashboardOptions()
     assert first.token != second.token
     assert len(first.token) >= 32
@@ -35,6 +35,6 @@ def test_each_start_has_a_token_of_its_own() -> None:
 
 
 def test_ipv6_address_is_written_in_brackets() -> None:
-    """An address of the sixth version stands in brackets."""
+    """An IPv6 address in a URL has brackets."""
     assert DashboardOptions().url(8420) == "http://127.0.0.1:8420/"
     assert DashboardOptions(address="::1").url(1) == "http://[::1]:1/"

@@ -1,4 +1,4 @@
-"""What each page shows, made from what workers told."""
+"""The contents of each page, from the reports of workers."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ FINE = replace(BAD, level=Level.OK, text="one is well.")
 
 @pytest.mark.parametrize("page", PAGES)
 def test_an_empty_bus_has_every_page(page: str) -> None:
-    """With nobody there, and nothing to compare with; what is shown can be sent."""
+    """Without peers, and without an earlier round; the contents can be encoded."""
     json.dumps(PAGES[page](view({})), allow_nan=False)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_busy_bus_has_every_page(page: str) -> None:
-    """With two workers of a service, one that is silent, and groups."""
+    """With two workers of a service, one that does not answer, and groups."""
     silent = PeerReport(peer=peer("mail", instance="c" * 16), state="suspect")
     seen: dict[str, Any] = {"reports": [report(A, 4), report(B, 2), silent], "groups": [group(), group(B)]}
     json.dumps(PAGES[page](view(seen, seen, name="auth", findings=[BAD])), allow_nan=False)
 
 
 def test_overview_sums_services_and_problems() -> None:
-    """Sums over all, the services, and what is wrong; a letter that is told under two APIs is one."""
+    """Totals, services, and problems; a dead letter reported under two APIs counts once."""
     groups = [group(dead=2, lag=3), group(dead=2, api="shop"), group(B, dead=1, lag=4)]
     now = {"reports": [report(A, 10), report(B, 6, waiting=5, stopped="ValueError")], "groups": groups}
     shown = PAGES["overview"](view(now, {"reports": [report(A, 0), report(B, 0)]}, findings=[BAD, FINE]))
@@ -82,8 +82,8 @@ def test_overview_sums_services_and_problems() -> None:
     assert (auth["processes"], auth["up"], auth["queued"], auth["lag"], auth["p99"]) == (2, 2, 2, 5, 0.2)
 
 
-def test_what_is_wrong_with_a_service() -> None:
-    """What is found of its processes, named in the text or not, and of the groups that they are members of."""
+def test_problems_of_a_service() -> None:
+    """The findings about its processes, named in the text or not, and about their groups."""
     unnamed = Finding(level=Level.ERROR, check="peers", text="12 peers do not answer.", about=frozenset({B}))
     stuck = {"name": "mail-greet", "acks": 5, "lag": 9, "members": {"c" * 16: [1]}}
     mail = PeerReport(peer=peer("mail", instance="c" * 16), state="up", rtt=0.001)
@@ -97,8 +97,8 @@ def test_what_is_wrong_with_a_service() -> None:
     assert [len(peers[instance]) for instance in (A, B)] == [0, 1]
 
 
-def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
-    """Not where a publisher's name is in the text, nor where a service is called as another one ends."""
+def test_a_finding_is_shown_on_the_pages_it_is_about() -> None:
+    """Not where only a publisher's name is in the text, nor at a service with a similar name."""
 
     def finding(text: str, **given: Any) -> Finding:
         return Finding(level=Level.WARNING, check="groups", text=text, **given)
@@ -123,8 +123,8 @@ def test_a_finding_is_told_on_the_pages_of_those_that_it_is_about() -> None:
     }  # fmt: skip
 
 
-def test_a_worker_that_was_killed() -> None:
-    """It is named on each page that it was shown on, once, and serves nothing and is not waited for."""
+def test_a_killed_worker() -> None:
+    """It is named on each page that showed it, once, serves nothing, and is not waited for."""
     gone = PeerReport(peer=peer(instance=B), state=ENDED_STATE)
     now = {"reports": [report(A, 1), gone], "groups": [group(lag=5)]}
     for findings in ([], [killed(gone.peer.announcement)]):
@@ -138,8 +138,8 @@ def test_a_worker_that_was_killed() -> None:
     assert told["why"][0]["text"].endswith("and no process.")
 
 
-def test_edges_join_what_two_services_do() -> None:
-    """One for each pair and kind; events go from who publishes to who listens."""
+def test_edges_combine_two_services() -> None:
+    """One for each pair and kind; events flow from publisher to listener."""
     edges = [
         Edge(source="web", target="auth", kind="calls", name="auth.check", count=10),
         Edge(source="web", target="auth", kind="calls", name="auth.reset", count=4),
@@ -154,8 +154,8 @@ def test_edges_join_what_two_services_do() -> None:
     assert (told["from"], told["to"], told["kind"]) == ("auth", "mail", "listens")
 
 
-def test_errors_are_on_the_edge_that_they_happen_on() -> None:
-    """Not on that of another caller of the same procedure; and those of a listener on the edge of its event."""
+def test_errors_are_on_their_edge() -> None:
+    """Not on that of another caller of the same procedure; those of a listener on the edge of its event."""
 
     def edges(times: int) -> list[Edge]:
         made = [
@@ -175,8 +175,8 @@ def test_errors_are_on_the_edge_that_they_happen_on() -> None:
     assert [[name["errors"] for name in each["names"]] for each in shown] == [[0.0], [2.0], [1.0]]
 
 
-def test_latency_of_an_edge_is_its_own() -> None:
-    """Not that of another caller of the same procedure; of events how many wait for who listens, or was lost."""
+def test_latency_belongs_to_an_edge() -> None:
+    """Not that of another caller; for events the number that waits for the listener, or was lost."""
     seen = [report(A, 0), PeerReport(peer=peer("stock", instance=B), state=ENDED_STATE)]
     seen[0].stats["procedures"] = [procedure("check", 2, web=1, shop=1)]
     edges = [
@@ -198,13 +198,13 @@ def test_latency_of_an_edge_is_its_own() -> None:
 
 
 def on_host(report: PeerReport, host: str) -> PeerReport:
-    """Return what was told, as of another host."""
+    """Return the reports as of another host."""
     announcement = replace(report.peer.announcement, host=host)
     return replace(report, peer=replace(report.peer, announcement=announcement))
 
 
-def test_delay_of_events_is_that_of_their_edge() -> None:
-    """By publisher and listener, of the slowest process; what clocks of two hosts differ by is taken off, if known."""
+def test_delay_of_events_belongs_to_their_edge() -> None:
+    """By publisher and listener, of the slowest process, corrected by the difference of the clocks, if known."""
     c, d = "c" * 16, "d" * 16
     web = [PeerReport(peer=peer("web", instance=each), state="up", rtt=0.001) for each in (B, d)]
     seen = [report(A, 1), *(on_host(each, f"h{number}") for number, each in enumerate((*web, report(c, 1))))]
@@ -223,7 +223,7 @@ def test_delay_of_events_is_that_of_their_edge() -> None:
 
 
 def test_service_page_merges_its_processes() -> None:
-    """Its processes together: calls, callers and the slowest times; its listeners with the lag of their group."""
+    """Calls, callers and the slowest times of all; its listeners with the lag of their group."""
     now = {
         "reports": [report(A, 10, waiting=1), report(B, 6, waiting=2)],
         "groups": [group(lag=3), group(B, lag=4)],
@@ -239,8 +239,8 @@ def test_service_page_merges_its_processes() -> None:
     assert PAGES["service"](view(now, name="unknown"))["processes"] == []
 
 
-def test_group_is_told_once() -> None:
-    """With what each publisher says of it, and its members with the partitions that they have anywhere."""
+def test_group_is_shown_once() -> None:
+    """With the report of each publisher, and its members with all their partitions."""
     told = [
         group(lag=3, members={A: [0, 1]}, acks=4),
         group(B, lag=4, members={A: [2], B: [3]}, acks=5, last_seen=102.0),
@@ -261,15 +261,15 @@ def test_group_is_told_once() -> None:
         ({"mixed": True}, {}, "warning", "two different programs listen as the group auth-greet"),
     ],
 )
-def test_what_is_wrong_with_a_group(now: dict[str, Any], before: dict[str, Any], state: str, text: str | None) -> None:
-    """In the words of `lightbus doctor`: nobody is there, nothing is handled, or it falls behind."""
+def test_problems_of_a_group(now: dict[str, Any], before: dict[str, Any], state: str, text: str | None) -> None:
+    """In the words of `lightbus doctor`: no members, no progress, or growing lag."""
     [shown] = PAGES["groups"](view({"groups": [group(**now)]}, {"groups": [group(**before)]}))["groups"]
     assert shown["state"] == state
     assert [text in each["text"] for each in shown["why"]] == ([] if text is None else [True])
 
 
 def test_a_group_whose_listener_has_stopped() -> None:
-    """Its process is there: it is that which has to be mended, and nobody is told to start it, or to give it up."""
+    """Its process runs: the listener is to be corrected; no advice to start or remove anything."""
     now = {"reports": [report(A, 1, stopped="ValueError: x")], "groups": [group(lag=5)]}
     [shown] = PAGES["groups"](view(now, now))["groups"]
     [why] = shown["why"]
@@ -284,7 +284,7 @@ def test_a_group_whose_listener_has_stopped() -> None:
     ("mail", "suspect", "and no process."),
 ])  # fmt: skip
 def test_a_group_whose_process_does_not_answer(service: str, state: str, text: str) -> None:
-    """Nobody is told to start what is there and hangs, nor to give up what it would handle; it goes on to be stuck."""
+    """No advice to start a process that hangs, nor to remove the group; it stays stuck."""
     silent = PeerReport(peer=peer(service, instance=A), state=state)
     [shown] = PAGES["groups"](view({"reports": [silent], "groups": [group(lag=5)]}))["groups"]
     [why] = shown["why"]
@@ -293,16 +293,16 @@ def test_a_group_whose_process_does_not_answer(service: str, state: str, text: s
     assert ("groups remove" in why["remedy"]) is (text == "and no process.")
 
 
-def test_why_an_event_waits() -> None:
-    """Of the groups that do not get on: not of one that does, nor of one that is not asked for."""
+def test_reason_of_a_waiting_event() -> None:
+    """For the groups without progress that are asked for, and no others."""
     told = [group(lag=5), group(name="auth-count", lag=1, members={A: [0]}), group(name="auth-mail", lag=2)]
     found = why_waiting(view({"groups": told}), {"auth-greet", "auth-count"})
     assert list(found) == ["auth-greet"]
     assert "has 5 events to handle and no process" in found["auth-greet"]
 
 
-def test_journals_tell_of_one_that_takes_nothing() -> None:
-    """A worker says it as part of how it is; what else is wrong with it is told on other pages."""
+def test_journals_page_shows_refused_events() -> None:
+    """A worker reports it as part of its health; its other problems are on other pages."""
     full = Finding(level=Level.WARNING, check="health", text=f"auth: {NOT_KEPT} The disk is full: make room.")
     shown = PAGES["journals"](
         view({}, findings=[BAD, full, replace(BAD, check="journals"), replace(full, level=Level.OK)])
@@ -311,7 +311,7 @@ def test_journals_tell_of_one_that_takes_nothing() -> None:
 
 
 def test_peers_page_shows_clock_and_problems() -> None:
-    """Everybody, with the clock, and with what is wrong about him; of others nothing."""
+    """All peers, with their clocks and their own problems."""
     now = {"reports": [report(A, 4), report(B, 4)], "skews": {A: 0.5}}
     first, second = PAGES["peers"](view(now, {"reports": [report(A, 0)]}, findings=[BAD, FINE]))["peers"]
     assert (first["skew"], first["calls"], [each["text"] for each in first["why"]]) == (0.5, 2.0, [BAD.text])
@@ -319,7 +319,7 @@ def test_peers_page_shows_clock_and_problems() -> None:
 
 
 def test_pages_of_many_workers_are_bounded() -> None:
-    """A hundred workers with a thousand procedures, of services that all call each other, take less than a megabyte."""
+    """A hundred workers with a thousand procedures, and calls between all services, take less than a megabyte."""
     many = []
     for number in range(100):
         each = report(f"{number:016x}", 1)

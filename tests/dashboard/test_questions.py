@@ -1,4 +1,4 @@
-"""What a page asks once, of a worker in memory."""
+"""Single requests of a page, to a worker in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightbus.testing import MemoryBus
 
 
 def test_an_api_is_described(shop: BusPath, on_bus: Any) -> None:
-    """With its procedures, events and schemas, and with who serves it."""
+    """With its procedures, events and schemas, and its peers."""
     told = on_bus(lambda bus: questions.describe_api(bus, "auth"))
     [form] = told["forms"]
     assert {each["name"] for each in form["procedures"]} == {"check_password", "fail"}
@@ -24,13 +24,13 @@ def test_an_api_is_described(shop: BusPath, on_bus: Any) -> None:
     assert [each["service"] for each in told["peers"]] == ["shop"]
 
 
-def test_an_api_that_there_is_not(shop: BusPath, on_bus: Any) -> None:
-    """It is an error that says which there are."""
+def test_an_unknown_api(shop: BusPath, on_bus: Any) -> None:
+    """The error lists the known ones."""
     with pytest.raises(LightbusException, match="auth"):
         on_bus(lambda bus: questions.describe_api(bus, "aut"))
 
 
-def test_what_became_of_an_event(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
+def test_the_state_of_an_event(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
     """It is acknowledged, or a dead letter, or not stored anywhere."""
     good, bad = (shop.auth.user_registered(username=name).native_id for name in ("ada", "eve"))
     hub.wait_until_handled()
@@ -44,8 +44,8 @@ def test_what_became_of_an_event(hub: MemoryBus, shop: BusPath, on_bus: Any) -> 
 
 
 @pytest.mark.parametrize("native_id", ["a\0", "", "nowhere-1"])
-def test_what_is_no_native_id(shop: BusPath, on_bus: Any, native_id: str) -> None:
-    """Nobody is asked, so that no worker is told of as one that does not answer."""
+def test_an_invalid_native_id(shop: BusPath, on_bus: Any, native_id: str) -> None:
+    """No worker is asked, so that none is reported as failing."""
 
     async def main(bus: Connection) -> Any:
         await bus.discover_all()
@@ -57,7 +57,7 @@ def test_what_is_no_native_id(shop: BusPath, on_bus: Any, native_id: str) -> Non
 def test_latest_dead_letters_are_first_and_the_rest_is_counted(
     hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The latest first, of a group or of all; what a page has no room for is counted."""
+    """Of a group or of all; those above the limit are counted."""
     for age in (1, 2, 3):
         shop.auth.user_registered(username="eve", age=age)
     hub.wait_until_handled()
@@ -73,7 +73,7 @@ def test_latest_dead_letters_are_first_and_the_rest_is_counted(
 
 
 def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> None:
-    """By name or for a whole API, oldest first, in a span of time; of an API that nobody publishes nothing."""
+    """By name or for a whole API, oldest first, in a time span; nothing for an unpublished API."""
     for name in ("ada", "grace"):
         shop.auth.user_registered(username=name)
 
@@ -86,7 +86,7 @@ def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> Non
 
 
 def test_oldest_event_of_each_journal_is_dated(shop: BusPath, on_bus: Any) -> None:
-    """Of each journal, when its oldest event was fired."""
+    """The time at which it was fired."""
     first = shop.auth.user_registered(username="ada")
     shop.auth.user_registered(username="grace")
     wait_until(lambda: len(shop.auth.user_registered.history()) == 2)

@@ -1,4 +1,4 @@
-"""What happened between two rounds."""
+"""The rates between two rounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightbus.dashboard.round import KEPT, Round, Series, edge_rates, rates
 
 
 def report(calls: int, *, instance: str = "a" * 16, service: str = "auth", handled: int = 0) -> PeerReport:
-    """Return a worker that has been called so often, and whose listener has handled so much."""
+    """Return a worker with these numbers of calls and handled events."""
     stats: dict[str, Any] = {
         "uptime": 60.0,
         "procedures": [{"api": "auth", "procedure": "check", "calls": calls, "errors": calls // 2, "p99": None}],
@@ -22,7 +22,7 @@ def report(calls: int, *, instance: str = "a" * 16, service: str = "auth", handl
 
 
 def rounds(before: list[PeerReport], now: list[PeerReport], *, seconds: float = 2.0) -> tuple[Round, Round]:
-    """Return two rounds with so many seconds between."""
+    """Return two rounds, this many seconds apart."""
     first = Round(number=1, at=10.0, clock=1000.0, reports=before)
     return first, Round(number=2, at=10.0 + seconds, clock=1002.0, reports=now)
 
@@ -42,15 +42,15 @@ def test_rates_are_per_second() -> None:
     assert found["auth", "failed", "auth", "greet"] == 0.0
 
 
-def test_who_has_come_counts_from_the_next_round_on() -> None:
-    """What it has done before is no rate; nor is what a process does that has begun to count anew."""
+def test_a_new_process_counts_from_the_next_round_on() -> None:
+    """Its earlier counts are no rate; nor are those of a process whose counts began again."""
     before, now = rounds([report(100)], [report(3), report(50, instance="b" * 16)])
     assert rates(now, before)["auth", "calls", "auth", "check"] == 0.0
     assert rates(now, None) == {}
 
 
-def test_who_did_not_answer_has_no_rate() -> None:
-    """Neither is it divided by no time at all."""
+def test_a_process_that_did_not_answer_has_no_rate() -> None:
+    """And there is no division by zero."""
     silent = PeerReport(peer=peer(), state="suspect")
     before, now = rounds([report(1)], [silent])
     assert rates(now, before) == {}
@@ -58,8 +58,8 @@ def test_who_did_not_answer_has_no_rate() -> None:
     assert rates(now, before)["auth", "calls", "auth", "check"] == 0.0
 
 
-def test_loads_are_those_of_who_answered() -> None:
-    """By instance; of who was not there before, over the time since it started."""
+def test_loads_of_processes_that_answered() -> None:
+    """By instance; for a new one, over the time since its start."""
     before, now = rounds([report(10)], [report(30), PeerReport(peer=peer(instance="c" * 16), state="suspect")])
     found = now.loads(before)
     assert found.keys() == {"a" * 16}
@@ -68,7 +68,7 @@ def test_loads_are_those_of_who_answered() -> None:
 
 
 def test_rates_of_edges() -> None:
-    """Of each by itself, with errors; one that is new, or began to count anew, has none yet."""
+    """Of each by itself, with errors; a new one, or one whose counts began again, has none yet."""
 
     def edge(count: int, name: str = "auth.check", errors: int = 0) -> Edge:
         return Edge(source="web", target="auth", kind="calls", name=name, count=count, errors=errors)
@@ -84,7 +84,7 @@ def test_rates_of_edges() -> None:
 
 
 def test_curves_are_bounded() -> None:
-    """The oldest values of a curve go, and so does a curve that nobody notes any more."""
+    """The oldest values of a curve are dropped, and so is a curve without new values."""
     series = Series()
     for number in range(KEPT + 5):
         series.note([("calls", number), ("lag", 0.12345)])

@@ -1,4 +1,4 @@
-"""Tests of lightbus.dashboard.same_user: whose connection it is."""
+"""Tests of lightbus.dashboard.same_user: the user of a connection."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the table is of a little-endian machine")
 def test_owner_of_the_client_end() -> None:
-    """The user is that of the client's end, while it is connected; not ours, and not one who had the port before."""
+    """The user is that of the client's end, while it is connected; not ours, nor that of a former connection."""
     assert owner_in(TABLE.splitlines(), ("127.0.0.1", 50000), ("127.0.0.1", 8420)) == 1001
     assert owner_in(TABLE.splitlines(), ("127.0.0.1", 50001), ("127.0.0.1", 8420)) is None
 
 
 @linux
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_own_connection_is_known(address: str) -> None:
-    """A connection of this process is this user's; one that there is not is nobody's."""
+def test_own_connection_is_recognised(address: str) -> None:
+    """A connection of this process is this user's; an unknown one is no one's."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         listening = socket.create_server((address, 0), family=family)
@@ -48,7 +48,7 @@ def test_own_connection_is_known(address: str) -> None:
 
 @linux
 def test_another_users_connection_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same connection, were we somebody else."""
+    """The same connection, if we were another user."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listening,
         socket.create_connection(listening.getsockname()) as client,
@@ -57,6 +57,6 @@ def test_another_users_connection_is_not_ours(monkeypatch: pytest.MonkeyPatch) -
         assert not is_of_own_user(client.getsockname(), listening.getsockname())
 
 
-def test_who_comes_from_elsewhere_is_not_ours() -> None:
-    """Of other hosts nothing is known."""
+def test_remote_connection_is_not_ours() -> None:
+    """Nothing is known of other hosts."""
     assert not is_of_own_user(("192.0.2.7", 1), ("192.0.2.1", 8420))

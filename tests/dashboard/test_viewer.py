@@ -1,4 +1,4 @@
-"""What one page shows of the events that happen."""
+"""The live events of one page."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ EVENTS = [("auth.registered", {"name": "Ada", "old": True}), ("auth.left", {"nam
         ("nothing", "", []),
     ],
 )
-def test_what_a_page_asks_for(pattern: str, text: str, wanted: list[int]) -> None:
-    """By name, with wildcards, and by a text in the arguments as JSON has them, in small letters or large."""
+def test_filters_of_a_page(pattern: str, text: str, wanted: list[int]) -> None:
+    """By name, with wildcards, and by a text in the arguments as JSON, in any case."""
     assert shown(PageViewer(pattern, text), *EVENTS) == [EVENTS[each][1] for each in wanted]
 
 
 @pytest.mark.parametrize(
     "parts", [[1] * (AT_ONCE + 7), [AT_ONCE + 7], [20, AT_ONCE - 13], [3, 10, AT_ONCE - 6], [7, AT_ONCE]]
 )
-def test_more_than_anybody_reads(parts: list[int]) -> None:
-    """The newest are shown, and the others counted; then it begins anew."""
+def test_too_many_events(parts: list[int]) -> None:
+    """The newest are shown, and the others counted; then it begins again."""
     viewer = PageViewer("", "")
     begin = 0
     for count in parts:
@@ -57,8 +57,8 @@ def test_more_than_anybody_reads(parts: list[int]) -> None:
     assert viewer.take() == {"events": [], "passed_over": 0}
 
 
-def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever makes up names of events takes no memory; what is asked for is shown as before."""
+def test_cached_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invented event names take no memory; wanted events are still shown."""
     monkeypatch.setattr(module, "MAX_NAMES", 3)
     viewer = PageViewer("auth.*", "")
     wanted = shown(viewer, *((f"auth.{number}", {"n": number}) for number in range(10)), *EVENTS)
@@ -66,8 +66,8 @@ def test_names_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) 
     assert len(viewer._wanted) <= 3
 
 
-def test_nothing_is_decoded_that_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of thousands of events a second all but a few are only counted: that is what an open page costs."""
+def test_hidden_events_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of events a second all but a few are only counted: the cost of an open page."""
     decoded = 0
     plain = RawEvents.messages
 
@@ -85,8 +85,8 @@ def test_nothing_is_decoded_that_is_not_shown(monkeypatch: pytest.MonkeyPatch) -
     assert (len(told["events"]), told["passed_over"], decoded) == (AT_ONCE, 3000 - AT_ONCE, AT_ONCE)
 
 
-def test_events_are_in_the_order_of_their_times() -> None:
-    """Those of different topics come as they come."""
+def test_events_are_ordered_by_time() -> None:
+    """Those of different topics arrive in any order."""
     viewer = PageViewer("", "")
     viewer.add(raw_events("auth.registered", {"n": 3}, {"n": 4}, first=3))
     viewer.add(raw_events("auth.left", {"n": 2}, first=2))

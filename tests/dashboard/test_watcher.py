@@ -1,4 +1,4 @@
-"""Rounds of questions: while somebody looks, and whatever somebody answers."""
+"""The rounds of requests: while a page is open, and for any answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lightbus.testing import MemoryBus
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have rounds follow each other at once, and the lease be short."""
+    """Let rounds follow each other at once, and use a short lease."""
     monkeypatch.setattr(watcher, "EVERY", 0.02)
     monkeypatch.setattr(watcher, "LEASE", 0.05)
     monkeypatch.setattr(watcher, "CHECKS", {})
@@ -36,7 +36,7 @@ Watch = Callable[[Watcher], Awaitable[Any]]
 
 @pytest.fixture
 def watches(on_bus: Any) -> Callable[[Watch], Any]:
-    """Return a function that runs a coroutine with a watcher, and ends that."""
+    """Return a function that runs a coroutine with a watcher, and ends the watcher."""
 
     def run(use: Watch) -> Any:
         async def main(bus: Connection) -> Any:
@@ -51,8 +51,8 @@ def watches(on_bus: Any) -> Callable[[Watch], Any]:
     return run
 
 
-def test_nobody_is_asked_while_nobody_looks(shop: BusPath, watches: Any) -> None:
-    """Rounds begin with the first who looks, go on with the second, and end a little after the last."""
+def test_no_requests_without_viewers(shop: BusPath, watches: Any) -> None:
+    """Rounds begin with the first viewer, continue with the second, and end a little after the last."""
 
     async def main(watching: Watcher) -> None:
         assert not watching.is_watching
@@ -73,8 +73,8 @@ def test_nobody_is_asked_while_nobody_looks(shop: BusPath, watches: Any) -> None
     watches(main)
 
 
-def test_a_round_has_all_that_pages_are_made_of(shop: BusPath, watches: Any) -> None:
-    """What the worker says of itself, its groups and journals, and what it does in a second."""
+def test_a_round_contains_the_data_of_all_pages(shop: BusPath, watches: Any) -> None:
+    """The worker's report, its groups and journals, and its rates."""
 
     async def main(watching: Watcher) -> None:
         await asyncio.to_thread(shop.auth.check_password, username="ada", password="x")
@@ -97,10 +97,8 @@ def test_a_round_has_all_that_pages_are_made_of(shop: BusPath, watches: Any) -> 
 
 
 @pytest.mark.parametrize("answer", [None, "soon", [1]])
-def test_a_peer_that_answers_as_none_does(
-    shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, answer: Any
-) -> None:
-    """Whoever is on the bus: the others are shown all the same."""
+def test_a_peer_with_invalid_answers(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    """The other peers are shown all the same."""
 
     async def ping(peer: Any, procedure: str, **_: Any) -> Any:
         return answer
@@ -115,10 +113,10 @@ def test_a_peer_that_answers_as_none_does(
     watches(main)
 
 
-def test_a_round_that_fails(
+def test_a_failing_round(
     shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said once, and the next one is made."""
+    """It is logged once, and the next one is made."""
     known, failures = Connection.known, [OSError("no room")] * 3
 
     def fails(bus: Connection) -> Any:
@@ -135,10 +133,10 @@ def test_a_round_that_fails(
     assert [each.levelno for each in caplog.records if "could not ask the bus" in each.getMessage()] == [logging.ERROR]
 
 
-def test_a_check_that_fails(
+def test_a_failing_check(
     shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The other checks are made, again and again; it is said once."""
+    """The other checks are run, repeatedly; it is logged once."""
     made = 0
 
     async def breaks(context: Any) -> Any:
@@ -163,8 +161,8 @@ def test_a_check_that_fails(
     assert len([each for each in caplog.records if "'what breaks' failed" in each.getMessage()]) == 1
 
 
-def test_who_did_not_answer_once_is_told_of_once(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the context that follows; and nothing is told of one that is not there any more."""
+def test_a_missing_answer_is_reported_once(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the next check; and not for a peer that has gone."""
     monkeypatch.setattr(watcher, "CHECKS", {"answers": check_answers})
     monkeypatch.setattr(watcher, "EXAMINE_EVERY", 0.02)
 
@@ -186,13 +184,13 @@ def test_who_did_not_answer_once_is_told_of_once(shop: BusPath, watches: Any, mo
 
 
 def test_many_are_asked_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that it costs the dashboard no more to look at a hundred workers than at forty."""
+    """A hundred workers cost the dashboard no more than forty."""
     monkeypatch.setattr(watcher, "EVERY", 2.0)
     assert [watcher.interval(peers) for peers in (0, 40, 100)] == [2.0, 2.0, 5.0]
 
 
-def test_who_looks_after_a_while_waits_for_a_new_round(shop: BusPath, watches: Any) -> None:
-    """What is left of the last one is not shown, nor what was wrong then."""
+def test_a_viewer_after_a_pause_waits_for_a_new_round(shop: BusPath, watches: Any) -> None:
+    """The last round and its findings are not shown."""
 
     async def main(watching: Watcher) -> None:
         with watching.looking():
@@ -210,7 +208,7 @@ def test_who_looks_after_a_while_waits_for_a_new_round(shop: BusPath, watches: A
 def test_a_worker_that_was_lost_is_remembered(
     shop: BusPath, hub: MemoryBus, watches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On whatever host it was: it is told of as gone, and what it did is shown, for a while."""
+    """On any host: it is shown as gone, with its past counts, for a while."""
     second = hub.create(service_name="shop")
     second.client.register_api(AuthApi())
     hub.start(second)
@@ -235,7 +233,7 @@ def test_a_worker_that_was_lost_is_remembered(
     watches(main)
 
 
-def test_who_comes_back_is_not_gone(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_returns_is_not_gone(shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a connection that was cut for a while."""
 
     async def main(watching: Watcher) -> None:
@@ -255,7 +253,7 @@ def test_who_comes_back_is_not_gone(shop: BusPath, watches: Any, monkeypatch: py
 def test_a_worker_whose_host_refuses_connections_is_lost(
     shop: BusPath, watches: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The node goes on trying it, and knows it still; one of which nothing is heard may be there."""
+    """The node keeps dialing it, and still knows it; one that is only silent may still run."""
 
     async def main(watching: Watcher) -> None:
         with watching.looking():
@@ -271,7 +269,7 @@ def test_a_worker_whose_host_refuses_connections_is_lost(
 
 
 def test_a_service_that_is_stopped_on_purpose_is_not_gone(shop: BusPath, watches: Any) -> None:
-    """It said goodbye: nobody has to look after it."""
+    """It said goodbye: no one has to check it."""
 
     async def main(watching: Watcher) -> None:
         with watching.looking():

@@ -93,12 +93,12 @@ def connect(hub: MemoryBus) -> Connect:
 
 @pytest.fixture
 def on_bus(connect: Connect) -> Callable[[Callable[[Connection], Awaitable[Any]]], Any]:
-    """Return a function that runs a coroutine with a connection to the bus on a loop of its own."""
+    """Return a function that runs a coroutine with a connection to the bus on its own loop."""
     return lambda use: asyncio.run(on_connection(connect(), use))
 
 
 class Asked(NamedTuple):
-    """A gateway, and what asks it as who knows a token."""
+    """A gateway, and requests to it with a token."""
 
     gateway: Gateway
 

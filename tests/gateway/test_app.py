@@ -109,8 +109,8 @@ def test_unknown_path_and_method(shop: BusPath, opened: Any) -> None:
     assert "POST" in method.headers["allow"]
 
 
-def test_names_are_written_as_they_are(shop: BusPath, opened: Any) -> None:
-    """A proxy in front may have rules about paths: none is served that it would read as another one."""
+def test_percent_encoded_names_are_refused(shop: BusPath, opened: Any) -> None:
+    """A proxy in front may have rules about paths: no name is served that it would read as another one."""
 
     async def use(asked: Asked) -> Any:
         given = {"product": "lamp"}
@@ -187,10 +187,10 @@ def test_handler_error_and_timeout_have_their_status(shop: BusPath, opened: Any)
     assert "Lightbus-Timeout" in told(late)["detail"]
 
 
-def test_what_nobody_thought_of(
+def test_unexpected_errors(
     shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Is in the log, and not in the answer."""
+    """They are logged, and not in the answer."""
 
     async def breaks(*_: Any) -> Any:
         raise KeyError("a word of the inside")
@@ -291,8 +291,8 @@ def test_stream_begins_now_at_the_start_or_behind_a_cursor(shop: BusPath, opened
     assert wrong.status == 400
 
 
-def test_all_events_only_where_all_are_open(shop: BusPath, opened: Any) -> None:
-    """A rule for some of them is none for that."""
+def test_all_events_require_a_rule_for_all(shop: BusPath, opened: Any) -> None:
+    """A rule for some of them is not enough."""
 
     async def use(asked: Asked) -> int:
         return (await asked.ask("/api/shop/*", method="HEAD")).status
@@ -302,7 +302,7 @@ def test_all_events_only_where_all_are_open(shop: BusPath, opened: Any) -> None:
 
 
 def test_the_page_and_the_document(shop: BusPath, opened: Any) -> None:
-    """The page is there for everybody, and loads nothing from elsewhere; the document needs a token."""
+    """The page is served to everyone, and loads nothing from other sites; the document needs a token."""
 
     async def use(asked: Asked) -> Any:
         page = [await asked.ask(f"/{name}", token="") for name in ("", "page.js", "page.css")]

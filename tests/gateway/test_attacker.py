@@ -108,7 +108,7 @@ TRICKS = [
 ]
 
 
-def test_no_path_leads_beyond_what_is_open(attacked: Any) -> None:
+def test_no_path_leads_beyond_the_allowed_members(attacked: Any) -> None:
     """Neither GET nor POST reaches anything else, and no file is served but those of the page."""
 
     def attack(port: int) -> list[bytes]:
@@ -299,8 +299,8 @@ def test_streams_end_with_their_clients_and_with_the_gateway(attacked: Any) -> N
     assert b"text/event-stream" in attacked(attack)
 
 
-def test_no_answer_says_what_it_is_made_of(attacked: Any) -> None:
-    """No version, no date, no traceback; and every answer is for who asked alone."""
+def test_answers_reveal_nothing_about_the_server(attacked: Any) -> None:
+    """No version, no date, no traceback; and no answer may be cached."""
 
     def attack(port: int) -> list[bytes]:
         return [

@@ -19,7 +19,7 @@ def written(directory: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def test_clients_of_a_file(tmp_path: Path) -> None:
-    """A line each; some may do less than the gateway allows; a remark is none."""
+    """A line each; some may do less than the gateway allows; comments are ignored."""
     file = written(
         tmp_path, "# who may ask\nshop 0123456789abcdef\n\nviewer  fedcba9876543210 listen:shop.* call:shop.price\n"
     )
@@ -54,8 +54,8 @@ def test_unknown_token_is_refused(token: str) -> None:
         ("a 0123456789abcdef shop\n", "Line 1 .*allows nothing"),
     ],
 )
-def test_files_that_say_nothing_clear(tmp_path: Path, text: str, problem: str) -> None:
-    """They are refused with the line; no token is repeated there."""
+def test_unclear_files_are_refused(tmp_path: Path, text: str, problem: str) -> None:
+    """The error names the line; it contains no token."""
     with pytest.raises(InvalidConfiguration, match=problem) as raised:
         read_clients(written(tmp_path, text))
     assert "0123456789abcdef" not in str(raised.value)

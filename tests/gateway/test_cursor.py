@@ -17,8 +17,8 @@ PLACES = st.dictionaries(st.text("0123456789abcdef", min_size=16, max_size=16), 
 
 
 @given(st.floats(0, 4e9), PLACES)
-def test_there_and_back(since: float, places: dict[str, int]) -> None:
-    """A text means the place that it was made of."""
+def test_cursor_round_trip(since: float, places: dict[str, int]) -> None:
+    """A text decodes to the place that it was encoded from."""
     read = Cursor.read(str(Cursor(since=since, places=places)))
     assert read.places == places
     assert read.since == pytest.approx(since, abs=0.001)

@@ -67,8 +67,10 @@ class NewApi(Api):
         pass
 
 
-def test_the_bus_is_asked_once(shop: BusPath, hub: MemoryBus, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until something else is served."""
+def test_schemas_are_requested_once(
+    shop: BusPath, hub: MemoryBus, on_bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until another version is served."""
     asked: list[int] = []
     ask = document.described_on_bus
 

@@ -61,8 +61,8 @@ def test_events_from_now_on(shop: BusPath, on_bus: Any) -> None:
     assert {item.is_old for item in items} == {False}
 
 
-def test_what_was_before_can_be_read(shop: BusPath, on_bus: Any) -> None:
-    """From a place on, or all of it."""
+def test_earlier_events_can_be_read(shop: BusPath, on_bus: Any) -> None:
+    """From a place on, or all of them."""
     for product in ("lamp", "chair", "table"):
         shop.shop.ordered.fire(product=product)
     shop.shop.other.happened.fire(what="else")
@@ -99,8 +99,8 @@ def test_live_event_triggers_reading(shop: BusPath, on_bus: Any, monkeypatch: py
     assert [item.journal for item in items if item.sequence == 0] == [""]
 
 
-def test_reading_ends_amid_what_it_is_told(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who stops as it is woken waits for nothing more."""
+def test_reading_ends_during_an_event(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that stops as it is woken waits for nothing more."""
     monkeypatch.setattr(module, "READ_EVERY", 600.0)
 
     async def main(bus: Connection) -> None:
@@ -170,7 +170,7 @@ class LaterBus:
         self.bus.client.register_api(shop.client.api_registry.get("shop"))
 
 
-def test_a_journal_that_is_seen_later(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
+def test_a_new_journal(hub: MemoryBus, shop: BusPath, on_bus: Any) -> None:
     """All of it is read, and older events are marked; a cursor with the journal resumes there."""
     branch = LaterBus(hub, shop).bus
 

@@ -43,8 +43,8 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
         ([Decimal(1), math.nan], b'["1",null]'),
     ],
 )
-def test_values_are_written_as_the_schemas_say(value: Any, form: bytes) -> None:
-    """JSON's own types as they are, others as the schemas describe them, and null for numbers that are none."""
+def test_values_follow_the_schemas(value: Any, form: bytes) -> None:
+    """JSON's own types unchanged, others as the schemas describe them, and null for NaN and infinities."""
     assert value_form(value) == form
 
 
@@ -54,15 +54,15 @@ def test_lone_surrogates_survive(value: Any) -> None:
     json.loads(value_form(value).decode("utf-8"))
 
 
-def test_what_has_no_form() -> None:
-    """Is no value of the bus."""
+def test_values_without_a_json_form() -> None:
+    """They are no values of the bus."""
     with pytest.raises(DeformError):
         value_form(object())
 
 
 @given(JSON_VALUES)
-def test_json_stays_what_it_is(value: Any) -> None:
-    """There and back."""
+def test_json_values_are_unchanged(value: Any) -> None:
+    """In both directions."""
     assert json.loads(value_form(value)) == value
     assert read_object(value_form({"value": value})) == {"value": value}
 

@@ -63,20 +63,20 @@ def test_a_head_that_came_in_one_piece_is_bounded() -> None:
     assert asks(guarded(), authorization=BEARER, x="a" * (MAX_HEAD - 1000)).status == 200
 
 
-def test_a_token_elsewhere_is_none() -> None:
-    """Neither in the address, which ends in logs, nor in a cookie, which a browser adds by itself."""
+def test_a_token_must_be_in_the_header() -> None:
+    """Not in the address, which ends in logs, nor in a cookie, which a browser adds by itself."""
     assert asks(guarded(), f"/api/shop/price?access_token={TOKEN}").status == 401
     assert asks(guarded(), cookie=f"token={TOKEN}").status == 401
 
 
-def test_the_page_has_nothing_in_it() -> None:
-    """So everybody may see it."""
+def test_the_page_contains_no_data() -> None:
+    """So everyone may see it."""
     assert asks(guarded(), "/").body == b"nobody"
     assert asks(guarded(), "/openapi.json").status == 401
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8421", "", "127.0.0.1:8421@evil"])
-def test_a_name_that_was_led_here_is_refused(host: str) -> None:
+def test_a_rebound_name_is_refused(host: str) -> None:
     """DNS rebinding: with a token or without."""
     answer = asks(guarded(), host=host, authorization=BEARER)
     assert answer.status == 421
@@ -94,13 +94,13 @@ def test_other_origins_are_refused(origin: str, method: str) -> None:
         assert not any(name.startswith("access-control") for name in answer.headers)
 
 
-def test_own_page_may_ask() -> None:
-    """It is of the same origin."""
+def test_own_page_is_admitted() -> None:
+    """It has the same origin."""
     assert asks(guarded(), origin="http://127.0.0.1:8420", authorization=BEARER).status == 200
 
 
-def test_a_site_that_is_allowed() -> None:
-    """Its pages may ask, and read every answer, errors too; a browser asks for that first, without the token."""
+def test_an_allowed_site() -> None:
+    """Its pages may send requests, and read every answer, errors too; preflight requests have no token."""
     app = guarded(origins=(SITE,))
     asked = asks(app, method="OPTIONS", origin=SITE, access_control_request_method="POST")
     assert (asked.status, asked.body) == (204, b"")
@@ -112,8 +112,8 @@ def test_a_site_that_is_allowed() -> None:
     assert asks(app, authorization=BEARER).headers.keys().isdisjoint(asked.headers.keys() - answer.headers.keys())
 
 
-def test_only_browsers_of_allowed_sites_ask_what_they_may() -> None:
-    """To others OPTIONS is a method like any other."""
+def test_preflight_is_for_allowed_sites_only() -> None:
+    """For others OPTIONS is a method like any other."""
     assert asks(guarded(), method="OPTIONS").status == 401
 
 
@@ -149,8 +149,8 @@ def test_too_many_requests(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("client shop sends too many requests") == 1
 
 
-def test_what_is_no_http_is_left_alone() -> None:
-    """The server asks for it."""
+def test_other_protocols_are_ignored() -> None:
+    """The server handles them."""
     told: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

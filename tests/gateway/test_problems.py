@@ -39,7 +39,7 @@ STATUS = {
 
 @pytest.mark.parametrize(("name", "status"), STATUS.items())
 def test_each_error_has_its_status(name: str, status: int) -> None:
-    """Whose fault it is, and whether it is worth asking again."""
+    """The status says whose error it is, and whether a retry is useful."""
     answer = problem_of(getattr(exceptions, name)("what happened"))
     told = json.loads(bytes(answer.body))
     assert answer.status_code == status == told["status"]
@@ -112,14 +112,14 @@ def test_errors_of_the_bus_reveal_nothing(name: str) -> None:
         assert is_bus_error(error)
 
 
-def test_a_result_that_is_wrong_is_not_the_callers_fault() -> None:
-    """Though its class is that of wrong arguments."""
+def test_an_invalid_result_is_not_the_callers_error() -> None:
+    """Although its class is that of wrong arguments."""
     error = exceptions.PayloadTooLarge("The result of shop.all takes 99 bytes; a message may have 10.")
     assert problem_of(error).status_code == 500
 
 
-def test_refusal_survives_words_that_no_header_can_hold() -> None:
-    """Words that no header and no JSON can hold do no harm."""
+def test_refusal_is_sent_with_any_text() -> None:
+    """A text that no header and no JSON can hold does no harm."""
     answer = Refusal(429, "too_many", "half a \udcff", Retry_After="2").answer()
     assert json.loads(bytes(answer.body))["title"] == "Too Many Requests"
     assert answer.headers["retry-after"] == "2"

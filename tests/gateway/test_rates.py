@@ -10,8 +10,8 @@ from lightbus.gateway import rates
 from lightbus.gateway.rates import RateLimit
 
 
-def test_some_at_once_and_then_so_many_a_second() -> None:
-    """Who asks too often is told when there is room again, and is admitted then."""
+def test_burst_and_rate() -> None:
+    """A client over its limit is told when there is room again, and is admitted then."""
     limit = RateLimit(2, burst=3)
     assert [limit.wait("a", 10.0) for _ in range(4)] == [0, 0, 0, 0.5]
     assert limit.wait("a", 10.4) == pytest.approx(0.1)
@@ -19,8 +19,8 @@ def test_some_at_once_and_then_so_many_a_second() -> None:
     assert limit.wait("a", 10.5) > 0
 
 
-def test_one_does_not_cost_another() -> None:
-    """Each client is counted for itself."""
+def test_clients_are_counted_separately() -> None:
+    """Each client has its own limit."""
     limit = RateLimit(1, burst=1)
     assert limit.wait("a", 0) == 0
     assert limit.wait("a", 0) > 0

@@ -114,7 +114,7 @@ def test_invalid_timeout_is_refused(text: str) -> None:
         options_of(request(lightbus_timeout=text))
 
 
-def test_where_a_stream_begins() -> None:
+def test_start_of_a_stream() -> None:
     """After the last event id, at a time, or now; the event id takes precedence."""
     assert cursor_of(request()) is None
     last = "5.000@0123456789abcdef-7"

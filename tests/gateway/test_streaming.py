@@ -1,4 +1,4 @@
-"""Tests of lightbus.gateway.streaming: the streams that are open."""
+"""Tests of lightbus.gateway.streaming: the open streams."""
 
 from __future__ import annotations
 

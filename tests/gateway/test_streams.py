@@ -100,8 +100,8 @@ class Client:
             kind = kind if line else ""
 
 
-def test_what_is_kept_and_then_what_comes() -> None:
-    """Each once, and behind each its place."""
+def test_stored_events_then_new_ones() -> None:
+    """Each once, and each followed by its place."""
 
     async def main() -> tuple[list[str], str]:
         reader = ScriptedReader(item(1), item(2))
@@ -115,8 +115,8 @@ def test_what_is_kept_and_then_what_comes() -> None:
     assert last == f"0.000@{ONE}-4"
 
 
-def test_what_came_while_the_past_was_read_comes_once() -> None:
-    """Though it is in both."""
+def test_an_event_that_arrives_during_reading_comes_once() -> None:
+    """Although it is both stored and live."""
 
     async def main() -> list[str]:
         reader = ScriptedReader(item(1))
@@ -152,7 +152,7 @@ def test_missing_journals_of_a_cursor_are_reported(monkeypatch: pytest.MonkeyPat
     assert asyncio.run(main({ONE: 1, TWO: 1})).events == []
 
 
-def test_a_client_that_is_too_slow_goes_on_from_the_journals() -> None:
+def test_a_slow_client_continues_from_the_journals() -> None:
     """It gets all stored events, and the number of best-effort events it missed."""
 
     async def main() -> tuple[Client, int]:
@@ -186,7 +186,7 @@ def test_best_effort_moves_no_place() -> None:
     assert asyncio.run(main()) == f"0.000@{ONE}-2"
 
 
-def test_where_the_past_cannot_be_read_nothing_newer_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_newer_events_while_stored_ones_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Newer events would move the cursor past unread ones: reading is repeated, with a comment meanwhile."""
     monkeypatch.setattr(streams, "READ_AGAIN", 0.01)
 
@@ -290,7 +290,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["push", "read", "again"]), st.intege
 
 
 @given(STEPS, st.integers(1, 6))
-def test_nothing_is_lost_and_nothing_comes_twice(steps: list[tuple[str, int]], most: int) -> None:
+def test_no_event_is_lost_or_repeated(steps: list[tuple[str, int]], most: int) -> None:
     """In any order of arrival, for a slow client, and for one that is cut off and reconnects."""
 
     async def main() -> None:

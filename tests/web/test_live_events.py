@@ -22,7 +22,7 @@ class ChatApi(Api):
 
 
 class Looker:
-    """Keeps what it is shown."""
+    """Records its events."""
 
     def __init__(self) -> None:
         self.events: list[EventMessage] = []
@@ -59,8 +59,8 @@ def test_events_arrive_while_there_are_viewers(hub: MemoryBus, connect: Any) -> 
     asyncio.run(main())
 
 
-def test_only_what_is_wanted(shop: BusPath, connect: Any) -> None:
-    """Of other APIs nothing is listened to."""
+def test_only_wanted_apis_are_listened_to(shop: BusPath, connect: Any) -> None:
+    """There is no listener for others."""
     looker = Looker()
 
     async def main() -> None:
@@ -72,7 +72,7 @@ def test_only_what_is_wanted(shop: BusPath, connect: Any) -> None:
     asyncio.run(main())
 
 
-def test_listening_that_cannot_begin(connect: Any) -> None:
+def test_listening_that_cannot_start(connect: Any) -> None:
     """The first viewer gets the error, nothing is left behind, and the next one tries again."""
     bus = connect()
 
@@ -94,7 +94,7 @@ def test_listening_that_cannot_begin(connect: Any) -> None:
     asyncio.run(main())
 
 
-def test_end_while_somebody_looks(shop: BusPath, connect: Any) -> None:
+def test_end_with_open_viewers(shop: BusPath, connect: Any) -> None:
     """The client that listened leaves the bus."""
 
     async def main() -> None:

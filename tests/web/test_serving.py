@@ -193,7 +193,7 @@ def test_where_it_cannot_listen(address: str, expected: str, monkeypatch: pytest
     assert (expected in text, other in text, "while attempting" in text) == (True, False, False)
 
 
-def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_requests_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """An invalid request is logged once, not each time; a WebSocket request is answered without a log line."""
 
     def use(port: int, program: Program) -> list[bytes]:

@@ -35,7 +35,7 @@ def api_of(service: str, procedures: int) -> lightbus.Api:
     """Return the API of a service."""
 
     async def look_up(self: Any, number: int, text: str = "") -> dict[str, Any]:
-        """Return what was asked for."""
+        """Return the argument."""
         return {"number": number, "text": text}
 
     members: dict[str, Any] = {f"look_up_{number:02}": look_up for number in range(procedures)}
@@ -67,14 +67,14 @@ class NextOnly(NearbyDiscovery):
         self._own: Announcement | None = None
 
     async def start(self, found: Found, lost: Lost) -> None:
-        """Hear of who is here already; no directory is read."""
+        """Register; no directory is read."""
         self._table.open(found, lost)
         self.here.append(self)
         for other in self.here:
             self._hear_of(other)
 
     async def announce(self, announcement: Announcement) -> None:
-        """Write it down, and tell the others here."""
+        """Record it, and notify the others in this process."""
         await super().announce(announcement)
         self._own = announcement
         for other in self.here:
@@ -116,7 +116,7 @@ class Worker:
 
 
 async def keep_firing(workers: list[Worker], rate: float) -> None:
-    """Fire so many events per second, all workers together; what was missed is made up for."""
+    """Fire this many events per second, all workers together; missed ones are made up for."""
     began, done = time.monotonic(), 0
     told = began
     for worker in itertools.cycle(workers):
@@ -133,7 +133,7 @@ async def keep_firing(workers: list[Worker], rate: float) -> None:
 
 
 async def keep_calling(workers: list[Worker], rate: float) -> None:
-    """Make so many calls per second, one after the other."""
+    """Make this many calls per second, one after the other."""
     for worker in itertools.cycle(workers):
         try:
             await worker.call()
@@ -143,7 +143,7 @@ async def keep_calling(workers: list[Worker], rate: float) -> None:
 
 
 async def main(given: dict[str, Any]) -> None:
-    """Run until we are killed."""
+    """Run until the process is killed."""
     numbers = [*range(given["first"], given["first"] + given["workers"])]
     workers = [
         Worker(number, following, given) for number, following in zip(numbers, [*numbers[1:], numbers[0]], strict=True)
