@@ -158,8 +158,18 @@ def first_calls(caller: Host, count: int, settings: Path) -> list[tuple[str, flo
 
 @pytest.mark.network
 @pytest.mark.long
-@pytest.mark.parametrize("claims", ["no key", "our key"])
-def test_a_flood_by_multicast(lan: Lan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, claims: str) -> None:
+@pytest.mark.parametrize(
+    ("claims", "what"),
+    [
+        ("no key", "announcements"),
+        ("our key", "announcements"),
+        ("our key", "goodbyes"),
+        ("no key", "questions"),
+    ],
+)
+def test_a_flood_by_multicast(
+    lan: Lan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, claims: str, what: str
+) -> None:
     """New processes find the worker among thousands of fakes; when those stop, so do most attempts at them."""
     key = BusKey.generate()
     monkeypatch.setenv("LIGHTBUS_BUS_KEY", key.text)
@@ -173,6 +183,7 @@ def test_a_flood_by_multicast(lan: Lan, monkeypatch: pytest.MonkeyPatch, tmp_pat
         RATE="600",
         ADDRESS=strange.address,
         FINGERPRINT=key.fingerprint if claims == "our key" else "",  # everybody can hear that
+        WHAT=what,
     )
     announcer.wait_for_line("all are announced", 60)
     calls = first_calls(there, 3, tmp_path / "settings.json")

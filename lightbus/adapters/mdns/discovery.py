@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ...ports.announcement_table import MAX_PEERS, AnnouncementTable
 from ...ports.discovery import Found, Lost
 from ...typing import InstanceId
 from ...wire.announcement import MAX_FOREIGN_TXT_BYTES, PROTOCOL_VERSION, Announcement
+from .intake import MDNS_PORT, Intake
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
@@ -36,7 +38,7 @@ logger = logging.getLogger("lightbus.discovery")
 
 SERVICE_TYPE = "_lightbus._tcp.local."
 LOOPBACK = "127.0.0.1"
-MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762 section 3
+MDNS_GROUP = "224.0.0.251"  # RFC 6762 section 3
 
 MAX_RESOLVING = 32
 """Incomplete announcements resolved at a time; that of a real peer is complete, in one packet."""
@@ -77,6 +79,7 @@ class ZeroconfDiscovery:
         self._addresses = tuple(addresses)
         self._table = AnnouncementTable(max_peers)
         self._zeroconf: AsyncZeroconf | None = None
+        self._intake: Intake | None = None
         self._browser: AsyncServiceBrowser | None = None
         self._own: AsyncServiceInfo | None = None
         self._sending: asyncio.Future[Any] | None = None  # repeats of the last announcement, or of the goodbye
@@ -140,6 +143,8 @@ class ZeroconfDiscovery:
                     self._own = _service_info(announcement, self._addresses)
                     self._zeroconf.zeroconf.registry.async_update(self._own)
                 await self._zeroconf.async_update_interfaces(_taking_part(self._addresses))
+                if self._intake is not None:
+                    self._intake.attach(each.transport for each in self._zeroconf.zeroconf.engine.readers)
                 _look_around(self._zeroconf.zeroconf)
             self.problem = None
         if announcement is not None:
@@ -161,6 +166,8 @@ class ZeroconfDiscovery:
         self._table.close()
         await _end([task for task in (self._sending, *self._resolving.values()) if task is not None])
         zeroconf, self._zeroconf = self._zeroconf, None
+        if self._intake is not None:
+            self._intake.close()
         if zeroconf is not None:
             with self._reporting_errors("stop"):
                 await self._close(zeroconf)
@@ -181,6 +188,8 @@ class ZeroconfDiscovery:
         self._zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
         core = self._zeroconf.zeroconf
         await core.async_wait_for_start(timeout=START_TIMEOUT)
+        self._intake = Intake(self._table.ignore)
+        self._intake.attach(each.transport for each in core.engine.readers)
         # QM only: the answer to a QU question goes to port 5353 of the host, and only one of its processes gets it.
         self._browser = AsyncServiceBrowser(
             core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
@@ -224,7 +233,13 @@ class ZeroconfDiscovery:
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         """Only schedule the handling: the browser is amid its work. The argument names are zeroconf's."""
-        asyncio.get_running_loop().call_soon(self._take, name, state_change.name == "Removed")
+        asyncio.get_running_loop().call_soon(self._take_and_charge, name, state_change.name == "Removed")
+
+    def _take_and_charge(self, name: str, gone: bool) -> None:
+        began = time.monotonic()
+        self._take(name, gone)
+        if self._intake is not None:
+            self._intake.charge(time.monotonic() - began)
 
     def _take(self, name: str, gone: bool) -> None:
         from zeroconf.asyncio import AsyncServiceInfo

@@ -11,7 +11,8 @@ import os
 import socket
 import struct
 
-from .discovery import MDNS_GROUP, MDNS_PORT, SERVICE_TYPE
+from .discovery import MDNS_GROUP, SERVICE_TYPE
+from .intake import MDNS_PORT
 
 __all__ = ["multicast_problem", "port_problem"]
 
