@@ -31,6 +31,9 @@ QUIET = 0.2
 
 LOOK_EVERY = 0.05
 
+LOOK_AGAIN_EVERY = 1.0
+"""Seconds between two looks of discovery, at the least, while a call waits."""
+
 MAX_UNKNOWN = 256
 """Unknown APIs that stay wanted, in case a peer with them joins."""
 
@@ -74,6 +77,7 @@ class Lookup:
         self._foreign_peers = foreign_peers
         self._clock = RunningClock()
         self._started_at = self._clock.read()
+        self._look_at = 0.0
         self._unknown: dict[str, None] = {}
         """APIs that were not found, the latest last."""
         self._waiters: set[asyncio.Future[None]] = set()
@@ -98,11 +102,12 @@ class Lookup:
         self._wanted.add(api)
         asked_at = self._clock.read()
         if not self._is_up(api, to_call=to_call, leaving=leaving):
-            self._look()
+            self._look_again(at_once=True)
         self._dialer.dial_due(time.monotonic())
         # Peers that are not due yet, too: a call waits for them.
         self._dialer.dial_wanted(self._registry.advertising(api))
         while not self._is_up(api, to_call=to_call, leaving=leaving):
+            self._look_again()
             left = min(self._remaining_wait(api, asked_at, leaving), deadline.left())
             if left <= 0 and to_call and self._is_up(api, leaving=leaving):
                 return
@@ -136,6 +141,7 @@ class Lookup:
             missing = [api for api in apis if not self._is_up(api)]
             if not missing or deadline.passed():
                 return missing
+            self._look_again()
             await self._change(deadline.left())
 
     async def discover_all(self, deadline: Deadline) -> None:
@@ -171,6 +177,13 @@ class Lookup:
         self.wake()
 
     # Inside
+
+    def _look_again(self, *, at_once: bool = False) -> None:
+        """Have discovery look, at most once a second for those that wait: its news may have been lost."""
+        now = self._clock.read()
+        if at_once or now >= self._look_at:
+            self._look_at = now + LOOK_AGAIN_EVERY
+            self._look()
 
     def _peer_states(self) -> dict[str, PeerState]:
         return {peer.instance: peer.state for peer in self._registry.peers.values()}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar
 
 from ..typing import InstanceId
@@ -71,6 +72,10 @@ class AnnouncementTable:
                 self._forget_oldest()
             self._known[instance] = announcement
             _call_back(self._found, announcement)
+
+    def first(self, count: int) -> list[Announcement]:
+        """Return the peers that have been known longest, at most so many."""
+        return list(islice(self._known.values(), count))
 
     def forget(self, instance: InstanceId) -> None:
         """Report the next announcement of a peer as if it were new."""

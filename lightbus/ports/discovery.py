@@ -44,7 +44,12 @@ class Discovery(Protocol):
         """Announce this peer, after `start`. A further call replaces the earlier announcement."""
 
     def look(self) -> None:
-        """Check again at once, if that is cheap; changes have been reported when this returns."""
+        """
+        Check again at once, if that is cheap; called when a call begins to wait, and about each second while it waits.
+
+        What can be read here has been reported when this returns. Who has to ask others should do so with growing
+        pauses.
+        """
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Move to other addresses of this host, after `start`, and send this announcement there."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from helpers import MS
+from helpers import MS, wait_until_async
 from lightbus.core.registry import CROWD, Peer, Registry, Source
 from lightbus.deadline import Deadline
 from lightbus.exceptions import PeerRefused, PeerUnreachable, UnknownApi
@@ -65,6 +65,7 @@ class Place:
         self.dialer = FakeDialler()
         self.wanted: set[str] = set()
         self.foreign_peers: dict[str, list[str]] = {}
+        self.looks = 0
         self.lookup = Lookup(
             self.registry,
             cast(Dialer, self.dialer),
@@ -72,7 +73,12 @@ class Place:
             wait=wait,
             where=lambda: "zeroconf on 127.0.0.1",
             foreign_peers=lambda api: self.foreign_peers.get(api, []),
+            look=self.look,
         )
+
+    def look(self) -> None:
+        """Count how often discovery is to look."""
+        self.looks += 1
 
     def announce(self, number: int, *apis: str) -> Announcement:
         """Let a peer be announced with these APIs."""
@@ -135,6 +141,27 @@ def test_a_name_that_is_advertised_later() -> None:
         await task
 
     run(test)
+
+
+@pytest.mark.parametrize("how", ["resolve", "wait_for"])
+def test_discovery_looks_again_while_a_name_is_waited_for(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """What it was to hear of may have been lost; of a name that is there it need not look."""
+    monkeypatch.setattr(module, "LOOK_AGAIN_EVERY", 10 * MS)
+
+    async def test(place: Place) -> None:
+        place.join(1, "shop")
+        deadline = Deadline.after(LONG)
+        await place.lookup.resolve("shop", deadline)
+        assert place.looks == 0
+        wanted = (
+            place.lookup.resolve("auth", deadline) if how == "resolve" else place.lookup.wait_for(["auth"], deadline)
+        )
+        task = await waiting(wanted)
+        await wait_until_async(lambda: place.looks >= 3)
+        place.join(2, "auth")
+        await task
+
+    run(test, wait=LONG)
 
 
 def test_each_waiter_is_woken_for_its_own_api() -> None:

@@ -51,6 +51,12 @@ START_TIMEOUT = 5.0
 STOP_TIMEOUT = 2.0
 """Seconds."""
 
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+"""Seconds between two questions while a peer is waited for: doubled from the first to the longest."""
+
+MAX_KNOWN = 24
+"""Known peers named in a question, who need not answer it: as many as fit into one packet."""
+
 GOODBYE_TIME = 0.3
 """Seconds in which python-zeroconf sends its three goodbyes: three, because packets get lost on a LAN."""
 
@@ -86,6 +92,7 @@ class ZeroconfDiscovery:
         self._resolving: dict[str, asyncio.Task[None]] = {}
         self._stopped = False
         self._foreign_peers: dict[InstanceId, Announcement] = {}
+        self._ask_at, self._pause = 0.0, FIRST_PAUSE
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -127,7 +134,12 @@ class ZeroconfDiscovery:
             await self._send(repeats)
 
     def look(self) -> None:
-        """Do nothing: all peers would have to answer a question, and new peers announce themselves."""
+        """Ask for peers again, after pauses that double: a question or its answer may get lost on a busy network."""
+        now = time.monotonic()
+        if self._zeroconf is not None and now >= self._ask_at:
+            self._ask_at, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE)
+            with self._reporting_errors("ask"):
+                _ask_again(self._zeroconf.zeroconf, self._table.first(MAX_KNOWN))
 
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Take part on the interfaces of these addresses; if starting failed before, try again."""
@@ -195,6 +207,7 @@ class ZeroconfDiscovery:
             core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
         )
         _look_around(core)
+        self._ask_at, self._pause = time.monotonic() + FIRST_PAUSE, FIRST_PAUSE
 
     async def _close(self, zeroconf: AsyncZeroconf) -> None:
         async def close() -> None:
@@ -342,6 +355,21 @@ def _look_around(zeroconf: Zeroconf) -> None:
     a second after the same answer to another peer, and the same question is answered once in a second. A probe (a
     question with the records that we would claim, section 8.1) is answered at once; ours has another name each time.
     """
+    zeroconf.async_send(_probe(zeroconf))
+
+
+def _ask_again(zeroconf: Zeroconf, known: Sequence[Announcement]) -> None:
+    """Ask for peers, except those that are known: they need not answer (RFC 6762 section 7.1)."""
+    from zeroconf.asyncio import AsyncServiceInfo
+
+    question = _probe(zeroconf)
+    question.authorities.clear()  # no longer a probe, which all would answer
+    for each in known:
+        question.add_answer_at_time(AsyncServiceInfo(SERVICE_TYPE, instance_name(each)).dns_pointer(), 0)
+    zeroconf.async_send(question)
+
+
+def _probe(zeroconf: Zeroconf) -> Any:
     from zeroconf.asyncio import AsyncServiceInfo
 
     probe = zeroconf.generate_service_query(
@@ -349,7 +377,7 @@ def _look_around(zeroconf: Zeroconf) -> None:
     )
     for question in probe.questions:
         question.unicast = False  # QM: see `_open`
-    zeroconf.async_send(probe)
+    return probe
 
 
 def _taking_part(addresses: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from helpers.discovering import announcement, listening
 from helpers.surroundings import Surroundings
 from lightbus.adapters.mdns import discovery
 from lightbus.adapters.mdns.discovery import SERVICE_TYPE, ZeroconfDiscovery, instance_name
+from lightbus.adapters.mdns.intake import Intake
 from lightbus.ports.discovery import Discovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
@@ -50,6 +51,65 @@ def test_each_newcomer_finds_all_at_once(bus: str) -> None:
             await worker.stop()
 
     asyncio.run(scenario())
+
+
+def test_look_asks_again_for_what_got_lost(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no answer to its first questions came through, it asks again."""
+    take, is_deaf, lost = Intake.take, True, b""
+
+    def hear(intake: Intake, reader: Any, data: bytes, source: tuple[str, int]) -> None:
+        nonlocal lost
+        if is_deaf:
+            lost += data
+        else:
+            take(intake, reader, data, source)
+
+    async def scenario() -> None:
+        nonlocal is_deaf
+        announced = announcement(bus)
+        peer, newcomer = ZeroconfDiscovery(bus), ZeroconfDiscovery(bus)
+        async with listening(peer):
+            await peer.announce(announced)
+            await asyncio.wait([peer._sending])  # the announcement is not repeated any more
+            monkeypatch.setattr(Intake, "take", hear)
+            async with listening(newcomer) as ears:
+                await newcomer._browser._query_sender_task
+                newcomer._browser.query_scheduler.stop()
+                await wait_until_async(lambda: announced.instance.encode() in lost)
+                is_deaf = False
+                newcomer._ask_at = 0.0
+                newcomer.look()
+                await ears.hear(announced)
+
+    asyncio.run(scenario())
+
+
+def test_repeated_questions_are_few_and_name_known_peers(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between them double, and those that were heard of need not answer: else in a crowd all would."""
+    monkeypatch.setattr(discovery, "FIRST_PAUSE", 15.0)
+    announced, sent = announcement(bus), []
+
+    async def scenario() -> None:
+        asking = ZeroconfDiscovery(bus)
+        async with listening(asking) as ears, listening(peer := ZeroconfDiscovery(bus)):
+            await peer.announce(announced)
+            await ears.hear(announced)
+            with monkeypatch.context() as patch:
+                patch.setattr(type(asking._zeroconf.zeroconf), "async_send", lambda self, out, *rest: sent.append(out))
+                pauses = []
+                asking.look()  # too soon after the start
+                for _ in range(4):
+                    asking._ask_at = 0.0
+                    pauses.append(asking._pause)
+                    asking.look()
+                    asking.look()  # too soon
+            assert pauses == [15, 30, 60, 60]
+
+    asyncio.run(scenario())
+    assert len(sent) == 4
+    for question in sent:
+        [packet] = question.packets()
+        assert instance_name(announced).partition(".")[0].encode() in packet
 
 
 def test_tcp_announcement_comes_with_its_addresses(bus: str) -> None:
