@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers import Process, Processes, wait_until
+from helpers.forking import ForkServer
 
 from .harms import Harms
 from .ledger import Line, lines
@@ -111,13 +112,13 @@ class _Actor:
         self.process = self._start()
 
 
-def run(plan: Plan, directory: Path) -> Outcome:
-    """Carry out a plan in an empty directory, and return what came of it."""
+def run(plan: Plan, directory: Path, server: ForkServer | None = None) -> Outcome:
+    """Carry out a plan in an empty directory, with copies of an interpreter if one forks; return what came of it."""
     chance = random.Random(plan.seed)
     ledgers, logs = directory / "ledgers", directory / "logs"
     for each in (ledgers, logs, directory / "run", directory / "data"):
         each.mkdir(mode=0o700)
-    processes = Processes(logs)
+    processes = Processes(logs, server)
     outcome = Outcome()
     harms = Harms(plan.harms, directory)
     try:

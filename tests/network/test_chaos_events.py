@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 
 from chaos.run import Plan, run
+from helpers.forking import ForkServer, can_fork
 
 
 @pytest.mark.long
-def test_no_event_is_lost(chaos: random.Random) -> None:
+def test_no_event_is_lost(chaos: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event whose `fire` had returned is handled by every group, in order; `nox -s chaos` runs it for long."""
     directory = Path(tempfile.mkdtemp(prefix="lb-chaos-", dir="/tmp"))
     plan = Plan(
@@ -28,8 +30,10 @@ def test_no_event_is_lost(chaos: random.Random) -> None:
         groups=("mail", "audit"),
         harms=("drop",),  # the others take long
     )
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # as all the programs have it
     try:
-        outcome = run(plan, directory)
+        with closing(ForkServer()) if can_fork() else nullcontext() as server:
+            outcome = run(plan, directory, server)
     finally:
         shutil.rmtree(directory)
     print(outcome.line(plan))
