@@ -64,12 +64,12 @@ unsigned long long count(void) { return atomic_load_explicit(&counted, memory_or
 
 
 def why_not() -> str:
-    """Return why allocations cannot be counted here; empty where they can."""
+    """Return why allocations cannot be counted here; empty if they can."""
     return "" if shutil.which("cc") else "there is no C compiler (cc) to build the counter with"
 
 
 def counter() -> Callable[[], int]:
-    """Begin to count, and return what tells how many there were until now."""
+    """Start counting, and return a function that returns the number of allocations."""
     with tempfile.TemporaryDirectory() as directory:
         source, built = Path(directory, "counter.c"), Path(directory, "counter.so")
         source.write_text(SOURCE)

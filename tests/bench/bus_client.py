@@ -72,7 +72,7 @@ async def _one_after_another(count: int) -> list[float]:
 
 
 def in_flight(count: int) -> dict[str, float]:
-    """Measure calls per second with always `IN_FLIGHT` under way."""
+    """Measure calls per second with always `IN_FLIGHT` in progress."""
     return {"per_s": asyncio.run(_with_many_in_flight(count))}
 
 
@@ -88,7 +88,7 @@ async def _with_many_in_flight(count: int) -> float:
 
 
 def observing_off(count: int) -> dict[str, float]:
-    """Tell how many times as long a call takes with the plugins that observe in the settings, and off."""
+    """Measure the ratio of a call's duration with the observing plugins in the settings to that without them."""
     off = {"enabled": False}
     settings = {"plugins": {"internal_metrics": off, "opentelemetry": off, "prometheus": off}}
     observable: Any = lightbus.create(settings, service_name="bench-observable")
@@ -150,7 +150,7 @@ def kept(count: int, run: str, subscribers: str, in_flight: str) -> dict[str, fl
 
 
 def _holders(run: str) -> int:
-    """Return how many members of the groups of this run hold partitions."""
+    """Return how many members of this run's groups hold partitions."""
     [peer] = bus.client.engine.snapshot.by_api["auth"]
     groups = bus.internal.events.groups.call(api="auth", bus_options={"peer": peer.instance})
     return sum(bool(held) for group in groups if run in group["name"] for held in group["members"].values())
@@ -163,23 +163,23 @@ def fire_handler(count: int) -> dict[str, float]:
 
 
 def fire_handler_kept(count: int) -> dict[str, float]:
-    """Do the same with an event that is kept."""
+    """Do the same with a stored event."""
     result: dict[str, float] = bus.auth.time_fires.call(count=count, event="user_kept", bus_options=LONG)
     return result
 
 
 def fire_script(count: int) -> dict[str, float]:
-    """Measure firing from this script, which hands each event to the worker."""
+    """Measure firing from this script, which hands off each event to the worker."""
     return percentiles(latencies(lambda: bus.auth.user_registered.fire(**EVENT), count))
 
 
 def fire_script_kept(count: int) -> dict[str, float]:
-    """Do the same with an event that the worker keeps."""
+    """Measure firing from this script, with events that the worker stores."""
     return percentiles(latencies(lambda: bus.auth.user_kept.fire(**EVENT), count))
 
 
 def echo(count: int) -> dict[str, float]:
-    """Measure megabytes per second there and back, each counted once."""
+    """Measure megabytes per second in both directions, each counted once."""
     data = bytes(MIB)
     taken = latencies(lambda: bus.auth.echo(data=data), count)
     return {"per_s": MIB / 1e6 * count / sum(taken)}
@@ -193,7 +193,7 @@ def rss(count: int) -> dict[str, float]:
 
 
 def crowd(count: int) -> dict[str, float]:
-    """Connect `count` times at once; return how many a second were answered, and what each costs the worker in kB."""
+    """Connect `count` times at once; return the answers per second, and the worker's memory for each in kB."""
     bus.auth.check_password(**CALL)
     engine = bus.client.engine
     [peer] = engine.snapshot.by_api["auth"]
@@ -222,7 +222,7 @@ def crowd(count: int) -> dict[str, float]:
 
 
 def overload_async(count: int) -> dict[str, float]:
-    """Ask for five times as many calls of a computing `async def` handler as it can do."""
+    """Make five times as many calls of a computing `async def` handler as it can execute."""
     return asyncio.run(_overload(bus.auth.compute, count))
 
 

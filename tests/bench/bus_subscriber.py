@@ -19,7 +19,7 @@ PATIENCE = 30.0
 
 
 class Count:
-    """What arrived; only touched from the loop."""
+    """The received events; only touched from the loop."""
 
     def __init__(self, user: str) -> None:
         self.user = user
@@ -28,7 +28,7 @@ class Count:
         self.first = self.last = 0.0
 
     async def on_registered(self, event_message: Any, user: str, email: str) -> None:
-        """Count an event, or note that a probe came through."""
+        """Count an event, or record that a probe arrived."""
         if user != self.user:
             self.probed.set()
             return
@@ -37,13 +37,13 @@ class Count:
         self.received += 1
 
     def complete(self, count: int) -> bool:
-        """Return whether all have come, or so long nothing has come that no more will."""
+        """Return whether all have arrived, or no more are to be expected."""
         waited = time.monotonic() - self.last
         return self.received >= count or (self.received > 0 and waited > QUIET)
 
 
 async def main(run: str, service: str, count: int, kind: str = "") -> None:
-    """Listen, report that we do (or the first probe, where only that tells), count until it is complete."""
+    """Listen, report readiness (or the first probe, if only that shows it), count until it is complete."""
     bus: Any = lightbus.create(service_name=service)
     seen = Count(run if kind else EVENT["user"])
     event = bus.auth.user_kept if kind else bus.auth.user_registered

@@ -120,7 +120,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def _older(reference: str, security: str, divisor: int) -> Iterator[Programs]:
-    """Give the same of the package as it was at a commit; its dependencies are those that are installed."""
+    """Return the same for the package at a commit; its dependencies are the installed ones."""
     with tempfile.TemporaryDirectory() as directory:
         archive = subprocess.run(["git", "archive", reference, "lightbus"], cwd=TESTS.parent, capture_output=True)
         if archive.returncode:
@@ -132,7 +132,7 @@ def _older(reference: str, security: str, divisor: int) -> Iterator[Programs]:
 
 @contextmanager
 def programs_for(security: str, divisor: int = 1, package: str = "") -> Iterator[Programs]:
-    """Give what starts the measured programs, with directories of its own; none of either is left."""
+    """Return a starter of the measured programs, with its own directories; both are removed in the end."""
     root = Path(tempfile.mkdtemp(prefix="lb-", dir="/tmp"))  # short: a unix socket's path has 107 bytes at most
     processes = Processes(root)
     try:
@@ -143,7 +143,7 @@ def programs_for(security: str, divisor: int = 1, package: str = "") -> Iterator
 
 
 def _environment(root: Path, security: str, package: str) -> dict[str, str]:
-    """Return what leads the programs to loopback, to each other, to `bench` and, if given, to another `lightbus`."""
+    """Return the variables that direct the programs to loopback, to each other, and to `bench` (and `lightbus`)."""
     environment = {
         "LIGHTBUS_SECURITY": security,
         "LIGHTBUS_BUS": f"bench-{secrets.token_hex(4)}",

@@ -1,4 +1,4 @@
-"""A bus of which one part has a given size, and what a call or an event costs on it. `grown NAME SIZE`."""
+"""A bus of which one part has a given size, and the cost of a call or an event on it. `grown NAME SIZE`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READY = 180.0
 
 
 def make(procedures: int = 1, events: int = 1) -> Any:
-    """Return a bus with an API of so many procedures and events."""
+    """Return a bus with an API with this many procedures and events."""
 
     async def check_password(self: Any, user: str, password: str) -> bool:
         return password == "secret"
@@ -44,7 +44,7 @@ def call() -> float:
 
 
 def procedures(size: int) -> float:
-    """Have so many procedures."""
+    """Make this many procedures."""
     bus = make(procedures=size)
     bus.client.start_in_background()
     median = call()
@@ -53,7 +53,7 @@ def procedures(size: int) -> float:
 
 
 def workers(size: int) -> float:
-    """Have so many workers, each a process."""
+    """Make this many workers, each in a process."""
     started = [subprocess.Popen([sys.executable, "-m", "bench.grown", "serve", "0"]) for _ in range(size)]
     probe: Any = lightbus.create(service_name="grown-probe")
     end = time.monotonic() + READY
@@ -71,7 +71,7 @@ def workers(size: int) -> float:
 
 
 def serve(size: int) -> float:
-    """Be one of the workers, until told to end."""
+    """Be one of the workers, until it is stopped."""
     make().client.run_forever()
     return 0.0
 
@@ -106,7 +106,7 @@ def fire(bus: Any) -> float:
 
 
 def listeners(size: int) -> float:
-    """Have so many listeners, of as many events."""
+    """Make this many listeners, of as many events."""
     bus = make(events=size)
 
     async def on_other(event_message: Any, user: str, email: str) -> None:
@@ -118,7 +118,7 @@ def listeners(size: int) -> float:
 
 
 def journal(size: int) -> float:
-    """Have so many events in the journal."""
+    """Put this many events into the journal."""
     bus = make(events=2)
     bus.client.start_in_background()
     bus.grown.registered_1.fire_many(EVENT for _ in range(size))

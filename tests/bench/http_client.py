@@ -39,7 +39,7 @@ def _connect(url: str) -> socket.socket:
 
 
 def _first(connection: socket.socket, request: bytes) -> bytes:
-    """Ask, and return the whole answer, which has to be the right one."""
+    """Send a request, and check the whole answer."""
     connection.sendall(request)
     answer = b""
     while b"\r\n\r\n" not in answer or not answer.endswith(b"true"):
@@ -74,7 +74,7 @@ def _measure(url: str, token: str, count: int) -> dict[str, float]:
 
 
 def _take(connection: socket.socket, request: bytes, expected: bytes, left: dict[socket.socket, int]) -> None:
-    """Read an answer, and ask again where there is something left to do."""
+    """Read an answer, and send the next request if there is one."""
     answer = connection.recv(65536)
     while answer and len(answer) < len(expected):
         answer += connection.recv(65536)

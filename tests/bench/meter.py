@@ -43,12 +43,12 @@ class Meter:
         """Begin."""
 
     def stop(self) -> Counts:
-        """Return what was counted since the beginning."""
+        """Return the counts since the start."""
         return {}
 
 
 class Calls(Meter):
-    """Functions of the package that are entered; a coroutine that goes on is entered again."""
+    """Counts entered functions of the package; a coroutine that resumes is entered again."""
 
     def __init__(self) -> None:
         self._counted: Counter[CodeType] = Counter()
@@ -75,7 +75,7 @@ class Calls(Meter):
 
 
 class Memory(Meter):
-    """What is asked of Python's allocators, and how often a thread had to wait, and was woken."""
+    """Counts requests to Python's allocators, and how often a thread had to wait, and was woken."""
 
     def __init__(self) -> None:
         self._allocated: Callable[[], int] | None = None if allocations.why_not() else allocations.counter()
@@ -96,7 +96,7 @@ class Memory(Meter):
 
 
 class Syscalls(Meter):
-    """What is asked of the kernel, libzmq's threads included: `strace` is attached meanwhile."""
+    """Counts system calls, libzmq's threads included: `strace` is attached in the meantime."""
 
     def start(self) -> None:
         self._directory = tempfile.TemporaryDirectory()
@@ -126,12 +126,12 @@ KINDS: dict[str, type[Meter]] = {"calls": Calls, "memory": Memory, "syscalls": S
 
 
 def why_not(kind: str) -> str:
-    """Return why something cannot be counted here; empty where it can."""
+    """Return why something cannot be counted here; empty if it can."""
     if kind == "syscalls" and not shutil.which("strace"):
         return "there is no strace"
     return allocations.why_not() if kind == "memory" else ""
 
 
 def meter() -> Meter:
-    """Return the meter that this program is to have; one that counts nothing where it was not asked for."""
+    """Return the meter of this program; it counts nothing if none was requested."""
     return KINDS.get(os.environ.get(VARIABLE, ""), Meter)()

@@ -61,7 +61,7 @@ class Programs:
         self._divisor = divisor
 
     def count(self, measurement: str) -> int:
-        """Return how often to do it."""
+        """Return the number of repetitions."""
         return max(LEAST.get(measurement, 1), COUNTS[measurement] // self._divisor)
 
     def start(self, name: str, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
@@ -88,17 +88,17 @@ def result(process: Process) -> Figures:
 
 
 def last_words(process: Process) -> str:
-    """Return the last line of a program's errors: of a traceback, the one that says what happened."""
+    """Return the last line of a program's errors: the exception of a traceback."""
     return next(reversed(process.stderr.strip().splitlines()), "it wrote nothing")
 
 
 def endpoint_of(server: Process) -> str:
-    """Return the endpoint that a raw server tells in its first line."""
+    """Return the endpoint in the first line of a raw server."""
     return str(json.loads(server.wait_for_line(r"^{.*}$")[0])["endpoint"])
 
 
 def http_place(server: Process) -> tuple[str, str]:
-    """Return the URL that a web server tells in its first line, and the token that it wants; or MeasurementFailed."""
+    """Return the URL in the first line of a web server, and its token; or raise MeasurementFailed."""
     try:
         told = json.loads(server.wait_for_line(r"^{.*}$")[0])
     except AssertionError as error:

@@ -44,7 +44,7 @@ def call(caller: Caller, count: int) -> dict[str, float]:
 
 
 def in_flight(caller: Caller, count: int) -> dict[str, float]:
-    """Measure calls per second with always `IN_FLIGHT` under way."""
+    """Measure calls per second with always `IN_FLIGHT` in progress."""
     began = perf_counter()
     for _ in range(IN_FLIGHT):
         caller.send("check_password", **CALL)
@@ -57,14 +57,14 @@ def in_flight(caller: Caller, count: int) -> dict[str, float]:
 
 
 def echo(caller: Caller, count: int) -> dict[str, float]:
-    """Measure megabytes per second there and back, each counted once."""
+    """Measure megabytes per second in both directions, each counted once."""
     data = bytes(MIB)
     taken = latencies(lambda: caller.call("echo", data=data), count)
     return {"per_s": MIB / 1e6 * count / sum(taken)}
 
 
 def cold(caller: Caller, count: int) -> dict[str, float]:
-    """Return the moment of the first reply on the clock that all processes share."""
+    """Return the time of the first reply on the clock that all processes share."""
     caller.call("check_password", **CALL)
     return {"replied_at": monotonic()}
 
@@ -77,7 +77,7 @@ def rss(caller: Caller, count: int) -> dict[str, float]:
 
 
 def crowd(caller: Caller, count: int, pid: str) -> dict[str, float]:
-    """Connect `count` times at once; return how many a second were answered, and what each costs the server in kB."""
+    """Connect `count` times at once; return the answers per second, and the server's memory for each in kB."""
     caller.call("check_password", **CALL)
     before = megabytes_resident(pid)
     began = perf_counter()

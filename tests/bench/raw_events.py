@@ -14,7 +14,7 @@ TOPIC = b"auth.user_registered"
 
 
 def publish(subscribers: int, count: int) -> None:
-    """Publish `count` events once so many are subscribed. An XPUB is a PUB that tells of subscriptions."""
+    """Publish `count` events once there are this many subscriptions, which an XPUB, unlike a PUB, reports."""
     context = zmq.Context()
     publisher = context.socket(zmq.XPUB)
     publisher.set(zmq.SNDHWM, 0)  # nothing is dropped: all of it is measured
@@ -29,7 +29,7 @@ def publish(subscribers: int, count: int) -> None:
 
 
 def subscribe(endpoint: str, count: int) -> None:
-    """Receive `count` events; tell when the first and the last came, on the clock that all processes share."""
+    """Receive `count` events; print the times of the first and the last, on the clock that all processes share."""
     subscriber = zmq.Context().socket(zmq.SUB)
     subscriber.set(zmq.RCVHWM, 0)
     subscriber.set(zmq.SUBSCRIBE, TOPIC)

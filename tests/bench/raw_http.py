@@ -1,4 +1,4 @@
-"""The reference for the gateway: a bare Starlette route, with the same server. It tells its URL, and serves on."""
+"""The reference for the gateway: a bare Starlette route, with the same server. It prints its URL, and serves."""
 
 from __future__ import annotations
 

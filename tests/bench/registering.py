@@ -1,4 +1,4 @@
-"""What it costs to register an API with many procedures: `python tests/bench/registering.py [PROCEDURES]`."""
+"""The cost of registering an API with many procedures: `python tests/bench/registering.py [PROCEDURES]`."""
 
 from __future__ import annotations
 

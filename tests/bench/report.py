@@ -21,7 +21,7 @@ COLOURS = {Verdict.GOAL: "green", Verdict.FIRST_STEP: "yellow", Verdict.NO: "red
 
 
 def print_table(lines: Sequence[Line], title: str) -> None:
-    """Print the table, and below it why a row has no figure and what best effort lost."""
+    """Print the table, and below it why a row has no figure, and the losses of best effort."""
     table = Table(title=title, title_justify="left")
     table.add_column("row", style="bold", no_wrap=True)
     table.add_column("what", no_wrap=True)
@@ -75,7 +75,7 @@ SLOWER = 0.05
 
 
 def print_comparison(rows: Sequence[Row], before: Notebook, now: Notebook, *, rounds: int) -> None:
-    """Print the best of the rounds of both for each row, and by how much the later is faster or slower."""
+    """Print the best of both packages' rounds for each row, and the relative difference of the later one."""
     table = Table(title=f"{before.name} and now, in turn, the best of {rounds} rounds", title_justify="left")
     table.add_column("row", style="bold", no_wrap=True)
     table.add_column("what", no_wrap=True)

@@ -14,7 +14,7 @@ __all__ = ["Line", "Notebook", "lines", "run", "run_in_turn"]
 
 
 class Notebook:
-    """One side's figures, round by round. Without a `side` it stays empty. `say` is told what is being measured."""
+    """One side's figures, round by round. Without a `side` it stays empty. `say` reports the present measurement."""
 
     def __init__(self, name: str, side: Side | None, say: Callable[[str], None]) -> None:
         self.name = name
@@ -89,7 +89,7 @@ def run(rows: Iterable[Row], raw: Notebook, ours: Notebook, *, rounds: int, othe
 
 
 def run_in_turn(rows: Iterable[Row], before: Notebook, now: Notebook, *, rounds: int) -> None:
-    """Fill both notebooks with what the rows need, one right after the other; who is first changes with each round."""
+    """Fill both notebooks with the figures of the rows, alternating the order in each round."""
     rows = list(rows)
     for number in range(1, rounds + 1):
         for row in rows:

@@ -181,7 +181,7 @@ class Bus:
 
     @contextmanager
     def _fresh_worker(self) -> Iterator[tuple[Process, dict[str, str]]]:
-        """Give a worker on a bus of its own, and that bus: the other one has served many calls and large bodies."""
+        """Return a worker on a separate bus, and that bus: the other one has served many calls and large bodies."""
         env = {"LIGHTBUS_BUS": f"bench-{secrets.token_hex(4)}"}
         worker = self._start_worker(env)
         try:

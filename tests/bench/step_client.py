@@ -49,7 +49,7 @@ def fire_script_kept(count: int) -> None:
 
 
 def on_loop(in_flight: int) -> Once:
-    """Return what calls an `async def` handler from a loop, so many calls under way at a time."""
+    """Return a function that calls an `async def` handler from a loop, with this many calls in progress."""
     runner = asyncio.Runner()
 
     async def calls(count: int) -> None:
@@ -63,7 +63,7 @@ def on_loop(in_flight: int) -> Once:
 
 
 class Received:
-    """Events that came; the listener's loop adds, the main thread waits."""
+    """The received events; the listener's loop adds, the main thread waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -76,13 +76,13 @@ class Received:
             self._changed.notify()
 
     def wait(self, count: int, seconds: float = PATIENCE) -> bool:
-        """Return once there are so many; False where that takes longer."""
+        """Return once there are this many; False if that takes too long."""
         with self._changed:
             return self._changed.wait_for(lambda: self.count >= count, seconds)
 
 
 def listening(event: str, fire: Once) -> Once:
-    """Return what has the worker fire events, and returns once all have come to a listener here."""
+    """Return a function that makes the worker fire events, and returns once all have arrived at a listener here."""
     received = Received()
     getattr(bus.auth, event).listen(received.on_event, listener_name="steps")
     bus.client.start_in_background()
@@ -106,7 +106,7 @@ def live() -> Once:
 
 
 def kept(in_flight: int) -> Once:
-    """Listen to events that are kept, of which so many are fired at a time."""
+    """Listen to stored events, of which this many are fired at a time."""
 
     def fire(count: int) -> None:
         # Not fewer than are to be under way: what is fired is a multiple of that.
@@ -129,7 +129,7 @@ PATHS: dict[str, Callable[[], Once]] = {
 
 
 def window(once: Once, count: int) -> dict[str, Counts]:
-    """Return what both sides count while it is done so many times."""
+    """Return the counts of both sides for this many repetitions."""
     bus.steps.begin.call(bus_options=LONG)
     METER.start()
     once(count)
@@ -138,7 +138,7 @@ def window(once: Once, count: int) -> dict[str, Counts]:
 
 
 def measure(once: Once, size: int, rounds: int) -> dict[str, Counts]:
-    """Return the steps of one time, by side: the least of the rounds of long windows, less that of short ones."""
+    """Return the steps of one repetition, by side: the least of long windows, minus that of short ones."""
     once(size)
     short, long = ([window(once, count) for _ in range(rounds)] for count in (size, 3 * size))
     return {

@@ -1,4 +1,4 @@
-"""What the worker has besides the measured procedures where its steps are counted (`bench.meter`)."""
+"""The additions to the worker in which steps are counted (`bench.meter`)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class StepsApi(Api):
         name = "steps"
 
     async def begin(self) -> None:
-        """Count from now on."""
+        """Start counting."""
         METER.start()
 
     async def end(self) -> Counts:
-        """Return what was counted."""
+        """Return the counts."""
         return METER.stop()

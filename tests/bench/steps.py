@@ -82,7 +82,7 @@ KEPT_IN_TEST = ("sync_async", "sync_def", "async_one", "fire_script_kept")
 def count_steps(
     programs: Programs, kind: str, paths: Iterable[str], *, size: int, rounds: int, say: Callable[[str], None]
 ) -> Measured:
-    """Return what is counted of this kind, on each path. Raises MeasurementFailed."""
+    """Return the counts of this kind, on each path. Raises MeasurementFailed."""
     # What measures the coverage of a test run, or looks after a program in development, would be counted with them.
     others = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
     env = {VARIABLE: kind, **dict.fromkeys(others, "")}
@@ -106,7 +106,7 @@ def _result(client: Process, worker: Process) -> dict[str, Counts]:
 
 
 def over_budget(measured: Measured) -> list[str]:
-    """Return a line for each budget that is exceeded, with the functions that are entered most."""
+    """Return a line for each exceeded budget, with the functions that are entered most."""
     over = []
     for budget in BUDGETS:
         counts = measured.get(budget.path, {}).get(budget.side, {})
@@ -142,7 +142,7 @@ def table(measured: Measured) -> list[str]:
 
 
 def write_table(lines: Sequence[str]) -> None:
-    """Put the table into the document, in place of the one before."""
+    """Put the table into the document, in place of the previous one."""
     text = DOCUMENT.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -150,7 +150,7 @@ def write_table(lines: Sequence[str]) -> None:
 
 
 def count_all(programs: Programs, *, rounds: int, write: bool, say: Callable[[str], None]) -> int:
-    """Count everything, print the table and the functions of each path; return 1 where a budget is exceeded."""
+    """Count everything, print the table and the functions of each path; return 1 if a budget is exceeded."""
     measured: Measured = {}
     paths = list(dict.fromkeys(budget.path for budget in BUDGETS))
     for kind in KINDS:

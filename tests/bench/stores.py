@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 def measure(store: str, events: int, single: int) -> Row:
-    """Measure one store with so many events that are fired together, and so many one by one."""
+    """Measure one store with this many events that are fired together, and this many one by one."""
     with contextlib.ExitStack() as stack:
         options: dict[str, Any] = {"backend": store.partition(",")[0]}
         if store == STORES[1]:

@@ -69,7 +69,7 @@ class Scripted:
 
 
 def test_medians_of_interleaved_rounds() -> None:
-    """Each measurement runs once a round, raw first; two rows that share a raw measurement share its figures."""
+    """Each measurement runs once a round, raw first; two rows with one raw measurement share its figures."""
     rows = [BY_NAME["in_flight"], BY_NAME["threads"]]
     said: list[str] = []
     raw = Notebook("raw", Scripted(in_flight=[100, 300, 200]), said.append)
@@ -80,7 +80,7 @@ def test_medians_of_interleaved_rounds() -> None:
 
 
 def test_two_packages_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each row is measured of both, the first of a round last in the next; the better of the rounds counts."""
+    """Each row is measured with both, in alternating order; the better of the rounds counts."""
     rows = [BY_NAME["in_flight"], BY_NAME["sync_async"]]
     said: list[str] = []
 
@@ -104,7 +104,7 @@ def test_two_packages_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.long
 def test_compare_measures_the_package_of_a_commit(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--compare REF` runs; a commit that there is not is an error that names it."""
+    """`--compare REF` runs; an unknown commit is an error that names it."""
     checkout = Path(__file__).parents[2]
     if subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True).returncode:
         pytest.skip("not in a clone with git")
@@ -115,7 +115,7 @@ def test_compare_measures_the_package_of_a_commit(capsys: pytest.CaptureFixture[
 
 
 def test_failure_is_kept_and_not_repeated() -> None:
-    """A measurement that fails says why in its line, is not tried in later rounds, and leaves the others alone."""
+    """A failed measurement says why in its line, is not tried in later rounds, and does not affect the others."""
     rows = [BY_NAME["in_flight"], BY_NAME["threads"]]
     raw = Notebook("raw", Scripted(in_flight=[100, 100]), lambda _: None)
     ours = Notebook("ours", Scripted(in_flight=[None], threads=[60, 60]), lambda _: None)

@@ -1,4 +1,4 @@
-"""The plot of growth: lines for what was measured, and nothing that a browser cannot read."""
+"""The plot of growth: lines for the measurements, and no value that a browser cannot read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.growth import GROWTHS, plot
 
 
 def test_a_line_for_each_growth(tmp_path: Path) -> None:
-    """Sizes go to the right, costs upwards, each line begins at once its own cost, and the figures stand beside."""
+    """Sizes go to the right, costs upwards, each line starts at its own cost, and the figures are beside it."""
     drawn = tmp_path / "growth.svg"
     plot({"procedures": {10: 100.0, 100: 100.0, 1000: 300.0}, "workers": {1: 50.0, 40: 50.0}}, drawn)
     root = ElementTree.fromstring(drawn.read_text())
@@ -25,6 +25,6 @@ def test_a_line_for_each_growth(tmp_path: Path) -> None:
 
 
 def test_sizes_of_each_growth_are_ascending() -> None:
-    """Each growth has names and sizes of its own, from small to large."""
+    """Each growth has its own names and sizes, from small to large."""
     assert len({growth.name for growth in GROWTHS}) == len(GROWTHS)
     assert all(list(growth.sizes) == sorted(set(growth.sizes)) for growth in GROWTHS)

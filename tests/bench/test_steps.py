@@ -1,4 +1,4 @@
-"""What a call and an event cost in function calls and allocations stays within the budget of its path."""
+"""The function calls and allocations of a call and an event stay within the budgets."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def _wrong(path: str, least: dict[str, Counts]) -> list[str]:
     return [*nothing, *over_budget({path: least})]
 
 
-def test_what_is_over_its_budget_is_named() -> None:
-    """A budget that is exceeded is told with the functions that are entered most, and stands in the table."""
+def test_an_exceeded_budget_is_named() -> None:
+    """With the functions that are entered most, and in the table."""
     budget = BUDGETS[0]
     counts = {"calls": budget.calls + 1, "calls of rpc/server.py:Server.handle": 2.0, "allocations": 1.0}
     measured = {budget.path: {budget.side: counts}}

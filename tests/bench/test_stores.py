@@ -1,4 +1,4 @@
-"""The comparison of what keeps events."""
+"""The comparison of event stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.stores import STORES, measure
 
 @pytest.mark.parametrize("store", STORES[:2])
 def test_store_is_measured(store: str) -> None:
-    """Each figure is one, and the row says of which store."""
+    """Each figure is a number, and the row names its store."""
     row = measure(store, 1000, 5)
     assert 0 < row.fire <= row.slow_fire
     assert row.fired_together > 0

@@ -1,4 +1,4 @@
-"""`python tests/chaos`: kill, stop and restart processes while events flow, and look whether one is lost."""
+"""`python tests/chaos`: kill, stop and restart processes while events are fired, and check that none is lost."""
 
 from __future__ import annotations
 

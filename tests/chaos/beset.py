@@ -1,4 +1,4 @@
-"""What a process of the run is beset with from inside: frames that get lost, and a wall clock that is put wrong."""
+"""Failures inside a process of the run: lost frames, and a wrong wall clock."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOOK_EVERY = 0.2
 
 
 def clock_file(directory: Path) -> Path:
-    """Return the file that says by how many seconds the wall clocks of the run are wrong."""
+    """Return the file with the offset of the run's wall clocks in seconds."""
     return directory / "clock"
 
 
 def begin() -> None:
-    """Be beset with what the environment says: `CHAOS_DROP` (a part of the frames), `CHAOS_CLOCK` (a file)."""
+    """Start the failures in the environment: `CHAOS_DROP` (a share of the frames), `CHAOS_CLOCK` (a file)."""
     if part := float(os.environ.get("CHAOS_DROP", "0")):
         _lose(random.Random(f"{os.environ['CHAOS_SEED']}-{os.getpid()}"), part)
     if path := os.environ.get("CHAOS_CLOCK"):
@@ -36,7 +36,7 @@ def begin() -> None:
 
 
 def _lose(chance: random.Random, part: float) -> None:
-    """Lose a part of what comes in of all that consumers and publishers say to each other."""
+    """Lose a share of the messages between consumers and publishers."""
 
     def is_lost(kind: Callable[[], int]) -> bool:
         return chance.random() < part and kind() >= Kind.JOIN
@@ -59,7 +59,7 @@ def _lose(chance: random.Random, part: float) -> None:
 
 
 def _follow_clock(path: Path) -> None:
-    """Have `time.time` be wrong by as many seconds as a file says, from now on."""
+    """Shift `time.time` by the seconds in a file, from now on."""
     real, offset = time.time, 0.0
     time.time = lambda: real() + offset
 

@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it, print the one line that says what came of it, and return the exit code: 1 if anything was lost."""
+    """Run it, print the result line, and return the exit code: 1 if anything was lost."""
     parser = argparse.ArgumentParser(prog="nox -s chaos --", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (10)")
     parser.add_argument("--seed", type=int, default=None, help="repeats what was done to whom (a random one)")

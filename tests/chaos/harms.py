@@ -1,4 +1,4 @@
-"""What is done to all processes of a run together: the disk is filled, clocks are moved, a group comes and goes."""
+"""Failures of all processes of a run: the disk is filled, clocks are moved, a group comes and goes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,11 @@ PASSING = "passing"
 
 class Harms:
     """
-    The harms of one run. Those that this host does not let us do are left out, and said to be.
+    The failures of one run. Those that this host does not allow are left out, and reported.
 
     Args:
         names: which of `HARMS`.
         directory: of the run; the processes keep their data in `data` in it.
-
     """
 
     def __init__(self, names: tuple[str, ...], directory: Path) -> None:
@@ -54,7 +53,7 @@ class Harms:
             self.names.remove("disk")
 
     def environment(self, seed: int) -> dict[str, str]:
-        """Return what tells the processes what they are beset with."""
+        """Return the variables for the processes' own failures."""
         env = {"CHAOS_SEED": str(seed)}
         if "drop" in self.names:
             env["CHAOS_DROP"] = str(DROP)
@@ -65,11 +64,11 @@ class Harms:
 
     @property
     def blows(self) -> list[str]:
-        """Which of them are done at a time, and not all the time."""
+        """Return those that happen at certain times, and not all the time."""
         return [name for name in self.names if name != "drop"]
 
     def strike(self, name: str, chance: random.Random, processes: Processes, env: Mapping[str, str]) -> None:
-        """Do one of them, and return when it is over."""
+        """Cause one of them, and return when it is over."""
         if name == "clocks":
             self._set_clocks(chance.choice(JUMPS))
             time.sleep(chance.uniform(1.0, 4.0))

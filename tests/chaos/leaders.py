@@ -45,7 +45,7 @@ class ShopApi(Api):
 
 
 class Group:
-    """What the members of one were given."""
+    """The events of the members of a group."""
 
     def __init__(self) -> None:
         self.times: Counter[tuple[str, int]] = Counter()
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(slots=True)
 class Leaders:
-    """What was done, and what came of it."""
+    """The actions and their results."""
 
     events: int = 0
     kills: int = 0
@@ -74,21 +74,21 @@ class Leaders:
 
     @property
     def lost(self) -> int:
-        """How many handlings are missing."""
+        """The number of missing handlings."""
         return sum(self.events - len(group.times) for group in self.groups.values())
 
     @property
     def duplicates(self) -> int:
-        """How many there are too many."""
+        """The number of repeated handlings."""
         return sum(group.times.total() - len(group.times) for group in self.groups.values())
 
     @property
     def inversions(self) -> int:
-        """How many first handlings came behind one of a later event of their key."""
+        """The number of first handlings that came after a later event of their key."""
         return sum(group.inversions for group in self.groups.values())
 
     def line(self) -> str:
-        """Return it as it is put into the documents."""
+        """Return it as it is in the documents."""
         handled = sum(group.times.total() for group in self.groups.values())
         order = "order kept" if not self.inversions else f"inversions {self.inversions}"
         return (
@@ -167,7 +167,7 @@ def _kill(
 
 
 def _settle(found: Leaders) -> None:
-    """Wait until all is handled, as long as anything is."""
+    """Wait until all is handled, as long as there is progress."""
     before = -1
     while found.lost and before != found.lost:
         before = found.lost
@@ -177,7 +177,7 @@ def _settle(found: Leaders) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it, print what came of it, and return the exit code: 1 if anything was lost, or out of order."""
+    """Run it, print the results, and return the exit code: 1 if any event was lost, or out of order."""
     parser = argparse.ArgumentParser(prog="nox -s leaders --", description=__doc__)
     parser.add_argument("--events", type=int, default=200_000, help="how many are fired (200000)")
     parser.add_argument("--every", type=float, default=8.0, help="seconds between two kills, on average (8)")

@@ -1,4 +1,4 @@
-"""What each process saw: one line an event, on disk before the process can be killed over the next one."""
+"""The record of each process: one line per event, on disk before the process can be killed at the next one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Ledger", "Line", "go", "lines"]
 
 
 class Line(NamedTuple):
-    """One event as one process saw it. `at` in seconds of the host's monotonic clock, which all processes share."""
+    """One event in the record of a process; `at` is in seconds of the host's monotonic clock, which all share."""
 
     at: float
     id: str
@@ -23,12 +23,12 @@ class Line(NamedTuple):
 
 
 def go() -> Path:
-    """Return the file whose being there says that firing may begin."""
+    """Return the file that allows firing as soon as it exists."""
     return Path(os.environ["CHAOS_LEDGERS"]) / "go"
 
 
 class Ledger:
-    """The ledger of this process, in the directory that `CHAOS_LEDGERS` names."""
+    """The record of this process, in the directory that `CHAOS_LEDGERS` names."""
 
     def __init__(self, kind: str) -> None:
         name = f"{kind}.{os.environ.get('CHAOS_GROUP', 'all')}.{os.getpid()}.{time.monotonic_ns()}"
@@ -36,12 +36,12 @@ class Ledger:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(self, id: str, key: str, native_id: str, deliveries: int = 1) -> None:
-        """Note an event."""
+        """Record an event."""
         os.write(self._descriptor, f"{time.monotonic():.6f} {id} {key} {native_id} {deliveries}\n".encode())
 
 
 def lines(directory: Path, kind: str, group: str = "all") -> Iterator[Line]:
-    """Return all lines of one kind; a line that its process could not finish is left out."""
+    """Return all lines of one kind; an unfinished line of a killed process is left out."""
     for path in directory.glob(f"{kind}.{group}.*"):
         for line in path.read_text().splitlines(keepends=True):
             fields = line.split()

@@ -1,4 +1,4 @@
-"""One run: processes, what is done to them, and the reckoning at the end."""
+"""One run: processes, their failures, and the final check."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it."""
+    """The results of a run."""
 
     events: int = 0
     handled: int = 0
@@ -67,7 +67,7 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def line(self, plan: Plan) -> str:
-        """Return the one line that says it all."""
+        """Return the summary line."""
         return (
             f"events {self.events}, groups {len(plan.groups)}, handled {self.handled}, lost {self.lost}, "
             f"duplicates {self.duplicates}, kills {self.blows['kill']}, stops {self.blows['stop']}, "
@@ -85,7 +85,7 @@ class Outcome:
 
 
 class _Actor:
-    """One place in the play: whoever has it is replaced when it ends."""
+    """One role in the run: its process is replaced when it ends."""
 
     def __init__(self, name: str, processes: Processes, program: str, env: Mapping[str, str]) -> None:
         self.name = name
@@ -102,7 +102,7 @@ class _Actor:
         return started
 
     def strike(self, how: str) -> None:
-        """Do something to it; whoever ends is replaced at once."""
+        """Cause a failure of its process; an ended one is replaced at once."""
         self.history.append(f"{time.monotonic():.3f} {self.name} {self.process.pid} {how}")
         if how == "kill":
             self.process.kill()
@@ -113,7 +113,7 @@ class _Actor:
 
 
 def run(plan: Plan, directory: Path, server: ForkServer | None = None) -> Outcome:
-    """Carry out a plan in an empty directory, with copies of an interpreter if one forks; return what came of it."""
+    """Run a plan in an empty directory, with copies of an interpreter if one forks; return the results."""
     chance = random.Random(plan.seed)
     ledgers, logs = directory / "ledgers", directory / "logs"
     for each in (ledgers, logs, directory / "run", directory / "data"):
@@ -184,7 +184,7 @@ def _await_groups(plan: Plan, actors: list[_Actor]) -> None:
 
 
 def _pause(seconds: float, actors: list[_Actor]) -> None:
-    """Wait for the next blow; whoever ended of itself meanwhile is a finding."""
+    """Wait for the next failure; a process that ended by itself in the meantime is a finding."""
     time.sleep(seconds)
     for actor in actors:
         if not actor.process.running:
@@ -209,7 +209,7 @@ def _blow(chance: random.Random, actors: list[_Actor], outcome: Outcome) -> None
 
 
 def _settle(actors: list[_Actor], ledgers: Path, plan: Plan) -> None:
-    """Have nobody fire any more, and wait until every group has handled everything, or for so long."""
+    """Stop firing, and wait until every group has handled everything, or for a maximum time."""
     for actor in actors:
         if actor.name.startswith("script"):
             actor.process.kill()

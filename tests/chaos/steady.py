@@ -37,7 +37,7 @@ SLACK = {"descriptors": 6, "threads": 4, "memory": 8.0, "files": 6}
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one process holds at one moment; memory in MiB, processor time in seconds."""
+    """The resources of one process at one moment; memory in MiB, processor time in seconds."""
 
     descriptors: int
     threads: int
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Steady:
-    """What was seen: samples by process, files below the data and runtime directories, and how often who restarted."""
+    """The results: samples by process, files below the data and runtime directories, and restarts by process."""
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     files: list[int] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Steady:
     problems: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Return a table: each process, and what it held in the second quarter and in the last one, at most."""
+        """Return a table: each process, with its maxima in the second quarter and in the last one."""
         rows = [f"restarts {self.restarts}"]
         for name, samples in self.samples.items():
             early, late = _quarters(samples)
@@ -73,7 +73,7 @@ class Steady:
         return rows
 
     def judge(self) -> None:
-        """Note whatever grew."""
+        """Record whatever grew."""
         for name, samples in self.samples.items():
             early, late = _quarters(samples)
             for what in ("descriptors", "threads", "memory"):
@@ -95,7 +95,7 @@ def _most(samples: Sequence[Sample], what: str) -> float:
 
 
 def sample(process: Process) -> Sample:
-    """Look at a running process."""
+    """Measure a running process."""
     proc = Path(f"/proc/{process.pid}")
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     times = (proc / "stat").read_text().rpartition(")")[2].split()
@@ -109,7 +109,7 @@ def sample(process: Process) -> Sample:
 
 
 def steady(seconds: float, every: float, directory: Path, *, rate: int = 50, look: float = 10.0) -> Steady:
-    """Run for so long in an empty directory, restart every so many seconds, and return what was seen."""
+    """Run in an empty directory, restart regularly, and return the results."""
     for name in ("ledgers", "logs", "run", "data"):
         (directory / name).mkdir(mode=0o700)
     processes, seen = Processes(directory / "logs"), Steady()
@@ -193,7 +193,7 @@ def _environment(directory: Path) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run it, print what was seen, and return the exit code: 1 if anything grew."""
+    """Run it, print the results, and return the exit code: 1 if anything grew."""
     parser = argparse.ArgumentParser(prog="nox -s steady --", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="how long (20)")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two restarts (10)")

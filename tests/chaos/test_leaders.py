@@ -1,4 +1,4 @@
-"""A JetStream of three servers whose leader is killed while events flow."""
+"""A JetStream of three servers whose leader is killed while events are fired."""
 
 from __future__ import annotations
 

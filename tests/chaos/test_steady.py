@@ -1,4 +1,4 @@
-"""What counts as growth in the run that restarts processes beside those that stay."""
+"""What counts as growth in the run that restarts processes beside running ones."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from helpers import Processes
 
 
 def seen(**last: float) -> Steady:
-    """Return what was seen of a process that held the same all the time, but for these at the end."""
+    """Return the results of a process with constant resources, except for these at the end."""
     first = {"descriptors": 40, "threads": 5, "memory": 50.0, "processor": 1.0, "lines": 10}
     samples = [Sample(**first) for _ in range(11)] + [Sample(**{**first, **last})]  # type: ignore[arg-type]
     return Steady(samples={"publisher": samples}, files=[30] * 12, megabytes=[16.0] * 12, restarts=12)
 
 
-def test_what_stays_the_same_is_no_problem() -> None:
-    """A few descriptors more, of something that was adopted just now, are none."""
+def test_constant_resources_are_no_problem() -> None:
+    """A few more descriptors, of a newly adopted journal, are none."""
     run = seen(descriptors=42)
     run.judge()
     assert run.problems == []
     assert "descriptors 40 -> 42" in "\n".join(run.lines())
 
 
-def test_what_grows_is_named() -> None:
-    """Each thing that grew is a problem of its own."""
+def test_growth_is_named() -> None:
+    """Each growing resource is a separate problem."""
     run = seen(descriptors=120, memory=90.0)
     run.files[-1] = 60
     run.judge()
@@ -35,8 +35,8 @@ def test_what_grows_is_named() -> None:
     ]
 
 
-def test_a_process_is_looked_at(processes: Processes) -> None:
-    """What a running process holds is read from the system."""
+def test_a_process_is_measured(processes: Processes) -> None:
+    """The resources of a running process are read from the system."""
     process = processes.python("-c", "import time; print('one', flush=True); time.sleep(60)")
     process.wait_for_line("one")
     now = sample(process)

@@ -1,4 +1,4 @@
-"""The unit, the image and the manifests, read as those do who start services by them."""
+"""The unit, the image and the manifests, read as the programs that use them do."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SHUTDOWN = load_config(service_name="auth", environ={}).worker
 
 
 def options_of_run() -> set[str]:
-    """Return the options that `lightbus run` has."""
+    """Return the options of `lightbus run`."""
     return {option for parameter in run.params for option in parameter.opts}
 
 
 def assert_runs(command: list[str]) -> None:
-    """Assert that a command is `lightbus run` with options that there are."""
+    """Assert that a command is `lightbus run` with existing options."""
     program, *arguments = command
     assert Path(program).name == "lightbus"
     assert arguments[0] == "run"
@@ -44,7 +44,7 @@ def kind(name: str) -> dict[str, Any]:
 
 
 def test_systemd_unit_notifies_and_waits_for_running_calls() -> None:
-    """It starts what there is, is told by the worker that it serves, and waits for running calls."""
+    """It starts an existing command, is notified by the worker, and waits for running calls."""
     unit = configparser.ConfigParser(interpolation=None, strict=False, delimiters="=")
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(EXAMPLE / "lightbus@.service")
@@ -65,7 +65,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def test_image_has_one_command_and_a_health_check() -> None:
-    """Its command is one, and it is asked for its health where it tells of it."""
+    """It has one command, and a health check that the command serves."""
     found = dict(instructions())
     command = json.loads(found["ENTRYPOINT"])
     assert_runs(command)
@@ -77,7 +77,7 @@ def test_image_has_one_command_and_a_health_check() -> None:
 
 
 def test_image_is_well_made() -> None:
-    """What a linter of Dockerfiles asks for: a pinned base, known instructions, no cache left, no root, a volume."""
+    """It passes a linter of Dockerfiles: a pinned base, known instructions, no cache left, no root, a volume."""
     found = instructions()
     names = [name for name, _ in found]
     known = {"FROM", "RUN", "ARG", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK"}
@@ -93,7 +93,7 @@ def test_image_is_well_made() -> None:
 
 
 def test_manifests_agree_in_names_ports_and_probes() -> None:
-    """Names, ports and volumes belong together; probes ask what there is; running calls are waited for."""
+    """Names, ports and volumes match; probes ask existing pages; running calls are waited for."""
     stateful, service = kind("StatefulSet"), kind("Service")
     spec = stateful["spec"]["template"]["spec"]
     [container] = spec["containers"]
@@ -111,7 +111,7 @@ def test_manifests_agree_in_names_ports_and_probes() -> None:
 
 
 def test_settings_in_the_manifests(tmp_path: Path) -> None:
-    """They are settings that there are, with the ports of the container, and the headless service as the seed."""
+    """They exist, with the ports of the container, and the headless service as the seed."""
     file = tmp_path / "lightbus.yaml"
     file.write_text(kind("ConfigMap")["data"]["lightbus.yaml"])
     config = load_config(config_file=file, service_name="auth", environ={})
@@ -125,5 +125,5 @@ def test_settings_in_the_manifests(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Dockerfile", "lightbus@.service", "kubernetes/auth.yaml"])
 def test_files_are_named(name: str) -> None:
-    """The README tells of each."""
+    """The README names each of them."""
     assert f"]({name})" in (EXAMPLE / "README.md").read_text()

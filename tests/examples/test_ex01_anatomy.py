@@ -1,4 +1,4 @@
-"""The document's program, as the processes a reader would start."""
+"""The document's program, in processes as a reader would start them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def services(example: Path, processes: Processes) -> tuple[Process, Process]:
 def test_listener_in_other_service_creates_user(
     example: Path, services: tuple[Process, Process], processes: Processes
 ) -> None:
-    """The script's call is answered, and each event it fires, called or `.fire`d, ends in a call that makes a user."""
+    """The script's call is answered, and each event it fires, called or `.fire`d, leads to a call that makes a user."""
     auth, customers = services
     script = processes.python("script.py", cwd=example)
     assert script.wait() == 0
@@ -60,7 +60,7 @@ def test_services_take_their_names_from_their_directories(services: tuple[Proces
 
 
 def test_password_of_unknown_user_is_wrong(services: tuple[Process, Process]) -> None:
-    """What the procedure returns is what the caller gets."""
+    """The caller gets the procedure's return value."""
     bus = lightbus.create()
     with bus.client:
         assert bus.auth.check_password(user="admin", password="secret") is True

@@ -1,4 +1,4 @@
-"""The quick start, as the processes a reader would start."""
+"""The quick start, in processes as a reader would start them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shop, started as its reader would: pages are counted, pictures resized, and nobody misses anything."""
+"""The shop, started as its reader would: pages are counted, pictures resized, and no event is lost."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def example(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port() -> int:
-    """Return where the shop of a test is."""
+    """Return the port of the test's shop."""
     return free_port()
 
 
 def ask(port: int, path: str, data: bytes | None = None) -> str:
-    """Return what the shop answers."""
+    """Return the shop's answer."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data, timeout=120) as response:
         return str(response.read().decode())
 
@@ -53,7 +53,7 @@ def is_there(port: int) -> bool:
 
 
 def statistics(port: int) -> Any:
-    """Return how often each page was looked at, by the dashboard's count; None while there is no dashboard yet."""
+    """Return the views of each page, by the dashboard's count; None while there is no dashboard yet."""
     try:
         return json.loads(ask(port, "/statistics"))
     except urllib.error.HTTPError as error:
@@ -67,7 +67,7 @@ def statistics(port: int) -> Any:
 def test_shop_counts_views_and_resizes_each_picture_once(
     processes: Processes, example: Path, tmp_path: Path, port: int
 ) -> None:
-    """One command starts it; Ctrl-C ends it. What is looked at is counted, and each picture resized once."""
+    """One command starts it; Ctrl-C ends it. Views are counted, and each picture is resized once."""
     shop = processes.python("run.py", str(port), cwd=example, env={"THUMBNAILS": str(tmp_path)}, name="shop")
     wait_until(lambda: is_there(port), 20)
     for name in ("/", "/products/lamp", "/products/lamp"):
@@ -82,8 +82,8 @@ def test_shop_counts_views_and_resizes_each_picture_once(
 
 
 @pytest.mark.long
-def test_who_was_away_misses_nothing(processes: Processes, example: Path, port: int) -> None:
-    """Pages that are looked at while no dashboard runs are counted by the next one; a killed shop loses none."""
+def test_absent_dashboard_misses_nothing(processes: Processes, example: Path, port: int) -> None:
+    """Views while no dashboard runs are counted by the next one; a killed shop loses none."""
 
     def start(name: str, *args: str) -> Process:
         return processes.python(*args, cwd=example / name, name=name)

@@ -1,4 +1,4 @@
-"""The example with types: what is written of its service is there, and it runs. Mypy reads it with the package."""
+"""The example with types: the described service exists, and it runs. Mypy reads it with the package."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.long
 def test_django_view_calls_a_worker_and_fires_on_commit(processes: Processes, example: Path) -> None:
-    """A view calls a worker that has the models; an order is told when it is committed, and never when rolled back."""
+    """A view calls a worker that has the models; an order is announced on commit, and never on a rollback."""
     done = processes.python("manage.py", "migrate", cwd=example)
     assert done.wait(60) == 0, done.report()
     with closing(sqlite3.connect(os.environ["SHOP_DB"])) as database, database:

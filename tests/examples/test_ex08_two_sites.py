@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "ex08_two_sites"
 @pytest.mark.skipif(shutil.which("nats-server") is None, reason="no nats-server here (Debian's package nats-server)")
 @pytest.mark.long
 def test_events_of_a_host_that_is_gone_with_its_disk_are_handled(processes: Processes) -> None:
-    """Those of three servers that are left have every event, and a worker that starts afterwards is given them all."""
+    """Three remaining servers have every event, and a worker that starts afterwards gets them all."""
     run = processes.start([sys.executable, str(EXAMPLE / "run.py"), "--orders", "12"], name="two-sites")
     run.wait_for_line("12 orders were fired in the north", 60)
     run.wait_for_line("The north is gone, with its disk", 10)

@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules, held against the metrics that there are."""
+"""The dashboard and the alert rules, compared with the existing metrics."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def metric_of(name: str) -> tuple[str, set[str]]:
 
 
 @pytest.mark.parametrize("expression", [*expressions()])
-def test_expressions_are_about_metrics_that_there_are(expression: str) -> None:
-    """Each name is a metric's, each label one that it has; brackets are closed; counters are shown as rates."""
+def test_expressions_use_existing_metrics(expression: str) -> None:
+    """Each name is a metric's, each label exists; brackets are closed; counters are shown as rates."""
     names = re.findall(r"\blightbus_\w+", expression)
     assert names or "up{" in expression
     for opening, closing in ("()", "[]", "{}"):
@@ -66,7 +66,7 @@ def test_expressions_are_about_metrics_that_there_are(expression: str) -> None:
 
 
 def test_rules_are_complete() -> None:
-    """Each has what an alert needs: for how long, how urgent, what it is, and what to do."""
+    """Each has what an alert needs: duration, severity, description, and remedy."""
     for rule in rules():
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"] in ({"severity": "page"}, {"severity": "ticket"})
@@ -82,14 +82,14 @@ def test_rules_are_documented() -> None:
 
 
 def test_panels_do_not_overlap() -> None:
-    """Each has its place."""
+    """Each has its own place."""
     panels = json.loads((EXAMPLE / "dashboard.json").read_text())["panels"]
     places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(places) == len(panels) == len({panel["id"] for panel in panels})
 
 
 def test_prometheus_scrapes_and_alerts() -> None:
-    """Its settings name the rules, and the ports that the README tells."""
+    """Its settings name the rules, and the ports in the README."""
     settings = yaml.safe_load((EXAMPLE / "prometheus.yml").read_text())
     assert settings["rule_files"] == ["alerts.yml"]
     [job] = settings["scrape_configs"]

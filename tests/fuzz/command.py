@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Fuzz as the command line says; what finds a fault is kept in the corpus. Exit code 1 where there is one."""
+    """Fuzz as the command line says; inputs that find a fault are kept in the corpus, and the exit code is then 1."""
     parser = argparse.ArgumentParser(prog="fuzz", description="Give damaged messages to all that reads messages.")
     parser.add_argument("--inputs", type=int, default=10_000_000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="repeat the run of this seed")

@@ -1,4 +1,4 @@
-"""Valid messages of every kind, made of a random generator: what the fuzzer damages, and what properties hold for."""
+"""Valid random messages of every kind: input for the fuzzer and for property tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _some(random: Random, make: Callable[[], Any], most: int = 3) -> list[Any]:
 
 
 def any_value(random: Random, depth: int = 3) -> Any:
-    """Return something that a user may send."""
+    """Return a value that a user may send."""
     kind = random.randrange(16 if depth else 13)
     if kind < 13:
         scalars: list[Any] = [
@@ -144,7 +144,7 @@ _MADE: dict[Any, Callable[[Random], Any]] = {
 
 @functools.cache
 def kinds_of(cls: type) -> list[Any]:
-    """Return what each field of a message holds, in order."""
+    """Return the types of a message's fields, in order."""
     return list(typing.get_type_hints(cls, include_extras=True).values())
 
 

@@ -60,7 +60,7 @@ HOSTILE: list[Any] = [
 
 @dataclass
 class Found:
-    """What a run found."""
+    """The findings of a run."""
 
     inputs: int = 0
     faults: list[tuple[bytes, str]] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Found:
 
 
 class Auth(Api):
-    """What the worker under test offers."""
+    """The API of the worker under test."""
 
     seen = Event(["n"])
     gone = Event(["n"])
@@ -77,12 +77,12 @@ class Auth(Api):
         name = API
 
     async def check(self, n: int = 0) -> int:
-        """Return what was given."""
+        """Return the argument."""
         return n
 
 
 def damaged(random: Random) -> Iterator[bytes]:
-    """Yield messages that were damaged, or are only unlikely, without end."""
+    """Yield messages that are damaged, or only unlikely, without end."""
     while True:
         kind = random.choice(KINDS)
         values = [*any_message(random, kind)]
@@ -138,14 +138,14 @@ def _damage_bytes(random: Random, frame: bytes) -> bytes:
 
 
 class Said:
-    """Sees to it that what is said by those under test can be read by those to whom it is said."""
+    """Checks that messages of the tested parts can be read by their receivers."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Look at all that is encoded inside."""
+        """Check all messages that are encoded in this context."""
         pairs: dict[str, Callable[[bytes], object]] = {
             "encode": envelope.decode,
             "encode_published": envelope.decode_published,
@@ -169,7 +169,7 @@ class Said:
 
 
 class Worker:
-    """A worker and a listener without sockets between them, which are given what somebody sent."""
+    """A worker and a listener without sockets between them, which get the given bytes."""
 
     def __init__(self, directory: Path, executor: HandlerThreads) -> None:
         self.hub = Hub()
@@ -195,12 +195,12 @@ class Worker:
         self.binding = Binding(me, self.transport, self.transport.addressing(), view, lambda outlet: handlers)
 
     async def start(self) -> None:
-        """Have something to speak of: an event, and a listener that follows it."""
+        """Prepare the state: an event, and a listener that follows it."""
         await self.publisher.fire("seen", n=1)
         await self.listens.listen("seen")
 
     def give(self, data: bytes, random: Random) -> None:
-        """Give bytes to all that reads them, and to the handlers what they were made for, or now and then anything."""
+        """Give bytes to all decoders, and to the matching handlers, or sometimes to others."""
         for read, skip in READERS:
             with contextlib.suppress(ProtocolError):
                 read(data[skip:])
@@ -219,7 +219,7 @@ class Worker:
 
     @property
     def guarded(self) -> int:
-        """How often something was stopped by a last guard only."""
+        """Return how often an error reached only a last guard."""
         guards = (self.binding.guard, self.publisher.guard, self.listens.consumer.guard)
         return sum(guard.failures for guard in guards)
 
@@ -272,7 +272,7 @@ async def _run(inputs: Iterable[bytes], random: Random, found: Found) -> None:
 
 
 def fuzz(seed: int, count: int, *, most_faults: int = 10) -> Found:
-    """Try so many inputs, made of a seed."""
+    """Try this many inputs from a seed."""
     found, random, began = Found(), Random(seed), time.monotonic()
     logging.disable(logging.CRITICAL)
     try:
@@ -286,7 +286,7 @@ def fuzz(seed: int, count: int, *, most_faults: int = 10) -> Found:
 
 
 def replay() -> Found:
-    """Try what found something once, several times: topics and the like are drawn besides."""
+    """Repeat an input that found a fault, several times: topics and the like are also random."""
     found = Found()
     inputs = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
     logging.disable(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Asking an ASGI application without a server, and the bus in memory that such an application asks in turn."""
+"""Requests to an ASGI application without a server, and the bus in memory that the application uses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Answer", "MemoryConnection", "ask_app", "on_connection"]
 
 
 class Answer(NamedTuple):
-    """What an application answered."""
+    """The answer of an application."""
 
     status: int
     headers: dict[str, str]
@@ -31,7 +31,7 @@ class MemoryConnection(Connection):
 
 
 async def on_connection(bus: Connection, use: Callable[[Connection], Awaitable[Any]]) -> Any:
-    """Return what a coroutine returns that is given a connection which knows everybody; leave the bus then."""
+    """Run a coroutine with a connection that knows all peers, and return its result; then leave the bus."""
     try:
         await bus.discover_all()
         return await use(bus)

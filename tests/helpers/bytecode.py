@@ -16,7 +16,7 @@ __all__ = ["keep_bytecode", "kept_for"]
 
 
 def keep_bytecode(directory: Path) -> None:
-    """Have this interpreter, and those started from it, keep bytecode in a directory, if they would keep none."""
+    """Make this interpreter, and those started from it, keep bytecode in a directory, if they would keep none."""
     if sys.dont_write_bytecode and sys.pycache_prefix is None:
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(directory)
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -24,7 +24,7 @@ def keep_bytecode(directory: Path) -> None:
 
 
 def kept_for(user: int) -> dict[str, str]:
-    """Return the variable by which programs of another user keep theirs: they may not write into our directory."""
+    """Return the variable for programs of another user, which may not write into our directory."""
     if sys.pycache_prefix is None:
         return {}
     directory = Path(sys.pycache_prefix, f"of-{user}")

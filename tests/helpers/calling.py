@@ -1,4 +1,4 @@
-"""Fakes of what stands around a call on its way: peers, connections, the engine behind a door."""
+"""Fakes around a call: peers, connections, and the engine of a channel."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def peer(instance: str, state: PeerState = PeerState.UP, endpoint: str = "") -> 
 
 
 def snapshot(*peers: Peer) -> Snapshot:
-    """Return what a door sees when these are known."""
+    """Return a snapshot with these known peers."""
     up = tuple(p for p in peers if p.is_up)
     serving = tuple(p for p in up if p.serves("auth"))
     return Snapshot(peers={p.instance: p for p in peers}, by_api={"auth": up}, serving={"auth": serving})
 
 
 class FakeDealer:
-    """A connection to one peer: what was sent is kept, and answered by `reply` where it is given."""
+    """A connection to one peer: sent frames are recorded, and answered by `reply` if it is given."""
 
     def __init__(
         self, on_message: Callable[[bytes], None], reply: Callable[[AnyMessage], AnyMessage | bytes | None]
@@ -66,7 +66,7 @@ class FakeDealer:
         self.waiting.append((frame, on_sent, wanted))
 
     def connect(self) -> None:
-        """Send what waited and is still wanted."""
+        """Send waiting frames that are still wanted."""
         self.connected = True
         for frame, on_sent, wanted in self.waiting:
             if wanted():
@@ -74,7 +74,7 @@ class FakeDealer:
                 on_sent()
 
     def receive(self, reply: AnyMessage | bytes, call_id: int) -> None:
-        """Have something arrive."""
+        """Let a message arrive."""
         self._on_message(reply if isinstance(reply, bytes) else envelope.encode(reply, call_id))
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class FakeDealer:
 
 
 class FakeRequestContext:
-    """The engine behind a door: it knows what it is told, and its connections are fakes."""
+    """The engine of a channel: it knows the given peers, and its connections are fakes."""
 
     identity = ME
 
@@ -119,18 +119,18 @@ class FakeRequestContext:
             raise UnknownApi(f"nobody advertises {api}")
 
     def sent(self, instance: str) -> list[AnyMessage]:
-        """What a peer was sent."""
+        """Return the messages sent to a peer."""
         return [message for _, message in self.dealers[instance].sent] if instance in self.dealers else []
 
 
 def call(context: FakeRequestContext, *, left: float = 5.0, api: str = "auth", **options: Any) -> OutboundCall:
-    """Return a call on its way."""
+    """Return an open call."""
     kwargs = options.pop("kwargs", {"user": "sally"})
     return OutboundCall(context, api, "check", Deadline.after(left), kwargs, **options)
 
 
 def run(test: Callable[[FakeRequestContext, Caller], Awaitable[None]], *peers: Peer, **options: Any) -> None:
-    """Run a test with the door of a loop."""
+    """Run a test with the channel of a loop."""
 
     async def main() -> None:
         context = FakeRequestContext(*peers, **options)

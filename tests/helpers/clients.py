@@ -1,4 +1,4 @@
-"""An API to call and to listen to, for tests of the client; and a way to ask of the past through each door."""
+"""An API to call and to listen to, for tests of the client; and queries of the past, sync and async."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AuthApi(Api):
 
 
 def asked(door: Door) -> Callable[..., Any]:
-    """Return what asks a path's question through a door."""
+    """Return a function that calls a path's query, sync or async."""
 
     def ask(path: BusPath, question: str, *args: Any, **kwargs: Any) -> Any:
         if isinstance(door, SyncDoor):

@@ -1,4 +1,4 @@
-"""Databases that are damaged, as a bad disk or a clumsy script leaves them."""
+"""Damaged databases, as a bad disk or a careless script leaves them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ __all__ = ["damage"]
 
 def damage(file: Path) -> None:
     """
-    Put what is no database in the place of one, at once.
+    Replace a database by a file that is none, at once.
 
-    Written over in place, it might be mended again by whoever is using it: SQLite writes all pages of a file that it
-    has seen empty.
+    If the file were overwritten in place, a process that uses it might repair it: SQLite writes all pages of a file
+    that
+    it has seen empty.
     """
     damaged = file.with_name(f"{file.name}.new")
     damaged.write_bytes(b"no database" * 1000)

@@ -1,4 +1,4 @@
-"""For tests of discovery: what one is told, and what a worker announces."""
+"""For tests of discovery: its notifications, and the announcement of a worker."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lightbus.wire.announcement import Announcement, new_instance_id
 
 
 class Ears:
-    """What one discovery was told."""
+    """The notifications of one discovery."""
 
     def __init__(self) -> None:
         self.found: list[Announcement] = []
         self.lost: list[str] = []
 
     async def hear(self, *expected: Announcement) -> None:
-        """Wait until as many were found as expected, and compare."""
+        """Wait until as many peers were found as expected, and compare."""
         await wait_until_async(lambda: len(self.found) >= len(expected), what=f"{len(expected)} found: {self.found}")
         assert self.found == list(expected)
 
     async def lose(self, *expected: Announcement) -> None:
-        """Wait until as many were lost as expected, and compare."""
+        """Wait until as many peers were lost as expected, and compare."""
         await wait_until_async(lambda: len(self.lost) >= len(expected), what=f"{len(expected)} lost: {self.lost}")
         assert self.lost == [announcement.instance for announcement in expected]
 
@@ -41,6 +41,6 @@ async def listening(made: Discovery) -> AsyncIterator[Ears]:
 
 
 def announcement(bus: str, **fields: Any) -> Announcement:
-    """Return what a worker in mode host announces."""
+    """Return the announcement of a worker in mode host."""
     own = {"instance": new_instance_id(), "service": "auth-service", "process": "p", "host": "web-1"}
     return Announcement(**{"bus": bus, **own, "api_names": ("auth",), **fields})

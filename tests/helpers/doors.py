@@ -1,4 +1,4 @@
-"""The two doors of the bus behind one form, so that one test body takes the same exam at both."""
+"""Sync and async calls in one form, so that one test body checks both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions of every odd kind that a handler may raise, by name."""
+"""Odd exceptions of every kind that a handler may raise, by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Unprintable(Exception):
 
 
 class Exiting(Exception):
-    """Its text ends the process."""
+    """An exception whose text ends the process."""
 
     def __str__(self) -> str:
         raise SystemExit(3)
@@ -41,7 +41,7 @@ class NumberArgs(Exception):
 
 
 class NeedsTwo(Exception):
-    """Cannot be made again of its args, as pickle would."""
+    """An exception that cannot be made again from its args, as pickle would."""
 
     def __init__(self, one: int, other: int) -> None:
         super().__init__("both")

@@ -28,13 +28,13 @@ PROGRAM = Path(__file__).with_name("interpreter.py")
 
 
 class OtherHost(NamedTuple):
-    """Another host than this one, on the same machine: a network namespace, and what the host is called."""
+    """Another host, on the same machine: a network namespace, and its host name."""
 
     namespace: str
     hostname: str
 
     def command(self, argv: list[str]) -> list[str]:
-        """Return what runs a program there."""
+        """Return the command that runs a program there."""
         named = 'echo "$0" >/proc/sys/kernel/hostname && exec "$@"'
         return ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c", named, self.hostname, *argv]
 
@@ -59,7 +59,7 @@ class Place(NamedTuple):
     without: tuple[str, ...] = ()
 
     def command(self, argv: list[str]) -> list[str]:
-        """Return what runs a program there, as a new interpreter."""
+        """Return the command that runs a program there, in a new interpreter."""
         if self.hostname is not None:
             set_name = "import socket, os, sys; socket.sethostname(sys.argv[1]); os.execv(sys.argv[2], sys.argv[2:])"
             argv = ["unshare", "--uts", sys.executable, "-c", set_name, self.hostname, *argv]
@@ -87,7 +87,7 @@ class Forked(subprocess.Popen[bytes]):
 
 
 def can_fork() -> bool:
-    """Return whether this system has what it takes."""
+    """Return whether this system supports it."""
     return sys.platform == "linux" and os.uname().machine in CLONE
 
 
@@ -150,11 +150,11 @@ class ForkServer:
         return Forked(pid, argv)
 
     def close(self) -> None:
-        """End it; what it has started goes on."""
+        """End it; programs that it has started continue."""
         self._channel.close()
         self._popen.wait()
 
 
 def _settings(env: Mapping[str, str]) -> dict[str, str]:
-    """Return what an interpreter looks at once, when it starts."""
+    """Return the settings that an interpreter reads when it starts."""
     return {name: env[name] for name in env if name.startswith(("PYTHON", "LC_", "LANG", "TZ", "LD_"))}

@@ -1,4 +1,4 @@
-"""Somebody who speaks with the coordinator of a publisher in messages, as members of groups do."""
+"""A peer that exchanges messages with the coordinator of a publisher, as members of groups do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Auth(Api):
 
 
 class Talk:
-    """Somebody who speaks with a publisher in frames."""
+    """A peer that exchanges frames with a publisher."""
 
     def __init__(self, publisher: Publishes, routing_id: bytes = b"me") -> None:
         self.heard: list[AnyMessage] = []
@@ -40,11 +40,11 @@ class Talk:
         publisher._dealers[routing_id] = self  # type: ignore[assignment]
 
     def arrive(self, frame: bytes) -> None:
-        """Take in an answer."""
+        """Record an answer."""
         self.heard.append(envelope.decode(frame)[1])
 
     async def ask(self, message: AnyMessage) -> AnyMessage:
-        """Say something, and return the answer."""
+        """Send a message, and return the answer."""
         before = len(self.heard)
         self._publisher.handle(self.routing_id, 1, message)
         await wait_until_async(lambda: len(self.heard) > before)
@@ -62,7 +62,7 @@ class Talk:
 
 
 def store_ago(journal: Journal, seconds: float, *events: NewEvent) -> None:
-    """Store events as if that had been so many seconds ago."""
+    """Store events as if that had been this many seconds ago."""
     journal.clock.now = lambda: machine_time() - seconds + journal.clock.offset  # type: ignore[method-assign]
     journal.append(events)
     del journal.clock.now

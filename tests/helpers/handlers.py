@@ -1,4 +1,4 @@
-"""Who handles nothing of what a worker is sent: for tests of who is there."""
+"""Handlers that ignore all messages of a worker: for tests of membership."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["no_handlers"]
 
 
 class NoHandler:
-    """Takes no part in anything."""
+    """Ignores everything."""
 
     def __init__(self) -> None:
         self.handlers: dict[type, MessageHandler] = {}
@@ -30,6 +30,6 @@ class NoHandler:
 
 
 def no_handlers(outlet: Outlet) -> Handlers:
-    """Return who handles nothing."""
+    """Return handlers that ignore everything."""
     nobody: Any = NoHandler()
     return Handlers(server=nobody, publisher=nobody, coordinator=nobody, outgoing=nobody)

@@ -1,4 +1,4 @@
-"""The bus in memory, for the tests of all parts of which the network is not the subject."""
+"""The bus in memory, for tests whose subject is not the network."""
 
 from __future__ import annotations
 

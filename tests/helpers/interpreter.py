@@ -82,7 +82,7 @@ class Sibling:
         self._thread_id = _place_of_thread_id()
 
     def fork(self) -> int:
-        """Return 0 in the copy, and its process id in ours. Nobody looks after locks: only one thread may run."""
+        """Return 0 in the copy, and its process id in ours. No locks are reset: only one thread may run."""
         flags = CLONE_PARENT | CLONE_CHILD_SETTID | signal.SIGCHLD
         own = ctypes.c_void_p(self._thread_id)
         ctypes.pythonapi.PyOS_BeforeFork()
@@ -98,7 +98,7 @@ class Sibling:
 
 
 def _place_of_thread_id() -> int:
-    """Return where the C library has noted which thread this is, as it does itself where it forks."""
+    """Return where the C library stores the present thread's id, as it does itself after a fork."""
     libc = ctypes.CDLL(None)
     libc.pthread_self.restype = ctypes.c_void_p
     thread = int(libc.pthread_self())
@@ -108,7 +108,7 @@ def _place_of_thread_id() -> int:
 
 
 def serve(channel: socket.socket) -> dict[str, Any]:
-    """Fork for each request, and return it in the child. When nobody can ask any more it is over."""
+    """Fork for each request, and return it in the child. End when there can be no more requests."""
     sibling = Sibling()
     assert len(os.listdir("/proc/self/task")) == 1, "a module that is imported for all has started a thread"
     while request := channel.recv(LARGEST):
@@ -153,7 +153,7 @@ def measure(settings: str, file: str) -> Any:
 
 
 def move_to(namespace: str, hostname: str) -> None:
-    """Do what `ip netns exec NAMESPACE unshare --uts` does: be on a host of that name in a network of its own."""
+    """Do what `ip netns exec NAMESPACE unshare --uts` does: use a host name and a network of one's own."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def must(result: int, what: str) -> None:
@@ -176,7 +176,7 @@ def move_to(namespace: str, hostname: str) -> None:
 
 
 def change_to(place: dict[str, Any]) -> None:
-    """Do what the commands of a `forking.Place` do, where the user stays the same."""
+    """Do what the commands of a `forking.Place` do, if the user is unchanged."""
     libc = ctypes.CDLL(None, use_errno=True)
     if place["mounts"]:
         commands = " && ".join(["mount --make-rprivate /", *place["mounts"]])
@@ -192,7 +192,7 @@ def change_to(place: dict[str, Any]) -> None:
 
 
 def become(request: dict[str, Any], measuring: Any) -> None:
-    """Be what a new interpreter would be."""
+    """Become equal to a new interpreter."""
     os.environ.clear()
     os.environ.update(request["env"])
     for descriptor, path in enumerate((request["in"], request["out"], request["err"])):
@@ -213,7 +213,7 @@ def become(request: dict[str, Any], measuring: Any) -> None:
 
 
 def program_of(argv: list[str]) -> Callable[[], object]:
-    """Return what runs a program: `["-m", module, ...]`, `["-c", code, ...]` or `[path, ...]`."""
+    """Return a function that runs a program: `["-m", module, ...]`, `["-c", code, ...]` or `[path, ...]`."""
     kind, *rest = argv
     if kind == "-m":
         sys.argv[:] = [sys.argv[0], *rest[1:]]
@@ -232,7 +232,7 @@ def program_of(argv: list[str]) -> Callable[[], object]:
 
 
 def run(program: Callable[[], object]) -> int:
-    """Run a program, say what it raises, and return its exit code; below zero the signal that ends it."""
+    """Run a program, print its exception, and return its exit code; a negative one is the signal that ended it."""
     try:
         program()
     except SystemExit as error:
@@ -254,7 +254,7 @@ def _without_ours(trace: TracebackType | None) -> TracebackType | None:
 
 
 def end(code: int, shared: set[str], measuring: Any) -> None:
-    """End, with all that is to happen before; modules that are `shared` stay what they are."""
+    """End, with all exit functions; modules that are `shared` stay unchanged."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     if measuring is not None:
@@ -272,7 +272,7 @@ def end(code: int, shared: set[str], measuring: Any) -> None:
 
 
 def _forget_made(shared: set[str]) -> None:
-    """Take apart what the program made, which may complain; all the rest would take longer than most programs do."""
+    """Destroy the objects of the program, which may warn; destroying all others would take too long."""
     program = sys.modules["__main__"]
     if program is not OURS:
         vars(program).clear()
@@ -282,7 +282,7 @@ def _forget_made(shared: set[str]) -> None:
 
 
 def main() -> None:
-    """Import, and be there for requests; in a copy, run what is asked for."""
+    """Import the package, and wait for requests; in a copy, run the requested program."""
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         patience = importlib.import_module("patience")
         del sys.path[0]  # ours

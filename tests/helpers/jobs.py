@@ -1,4 +1,4 @@
-"""Calls as a worker has taken them, without a worker: for tests of what it does with them."""
+"""Calls as a worker has accepted them, without a worker: for tests of their handling."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Worked(Api):
         name = "work"
 
     async def echo(self, value: Any = None) -> Any:
-        """Return what was given, on the loop."""
+        """Return the argument, on the loop."""
         return value
 
     def echo_in_thread(self, value: Any = None) -> Any:
-        """Return what was given, in a thread."""
+        """Return the argument, in a thread."""
         return value
 
     async def promise(self, value: Any = None) -> int:
-        """Return what was given, where an integer is promised."""
+        """Return the argument, although an integer is annotated."""
         return value  # type: ignore[no-any-return]
 
     async def typed(self, point: Point) -> str:
-        """Return what kind of value was given."""
+        """Return the type of the argument."""
         return type(point).__name__
 
     async def fail(self, value: Any = None) -> None:
-        """Raise what was given."""
+        """Raise the argument."""
         raise value
 
 
@@ -79,5 +79,5 @@ def job_of(
 
 
 def frame_of(job: Job) -> bytes:
-    """Return what a call came as."""
+    """Return the frame of a call."""
     return envelope.encode(job.request, job.call_id)

@@ -1,4 +1,4 @@
-"""The journals of processes of one service, for the tests of who has them and who looks after them."""
+"""The journals of processes of one service, for tests of their owners and maintenance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made(path: Path, **journal: Any) -> JournalSet:
 
 @pytest.fixture
 def journals(tmp_path: Path) -> Iterator[JournalSet]:
-    """Return a set of journals that keep nothing that was handled."""
+    """Return a set of journals that keep no handled events."""
     journals = made(tmp_path, min_age=0.001)
     yield journals
     journals.close()
@@ -41,7 +41,7 @@ def store(journal: Journal, at: float = 1.0) -> int:
 
 
 def leave_one(path: Path, *groups: KnownGroup) -> str:
-    """Leave a journal with an event that nobody holds; return its name."""
+    """Leave a journal with an event that no process holds; return its name."""
     other = made(path)
     store(other.own())
     for group in groups:

@@ -1,4 +1,4 @@
-"""Journals for tests: what is stored in them, trimmed of them and read of them in one line."""
+"""Journals for tests: storing, trimming and reading in one line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page(journal: Journal, topic: Topic = ONE, after: int = 0, limit: int = 100,
 
 
 def store(journal: Journal, *events: NewEvent) -> list[Stored]:
-    """Store events, those of one time at a time: the journal's own time is that of the event."""
+    """Store events, those of one time together: the journal's own time is that of the event."""
     stored: list[Stored] = []
     for at, those in itertools.groupby(events, lambda each: each.at):
         journal.clock.now = lambda at=at: at  # type: ignore[method-assign, misc]
@@ -43,7 +43,7 @@ def store(journal: Journal, *events: NewEvent) -> list[Stored]:
 def trim(
     journal: Journal, *, handled: dict[str, int], now: float = 2 * DAY, events: int = 10**6, size: int = 10**9
 ) -> list[tuple[str, Topic, int]]:
-    """Trim with one day of least age."""
+    """Trim with a minimum age of one day."""
     journal.clock.now = lambda: now  # type: ignore[method-assign]
     return journal.retention.trim(
         min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.topics.all(), handled)

@@ -43,7 +43,7 @@ CAPTURE_BYTES = 64 * 1024 * 1024
 
 
 def lan_problem() -> str:
-    """Return why no such network can be made here; empty where it can."""
+    """Return why no such network can be made here; empty if it can."""
     if not sys.platform.startswith("linux"):
         return "network namespaces are Linux's"
     for program in ("ip", "unshare"):
@@ -114,7 +114,7 @@ class Lan:
         return host
 
     def wire(self, host: Host, interface: str, *, bridge: int | None) -> None:
-        """Give a host an interface, without an address, whose other end is plugged into a bridge (or into nothing)."""
+        """Give a host an interface without an address, whose other end is plugged into a bridge (or into nothing)."""
         self._lay_cable(host, interface, bridge)
         host.ip(f"link set {interface} up")
 
@@ -131,7 +131,7 @@ class Lan:
         self.ip(f"link set {host.port('eth0')} down")
 
     def plug(self, host: Host) -> None:
-        """Put it back."""
+        """Plug it in again."""
         self.ip(f"link set {host.port('eth0')} up")
 
     @contextmanager
@@ -170,12 +170,12 @@ class Lan:
 
     @contextmanager
     def capture(self, host: Host) -> Iterator[Capture]:
-        """Take down what passes the bridge's port of a host, in both directions."""
+        """Capture the frames that pass the bridge's port of a host, in both directions."""
         with self.raw_socket(host.port("eth0")) as ear:
             yield Capture(ear)
 
     def raw_socket(self, port: str, *, offloaded: bool = False) -> socket.socket:
-        """Return a packet(7) socket on one interface of the switch; `offloaded`, with what checksums are still due."""
+        """Return a packet(7) socket on one interface of the switch; `offloaded`, with checksums still missing."""
 
         def make() -> socket.socket:
             made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -191,7 +191,7 @@ class Lan:
         _ip(self.namespace, *commands)
 
     def close(self) -> None:
-        """End what runs on the hosts, and remove everything."""
+        """End the programs on the hosts, and remove everything."""
         try:
             self._processes.end()
         finally:
@@ -207,7 +207,7 @@ class Lan:
 
 
 class Host:
-    """One host: its namespace, its address, its directories, and what runs on it."""
+    """One host: its namespace, its address, its directories, and its programs."""
 
     def __init__(self, name: str, address: str, namespace: str, directory: Path, processes: Processes) -> None:
         self.name = name
@@ -230,7 +230,7 @@ class Host:
         _ip(self.namespace, *commands)
 
     def run(self, *argv: str, cwd: Path | None = None, name: str = "", **env: str) -> Process:
-        """Start a program here, with more variables."""
+        """Start a program here, with additional variables."""
         return self._processes.start(
             [*argv],
             cwd=cwd,
@@ -253,7 +253,7 @@ class Host:
 
 
 class Capture:
-    """The frames that passed an interface since it was made. The kernel keeps them until they are looked at."""
+    """The frames that passed an interface since it was made. The kernel keeps them until they are read."""
 
     def __init__(self, ear: socket.socket) -> None:
         self._ear = ear
@@ -268,11 +268,11 @@ class Capture:
         return self._frames
 
     def holds(self, text: bytes) -> bool:
-        """Return whether one of them has this in it."""
+        """Return whether one of them contains this."""
         return any(text in frame for frame in self.frames())
 
     def first_stream_to(self, port: int) -> bytes:
-        """Return what was sent in the first TCP connection (RFC 9293) to a port, from its beginning."""
+        """Return the bytes of the first TCP connection (RFC 9293) to a port, from its beginning."""
         said: dict[int, bytes] = {}
         caller = first = None
         for frame in self.frames():
@@ -291,7 +291,7 @@ class Capture:
 
 
 def within(namespace: str, make: Callable[[], T]) -> T:
-    """Return what `make` makes in a network namespace. A thread enters it, for setns(2) means the thread alone."""
+    """Return the result of `make` in a network namespace. A thread enters it, for setns(2) affects only the thread."""
 
     def enter() -> T:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -315,7 +315,7 @@ def _carry(
     loss: float,
     randomness: random.Random,
 ) -> None:
-    """Carry frames between two interfaces, late, and not all of them, until `stop` can be read."""
+    """Forward frames between two interfaces, late, and not all of them, until `stop` can be read."""
     on_the_way: deque[tuple[float, socket.socket, bytes]] = deque()
     other = {here: there, there: here}
     for end in other:

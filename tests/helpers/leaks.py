@@ -43,7 +43,7 @@ _TASKS = "/proc/self/task"
 
 @contextmanager
 def recorded_loops() -> Iterator[None]:
-    """Note each event loop that is made: asyncio itself keeps no list of them."""
+    """Record each new event loop: asyncio itself keeps no list of them."""
     plain_init = asyncio.BaseEventLoop.__init__
 
     def init(loop: asyncio.BaseEventLoop) -> None:
@@ -56,21 +56,21 @@ def recorded_loops() -> Iterator[None]:
 
 
 class TaskComplaints(logging.Handler):
-    """Collect asyncio's words about tasks that were dropped while pending or whose error nobody looked at."""
+    """Collect asyncio's messages about tasks that were dropped while pending or whose error was not read."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record if it is such a complaint."""
+        """Keep the record if it is such a message."""
         text = record.getMessage()
         if "never retrieved" in text or text.startswith("Task was destroyed"):
             self.found.append(text)
 
 
 class Snapshot:
-    """What was there when the test named `mark` (the value of `MARK` in its environment) began."""
+    """The state when the test named `mark` (the value of `MARK` in its environment) began."""
 
     def __init__(self, mark: str) -> None:
         self._mark = f"{MARK}={mark}".encode()
@@ -82,14 +82,14 @@ class Snapshot:
         self._left: set[tuple[int, str]] = set()
 
     def leaked(self, patience: float = PATIENCE) -> list[str]:
-        """Return a line for each thing that came and stayed; wait up to `patience` seconds for all to go."""
+        """Return a line for each leaked object; wait up to `patience` seconds for all to go."""
         end = time.monotonic() + patience
         while (left := self._now()) and time.monotonic() < end:
             time.sleep(0.005)
         return left
 
     def kill_processes(self) -> None:
-        """End the processes that `leaked` named, so that one test's fault is not the next one's."""
+        """End the processes that `leaked` named, so that they do not fail the next test."""
         for pid, _ in self._left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -109,7 +109,7 @@ class Snapshot:
 
 
 class _Started(NamedTuple):
-    """Our children: which there are, and what those that have ended used (which is never nothing)."""
+    """Our children, and the resources used by those that have ended (which is never nothing)."""
 
     alive: frozenset[int]
     faults: int
@@ -124,7 +124,7 @@ def _started() -> _Started:
 
 
 def _descriptors() -> set[tuple[int, str]]:
-    """Return each open descriptor with what it is: a path, `socket:[inode]`, `anon_inode:[eventfd]` ..."""
+    """Return each open descriptor with its target: a path, `socket:[inode]`, `anon_inode:[eventfd]` ..."""
     found = set()
     with suppress(FileNotFoundError):
         for fd in os.listdir("/proc/self/fd"):
@@ -134,7 +134,7 @@ def _descriptors() -> set[tuple[int, str]]:
 
 
 def _processes(mark: bytes) -> set[tuple[int, str]]:
-    """Return our children, and every process in whose environment the mark stands, with its command line."""
+    """Return our children, and every process with the mark in its environment, with its command line."""
     found, children = set(), _started().alive
     for name in os.listdir(_PROC) if _PROC.exists() else ():
         if name.isdigit() and (pid := int(name)) != os.getpid() and pid not in RESIDENT:

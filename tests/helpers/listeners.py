@@ -1,4 +1,4 @@
-"""A listener at work, with a process around it and streams that feed it, both of which note what they are told."""
+"""A running listener, with a process around it and streams that feed it, both of which record their calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Context", "Feeder", "Source", "fail", "feeder", "give", "given", "li
 
 
 class Context(ListenerContext):
-    """The process around a listener, with a memory."""
+    """The process around a listener, which records its calls."""
 
     def __init__(self, casts: bool = True) -> None:
         self.fatal: list[tuple[str, Exception]] = []
@@ -41,7 +41,7 @@ class Context(ListenerContext):
         )
 
     def runner(self, listener: Listener) -> ListenerRunner:
-        """Return a listener at work in this process."""
+        """Return a running listener in this process."""
         return ListenerRunner(self, listener, lambda runner, reason: self.stopped.append(runner))
 
     def check_of(
@@ -59,7 +59,7 @@ class Context(ListenerContext):
 
 
 class Source:
-    """Where a stream comes from: notes what it is told, and answers as a publisher would."""
+    """The source of a stream: records its calls, and answers as a publisher would."""
 
     publisher = "p" * 16
 
@@ -129,14 +129,14 @@ FEEDERS: dict[ListenerRunner, Feeder] = {}
 
 
 def feeder(runner: ListenerRunner) -> Feeder:
-    """Return what feeds a listener."""
+    """Return the feeder of a listener."""
     if runner not in FEEDERS:
         FEEDERS[runner] = Feeder(runner)
     return FEEDERS[runner]
 
 
 def give(runner: ListenerRunner, which: int = 1, /, **kwargs: Any) -> None:
-    """Have a listener be given an event."""
+    """Give a listener an event."""
     feeder(runner).give(which, **kwargs)
 
 
@@ -151,7 +151,7 @@ def run(
     on_error: OnError = OnError.ACKNOWLEDGE_AND_LOG,
     **options: Any,
 ) -> None:
-    """Run a test with a listener at work, and stop it."""
+    """Run a test with a running listener, and stop it."""
 
     async def main() -> None:
         context = Context(**options)
@@ -163,7 +163,7 @@ def run(
 
 
 def given(function: Callable[..., Any], /, casts: bool = True, **kwargs: Any) -> None:
-    """Have a listener handle one event with these arguments."""
+    """Let a listener handle one event with these arguments."""
 
     async def test(runner: ListenerRunner, context: Context) -> None:
         give(runner, **kwargs)
@@ -179,7 +179,7 @@ async def fail(message: EventMessage) -> None:
 
 
 def undecided(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate as many do: whether the function is `async def` is neither asked nor shown."""
+    """Decorate without regard for `async def`, as many decorators do."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:

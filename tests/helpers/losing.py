@@ -1,4 +1,4 @@
-"""A way on which frames get lost: which, and how many of them."""
+"""A connection on which frames get lost: which, and how many of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Losing", "kind_of_published"]
 
 
 def kind_of_published(frame: bytes) -> Kind:
-    """Return the kind of what was published: it stands behind the topic."""
+    """Return the kind of a published message, which follows the topic."""
     if frame[:1] == MARKER_PREFIX:
         return Kind(frame[17])
     return Kind(frame.split(b"\0", EVENT_TOPIC_PARTS)[EVENT_TOPIC_PARTS][0])
@@ -34,11 +34,11 @@ class Losing:
         self._chance: tuple[random.Random, float] | None = None
 
     def lose_next(self, kind: Kind, count: int = 1) -> None:
-        """Lose the next of a kind, or so many of them."""
+        """Lose the next frame of a kind, or several."""
         self._next[kind] = count
 
     def lose_at_random(self, seed: int, part: float) -> None:
-        """Lose a part of all frames, of whatever kind."""
+        """Lose a share of all frames, of any kind."""
         self._chance = random.Random(seed), part
 
     def lose_nothing(self) -> None:
@@ -47,7 +47,7 @@ class Losing:
         self._chance = None
 
     def __call__(self, kind: Kind) -> bool:
-        """Return whether this frame gets lost."""
+        """Return whether to lose this frame."""
         self.seen[kind] += 1
         is_lost = self._next[kind] > 0
         if is_lost:

@@ -1,4 +1,4 @@
-"""A MariaDB of the tests, on a socket in a directory of its own; where there is no server, the test is skipped."""
+"""A MariaDB server for tests, on a socket in its own directory; without a server, the test is skipped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WITHOUT_CARE = (
 
 
 class MariaDb:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, directory: Path) -> None:
         self.socket = directory / "socket"
@@ -41,11 +41,11 @@ class MariaDb:
 
     @property
     def url(self) -> str:
-        """Where it is, for SQLAlchemy; without the name of a database."""
+        """Return its URL for SQLAlchemy; without the name of a database."""
         return f"mysql+pymysql://root@/{{}}?unix_socket={self.socket}&charset=utf8mb4"
 
     def execute(self, statement: str) -> None:
-        """Carry a statement out."""
+        """Execute a statement."""
         import pymysql
 
         with pymysql.connect(unix_socket=str(self.socket), user="root") as connection, connection.cursor() as cursor:
@@ -61,7 +61,7 @@ class MariaDb:
 
 @contextmanager
 def running_mariadb() -> Iterator[MariaDb]:
-    """Make and start a server, as another user where we are root: it refuses to run as that."""
+    """Make and start a server, as another user if we are root: it refuses to run as root."""
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     if program is None:
         pytest.skip("there is no MariaDB server here (Debian's package mariadb-server-core)")

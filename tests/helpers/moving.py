@@ -1,4 +1,4 @@
-"""A backend in memory that events are moved into and out of, and that goes away when the test says so."""
+"""A backend in memory that events are moved into and out of, and that becomes unreachable on demand."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["MemoryMove", "OnceAway"]
 
 
 class OnceAway:
-    """Fails at one of the steps that pass through it: before it is done, or behind it."""
+    """Fails at one of the steps: before it is done, or after it."""
 
     def __init__(self) -> None:
         self.steps = 0
         self.fails_at = -1
 
     def step(self) -> None:
-        """Be one step."""
+        """Count as one step."""
         self.steps += 1
         if self.steps == self.fails_at:
             raise EventBackendUnreachable("the backend went away")
 
 
 class MemoryMove:
-    """What `BackendMove` promises. Each method is two steps: what went wrong may have been done all the same."""
+    """The contract of `BackendMove`. Each method is two steps: a failed one may have been done all the same."""
 
     def __init__(self, away: OnceAway) -> None:
         self.away = away
@@ -41,30 +41,30 @@ class MemoryMove:
         self._places: dict[tuple[str, int, str | None], int] = {}
 
     async def resume(self, source: str) -> Mapping[str, Any]:
-        """Return what was noted."""
+        """Return the recorded state."""
         self.away.step()
         return dict(self.noted.get(source, {}))
 
     async def note(self, source: str, progress: Mapping[str, Any]) -> None:
-        """Note it."""
+        """Record it."""
         self.away.step()
         self.noted[source] = dict(progress)
         self.away.step()
 
     async def finish(self, source: str) -> None:
-        """Forget it."""
+        """Delete the state."""
         self.away.step()
         self.noted.pop(source, None)
         self.away.step()
 
     def keep(self, event: MovedEvent, only: str | None) -> int:
-        """Keep an event, and return where it is."""
+        """Store an event, and return its place."""
         sequence = len(self.events) + 1
         self.events.append((StoredEvent(sequence, event.topic, event.record, event.published_at), only))
         return sequence
 
     async def put(self, source: str, events: Sequence[MovedEvent], group: str = "") -> Sequence[int]:
-        """Keep events, each once."""
+        """Store events, each once."""
         places = []
         for event in events:
             self.away.step()
@@ -76,7 +76,7 @@ class MemoryMove:
         return places
 
     async def add_group(self, group: MovedGroup) -> None:
-        """Have it be there."""
+        """Add it."""
         self.away.step()
         self.added.setdefault(group.name, group)
 
@@ -89,7 +89,7 @@ class MemoryMove:
         self.begun.setdefault(group, set()).update(partitions)
 
     async def add_dead_letters(self, source: str, letters: Sequence[MovedDeadLetter]) -> None:
-        """Keep them, each once."""
+        """Store them, each once."""
         for letter in letters:
             self.away.step()
             event = StoredEvent(
@@ -99,7 +99,7 @@ class MemoryMove:
             self.dead[which] = DeadLetter(letter.group, event, letter.deliveries, letter.error, letter.died_at)
 
     async def members(self) -> Sequence[str]:
-        """Return nobody."""
+        """Return no members."""
         return []
 
     async def groups(self) -> Sequence[StandingGroup]:

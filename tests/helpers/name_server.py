@@ -56,7 +56,7 @@ class NameServer:
 
     @contextmanager
     def asked_here(self) -> Iterator[None]:
-        """Serve in a thread, and have everything in this process that looks up a name ask here."""
+        """Run in a thread, and make everything in this process that looks up names ask this server."""
         thread = threading.Thread(target=self.serve, name="name-server")
         thread.start()
         resolver = dns.resolver.Resolver(configure=False)

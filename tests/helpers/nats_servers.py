@@ -1,4 +1,4 @@
-"""Servers of a JetStream on loopback, which end with the test; where there is no `nats-server`, the test is skipped."""
+"""JetStream servers on loopback, which end with the test; without `nats-server`, the test is skipped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["NatsCluster", "NatsServer", "on_stream"]
 
 
 class NatsServer:
-    """One server, with a directory of its own."""
+    """One server, with its own directory."""
 
     def __init__(self, *options: str) -> None:
         program = shutil.which("nats-server")
@@ -53,7 +53,7 @@ class NatsServer:
 
     @contextmanager
     def stopped(self) -> Iterator[NatsServer]:
-        """Begin without it; it ends behind."""
+        """Begin without it; it is stopped in the end."""
         try:
             yield self
         finally:
@@ -61,7 +61,7 @@ class NatsServer:
             self._directory.cleanup()
 
     def start(self, settings: str = "") -> None:
-        """Start it (with settings of its own), with what it has kept, and return when it takes connections."""
+        """Start it (with its own settings) with its stored data, and return when it accepts connections."""
         arguments = ["-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", self._directory.name]
         arguments += self._options
         if settings:
@@ -85,7 +85,7 @@ class NatsServer:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Have it stand still for as long, with all its connections open."""
+        """Stop it in this context, with all its connections open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -99,7 +99,7 @@ class NatsServer:
 
 
 class NatsCluster:
-    """Three servers that keep everything together."""
+    """Three servers that replicate everything."""
 
     def __init__(self) -> None:
         ports = [_free_port() for _ in range(3)]
@@ -113,7 +113,7 @@ class NatsCluster:
 
     @property
     def urls(self) -> list[str]:
-        """Where they are."""
+        """Return their URLs."""
         return [server.url for server in self.servers.values()]
 
     def __enter__(self) -> NatsCluster:
@@ -128,7 +128,7 @@ class NatsCluster:
             server.__exit__(kind, error, trace)
 
     def leader(self, stream: str) -> str | None:
-        """Return the name of the server that leads a stream; None where there is none at the moment."""
+        """Return the name of the server that leads a stream; None if there is none at the moment."""
         return asyncio.run(self._leader(stream))
 
     async def _leader(self, stream: str) -> str | None:
@@ -149,7 +149,7 @@ class NatsCluster:
 
 
 async def _say_nothing(error: Exception) -> None:
-    """What goes wrong while a cluster is looked at is seen by what it answers."""
+    """Ignore errors during a check of a cluster: its answers show them."""
 
 
 def _free_port() -> int:
@@ -159,7 +159,7 @@ def _free_port() -> int:
 
 
 def on_stream(server: NatsServer, bus: str, test: Callable[[ApiStream], Awaitable[Any]]) -> None:
-    """Run a test with the stream of the API `shop`, on a bus of its own."""
+    """Run a test with the stream of the API `shop`, on a separate bus."""
     from lightbus.adapters.nats.api_stream import ApiStream
     from lightbus.adapters.nats.connection import NatsConnection
     from lightbus.adapters.nats.settings import NatsSettings

@@ -45,12 +45,12 @@ def rotated(tests: Path, worker: int, workers: int) -> list[str]:
 
 
 def in_order_of_files(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests in the order of their files, in whatever order these were collected."""
+    """Return the tests in the order of their files, whatever the order of their collection."""
     return sorted(items, key=lambda item: str(item.path))
 
 
 def side_by_side(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Return the tests in an order for so many workers: each has a share of it, one behind the other."""
+    """Return the tests in an order for this many workers: each has a share of it, one after the other."""
     first = [item for item in items if _is_marked(item, LONG) or _is_marked(item, DATABASE)]
     others = [item for item in items if not (_is_marked(item, LONG) or _is_marked(item, DATABASE))]
     starting = [item for item in others if STARTS_PROGRAMS in getattr(item, "fixturenames", ())]
@@ -72,7 +72,7 @@ def _is_marked(item: pytest.Item, mark: str) -> bool:
 
 
 def _dealt(items: Sequence[pytest.Item], workers: int) -> list[list[pytest.Item]]:
-    """Return about as many for each worker, all that want a database server for the first."""
+    """Return about equally many for each worker, all tests with a database server for the first."""
     hands: list[list[pytest.Item]] = [[] for _ in range(workers)]
     hands[0] += [item for item in items if _is_marked(item, DATABASE)]
     for item in items:

@@ -1,4 +1,4 @@
-"""Implementations of a port from outside: with `--own` the contract of a port examines that one instead of its own."""
+"""External implementations of a port: with `--own` its contract tests that one instead of the built-in ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPTION = "--own"
 
 
 def examine(metafunc: pytest.Metafunc, fixture: str, built_in: list[str]) -> None:
-    """Have a fixture name one implementation after the other, as `request.param`: those built in, or what is given."""
+    """Parametrize a fixture with implementations as `request.param`: the built-in ones, or the given one."""
     if fixture in metafunc.fixturenames:
         own = metafunc.config.getoption(OPTION)
         if own:
@@ -24,7 +24,7 @@ def examine(metafunc: pytest.Metafunc, fixture: str, built_in: list[str]) -> Non
 
 
 def made_by(name: str) -> Any:
-    """Return what `package.module:name` stands for. Raises UsageError, which says why not."""
+    """Return the object `package.module:name`. Raises UsageError, which gives the reason."""
     module, _, attributes = name.partition(":")
     if not module or not attributes:
         raise pytest.UsageError(f"{OPTION} {name}: must be package.module:name, of what create() is given")
@@ -38,7 +38,7 @@ def made_by(name: str) -> Any:
 
 
 def settings_of(text: str) -> dict[str, Any]:
-    """Return the settings `apis.<name>.events`: given the name of an entry point, or the settings as JSON."""
+    """Return the settings `apis.<name>.events`, from the name of an entry point, or the settings as JSON."""
     if not text.startswith("{"):
         return {"backend": text}
     try:

@@ -31,7 +31,7 @@ LONGER = {
 
 @contextmanager
 def patient_calls() -> Iterator[None]:
-    """Lay these settings below all others that a process has, and wait longer where it has imported what waits."""
+    """Add these settings below all others of a process, and use longer timeouts in its modules."""
     loading: Any = importlib.import_module("lightbus.config.loading")  # not before: who starts says where bytecode is
     given = loading._given
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests, on a socket in a directory of its own; where there is no server, the test is skipped."""
+"""A PostgreSQL server for tests, on a socket in its own directory; without a server, the test is skipped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHOUT_CARE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "
 
 
 class Postgres:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -34,11 +34,11 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """Where it is, for SQLAlchemy; without the name of a database."""
+        """Return its URL for SQLAlchemy; without the name of a database."""
         return f"postgresql+psycopg://lightbus@/{{}}?host={self.directory}"
 
     def execute(self, statement: str) -> Any:
-        """Carry a statement out, and return the first row of its result."""
+        """Execute a statement, and return the first row of its result."""
         import psycopg
 
         with psycopg.connect(host=str(self.directory), user="lightbus", dbname="postgres", autocommit=True) as found:
@@ -55,7 +55,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Make and start a server, as another user where we are root: it refuses to run as that."""
+    """Make and start a server, as another user if we are root: it refuses to run as root."""
     initdb, postgres = _program("initdb"), _program("postgres")
     if initdb is None or postgres is None:
         pytest.skip("there is no PostgreSQL server here (Debian's package postgresql)")

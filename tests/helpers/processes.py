@@ -110,14 +110,14 @@ class Process:
 
     @property
     def stdout(self) -> str:
-        """Everything it wrote to standard output so far; while it runs only whole lines: it may be writing one."""
+        """Its standard output so far; while it runs only whole lines: it may be writing one."""
         ended = not self.running  # asked first: what was written before the end is then in the file
         text = _text(self._out)
         return _own_words(text if ended else text[: text.rfind("\n") + 1])
 
     @property
     def stderr(self) -> str:
-        """Everything it wrote to standard error so far."""
+        """Its standard error so far."""
         return _own_words(_text(self._err))
 
     @property
@@ -146,7 +146,7 @@ class Process:
         return match
 
     def wait(self, timeout: float = LEAST) -> int:
-        """Return the exit code (negative: the signal that ended it); AssertionError where `wait_until` raises it."""
+        """Return the exit code (negative: the signal that ended it); AssertionError if `wait_until` raises it."""
         try:
             wait_until(lambda: not self.running, timeout, "it has ended")
         except AssertionError as error:
@@ -176,7 +176,7 @@ class Process:
         self._popen.wait()
 
     def report(self) -> str:
-        """Return what it is and all it wrote, for a person to read."""
+        """Return its command and all its output, for a person to read."""
         return f"--- {self!r}\n{self.stdout}--- {self.name}, standard error\n{self.stderr}---"
 
 
@@ -236,7 +236,7 @@ class Processes:
             process.end()
 
     def faults(self) -> list[str]:
-        """Return what Python itself complained of in them."""
+        """Return Python's own complaints in them."""
         if self._forgiven:
             return []
         outputs = [process.output for process in self._started]
@@ -244,9 +244,9 @@ class Processes:
         return [line for output in told for line in output.splitlines() if any(fault in line for fault in FAULTS)]
 
     def forgive(self) -> None:
-        """Have Python complain of nothing: the test means it."""
+        """Ignore Python's complaints: the test causes them on purpose."""
         self._forgiven = True
 
     def report(self) -> str:
-        """Return what each of them is and wrote."""
+        """Return the command and the output of each of them."""
         return "\n".join(process.report() for process in self._started)

@@ -1,4 +1,4 @@
-"""A publisher alone, whose frames are kept."""
+"""A publisher alone, whose frames are recorded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Auth(Api):
 
 
 class Journals:
-    """The journal of the publisher; `problem` is raised where it is asked for."""
+    """The journal of the publisher; `problem` is raised when it is opened."""
 
     def __init__(self, directory: Path) -> None:
         self.journal = Journal(directory / "00000000000000aa.sqlite")
@@ -52,7 +52,7 @@ class Journals:
 
 
 class Out:
-    """A publisher whose frames are kept."""
+    """A publisher whose frames are recorded."""
 
     def __init__(self, directory: Path, max_message_size: int = 64 * 1024 * 1024) -> None:
         self.journals = Journals(directory)
@@ -82,7 +82,7 @@ class Out:
         self.frames.append((topic, message))
 
     def fire(self, count: int, size: int = 10, key: str | None = "k", event: str = "kept") -> list[int]:
-        """Fire so many events from a plain thread's door, and return their sequences, counted from the first."""
+        """Fire this many events from a plain thread, and return their sequences, counted from the first."""
         return [self._fire(size, key, event) for _ in range(count)]
 
     def _fire(self, size: int, key: str | None, event: str) -> int:
@@ -93,7 +93,7 @@ class Out:
 
     @property
     def records(self) -> dict[bytes, list[Any]]:
-        """What was published, per topic, in order; sequences counted from the first."""
+        """The published records, per topic, in order; sequences counted from the first."""
         found: dict[bytes, list[Any]] = defaultdict(list)
         for topic, message in self.frames:
             if isinstance(message, Events):
@@ -102,7 +102,7 @@ class Out:
         return found
 
     async def hand_off(self, event: str = "seen", *, kwargs: Any = None, id: str = "id-1", **fields: Any) -> AnyMessage:
-        """Have an event arrive from a process that does not publish; return the answer."""
+        """Let an event arrive from a process that does not publish; return the answer."""
         record = envelope.encode_record(Record(id, 1, 0.0, {"what": "it"} if kwargs is None else kwargs))
         values = {"target": ME, "api": "auth", "event": event, "left": 5.0, "key": None, "record": record, **fields}
         answers: list[AnyMessage] = []

@@ -1,4 +1,4 @@
-"""The other end of a connection to a publisher: notes what it is asked and subscribed to, and answers as told."""
+"""The other end of a connection to a publisher: records requests and subscriptions, and answers as the test says."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PublisherSide:
         )  # fmt: skip
 
     def requests(self) -> PublisherRequests:
-        """Return what a listener asks it by."""
+        """Return the listener's requests to it."""
         transport: Any = self
         unsolicited: dict[type, Callable[[Any], None]] = {Streams: self.unsolicited.append}
         return PublisherRequests(
@@ -74,7 +74,7 @@ class PublisherSide:
         )
 
     def heard(self) -> list[AnyMessage]:
-        """Return what it was told since it was read last."""
+        """Return its new messages since the last call."""
         said, self.said = self.said, []
         return [message for _, message in said]
 
@@ -116,7 +116,7 @@ class PublisherSide:
 
 
 def consumer_context() -> ConsumerContext:
-    """Return what connections share, of a process without listeners."""
+    """Return the context of connections in a process without listeners."""
     counts: Counter[str] = Counter()
     return ConsumerContext(
         identity=Identity(bus="b", service="shop", process="p", instance=MEMBER, host="h"),

@@ -48,7 +48,7 @@ class JournalSet:
         return self._own
 
     def all(self) -> list[Journal]:
-        """Return all that are open, its own first."""
+        """Return all open ones, its own first."""
         return [*([] if self._own is None else [self._own]), *self.adopted]
 
     def others(self) -> list[Journal]:
@@ -56,7 +56,7 @@ class JournalSet:
         return []
 
     def get(self, journal: str) -> Journal | None:
-        """Return the one of this name."""
+        """Return the journal with this name."""
         return next((each for each in self.all() if each.id == journal), None)
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class Publishes:
         return message
 
     def hand_off(self, fire: Fire) -> list[AnyMessage]:
-        """Have an event handed off; return the list that the answer comes into."""
+        """Let an event be handed off; return the list for the answer."""
         answers: list[AnyMessage] = []
         self.publisher.hand_off(fire, answers.append)
         return answers
@@ -152,13 +152,13 @@ class Publishes:
         self.coordinator.directory.journal_added(adopted)
 
     def tick(self) -> None:
-        """Do what is done every second."""
+        """Do the work of every second."""
         now = time.monotonic()
         self.publisher.tick(now)
         self.coordinator.tick(now)
 
     def close(self) -> None:
-        """Vanish: whoever was connected is not any more."""
+        """Vanish: all connections end."""
         self._hub.publishers.pop(self.instance, None)
         self._subs.clear()
         self._dealers.clear()
@@ -176,14 +176,14 @@ class Publishes:
         return dealer is not None
 
     def hear(self, routing_id: bytes, frame: bytes) -> None:
-        """Take in what a consumer says."""
+        """Receive a message of a consumer."""
         if not self.is_deaf and self.instance in self._hub.publishers:
             call_id, message = envelope.decode(frame)
             self.said.append(message)
             self.handle(routing_id, call_id, message)
 
     def handle(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
-        """Answer what a consumer asks, as a worker's binding does."""
+        """Answer a request of a consumer, as a worker's binding does."""
         try:
             self.coordinator.handlers[type(message)](routing_id, call_id, message)
         except Exception as error:
@@ -193,7 +193,7 @@ class Publishes:
                 self._reply(routing_id, envelope.encode(error_for(message, error), call_id))
 
     def subscribed(self, topic: bytes, subscribed: bool) -> None:
-        """Take in a subscription."""
+        """Receive a subscription."""
         if self.instance in self._hub.publishers:
             self.publisher.subscribed(topic, subscribed)
 
@@ -270,7 +270,7 @@ class _Dealer:
 
 
 class Hub:
-    """The network of one test: publishers by instance, and what consumers connect with."""
+    """The network of one test: publishers by instance, and the connections of consumers."""
 
     def __init__(self) -> None:
         self.publishers: dict[str, Publishes] = {}
@@ -301,7 +301,7 @@ class Hub:
 
 
 class Connects:
-    """What a process connects with, as a Transport does; it takes messages up to a size."""
+    """The transport of a process; it accepts messages up to a size."""
 
     def __init__(self, hub: Hub, max_message_size: int) -> None:
         self.max_message_size = max_message_size
@@ -326,7 +326,7 @@ class Connects:
 
 
 class Listens:
-    """A process that listens. What its handlers were given is in `seen`, by listener."""
+    """A process that listens. The events of its handlers are in `seen`, by listener."""
 
     def __init__(
         self,
@@ -372,7 +372,7 @@ class Listens:
         api: str = "auth",
         **options: Any,
     ) -> list[EventMessage]:
-        """Listen to all publishers (or these), and return the list that the events come into."""
+        """Listen to all publishers (or these), and return the list of received events."""
         seen = self.seen.setdefault(name, [])
 
         async def function(message: EventMessage, **kwargs: Any) -> None:
@@ -385,7 +385,7 @@ class Listens:
         return seen
 
     def vanish(self) -> None:
-        """End without a word: what is at hand is not finished, and nobody is told."""
+        """End without a goodbye: the event in progress is not finished."""
         self.consumer._timer.cancel()
         for runner in self.consumer.runners:
             for task in runner._tasks:

@@ -1,4 +1,4 @@
-"""Events as those are given them who look at many (`RawEvents`), made of their arguments."""
+"""Undecoded events (`RawEvents`), made of their arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much and how long: counts and time units of the tests, set from outside."""
+"""Counts and time units of the tests, set by the environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = max(1.0, _UNIT)
 
 
 def scaled(count: int, *, least: int = 1) -> int:
-    """Return the part of the full `count` that this run does, and not fewer than `least`."""
+    """Return the part of the full `count` for this run, and not fewer than `least`."""
     return max(least, round(count * SCALE))
 
 

@@ -1,4 +1,4 @@
-"""A bus whose peers answer what the test says: for what commands do with answers."""
+"""A bus whose peers give prepared answers: for tests of commands."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class ScriptedBus:
         self.instance = "1" * 16
 
     def known(self) -> list[Peer]:
-        """Return who is there."""
+        """Return the peers."""
         return self.peers
 
     async def discover_all(self) -> list[Peer]:
-        """Return who is there."""
+        """Return the peers."""
         return self.peers
 
     def ended(self) -> list[Announcement]:
-        """Return who has ended."""
+        """Return the peers that have ended."""
         return self.gone
 
     def note(self, text: str) -> None:
-        """Keep a remark."""
+        """Record a remark."""
         self.notes.append(text)
 
     async def ask(self, peer: Peer, procedure: str, **question: Any) -> Any:
@@ -67,7 +67,7 @@ class ScriptedBus:
         return answer
 
     async def ask_or_empty(self, peer: Peer, procedure: str, **question: Any) -> None:
-        """Note the end of a watch."""
+        """Record the end of a watch."""
         assert procedure == "end_watch"
         self.watches_ended += 1
 

@@ -28,7 +28,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Seconds in which everybody had what they needed."""
+        """Return the seconds in which no process had to wait for the machine."""
         return max(0.0, self.elapsed - (_crowded() - self._crowded))
 
     @property
@@ -38,7 +38,7 @@ class Stopwatch:
 
 
 def _crowded() -> float:
-    """Return the seconds since the machine's start in which somebody had to wait (the kernel's psi.rst; man 5 proc)."""
+    """Return the seconds since the machine's start in which a process had to wait (the kernel's psi.rst)."""
     try:
         return _stolen() + sum(_some(path.read_text()) for path in _PRESSURE)
     except (OSError, ValueError, IndexError):  # not Linux, or a kernel that does not count it

@@ -1,4 +1,4 @@
-"""A test's own surroundings: directories and environment that no other test, and no user, shares."""
+"""The environment of a test: directories and variables that no other test, and no user, shares."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Roots:
         self._spare: Path | None = None
 
     def take(self) -> Path:
-        """Return a directory in which there are the `DIRECTORIES`, for us alone, and nothing else."""
+        """Return a directory with the `DIRECTORIES`, for this user alone, and nothing else."""
         root, self._spare = self._spare, None
         if root is None:
             root = Path(tempfile.mkdtemp(prefix="lb-", dir=SHORT))
@@ -47,14 +47,14 @@ class Roots:
         return root
 
     def give_back(self, root: Path) -> None:
-        """Remove a directory, or keep it where it is as it was."""
+        """Remove a directory, or keep it if it is unchanged."""
         if self._spare is None and _is_as_made(root):
             self._spare = root
         else:
             shutil.rmtree(root, ignore_errors=True)
 
     def close(self) -> None:
-        """Keep none."""
+        """Remove all."""
         if self._spare is not None:
             shutil.rmtree(self._spare, ignore_errors=True)
             self._spare = None
@@ -77,7 +77,7 @@ class Surroundings:
         self.runtime, self.data, self.temporary, self.settings = (root / name for name in DIRECTORIES)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that lead the library, and every child process, here."""
+        """Return the variables that direct the library, and every child process, here."""
         return {
             MARK: self.bus,
             "LIGHTBUS_BUS": self.bus,
@@ -88,13 +88,13 @@ class Surroundings:
         }
 
     def left_files(self) -> list[str]:
-        """Return a line for each thing left where temporary files go."""
+        """Return a line for each file left in the directory of temporary files."""
         return [f"temporary file {path.name}" for path in sorted(self.temporary.iterdir())]
 
 
 @contextmanager
 def logging_not_set_up() -> Iterator[None]:
-    """Have our logger be as new, before and after: a command that is run in this process sets it up for itself."""
+    """Reset our logger, before and after: a command that is run in this process configures it."""
     _reset_logging()
     try:
         yield
@@ -110,7 +110,7 @@ def _reset_logging() -> None:
 
 @contextmanager
 def own_surroundings(roots: Roots) -> Iterator[Surroundings]:
-    """Make surroundings, lead the process there, and remove them. No LIGHTBUS_* setting of the user's gets in."""
+    """Make the environment, use it in the process, and remove it. No LIGHTBUS_* setting of the user is visible."""
     made, root = None, roots.take()
     try:
         made = Surroundings(root)
@@ -129,7 +129,7 @@ def own_surroundings(roots: Roots) -> Iterator[Surroundings]:
 
 
 def _remove_sockets(bus: str) -> None:
-    """Remove those of what was killed, other users' as well."""
+    """Remove the sockets of killed processes, also of other users."""
     for name in os.listdir(SHORT):
         if name.startswith("lightbus-") and os.path.exists(left := f"{SHORT}/{name}/{bus}"):
             shutil.rmtree(left, ignore_errors=True)

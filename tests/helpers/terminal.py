@@ -1,4 +1,4 @@
-"""A program on a pseudo-terminal of a certain width, and what it draws there."""
+"""A program on a pseudo-terminal of a certain width, and its output there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEBUG = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
 
 
 class Terminal:
-    """A pseudo-terminal, and what a program drew on it."""
+    """A pseudo-terminal, and the output of a program on it."""
 
     def __init__(self, master: int, program: subprocess.Popen[bytes]) -> None:
         self.program = program
@@ -47,7 +47,7 @@ class Terminal:
         return [line for line in _own_lines(text) if line]
 
     def interrupt(self) -> None:
-        """Send what Ctrl-C sends."""
+        """Send Ctrl-C."""
         self.program.send_signal(signal.SIGINT)
 
     def press(self, key: str) -> None:
@@ -55,7 +55,7 @@ class Terminal:
         os.write(self._master, key.encode())
 
     def wait_for(self, pattern: str) -> list[str]:
-        """Return the first whole screen, from now on, on which a line has this."""
+        """Return the first whole screen, from now on, with a line that contains this."""
         self._drawn = b""
 
         def found() -> list[str] | None:
@@ -69,7 +69,7 @@ class Terminal:
             raise AssertionError(f"no line like {pattern!r} on {self.frames[-1]}") from None
 
     def wait_for_line(self, pattern: str) -> str:
-        """Return the first line that has this, of all that were written since the start."""
+        """Return the first line that contains this, of all lines since the start."""
 
         def found() -> str | None:
             self.read()
@@ -81,7 +81,7 @@ class Terminal:
             raise AssertionError(f"no line like {pattern!r} among {self.lines}") from None
 
     def read(self) -> None:
-        """Take in what was drawn meanwhile."""
+        """Read the new output."""
         ready, _, _ = select.select([self._master], [], [], 0.1)
         if ready:
             try:
@@ -90,7 +90,7 @@ class Terminal:
                 return
 
     def wait(self) -> int:
-        """Return the exit code, drawing taken in meanwhile."""
+        """Return the exit code, and read the output in the meantime."""
 
         def has_ended() -> bool:
             self.read()
@@ -101,7 +101,7 @@ class Terminal:
 
 
 def _own_lines(text: str) -> list[str]:
-    """Return lines without colours, and without what is said of the machine."""
+    """Return lines without colours, and without messages about the machine."""
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     return [line.rstrip() for line in plain.splitlines() if not OF_THE_MACHINE.search(line)]
 

@@ -12,7 +12,7 @@ from helpers.bytecode import keep_bytecode, kept_for
 
 @pytest.fixture
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Give the test an interpreter that writes no bytecode."""
+    """Return an interpreter that writes no bytecode."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(sys, "pycache_prefix", None)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -21,7 +21,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.usefixtures("interpreter")
-def test_where_no_bytecode_is_written_it_is_kept_elsewhere(tmp_path: Path) -> None:
+def test_bytecode_is_kept_elsewhere_if_none_is_written(tmp_path: Path) -> None:
     (tmp_path / "told.py").write_text("")
     keep_bytecode(tmp_path / "kept")
     subprocess.run([sys.executable, "-c", "import told"], cwd=tmp_path, check=True)
@@ -30,21 +30,21 @@ def test_where_no_bytecode_is_written_it_is_kept_elsewhere(tmp_path: Path) -> No
     assert (sys.dont_write_bytecode, sys.pycache_prefix) == (False, str(tmp_path / "kept"))
 
 
-def test_an_interpreter_that_writes_it_is_left_alone(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interpreter_that_writes_bytecode_is_unchanged(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
     interpreter.setattr(sys, "dont_write_bytecode", False)
     keep_bytecode(tmp_path)
     assert sys.pycache_prefix is None
     assert not os.environ["PYTHONPYCACHEPREFIX"]
 
 
-def test_a_place_that_somebody_chose_is_kept(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_chosen_directory_is_kept(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
     interpreter.setattr(sys, "pycache_prefix", "/chosen")
     keep_bytecode(tmp_path)
     assert sys.pycache_prefix == "/chosen"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
-def test_another_user_has_a_place_of_its_own(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_another_user_has_a_separate_directory(interpreter: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert kept_for(12345) == {}
     interpreter.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
     [(name, place)] = kept_for(12345).items()

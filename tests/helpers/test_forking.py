@@ -57,15 +57,15 @@ finally:
 
 @pytest.fixture
 def anew(tmp_path: Path) -> Processes:
-    """Return what starts each program in a new interpreter."""
+    """Return a function that starts each program in a new interpreter."""
     (tmp_path / "anew").mkdir()
     return Processes(tmp_path / "anew")
 
 
-def test_a_copy_is_what_a_new_interpreter_would_be(
+def test_a_copy_equals_a_new_interpreter(
     processes: Processes, anew: Processes, surroundings: Surroundings, tmp_path: Path
 ) -> None:
-    """Only its randomness is its own."""
+    """Only its random state is its own."""
     (tmp_path / "told.py").write_text(MODULE)
     told = []
     for each in (processes, anew, processes):
@@ -79,8 +79,8 @@ def test_a_copy_is_what_a_new_interpreter_would_be(
 
 
 @pytest.mark.parametrize("key", ["", BusKey.generate().text], ids=["no key", "key"])
-def test_a_worker_that_is_a_copy_imports_nothing_of_ours(processes: Processes, tmp_path: Path, key: str) -> None:
-    """What each of them imported anew would cost all tests that start one."""
+def test_a_copied_worker_imports_no_module_of_ours(processes: Processes, tmp_path: Path, key: str) -> None:
+    """Each import in each of them would delay all tests that start one."""
     (tmp_path / "shop.py").write_text(WORKER)
     env = {"LIGHTBUS_INTERFACES": "127.0.0.1", "LIGHTBUS_BUS_KEY": key} if key else {}
     worker = processes.python("-c", WATCHED, "run", "--bus", "shop", cwd=tmp_path, env=env)
@@ -90,8 +90,8 @@ def test_a_worker_that_is_a_copy_imports_nothing_of_ours(processes: Processes, t
     assert worker.stdout == "anew:\n"
 
 
-def test_orphans_of_a_copy_are_not_ours(processes: Processes) -> None:
-    """What a program leaves behind is nobody's child here: we are not the ones who take up orphans."""
+def test_orphans_of_a_copy_are_not_our_children(processes: Processes) -> None:
+    """A process that a program leaves behind is not adopted by us."""
     code = "import os; print(os.posix_spawnp('sleep', ['sleep', '60'], os.environ, setsid=True))"
     parent = processes.python("-c", code)
     assert parent.wait() == 0
@@ -115,7 +115,7 @@ print(os.getpid() == threading.get_native_id())
 
 
 def test_a_copy_knows_its_threads(processes: Processes) -> None:
-    """The C library, too: one thread can signal another."""
+    """The C library does, too: one thread can signal another."""
     process = processes.python("-c", THREADS)
     assert process.wait() == 0, process.report()
     assert process.stdout == "True\n"
@@ -141,8 +141,8 @@ OBJECTS = re.compile(r"0x[0-9a-f]+|^\S+:\d+: |^  (vars|self)\b.*\n|^RuntimeWarni
 """What differs from one run to the next: where objects are, and in whose line they were found to be forgotten."""
 
 
-def test_code_and_scripts(processes: Processes, anew: Processes, tmp_path: Path) -> None:
-    """They are told what a new interpreter would tell them."""
+def test_code_and_scripts_in_a_copy(processes: Processes, anew: Processes, tmp_path: Path) -> None:
+    """They see what they would see in a new interpreter."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "script.py").write_text(TOLD)
     for argv in (["-c", TOLD, "one"], ["sub/script.py", "-c", "two"], [str(tmp_path / "sub" / "script.py")]):
@@ -173,7 +173,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS)
 def test_a_copy_ends_as_a_new_interpreter_does(processes: Processes, anew: Processes, code: str) -> None:
-    """With the same exit code, and the same words about it."""
+    """With the same exit code, and the same messages."""
     if "task" in code and os.environ.get("PYTHONDEVMODE"):
         pytest.skip("development mode names the lines that made the task, which are others in a copy")
     told = []
@@ -204,10 +204,10 @@ def _phrase_was_measured(directory: Path) -> None:
     found.unlink()
 
 
-def test_a_copy_is_measured_where_its_environment_asks_for_it(
+def test_a_copy_is_measured_if_its_environment_says_so(
     processes: Processes, tmp_path: Path, measured: dict[str, str]
 ) -> None:
-    """Coverage notes what ran in it, as it does in a new interpreter that has its hook."""
+    """Coverage records its code, as in a new interpreter with its hook."""
     process = processes.python("-c", USES_A_PHRASE, env=measured)
     assert process.wait() == 0, process.report()
     _phrase_was_measured(tmp_path)
@@ -217,7 +217,7 @@ def test_a_copy_is_measured_where_its_environment_asks_for_it(
 def test_copies_of_a_measured_run(
     processes: Processes, tmp_path: Path, measured: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each notes what ran in it into a file of its own, also where it ends at once; one that is not measured none."""
+    """Each writes a file of its own, also if it ends at once; an unmeasured one writes none."""
     for name, value in measured.items():
         monkeypatch.setenv(name, value)
     with closing(ForkServer()) as server:
@@ -235,8 +235,8 @@ def test_copies_of_a_measured_run(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no copies elsewhere")
-def test_what_is_started_anew(fork_server: ForkServer) -> None:
-    """Another program, and an interpreter that is set up in another way."""
+def test_programs_in_new_interpreters(fork_server: ForkServer) -> None:
+    """Another program, and an interpreter with other settings."""
     env, command = dict(os.environ, PYTHONUNBUFFERED="1"), [sys.executable, "-m", "lightbus", "version"]
     assert fork_server.can_start(command, env)
     assert fork_server.can_start([sys.executable, "-c", "pass"], env)

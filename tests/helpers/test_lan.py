@@ -1,4 +1,4 @@
-"""A network of hosts on one machine: apart from it, and gone in the end, whatever happened."""
+"""A network of hosts on one machine: isolated from it, and removed in the end, whatever happened."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def namespaces() -> str:
 
 
 def connect(host: Host, address: str, port: int) -> None:
-    """Connect from a host, and let go again."""
+    """Connect from a host, and disconnect."""
     within(host.namespace, lambda: socket.create_connection((address, port), 1)).close()
 
 
@@ -43,8 +43,8 @@ with socket.create_server(("", 7000)) as server:
 
 
 @pytest.mark.network
-def test_hosts_are_apart_from_the_machine(lan: Lan) -> None:
-    """A host has an interface of its own and a name, and reaches the others and nothing else."""
+def test_hosts_are_isolated_from_the_machine(lan: Lan) -> None:
+    """A host has its own interface and name, and reaches the other hosts and nothing else."""
     ours = socket.if_nameindex()
     with closing(lan), socket.create_server(("127.0.0.1", 0)) as machine:
         one, two = lan.host(1), lan.host(2)
@@ -60,8 +60,8 @@ def test_hosts_are_apart_from_the_machine(lan: Lan) -> None:
 
 
 @pytest.mark.network
-def test_nothing_is_left(lan: Lan) -> None:
-    """After a failure, and where one is not there any more, its namespaces are gone, and what ran in them."""
+def test_nothing_remains(lan: Lan) -> None:
+    """After a failure, and for a host that is already gone, its namespaces are removed, and its programs ended."""
     gone, host = lan.host(1), lan.host(2)
     subprocess.run(["ip", "netns", "del", gone.namespace], check=True)
     lan.name(host, {"other.example": "10.77.1.2"})
@@ -82,8 +82,8 @@ print(json.dumps([socket.gethostname(), sorted(os.listdir("/sys/class/net")), op
 
 
 @pytest.mark.network
-def test_copy_is_on_its_host_as_a_new_interpreter_is(lan: Lan) -> None:
-    """Both see the host's name, its interfaces and whom it knows; and nobody else does."""
+def test_a_copy_runs_on_its_host(lan: Lan) -> None:
+    """As a new interpreter does, it has the host's name, its interfaces and its names of others."""
     with closing(lan):
         host = lan.host(1)
         lan.name(host, {"other.example": "10.77.1.2"})

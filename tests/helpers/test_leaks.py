@@ -1,4 +1,4 @@
-"""The watch over leftovers sees each kind, and lets what has gone pass."""
+"""The search for leaks finds each kind, and ignores what has gone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHORTLY = 20 * MS
 
 
 def test_closed_loop_and_ended_thread_are_no_leak(surroundings: Surroundings) -> None:
-    """A loop that ran and was closed, and a thread that ended, are no leftovers."""
+    """A loop that ran and was closed, and a thread that ended, are no leaks."""
     before = Snapshot(surroundings.bus)
     asyncio.run(asyncio.sleep(0))
     thread = threading.Thread(target=int)
@@ -60,7 +60,7 @@ def test_open_socket_and_file_are_leaks(surroundings: Surroundings, tmp_path: Pa
 
 
 def test_orphan_is_found_and_killed(surroundings: Surroundings, processes: Processes) -> None:
-    """A process whose parent is gone is still known as this test's, by the mark in its environment."""
+    """A process whose parent is gone is still found, by the mark in its environment."""
     before = Snapshot(surroundings.bus)
     # Not by subprocess, which complains of what it leaves running in Python's development mode.
     code = "import os; print(os.posix_spawnp('sleep', ['sleep', '60'], os.environ, setsid=True))"
@@ -73,15 +73,15 @@ def test_orphan_is_found_and_killed(surroundings: Surroundings, processes: Proce
 
 
 def test_temporary_file_that_is_left_is_named(surroundings: Surroundings) -> None:
-    """What is left where temporary files go is named."""
+    """A file left in the directory of temporary files is named."""
     left = surroundings.temporary / "forgotten"
     left.touch()
     assert surroundings.left_files() == ["temporary file forgotten"]
     left.unlink()
 
 
-def test_unseen_error_of_task() -> None:
-    """Asyncio's complaint about an error nobody looked at is kept; its other messages are not."""
+def test_unread_error_of_task() -> None:
+    """Asyncio's message about an unread error is kept; its other messages are not."""
     complaints = TaskComplaints()
     for text in ("Task exception was never retrieved", "Task was destroyed but it is pending!", "poll took 100 ms"):
         complaints.emit(logging.makeLogRecord({"msg": text}))

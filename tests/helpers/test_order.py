@@ -1,4 +1,4 @@
-"""The order of tests that run side by side."""
+"""The order of tests that run in parallel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.order import TOGETHER, in_order_of_files, rotated, side_by_side
 
 
 class Item:
-    """A test of a file: one that takes long, wants a database, starts programs, or one that computes."""
+    """A test of a file: a long one, one with a database, one that starts programs, or one that computes."""
 
     def __init__(self, kind: str, file: str = "a") -> None:
         self.kind = kind
@@ -26,7 +26,7 @@ class Item:
 
 
 def ordered(items: list[Item], workers: int) -> list[Item]:
-    """Return items in their order for so many workers."""
+    """Return items in their order for this many workers."""
     return cast(list[Item], side_by_side(cast(list[pytest.Item], items), workers))
 
 
@@ -34,15 +34,15 @@ kinds = st.sampled_from(["long", "database", "starts", "computes"])
 
 
 @given(st.lists(st.tuples(kinds, st.sampled_from("abc"))), st.integers(1, 5))
-def test_none_is_left_out(given: list[tuple[str, str]], workers: int) -> None:
-    """Nor is any there twice, whatever they are."""
+def test_no_test_is_left_out(given: list[tuple[str, str]], workers: int) -> None:
+    """Nor is any there twice."""
     items = [Item(*each) for each in given]
     assert {*ordered(items, workers)} == {*items}
     assert len(ordered(items, workers)) == len(items)
 
 
-def test_each_worker_begins_with_those_that_take_long() -> None:
-    """Then the others are spread over its share, and at the end none is left that waits."""
+def test_each_worker_begins_with_long_tests() -> None:
+    """The others are spread over its share, and none that waits is left for the end."""
     items = [Item("computes", f"file{number // 4}") for number in range(200)]
     items += [Item(kind) for kind in ["long"] * 4 + ["starts"] * 40]
     found = [item.kind for item in ordered(items, 2)]
@@ -54,7 +54,7 @@ def test_each_worker_begins_with_those_that_take_long() -> None:
 
 
 def shares(items: list[Item], workers: int) -> list[list[Item]]:
-    """Return what each worker has of them, as xdist does it."""
+    """Return the share of each worker, as xdist makes it."""
     found = []
     for number in range(workers):
         size = len(items) // (workers - number)
@@ -64,8 +64,8 @@ def shares(items: list[Item], workers: int) -> list[list[Item]]:
 
 
 @pytest.mark.parametrize("workers", [2, 3, 6])
-def test_those_that_want_a_database_are_one_workers(workers: int) -> None:
-    """The server is started once. The others take that many more of those that take long, and each begins with its."""
+def test_database_tests_are_in_one_worker(workers: int) -> None:
+    """The server is started once. The other workers get more long tests, and each begins with its own."""
     items = [Item(kind) for kind in ["computes"] * 101 + ["long"] * 12 + ["starts"] * 40 + ["database"] * 7]
     found = [[item.kind for item in share] for share in shares(ordered(items, workers), workers)]
     assert [share.count("database") for share in found] == [7, *[0] * (workers - 1)]
@@ -75,14 +75,14 @@ def test_those_that_want_a_database_are_one_workers(workers: int) -> None:
         assert {*share[:count]} <= {"long", "database"}
 
 
-def test_those_of_one_kind_stay_in_their_order() -> None:
-    """A worker takes each file from its beginning."""
+def test_tests_of_one_kind_keep_their_order() -> None:
+    """A worker runs each file from its beginning."""
     items = [Item("computes") for _ in range(7)]
     assert ordered(items, 1) == items
 
 
-def test_what_a_file_shares_is_made_once() -> None:
-    """A short file is one worker's, and nothing comes between its tests; of a long one nothing between many."""
+def test_fixtures_of_a_file_are_made_once() -> None:
+    """A short file is in one worker, without other tests in between; a long one is divided into few parts."""
     files = {"a": 10, "b": 7, "c": 13, "d": 30, "e": 60}
     items = [Item("computes", file) for file, count in files.items() for _ in range(count)]
     found = ordered(items + [Item("starts") for _ in range(60)], 2)
@@ -96,8 +96,8 @@ def test_what_a_file_shares_is_made_once() -> None:
         assert together == [*range(together[0], together[0] + len(together))]
 
 
-def test_each_worker_collects_from_another_file_on(tmp_path: Path) -> None:
-    """All of them collect the same tests; and have them in the same order afterwards."""
+def test_each_worker_collects_from_another_file(tmp_path: Path) -> None:
+    """All of them collect the same tests, and have them in the same order afterwards."""
     for name in ("core", "rpc", "wire", "helpers"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"test_{name}.py").touch()

@@ -1,4 +1,4 @@
-"""Whoever brings an implementation of a port has it examined without a change to the tests."""
+"""External implementations of a port are tested without a change to the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def examined(tmp_path: Path, module: str, *arguments: str) -> tuple[int, str]:
-    """Run contracts with a module that is at hand; return how that ended, and what was said."""
+    """Run contracts with a given module; return the outcome and the output."""
     (tmp_path / "mine.py").write_text(module)
     options = ["-p", "no:cacheprovider", f"--basetemp={tmp_path / 'of_tests'}", "-o", f"pythonpath=tests {tmp_path}"]
     command = [sys.executable, "-m", "pytest", "-q", *options, *arguments]
@@ -33,7 +33,7 @@ def make(bus, settings):
 """
 
 
-def test_transport_that_is_named_is_examined(tmp_path: Path) -> None:
+def test_named_transport_is_tested(tmp_path: Path) -> None:
     """And no other: it is made as `create` makes one."""
     test = "tests/ports/test_transport.py::test_state_of_a_transport_is_reported"
     code, said = examined(tmp_path, TRANSPORT, test, "--own", "mine:make")
@@ -52,8 +52,8 @@ class make:
 """
 
 
-def test_discovery_that_fails_does_not_pass(tmp_path: Path) -> None:
-    """What is told is its own error."""
+def test_failing_discovery_does_not_pass(tmp_path: Path) -> None:
+    """The failure shows its own error."""
     test = "tests/ports/test_discovery.py::test_own_announcement_is_not_reported"
     code, said = examined(tmp_path, DISCOVERY, test, "--own", "mine:make")
     assert code == 1, said
@@ -61,8 +61,8 @@ def test_discovery_that_fails_does_not_pass(tmp_path: Path) -> None:
     assert "OSError: out of order" in said
 
 
-def test_event_backend_that_is_named_is_examined(tmp_path: Path) -> None:
-    """By the name that settings have for it, or with its options, in a directory where nothing is yet."""
+def test_named_event_backend_is_tested(tmp_path: Path) -> None:
+    """By its name in the settings, or with its options, in an empty directory."""
     test = "tests/ports/test_events.py::test_listener_without_a_group_gets_all_events"
     code, said = examined(tmp_path, "", test, "--own", '{"backend": "memory"}')
     assert (code, re.findall(r"\d+ passed", said)) == (0, ["1 passed"]), said
@@ -76,14 +76,14 @@ def test_event_backend_that_is_named_is_examined(tmp_path: Path) -> None:
         ("json:no_such_name", "has no attribute 'no_such_name'"),
     ],
 )
-def test_what_cannot_be_used_is_told(name: str, why: str) -> None:
-    """It is an error of whoever wrote the command."""
+def test_unusable_values_are_errors(name: str, why: str) -> None:
+    """They are errors of the command line."""
     with pytest.raises(pytest.UsageError, match=re.escape(why)):
         made_by(name)
 
 
 def test_settings_of_an_event_backend() -> None:
-    """They are the name of an entry point, or all that is to stand in the settings."""
+    """They are the name of an entry point, or the complete settings."""
     assert settings_of("shelf") == {"backend": "shelf"}
     assert settings_of('{"backend": "shelf", "path": "events"}') == {"backend": "shelf", "path": "events"}
     with pytest.raises(pytest.UsageError, match="is no JSON"):

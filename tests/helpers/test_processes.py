@@ -1,4 +1,4 @@
-"""Programs beside a test: heard, signalled, and gone with it."""
+"""Programs of a test: read, signalled, and ended with it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from helpers import Processes, wait_until
 
 
-def test_process_is_signalled_and_reports(processes: Processes) -> None:
-    """A program's lines, exit code and signals are seen; a line that never comes shows what came instead."""
+def test_process_is_signalled_and_read(processes: Processes) -> None:
+    """A program's lines, exit code and signals are available; a missing line shows the other output."""
     program = processes.python("-c", "import time; print('ready 7'); time.sleep(60)")
     assert program.wait_for_line(r"^ready (\d)$")[1] == "7"
     program.signal(signal.SIGTERM)
@@ -29,8 +29,8 @@ def test_process_group_ends(processes: Processes) -> None:
     wait_until(lambda: not _runs(child), what="the child is gone")
 
 
-def test_what_python_complains_of(processes: Processes) -> None:
-    """Its words about mistakes of a program are found; those of asyncio's debug mode about slowness are left out."""
+def test_pythons_complaints(processes: Processes) -> None:
+    """Its messages about errors of a program are found; those of asyncio's debug mode about slowness are left out."""
     code = "import asyncio, time\nasync def main(): time.sleep(0.2)\nasyncio.run(main(), debug=True)\nmain()"
     program = processes.python("-W", "error::DeprecationWarning", "-c", code)
     assert program.wait() == 0

@@ -1,4 +1,4 @@
-"""The stopwatch of the tests: it leaves out what the machine lacked, and bounds what is waited for all the same."""
+"""The stopwatch of the tests: it excludes the times of an overloaded machine, but the waits are bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from helpers import Stopwatch, stopwatch, wait_until, waiting
 
 
 class FakeTime:
-    """Stands in for `time`: it passes only where somebody sleeps."""
+    """A replacement of `time`, which passes only during sleeps."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -23,14 +23,14 @@ class FakeTime:
 
 
 class Machine:
-    """A machine that tells how long programs waited for it."""
+    """A machine that reports how long programs waited for it."""
 
     def __init__(self, directory: Path) -> None:
         self.paths = (directory / "cpu", directory / "io")
         self.lack()
 
     def lack(self, *, processor: float = 0.0, disk: float = 0.0) -> None:
-        """Have had so many seconds of each in which somebody waited."""
+        """Let programs have waited for this many seconds of each second."""
         for path, seconds in zip(self.paths, (processor, disk), strict=True):
             numbers = f"avg10=1.00 avg60=0.30 avg300=0.06 total={round(seconds * 1e6)}"
             path.write_text(f"some {numbers}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=5\n")
@@ -38,7 +38,7 @@ class Machine:
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    """Have time pass as the test says."""
+    """Let the clock advance as the test says."""
     made = FakeTime()
     monkeypatch.setattr(stopwatch, "time", made)
     monkeypatch.setattr(waiting, "time", made)
@@ -48,15 +48,15 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Have the stopwatch look at another machine than this one."""
+    """Let the stopwatch read another machine than this one."""
     made = Machine(tmp_path)
     monkeypatch.setattr(stopwatch, "_PRESSURE", made.paths)
     monkeypatch.setattr(stopwatch, "_stolen", lambda: 0.0)
     return made
 
 
-def test_it_stands_still_while_somebody_waits_for_the_machine(time: FakeTime, machine: Machine) -> None:
-    """What passed meanwhile is elapsed, and does not count."""
+def test_waits_for_the_machine_do_not_count(time: FakeTime, machine: Machine) -> None:
+    """The time counts as elapsed, but not as seconds."""
     machine.lack(processor=50.0)
     watch = Stopwatch()
     time.now += 3.0
@@ -67,7 +67,7 @@ def test_it_stands_still_while_somebody_waits_for_the_machine(time: FakeTime, ma
     assert watch.seconds == 0.0
 
 
-def test_a_machine_that_does_not_tell(time: FakeTime, machine: Machine) -> None:
+def test_a_machine_without_statistics(time: FakeTime, machine: Machine) -> None:
     """Then all seconds count."""
     for path in machine.paths:
         path.unlink()
@@ -80,7 +80,7 @@ def test_a_machine_that_does_not_tell(time: FakeTime, machine: Machine) -> None:
     ("lacked", "least", "most"), [(0.0, 100.0, 101.0), (100.0, 200.0, 201.0), (9000.0, 400.0, 401.0)]
 )
 def test_waiting_is_bounded(time: FakeTime, machine: Machine, lacked: float, least: float, most: float) -> None:
-    """What the machine lacked is added to the time of whoever waits, up to a few times that."""
+    """The lacking time is added to the timeout, up to a few times that."""
 
     def condition() -> bool:
         machine.lack(processor=lacked)
@@ -92,16 +92,16 @@ def test_waiting_is_bounded(time: FakeTime, machine: Machine, lacked: float, lea
     assert least <= watch.elapsed <= most
 
 
-def test_nobody_waits_for_less_than_a_minute(time: FakeTime, machine: Machine) -> None:
-    """A shorter time would be a bound on how fast the machine is."""
+def test_timeouts_are_at_least_a_minute(time: FakeTime, machine: Machine) -> None:
+    """A shorter one would assert how fast the machine is."""
     watch = Stopwatch()
     with pytest.raises(AssertionError, match="not true after 60 s: it never comes"):
         wait_until(lambda: False, 0.5, "it never comes")
     assert 60.0 <= watch.elapsed <= 61.0
 
 
-def test_what_a_condition_looked_at_is_told(time: FakeTime, machine: Machine) -> None:
-    """Who waited in vain says what there was instead, and not only that it was something else."""
+def test_a_failed_wait_shows_the_values(time: FakeTime, machine: Machine) -> None:
+    """The error contains the values that the condition read."""
     heard = [b"one", b"three"]
 
     def is_more(most: int = 2) -> bool:

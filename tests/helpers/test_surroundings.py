@@ -1,4 +1,4 @@
-"""What a test finds around it is as new, whatever the one before did."""
+"""The environment of a test is new, whatever the previous test did."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from helpers.surroundings import DIRECTORIES, SHORT, Roots, logging_not_set_up, 
 from lightbus.logs import configure_logging
 
 
-def test_logging_is_as_new() -> None:
-    """A command that was run in this process keeps no later test from seeing what is logged."""
+def test_logging_is_reset() -> None:
+    """After a command in this process, a later test still sees log messages."""
     ours = logging.getLogger("lightbus")
     with logging_not_set_up():
         configure_logging("warning")
@@ -26,8 +26,8 @@ def test_logging_is_as_new() -> None:
     assert (ours.handlers, ours.level, ours.propagate) == ([], logging.NOTSET, True)
 
 
-def test_directories_that_nobody_has_touched_are_the_next_tests() -> None:
-    """They are there, empty and for us alone; with the last test they are gone."""
+def test_unchanged_directories_are_reused() -> None:
+    """They exist, empty and for this user alone; after the last test they are removed."""
     with closing(Roots()) as roots:
         first = roots.take()
         assert {path.name: (path.stat().st_mode & 0o777, [*path.iterdir()]) for path in first.iterdir()} == {
@@ -53,8 +53,8 @@ def test_directories_that_nobody_has_touched_are_the_next_tests() -> None:
     ],
     ids=["a file", "a directory", "one is gone", "others' rights", "others' way", "a link", "all are gone"],
 )
-def test_directories_that_a_test_has_touched_are_removed(touch: Callable[[Path], object]) -> None:
-    """Whatever it did to them, no other test meets it."""
+def test_changed_directories_are_removed(touch: Callable[[Path], object]) -> None:
+    """Whatever a test did to them, no other test sees it."""
     with closing(Roots()) as roots:
         first = roots.take()
         touch(first)
@@ -65,8 +65,8 @@ def test_directories_that_a_test_has_touched_are_removed(touch: Callable[[Path],
         roots.give_back(second)
 
 
-def test_sockets_of_what_was_killed_are_removed() -> None:
-    """In whosever directory they are; those of other buses stay."""
+def test_sockets_of_killed_processes_are_removed() -> None:
+    """In any user's directory; those of other buses stay."""
     with closing(Roots()) as roots, TemporaryDirectory(prefix="lightbus-", dir=SHORT) as users:
         other = Path(users, "other")
         other.mkdir()

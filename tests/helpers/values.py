@@ -1,4 +1,4 @@
-"""Annotations of every kind that can be declared, each with a value: what is sent of it comes back equal."""
+"""Annotations of every kind that can be declared, each with a value: a sent value comes back equal."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class TypedToo(typing_extensions.TypedDict):
 
 
 class Name(str):
-    """A class of the user's made of a builtin one."""
+    """A user's class derived from a builtin one."""
 
 
 class Row(dict[str, int]):
@@ -235,7 +235,7 @@ UserId = NewType("UserId", int)
 
 
 class Encoded(pydantic.BaseModel):
-    """In a model pydantic writes what it reads."""
+    """A class that pydantic encodes in a model as it decodes it."""
 
     some: pydantic.Json[list[int]]
     texts: list[pydantic.Base64Str]

@@ -54,7 +54,7 @@ def wait_until(condition: Callable[[], T], timeout: float = LEAST, what: str = "
 
 
 async def wait_until_async(condition: Callable[[], T], timeout: float = LEAST, what: str = "") -> T:
-    """Do what `wait_until` does, and leave the loop free meanwhile."""
+    """Do the same as `wait_until` without blocking the loop."""
     watch = Stopwatch()
     while not (value := condition()):
         if _is_over(watch, timeout):
@@ -78,7 +78,7 @@ def _not_true(condition: Callable[[], object], watch: Stopwatch, what: str) -> A
 
 
 def _looked_at(condition: Callable[[], object]) -> str:
-    """Return what a condition's names stood for in the end, a line each: that is what its test would print first."""
+    """Return the final values of a condition's names, a line each: the first output of its test."""
     try:
         found = dict(inspect.getclosurevars(condition).nonlocals)
     except (TypeError, ValueError):  # no function of Python's, or a name of it that is not set

@@ -1,4 +1,4 @@
-"""A peer of somebody's own making: ZMTP 3.1 without a mechanism (RFC 37), frame by frame, over a socket of its own."""
+"""A raw peer: ZMTP 3.1 without a mechanism (RFC 37), frame by frame, over its own socket."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def message(*parts: bytes) -> bytes:
 
 
 def ping(seconds: float = 0) -> bytes:
-    """Return a heartbeat, after which we count as gone when so many seconds have passed; 0: never."""
+    """Return a heartbeat, which lets us count as gone after this many seconds; 0: never."""
     return command(b"PING", struct.pack(">H", int(seconds * 10)) + b"x")
 
 
@@ -50,11 +50,11 @@ class RawPeer:
         self._read(self._read(2)[1])  # the other's, which is short
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         self.connection.sendall(data)
 
     def reset(self) -> None:
-        """End the connection as if our host were gone: what is on its way to us is lost, and the other end is told."""
+        """End the connection as if our host were gone: unread data is lost, and the other end is notified."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 

@@ -64,7 +64,7 @@ class AuthApi(Api):
         return count
 
     async def keep_many(self, user: str, count: int, in_flight: int) -> int:
-        """Fire `count` events that are kept, always so many under way; none under way: a thousand together."""
+        """Fire `count` stored events, a constant number in progress; with none in progress, a thousand together."""
         if not in_flight:
             event = {"user": user, "email": EVENT["email"]}
             for left in range(count, 0, -TOGETHER):
@@ -84,7 +84,7 @@ class AuthApi(Api):
         return percentiles(latencies(lambda: fire(**EVENT), count))
 
     async def subscribed(self, run: str) -> None:
-        """Note that one more subscriber of this run has seen a probe."""
+        """Record that one more subscriber of this run has seen a probe."""
         self._subscribed[run] += 1
 
     async def subscribers(self, run: str) -> int:
@@ -93,7 +93,7 @@ class AuthApi(Api):
 
 
 def _compute() -> None:
-    """Use so much of a processor, however many share it."""
+    """Use a fixed amount of processor time."""
     end = time.thread_time() + COMPUTED
     while time.thread_time() < end:
         continue

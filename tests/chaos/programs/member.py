@@ -1,4 +1,4 @@
-"""A member of a consumer group: notes each event in its ledger, from inside the handler."""
+"""A member of a consumer group: records each event from inside the handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that publishes nothing: hands each event over, and notes it in its ledger once `fire` has returned."""
+"""A process that publishes nothing: hands off each event, and records it once `fire` has returned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A publisher: fires events at a steady pace, some in a row, and notes each once `fire_async` has returned."""
+"""A publisher: fires events at a steady pace, some in a row, and records each once `fire_async` has returned."""
 
 from __future__ import annotations
 
