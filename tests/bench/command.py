@@ -142,6 +142,12 @@ def programs_for(security: str, divisor: int = 1, package: str = "") -> Iterator
         shutil.rmtree(root, ignore_errors=True)
 
 
+def _place_of_bytecode(root: Path, package: str) -> str:
+    """Return where programs keep compiled modules: where we do, if we do, for to compile all of them takes seconds."""
+    is_ours = not package and not sys.dont_write_bytecode
+    return sys.pycache_prefix or "" if is_ours else str(root / "bytecode")
+
+
 def _environment(root: Path, security: str, package: str) -> dict[str, str]:
     """Return the variables that direct the programs to loopback, to each other, and to `bench` (and `lightbus`)."""
     environment = {
@@ -150,7 +156,7 @@ def _environment(root: Path, security: str, package: str) -> dict[str, str]:
         "LIGHTBUS_DATA_DIR": str(root / "data"),
         "XDG_RUNTIME_DIR": str(root),
         "PYTHONDONTWRITEBYTECODE": "",  # users have it compiled: the shell that measures must not decide
-        "PYTHONPYCACHEPREFIX": str(root / "bytecode"),
+        "PYTHONPYCACHEPREFIX": _place_of_bytecode(root, package),
         "PYTHONPATH": os.pathsep.join(filter(None, [package, str(TESTS), os.environ.get("PYTHONPATH", "")])),
     }
     if package:  # no lines of it are to be counted as covered: its files are gone by then
