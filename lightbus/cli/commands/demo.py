@@ -195,7 +195,7 @@ def _stay(lines: Lines, bus_name: str, workers: Workers) -> None:
             'lightbus.create().customers.new_customer(customer_name="Ada", email="ada@example.com")',
         )
     )
-    lines.plain(f"\nThe workers go on. In a second terminal, call or fire:\n\n    {call}\n\n    {event}\n")
+    lines.plain(f"\nThe workers keep running. In a second terminal, call or fire:\n\n    {call}\n\n    {event}\n")
     lines.plain("What they do is shown here. Ctrl-C ends them.\n")
     try:
         while True:

@@ -166,4 +166,4 @@ def _say(bus: Connection, api: str, where: str, moved: Counter[str], groups: int
         return
     owed = f", {moved['owed']} of them still owed" if moved["owed"] else ""
     bus.output.line((f"{moved['events']} events of {api}", "bold"), f" are moved to {where}{owed}.")
-    bus.output.line(f"{groups} groups go on where they were, and {moved['dead']} dead letters are there.")
+    bus.output.line(f"{groups} groups keep their positions; {moved['dead']} dead letters are moved.")

@@ -41,7 +41,7 @@ async def _fire(bus: Connection, target: str, words: Sequence[str], timeout: flo
         fields = {"api": api, "event": event, "id": message.id, "native_id": message.native_id}
         bus.output.record({**fields, "publisher": message.publisher, "published_at": message.published_at})
     elif not message.publisher:
-        bus.output.line((f"{api}.{event}", "bold"), f" waits on this host as {message.id}: nobody takes it now")
+        bus.output.line((f"{api}.{event}", "bold"), f" waits on this host as {message.id}: no publisher accepts it now")
     else:
         who = message.publisher if publisher is None else str(publisher.announcement)
         bus.output.line((f"{api}.{event}", "bold"), f" is taken by {who} as {message.native_id}")

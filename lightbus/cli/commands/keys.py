@@ -123,7 +123,7 @@ def rotate(phase: str, file: Path | None) -> None:
     click.echo(_copy_instructions(path))
     click.echo(
         "Then start the services again, one after the other, on every host"
-        + (f"; when all have been, go on with: {following}" if following else ".")
+        + (f"; when all have been, continue with: {following}" if following else ".")
     )
     _warn_of_environment()
 

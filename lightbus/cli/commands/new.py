@@ -37,7 +37,7 @@ def new(name: str, parent: Path) -> None:
             (directory / file).parent.mkdir(exist_ok=True)
             (directory / file).write_text(text, "utf-8")
     except FileExistsError:
-        raise UnsupportedUse(f"{directory} is there already. Choose another name, or remove it.") from None
+        raise UnsupportedUse(f"{directory} exists already. Choose another name, or remove it.") from None
     except OSError as error:
         raise UnsupportedUse(
             f"{directory} cannot be written: {error.strerror}. Name another directory: --in."

@@ -56,7 +56,7 @@ def _open(out: Path) -> IO[str]:
     try:
         return out.open("x", encoding="utf-8")
     except FileExistsError:
-        raise UnsupportedUse(f"{out} is there already. Name another --out, or remove it.") from None
+        raise UnsupportedUse(f"{out} exists already. Name another --out, or remove it.") from None
     except OSError as error:
         raise UnsupportedUse(f"{out} cannot be written: {error.strerror}. Name another --out.") from None
 
@@ -77,7 +77,7 @@ class _Recorder:
         output = self._bus.output
         await follower.begin()
         try:
-            output.note(f"Recording the events of {', '.join(follower.apis) or 'nobody yet'}; Ctrl-C ends it.")
+            output.note(f"Recording the events of {', '.join(follower.apis) or 'no API yet'}; Ctrl-C ends it.")
             with output.progress("Recorded", self._wanted) as advance:
                 while not await passes(self._done, follower.pause):
                     follower.look()

@@ -102,5 +102,5 @@ async def _fire(bus: Connection, event: RecordedEvent, fired: int) -> None:
     try:
         await bus.client.fire_event(event.api, event.event, event.kwargs)
     except LightbusException as error:
-        bus.output.note(f"{fired} events were fired before line {event.line} of the file; --skip goes on behind them.")
+        bus.output.note(f"{fired} events were fired before line {event.line} of the file; --skip continues after them.")
         raise error

@@ -113,7 +113,7 @@ class _Tail:
 
     def _what(self, apis: list[str], *, rpc: bool, events: bool) -> str:
         calls = ["calls that fail" if self._only_errors else "all calls"] if rpc else []
-        return " and ".join([*([f"the events of {', '.join(apis) or 'nobody yet'}"] if events else []), *calls])
+        return " and ".join([*([f"the events of {', '.join(apis) or 'no API yet'}"] if events else []), *calls])
 
     # Callbacks of the followers
 

@@ -84,7 +84,7 @@ class ListenerRunner:
         else:
             error = None if self._guard.is_ending else RuntimeError("its task was cancelled")
         if error is not None and not self.queue.is_closed:
-            logger.critical("The listener %s cannot go on: %s", self.listener.name, INTERNAL_ERROR, exc_info=error)
+            logger.critical("The listener %s cannot continue: %s", self.listener.name, INTERNAL_ERROR, exc_info=error)
             self._give_up(error)
 
     def _give_up(self, error: BaseException) -> None:

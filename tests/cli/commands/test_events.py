@@ -198,4 +198,4 @@ def test_people_are_told_in_words(town: Town, capsys: pytest.CaptureFixture[str]
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert "1 events of shop are moved to jetstream" in said
-    assert "1 groups go on where they were, and 0 dead letters are there." in said
+    assert "1 groups keep their positions; 0 dead letters are moved." in said

@@ -28,7 +28,7 @@ def test_fire_where_nobody_takes_it(commands: Commands) -> None:
     """An event that its publisher cannot store waits on this host, which is shown; doctor has the reason."""
     commands.serve("auth", env={"LIGHTBUS_DATA_DIR": "/proc/nowhere"})
     text = commands.text("fire", "auth.user_registered", "username=ada")
-    assert re.search(r"auth.user_registered waits on this host as \S+: nobody takes it now", text)
+    assert re.search(r"auth.user_registered waits on this host as \S+: no publisher accepts it now", text)
     text = commands.run("doctor", code=2).stdout
     assert re.search("error   health: auth .*No event can be kept here at the moment. .*/proc/nowhere", text)
 

@@ -154,10 +154,10 @@ def test_rotate_in_three_phases(file: Path) -> None:
     _, new = held(file)
     assert held(file) == (old, new)
     assert f"key {old.fingerprint}: spoken\nkey {new.fingerprint}: accepted\n" in output
-    assert "go on with: lightbus keys rotate promote" in output
+    assert "continue with: lightbus keys rotate promote" in output
     output = run("rotate", "promote").output
     assert held(file) == (new, old)
-    assert "go on with: lightbus keys rotate remove" in output
+    assert "continue with: lightbus keys rotate remove" in output
     assert "scp -p" in output
     output = run("rotate", "remove").output
     assert held(file) == (new,)

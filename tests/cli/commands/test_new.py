@@ -44,7 +44,7 @@ def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
 def test_what_is_there_stays(tmp_path: Path) -> None:
     """An existing directory is not changed; if none can be created, the error says so."""
     (tmp_path / "greeter").mkdir()
-    with pytest.raises(UnsupportedUse, match=r"greeter is there already\. Choose another name, or remove it"):
+    with pytest.raises(UnsupportedUse, match=r"greeter exists already\. Choose another name, or remove it"):
         write("greeter", "--in", str(tmp_path))
     assert [*(tmp_path / "greeter").iterdir()] == []
     with pytest.raises(UnsupportedUse, match=r"cannot be written: .*Name another directory: --in"):

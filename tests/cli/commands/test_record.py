@@ -27,7 +27,7 @@ def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> 
     assert told == {"file": str(file), "events": 2}
     assert users(file) == ["sally", "harry"]
     there = commands.run("record", "--kept", "--out", str(file), code=2)
-    assert "is there already. Name another --out, or remove it." in " ".join(there.stderr.split())
+    assert "exists already. Name another --out, or remove it." in " ".join(there.stderr.split())
 
     same = commands.run("replay", str(file), code=2)
     assert "whose listeners would handle them a second time" in " ".join(same.stderr.split())

@@ -66,7 +66,7 @@ def test_an_internal_error_is_not_silent(caplog: pytest.LogCaptureFixture) -> No
         feeder(runner).source.ack = broken  # type: ignore[method-assign]
         give(runner, 1)
         await wait_until_async(lambda: context.stopped)
-        assert "The listener greeter cannot go on: internal error, please report it" in caplog.text
+        assert "The listener greeter cannot continue: internal error, please report it" in caplog.text
         assert runner.stopped_by == "KeyError: 'our own'"
 
     run(lambda message: None, test)
