@@ -179,6 +179,7 @@ class _IntakeSocket(asyncio.DatagramProtocol):
         """
         descriptor = self.transport.get_extra_info("socket").fileno()
         own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, fileno=descriptor)
+        own.setblocking(False)  # a program may have set a default timeout, which reading would wait for
         try:
             with contextlib.suppress(OSError, struct.error):
                 yield own

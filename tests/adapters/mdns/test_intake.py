@@ -191,3 +191,22 @@ def test_all_that_waits_is_read_in_one_turn(surroundings: Surroundings, monkeypa
             assert turns <= 2
 
     asyncio.run(scenario())
+
+
+def test_reading_never_waits(surroundings: Surroundings) -> None:
+    """A program's default timeout of sockets does not block the loop until the next packet comes."""
+
+    async def scenario() -> None:
+        made = ZeroconfDiscovery(surroundings.bus, addresses=[OWN])
+        async with listening(made):
+            assert made._intake is not None
+            for reader in made._intake._sockets:
+                with reader._borrowed() as own:
+                    assert own.gettimeout() == 0.0
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(3600)
+    try:
+        asyncio.run(scenario())
+    finally:
+        socket.setdefaulttimeout(before)
