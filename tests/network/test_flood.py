@@ -191,11 +191,13 @@ def test_a_flood_by_multicast(
     descriptors = len(os.listdir(f"/proc/{worker.pid}/fd"))
     assert descriptors <= 64 + PER_ADDRESS * (MAX_ADDRESSES_TRIED + MOST_ENDPOINTS * FOR_ASKED)
     announcer.kill()
-    time.sleep(1)  # what is on its way comes in
-    before, watch = processor_time(worker), time.monotonic()
-    time.sleep(2)
-    used = (processor_time(worker) - before) / (time.monotonic() - watch)
-    print(
-        f"measured: first calls {[seconds for _, seconds in calls]} s, {descriptors} descriptors, then {used:.1%} CPU"
-    )
-    assert used < 0.2
+    shares: list[float] = []
+
+    def is_idle() -> bool:
+        before, watch = processor_time(worker), time.monotonic()
+        time.sleep(2)
+        shares.append((processor_time(worker) - before) / (time.monotonic() - watch))
+        return shares[-1] < 0.2
+
+    wait_until(is_idle, 60, what="the worker is idle again")
+    print(f"measured: first calls {[seconds for _, seconds in calls]} s, {descriptors} descriptors, then {shares} CPU")
