@@ -194,22 +194,24 @@ def _is_left_unmeasured(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def surroundings(request: pytest.FixtureRequest, _roots: Roots) -> Iterator[Surroundings]:
-    """
-    Give the test a bus name, directories and an environment of its own; fail it for what it leaves.
-
-    Its calls wait for as long as everything else does, where it does not say for how long.
-    """
+    """Give the test a bus name, directories and an environment of its own; fail it for what it leaves."""
     asyncio_log, complaints = logging.getLogger("asyncio"), TaskComplaints()
     with _measured(request), logging_not_set_up(), own_surroundings(_roots) as made:
         before = Snapshot(made.bus)
         asyncio_log.addHandler(complaints)
-        with patient_calls():
-            yield made
+        yield made
         left = before.leaked() + made.left_files()
         before.kill_processes()
         asyncio_log.removeHandler(complaints)
     left += complaints.found
     assert not left, "the test left behind:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(autouse=True)
+def defaults(surroundings: Surroundings) -> Iterator[None]:
+    """Have calls wait for as long as everything else does, where the test does not say for how long."""
+    with patient_calls():
+        yield
 
 
 @pytest.fixture(params=DOORS)

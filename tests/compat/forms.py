@@ -21,7 +21,7 @@ FORMS = (
     Form(
         kind="path",
         old="`bus.auth.seen.name`, `.parent`, `.ancestors()`",
-        here="the same for procedures and events; before that (`bus.auth.name`) a name like any other",
+        here="the same for procedures and events; on an API (`bus.auth.name`) it is an ordinary member name",
         check="""
 path = bus.auth.seen
 assert (path.name, str(path.parent)) == ("seen", "auth")
@@ -49,7 +49,7 @@ assert bus.client.service_name == "old"
     Form(
         kind="client",
         old="`client.hook_registry.register_callback(name, fn, before_plugins)`",
-        here="the same; `client.before_rpc_call(fn)` and its like do it, too",
+        here="the same; `client.before_rpc_call(fn)` and the similar methods also work",
         check="""
 def hook(): pass
 bus.client.hook_registry.register_callback("on_start", hook, True)
@@ -60,7 +60,8 @@ assert hook in bus.client.hooks.functions("on_start") and hook in bus.client.hoo
     Form(
         kind="client",
         old="`client.plugin_registry.is_plugin_loaded(...)`",
-        here="the same. Plugins are given by `create(plugins=[...])` and the settings, not put into the registry",
+        here="the same. Plugins come from `create(plugins=[...])` and the settings; they cannot be added to the "
+        "registry",
         check="""
 from lightbus.plugins.metrics import MetricsPlugin
 from lightbus.plugins.state import StatePlugin
@@ -74,7 +75,7 @@ plugged.client.close()
     Form(
         kind="client",
         old="`client.loop`",
-        here="the loop that runs in this thread; an error where none does, as a client has none of its own",
+        here="the loop that runs in this thread; an error if none runs, because a client has no loop of its own",
         check="""
 import asyncio
 async def main():
@@ -87,7 +88,7 @@ with pytest.raises(lightbus.UnsupportedUse, match="No event loop runs in this th
     Form(
         kind="client",
         old="`start_server()`, `stop_server()`, `transport_registry`, `event_client`, `error_queue` and others",
-        here="an error that says what to write instead",
+        here="an error that names the replacement",
         check="""
 gone = {"start_server": "start_worker", "transport_registry": "no transports", "error_queue": "raised where they occur"}
 for name, instead in gone.items():
@@ -100,7 +101,7 @@ with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
     Form(
         kind="client",
         old="`client.consume_rpcs(apis=[...])`",
-        here="all that is registered is served; other `apis` are an error that says so",
+        here="all registered APIs are served; other `apis` are an error",
         check="""
 import asyncio
 with pytest.raises(lightbus.UnsupportedUse, match="serves all that is registered: auth. Register those"):
@@ -110,7 +111,7 @@ with pytest.raises(lightbus.UnsupportedUse, match="serves all that is registered
     Form(
         kind="message",
         old="`RpcMessage(return_path=)`",
-        here="kept, and of no effect: a reply comes back the way of its call",
+        here="kept, without effect: a reply returns on the connection of its call",
         check="""
 message = lightbus.RpcMessage(api_name="auth", procedure_name="check", kwargs={"n": 1}, return_path="abc", id="7")
 assert (message.return_path, message.kwargs, message.id) == ("abc", {"n": 1}, "7")
@@ -120,7 +121,7 @@ assert lightbus.RpcMessage(api_name="auth", procedure_name="check").return_path 
     Form(
         kind="message",
         old="`get_metadata()`, `get_kwargs()`, `from_dict(metadata, kwargs, **extra)`, `required_metadata`",
-        here="the same for calls, results and events; of an event the `native_id` is among them",
+        here="the same for calls, results and events; for events they include the `native_id`",
         check="""
 call = lightbus.RpcMessage(api_name="auth", procedure_name="check", kwargs={"n": 1}, id="7")
 result = lightbus.ResultMessage(result=5, rpc_message_id="7", error=True, trace="line 3", id="8")
@@ -171,7 +172,7 @@ finally:
     Form(
         kind="configuration",
         old="`Config.load_dict(...)`, `.load_file(...)`, `.load_yaml(...)`, `.load_json(...)`, `.default()`",
-        here="the same, with the environment's settings; `load_config(...)` does it all",
+        here="the same, with the environment's settings; `load_config(...)` replaces them all",
         check="""
 from lightbus.config import Config
 import os, pathlib, tempfile
@@ -193,7 +194,7 @@ other.client.close()
     Form(
         kind="configuration",
         old="`config.plugin(name).<setting>`",
-        here="what is written under `plugins.<name>`, and `enabled`; a plugin's own defaults are arguments of its "
+        here="the settings under `plugins.<name>`, and `enabled`; a plugin's own defaults are arguments of its "
         "`from_config`",
         check="""
 written = lightbus.Config.load_dict({"plugins": {"internal_state": {"enabled": True, "ping_interval": 3}}})
@@ -204,7 +205,7 @@ assert written.plugin("internal_metrics").enabled is False
     Form(
         kind="configuration",
         old="`config.api()`, `config.apis()`",
-        here="the section `default`, and all of them by name; `config.apis` works, too",
+        here="the section `default`, and all sections by name; `config.apis` works, too",
         check="""
 config = bus.client.config
 assert config.api() is config.apis()["default"] is config.apis["default"]
@@ -213,7 +214,7 @@ assert config.api() is config.apis()["default"] is config.apis["default"]
     Form(
         kind="configuration",
         old="`load_config(from_file=, quiet=)`",
-        here="`config_file`; both work, one at a time. Nothing is logged in any case",
+        here="`config_file`; both names work, but not together. Nothing is logged either way",
         check="""
 with pytest.raises(lightbus.InvalidConfiguration, match="no configuration file none.yaml"):
     lightbus.load_config(from_file="none.yaml", quiet=True)
@@ -225,7 +226,7 @@ with pytest.raises(lightbus.InvalidConfiguration, match="Give config_file"):
         kind="mock",
         old="`mockRpcCall`, `mockEventFiring`, `assertEventFired`, `assertEventNotFired`, `assertRpcCalled`, "
         "`assertRpcNotCalled`, `getEventMessages`, `getRpcMessages`, `eventNamesFired`, `rpcNamesCalled`",
-        here="the same, beside `mock_rpc_call` and so on",
+        here="the same, besides `mock_rpc_call` and so on",
         check="""
 from lightbus.utilities.testing import bus_mocker
 with bus_mocker(bus) as mock:
@@ -245,7 +246,7 @@ with bus_mocker(bus) as mock:
     Form(
         kind="mock",
         old="`mockRpcCall(full_rpc_name=, result=, error=, trace=)`, `assertEventFired(full_event_name=)` and so on",
-        here="the same. What else a result's message has (`id`, `native_id`, ...) is refused: the mock makes it",
+        here="the same. Other fields of a result's message (`id`, `native_id`, ...) are refused: the mock sets them",
         check="""
 from lightbus.utilities.testing import bus_mocker
 with bus_mocker(bus) as mock:
@@ -273,7 +274,7 @@ with bus_mocker(bus) as mock:
     Form(
         kind="plugin",
         old="`StatePlugin(service_name=, process_name=)`, `MetricsPlugin(service_name=, process_name=)`",
-        here="the same; without them what the client is called",
+        here="the same; the default is the client's names",
         check="""
 from lightbus.plugins.metrics import MetricsPlugin
 from lightbus.plugins.state import StatePlugin
@@ -307,7 +308,7 @@ assert [letters[name][-1] for name in ("only", "skip", "schema")] == ["-o", "-k"
     Form(
         kind="exception",
         old="`NoResponseSchemaFound`, `InvalidMessage`, `UnsupportedOptionValue`, `NoApisToListenOn` and others",
-        here="names of what is raised for the same mistake today: `SchemaNotFound`, `ProtocolError`, "
+        here="aliases of the exceptions that are raised for the same mistakes now: `SchemaNotFound`, `ProtocolError`, "
         "`InvalidConfiguration`, `NothingToListenFor`",
         check="""
 from lightbus.exceptions import InvalidMessage, NoApisToListenOn, NoResponseSchemaFound, UnsupportedOptionValue
@@ -318,7 +319,7 @@ assert (UnsupportedOptionValue, NoApisToListenOn) == (lightbus.InvalidConfigurat
     Form(
         kind="exception",
         old="`TransportNotFound`, `PoolProxyError`, `SuddenDeathException` and others of transports and pools",
-        here="the import is an error that says what to catch instead",
+        here="the import is an error that names the exception to catch",
         check="""
 with pytest.raises(ImportError, match="Catch PeerLost"):
     from lightbus.exceptions import SuddenDeathException
