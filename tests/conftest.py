@@ -116,7 +116,7 @@ def _sources(package: Path) -> dict[Path, bytes]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Have `-n auto` mean more tests at a time than there are processors: each waits, most of the time."""
+    """Let `-n auto` run more tests at a time than there are processors: each waits, most of the time."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own way to say how many
         return None
     return TESTS_PER_PROCESSOR * (os.cpu_count() or 1)
@@ -134,7 +134,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Have workers of xdist wait and compute at the same time; alone, tests run in the order of their files."""
+    """Let workers of xdist wait and compute at the same time; alone, tests run in the order of their files."""
     if (mine := getattr(config, "workerinput", None)) is not None:
         items[:] = side_by_side(in_order_of_files(items), mine["workercount"])
 
@@ -174,7 +174,7 @@ def _measuring() -> Any:
 
 @contextmanager
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have coverage, where it is on, look away from some of the tests, and from the programs that these start."""
+    """Disable coverage, if it is on, in some of the tests, and in the programs that these start."""
     measuring = _measuring()
     if measuring is None or not _is_left_unmeasured(request):
         yield
@@ -222,7 +222,7 @@ def door(request: pytest.FixtureRequest) -> Door:
 
 @pytest.fixture(scope="session")
 def fork_server() -> Iterator[ForkServer | None]:
-    """Give the tests an interpreter that has imported the package, and forks; where the system has what it takes."""
+    """Return an interpreter that has imported the package, and forks; if the system supports it."""
     if not can_fork():
         yield None
         return
@@ -235,7 +235,7 @@ def fork_server() -> Iterator[ForkServer | None]:
 def processes(
     request: pytest.FixtureRequest, surroundings: Surroundings, tmp_path: Path, fork_server: ForkServer | None
 ) -> Iterator[Processes]:
-    """Start programs that end with the test; what they wrote is shown when it fails."""
+    """Return a starter of programs that end with the test; their output is shown on a failure."""
     logs = tmp_path / "logs"
     logs.mkdir()
     anew = request.node.get_closest_marker("new_interpreters")

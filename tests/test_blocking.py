@@ -58,7 +58,7 @@ def door_of(bus: BusPath) -> BlockingChannel:
 
 
 def in_threads(count: int, function: Callable[[], Any]) -> list[Future[Any]]:
-    """Run a function in so many threads, and return what will come of it."""
+    """Run a function in this many threads, and return the futures."""
     threads = ThreadPoolExecutor(count)
     futures = [threads.submit(function) for _ in range(count)]
     threads.shutdown(wait=False)
@@ -166,7 +166,7 @@ def test_call_uses_an_idle_socket_if_a_new_one_is_refused(bus: BusPath, monkeypa
 
 
 def test_late_replies_are_discarded(bus: BusPath) -> None:
-    """The reply to a call that was given up is not taken for the reply to the next call on its socket."""
+    """The reply to a call that was given up is not used as the reply to the next call on its socket."""
     with pytest.raises(LightbusTimeout):
         bus.work.hold_def(seconds=0.3, bus_options={"timeout": 0.1})
     wait_until(lambda: bus.work.log() == ["started", "finished"])
@@ -176,7 +176,7 @@ def test_late_replies_are_discarded(bus: BusPath) -> None:
 
 
 def test_endless_late_replies_do_not_delay_a_timeout(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that keeps sending replies nobody waits for holds no call past its deadline."""
+    """A peer that keeps sending unrequested replies delays no call past its deadline."""
     late = envelope.encode(Result(None), 2**40)
     monkeypatch.setattr(BlockingDealer, "receive", lambda self, seconds: late)
     with pytest.raises(LightbusTimeout, match="did not answer"):

@@ -1,4 +1,4 @@
-"""The moment by which a call must be answered."""
+"""The time by which a call must be answered."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def test_readme_is_short() -> None:
 
 
 def test_readme_commands_are_those_of_ci() -> None:
-    """The two lines for newcomers are there, and the one for the tests is what CI runs."""
+    """The two lines for newcomers exist, and the one for the tests is what CI runs."""
     assert [code for _, code in blocks(README, "sh") if "venv" in code] == [f"{TRY}\n", f"{TEST}\n"]
     first = re.search(r"^python3 -m venv .*pytest.*$", README, flags=re.MULTILINE)
     assert first is not None
@@ -421,8 +421,8 @@ def test_house_is_complete() -> None:
 ROOMS = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
 
 
-def test_modules_that_are_named_exist() -> None:
-    """What the pages on the architecture name as `room/module` is there, by this name."""
+def test_named_modules_exist() -> None:
+    """Every `package/module` that the pages on the architecture name exists."""
     named = {found[1] for found in re.finditer(rf"\b((?:{ROOMS})/(?:\w+/)*\w\w+)\b", ARCHITECTURE)}
     tests = PACKAGE.parent / "tests"
     there = {name for name in named for at in (PACKAGE, tests) if (at / name).is_dir() or (at / f"{name}.py").exists()}

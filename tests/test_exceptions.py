@@ -26,7 +26,7 @@ CLASSES = [
 ]
 
 
-def test_every_error_has_a_code_of_its_own() -> None:
+def test_every_error_has_its_own_code() -> None:
     """No two classes share a code: the code is all that crosses the wire."""
     codes = Counter(cls.code for cls in CLASSES)
     assert [code for code, count in codes.items() if count > 1] == []

@@ -160,7 +160,7 @@ def imports(tree: ast.AST, module: str, modules: set[str]) -> Iterator[str]:
 
 
 def last_name(node: ast.expr) -> str:
-    """Return what stands behind the last dot of a name; nothing of what is no name."""
+    """Return the part after the last dot of a name; nothing for other expressions."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
@@ -345,8 +345,8 @@ def test_rooms_of_events_stand_on_each_other() -> None:
     assert wrong == []
 
 
-def test_rooms_of_events() -> None:
-    """A module in no room is shared, and so is what it has."""
+def test_packages_of_events() -> None:
+    """A module outside the packages is shared, and so are its imports."""
     assert step_of("lightbus.events.newest") == step_of("lightbus.events.newest.Newest") == (0, "")
     assert (
         step_of("lightbus.events.groups.coordinator.Coordinator") == step_of("lightbus.events.groups") == (1, "groups")
@@ -532,7 +532,7 @@ def fields(declared: ast.ClassDef) -> set[str]:
 
 
 def attributes(method: ast.AST) -> set[str]:
-    """Return the attributes of itself that a method sets."""
+    """Return the attributes that a method sets on `self`."""
     return {
         node.attr
         for node in ast.walk(method)
@@ -561,7 +561,7 @@ def only_for_types(tree: ast.AST) -> int:
 
 
 def circles(known: dict[str, set[str]]) -> list[set[str]]:
-    """Return the groups of modules each of which knows, by way of others, all of its group."""
+    """Return the groups of modules that import each other, directly or indirectly."""
     reaches = {module: reachable(module, known) for module in known}
     found: list[set[str]] = []
     for module, reached in reaches.items():
@@ -709,7 +709,7 @@ def test_no_two_classes_share_a_name() -> None:
     assert {name: of for name, of in found.items() if len(of) > 1 and name not in NAMED_BY_THEIR_CLASS} == {}
 
 
-def test_what_is_measured() -> None:
+def test_measured_values() -> None:
     """Attributes count once, wherever they are; imports for types are seen; and circles of any length."""
     methods = "    def a(self):\n        self.x = self.y = 1\n    def b(self):\n        self.x = 2\n"
     source = f"class A:\n    MOST = 3\n    y: int\n    z = 0\n{methods}"

@@ -172,7 +172,7 @@ PAGES = ["cli/comparison.md", "how-to/index.md", "how-to/http.md", "tutorial.md"
 
 @pytest.mark.parametrize("name", PAGES)
 def test_commands_named_in_guides_exist(name: str) -> None:
-    """Each command that a page names is there, with its subcommand and its options."""
+    """Each command that a page names exists, with its subcommand and its options."""
     named = commands_named((DOCS / name).read_text("utf-8"))
     assert named
     for words in named:

@@ -79,7 +79,7 @@ def test_wrapped_function_keeps_its_behaviour() -> None:
         function()  # type: ignore[call-arg]
 
 
-def test_create_knows_who_calls_it(tmp_path: Path) -> None:
+def test_create_finds_its_caller(tmp_path: Path) -> None:
     """The default name of the service is that of the caller's directory."""
     made: dict[str, Any] = {"__file__": str(tmp_path / "shop" / "bus.py"), "__name__": "bus"}
     exec("import lightbus; bus = lightbus.create()", made)

@@ -54,8 +54,8 @@ def digest(function: Any, name: str = "n") -> str:
     return Listener(api="auth", events=("seen",), name=name, function=function).digest
 
 
-def test_programs_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the module and the name of the function, and the listener's; of scripts also by which one was started."""
+def test_programs_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the module and the name of the function, and the listener's; of scripts also by their file."""
     wrapper = functools.wraps(handle)(lambda message: None)
     assert digest(handle) == digest(functools.partial(handle)) == digest(wrapper)
     assert len({digest(handle), digest(other), digest(handle, "m"), digest(functools.partial(print))}) == 4

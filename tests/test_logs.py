@@ -1,4 +1,4 @@
-"""Logging to the terminal, as programs set it up that have nothing of their own."""
+"""Logging to the terminal, as set up for programs without their own configuration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert (told.err.count("\n"), told.out) == (1, "")
 
 
-def test_what_a_stranger_said_stays_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_text_stays_text(capsys: pytest.CaptureFixture[str]) -> None:
     """It makes no line of its own and moves no cursor, in the message as in the traceback."""
     configure_logging()
     try:
@@ -113,7 +113,7 @@ def test_without_a_reader_nothing_is_raised(monkeypatch: pytest.MonkeyPatch, str
 
 
 def test_a_record_that_cannot_be_formatted_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    """The stream is there: a mistake in a log line is shown."""
+    """The stream exists: an error in a log line is shown."""
     configure_logging()
     ROOT.error("%d of them", "many")
     assert "--- Logging error ---" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def test_call_shows_no_values_in_a_log() -> None:
 
 
 def test_result_names_its_call_and_whether_it_failed() -> None:
-    """A result has the id of its call, and tells whether the handler raised."""
+    """A result has the id of its call, and shows whether the handler raised."""
     message = ResultMessage(result=True, rpc_message_id="7", api_name="auth", procedure_name="check")
     assert (message.result, message.rpc_message_id, message.error, message.trace) == (True, "7", False, "")
     assert repr(message) == "<ResultMessage result of auth.check>"
@@ -28,7 +28,7 @@ def test_result_names_its_call_and_whether_it_failed() -> None:
 
 
 def test_event_keeps_its_id_over_deliveries() -> None:
-    """An event is known by its id on every delivery, and tells whether this is the first."""
+    """An event has the same id on every delivery, and shows whether this is the first."""
     message = EventMessage(api_name="auth", event_name="seen", kwargs={"user": "x"}, id="4f2a-1", publisher="4f2a")
     assert (message.id, message.canonical_name, message.procedure_name) == ("4f2a-1", "auth.seen", "seen")
     assert (message.deliveries, message.redelivered, message.version) == (1, False, 1)
@@ -57,7 +57,7 @@ def test_native_id_is_journal_and_sequence() -> None:
         lambda kwargs: RpcMessage(api_name="a", procedure_name="b", kwargs=kwargs),
     ],
 )
-def test_the_arguments_are_those_given(make: Callable[[Kwargs | None], EventMessage | RpcMessage]) -> None:
+def test_the_arguments_are_the_given_ones(make: Callable[[Kwargs | None], EventMessage | RpcMessage]) -> None:
     """A hook that changes the arguments changes what is sent; a message without arguments has its own dict."""
     given: Kwargs = {}
     assert make(given).kwargs is given

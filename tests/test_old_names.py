@@ -34,7 +34,7 @@ def test_a_name_that_never_was() -> None:
 
 
 @pytest.mark.parametrize("module", [*GONE_MODULES, "lightbus.transports.redis.event"])
-def test_a_module_that_is_gone_says_what_there_is_instead(module: str) -> None:
+def test_a_removed_module_names_its_replacement(module: str) -> None:
     """Importing it raises ModuleNotFoundError, with the replacement in the message."""
     with pytest.raises(ModuleNotFoundError, match=r"There is no lightbus\.[a-z.]+ any more\. [A-Z].+\.$") as caught:
         importlib.import_module(module)

@@ -89,7 +89,7 @@ def test_changing_numbers_do_not_count_as_new(
     assert len(caplog.records) == 2
 
 
-def test_the_traceback_is_told_once(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_traceback_is_logged_once(log: RecurringLog, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """It is long, and the same each time."""
     for _ in range(3):
         log.log("care", logging.ERROR, "it failed", exc_info=ValueError())
@@ -105,7 +105,7 @@ def test_recovery_resets_the_pause(log: RecurringLog) -> None:
     assert log.log("disk", logging.ERROR, "it is full")
 
 
-def test_what_is_remembered_is_bounded(log: RecurringLog, clock: Clock) -> None:
+def test_memory_of_failures_is_bounded(log: RecurringLog, clock: Clock) -> None:
     """However many things fail."""
     for number in range(MOST_KEYS + 10):
         log.log(number, logging.ERROR, "it failed")

@@ -166,7 +166,7 @@ def test_job_that_ends() -> None:
     assert not [*scheduled(print, hourly.until(dt.timedelta(minutes=1)), also_run_immediately=False).waits()]
 
 
-def test_what_is_no_job() -> None:
+def test_invalid_job() -> None:
     """Anything else is refused with an example."""
     with pytest.raises(InvalidSchedule, match=r"as schedule\.every\(\)\.day\.at\('07:00'\), not 5"):
         scheduled(print, 5, also_run_immediately=False)  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ class ScheduleElection:
 
 
 @pytest.mark.parametrize("immediately", [False, True])
-def test_what_is_run_in_turn_is_run_at_those_beats_that_are_ours(immediately: bool) -> None:
+def test_elected_runs_only_at_our_beats(immediately: bool) -> None:
     """Beats are whole multiples of the interval since 1970, each is asked for once, and a failure ends nothing."""
     election: Any = ScheduleElection()
     timetable = every_in_turn(print, seconds=0.02, also_run_immediately=immediately)

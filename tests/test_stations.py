@@ -191,7 +191,7 @@ def _station(owner: type, name: str) -> str:
 
 
 def _note_way(monkeypatch: pytest.MonkeyPatch, begin: str, owner: type, name: str, ways: dict[str, list[str]]) -> None:
-    """Note by which way, from a function on, another one is come to first."""
+    """Record the path on which a function is first reached from another."""
     function, station = getattr(owner, name), _station(owner, name)
 
     def noting(self: Any, *args: Any) -> Any:

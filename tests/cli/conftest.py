@@ -1,4 +1,4 @@
-"""What the tests of the commands share: two services on a bus of their own, and commands run as processes."""
+"""Fixtures of the commands' tests: two services on a separate bus, and commands run as processes."""
 
 from __future__ import annotations
 
@@ -137,11 +137,11 @@ class Commands:
         return process
 
     def on_terminal(self, columns: int, *args: str) -> AbstractContextManager[Terminal]:
-        """Run a command on a terminal of so many columns."""
+        """Run a command on a terminal of this many columns."""
         return on_terminal(columns, self._directory, *args, "--wait", "20", server=self._fork_server)
 
     def text(self, *args: str, code: int = 0, columns: int = 200) -> str:
-        """Return the text output of a command, at a width of so many columns."""
+        """Return the text output of a command, at a width of this many columns."""
         return self.run(*args, code=code, env={"COLUMNS": str(columns)}).stdout
 
     def schema_diff(self, *args: str, code: int = 0) -> str:

@@ -54,7 +54,7 @@ def test_rows_have_what_messages_would_have() -> None:
         ("sally", InvalidEventArguments, "takes the arguments of each event as a dict"),
     ],
 )
-def test_the_first_wrong_one_is_named(wrong: Any, error: type[Exception], text: str) -> None:
+def test_the_first_invalid_event_is_named(wrong: Any, error: type[Exception], text: str) -> None:
     """The error says what is wrong, and with which event."""
     with pytest.raises(error, match=text) as caught:
         made({"user": "sally", "what": 0}, wrong, wrong)

@@ -10,7 +10,7 @@ from helpers import Door
 from lightbus import Api, BusPath, EventNotFound, InvalidParameters, UnknownApi, UnknownProcedure
 
 
-def test_caller_checks_what_it_knows(bus: BusPath, door: Door) -> None:
+def test_caller_checks_known_schemas(bus: BusPath, door: Door) -> None:
     """If the API is registered, or its schema loaded, invalid arguments are refused before anything is sent."""
     with pytest.raises(InvalidParameters, match=r"needs the argument 'password'") as caught:
         door.call(bus.auth.check_password, username="sally")

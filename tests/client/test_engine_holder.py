@@ -108,7 +108,7 @@ def test_exchange_returns_the_former_state() -> None:
 
 
 def test_forked_child_has_no_engine() -> None:
-    """It makes its own, under a new lock; what it inherited stays untouched."""
+    """It makes its own, under a new lock; the inherited one is not used."""
     made: list[object] = []
     engines = holder(made, [])
     lock = engines.lock
@@ -119,8 +119,8 @@ def test_forked_child_has_no_engine() -> None:
     assert engines.engine is made[0]
 
 
-def test_client_class_is_given_the_factories(hub: MemoryBus) -> None:
-    """A discovery of one's own reaches a client class of one's own, too."""
+def test_client_class_gets_the_factories(hub: MemoryBus) -> None:
+    """A custom discovery reaches a custom client class, too."""
     asked: list[str] = []
 
     class Mine(BusClient):

@@ -1,4 +1,4 @@
-"""Firing: the returned message, the checks, and what is waited for."""
+"""Firing: the returned message, the checks, and the waits."""
 
 from __future__ import annotations
 

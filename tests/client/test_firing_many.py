@@ -294,7 +294,7 @@ def test_hooks_around_each_event(served: BusPath, door: Door) -> None:
     assert [message.kwargs["age"] for message in served.auth.user_registered.history()] == [7, 7]
 
 
-def test_a_mocked_bus_is_given_each(bus: BusPath, door: Door) -> None:
+def test_a_mocked_bus_records_each(bus: BusPath, door: Door) -> None:
     """A test of a program that fires many together sees them one by one."""
     with BusMocker(bus) as mock:
         mock.mock_event_firing("auth.user_registered")

@@ -1,4 +1,4 @@
-"""`history()` and `lag()`: the requests to publishers, and what is refused."""
+"""`history()` and `lag()`: the requests to publishers, and refused arguments."""
 
 from __future__ import annotations
 

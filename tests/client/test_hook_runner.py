@@ -166,7 +166,7 @@ def test_hooks_of_events(bus: BusPath, door: Door) -> None:
 
 
 class Wraps:
-    """Notes what is wrapped: "event_sent", and "event_sent: ValueError" where it failed; and how it was left."""
+    """Records the wrapped step: "event_sent", and "event_sent: ValueError" if it failed; and how it was left."""
 
     def __init__(self, bus: BusPath) -> None:
         self.noted: list[str] = []

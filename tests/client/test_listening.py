@@ -1,4 +1,4 @@
-"""Declaring listeners: names, groups, starting points, and what is refused."""
+"""Declaring listeners: names, groups, starting points, and refused arguments."""
 
 from __future__ import annotations
 
@@ -169,8 +169,8 @@ def test_one_listener_for_several_events(served: BusPath) -> None:
 
 
 @pytest.mark.parametrize("module", ["/srv/app/bus.py", "/home/sally/bus.py", "/bus.py", "<stdin>"])
-def test_service_name_that_says_nothing(module: str) -> None:
-    """Without a service name of its own, calls and firing work; a listener is refused with the line to write."""
+def test_meaningless_service_name(module: str) -> None:
+    """Without an own service name, calls and firing work; a listener is refused with the line to write."""
     names: dict[str, Any] = {"__file__": module, "lightbus": lightbus}
     exec("bus = lightbus.create(); named = lightbus.create(service_name='orders')", names)
     with pytest.raises(

@@ -31,7 +31,7 @@ def store(bus: BusPath, message: EventMessage, door: Door) -> bytes:
 
 
 def test_hooks_know_that_it_is_stored(bus: BusPath, door: Door) -> None:
-    """Around an event that is put into an outbox a hook can tell that it is not fired, as yet; afterwards no more."""
+    """A hook around an event that is put into an outbox can see that it is not fired yet; later it cannot."""
     seen = []
     bus.client.before_event_sent(
         lambda client, event_message: seen.append(client.made_events.is_storing(event_message))

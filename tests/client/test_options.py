@@ -1,4 +1,4 @@
-"""`bus_options`: what cannot be meant is refused."""
+"""`bus_options`: invalid ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schemas of other peers: fetched once, and used to validate what is sent."""
+"""The schemas of other peers: fetched once, and used to validate calls and events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plugins that are given to a client."""
+"""The plugins of a client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients at a fork and at the exit of the process: what is paused, forgotten and closed."""
+"""Clients at a fork and at the exit of the process: what is paused, dropped and closed."""
 
 from __future__ import annotations
 

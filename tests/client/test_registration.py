@@ -1,4 +1,4 @@
-"""Registering APIs: what is offered and what is refused, and their schemas."""
+"""Registering APIs: offered and refused members, and their schemas."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_methods_that_are_no_procedures_are_named(bus: BusPath, caplog: pytest.L
     ]
 
 
-def test_methods_that_an_instance_was_given_are_named(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+def test_functions_assigned_to_an_instance_are_logged(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
     """Functions assigned in `__init__` are no methods of the class, and not served: they are logged, values are not."""
 
     class Prices(Api):

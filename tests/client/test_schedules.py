@@ -70,7 +70,7 @@ def test_wrong_interval_is_refused_at_once(bus: BusPath) -> None:
         bus.client.schedule(5)(print)  # type: ignore[arg-type]
 
 
-def test_failing_schedule_goes_on(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_schedule_continues(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
     """An exception in a scheduled function is logged, and it runs again at its next time."""
     runs: list[int] = []
 

@@ -18,7 +18,7 @@ came: list[int] = []
 
 @pytest.fixture(autouse=True)
 def handled() -> Iterator[None]:
-    """Note the signals that come."""
+    """Record the received signals."""
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)

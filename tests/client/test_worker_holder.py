@@ -11,8 +11,8 @@ from lightbus.client.worker_holder import WorkerHolder
 from lightbus.engine.worker import Worker
 
 
-def test_nothing_to_tell_without_a_worker() -> None:
-    """What changes while no worker runs makes nothing for one; stopping and asking to stop do nothing."""
+def test_no_effect_without_a_worker() -> None:
+    """Changes without a worker have no effect on one; stopping and requesting a stop do nothing."""
     workers = WorkerHolder((Feature.RPCS,))
     made: list[Worker] = []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lightbus import BusPath, Feature
 
 
-def test_worker_sees_what_is_declared_later(bus: BusPath) -> None:
-    """APIs, listeners, schedules and features are those of the moment; hooks get the client."""
+def test_worker_sees_later_declarations(bus: BusPath) -> None:
+    """APIs, listeners, schedules and features are the present ones; hooks get the client."""
     client = bus.client
     view = client._lifecycle._view
     bus.auth.user_registered.listen(lambda username: None, listener_name="later")
@@ -24,8 +24,8 @@ def test_worker_sees_what_is_declared_later(bus: BusPath) -> None:
 async def _beside() -> None: ...
 
 
-def test_background_tasks_are_given_once(bus: BusPath) -> None:
-    """A coroutine runs once: who takes it has it."""
+def test_background_tasks_are_taken_once(bus: BusPath) -> None:
+    """A coroutine runs once, in the worker that takes it."""
     view = bus.client._lifecycle._view
     coroutine = _beside()
     bus.client.add_background_task(coroutine)

@@ -1,4 +1,4 @@
-"""Names of Lightbus 1.x that programs use: each is there, under its old name, and does what it did."""
+"""Names of Lightbus 1.x that programs use: each exists, under its old name, with its old effect."""
 
 from __future__ import annotations
 

@@ -63,14 +63,14 @@ def test_forms_of_a_peer(written: str) -> None:
         "",
     ],
 )
-def test_what_is_no_peer_is_refused(written: str) -> None:
-    """Anything else is refused, with the forms there are."""
+def test_invalid_peer_is_refused(written: str) -> None:
+    """Anything else is refused, with the valid forms."""
     assert "must be host:port (as in 10.0.0.7:5570), tcp://host:port or ipc:///path" in refusal(fields.PEERS, [written])
 
 
 @pytest.mark.parametrize("name", ["", "auth:5570", "auth/x", "a..b", "-", "auth example", "10.0.0.7:1"])
-def test_what_is_no_name_of_a_record_is_refused(name: str) -> None:
-    """A record has the ports itself; it is said what a name looks like."""
+def test_invalid_record_name_is_refused(name: str) -> None:
+    """A record contains the ports itself; the error shows a valid name."""
     assert "must be srv+lightbus://name, without a port" in refusal(fields.PEERS, [f"srv+lightbus://{name}"])
 
 
@@ -165,7 +165,7 @@ def test_directory_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_secret_is_not_shown() -> None:
-    """A secret is seen by nobody who does not ask for it, and is equal to another of the same text."""
+    """A secret is only returned on request, and is equal to another of the same text."""
     secret = fields.Secret("sesame")
     assert "sesame" not in f"{secret} {secret!r} {[secret]}"
     assert secret.get_secret_value() == "sesame"

@@ -28,7 +28,7 @@ class House(Settings):
 
 
 def test_json_schema_of_a_section() -> None:
-    """Sections stand once among the definitions, whoever has them; keys are called as they are written."""
+    """Each section is defined once, however often it is used; keys have their written names."""
     default = {"port": 0, "is": "open"}
     assert json_schema_of(House) == {
         "$defs": {

@@ -63,7 +63,7 @@ def test_any_text_is_a_key_or_refused(text: str) -> None:
 
 
 def test_new_keys_differ() -> None:
-    """Each new key is another one, of a bus of its own; one that replaces a key is of its bus."""
+    """Each new key is different, with its own bus; one that replaces a key keeps its bus."""
     one, other = BusKey.generate(), BusKey.generate()
     assert one.secret != other.secret
     assert one.bus == one.fingerprint
@@ -142,8 +142,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "settings" / "lightbus" / "bus.key"
 
 
-def test_what_is_written_is_read(file: Path) -> None:
-    """A key file is made with its directories, is closed to others, explains itself, and leaves nothing beside it."""
+def test_written_key_is_read(file: Path) -> None:
+    """A key file is made with its directories, is private, explains itself, and leaves no temporary file."""
     write_key_file(file, [KEY], replace=False, note="# a note")
     assert read_key_file(file) == (KEY,)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -181,7 +181,7 @@ def test_a_file_open_to_others_is_refused(file: Path, mode: int) -> None:
         read_key_file(file)
 
 
-def test_a_file_of_somebody_else_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's file could be changed by that user."""
     write_key_file(file, [KEY], replace=False)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)

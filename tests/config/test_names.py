@@ -115,7 +115,7 @@ def test_default_service_name_is_the_directory(module_file: str, name: str) -> N
         ("/usr/lib/python3/dist-packages/company_bus/bus.py", "company_bus"),
     ],
 )
-def test_directory_that_says_nothing(module_file: str | None, name: str) -> None:
+def test_meaningless_directory_name(module_file: str | None, name: str) -> None:
     """A directory name that unrelated services may share is no basis for durable listeners."""
     assert default_service_name(module_file) == ServiceName(name=name, says_something=False)
 

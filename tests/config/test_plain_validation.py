@@ -91,8 +91,8 @@ def test_several_values_are_what_the_core_says(section: type[Settings], chaos: r
 
 
 @pytest.mark.parametrize("values", [None, 5, "text", [], {1: 2}, settings.BusSettings()])
-def test_what_is_no_section_is_unclear(values: Any) -> None:
-    """Such errors are the core's matter."""
+def test_invalid_section_is_left_to_the_core(values: Any) -> None:
+    """The core reports such errors."""
     assert call_directly(Config, values) is NeedsPydantic
 
 

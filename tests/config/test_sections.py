@@ -46,7 +46,7 @@ class Lorry(Car):
     takes_more = True
 
 
-def test_defaults_and_what_was_written() -> None:
+def test_defaults_and_set_values() -> None:
     """Settings that were not set have their default; those that were set are known."""
     car = Car.model_validate({"engine": {"power": "70"}, "speed": 60})
     assert (car.engine.power, car.engine.fuel, car.top_speed, car.wheels, car.names) == (70, None, 60.0, {}, "None")
@@ -56,7 +56,7 @@ def test_defaults_and_what_was_written() -> None:
     assert Engine().model_fields_set == set()
 
 
-def test_each_has_defaults_of_its_own() -> None:
+def test_each_has_its_own_defaults() -> None:
     """Mutable defaults are not shared."""
     one, other = Car(), Car()
     one.wheels["left"] = Engine()

@@ -106,8 +106,10 @@ def test_log_level_in_capitals() -> None:
         (settings.SecuritySettings, {"bus_key": 5}, "must be a bus key"),
     ],
 )
-def test_what_cannot_work_is_refused(section: type[settings.Settings], values: dict[str, Any], problem: str) -> None:
-    """Settings that contradict each other, or ask for what is not there yet, are refused."""
+def test_impossible_settings_are_refused(
+    section: type[settings.Settings], values: dict[str, Any], problem: str
+) -> None:
+    """Settings that contradict each other, or request something that does not exist yet, are refused."""
     assert problem in refusal(section, **values)
 
 
@@ -157,5 +159,5 @@ def test_plugin_options_are_its_own() -> None:
     [({}, "mdns"), ({"mdns": False}, "none"), ({"mdns": "no"}, "none"), ({"mdns": False, "backend": "x"}, "x")],
 )
 def test_mdns_switched_off_is_the_backend_none(written: dict[str, object], backend: str) -> None:
-    """The earlier setting goes on working; a backend that is named wins over it."""
+    """The earlier setting still works; a named backend takes precedence."""
     assert settings.DiscoverySettings.model_validate(written).backend == backend

@@ -197,8 +197,8 @@ def test_slow_server_is_given_up() -> None:
         given_up.set()
 
 
-def test_too_slow_by_drops() -> None:
-    """A server that sends a byte now and then does not keep us either."""
+def test_slow_drops_are_given_up() -> None:
+    """A server that sends a byte now and then does not delay us either."""
     given_up = threading.Event()
 
     def drip(request: BaseHTTPRequestHandler) -> None:

@@ -85,8 +85,8 @@ def test_unknown_user_has_no_home(monkeypatch: pytest.MonkeyPatch, home: dict[st
     assert not NO_HOME.exists()
 
 
-def test_nobody_can_make_a_home_for_who_has_none() -> None:
-    """Not even root: what root keeps would be found by no other process, and nobody was asked."""
+def test_no_home_is_made() -> None:
+    """Not even for root: no other process would find files there, and no one requested it."""
     with pytest.raises(NotADirectoryError):
         make_private(NO_HOME / ".local" / "share")
 
@@ -106,7 +106,7 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, given: str, expected:
     [("~/a", "this user has no home directory. Write the whole path, or set HOME"), ("~no-one/a", "no user 'no-one'")],
 )
 def test_no_home_to_expand(monkeypatch: pytest.MonkeyPatch, given: str, problem: str) -> None:
-    """What begins with the home of nobody is refused, and no file of that name is made."""
+    """A path with an unknown home is refused, and no file of that name is made."""
     monkeypatch.setattr(surroundings, "home_directory", lambda: NO_HOME)
     with pytest.raises(InvalidConfiguration, match=problem):
         expand_home(given)

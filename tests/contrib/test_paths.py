@@ -20,7 +20,7 @@ def test_path_of_an_event() -> None:
 
 
 @pytest.mark.parametrize("what", ["auth.user_registered", None, 12])
-def test_what_is_no_path(what: object) -> None:
+def test_invalid_path(what: object) -> None:
     """Any other object is refused, with the valid form."""
     with pytest.raises(lightbus.UsageError, match=r"the path of an event, as bus\.store\.order_placed, and not"):
         place_of(what)

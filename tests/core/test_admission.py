@@ -1,4 +1,4 @@
-"""Which calls start, wait or are refused: a worker's calls, simulated with a clock of their own."""
+"""Which calls start, wait or are refused: a worker's calls, simulated with a clock."""
 
 from __future__ import annotations
 

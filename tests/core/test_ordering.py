@@ -25,7 +25,7 @@ class Publisher:
         return {partition: sequence for sequence, _, partition in self.events}
 
     def batch(self, partitions: list[int]) -> list[tuple[int, list[Any], int, int]]:
-        """Fire an event to each of these; return the messages: partition, records, what they follow and complete."""
+        """Fire an event to each of these; return the messages: partition, records, predecessors and watermarks."""
         messages: dict[int, list[Any]] = {}
         for partition in partitions:
             sequence = len(self.events) * 2 + 1  # sequences have gaps
@@ -65,7 +65,7 @@ class Consumer:
         self.order.note(stream)
 
     def answer(self) -> None:
-        """Be told where all partitions stand."""
+        """Learn the heads of all partitions."""
         heads = self.publisher.heads()
         for partition, head in heads.items():
             self.stream(partition).note_head(head)
@@ -73,7 +73,7 @@ class Consumer:
         self.watermark.answered(max(heads.values(), default=0))
 
     def fetch(self) -> None:
-        """Be given what is missing."""
+        """Get the missing events."""
         for stream in self.streams.values():
             if (after := stream.wanted()) is not None:
                 records = self.publisher.page(stream.key, after)[:3]

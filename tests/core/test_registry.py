@@ -50,7 +50,7 @@ def at_addresses(instance: str) -> Announcement:
 
 
 def up(registry: Registry, instance: str, *apis: ApiInfo, now: float = 0.0, **kwargs: Any) -> list[Fact]:
-    """Have a peer answer at an endpoint of its own."""
+    """Let a peer answer at its own endpoint."""
     where = {"endpoint": f"ipc://{instance}", "event_endpoint": f"ipc://{instance}.pub", **kwargs}
     return registry.answered(announced(instance, *apis), now, **where)
 
@@ -61,7 +61,7 @@ def state_of(registry: Registry, instance: str) -> PeerState:
 
 
 def folded(facts: Iterable[Fact], live: dict[str, Peer]) -> dict[str, Peer]:
-    """Apply facts like a channel: a peer that joined is there until it left. Fail for an inconsistent fact."""
+    """Apply facts like a channel: a peer that joined exists until it left. Fail for an inconsistent fact."""
     for fact in facts:
         instance = fact.peer.instance
         if isinstance(fact, PeerJoined):
@@ -78,7 +78,7 @@ def folded(facts: Iterable[Fact], live: dict[str, Peer]) -> dict[str, Peer]:
 
 
 def told(peers: Iterable[Peer]) -> dict[str, tuple[object, ...]]:
-    """Return what a door knows of each peer."""
+    """Return what a channel knows of each peer."""
     return {peer.instance: (peer.state, peer.announcement, peer.endpoint, peer.event_endpoint) for peer in peers}
 
 
@@ -364,7 +364,7 @@ def test_changes_of_a_peer_are_passed_on() -> None:
 
 
 def test_announcement_does_not_change_a_peer_that_is_up() -> None:
-    """A peer's own announcement over its connection takes precedence: anybody can announce."""
+    """A peer's own announcement over its connection takes precedence: anyone can send others."""
     registry = Registry()
     up(registry, A, AUTH)
     assert registry.announced(hint(A, "forged"), Source.DISCOVERY, 1.0) == []
@@ -482,7 +482,7 @@ def test_peers_of_an_earlier_registry_are_inherited() -> None:
 
 
 def test_advertising_lists_peers_in_any_state() -> None:
-    """Peers that have not told their APIs are not among them."""
+    """Peers with unknown APIs are not among them."""
     registry = Registry()
     up(registry, A, AUTH)
     registry.announced(hint(B, "auth", "shop"), Source.DISCOVERY, 0.0)
@@ -661,7 +661,7 @@ def test_tombstones_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_goodbyes_differ_from_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a while: only so many are remembered."""
+    """For a while: a limited number is remembered."""
     monkeypatch.setattr(module, "MAX_DEPARTED", 1)
     registry = Registry(OWN)
     for instance in (A, B, C):

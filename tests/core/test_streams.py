@@ -338,7 +338,7 @@ class Following(RuleBasedStateMachine):
         fate=st.sampled_from(["arrives", "arrives", "late", "lost"]),
     )
     def publish(self, steps: list[int], fate: str) -> None:
-        """Number over all topics and, now and then, by a new epoch: sequences have gaps without losses."""
+        """Number over all topics, sometimes with a new epoch: sequences have gaps without losses."""
         before = len(self.log)
         for step in steps:
             self.log.append(Entry(self.head + step, self.head, b""))

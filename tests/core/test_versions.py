@@ -34,7 +34,7 @@ def test_mixed_versions_are_recognised() -> None:
 
 
 def test_peers_with_a_procedure_are_chosen() -> None:
-    """If only some have it, those; if none has it, or a peer has not told, all."""
+    """If only some have it, those; if none has it, or the APIs of a peer are unknown, all."""
     assert fitting([OLD, NEW, SAME], "auth", "reset", None) == (NEW,)
     assert fitting([OLD, NEW], "auth", "check", None) == (OLD, NEW)
     assert fitting([OLD, NEW], "auth", "rest", None) == (OLD, NEW)

@@ -87,7 +87,7 @@ def caller(hub: MemoryBus, plugin: MetricsPlugin) -> BusPath:
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("procedure", ["check_password", "check_later"])
-def test_call_is_told(caller: BusPath, observer: Observer, door: Door, procedure: str) -> None:
+def test_call_is_reported(caller: BusPath, observer: Observer, door: Door, procedure: str) -> None:
     """Each step of a call fires a metric on its side: process, call, time, arguments and result."""
     before = time.time()
     assert door.call(getattr(caller.auth, procedure), username="sally") is True
@@ -112,7 +112,7 @@ def test_call_is_told(caller: BusPath, observer: Observer, door: Door, procedure
 
 @pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("procedure", ["check_password", "check_later"])
-def test_failed_call_is_told(caller: BusPath, observer: Observer, door: Door, procedure: str) -> None:
+def test_failed_call_is_reported(caller: BusPath, observer: Observer, door: Door, procedure: str) -> None:
     """A failed call fires all metrics, with the class of the exception on both sides."""
     with pytest.raises(lightbus.LightbusWorkerError, match="nobody"):
         door.call(getattr(caller.auth, procedure), username="nobody")
@@ -122,7 +122,7 @@ def test_failed_call_is_told(caller: BusPath, observer: Observer, door: Door, pr
 
 
 @pytest.mark.usefixtures("worker")
-def test_event_is_told(caller: BusPath, observer: Observer, door: Door) -> None:
+def test_event_is_reported(caller: BusPath, observer: Observer, door: Door) -> None:
     """Firing, arrival at a listener and the end of handling fire metrics, under the event's id."""
     fired = door.fire(caller.auth.user_registered, username="sally")
     told = observer.wait_for(*EVENT)
@@ -136,8 +136,8 @@ def test_event_is_told(caller: BusPath, observer: Observer, door: Door) -> None:
         assert (kwargs["api_name"], kwargs["event_name"]) == ("auth", "user_registered")
 
 
-def test_own_calls_and_events_of_a_worker_are_told(worker: BusPath, observer: Observer) -> None:
-    """A worker that calls and fires tells both sides of it."""
+def test_own_calls_and_events_of_a_worker_are_reported(worker: BusPath, observer: Observer) -> None:
+    """A worker that calls and fires reports both sides of it."""
     worker.auth.check_password(username="sally")
     worker.auth.user_registered(username="sally")
     observer.wait_for(*CALL, *EVENT)
@@ -157,8 +157,10 @@ def test_metrics_are_not_measured(hub: MemoryBus, worker: BusPath, observer: Obs
     assert sorted(message.event_name for message in heard) == sorted([*CALL, *CALL])
 
 
-def test_calls_of_many_threads_are_told(hub: MemoryBus, worker: BusPath, observer: Observer, caller: BusPath) -> None:
-    """Nothing gets lost between the threads that note and the loop that fires."""
+def test_calls_of_many_threads_are_reported(
+    hub: MemoryBus, worker: BusPath, observer: Observer, caller: BusPath
+) -> None:
+    """No metric gets lost between the threads that record and the loop that fires."""
 
     def call() -> None:
         for _ in range(20):
@@ -172,7 +174,7 @@ def test_calls_of_many_threads_are_told(hub: MemoryBus, worker: BusPath, observe
     observer.wait_for(*CALL * 80)
 
 
-def test_nobody_takes_the_metrics(hub: MemoryBus, caller: BusPath, plugin: MetricsPlugin, door: Door) -> None:
+def test_metrics_without_a_receiver(hub: MemoryBus, caller: BusPath, plugin: MetricsPlugin, door: Door) -> None:
     """If no worker has the plugin, calls work, and a client's metrics are dropped and counted."""
     auth = hub.create()
     auth.client.register_api(AuthApi())
@@ -181,7 +183,7 @@ def test_nobody_takes_the_metrics(hub: MemoryBus, caller: BusPath, plugin: Metri
     wait_until(lambda: plugin.dropped == 2)
 
 
-def test_what_cannot_be_sent_is_dropped(worker: BusPath, observer: Observer, caller: BusPath, plugin: Any) -> None:
+def test_unsendable_metrics_are_dropped(worker: BusPath, observer: Observer, caller: BusPath, plugin: Any) -> None:
     """A call with unsendable arguments fails; its metric is dropped, later ones are fired."""
     with pytest.raises(lightbus.DeformError, match="check_password"):
         caller.auth.check_password.call(username=object())

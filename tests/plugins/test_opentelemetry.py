@@ -40,7 +40,7 @@ class Traces:
         self.plugin = OpenTelemetryPlugin(tracer_provider=self.provider, meter_provider=self.meters)
 
     def wait_for(self, count: int) -> list[ReadableSpan]:
-        """Return the spans when so many have ended, in the order of their beginning."""
+        """Return the spans when this many have ended, in the order of their beginning."""
         wait_until(lambda: len(self.exporter.get_finished_spans()) >= count)
         spans = sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
         assert len(spans) == count
@@ -181,7 +181,7 @@ def test_one_trace_through_nested_calls_and_events(
     assert f"{ids(fired)[0]:032x}" in heard[0]["traceparent"]
 
 
-def test_an_event_that_is_given_again(hub: MemoryBus, auth: BusPath, traces: Traces, door: Door) -> None:
+def test_a_redelivered_event(hub: MemoryBus, auth: BusPath, traces: Traces, door: Door) -> None:
     """Each handling is a span below the firing's: the failed one an error, the later one with its number."""
 
     def greet(message: EventMessage) -> None:

@@ -24,7 +24,7 @@ class Quiet(LightbusPlugin):
 
 
 class Meter(LightbusPlugin):
-    """Counts calls; has settings of its own."""
+    """Counts calls; has its own settings."""
 
     priority = 110
 
@@ -91,7 +91,7 @@ def test_base_class_has_every_hook_with_its_details() -> None:
         assert {parameter.kind for parameter in taken} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-def test_plugin_pays_for_what_it_overrides() -> None:
+def test_plugin_costs_only_what_it_overrides() -> None:
     """Only overridden hooks are registered: a plugin that overrides nothing costs nothing."""
     registry = HookRegistry()
     register_plugin(registry, Quiet())

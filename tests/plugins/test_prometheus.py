@@ -99,7 +99,7 @@ def test_events_of_an_outbox(hub: MemoryBus, registry: CollectorRegistry) -> Non
 
 
 def test_metrics_are_served_while_a_worker_runs(hub: MemoryBus, registry: CollectorRegistry) -> None:
-    """With a port, `/metrics` is there from the worker's start to its end."""
+    """With a port, `/metrics` is served from the worker's start to its end."""
     plugin = PrometheusPlugin(registry=registry, port=0)
     bus = made(hub, plugin)
     hub.start(bus)

@@ -72,8 +72,8 @@ def worker(hub: MemoryBus, **options: Any) -> BusPath:
     return bus
 
 
-def test_start_pings_and_stop_are_told(hub: MemoryBus, heard: Heard) -> None:
-    """An observer hears the start, a ping at each interval, and the end of a worker, with what the worker is."""
+def test_start_pings_and_stop_are_reported(hub: MemoryBus, heard: Heard) -> None:
+    """An observer gets the start, a ping at each interval, and the end of a worker, with its properties."""
     before = time.time()
     bus = worker(hub, ping_interval=0.05)
     hub.start(bus)
@@ -140,7 +140,7 @@ def test_only_start_and_end_are_reported_without_pings(hub: MemoryBus, heard: He
     assert heard.empty()
 
 
-def test_metrics_are_told_of(hub: MemoryBus, heard: Heard) -> None:
+def test_metrics_are_reported(hub: MemoryBus, heard: Heard) -> None:
     """Whether a worker has the metrics plugin is part of its state."""
     bus = hub.create(plugins=[StatePlugin(), MetricsPlugin()])
     hub.start(bus)

@@ -13,7 +13,7 @@ from lightbus.testing import MemoryBus, memory_bus
 
 
 class Supervisor:
-    """Stands in for systemd: takes what a process tells."""
+    """A fake systemd: receives the notifications of a process."""
 
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -46,8 +46,8 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Supe
     Path(path).unlink()
 
 
-def test_a_worker_tells_of_its_life(hub: MemoryBus, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """READY once it serves, a beat for the watchdog as often as is wanted, STOPPING when it begins to end."""
+def test_a_worker_notifies_systemd(hub: MemoryBus, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """READY once it serves, a watchdog beat as often as required, STOPPING when it begins to end."""
     monkeypatch.setenv("WATCHDOG_USEC", "40000")
     bus = hub.create(plugins=[SystemdPlugin()])
     bus.client.on_start(lambda: told.extend(supervisor.lines()))
@@ -73,7 +73,7 @@ def test_without_a_watchdog(hub: MemoryBus, supervisor: Supervisor) -> None:
     ]
 
 
-def test_nobody_is_told_where_nobody_asks() -> None:
+def test_no_notification_without_systemd() -> None:
     """Without NOTIFY_SOCKET nothing is sent."""
     assert notify("READY=1", {}) is False
 

@@ -261,7 +261,7 @@ def test_a_name_is_an_event_or_a_procedure() -> None:
             made()
 
 
-def test_the_registry_returns_what_was_added() -> None:
+def test_the_registry_returns_added_apis() -> None:
     """Apis are found by name, in the order they were added, public and internal ones apart."""
     registry = ApiRegistry()
     auth, state = AuthApi(), api_named("internal.state", internal=True)

@@ -31,7 +31,7 @@ class Level(IntEnum):
 
 
 class Money:
-    """Has a form of its own on the bus."""
+    """Has its own form on the bus."""
 
     def __init__(self, cents: int) -> None:
         self.cents = cents
@@ -101,7 +101,7 @@ class Customer(pydantic.BaseModel):
 
 @dataclass
 class Coded:
-    """A dataclass with a form of its own."""
+    """A dataclass with its own form."""
 
     code: str
 
@@ -115,7 +115,7 @@ class Coded:
 
 @dataclass
 class Odd:
-    """Its annotation means nothing to anybody."""
+    """Has a meaningless annotation."""
 
     thing: Missing  # type: ignore[name-defined] # noqa: F821
 

@@ -57,7 +57,7 @@ def test_a_version_is_an_integer(version: Any) -> None:
             Event(version=version)
 
 
-def test_parameters_are_given_by_name_or_as_parameter() -> None:
+def test_parameters_are_names_or_parameters() -> None:
     """Plain names and Parameters mix; the signature describes both."""
     event = Event(["username", Parameter("age", int, default=1), WildcardParameter()])
     assert event.parameters == (Parameter("username"), Parameter("age", int, default=1), WildcardParameter())

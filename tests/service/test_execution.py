@@ -220,7 +220,7 @@ def test_deadline_and_chain_of_a_call() -> None:
 @pytest.mark.parametrize("form", ["def", "async def", "decorated"])
 @pytest.mark.parametrize("blocking", [False, True])
 def test_exception_reaches_the_caller_of_an_execution(kind: type[BaseException], form: str, blocking: bool) -> None:
-    """The loop continues, and no thread is waited for in vain."""
+    """The loop continues, and no thread is left waiting."""
 
     async def fail() -> None:
         await asyncio.sleep(0)

@@ -42,7 +42,7 @@ def sent(error: BaseException, limit: int = LIMIT) -> Error:
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("limit", [LIMIT, 4096])
 def test_any_exception_gives_an_answer(kind: str, limit: int) -> None:
-    """For any exception, its caller gets an answer that says who raised it."""
+    """For any exception, its caller gets an answer that names the peer that raised it."""
     message = sent(raised(ODD[kind]), limit)
     assert message.code == "worker_error"
     assert message.started
@@ -141,7 +141,7 @@ def test_ordinary_exception_is_unchanged() -> None:
 
 
 def test_overridden_class_is_ignored() -> None:
-    """What an exception says of its own class is not trusted."""
+    """The class that an exception claims to have is not trusted."""
     error = ODD["a class that lies"]()
     assert is_a(error, ValueError)
     assert not is_a(error, InvalidParameters)

@@ -149,7 +149,7 @@ def test_subclasses_of_builtin_types_are_created() -> None:
 
 
 def test_time_zones_are_sent_as_offsets() -> None:
-    """A moment arrives as the same moment, with the offset of its zone; that also tells two equal hours apart."""
+    """A moment arrives as the same moment, with the offset of its zone, which also distinguishes two equal hours."""
     berlin = zoneinfo.ZoneInfo("Europe/Berlin")
     for fold in (0, 1):
         value = datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold)

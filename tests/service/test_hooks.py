@@ -240,7 +240,7 @@ def test_remove_of_an_unknown_function() -> None:
 
 @both_doors
 def test_hook_without_functions_does_nothing(door: Callable[..., None]) -> None:
-    """Running a hook nobody registered for is no error."""
+    """Running a hook without registered functions is no error."""
     door(HookRegistry(), "on_start", client=CLIENT)
 
 

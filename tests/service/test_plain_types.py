@@ -44,7 +44,7 @@ def test_builtin_types_are_described_without_pydantic(annotation: Any) -> None:
 
 
 class Name(str):
-    """A text of a class of its own."""
+    """A text of its own class."""
 
 
 @pytest.mark.parametrize("annotation", [date, Name, set[int], tuple[int, ...], dict[int, str], list[date], "str", 5])

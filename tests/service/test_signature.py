@@ -70,7 +70,7 @@ def test_parameter_schema_has_the_form_of_dumpschema() -> None:
 
 
 def test_schema_with_definitions_defaults_and_wildcard() -> None:
-    """Classes are in $defs, defaults are given, `**more` allows additional properties."""
+    """Classes are in $defs, defaults are included, `**more` allows additional properties."""
     schema = of(create).parameter_schema
     assert schema["required"] == ["user", "when"]
     assert schema["additionalProperties"] is True

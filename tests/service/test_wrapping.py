@@ -85,7 +85,7 @@ def test_result_that_is_no_context_manager_is_named() -> None:
 
 
 def test_wrappers_run_in_the_given_context() -> None:
-    """Values set on entering are there on leaving, and nowhere else."""
+    """Values set on entering are visible on leaving, and nowhere else."""
     seen: list[str] = []
 
     @contextmanager

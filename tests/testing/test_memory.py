@@ -62,7 +62,7 @@ def test_listener_that_does_not_get_ready(hub: MemoryBus, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("auth")
-def test_listener_in_memory_is_given_events(hub: MemoryBus, door: Door) -> None:
+def test_listener_in_memory_gets_events(hub: MemoryBus, door: Door) -> None:
     """An event fired by a client reaches a listener of another service."""
     heard: queue.Queue[str] = queue.Queue()
     greeter, caller = hub.create(), hub.create()

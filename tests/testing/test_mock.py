@@ -63,7 +63,7 @@ def test_events_of_plugins_are_passed_over(bus: BusPath, door: Door) -> None:
         mock.assert_events_fired("internal.state.server_ping", times=1)
 
 
-def test_mock_of_what_is_not_there(bus: BusPath) -> None:
+def test_mock_of_an_unknown_name(bus: BusPath) -> None:
     """A misspelt name is refused at once, if the API is registered or the name has no API."""
     with bus_mocker(bus) as mock:
         with pytest.raises(lightbus.UnknownProcedure, match="check_password"):

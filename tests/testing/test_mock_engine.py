@@ -73,7 +73,7 @@ def test_function_as_result_is_called_with_the_arguments(bus: BusPath, door: Doo
 
 
 def test_function_may_call_the_bus(bus: BusPath) -> None:
-    """A function that answers may make a blocking call of its own, as a handler may."""
+    """A function that answers may make a blocking call, as a handler may."""
     with bus_mocker(bus) as mock:
         mock.mock_rpc_call("geo.country", result="Italy")
         mock.mock_rpc_call("geo.find", result=lambda city: f"{city}, {bus.geo.country(city=city)}")
@@ -210,7 +210,7 @@ class Promise:
 
 
 @pytest.mark.parametrize("function", [mocked, mocked_async, lambda: mocked_async(), Promise])
-def test_a_mock_has_a_context_of_its_own(bus: BusPath, door: Door, function: Any) -> None:
+def test_a_mock_has_its_own_context(bus: BusPath, door: Door, function: Any) -> None:
     """Like a handler it does not see the caller's context, nor change it; an awaitable result is awaited."""
 
     def call() -> str:

@@ -73,7 +73,7 @@ def test_all_is_handled(hub: MemoryBus, auth: BusPath, door: Door) -> None:
     asyncio.run(hub.wait_until_handled_async())
 
 
-def test_what_is_not_handled(hub: MemoryBus, auth: BusPath) -> None:
+def test_unhandled_events(hub: MemoryBus, auth: BusPath) -> None:
     """The error names the listeners with events left."""
 
     def fail(message: EventMessage) -> None:

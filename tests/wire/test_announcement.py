@@ -170,7 +170,7 @@ def test_str_names_service_instance_and_host() -> None:
 
 
 def test_txt_record_has_the_keys_of_the_protocol() -> None:
-    """The TXT record has the keys of docs/protocol.md, and leaves out what is empty."""
+    """The TXT record has the keys of docs/protocol.md, and leaves out empty ones."""
     assert tcp(fingerprint="f1", digest="d1").to_txt() == {
         b"v": b"1",
         b"bus": b"test",
@@ -330,7 +330,7 @@ def _with(**changed: bytes | None) -> Callable[[dict[bytes, bytes]], dict[bytes,
 def test_malformed_txt_is_refused(
     change: Callable[[dict[bytes, bytes]], dict[bytes, bytes | None]], message: str
 ) -> None:
-    """A TXT record that is no announcement of ours is refused with what is wrong with it."""
+    """A TXT record that is no valid announcement is refused with the reason."""
     with pytest.raises(ProtocolError) as raised:
         Announcement.from_txt(change(tcp().to_txt()), port=5000, addresses=("192.0.2.7",))
 

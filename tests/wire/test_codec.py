@@ -47,7 +47,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(k
 
 
 def nested(levels: int) -> Any:
-    """Return 1 inside of so many lists."""
+    """Return 1 inside of this many lists."""
     value: Any = 1
     for _ in range(levels):
         value = [value]
@@ -61,7 +61,7 @@ class Point:
 
 
 @given(values)
-def test_decoding_what_was_encoded_gives_the_same_value(value: Any) -> None:
+def test_decoding_encoded_values_gives_the_same_value(value: Any) -> None:
     """Encode then decode is the identity for every value of the wire's own types."""
     assert decode(encode(value)) == value
 
@@ -178,7 +178,7 @@ def test_the_error_gives_the_path_to_the_value() -> None:
 
 
 def test_the_path_starts_at_the_given_name() -> None:
-    """Without names for its items, the value has a name of its own."""
+    """Without names for its items, the value has its own name."""
     with pytest.raises(DeformError, match=r"^result\[1\] is an object"):
         encode([1, object()], name="result")
 
@@ -310,7 +310,7 @@ MANY = MAX_CONTAINERS + 1
 
 
 def array(count: int, item: bytes) -> bytes:
-    """Return an array of so many equal items."""
+    """Return an array of this many equal items."""
     return b"\xdd" + count.to_bytes(4, "big") + item * count
 
 
@@ -468,7 +468,7 @@ def test_bulk_data_passes(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("value", [[[]] * MANY, [{}] * MANY, [date(2026, 1, 2)] * MANY, [1] * (MAX_VALUES + 1)])
 @pytest.mark.unmeasured
-def test_data_that_nobody_would_decode_is_not_sent(value: Any) -> None:
+def test_undecodable_data_is_not_sent(value: Any) -> None:
     """The sender gets an error with a remedy."""
     with pytest.raises(
         DeformError, match=r"value cannot be sent in one message: it is made of more than .* Send it in"

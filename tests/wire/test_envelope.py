@@ -158,7 +158,7 @@ def reads(data: bytes, read: Callable[[bytes], object]) -> None:
 
 
 @given(any_message, call_ids)
-def test_decoding_what_was_encoded_gives_the_same_message(message: AnyMessage, call_id: int) -> None:
+def test_decoding_encoded_messages_gives_the_same_message(message: AnyMessage, call_id: int) -> None:
     """Encode then decode is the identity, for every kind and every call id."""
     frame = encode(message, call_id)
     assert decode(frame) == (call_id, message)

@@ -115,7 +115,7 @@ RECORDS: list[tuple[Any, bool]] = [
 
 @pytest.mark.parametrize(("value", "taken"), RECORDS)
 def test_published_records_are_in_order_and_bounded(value: Any, taken: bool) -> None:
-    """Each follows the one before in its topic, and there are at most so many."""
+    """Each follows the previous one in its topic, and their number is limited."""
     assert fields.published_records(5)(value) is taken
 
 

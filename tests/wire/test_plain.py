@@ -197,7 +197,7 @@ def test_json_form_is_json(value: Any) -> None:
 
 
 def test_failure_without_a_single_cause_is_explained() -> None:
-    """If no single value is the cause, the error says what was raised."""
+    """If no single value is the cause, the error contains the exception."""
     error = explain({"a": 1}, MemoryError("too much"), name="kwargs")
     assert isinstance(error, DeformError)
     assert str(error) == "kwargs cannot be carried: MemoryError: too much"

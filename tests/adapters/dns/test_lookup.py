@@ -72,7 +72,7 @@ def test_all_hosts_of_a_record(server: NameServer) -> None:
     ],
 )
 def test_failed_lookup_has_a_reason(server: NameServer, endpoint: str, problem: str) -> None:
-    """It says what was not found."""
+    """The reason names what was not found."""
     server.services["_lightbus._tcp.none.example"] = [("", 0)]
     server.services["_lightbus._tcp.lost.example"] = [("lost-0.example", 1)]
     found = answer_of(endpoint)

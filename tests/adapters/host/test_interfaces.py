@@ -83,7 +83,7 @@ def test_only_named_interfaces_are_used_where_some_are_named(wanted: list[str], 
     assert used(report(HOST, wanted)) == expected
 
 
-def test_unknown_address_is_refused_with_what_there_is() -> None:
+def test_unknown_address_is_refused_with_existing_ones() -> None:
     """A name or address that this host does not have is a wrong setting; the message lists the existing ones."""
     with pytest.raises(InvalidConfiguration) as raised:
         report([LO, ETH0], ["10.0.0.1"])

@@ -39,7 +39,7 @@ def test_removed_lock_file_is_noticed(path: Path) -> None:
 
 
 def test_journal_stays_held_without_its_lock_file(path: Path) -> None:
-    """Removing the lock file frees the journal for nobody, not even in this process; the lock is created again."""
+    """Removing the lock file does not free the journal, not even in this process; the lock is created again."""
     lock = taken(path)
     for _ in range(2):
         path.with_suffix(".lock").unlink()

@@ -23,7 +23,7 @@ from lightbus.wire.api_info import ApiInfo
 
 
 def announcement(number: int, *apis: str, bus: str = "demo") -> Announcement:
-    """Return what a worker says of itself."""
+    """Return the announcement of a worker."""
     return Announcement(
         bus=bus, instance=f"{number:016x}", service="auth", process="p", host="here",
         apis=tuple(ApiInfo(name=api) for api in apis),
@@ -59,7 +59,7 @@ def places(tmp_path: Path) -> list[Path]:
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run it on a loop of its own."""
+    """Run it on its own loop."""
 
     async def bounded() -> None:
         await asyncio.wait_for(scenario(), 60)
@@ -250,7 +250,7 @@ def test_peers_stay_known_without_a_free_descriptor(
 
 
 class FakeMulticast(NoDiscovery):
-    """Remembers what it was asked for."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -265,8 +265,8 @@ class FakeMulticast(NoDiscovery):
         self.asked.append("stop")
 
 
-def test_multicast_starts_later_and_announces_what_was_announced_before(places: list[Path]) -> None:
-    """In mode host multicast comes a moment later, and announces what was announced before; it ends with the rest."""
+def test_multicast_starts_later_and_makes_earlier_announcements(places: list[Path]) -> None:
+    """In mode host multicast starts a moment later, and sends earlier announcements; it ends with the rest."""
 
     async def scenario() -> None:
         side, multicast = Side(*places), FakeMulticast()

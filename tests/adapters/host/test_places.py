@@ -191,7 +191,7 @@ def test_announced_directory_is_used_if_trusted(run: Path) -> None:
 
 
 def test_a_directory_that_others_can_move_is_not_trusted(run: Path) -> None:
-    """Each directory above it belongs to root or to us, and nobody else may write there; /tmp has the sticky bit."""
+    """Each directory above it belongs to root or to us, and no other user may write there; /tmp has the sticky bit."""
     inner = run / "open" / "inner"
     inner.mkdir(parents=True)
     inner.chmod(0o700)

@@ -522,7 +522,7 @@ LINK += "ip link set lan0 up && ip link set lan1 up && "
 
 
 def in_a_namespace(setup: str, *args: str) -> str:
-    """Run `IN_A_NAMESPACE` in a network namespace of its own, after `setup`; return what it prints at the end."""
+    """Run `IN_A_NAMESPACE` in a separate network namespace, after `setup`; return its output at the end."""
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-rn", "true"], check=False, capture_output=True).returncode:
         pytest.skip("this user may not make network namespaces")

@@ -1,4 +1,4 @@
-"""Discovery without a network: what is not in the contract of `tests/ports/test_discovery.py`."""
+"""Discovery without a network: tests beyond the contract in `tests/ports/test_discovery.py`."""
 
 from __future__ import annotations
 

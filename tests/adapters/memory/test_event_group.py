@@ -16,7 +16,7 @@ ALL = frozenset(range(PARTITIONS))
 
 
 class Member:
-    """Who is told what it has."""
+    """A member that records its partitions."""
 
     def __init__(self) -> None:
         self.partitions: frozenset[int] = frozenset()
@@ -24,11 +24,11 @@ class Member:
         self.news: list[EventTopic] = []
 
     def assigned(self, partitions: frozenset[int], generation: int) -> None:
-        """Note it."""
+        """Record it."""
         self.partitions, self.generation = partitions, generation
 
     def on_new_events(self, topic: EventTopic) -> None:
-        """Note it."""
+        """Record it."""
         self.news.append(topic)
 
 
@@ -47,23 +47,23 @@ class Bench:
         self.group = EventGroup(request(group), self.log, start)
 
     def add(self, topic: EventTopic = ONE, only_group: str | None = None) -> int:
-        """Have one more event."""
+        """Add an event."""
         id = f"id-{self.log.head + 1}"
         return self.log.append(OutgoingEvent(api="shop", topic=topic, record=b"x", published_at=1.0, id=id), only_group)
 
     def join(self, name: str = "one", *events: str) -> Member:
-        """Have a member join."""
+        """Let a member join."""
         member = Member()
         self.group.join(name, member, request(self.group.name, *events))
         return member
 
     def waiting(self, topic: EventTopic = ONE, after: int = 0, limit: int = 100) -> list[int]:
-        """Return the sequences of what is given next."""
+        """Return the sequences of the next fetched events."""
         return [event.sequence for event in self.group.waiting(topic, after, limit)]
 
 
 def test_events_after_a_sequence_are_returned_in_pages() -> None:
-    """The events of a topic after a sequence, so many at a time."""
+    """The events of a topic after a sequence, a limited number at a time."""
     bench = Bench(ONE, TWO, ONE, ONE)
     assert bench.waiting() == [1, 3, 4]
     assert bench.waiting(after=1) == [3, 4]

@@ -13,7 +13,7 @@ TOPIC = EventTopic("sold", 3)
 
 
 class Inbox:
-    """Remembers what it was told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.states: dict[EventTopic, TopicState] = {}
@@ -21,12 +21,12 @@ class Inbox:
         self.told = asyncio.Event()
 
     def follow(self, states: Sequence[TopicState]) -> None:
-        """Note how topics stand."""
+        """Record the heads of topics."""
         self.states.update({state.topic: state for state in states})
         self.told.set()
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Note what was taken away."""
+        """Record the revoked partitions."""
         self.revoked |= partitions
         self.told.set()
 

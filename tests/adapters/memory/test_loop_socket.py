@@ -15,7 +15,7 @@ caller = contextvars.ContextVar("caller", default="nobody")
 
 
 class Socket(MemoryLoopSocket):
-    """A socket that keeps what it reads."""
+    """A socket that records what it reads."""
 
     def __init__(self, network: MemoryNetwork) -> None:
         super().__init__(network, 1000)
@@ -33,7 +33,7 @@ class Socket(MemoryLoopSocket):
         self.turns += 1
 
     def give(self, *items: Any) -> None:
-        """Have something arrive."""
+        """Let a frame arrive."""
         with self._network.lock:
             self.arrived.extend((None, None, item) for item in items)
             self.wake()

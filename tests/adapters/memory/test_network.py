@@ -31,7 +31,7 @@ class Socket:
         self.connections.remove(connection)
 
     def read(self) -> bytes:
-        """Read what came first."""
+        """Read the first frame."""
         connection, lane, frame = self.arrived.popleft()
         assert connection is not None
         assert lane is not None
@@ -104,7 +104,7 @@ def test_too_large_frame_ends_the_connection(place: Place) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_forked_process_has_a_network_of_its_own(place: Place) -> None:
+def test_forked_process_has_a_separate_network(place: Place) -> None:
     """Without sockets and held locks of the parent."""
     place.network.lock.acquire()
     child = os.fork()

@@ -47,7 +47,7 @@ def server() -> Iterator[NatsServer]:
 
 
 class Shop:
-    """A publisher, and what its listener was given."""
+    """A publisher, and the events of its listener."""
 
     def __init__(self, hub: MemoryBus, server: NatsServer, **options: Any) -> None:
         events = {"backend": "jetstream", "servers": server.url, "timeout": 0.5, **options}
@@ -81,7 +81,7 @@ class Shop:
 
     @property
     def health(self) -> dict[str, Any]:
-        """What the worker says of itself."""
+        """The health that the worker reports."""
         found: dict[str, Any] = self.ask("internal.peer", "health")
         return found
 
@@ -218,7 +218,7 @@ def test_wrong_credentials_are_named(server: NatsServer, door: Door) -> None:
     ids=repr,
 )
 def test_foreign_stream_is_left_unchanged(server: NatsServer, config: dict[str, Any], why: str) -> None:
-    """Firing reports what is wrong with it, and nothing is stored."""
+    """Firing reports the problem, and nothing is stored."""
     server.start()
     with MemoryBus(journal=True) as hub:
         shop = Shop(hub, server)
@@ -262,7 +262,7 @@ def test_foreign_messages_and_records_do_no_harm(
 
 
 async def _scribble(server: NatsServer, places: StreamPlaces, group: str) -> None:
-    """Write what nobody of ours writes."""
+    """Write a value that this library never writes."""
     import nats
 
     client = await nats.connect(server.url)

@@ -47,7 +47,7 @@ def run(
     asyncio.run(main())
 
 
-def test_observers_are_told_of_changes(server: NatsServer) -> None:
+def test_observers_are_notified_of_changes(server: NatsServer) -> None:
     """They get the key; a deleted record is gone."""
 
     async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:

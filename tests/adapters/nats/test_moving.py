@@ -26,7 +26,7 @@ def server() -> Iterator[NatsServer]:
 
 
 def event(sequence: int) -> MovedEvent:
-    """Return an event that was fired so many seconds after 1970."""
+    """Return an event that was fired this many seconds after 1970."""
     return MovedEvent(sequence, f"id-{sequence}", SEEN, b"%d" % sequence, float(sequence))
 
 

@@ -23,7 +23,7 @@ def server() -> Iterator[NatsServer]:
 
 
 def event(number: int) -> OutgoingEvent:
-    """Return an event that was fired so many seconds after 1970."""
+    """Return an event that was fired this many seconds after 1970."""
     return OutgoingEvent(api="shop", topic=TOPIC, id=f"id-{number}", record=b"%d" % number, published_at=float(number))
 
 

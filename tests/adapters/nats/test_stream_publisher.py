@@ -30,7 +30,7 @@ class Channel:
         self.kept: list[str] = []
 
     async def publish(self, messages: Sequence[OutgoingMessage], stream: str, timeout: float) -> list[Outcome]:
-        """Note what is sent."""
+        """Record the message."""
         self.sent.append([message.id for message in messages])
         if self.answers:
             return self.answers.pop(0)
@@ -73,7 +73,7 @@ def test_lost_event_is_sent_again_with_the_following() -> None:
 
 
 def test_event_that_never_arrives_is_given_up() -> None:
-    """After a while, with all that follow; earlier ones are reported as stored."""
+    """After a while, with all later ones; earlier ones are reported as stored."""
     channel = Channel()
     channel.answers = [[1, StreamRefusal(None), StreamRefusal(None)], *[[StreamRefusal(None)] * 2] * 1000]
     kept, *others = publish(channel, event("a"), event("b"), event("c"))

@@ -27,7 +27,7 @@ class Records:
         self.records: dict[str, Any] = {}
 
     def observe(self, changed: Callable[[str], None]) -> Callable[[], None]:
-        """Tell nobody anything."""
+        """Notify no observer."""
         return lambda: None
 
 
@@ -43,17 +43,17 @@ class Stream:
         self._followers: list[Callable[[EventTopic | None, int], None]] = []
 
     def follow(self, news: Callable[[EventTopic | None, int], None]) -> Callable[[], None]:
-        """Tell of what comes."""
+        """Notify of new events."""
         self._followers.append(news)
         return lambda: self._followers.remove(news)
 
     @property
     def is_followed(self) -> bool:
-        """Whether anybody is told."""
+        """Whether there is an observer."""
         return bool(self._followers)
 
     def publish(self, topic: EventTopic | None) -> None:
-        """Have an event, and tell of it."""
+        """Store an event, and notify of it."""
         if topic is not None:
             self.events.append(topic)
         for follower in self._followers:
@@ -74,13 +74,13 @@ class Stream:
 
 
 class Inbox:
-    """Remembers what it was told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.told: list[dict[EventTopic, int]] = []
 
     def follow(self, states: Sequence[TopicState]) -> None:
-        """Note how topics stand."""
+        """Record the heads of topics."""
         self.told.append({state.topic: state.head for state in states})
 
     def revoke(self, partitions: frozenset[int]) -> None:

@@ -28,7 +28,7 @@ def test_groups_are_replaced_and_removed(journal: Journal) -> None:
 
 
 def test_group_times_are_returned_in_machine_time(journal: Journal, path: Path) -> None:
-    """They are stored in the journal's own time, and returned in the machine's time, whoever opens the journal."""
+    """They are stored in the journal's own time, and returned in the machine's time, in any process."""
     journal.clock.offset = 100.0
     journal.groups.save(group(created_at=5.0))
     with journal.reader() as read:

@@ -96,7 +96,7 @@ def test_interrupted_append_one_is_whole_or_absent(journal: Journal, is_done: bo
 
 
 def test_page_is_bounded_by_events_and_bytes(journal: Journal) -> None:
-    """A page has at most so many events and about so many bytes, and says whether more follow."""
+    """A page has a limited number of events and bytes, and says whether more follow."""
     sequences = [each.sequence for each in journal.append([event(record=b"x" * 10) for _ in range(5)])]
     first = page(journal, limit=2)
     assert [entry.sequence for entry in first.entries] == sequences[:2]

@@ -43,7 +43,7 @@ def store(journal: Journal) -> int:
 
 
 def test_a_free_journal_is_continued(tmp_path: Path) -> None:
-    """A journal that nobody holds is used; a new one is only created if there is none."""
+    """A journal that no process holds is used; a new one is only created if there is none."""
     first = directory(tmp_path).open_own()
     other = directory(tmp_path).open_own()
     assert first.id != other.id
@@ -107,7 +107,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 def tell(process: subprocess.Popen[str]) -> None:
-    """Let a process go on that waits for a line."""
+    """Let a process continue that waits for a line."""
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -173,7 +173,7 @@ input()
 
 
 def test_accepted_events_survive_repeated_kills(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """However often the process is killed while it stores: confirmed events are there, in growing epochs."""
+    """However often the process is killed while it stores: confirmed events exist, in growing epochs."""
     then = """
 from lightbus.adapters.sqlite.journal import NewEvent
 from lightbus.adapters.sqlite.topic import Topic
@@ -240,7 +240,7 @@ time.sleep(60)
 
 
 def test_forked_child_does_not_harm_the_journal(tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """It may drop all its objects and exit normally: its parent goes on storing in a sound file, and holds it."""
+    """It may drop all its objects and exit normally: its parent continues to store in an intact file, and holds it."""
     then = """
 import gc, os
 from lightbus.adapters.sqlite.journal import NewEvent
@@ -410,7 +410,7 @@ def unprivileged() -> Iterator[Path]:
 
 
 def become_nobody() -> None:
-    """Do so from here on."""
+    """Do so from now on."""
     if os.geteuid() == 0:
         os.seteuid(NOBODY)
 
@@ -495,7 +495,7 @@ journal.close()
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which takes root")
 def test_full_disk_keeps_accepted_events(tmp_path: Path) -> None:
-    """Accepted events are there, the error says what to do, failed attempts leave no file, with room it continues."""
+    """Accepted events exist, the error says what to do, failed attempts leave no file, with room it continues."""
     script = 'mount -t tmpfs -o size=1m none "$0" && exec "$1" -c "$2" "$0"'
     command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable, FULL]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
@@ -509,7 +509,7 @@ def test_full_disk_keeps_accepted_events(tmp_path: Path) -> None:
 
 
 def test_groups_of_sibling_journals_are_known(tmp_path: Path) -> None:
-    """A new journal learns the groups of all others, whoever holds them, with the earliest creation."""
+    """A new journal learns the groups of all others, held or not, with the earliest creation."""
     one, two = directory(tmp_path).open_own(), directory(tmp_path).open_own()
     one.groups.save(KnownGroup("auth", "shop", ("seen",), 5.0, 6.0, "d"))
     two.groups.save(KnownGroup("auth", "shop", ("gone",), 4.0, 9.0, "d"))

@@ -34,7 +34,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 @contextlib.contextmanager
 def outsider(journal: Journal, *statements: str) -> Iterator[None]:
-    """Have another program be in a transaction."""
+    """Let another program hold a transaction."""
     with contextlib.closing(sqlite3.connect(journal.path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)

@@ -18,7 +18,7 @@ def files(path: Path) -> JournalFiles:
 
 
 def test_untouched_files_are_not_gone(files: JournalFiles) -> None:
-    """As long as nobody touches them."""
+    """As long as no process changes them."""
     files.check()
     assert files.gone() == []
 

@@ -38,7 +38,7 @@ def in_tables(path: Path) -> int:
 
 
 def note(journal: Journal, *events: bytes, topic: Topic = ONE) -> list[tuple[int, int]]:
-    """Have events noted; return where they are."""
+    """Note events; return their places."""
     return [journal.append_one(topic, record, 1.0, more=True)[:2] for record in events]
 
 
@@ -112,7 +112,7 @@ def test_readers_find_noted_events(begun: Journal) -> None:
 
 
 def test_noted_events_survive_a_kill(path: Path) -> None:
-    """They are there, with the same sequences, if the process is killed right after noting them."""
+    """They exist, with the same sequences, if the process is killed right after noting them."""
     code = f"""
 import os, signal
 from pathlib import Path

@@ -180,7 +180,7 @@ def test_a_damaged_outbox_is_quarantined(
     assert str(renamed) in told
 
 
-def test_reader_of_another_program_blocks_nobody(tmp_path: Path) -> None:
+def test_reader_of_another_program_blocks_no_process(tmp_path: Path) -> None:
     """During a backup events are added without delay, and the change is noticed."""
     outbox = HostOutbox(tmp_path)
     put(outbox, "a")

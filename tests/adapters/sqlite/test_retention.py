@@ -1,4 +1,4 @@
-"""Which events are deleted from a journal, when, and what is reported of it."""
+"""Which events are deleted from a journal, when, and how that is reported."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_cuts_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_size_is_known_without_counting(journal: Journal, path: Path) -> None:
-    """It follows what is stored, deleted and rolled back, and is right again after a crash."""
+    """It follows stored, deleted and rolled back events, and is right again after a crash."""
     store(journal, event(record=b"x" * 10, at=0.0, id="a"), event(record=b"x" * 20, at=1.9 * DAY))
     journal.append([event(record=b"x" * 99, id="a")])
     assert journal.size == (2, 30)

@@ -33,7 +33,7 @@ class Place:
         self.connections: list[socket.socket] = []
 
     def come(self, count: int) -> None:
-        """Have so many connect."""
+        """Let this many clients connect."""
         for _ in range(count):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(5)
@@ -41,7 +41,7 @@ class Place:
             self.connections.append(connection)
 
     def taken(self, count: int) -> bool:
-        """Return whether libzmq accepts exactly so many."""
+        """Return whether libzmq accepts exactly this many."""
         for _ in range(count):
             if not self.monitor.poll(5000):
                 return False

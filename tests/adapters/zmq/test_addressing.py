@@ -58,7 +58,7 @@ def run(scenario: Callable[[Sockets], Awaitable[None]]) -> None:
 
 
 def is_free(address: str, port: int) -> bool:
-    """Return whether nobody listens there."""
+    """Return whether no process listens there."""
     with socket.socket() as probe:
         return probe.connect_ex((address, port)) != 0
 
@@ -77,7 +77,7 @@ def test_reachable_peers_per_mode(tmp_path: Path, in_mode_host: bool, peer: Anno
 
 
 def test_tcp_endpoints_put_own_networks_first() -> None:
-    """Each address is an endpoint of its own, IPv6 in brackets, and those of our own networks come first."""
+    """Each address is a separate endpoint, IPv6 in brackets, and those of our own networks come first."""
     addressing = TcpAddressing(HERE)
     assert addressing.endpoints(TCP, 0) == ("tcp://192.0.2.7:5000", "tcp://[2001:db8::7]:5000")
     near = replace(TCP, addresses=("192.0.2.7", "127.0.0.5"))
@@ -85,7 +85,7 @@ def test_tcp_endpoints_put_own_networks_first() -> None:
 
 
 def test_many_addresses_take_turns() -> None:
-    """Only so many are tried at a time; after each failure the next ones."""
+    """A limited number is tried at a time; after each failure the next ones."""
     many = replace(TCP, addresses=tuple(f"192.0.2.{number}" for number in range(1, 7)))
     tried = [TcpAddressing(HERE).endpoints(many, failures) for failures in range(3)]
     assert [len(each) for each in tried] == [MOST_ENDPOINTS] * 3

@@ -79,7 +79,7 @@ def connections() -> Iterator[list[Connection]]:
 
 
 def publish(backlogs: Backlogs, size: int) -> None:
-    """Publish so many bytes, in several messages."""
+    """Publish this many bytes, in several messages."""
     for _ in range(size // LOOK_EVERY):
         backlogs.published(LOOK_EVERY)
 
@@ -137,7 +137,7 @@ def test_reused_descriptor_is_another_connection(backlogs: Backlogs, connection:
 
 
 def test_invalid_descriptor_is_ignored(backlogs: Backlogs, connection: Connection) -> None:
-    """A connection may be gone before we record what came over it."""
+    """A connection may be gone before its data is recorded."""
     number = connection.ours.fileno()
     connection.close()
     Backlogs().on_subscription(number)

@@ -24,7 +24,7 @@ class Place:
         self.dealer = BlockingDealer(socket, self.endpoint)
 
     def bind(self) -> None:
-        """Have the router be there."""
+        """Bind the router."""
         self.router.bind(self.endpoint)
 
     def close(self) -> None:

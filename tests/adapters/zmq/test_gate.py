@@ -328,7 +328,7 @@ def test_terminated_context_ends_the_thread() -> None:
     place.gate.stop()
 
 
-def test_gate_survives_an_error_of_its_own(
+def test_gate_survives_an_internal_error(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error is logged, and the next peer is admitted or refused."""

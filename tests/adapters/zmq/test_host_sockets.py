@@ -170,7 +170,7 @@ def test_last_resort_is_used_only_if_needed(one: Path, two: Path) -> None:
 
 
 def test_without_any_directory_the_error_lists_all(one: Path) -> None:
-    """One line says what was tried, and what to set."""
+    """One line lists the attempts, and names the setting."""
 
     async def scenario(worker: Worker) -> None:
         with pytest.raises(InvalidConfiguration, match=r"no directory for the sockets.*missing.*set XDG_RUNTIME_DIR"):
@@ -180,7 +180,7 @@ def test_without_any_directory_the_error_lists_all(one: Path) -> None:
 
 
 def test_repeatedly_removed_sockets_are_given_up(one: Path, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each time costs descriptors: a directory that is emptied again and again is given up, if there is another."""
+    """Each time costs descriptors: a directory that is emptied repeatedly is given up, if there is another."""
     monkeypatch.setattr(module, "MOST_ATTEMPTS", 3)
 
     async def scenario(worker: Worker) -> None:

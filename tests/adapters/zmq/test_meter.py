@@ -29,7 +29,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
 
 
 def read(ours: socket.socket, count: int) -> None:
-    """Read so many bytes, in pieces as libzmq does."""
+    """Read this many bytes, in pieces as libzmq does."""
     while count:
         count -= len(ours.recv(min(count, 8192)))
 

@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 
 
 class Place:
-    """A bound socket whose loop answers when told to, in a process of a given size."""
+    """A bound socket whose loop answers on demand, in a process of a given size."""
 
     def __init__(self, *, subscriptions: bool = False, largest: int = 0) -> None:
         self.memory = 100 * MIB
@@ -139,7 +139,7 @@ def test_loop_with_unread_messages_is_asked_again(place: Place) -> None:
     assert not place.is_open(flood)
 
 
-def test_memory_of_a_handler_disconnects_nobody(place: Place) -> None:
+def test_memory_of_a_handler_disconnects_no_peer(place: Place) -> None:
     """If few bytes have arrived, messages are not the cause."""
     modest = place.connect()
     place.grow(STEP)
@@ -206,7 +206,7 @@ def test_read_subscriptions_do_not_count(publisher: Place) -> None:
 
 
 def test_subscriptions_of_many_are_bounded_by_memory(publisher: Place) -> None:
-    """If the process grows, those who sent most are disconnected; otherwise nobody is."""
+    """If the process grows, the largest senders are disconnected; otherwise no one is."""
     listeners = [publisher.connect() for _ in range(3)]
     publisher.look()
     for listener in listeners:

@@ -34,7 +34,7 @@ def test_mode_host_says_how_to_open_the_lan() -> None:
 
 
 def test_mode_insecure_warns() -> None:
-    """The start-up line is a warning that says who can do what, and how to prevent it."""
+    """The start line is a warning that says who can do what, and how to prevent it."""
     assert (INSECURE.mode, INSECURE.level) == ("insecure", logging.WARNING)
     assert INSECURE.describe() == (
         "security is 'insecure': whoever reaches 192.0.2.7 can call and fire everything on the bus 'demo', and read it "

@@ -46,7 +46,7 @@ class Wire:
 
 
 class Kept(UnreadReplies):
-    """Notes what libzmq was given."""
+    """Records the data given to libzmq."""
 
     def __init__(self, most: int = MOST, most_in_all: int = 10 * MOST) -> None:
         self.sent: list[bytes] = []

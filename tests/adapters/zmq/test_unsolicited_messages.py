@@ -83,7 +83,7 @@ class Place:
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_UNIX], ids=["tcp", "unix"])
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """Give two peers to whom we are connected."""
+    """Return two connected peers."""
     made = Place(request.param)
     yield made
     for peer in made.peers:
@@ -145,7 +145,7 @@ def test_loop_with_unread_messages_is_asked_again(place: Place) -> None:
     assert bad.given_up == 1
 
 
-def test_other_memory_growth_gives_up_nobody(place: Place) -> None:
+def test_other_memory_growth_disconnects_no_peer(place: Place) -> None:
     """If few bytes have arrived, messages are not the cause."""
     place.grow(0)
     place.grow(STEP)

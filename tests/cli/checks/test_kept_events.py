@@ -157,8 +157,8 @@ def test_losses_of_a_group_are_reported_once(monkeypatch: pytest.MonkeyPatch) ->
     assert stock.text.startswith("1 events of orders.paid were deleted")
 
 
-def test_what_a_process_lost_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Together: it is mostly one and the same."""
+def test_losses_of_a_process_are_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together: they mostly have one cause."""
     monkeypatch.setattr(kept_events, "_refused_here", lambda context: [])
     [found] = found_by(kept_events.check_health)
     assert found.text.endswith("It was too slow, and missed 5 events. Events were lost 3 times.")

@@ -139,7 +139,7 @@ def test_names_of_fixed_peers(fixed: FixedPeer, level: Level, text: str, remedy:
     assert remedy in (found.remedy or "")
 
 
-def test_silent_peers_are_told_of_together() -> None:
+def test_silent_peers_are_reported_together() -> None:
     """Peers with the same problem are in one sentence, with their names; the finding has all their instances."""
 
     async def look(reports: list[PeerReport]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""`lightbus bench`, against the process that it starts, and against one that is there."""
+"""`lightbus bench`, with the process that it starts, and with a running one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def test_each_call_is_counted_once_and_the_responder_ends(commands: Commands) -> None:
-    """Each is counted once, in the histogram too; whom it has started is gone afterwards."""
+    """Each call is counted once, in the histogram too; the started process is gone afterwards."""
     [told] = commands.json("bench", "calls", "--count", "60", "--concurrency", "3", "--size", "10")
     assert (told["type"], told["count"], told["failed"]) == ("calls", 60, 0)
     assert sum(bar["count"] for bar in told["histogram"]) == 60
@@ -21,7 +21,7 @@ def test_each_call_is_counted_once_and_the_responder_ends(commands: Commands) ->
     assert "No peer is on the bus" in commands.run("peers", "--wait", "0.2", code=3).stderr
 
 
-def test_events_with_another_side_that_is_there(commands: Commands) -> None:
+def test_events_with_a_running_responder(commands: Commands) -> None:
     """All are handled; they are stored beside the real events, and removed afterwards."""
     other = commands.start("bench", "serve", "--name", "far-away")
     other.wait_for_line("Ready")

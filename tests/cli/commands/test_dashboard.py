@@ -73,7 +73,7 @@ def named(page: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_what_people_are_told(commands: Commands, tmp_path: Path) -> None:
+def test_text_for_people(commands: Commands, tmp_path: Path) -> None:
     """The address, the allowed actions, and who needs the token, which is that of the file."""
     file = tmp_path / "token"
     file.write_text(TOKEN)

@@ -90,8 +90,8 @@ def test_letters_that_are_dropped_meanwhile_hide_no_others(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_publisher_that_tells_of_no_end(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """One that tells the same again is left, with a word about it."""
+def test_publisher_with_endless_pages(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """A publisher that repeats a page is left, with a remark."""
     found, notes = read(monkeypatch, lambda skip: letters(*range(size)))
     assert len(found) == size
     assert notes == ["shop/one has a list of dead letters without an end: only the first ones are shown."]

@@ -93,7 +93,7 @@ def leads_where_it_says(shown: str) -> bool:
     return resolved == {auth} and subscribed in ([customers, auth], [auth, customers])
 
 
-def test_each_demo_has_a_bus_of_its_own(processes: Processes) -> None:
+def test_each_demo_has_a_separate_bus(processes: Processes) -> None:
     """Two demos at once, and a user's settings and key of another bus, do not meet."""
     assert processes.lightbus("keys", "init").wait() == 0
     env = {"LIGHTBUS_BUS": "production", "LIGHTBUS_PEERS": "127.0.0.1:1", "LIGHTBUS_CONFIG": "/nowhere.yaml"}
@@ -122,12 +122,12 @@ def test_colours_only_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pyte
 
 
 def written(capfd: pytest.CaptureFixture[str]) -> str:
-    """Return what one line of the demo is on standard output."""
+    """Return one line of the demo as on standard output."""
     Lines().line("auth", "calls", "x[0]('a')", "a note")
     return capfd.readouterr().out
 
 
-def test_long_note_gets_a_line_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+def test_long_note_gets_a_separate_line(capfd: pytest.CaptureFixture[str]) -> None:
     """A note beyond the width is on the next line, indented, and an endpoint is not broken."""
     Lines().line("auth", "calls", "x", "ipc://" + "y" * 200)
     assert capfd.readouterr().out == "auth      calls      x\n" + " " * 21 + "ipc://" + "y" * 200 + "\n"
@@ -167,7 +167,7 @@ def test_keep_leaves_workers_for_a_second_terminal(processes: Processes) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_no_worker_is_left_when_it_is_told_to_end(processes: Processes, number: signal.Signals) -> None:
+def test_no_worker_is_left_after_a_signal(processes: Processes, number: signal.Signals) -> None:
     """A signal stops the workers first; the exit code has the signal."""
     demo, pids = kept(processes)
     demo.signal(number)
@@ -239,7 +239,7 @@ def test_worker_that_does_not_start_is_shown(services: Path, tmp_path: Path) -> 
     assert "Serving customers at" in result.output  # the other one's words may help, too
 
 
-def test_worker_that_is_not_what_it_should_be_is_shown(services: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_does_not_work_is_shown(services: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that runs, and never does what the demo waits for: exit code 1 after a bounded time."""
     monkeypatch.setattr("lightbus.cli.commands.demo.CHAIN_SECONDS", 0.5)
     source = (services / "auth" / "bus.py").read_text()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def nats_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServer]:
-    """Have a server keep the events of all APIs."""
+    """Use a server for the events of all APIs."""
     with NatsServer() as server:
         settings = {"apis": {"default": {"events": {"backend": "jetstream", "timeout": 1.0}}}}
         path = tmp_path / "lightbus.json"
@@ -83,8 +83,8 @@ def test_rates_and_loads(commands: Commands) -> None:
     assert [each["group"] for each in told if each["type"] == "group"] == ["shop-greeter"]
 
 
-def test_doctor_tells_of_events_that_wait(commands: Commands, nats_server: NatsServer) -> None:
-    """While the server is away, and no more once they were handed over."""
+def test_doctor_reports_waiting_events(commands: Commands, nats_server: NatsServer) -> None:
+    """While the server is unreachable, and no more once they were handed over."""
     commands.services()
     nats_server.kill()
     commands.run("fire", "auth.user_registered", "username=sally")

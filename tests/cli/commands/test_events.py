@@ -141,7 +141,7 @@ def test_api_moves_there_and_back(town: Town, door: Door) -> None:
         assert found >= {*range(6), 10, 11, 12}, here
 
 
-def test_group_that_is_made_later_may_have_what_was_before(town: Town) -> None:
+def test_later_group_may_get_earlier_events(town: Town) -> None:
     """With `since`, it gets moved past events; it gets none of later moves."""
     shop = town.open("journal", mail=None)
     for number in range(3):
@@ -188,7 +188,7 @@ def test_server_that_is_away_is_named(town: Town, monkeypatch: pytest.MonkeyPatc
     assert "Run the command again" in error
 
 
-def test_people_are_told_in_words(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_output(town: Town, capsys: pytest.CaptureFixture[str]) -> None:
     """The text output says how much was moved where."""
     shop = town.open("journal", mail=None)
     shop.shop.sold.fire(item="tea", number=1)

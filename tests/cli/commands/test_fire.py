@@ -24,7 +24,7 @@ def test_event_is_fired_and_its_publisher_named(commands: Commands) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
-def test_fire_where_nobody_takes_it(commands: Commands) -> None:
+def test_fire_without_an_accepting_publisher(commands: Commands) -> None:
     """An event that its publisher cannot store waits on this host, which is shown; doctor has the reason."""
     commands.serve("auth", env={"LIGHTBUS_DATA_DIR": "/proc/nowhere"})
     text = commands.text("fire", "auth.user_registered", "username=ada")

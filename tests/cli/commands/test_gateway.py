@@ -77,12 +77,12 @@ class Stream:
         self.last = ""
 
     def begin(self) -> None:
-        """Read until the stream is there."""
+        """Read until the stream has begun."""
         while not self.last:
             self._line()
 
     def read(self, count: int) -> list[Any]:
-        """Read so many events."""
+        """Read this many events."""
         found: list[Any] = []
         name = ""
         while len(found) < count or name:
@@ -159,7 +159,7 @@ def test_a_stream_outlives_its_publisher(commands: Commands, tmp_path: Path) -> 
         assert [each["kwargs"]["username"] for each in stream.read(1)] == ["three"]
 
 
-def test_nobody_serves_it(commands: Commands, tmp_path: Path) -> None:
+def test_no_worker(commands: Commands, tmp_path: Path) -> None:
     """A gateway without a worker answers 503 with Retry-After, until there is one."""
     served = start(commands, "--allow", "auth.*", "--wait", "0.2", "--token-file", token_file(tmp_path))
     status, problem = served.post("auth/echo", value="x")
@@ -177,7 +177,7 @@ def test_a_new_token_for_this_start(commands: Commands) -> None:
     assert served.post("auth/echo", token="0123456789abcdef", value="x")[0] == 401
 
 
-def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
+def test_output_has_address_and_token(commands: Commands) -> None:
     """It prints its address, and the token."""
     process = commands.start("gateway", "--port", "0", "--allow", "auth.*")
     process.wait_for_line(r"is open at http://127\.0\.0\.1:\d+/\. Ctrl-C ends it\.")
@@ -198,8 +198,8 @@ def test_it_says_where_it_is_and_what_to_send(commands: Commands) -> None:
         (("--allow", "auth.*", "--host", "no such host"), "name its clients by --token-file"),
     ],
 )
-def test_what_cannot_be_served(commands: Commands, args: tuple[str, ...], error: str) -> None:
-    """Invalid options are refused before anything is opened, with what to do."""
+def test_invalid_options(commands: Commands, args: tuple[str, ...], error: str) -> None:
+    """They are refused before anything is opened, with what to do."""
     process = commands.run("gateway", *args, code=2)
     assert error in process.stderr
 

@@ -53,7 +53,7 @@ def test_two_programs_under_one_name(commands: Commands) -> None:
 
 @pytest.mark.long
 def test_publishers_that_do_not_answer(commands: Commands) -> None:
-    """Lists say of whom they show nothing, and do not claim that there is nothing: nor do exit codes."""
+    """Lists name them, and do not claim that there is nothing: nor do exit codes."""
     auth, _ = commands.services()
     auth.signal(signal.SIGSTOP)
     try:

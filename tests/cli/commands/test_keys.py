@@ -91,7 +91,7 @@ def test_init_beside_a_key_in_the_environment(file: Path, monkeypatch: pytest.Mo
 
 
 def test_show_does_not_show_the_key(file: Path) -> None:
-    """It shows the fingerprint, by which hosts are compared, the bus, the file, and how to bring it elsewhere."""
+    """It shows the fingerprint, with which hosts are compared, the bus, the file, and how to copy it."""
     run("init")
     [key] = held(file)
     output = run("show").output

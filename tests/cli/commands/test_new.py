@@ -41,7 +41,7 @@ def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_is_there_stays(tmp_path: Path) -> None:
+def test_existing_directory_is_unchanged(tmp_path: Path) -> None:
     """An existing directory is not changed; if none can be created, the error says so."""
     (tmp_path / "greeter").mkdir()
     with pytest.raises(UnsupportedUse, match=r"greeter exists already\. Choose another name, or remove it"):

@@ -57,8 +57,8 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(openapi, words, catch_exceptions=False)
 
 
-def test_what_is_written(schemas: str, tmp_path: Path) -> None:
-    """JSON or YAML, by the file's name or as it is wanted, with title and version; of some APIs only."""
+def test_formats_of_the_document(schemas: str, tmp_path: Path) -> None:
+    """JSON or YAML, by the file's name or an option, with title and version; of some APIs only."""
     given = ("--schema", schemas, "--title", "All", "--version", "7", "--server", "https://api.example.com")
     document = json.loads(run(*given).stdout)
     assert document["info"] == {"title": "All", "version": "7"}
@@ -75,7 +75,7 @@ def test_what_is_written(schemas: str, tmp_path: Path) -> None:
 
 
 def test_refusal_says_what_can_be_done(schemas: str) -> None:
-    """Impossible options are refused with what is possible."""
+    """Impossible options are refused with the possible ones."""
     with pytest.raises(UnsupportedUse, match="--bus and --schema were both given: name one of them"):
         run("--bus", "bus", "--schema", schemas)
     with pytest.raises(UnsupportedUse, match=r"The document cannot be written to /dev/null/a\.json"):

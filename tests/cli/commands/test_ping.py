@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def test_each_reply_is_shown_and_counted(commands: Commands) -> None:
-    """Each answer is shown, and the statistics at the end, for a peer, for an API and for everybody."""
+    """Each answer is shown, and the statistics at the end, for a peer, for an API and for all peers."""
     commands.services()
     told = commands.json("ping", "auth", "-c", "2", "-i", "0")
     assert [(each["type"], each["service"]) for each in told] == [("ping", "auth")] * 2 + [("statistics", "auth")]

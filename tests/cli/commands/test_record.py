@@ -17,7 +17,7 @@ def users(path: Path) -> list[str]:
     return [json.loads(line)["kwargs"]["username"] for line in path.read_text().splitlines()[1:]]
 
 
-def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> None:
+def test_recorded_events_are_fired_again(commands: Commands, tmp_path: Path) -> None:
     """On another bus listeners get the same events, with the same values."""
     commands.serve("auth").wait_for_line("Ready")
     for name in ("sally", "harry"):
@@ -46,7 +46,7 @@ def test_what_is_kept_to_a_file_and_back(commands: Commands, tmp_path: Path) -> 
     assert first["id"] != again["id"]
 
 
-def test_what_happens_until_somebody_ends_it(commands: Commands, tmp_path: Path) -> None:
+def test_recording_until_interrupted(commands: Commands, tmp_path: Path) -> None:
     """Ctrl-C ends a recording with code 0."""
     commands.serve("auth").wait_for_line("Ready")
     file = tmp_path / "events.jsonl"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CHANGED = ("def echo(self, value: str) -> str:", "def echo(self, value: str, times: int) -> str:")
 
 
-def test_of_the_bus(commands: Commands, tmp_path: Path) -> None:
+def test_stubs_of_the_bus(commands: Commands, tmp_path: Path) -> None:
     """They have all members, with docstrings; --check shows the changes, and what they break."""
     worker = commands.serve("auth")
     file, package = tmp_path / "bus.pyi", tmp_path / "typed_bus"
@@ -70,12 +70,12 @@ def test_a_file_that_was_changed(commands: Commands, tmp_path: Path) -> None:
 def test_refusal_says_what_can_be_done(
     commands: Commands, tmp_path: Path, words: tuple[str, ...], code: int, said: str
 ) -> None:
-    """Impossible options are refused with what is possible."""
+    """Impossible options are refused with the possible ones."""
     (tmp_path / "schemas.json").write_text("{}")
     given = [str(tmp_path / "schemas.json") if word == "{}" else word for word in words]
     assert said in " ".join(commands.run("stubs", *given, code=code).stderr.split())
 
 
-def test_it_is_a_command() -> None:
-    """With options of its own."""
+def test_a_command_with_options() -> None:
+    """It has its own options."""
     assert {"out", "package", "source", "check"} <= {each.name for each in stubs.stubs.params}

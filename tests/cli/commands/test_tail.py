@@ -35,7 +35,7 @@ def test_live_and_kept_events_are_shown_without_a_group(commands: Commands) -> N
     assert [group["name"] for group in commands.json("groups", "list")] == ["shop-greeter"]
 
 
-def test_what_is_kept_is_in_order_of_time(commands: Commands) -> None:
+def test_stored_events_are_in_order_of_time(commands: Commands) -> None:
     """With --since the events of several journals come as they were published, not journal by journal."""
     for where in ("one", "other"):
         commands.serve("auth", where=where).wait_for_line("Ready")
@@ -155,8 +155,8 @@ def test_terminal_lines_begin_with_the_time(commands: Commands, columns: int) ->
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_nobody_reads_any_more(commands: Commands, form: list[str]) -> None:
-    """Once its output is closed it ends with the next line, and without a word, as other commands do."""
+def test_closed_output_ends_it(commands: Commands, form: list[str]) -> None:
+    """Once its output is closed it ends with the next line, silently, as other commands do."""
     commands.services()
     commands.run("fire", "auth.user_registered", "username=sally")
     command = [sys.executable, "-m", "lightbus", "tail", "--since", "0", "--wait", "20", *form]

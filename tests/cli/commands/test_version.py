@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..conftest import Commands
 
 
-def test_version_names_what_it_is_built_on(processes: Processes) -> None:
+def test_version_lists_its_libraries(processes: Processes) -> None:
     """The version of the package, of Python and of the libraries."""
     process = processes.lightbus("version")
     assert process.wait() == 0

@@ -26,7 +26,7 @@ def peer(instance: str, *apis: str, version: int = 1, state: PeerState = PeerSta
 
 
 def told(before: list[Peer], now: list[Peer]) -> list[tuple[Any, ...]]:
-    """Return what changed between two pictures."""
+    """Return the changes between two snapshots."""
     old, new = ({each.instance: each for each in peers} for peers in (before, now))
     fields = [change.fields() for change in changes(old, new)]
     return [
@@ -63,7 +63,7 @@ def test_each_change_of_a_peer_is_reported_once(
     assert told(before, now) == expected
 
 
-def test_watch_begins_with_what_is_there(commands: Commands) -> None:
+def test_watch_begins_with_the_present_peers(commands: Commands) -> None:
     """It shows the present peers, then changes, in both formats; it can start on an empty bus."""
     early = commands.start("watch", "--wait", "0.3")
     early.wait_for_line("No peer is on the bus yet")

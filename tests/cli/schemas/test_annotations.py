@@ -65,7 +65,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("annotation", "given", "returned", "heard"), FORMS)
-def test_annotation_depends_on_who_gives_the_value(annotation: Any, given: str, returned: str, heard: str) -> None:
+def test_annotation_depends_on_the_direction(annotation: Any, given: str, returned: str, heard: str) -> None:
     """Callers may pass all accepted forms, results have the wire form, listeners choose their own classes."""
     schema = schema_of(annotation)
     forms = [Annotations().of(schema, form, prefix="Auth") for form in (Form.GIVEN, Form.RETURNED, Form.HEARD)]

@@ -77,7 +77,7 @@ def test_of_an_event(new: Any, expected: list[str]) -> None:
     assert [name for each in found for name in each.breaks] == expected
 
 
-def test_what_comes_and_goes() -> None:
+def test_added_and_removed_parts() -> None:
     """New APIs and members break nothing; removed ones do."""
     old, new = schema_of(check=one, seen=OLD), schema_of(other=one)
     assert [str(each) for each in changes(old, new)] == [

@@ -55,7 +55,7 @@ def test_parameters_are_written_by_name_with_defaults(properties: dict[str, Any]
     assert f"def __call__({parameters}" in text_of(auth=members(rpcs={"f": properties}))
 
 
-def test_what_has_no_path() -> None:
+def test_names_without_a_path() -> None:
     """An API with a hyphen in its name, or a keyword, is no attribute of the bus."""
     classes = bus_classes({"my-api": members(rpcs={"f": {}}), "class": members(rpcs={"f": {}})})[1]
     assert "\n".join(classes).split() == ["class", "Bus(TypedBus):", '"""What', "is", "on", "the", 'bus."""']

@@ -87,8 +87,8 @@ def test_of_a_bus() -> None:
     assert note.startswith("The peers of auth do not all serve the same: that of ")
 
 
-def test_a_peer_that_says_what_is_no_schema() -> None:
-    """Is an error, and nothing is written of it."""
+def test_a_peer_with_an_invalid_schema() -> None:
+    """It is an error, and nothing of it is written."""
     bus: Any = SchemasBus({"rpcs": {"f": 3}}, apis=[ApiInfo(name="auth")])
     with pytest.raises(InvalidSchema, match="'f' has not exactly the keys"):
         asyncio.run(schemas_on_bus(bus))

@@ -218,7 +218,7 @@ def lines_marked(program: Path) -> set[tuple[str, int]]:
 
 
 @pytest.mark.long
-def test_mypy_takes_what_is_right_and_nothing_else(tmp_path: Path, schemas: dict[str, JsonSchema]) -> None:
+def test_mypy_accepts_correct_code_only(tmp_path: Path, schemas: dict[str, JsonSchema]) -> None:
     """In strict mode; the stub itself has no error."""
     programs = written(tmp_path, schemas)
     paths = [*map(str, programs), "bus.pyi", "typed_bus"]
@@ -234,7 +234,7 @@ def test_mypy_takes_what_is_right_and_nothing_else(tmp_path: Path, schemas: dict
 
 @pytest.mark.long
 @pytest.mark.skipif(not PYRIGHT, reason="no pyright: npm install -g pyright, or pip install basedpyright")
-def test_pyright_takes_what_is_right_and_nothing_else(tmp_path: Path, schemas: dict[str, JsonSchema]) -> None:
+def test_pyright_accepts_correct_code_only(tmp_path: Path, schemas: dict[str, JsonSchema]) -> None:
     """The same, in its standard mode."""
     programs = written(tmp_path, schemas)
     options = {
@@ -268,8 +268,8 @@ def test_a_package_can_be_imported(
 
 
 @pytest.mark.parametrize("package", [True, False])
-def test_what_it_was_made_of_is_read_back(schemas: dict[str, JsonSchema], package: bool) -> None:
-    """The same text is made of it, again."""
+def test_the_schemas_in_a_stub_are_read_back(schemas: dict[str, JsonSchema], package: bool) -> None:
+    """They give the same text again."""
     text = stub_text(schemas, package=package)
     assert stub_text(read_back(text, "bus.pyi"), package=package) == text
     assert max(map(len, text.splitlines())) <= 120
@@ -279,7 +279,7 @@ NESTED = f"# lightbus stubs: {base64.b64encode(zlib.compress(b'[' * 100_000)).de
 
 
 @pytest.mark.parametrize("text", ["", "x = 1", NESTED, "# lightbus stubs: AAAA", "# lightbus stubs: eJyrrgUAAXUA+Q=="])
-def test_what_was_not_written_by_it(text: str) -> None:
+def test_a_file_of_another_origin(text: str) -> None:
     """A file that the command did not write is refused, with what to do."""
     if text.endswith("+Q=="):
         assert read_back(text, "bus.pyi") == {}

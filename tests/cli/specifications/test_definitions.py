@@ -11,7 +11,7 @@ def schema_of(name: str, **definitions: Any) -> dict[str, Any]:
     return {"properties": {"it": {"$ref": f"#/$defs/{name}"}}, "$defs": definitions}
 
 
-def test_what_is_the_same_is_there_once() -> None:
+def test_equal_definitions_are_shared() -> None:
     """Two members that take a User refer to one User."""
     found = Definitions()
     user = {"type": "object", "properties": {"home": {"$ref": "#/$defs/Home"}}}

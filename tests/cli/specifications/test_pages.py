@@ -96,7 +96,7 @@ def test_all_texts_are_escaped() -> None:
         assert not any(link.startswith("http") for link in page.links)
 
 
-def test_names_that_files_do_not_tell_apart() -> None:
+def test_names_that_differ_in_case_only() -> None:
     """Each API has its own file, also on a file system that ignores case."""
     empty: Any = {"rpcs": {}, "events": {}}
     apis = {name: DescribedApi(name=name, schema=empty) for name in ("Shop", "shop", "a/b", "a_b")}

@@ -50,7 +50,7 @@ def acknowledged(bus: ScriptedBus, *messages: EventMessage) -> tuple[list[tuple[
     return [(ack.message.native_id, ack.group, ack.status) for ack in found], settled
 
 
-def test_acknowledgements_are_told_once() -> None:
+def test_acknowledgements_are_reported_once() -> None:
     """Each group is reported once; an event is polled until all groups have handled it."""
     bus = ScriptedBus(
         {"j-1": {"shop": "waiting", "mail": "acked"}},
@@ -61,7 +61,7 @@ def test_acknowledgements_are_told_once() -> None:
     assert acknowledged(bus, event(1)) == ([("j-1", "mail", "acked"), ("j-1", "shop", "dead")], True)
 
 
-def test_what_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_that_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Best-effort events, deleted events, and the oldest of too many are not followed."""
     assert acknowledged(ScriptedBus({}), event(0)) == ([], True)
     assert acknowledged(ScriptedBus({}), event(1)) == ([], True)
@@ -76,8 +76,8 @@ def test_a_group_that_is_away() -> None:
     assert acknowledged(bus, event(1)) == ([], False)
 
 
-def test_what_is_told_of_an_acknowledgement() -> None:
-    """Which event, which group, and what became of it there."""
+def test_fields_of_an_acknowledgement() -> None:
+    """The event, the group, and the state of the event there."""
     ack = GroupAck(message=event(1), group="shop", status="acked", at=7.0)
     assert ack.fields() == {
         "id": ack.message.id, "native_id": "j-1", "api": "auth", "event": "seen",

@@ -62,7 +62,7 @@ def test_calls_are_shown_once_and_gaps_counted(answers: list[Answer], shown: lis
     assert bus.watches_ended == 1
 
 
-def test_workers_that_do_not_tell() -> None:
+def test_workers_without_reports() -> None:
     """An older worker is not asked again, with a note; other commands are not asked at all."""
     bus = ScriptedBus(UnknownProcedure("no watch_calls"))
     assert followed(bus, lambda: bool(bus.notes)) == ([], [])

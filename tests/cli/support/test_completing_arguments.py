@@ -58,6 +58,6 @@ LOOP = {"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"$ref": "#/$
     "schema",
     [{}, {"properties": []}, {"properties": {"a": True}}, {"properties": {"a": {"enum": 3, "anyOf": {}}}}, LOOP],
 )
-def test_a_schema_that_says_nothing(schema: Any) -> None:
-    """Then there is nothing to offer, and nothing is raised into the line that is typed."""
+def test_a_schema_without_information(schema: Any) -> None:
+    """Then there is nothing to offer, and no error disturbs the typed line."""
     assert argument_words(schema, (), "a=") == []

@@ -1,4 +1,4 @@
-"""A command's connection to the bus: whom it finds and asks, and how a command ends."""
+"""A command's connection to the bus: the peers it finds and asks, and how a command ends."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def leave_behind(bus: Connection) -> Announcement:
     return said
 
 
-def test_who_was_killed_is_told_of_when_our_node_has_forgotten_it() -> None:
-    """The node forgets it within a second, since its sockets refuse; a command may take longer."""
+def test_killed_peer_is_reported_after_the_node_has_dropped_it() -> None:
+    """The node drops it within a second, since its sockets refuse; a command may take longer."""
 
     async def use() -> None:
         bus = Connection(ClientOptions(as_json=True, wait=20.0))
@@ -130,8 +130,8 @@ def test_peers_by_name(hub: MemoryBus) -> None:
     on(hub, use)
 
 
-def test_api_that_nobody_serves(hub: MemoryBus) -> None:
-    """The error has near names if there are peers."""
+def test_unserved_api(hub: MemoryBus) -> None:
+    """The error has similar names if there are peers."""
     serve(hub, "auth")
 
     async def use(bus: Connection) -> None:
@@ -142,7 +142,7 @@ def test_api_that_nobody_serves(hub: MemoryBus) -> None:
     on(hub, use)
 
 
-def test_nobody_is_there(hub: MemoryBus) -> None:
+def test_no_peers(hub: MemoryBus) -> None:
     """The error says where and for how long it looked, and how to find the reason."""
 
     async def look() -> None:
@@ -175,7 +175,7 @@ class Made(MemoryConnection):
 
 @pytest.fixture
 def made(hub: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> type[Made]:
-    """Have commands be on a bus in memory."""
+    """Connect commands to a bus in memory."""
     monkeypatch.setattr(Made, "hub", hub, raising=False)
     monkeypatch.setattr(Made, "closed", 0)
     monkeypatch.setattr(module, "Connection", Made)
@@ -209,7 +209,7 @@ def test_ctrl_c_has_the_code_that_shells_have(made: type[Made]) -> None:
 
 
 def test_error_of_a_command_is_left_to_the_program(made: type[Made]) -> None:
-    """It has an exit code of its own; the bus is left."""
+    """It has its own exit code; the bus is left."""
 
     async def command(bus: Connection) -> int:
         raise NotReachable("nobody")
@@ -235,7 +235,7 @@ def test_command_that_is_meant_to_be_ended(made: type[Made], number: signal.Sign
     assert ended.value.code == 0
 
 
-def test_a_command_with_a_service_of_its_own() -> None:
-    """Others see it as that; all other commands are of one service, which lists leave out."""
+def test_a_command_with_its_own_service() -> None:
+    """Others see its name; all other commands are of one service, which lists leave out."""
     assert Connection(ClientOptions()).client.config.service_name == module.SERVICE
     assert Connection(ClientOptions(), service="gateway").client.config.service_name == "gateway"

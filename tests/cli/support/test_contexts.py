@@ -28,14 +28,14 @@ def environ(tmp_path: Path, **more: str) -> dict[str, str]:
 
 @pytest.fixture
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep two contexts, of which one is in use; return the directory of settings."""
+    """Store two contexts, of which one is in use; return the directory of settings."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     save_contexts(Contexts(said={"office": OFFICE, "home": {"bus_name": "mine"}}, current="home"))
     return tmp_path
 
 
-def test_what_is_saved_is_there(saved: Path) -> None:
-    """For this user alone, and nothing else is left beside it."""
+def test_saved_contexts_are_private(saved: Path) -> None:
+    """They are readable for this user alone, and no temporary file remains."""
     assert load_contexts() == Contexts(said={"office": OFFICE, "home": {"bus_name": "mine"}}, current="home")
     assert [path.name for path in (saved / "lightbus").iterdir()] == ["contexts.json"]
     assert context_file().stat().st_mode & 0o077 == 0
@@ -57,8 +57,8 @@ def test_the_one_that_is_named_wins(saved: Path) -> None:
     assert environment("home", chosen)[1] == "home"
 
 
-def test_the_one_in_use_gives_what_is_not_set(saved: Path) -> None:
-    """A variable that is set wins, one that is empty does not."""
+def test_the_context_in_use_gives_unset_variables(saved: Path) -> None:
+    """A variable that is set takes precedence, an empty one does not."""
     assert environment(None, environ(saved)) == (environ(saved, LIGHTBUS_BUS="mine"), "home")
     for given, expected in (("env", "env"), ("", "mine")):
         assert environment(None, environ(saved, LIGHTBUS_BUS=given))[0]["LIGHTBUS_BUS"] == expected

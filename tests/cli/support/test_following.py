@@ -25,7 +25,7 @@ class Client:
         """Take what the worker is to do."""
 
     def listen_for_event(self, api: str, event: str, listener: Any, **options: Any) -> None:
-        """Note a listener."""
+        """Record a listener."""
         self.listened.append((api, event, options["group"], options["options"]))
 
     async def start_worker(self) -> None:
@@ -35,7 +35,7 @@ class Client:
 @pytest.mark.parametrize(
     ("since", "pause", "options"), [(None, 1.0, None), ("0", 0.1, {"since": "0"})], ids=["from now on", "what is kept"]
 )
-def test_it_looks_more_often_while_it_gives_what_is_kept(
+def test_it_checks_more_often_while_it_reads_stored_events(
     since: str | datetime | None, pause: float, options: Any
 ) -> None:
     """It listens to each user API once, without a group; held-back events are checked ten times a second."""

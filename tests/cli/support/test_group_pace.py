@@ -102,8 +102,8 @@ def test_problem_of_a_group_is_reported_once() -> None:
     assert found.is_deserted
 
 
-def test_different_troubles_of_a_group_are_told_apart() -> None:
-    """It handles nothing of two publishers, falls behind at a third, and gets on at a fourth."""
+def test_different_problems_of_a_group_are_distinguished() -> None:
+    """It handles nothing of two publishers, falls behind at a third, and has no problem at a fourth."""
     told = [row(name, members={"m": [0]}, mixed=name == "d") for name in "abcd"]
     pairs = [
         ({**told[0], **at(3, 5)}, {**told[0], **at(3, 5)}),

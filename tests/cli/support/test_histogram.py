@@ -12,7 +12,7 @@ from lightbus.cli.support.output import Output
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 50), (90, 90), (99, 99), (99.9, 100), (0, 1), (100, 100)])
 def test_percentiles_are_recorded_values(percent: float, expected: int) -> None:
-    """Are values that were there: the least that so many percent do not exceed."""
+    """They are the smallest values that the given percentage does not exceed."""
     assert percentile(range(1, 101), percent) == expected
     assert percentile([7], percent) == 7
 

@@ -39,7 +39,7 @@ class Follower:
         return self.shown
 
 
-def test_what_is_kept_is_merged() -> None:
+def test_stored_events_are_merged() -> None:
     """Stored events that arrive journal by journal are shown in order of time, then new ones as they arrive."""
     following = Follower()
     following.deliver("one", 1, 3, 5)
@@ -91,7 +91,7 @@ def test_the_apis_of_a_journal_are_merged() -> None:
     assert following.passed(QUIET) == [("one", 1), ("one", 2), ("one", 3), ("one", 4)]
 
 
-def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """If too many are held back, the earliest is shown."""
     monkeypatch.setattr(in_order, "HELD", 2)
     following = Follower()

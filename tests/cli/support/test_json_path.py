@@ -36,7 +36,7 @@ VALUE = {
     ],
 )
 def test_path_finds_all_values(path: str, found: list[Any]) -> None:
-    """A path leads to all values that are there."""
+    """A path leads to all existing values."""
     assert [*find(VALUE, parse_path(path))] == found
 
 

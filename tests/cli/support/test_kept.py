@@ -14,7 +14,7 @@ from lightbus.exceptions import LightbusTimeout
 
 
 def event(journal: str, number: int, at: float, name: str = "seen") -> dict[str, Any]:
-    """Return an event as a publisher tells it."""
+    """Return an event as a publisher reports it."""
     return {"native_id": f"{journal}-{number}", "published_at": at, "event": name}
 
 
@@ -34,7 +34,7 @@ async def read(journals: Journals) -> list[str]:
 
 
 def reading(*answers: Answer, times: int = 1) -> tuple[list[list[str]], ScriptedBus, Journals]:
-    """Find the journals, and read them so many times."""
+    """Find the journals, and read them this many times."""
     bus = ScriptedBus(*answers)
 
     async def main() -> tuple[list[list[str]], Journals]:
@@ -68,8 +68,8 @@ def test_pages_follow_one_another() -> None:
     assert [question.get("after") for question in bus.questions[1:]] == [0, 50, 70]
 
 
-def test_reading_goes_on_where_it_stopped() -> None:
-    """So that who follows the events asks again."""
+def test_reading_continues_where_it_stopped() -> None:
+    """So that a follower can ask again."""
     one, two = page(event("a", 1, 1.0), through=1), page(event("a", 2, 2.0), through=2)
     found, _, _ = reading(journals("a"), one, page(through=1), two, page(), times=2)
     assert found == [["a-1"], ["a-2"]]
@@ -175,7 +175,7 @@ def test_a_journal_may_be_adopted() -> None:
     assert asyncio.run(main()) == "2" * 16
 
 
-def test_a_publisher_that_tells_of_more_without_end() -> None:
+def test_a_publisher_with_endless_pages() -> None:
     """Reading stops if it makes no progress; the other journals are read."""
     found, _, made = reading(journals("a", "b"), page(more=True), page(event("b", 1, 1.0), through=1), page())
     assert found == [["b-1"]]

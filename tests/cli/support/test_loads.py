@@ -74,8 +74,8 @@ def test_greatest_comes_first() -> None:
     assert len(ordered(rows, "service")) == 3
 
 
-def test_a_worker_that_counts_anew() -> None:
-    """One that has less than before has not done less than nothing."""
+def test_a_worker_whose_counts_began_again() -> None:
+    """Lower counts than before give no negative rate."""
     before = Reading(peer=peer(), at=10.0, stats=stats(100, 1, 10, 10))
     [load] = loads({peer().instance: before}, [Reading(peer=peer(), at=12.0, stats=stats(5, 0, 0, 0))])
     assert (load.calls, load.errors, load.events) == (0.0, 0.0, 0.0)

@@ -42,7 +42,7 @@ def test_groups_are_found_in_all_journals() -> None:
     used.close()
 
 
-def test_a_group_is_forgotten_where_nobody_has_the_journal_in_use() -> None:
+def test_a_group_is_removed_from_unused_journals() -> None:
     """Other groups stay; journals in use are not changed, and named."""
     connection = bus()
     used = journal(connection, "two", "mail")

@@ -109,7 +109,7 @@ def test_an_own_level_is_kept(processes: Processes, tmp_path: Path) -> None:
 
 @contextmanager
 def untouched_logging() -> Iterator[logging.Logger]:
-    """Have logging be as in a fresh process, and yield the root."""
+    """Reset logging to that of a new process, and yield the root."""
     root, ours = logging.getLogger(), logging.getLogger("lightbus")
     before = root.handlers[:], root.level, ours.level
     root.handlers[:] = []
@@ -179,8 +179,8 @@ def test_records_as_json(processes: Processes, tmp_path: Path, log_format: str) 
     ]
 
 
-def test_json_says_which_call_it_was(processes: Processes, tmp_path: Path) -> None:
-    """A record that a handler makes tells the call that it serves; one of the process itself tells none."""
+def test_json_has_the_present_call(processes: Processes, tmp_path: Path) -> None:
+    """A record of a handler contains the call that it serves; one of the process itself contains none."""
     setup = "setup = None"
     (tmp_path / "bus.py").write_text(
         SERVICE.format(setup=setup).replace(

@@ -34,8 +34,8 @@ def test_dates_and_ids() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "10 fortnights", "9999999999999d", "2026-13-01"])
-def test_what_is_no_time(text: str) -> None:
-    """It is refused, with what can be written."""
+def test_invalid_time(text: str) -> None:
+    """It is refused, with the valid forms."""
     for parse in (lambda: parse_since(text), lambda: parse_time(text, "--until")):
         with pytest.raises(click.BadParameter, match="or how long ago: 10m, 2h, 3d"):
             parse()

@@ -40,7 +40,7 @@ class User:
 
 
 def schema_of(annotation: Any) -> Any:
-    """Return the schema of arguments of which one is of a type."""
+    """Return the schema of arguments of which one has a type."""
     signature = Signature(kind="Event", api_name="shop", name="e", parameters=[Parameter("user", annotation)])
     return signature.parameter_schema
 
@@ -78,7 +78,7 @@ def test_types_are_shown_to_the_wanted_depth(depth: int, names: list[str], deepe
     assert ([each.name for each in types], more) == (names, deeper)
 
 
-def test_a_docstring_is_told() -> None:
+def test_a_docstring_is_shown() -> None:
     """In its author's words."""
     types, _ = named_types([schema_of(Address)], 1)
     assert types[0].doc == "Where somebody lives."

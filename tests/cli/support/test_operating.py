@@ -123,7 +123,7 @@ def test_nothing_that_was_not_asked() -> None:
         assert not any(bus.client.hooks.is_about(what) for what in ("worker_started", "rpc_call", "event_execution"))
 
 
-def test_systemd_is_told(processes: Processes, directory: Path) -> None:
+def test_systemd_is_notified(processes: Processes, directory: Path) -> None:
     """With Type=notify, systemd is notified that the worker serves, and that it stops."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind("\0lightbus-test-" + directory.name)
@@ -137,7 +137,7 @@ def test_systemd_is_told(processes: Processes, directory: Path) -> None:
 
 
 @pytest.mark.new_interpreters
-def test_nothing_of_http_where_nobody_asked_for_it(processes: Processes) -> None:
+def test_no_http_server_unless_requested(processes: Processes) -> None:
     """A worker that serves neither metrics nor health has no HTTP server in its memory."""
     code = "import sys, lightbus.cli.support.operating; print('http.server' in sys.modules)"
     process = processes.python("-c", code)

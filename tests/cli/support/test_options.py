@@ -49,8 +49,8 @@ def test_client_options_come_as_one() -> None:
     assert given == f"n {expected}\n"
 
 
-def test_what_programs_read() -> None:
-    """`-o` names a form, and means that programs read; a command with an `-o` of its own has the long name."""
+def test_output_for_programs() -> None:
+    """`-o` names a form, and means that programs read; a command with its own `-o` has the long name."""
     assert run(client, "n", "-o", "csv") == f"n {ClientOptions(as_json=True, output_form='csv')}\n"
     assert "Invalid value" in run(client, "n", "-o", "xml")
     beside = click.command()(client_options_beside_out(lambda options: click.echo(options)))
@@ -96,8 +96,8 @@ def overriding() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("overriding")
-def test_options_win_over_the_module() -> None:
-    """They are there for the `create()` that comes next."""
+def test_options_override_the_module() -> None:
+    """They apply to the next `create()`."""
     apply_options(service_name="s", process_name=None, config_file="c.yaml", log_level="debug")
     assert creation.overriding_file[-1] == "c.yaml"
     assert creation.overrides == {"service_name": "s", "process_name": None, "bus": {"log_level": "debug"}}

@@ -33,7 +33,7 @@ def test_least_important_column_is_dropped_first() -> None:
     assert drawn(rows, 5) == ["NAME", "auth", "shop"]
 
 
-def test_table_names_what_is_left_out() -> None:
+def test_table_returns_left_out_columns() -> None:
     """The caller gets the titles of the columns left out."""
     assert table(COLUMNS, [["auth", "a long remark", "12"]], 20)[1] == ["NOTE"]
 

@@ -35,8 +35,8 @@ def test_over_all_workers() -> None:
     assert check.fields()["type"] == "procedure"
 
 
-def test_a_worker_that_counts_anew_and_one_that_tells_nothing() -> None:
-    """Neither has done less than nothing."""
+def test_a_worker_whose_counts_began_again_and_one_without_counts() -> None:
+    """Neither gives a negative rate."""
     before = reading(1, 10.0, ("check", 100, 1, 0.1))
     [load] = procedure_loads({before.peer.instance: before}, [reading(1, 12.0, ("check", 5, 0, 0.1))])
     assert (load.calls, load.errors) == (0.0, 0.0)

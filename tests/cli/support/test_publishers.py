@@ -46,7 +46,7 @@ def test_who_keeps_nothing_is_left_out() -> None:
     assert (bus.notes, code_of(connection)) == ([], 0)
 
 
-def test_who_does_not_answer_is_noted_once() -> None:
+def test_silent_publisher_is_noted_once() -> None:
     """A note says that its events are missing, and the exit code is 3."""
     bus, connection = bus_of([1], peers=[ONE, SILENT])
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_who_does_not_answer_is_noted_once() -> None:
     assert nothing_shown(connection, "There is nothing.") == "There is nothing, as far as anybody answers."
 
 
-def test_who_has_ended_is_noted_once() -> None:
+def test_ended_publisher_is_noted_once() -> None:
     """Its events will be served by another peer: nothing is lost, and the exit code is 0."""
     bus, connection = bus_of([1], peers=[ONE])
     bus.gone = [TWO.announcement]
@@ -127,7 +127,7 @@ def test_groups_are_asked_for_page_by_page() -> None:
     assert code_of(connection) == NotReachable.exit_code
 
 
-def test_a_group_that_nobody_knows() -> None:
+def test_an_unknown_group() -> None:
     """The error lists the known ones."""
     assert str(no_such_group("mial", ["mail", "audit", "mail"])) == (
         "No publisher knows the group 'mial'. There are: audit, mail."

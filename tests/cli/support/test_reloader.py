@@ -57,7 +57,7 @@ def test_a_change_within_a_second_counts(processes: Processes, tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_worker_is_started_anew(processes: Processes, tmp_path: Path) -> None:
+def test_worker_is_restarted(processes: Processes, tmp_path: Path) -> None:
     """When a file changes; one that cannot start, or ends by itself, at the next change; Ctrl-C ends it all with 0."""
     write(tmp_path, "1")
     reloader = processes.worker("bus", "--reload", cwd=tmp_path)
@@ -114,8 +114,8 @@ def test_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert r"pip install 'lightbus[reload]'" in str(result.exception)
 
 
-def test_which_files_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few of them, from here."""
+def test_changed_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few of them, relative to this directory."""
     monkeypatch.chdir(tmp_path)
     paths = [os.path.join(tmp_path, "shop", name) for name in ("d.py", "a.py", "b.py", "c.py")]
     assert shown(paths[:1]) == "shop/d.py"

@@ -7,7 +7,7 @@ import pytest
 from lightbus.cli.support.supervised import PIPE, supervisor_pipe
 
 
-def test_pipe_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the worker starts itself is not supervised by that pipe."""
+def test_pipe_is_passed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of the worker are not supervised by that pipe."""
     monkeypatch.setenv(PIPE, "7")
     assert (supervisor_pipe(), supervisor_pipe()) == (7, None)

@@ -33,7 +33,7 @@ def screen(rows: Rows, view: TopView, *, width: int = 80, height: int = 24, colo
     return captured.get()
 
 
-def test_same_names_are_told_apart() -> None:
+def test_equal_names_are_distinguished() -> None:
     """Workers of one service show their processes at any width, and those of one name the start of their ids."""
     workers = [load(), load(instance="fedcba0987654321"), load(process="two"), load(service="shop")]
     lines = screen(Rows(workers, [], []), TopView(sort="service")).splitlines()

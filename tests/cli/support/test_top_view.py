@@ -53,7 +53,7 @@ def test_filter_matches_a_part_of_the_name(only: str, names: list[str], wanted: 
     assert TopView(only=only).wants(names) is wanted
 
 
-def test_keys_are_said() -> None:
+def test_keys_are_shown() -> None:
     """The last line has the help for the keys."""
     view = TopView()
     assert view.keys.startswith("by calls: s service, c calls")

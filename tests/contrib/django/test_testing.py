@@ -52,7 +52,7 @@ def test_bus_is_mocked_for_each_test() -> None:
 
 
 def test_worker_runs_on_a_bus_in_memory() -> None:
-    """Listeners of the project are at work, and are waited for; each test has a bus of its own."""
+    """Listeners of the project run, and are waited for; each test has a separate bus."""
     project, seen = project_bus(), list[str]()
 
     @project.client.on_start()

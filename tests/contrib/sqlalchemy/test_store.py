@@ -69,7 +69,7 @@ class ShopApi(Api):
 
 @pytest.mark.database
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-def test_postgresql_tells_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath, driver: str) -> None:
+def test_postgresql_notifies_of_a_commit(postgres: Postgres, outbox: Outbox, bus: BusPath, driver: str) -> None:
     """A commit wakes `wait`, a rollback does not; one relay at a time gets the rows."""
     pytest.importorskip(driver)
     engine = create_engine(postgres.url.replace("psycopg", driver).format(postgres.new_database()))

@@ -33,7 +33,7 @@ def test_committed_and_rolled_back(hub: MemoryBus, bus: BusPath) -> None:
     assert [each.kwargs["username"] for each in kept] == ["ada", "without a transaction"]
 
 
-def test_mistakes_are_told_before_the_commit(hub: MemoryBus, bus: BusPath) -> None:
+def test_errors_come_before_the_commit(hub: MemoryBus, bus: BusPath) -> None:
     """Wrong arguments, and an API that this process has not registered."""
     with transaction.atomic():
         with pytest.raises(ValidationError, match="age"):
