@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..core.liveness import Liveness, State
 from ..wire import envelope
+from ..wire.announcement import Announcement
 from ..wire.envelope import AnyMessage, Drain, Goodbye, Hello
 
 __all__ = ["HELLO_EVERY", "ConnectedEngine", "ConnectedEngines"]
@@ -19,8 +20,11 @@ HELLO_EVERY = 5.0
 MAX_HELLOS = 20
 """HELLOs of one engine that are answered per second: an answer may be large, and is buffered until it is read."""
 
-TELL_AGAIN_AFTER = 60.0
-"""Seconds after which the known peers are sent again to an engine that knows others, though nothing has changed."""
+TELL_AGAIN_AFTER = 20.0
+"""
+Seconds after which the known peers are sent again to an engine that knows others, though nothing has changed: it may
+have dropped one that it could not reach.
+"""
 
 MAX_FORMER = 1024
 """Disconnected engines whose service is remembered: a script may be gone before its call is counted."""
@@ -88,8 +92,8 @@ class ConnectedEngines:
         self._draining = False
         self._paces: dict[bytes, tuple[float, int]] = {}
         """By engine: the start of the second in which its HELLOs are counted, and their number."""
-        self._told: dict[bytes, tuple[tuple[str, str], float]] = {}
-        """By engine: the digests of our peers and of its own when it was sent our peers, and when that was."""
+        self._told: dict[bytes, tuple[Sequence[Announcement], str, float]] = {}
+        """By engine: the peers that it was sent, the digest that it had then, and when that was."""
 
     def __len__(self) -> int:
         return len(self._engines)
@@ -137,20 +141,19 @@ class ConnectedEngines:
         self._paces[routing_id] = since, count + 1
         return count >= MAX_HELLOS
 
-    def must_tell_peers(self, routing_id: bytes, ours: str, theirs: str, now: float) -> bool:
+    def has_been_told(self, routing_id: bytes, peers: Sequence[Announcement], digest: str, now: float) -> bool:
         """
-        Return whether to send an engine the known peers, and record that: it knows others, and was not told these.
+        Return whether an engine that still has this digest was sent these peers lately.
 
         Some processes never know the same peers, as those that reach only some of them: a message with a hundred peers
         in answer to each HELLO would cost more than the HELLOs.
         """
-        if ours == theirs:
-            return False
-        digests, at = self._told.get(routing_id, (("", ""), now))
-        if digests == (ours, theirs) and now - at < TELL_AGAIN_AFTER:
-            return False
-        self._told[routing_id] = (ours, theirs), now
-        return True
+        told = self._told.get(routing_id)
+        return told is not None and told[:2] == (peers, digest) and now - told[2] < TELL_AGAIN_AFTER
+
+    def note_told(self, routing_id: bytes, peers: Sequence[Announcement], digest: str, now: float) -> None:
+        """Record that an engine with this digest was sent these peers."""
+        self._told[routing_id] = peers, digest, now
 
     def tick(self, now: float) -> None:
         """Remove engines that have been silent too long."""

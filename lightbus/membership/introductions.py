@@ -85,8 +85,8 @@ class Introductions:
             return
         self.counts["hellos"] += is_new
         self._reply(routing_id, self._welcome())
-        if self.engines.must_tell_peers(routing_id, self._view.peers_digest(), hello.peers_digest, now):
-            self._send(routing_id, self._known_peers(now))
+        if hello.peers_digest != self._view.peers_digest():
+            self._tell_known_peers(routing_id, hello.peers_digest, now)
         if is_new and self.draining:
             self._reply(routing_id, Drain())
         if hello.announcement is not None:
@@ -138,14 +138,19 @@ class Introductions:
         announcement = self._view.announcement()
         return Welcome(announcement.to_wire(), self._view.peers_digest(), time.time(), self.draining)
 
-    def _known_peers(self, now: float) -> bytes:
-        """Return the message of the known peers, encoded once for all who ask while it stays the same."""
+    def _tell_known_peers(self, routing_id: bytes, digest: str, now: float) -> None:
+        """Send the known peers, encoded once for all who ask while they stay the same, unless it was sent these."""
         verified = self._view.verified()
         peers = [announcement for announcement, _ in verified]
-        if now >= self._encoded_until or peers != self._encoded_of:
+        if peers == self._encoded_of:
+            peers = self._encoded_of  # one list for all engines that are sent it
+        if self.engines.has_been_told(routing_id, peers, digest, now):
+            return
+        if now >= self._encoded_until or peers is not self._encoded_of:
             self._encoded = envelope.encode(Peers([[each.to_wire(), age] for each, age in verified], []))
             self._encoded_of, self._encoded_until = peers, now + KEPT_FOR
-        return self._encoded
+        if self._send(routing_id, self._encoded):
+            self.engines.note_told(routing_id, peers, digest, now)
 
     def _reply(self, routing_id: bytes, message: AnyMessage) -> None:
         self._send(routing_id, envelope.encode(message))

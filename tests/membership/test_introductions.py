@@ -28,13 +28,12 @@ class Place:
     def __init__(self) -> None:
         self.said = announcement(OWN)
         self.known: list[tuple[Announcement, float]] = []
-        self.digest = "same"
         self.claims: list[Announcement] = []
         self.sent: dict[bytes, list[AnyMessage]] = {}
         self.gone: set[bytes] = set()
         view = NodeView(
             announcement=lambda: self.said,
-            peers_digest=lambda: self.digest,
+            peers_digest=lambda: "same",
             verified=lambda: self.known,
             known=lambda instance: next((each for each, _ in self.known if each.instance == instance), None),
             claimed=self.claims.append,
@@ -138,7 +137,7 @@ def test_peers_are_encoded_once_for_all_requests(place: Place, monkeypatch: pyte
 
 
 def test_peers_are_sent_again_only_after_a_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that keeps knowing other peers is sent ours once, again when either side's have changed, or rarely."""
+    """An engine that keeps knowing other peers is sent ours once, again when either side's have changed, or seldom."""
     now = [1000.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
     place.known = [(announcement(OTHER), 1.5)]
@@ -147,16 +146,26 @@ def test_peers_are_sent_again_only_after_a_change(place: Place, monkeypatch: pyt
         now[0] += 5.0
         return len(place.hello(HELLO._replace(peers_digest=theirs), routing_id=routing_id)) == 2
 
-    assert [is_told("other") for _ in range(4)] == [True, False, False, False]
+    assert [is_told("other") for _ in range(3)] == [True, False, False]
     assert is_told("other", b"2")  # another engine
     assert [is_told("changed"), is_told("changed")] == [True, False]  # it has lost or found a peer
-    place.digest = "ours has changed"
+    place.known = [(announcement(OTHER), 1.5), (announcement(THIRD), 0.0)]
     assert [is_told("changed"), is_told("changed")] == [True, False]
     now[0] += TELL_AGAIN_AFTER
     assert [is_told("changed"), is_told("changed")] == [True, False]
     place.introductions.engines.forget(b"1")
     assert is_told("changed")
-    assert not is_told(place.digest)
+    assert not is_told("same")
+
+
+def test_peers_that_could_not_be_sent_are_sent_again(place: Place) -> None:
+    """A list that a connection did not take does not count as sent."""
+    place.known = [(announcement(OTHER), 1.5)]
+    asks = HELLO._replace(peers_digest="other")
+    place.gone.add(b"1")
+    place.hello(asks)
+    place.gone.clear()
+    assert len(place.hello(asks)) == 2
 
 
 def test_an_unchanged_announcement_is_not_decoded_again(place: Place) -> None:
