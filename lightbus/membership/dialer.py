@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Protocol
@@ -46,14 +45,17 @@ Share of these limits for peers that never answered, and were announced in anoth
 announce themselves; the second applies while a call waits for them.
 """
 
-CONFIRM_WITHIN = 4.0
+CONFIRM_ATTEMPTS = 2
 """
-Seconds in which a peer that counts as up must accept a connection: about as long as a connected process that is stopped
-takes to be noticed (`network.heartbeat_interval` and `heartbeat_timeout`, by default).
+Attempts in a row after which a peer that counts as up, and accepts no connection, is lost: they take about as long as
+it takes to notice that a connected process was stopped (`network.heartbeat_interval` and `heartbeat_timeout`).
 """
 
 CONFIRM_SHARE = 0.5
-"""Share of the limits for peers that count as up: they are tried until they answer, and others need attempts, too."""
+"""
+Share of the attempts at a time for peers that count as up: they are tried until they answer, and others need attempts,
+too. While some of them wait, the others have the rest.
+"""
 
 WARN_EVERY = 600.0
 """Seconds between two warnings that no further peer can be connected to."""
@@ -114,30 +116,43 @@ class Dialer:
         self._addresses_tried = min(MAX_ADDRESSES_TRIED, max(MOST_ENDPOINTS, descriptor_limit() // LIMIT_SHARE))
         self._warned_at = 0.0
         self._dials: dict[str, Dial] = {}
-        self._to_confirm: deque[str] = deque()
-        """The instances that count as up, and are not connected yet."""
+        self._to_confirm: dict[str, None] = {}
+        """The instances that count as up and wait for an attempt, in the order of their turns."""
+        self._unconfirmed: dict[str, int] = {}
+        """By instance that counts as up: the attempts that it accepted no connection in, in a row."""
         self._closed = False
 
     def confirm(self, peers: Iterable[Peer]) -> None:
         """Dial peers that are considered up, but are not connected yet, until each has answered or is lost."""
-        self._to_confirm.extend(peer.instance for peer in peers)
+        self._to_confirm.update(dict.fromkeys(peer.instance for peer in peers))
 
     def dial_due(self, now: float) -> None:
         """Try all peers that are due, within the limits; those that failed before come last."""
         self._dial_seeds(now)
-        while self._to_confirm and self._has_room(share=CONFIRM_SHARE):
-            peer = self._registry.peers.get(self._to_confirm.popleft())
-            if peer is not None and peer.is_live:
-                self.dial(peer)
+        more = self._confirm_some()
         if (due := self._registry.due(now)) and self._has_room():
             if not self._has_room(share=UNPROVEN_SHARE):
                 # Usually after a flood of announcements: to sort them all ten times a second would be too expensive.
                 due = [peer for peer in due if not self._registry.is_unproven(peer)]
             for peer in self._ordered(filter(self._is_wanted, due)):
-                if not self._has_room_for(peer):
+                if more <= 0 or not self._has_room_for(peer):
                     break  # unproven peers come last
                 if self._is_wanted(peer):
                     self.dial(peer)
+                    more -= 1
+
+    def _confirm_some(self) -> float:
+        """Try peers that count as up; return how many attempts may begin for others."""
+        peers = self._registry.peers
+        live = sum(1 for each in self._dials if each in peers and peers[each].is_live)
+        others = len(self._dials) - live
+        while self._to_confirm and live < CONFIRM_SHARE * MAX_DIALS and self._has_room():
+            instance = next(iter(self._to_confirm))
+            del self._to_confirm[instance]
+            if instance in peers and peers[instance].is_live:
+                self.dial(peers[instance])
+                live += 1
+        return (1.0 - CONFIRM_SHARE) * MAX_DIALS - others if self._to_confirm else MAX_DIALS
 
     def is_due(self, by: float) -> bool:
         """Return whether a peer is due at the time `by`."""
@@ -199,10 +214,6 @@ class Dialer:
     def unlinked(self, instance: str) -> None:
         """Record that a connection ended; if the peer is a fixed peer, it is tried again."""
         self.seeds.unlinked(instance, time.monotonic())
-
-    def refusals(self) -> list[str]:
-        """Return a clause about each fixed peer that refuses us; none if one accepts us: it reports the others."""
-        return self.seeds.refusals()
 
     def close(self) -> None:
         """Give up all attempts, and start no more."""
@@ -284,7 +295,9 @@ class Dialer:
 
     def _dialled(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
         self._dials.pop(dial.target or dial.endpoints[0], None)
-        if link is None:
+        if link is not None:
+            self._unconfirmed.pop(dial.target, None)
+        else:
             keys = len(self._fingerprints)
             self.seeds.failed(dial.endpoints, time.monotonic(), reason, denied=dial.denied, keys=keys)
             if dial.target and dial.denied:
@@ -302,11 +315,12 @@ class Dialer:
         while the peer's side of it responds.
         """
         peer = self._registry.peers.get(dial.target)
-        if peer is None or not peer.is_live or refused:
+        before = self._unconfirmed.pop(dial.target, 0)
+        failed = 0 if dial.is_connected else before + 1
+        if peer is None or not peer.is_live or refused or failed >= CONFIRM_ATTEMPTS:
             return False
-        if not dial.is_connected and time.monotonic() - self._registry.heard_at[peer.instance] >= CONFIRM_WITHIN:
-            return False
-        self._to_confirm.append(peer.instance)
+        self._unconfirmed[dial.target] = failed
+        self._to_confirm[dial.target] = None
         return True
 
 

@@ -230,7 +230,7 @@ class Lookup:
     def _explain(self, api: str) -> LightbusException:
         waited = self._clock.read() - self._started_at
         snapshot = self._registry.snapshot()
-        refusals = [*self._dialer.refusals(), *self._foreign_peers(api)]
+        refusals = [*self._dialer.seeds.refusals(), *self._foreign_peers(api)]
         return explain(api, snapshot, waited=waited, where=self._where(), refusals=refusals, hint=self._dialer.hint)
 
     async def _change(self, seconds: float) -> None:

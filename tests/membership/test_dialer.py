@@ -15,8 +15,8 @@ from lightbus.adapters.zmq.addressing import HostAddressing, TcpAddressing
 from lightbus.core.registry import Peer, Registry, Source, retry_delay
 from lightbus.membership import dialer as module
 from lightbus.membership.dialer import (
+    CONFIRM_ATTEMPTS,
     CONFIRM_SHARE,
-    CONFIRM_WITHIN,
     EVERYTHING,
     EXCHANGE_PARTNERS,
     FOR_ASKED,
@@ -441,23 +441,20 @@ def test_peer_that_counts_as_up_and_is_busy_is_not_lost(place: Place, now: list[
         assert len(place.dials) == tried
         place.dials[-1].is_connected = True
         place.dials[-1].fail()
-        now[0] += CONFIRM_WITHIN
     assert place.failed == []
 
 
 def test_peer_that_counts_as_up_and_accepts_no_connection_is_lost(place: Place, now: list[float]) -> None:
     """A peer that does not even accept a connection is tried as long as one with a connection would be."""
     up(place, 1)
-    place.dialer.dial_due(now[0])
-    now[0] += CONFIRM_WITHIN / 2
-    place.dials[-1].fail("does not answer")
-    assert place.failed == []
-    place.dialer.dial_due(now[0])
-    now[0] += CONFIRM_WITHIN / 2
-    place.dials[-1].fail("does not answer")
+    for connected in (False, True, False, False):  # two in a row
+        assert place.failed == []
+        place.dialer.dial_due(now[0])
+        place.dials[-1].is_connected = connected
+        place.dials[-1].fail("does not answer")
     assert place.failed == [(instance(1), "does not answer", False)]
     place.dialer.dial_due(now[0])
-    assert len(place.dials) == 2
+    assert len(place.dials) == 4 == 2 + CONFIRM_ATTEMPTS
 
 
 def test_peer_that_counts_as_up_and_refuses_is_lost_at_once(place: Place, now: list[float]) -> None:
@@ -486,6 +483,21 @@ def test_busy_peers_leave_attempts_for_others(place: Place) -> None:
     place.announce(announcement(1000))
     place.dialer.dial_due(0.0)
     assert place.targets[-1] == instance(1000)
+
+
+def test_many_others_leave_attempts_for_peers_that_count_as_up(place: Place) -> None:
+    """However many peers are announced that do not answer, those that count as up are tried once attempts end."""
+    place.wanted.add("auth")
+    for number in range(1000, 1100):
+        place.announce(announcement(number))
+    place.dialer.dial_due(0.0)
+    assert len(place.dials) == MAX_DIALS
+    up(place, 1)
+    others = iter(place.dials[:])
+    while instance(1) not in place.targets:
+        next(others).fail()
+        place.dialer.dial_due(0.0)
+    assert len(place.dials) == MAX_DIALS + 1
 
 
 # --- fixed peers ------------------------------------------------------------------------------------

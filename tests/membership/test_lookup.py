@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -50,8 +51,9 @@ class FakeDialler:
     def may_find(self, api: str) -> bool:
         return api in self.trying
 
-    def refusals(self) -> list[str]:
-        return self.refusing
+    @property
+    def seeds(self) -> SimpleNamespace:
+        return SimpleNamespace(refusals=lambda: self.refusing)
 
     def has_untried_seed(self) -> bool:
         return self.untried_seed
