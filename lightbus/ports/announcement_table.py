@@ -92,9 +92,9 @@ class AnnouncementTable:
         if self._known.pop(instance, None) is not None:
             _call_back(self._lost, instance)
 
-    def ignore(self, kind: str, source: str, reason: str) -> None:
-        """Count an ignored announcement, and warn once per source, with growing pauses, of `MAX_WARNED` sources."""
-        self.ignored[kind] += 1
+    def ignore(self, kind: str, source: str, reason: str, count: int = 1) -> None:
+        """Count ignored announcements, and warn once per source, with growing pauses, of `MAX_WARNED` sources."""
+        self.ignored[kind] += count
         now = asyncio.get_running_loop().time()
         if source not in self._warned and len(self._warned) < MAX_WARNED and now >= self._warn_at:
             self._warned.add(source)

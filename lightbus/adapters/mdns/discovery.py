@@ -54,7 +54,7 @@ STOP_TIMEOUT = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two questions while a peer is waited for: doubled from the first to the longest."""
 
-MAX_KNOWN = 24
+MAX_KNOWN = 16
 """Known peers named in a question, who need not answer it: as many as fit into one packet."""
 
 GOODBYE_TIME = 0.3
@@ -137,6 +137,8 @@ class ZeroconfDiscovery:
         """Ask for peers again, after pauses that double: a question or its answer may get lost on a busy network."""
         now = time.monotonic()
         if self._zeroconf is not None and now >= self._ask_at:
+            if now >= self._ask_at + LONGEST_PAUSE:
+                self._pause = FIRST_PAUSE  # nobody has waited for a while
             self._ask_at, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE)
             with self._reporting_errors("ask"):
                 _ask_again(self._zeroconf.zeroconf, self._table.first(MAX_KNOWN))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -15,7 +16,7 @@ SenderQueue = tuple[str, bool]
 MAX_SENDERS = 64
 """Queues at a time; further senders share one, since a source address is easily forged."""
 
-MAX_WAITING_BYTES = 128 * 1024
+MAX_WAITING_BYTES = 256 * 1024
 """Most bytes that wait in one queue; what does not fit is refused."""
 
 _OTHERS: SenderQueue = ("", False)
@@ -34,15 +35,28 @@ class FairQueue(Generic[T]):
         return bool(self._queues)
 
     def put(self, sender: SenderQueue, size: int, item: T) -> bool:
-        """Add an item of so many bytes; return whether there was room for it."""
+        """
+        Add an item of so many bytes; return whether there was room for it.
+
+        In the queue that senders share a further one takes the place of any other: they would else have no chance
+        beside one that keeps it full.
+        """
         if sender not in self._queues and len(self._queues) >= MAX_SENDERS:
             sender = _OTHERS
         waiting = self._waiting.get(sender, 0)
         if waiting + size > MAX_WAITING_BYTES:
+            if sender == _OTHERS and sender in self._queues:
+                self._replace(self._queues[sender], size, item)
             return False
         self._queues.setdefault(sender, deque()).append((size, item))
         self._waiting[sender] = waiting + size
         return True
+
+    def _replace(self, queue: deque[tuple[int, T]], size: int, item: T) -> None:
+        place = random.randrange(len(queue))
+        if size <= queue[place][0]:
+            self._waiting[_OTHERS] += size - queue[place][0]
+            queue[place] = size, item
 
     def take(self) -> T:
         """Remove and return the oldest item of the sender whose turn it is. Raises StopIteration if there is none."""

@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from .fair_queue import FairQueue
 
@@ -36,8 +36,14 @@ TURN = 0.002
 LONGEST = 0.01
 """Most seconds that are counted for one packet."""
 
-MAX_READ = 1024
-"""Most packets that are read at once."""
+READ_TURN = 0.002
+"""Seconds of reading after which other work of the loop has its turn."""
+
+HEADER = 12
+"""The fewest bytes of a packet (RFC 1035 section 4.1.1)."""
+
+OVERHEAD = 512
+"""Bytes that a waiting packet takes beside its own, at most."""
 
 MAX_PACKET = 9000  # RFC 6762 section 17
 RECEIVE_BUFFER = 1024 * 1024
@@ -50,8 +56,12 @@ _SO_MEMINFO, _DROPS, _MEMINFO = 55, 8, struct.Struct("9I")  # linux/sock_diag.h,
 
 _QR = 0x80  # RFC 1035 section 4.1.1: an answer, in the third byte
 
-Ignore = Callable[[str, str, str], None]
-"""Counts a packet that was not handled: a kind, its source, and the reason."""
+
+class Ignore(Protocol):
+    """Counts packets that were not handled."""
+
+    def __call__(self, kind: str, source: str, reason: str, count: int = 1) -> None:
+        """Count so many of a kind."""
 
 
 class Intake:
@@ -89,10 +99,13 @@ class Intake:
 
     def take(self, reader: _IntakeSocket, data: bytes, source: tuple[str, int]) -> None:
         """Keep a packet until it is handled, or refuse it."""
-        is_answer = len(data) > 2 and bool(data[2] & _QR)
+        if len(data) < HEADER:
+            self._ignore("malformed", _named(source), f"a packet of {len(data)} bytes is none of DNS")
+            return
+        is_answer = bool(data[2] & _QR)
         if is_answer and source[1] != MDNS_PORT:  # RFC 6762 section 6: to be ignored
             self._ignore("wrong port", _named(source), f"it was sent from port {source[1]}, not {MDNS_PORT}")
-        elif not self._queue.put((source[0], is_answer), len(data), (reader, data, source)):
+        elif not self._queue.put((source[0], is_answer), len(data) + OVERHEAD, (reader, data, source)):
             self._ignore("too many packets", _named(source), "it sends more of multicast DNS than is read here")
 
     def handle(self) -> None:
@@ -109,12 +122,18 @@ class Intake:
         began = now = self._clock()
         self._credit = min(CREDIT, self._credit + SHARE * (now - self._credited_at))
         self._credited_at = now
-        while self._queue and self._credit > 0 and now - began < TURN:
-            reader, data, source = self._queue.take()
-            reader.handle(data, source)
-            before, now = now, self._clock()
-            self.charge(now - before)
-        self._look_for_drops(now)
+        try:
+            while self._queue and self._credit > 0 and now - began < TURN:
+                reader, data, source = self._queue.take()
+                reader.handle(data, source)
+                before, now = now, self._clock()
+                self.charge(now - before)
+            self._look_for_drops(now)
+        finally:
+            self._continue_later()
+
+    def _continue_later(self) -> None:
+        """Handle the rest once the share of the loop's time allows it, also after an error."""
         if self._queue:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, -self._credit / SHARE), self._handle)
 
@@ -123,8 +142,9 @@ class Intake:
         if now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now
-        for _ in range(sum(each.dropped_since() for each in self._sockets)):
-            self._ignore("not read in time", "the network", "this process does not get to reading all packets in time")
+        if dropped := sum(each.dropped_since() for each in self._sockets):
+            why = "this process does not get to reading all packets in time"
+            self._ignore("not read in time", "the network", why, dropped)
 
 
 class _IntakeSocket(asyncio.DatagramProtocol):
@@ -143,8 +163,9 @@ class _IntakeSocket(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         """Take in a packet, and all that wait behind it."""
         self._intake.take(self, data, addr)
+        until = time.monotonic() + READ_TURN
         with self._borrowed() as own:
-            for _ in range(MAX_READ):
+            while time.monotonic() < until:
                 self._intake.take(self, *own.recvfrom(MAX_PACKET))
         self._intake.handle()
 

@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -99,14 +100,17 @@ def test_repeated_questions_are_few_and_name_known_peers(bus: str, monkeypatch: 
                 pauses = []
                 asking.look()  # too soon after the start
                 for _ in range(4):
-                    asking._ask_at = 0.0
+                    asking._ask_at = time.monotonic()
                     pauses.append(asking._pause)
                     asking.look()
                     asking.look()  # too soon
-            assert pauses == [15, 30, 60, 60]
+                asking._ask_at = time.monotonic() - discovery.LONGEST_PAUSE  # nobody has waited since
+                asking.look()
+                pauses.append(asking._pause)
+            assert pauses == [15, 30, 60, 60, 30]
 
     asyncio.run(scenario())
-    assert len(sent) == 4
+    assert len(sent) == 5
     for question in sent:
         [packet] = question.packets()
         assert instance_name(announced).partition(".")[0].encode() in packet

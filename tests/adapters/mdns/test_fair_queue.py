@@ -66,3 +66,19 @@ def test_others_share_one_bound() -> None:
         queue.put((f"10.1.0.{number}", True), 1, "known")
     half = MAX_WAITING_BYTES // 2
     assert [queue.put((f"10.2.0.{number}", True), half, "forged") for number in range(3)] == [True, True, False]
+
+
+def test_shared_queue_that_is_full_takes_newer_items() -> None:
+    """One sender that keeps the shared queue full does not keep all others out."""
+    queue = FairQueue[str]()
+    for number in range(MAX_SENDERS):
+        queue.put((f"10.1.0.{number}", True), 1, "own")
+    size = MAX_WAITING_BYTES // 8
+    for _ in range(8):
+        assert queue.put(("10.2.0.1", True), size, "flood")
+    for _ in range(200):
+        assert not queue.put(("10.2.0.2", True), size, "other")
+    found = taken(queue)
+    assert found.count("own") == MAX_SENDERS
+    assert found.count("flood") + found.count("other") == 8
+    assert "other" in found

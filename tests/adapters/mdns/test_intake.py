@@ -21,7 +21,7 @@ from lightbus.adapters.mdns.intake import CREDIT, MDNS_PORT, SHARE, TURN, Intake
 OWN = "127.0.0.77"
 """An address of loopback at which no other test listens."""
 
-ANSWER, QUESTION = b"\0\0\x84\0", b"\0\0\0\0"
+ANSWER, QUESTION = b"\0\0\x84\0" + bytes(8), bytes(12)
 FLOODER, OTHER = ("10.0.0.1", MDNS_PORT), ("10.0.0.2", MDNS_PORT)
 
 
@@ -56,8 +56,8 @@ class Place:
         self.ignored: Counter[str] = Counter()
         self.intake = Intake(self.ignore, self.clock)
 
-    def ignore(self, kind: str, source: str, reason: str) -> None:
-        self.ignored[kind] += 1
+    def ignore(self, kind: str, source: str, reason: str, count: int = 1) -> None:
+        self.ignored[kind] += count
 
     def take(self, data: bytes, source: tuple[str, int], count: int = 1) -> None:
         """Have packets come in."""
@@ -84,7 +84,7 @@ def test_a_turn_is_short_and_all_turns_are_a_share() -> None:
 
     async def scenario() -> None:
         place = Place()
-        place.take(ANSWER, FLOODER, 1000)
+        place.take(ANSWER, FLOODER, 400)
         place.intake.handle()
         assert len(place.reader.handled) == round(TURN / MS)
         saved = round(CREDIT / MS)
@@ -127,9 +127,33 @@ def test_answers_come_from_the_port_of_multicast_dns() -> None:
         place.take(ANSWER, ("10.0.0.1", 40000))
         place.take(QUESTION, ("10.0.0.2", 40000))
         place.take(b"", OTHER)
+        place.take(QUESTION[:-1], OTHER)
         place.intake.handle()
-        assert place.reader.handled == ["10.0.0.2", "10.0.0.2"]
-        assert place.ignored == {"wrong port": 1}
+        assert place.reader.handled == ["10.0.0.2"]
+        assert place.ignored == {"wrong port": 1, "malformed": 2}
+
+    asyncio.run(scenario())
+
+
+def test_packet_that_cannot_be_handled_delays_no_other() -> None:
+    """The packets behind one that zeroconf raises on are handled all the same."""
+
+    async def scenario() -> None:
+        place = Place()
+        handle, fails = place.reader.handle, [True]
+
+        def fail_once(data: bytes, source: tuple[str, int]) -> None:
+            if fails.pop() if fails else False:
+                raise ValueError("cannot be handled")
+            handle(data, source)
+
+        cast(Any, place.reader).handle = fail_once
+        place.take(ANSWER, FLOODER)
+        place.take(ANSWER, OTHER)
+        with pytest.raises(ValueError, match="cannot be handled"):
+            place.intake.handle()
+        await wait_until_async(lambda: place.reader.handled == [OTHER[0]])
+        place.intake.close()
 
     asyncio.run(scenario())
 
@@ -140,7 +164,7 @@ def test_what_is_too_much_is_counted() -> None:
     async def scenario() -> None:
         place = Place()
         place.take(ANSWER + bytes(8000), FLOODER, 100)
-        assert place.ignored["too many packets"] == 100 - MAX_WAITING_BYTES // 8004
+        assert place.ignored["too many packets"] == 100 - MAX_WAITING_BYTES // (8012 + module.OVERHEAD)
         place.intake.close()
 
     asyncio.run(scenario())
