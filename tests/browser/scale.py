@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from browser import chromium
 from chaos.steady import sample
 from helpers import Process, Processes
 
-__all__ = ["Crowd", "Seen", "Visit", "look", "main"]
+__all__ = ["Crowd", "Seen", "Visit", "look", "main", "stream"]
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -216,6 +217,33 @@ async def look(crowd: Crowd, *, seconds: float, each: float, pages: Mapping[str,
     return seen
 
 
+def stream(crowd: Crowd, *, seconds: float, each: float) -> Seen:
+    """Read the events that the Events page reads, without a browser, and return what each so many seconds took."""
+    seen, url = Seen(), crowd.url()
+    with urllib.request.urlopen(f"{url.rstrip('/')}/api/events") as lines:
+        began, fired = time.monotonic(), crowd.fired()
+        while not seen.visits or time.monotonic() < began + seconds:
+            before, start, told = sample(crowd.server), time.monotonic(), 0
+            while time.monotonic() < start + each:  # an idle stream sends a line, too
+                told += _events_of(lines.readline())
+            after, took = sample(crowd.server), time.monotonic() - start
+            share = round((after.processor - before.processor) / took, 4)
+            seen.visits.append(
+                Visit("events", round(start - began, 1), share, after.memory, 0.0, 0, 0.0, 0.0, round(told / took))
+            )
+            print(seen.visits[-1], flush=True)
+        seen.rate = (crowd.fired() - fired) / (time.monotonic() - began)
+    return seen
+
+
+def _events_of(line: bytes) -> int:
+    """Return how many events a line of the stream shows or counts."""
+    if not line.startswith(b"data:"):
+        return 0
+    told = json.loads(line.removeprefix(b"data:"))
+    return len(told["events"]) + int(told["passed_over"])
+
+
 async def _go(page: Any, url: str, text: str) -> None:
     """Go to a page, and wait until it shows data of the bus; again, as people do, if it did not load in time."""
     await page.goto(url)
@@ -269,15 +297,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--each", type=float, default=20.0, help="seconds for a visit to a page (20)")
     parser.add_argument("--workers", type=int, default=100, help="how many workers (100)")
     parser.add_argument("--rate", type=float, default=5000.0, help="events a second (5000)")
+    parser.add_argument("--stream", action="store_true", help="read the stream of events alone, without a browser")
     options = parser.parse_args(argv)
-    if problem := chromium.lacks():
+    if not options.stream and (problem := chromium.lacks()):
         parser.error(problem)
     directory = Path(tempfile.mkdtemp(prefix="lb-crowd-", dir="/tmp"))  # short: sockets are in it
     (directory / "logs").mkdir()
     processes = Processes(directory / "logs")
     try:
         crowd = Crowd(processes, directory, workers=options.workers, rate=options.rate, programs=4)
-        seen = asyncio.run(look(crowd, seconds=options.minutes * 60, each=options.each))
+        times = {"seconds": options.minutes * 60, "each": options.each}
+        seen = stream(crowd, **times) if options.stream else asyncio.run(look(crowd, **times))
     finally:
         processes.end()
         shutil.rmtree(directory, ignore_errors=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from browser import scale
-from browser.scale import PAGES, Crowd, Seen, Visit, look
+from browser.scale import PAGES, Crowd, Seen, Visit, look, stream
 from helpers import Processes
 
 
@@ -36,6 +36,7 @@ def test_a_crowd_is_no_burden(processes: Processes, tmp_path: Path, monkeypatch:
     assert next(each.told for each in seen.visits if each.page == "events") > 0
     assert [each.page for each in seen.visits] == [*pages]
     assert all(each.longest > 0 and each.share > 0 and each.nodes > 100 for each in seen.visits)
+    assert [each.told > 0 for each in stream(crowd, seconds=0, each=3).visits] == [True]
 
 
 def test_values_above_the_limits_are_named() -> None:
