@@ -123,15 +123,20 @@ def test_host_whose_name_is_no_text(hub: MemoryBus, monkeypatch: pytest.MonkeyPa
     heard: Heard = queue.Queue()
     observer = hub.create(service_name="observer")
     observer.client.listen_for_events(
-        [("internal.state", "worker_started")], lambda message: heard.put(message), listener_name="all"
+        [("internal.state", name) for name in ("worker_started", "worker_ping")],
+        lambda message: heard.put(message),
+        listener_name="all",
     )
     hub.start(observer)
-    hub.start(worker(hub))
+    hub.start(worker(hub, ping_interval=0.05))  # on a busy machine the start may be told before anybody listens
     assert heard.get(timeout=60).kwargs["hostname"] == "b-ro"
 
 
-def test_only_start_and_end_are_reported_without_pings(hub: MemoryBus, heard: Heard) -> None:
+def test_only_start_and_end_are_reported_without_pings(
+    hub: MemoryBus, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `ping_enabled=False` only start and end are fired."""
+    monkeypatch.setattr(state, "SETTLE_TIME", 1.0)  # events of best effort: the observer must have found the worker
     bus = worker(hub, ping_enabled=False, ping_interval=0.001)
     hub.start(bus)
     assert heard.get(timeout=60).event_name == "server_started"
@@ -142,7 +147,7 @@ def test_only_start_and_end_are_reported_without_pings(hub: MemoryBus, heard: He
 
 def test_metrics_are_reported(hub: MemoryBus, heard: Heard) -> None:
     """Whether a worker has the metrics plugin is part of its state."""
-    bus = hub.create(plugins=[StatePlugin(), MetricsPlugin()])
+    bus = hub.create(plugins=[StatePlugin(ping_interval=0.05), MetricsPlugin()])
     hub.start(bus)
     assert heard.get(timeout=60).kwargs["metrics_enabled"] is True
 
