@@ -218,9 +218,15 @@ async def look(crowd: Crowd, *, seconds: float, each: float, pages: Mapping[str,
 
 
 def stream(crowd: Crowd, *, seconds: float, each: float) -> Seen:
-    """Read the events that the Events page reads, without a browser, and return what each so many seconds took."""
+    """
+    Read the events that the Events page reads, without a browser, and return what each so many seconds took.
+
+    The first period begins with the first event, when the server has connected to the publishers.
+    """
     seen, url = Seen(), crowd.url()
     with urllib.request.urlopen(f"{url.rstrip('/')}/api/events") as lines:
+        while not _events_of(lines.readline()):
+            pass
         began, fired = time.monotonic(), crowd.fired()
         while not seen.visits or time.monotonic() < began + seconds:
             before, start, told = sample(crowd.server), time.monotonic(), 0
