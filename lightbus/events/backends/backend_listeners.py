@@ -58,9 +58,16 @@ class BackendListeners:
             member=self._identity.instance,
             since=listener.since,
         )
-        source = BackendSource(await self._backends.get(listener.api), runner.queue, request, self._consumer.losses)
-        self._sources[listener] = source
+        backend = await self._backends.get(listener.api)
+        if runner.queue.is_closed:
+            return  # it was stopped meanwhile
+        source = self._sources[listener] = BackendSource(backend, runner.queue, request, self._consumer.losses)
         await source.start()
+
+    async def remove(self, listener: Listener) -> None:
+        """Unsubscribe a listener that has stopped."""
+        if (source := self._sources.pop(listener, None)) is not None:
+            await source.close()
 
     def stopped(self, listener: Listener) -> None:
         """Make a failed listener leave its group, after its other events in progress are finished."""

@@ -127,6 +127,25 @@ class Consumer:
         subscriptions = [connection.subscribe(runner.queue, group) for connection in publishers]
         await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, listener)
 
+    async def remove(self, listener: Listener) -> None:
+        """
+        Stop a listener: finish its events in progress, and unsubscribe it at all publishers.
+
+        The connections to the publishers stay; see `close_unused`.
+        """
+        runner = self.runner_of(listener)
+        if runner is None:
+            return
+        self.runners.remove(runner)
+        self._pace.listener_removed()
+        await runner.stop(None)
+        self._unsubscribe(runner)
+
+    def close_unused(self) -> None:
+        """Close the connections to publishers at which no listener is subscribed."""
+        for instance in [each for each, connection in self._connections.items() if not connection.subscriptions]:
+            self.peer_left(instance)
+
     def runner_of(self, listener: Listener) -> ListenerRunner | None:
         """Return the runner of a listener, or None if it does not run."""
         return next((runner for runner in self.runners if runner.listener is listener), None)
@@ -179,6 +198,9 @@ class Consumer:
 
     async def _remove_after_leaving(self, runner: ListenerRunner) -> None:
         await runner.stop(None)
+        self._unsubscribe(runner)
+
+    def _unsubscribe(self, runner: ListenerRunner) -> None:
         for connection in self._connections.values():
             connection.unsubscribe(runner.queue)
         self._pace.caught_up()  # others need not wait for it any more

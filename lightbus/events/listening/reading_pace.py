@@ -82,6 +82,10 @@ class ReadingPace:
             self._rounds.end()
             asyncio.get_running_loop().call_soon(self._resume)  # later: one of them is reading now
 
+    def listener_removed(self) -> None:
+        """Stop reading in rounds if no listener is left, or if only others than those of undecoded events are."""
+        self._choose()
+
     def caught_up(self) -> None:
         """Resume reading if all listeners have caught up, except slow ones. Called when a listener has."""
         if self._pause is not None and not any(

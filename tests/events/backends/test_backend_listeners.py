@@ -120,3 +120,40 @@ def test_listener_that_has_failed_leaves() -> None:
         assert process.given == []
 
     run(test)
+
+
+def test_removed_listener_leaves() -> None:
+    """It gets no more events; it can be added again."""
+
+    async def test(process: Process) -> None:
+        await process.listeners.add(process.listener)
+        for _ in range(2):
+            await process.listeners.remove(process.listener)
+        assert await process.members() == 0
+        await process.listeners.add(process.listener)
+        await process.fire(1)
+        await wait_until_async(lambda: process.given == [1])
+
+    run(test)
+
+
+def test_listener_that_is_stopped_while_the_backend_starts() -> None:
+    """It is not subscribed."""
+
+    async def test(process: Process) -> None:
+        started = asyncio.Event()
+
+        async def get(api: str) -> EventBackend:
+            await started.wait()
+            return process.backend
+
+        process.get = get  # type: ignore[method-assign]
+        adding = asyncio.create_task(process.listeners.add(process.listener))
+        await asyncio.sleep(0)
+        assert process.runner is not None
+        await process.runner.stop(None)
+        started.set()
+        await adding
+        assert await process.members() == 0
+
+    run(test)

@@ -988,3 +988,91 @@ def test_an_unknown_event_name_is_logged(run: Callable[[Test], None], caplog: py
         await listens.stop()
 
     run(test)
+
+
+def test_a_removed_listener(run: Callable[[Test], None]) -> None:
+    """Publishers send nothing more for it; others get theirs, and a listener like it uses the same connections."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        listens = Listens(hub, C)
+        removed = await listens.listen("seen", "loose", name="removed", group=None)
+        stays = await listens.listen("seen", name="stays", group=None)
+        [listener] = [runner.listener for runner in listens.consumer.runners if runner.listener.name == "removed"]
+        for n in (1, 2):
+            await publisher.fire("seen", n=n)
+        await wait_until_async(lambda: numbers(removed) == numbers(stays) == [1, 2])
+        for _ in range(2):
+            await listens.consumer.remove(listener)
+        assert listens.consumer.runner_of(listener) is None
+        assert hub.subs[0].prefixes[1:] == [b"auth\0seen\0"]
+        await publisher.fire("seen", n=3)
+        await publisher.fire("loose", n=4)
+        await wait_until_async(lambda: numbers(stays) == [1, 2, 3])
+        assert numbers(removed) == [1, 2]
+        await listens.consumer.add(listener, [publisher.peer])
+        await publisher.fire("loose", n=5)
+        await wait_until_async(lambda: numbers(removed) == [1, 2, 5])
+        assert len(hub.subs) == 1
+        await listens.stop()
+
+    run(test)
+
+
+def test_a_removed_member_leaves_its_group(run: Callable[[Test], None]) -> None:
+    """After its event in progress; the others get what is left."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        publisher = hub.publish(A, path / "a", Auth())
+        begun, goes_on, handled = asyncio.Event(), asyncio.Event(), 0
+
+        async def slow(message: EventMessage, **kwargs: Any) -> None:
+            nonlocal handled
+            begun.set()
+            await goes_on.wait()
+            handled += 1
+
+        listens, other = Listens(hub, C), Listens(hub, D)
+        await listens.listen("seen", function=slow)
+        for n in range(20):
+            await publisher.fire("seen", n=n)
+        await begun.wait()
+        removing = asyncio.create_task(listens.consumer.remove(listens.consumer.runners[0].listener))
+        seen = await other.listen("seen")
+        goes_on.set()
+        await removing
+        await wait_until_async(lambda: handled + len(seen) == 20)
+        assert handled == 1
+        [group] = publisher.coordinator.groups.values()
+        await wait_until_async(lambda: list(group.connections) == [D])
+        await listens.stop()
+        await other.stop()
+
+    run(test)
+
+
+def test_unused_connections_are_closed(run: Callable[[Test], None]) -> None:
+    """Those of publishers at which nothing is subscribed; they are made again for the next listener."""
+
+    async def test(hub: Hub, path: Path) -> None:
+        first, second = hub.publish(A, path / "a", Auth()), hub.publish(B, path / "b", Shop())
+        listens = Listens(hub, C)
+        await listens.listen("seen", group=None)
+        await listens.listen("sold", api="shop", name="seller", group=None)
+        [listener] = [runner.listener for runner in listens.consumer.runners if runner.listener.api == "auth"]
+        listens.consumer.close_unused()
+        assert not any(sub.closed for sub in hub.subs)
+        await listens.consumer.remove(listener)
+        assert not any(sub.closed for sub in hub.subs)
+        listens.consumer.close_unused()
+        assert [sub.closed for sub in hub.subs] == [True, False]
+        listens.consumer.peer_is_up(first.peer)
+        assert len(hub.subs) == 2
+        seen = await listens.listen("seen", group=None)
+        await first.fire("seen", n=1)
+        await second.fire("sold", api="shop", n=2)
+        await wait_until_async(lambda: seen and listens.seen["seller"])
+        assert len(hub.subs) == 3
+        await listens.stop()
+
+    run(test)

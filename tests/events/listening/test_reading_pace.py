@@ -154,3 +154,28 @@ def test_nothing_is_read_after_the_end() -> None:
         assert reader.is_paused
 
     run(test)
+
+
+def test_nothing_is_read_in_rounds_without_listeners() -> None:
+    """Once the last one was removed, what comes is read as it comes."""
+
+    async def test() -> None:
+        reader, runners = Reader(), [Runner(takes_raw=True), Runner(takes_raw=True)]
+        pace = ReadingPace({"a": reader}, runners)
+        pace.note_received(1)
+        del runners[0]
+        pace.listener_removed()
+        await wait_until_async(lambda: reader.reads >= 2)
+        assert reader.is_paused
+        runners.clear()
+        pace.listener_removed()
+        await wait_until_async(lambda: not reader.is_paused)
+        reads = reader.reads
+        await asyncio.sleep(3 * EVERY)  # rounds that must not come
+        assert (reader.reads, reader.is_paused) == (reads, False)
+        runners.append(Runner(takes_raw=True))
+        pace.note_received(1)
+        await wait_until_async(lambda: reader.reads > reads)
+        pace.close()
+
+    run(test)
