@@ -114,11 +114,12 @@ class RunningBackends:
         return self._choice.has(api)
 
     async def get(self, api: str) -> EventBackend:
-        """Return the started backend of an API."""
+        """Return the started backend of an API. One that did not start is started again."""
         key = self._choice.key(api)
-        if key not in self._starting:
-            self._starting[key] = asyncio.get_running_loop().create_task(self._start(api))
-        return await asyncio.shield(self._starting[key])
+        starting = self._starting.get(key)
+        if starting is None or _has_failed(starting):
+            starting = self._starting[key] = asyncio.get_running_loop().create_task(self._start(api))
+        return await asyncio.shield(starting)
 
     async def _start(self, api: str) -> EventBackend:
         backend = self._choice.make(api, self._identity)
@@ -140,6 +141,10 @@ class RunningBackends:
                     await task.result().stop()
                 except Exception as error:  # it must not keep the worker from stopping
                     report(logger, logging.ERROR, error, "An event backend did not stop")
+
+
+def _has_failed(starting: asyncio.Task[EventBackend]) -> bool:
+    return starting.done() and (starting.cancelled() or starting.exception() is not None)
 
 
 def _factory(name: str) -> EventBackendFactory:

@@ -107,3 +107,29 @@ def test_backend_is_started_once_and_stopped(monkeypatch: pytest.MonkeyPatch) ->
 
     asyncio.run(scenario())
     assert calls == ["start", "stop"]
+
+
+def test_backend_that_did_not_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the next use; the one that failed is not stopped."""
+    calls: list[str] = []
+
+    class Backend(MemoryEventBackend):
+        async def start(self) -> None:
+            calls.append("start")
+            if len(calls) == 1:
+                raise OSError("no room")
+
+        async def stop(self) -> None:
+            calls.append("stop")
+
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Backend)
+
+    async def scenario() -> None:
+        running = RunningBackends(EventBackendChoice(config(default={"backend": "memory"})), ME)
+        with pytest.raises(OSError, match="no room"):
+            await running.get("shop")
+        assert await running.get("shop") is await running.get("shop")
+        await running.stop()
+
+    asyncio.run(scenario())
+    assert calls == ["start", "start", "stop"]
