@@ -114,6 +114,13 @@ class LoopHost:
             raise
         return node
 
+    async def settle(self) -> Node:
+        """Return the node on the running loop; move it here, as `adopt` does, if it runs in a thread, or not at all."""
+        place = self.place
+        if place is not None and place[1] is asyncio.get_running_loop():
+            return place[0]
+        return await self.adopt(lambda: None)
+
     async def release(self) -> None:
         """Stop the node on the running loop; the next use starts one in a thread."""
         if (node := self.node) is not None:

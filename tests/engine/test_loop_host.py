@@ -107,6 +107,19 @@ def test_node_moves_to_the_users_loop_and_back(host: LoopHost, owner: FakeOwner)
     assert len(owner.made) == 3
 
 
+def test_node_settles_on_a_loop(host: LoopHost, owner: FakeOwner) -> None:
+    """It moves from its thread once, and stays for the next use."""
+    where(host)
+
+    async def main() -> None:
+        node = await host.settle()
+        assert await host.settle() is node is host.node
+        assert await asyncio.wrap_future(host.run(lambda node: node.thread())) == "MainThread"  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+    assert [each.happened for each in owner.made] == [["started", "retired", "stopped"]] * 2
+
+
 def test_node_stops_with_its_loop(host: LoopHost, owner: FakeOwner) -> None:
     """A program that ends its loop without a stop leaves no node that others would still call."""
     left: list[str] = []
