@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..events.listening.raw_events import RawEvents
+from ..exceptions import DeformError
 from ..message import EventMessage
 from ..wire.plain import json_form
 from .answers import encoded
@@ -68,7 +69,10 @@ class PageViewer:
         self._passed_over += dropped
 
     def _has_text(self, message: EventMessage) -> bool:
-        return self._text in encoded(message.kwargs).decode().lower()
+        try:
+            return self._text in encoded(message.kwargs).decode().lower()
+        except DeformError:
+            return False
 
     def _is_wanted(self, name: tuple[str, str]) -> bool:
         """Return whether an event's name matches the pattern, and cache the result."""
@@ -81,14 +85,19 @@ class PageViewer:
         """Return the events since the last call, oldest first, and how many more were dropped."""
         messages = [message for each in self._events for message in each.messages()]
         messages.sort(key=lambda message: message.published_at)  # events of different topics arrive in any order
-        events = [_fields(message) for message in messages]
-        portion = {"events": events, "passed_over": self._passed_over}
+        events = [fields for message in messages if (fields := _fields(message)) is not None]
+        portion = {"events": events, "passed_over": self._passed_over + len(messages) - len(events)}
         self._events.clear()
         self._held = self._passed_over = 0
         return portion
 
 
-def _fields(message: EventMessage) -> dict[str, Any]:
+def _fields(message: EventMessage) -> dict[str, Any] | None:
+    """Return an event for the page; None if its arguments are nested too deeply for JSON."""
+    try:
+        kwargs = json_form(message.kwargs, finite=True)
+    except DeformError:
+        return None
     return {
         "id": message.id,
         "native_id": message.native_id,
@@ -96,5 +105,5 @@ def _fields(message: EventMessage) -> dict[str, Any]:
         "version": message.version,
         "published_at": message.published_at,
         "publisher": message.publisher,
-        "kwargs": json_form(message.kwargs, finite=True),
+        "kwargs": kwargs,
     }

@@ -11,6 +11,7 @@ from lightbus.dashboard import viewer as module
 from lightbus.dashboard.viewer import AT_ONCE, PageViewer
 from lightbus.events.listening.raw_events import RawEvents
 from lightbus.message import EventMessage
+from lightbus.wire.plain import MAX_DEPTH
 
 
 def shown(viewer: PageViewer, *events: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,3 +92,16 @@ def test_events_are_ordered_by_time() -> None:
     viewer.add(raw_events("auth.registered", {"n": 3}, {"n": 4}, first=3))
     viewer.add(raw_events("auth.left", {"n": 2}, first=2))
     assert [each["kwargs"]["n"] for each in viewer.take()["events"]] == [2, 3, 4]
+
+
+def test_events_that_json_cannot_hold() -> None:
+    """They are counted, and no text is found in them; the others are shown."""
+    deep: dict[str, Any] = {}
+    for _ in range(MAX_DEPTH):
+        deep = {"in": deep}
+    for text in ("", "grace"):
+        viewer = PageViewer("", text)
+        viewer.add(raw_events("auth.left", {"deep": deep}, {"name": "Grace"}))
+        told = viewer.take()
+        assert [each["kwargs"] for each in told["events"]] == [{"name": "Grace"}]
+        assert told["passed_over"] == (0 if text else 1)
