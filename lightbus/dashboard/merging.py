@@ -19,11 +19,15 @@ async def merged(sources: Sequence[AsyncGenerator[bytes, None]]) -> AsyncIterato
     queue: asyncio.Queue[tuple[str, bytes] | Exception | None] = asyncio.Queue(maxsize=1)
 
     async def pass_on(name: str, values: AsyncGenerator[bytes, None]) -> None:
-        end = None
+        end: Exception | None = None
         try:
             async with contextlib.aclosing(values):
                 async for value in values:
                     await queue.put((name, value))
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            end = RuntimeError("A stream was cancelled by what it waited for.")
         except Exception as error:
             end = error
         await queue.put(end)

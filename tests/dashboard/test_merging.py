@@ -78,3 +78,18 @@ def test_a_failing_stream_ends_all() -> None:
     with pytest.raises(KeyError, match="of another version"):
         asyncio.run(asyncio.wait_for(read(), 60.0))
     assert (told, ended) == ([("1", b"1")], ["waits"])
+
+
+def test_a_stream_that_is_cancelled_inside_ends_all() -> None:
+    """What it waits for was cancelled, and not the stream: that is a failure, too."""
+
+    async def waits() -> AsyncGenerator[bytes, None]:
+        waited: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        waited.cancel()
+        yield await waited
+
+    async def read() -> list[tuple[str, bytes]]:
+        return [each async for each in merged([waits()])]
+
+    with pytest.raises(RuntimeError, match="A stream was cancelled by what it waited for"):
+        asyncio.run(asyncio.wait_for(read(), 60.0))
