@@ -65,16 +65,15 @@ class Dashboard:
     The dashboard of one bus.
 
     Args:
-        bus: the connection for requests to the bus.
-        connect: makes another client, which listens to events.
+        bus: the connection to the bus.
         options: the address, the token, and which actions are allowed.
 
     """
 
-    def __init__(self, bus: Connection, connect: Callable[[], Connection], options: DashboardOptions) -> None:
+    def __init__(self, bus: Connection, options: DashboardOptions) -> None:
         self.options = options
         self.watcher = Watcher(bus)
-        self.events = LiveEvents(connect, name="dashboard")
+        self.events = LiveEvents(bus, name="dashboard")
         self._bus = bus
         self._streams = 0
         self._closing = asyncio.Event()
@@ -107,7 +106,7 @@ class Dashboard:
         self._closing.set()
 
     async def close(self) -> None:
-        """Stop the requests to the bus, and the client that listens to events."""
+        """Stop the requests to the bus, and the listeners to events."""
         self.end_streams()
         await self.watcher.close()
         await self.events.close()
@@ -224,7 +223,7 @@ class Dashboard:
         return made[2]
 
     async def _portions(self, viewer: PageViewer) -> AsyncGenerator[bytes, None]:
-        async with self.events.viewing(viewer):
+        with self.events.viewing(viewer):
             quiet = 0.0
             yield encoded({"events": [], "passed_over": 0})
             while not self._closing.is_set():

@@ -58,14 +58,13 @@ class Gateway:
 
     Args:
         bus: the client of the bus that calls and fires.
-        connect: makes a further client, which listens to events.
         options: the access rules, the clients and the address.
 
     """
 
-    def __init__(self, bus: Connection, connect: Callable[[], Connection], options: GatewayOptions) -> None:
+    def __init__(self, bus: Connection, options: GatewayOptions) -> None:
         self.options = options
-        self.streaming = Streaming(bus, connect, lambda api: options.rules.allow_some(Permission.LISTEN, api))
+        self.streaming = Streaming(bus, lambda api: options.rules.allow_some(Permission.LISTEN, api))
         self._bus = bus
         self._documents = Documents(bus, options)
         self._log = RecurringLog(logger)

@@ -45,16 +45,15 @@ class Streaming:
         closing: ends all streams once it is set.
 
     Args:
-        bus: the client that reads the journals.
-        connect: makes the client that listens to events.
+        bus: the client that reads the journals, and listens to events.
         wants: tells whether to listen to the events of an API.
 
     """
 
-    def __init__(self, bus: Connection, connect: Callable[[], Connection], wants: Callable[[str], bool]) -> None:
+    def __init__(self, bus: Connection, wants: Callable[[str], bool]) -> None:
         self.closing = asyncio.Event()
         self._bus = bus
-        self._live = LiveEvents(connect, name="gateway", wants=wants)
+        self._live = LiveEvents(bus, name="gateway", wants=wants)
         self._followed: dict[tuple[str, str], _SharedReader] = {}
         self._open: Counter[str] = Counter()
         self._holding: set[asyncio.Task[None]] = set()
@@ -90,7 +89,7 @@ class Streaming:
         return EventStream(reader, cursor, self.closing, lambda: self._leave(client, followed))
 
     async def close(self) -> None:
-        """End the streams, the readers, and the client that listens."""
+        """End the streams, the readers, and the listeners."""
         self.closing.set()
         for followed in list(self._followed.values()):
             followed.left.set()
@@ -110,9 +109,10 @@ class Streaming:
     async def _run_reader(self, followed: _SharedReader) -> None:
         """Run a reader until its last stream has ended."""
         try:
-            async with self._live.viewing(followed.reader), followed.reader.reading():
-                followed.ready.set_result(None)
-                await followed.left.wait()
+            with self._live.viewing(followed.reader):
+                async with followed.reader.reading():
+                    followed.ready.set_result(None)
+                    await followed.left.wait()
         except Exception as error:
             if followed.ready.done():
                 api = followed.reader.api

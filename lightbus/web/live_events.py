@@ -1,8 +1,8 @@
 """
 The events of the bus as they happen, for viewers.
 
-While there are viewers, a separate client listens, without a group; when the last viewer leaves, the client closes, so
-that publishers send nothing here.
+While there are viewers, this process listens to each API, without a group. When the last viewer leaves, the listeners
+are removed, so that publishers send nothing here; the connections to the publishers are kept for a while.
 """
 
 from __future__ import annotations
@@ -10,23 +10,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from ..adapters.host.allocator import release_freed_memory
-from ..cli.support.connection import Connection
-from ..config.features import Feature
-from ..deadline import Deadline
-from ..engine.worker import Worker
+from ..cli.support.connection import Connection, passes
+from ..engine.raw_listeners import RawListeners, raw_listeners
 from ..events.listening.raw_events import RawEvents
 from ..listener import Listener
+from ..membership.dialer import EVERYTHING
+from ..recurring import RecurringLog
 
 __all__ = ["LiveEvents", "Viewer"]
 
 logger = logging.getLogger("lightbus.web")
 
 LOOK_EVERY = 1.0
-"""Seconds between two checks for new APIs."""
+"""Seconds between two checks for new APIs, and for listeners that have to be added again."""
+
+LINGER = 1.0
+"""Seconds without a viewer after which the listeners are removed: a page that is loaded again is back before."""
+
+CLOSE_AFTER = 300.0
+"""
+Seconds without a viewer after which the connections to the publishers are closed.
+
+They send nothing but a sign of life now and then; a hundred of them take some ten megabytes here.
+"""
+
+ADD_TIMEOUT = 60.0
+"""Seconds after which the attempt to add a listener is given up, and repeated: an event backend may not answer."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Shortest and longest pause, in seconds, before a listener is added again that could not be."""
+
+REMOVE_TIMEOUT = 10.0
+"""Seconds for removing listeners; the next viewer does not wait for an event backend that does not answer."""
 
 
 class Viewer(Protocol):
@@ -37,102 +56,152 @@ class Viewer(Protocol):
         ...
 
 
+class _Added(NamedTuple):
+    """A listener, and the task that adds it."""
+
+    listener: Listener
+    adding: asyncio.Task[None]
+
+
 class LiveEvents:
     """
-    The viewers, and the client that listens for them. Made and used on one event loop.
-
-    Attributes:
-        apis: the APIs listened to.
+    The viewers, and the listeners for them. Made and used on one event loop.
 
     Args:
-        connect: makes the client that listens.
+        bus: the client that listens.
         name: the name of the listener, as other processes list it.
         wants: tells whether to listen to an API; by default to every API that is not internal.
 
     """
 
-    def __init__(
-        self, connect: Callable[[], Connection], *, name: str, wants: Callable[[str], bool] = lambda api: True
-    ) -> None:
-        self._connect = connect
+    def __init__(self, bus: Connection, *, name: str, wants: Callable[[str], bool] = lambda api: True) -> None:
+        self._bus = bus
         self._name = name
         self._wants = wants
-        self.apis: set[str] = set()
         self._viewers: set[Viewer] = set()
-        self._bus: Connection | None = None
+        self._is_viewed = asyncio.Event()
+        self._added: dict[str, _Added] = {}
+        """The listeners by API."""
+        self._listeners: RawListeners | None = None
         self._task: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()
+        self._failures = RecurringLog(logger)
+
+    @property
+    def apis(self) -> set[str]:
+        """The APIs listened to."""
+        return set(self._added)
 
     @property
     def is_listening(self) -> bool:
         """Whether publishers send their events here."""
-        return self._bus is not None
+        return bool(self._added)
 
-    @contextlib.asynccontextmanager
-    async def viewing(self, viewer: Viewer) -> AsyncIterator[None]:
+    @contextlib.contextmanager
+    def viewing(self, viewer: Viewer) -> Iterator[None]:
         """Pass events to a viewer while the body runs."""
         self._viewers.add(viewer)
+        self._is_viewed.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
         try:
-            async with self._lock:
-                if self._bus is None:
-                    await self._begin()
             yield
         finally:
             self._viewers.discard(viewer)
-            await asyncio.shield(self._close_if_unused())
+            if not self._viewers:
+                self._is_viewed.clear()
 
     async def close(self) -> None:
-        """Drop all viewers, and close the client that listens."""
+        """Drop all viewers, and close the connections to the publishers."""
         self._viewers.clear()
-        await self._close_if_unused()
+        self._is_viewed.clear()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._end()
 
-    async def _begin(self) -> None:
-        bus = self._connect()
-        bus.client.set_features([Feature.EVENTS])
-        try:
-            await bus.client.start_worker()
-        except BaseException:
-            await bus.close()
-            raise
-        worker = bus.client.worker
-        assert worker is not None  # started just above
-        self._bus = bus
-        self._task = asyncio.create_task(self._listen_to_all(bus, worker))
-
-    async def _close_if_unused(self) -> None:
-        async with self._lock:
-            if self._viewers or self._bus is None:
-                return
-            bus, self._bus = self._bus, None
-            self.apis.clear()
-            if self._task is not None:
-                self._task.cancel()
-                await asyncio.gather(self._task, return_exceptions=True)
-            await bus.client.stop_worker()
-            await bus.close()
-            # The connections used some ten megabytes. In a thread, so that other requests are answered meanwhile.
-            await asyncio.to_thread(release_freed_memory)
-
-    async def _listen_to_all(self, bus: Connection, worker: Worker) -> None:
-        # Without it the client connects only to peers that it needs, and to those that connect early by themselves.
-        await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
-        seen: set[str] = set()
-        async with asyncio.TaskGroup() as adding:  # each task waits until its publishers confirm it
-            while True:
-                for api in {api for api, _ in bus.client.engine.snapshot.events} - seen:
-                    seen.add(api)
-                    if not api.startswith("internal.") and self._wants(api):
-                        adding.create_task(self._listen_to(worker, api))
-                        self.apis.add(api)
+    async def _run(self) -> None:
+        """Listen while there are viewers. Whatever fails is tried again: otherwise all pages would stay silent."""
+        while True:
+            try:
+                await self._is_viewed.wait()
+                await self._look()
+                await asyncio.sleep(LOOK_EVERY)
+                if not self._is_viewed.is_set() and not await passes(self._is_viewed, LINGER):
+                    await self._remove(list(self._added))
+                    await self._close_unless_viewed()
+            except Exception as error:
+                text = "Live events stop for a moment: %s: %s"
+                self._failures.log("run", logging.ERROR, text, type(error).__name__, error, exc_info=error)
                 await asyncio.sleep(LOOK_EVERY)
 
-    async def _listen_to(self, worker: Worker, api: str) -> None:
-        listener = Listener(api=api, events=("*",), name=self._name, function=self._on_events, takes_raw=True)
+    async def _close_unless_viewed(self) -> None:
+        """Close the connections to the publishers, unless a viewer comes within `CLOSE_AFTER` seconds."""
+        if not await passes(self._is_viewed, CLOSE_AFTER) and self._listeners is not None:
+            self._listeners.close_unused()
+            # In a thread, so that requests are answered meanwhile.
+            await asyncio.to_thread(release_freed_memory)
+
+    async def _look(self) -> None:
+        """Listen to new APIs, and again to those whose listener has failed."""
+        engine = self._bus.client.engine
+        listeners = self._listeners
+        if listeners is None or listeners.is_over:
+            listeners = await self._begin()
+        engine.wanted.add(EVERYTHING)  # so that all peers are connected to, also those that are found later
+        await self._remove(
+            [api for api, (it, adding) in self._added.items() if adding.done() and not listeners.runs(it)]
+        )
+        for api in sorted({api for api, _ in engine.snapshot.events} - self.apis):
+            if not api.startswith("internal.") and self._wants(api):
+                listener = Listener(api=api, events=("*",), name=self._name, function=self._on_events, takes_raw=True)
+                # Each in its own task: it waits until its publishers confirm it.
+                self._added[api] = _Added(listener, asyncio.create_task(self._add(listeners, listener)))
+
+    async def _begin(self) -> RawListeners:
+        """Return new listeners on this loop; end earlier ones, whose node has gone."""
+        await self._end()
+        client = self._bus.client
+        self._listeners = await raw_listeners(client.engine, client.api_registry)
+        return self._listeners
+
+    async def _end(self) -> None:
         try:
-            await worker.add_listener(listener)
-        except Exception:  # the events of other APIs still arrive
-            logger.exception("Events of %s cannot be listened to: this is a fault of Lightbus", api)
+            await self._remove(list(self._added))
+        finally:
+            listeners, self._listeners = self._listeners, None
+            if listeners is not None:
+                await listeners.stop()
+
+    async def _add(self, listeners: RawListeners, listener: Listener) -> None:
+        """Add a listener; if that fails or takes too long, try again until it is removed."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with asyncio.timeout(ADD_TIMEOUT):
+                    return await listeners.add(listener)
+            except Exception as error:  # the events of other APIs still arrive
+                text = "The events of %s cannot be listened to at the moment, which is tried again: %s: %s"
+                about = listener.api, type(error).__name__, error
+                self._failures.log(listener.api, logging.ERROR, text, *about, exc_info=error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _remove(self, apis: Iterable[str]) -> None:
+        """Remove the listeners of some APIs."""
+        removed = [self._added.pop(api) for api in apis]
+        for _, adding in removed:
+            adding.cancel()
+        if not removed or (listeners := self._listeners) is None:
+            return
+        await asyncio.gather(*(adding for _, adding in removed), return_exceptions=True)
+        async with asyncio.timeout(REMOVE_TIMEOUT):
+            await asyncio.gather(*(listeners.remove(listener) for listener, _ in removed))
 
     def _on_events(self, events: RawEvents) -> None:
         for viewer in self._viewers:
-            viewer.add(events)
+            try:
+                viewer.add(events)
+            except Exception as error:  # otherwise the listener would end, for all viewers
+                text = "Events of %s.%s cannot be shown: this is a fault of Lightbus"
+                self._failures.log(type(viewer), logging.ERROR, text, events.api, events.event, exc_info=error)

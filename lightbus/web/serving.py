@@ -164,7 +164,7 @@ def _why(error: OSError) -> str:
 
 async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event) -> None:
     """Serve until `done` is set, in a process that does nothing else."""
-    share_heaps()  # each time viewers come and go, a client with threads is made and closed
+    share_heaps()  # threads come and go, and each would have a heap of its own
     server = _QuietServer(
         uvicorn.Config(
             served.app,

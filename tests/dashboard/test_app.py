@@ -40,7 +40,7 @@ def opened(on_bus: Any, connect: Any, asks_async: Any) -> Callable[..., Any]:
         options = DashboardOptions(**given)
 
         async def main(bus: Connection) -> Any:
-            dashboard = Dashboard(bus, connect, options)
+            dashboard = Dashboard(bus, options)
 
             async def ask(path: str, value: Any = None, **more: Any) -> Answer:
                 if value is not None:
@@ -274,20 +274,21 @@ def test_workers_have_no_cost_without_viewers(hub: MemoryBus, opened: Any, monke
 
     async def use(dashboard: Dashboard, ask: Ask) -> None:
         await work()  # whoever is new is introduced
-        await dashboard._bus.discover_all()
+        await dashboard._bus.settle()
+        await wait_until_async(lambda: meter.connected() == 2)  # the caller, and the dashboard
         alone, connected = await meter.during(work), meter.connected()
-        with dashboard.watcher.looking():
-            async with dashboard.events.viewing(PageViewer("", "")):
-                await wait_until_async(lambda: "auth" in dashboard.events.apis)
-                await wait_until_async(lambda: meter.connected() > connected)
-                number = (await dashboard.watcher.round_after(1)).number
+        with dashboard.watcher.looking(), dashboard.events.viewing(PageViewer("", "")):
+            await wait_until_async(lambda: meter.arrived["Join"])
+            number = (await dashboard.watcher.round_after(1)).number
 
-                async def work_and_be_seen() -> None:
-                    await work()
-                    await dashboard.watcher.round_after(number + 1)
+            async def work_and_be_seen() -> None:
+                await work()
+                await dashboard.watcher.round_after(number + 1)
 
-                watched = await meter.during(work_and_be_seen)
-        await wait_until_async(lambda: not dashboard.watcher.is_watching and meter.connected() == connected)
+            watched = await meter.during(work_and_be_seen)
+            assert meter.connected() == connected  # for the events, too: no further client
+        await wait_until_async(lambda: not dashboard.watcher.is_watching and not dashboard.events.is_listening)
+        assert meter.connected() == connected
         asked = watched.keys() - alone.keys()
         assert asked >= {"call of internal.peer", "call of internal.events"}
         after = await meter.during(work)

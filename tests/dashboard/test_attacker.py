@@ -36,7 +36,7 @@ async def _attacked(attack: Attack, options: DashboardOptions) -> Any:
 
     bus, done = connect(), asyncio.Event()
     with serving.bound_socket(options.address, options.port, "The dashboard") as listening:
-        task = asyncio.create_task(serving.serve(Dashboard(bus, connect, options), listening, done))
+        task = asyncio.create_task(serving.serve(Dashboard(bus, options), listening, done))
         try:
             return await asyncio.to_thread(attack, listening.getsockname()[1])
         finally:

@@ -120,7 +120,7 @@ def opened(on_bus: Any, connect: Connect) -> Callable[..., Any]:
         rules = Rules.read(allowed or ("shop.price", "shop.wait", "shop.ordered", "shop.seen", "shop.nothing"))
 
         async def main(bus: Connection) -> Any:
-            gateway = Gateway(bus, connect, GatewayOptions(rules=rules, **{"clients": CLIENTS, **given}))
+            gateway = Gateway(bus, GatewayOptions(rules=rules, **{"clients": CLIENTS, **given}))
             try:
                 return await use(Asked(gateway))
             finally:

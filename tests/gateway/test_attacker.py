@@ -35,7 +35,7 @@ def attacked(hub: MemoryBus, shop: BusPath) -> Callable[..., Any]:
     async def serve(bus: Connection, attack: Attack, options: GatewayOptions) -> Any:
         done = asyncio.Event()
         with serving.bound_socket(options.address, 0, "The gateway") as listening:
-            gateway = Gateway(bus, lambda: MemoryConnection(hub), options)
+            gateway = Gateway(bus, options)
             task = asyncio.create_task(serving.serve(gateway, listening, done))
             try:
                 return await asyncio.to_thread(attack, listening.getsockname()[1])

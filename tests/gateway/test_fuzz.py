@@ -73,7 +73,7 @@ async def gateway_of(hub: MemoryBus) -> AsyncIterator[Gateway]:
     options = GatewayOptions(
         rules=Rules.read(["shop.price", "shop.ordered", "shop.seen"]), clients=CLIENTS, rate=0, max_body=2500
     )
-    gateway = Gateway(bus, lambda: MemoryConnection(hub), options)
+    gateway = Gateway(bus, options)
     try:
         await bus.discover_all()
         yield gateway

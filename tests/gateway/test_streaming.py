@@ -18,7 +18,7 @@ from lightbus.gateway.streaming import Streaming
 
 def run(on_bus: Any, connect: Any, use: Any) -> Any:
     async def main(bus: Connection) -> Any:
-        made = Streaming(bus, connect, lambda api: api == "shop")
+        made = Streaming(bus, lambda api: api == "shop")
         try:
             return await use(made)
         finally:

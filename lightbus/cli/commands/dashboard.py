@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 
 from ...dashboard.options import DashboardOptions
-from ...deadline import Deadline
 from ...exceptions import InvalidConfiguration
 from ...web.hosts import check_host_name
 from ...web.tokens import read_token
@@ -59,23 +58,21 @@ def dashboard(
     if token_file is not None:
         given = replace(given, token=read_token(token_file))
     with bound_socket(given.address, given.port, "The dashboard") as listening:
-        on_bus(options, lambda bus: _serve(bus, options, given, listening, opens=opens))
+        on_bus(options, lambda bus: _serve(bus, given, listening, opens=opens))
 
 
-async def _serve(
-    bus: Connection, options: ClientOptions, given: DashboardOptions, listening: socket.socket, *, opens: bool
-) -> None:
+async def _serve(bus: Connection, given: DashboardOptions, listening: socket.socket, *, opens: bool) -> None:
     from ...dashboard.app import Dashboard
     from ...web.serving import serve
 
     done = stop_requested()
     url = given.url(listening.getsockname()[1])
-    looking = asyncio.create_task(bus.client.engine.questions.discover_all(Deadline.after(options.wait)))
+    looking = asyncio.create_task(bus.settle())
     if bus.output.as_json:
         bus.output.record({"url": url, "token": given.token})
     else:
         _show_address(bus, given, url)
-    shown = Dashboard(bus, lambda: Connection(replace(options, as_json=True)), given)
+    shown = Dashboard(bus, given)
     if opens:
         # In a thread: some browsers run in the terminal, or are started by a program that waits for them.
         threading.Thread(target=_open, args=(Output(as_json=bus.output.as_json), url), daemon=True).start()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from ...deadline import Deadline
 from ...exceptions import InvalidConfiguration
 from ...gateway.access import Rules
 from ...gateway.clients import read_clients
@@ -100,14 +98,12 @@ def gateway(
     with bound_socket(address, port, "The gateway") as listening:
         on_bus(
             options,
-            lambda bus: _serve(bus, options, given, listening, is_new=token_file is None),
+            lambda bus: _serve(bus, given, listening, is_new=token_file is None),
             service=SERVICE,
         )
 
 
-async def _serve(
-    bus: Connection, options: ClientOptions, given: GatewayOptions, listening: socket.socket, *, is_new: bool
-) -> None:
+async def _serve(bus: Connection, given: GatewayOptions, listening: socket.socket, *, is_new: bool) -> None:
     from ...gateway.app import Gateway
     from ...web.serving import serve
 
@@ -122,7 +118,7 @@ async def _serve(
         if is_new:
             bus.output.line(f"Who asks gives the token {token}")
     bus.output.as_json = True  # no notes about silent peers: clients get errors
-    served = Gateway(bus, lambda: Connection(replace(options, as_json=True), service=SERVICE), given)
+    served = Gateway(bus, given)
     await serve(served, listening, done)
     looking.cancel()
     await asyncio.gather(looking, return_exceptions=True)
@@ -130,7 +126,7 @@ async def _serve(
 
 async def _discover_all(bus: Connection, rules: Rules) -> None:
     """Discover all peers, and log which rules match nothing: a name may be misspelt, or its workers start later."""
-    await bus.client.engine.questions.discover_all(Deadline.after(bus.options.wait))
+    await bus.settle()
     served = served_apis(bus.known())
     for text in rules.without_effect({api.name: [*api.procedures, *api.events] for api in served}):
         logger.warning("%s", text)

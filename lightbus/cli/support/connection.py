@@ -148,6 +148,11 @@ class Connection:
             raise self.empty_bus_error()
         return peers
 
+    async def settle(self) -> None:
+        """Do on the running loop what a thread does otherwise, and discover all peers: for a program that serves."""
+        await self.client.engine.loop_host.settle()
+        await self.client.engine.questions.discover_all(Deadline.after(self.options.wait))
+
     async def find(self, api: str) -> list[Peer]:
         """Return the peers that are up and advertise an API. Raises UnknownApi, PeerUnreachable, NotReachable."""
         engine = self.client.engine
