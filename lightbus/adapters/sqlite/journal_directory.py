@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +29,9 @@ from .quarantine import is_damage, quarantine
 __all__ = ["JournalDirectory", "apis_in", "has_events"]
 
 logger = logging.getLogger("lightbus.journal")
+
+_USE = "use"
+"""The key of a journal's number: the higher it is, the later it was opened to be appended to. No clock decides that."""
 
 LEFT_FOR = 600.0
 """Seconds for which a journal that was given back is left to a starting process; then it is adopted again."""
@@ -103,10 +106,18 @@ class JournalDirectory:
         self._guards = not is_shared(path)
 
     def open_own(self) -> Journal:
-        """Return a journal to append to: an existing one that nobody holds, else a new one. Raises JournalError."""
-        for journal in self._free():
+        """
+        Return a journal to append to: of those that nobody holds the one that was used last, else a new one.
+
+        So a process that is restarted continues its own journal, and its events stay in order. Raises JournalError.
+        """
+        uses = {file: _use_in(file) for file in self._files()}
+        use = max(uses.values(), default=0) + 1
+        for journal in self._free(files=sorted(uses, key=lambda file: (-uses[file], file))):
+            with contextlib.suppress(JournalError):  # nothing but the order of events in two journals depends on it
+                journal.change(("INSERT OR REPLACE INTO about VALUES (?, ?)", [(_USE, str(use))]))
             return journal
-        return self._create()
+        return self._create(use)
 
     def open_those_of(self, api: str) -> tuple[list[Journal], list[Path]]:
         """Take the journals that have anything of an API; return those that were free, and the other files."""
@@ -165,8 +176,10 @@ class JournalDirectory:
     def _files(self) -> list[Path]:
         return sorted(self.path.glob("*.sqlite"))
 
-    def _free(self, leave: Callable[[Path], bool] = lambda file: False) -> Iterator[Journal]:
-        for file in self._files():
+    def _free(
+        self, leave: Callable[[Path], bool] = lambda file: False, files: Sequence[Path] | None = None
+    ) -> Iterator[Journal]:
+        for file in self._files() if files is None else files:
             if leave(file) or (lock := self._take(file)) is None:
                 continue
             journal = None
@@ -247,7 +260,7 @@ class JournalDirectory:
             str(error), renamed, renamed,
         )  # fmt: skip
 
-    def _create(self) -> Journal:
+    def _create(self, use: int) -> Journal:
         # After a failure the same id is tried again: then the failure is the same, and logged once.
         self._next_id = self._next_id or os.urandom(8).hex()
         file = self.path / f"{self._next_id}.sqlite"
@@ -259,9 +272,8 @@ class JournalDirectory:
             self._next_id = ""
             raise JournalError(f"The journal {file} is locked by another process although its name is new. Try again.")
         try:
-            made = Journal(
-                file, durability=self._durability, lock=lock, new={"host": self._host, "machine": self._machine}
-            )
+            about = {"host": self._host, "machine": self._machine, _USE: str(use)}
+            made = Journal(file, durability=self._durability, lock=lock, new=about)
         except BaseException:
             for suffix in (".sqlite", ".sqlite-wal", ".sqlite-shm", ".lock"):
                 file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
@@ -290,6 +302,14 @@ def _groups_in(file: Path) -> list[KnownGroup]:
         offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
         found += (group_of_row(row, offset) for row in connection.execute("SELECT * FROM groups"))
     return found
+
+
+def _use_in(file: Path) -> int:
+    """Return the number of a journal's latest use, among those of its directory; 0 if it is unknown."""
+    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+        found = connection.execute("SELECT value FROM about WHERE key = ?", (_USE,)).fetchone()
+        return 0 if found is None else int(found[0])
+    return 0
 
 
 def _merged(one: KnownGroup, other: KnownGroup) -> KnownGroup:

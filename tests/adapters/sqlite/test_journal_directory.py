@@ -56,6 +56,25 @@ def test_a_free_journal_is_continued(tmp_path: Path) -> None:
     assert (tmp_path / "shop" / "auth").stat().st_mode & 0o077 == 0
 
 
+def test_the_journal_used_last_is_continued(tmp_path: Path) -> None:
+    """A process that is restarted continues its own journal, whatever other ones are free and who had adopted them."""
+    ids = []
+    for _ in range(5):  # by name, one of them would be continued each time
+        journals = [directory(tmp_path).open_own() for _ in range(len(ids) + 1)]
+        ids.append(journals[-1].id)
+        for journal in journals:
+            store(journal)
+            journal.close()
+        again = directory(tmp_path).open_own()
+        assert again.id == journals[-1].id
+        for adopted in directory(tmp_path).adopt():
+            adopted.close()
+        again.close()
+        last = directory(tmp_path).open_own()
+        assert last.id == again.id
+        last.close()
+
+
 def test_free_journals_are_adopted(tmp_path: Path) -> None:
     """Journals of ended processes are served by a live one; empty ones are removed."""
     own, left, empty = (directory(tmp_path).open_own() for _ in range(3))
