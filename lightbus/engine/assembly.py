@@ -114,7 +114,7 @@ def assemble(
     learner = PeerLearner(engine, groups, client.schema, lambda: published_apis(apis))
     consumer = _consumer(client, on_fatal, on_stopped)
     _watch_peers(node, learner, consumer, election)
-    orphaned_journals = _orphaned_journals(engine, groups, on_kept_changed)
+    orphaned_journals = _orphaned_journals(engine, node, groups, on_kept_changed)
     return WorkerParts(
         presence=presence,
         server=handlers.server,
@@ -205,8 +205,10 @@ def _consumer(
     )
 
 
-def _orphaned_journals(engine: Engine, groups: GroupDirectory, on_changed: Callable[[], None]) -> OrphanedJournals:
-    return OrphanedJournals(
+def _orphaned_journals(
+    engine: Engine, node: Node, groups: GroupDirectory, on_changed: Callable[[], None]
+) -> OrphanedJournals:
+    orphaned_journals = OrphanedJournals(
         engine.journals,
         groups,
         engine.outbox,
@@ -214,6 +216,8 @@ def _orphaned_journals(engine: Engine, groups: GroupDirectory, on_changed: Calla
         published=lambda: engine.snapshot.by_api,
         on_changed=on_changed,
     )
+    _watch_for_restarts(node, orphaned_journals, engine.identity.host)
+    return orphaned_journals
 
 
 def _maintenance(
@@ -272,6 +276,17 @@ def _watch_peers(node: Node, learner: PeerLearner, consumer: Consumer, election:
     node.changes.observe(learner.observe)
     node.changes.observe(notify_consumer)
     node.changes.observe(lambda facts: election.wake())
+
+
+def _watch_for_restarts(node: Node, orphaned_journals: OrphanedJournals, host: str) -> None:
+    """Leave the journals of a process of this host that is gone to the one that may take its place."""
+
+    def observe(facts: Sequence[Fact]) -> None:
+        for fact in facts:
+            if isinstance(fact, PeerLeft) and fact.peer.announcement.host == host:
+                orphaned_journals.process_left(fact.peer.announcement.service)
+
+    node.changes.observe(observe)
 
 
 def _watch_journals(engine: Engine, groups: GroupDirectory) -> Callable[[], None]:

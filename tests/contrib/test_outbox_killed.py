@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import lightbus
 from helpers import Processes, scaled, wait_until
 from lightbus import EventMessage, OnError
+from lightbus.events.publishing import journal_maintenance, orphaned_journals
 
 PROGRAMS = Path(__file__).parent / "programs"
 EVENTS = scaled(10_000, least=500)
@@ -65,3 +69,66 @@ def test_program_is_killed(processes: Processes, url: str, by: str, batch: int |
         numbers = [number for number in first if number % 7 == customer]
         assert numbers == sorted(numbers)
     assert "ERROR" not in program.output
+
+
+def relayed(database: Path) -> int:
+    """Return how many orders were committed, and their events fired."""
+    with closing(sqlite3.connect(database)) as connection:
+        [[waiting]] = connection.execute("SELECT count(*) FROM lightbus_outbox")
+        return 0 if waiting else int(connection.execute("SELECT count(*) FROM orders").fetchone()[0])
+
+
+@pytest.mark.long
+def test_restarted_program_continues_its_journal(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of another service that sees journals without a process leaves them to it: its events stay in order."""
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setattr(orphaned_journals, "FIRST_LOOK", 0.0)
+    monkeypatch.setattr(journal_maintenance, "ADOPT_EVERY", 0.01)
+    monkeypatch.setattr(journal_maintenance, "CHECKPOINT_EVERY", 0.05)
+    looks: list[object] = []
+    look = orphaned_journals.OrphanedJournals.look
+
+    async def counting(self: Any, in_thread: Any) -> None:
+        await look(self, in_thread)
+        looks.append(self)
+
+    monkeypatch.setattr(orphaned_journals.OrphanedJournals, "look", counting)
+    heard: list[int] = []
+    gate = threading.Event()
+    listener = lightbus.create(service_name="hears")
+
+    def hear(message: EventMessage, number: int, customer: str) -> None:
+        gate.wait(120)
+        heard.append(number)
+
+    def is_gone() -> bool:
+        peers = listener.client.engine.snapshot.peers.values()
+        return not any(peer.is_live and peer.announcement.service == "sells" for peer in peers)
+
+    listener.sales.sold.listen(hear, listener_name="hear", on_error=OnError.RETRY, bus_options={"since": "0"})
+    listener.client.start_in_background()
+    database = tmp_path / "shop.sqlite3"
+    environment = {"OUTBOX_URL": f"sqlite:///{database}", "OUTBOX_BY": "sqlalchemy"}
+    journals = []
+    try:
+        for total in (200, 400):
+            program = processes.worker("sells", cwd=PROGRAMS, env={**environment, "OUTBOX_TOTAL": str(total)})
+            journals.append(program.wait_for_line(r"Events are kept in (.*)$")[1])
+            wait_until(lambda total=total: relayed(database) == total, 60)  # type: ignore[misc]
+            if total == 200:
+                program.kill()
+                wait_until(is_gone)
+                seen = len(looks)
+                wait_until(lambda seen=seen: len(looks) >= seen + 3)  # type: ignore[misc]
+        gate.set()
+        wait_until(lambda: len(set(heard)) == 400)
+    finally:
+        gate.set()
+        listener.client.close()
+    first = list(dict.fromkeys(heard))
+    assert [[each for each in first if each % 7 == customer] for customer in range(7)] == [
+        [each for each in range(1, 401) if each % 7 == customer] for customer in range(7)
+    ]
+    assert journals[0] == journals[1]

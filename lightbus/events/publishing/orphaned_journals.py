@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -32,6 +32,12 @@ WAIT = 2.0
 
 FIRST_LOOK = 2.0
 """Seconds after the start until the first search: before that the peers of this host are not known."""
+
+RESTART = 10.0
+"""
+Seconds for which a service whose process has left counts as being here: a restarted process is to continue the journal.
+It makes a new one if another process has the old one, and nothing orders the events of two journals.
+"""
 
 AT_A_TIME = 500
 
@@ -72,7 +78,7 @@ class OrphanedJournals:
         coordinator: Serving,
         outbox: EventOutbox,
         *,
-        services: Callable[[], Container[str]],
+        services: Callable[[], Iterable[str]],
         published: Callable[[], Container[str]],
         on_changed: Callable[[], None],
     ) -> None:
@@ -85,19 +91,28 @@ class OrphanedJournals:
         self._empty_state: object = None
         self._waits_since: dict[str, float] = {}
         """By API: since when its events have been in the outbox without a publisher."""
+        self._left_at: dict[str, float] = {}
+        """By service: when its latest process left this host, if that was recently."""
         self._begin_at = time.monotonic() + FIRST_LOOK
         self._turn = 0
         self._kept: object = None
 
+    def process_left(self, service: str) -> None:
+        """Record that a process of a service on this host is gone: another one may be about to take its place."""
+        self._left_at[service] = time.monotonic()
+
     async def look(self, in_thread: InThread) -> None:
         """Adopt journals without a process; give back those whose service has a worker again. Raises JournalError."""
-        if time.monotonic() < self._begin_at:
+        now = time.monotonic()
+        if now < self._begin_at:
             return
-        here = self._services()
+        self._left_at = {service: at for service, at in self._left_at.items() if now - at < RESTART}
+        running = frozenset(self._services())
         for journal in self._journals.others():
-            if self._journals.service_of(journal) in here and not self._coordinator.is_owed(journal):
+            if self._journals.service_of(journal) in running and not self._coordinator.is_owed(journal):
                 self._coordinator.journal_removed(journal)
                 await in_thread(partial(self._journals.give_back, journal))
+        here = running.union(self._left_at)
         for journal in await in_thread(partial(self._journals.adopt_others, here)):
             self._coordinator.journal_added(journal)
         await self._empty_outbox(in_thread, here)

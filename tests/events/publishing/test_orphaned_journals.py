@@ -122,6 +122,24 @@ def test_a_journal_is_served_until_its_own_service_runs(world: World) -> None:
     run(world, test)
 
 
+def test_a_restarted_process_finds_its_journal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process that has just left had stored, in a journal or in the outbox, waits for its service."""
+    world.leave()
+    world.put("a")
+    world.left.process_left("news")
+
+    async def test() -> None:
+        await world.look()
+        assert world.serves.served == []
+        assert HostOutbox(world.path).counts() == {"news": 1}
+        monkeypatch.setattr(module, "RESTART", 0.0)
+        await world.look()
+        assert len(world.serves.served) == 1
+        assert HostOutbox(world.path).counts() == {}
+
+    run(world, test)
+
+
 def test_a_drained_journal_of_another_service_stays(world: World) -> None:
     """It may be the only one that knows the groups of its service."""
     world.leave()
