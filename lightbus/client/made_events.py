@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from ..events.event_record import record_of
+from ..events.publishing.relay_turns import RelayTurns
 from ..exceptions import UnknownApi
 from ..message import EventMessage, event_message
 from ..typing import Kwargs
@@ -31,6 +32,7 @@ class MadeEvents:
 
     Attributes:
         relayed: how many events of a database outbox were fired here, by API and name.
+        overtaken: by API, how often this process fired events of an outbox although its predecessor's were not handled.
 
     """
 
@@ -40,6 +42,7 @@ class MadeEvents:
         self._engines = engines
         self._hooks = hooks
         self.relayed: Counter[tuple[str, str]] = Counter()
+        self.overtaken: Counter[str] = Counter()
         self._storing: set[str] = set()
         """Ids of the events that are being stored, for hooks that call `is_storing`."""
 
@@ -123,6 +126,10 @@ class MadeEvents:
         if self._hooks.has("after_event_sent"):
             for message in messages:
                 self._hooks.run_blocking("after_event_sent", event_message=message)
+
+    def relay_turns(self, outbox: str) -> RelayTurns:
+        """Return what tells whether it is this process's turn to fire the events of a database outbox of this name."""
+        return RelayTurns(self._engines.engine.journals, outbox, self.overtaken)
 
     @staticmethod
     def record(message: EventMessage) -> bytes:

@@ -1,7 +1,8 @@
 """Fires the events in an outbox table of the application's database, in a thread beside the worker.
 
 A row is deleted after its event was fired. If the process is killed in between, the event is fired again, with the same
-id; a row that is rolled back is never seen. Only one relay at a time holds the rows of an API, which keeps their order.
+id; a row that is rolled back is never seen. Only one relay at a time holds the rows of an API, and one in another
+process takes over when the groups have handled what was fired before: that keeps their order.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ MOST_AT_ONCE = 500
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds of the pause after a failure of the database, or of firing events of an API; doubled each time."""
+
+AGAIN = 0.1
+"""Seconds after which rows are checked again that were left to another relay: it may leave them, too."""
 
 SLICE = 0.2
 """Seconds after which a waiting relay checks whether to stop."""
@@ -143,6 +147,9 @@ class _RelayRun:
         self._poll = poll
         self._stop = stop
         self._failures = RecurringLog(logger)
+        self._turns = client.made_events.relay_turns(name)
+        self._left_rows = False
+        """Whether rows that wait were left to another relay."""
         self._pauses: dict[str, tuple[float, float]] = {}
         """By API whose events could not be fired: the end of the pause, and its length."""
         self._fired: dict[str, list[int]] = {}
@@ -174,6 +181,7 @@ class _RelayRun:
     def _relay_all(self) -> None:
         """Fire the waiting events of the APIs registered here, a batch of each API in turn, until none is left."""
         ours = set(self._client.api_registry.names())
+        self._left_rows = False
         waiting = self._store.waiting()
         self._warn_of_other_apis(set(waiting) - ours)
         now = time.monotonic()
@@ -193,12 +201,15 @@ class _RelayRun:
         """Fire the oldest events of an API; return whether there may be more that can be fired now."""
         with self._store.batch(api, MOST_AT_ONCE) as batch:
             if batch is None:
+                self._left_rows = True
                 return False
             failure: LightbusException | None = None
             fired = self._fired.setdefault(api, [])
             rows = [row for row in batch.rows if row.number not in fired]
+            is_left = False
             try:
-                for _, group in groupby(rows, key=lambda row: row.event):
+                is_left = bool(rows) and not self._turns.is_ours(api, rows[0].number)
+                for _, group in groupby([] if is_left else rows, key=lambda row: row.event):
                     self._fire(api, [*group], batch, fired)
             except LightbusException as error:
                 failure = error
@@ -209,7 +220,8 @@ class _RelayRun:
             return False
         self._pauses.pop(api, None)
         self._failures.recovered(api)
-        return bool(batch.rows)
+        self._left_rows |= is_left
+        return bool(batch.rows) and not is_left
 
     def _fire(self, api: str, rows: Sequence[OutboxRow], batch: OutboxBatch, fired: list[int]) -> None:
         """Fire events of one name together; if one of them can never be fired, each by itself."""
@@ -240,6 +252,9 @@ class _RelayRun:
 
     def _wait(self) -> None:
         """Wait until there may be new rows, or a pause has ended."""
+        if self._left_rows:
+            self._stop.wait(min(AGAIN, self._poll))
+            return
         now = time.monotonic()
         again_at = min((until for until, _ in self._pauses.values()), default=now + POLL_WITH_NOTIFICATIONS)
         polls_at = now + self._poll

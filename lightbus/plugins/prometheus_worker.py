@@ -64,7 +64,7 @@ class WorkerCollector(Collector):
         yield from _worker(worker)
         yield from _calls(worker, worker.parts)
         yield from _events(worker.parts)
-        yield _relayed(client)
+        yield from _outbox(client)
         yield from _peers(worker)
         yield from _groups_and_journals(worker, worker.parts)
 
@@ -162,13 +162,18 @@ def _events(parts: WorkerParts) -> Iterator[Metric]:
     yield from (handled, waiting, stopped, *counted.values())
 
 
-def _relayed(client: Any) -> Metric:
+def _outbox(client: Any) -> Iterator[Metric]:
     family = CounterMetricFamily(
         "lightbus_outbox_events_relayed", "Events of a database outbox that were fired here.", labels=["api", "event"]
     )
     for key, count in sorted(client.made_events.relayed.copy().items()):
         family.add_metric(key, count)
-    return family
+    yield family
+    text = "How often the events of an outbox were fired though groups had not handled those of the process before."
+    overtaken = CounterMetricFamily("lightbus_outbox_overtaken", text, labels=["api"])
+    for api, count in sorted(client.made_events.overtaken.copy().items()):
+        overtaken.add_metric([api], count)
+    yield overtaken
 
 
 def _peers(worker: Worker) -> Iterator[Metric]:

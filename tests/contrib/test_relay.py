@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from helpers import wait_until
 from helpers.clients import AuthApi
-from lightbus import BusPath
+from lightbus import BusPath, EventMessage
 from lightbus.contrib import relay
 from lightbus.contrib.relay import OutboxRow, Relay, file_lock
 from lightbus.plugins import register_plugin
@@ -185,6 +186,61 @@ def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, capl
         wait_until(lambda: names(bus) == ["ours"])
         wait_until(lambda: any("has not registered that API" in each.getMessage() for each in caplog.records))
     assert [api for api, _ in table.rows] == ["shop"]
+
+
+class View(Table):
+    """The rows of another table, which are locked by somebody else at any time but its turn."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self._table = table
+        self.is_taken = True
+
+    def waiting(self) -> list[str]:
+        return self._table.waiting()
+
+    @contextmanager
+    def batch(self, api: str, most: int) -> Iterator[Batch | None]:
+        self.batches += 1
+        yield None if self.is_taken else Batch(self._table, api, most)
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["both run", "the first ends"])
+def test_events_of_two_workers_stay_in_order(table: Table, ends: bool) -> None:
+    """A worker that gets the rows waits until the groups have handled what another one has fired."""
+    heard: list[str] = []
+    gate = threading.Event()
+    with memory_bus(journal=True) as hub:
+
+        def worker() -> tuple[BusPath, View]:
+            bus, view = hub.create(service_name="auth"), View(table)
+            bus.client.register_api(AuthApi())
+            register_plugin(bus.client.hooks, Relay(lambda: view, name="of the test", poll=0.02))
+            return bus, view
+
+        def hear(event_message: EventMessage, username: str) -> None:
+            gate.wait(60)
+            heard.append(username)
+
+        one, his = worker()
+        other, hers = worker()
+        reader = hub.create(service_name="reads")
+        reader.auth.user_registered.listen(hear, listener_name="hear")
+        hub.start(one, other, reader)
+        for number in range(200):
+            table.add(one, f"{number:03}")
+        his.is_taken = False
+        wait_until(lambda: not table.rows)
+        his.is_taken = True
+        if ends:
+            one.client.close()
+        hers.is_taken, before = False, hers.batches
+        for number in range(200, 400):
+            table.add(other, f"{number:03}")
+        wait_until(lambda: hers.batches >= before + 3 or not table.rows)
+        gate.set()
+        wait_until(lambda: len(set(heard)) == 400)
+    assert list(dict.fromkeys(heard)) == [f"{number:03}" for number in range(400)]
 
 
 def test_lock_of_a_file(tmp_path: Path) -> None:

@@ -95,6 +95,8 @@ def test_events_of_an_outbox(hub: MemoryBus, registry: CollectorRegistry) -> Non
     assert value("lightbus_client_events_fired_total", {**event, "outcome": "ok"}) is None
     assert value("lightbus_client_events_fired_total", {**event, "outcome": "error"}) == 1
     assert value("lightbus_outbox_events_relayed_total", event) == 1
+    events.overtaken["auth"] += 1
+    assert value("lightbus_outbox_overtaken_total", {"api": "auth"}) == 1
     assert value("lightbus_events_published_total", event) == 1
 
 

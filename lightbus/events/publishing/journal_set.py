@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,20 @@ if TYPE_CHECKING:
     from ...adapters.sqlite.journal import Journal
     from ...adapters.sqlite.journal_directory import JournalDirectory
 
-__all__ = ["JournalSet", "directory_of"]
+__all__ = ["JournalSet", "directory_of", "groups_behind"]
 
 logger = logging.getLogger("lightbus.journal")
+
+
+def groups_behind(file: Path, api: str) -> AbstractSet[tuple[str, str, int, int]]:
+    """
+    Return which groups have events of an API left to handle in a journal, whoever holds it.
+
+    Each with the event, the partition, and the sequence up to which the group has handled it. Raises JournalError.
+    """
+    from ...adapters.sqlite import undelivered  # only a process that relays an outbox needs it
+
+    return undelivered.groups_behind(file, api)
 
 
 def directory_of(config: Config, bus: str) -> Path:
