@@ -67,6 +67,25 @@ def test_many_windows(shop: Any, visit: Any) -> None:
     visit(shop("customers", "orders", "web"), look)
 
 
+LATE = "const now = performance.now.bind(performance); let by = 0; performance.now = () => now() + (by += 1000);"
+"""Lets each look at the clock find that a second has passed, as on a machine that is busy with something else."""
+
+
+@pytest.mark.parametrize("path", ["events", "apis", "overview"])
+def test_busy_machine(shop: Any, visit: Any, path: str) -> None:
+    """A frame has never enough time to draw a page: it is drawn nevertheless, a part in each frame."""
+
+    async def look(browser: Any) -> None:
+        page = await browser.page()
+        await page.add_init_script(LATE)
+        await browser.go(page, path)
+        if path == "events":
+            await page.locator("#tail .event").first.wait_for()
+        await page.locator("#main[aria-busy=false]").wait_for()
+
+    visit(shop("customers", "orders", "web"), look)
+
+
 def test_empty_bus(shop: Any, visit: Any) -> None:
     """Each page says so, and the first one what to do; new peers appear without a reload."""
 

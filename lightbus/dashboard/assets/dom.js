@@ -4,14 +4,14 @@ const HANDLERS = ["onclick", "oninput", "onchange", "onsubmit", "onkeydown", "on
 const OWN = new Set(["value", "checked", "open", "selected"]); // what the user changes stays the user's
 
 export function h(tag, attributes, ...children) {
-  return made(document.createElement(tag), attributes, children);
+  return withParts(document.createElement(tag), attributes, children);
 }
 
 export function s(tag, attributes, ...children) {
-  return made(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+  return withParts(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
-function made(element, attributes, children) {
+function withParts(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
     if (HANDLERS.includes(name)) element[name] = value;
@@ -29,9 +29,11 @@ const numbered = (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0"
 const shownText = (each) => (typeof each === "string" ? each.replace(UNSEEN, numbered) : each);
 
 const BUDGET = 8; // milliseconds of a frame in which elements are made: what is left waits for the next one
+const AT_LEAST = 10; // elements are made in any case: on a busy machine, all of that time may go to other processes
 let frame = -1;
 let until = 0;
 let isWhole = true;
+let made = 0; // elements, since `show` was called
 let edition = 0;
 
 // Have everything be made anew that changes with what a page is told.
@@ -41,7 +43,7 @@ export const anew = () => { edition += 1; };
 export const row = (tag, key, make) => once(tag, key, edition, make);
 
 function isLate() {
-  if (performance.now() < until) return false;
+  if (performance.now() < until || made < AT_LEAST) return false;
   isWhole = false;
   return true;
 }
@@ -55,6 +57,7 @@ export function once(tag, key, version, make) {
 }
 
 function filled(place) {
+  made += 1;
   const element = place.make();
   element.dataset.key = place.dataset.key;
   element.dataset.version = place.dataset.version;
@@ -74,7 +77,7 @@ function whole(node) {
 // for all of it: else it is to be shown again, in the next frame.
 export function show(into, ...wanted) {
   if (frame !== document.timeline.currentTime) [frame, until] = [document.timeline.currentTime, performance.now() + BUDGET];
-  isWhole = true;
+  [isWhole, made] = [true, 0];
   const fragment = document.createElement("div");
   fragment.append(...wanted.flat(Infinity).filter(Boolean));
   morphChildren(into, fragment);
