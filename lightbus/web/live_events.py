@@ -129,6 +129,7 @@ class LiveEvents:
                 await asyncio.sleep(LOOK_EVERY)
                 if not self._is_viewed.is_set() and not await passes(self._is_viewed, LINGER):
                     await self._remove(list(self._added))
+                    await _release_memory()
                     await self._close_unless_viewed()
             except Exception as error:
                 text = "Live events stop for a moment: %s: %s"
@@ -139,8 +140,7 @@ class LiveEvents:
         """Close the connections to the publishers, unless a viewer comes within `CLOSE_AFTER` seconds."""
         if not await passes(self._is_viewed, CLOSE_AFTER) and self._listeners is not None:
             self._listeners.close_unused()
-            # In a thread, so that requests are answered meanwhile.
-            await asyncio.to_thread(release_freed_memory)
+            await _release_memory()
 
     async def _look(self) -> None:
         """Listen to new APIs, and again to those whose listener has failed."""
@@ -149,6 +149,7 @@ class LiveEvents:
         if listeners is None or listeners.is_over:
             listeners = await self._begin()
         engine.wanted.add(EVERYTHING)  # so that all peers are connected to, also those that are found later
+        listeners.look()
         await self._remove(
             [api for api, (it, adding) in self._added.items() if adding.done() and not listeners.runs(it)]
         )
@@ -205,3 +206,8 @@ class LiveEvents:
             except Exception as error:  # otherwise the listener would end, for all viewers
                 text = "Events of %s.%s cannot be shown: this is a fault of Lightbus"
                 self._failures.log(type(viewer), logging.ERROR, text, events.api, events.event, exc_info=error)
+
+
+async def _release_memory() -> None:
+    # In a thread, so that requests are answered meanwhile.
+    await asyncio.to_thread(release_freed_memory)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from helpers import wait_until_async
 from lightbus import Api, BusPath, Event
+from lightbus.adapters.memory.connecting_sockets import MemoryDealer, MemorySubscriber
+from lightbus.adapters.memory.transport import MemoryTransport
 from lightbus.deadline import Deadline
 from lightbus.engine.raw_listeners import RawListeners, raw_listeners
 from lightbus.events.listening.raw_events import RawEvents
+from lightbus.exceptions import TransportError
 from lightbus.listener import Listener
 from lightbus.testing import MemoryBus
 
@@ -129,3 +133,41 @@ def test_a_listener_that_cannot_be_added(monkeypatch: pytest.MonkeyPatch, run: C
         await wait_until_async(lambda: seen.numbers == [1])
 
     run(test)
+
+
+def test_a_publisher_that_cannot_be_connected_to(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, run: Callable[[Test], None]
+) -> None:
+    """It is logged once, and tried again whenever the publishers are looked at; nothing is left of an attempt."""
+    subscriber, dealer = MemoryTransport.subscriber, MemoryTransport.dealer
+    opened: list[MemorySubscriber] = []
+
+    def open_subscriber(*given: Any, **more: Any) -> MemorySubscriber:
+        opened.append(subscriber(*given, **more))
+        return opened[-1]
+
+    def fails(*given: Any, **more: Any) -> MemoryDealer:
+        if opened and not opened[-1].closed:  # it is the other socket of the same connection
+            raise TransportError("No further socket can be opened")
+        return dealer(*given, **more)
+
+    async def test(listeners: RawListeners, worker: BusPath, client: BusPath) -> None:
+        seen = Seen()
+        await worker.client.stop_worker()
+        await wait_until_async(lambda: not client.client.engine.snapshot.by_api)
+        await listeners.add(seen.listener)
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryTransport, "subscriber", open_subscriber)
+            broken.setattr(MemoryTransport, "dealer", fails)
+            await worker.client.start_worker()
+            await wait_until_async(lambda: "cannot be connected to" in caplog.text)
+            listeners.look()
+            assert [each.closed for each in opened] == [True] * len(opened)
+            assert len(opened) >= 2
+        listeners.look()
+        while not seen.numbers:
+            await worker.chat.typing.fire_async(n=1)
+            await asyncio.sleep(0.01)
+
+    run(test)
+    assert caplog.text.count("cannot be connected to: No further socket can be opened") == 1

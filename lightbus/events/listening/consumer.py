@@ -146,6 +146,10 @@ class Consumer:
         for instance in [each for each, connection in self._connections.items() if not connection.subscriptions]:
             self.peer_left(instance)
 
+    def is_connected(self, instance: str) -> bool:
+        """Return whether there is a connection to a publisher, for a listener that needs it."""
+        return instance in self._connections
+
     def runner_of(self, listener: Listener) -> ListenerRunner | None:
         """Return the runner of a listener, or None if it does not run."""
         return next((runner for runner in self.runners if runner.listener is listener), None)

@@ -64,7 +64,11 @@ class PublisherConnection:
             Beat: self._on_beat,
             Streams: self._on_streams,
         }
-        self._requests = PublisherRequests(transport, peer, on_unsolicited, self._not_handled, context.numbers)
+        try:
+            self._requests = PublisherRequests(transport, peer, on_unsolicited, self._not_handled, context.numbers)
+        except BaseException:  # no descriptor is left, for example
+            socket.close()
+            raise
         self._subscribed = TopicSubscriptions(socket, self._requests)
         self._acks = AckCollector(self._requests, context.counts)
         self._published: dict[type, Callable[[bytes, Any], None]] = {
