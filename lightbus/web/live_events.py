@@ -35,7 +35,7 @@ CLOSE_AFTER = 300.0
 """
 Seconds without a viewer after which the connections to the publishers are closed.
 
-They send nothing but a sign of life now and then; a hundred of them take some ten megabytes here.
+Until then each costs its publisher a heartbeat a second, and a hundred of them some ten megabytes here.
 """
 
 ADD_TIMEOUT = 60.0
