@@ -8,8 +8,11 @@ from typing import Any
 
 import lightbus
 from lightbus import Api, Event, Parameter
+from lightbus.events.publishing import relay_turns
 
 URL, TOTAL, TOGETHER = os.environ["OUTBOX_URL"], int(os.environ["OUTBOX_TOTAL"]), 20
+
+relay_turns.PATIENCE = relay_turns.LONGEST  # a machine may stand still for seconds
 
 bus = lightbus.create(service_name="sells")
 
