@@ -71,6 +71,41 @@ def test_program_is_killed(processes: Processes, url: str, by: str, batch: int |
     assert "ERROR" not in program.output
 
 
+class HeldListener:
+    """A listener of another service, which handles nothing until its gate is open."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.gate = threading.Event()
+        self.bus = lightbus.create(service_name="hears")
+        how: dict[str, Any] = {"listener_name": "hear", "on_error": OnError.RETRY, "bus_options": {"since": "0"}}
+        self.bus.sales.sold.listen(self._hear, **how)
+
+    def _hear(self, message: EventMessage, number: int, customer: str) -> None:
+        self.gate.wait()
+        self.heard.append(number)
+
+    def first_by_customer(self) -> list[list[int]]:
+        """Return the orders of each customer, as they arrived first."""
+        first = list(dict.fromkeys(self.heard))
+        return [[each for each in first if each % 7 == customer] for customer in range(7)]
+
+    def is_live_at(self, number: int) -> bool:
+        """Return whether it is known to so many workers that fire its events, and to all that there are."""
+        worker: Any = self.bus.client.worker
+        publishers = self.bus.client.engine.snapshot.publishers("sales")
+        return len(publishers) == number and all(worker.parts.consumer.is_live_at(each.instance) for each in publishers)
+
+    def close(self) -> None:
+        self.gate.set()
+        self.bus.client.close()
+
+
+def in_order(total: int) -> list[list[int]]:
+    """Return the orders of each customer, as they were stored."""
+    return [[each for each in range(1, total + 1) if each % 7 == customer] for customer in range(7)]
+
+
 def relayed(database: Path) -> int:
     """Return how many orders were committed, and their events fired."""
     with closing(sqlite3.connect(database)) as connection:
@@ -95,19 +130,13 @@ def test_restarted_program_continues_its_journal(
         looks.append(self)
 
     monkeypatch.setattr(orphaned_journals.OrphanedJournals, "look", counting)
-    heard: list[int] = []
-    gate = threading.Event()
-    listener = lightbus.create(service_name="hears")
-
-    def hear(message: EventMessage, number: int, customer: str) -> None:
-        gate.wait(120)
-        heard.append(number)
+    held = HeldListener()
+    listener = held.bus
 
     def is_gone() -> bool:
         peers = listener.client.engine.snapshot.peers.values()
         return not any(peer.is_live and peer.announcement.service == "sells" for peer in peers)
 
-    listener.sales.sold.listen(hear, listener_name="hear", on_error=OnError.RETRY, bus_options={"since": "0"})
     listener.client.start_in_background()
     database = tmp_path / "shop.sqlite3"
     environment = {"OUTBOX_URL": f"sqlite:///{database}", "OUTBOX_BY": "sqlalchemy"}
@@ -122,13 +151,43 @@ def test_restarted_program_continues_its_journal(
                 wait_until(is_gone)
                 seen = len(looks)
                 wait_until(lambda seen=seen: len(looks) >= seen + 3)  # type: ignore[misc]
-        gate.set()
-        wait_until(lambda: len(set(heard)) == 400)
+        held.gate.set()
+        wait_until(lambda: len(set(held.heard)) == 400, 180)
     finally:
-        gate.set()
-        listener.client.close()
-    first = list(dict.fromkeys(heard))
-    assert [[each for each in first if each % 7 == customer] for customer in range(7)] == [
-        [each for each in range(1, 401) if each % 7 == customer] for customer in range(7)
-    ]
+        held.close()
+    assert held.first_by_customer() == in_order(400)
     assert journals[0] == journals[1]
+
+
+@pytest.mark.long
+def test_worker_that_lives_on_waits_for_a_killed_one(processes: Processes, tmp_path: Path) -> None:
+    """Of two workers the one is killed that has fired events, none of which is handled: the other one's come later."""
+    pytest.importorskip("sqlalchemy")
+    held, database = HeldListener(), tmp_path / "shop.sqlite3"
+    environment = {"OUTBOX_URL": f"sqlite:///{database}", "OUTBOX_BY": "sqlalchemy", "OUTBOX_TOTAL": "0"}
+
+    def sell(first: int, last: int) -> None:
+        code = f"import sells; sells.shop.sell(range({first}, {last + 1}), is_kept=True)"
+        assert processes.python("-c", code, cwd=PROGRAMS, env=environment).wait() == 0
+
+    held.bus.client.start_in_background()
+    try:
+        workers = {}
+        for _ in range(2):
+            worker = processes.worker("sells", cwd=PROGRAMS, env=environment)
+            file = Path(worker.wait_for_line(r"Events are kept in (.*)$")[1])
+            worker.wait_for_line("Ready")
+            workers[f"sells/{file.stem}"] = worker
+        wait_until(lambda: held.is_live_at(2))
+        sell(1, 100)
+        wait_until(lambda: relayed(database) == 100)
+        [turn] = file.parent.parent.glob("relayed-*")
+        workers.pop(turn.read_text()).kill()
+        [other] = workers.values()
+        sell(101, 200)
+        other.wait_for_line("Serving the journal .* too, whose process has ended")
+        held.gate.set()
+        wait_until(lambda: len(set(held.heard)) == 200, 180)
+    finally:
+        held.close()
+    assert held.first_by_customer() == in_order(200)
