@@ -69,11 +69,16 @@ async def main():
     for number in range(int(sys.argv[2])):
         while number % 2 and b"before" not in frames:
             await asyncio.sleep(0.001)
+        if sys.argv[3] == "read":
+            subscriber.pause()
         print("blocks", number, flush=True)
         while not Path(str(number)).exists():
             time.sleep(0.001)
         while frames.count(b"hello") < UNREAD - 1:  # the one before is not taken off until more are read
+            if sys.argv[3] == "read":
+                subscriber.read()
             await asyncio.sleep(0.001)
+        subscriber.resume()
         await asyncio.sleep(0.01)
         frames.clear()
         print("has read", number, flush=True)
@@ -110,16 +115,18 @@ def test_subscriber_survives_a_long_pause(processes: Processes, tmp_path: Path, 
         assert subscriber.wait() == 0, subscriber.report()
 
 
-def test_publisher_that_filled_the_queue_dies(processes: Processes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["loop", "read"])
+def test_publisher_that_filled_the_queue_dies(processes: Processes, tmp_path: Path, how: str) -> None:
     """
     A publisher sends more than the queue holds, with heartbeats in between, and ends: the subscriber survives it.
 
-    It reads the messages in the queue, and reconnects. libzmq alone would abort the process.
+    It reads the messages in the queue, as the loop finds them or on request, and reconnects. libzmq alone would abort
+    the process.
     """
     with socket.create_server(("127.0.0.1", 0)) as publisher:
         endpoint = f"tcp://127.0.0.1:{publisher.getsockname()[1]}"
         publisher.settimeout(60)
-        subscriber = processes.python("-c", BLOCKED, endpoint, str(ROUNDS), cwd=tmp_path)
+        subscriber = processes.python("-c", BLOCKED, endpoint, str(ROUNDS), how, cwd=tmp_path)
         for number in range(ROUNDS):
             peer = RawPeer(publisher.accept()[0], b"XPUB")
             if number % 2:  # in every second run a message is read before
