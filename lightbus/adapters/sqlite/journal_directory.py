@@ -31,7 +31,10 @@ __all__ = ["JournalDirectory", "apis_in", "has_events"]
 logger = logging.getLogger("lightbus.journal")
 
 _USE = "use"
-"""The key of a journal's number: the higher it is, the later it was opened to be appended to. No clock decides that."""
+"""
+The key of a journal's number: the higher it is, the later it was opened to be appended to. No clock decides that. It is
+0 once another process has adopted the journal.
+"""
 
 LEFT_FOR = 600.0
 """Seconds for which a journal that was given back is left to a starting process; then it is adopted again."""
@@ -109,13 +112,13 @@ class JournalDirectory:
         """
         Return a journal to append to: of those that nobody holds the one that was used last, else a new one.
 
-        So a process that is restarted continues its own journal, and its events stay in order. Raises JournalError.
+        So a process that alone is restarted continues its own journal, and its events stay in order; processes that are
+        restarted together may swap theirs. Raises JournalError.
         """
         uses = {file: _use_in(file) for file in self._files()}
         use = max(uses.values(), default=0) + 1
         for journal in self._free(files=sorted(uses, key=lambda file: (-uses[file], file))):
-            with contextlib.suppress(JournalError):  # nothing but the order of events in two journals depends on it
-                journal.change(("INSERT OR REPLACE INTO about VALUES (?, ?)", [(_USE, str(use))]))
+            _note_use(journal, use)
             return journal
         return self._create(use)
 
@@ -146,6 +149,7 @@ class JournalDirectory:
         for journal in self._free(self._is_unchanged):
             self._given_back.pop(journal.path, None)
             if journal.topics.all():
+                _note_use(journal, 0)  # if this process is killed, it is to continue its own journal, not this one
                 adopted.append(journal)
             else:
                 self._remove(journal)
@@ -310,6 +314,11 @@ def _use_in(file: Path) -> int:
         found = connection.execute("SELECT value FROM about WHERE key = ?", (_USE,)).fetchone()
         return 0 if found is None else int(found[0])
     return 0
+
+
+def _note_use(journal: Journal, use: int) -> None:
+    with contextlib.suppress(JournalError):  # nothing but the order of events in two journals depends on it
+        journal.change(("INSERT OR REPLACE INTO about VALUES (?, ?)", [(_USE, str(use))]))
 
 
 def _merged(one: KnownGroup, other: KnownGroup) -> KnownGroup:

@@ -75,6 +75,20 @@ def test_the_journal_used_last_is_continued(tmp_path: Path) -> None:
         last.close()
 
 
+def test_an_adopted_journal_is_not_mistaken_for_the_own_one(tmp_path: Path) -> None:
+    """Of two processes the later one is killed, then the one that serves its journal: that one continues its own."""
+    own, left = directory(tmp_path).open_own(), directory(tmp_path).open_own()
+    store(own)
+    store(left)
+    left.close()
+    [adopted] = directory(tmp_path).adopt()
+    adopted.close()
+    own.close()
+    again = directory(tmp_path).open_own()
+    assert again.id == own.id
+    again.close()
+
+
 def test_free_journals_are_adopted(tmp_path: Path) -> None:
     """Journals of ended processes are served by a live one; empty ones are removed."""
     own, left, empty = (directory(tmp_path).open_own() for _ in range(3))
