@@ -26,6 +26,9 @@ bus.client.register_api(NewsApi())
 
 READER = """
 import lightbus
+from lightbus.events.publishing import orphaned_journals
+
+orphaned_journals.FIRST_LOOK = 2.0  # nothing is restarted
 
 bus = lightbus.create(service_name="reader")
 
@@ -39,6 +42,9 @@ def read(event_message, number):
 
 IDLE = """
 import lightbus
+from lightbus.events.publishing import orphaned_journals
+
+orphaned_journals.FIRST_LOOK = 2.0  # nothing is restarted
 bus = lightbus.create(service_name="idle")
 
 class IdleApi(lightbus.Api):

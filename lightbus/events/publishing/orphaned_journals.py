@@ -30,13 +30,16 @@ logger = logging.getLogger("lightbus.outbox")
 WAIT = 2.0
 """Seconds for which events stay in the outbox first: a process of their own service may be about to publish them."""
 
-FIRST_LOOK = 2.0
-"""Seconds after the start until the first search: before that the peers of this host are not known."""
-
 RESTART = 10.0
 """
 Seconds for which a service whose process has left counts as being here: a restarted process is to continue the journal.
 It makes a new one if another process has the old one, and nothing orders the events of two journals.
+"""
+
+FIRST_LOOK = RESTART
+"""
+Seconds after the start until the first search. A process that has just started knows neither the peers of this host nor
+what has left before: if the host was started again, the processes of other services may be about to start, too.
 """
 
 AT_A_TIME = 500

@@ -45,6 +45,16 @@ class Serves:
         return self.owing
 
 
+class Clock:
+    """A clock that stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class World:
     """One worker of the service `shop`, and the other services."""
 
@@ -136,6 +146,26 @@ def test_a_restarted_process_finds_its_journal(world: World, monkeypatch: pytest
         await world.look()
         assert len(world.serves.served) == 1
         assert HostOutbox(world.path).counts() == {}
+
+    run(world, test)
+
+
+def test_services_that_start_with_this_one_find_their_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a start of the host, nothing that was left is taken for as long as after the end of a process."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    world = World(tmp_path)
+    world.leave()
+    world.put("a")
+
+    async def test() -> None:
+        clock.now += module.RESTART - 0.1
+        await world.look()
+        assert world.serves.served == []
+        assert HostOutbox(world.path).counts() == {"news": 1}
+        clock.now += 0.1
+        await world.look()
+        assert len(world.serves.served) == 1
 
     run(world, test)
 
