@@ -120,6 +120,7 @@ def test_restarted_program_continues_its_journal(
     """A worker of another service that sees journals without a process leaves them to it: its events stay in order."""
     pytest.importorskip("sqlalchemy")
     monkeypatch.setattr(orphaned_journals, "FIRST_LOOK", 0.0)
+    monkeypatch.setattr(orphaned_journals, "RESTART", 600.0)  # a program starts as late as a busy machine lets it
     monkeypatch.setattr(journal_maintenance, "ADOPT_EVERY", 0.01)
     monkeypatch.setattr(journal_maintenance, "CHECKPOINT_EVERY", 0.05)
     looks: list[object] = []
