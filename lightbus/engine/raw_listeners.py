@@ -80,7 +80,7 @@ class RawListeners:
             await self._consumer.add(listener, self._engine.snapshot.publishers(listener.api))
             if self._at_backends is not None:
                 await self._at_backends.add(listener)
-        except Exception:  # no descriptor is left for a connection, or an event backend does not start
+        except BaseException:  # no descriptor is left, an event backend does not start, or it takes too long
             await self.remove(listener)  # so that it can be added again
             raise
 

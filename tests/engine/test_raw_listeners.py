@@ -14,6 +14,7 @@ from lightbus.adapters.memory.connecting_sockets import MemoryDealer, MemorySubs
 from lightbus.adapters.memory.transport import MemoryTransport
 from lightbus.deadline import Deadline
 from lightbus.engine.raw_listeners import RawListeners, raw_listeners
+from lightbus.events.listening.consumer import Consumer
 from lightbus.events.listening.raw_events import RawEvents
 from lightbus.exceptions import TransportError
 from lightbus.listener import Listener
@@ -131,6 +132,30 @@ def test_a_listener_that_cannot_be_added(monkeypatch: pytest.MonkeyPatch, run: C
         await listeners.add(seen.listener)
         await worker.chat.posted.fire_async(n=1)
         await wait_until_async(lambda: seen.numbers == [1])
+
+    run(test)
+
+
+def test_adding_is_given_up(monkeypatch: pytest.MonkeyPatch, run: Callable[[Test], None]) -> None:
+    """Nothing of it is left: added again, it gets each event once, and none after it was removed."""
+
+    async def never(*given: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def test(listeners: RawListeners, worker: BusPath, client: BusPath) -> None:
+        seen = Seen()
+        with monkeypatch.context() as slow:
+            slow.setattr(Consumer, "_live", never)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await listeners.add(seen.listener)
+        await listeners.add(seen.listener)
+        await worker.chat.typing.fire_async(n=1)
+        await worker.chat.typing.fire_async(n=2)
+        await wait_until_async(lambda: 2 in seen.numbers)
+        assert seen.numbers == [1, 2]
+        await listeners.remove(seen.listener)
+        assert listeners._consumer.runners == []
 
     run(test)
 
