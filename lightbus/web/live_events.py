@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from ..adapters.host.allocator import release_freed_memory
@@ -124,23 +124,24 @@ class LiveEvents:
         """Listen while there are viewers. Whatever fails is tried again: otherwise all pages would stay silent."""
         while True:
             try:
-                await self._is_viewed.wait()
-                await self._look()
-                await asyncio.sleep(LOOK_EVERY)
-                if not self._is_viewed.is_set() and not await passes(self._is_viewed, LINGER):
-                    await self._remove(list(self._added))
-                    await _release_memory()
-                    await self._close_unless_viewed()
+                if self._is_viewed.is_set():
+                    await self._look()
+                    await asyncio.sleep(LOOK_EVERY)
+                elif not await passes(self._is_viewed, LINGER):
+                    await self._pause()
             except Exception as error:
                 text = "Live events stop for a moment: %s: %s"
                 self._failures.log("run", logging.ERROR, text, type(error).__name__, error, exc_info=error)
                 await asyncio.sleep(LOOK_EVERY)
 
-    async def _close_unless_viewed(self) -> None:
-        """Close the connections to the publishers, unless a viewer comes within `CLOSE_AFTER` seconds."""
+    async def _pause(self) -> None:
+        """Listen to nothing until a viewer comes; close the connections if none does within `CLOSE_AFTER` seconds."""
+        await self._remove(list(self._added))
+        await _release_memory()
         if not await passes(self._is_viewed, CLOSE_AFTER) and self._listeners is not None:
             self._listeners.close_unused()
             await _release_memory()
+        await self._is_viewed.wait()
 
     async def _look(self) -> None:
         """Listen to new APIs, and again to those whose listener has failed."""
@@ -167,12 +168,10 @@ class LiveEvents:
         return self._listeners
 
     async def _end(self) -> None:
-        try:
-            await self._remove(list(self._added))
-        finally:
-            listeners, self._listeners = self._listeners, None
-            if listeners is not None:
-                await listeners.stop()
+        await self._remove(list(self._added))
+        listeners, self._listeners = self._listeners, None
+        if listeners is not None:
+            await self._end_in_time(listeners.stop())
 
     async def _add(self, listeners: RawListeners, listener: Listener) -> None:
         """Add a listener; if that fails or takes too long, try again until it is removed."""
@@ -193,11 +192,23 @@ class LiveEvents:
         removed = [self._added.pop(api) for api in apis]
         for _, adding in removed:
             adding.cancel()
-        if not removed or (listeners := self._listeners) is None:
-            return
-        await asyncio.gather(*(adding for _, adding in removed), return_exceptions=True)
-        async with asyncio.timeout(REMOVE_TIMEOUT):
-            await asyncio.gather(*(listeners.remove(listener) for listener, _ in removed))
+        if removed and self._listeners is not None:
+            # At the same time: what is being added may take long to be given up.
+            removing = [self._listeners.remove(listener) for listener, _ in removed]
+            await self._end_in_time(*removing, *(adding for _, adding in removed))
+
+    async def _end_in_time(self, *endings: Awaitable[None]) -> None:
+        """Wait for all endings, `REMOVE_TIMEOUT` seconds at most. Failures are logged: nothing is to be done again."""
+        errors: list[BaseException | None] = []
+        try:
+            async with asyncio.timeout(REMOVE_TIMEOUT):
+                errors += await asyncio.gather(*endings, return_exceptions=True)
+        except TimeoutError as late:
+            errors.append(late)
+        for error in errors:
+            if isinstance(error, Exception):
+                text = "A listener of live events did not end as it should: %s: %s"
+                self._failures.log("end", logging.WARNING, text, type(error).__name__, error, exc_info=error)
 
     def _on_events(self, events: RawEvents) -> None:
         for viewer in self._viewers:

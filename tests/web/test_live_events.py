@@ -101,7 +101,15 @@ def test_events_arrive_while_there_are_viewers(chat: BusPath, connect: Any) -> N
 
 def test_a_viewer_that_comes_again(chat: BusPath, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets events, also after the connections were closed; one that is back soon finds the same listeners."""
+    monkeypatch.setattr(module, "LINGER", 60.0)
     monkeypatch.setattr(module, "CLOSE_AFTER", 0.02)
+    passes, waits = module.passes, []
+
+    async def noted(event: asyncio.Event, seconds: float) -> bool:
+        waits.append(seconds)
+        return await passes(event, seconds)
+
+    monkeypatch.setattr(module, "passes", noted)
     closed: list[RawListeners] = []
     close_unused = RawListeners.close_unused
     monkeypatch.setattr(RawListeners, "close_unused", lambda self: [closed.append(self), close_unused(self)])
@@ -111,6 +119,8 @@ def test_a_viewer_that_comes_again(chat: BusPath, connect: Any, monkeypatch: pyt
         with live.viewing(looker):
             await arrives(chat, looker)
             added = dict(live._added)
+        await wait_until_async(lambda: waits)
+        monkeypatch.setattr(module, "LINGER", 0.02)
         with live.viewing(looker):
             await arrives(chat, looker)
             assert live._added == added
@@ -260,6 +270,64 @@ def test_a_node_that_has_gone(chat: BusPath, connect: Any) -> None:
             await arrives(chat, looker)
 
     run(connect, test)
+
+
+@pytest.mark.parametrize("where", ["look", "remove"])
+def test_a_failure_when_the_last_viewer_leaves(
+    chat: BusPath, connect: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The listeners are removed all the same, and the connections closed."""
+    monkeypatch.setattr(module, "CLOSE_AFTER", 0.02)
+    monkeypatch.setattr(module, "REMOVE_TIMEOUT", 0.02)
+    closed: list[RawListeners] = []
+    monkeypatch.setattr(RawListeners, "close_unused", lambda self: closed.append(self))
+    failed: list[object] = []
+
+    def look(self: RawListeners) -> None:
+        failed.append(self)
+        raise OSError("no room")
+
+    async def remove(self: RawListeners, listener: Listener) -> None:
+        failed.append(self)
+        await asyncio.get_running_loop().create_future()
+
+    async def test(live: LiveEvents) -> None:
+        looker = Looker()
+        with live.viewing(looker):
+            await arrives(chat, looker)
+            with monkeypatch.context() as broken:
+                broken.setattr(RawListeners, where, look if where == "look" else remove)
+                if where == "look":
+                    await wait_until_async(lambda: failed)
+                else:
+                    live._viewers.clear()
+                    live._is_viewed.clear()
+                    await wait_until_async(lambda: failed and closed)
+        await wait_until_async(lambda: not live.is_listening and closed)
+
+    run(connect, test)
+
+
+def test_an_end_that_takes_too_long(
+    chat: BusPath, connect: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is given up, with a log line, and raises nothing."""
+    stop = RawListeners.stop
+
+    async def never(self: RawListeners) -> None:
+        await stop(self)
+        await asyncio.get_running_loop().create_future()
+
+    async def test(live: LiveEvents) -> None:
+        looker = Looker()
+        with live.viewing(looker):
+            await arrives(chat, looker)
+        monkeypatch.setattr(module, "REMOVE_TIMEOUT", 0.05)
+        monkeypatch.setattr(RawListeners, "stop", never)
+        await live.close()
+
+    run(connect, test)
+    assert "A listener of live events did not end as it should: TimeoutError" in caplog.text
 
 
 def test_end_with_open_viewers(chat: BusPath, connect: Any) -> None:
