@@ -272,6 +272,12 @@ class Firing:
         key = key_of(event, message.kwargs)
         return OutboundEvent(engine, message.api_name, message.event_name, deadline, record, key, wait_for)
 
+    def is_journaled(self, api_name: str) -> bool:
+        """Return whether events of an API are kept in the journal of this process: not at a backend, or nowhere."""
+        api = self._registration.apis.find(api_name)
+        is_kept = api is not None and any(event.delivery != "best_effort" for event in api.events.values())
+        return is_kept and not self._engines.engine.event_backends.has(api_name)
+
     def note_accepted(self, message: EventMessage, accepted: Accepted) -> None:
         """Record in an event which peer has published it, and its place in the journal there."""
         message.native_id, message.publisher = accepted.native_id, accepted.publisher

@@ -129,7 +129,7 @@ class MadeEvents:
 
     def relay_turns(self, outbox: str) -> RelayTurns:
         """Return what tells whether it is this process's turn to fire the events of a database outbox of this name."""
-        return RelayTurns(self._engines.engine.journals, outbox, self.overtaken)
+        return RelayTurns(self._engines.engine.journals, outbox, self.overtaken, self._firing.is_journaled)
 
     @staticmethod
     def record(message: EventMessage) -> bytes:

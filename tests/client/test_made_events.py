@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import lightbus
 from helpers import Door
+from helpers.clients import AuthApi
 from helpers.doors import SyncDoor
-from lightbus import BusPath, EventMessage, UnknownApi, ValidationError
+from lightbus import Api, BusPath, Event, EventMessage, UnknownApi, ValidationError
 
 
 def made(bus: BusPath, **kwargs: Any) -> EventMessage:
@@ -65,6 +68,34 @@ def test_relayed_events_are_counted(served: BusPath) -> None:
     assert events.relayed == {("auth", "user_registered"): 2}
     kept = [each.kwargs["username"] for each in served.auth.user_registered.history()]
     assert kept == ["direct", "ada", "grace"]
+
+
+def test_whose_events_are_in_the_journal(tmp_path: Path) -> None:
+    """Only those that the journal of this process keeps need to wait there for those of another process."""
+
+    class LiveApi(Api):
+        moved = Event(delivery="best_effort")
+
+        class Meta:
+            name = "live"
+
+    class StreamApi(Api):
+        moved = Event()
+
+        class Meta:
+            name = "stream"
+
+    config = {"apis": {"stream": {"events": {"backend": "memory"}}}, "journal": {"data_dir": str(tmp_path)}}
+    bus = lightbus.create(config, service_name="shop")
+    for api in (AuthApi(), LiveApi(), StreamApi()):
+        bus.client.register_api(api)
+    turns, journals = bus.client.made_events.relay_turns("of the test"), bus.client.engine.journals
+    for name in ("live", "stream"):
+        assert turns.is_ours(name, 1)
+        assert journals.opened is None
+    assert turns.is_ours("auth", 1)
+    assert journals.opened is not None
+    bus.client.close()
 
 
 def test_api_that_is_not_registered_here(bus: BusPath) -> None:

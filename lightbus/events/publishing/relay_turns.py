@@ -11,6 +11,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
@@ -52,13 +53,17 @@ class RelayTurns:
         journals: the journals of this process.
         outbox: the name of the outbox, the same in all processes.
         overtaken: by API, how often a process did not wait any longer; counted here.
+        is_journaled: returns whether the events of an API are kept in the journal of this process.
 
     """
 
-    def __init__(self, journals: JournalSet, outbox: str, overtaken: Counter[str]) -> None:
+    def __init__(
+        self, journals: JournalSet, outbox: str, overtaken: Counter[str], is_journaled: Callable[[str], bool]
+    ) -> None:
         self._journals = journals
         self._outbox = outbox
         self._overtaken = overtaken
+        self._is_journaled = is_journaled
         self._waits: dict[str, _Wait] = {}
 
     def is_ours(self, api: str, first: int) -> bool:
@@ -68,9 +73,9 @@ class RelayTurns:
         `first` is the number of the oldest event that waits: while others fire, it is not waited in vain. Raises
         JournalError.
         """
-        own = self._journals.opened
-        if own is None:  # the events are not kept in journals
+        if not self._is_journaled(api):
             return True
+        own = self._journals.own()  # it may not be open yet: because of an error, or the API was registered later
         ours = f"{own.path.parent.name}/{own.id}"
         key = hashlib.sha256(f"{self._outbox} {api}".encode()).hexdigest()[:16]
         file = self._journals.path / f"relayed-{key}"

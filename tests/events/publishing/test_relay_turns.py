@@ -33,6 +33,11 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return time
 
 
+def turns_of(journals: JournalSet, overtaken: Counter[str], outbox: str = "of the test") -> RelayTurns:
+    """Return the turns of a process that keeps the events of all APIs in its journal."""
+    return RelayTurns(journals, outbox, overtaken, lambda api: True)
+
+
 class Worker:
     """A process that fires the events of an outbox."""
 
@@ -41,7 +46,7 @@ class Worker:
         self.own = self.journals.own()
         self.own.groups.save(SHOP)
         self.overtaken: Counter[str] = Counter()
-        self.turns = RelayTurns(self.journals, "of the test", self.overtaken)
+        self.turns = turns_of(self.journals, self.overtaken)
 
     def is_its_turn(self, first: int = 1) -> bool:
         return self.turns.is_ours("auth", first)
@@ -129,15 +134,49 @@ def test_each_api_and_each_outbox_has_its_turns(workers: tuple[Worker, Worker]) 
     """They are fired independently of each other."""
     _, other = workers
     assert other.turns.is_ours("shop", 1)
-    assert RelayTurns(other.journals, "of another test", other.overtaken).is_ours("auth", 1)
+    assert turns_of(other.journals, other.overtaken, "of another test").is_ours("auth", 1)
     assert not other.is_its_turn()
 
 
 def test_without_a_journal_nobody_waits(tmp_path: Path) -> None:
     """An event backend keeps the events of all processes in order."""
     journals = made(tmp_path)
-    assert RelayTurns(journals, "of the test", Counter()).is_ours("auth", 1)
+    assert RelayTurns(journals, "of the test", Counter(), lambda api: api != "auth").is_ours("auth", 1)
     assert not journals.path.exists()
+
+
+@pytest.mark.usefixtures("time")
+def test_a_journal_that_is_not_open_yet(workers: tuple[Worker, Worker], tmp_path: Path) -> None:
+    """The process waits as any other, and is waited for: its API was registered after its start, for example."""
+    one, _ = workers
+    journals = made(tmp_path)
+    turns = turns_of(journals, Counter())
+    assert not turns.is_ours("auth", 1)
+    one.handle(one.own.head)
+    assert turns.is_ours("auth", 1)
+    journals.own().groups.save(SHOP)
+    store(journals.own())
+    assert not one.is_its_turn()
+    journals.close()
+
+
+@pytest.mark.usefixtures("time")
+def test_a_journal_that_was_closed(workers: tuple[Worker, Worker]) -> None:
+    """The journal that is opened next is named: it gets the events."""
+    one, _ = workers
+    one.own.path.unlink()
+    one.own.close()
+    assert one.is_its_turn()
+    [file] = one.journals.path.glob("relayed-*")
+    assert file.read_text() == f"auth/{one.journals.own().id}"
+    assert not one.journals.own().is_closed
+
+
+def test_a_journal_that_cannot_be_opened(tmp_path: Path) -> None:
+    """No event is fired: it would be stored later, and nobody would wait for it."""
+    (tmp_path / "data").write_text("no directory")
+    with pytest.raises(JournalError):
+        turns_of(made(tmp_path), Counter()).is_ours("auth", 1)
 
 
 def test_a_journal_that_cannot_be_read(workers: tuple[Worker, Worker], time: Time) -> None:
