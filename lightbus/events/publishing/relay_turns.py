@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -114,16 +115,24 @@ class RelayTurns:
 
 
 def _read(file: Path) -> str:
-    with contextlib.suppress(OSError):
+    """Return what a file says; nothing if there is none: nobody was before us."""
+    try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
-    return ""
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise JournalError(f"The file {file}, which keeps the order of an outbox, was not read: {error}") from error
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
+    """Write a file as a whole or not at all, also if the power is cut."""
     new = file.with_suffix(".new")
     try:
-        new.write_text(text, encoding="utf-8")
+        new.unlink(missing_ok=True)  # left by a process that was killed
+        with new.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
         new.replace(file)
     except OSError as error:
         raise JournalError(f"The file {file}, which keeps the order of an outbox, was not written: {error}") from error

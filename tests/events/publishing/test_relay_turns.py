@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,6 +190,38 @@ def test_a_journal_that_cannot_be_read(workers: tuple[Worker, Worker], time: Tim
     time.now += module.PATIENCE
     assert other.is_its_turn()
     assert other.overtaken == {"auth": 1}
+
+
+@pytest.mark.usefixtures("time")
+def test_a_turn_that_cannot_be_read(workers: tuple[Worker, Worker]) -> None:
+    """Nobody knows whether another process was before: no event is fired until it can be read."""
+    one, other = workers
+    one.handle(one.own.head)
+    [file] = other.journals.path.glob("relayed-*")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(JournalError, match="was not read"):
+        other.is_its_turn()
+
+
+@pytest.mark.usefixtures("time")
+def test_a_turn_is_on_disk_before_it_counts(workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut leaves no empty file, as if nobody had been before. What a killed process left does not hinder."""
+    one, other = workers
+    one.handle(one.own.head)
+    [file] = other.journals.path.glob("relayed-*")
+    file.with_suffix(".new").symlink_to(file.parent)
+    synced: list[tuple[str, str]] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append((file.with_suffix(".new").read_text(), file.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert other.is_its_turn()
+    assert (f"auth/{other.own.id}", f"auth/{one.own.id}") in synced
+    assert file.read_text() == f"auth/{other.own.id}"
 
 
 @pytest.mark.usefixtures("time")
