@@ -183,6 +183,7 @@ class _RelayRun:
         ours = set(self._client.api_registry.names())
         self._left_rows = False
         waiting = self._store.waiting()
+        self._pauses = {api: pause for api, pause in self._pauses.items() if api in waiting}
         self._warn_of_other_apis(set(waiting) - ours)
         now = time.monotonic()
         left = [api for api in waiting if api in ours and self._pauses.get(api, (0.0, 0.0))[0] <= now]

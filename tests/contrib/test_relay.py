@@ -29,6 +29,7 @@ class Table:
         self.is_taken = False
         self.deleting_fails = False
         self.batches = 0
+        self.waits = 0
         self.closed = 0
 
     def add(self, bus: BusPath, name: str, event: str = "user_registered", api: str = "auth", **more: Any) -> None:
@@ -47,6 +48,7 @@ class Table:
         yield None if self.is_taken else Batch(self, api, most)
 
     def wait(self, seconds: float) -> bool | None:
+        self.waits += 1
         return None
 
     def close(self) -> None:
@@ -176,6 +178,25 @@ def test_bus_that_takes_nothing(
     wait_until(lambda: not table.rows)
     assert names(bus) == ["first", "second"]
     assert len([each for each in caplog.records if "the disk is full" in each.getMessage()]) == 1
+
+
+def test_events_that_another_worker_fires_after_a_failure(
+    hub: MemoryBus, bus: BusPath, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause after the failure is over once there is nothing to fire: then the relay waits as before."""
+    tried = threading.Event()
+
+    def fails(messages: Any) -> None:
+        tried.set()
+        raise relay.LightbusException("the disk is full")
+
+    monkeypatch.setattr(bus.client.made_events, "relay_blocking", fails)
+    table.add(bus, "sally")
+    hub.start(bus)
+    assert tried.wait(60)
+    table.rows = []
+    before = table.waits
+    wait_until(lambda: table.waits >= before + 50)  # far more than within the pause
 
 
 def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
