@@ -57,7 +57,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds of the pause after a failure of the database, or of firing events of an API; doubled each time."""
 
 AGAIN = 0.1
-"""Seconds after which rows are checked again that were left to another relay: it may leave them, too."""
+"""
+Seconds after which rows are checked again that were left to another relay: it may leave them, too. While it is not our
+turn, this is doubled each time, up to the seconds between two checks of the table, since the rows are read each time.
+"""
 
 SLICE = 0.2
 """Seconds after which a waiting relay checks whether to stop."""
@@ -151,7 +154,7 @@ class _RelayRun:
         self._left_rows = False
         """Whether rows that wait were left to another relay."""
         self._pauses: dict[str, tuple[float, float]] = {}
-        """By API whose events could not be fired: the end of the pause, and its length."""
+        """By API whose events could not be fired, or not yet: the end of the pause, and its length."""
         self._fired: dict[str, list[int]] = {}
         """By API: rows that were fired but could not be deleted yet, which must not be fired again."""
 
@@ -219,10 +222,12 @@ class _RelayRun:
         if failure is not None:
             self._postpone(api, failure)
             return False
-        self._pauses.pop(api, None)
         self._failures.recovered(api)
-        self._left_rows |= is_left
-        return bool(batch.rows) and not is_left
+        if is_left:
+            self._pause(api, min(AGAIN, self._poll), self._poll)
+            return False
+        self._pauses.pop(api, None)
+        return bool(batch.rows)
 
     def _fire(self, api: str, rows: Sequence[OutboxRow], batch: OutboxBatch, fired: list[int]) -> None:
         """Fire events of one name together; if one of them can never be fired, each by itself."""
@@ -242,9 +247,12 @@ class _RelayRun:
                 api, rows[0].event, self._name, rows[0].number, error,
             )  # fmt: skip
 
-    def _postpone(self, api: str, error: LightbusException) -> None:
-        pause = min(2 * self._pauses.get(api, (0.0, FIRST_PAUSE / 2))[1], LONGEST_PAUSE)
+    def _pause(self, api: str, first: float, longest: float) -> None:
+        pause = min(2 * self._pauses.get(api, (0.0, first / 2))[1], longest)
         self._pauses[api] = time.monotonic() + pause, pause
+
+    def _postpone(self, api: str, error: LightbusException) -> None:
+        self._pause(api, FIRST_PAUSE, LONGEST_PAUSE)
         if not self._stop.is_set():
             self._failures.log(
                 api, logging.WARNING,

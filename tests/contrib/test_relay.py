@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -197,6 +198,48 @@ def test_events_that_another_worker_fires_after_a_failure(
     table.rows = []
     before = table.waits
     wait_until(lambda: table.waits >= before + 50)  # far more than within the pause
+
+
+class Turns:
+    """It is the turn of another worker, until it is ours."""
+
+    def __init__(self) -> None:
+        self.ours = False
+
+    def is_ours(self, api: str, first: int) -> bool:
+        return self.ours
+
+
+def test_rows_are_read_less_often_while_it_is_not_our_turn(
+    hub: MemoryBus, bus: BusPath, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After pauses that double up to the seconds between two checks; from the first one again once it was our turn."""
+    now, turns = [1000.0], Turns()
+    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(relay, "AGAIN", 0.125)
+    monkeypatch.setattr(bus.client.made_events, "relay_turns", lambda name: turns)
+    monkeypatch.setattr(bus.client.made_events, "relay_blocking", lambda messages: None)
+    run = relay._RelayRun(bus.client, table, "of the test", 0.5, threading.Event())
+
+    def reads(seconds: float) -> list[float]:
+        """Return after how many seconds the rows were read, within so many."""
+        found, begun = [], now[0]
+        while now[0] < begun + seconds:
+            before = table.batches
+            run._relay_all()
+            found += [now[0] - begun] * (table.batches - before)
+            now[0] += 0.125
+        return found
+
+    table.add(bus, "sally")
+    assert reads(2.0) == [0, 0.125, 0.375, 0.875, 1.375, 1.875]
+    turns.ours = True
+    now[0] += 1
+    assert reads(0.125) != []
+    assert table.rows == []
+    turns.ours = False
+    table.add(bus, "bob")
+    assert reads(0.5) == [0, 0.125, 0.375]
 
 
 def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
