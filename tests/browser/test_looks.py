@@ -283,46 +283,52 @@ def test_a_command_links_to_its_page(in_browser: InBrowser) -> None:
 
 
 DRAW_IN_PORTIONS = """
-async () => {
+async (takes) => {
     const { anew, h, row, show } = await import("/assets/dom.js");
     let now = 0;
-    performance.now = () => (now += 3);  // as if each element took that long
+    performance.now = () => (now += takes);  // as if each element took so many milliseconds
     let frame = 0;
     Object.defineProperty(document.timeline, "currentTime", { get: () => frame });
     const box = h("div", {});
-    const line = (text) => row("li", text[0], () => h("li", {}, text));
-    const draw = (letters, text) => show(box, h("ul", {}, letters.map((each) => line(each + text))));
-    const frames = (letters, text) => {
+    const line = (name, text) => row("li", name, () => h("li", {}, name + text));
+    const draw = (names, text) => show(box, h("ul", {}, names.map((name) => line(name, text))));
+    const frames = (names, text) => {
         const seen = [];
         anew();
         for (let whole = false; !whole; ) {
             frame += 1;
-            whole = draw(letters, text);
-            seen.push([...box.querySelectorAll("li")].map((each) => each.textContent).join(" "));
+            whole = draw(names, text);
+            seen.push([...box.querySelectorAll("li")].map((each) => each.textContent));
         }
         return seen;
     };
-    return [frames(["a", "b", "c", "d", "e"], ""), frames(["e", "a", "c", "b"], "1")];
+    const names = [...Array(32).keys()].map(String);
+    return [frames(names, ""), frames(names.slice(4).reverse(), "*")];
 }
 """
 
 
-def test_long_lists_are_drawn_in_portions(in_browser: InBrowser) -> None:
+@pytest.mark.parametrize(("takes", "portion"), [(0.5, 15), (3, 10)], ids=["quick", "slow"])
+def test_long_lists_are_drawn_in_portions(in_browser: InBrowser, takes: float, portion: int) -> None:
     """
-    As many rows in a frame as there is time for: those that are there stay as they were until it is their turn.
+    As many rows in a frame as there is time for, ten at least: those that are there stay as they were until it is their
+    turn.
 
     A hundred rows at once would cost frames.
     """
 
-    async def look(browser: Any) -> list[list[str]]:
+    async def look(browser: Any) -> list[list[list[str]]]:
         replay = Replay(browser, json.loads(ANSWERS.read_text()))
         page = await replay.page(1024, "light")
         await replay.go(page, "peers")
-        return list(await page.evaluate(DRAW_IN_PORTIONS))
+        return list(await page.evaluate(DRAW_IN_PORTIONS, takes))
 
     first, second = in_browser(look)
-    assert first == ["a b", "a b c d", "a b c d e"]
-    assert second == ["e1 a1 c b", "e1 a1 c1 b1"]
+    rows = [str(number) for number in range(32)]
+    assert first == [rows[:count] for count in range(portion, 32 + portion, portion)]
+    old = rows[4:][::-1]
+    new = [f"{name}*" for name in old]
+    assert second == [new[:count] + old[count:] for count in range(portion, 28 + portion, portion)]
 
 
 def test_stored_answers_match_the_pages(shop: Any, visit: Any) -> None:
