@@ -33,8 +33,8 @@ class AuthApi(Api):
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Long enough here for `hub.start` to have everybody listen: it takes milliseconds.
-    monkeypatch.setattr(state, "SETTLE_TIME", 200 * MS)
+    # Long enough here for `hub.start` to have everybody listen: it takes milliseconds, on a busy machine some hundred.
+    monkeypatch.setattr(state, "SETTLE_TIME", 1000 * MS)
 
 
 @pytest.fixture
@@ -152,8 +152,9 @@ def test_metrics_are_reported(hub: MemoryBus, heard: Heard) -> None:
     assert heard.get(timeout=60).kwargs["metrics_enabled"] is True
 
 
-def test_worker_on_the_callers_loop_stops_before_the_start_is_told() -> None:
+def test_worker_on_the_callers_loop_stops_before_the_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a worker stops at once, only the end is fired, and nothing is left running."""
+    monkeypatch.setattr(state, "SETTLE_TIME", 600.0)
     fired: list[str] = []
 
     async def main() -> None:
