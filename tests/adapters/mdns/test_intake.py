@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import sys
 from collections import Counter
@@ -18,8 +19,8 @@ from lightbus.adapters.mdns.discovery import ZeroconfDiscovery
 from lightbus.adapters.mdns.fair_queue import MAX_WAITING_BYTES
 from lightbus.adapters.mdns.intake import CREDIT, MDNS_PORT, SHARE, TURN, Intake
 
-OWN = "127.0.0.77"
-"""An address of loopback at which no other test listens."""
+OWN = f"127.77.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}"
+"""An address of loopback at which no other process listens, nor another one that runs tests of this module."""
 
 ANSWER, QUESTION = b"\0\0\x84\0" + bytes(8), bytes(12)
 FLOODER, OTHER = ("10.0.0.1", MDNS_PORT), ("10.0.0.2", MDNS_PORT)
