@@ -26,7 +26,7 @@ from .journal_time import offset_of
 from .noted_events import Noted, still_noted
 from .quarantine import is_damage, quarantine
 
-__all__ = ["JournalDirectory", "apis_in", "has_events"]
+__all__ = ["JournalDirectory", "apis_in", "has_events", "read_only"]
 
 logger = logging.getLogger("lightbus.journal")
 
@@ -46,7 +46,7 @@ def has_events(path: Path) -> bool:
 
 
 def _has_events(file: Path) -> bool:
-    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+    with contextlib.suppress(*DAMAGED), contextlib.closing(read_only(file)) as connection:
         stored = connection.execute("SELECT 1 FROM events LIMIT 1").fetchone() is not None
         return stored or bool(_still_noted(file, connection))
     return False
@@ -69,7 +69,7 @@ def apis_in(file: Path, *, even_empty: bool = False) -> set[str]:
 
     """
     query = "SELECT id, api FROM topics"
-    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+    with contextlib.suppress(*DAMAGED), contextlib.closing(read_only(file)) as connection:
         topics = dict(connection.execute(query).fetchall())
         if even_empty:
             return set(topics.values())
@@ -239,7 +239,7 @@ class JournalDirectory:
         journal has: a container has another name each time.
         """
         try:
-            with contextlib.closing(_read_only(file)) as connection:
+            with contextlib.closing(read_only(file)) as connection:
                 about = dict(connection.execute("SELECT key, value FROM about"))
         except DAMAGED:
             return True  # opening it raises the error with its reason
@@ -295,14 +295,15 @@ def _fingerprint(file: Path) -> tuple[int, int]:
     return 0, 0
 
 
-def _read_only(file: Path) -> sqlite3.Connection:
+def read_only(file: Path) -> sqlite3.Connection:
+    """Return a connection that reads a journal, whoever holds it, and changes nothing. Raises sqlite3.Error."""
     return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
 
 
 def _groups_in(file: Path) -> list[KnownGroup]:
     """Return the groups that a journal knows, as far as they can be read, whoever holds it. Changes nothing."""
     found: list[KnownGroup] = []
-    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+    with contextlib.suppress(*DAMAGED), contextlib.closing(read_only(file)) as connection:
         offset = offset_of(dict(connection.execute("SELECT key, value FROM about")))
         found += (group_of_row(row, offset) for row in connection.execute("SELECT * FROM groups"))
     return found
@@ -310,7 +311,7 @@ def _groups_in(file: Path) -> list[KnownGroup]:
 
 def _use_in(file: Path) -> int:
     """Return the number of a journal's latest use, among those of its directory; 0 if it is unknown."""
-    with contextlib.suppress(*DAMAGED), contextlib.closing(_read_only(file)) as connection:
+    with contextlib.suppress(*DAMAGED), contextlib.closing(read_only(file)) as connection:
         found = connection.execute("SELECT value FROM about WHERE key = ?", (_USE,)).fetchone()
         return 0 if found is None else int(found[0])
     return 0

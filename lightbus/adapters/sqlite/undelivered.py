@@ -7,8 +7,8 @@ import json
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
+from .journal_directory import read_only
 from .journal_errors import DAMAGED, journal_error
 from .noted_events import Noted, still_noted
 from .topic import Topic
@@ -43,7 +43,7 @@ def groups_behind(file: Path, api: str) -> frozenset[Behind]:
     if not file.exists():
         return frozenset()
     try:
-        with contextlib.closing(_read_only(file)) as connection:
+        with contextlib.closing(read_only(file)) as connection:
             noted = _newest_noted(file, connection)  # first: they are put into the tables at any moment
             rows = connection.execute(_QUERY, (api,)).fetchall()
             return frozenset(
@@ -68,7 +68,3 @@ def _newest_noted(file: Path, connection: sqlite3.Connection) -> dict[int, int]:
 
 def _is_owed(group: str, events: list[str], topic: Topic) -> bool:
     return topic.only_group in ("", group) and ("*" in events or topic.declared_event in events)
-
-
-def _read_only(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=1.0)
