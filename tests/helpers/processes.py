@@ -52,6 +52,11 @@ def _text(file: Path) -> str:
     return file.read_text(errors="replace")
 
 
+def _whole_lines(text: str) -> str:
+    """Leave out what has no line end yet: a program may be writing it."""
+    return text[: text.rfind("\n") + 1]
+
+
 class Process:
     """
     One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output.
@@ -110,10 +115,10 @@ class Process:
 
     @property
     def stdout(self) -> str:
-        """Its standard output so far; while it runs only whole lines: it may be writing one."""
+        """Its standard output so far; only whole lines while it runs."""
         ended = not self.running  # asked first: what was written before the end is then in the file
         text = _text(self._out)
-        return _own_words(text if ended else text[: text.rfind("\n") + 1])
+        return _own_words(text if ended else _whole_lines(text))
 
     @property
     def stderr(self) -> str:
@@ -127,7 +132,7 @@ class Process:
 
     def wait_for_line(self, pattern: str, timeout: float = LEAST) -> re.Match[str]:
         """
-        Return the match of the first line, on either stream, in which `pattern` is found.
+        Return the match of the first line, on either stream, in which `pattern` is found; only whole lines.
 
         Raises AssertionError with the output when `wait_until` does, or the program ends without it.
         """
@@ -135,7 +140,8 @@ class Process:
 
         def found_or_ended() -> re.Match[str] | bool | None:
             ended = not self.running  # asked first: what was written before the end is then in the file
-            return expression.search(_text(self._out) + _text(self._err)) or ended
+            texts = [_text(self._out), _text(self._err)]
+            return expression.search("".join(texts if ended else map(_whole_lines, texts))) or ended
 
         try:
             match = wait_until(found_or_ended, timeout)
