@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import Processes, wait_until
+from helpers import Processes, wait_until, waiting
 
 
 def test_process_is_signalled_and_read(processes: Processes) -> None:
@@ -18,6 +18,25 @@ def test_process_is_signalled_and_read(processes: Processes) -> None:
     assert program.wait() == -signal.SIGTERM
     with pytest.raises(AssertionError, match=r"(?s)no line like 'never'.*ready 7"):
         program.wait_for_line("never")  # it has ended
+
+
+def test_line_that_is_being_written_is_not_read(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line matches once its end is there; of a program that has ended the last line needs none."""
+    code = (
+        "import pathlib, sys, time\nprint('fired 1', end='', flush=True)\nprint('begun', file=sys.stderr)\n"
+        f"while not pathlib.Path({str(tmp_path / 'go on')!r}).exists(): time.sleep(0.01)\n"
+        "print('23\\nfired 4', end='')"
+    )
+    program = processes.python("-c", code)
+    program.wait_for_line("begun")
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="no line like"):
+        patch.setattr(waiting, "LEAST", 0.0)
+        program.wait_for_line("fired", timeout=0.0)
+    (tmp_path / "go on").touch()
+    assert program.wait_for_line(r"^fired (\d+)$")[1] == "123"
+    assert program.wait_for_line(r"^fired (\d)$")[1] == "4"
 
 
 def test_process_group_ends(processes: Processes) -> None:
