@@ -141,7 +141,8 @@ class Process:
         def found_or_ended() -> re.Match[str] | bool | None:
             ended = not self.running  # asked first: what was written before the end is then in the file
             texts = [_text(self._out), _text(self._err)]
-            return expression.search("".join(texts if ended else map(_whole_lines, texts))) or ended
+            matches = map(expression.search, texts if ended else map(_whole_lines, texts))
+            return next(filter(None, matches), None) or ended
 
         try:
             match = wait_until(found_or_ended, timeout)

@@ -31,9 +31,10 @@ def test_line_that_is_being_written_is_not_read(
     )
     program = processes.python("-c", code)
     program.wait_for_line("begun")
-    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="no line like"):
-        patch.setattr(waiting, "LEAST", 0.0)
+    monkeypatch.setattr(waiting, "LEAST", 0.0)
+    with pytest.raises(AssertionError, match="no line like"):
         program.wait_for_line("fired", timeout=0.0)
+    monkeypatch.undo()
     (tmp_path / "go on").touch()
     assert program.wait_for_line(r"^fired (\d+)$")[1] == "123"
     assert program.wait_for_line(r"^fired (\d)$")[1] == "4"
