@@ -13,6 +13,7 @@ from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
 from ..ports.moving import MovableBackend
 from ..service.failures import report
+from .entry_points import named_factory
 
 __all__ = ["BACKENDS_GROUP", "EventBackendChoice", "RunningBackends", "movable_backend"]
 
@@ -150,19 +151,7 @@ def _has_failed(starting: asyncio.Task[EventBackend]) -> bool:
 def _factory(name: str) -> EventBackendFactory:
     if name in BUILT_IN:
         return BUILT_IN[name]
-    from importlib.metadata import entry_points  # imported here: it takes 2 MB, and few have their own backend
-
-    found = {point.name: point for point in entry_points(group=BACKENDS_GROUP)}
-    if name not in found:
-        known = [JOURNAL, *sorted({*BUILT_IN, *found})]
-        raise InvalidConfiguration(
-            f"apis.<name>.events.backend is '{name}', and there is: {', '.join(known)}. Install the package that "
-            f"provides it (an entry point in the group {BACKENDS_GROUP}), or name another"
-        )
-    try:
-        factory: EventBackendFactory = found[name].load()
-    except Exception as error:
-        raise InvalidConfiguration(
-            f"apis.<name>.events.backend '{name}' ({found[name].value}) cannot be imported: {error}"
-        ) from error
+    factory: EventBackendFactory = named_factory(
+        "apis.<name>.events.backend", name, group=BACKENDS_GROUP, built_in=(JOURNAL, *BUILT_IN)
+    )
     return factory

@@ -12,14 +12,17 @@ from ..adapters.host.places import Places, places_of_user
 from ..adapters.mdns.discovery import ZeroconfDiscovery
 from ..adapters.memory.discovery import NoDiscovery
 from ..config import Config
-from ..exceptions import InvalidConfiguration
 from ..ports.discovery import Discovery, DiscoveryFactory
 from ..ports.transport import Addressing, Transport, TransportFactory
+from .entry_points import named_factory
 
 __all__ = ["DISCOVERY_GROUP", "Network"]
 
 DISCOVERY_GROUP = "lightbus_discovery"
 """The group of entry points that `discovery.backend` names one of: each a `DiscoveryFactory`."""
+
+BUILT_IN = ("mdns", "none")
+"""The values of `discovery.backend` that are the library's own."""
 
 
 class Network:
@@ -95,20 +98,7 @@ class Network:
 
 def _named(backend: str) -> DiscoveryFactory | None:
     """Return the factory from the entry point of this name; None for the library's own."""
-    if backend in ("mdns", "none"):
+    if backend in BUILT_IN:
         return None
-    from importlib.metadata import entry_points  # imported here: it takes 2 MB, and few have their own discovery
-
-    found = {point.name: point for point in entry_points(group=DISCOVERY_GROUP)}
-    if backend not in found:
-        raise InvalidConfiguration(
-            f"discovery.backend is '{backend}', and there is: {', '.join(['mdns', 'none', *sorted(found)])}. Install "
-            f"the package that provides it (an entry point in the group {DISCOVERY_GROUP}), or name another"
-        )
-    try:
-        factory: DiscoveryFactory = found[backend].load()
-    except Exception as error:
-        raise InvalidConfiguration(
-            f"discovery.backend '{backend}' ({found[backend].value}) cannot be imported: {error}"
-        ) from error
+    factory: DiscoveryFactory = named_factory("discovery.backend", backend, group=DISCOVERY_GROUP, built_in=BUILT_IN)
     return factory

@@ -63,14 +63,6 @@ def test_some_backends_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(movable_backend(config(), "memory", "shop", ME), Movable)
 
 
-def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names it, with its target and the reason of the failure."""
-    point = EntryPoint("odd", "no_such_module:Backend", BACKENDS_GROUP)
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
-    with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Backend\) cannot be imported: No module"):
-        EventBackendChoice(config(shop={"backend": "odd"}))
-
-
 @pytest.mark.parametrize(
     ("events", "fault"),
     [

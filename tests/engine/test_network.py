@@ -58,11 +58,3 @@ def test_discovery_by_the_name_of_an_entry_point(monkeypatch: pytest.MonkeyPatch
     network.transport.close()
     with pytest.raises(InvalidConfiguration, match=r"backend is 'x', and there is: mdns, none, nobody\. Install the"):
         Network(load_config({"discovery": {"backend": "x"}}), "b")
-
-
-def test_entry_point_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names it, with its target and the reason of the failure."""
-    point = EntryPoint("odd", "no_such_module:Discovery", DISCOVERY_GROUP)
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point])
-    with pytest.raises(InvalidConfiguration, match=r"'odd' \(no_such_module:Discovery\) cannot be imported: No module"):
-        Network(load_config({"discovery": {"backend": "odd"}}), "b")
