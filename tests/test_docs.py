@@ -422,10 +422,10 @@ ROOMS = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
 
 
 def test_named_modules_exist() -> None:
-    """Every `package/module`, and `package/script.js`, that the pages on the architecture name exists."""
-    named = {found[1] for found in re.finditer(rf"\b((?:{ROOMS})/(?:\w+/)*\w\w+(?:\.js)?)\b", ARCHITECTURE)}
+    """Every `package/module` that the pages on the architecture name exists."""
+    named = {found[1] for found in re.finditer(rf"\b((?:{ROOMS})/(?:\w+/)*\w\w+)\b", ARCHITECTURE)}
     tests = PACKAGE.parent / "tests"
-    there = {name for name in named for at in (PACKAGE, tests) if (at / name).exists() or (at / f"{name}.py").exists()}
+    there = {name for name in named for at in (PACKAGE, tests) if (at / name).is_dir() or (at / f"{name}.py").exists()}
     assert named - there == set()
 
 
