@@ -66,10 +66,10 @@ def read_clients(path: Path) -> Clients:
     """
     clients: list[Client] = []
     for number, line in enumerate(read_secret_file(path).splitlines(), 1):
-        name, _, rest = line.strip().partition(" ")
-        if not name or name.startswith("#"):
+        words = line.split()
+        if not words or words[0].startswith("#"):
             continue
-        token, *patterns = rest.split() or [""]
+        name, token, *patterns = words if len(words) > 1 else (*words, "")
         where = f"Line {number} of {path}"
         check_token(token, f"{where} has no token behind the name {name!r:.50}")
         if any(name == each.name or is_same(token, each.token) for each in clients):

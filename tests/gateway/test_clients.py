@@ -19,9 +19,10 @@ def written(directory: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def test_clients_of_a_file(tmp_path: Path) -> None:
-    """A line each; some may do less than the gateway allows; comments are ignored."""
+    """A line each, with spaces or tabs; some may do less than the gateway allows; comments are ignored."""
     file = written(
-        tmp_path, "# who may ask\nshop 0123456789abcdef\n\nviewer  fedcba9876543210 listen:shop.* call:shop.price\n"
+        tmp_path,
+        "# who may ask\nshop\t0123456789abcdef\n\n viewer  fedcba9876543210 listen:shop.*\tcall:shop.price\n",
     )
     clients = read_clients(file)
     assert len(clients) == 2
