@@ -12,7 +12,7 @@ from ..typing import JsonSchema
 from .access import Permission
 from .clients import Client
 from .options import GatewayOptions
-from .problems import TIMEOUT
+from .problems import MAX_SECONDS, TIMEOUT
 
 __all__ = ["Documents", "document_of"]
 
@@ -30,8 +30,8 @@ PROBLEM: JsonSchema = {
 SECONDS = {
     "name": TIMEOUT,
     "in": "header",
-    "description": "Seconds within which to answer.",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "The timeout, in seconds.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS},
 }
 
 

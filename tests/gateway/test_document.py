@@ -15,6 +15,7 @@ from lightbus.gateway.access import Rules
 from lightbus.gateway.clients import Client
 from lightbus.gateway.document import Documents
 from lightbus.gateway.options import GatewayOptions
+from lightbus.gateway.problems import MAX_SECONDS
 from lightbus.testing import MemoryBus
 
 from .conftest import CLIENTS
@@ -55,6 +56,8 @@ def test_it_is_an_openapi_document(shop: BusPath, on_bus: Any) -> None:
     ordered = told["paths"]["/shop/ordered"]
     assert {*ordered["post"]["responses"]} == {"200", "202", "default"}
     assert {each["name"] for each in ordered["get"]["parameters"]} == {"Last-Event-ID", "since"}
+    [timeout] = ordered["post"]["parameters"]
+    assert timeout["schema"] == {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS}
     ids = [each["operationId"] for methods in told["paths"].values() for each in methods.values()]
     assert len(ids) == len({*ids})
 
