@@ -5,7 +5,8 @@ A message is added here and nowhere else: its number in `Kind`, its class, and i
 All four are written out, since type checkers read them there; `tests/wire/test_messages.py` names the one that is
 missing. `envelope.py` exports the names in `__all__`. The annotation of a field gives its type and its range
 (`field_types.py`), which are checked before the message is used. Fields with a default may be missing at the end: they
-were added later. `docs/protocol.md` shows this table with test vectors.
+were added later. Two places write out the fields of a REQUEST once more, for speed: `_is_request` in `envelope.py`,
+and `OutboundCall.encoded`. `docs/protocol.md` shows this table with test vectors.
 """
 
 # Without `from __future__ import annotations`: the checks are read from the fields' annotations at import, and

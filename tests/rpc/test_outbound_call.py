@@ -10,6 +10,7 @@ from helpers import Door, wait_until
 from lightbus import Api, BusPath, InvalidParameters, ProtocolError, UnknownApi, UnknownProcedure
 from lightbus.engine import peer_api
 from lightbus.testing import MemoryBus, memory_bus
+from lightbus.wire import envelope
 
 
 class Old(Api):
@@ -62,6 +63,19 @@ def test_versions_side_by_side(caller: BusPath, door: Door) -> None:
         assert door.call(caller.orders.place, sku="tea", amount=2) == "new"
         assert door.call(caller.orders.cancel, sku="tea") == "old"
         assert door.call(caller.orders.track, sku="tea") == "new"
+
+
+def test_a_call_sends_every_field_of_a_request(caller: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The values are written without making the message: one that is left out there would be its default for ever."""
+    sent: list[list[object]] = []
+
+    def encode_request(values: list[object], call_id: int) -> bytes:
+        sent.append(values)
+        return envelope.encode(envelope.Request(*values), call_id)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(envelope, "encode_request", encode_request)
+    assert door.call(caller.orders.cancel, sku="tea") == "old"
+    assert [len(values) for values in sent] == [len(envelope.Request._fields)]
 
 
 def test_a_call_that_fits_no_version(caller: BusPath, door: Door) -> None:
