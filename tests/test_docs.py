@@ -429,6 +429,14 @@ def test_named_modules_exist() -> None:
     assert named - there == set()
 
 
+def test_scripts_of_the_dashboard_are_explained() -> None:
+    """The page on the dashboard names each of them."""
+    rows = tables(DOCUMENTS["docs/architecture/dashboard.md"], "script")
+    named = {name for row in rows for name in re.findall(r"`([\w*/]+\.js)`", row[0])}
+    there = {path.name for path in (PACKAGE / "dashboard/assets").glob("*.js")}
+    assert named == there | {"pages/*.js"}
+
+
 ID, ENDPOINT = "4f2a00112233445d", "ipc:///run/4f2a00112233445d.rpc"
 
 
