@@ -7,8 +7,10 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -416,6 +418,17 @@ def test_house_is_complete() -> None:
     assert modules - {*named} == set(), "not in the plan"
     assert {*named} - modules == set(), "in the plan only"
     assert len(named) == len({*named})
+
+
+def test_modules_of_a_package_stand_together() -> None:
+    """In the list, a package is one block that begins with the package itself: a reader finds it at once."""
+    plan = next(code for _, code in blocks(ARCHITECTURE, "text") if code.startswith("floor 9"))
+    for floor in re.split("^floor ", plan, flags=re.MULTILINE)[1:]:
+        named = re.findall(r"^  ([\w/]+\.py)", floor, flags=re.MULTILINE)
+        begins = [next(module) for _, module in groupby(named, lambda module: module.rpartition("/")[0])]
+        packages = Counter(module.rpartition("/")[0] for module in begins)
+        assert [package for package, count in packages.items() if count > 1] == []
+        assert [module for module in begins if "/" in module and not module.endswith("/__init__.py")] == []
 
 
 ROOMS = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir())
