@@ -47,6 +47,6 @@ def test_register_user_fires_and_exits(example: Path, processes: Processes) -> N
         script = processes.python("register_user.py", cwd=example / "auth_service")
         assert script.wait() == 0
         assert watch.seconds < 5.0 * PATIENCE
-        assert script.stdout == "told the others that admin has registered\n"
+        assert script.stdout == "fired auth.user_registered for admin\n"
         listener.wait_for_line(rf"(?:welcome, admin! \(to admin@example.com\)\s*){{{run}}}")
     assert listener.stdout.count("welcome") == runs

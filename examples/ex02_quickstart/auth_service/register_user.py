@@ -6,4 +6,4 @@ from bus import bus  # the worker's own module: so this script knows the event, 
 
 if __name__ == "__main__":
     bus.auth.user_registered.fire(username="admin", email="admin@example.com")
-    print("told the others that admin has registered")
+    print("fired auth.user_registered for admin")
