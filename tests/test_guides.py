@@ -153,7 +153,7 @@ def test_the_session_with_the_gateway(processes: Processes, tmp_path: Path) -> N
     processes.worker(cwd=tmp_path / "auth").wait_for_line("Ready")
     [command] = re.findall(r"^```sh\nlightbus (.*)\n```$", page, re.MULTILINE)
     gateway = processes.lightbus(*shlex.split(command), "--port", "0", "--wait", "20", cwd=tmp_path)
-    place = gateway.wait_for_line(r"is open at http://(127\.0\.0\.1:\d+)/")[1]
+    place = gateway.wait_for_line(r"are open at http://(127\.0\.0\.1:\d+)/")[1]
     shown = curls_shown(page)
     assert len(shown) == 2
     for request, answer in shown:

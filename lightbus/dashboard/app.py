@@ -143,7 +143,7 @@ class Dashboard:
         if action is None:
             raise InvalidArguments("There is no such action.")
         if not self.options.actions:
-            raise PermissionError("This dashboard only shows. To have it act: lightbus dashboard --allow-actions")
+            raise PermissionError("This dashboard is read-only. To permit actions: lightbus dashboard --allow-actions")
         return await action(self._bus, await read_object(request))
 
     # Streams

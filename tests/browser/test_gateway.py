@@ -25,7 +25,7 @@ def test_allowed_members_are_shown_and_called(
     gateway = processes.lightbus(
         "gateway", "--port", "0", "--allow", "*", "--token-file", str(tokens), "--wait", "20", cwd=tmp_path
     )
-    url = gateway.wait_for_line(r"is open at (http://127\.0\.0\.1:\d+/)")[1]
+    url = gateway.wait_for_line(r"are open at (http://127\.0\.0\.1:\d+/)")[1]
 
     async def visiting(browser: Browser) -> None:
         page: Any = await browser.page()

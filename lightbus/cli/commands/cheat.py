@@ -38,7 +38,7 @@ END = "Lists take --json, -o yaml, --watch, --sort NAME. More: lightbus COMMAND 
 
 @click.command()
 def cheat() -> None:
-    """Show the commands of every day, and the same in Python, on one screen."""
+    """Show the everyday commands, and the same in Python, on one screen."""
     output = Output()
     for about, written, does in LINES:
         output.line((f"{about:7}", "bold"), (f"{written:42} ", "cyan"), (does, "dim"))

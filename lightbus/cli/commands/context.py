@@ -30,7 +30,7 @@ FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
 @click.group()
 def context() -> None:
-    """Name buses, and how they are reached.
+    """Name buses, and how to reach them.
 
     lightbus context add office --key-file office.key --peers 192.0.2.7:5880
 

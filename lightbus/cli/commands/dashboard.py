@@ -25,10 +25,13 @@ __all__ = ["dashboard"]
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: any that is free.")
 @click.option("--host", "address", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
-@click.option("--allow-actions", is_flag=True, help="Let pages call, fire, retry and drop: otherwise they only show.")
+@click.option("--allow-actions", is_flag=True, help="Let pages call, fire, retry and drop. [default: read-only]")
 @click.option("--allow-host", "names", multiple=True, metavar="NAME", help="Answer to this host name, too.")
 @click.option(
-    "--token-file", type=click.Path(path_type=Path), metavar="FILE", help="The token is in it. [default: a new one]"
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file with the token. [default: a new token]",
 )
 @click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
 @client_options
@@ -88,13 +91,13 @@ def _open(output: Output, url: str) -> None:
 
 
 def _show_address(bus: Connection, given: DashboardOptions, url: str) -> None:
-    does = "may call, fire, retry and drop" if given.actions else "only shows: --allow-actions has it act"
+    does = "pages may call, fire, retry and drop" if given.actions else "read-only; --allow-actions permits actions"
     bus.output.line(f"The bus '{bus.name}' is at ", (url, "bold"), f"  ({does}). Ctrl-C ends it.")
     if given.trusts_own_user:
-        bus.output.line(f"Your own browser is let in; other users of this host need the token {given.token}")
+        bus.output.line(f"Your own browser needs no token; other users of this host need {given.token}")
     else:
-        bus.output.line(f"Who opens it gives the token {given.token}")
+        bus.output.line(f"Browsers need the token {given.token}")
     if not given.is_local:
         bus.output.line(
-            ("It is sent over the network as it is: use it where no one can eavesdrop, or behind TLS.", "yellow")
+            ("The token is sent unencrypted: use it where no one can eavesdrop, or behind a proxy with TLS.", "yellow")
         )

@@ -36,10 +36,12 @@ SERVICE = "lightbus-gateway"
     "--token-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Who may ask: a line each, with a name and a token. [default: a new token]",
+    help="The clients: a line each, with a name and a token. [default: one client, with a new token]",
 )
 @click.option("--allow-host", "names", multiple=True, metavar="NAME", help="Answer to this host name, too.")
-@click.option("--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="Let pages of this site ask.")
+@click.option(
+    "--allow-origin", "origins", multiple=True, metavar="ORIGIN", help="Let pages of this site send requests."
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0.0, 1e6),
@@ -68,7 +70,7 @@ def gateway(
     rate: float,
     max_body: int,
 ) -> None:
-    """Open some of the bus to HTTP: procedures, events, and streams of events. Ctrl-C ends it.
+    """Offer parts of the bus over HTTP: procedures, events, and streams of events. Ctrl-C ends it.
 
     lightbus gateway --allow auth.check_password --allow 'listen:auth.*'
 
@@ -83,7 +85,7 @@ def gateway(
         ) from error
     if not allowed:
         raise InvalidConfiguration(
-            "Nothing of the bus would be open: name with --allow what is to be, as --allow auth.check_password"
+            "No part of the bus would be open: name the parts, for example --allow auth.check_password"
         )
     given = GatewayOptions(
         rules=Rules.read(allowed),
@@ -114,9 +116,9 @@ async def _serve(bus: Connection, given: GatewayOptions, listening: socket.socke
     if bus.output.as_json:
         bus.output.record({"url": url, **({"token": token} if is_new else {})})
     else:
-        bus.output.line(f"Some of the bus '{bus.name}' is open at ", (url, "bold"), ". Ctrl-C ends it.")
+        bus.output.line(f"Parts of the bus '{bus.name}' are open at ", (url, "bold"), ". Ctrl-C ends it.")
         if is_new:
-            bus.output.line(f"Who asks gives the token {token}")
+            bus.output.line(f"Clients need the token {token}")
     bus.output.as_json = True  # no notes about silent peers: clients get errors
     served = Gateway(bus, given)
     await serve(served, listening, done)

@@ -79,7 +79,9 @@ def test_text_for_people(commands: Commands, tmp_path: Path) -> None:
     file.write_text(TOKEN)
     file.chmod(0o600)
     process = commands.start("dashboard", "--port", "0", "--allow-actions", "--token-file", str(file))
-    process.wait_for_line(r"is at http://127\.0\.0\.1:\d+/.*\(may call, fire, retry and drop\)\. Ctrl-C ends it\.")
+    process.wait_for_line(
+        r"is at http://127\.0\.0\.1:\d+/.*\(pages may call, fire, retry and drop\)\. Ctrl-C ends it\."
+    )
     process.wait_for_line(TOKEN)
     process.signal(signal.SIGTERM)
     assert process.wait() == 0, process.report()

@@ -180,8 +180,8 @@ def test_a_new_token_for_this_start(commands: Commands) -> None:
 def test_output_has_address_and_token(commands: Commands) -> None:
     """It prints its address, and the token."""
     process = commands.start("gateway", "--port", "0", "--allow", "auth.*")
-    process.wait_for_line(r"is open at http://127\.0\.0\.1:\d+/\. Ctrl-C ends it\.")
-    token = process.wait_for_line(r"^Who asks gives the token (\S+)$")[1]
+    process.wait_for_line(r"are open at http://127\.0\.0\.1:\d+/\. Ctrl-C ends it\.")
+    token = process.wait_for_line(r"^Clients need the token (\S+)$")[1]
     assert len(token) >= 32
     process.signal(signal.SIGINT)
     assert process.wait(60) == 0, process.report()
