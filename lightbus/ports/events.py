@@ -124,11 +124,12 @@ class SubscriptionRequest:
     A request for a subscription.
 
     Attributes:
-        api, events: the wanted events; the event `"*"` means all of the API.
+        api, events: the wanted events; the event `"*"` means all of the API. A group gets those of its latest request.
         group: the group, whose members share the events; empty for a listener that gets all events while it listens.
         member: the instance that subscribes.
         since: where a new group starts: after the event with this id, at a time, with all kept events (`"0"`), or with
-            the next event (`"$"`, None).
+            the next event (`"$"`, None). If no event with the id is stored, log that, and start with the next event. An
+            existing group continues where it is.
 
     """
 
@@ -176,7 +177,7 @@ class DeadLetter(NamedTuple):
 
 
 class EventInbox(Protocol):
-    """The receiver of a subscription. Called on the loop of the backend; does not block."""
+    """The receiver of a subscription: does not block. Called on the backend's loop, also before `subscribe` returns."""
 
     def follow(self, states: Sequence[TopicState]) -> None:
         """
@@ -195,11 +196,12 @@ class EventSubscription(Protocol):
     The subscription of one listener, in its group or without one.
 
     One member at a time holds a partition. For a partition that the caller does not hold (any more), nothing is
-    recorded. Methods raise EventBackendError if the backend cannot be reached; then they are called again.
+    recorded. Methods raise EventBackendUnreachable or EventBackendError as those of the backend do; after either they
+    are called again.
     """
 
     async def fetch(self, topic: EventTopic, after: int, limit: int) -> EventPage:
-        """Return at most `limit` events after a sequence. A repeated call returns the same events."""
+        """Return the next events after a sequence, `limit` at most. A repeated call repeats them, and may add some."""
 
     async def ack(self, handled: Mapping[EventTopic, int]) -> None:
         """Record that topics are handled up to these sequences; return once that survives the end of this process."""
