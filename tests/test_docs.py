@@ -444,7 +444,7 @@ def test_named_modules_exist() -> None:
 
 def test_scripts_of_the_dashboard_are_explained() -> None:
     """The page on the dashboard names each of them."""
-    rows = tables(DOCUMENTS["docs/architecture/dashboard.md"], "script")
+    rows = tables(DOCUMENTS["docs/architecture/browser.md"], "script")
     named = {name for row in rows for name in re.findall(r"`([\w*/]+\.js)`", row[0])}
     there = {path.name for path in (PACKAGE / "dashboard/assets").glob("*.js")}
     assert named == there | {"pages/*.js"}
