@@ -12,6 +12,9 @@ from ..exceptions import InvalidConfiguration, did_you_mean
 
 __all__ = ["Permission", "Rule", "Rules"]
 
+EVERY = "*"
+"""The member that means all events of an API."""
+
 _WORD = r"[A-Za-z0-9_*?\[\]-]+"
 _PATTERN = re.compile(rf"(?:(call|fire|listen):)?({_WORD}(?:\.{_WORD})*)", re.ASCII)
 
@@ -59,7 +62,9 @@ class Rule:
 
     def allows(self, permission: Permission, api: str, member: str) -> bool:
         """Return whether the rule allows an action. The member `*` (all events) needs a rule for all members."""
-        return self.allows_some(permission, api) and fnmatchcase(member, self.member)
+        # The sign `*` itself also matches patterns of some members only, such as `?`.
+        is_matched = fnmatchcase(member, self.member) if member != EVERY else not self.member.strip(EVERY)
+        return self.allows_some(permission, api) and is_matched
 
     def allows_some(self, permission: Permission, api: str) -> bool:
         """Return whether the rule allows an action on any member of an API."""
