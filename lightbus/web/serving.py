@@ -60,12 +60,16 @@ class _Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that is not HTTP, in the form of all other refusals (RFC 9457)."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # else its answer has begun, or is complete
+            self._send_problem(msg)
+        self.transport.close()
+
+    def _send_problem(self, msg: str) -> None:
         problem = {"title": "Bad Request", "status": 400, "detail": msg, "error": "bad_request"}
         headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
         head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
         for event in (head, h11.Data(data=json.dumps(problem).encode()), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -164,6 +164,27 @@ def test_unread_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     served(use)
 
 
+def test_a_body_that_is_not_http_behind_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """The connection ends, although the answer was sent already, or has begun: and no error is logged for each."""
+
+    def use(port: int, program: Program) -> list[bytes]:
+        rest = []
+        for path, first in (("/", b"here"), ("/stream", b"begun")) * 2:
+            with connected(port) as connection:
+                chunked = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n"
+                connection.sendall(chunked.encode())
+                received = b""
+                while first not in received:
+                    received += connection.recv(65536)
+                connection.sendall(b"no chunk\r\n")
+                rest.append(to_the_end(connection))
+        return rest
+
+    assert not any(b"HTTP/1.1" in each for each in served(use))
+    said = [(each.name, each.getMessage()) for each in caplog.records if each.levelno >= logging.WARNING]
+    assert said == [("lightbus.web", "A request that is not HTTP was refused")]
+
+
 def test_port_in_use_is_refused() -> None:
     """The error says what cannot listen where, and what to do."""
     with bound_socket("127.0.0.1", 0, "The first") as first:
