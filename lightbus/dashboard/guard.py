@@ -8,10 +8,8 @@ token only programs of this user are answered.
 
 from __future__ import annotations
 
-from http.cookies import CookieError, SimpleCookie
-
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -103,12 +101,8 @@ class AccessGuard:
         return client is not None and server is not None and is_of_own_user(tuple(client), tuple(server))
 
     def _cookie(self, scope: Scope, headers: Headers) -> str:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return ""
-        found = cookies.get(cookie_name(scope))
-        return "" if found is None else found.value
+        # Not `http.cookies`: it reads none if one has a form of its own, and the programs of a host share their cookies.
+        return cookie_parser(headers.get("cookie", "")).get(cookie_name(scope), "")
 
 
 def cookie_name(scope: Scope) -> str:

@@ -100,6 +100,14 @@ def test_another_user_needs_the_token(monkeypatch: pytest.MonkeyPatch, asks: Any
     assert asks(app, "/api/about", cookie="=;;\x00").status == 401
 
 
+@pytest.mark.parametrize("others", ['state={"a":1}', "a=b c", "flag", "a/b=1", 'open="quote', "[x]=\xe9"])
+def test_cookies_of_other_programs_of_the_host(monkeypatch: pytest.MonkeyPatch, asks: Any, others: str) -> None:
+    """They may have any form; browsers send them along, whatever their port."""
+    app = guarded(monkeypatch, own_user=False)
+    for cookies in (f"{others}; lightbus-dashboard-8420={TOKEN}", f"lightbus-dashboard-8420={TOKEN}; {others}"):
+        assert asks(app, "/api/about", cookie=cookies).status == 200
+
+
 @pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "via", "x_real_ip"])
 def test_forwarded_requests_are_not_our_own(monkeypatch: pytest.MonkeyPatch, asks: Any, header: str) -> None:
     """A proxy's connection may be this user's, but its client another one."""
