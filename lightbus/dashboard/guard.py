@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..web.bodies import MAX_BODY
-from ..web.heads import MAX_HEAD, MAX_TARGET, head_size, target_size
+from ..web.heads import MAX_HEAD, MAX_TARGET, head_size, is_length_ambiguous, is_length_beyond, target_size
 from ..web.hosts import HostNames
 from ..web.tokens import is_same
 from .options import DashboardOptions
@@ -78,7 +78,9 @@ class AccessGuard:
             return _no(431, f"The head of a request may have up to {MAX_HEAD} bytes.")
         if not _is_same_origin(scope, headers, host):
             return _no(403, "Only the dashboard's own pages may ask for this.")
-        if (length := headers.get("content-length", "0")) and (not length.isdecimal() or int(length) > MAX_BODY):
+        if is_length_ambiguous(headers):
+            return _no(400, "A request gives its length once: by Content-Length or in chunks.")
+        if is_length_beyond(headers, MAX_BODY):
             return _no(413, f"The body of a request may have up to {MAX_BODY} bytes.")
         return None
 
@@ -101,8 +103,9 @@ class AccessGuard:
         return client is not None and server is not None and is_of_own_user(tuple(client), tuple(server))
 
     def _cookie(self, scope: Scope, headers: Headers) -> str:
-        # Not `http.cookies`: it reads none if one has a form of its own, and the programs of a host share their cookies.
-        return cookie_parser(headers.get("cookie", "")).get(cookie_name(scope), "")
+        # Not by `http.cookies`: it reads none if one has a form of its own, and the programs of a host share cookies.
+        found: str = cookie_parser(headers.get("cookie", "")).get(cookie_name(scope), "")
+        return found
 
 
 def cookie_name(scope: Scope) -> str:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..recurring import RecurringLog
-from ..web.heads import MAX_HEAD, MAX_TARGET, head_size, target_size
+from ..web.heads import MAX_HEAD, MAX_TARGET, head_size, is_length_ambiguous, is_length_beyond, target_size
 from ..web.hosts import HostNames
 from .clients import Client
 from .options import GatewayOptions
@@ -102,10 +102,9 @@ class GatewayGuard:
             raise Refusal(414, "too_long", f"A path and its query have {MAX_TARGET} bytes at most.")
         if head_size(scope) > MAX_HEAD:
             raise Refusal(431, "too_large", f"A request's head has {MAX_HEAD} bytes at most.", Connection="close")
-        if "transfer-encoding" in headers and "content-length" in headers:
+        if is_length_ambiguous(headers):
             raise Refusal(400, "bad_request", "A request says its length once: by Content-Length or in chunks.")
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdecimal()) or len(length) > 18 or int(length) > self._options.max_body:
+        if is_length_beyond(headers, self._options.max_body):
             raise Refusal(
                 413, "too_large", f"A request's body has {self._options.max_body} bytes at most.", Connection="close"
             )

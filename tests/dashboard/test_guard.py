@@ -119,10 +119,16 @@ def test_network_address_requires_the_token(monkeypatch: pytest.MonkeyPatch, ask
     assert asks(guarded(monkeypatch, address="0.0.0.0"), "/api/about").status == 401
 
 
-@pytest.mark.parametrize("length", [str(MAX_BODY + 1), "-1", "many", "1" * 400])
+@pytest.mark.parametrize("length", [str(MAX_BODY + 1), "-1", "many", "1" * 400, "1" * 5000, ""])
 def test_large_bodies_are_refused_by_their_length(monkeypatch: pytest.MonkeyPatch, asks: Any, length: str) -> None:
     """Nothing of them is read."""
     assert asks(guarded(monkeypatch), "/", method="POST", content_length=length).status == 413
+
+
+def test_a_length_that_is_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
+    """A proxy and the server might see different ends of the request."""
+    answer = asks(guarded(monkeypatch), "/", method="POST", transfer_encoding="chunked", content_length="3")
+    assert answer.status == 400
 
 
 def test_long_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, asks: Any) -> None:
