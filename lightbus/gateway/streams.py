@@ -33,6 +33,9 @@ GAP_AFTER = 7.0
 RETRY = 2000
 """Milliseconds after which a browser reconnects when the stream has ended."""
 
+NOT_READ = b": A publisher does not answer at the moment. Its stored events follow as soon as it does.\n\n"
+"""The comment that a client gets while stored events cannot be read."""
+
 AT_ONCE = 64 * 1024
 """Bytes of events that are sent together, if that many are waiting."""
 
@@ -95,7 +98,10 @@ async def frames_of(reader: EventReader, cursor: Cursor) -> AsyncGenerator[bytes
                     if frame := frames.of(item):
                         yield frame
             except LightbusException as error:  # later events would move the cursor past those that were not read
-                yield f": {_line(error)}\n\n".encode()
+                # Not the text of the error, which names hosts and processes: clients must not see them.
+                text = "Stored events of %s cannot be read for a stream, which is tried again: %s"
+                failures.log(("read", reader.api), logging.WARNING, text, reader.api, error)
+                yield NOT_READ
                 await asyncio.sleep(READ_AGAIN)
                 continue
         items = reader.since(number)
@@ -189,10 +195,6 @@ def _gap(unknown: Set[str]) -> bytes:
         "cannot be sent, unless they come back. Was the id from this bus?"
     )
     return b"event: gap\ndata: " + json.dumps({"journals": len(unknown), "detail": detail}).encode() + b"\n\n"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 async def _gone(receive: Receive) -> None:

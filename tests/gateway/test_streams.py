@@ -16,7 +16,7 @@ from lightbus import NotReachable
 from lightbus.gateway import streams
 from lightbus.gateway.cursor import Cursor
 from lightbus.gateway.event_reader import Item
-from lightbus.gateway.streams import EventStream, frames_of
+from lightbus.gateway.streams import NOT_READ, EventStream, frames_of
 from lightbus.recurring import RecurringLog
 
 ONE, TWO = "0123456789abcdef", "fedcba9876543210"
@@ -28,6 +28,8 @@ def item(sequence: int, journal: str = ONE, *, is_old: bool = False, at: float =
 
 class ScriptedReader:
     """A reader of events that a test gives it; `kept` are those that can be read of the past."""
+
+    api = "shop"
 
     def __init__(self, *kept: Item, most: int = 100) -> None:
         self.kept = [*kept]
@@ -186,13 +188,20 @@ def test_best_effort_moves_no_place() -> None:
     assert asyncio.run(main()) == f"0.000@{ONE}-2"
 
 
-def test_no_newer_events_while_stored_ones_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Newer events would move the cursor past unread ones: reading is repeated, with a comment meanwhile."""
+def test_no_newer_events_while_stored_ones_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Newer events would move the cursor past unread ones: reading is repeated, with a comment meanwhile.
+
+    The host that does not answer is in the log, and not in the stream.
+    """
     monkeypatch.setattr(streams, "READ_AGAIN", 0.01)
+    monkeypatch.setattr(streams, "failures", RecurringLog(logging.getLogger("lightbus.gateway")))
 
     async def main() -> tuple[Client, list[bytes]]:
         reader = ScriptedReader(item(1))
-        reader.error = NotReachable("the publisher\r\n\r\ndata: 1 is away")
+        reader.error = NotReachable("shop on host 192.0.2.7 is away")
         client = Client(reader, Cursor(since=0.0))
         said: list[bytes] = []
         while len(said) < 2:
@@ -206,7 +215,12 @@ def test_no_newer_events_while_stored_ones_cannot_be_read(monkeypatch: pytest.Mo
 
     client, said = asyncio.run(main())
     assert client.given == ["01", "02", "03"]
-    assert {*said} == {b": the publisher data: 1 is away\n\n"}
+    assert {*said} == {NOT_READ}
+    assert NOT_READ.startswith(b": ")
+    assert NOT_READ.endswith(b"\n\n")
+    assert [each.getMessage() for each in caplog.records] == [
+        "Stored events of shop cannot be read for a stream, which is tried again: shop on host 192.0.2.7 is away"
+    ]
 
 
 def test_old_events_of_a_journal_that_comes_later() -> None:
