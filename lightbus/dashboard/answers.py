@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..exceptions import DeformError, InvalidArguments
-from ..web.bodies import read_body
+from ..web.bodies import json_value, read_body
 from ..wire.plain import json_form
 
 __all__ = ["Ending", "encoded", "event_stream", "json_answer", "read_object"]
@@ -39,8 +39,8 @@ async def read_object(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise InvalidArguments("A request has to have JSON in it (Content-Type: application/json).")
     try:
-        value = json.loads(await read_body(request))
-    except (ValueError, RecursionError) as error:
+        value = json_value(await read_body(request))
+    except ValueError as error:
         raise InvalidArguments(f"The request's body is no JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidArguments("The request's body has to be a JSON object.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from ..web.bodies import json_value
 from ..wire.plain import json_form
 
 __all__ = ["EVENT_FIELDS", "event_form", "read_object", "value_form"]
@@ -44,10 +45,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in a body; an empty dict for an empty body. Raises ValueError for any other body."""
     if not body:
         return {}
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    value = json_value(body)
     if not isinstance(value, dict):
         raise ValueError(f"it is {_KINDS[type(value)]}")
     return value
@@ -62,7 +60,3 @@ _KINDS = {
     type(None): "null",
 }
 """The names of JSON types in error texts."""
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")

@@ -50,6 +50,8 @@ def test_an_object_is_read() -> None:
         (request(b"{"), "is no JSON"),
         (request(b"\xff"), "is no JSON"),
         (request(b"[" * 100_000), "is no JSON"),
+        (request(b'{"a":NaN}'), "is no JSON: NaN is no number"),
+        (request(b'{"a":1e400}'), "is no JSON: 1e400 is too large a number: send it as a text"),
         (request(b"[1]"), "has to be a JSON object"),
         (request(b"{", gone=True), "ended early"),
     ],

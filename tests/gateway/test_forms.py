@@ -70,7 +70,7 @@ def test_json_values_are_unchanged(value: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [b"{", b"[1]", b"1", b"null", b'{"a":NaN}', b'{"a":-Infinity}', b"\xff", b"[" * 100_000, b'{"a":1}}', b"\x00",
-     '{"a":1}'.encode("utf-16"), b'{"a":' + b"1" * 5000 + b"}"],
+     '{"a":1}'.encode("utf-16"), b'{"a":' + b"1" * 5000 + b"}", b'{"a":1e400}', b'{"a":[-1.5e999]}'],
 )  # fmt: skip
 def test_body_that_is_no_object_is_a_value_error(body: bytes) -> None:
     """Any other body raises ValueError."""

@@ -1,8 +1,9 @@
-"""Tests of lightbus.web.bodies: limits of a request's body."""
+"""Tests of lightbus.web.bodies: limits of a request's body, and its JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from starlette.requests import Request
 
 from lightbus import InvalidArguments
 from lightbus.web import bodies
-from lightbus.web.bodies import TooLarge, read_body
+from lightbus.web.bodies import TooLarge, json_value, read_body
 
 
 def request(*parts: bytes, gone: bool = False) -> Request:
@@ -57,3 +58,32 @@ def test_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(read_body(Request({"type": "http", "method": "POST", "headers": []}, receive)))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [('{"a": [1, 2.5, null, "\xe4"]}', {"a": [1, 2.5, None, "\xe4"]}), (b"1e300", 1e300), (b"1e-400", 0.0),
+     (b"12345678901234567890", 12345678901234567890)],
+)  # fmt: skip
+def test_json_is_read(text: str | bytes, value: Any) -> None:
+    """With any numbers that a float or an integer can hold."""
+    assert json_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"{", "Expecting"),
+        (b"\xff", "utf-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[NaN]", "NaN is no number in JSON"),
+        (b"-Infinity", "-Infinity is no number in JSON"),
+        (b"[1e400]", "1e400 is too large a number: send it as a text"),
+        (b"-1.5e" + b"9" * 100, "-1.5e9{45} is too large"),
+        (b"1" * (sys.get_int_max_str_digits() + 1), "digits"),
+    ],
+)
+def test_what_is_no_json(text: bytes, problem: str) -> None:
+    """Numbers that would arrive as infinity are refused, too."""
+    with pytest.raises(ValueError, match=problem):
+        json_value(text)
