@@ -110,6 +110,7 @@ ANSWERS: Mapping[str, Mapping[str, AnswerForm]] = {
         "drop_dead_events": [_text],
         "history": [_EVENT],
         "kept": _maybe(lambda page: not mismatch({"events": [_EVENT], "through": _count, "more": fields.flag}, page)),
+        "latest": _maybe(lambda page: not mismatch({"events": [_EVENT], "before": _maybe(_count)}, page)),
         "handled": {...: {...: _text}},
         "journals": [_JOURNAL],
     },

@@ -69,6 +69,7 @@ RIGHT: dict[tuple[str, str], Any] = {
     ("internal.events", "drop_dead_events"): [],
     ("internal.events", "history"): [EVENT],
     ("internal.events", "kept"): {"events": [EVENT], "through": 12, "more": False},
+    ("internal.events", "latest"): {"events": [EVENT], "before": None},
     ("internal.events", "handled"): {"x": {"g": "acked"}},
     ("internal.events", "journals"): [JOURNAL],
 }  # fmt: skip
