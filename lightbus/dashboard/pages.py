@@ -321,7 +321,7 @@ def _listeners(view: View, members: list[PeerReport]) -> list[Fields]:
             for count in ("waiting", "failed", "dropped"):
                 made[count] += each[count]
             made["handled"] += sum(each["handled"].values())
-            made["stopped"] = made["stopped"] or each["stopped"]
+            made["stopped"] = made.get("stopped") or each.get("stopped")
             made["group"], made["lag"] = group, lags[key[0], group] if group else None
             made["rate"] = view.rates.get((view.name, "handled", *key), 0.0)
             made["curve"] = view.series.of(f"{view.name}/handled/{key[0]}.{key[1]}")[-60:]
@@ -366,7 +366,7 @@ def _group(view: View, reports: list[Fields], names: dict[str, str], why: list[F
         "why": why,
         "curve": view.series.of(f"lag/{first['api']}/{first['name']}"),
         "publishers": [
-            {key: each[key] for key in ("publisher", "instance", "lag", "acks", "dead", "lost")} for each in reports
+            {key: each.get(key) for key in ("publisher", "instance", "lag", "acks", "dead", "lost")} for each in reports
         ],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightbus.dashboard.answers import encoded
 from lightbus.dashboard.pages import PAGES, View, why_waiting
 from lightbus.dashboard.round import Round, Series
 from lightbus.engine.peer_api import NOT_KEPT
+from lightbus.wire.answers import ANSWERS
 
 A, B = "a" * 16, "b" * 16
 
@@ -66,6 +68,32 @@ def test_a_busy_bus_has_every_page(page: str) -> None:
     """With two workers of a service, one that does not answer, and groups."""
     silent = PeerReport(peer=peer("mail", instance="c" * 16), state="suspect")
     seen: dict[str, Any] = {"reports": [report(A, 4), report(B, 2), silent], "groups": [group(), group(B)]}
+    json.dumps(PAGES[page](view(seen, seen, name="auth", findings=[BAD])), allow_nan=False)
+
+
+def least(form: Any, value: Any) -> Any:
+    """Return a value without the parts that its form does not require."""
+    if isinstance(form, list):
+        return [least(form[0], each) for each in value]
+    if isinstance(form, Mapping) and ... not in form:
+        parts = {name.removesuffix("?"): part for name, part in form.items() if isinstance(name, str)}
+        left = {name: each for name, each in value.items() if f"{name}?" not in form}
+        return {name: least(parts[name], each) if name in parts else each for name, each in left.items()}
+    return value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_worker_of_an_earlier_version_has_every_page(page: str) -> None:
+    """Its answers lack what the form of answers does not require."""
+    told = replace(
+        report(A, 4),
+        stats=least(ANSWERS["internal.peer"]["stats"], report(A, 4).stats),
+        info=least(ANSWERS["internal.peer"]["info"], report(A, 4).info),
+    )
+    [short] = least(ANSWERS["internal.events"]["groups"], [group(lag=2, members={A: [0]})])
+    assert "acks" not in short
+    assert "stopped" not in told.stats["listeners"][0]
+    seen: dict[str, Any] = {"reports": [told, report(B, 2)], "groups": [short, group(B)]}
     json.dumps(PAGES[page](view(seen, seen, name="auth", findings=[BAD])), allow_nan=False)
 
 
