@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from ..cli.schemas.gathering import DescribedApi, described_on_bus
 from ..cli.specifications.openapi import openapi_document
 from ..cli.support.connection import Connection
+from ..exceptions import LightbusException
+from ..recurring import RecurringLog
 from ..typing import JsonSchema
 from .access import Permission
 from .clients import Client
@@ -15,6 +18,8 @@ from .options import GatewayOptions
 from .problems import MAX_SECONDS, TIMEOUT
 
 __all__ = ["Documents", "document_of"]
+
+logger = logging.getLogger("lightbus.gateway")
 
 PROBLEM: JsonSchema = {
     "type": "object",
@@ -36,7 +41,11 @@ SECONDS = {
 
 
 class Documents:
-    """The documents of a gateway: peers are asked for schemas again only when the served APIs have changed."""
+    """
+    The documents of a gateway.
+
+    Peers are asked for schemas again only when the served APIs have changed, or one is missing.
+    """
 
     def __init__(self, bus: Connection, options: GatewayOptions) -> None:
         self._bus = bus
@@ -44,14 +53,20 @@ class Documents:
         self._lock = asyncio.Lock()
         self._served: frozenset[tuple[str, int, str]] | None = None
         self._apis: dict[str, DescribedApi] = {}
+        self._failures = RecurringLog(logger)
 
     async def of(self, client: Client) -> dict[str, Any]:
         """Return the document for a client. Raises NotReachable if there is no peer on the bus."""
         async with self._lock:
             served = self._now()
             if not served or served != self._served:
-                self._apis = await described_on_bus(self._bus, is_wanted=self._is_wanted)
-                self._served = self._now()
+                failed: dict[str, LightbusException] = {}
+                self._apis = await described_on_bus(self._bus, is_wanted=self._is_wanted, on_failure=failed.__setitem__)
+                # As before the questions: what comes while they are asked is not described yet.
+                self._served = None if failed else served
+                for api, error in failed.items():
+                    text = "%s is missing in the OpenAPI document until its worker sends its schema: %s"
+                    self._failures.log(api, logging.WARNING, text, api, error)
         return document_of(self._apis, self._options, client)
 
     def _now(self) -> frozenset[tuple[str, int, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
-from lightbus import Api, BusPath
+from lightbus import Api, BusPath, LightbusTimeout
 from lightbus.cli.support.connection import Connection
 from lightbus.gateway import document
 from lightbus.gateway.access import Rules
@@ -100,3 +100,34 @@ def test_schemas_are_requested_once(
 
     assert "/new/come" in on_bus(main)["paths"]
     assert len(asked) == 2
+
+
+def test_an_api_whose_worker_does_not_answer(
+    shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is missing until it answers, which is logged once; the others are described."""
+    ask, is_silent = Connection.ask, True
+
+    async def asked(bus: Connection, peer: Any, procedure: str, **question: Any) -> Any:
+        if is_silent and question.get("api") == "shop.other":
+            raise LightbusTimeout("It does not answer.")
+        return await ask(bus, peer, procedure, timeout=60.0, **question)
+
+    monkeypatch.setattr(Connection, "ask", asked)
+    options = GatewayOptions(rules=Rules.read(["*"]), clients=CLIENTS)
+
+    async def main(bus: Connection) -> list[bool]:
+        nonlocal is_silent
+        documents, found = Documents(bus, options), []
+        assert ALL is not None
+        for silent in (True, True, False):
+            is_silent = silent
+            paths = (await documents.of(ALL))["paths"]
+            assert "/shop/price" in paths
+            found.append("/shop.other/do" in paths)
+        return found
+
+    assert on_bus(main) == [False, False, True]
+    assert [each.getMessage() for each in caplog.records if each.name == "lightbus.gateway"] == [
+        "shop.other is missing in the OpenAPI document until its worker sends its schema: It does not answer."
+    ]

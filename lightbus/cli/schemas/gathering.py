@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...exceptions import InvalidSchema, UnsupportedUse
+from ...exceptions import InvalidSchema, LightbusException, UnsupportedUse
 from ...path import BusPath
 from ...service.description import describe_api
 from ...service.schema import Schema
@@ -56,9 +56,21 @@ async def schemas_on_bus(bus: Connection) -> dict[str, JsonSchema]:
 
 
 async def described_on_bus(
-    bus: Connection, *, is_wanted: Callable[[str], bool] = lambda name: True
+    bus: Connection,
+    *,
+    is_wanted: Callable[[str], bool] = lambda name: True,
+    on_failure: Callable[[str, LightbusException], None] | None = None,
 ) -> dict[str, DescribedApi]:
-    """Return the wanted APIs on the bus; of several versions the latest, with a note on standard error."""
+    """
+    Return the wanted APIs on the bus; of several versions the latest, with a note on standard error.
+
+    Args:
+        bus: the bus.
+        is_wanted: tells by its name whether an API is wanted.
+        on_failure: called with an API, which is left out, and the error, if its peer does not answer, or answers with
+            no valid schema. By default the error is raised.
+
+    """
     found: dict[str, DescribedApi] = {}
     for api in served_apis(await bus.discover_all()):
         if api.is_internal or not is_wanted(api.name):
@@ -68,7 +80,13 @@ async def described_on_bus(
             bus.output.note(
                 f"The peers of {api.name} do not all serve the same: that of {latest.announcement} is taken."
             )
-        schema = _checked(api.name, await bus.ask(latest, "schema", api=api.name))
+        try:
+            schema = _checked(api.name, await bus.ask(latest, "schema", api=api.name))
+        except LightbusException as error:
+            if on_failure is None:
+                raise
+            on_failure(api.name, error)
+            continue
         described = await bus.ask_or_empty(latest, "describe", api=api.name)
         services = {peer.announcement.service for peer in api.peers}
         found[api.name] = _described(api.name, schema, described, services)

@@ -13,8 +13,8 @@ import pytest
 import lightbus
 from helpers.scripted_bus import ScriptedBus, peer
 from lightbus import Api, InvalidSchema
-from lightbus.cli.schemas.gathering import save, schemas_of_files, schemas_of_module, schemas_on_bus
-from lightbus.exceptions import UnsupportedUse
+from lightbus.cli.schemas.gathering import described_on_bus, save, schemas_of_files, schemas_of_module, schemas_on_bus
+from lightbus.exceptions import LightbusException, UnsupportedUse
 from lightbus.wire.api_info import ApiInfo
 
 
@@ -92,3 +92,13 @@ def test_a_peer_with_an_invalid_schema() -> None:
     bus: Any = SchemasBus({"rpcs": {"f": 3}}, apis=[ApiInfo(name="auth")])
     with pytest.raises(InvalidSchema, match="'f' has not exactly the keys"):
         asyncio.run(schemas_on_bus(bus))
+
+
+def test_a_peer_with_an_invalid_schema_can_be_left_out() -> None:
+    """With the error, for who has a use for the other APIs."""
+    apis = [ApiInfo(name="auth"), ApiInfo(name="shop")]
+    bus: Any = SchemasBus({"rpcs": {"f": 3}}, {"rpcs": {"f": PROCEDURE}}, {}, apis=apis)
+    failed: list[tuple[str, LightbusException]] = []
+    found = asyncio.run(described_on_bus(bus, on_failure=lambda api, error: failed.append((api, error))))
+    assert [*found] == ["shop"]
+    assert [(api, type(error)) for api, error in failed] == [("auth", InvalidSchema)]
