@@ -20,18 +20,28 @@ MAX_SHOWN = 500
 
 
 async def describe_api(bus: Connection, name: str) -> dict[str, Any]:
-    """Return the descriptions and schemas of an API, for each of the forms in which it is served."""
+    """
+    Return the descriptions and schemas of an API, for each of the forms in which it is served.
+
+    Why a form could not be described is in `missing`. Raises the error if none could be.
+    """
     api, _ = split_name(name, served_apis(workers(bus)))
     forms = {(info.version, info.digest): peer for peer, info in api.served}
-    described = await asyncio.gather(*(_form(bus, peer, api.name) for peer in forms.values()))
+    described = await asyncio.gather(*(_form(bus, peer, api.name) for peer in forms.values()), return_exceptions=True)
+    failed = [each for each in described if isinstance(each, BaseException)]
+    for error in failed:
+        if len(failed) == len(forms) or not isinstance(error, LightbusException):
+            raise error
     served_by = api.fields()["peers"]
     return {
         "api": api.name,
         "mixed": api.is_mixed,
         "peers": served_by,
+        "missing": [str(error) for error in failed],
         "forms": [
             {**form, "digest": digest, "peers": [each for each in served_by if each["digest"] == digest]}
             for (_, digest), form in zip(forms, described, strict=True)
+            if not isinstance(form, BaseException)
         ],
     }
 
@@ -40,7 +50,7 @@ async def _form(bus: Connection, peer: Peer, api: str) -> dict[str, Any]:
     described, schema = await asyncio.gather(bus.ask(peer, "describe", api=api), bus.ask(peer, "schema", api=api))
     members = {"procedures": "rpcs", "events": "events"}
     made = {
-        kind: [{**each, **schema.get(key, {}).get(each["name"], {})} for each in described[kind]]
+        kind: [{**schema.get(key, {}).get(each["name"], {}), **each} for each in described[kind]]
         for kind, key in members.items()
     }
     return {"version": described["version"], "doc": described["doc"], **made}

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from helpers import wait_until
-from lightbus import BusPath, LightbusException
+from lightbus import Api, BusPath, LightbusException, LightbusTimeout
 from lightbus.cli.support.connection import Connection
+from lightbus.core.peers import Peer
 from lightbus.dashboard import questions
 from lightbus.testing import MemoryBus
+
+
+class OtherAuthApi(Api):
+    class Meta:
+        name = "auth"
+
+    def check_password(self, username: str) -> bool:
+        return True
 
 
 def test_an_api_is_described(shop: BusPath, on_bus: Any) -> None:
@@ -22,6 +31,46 @@ def test_an_api_is_described(shop: BusPath, on_bus: Any) -> None:
     assert [each["name"] for each in form["events"]] == ["user_registered"]
     assert form["procedures"][0]["parameters"]["properties"].keys() == {"username", "password"}
     assert [each["service"] for each in told["peers"]] == ["shop"]
+
+
+def test_a_form_of_an_api_that_cannot_be_described(
+    hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are described, with the reason; if none can be, that is an error."""
+    other = hub.create(service_name="other")
+    other.client.register_api(OtherAuthApi())
+    hub.start(other)
+    ask, silent = Connection.ask, {"other"}
+
+    async def asked(bus: Connection, peer: Peer, procedure: str, **question: Any) -> Any:
+        if peer.announcement.service in silent:
+            raise LightbusTimeout(f"{peer.announcement.service} is silent")
+        return await ask(bus, peer, procedure, **question)
+
+    monkeypatch.setattr(Connection, "ask", asked)
+    told = on_bus(lambda bus: questions.describe_api(bus, "auth"))
+    assert told["mixed"]
+    assert [each["peers"][0]["service"] for each in told["forms"]] == ["shop"]
+    assert told["missing"] == ["other is silent"]
+    silent.add("shop")
+    with pytest.raises(LightbusTimeout, match="is silent"):
+        on_bus(lambda bus: questions.describe_api(bus, "auth"))
+
+
+def test_a_schema_does_not_replace_the_description(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the form was checked; a schema may have any other parts."""
+    ask = Connection.ask
+
+    async def asked(bus: Connection, peer: Peer, procedure: str, **question: Any) -> Any:
+        answer = await ask(bus, peer, procedure, **question)
+        if procedure == "schema":
+            answer["rpcs"]["fail"] |= {"signature": 5, "doc": {}, "response": 7}
+        return answer
+
+    monkeypatch.setattr(Connection, "ask", asked)
+    [form] = on_bus(lambda bus: questions.describe_api(bus, "auth"))["forms"]
+    [fail] = [each for each in form["procedures"] if each["name"] == "fail"]
+    assert (type(fail["signature"]), type(fail["doc"]), fail["response"]) == (str, str, 7)
 
 
 def test_an_unknown_api(shop: BusPath, on_bus: Any) -> None:

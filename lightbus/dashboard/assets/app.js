@@ -88,10 +88,19 @@ function drawOn() {
   requestAnimationFrame(() => {
     due = false;
     if (!data) return;
-    const isWhole = show(main, page.render(data, context));
+    const isWhole = drawn();
     main.setAttribute("aria-busy", isWhole ? "false" : "true");
     if (!isWhole) drawOn();
   });
+}
+
+function drawn() {
+  try {
+    return show(main, page.render(data, context));
+  } catch (error) {
+    told(`this page cannot be drawn, by a fault of its own: ${error.message}`, "bad");
+    throw error;
+  }
 }
 
 function toggleTheme() {

@@ -54,6 +54,7 @@ function one(data, context) {
   const [first] = forms;
   return [
     head,
+    detail.missing.map((each) => h("div", { class: "finding error" }, each)),
     forms.length > 1 && h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `Its peers serve ${forms.length} versions of it: where they differ they stand side by side, and what is not in all of them is marked.`)),
     first.doc && h("p", { class: "doc" }, first.doc),
     forms.map((each) => h("p", { class: "dim" }, servedBy(each))),
@@ -128,5 +129,14 @@ function member(each, kind, peers, known, context) {
 const details = (each, kind, peers, context, text) => [
   each.doc && h("p", { class: "doc" }, each.doc),
   h("details", {}, h("summary", {}, "Schema"), h("pre", { tabindex: "0" }, text)),
-  h("details", {}, h("summary", {}, kind === "procedure" ? "Try it" : "Fire it"), tryIt(context.name, each, kind, peers, context)),
+  h("details", {}, h("summary", {}, kind === "procedure" ? "Try it" : "Fire it"), form(each, kind, peers, context)),
 ];
+
+// A worker may send any schema: one of which no form can be made takes nothing else of the page away.
+function form(each, kind, peers, context) {
+  try {
+    return tryIt(context.name, each, kind, peers, context);
+  } catch (error) {
+    return h("p", { class: "finding warning" }, `No form can be made of its schema: ${error.message}.`);
+  }
+}
