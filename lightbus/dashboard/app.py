@@ -55,6 +55,9 @@ MAX_STREAMS = 50
 MAX_TOGETHER = 20
 """The most streams that share one connection: the different pages in a browser's windows."""
 
+MAX_FORM = 4096
+"""The most bytes of the form with the token. Anybody may send it, and a megabyte takes most of a second to parse."""
+
 RouteHandler = Callable[[Request], Awaitable[Response]]
 
 T = TypeVar("T")
@@ -115,7 +118,7 @@ class Dashboard:
 
     async def _log_in(self, request: Request) -> Response:
         try:
-            given = parse_qs((await read_body(request)).decode(errors="replace"))
+            given = parse_qs((await read_body(request, MAX_FORM)).decode(errors="replace"))
         except (TooLarge, TimeoutError, InvalidArguments):
             given = {}
         admitted = admit(request, self.options, given.get("token", [""])[0].strip())

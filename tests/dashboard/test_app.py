@@ -205,6 +205,17 @@ def test_errors_are_returned(shop: BusPath, opened: Any, monkeypatch: pytest.Mon
     assert "nobody thought of it" in caplog.text
 
 
+def test_form_with_the_token_is_bounded(shop: BusPath, opened: Any) -> None:
+    """Anybody may send it: a large one is taken for a wrong token, and not even taken apart."""
+
+    async def use(dashboard: Dashboard, ask: Ask) -> list[str]:
+        form = f"token={dashboard.options.token}&".encode()
+        answers = [await ask("/login", method="POST", body=form + b"a=%41&" * count) for count in (10, 1000)]
+        return [each.headers["location"] for each in answers]
+
+    assert opened(use) == ["/", "/login?again#again"]
+
+
 def test_open_pages_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is refused, until another one is closed."""
     monkeypatch.setattr(application, "MAX_STREAMS", 1)
