@@ -18,10 +18,14 @@ __all__ = ["Ending", "encoded", "event_stream", "json_answer", "read_object"]
 
 
 def encoded(value: Any) -> bytes:
-    """Return a value as JSON. NaN and the infinities, which JSON lacks, are replaced by finite numbers."""
+    """
+    Return a value as JSON. NaN and the infinities, which JSON lacks, are replaced by finite numbers.
+
+    Raises DeformError for a value that has no JSON form: it is nested too deeply, for example.
+    """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         text = json.dumps(json_form(value, finite=True), ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", errors="replace")
 

@@ -12,6 +12,7 @@ from ..core.peers import Peer
 from ..engine.events_api import split_native_id
 from ..events.newest import newest_of
 from ..exceptions import LightbusException
+from ..wire.plain import shown_form
 
 __all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_states", "history", "oldest_events"]
 
@@ -65,7 +66,7 @@ async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
         for each in listed
     ]
     found.sort(key=lambda each: -float(each["died_at"]))
-    return {"dead": found[:MAX_SHOWN], "more": max(0, len(found) - MAX_SHOWN)}
+    return {"dead": [_shown(each) for each in found[:MAX_SHOWN]], "more": max(0, len(found) - MAX_SHOWN)}
 
 
 async def history(bus: Connection, name: str, start: float | None, stop: float | None) -> dict[str, Any]:
@@ -75,7 +76,11 @@ async def history(bus: Connection, name: str, start: float | None, stop: float |
     asked: dict[str, Any] = {"api": api, "event": event or "*", "start": start, "stop": stop, "limit": MAX_SHOWN}
     answers = await ask_each(bus, [*peers], "history", **asked)
     parts = [[{**each, "publisher": peer.instance} for each in listed] for peer, listed in answers]
-    return {"events": newest_of(parts, MAX_SHOWN)}
+    return {"events": [_shown(each) for each in newest_of(parts, MAX_SHOWN)]}
+
+
+def _shown(event: dict[str, Any]) -> dict[str, Any]:
+    return {**event, "kwargs": shown_form(event["kwargs"])}
 
 
 async def event_states(bus: Connection, native_id: str) -> dict[str, Any]:

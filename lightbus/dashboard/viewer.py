@@ -9,7 +9,7 @@ from typing import Any
 from ..events.listening.raw_events import RawEvents
 from ..exceptions import DeformError
 from ..message import EventMessage
-from ..wire.plain import json_form
+from ..wire.plain import shown_form
 from .answers import encoded
 
 __all__ = ["AT_ONCE", "EVERY", "PageViewer"]
@@ -85,19 +85,13 @@ class PageViewer:
         """Return the events since the last call, oldest first, and how many more were dropped."""
         messages = [message for each in self._events for message in each.messages()]
         messages.sort(key=lambda message: message.published_at)  # events of different topics arrive in any order
-        events = [fields for message in messages if (fields := _fields(message)) is not None]
-        portion = {"events": events, "passed_over": self._passed_over + len(messages) - len(events)}
+        portion = {"events": [_fields(message) for message in messages], "passed_over": self._passed_over}
         self._events.clear()
         self._held = self._passed_over = 0
         return portion
 
 
-def _fields(message: EventMessage) -> dict[str, Any] | None:
-    """Return an event for the page; None if its arguments are nested too deeply for JSON."""
-    try:
-        kwargs = json_form(message.kwargs, finite=True)
-    except DeformError:
-        return None
+def _fields(message: EventMessage) -> dict[str, Any]:
     return {
         "id": message.id,
         "native_id": message.native_id,
@@ -105,5 +99,5 @@ def _fields(message: EventMessage) -> dict[str, Any] | None:
         "version": message.version,
         "published_at": message.published_at,
         "publisher": message.publisher,
-        "kwargs": kwargs,
+        "kwargs": shown_form(message.kwargs),
     }

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 from ..cli.support.connection import Connection
@@ -91,8 +91,10 @@ class EventReader:
             return
         if not events.journal:
             for message in events.messages():
-                self.unkept += 1
-                self._push(Item("", 0, message.published_at, False, event_form(event_fields(message))))
+                with self._left_out():
+                    data = event_form(event_fields(message))
+                    self.unkept += 1
+                    self._push(Item("", 0, message.published_at, False, data))
             return
         if events.journal not in self.places:
             self._look_at = 0.0
@@ -140,7 +142,7 @@ class EventReader:
         journals = Journals(self._bus, api=self.api, event=self.event, begin=begin)
         journals.note(await self._known_journals())
         async for event in journals.events():
-            if (item := _item(event, heads)) is not None:
+            if (item := self._item(event, heads)) is not None:
                 yield item
         if journals.failure is not None:
             raise journals.failure
@@ -168,7 +170,7 @@ class EventReader:
                 if time.monotonic() >= self._look_at:
                     await self._look()
                 async for event in self._journals.events():
-                    if (item := _item(event, self._old)) is not None:
+                    if (item := self._item(event, self._old)) is not None:
                         self._push(item)
                 failure, self._journals.failure = self._journals.failure, None
                 if failure is not None:
@@ -185,6 +187,24 @@ class EventReader:
             self._wake.clear()
             await asyncio.sleep(PAUSE)
 
+    def _item(self, event: dict[str, Any], old: dict[str, int]) -> Item | None:
+        if event.get("only_group"):
+            return None  # a redelivery to one group: streams have had the event before
+        with self._left_out():
+            journal, sequence = split_native_id(event["native_id"])
+            is_old = sequence <= old.get(journal, 0)
+            return Item(journal, sequence, float(event["published_at"]), is_old, event_form(event))
+        return None
+
+    @contextlib.contextmanager
+    def _left_out(self) -> Iterator[None]:
+        """Log that an event is left out if it is malformed, or nested too deeply for JSON: the others are sent."""
+        try:
+            yield
+        except (LightbusException, KeyError, TypeError, ValueError) as error:
+            text = "An event of %s is left out of its streams: %r"
+            self._failures.log(type(error), logging.WARNING, text, self.api, error, changes=False)
+
     def _push(self, item: Item) -> None:
         self._items.append(item)
         self.number += 1
@@ -193,15 +213,3 @@ class EventReader:
             self._size -= len(self._items.popleft().data)
         more, self._more = self._more, asyncio.Event()
         more.set()
-
-
-def _item(event: dict[str, Any], old: dict[str, int]) -> Item | None:
-    if event.get("only_group"):
-        return None  # a redelivery to one group: streams have had the event before
-    try:
-        journal, sequence = split_native_id(event["native_id"])
-        is_old = sequence <= old.get(journal, 0)
-        return Item(journal, sequence, float(event["published_at"]), is_old, event_form(event))
-    except (LightbusException, KeyError, TypeError, ValueError) as error:  # malformed
-        logger.warning("An event is left out: %r", error)
-        return None

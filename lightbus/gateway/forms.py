@@ -20,12 +20,12 @@ def value_form(value: Any) -> bytes:
     """
     Encode a value as JSON: dates, UUIDs, Decimals and bytes become strings, NaN and infinities become null.
 
-    Raises DeformError for a value that has no JSON form.
+    Raises DeformError for a value that has no JSON form, or is nested too deeply for it.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
-    except (TypeError, ValueError):  # a type that JSON does not have, or a lone surrogate
+    except (TypeError, ValueError, RecursionError):  # a type that JSON does not have, a lone surrogate, or too deep
         return _whole(json_form(value))
 
 

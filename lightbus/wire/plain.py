@@ -21,13 +21,16 @@ from uuid import UUID
 from ..exceptions import DeformError
 from ..phrases import with_article
 
-__all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "explain", "is_carried", "json_form", "to_plain"]
+__all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "TOO_DEEP", "explain", "is_carried", "json_form", "shown_form", "to_plain"]
 
 MAX_DEPTH = 500
 """
 Levels of nesting that can always be sent. msgpack's C code enforces the limit: packing fails at about 520 levels (most
 likely a reference cycle), and unpacking at 1024, so that every peer can unpack what another could pack.
 """
+
+TOO_DEEP = "(It is nested too deeply to be shown.)"
+"""The text shown in place of a value that can be sent, and is nested too deeply for JSON."""
 
 EXTENSION_TYPES = frozenset({datetime, date, time, timedelta, UUID, Decimal, complex})
 """Types that JSON does not have and the bus carries without loss."""
@@ -202,6 +205,18 @@ def json_form(value: Any, *, finite: bool = False) -> Any:
         return _json(value, finite)
     except Exception as error:  # a user's `__to_bus__` may raise anything
         raise explain(value, error) from error
+
+
+def shown_form(value: Any) -> Any:
+    """
+    Return a value for readers: as `json_form` with finite numbers, or `TOO_DEEP` if JSON has no form for it.
+
+    An event that is nested too deeply must not keep anybody from seeing the others.
+    """
+    try:
+        return json_form(value, finite=True)
+    except DeformError:
+        return TOO_DEEP
 
 
 def _json(value: Any, finite: bool) -> Any:

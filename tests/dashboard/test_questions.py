@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 
 from helpers import wait_until
-from lightbus import Api, BusPath, LightbusException, LightbusTimeout
+from lightbus import Api, BusPath, Event, LightbusException, LightbusTimeout, OnError, Parameter
 from lightbus.cli.support.connection import Connection
 from lightbus.core.peers import Peer
 from lightbus.dashboard import questions
 from lightbus.testing import MemoryBus
+from lightbus.wire.plain import TOO_DEEP
+
+
+class DeepApi(Api):
+    stored = Event([Parameter("value", Any)])
+
+    class Meta:
+        name = "deep"
 
 
 class OtherAuthApi(Api):
@@ -119,6 +127,34 @@ def test_latest_dead_letters_are_first_and_the_rest_is_counted(
     monkeypatch.setattr(questions, "MAX_SHOWN", 2)
     told = on_bus(lambda bus: questions.dead_letters(bus, ""))
     assert (len(told["dead"]), told["more"]) == (2, 1)
+
+
+def test_deeply_nested_events_do_not_hide_the_others(hub: MemoryBus, on_bus: Any) -> None:
+    """In the history and among dead letters: a sentence stands in place of their arguments."""
+    worker = hub.create(service_name="deep")
+    worker.client.register_api(DeepApi())
+
+    def fail(message: Any, value: Any) -> None:
+        raise ValueError("no")
+
+    worker.deep.stored.listen(fail, listener_name="fail", on_error=OnError.RETRY, max_deliveries=1)
+    hub.start(worker)
+    deep: list[Any] = []
+    for _ in range(1000):
+        deep = [deep]
+    for value in ("before", deep, "behind"):
+        worker.deep.stored.fire(value=value)
+    hub.wait_until_handled()
+
+    async def main(bus: Connection) -> list[Any]:
+        found = await questions.history(bus, "deep.*", None, None), await questions.dead_letters(bus, "")
+        return [
+            sorted(str(each["kwargs"]) for each in [*part.get("events", ()), *part.get("dead", ())]) for part in found
+        ]
+
+    shown = sorted(map(str, ({"value": "before"}, TOO_DEEP, {"value": "behind"})))
+    assert on_bus(main) == [shown, shown]
+    assert len(worker.deep.stored.history()) == 3
 
 
 def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> None:

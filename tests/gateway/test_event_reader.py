@@ -12,7 +12,7 @@ import pytest
 from helpers import wait_until_async
 from helpers.raw_events import raw_events
 from helpers.waiting import LEAST
-from lightbus import BusPath, NotReachable, OnError
+from lightbus import Api, BusPath, Event, NotReachable, OnError, Parameter
 from lightbus.cli.support.connection import Connection
 from lightbus.gateway import event_reader as module
 from lightbus.gateway.event_reader import EventReader, Item
@@ -242,4 +242,42 @@ def test_malformed_event_is_left_out(
         return [item async for item in EventReader(bus, "shop", "ordered").stored_after({})]
 
     assert products(on_bus(main)) == ["lamp"]
-    assert caplog.text.count("An event is left out") == 2
+    assert caplog.text.count("An event of shop is left out") == 2
+
+
+def nested(levels: int) -> Any:
+    value: Any = "core"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class DeepApi(Api):
+    stored = Event([Parameter("value", Any)])
+    seen = Event([Parameter("value", Any)], delivery="best_effort")
+
+    class Meta:
+        name = "deep"
+
+
+@pytest.mark.parametrize("levels", [600, 1000])
+def test_deeply_nested_event_is_left_out(
+    hub: MemoryBus, on_bus: Any, caplog: pytest.LogCaptureFixture, levels: int
+) -> None:
+    """JSON has no form for the deepest that can be fired; the events around it are sent, stored ones and others."""
+    deep = hub.create(service_name="deep")
+    deep.client.register_api(DeepApi())
+    hub.start(deep)
+    for value in ("before", nested(levels), "behind"):
+        deep.deep.stored.fire(value=value)
+
+    async def main(bus: Connection) -> list[list[str]]:
+        reader, live = EventReader(bus, "deep", "stored"), EventReader(bus, "deep", "seen")
+        live.add(raw_events("deep.seen", *({"value": value} for value in ("before", nested(levels), "behind"))))
+        assert live.unkept == live.number
+        stored = [item async for item in reader.stored_after({})]
+        return [[json.loads(item.data)["kwargs"]["value"] for item in items] for items in (stored, live.since(0) or [])]
+
+    kept = ["before", "behind"] if levels > 900 else ["before", nested(levels), "behind"]
+    assert on_bus(main) == [kept, kept]
+    assert caplog.text.count("An event of deep is left out") == (2 if levels > 900 else 0)

@@ -23,7 +23,7 @@ from pydantic_core import core_schema
 
 from lightbus.exceptions import DeformError
 from lightbus.wire.codec import decode, encode
-from lightbus.wire.plain import explain, json_form, to_plain
+from lightbus.wire.plain import TOO_DEEP, explain, json_form, shown_form, to_plain
 
 
 class Colour(str, Enum):  # noqa: UP042 - how most programs write it
@@ -175,6 +175,17 @@ def test_json_form_of_numbers_json_does_not_have() -> None:
     stood_in = json_form([math.inf, -math.inf, math.nan], finite=True)
     assert all(math.isfinite(number) for number in stood_in)
     assert stood_in[0] > 0 > stood_in[1]
+
+
+def test_shown_form_of_values_without_a_json_form() -> None:
+    """It is a sentence: whoever shows many values can show the others."""
+    deep: list[Any] = []
+    for _ in range(1000):
+        deep = [deep]
+    assert shown_form(deep) == TOO_DEEP
+    assert shown_form({"at": UUID(int=0), "share": math.inf}) == json_form(
+        {"at": UUID(int=0), "share": math.inf}, finite=True
+    )
 
 
 def test_json_form_names_the_unsendable_part() -> None:

@@ -103,7 +103,8 @@ def _named(api: str, procedure: str, peer: Peer | None) -> dict[str, Any]:
 
 def _show(bus: Connection, fields: dict[str, Any], *, with_peer: bool = False) -> None:
     if bus.output.as_json:
-        bus.output.record(fields)
+        # Converted here, so that a result without a JSON form is an error: other records say so in its place.
+        bus.output.record({name: json_form(each, finite=True) for name, each in fields.items()})
         return
     if with_peer:
         bus.output.line((f"{fields['service']} {fields['process']}: ", "bold"), *([] if "result" in fields else ["-"]))

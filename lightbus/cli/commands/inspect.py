@@ -15,7 +15,7 @@ import click
 
 from ...exceptions import EventNotFound, LightbusException, SchemaNotFound, did_you_mean
 from ...phrases import clean
-from ...wire.plain import json_form
+from ...wire.plain import shown_form
 from ..support.catalogue import no_api, served_apis
 from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.json_path import COMPARATORS, JsonSearch, parse_search
@@ -97,7 +97,7 @@ class Search:
             return False
         if self.version is not None and not COMPARATORS[self.version[0]](event["version"], self.version[1]):
             return False
-        return self.json is None or self.json.matches(json_form(event["kwargs"], finite=True))
+        return self.json is None or self.json.matches(shown_form(event["kwargs"]))
 
 
 @click.command()
@@ -246,7 +246,7 @@ class _Inspection:
         self._bus.output.record(event)
 
     def _pretty(self, event: dict[str, Any]) -> None:
-        text = json.dumps(json_form(event, finite=True), indent=4, ensure_ascii=False)
+        text = json.dumps({name: shown_form(each) for name, each in event.items()}, indent=4, ensure_ascii=False)
         for line in text.splitlines():
             self._bus.output.line(line)
 

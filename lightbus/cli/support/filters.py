@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ...wire.plain import json_form
+from ...wire.plain import shown_form
 from .completing import complete_peers
 from .connection import Connection, is_called
 from .json_path import JsonSearch, parse_search
@@ -69,7 +69,7 @@ class MessageFilter:
             return False
         if not self.where:
             return True
-        arguments = json_form(kwargs, finite=True)
+        arguments = shown_form(kwargs)
         return all(search.matches(arguments) for search in self.where)
 
     def _is_from(self, bus: Connection, instance: str, service: str) -> bool:

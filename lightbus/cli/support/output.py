@@ -184,17 +184,20 @@ class Output:
 
 
 def json_document(fields: Mapping[str, Any]) -> str:
-    """Return an object as a line of JSON."""
-    return json_line(fields) + "\n"
+    """Return an object as a line of JSON. Each field that is nested too deeply is replaced, as by `json_line`."""
+    from ...wire.plain import shown_form
+
+    return json.dumps({name: shown_form(each) for name, each in fields.items()}, ensure_ascii=False) + "\n"
 
 
 def yaml_document(fields: Mapping[str, Any]) -> str:
     """Return an object as a document of YAML."""
     import yaml
 
-    from ...wire.plain import json_form
+    from ...wire.plain import shown_form
 
-    text = yaml.safe_dump(json_form(fields, finite=True), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    shown = {name: shown_form(each) for name, each in fields.items()}
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=False)
     return f"---\n{text}"
 
 
@@ -221,9 +224,9 @@ class CsvRows:
 
 
 def _csv_cell(value: Any) -> str:
-    from ...wire.plain import json_form
+    from ...wire.plain import shown_form
 
-    plain = json_form(value, finite=True)
+    plain = shown_form(value)
     if plain is None or isinstance(plain, str):
         return plain or ""
     return json.dumps(plain, ensure_ascii=False)
@@ -233,10 +236,14 @@ def _csv_cell(value: Any) -> str:
 
 
 def json_line(value: Any) -> str:
-    """Return a value of the bus as JSON on one line, with dates, bytes and the like as strings."""
-    from ...wire.plain import json_form
+    """
+    Return a value of the bus as JSON on one line, with dates, bytes and the like as strings.
 
-    return json.dumps(json_form(value, finite=True), ensure_ascii=False)
+    In place of a value that is nested too deeply for JSON stands a sentence (`TOO_DEEP`).
+    """
+    from ...wire.plain import shown_form
+
+    return json.dumps(shown_form(value), ensure_ascii=False)
 
 
 def duration(seconds: float | None) -> str:

@@ -32,6 +32,15 @@ def where(*conditions: str) -> MessageFilter:
     return MessageFilter(where=tuple(map(parse_search, conditions)))
 
 
+def test_arguments_that_are_nested_too_deeply() -> None:
+    """Nothing is found in them, and no error ends the command."""
+    deep: list[Any] = []
+    for _ in range(1000):
+        deep = [deep]
+    assert not wants(where("value"), {"value": deep})
+    assert wants(MessageFilter(), {"value": deep})
+
+
 @pytest.mark.parametrize(("pattern", "wanted"), [("*", True), ("shop.*", True), ("shop.paid", True), ("auth.*", False)])
 def test_filter_by_name_matches_the_whole_name(pattern: str, wanted: bool) -> None:
     """The whole name has to match."""

@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from lightbus.cli.support.output import FORMS, Cell, Column, Output, ago, duration, json_line, number, table
+from lightbus.wire.plain import TOO_DEEP
 
 COLUMNS = [Column(title="NAME"), Column(title="NOTE", optional=2), Column(title="COUNT", right=True, optional=1)]
 
@@ -95,6 +96,19 @@ def test_json_line_is_one_line(value: Any) -> None:
     line = json_line({"value": value})
     assert "\n" not in line
     json.loads(line)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_field_that_is_nested_too_deeply(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """A sentence stands in its place; the other fields are shown."""
+    deep: list[Any] = []
+    for _ in range(1000):
+        deep = [deep]
+    Output(as_json=True, form=form).record({"id": "x", "kwargs": {"value": deep}})
+    written = capsys.readouterr().out
+    assert "x" in written
+    assert TOO_DEEP in written
+    assert json.loads(json_line(deep)) == TOO_DEEP
 
 
 @pytest.mark.parametrize(
