@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from ..cli.support.catalogue import served_apis, split_name
@@ -58,7 +59,11 @@ async def _form(bus: Connection, peer: Peer, api: str) -> dict[str, Any]:
 
 
 async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
-    """Return the dead letters (of one group), the latest first, each with the publisher that stores it."""
+    """
+    Return the dead letters (of one group), the latest first, each with the publisher that stores it.
+
+    Which peers did not answer, so that their letters are missing, is in `silent`.
+    """
     answers = await ask_each(bus, workers(bus), "dead", group=group)
     found = [
         {**each, "publisher": peer.announcement.service, "instance": peer.instance}
@@ -66,17 +71,38 @@ async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
         for each in listed
     ]
     found.sort(key=lambda each: -float(each["died_at"]))
-    return {"dead": [_shown(each) for each in found[:MAX_SHOWN]], "more": max(0, len(found) - MAX_SHOWN)}
+    return {
+        "dead": [_shown(each) for each in found[:MAX_SHOWN]],
+        "more": max(0, len(found) - MAX_SHOWN),
+        "silent": _silent(bus, answers),
+    }
 
 
 async def history(bus: Connection, name: str, start: float | None, stop: float | None) -> dict[str, Any]:
-    """Return the newest stored events of a name (`auth.user_registered`, `auth.*`), oldest first."""
+    """
+    Return the newest stored events of a name (`auth.user_registered`, `auth.*`), oldest first.
+
+    Which of its publishers did not answer, so that their events are missing, is in `silent`.
+    """
     api, _, event = name.rpartition(".")
     peers = bus.client.engine.snapshot.publishers(api)
     asked: dict[str, Any] = {"api": api, "event": event or "*", "start": start, "stop": stop, "limit": MAX_SHOWN}
     answers = await ask_each(bus, [*peers], "history", **asked)
     parts = [[{**each, "publisher": peer.instance} for each in listed] for peer, listed in answers]
-    return {"events": [_shown(each) for each in newest_of(parts, MAX_SHOWN)]}
+    events = [_shown(each) for each in newest_of(parts, MAX_SHOWN)]
+    return {"events": events, "silent": _silent(bus, answers, api=api)}
+
+
+def _silent(bus: Connection, answers: Sequence[tuple[Peer, Any]], *, api: str = "") -> list[str]:
+    """Return the known peers (that announce an API) of which there is no answer."""
+    answered = {peer.instance for peer, _ in answers}
+    return [
+        str(peer.announcement)
+        for peer in bus.known()
+        if peer.instance not in answered
+        and peer.announcement.service != SERVICE
+        and (not api or api in (peer.announcement.api_names or ()))
+    ]
 
 
 def _shown(event: dict[str, Any]) -> dict[str, Any]:

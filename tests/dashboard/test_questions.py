@@ -9,6 +9,7 @@ import pytest
 
 from helpers import wait_until
 from lightbus import Api, BusPath, Event, LightbusException, LightbusTimeout, OnError, Parameter
+from lightbus.cli.support import publishers
 from lightbus.cli.support.connection import Connection
 from lightbus.core.peers import Peer
 from lightbus.dashboard import questions
@@ -168,6 +169,38 @@ def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> Non
 
     assert names("auth.user_registered") == names("auth.*") == ["ada", "grace"]
     assert names("auth.*", stop=1.0) == names("shop.opened") == names("") == []
+
+
+def test_who_does_not_answer_is_named(
+    hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where events and dead letters are missing: otherwise it would look as if there were none."""
+    mail = hub.create(service_name="mail")
+    mail.client.register_api(DeepApi())
+    hub.start(mail)
+
+    async def silent(bus: Connection) -> list[Any]:
+        dead = await questions.dead_letters(bus, "")
+        return [
+            dead["silent"],
+            *[(await questions.history(bus, api, None, None))["silent"] for api in ("auth.*", "deep.*")],
+        ]
+
+    assert on_bus(silent) == [[], [], []]
+    true = publishers._ask
+
+    async def asked(bus: Connection, peer: Peer, procedure: str, kwargs: Any) -> Any:
+        if peer.announcement.service == "mail":
+            raise LightbusTimeout("busy")
+        return await true(bus, peer, procedure, kwargs)
+
+    monkeypatch.setattr(publishers, "_ask", asked)
+    name = str(mail.client.engine.identity.instance)[:4]
+    assert [[each.split("…")[0] for each in part] for part in on_bus(silent)] == [
+        [f"mail {name}"],
+        [],
+        [f"mail {name}"],
+    ]
 
 
 def test_oldest_event_of_each_journal_is_dated(shop: BusPath, on_bus: Any) -> None:

@@ -92,6 +92,15 @@ export function findings(list, { none } = {}) {
     told.length > FINDINGS && h("li", { class: "more", key: "more" }, words(`${number(told.length - FINDINGS)} more: \`lightbus doctor\` names all of them.`)));
 }
 
+const NAMED = 3; // peers that one sentence names
+
+// That something is missing of what peers were asked for, where some of them did not answer.
+export function silence(silent) {
+  if (!silent?.length) return null;
+  const names = silent.length > NAMED ? `${silent.slice(0, NAMED).join(", ")} and ${number(silent.length - NAMED)} more` : silent.join(", ");
+  return h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `${names}: no answer, so what is kept there is not shown. The page Peers says why.`));
+}
+
 export function tile(title, value, { note, curve, tone } = {}) {
   return h("div", { class: `tile ${tone ?? ""}` }, h("div", { class: "tile-title" }, title), h("div", { class: "tile-value" }, value), note && h("div", { class: "tile-note" }, note), curve);
 }

@@ -1,6 +1,6 @@
 import { h, row } from "../dom.js";
 import { ago, clock, json, number, plural } from "../format.js";
-import { ask, badge, card, confirmed, empty, heading, toast } from "../parts.js";
+import { ask, badge, card, confirmed, empty, heading, silence, toast } from "../parts.js";
 
 export const STREAM = "groups"; // its counts say when to ask again
 
@@ -35,8 +35,9 @@ export function render(data, context) {
   return [
     heading("Dead letters", groups.length > 1 && choice),
     told.error && h("div", { class: "finding error" }, told.error),
+    silence(told.silent),
     h("p", { class: "dim" }, "Events that a group failed on as often as it may. Retried, an event is given to its group again, and to no other."),
-    !letters.length && !progress && empty("There are no dead letters."),
+    !letters.length && !progress && empty(told.error || told.silent?.length ? "None was found." : "There are no dead letters."),
     progress && h("div", { class: "progress" }, h("progress", { max: progress.all, value: progress.done, "aria-label": progress.what }), h("span", {}, `${progress.what}: ${progress.done} of ${progress.all}`)),
     letters.length > 0 && context.about.actions && !progress && h("div", { class: "buttons" },
       h("button", { type: "button", class: "primary", onclick: () => all("retry-dead", "Retry", letters, context) }, `Retry ${plural(letters.length, "event")}`),

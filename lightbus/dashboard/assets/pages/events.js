@@ -2,7 +2,7 @@ import { CURVE, chart, over, spark } from "../charts.js";
 import { h, once, show } from "../dom.js";
 import { parseTold, stringify } from "../exact.js";
 import { bytes, clock, json, number, plural, rate } from "../format.js";
-import { ask, badge, card, empty, heading, link, table, to, whyClosed } from "../parts.js";
+import { ask, badge, card, empty, heading, link, silence, table, to, whyClosed } from "../parts.js";
 import { stream } from "../streams.js";
 
 export const STREAM = "events";
@@ -161,7 +161,8 @@ function past(data) {
       h("select", { name: "minutes", "aria-label": "Of the last" }, spans.map(([value, text]) => h("option", { value }, text))),
       h("button", { type: "submit" }, "Search")),
     kept?.error && h("p", { class: "finding error" }, kept.error),
-    kept && !kept.error && (kept.events.length ? [h("p", { class: "dim" }, `${plural(kept.events.length, "event")}, the latest first, from ${clock(kept.events[0].published_at)} to ${clock(kept.events.at(-1).published_at)}`), list([...kept.events].reverse(), "Kept events")] : empty("Nothing of that is kept.")));
+    silence(kept?.silent),
+    kept && !kept.error && (kept.events.length ? [h("p", { class: "dim" }, `${plural(kept.events.length, "event")}, the latest first, from ${clock(kept.events[0].published_at)} to ${clock(kept.events.at(-1).published_at)}`), list([...kept.events].reverse(), "Kept events")] : empty(kept.silent?.length ? "None was found." : "Nothing of that is kept.")));
 }
 
 export function render(data) {
