@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -37,8 +38,12 @@ logger = logging.getLogger("lightbus.gateway")
 
 ASSETS = Path(__file__).parent / "assets"
 
-MAX_AT_ONCE = 250
-"""The most calls and events in progress at the same time: each holds its arguments in memory."""
+MAX_AT_ONCE, MAX_OF_ONE = 250, 200
+"""
+The most calls and events in progress at the same time, of all clients and of one: each holds its arguments in memory.
+
+One client alone, whose calls take long or whose bodies arrive slowly, leaves room for the others.
+"""
 
 NO_PATH = "There is nothing here. A procedure or an event is at /api/API/NAME; /openapi.json names those that are open."
 WRONG_METHOD = (
@@ -54,7 +59,7 @@ class Gateway:
     The gateway of one bus.
 
     Attributes:
-        under_way: the number of calls and events not answered yet.
+        under_way: the number of calls and events not answered yet, by the name of the client.
 
     Args:
         bus: the client of the bus that calls and fires.
@@ -68,7 +73,7 @@ class Gateway:
         self._bus = bus
         self._documents = Documents(bus, options)
         self._log = RecurringLog(logger)
-        self.under_way = 0
+        self.under_way: Counter[str] = Counter()
         routes = [
             Route("/api/{api}/{member}", self._answered(self._member), methods=["GET", "POST"]),
             Route("/openapi.json", self._answered(self._describe)),
@@ -99,7 +104,7 @@ class Gateway:
         """Call a procedure, or fire an event."""
         self._check(request, (Permission.CALL, Permission.FIRE), api, name)
         options = options_of(request)
-        with self._request_slot():
+        with self._request_slot(_client_of(request).name):
             arguments = await arguments_of(request, self.options.max_body)
             kind = await find_member(self._bus, api, name)
             permission = Permission.FIRE if kind is Member.EVENT else Permission.CALL
@@ -163,14 +168,17 @@ class Gateway:
         return f"The API {api} has no {name} at the moment.{did_you_mean(name, open_to_it)}"
 
     @contextlib.contextmanager
-    def _request_slot(self) -> Iterator[None]:
-        if self.under_way >= MAX_AT_ONCE:
+    def _request_slot(self, client: str) -> Iterator[None]:
+        if self.under_way.total() >= MAX_AT_ONCE:
             raise Refusal(503, "busy", f"{MAX_AT_ONCE} requests are under way already.", Retry_After="1")
-        self.under_way += 1
+        if self.under_way[client] >= MAX_OF_ONE:
+            text = f"{MAX_OF_ONE} requests of this client are under way already."
+            raise Refusal(503, "busy", text, Retry_After="1")
+        self.under_way[client] += 1
         try:
             yield
         finally:
-            self.under_way -= 1
+            self.under_way[client] -= 1
 
     def _answered(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Return a handler that turns the exceptions of `handler` into problem responses."""

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from helpers import wait_until_async
+from helpers.asgi import Answer
 from lightbus import BusPath
 from lightbus.gateway import app as application
 from lightbus.gateway import members
+from lightbus.gateway.clients import Client, Clients
 from lightbus.testing import MemoryBus
 
-from .conftest import ONLY_LISTENS, Asked
+from .conftest import ONLY_LISTENS, TOKEN, Asked
 
 
 def told(answer: Any) -> Any:
@@ -262,7 +264,7 @@ def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monke
     async def use(asked: Asked) -> Any:
         gone = asyncio.Event()
         first = asyncio.create_task(asked.ask("/api/shop/wait", {"seconds": 600}, gone=gone))
-        await wait_until_async(lambda: asked.gateway.under_way == 1)
+        await wait_until_async(lambda: asked.gateway.under_way.total() == 1)
         second = await asked.ask("/api/shop/price", {"product": "lamp"})
         gone.set()
         await first
@@ -270,6 +272,27 @@ def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monke
 
     second, third = opened(use)
     assert (second.status, second.headers["retry-after"], third.status) == (503, "1", 200)
+
+
+def test_one_client_leaves_room_for_others(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests over its own limit are refused, and another client's are served meanwhile."""
+    monkeypatch.setattr(application, "MAX_OF_ONE", 1)
+    clients = Clients([Client(name="shop", token=TOKEN), Client(name="other", token="the-token-of-another")])
+
+    async def use(asked: Asked) -> list[Answer]:
+        gone = asyncio.Event()
+        first = asyncio.create_task(asked.ask("/api/shop/wait", {"seconds": 600}, gone=gone))
+        await wait_until_async(lambda: asked.gateway.under_way["shop"] == 1)
+        tokens = TOKEN, "the-token-of-another"
+        answers = [await asked.ask("/api/shop/price", {"product": "lamp"}, token=token) for token in tokens]
+        gone.set()
+        await first
+        return [*answers, await asked.ask("/api/shop/price", {"product": "lamp"})]
+
+    refused, *served = opened(use, clients=clients)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert b"of this client" in refused.body
+    assert [each.status for each in served] == [200, 200]
 
 
 def test_stream_begins_now_at_the_start_or_behind_a_cursor(shop: BusPath, opened: Any) -> None:
