@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from typing import Any
 
 from ..cli.schemas.gathering import DescribedApi, described_on_bus
@@ -20,6 +22,9 @@ from .problems import MAX_SECONDS, TIMEOUT
 __all__ = ["Documents", "document_of"]
 
 logger = logging.getLogger("lightbus.gateway")
+
+ASK_AGAIN = 5.0
+"""Seconds after which a peer that did not send its schema is asked again: a client may ask a hundred times a second."""
 
 PROBLEM: JsonSchema = {
     "type": "object",
@@ -53,17 +58,20 @@ class Documents:
         self._lock = asyncio.Lock()
         self._served: frozenset[tuple[str, int, str]] | None = None
         self._apis: dict[str, DescribedApi] = {}
+        self._ask_at = math.inf
+        """When to ask again for what is missing, by time.monotonic()."""
         self._failures = RecurringLog(logger)
 
     async def of(self, client: Client) -> dict[str, Any]:
         """Return the document for a client. Raises NotReachable if there is no peer on the bus."""
         async with self._lock:
             served = self._now()
-            if not served or served != self._served:
+            if not served or served != self._served or time.monotonic() >= self._ask_at:
                 failed: dict[str, LightbusException] = {}
                 self._apis = await described_on_bus(self._bus, is_wanted=self._is_wanted, on_failure=failed.__setitem__)
                 # As before the questions: what comes while they are asked is not described yet.
-                self._served = None if failed else served
+                self._served = served
+                self._ask_at = time.monotonic() + ASK_AGAIN if failed else math.inf
                 for api, error in failed.items():
                     text = "%s is missing in the OpenAPI document until its worker sends its schema: %s"
                     self._failures.log(api, logging.WARNING, text, api, error)

@@ -105,11 +105,11 @@ def test_schemas_are_requested_once(
 def test_an_api_whose_worker_does_not_answer(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is missing until it answers, which is logged once; the others are described."""
-    ask, is_silent = Connection.ask, True
+    """It is missing until it answers, which is logged once; it is asked again after a while. Others are described."""
+    ask, silent = Connection.ask, True
 
     async def asked(bus: Connection, peer: Any, procedure: str, **question: Any) -> Any:
-        if is_silent and question.get("api") == "shop.other":
+        if silent and question.get("api") == "shop.other":
             raise LightbusTimeout("It does not answer.")
         return await ask(bus, peer, procedure, timeout=60.0, **question)
 
@@ -117,17 +117,19 @@ def test_an_api_whose_worker_does_not_answer(
     options = GatewayOptions(rules=Rules.read(["*"]), clients=CLIENTS)
 
     async def main(bus: Connection) -> list[bool]:
-        nonlocal is_silent
+        nonlocal silent
         documents, found = Documents(bus, options), []
         assert ALL is not None
-        for silent in (True, True, False):
-            is_silent = silent
+        for is_silent, is_later in ((True, False), (True, True), (False, False), (False, True), (True, False)):
+            silent = is_silent
+            if is_later:
+                documents._ask_at = 0.0
             paths = (await documents.of(ALL))["paths"]
             assert "/shop/price" in paths
             found.append("/shop.other/do" in paths)
         return found
 
-    assert on_bus(main) == [False, False, True]
+    assert on_bus(main) == [False, False, False, True, True]
     assert [each.getMessage() for each in caplog.records if each.name == "lightbus.gateway"] == [
         "shop.other is missing in the OpenAPI document until its worker sends its schema: It does not answer."
     ]
