@@ -20,6 +20,7 @@ from .core.registry import Peer
 from .deadline import Deadline
 from .engine.engine import Engine
 from .exceptions import CannotBlockHere, LightbusShutdownInProgress, LightbusTimeout, ProtocolError, TransportError
+from .interrupts import interruptible
 from .ports.transport import BlockingSocket
 from .recurring import RecurringLog
 from .rpc.request import UNANSWERED, NeverSent, OutboundRequest, carry_out
@@ -231,7 +232,7 @@ class BlockingChannel:
             except IndexError:
                 pass
             while dealer is None:
-                dealer = self._wait_or_make(line, outgoing)
+                dealer = interruptible(self._wait_or_make, line, outgoing)
             frame = outgoing.frame(peer, call_id)
             while not dealer.send(frame):
                 dealer = self._one_to_send_with(dealer, line, outgoing)

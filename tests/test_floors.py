@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "phrases",
         "typing",
         "deadline",
+        "interrupts",
         "message",
         "listener",
         "keywords",

@@ -14,6 +14,7 @@ from ..engine.engine import Engine
 from ..events.event_publisher import EventPublisher
 from ..events.event_record import key_of, record_of
 from ..exceptions import EventNotFound, InvalidArguments, InvalidParameters, LightbusTimeout, NotReachable, did_you_mean
+from ..interrupts import interruptible
 from ..message import EventMessage, event_message
 from ..rpc.request import OutboundEvent
 from ..service.api import Event
@@ -196,7 +197,7 @@ class Firing:
             if wait_for == "ack" and place is not None:
                 seconds = deadline.left()
                 try:
-                    publisher.handled_by_all(place, seconds).result(seconds)
+                    interruptible(publisher.handled_by_all(place, seconds).result, seconds)
                 except LightbusTimeout:
                     raise
                 except TimeoutError:

@@ -18,6 +18,7 @@ from ..events.backend_places import AnyPlace, newest_places
 from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
 from ..events.event_record import key_of, record_of
 from ..exceptions import InvalidEventArguments, JournalError, LightbusException, LightbusTimeout, NotReachable
+from ..interrupts import interruptible
 from ..message import EventMessage
 from ..rpc.request import OutboundBatch
 from ..service.api import Event
@@ -311,7 +312,7 @@ def _split(rows: list[_PreparedEvent], limit: int) -> Iterator[list[_PreparedEve
 
 def _wait_for_places(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
     try:
-        return stored.result(LATE_TIMEOUT)
+        return interruptible(stored.result, LATE_TIMEOUT)
     except TimeoutError:
         raise JournalError("The journal did not store the events: its worker is stopping.") from None
 
@@ -339,7 +340,7 @@ def _wait_for_groups(
     waiting = [publisher.handled_by_all(place, seconds) for place in newest_places(places)]
     try:
         for each in waiting:
-            each.result(deadline.left())
+            interruptible(each.result, deadline.left())
     except LightbusTimeout:
         raise
     except TimeoutError:

@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
 from ..events.event_record import key_of, record_of
 from ..exceptions import JournalError, LightbusException, NotReachable
+from ..interrupts import interruptible
 from ..message import EventMessage
 from ..ports.outbox import EventOutbox
 from ..service.api import Event
@@ -104,7 +105,7 @@ class UnpublishedEvents:
         with self._engines.lock:
             publisher = self._engines.engine.publisher
             if publisher is not None and event is not None:  # it has just become the publisher: see adopt_publisher
-                publisher.batches.publish(messages, event).result(LATE_TIMEOUT)
+                interruptible(publisher.batches.publish(messages, event).result, LATE_TIMEOUT)
                 return
             service = "" if event is None else self._engines.engine.identity.service
             outbox.put_all(api=api, event=name, rows=rows, service=service)
@@ -234,5 +235,5 @@ class UnpublishedEvents:
 def _later(seconds: float, function: Callable[[], None]) -> threading.Timer:
     timer = threading.Timer(seconds, function)
     timer.daemon = True
-    timer.start()
+    interruptible(timer.start)
     return timer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Feature
 from ..exceptions import UnsupportedUse
+from ..interrupts import interruptible
 
 if TYPE_CHECKING:
     from ..engine.worker import Worker
@@ -86,4 +87,4 @@ class WorkerHolder:
         change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
         if asyncio._get_running_loop() is None:
             with contextlib.suppress(TimeoutError):  # the worker goes on applying it
-                change.result(CHANGE_TIMEOUT)
+                interruptible(change.result, CHANGE_TIMEOUT)

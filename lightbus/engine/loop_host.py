@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..core.registry import Peer
 from ..exceptions import BusAlreadyClosed, UnsupportedUse
+from ..interrupts import interruptible
 from .node import Node
 
 __all__ = ["LoopHost", "Owner", "paused_for_fork"]
@@ -178,8 +179,8 @@ class LoopHost:
                 in_use.set_result(None)
 
         self._thread = threading.Thread(target=run_node, name="lightbus-engine", daemon=True)
-        self._thread.start()
-        return ready.result(START_TIMEOUT)
+        interruptible(self._thread.start)
+        return interruptible(ready.result, START_TIMEOUT)
 
     async def _run_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:
         try:
@@ -259,7 +260,7 @@ class LoopHost:
             if not at_exit:
                 released = asyncio.run_coroutine_threadsafe(self._release(place[0]), place[1])
                 with contextlib.suppress(TimeoutError, CancelledError):
-                    released.result(STOP_TIMEOUT)
+                    interruptible(released.result, STOP_TIMEOUT)
             in_use = [*in_use, released]
         return [*filter(_is_pending, in_use)]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ..deadline import Deadline
 from ..exceptions import LightbusShutdownInProgress, LightbusTimeout
+from ..interrupts import interruptible
 from ..membership.lookup import NodeStopped
 from .loop_host import LoopHost
 from .node import Node
@@ -93,7 +94,7 @@ class NodeQuestions:
         while True:
             future = self._host.run(make)
             try:
-                return future.result(deadline.left() + 1.0)
+                return interruptible(future.result, deadline.left() + 1.0)
             except (NodeStopped, CancelledError):  # the node moved, or its loop ended: ask the next one
                 self._check_not_closed()
             except TimeoutError as error:

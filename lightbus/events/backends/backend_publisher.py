@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from ...core.partitions import partition_of
 from ...exceptions import EventBackendError, EventBackendUnreachable, JournalError, LightbusException, LightbusTimeout
+from ...interrupts import interruptible
 from ...message import EventMessage
 from ...ports.events import EventTopic, OutgoingEvent
 from ...ports.outbox import EventOutbox
@@ -144,7 +145,7 @@ class BackendPublisher:
         kept: Future[BackendPlace] = Future()
         self._loop.call_soon_threadsafe(self._put, self._queued(message, event, partial(_settle, kept)))
         try:
-            place = kept.result(PUBLISH_TIMEOUT)
+            place = interruptible(kept.result, PUBLISH_TIMEOUT)
         except TimeoutError:
             raise self._no_answer(message.canonical_name) from None
         return self._noted(message, place)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from ...adapters.sqlite.journal import Journal, Stored
 from ...adapters.sqlite.topic import Topic
 from ...exceptions import JournalError, LightbusTimeout
+from ...interrupts import interruptible
 from ...membership.context import Identity
 from ...message import EventMessage
 from ...service.api import ApiRegistry, Event
@@ -105,7 +106,7 @@ class Publisher:
         journal, name, stored = begun
         if isinstance(stored, Future):
             try:
-                stored = stored.result(LATE_TIMEOUT)
+                stored = interruptible(stored.result, LATE_TIMEOUT)
             except TimeoutError:
                 raise JournalError(f"The journal {journal.path} did not store the event: its worker stops.") from None
         return self._published(message, journal, name, stored)
