@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..adapters.host.allocator import keep_freed_memory
 from ..blocking import forbid_in_loop, is_exiting
 from ..config import Config, Feature
-from ..exceptions import LightbusServerMustStartInMainThread, UnsupportedUse
+from ..exceptions import BusAlreadyClosed, LightbusServerMustStartInMainThread, UnsupportedUse
 from ..importing import forbid_while_importing
+from ..interrupts import interruptible
 from ..service.api import Api, ApiRegistry
 from ..service.failures import run_through
 from .engine_holder import EngineHolder
@@ -63,6 +64,8 @@ class Lifecycle:
         schedules: Schedules,
     ) -> None:
         self.thread: threading.Thread | None = None
+        self._ready: Future[None] = Future()
+        """Done when the worker in `thread` serves; to cancel it cancels the worker's start."""
         self._config = config
         self._view = view
         self._engines = engines
@@ -147,12 +150,18 @@ class Lifecycle:
     def _start_thread(self, name: str, start_worker: StartWorker) -> None:
         ready: Future[None] = Future()
         thread = threading.Thread(target=self._run_in_background, args=[start_worker, ready], name=name, daemon=True)
-        self.thread = thread
-        thread.start()
+        self.thread, self._ready = thread, ready
         try:
-            ready.result(BACKGROUND_START_TIMEOUT)
+            interruptible(thread.start)
+            interruptible(ready.result, BACKGROUND_START_TIMEOUT)
         except BaseException:
-            thread.join(CHANGE_TIMEOUT)
+            if ready.cancelled():
+                raise BusAlreadyClosed("The bus was closed before its worker had started.") from None
+            ready.cancel()
+            if thread.is_alive():
+                thread.join(CHANGE_TIMEOUT)
+            else:
+                self.thread = None  # it may not have been started
             raise
 
     def _run_in_background(self, start_worker: StartWorker, ready: Future[None]) -> None:
@@ -160,22 +169,27 @@ class Lifecycle:
             with asyncio.Runner() as runner:
                 run_through(runner, self._run(start_worker, ready))
         finally:
-            self.thread = None
+            if self.thread is threading.current_thread():
+                self.thread = None
 
     async def _run(self, start_worker: StartWorker, ready: Future[None] | None = None) -> None:
         """Run a worker on this loop until it is stopped; without `ready`, signals stop it, too."""
         start = asyncio.ensure_future(start_worker())
         seen = self._handle_signals(start) if ready is None else []
+        if ready is not None:
+            _cancel_with(ready, start)
         try:
             worker = await start
         except BaseException as error:
-            if ready is not None:
-                ready.set_exception(error)
-            elif not seen or not start.cancelled():
+            if ready is None and not (seen and start.cancelled()):
                 raise
+            if ready is not None and ready.set_running_or_notify_cancel():
+                ready.set_exception(error)
             return
-        if ready is not None:
+        if ready is not None and ready.set_running_or_notify_cancel():
             ready.set_result(None)
+        elif ready is not None:
+            worker.request_stop()
         await worker.stopping.wait()
         await self._workers.stop()
         if ready is None and worker.left_behind:
@@ -231,17 +245,31 @@ class Lifecycle:
             await engine.close_async()
 
     def _stop_worker_elsewhere(self) -> None:
+        self._ready.cancel()
         worker, thread = self._workers.worker, self.thread
         settings = self._config.worker
         patience = settings.drain_grace + settings.shutdown_timeout + 1.0
         if worker is not None and thread is None and worker.loop.is_running() and not is_exiting():
             with contextlib.suppress(TimeoutError, CancelledError):
-                asyncio.run_coroutine_threadsafe(self._workers.stop(), worker.loop).result(patience)
+                stop = asyncio.run_coroutine_threadsafe(self._workers.stop(), worker.loop)
+                interruptible(stop.result, patience)
         elif worker is not None and not worker.loop.is_closed():
             with contextlib.suppress(RuntimeError):
                 worker.request_stop()
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience)
+
+
+def _cancel_with(ready: Future[None], start: asyncio.Future[Worker]) -> None:
+    """Cancel `start`, which runs on the running loop, when `ready` is cancelled."""
+    loop = asyncio.get_running_loop()
+
+    def cancel(done: Future[None]) -> None:
+        if done.cancelled():
+            with contextlib.suppress(RuntimeError):  # the loop was closed just now
+                loop.call_soon_threadsafe(start.cancel)
+
+    ready.add_done_callback(cancel)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 import lightbus
 from helpers import Door, wait_until, wait_until_async
-from lightbus import BusPath, Feature, LightbusServerMustStartInMainThread, UnknownApi, UnsupportedUse
+from lightbus import BusAlreadyClosed, BusPath, Feature, LightbusServerMustStartInMainThread, UnknownApi, UnsupportedUse
+from lightbus.client import lifecycle
 
 
 def test_worker_beside_other_tasks(caller: BusPath, bus: BusPath) -> None:
@@ -59,6 +61,64 @@ def test_worker_that_cannot_start(bus: BusPath, door: Door) -> None:
     assert door.call(bus.auth.check_password, username="sally", password="secret") is True
 
 
+def start_that_waits(bus: BusPath) -> tuple[threading.Event, asyncio.Event]:
+    """Declare a start hook that waits for the returned event of a loop; the other one is set when it does."""
+    waits, never = threading.Event(), asyncio.Event()
+
+    @bus.client.on_start
+    async def on_start() -> None:
+        waits.set()
+        await never.wait()
+
+    return waits, never
+
+
+def workers() -> list[threading.Thread]:
+    """Return the threads that run workers in the background."""
+    return [thread for thread in threading.enumerate() if thread.name == "lightbus-worker"]
+
+
+def test_interrupt_cancels_the_start(bus: BusPath) -> None:
+    """After a Ctrl-C no worker is left that starts, and would keep the program from ending; another one can start."""
+    waits, never = start_that_waits(bus)
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        waits.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        bus.client.start_in_background()
+    thread.join()
+    wait_until(lambda: not bus.client.is_worker and not workers())
+    never.set()
+    bus.client.start_in_background()
+    assert bus.auth.check_password(username="sally", password="secret") is True
+
+
+def test_start_that_takes_too_long_is_cancelled(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was told that the worker did not start has none afterwards."""
+    monkeypatch.setattr(lifecycle, "BACKGROUND_START_TIMEOUT", 0.05)
+    start_that_waits(bus)
+    with pytest.raises(TimeoutError):
+        bus.client.start_in_background()
+    wait_until(lambda: not bus.client.is_worker and not workers())
+
+
+def test_bus_is_closed_while_a_worker_starts(bus: BusPath) -> None:
+    """The worker is not waited for, and who starts it is told."""
+    waits, _ = start_that_waits(bus)
+    with ThreadPoolExecutor(1) as thread:
+        started = thread.submit(bus.client.start_in_background)
+        waits.wait()
+        bus.client.close()
+        assert not workers()
+        with pytest.raises(BusAlreadyClosed, match="before its worker had started"):
+            started.result()
+
+
 def test_run_forever_wants_the_main_thread(bus: BusPath) -> None:
     """Signals reach the main thread only; the message names what works elsewhere."""
     with ThreadPoolExecutor(1) as thread, pytest.raises(LightbusServerMustStartInMainThread, match="start_in_backgr"):
@@ -94,20 +154,20 @@ def test_worker_starts_while_a_process_begins_to_publish(
     served: BusPath, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Then the worker publishes what this process fires, and nothing is wrong."""
-    lifecycle, worker = served.client._lifecycle, served.client.worker
-    thread, lifecycle.thread = lifecycle.thread, None
-    lifecycle._workers.worker = None  # as if it had not been there yet
-    begin = lifecycle._start_publisher
+    part, worker = served.client._lifecycle, served.client.worker
+    thread, part.thread = part.thread, None
+    part._workers.worker = None  # as if it had not been there yet
+    begin = part._start_publisher
 
     async def begin_too_late() -> Any:
-        lifecycle._workers.worker = worker
+        part._workers.worker = worker
         return await begin()
 
-    monkeypatch.setattr(lifecycle, "_start_publisher", begin_too_late)
+    monkeypatch.setattr(part, "_start_publisher", begin_too_late)
     try:
-        lifecycle.start_publishing()
+        part.start_publishing()
     finally:
-        lifecycle.thread, lifecycle._workers.worker = thread, worker
+        part.thread, part._workers.worker = thread, worker
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
