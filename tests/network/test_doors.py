@@ -347,6 +347,7 @@ def test_interrupted_script_exits_promptly(processes: Processes, worker: Process
             import threading, time
             call = lambda: bus.work.hold(seconds=30, bus_options={"timeout": 30})
             threading.Thread(target=call, daemon=True).start()
+            print("sleeping", flush=True)  # an interrupt of `start()` may raise a RuntimeError about a lock of its own
             time.sleep(30)
         """,
     }[where]
@@ -357,6 +358,8 @@ def test_interrupted_script_exits_promptly(processes: Processes, worker: Process
         cwd=PROGRAMS,
     )
     watcher.wait_for_line("^held$")
+    if where == "other_thread":
+        script.wait_for_line("^sleeping$")
     script.signal(signal.SIGINT)
     assert script.wait(PROMPTLY) == -signal.SIGINT
     assert script.stderr.splitlines()[-1].startswith("KeyboardInterrupt")
