@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import lightbus
-from helpers import Door, Process, Processes, Stopwatch, wait_until, wait_until_async
+from helpers import Door, Process, Processes, wait_until, wait_until_async
 from helpers.failing import ODD
+from helpers.waiting import LEAST
 from lightbus import Api, BusPath, Event, Feature, InvalidDeclaration, LightbusException, NotReachable, PeerLost
 
 PROGRAMS = Path(__file__).parent.parent / "network" / "programs"
@@ -161,7 +162,7 @@ def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog
 
     def call() -> None:
         try:
-            caller.auth.slow(seconds=4, bus_options={"timeout": 4})
+            caller.auth.slow(seconds=LEAST, bus_options={"timeout": LEAST})
         except LightbusException as error:
             errors.append(error)
 
@@ -172,11 +173,9 @@ def test_calls_that_take_too_long_are_left(bus: BusPath, caller: BusPath, caplog
     worker = bus.client.worker
     assert worker is not None
     wait_until(lambda: worker.parts is not None and worker.parts.server.running == 1)
-    watch = Stopwatch()
     bus.client.close()
-    assert watch.seconds < 3
     thread.join()
-    assert isinstance(errors[0], (PeerLost, lightbus.LightbusWorkerError))
+    assert isinstance(errors[0], (PeerLost, lightbus.LightbusWorkerError))  # and no LightbusTimeout
     assert any("did not end within 1.0 s; the worker stops without them" in line for line in caplog.messages)
 
 
