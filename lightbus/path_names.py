@@ -74,6 +74,6 @@ class PathNames:
 
     def __reduce__(self) -> str:
         raise UnsupportedUse(
-            f"{self!r} cannot be pickled, and so not be sent to another process: import the module that makes the bus "
-            "there, or call lightbus.create() there."
+            f"{self!r} cannot be pickled, so it cannot be sent to another process: import the module that makes the "
+            "bus there, or call lightbus.create() there."
         )

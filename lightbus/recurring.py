@@ -94,7 +94,7 @@ class RecurringLog:
                 return False
             self._lines += 1
             self._dropped = 0
-        again = f" ({suppressed} times more since it was said last)" if suppressed else ""
+        again = f" ({suppressed} times more since this was last logged)" if suppressed else ""
         self._logger.log(level, "%s%s%s", words, again, note, exc_info=None if suppressed else exc_info)
         return True
 

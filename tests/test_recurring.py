@@ -47,7 +47,7 @@ def test_a_day_of_a_failure(log: RecurringLog, clock: Clock, caplog: pytest.LogC
         log.log("disk", logging.ERROR, "it is full")
         clock.now += 3.0
     assert len(caplog.records) < 15
-    assert caplog.records[1].message == f"it is full ({FIRST_PAUSE / 3 - 1:.0f} times more since it was said last)"
+    assert caplog.records[1].message == f"it is full ({FIRST_PAUSE / 3 - 1:.0f} times more since this was last logged)"
 
 
 def test_two_alternating_texts_are_logged_once_each(

@@ -92,7 +92,7 @@ class UnpublishedEvents:
         message = messages[0]
         if event is not None and event.delivery == "best_effort":
             self.dropped += len(messages)
-            logger.debug("%r and what was fired with it was dropped: %s", message, error)
+            logger.debug("%r was dropped, with all events fired together with it: %s", message, error)
         elif wait_for == "ack" or (event is None and not self.is_known(message.api_name, message.event_name)):
             raise error
         else:
@@ -114,8 +114,8 @@ class UnpublishedEvents:
                 self._publish_soon()
                 return
         logger.warning(
-            "Nobody publishes %s at the moment: the event %s%s waits on this host, and is handed over by any process "
-            "of the bus '%s' that runs here when somebody does",
+            "Nobody publishes %s at the moment. The event %s%s waits on this host: once there is a publisher, any "
+            "process of the bus '%s' on this host hands it over",
             f"{api}.{name}",
             messages[0].id,
             f" (and {len(rows) - 1} fired with it)" if len(rows) > 1 else "",
@@ -178,8 +178,8 @@ class UnpublishedEvents:
                 timer.cancel()
         if kept:
             logger.warning(
-                "Nobody publishes %s at the moment: %d events wait on this host, in %s, and are handed over by any "
-                "process of the bus '%s' that runs here when somebody does",
+                "Nobody publishes %s at the moment. %d events wait on this host, in %s: once there is a publisher, any "
+                "process of the bus '%s' on this host hands them over",
                 ", ".join(sorted(kept)), kept.total(), self._outbox.path, self._engines.engine.identity.bus,
             )  # fmt: skip
 

@@ -97,7 +97,7 @@ class Config(OldForms):
         """Refuse an open bus without a name."""
         if self.security.mode == "insecure" and self.bus.name is None:
             raise ValueError(
-                "security.mode is insecure, and that wants a bus name written out, or strangers on the same network "
+                "security.mode is insecure, which needs an explicit bus name, or strangers on the same network "
                 "would share a bus by accident. Set LIGHTBUS_BUS or bus.name"
             )
         return self

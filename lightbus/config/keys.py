@@ -46,7 +46,7 @@ PROMOTED = "# promoted: the first of these keys is the new one"
 
 _HEAD = """\
 # The key of a Lightbus bus. Whoever has it can call, serve, fire and read everything on the bus: keep it secret.
-# The first key is the one that is spoken; any other one is accepted too, while `lightbus keys rotate` replaces a key.
+# The first key is the one that is used; any other one is accepted too, while `lightbus keys rotate` replaces a key.
 """
 
 

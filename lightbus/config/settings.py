@@ -223,7 +223,7 @@ class SecuritySettings(Settings):
         "there is one. insecure: plain TCP, open to everyone.",
     )
     bus_key: tuple[Secret, ...] = setting(
-        BUS_KEYS, (), "The key of the bus, or several while one is replaced: the first is spoken."
+        BUS_KEYS, (), "The key of the bus, or several while one is replaced: the first is used, all are accepted."
     )
     bus_key_file: Path | None = setting(
         optional(DIRECTORY), None, "The file of the key, if it is not where `lightbus keys init` puts it."

@@ -44,7 +44,7 @@ class Lightbus:
         needs: Sequence[str] = (),
     ) -> None:
         if isinstance(app, BusPath) or not isinstance(bus, BusPath):
-            raise UsageError("Lightbus(app, bus) takes the program first, if there is one yet: Lightbus(bus=bus).")
+            raise UsageError("Lightbus(app, bus) takes the application first. Without one, write Lightbus(bus=bus).")
         self.bus = bus
         self._health = health
         self._needs = tuple(needs)
@@ -67,7 +67,7 @@ def current_bus() -> BusPath:
     """Return the bus of the current application. Raises UsageError if it has none."""
     found = current_app.extensions.get(NAME)
     if found is None:
-        raise UsageError(f"The program {current_app.name} has no bus: lightbus.contrib.flask.Lightbus(app, bus).")
+        raise UsageError(f"The application {current_app.name} has no bus: lightbus.contrib.flask.Lightbus(app, bus).")
     bus: BusPath = found.bus
     return bus
 

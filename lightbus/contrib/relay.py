@@ -197,8 +197,8 @@ class _RelayRun:
         for api in sorted(apis):
             self._failures.log(
                 ("others", api), logging.WARNING,
-                "Events of %s wait in the outbox %s, and this worker has not registered that API: a worker that has "
-                "fires them", api, self._name,
+                "Events of %s wait in the outbox %s for a worker that has registered that API: this one has not",
+                api, self._name,
             )  # fmt: skip
 
     def _relay(self, api: str) -> bool:

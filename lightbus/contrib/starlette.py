@@ -48,8 +48,8 @@ async def get_bus(connection: HTTPConnection) -> BusPath:
     bus = getattr(connection.app.state, "lightbus", None)
     if not isinstance(bus, BusPath):
         raise UsageError(
-            "This program has no bus: make it with lifespan=lightbus.contrib.starlette.lifespan(bus). In a test the "
-            "lifespan runs within `with TestClient(app) as client:`."
+            "This application has no bus: make it with lifespan=lightbus.contrib.starlette.lifespan(bus). In a test "
+            "the lifespan runs within `with TestClient(app) as client:`."
         )
     return bus
 

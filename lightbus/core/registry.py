@@ -274,7 +274,7 @@ class Registry:
         """Forget peers that were not announced for longer than any cache keeps an outdated record."""
         for peer in list(self.peers.values()):
             if not peer.is_live and now - self.heard_at[peer.instance] > FORGET_AFTER:
-                self.left(peer.instance, "was not heard of for a long time")
+                self.left(peer.instance, "was not heard from for a long time")
 
     def advertising(self, api: str) -> list[Peer]:
         """Return all peers that advertise an API, or are announced with it, in any state."""

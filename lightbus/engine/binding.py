@@ -256,7 +256,7 @@ class Binding:
 
     def _misplaced(self, routing_id: bytes, call_id: int, message: AnyMessage) -> None:
         self.counts["misplaced"] += 1
-        text = f"a {type(message).__name__} message is not for a worker like {self.identity}."
+        text = f"{self.identity} is a worker, which accepts no {type(message).__name__} message."
         self._reply(routing_id, call_id, Error(ProtocolError.code, text, False, {}))
 
     def _unreadable(self, routing_id: bytes, frame: bytes, error: ProtocolError) -> None:

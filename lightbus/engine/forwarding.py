@@ -103,7 +103,8 @@ class Forwarder:
         try:
             await self._empty()
         except LightbusException as error:
-            self._failures.log("outbox", logging.WARNING, "The outbox %s is not emptied: %s", self._outbox.path, error)
+            text = "The events in the outbox %s cannot be handed off now: %s"
+            self._failures.log("outbox", logging.WARNING, text, self._outbox.path, error)
         else:
             self._failures.recovered("outbox")
         finally:

@@ -119,7 +119,7 @@ class RawListeners:
         try:
             self._consumer.peer_is_up(peer)
         except LightbusException as error:
-            text = "Nothing is heard of %s for now, which cannot be connected to: %s"
+            text = "No events arrive from %s for now, which cannot be connected to: %s"
             self._failures.log(peer.instance, logging.WARNING, text, peer.announcement, error)
 
 

@@ -86,7 +86,7 @@ class HandlerThreads(HandlerExecutor):
             try:
                 function(argument)
             except BaseException:
-                logger.exception("The work of a thread for %s has failed: %s", argument, INTERNAL_ERROR)
+                logger.exception("A thread failed while it executed %s: %s", argument, INTERNAL_ERROR)
 
         self._submit(work)
 

@@ -97,13 +97,13 @@ class GatewayGuard:
             )
         if b"%" in scope["raw_path"]:
             # No path of the gateway needs it, and a proxy with rules about paths may decode it differently.
-            raise Refusal(404, "not_found", "Write a path as it is: nothing in it is encoded by %.")
+            raise Refusal(404, "not_found", "The path must not be percent-encoded: write it as it is.")
         if target_size(scope) > MAX_TARGET:
             raise Refusal(414, "too_long", f"A path and its query have {MAX_TARGET} bytes at most.")
         if head_size(scope) > MAX_HEAD:
             raise Refusal(431, "too_large", f"A request's head has {MAX_HEAD} bytes at most.", Connection="close")
         if is_length_ambiguous(headers):
-            raise Refusal(400, "bad_request", "A request says its length once: by Content-Length or in chunks.")
+            raise Refusal(400, "bad_request", "A request must state its length once: by Content-Length, or in chunks.")
         if is_length_beyond(headers, self._options.max_body):
             raise Refusal(
                 413, "too_large", f"A request's body has {self._options.max_body} bytes at most.", Connection="close"

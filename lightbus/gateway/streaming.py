@@ -72,7 +72,8 @@ class Streaming:
         """Return the reader for a new stream; call `answer` next. Raises Refusal, NotReachable."""
         if self.count >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_ONE:
             most = f"{MAX_STREAMS_OF_ONE} for each client, {MAX_STREAMS} for all"
-            raise Refusal(503, "too_many_streams", f"As many streams are open as may be: {most}.", Retry_After="10")
+            text = f"No further stream can be opened. There may be {most}."
+            raise Refusal(503, "too_many_streams", text, Retry_After="10")
         followed = self._followed.get((api, event)) or self._begin(api, event)
         self._open[client] += 1
         followed.streams += 1

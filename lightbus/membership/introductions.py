@@ -129,7 +129,7 @@ class Introductions:
         if hello.target not in ("", self._identity.instance):
             return f"this is the instance {self._identity.instance}, not {hello.target}."
         if self.engines.instance_of(routing_id) not in (None, hello.instance):
-            return f"through this connection the instance {self.engines.instance_of(routing_id)} has said HELLO."
+            return f"the instance {self.engines.instance_of(routing_id)} has sent HELLO through this connection before."
         if len(self.engines) >= MAX_ENGINES and routing_id not in self.engines:
             return f"{len(self.engines)} processes are connected already."
         return None

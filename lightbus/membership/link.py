@@ -170,7 +170,7 @@ class Link:
             self._end(f"is on the bus '{announcement.bus}'")
             return
         if self._fingerprint not in ("", announcement.fingerprint):  # further sockets use the announced key
-            self._end(f"says that its key is {announcement.fingerprint or 'none'}, and speaks {self._fingerprint}")
+            self._end(f"says that its key is {announcement.fingerprint or 'none'}, and uses {self._fingerprint}")
             return
         self.instance = announcement.instance
         self._announcement = announcement

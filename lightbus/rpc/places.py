@@ -110,7 +110,7 @@ class CallPlaces:
 
     def _admit_nested(self, job: Job, parent: Job) -> str:
         if parent.nested >= MAX_NESTED or self._nested >= MAX_NESTED_IN_ALL:
-            return f"executes {self._nested} calls already for which calls of its own wait"
+            return f"executes {self._nested} nested calls already, which its own calls wait for"
         if not self._has_room(job):
             return self._no_memory()
         parent.nested += 1
@@ -217,7 +217,7 @@ class CallPlaces:
                 self._counts["expired"] += 1
                 self._drop(job, "")
             elif self._admission.has_waited_too_long(now - job.arrived, now):
-                self._drop(job, f"did not come to this call within {now - job.arrived:.2f} s")
+                self._drop(job, f"did not begin this call within {now - job.arrived:.2f} s")
             else:
                 job.has_place, job.began = True, now
                 self.running += 1

@@ -242,10 +242,11 @@ class OutboundRequest:
             guess = "Is its process stopped, or too busy" if is_near else "Is its port open to this host"
             return PeerUnreachable(
                 f"{self} was not sent: no connection to {peer.announcement} at {peer.endpoint} within "
-                f"{self.deadline.given:.3g} s. {guess}, or have its process or this one as many open files as they may?"
+                f"{self.deadline.given:.3g} s. {guess}, or has one of the two reached its limit of open files "
+                "(ulimit -n)?"
             )
         if self.deadline.is_inherited:
-            remedy = "That was all that is left of the call in which it was made: give that one more time."
+            remedy = "That was all the time left of the call that made it: allow that one more time."
         else:
             remedy = f"Raise `{self.setting}` (or bus_options={{'timeout': seconds}}) if it needs longer."
         return LightbusTimeout(

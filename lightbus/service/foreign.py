@@ -207,7 +207,7 @@ def _check_form(api_name: str, schema: Any) -> None:
         check_api_name(api_name)
     except InvalidName as error:
         raise InvalidSchema(str(error)) from error
-    wrong = f"The schema of '{api_name}' has not the form that `lightbus dumpschema` writes: "
+    wrong = f"The schema of '{api_name}' does not have the form that `lightbus dumpschema` writes: "
     if not isinstance(schema, dict) or not schema.keys() <= _PARTS.keys():
         raise InvalidSchema(f"{wrong}it is not an object with the keys 'rpcs' and 'events'.")
     for kind, members in schema.items():
@@ -215,4 +215,4 @@ def _check_form(api_name: str, schema: Any) -> None:
             raise InvalidSchema(f"{wrong}its '{kind}' is no object.")
         for name, parts in members.items():
             if not isinstance(parts, dict) or set(parts) != set(_PARTS[kind]):
-                raise InvalidSchema(f"{wrong}'{name}' has not exactly the keys {', '.join(_PARTS[kind])}.")
+                raise InvalidSchema(f"{wrong}'{name}' does not have exactly the keys {', '.join(_PARTS[kind])}.")

@@ -68,7 +68,7 @@ class Observer:
     def _missing(self, event: BusPath | str, number: int) -> str:
         with self._lock:
             names = ", ".join(sorted({message.canonical_name for message in self._fired})) or "nothing"
-        return f"{event} was fired {len(self.fired(event))} times, and not {number}. Fired was: {names}"
+        return f"{event} was fired {len(self.fired(event))} times, and not {number}. Fired: {names}"
 
     def all_handled(self, timeout: float) -> None:
         """Return when every listener has handled all fired events, retries included. Raises LightbusTimeout."""

@@ -214,5 +214,5 @@ def checks_of(cls: type) -> tuple[FieldCheck, ...]:
     """Return the checks of a message's fields: each field is `Annotated[type, check]`."""
     hints = get_type_hints(cls, include_extras=True)
     if missing := [name for name, hint in hints.items() if not hasattr(hint, "__metadata__")]:
-        raise TypeError(f"{cls.__name__}: no check stands beside the type of {', '.join(missing)}")
+        raise TypeError(f"{cls.__name__}: no check is declared for the type of {', '.join(missing)}")
     return tuple(map(check_of, hints.values()))

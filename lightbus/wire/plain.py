@@ -279,7 +279,7 @@ def explain(
             return DeformError(f"{_elided(path)} is {_reason(part, cause)}")
         children = [*_children(plain, path, () if depth else names)]
         waiting.extend((child, child_path, depth + 1) for child, child_path in reversed(children))
-    return DeformError(f"{name} cannot be carried: {type(error).__name__}: {error}")
+    return DeformError(f"{name} cannot be sent: {type(error).__name__}: {error}")
 
 
 def _checked(part: Any, check: Callable[[Any], object]) -> Any:

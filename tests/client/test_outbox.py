@@ -114,7 +114,9 @@ def test_who_keeps_events_says_at_the_end_where_they_are(
     path = bus.client.engine.outbox.path
     bus.client.close()
     [said] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"Nobody publishes auth at the moment: 2 events wait on this host, in {path}, and are handed over by" in said
+    assert (
+        f"Nobody publishes auth at the moment. 2 events wait on this host, in {path}: once there is a publisher" in said
+    )
 
 
 def _answers(bus: BusPath) -> bool:

@@ -202,7 +202,7 @@ def test_a_key_that_is_written_counts_for_more_than_the_file(key_file: Path, tmp
 
 
 def test_several_keys_in_the_environment() -> None:
-    """While a key is replaced there are two, and the first is spoken."""
+    """While a key is replaced there are two, and the first is used."""
     following = BusKey.generate(KEY.bus)
     keys = load(environ={"LIGHTBUS_BUS_KEY": f"{following.text},{KEY.text}"}).security.keys
     assert keys == (following, KEY)

@@ -94,7 +94,7 @@ def problem(values: dict[str, Any]) -> str:
         ),
         (
             {"security": {"mode": "insecure"}},
-            "security.mode is insecure, and that wants a bus name written out, or strangers on the same network "
+            "security.mode is insecure, which needs an explicit bus name, or strangers on the same network "
             "would share a bus by accident. Set LIGHTBUS_BUS or bus.name.",
         ),
     ],

@@ -104,7 +104,7 @@ def test_wrong_use_is_answered_with_what_to_write() -> None:
     with app.app_context(), pytest.raises(UsageError, match=r"Lightbus\(app, bus\)"):
         current_bus()
     bus: Any = lightbus.create(service_name="shop")
-    with pytest.raises(UsageError, match="the program first"):
+    with pytest.raises(UsageError, match="the application first"):
         Lightbus(bus, app)  # type: ignore[arg-type]
     extension = Lightbus(bus=bus)
     extension.init_app(app)

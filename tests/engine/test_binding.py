@@ -317,7 +317,8 @@ def test_message_that_no_worker_receives_is_an_error(place: Place, message: AnyM
         caller.say(message)
         [error] = await caller.hears(Error)
         assert isinstance(error, Error)
-        assert error.message.startswith(f"a {type(message).__name__} message is not for a worker like shop p")
+        assert error.message.startswith("shop p")
+        assert error.message.endswith(f" is a worker, which accepts no {type(message).__name__} message.")
         assert place.binding.counts["misplaced"] == 1
 
     place.run(scenario)

@@ -165,7 +165,7 @@ def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCapture
     engine = Engine("auth")
 
     async def test(forwarder: Forwarder) -> None:
-        await wait_until_async(lambda: "is not emptied" in caplog.text and forwarder._task is None)
+        await wait_until_async(lambda: "cannot be handed off now" in caplog.text and forwarder._task is None)
         HostOutbox(tmp_path).path.rmdir()
         HostOutbox(tmp_path).path.write_bytes(whole)
         forwarder.peers_changed()

@@ -106,7 +106,7 @@ def test_a_connection_is_one_process(place: Place) -> None:
     place.hello()
     [error] = place.hello(HELLO._replace(instance=THIRD))
     assert isinstance(error, Error)
-    assert error.message == f"through this connection the instance {OTHER} has said HELLO."
+    assert error.message == f"the instance {OTHER} has sent HELLO through this connection before."
     assert [type(each) for each in place.hello(HELLO._replace(announcement=announcement(THIRD).to_wire()))] == [Welcome]
     assert (place.claims, len(place.introductions.engines)) == ([], 1)
 

@@ -240,7 +240,7 @@ def test_another_program_listens(place: Place) -> None:
             await wait_until_async(lambda: place.node.ended, AT_ONCE)
         [(reason, refused)] = place.node.ended
         # libzmq may take it for a peer of ZMTP 1.0, which had no handshake.
-        assert reason.startswith(("breaks off the handshake: it may want a key", "sent an invalid message"))
+        assert reason.startswith(("breaks off the handshake: it may require a key", "sent an invalid message"))
         assert not refused
 
     place.run(scenario)
@@ -538,7 +538,7 @@ def test_a_worker_that_announces_another_key(keyed: Place) -> None:
         worker = keyed.worker(welcome())
         keyed.link(worker.endpoint, fingerprint=OUR_KEY.fingerprint)
         await wait_until_async(lambda: keyed.node.ended)
-        assert keyed.node.ended == [(f"says that its key is none, and speaks {OUR_KEY.fingerprint}", False)]
+        assert keyed.node.ended == [(f"says that its key is none, and uses {OUR_KEY.fingerprint}", False)]
 
     keyed.run(scenario)
 

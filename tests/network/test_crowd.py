@@ -128,7 +128,7 @@ def test_many_connections(
     for _ in range(100):
         assert door.call(bus.work.who) == worker.pid
     assert descriptors(worker) < LIMIT
-    worker.wait_for_line("refused 1 connections so far, .*: as many as this process can hold are open")
+    worker.wait_for_line("refused 1 connections so far, .*: this process has as many connections open as it can")
     many.go()
     newcomer = network.bus()
     wait_until(lambda: descriptors(worker) < LIMIT // 2, what="the crowd has gone")

@@ -389,7 +389,7 @@ def test_a_foreign_client_is_answered(network: Network) -> None:
             (bytes(versioned), "speaks protocol version 9, this process version 1"),
             (envelope.encode(hello._replace(bus="other")), f"this is the bus '{name}', not 'other'"),
             (envelope.encode(hello._replace(target="1" * 16)), f"not {'1' * 16}"),
-            (envelope.encode(Welcome({}, "", 0.0, False)), "a Welcome message is not for a worker"),
+            (envelope.encode(Welcome({}, "", 0.0, False)), "which accepts no Welcome message"),
             (
                 envelope.encode(Request("1" * 16, "work", "who", 1.0, "0" * 16, [], None, 0, {})),
                 "meant for the instance",

@@ -144,7 +144,7 @@ def test_a_fixed_peer_that_refuses(network: Network, whose: str, door: Door, mon
         monkeypatch.setenv("LIGHTBUS_SECURITY", whose.removeprefix("mode "))
     text = refusal(door, network.bus().work.who)
     assert f"the fixed peer tcp://127.0.0.1:{network.seed_port} breaks off the handshake: it " in text
-    assert ("has another key than ours" if whose == "another key" else "may want a key") in text
+    assert ("has another key than ours" if whose == "another key" else "may require a key") in text
     worker.wait_for_line(r"WARNING +lightbus.security: refused \d+ connections so far, the last from .*: it ")
     assert len(re.findall("refused .* connections", worker.output)) == 1
     assert "Traceback" not in worker.output

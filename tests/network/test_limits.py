@@ -63,7 +63,7 @@ def test_one_event_is_too_large(
         everything = {f"{number:02d}" for number in range(60)} - {"30"}
         wait_until(lambda: set(took(listener)) == everything, 30, what="all others are handled")
         listener.wait_for_line(
-            f"It takes 500.* a message to this process may have {SMALL}. Raise network.max_message_size"
+            f"It takes 500.* this process accepts messages of {SMALL} bytes. Raise network.max_message_size"
         )
         dead = processes.lightbus("dead", "list", "--json")
         assert dead.wait() == 0

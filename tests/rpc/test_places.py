@@ -121,7 +121,7 @@ async def test_a_call_that_waits_too_long_is_refused() -> None:
     two.arrived -= 10.0
     bench.go(one)
     assert [job for job, _ in bench.dropped] == [two]
-    assert bench.dropped[0][1].startswith("did not come to this call within 10.")
+    assert bench.dropped[0][1].startswith("did not begin this call within 10.")
 
 
 @on_loop
@@ -159,7 +159,7 @@ async def test_calls_back_are_bounded() -> None:
     outer, _ = bench.come()
     nested = [bench.come(chain=list(outer.served.chain)) for _ in range(MAX_NESTED + 1)]
     assert [reason for _, reason in nested[:-1]] == [""] * MAX_NESTED
-    assert nested[-1][1] == f"executes {MAX_NESTED} calls already for which calls of its own wait"
+    assert nested[-1][1] == f"executes {MAX_NESTED} nested calls already, which its own calls wait for"
     bench.go(nested[0][0])
     assert bench.come(chain=list(outer.served.chain))[1] == ""
 

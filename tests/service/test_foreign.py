@@ -49,8 +49,8 @@ def test_arguments_and_results_are_validated() -> None:
         ([], "not an object with the keys"),
         ({"procedures": {}}, "not an object with the keys"),
         ({"rpcs": []}, "its 'rpcs' is no object"),
-        ({"rpcs": {"check": {"parameters": {}}}}, "'check' has not exactly the keys parameters, response"),
-        ({"events": {"e": {"parameters": {}, "response": {}}}}, "'e' has not exactly the keys parameters"),
+        ({"rpcs": {"check": {"parameters": {}}}}, "'check' does not have exactly the keys parameters, response"),
+        ({"events": {"e": {"parameters": {}, "response": {}}}}, "'e' does not have exactly the keys parameters"),
         ({"events": {"e": {"parameters": {"type": 5}}}}, r"The schema of auth\.e is not a valid JSON Schema"),
     ],
 )

@@ -48,7 +48,7 @@ def test_an_event_that_does_not_come(hub: MemoryBus, auth: BusPath) -> None:
     """The error lists the events that were fired."""
     hub.start(auth)
     auth.auth.user_greeted(username="sally")
-    with pytest.raises(LightbusTimeout, match=r"fired 0 times, and not 1\. Fired was: auth\.user_greeted"):
+    with pytest.raises(LightbusTimeout, match=r"fired 0 times, and not 1\. Fired: auth\.user_greeted"):
         hub.wait_for_event(auth.auth.user_registered, timeout=0.01)
     with pytest.raises(LightbusTimeout, match=r"auth\.x was fired 0 times"):
         asyncio.run(hub.wait_for_event_async("auth.x", timeout=0.01))

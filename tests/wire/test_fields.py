@@ -156,5 +156,5 @@ def test_checks_are_read_from_the_fields() -> None:
 
 def test_field_without_a_check_raises() -> None:
     """It is named when the module is imported."""
-    with pytest.raises(TypeError, match="Unchecked: no check stands beside the type of name, size"):
+    with pytest.raises(TypeError, match="Unchecked: no check is declared for the type of name, size"):
         fields.checks_of(Unchecked)

@@ -211,7 +211,7 @@ def test_failure_without_a_single_cause_is_explained() -> None:
     """If no single value is the cause, the error contains the exception."""
     error = explain({"a": 1}, MemoryError("too much"), name="kwargs")
     assert isinstance(error, DeformError)
-    assert str(error) == "kwargs cannot be carried: MemoryError: too much"
+    assert str(error) == "kwargs cannot be sent: MemoryError: too much"
 
 
 @pytest.mark.parametrize(

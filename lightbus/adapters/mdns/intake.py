@@ -100,13 +100,13 @@ class Intake:
     def take(self, reader: _IntakeSocket, data: bytes, source: tuple[str, int]) -> None:
         """Keep a packet until it is handled, or refuse it."""
         if len(data) < HEADER:
-            self._ignore("malformed", _named(source), f"a packet of {len(data)} bytes is none of DNS")
+            self._ignore("malformed", _named(source), f"a packet of {len(data)} bytes is not a DNS packet")
             return
         is_answer = bool(data[2] & _QR)
         if is_answer and source[1] != MDNS_PORT:  # RFC 6762 section 6: to be ignored
             self._ignore("wrong port", _named(source), f"it was sent from port {source[1]}, not {MDNS_PORT}")
         elif not self._queue.put((source[0], is_answer), len(data) + OVERHEAD, (reader, data, source)):
-            self._ignore("too many packets", _named(source), "it sends more of multicast DNS than is read here")
+            self._ignore("too many packets", _named(source), "it sends more packets than this process reads")
 
     def handle(self) -> None:
         """Handle what waits, unless it is to be handled later."""
@@ -143,7 +143,7 @@ class Intake:
             return
         self._looked_at = now
         if dropped := sum(each.dropped_since() for each in self._sockets):
-            why = "this process does not get to reading all packets in time"
+            why = "this process is too busy to read all packets in time"
             self._ignore("not read in time", "the network", why, dropped)
 
 

@@ -158,7 +158,7 @@ class NatsConnection:
 
     def unreachable(self, why: str) -> EventBackendUnreachable:
         """Return the error for servers that do not answer."""
-        return EventBackendUnreachable(self._text(f"does not answer ({why}). See whether the servers run, with -js."))
+        return EventBackendUnreachable(self._text(f"does not answer ({why}). Check that the servers run, with -js."))
 
     def _not_connected(self) -> EventBackendError:
         error = self._last_error

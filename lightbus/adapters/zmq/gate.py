@@ -70,8 +70,8 @@ REASONS = {
     "no_key": "it has no key",
     "malformed": "its handshake is invalid",
     "too_slow": "it did not complete the handshake",
-    "broken_off": "it broke off the handshake: it may have no key, or only look whether the port is open",
-    "too_many": "as many as this process can hold are open (ulimit -n)",
+    "broken_off": "it broke off the handshake: it may have no key, or only check whether the port is open",
+    "too_many": "this process has as many connections open as it can (ulimit -n)",
 }
 """The reasons of refusals, by which they are counted -> their text in the log."""
 

@@ -78,7 +78,7 @@ class HostSecurity:
     level: int = logging.INFO
     fingerprints: tuple[str, ...] = ("",)
     admitted: None = None
-    refusal: str = "it may want a key, and this process has none (mode host): lightbus keys"
+    refusal: str = "it may require a key, and this process has none (mode host): lightbus keys"
 
     def prepare_server(self, socket: zmq.Socket[Any]) -> None:
         """Nothing to set: the file system decides which users may connect."""
@@ -114,11 +114,11 @@ class InsecureSecurity:
     level: int = logging.WARNING
     fingerprints: tuple[str, ...] = ("",)
     admitted: None = None
-    refusal: str = "it may want a key, and mode insecure has none: unset LIGHTBUS_SECURITY where there is one"
+    refusal: str = "it may require a key, and mode insecure has none: unset LIGHTBUS_SECURITY where there is one"
 
     def __post_init__(self) -> None:
         if not self.bus:
-            raise InvalidConfiguration("security 'insecure' wants a bus name of its own: set LIGHTBUS_BUS (bus.name)")
+            raise InvalidConfiguration("security 'insecure' needs a bus name of its own: set LIGHTBUS_BUS (bus.name)")
         if not self.addresses:
             raise InvalidConfiguration("security 'insecure' has no address to listen on: set LIGHTBUS_INTERFACES")
 

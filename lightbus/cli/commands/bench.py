@@ -63,7 +63,7 @@ def load_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--peer", metavar="PEER", help="A `lightbus bench serve`: service, process or id."),
         click.option(
-            "--size", type=click.IntRange(0, 1_000_000), default=100, show_default=True, help="Bytes of each."
+            "--size", type=click.IntRange(0, 1_000_000), default=100, show_default=True, help="Bytes of each message."
         ),
         click.option("--concurrency", type=click.IntRange(1, 1000), default=1, show_default=True, help="At a time."),
         click.option("--count", "-n", type=click.IntRange(1), default=2000, show_default=True, help="How many."),
@@ -166,9 +166,9 @@ async def _started(bus: Connection, service: str, process: subprocess.Popen[byte
             if peer.announcement.service == service:
                 return peer
         await asyncio.sleep(0.05)
-    ended = f"ended with exit code {process.poll()}" if process.poll() is not None else "is not to be seen"
+    ended = f"ended with exit code {process.poll()}" if process.poll() is not None else "cannot be found"
     raise NotReachable(
-        f"The other side that was started for it {ended} ({bus.where}). `lightbus doctor` looks for the reason."
+        f"The responder of the measurement {ended} ({bus.where}). `lightbus doctor` looks for the reason."
     )
 
 
@@ -214,7 +214,7 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
             await fire("first")
             if not await handled("first", 1, START_SECONDS):
                 raise NotReachable(
-                    f"{peer.announcement} hears no events of this process. `lightbus doctor` looks for the reason."
+                    f"{peer.announcement} receives no events of this process. `lightbus doctor` looks for the reason."
                 )
             began = time.perf_counter()
             times, failed, seconds = await _measured(bus, load, fire, "Events")

@@ -29,7 +29,8 @@ __all__ = ["call", "schema_of"]
 @click.command()
 @click.argument("name", metavar="API.PROCEDURE", shell_complete=complete_procedures)
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=complete_call_arguments)
-@click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="By when to answer.")
+@click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS",
+              help="Seconds within which to answer.")  # fmt: skip
 @click.option("--peer", metavar="PEER", shell_complete=complete_peers, help="Call this peer: service, process or id.")
 @click.option("--all", "everybody", is_flag=True, help="Call every peer that serves the API.")
 @client_options

@@ -10,7 +10,7 @@ __all__ = ["LINES", "cheat"]
 
 LINES = (
     ("START", "lightbus new shop", "a service with tests"),
-    ("", "lightbus run --reload", "serve ./bus.py, amid edits"),
+    ("", "lightbus run --reload", "serve bus.py, reload on edits"),
     ("LOOK", "lightbus peers", "the peers, and which answer"),
     ("", "lightbus describe shop.orders", "what it offers, with types"),
     ("", "lightbus top", "the load of workers, live"),

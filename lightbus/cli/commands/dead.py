@@ -93,7 +93,7 @@ async def show(bus: Connection, native_id: str, group: str) -> int:
 )
 async def retry(bus: Connection, native_id: str, group: str) -> int:
     """Deliver the dead letters again."""
-    return await _do(bus, "retry_dead_events", "is given again to", native_id, group)
+    return await _do(bus, "retry_dead_events", "is delivered again to", native_id, group)
 
 
 @_letter_command("drop", "Forget one event, or `all`.")

@@ -28,7 +28,7 @@ __all__ = ["describe"]
     default=1,
     show_default=True,
     metavar="N",
-    help="Explain the types of signatures (1), and theirs (2, ...).",
+    help="Explain the types in signatures (1), and the types in those (2, ...).",
 )
 @client_options
 def describe(options: ClientOptions, name: str, depth: int) -> None:

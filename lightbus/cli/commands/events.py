@@ -164,6 +164,6 @@ def _say(bus: Connection, api: str, where: str, moved: Counter[str], groups: int
         counts = {name: moved[name] for name in ("events", "owed", "dead")}
         bus.output.record({"api": api, "to": where, **counts, "groups": groups})
         return
-    owed = f", {moved['owed']} of them still owed" if moved["owed"] else ""
+    owed = f", {moved['owed']} of them still to be delivered" if moved["owed"] else ""
     bus.output.line((f"{moved['events']} events of {api}", "bold"), f" are moved to {where}{owed}.")
     bus.output.line(f"{groups} groups keep their positions; {moved['dead']} dead letters are moved.")

@@ -20,7 +20,8 @@ __all__ = ["fire"]
 @click.command()
 @click.argument("name", metavar="API.EVENT", shell_complete=complete_events)
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=complete_fire_arguments)
-@click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS", help="By when to be taken.")
+@click.option("--timeout", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS",
+              help="Seconds within which a publisher has to accept it.")  # fmt: skip
 @client_options
 def fire(options: ClientOptions, name: str, arguments: tuple[str, ...], timeout: float | None) -> None:
     """Fire an event, and show its publisher.
@@ -44,4 +45,4 @@ async def _fire(bus: Connection, target: str, words: Sequence[str], timeout: flo
         bus.output.line((f"{api}.{event}", "bold"), f" waits on this host as {message.id}: no publisher accepts it now")
     else:
         who = message.publisher if publisher is None else str(publisher.announcement)
-        bus.output.line((f"{api}.{event}", "bold"), f" is taken by {who} as {message.native_id}")
+        bus.output.line((f"{api}.{event}", "bold"), f" is accepted by {who} as {message.native_id}")

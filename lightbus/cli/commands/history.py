@@ -24,7 +24,7 @@ ADVANCE_EVERY = 500
 @click.command()
 @click.argument("pattern", required=False, default="*", shell_complete=complete_events)
 @click.option("--since", metavar="WHEN", help='Not those before: "2026-01-31 12:00", or how long ago: 10m, 2h, 3d.')
-@click.option("--until", metavar="WHEN", help="Not those after; likewise.")
+@click.option("--until", metavar="WHEN", help="Not those after; in the same forms.")
 @filter_options
 @click.option(
     "--limit", "-n", type=click.IntRange(0), default=20, show_default=True, metavar="N", help="The latest N; 0: all."
@@ -67,7 +67,7 @@ class _HistoryQuery:
         if self._journals.failure is not None:
             raise self._journals.failure
         if not shown:
-            self._bus.output.note(nothing_shown(self._bus, "No event that is kept is one of those."))
+            self._bus.output.note(nothing_shown(self._bus, "No stored event matches."))
         return code_of(self._bus)
 
     async def _show_latest(self, limit: int) -> int:

@@ -26,11 +26,11 @@ FILE = click.option(
 
 PHASES = {
     "add": (
-        "Every holder accepts the new key from now on, and still speaks the old one.",
+        "Every holder accepts the new key from now on, and still uses the old one.",
         "lightbus keys rotate promote",
     ),
     "promote": (
-        "The new key is spoken from now on; the old one is still accepted.",
+        "The new key is used from now on; the old one is still accepted.",
         "lightbus keys rotate remove",
     ),
     "remove": ("The old key opens nothing any more.", ""),
@@ -118,7 +118,7 @@ def rotate(phase: str, file: Path | None) -> None:
     write_key_file(path, changed, replace=True, note=PROMOTED if phase == "promote" else "")
     what, following = PHASES[phase]
     for key in changed:
-        click.echo(f"key {key.fingerprint}: {'spoken' if key is changed[0] else 'accepted'}")
+        click.echo(f"key {key.fingerprint}: {'used' if key is changed[0] else 'accepted'}")
     click.echo(what)
     click.echo(_copy_instructions(path))
     click.echo(

@@ -21,7 +21,13 @@ __all__ = ["record"]
 
 @click.command()
 @click.argument("pattern", required=False, default="*")
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), required=True, help="The file; not yet there.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The file to write; it must not exist yet.",
+)
 @click.option(
     "--since", metavar="WHEN", help='Begin with what is kept: "0" for all, an event\'s id, a date and time, or 10m.'
 )

@@ -147,7 +147,7 @@ class _Tail:
             fields = {"service": who.service, "process": who.process, "instance": who.instance}
             self._bus.output.record({"type": "dropped", "count": count, **fields})
         else:
-            self._bus.output.line((f"{count} calls at {who} are not shown: they were too many at a time", "yellow"))
+            self._bus.output.line((f"{count} calls at {who} are not shown: there were too many at a time", "yellow"))
 
     def _is_wanted(self, name: str, kwargs: Any, **sender: str) -> bool:
         return not self._done.is_set() and self._filter.wants(self._bus, name, kwargs, **sender)

@@ -101,7 +101,7 @@ class Workers:
                 seen.append(observation)
                 missing = [condition for condition in missing if not condition(observation)]
             elif time.monotonic() > end:
-                raise self.failure(f"Within {seconds:g} s it was not seen that {what}.")
+                raise self.failure(f"Within {seconds:g} s this was not seen: {what}.")
         return sorted(seen, key=lambda each: each["at"])
 
     def _start(self, service: str) -> None:

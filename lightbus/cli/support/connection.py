@@ -170,7 +170,7 @@ class Connection:
             return found
         there = ", ".join(sorted({peer.announcement.service for peer in peers}))
         which = "No live peer" if among is None else "None of the peers that serve it"
-        raise NotReachable(f"{which} is called '{name}' ({self.where}). There are those of: {there}. {HINT}")
+        raise NotReachable(f"{which} is called '{name}' ({self.where}). There are: {there}. {HINT}")
 
     async def ask(self, peer: Peer, procedure: str, *, timeout: float | None = None, **kwargs: Any) -> Any:
         """Call a procedure of a peer's own `internal.peer`, within `ASK_TIMEOUT`. Raises what a call raises."""

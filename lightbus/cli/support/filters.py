@@ -90,7 +90,7 @@ def filter_options(function: F) -> F:
     """Add --where and --from, given as `where` and `sender`."""
     where = click.option(
         "--where", multiple=True, callback=_searches, metavar="CONDITION",
-        help="Only with such arguments: 'amount > 100', address.city=London; several have to hold all.",
+        help="Only with such arguments: 'amount > 100', address.city=London; if given several times, all have to hold.",
     )  # fmt: skip
     sender = click.option(
         "--from", "sender", default="", metavar="PEER", shell_complete=complete_peers,

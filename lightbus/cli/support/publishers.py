@@ -47,7 +47,7 @@ async def _answering_peers(bus: Connection) -> list[Peer]:
 
 def nothing_shown(bus: Connection, text: str) -> str:
     """Return the note for an empty list, with the restriction that some peers did not answer, if so."""
-    return f"{text.removesuffix('.')}, as far as anybody answers." if bus.silent else text
+    return f"{text.removesuffix('.')}, as far as publishers answer." if bus.silent else text
 
 
 def code_of(bus: Connection) -> int:

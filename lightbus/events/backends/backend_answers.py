@@ -194,7 +194,7 @@ class BackendAnswers:
         try:
             yield
         except EventBackendError as error:
-            text = "Answers about the events of %s lack those of their event backend: %s"
+            text = "Questions about the events of %s are answered without their event backend: %s"
             self._failures.log(api, logging.WARNING, text, api, error)
 
 

@@ -86,7 +86,7 @@ class BackendOutbox:
                 self._failures.recovered(api)
                 logger.info("The events of %s that waited in the outbox were handed over to their backend", api)
             return False
-        self._reasons.setdefault(api, "an earlier process has left them.")
+        self._reasons.setdefault(api, "an earlier process left them there.")
         return True
 
     async def keep(self, api: str, rows: Sequence[Keepable], error: EventBackendUnreachable | None) -> None:

@@ -40,7 +40,7 @@ PUBLISH_TIMEOUT = 30.0
 """Seconds after which an event counts as not stored if its backend does not answer."""
 
 IN_OUTBOX = "No group can have handled it yet: its event backend cannot be reached, and the event waits in the outbox"
-HANDED_OVER = "for that. It is handed over once the backend is back, and then delivered to the groups."
+HANDED_OVER = "until it can. Then it is handed over, and delivered to the groups."
 
 MAX_BATCH = 500
 """Events passed to a backend at a time."""

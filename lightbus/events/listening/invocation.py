@@ -138,7 +138,7 @@ class Invocation:
         size = size_left_out(entry.record)
         if size is not None:
             raise PayloadTooLarge(
-                f"It takes {size} bytes, and a message to this process may have {self._context.max_message_size}. "
+                f"It takes {size} bytes, and this process accepts messages of {self._context.max_message_size} bytes. "
                 "Raise network.max_message_size here, and deliver it again: lightbus dead retry."
             ) from None
 

@@ -107,8 +107,8 @@ class RelayTurns:
         self._overtaken[api] += 1
         groups = ", ".join(sorted({group for group, *_ in behind})) or "some groups"
         logger.warning(
-            "Events of %s in the outbox %s are fired although earlier ones, which another process has fired, are not "
-            "handled by %s after %.0f s: those may come later (the journal %s)",
+            "Events of %s in the outbox %s are fired out of order: earlier ones, which another process has fired, were "
+            "not handled by %s within %.0f s, and may be delivered later (from the journal %s)",
             api, self._outbox, groups, now - wait.since, journal,
         )  # fmt: skip
         return True

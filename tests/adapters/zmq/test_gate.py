@@ -186,7 +186,7 @@ def test_connections_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
             late.settimeout(60)
             assert b"" in (late.recv(100), late.recv(100))
         wait_until(lambda: place.gate.counts["too_many"] == 1)
-        wait_until(lambda: "as many as this process can hold are open" in caplog.text)
+        wait_until(lambda: "this process has as many connections open as it can" in caplog.text)
         for holder in holders:
             holder.send(b"still there")
             assert place.router.poll(5000)

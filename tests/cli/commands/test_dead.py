@@ -32,7 +32,7 @@ def test_dead_letters_are_shown_given_again_and_dropped(commands: Commands) -> N
     assert commands.json("dead", "list", "shop-greeter") == []
     text = commands.text("dead", "show", dead["native_id"])
     assert "for mail-fails, after 1 deliveries: ValueError: no sally here" in text
-    assert "is given again to mail-fails" in commands.text("dead", "retry", dead["native_id"])
+    assert "is delivered again to mail-fails" in commands.text("dead", "retry", dead["native_id"])
     [again] = wait_until(lambda: commands.look("dead", "list"), 10)
     assert (again["id"], again["native_id"] != dead["native_id"]) == (dead["id"], True)
     assert shop.stdout.count("welcome sally") == 1  # given to its group alone

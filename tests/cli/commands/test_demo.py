@@ -246,7 +246,7 @@ def test_worker_that_does_not_work_is_shown(services: Path, monkeypatch: pytest.
     (services / "auth" / "bus.py").write_text(source.replace("observe(bus.client)", ""))
     result = CliRunner().invoke(_group, ["demo"])
     assert result.exit_code == 1
-    assert "Within 0.5 s it was not seen that each service listens to the other." in result.output
+    assert "Within 0.5 s this was not seen: each service listens to the other." in result.output
     assert "--- the worker 'auth' wrote:" in result.output
 
 

@@ -39,7 +39,7 @@ def test_groups_and_dead_letters(commands: Commands) -> None:
     assert (dead["group"], dead["kwargs"]["username"], dead["error"]) == (
         "mail-fails", "sally", "ValueError: no sally here",
     )  # fmt: skip
-    assert "is given again to mail-fails" in commands.text("dead", "retry", dead["native_id"])
+    assert "is delivered again to mail-fails" in commands.text("dead", "retry", dead["native_id"])
     [again] = wait_until(lambda: commands.look("dead", "list"), 20)
     assert (again["id"], again["native_id"] != dead["native_id"]) == (dead["id"], True)
     assert commands.json("dead", "drop", "all")[0]["done"] is True

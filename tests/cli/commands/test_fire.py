@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def test_event_is_fired_and_its_publisher_named(commands: Commands) -> None:
     """An event reaches its listener, with the default that was left out; both forms say who took it."""
     _, shop = commands.services()
-    assert "auth.user_registered is taken by auth " in commands.text("fire", "auth.user_registered", "username=sally")
+    assert "auth.user_registered is accepted by auth " in commands.text(
+        "fire", "auth.user_registered", "username=sally"
+    )
     shop.wait_for_line("^welcome sally 0$")
     [told] = commands.json("fire", "auth.user_registered", json.dumps({"username": "ada", "age": 36}))
     assert told["native_id"].count("-") == 1

@@ -13,7 +13,7 @@ def test_latest_kept_events_are_shown_oldest_first(commands: Commands) -> None:
     one = commands.serve("auth", "--process-name", "first", where="one")
     commands.serve("auth", "--process-name", "second", where="other").wait_for_line("Ready")
     one.wait_for_line("Ready")
-    assert "No event that is kept is one of those." in commands.run("history").stderr
+    assert "No stored event matches." in commands.run("history").stderr
     for age in range(6):
         commands.run("fire", "auth.user_registered", "username=sally", f"age={age}")
 

@@ -114,7 +114,7 @@ def test_show_reveals_the_key_when_asked(file: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_show_for_programs(file: Path, commands: Commands) -> None:
-    """With --json there is an object for each key, the one that is spoken first, and the key itself is in none."""
+    """With --json there is an object for each key, the one in use first, and the key itself is in none."""
     run("init")
     run("rotate", "add")
     told = commands.json("keys", "show", "--file", str(file))
@@ -153,7 +153,7 @@ def test_rotate_in_three_phases(file: Path) -> None:
     output = run("rotate", "add").output
     _, new = held(file)
     assert held(file) == (old, new)
-    assert f"key {old.fingerprint}: spoken\nkey {new.fingerprint}: accepted\n" in output
+    assert f"key {old.fingerprint}: used\nkey {new.fingerprint}: accepted\n" in output
     assert "continue with: lightbus keys rotate promote" in output
     output = run("rotate", "promote").output
     assert held(file) == (new, old)

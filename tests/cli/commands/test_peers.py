@@ -105,7 +105,7 @@ def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:
         return bool(shop["stats"]["listeners"][0]["handled"] == {"user_registered": 1})
 
     wait_until(handled, 10)
-    assert "There are those of: auth, shop" in commands.run("peers", "info", "nix", code=3).stderr
+    assert "There are: auth, shop" in commands.run("peers", "info", "nix", code=3).stderr
     text = commands.text("peers", "info", auth["instance"][:6])
     assert re.search(r"^auth\.check_password +1 +0 .* shop \(1\)$", text, re.MULTILINE)
     assert re.search(r"^auth\.user_registered +1$", text, re.MULTILINE)

@@ -90,7 +90,7 @@ def test_of_a_bus() -> None:
 def test_a_peer_with_an_invalid_schema() -> None:
     """It is an error, and nothing of it is written."""
     bus: Any = SchemasBus({"rpcs": {"f": 3}}, apis=[ApiInfo(name="auth")])
-    with pytest.raises(InvalidSchema, match="'f' has not exactly the keys"):
+    with pytest.raises(InvalidSchema, match="'f' does not have exactly the keys"):
         asyncio.run(schemas_on_bus(bus))
 
 

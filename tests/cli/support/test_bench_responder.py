@@ -1,4 +1,4 @@
-"""The other side of `lightbus bench`."""
+"""The responder of `lightbus bench`."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_peers_by_name(hub: MemoryBus) -> None:
         two = await bus.named("shop")
         assert len(two) == 2
         assert [peer.instance for peer in await bus.named(two[0].instance)] == [two[0].instance]
-        with pytest.raises(NotReachable, match=r"No live peer is called 'mail' .*There are those of: auth, shop\. "):
+        with pytest.raises(NotReachable, match=r"No live peer is called 'mail' .*There are: auth, shop\. "):
             await bus.named("mail")
         with pytest.raises(NotReachable, match="None of the peers that serve it is called 'auth'"):
             await bus.named("auth", among=two)

@@ -55,7 +55,7 @@ def test_silent_publisher_is_noted_once() -> None:
     assert "mail" in note
     assert "does not answer (suspect): what it keeps is not shown" in note
     assert code_of(connection) == NotReachable.exit_code
-    assert nothing_shown(connection, "There is nothing.") == "There is nothing, as far as anybody answers."
+    assert nothing_shown(connection, "There is nothing.") == "There is nothing, as far as publishers answer."
 
 
 def test_ended_publisher_is_noted_once() -> None:

@@ -193,7 +193,7 @@ def test_an_unreachable_backend_is_logged(caplog: pytest.LogCaptureFixture) -> N
         assert await shop.answers.groups() == {}
         assert await shop.answers.lag("shop", "mail") is None
         assert [record.getMessage() for record in caplog.records] == [
-            "Answers about the events of shop lack those of their event backend: it is away"
+            "Questions about the events of shop are answered without their event backend: it is away"
         ]
 
     run(test)

@@ -325,7 +325,7 @@ def test_an_event_that_is_too_large_for_a_member(tmp_path: Path, is_live: bool, 
             [dead] = journal.dead_letters.all()
             assert dead.group == "shop-greeter"
             assert "PayloadTooLarge: It takes 40" in dead.error
-            assert "a message to this process may have 20000. Raise network.max_message_size here" in dead.error
+            assert "this process accepts messages of 20000 bytes. Raise network.max_message_size here" in dead.error
         assert hub.broken_off == []
         for member in (small, large):
             await member.stop()
