@@ -1,6 +1,6 @@
 """The sync channel: a call from a plain thread, without a switch to another thread.
 
-A blocking call takes a DEALER to the chosen peer out of a bounded pool, uses it in its own thread for one round trip,
+A blocking call takes a DEALER to the chosen peer out of a pool, uses it in its own thread for one round trip,
 and puts it back. All decisions are made by the same `OutboundRequest` as on an event loop.
 """
 
@@ -69,11 +69,11 @@ def wait_at_exit() -> None:
 _is_exiting = False
 
 
-class _PeerSockets:
+class _PeerPool:
     """
-    The sockets and calls of one peer.
+    The sockets to one peer, and the calls that it was chosen for.
 
-    Needs no lock: each change of its list and its sets, and of the map of all lines, is a single atomic step of the
+    Needs no lock: each change of its list and its sets, and of the map of all pools, is a single atomic step of the
     interpreter.
     """
 
@@ -89,32 +89,32 @@ class _PeerSockets:
         self.is_lost = False
 
 
-def _sockets_of_lost(peer: Peer) -> _PeerSockets:
-    """Return an empty line for a peer that left after it was chosen."""
-    line = _PeerSockets(peer)
-    line.is_lost = True
-    return line
+def _pool_of_lost(peer: Peer) -> _PeerPool:
+    """Return an empty pool for a peer that left after it was chosen."""
+    pool = _PeerPool(peer)
+    pool.is_lost = True
+    return pool
 
 
 class _InFlight(Mapping[str, int]):
     """How many calls of this process each peer has in progress."""
 
-    def __init__(self, lines: Mapping[str, _PeerSockets]) -> None:
-        self._lines = lines
+    def __init__(self, pools: Mapping[str, _PeerPool]) -> None:
+        self._pools = pools
 
     def __getitem__(self, instance: str) -> int:
-        return len(self._lines[instance].busy)
+        return len(self._pools[instance].busy)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._lines)
+        return iter(self._pools)
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._pools)
 
 
 class BlockingChannel:
     """
-    The pool of sockets for blocking calls. Any thread may use it; a socket belongs to one thread at a time.
+    The sockets for blocking calls, a pool for each peer. Any thread may use them, each socket one thread at a time.
 
     The socket put back last is taken first: its connection is the warmest, and the surplus of a burst becomes idle. A
     call takes a lock only where it makes a socket or waits for one.
@@ -126,9 +126,9 @@ class BlockingChannel:
         """Number of idle sockets closed because they received unrequested messages, while the process's memory grew."""
         self._engine = engine
         self._log = RecurringLog(logger)
-        self._lines: dict[str, _PeerSockets] = {}
-        self._in_flight = _InFlight(self._lines)
-        self._on_sent: list[tuple[_PeerSockets, Callable[[], None]]] = []
+        self._pools: dict[str, _PeerPool] = {}
+        self._in_flight = _InFlight(self._pools)
+        self._on_sent: list[tuple[_PeerPool, Callable[[], None]]] = []
         self._ids = itertools.count(1)
         self._room = threading.Condition()  # guards the attributes below, and changes of `_on_sent`
         self._sockets = 0
@@ -162,31 +162,31 @@ class BlockingChannel:
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """Close the idle sockets to a peer that left. Threads with a busy socket notice by themselves."""
-        line = self._lines.pop(peer.instance, None)
-        if line is not None:
-            line.is_lost = True
-            self._close_idle(line)
+        pool = self._pools.pop(peer.instance, None)
+        if pool is not None:
+            pool.is_lost = True
+            self._close_idle(pool)
 
     def when_sent(self, instance: str, callback: Callable[[], None]) -> None:
         """Call back once no call that chose this instance is still unsent."""
-        line = self._lines.get(instance)
-        if line is None or not line.unsent:
+        pool = self._pools.get(instance)
+        if pool is None or not pool.unsent:
             callback()
             return
         with self._room:
-            self._on_sent.append((line, callback))
+            self._on_sent.append((pool, callback))
         self._wake_waiters()  # the last one may have been sent just now
 
     def awaits(self, instance: str) -> bool:
         """Return whether a call waits for an answer of this instance."""
-        line = self._lines.get(instance)
-        return line is not None and bool(line.busy)
+        pool = self._pools.get(instance)
+        return pool is not None and bool(pool.busy)
 
     def close(self) -> Future[None]:
         """Close the idle sockets, make calls in progress raise, and return a future that is done once all closed."""
         self._closed = True
-        for line in list(self._lines.values()):
-            self._close_idle(line)
+        for pool in list(self._pools.values()):
+            self._close_idle(pool)
         with self._room:  # a thread that makes a socket has either seen `_closed`, or is counted in `_sockets`
             self._room.notify_all()
             self._note_all_closed()
@@ -202,14 +202,14 @@ class BlockingChannel:
             if peer is None:
                 return None
             instance = peer.announcement.instance
-            line = self._lines.get(instance) or self._lines.setdefault(instance, _PeerSockets(peer))
-            line.busy.add(outgoing)
-            line.unsent.add(outgoing)
+            pool = self._pools.get(instance) or self._pools.setdefault(instance, _PeerPool(peer))
+            pool.busy.add(outgoing)
+            pool.unsent.add(outgoing)
             if self._engine.snapshot is snapshot:
                 return peer
             # The peer may be leaving, and `when_sent` may have reported nothing unsent before this was recorded.
-            line.busy.discard(outgoing)
-            self._remove_unsent(line, outgoing)
+            pool.busy.discard(outgoing)
+            self._remove_unsent(pool, outgoing)
 
     async def look_for(self, outgoing: OutboundRequest) -> None:
         """Return when a peer that advertises the API is up."""
@@ -222,21 +222,21 @@ class BlockingChannel:
         return self._ask(peer, outgoing)
 
     def _ask(self, peer: Peer, outgoing: OutboundRequest) -> AnyMessage:
-        line = self._lines.get(peer.announcement.instance) or _sockets_of_lost(peer)
+        pool = self._pools.get(peer.announcement.instance) or _pool_of_lost(peer)
         dealer: BlockingSocket | None = None
         call_id = next(self._ids)
         try:
             try:  # faster than `suppress`: every call runs this
                 if not self._closed:
-                    dealer = line.idle.pop()
+                    dealer = pool.idle.pop()
             except IndexError:
                 pass
             while dealer is None:
-                dealer = interruptible(self._wait_or_make, line, outgoing)
+                dealer = interruptible(self._wait_or_make, pool, outgoing)
             frame = outgoing.frame(peer, call_id)
             while not dealer.send(frame):
-                dealer = self._one_to_send_with(dealer, line, outgoing)
-            line.unsent.discard(outgoing)
+                dealer = self._one_to_send_with(dealer, pool, outgoing)
+            pool.unsent.discard(outgoing)
             if self._on_sent:
                 self._wake_waiters()
             while True:
@@ -246,7 +246,7 @@ class BlockingChannel:
                         return reply
                     self.late_replies += 1  # the reply to an earlier call of this socket, which was given up
                 # Checked after late replies, too: a peer that keeps sending them cannot hold a call past its deadline.
-                self._check(line, outgoing, sent=True)
+                self._check(pool, outgoing, sent=True)
         except ProtocolError as error:
             raise ProtocolError(
                 f"{peer.announcement} answered {outgoing} with an unreadable message: {error}"
@@ -257,75 +257,73 @@ class BlockingChannel:
                 dealer.send(envelope.encode(Cancel(), call_id))
             raise
         finally:
-            if outgoing in line.unsent:
-                self._remove_unsent(line, outgoing)
-            line.busy.discard(outgoing)
+            if outgoing in pool.unsent:
+                self._remove_unsent(pool, outgoing)
+            pool.busy.discard(outgoing)
             if dealer is not None and dealer.was_used:
-                line.idle.append(dealer)
-                if self._waiting_for_room or line.is_lost or self._closed:
-                    self._maintain_idle(line)
+                pool.idle.append(dealer)
+                if self._waiting_for_room or pool.is_lost or self._closed:
+                    self._maintain_idle(pool)
             elif dealer is not None:
                 self._drop(dealer)
 
-    def _one_to_send_with(
-        self, dealer: BlockingSocket, line: _PeerSockets, outgoing: OutboundRequest
-    ) -> BlockingSocket:
+    def _one_to_send_with(self, dealer: BlockingSocket, pool: _PeerPool, outgoing: OutboundRequest) -> BlockingSocket:
         """Return the socket to try next where one could not send, mostly the same. Raises where the call has ended."""
-        self._check(line, outgoing, sent=False)
+        self._check(pool, outgoing, sent=False)
         if dealer.was_used:
             # The connection may be broken for good, as by a reply over the limit: see `BlockingSocket.was_used`.
-            connected = self._connect(line.peer)
+            connected = self._connect(pool.peer)
             dealer.close()
             return connected
-        return self._connected_or_new(line, dealer) if line.idle else dealer
+        return self._connected_or_new(pool, dealer) if pool.idle else dealer
 
-    def _check(self, line: _PeerSockets, outgoing: OutboundRequest, *, sent: bool) -> None:
-        peer = line.peer
+    def _check(self, pool: _PeerPool, outgoing: OutboundRequest, *, sent: bool) -> None:
+        peer = pool.peer
         if self._closed:
             raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was answered.")
         if outgoing.deadline.passed():
             raise outgoing.timed_out(peer, sent=sent)
         # A peer that is only missing from the snapshot is not lost: the engine may have moved, and know no peer yet.
-        if line.is_lost and not self._engine.snapshot.is_up(peer.instance):
+        if pool.is_lost and not self._engine.snapshot.is_up(peer.instance):
             raise outgoing.lost(peer, "went away") if sent else NeverSent()
 
-    def _maintain_idle(self, line: _PeerSockets) -> None:
+    def _maintain_idle(self, pool: _PeerPool) -> None:
         """Close the idle sockets if the peer is lost or the channel closed; else notify a thread that waits for one."""
-        if line.is_lost or self._closed:
-            self._close_idle(line)
+        if pool.is_lost or self._closed:
+            self._close_idle(pool)
         else:
             with self._room:
                 self._room.notify()
 
     # Sent or not
 
-    def _remove_unsent(self, line: _PeerSockets, outgoing: OutboundRequest) -> None:
+    def _remove_unsent(self, pool: _PeerPool, outgoing: OutboundRequest) -> None:
         """Record that a call is not unsent any more: it was sent, or never will be."""
-        line.unsent.discard(outgoing)
+        pool.unsent.discard(outgoing)
         if self._on_sent:
             self._wake_waiters()
 
     def _wake_waiters(self) -> None:
         with self._room:
-            ready = [callback for line, callback in self._on_sent if not line.unsent]
+            ready = [callback for pool, callback in self._on_sent if not pool.unsent]
             self._on_sent = [entry for entry in self._on_sent if entry[0].unsent]
         for callback in ready:
             callback()
 
-    # The pool
+    # The pools
 
-    def _wait_or_make(self, line: _PeerSockets, outgoing: OutboundRequest) -> BlockingSocket | None:
+    def _wait_or_make(self, pool: _PeerPool, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Return an idle socket or a new one; None where no new one could be made at the moment."""
         with self._room:
             self._waiting_for_room += 1  # first: from now on a thread that puts a socket back notifies
             try:
-                if (idle := self._wait_for_socket(line, outgoing)) is not None:
+                if (idle := self._wait_for_socket(pool, outgoing)) is not None:
                     return idle
             finally:
                 self._waiting_for_room -= 1
             self._sockets += 1
         try:
-            return self._connect(line.peer)
+            return self._connect(pool.peer)
         except BaseException as error:
             with self._room:
                 self._sockets -= 1
@@ -340,10 +338,10 @@ class BlockingChannel:
         fingerprint = peer.announcement.fingerprint
         return self._engine.transport.blocking_dealer(peer.endpoint, fingerprint=fingerprint)
 
-    def _connected_or_new(self, line: _PeerSockets, dealer: BlockingSocket) -> BlockingSocket:
+    def _connected_or_new(self, pool: _PeerPool, dealer: BlockingSocket) -> BlockingSocket:
         """Return an idle socket instead of one not connected yet: the peer may accept no further connections."""
         try:
-            connected = line.idle.pop()
+            connected = pool.idle.pop()
         except IndexError:  # another thread was quicker
             return dealer
         self._drop(dealer)
@@ -356,13 +354,13 @@ class BlockingChannel:
             self._room.notify()
         self._note_all_closed()
 
-    def _wait_for_socket(self, line: _PeerSockets, outgoing: OutboundRequest) -> BlockingSocket | None:
+    def _wait_for_socket(self, pool: _PeerPool, outgoing: OutboundRequest) -> BlockingSocket | None:
         """Wait for an idle socket and return it; None as soon as a new one may be made. Called with the lock held."""
         while True:
             if self._closed:
                 raise LightbusShutdownInProgress(f"The bus was closed before {outgoing} was sent.")
             with contextlib.suppress(IndexError):
-                return line.idle.pop()
+                return pool.idle.pop()
             if self._has_room():
                 return None
             if outgoing.deadline.passed():
@@ -377,38 +375,38 @@ class BlockingChannel:
         """Return whether a new socket may be made; if need be, close an idle one to another peer to make room."""
         if self._sockets < MAX_SOCKETS and (not self._sockets or descriptors_left() >= DESCRIPTORS_EACH):
             return True
-        for line in list(self._lines.values()):
+        for pool in list(self._pools.values()):
             with contextlib.suppress(IndexError):
-                line.idle.pop().close()
+                pool.idle.pop().close()
                 self._sockets -= 1
                 return True
         return False
 
     def _close_surplus(self) -> None:
         """Close the idle sockets that received unrequested messages. Any thread may call this."""
-        for line in list(self._lines.values()):
-            for _ in range(len(line.idle)):
+        for pool in list(self._pools.values()):
+            for _ in range(len(pool.idle)):
                 try:
-                    dealer = line.idle.pop(0)
+                    dealer = pool.idle.pop(0)
                 except IndexError:  # all are busy now
                     break
                 if dealer.is_empty():
-                    line.idle.append(dealer)
+                    pool.idle.append(dealer)
                 else:
                     self._drop(dealer)
                     self.surplus += 1
                     self._log.log(
                         "surplus", logging.WARNING,
                         "%s sent an unrequested message over an idle connection, which was closed (%d so far)",
-                        line.peer.announcement, self.surplus, changes=False,
+                        pool.peer.announcement, self.surplus, changes=False,
                     )  # fmt: skip
-            if line.is_lost or self._closed:
-                self._close_idle(line)
+            if pool.is_lost or self._closed:
+                self._close_idle(pool)
 
-    def _close_idle(self, line: _PeerSockets) -> None:
+    def _close_idle(self, pool: _PeerPool) -> None:
         with contextlib.suppress(IndexError):
             while True:
-                self._drop(line.idle.pop())
+                self._drop(pool.idle.pop())
 
     def _note_all_closed(self) -> None:
         if self._closed and not self._sockets:

@@ -124,14 +124,14 @@ def test_calls_share_the_existing_sockets(bus: BusPath, monkeypatch: pytest.Monk
     calls = in_threads(5, lambda: bus.work.hold(seconds=0.01, bus_options=patient))
     assert all(future.result() for future in calls)
     assert door_of(bus)._sockets == 1
-    [line] = door_of(bus)._lines.values()
-    taken = line.idle.pop()
+    [pool] = door_of(bus)._pools.values()
+    taken = pool.idle.pop()
     with pytest.raises(LightbusTimeout, match=r"not sent: 1 blocking calls .* may have no more open files"):
         bus.work.echo(value=1, bus_options={"timeout": 0.1})
     monkeypatch.setattr(blocking, "descriptors_left", lambda: 4)
     assert bus.work.echo(value=2, bus_options=patient) == 2
     assert door_of(bus)._sockets == 2
-    line.idle.append(taken)
+    pool.idle.append(taken)
 
 
 def test_call_waits_if_no_new_socket_can_be_made(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,12 +141,12 @@ def test_call_waits_if_no_new_socket_can_be_made(bus: BusPath, monkeypatch: pyte
         raise TransportError("Too many open files")
 
     assert bus.work.echo(value=1) == 1
-    [line] = door_of(bus)._lines.values()
-    taken = line.idle.pop()
+    [pool] = door_of(bus)._pools.values()
+    taken = pool.idle.pop()
     monkeypatch.setattr(bus.client.engine.transport, "blocking_dealer", fail)
     [call] = in_threads(1, lambda: bus.work.echo(value=2, bus_options={"timeout": 60}))
-    wait_until(lambda: door_of(bus)._waiting_for_room or line.unsent)
-    line.idle.append(taken)
+    wait_until(lambda: door_of(bus)._waiting_for_room or pool.unsent)
+    pool.idle.append(taken)
     assert call.result(60) == 2
 
 

@@ -249,7 +249,9 @@ def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, capl
     with caplog.at_level(logging.WARNING):
         hub.start(bus)
         wait_until(lambda: names(bus) == ["ours"])
-        wait_until(lambda: any("for a worker that has registered that API" in each.getMessage() for each in caplog.records))
+        wait_until(
+            lambda: any("for a worker that has registered that API" in each.getMessage() for each in caplog.records)
+        )
     assert [api for api, _ in table.rows] == ["shop"]
 
 
