@@ -41,10 +41,10 @@ LOOPBACK = "127.0.0.1"
 MDNS_GROUP = "224.0.0.251"  # RFC 6762 section 3
 
 MAX_RESOLVING = 32
-"""Incomplete announcements resolved at a time; that of a real peer is complete, in one packet."""
+"""The most incomplete announcements resolved at a time. Those of real peers are complete: each is one packet."""
 
 MAX_FOREIGN_PEERS = 64
-"""Peers with another key that are remembered, for error messages."""
+"""The most peers with another key that are remembered, for error messages."""
 
 RESOLVE_TIMEOUT = 3.0
 START_TIMEOUT = 5.0
@@ -55,10 +55,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 """Seconds between two questions while a peer is waited for: doubled from the first to the longest."""
 
 MAX_KNOWN = 16
-"""Known peers named in a question, who need not answer it: as many as fit into one packet."""
+"""The most known peers named in a question, which then need not answer it: as many as fit into one packet."""
 
 GOODBYE_TIME = 0.3
-"""Seconds in which python-zeroconf sends its three goodbyes: three, because packets get lost on a LAN."""
+"""Seconds that python-zeroconf takes to send a goodbye three times, since packets get lost on a LAN."""
 
 
 class ZeroconfDiscovery:
@@ -126,8 +126,8 @@ class ZeroconfDiscovery:
         known, self._own = self._own, info
         with self._reporting_errors("announce"):
             if known is None:
-                # Without cooperating_responders zeroconf would probe for a second whether the name is free. It is:
-                # it ends with a new instance id.
+                # Without cooperating_responders zeroconf would take a second to check that nobody else has the name.
+                # Nobody has: the name ends with our instance id.
                 repeats = await self._zeroconf.async_register_service(info, cooperating_responders=True)
             else:
                 repeats = await self._zeroconf.async_update_service(info)
@@ -153,7 +153,7 @@ class ZeroconfDiscovery:
                 await self._open()
             else:
                 if announcement is not None and self._own is not None:
-                    # First: zeroconf announces what is registered on each new interface.
+                    # First, because zeroconf announces the registered service on each new interface.
                     self._own = _service_info(announcement, self._addresses)
                     self._zeroconf.zeroconf.registry.async_update(self._own)
                 await self._zeroconf.async_update_interfaces(_taking_part(self._addresses))
@@ -195,7 +195,7 @@ class ZeroconfDiscovery:
         ]
 
     async def _open(self) -> None:
-        from zeroconf import DNSQuestionType, IPVersion  # 25 ms; imported only by processes that use it
+        from zeroconf import DNSQuestionType, IPVersion  # takes 25 ms, so only processes that use it import it
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
         interfaces = _taking_part(self._addresses)
@@ -204,7 +204,7 @@ class ZeroconfDiscovery:
         await core.async_wait_for_start(timeout=START_TIMEOUT)
         self._intake = Intake(self._table.ignore)
         self._intake.attach(each.transport for each in core.engine.readers)
-        # QM only: the answer to a QU question goes to port 5353 of the host, and only one of its processes gets it.
+        # QM (answers by multicast), not QU: a unicast answer goes to port 5353 of this host, where one process gets it.
         self._browser = AsyncServiceBrowser(
             core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
         )
@@ -219,19 +219,19 @@ class ZeroconfDiscovery:
 
         try:
             async with asyncio.timeout(STOP_TIMEOUT):
-                # When the loop ends, tasks that zeroconf waits for are cancelled; this one is not.
+                # When the loop ends, tasks that zeroconf waits for are cancelled: `gather` returns that error, too.
                 [outcome] = await asyncio.gather(close(), return_exceptions=True)
             if isinstance(outcome, Exception):
                 raise outcome
         finally:
-            zeroconf.zeroconf.engine.close()  # close the sockets in any case
-            await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
+            zeroconf.zeroconf.engine.close()  # closes the sockets even if `close` has failed
+            await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
 
     async def _send(self, repeats: Awaitable[Any]) -> None:
         if self._sending is not None:
-            self._sending.cancel()  # else the outdated announcement would be repeated after the new one
+            self._sending.cancel()  # or the outdated announcement would be sent again after the new one
         self._sending = asyncio.ensure_future(repeats)
-        await asyncio.sleep(0)  # its first step sends the first packet
+        await asyncio.sleep(0)  # the first packet is sent in the task's first step
 
     @contextlib.contextmanager
     def _reporting_errors(self, verb: str) -> Iterator[None]:
@@ -247,7 +247,7 @@ class ZeroconfDiscovery:
             logger.log(logging.WARNING if self._is_needed else logging.DEBUG, "%s", self.problem)
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        """Only schedule the handling: the browser is amid its work. The argument names are zeroconf's."""
+        """Schedule the handling, since the browser calls this in the middle of its work. zeroconf sets the names."""
         asyncio.get_running_loop().call_soon(self._take_and_charge, name, state_change.name == "Removed")
 
     def _take_and_charge(self, name: str, gone: bool) -> None:
@@ -287,7 +287,7 @@ class ZeroconfDiscovery:
             self._table.ignored["unresolved"] += 1
 
     def _record_foreign_peer(self, info: AsyncServiceInfo) -> None:
-        """Remember a peer with another key, for error messages: they name differing keys as the reason."""
+        """Remember a peer of another bus, for error messages: it may be not found because its key differs."""
         with contextlib.suppress(ProtocolError):
             announcement = _announcement(info)
             if announcement.fingerprint and len(self._foreign_peers) < MAX_FOREIGN_PEERS:
@@ -328,7 +328,7 @@ def _announcement(info: AsyncServiceInfo) -> Announcement:
     announcement = Announcement.from_txt(
         info.properties, port=info.port or 0, addresses=info.parsed_addresses(IPVersion.V4Only)
     )
-    # A goodbye has only the name: so the name must contain the id.
+    # A goodbye contains nothing but the name, so the name must contain the instance id.
     if _instance_in(info.name) != announcement.instance:
         raise ProtocolError(f"its name does not end with its instance id, {announcement.instance}")
     return announcement
@@ -342,9 +342,10 @@ def _service_info(announcement: Announcement, addresses: Sequence[str]) -> Async
         instance_name(announcement),
         port=announcement.rpc_port,
         properties=dict(announcement.to_txt()),
-        # A host name for each process: else one's address record would flush that of another from caches.
+        # Each process has its own host name: with a common one, the address record of one process would remove that
+        # of another from the caches of other hosts.
         server=f"{announcement.instance}.local.",
-        # An announcement is incomplete without an address; in mode host no peer connects to it.
+        # zeroconf takes an announcement without an address for incomplete. In mode host no peer connects to it.
         parsed_addresses=list(announcement.addresses or addresses),
     )
 
@@ -353,19 +354,20 @@ def _look_around(zeroconf: Zeroconf) -> None:
     """
     Ask for peers at once, by a probe.
 
-    The browser asks after 20 to 120 ms, and answers take as long again (RFC 6762 sections 5.2 and 6); none comes within
-    a second after the same answer to another peer, and the same question is answered once in a second. A probe (a
-    question with the records that we would claim, section 8.1) is answered at once; ours has another name each time.
+    zeroconf's browser asks only after 20 to 120 ms, answers are delayed by as long again, and a peer does not repeat an
+    answer that it has sent within the last second, to whomever (RFC 6762 sections 5.2 and 6). A probe, which is a
+    question with the records that the asker wants to claim (section 8.1), is answered at once. Each of ours has a new
+    name, since the same question would be answered only once a second.
     """
     zeroconf.async_send(_probe(zeroconf))
 
 
 def _ask_again(zeroconf: Zeroconf, known: Sequence[Announcement]) -> None:
-    """Ask for peers, except those that are known: they need not answer (RFC 6762 section 7.1)."""
+    """Ask for peers, and name the known ones, which then do not answer (RFC 6762 section 7.1)."""
     from zeroconf.asyncio import AsyncServiceInfo
 
     question = _probe(zeroconf)
-    question.authorities.clear()  # no longer a probe, which all would answer
+    question.authorities.clear()  # so that it is no longer a probe, which known peers would answer, too
     for each in known:
         question.add_answer_at_time(AsyncServiceInfo(SERVICE_TYPE, instance_name(each)).dns_pointer(), 0)
     zeroconf.async_send(question)
@@ -386,7 +388,7 @@ def _taking_part(addresses: Sequence[str]) -> list[str]:
     """
     Return the addresses whose interfaces take part in multicast; raise OSError if there are none.
 
-    This tries what python-zeroconf is going to do, which gives up at the first failing interface, or reports nothing.
+    Each address is tried here first: python-zeroconf gives up at the first interface that fails, or hides the error.
     """
     joined, reason = [], OSError("no address to use")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

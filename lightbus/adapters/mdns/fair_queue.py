@@ -1,4 +1,4 @@
-"""What many senders send, in turns: who sends much fills only the queue of his own, and delays nobody else."""
+"""A fair queue: each sender has a queue of its own, so that one that sends much does not delay the others."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["MAX_SENDERS", "MAX_WAITING_BYTES", "FairQueue", "SenderQueue"]
 T = TypeVar("T")
 
 SenderQueue = tuple[str, bool]
-"""An address, and which of its queues: that of its questions, or that of its answers."""
+"""A sender's address, and which of its two queues: whether that of its answers, or that of its questions."""
 
 MAX_SENDERS = 64
-"""Queues at a time; further senders share one, since a source address is easily forged."""
+"""The most queues at a time. Further senders share one: source addresses are easily forged."""
 
 MAX_WAITING_BYTES = 256 * 1024
-"""Most bytes that wait in one queue; what does not fit is refused."""
+"""The most bytes in one queue; an item that does not fit is refused."""
 
 _OTHERS: SenderQueue = ("", False)
 
 
 class FairQueue(Generic[T]):
-    """A queue for each sender; one item of each is taken in turn. For one thread."""
+    """A queue for each sender, from which one item at a time is taken in turn. For one thread."""
 
     def __init__(self) -> None:
         self._queues: dict[SenderQueue, deque[tuple[int, T]]] = {}
-        """Of those who wait, in the order in which it is their turn."""
+        """The queues that are not empty; the sender whose turn is next comes first."""
         self._waiting: dict[SenderQueue, int] = {}
         """The bytes in each queue."""
 
@@ -36,10 +36,10 @@ class FairQueue(Generic[T]):
 
     def put(self, sender: SenderQueue, size: int, item: T) -> bool:
         """
-        Add an item of so many bytes; return whether there was room for it.
+        Add an item of `size` bytes; return whether there was room for it.
 
-        In the queue that senders share a further one takes the place of any other: they would else have no chance
-        beside one that keeps it full.
+        If the shared queue is full, the item may replace a random one in it, although False is returned. Otherwise a
+        single sender that keeps it full would shut out all others that share it.
         """
         if sender not in self._queues and len(self._queues) >= MAX_SENDERS:
             sender = _OTHERS
@@ -64,7 +64,7 @@ class FairQueue(Generic[T]):
         queue = self._queues.pop(sender)
         size, item = queue.popleft()
         if queue:
-            self._queues[sender] = queue  # now the last
+            self._queues[sender] = queue  # at the end: all others come first
             self._waiting[sender] -= size
         else:
             del self._waiting[sender]

@@ -1,10 +1,13 @@
 """
-What zeroconf's sockets receive: read at once, and handled in turns of the senders, within a share of the loop's time.
+Reads the packets that arrive at zeroconf's sockets, and passes them to zeroconf in an order that is fair to senders.
 
-python-zeroconf reads one packet in each turn of the loop, and handles it (up to half a millisecond) before the next.
-A process that gets little of the processor, amid hundreds of packets a second, then reads so few that the kernel drops
-most of them, the true ones as well. To read a packet costs a hundredth of handling it. So all are read, and the fewer
-of a sender's are handled the more it sends.
+python-zeroconf reads one packet in each turn of the loop, and handles it before it reads the next one. Handling takes
+up to half a millisecond. With hundreds of packets a second, a process that gets little processor time reads so few of
+them that the kernel drops most, those of real peers included.
+
+Reading a packet takes a hundredth of the time of handling it. So this module reads all packets at once, and queues them
+for each sender. zeroconf handles one packet of each sender in turn, in a limited share of the loop's time: of a sender
+that floods the network most packets are refused, and the others are not delayed by it.
 """
 
 from __future__ import annotations
@@ -25,51 +28,51 @@ __all__ = ["Intake"]
 MDNS_PORT = 5353  # RFC 6762 section 3
 
 SHARE = 0.25
-"""Share of the loop's time in which packets are handled, when there are more than can be."""
+"""The share of the loop's time that handling packets may take while more arrive than can be handled."""
 
 CREDIT = 0.1
-"""Seconds of handling that are saved up, for when many processes start at once."""
+"""Seconds of handling that an idle process saves up at most: for when many processes start at once."""
 
 TURN = 0.002
-"""Seconds after which other work of the loop has its turn."""
+"""Seconds of handling after which the loop does its other work."""
 
 LONGEST = 0.01
-"""Most seconds that are counted for one packet."""
+"""The most seconds that are charged for one packet. What took longer waited for the processor."""
 
 READ_TURN = 0.002
-"""Seconds of reading after which other work of the loop has its turn."""
+"""Seconds of reading after which the loop does its other work."""
 
 HEADER = 12
 """The fewest bytes of a packet (RFC 1035 section 4.1.1)."""
 
 OVERHEAD = 512
-"""Bytes that a waiting packet takes beside its own, at most."""
+"""Bytes of memory that a queued packet takes at most, in addition to its own bytes."""
 
 MAX_PACKET = 9000  # RFC 6762 section 17
 RECEIVE_BUFFER = 1024 * 1024
-"""Bytes that the kernel keeps for us while we do not read; it allows fewer on most machines."""
+"""The size of a socket's receive buffer in the kernel that we ask for; most machines allow less."""
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks at what the kernel dropped."""
+"""Seconds between two readings of how many packets the kernel dropped."""
 
 _SO_MEMINFO, _DROPS, _MEMINFO = 55, 8, struct.Struct("9I")  # linux/sock_diag.h, asm-generic/socket.h
 
-_QR = 0x80  # RFC 1035 section 4.1.1: an answer, in the third byte
+_QR = 0x80  # RFC 1035 section 4.1.1: the bit of the third byte that marks an answer
 
 
 class Ignore(Protocol):
     """Counts packets that were not handled."""
 
     def __call__(self, kind: str, source: str, reason: str, count: int = 1) -> None:
-        """Count so many of a kind."""
+        """Count packets of a kind, and log the reason."""
 
 
 class Intake:
     """
-    Takes in what the sockets of one zeroconf receive. For one event loop.
+    The queue between the sockets of one zeroconf and their handling. For one event loop.
 
     Args:
-        ignore: called with each packet that is not handled, and the reason.
+        ignore: called for packets that are not handled, with the reason.
         clock: returns the time in seconds.
 
     """
@@ -85,36 +88,36 @@ class Intake:
         self._looked_at = 0.0
 
     def attach(self, transports: Iterable[asyncio.DatagramTransport]) -> None:
-        """Come before zeroconf at each of these, its sockets; to be repeated when it has got further ones."""
+        """Read these sockets of zeroconf in its place. Call it again when zeroconf has opened further ones."""
         self._sockets = [each for each in self._sockets if not each.transport.is_closing()]
         known = [each.transport for each in self._sockets]
         self._sockets += [_IntakeSocket(self, each) for each in transports if each not in known]
 
     def close(self) -> None:
-        """Handle nothing more."""
+        """Stop: drop the queued packets."""
         if self._timer is not None:
             self._timer.cancel()
         self._queue = FairQueue()
         self._sockets.clear()
 
     def take(self, reader: _IntakeSocket, data: bytes, source: tuple[str, int]) -> None:
-        """Keep a packet until it is handled, or refuse it."""
+        """Queue a packet, or refuse it."""
         if len(data) < HEADER:
             self._ignore("malformed", _named(source), f"a packet of {len(data)} bytes is not a DNS packet")
             return
         is_answer = bool(data[2] & _QR)
-        if is_answer and source[1] != MDNS_PORT:  # RFC 6762 section 6: to be ignored
+        if is_answer and source[1] != MDNS_PORT:  # RFC 6762 section 6: such an answer must be ignored
             self._ignore("wrong port", _named(source), f"it was sent from port {source[1]}, not {MDNS_PORT}")
         elif not self._queue.put((source[0], is_answer), len(data) + OVERHEAD, (reader, data, source)):
             self._ignore("too many packets", _named(source), "it sends more packets than this process reads")
 
     def handle(self) -> None:
-        """Handle what waits, unless it is to be handled later."""
+        """Handle queued packets, unless that is scheduled for later already."""
         if self._timer is None and self._queue:
             self._handle()
 
     def charge(self, seconds: float) -> None:
-        """Count the time that a packet took: not for long, as that was rather another process's turn."""
+        """Charge the time that handling a packet took, at most `LONGEST`, to this process's share."""
         self._credit -= min(seconds, LONGEST)
 
     def _handle(self) -> None:
@@ -133,12 +136,12 @@ class Intake:
             self._continue_later()
 
     def _continue_later(self) -> None:
-        """Handle the rest once the share of the loop's time allows it, also after an error."""
+        """Schedule the rest for when the share of the loop's time allows it; also after an error."""
         if self._queue:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, -self._credit / SHARE), self._handle)
 
     def _look_for_drops(self, now: float) -> None:
-        """Count what the kernel dropped since we looked last."""
+        """Report the packets that the kernel has dropped since the last report."""
         if now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now
@@ -148,7 +151,7 @@ class Intake:
 
 
 class _IntakeSocket(asyncio.DatagramProtocol):
-    """Reads one socket of zeroconf; its own protocol handles the packets."""
+    """Reads one socket of zeroconf, whose own protocol object handles the packets later."""
 
     def __init__(self, intake: Intake, transport: Any) -> None:
         self.transport = transport
@@ -161,7 +164,7 @@ class _IntakeSocket(asyncio.DatagramProtocol):
         self._dropped = 0
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        """Take in a packet, and all that wait behind it."""
+        """Queue a packet and all others that have arrived, then handle some."""
         self._intake.take(self, data, addr)
         until = time.monotonic() + READ_TURN
         with self._borrowed() as own:
@@ -170,20 +173,20 @@ class _IntakeSocket(asyncio.DatagramProtocol):
         self._intake.handle()
 
     def error_received(self, exc: Exception) -> None:
-        """Pass it on."""
+        """Pass the error to zeroconf."""
         self._handler.error_received(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on."""
+        """Tell zeroconf that the socket was closed."""
         self._handler.connection_lost(exc)
 
     def handle(self, data: bytes, source: tuple[str, int]) -> None:
-        """Have zeroconf handle a packet, unless the socket was closed meanwhile."""
+        """Let zeroconf handle a packet, unless the socket was closed meanwhile."""
         if not self.transport.is_closing():
             self._handler.datagram_received(data, source)
 
     def dropped_since(self) -> int:
-        """Return how many packets the kernel dropped since the previous call; 0 where it does not say."""
+        """Return how many packets the kernel has dropped since the last call; 0 on systems without that number."""
         before = self._dropped
         if sys.platform.startswith("linux") and not self.transport.is_closing():
             with self._borrowed() as own:
@@ -194,13 +197,14 @@ class _IntakeSocket(asyncio.DatagramProtocol):
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[socket.socket]:
         """
-        Give the transport's socket, which it only lends without the methods to read it, until an error or the end.
+        Yield the transport's socket as an object that can be read from; the transport's own object has no such methods.
 
-        Errors are left to the transport, which meets them itself: that nothing more can be read is one of them.
+        Any OSError ends the body silently: when there is nothing more to read, and when the socket is broken, which the
+        transport will find out itself.
         """
         descriptor = self.transport.get_extra_info("socket").fileno()
         own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, fileno=descriptor)
-        own.setblocking(False)  # a program may have set a default timeout, which reading would wait for
+        own.setblocking(False)  # a program may have set a default timeout, for which each read would wait
         try:
             with contextlib.suppress(OSError, struct.error):
                 yield own

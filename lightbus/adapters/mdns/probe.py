@@ -1,7 +1,7 @@
 """
-Whether multicast works here: for `lightbus doctor`, when peers are not found.
+Checks whether multicast works on this host: for `lightbus doctor`, when peers are not found.
 
-The probe is a multicast DNS question (RFC 6762) for a name that does not exist; we must receive it ourselves.
+It sends a multicast DNS question (RFC 6762) for a name that does not exist. Where multicast works, it comes back here.
 """
 
 from __future__ import annotations
