@@ -1,5 +1,5 @@
 """
-`python tests/browser`: draw the pictures of the dashboard's pages, those of the documents and those that tests compare.
+`python tests/browser`: draw the pictures of the dashboard's pages, for the documents and for comparison by tests.
 
 They are drawn from what a bus told once, tests/browser/kept/answers.json; `--anew` asks one, the shop in
 tests/browser/programs, after it was busy for five minutes.

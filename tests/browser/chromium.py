@@ -15,10 +15,10 @@ __all__ = ["CHROMIUM", "FONTS", "ResidentBrowser", "lacks", "lacks_font", "start
 T = TypeVar("T")
 
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
-"""The one without windows takes half of the processor."""
+"""The browser's program. The one without windows is preferred: it needs half of the processor time."""
 
 FONTS = ("DejaVu Sans", "DejaVu Sans Mono")
-"""In which text is drawn where pictures are compared."""
+"""The fonts with which pages are drawn when pictures are compared."""
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -47,7 +47,7 @@ def lacks() -> str:
 
 
 def lacks_font() -> str:
-    """Return why letters would differ from those in the stored pictures; empty if they would not."""
+    """Return why text would look different from that in the stored pictures; empty if it would not."""
     for font in FONTS:
         told = subprocess.run(["fc-match", font, "family"], check=False, capture_output=True, text=True)
         if told.stdout.strip() != font:
@@ -70,9 +70,9 @@ async def started() -> AsyncIterator[Any]:
 
 class ResidentBrowser:
     """
-    A browser for one visit after the other, and the event loop that it is on. It ends with `close`.
+    A browser that is started once and used by many tests, with its event loop. `close` ends both.
 
-    To start one, and the program that drives it, takes as long as most visits do.
+    Starting a browser, and the program that drives it, takes as long as most visits do.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 class Browser:
     """
-    A browser that looks at a dashboard.
+    A browser with which a test visits a dashboard.
 
     Attributes:
         start: starts a further service of the shop.

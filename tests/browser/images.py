@@ -10,17 +10,17 @@ from PIL import Image, ImageChops, ImageOps
 __all__ = ["differing", "opened", "save"]
 
 BITS = 5
-"""Bits of each colour that are kept: the eye misses nothing, and the file is half as large."""
+"""Stored bits of each colour: nobody sees the difference, and the files are half as large."""
 
 BLOCK = 4
-"""Pixels of a picture whose mean is compared as one: the edge of a letter may be drawn a little differently."""
+"""Width and height in pixels of the squares whose mean colours are compared: edges of letters may differ a little."""
 
 VISIBLE = 16
-"""Levels, of 256, by which one block differs from another so that one can see it."""
+"""The smallest visible difference between two blocks, in levels of brightness (of 256)."""
 
 
 def opened(png: bytes, *, scale: float = 1.0) -> Image.Image:
-    """Return a picture from the bytes of a PNG, made smaller."""
+    """Return a picture from the bytes of a PNG, with its size multiplied by `scale`."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BOX)
 
@@ -28,7 +28,7 @@ def opened(png: bytes, *, scale: float = 1.0) -> Image.Image:
 def save(picture: Image.Image, file: Path, *, bits: int = BITS) -> None:
     """Store a picture, with this many bits per colour."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    # In the middle of what is left out, so that nothing becomes darker by it.
+    # Bits that are left out count as half of their range, so that the picture does not become darker.
     half = 128 >> bits
     ImageOps.posterize(picture, bits).point(lambda level: level + half).save(file, optimize=True)
 
@@ -44,6 +44,7 @@ def differing(one: Image.Image, other: Image.Image) -> Image.Image | None:
 
 
 def _blocks(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    whole = Image.new("RGB", size, (255, 0, 255))  # what one of them has not got differs from everything
+    # Where one of the pictures is smaller, this colour differs from that of the other.
+    whole = Image.new("RGB", size, (255, 0, 255))
     whole.paste(picture)
     return whole.resize((-(-size[0] // BLOCK), -(-size[1] // BLOCK)), Image.Resampling.BOX)

@@ -16,15 +16,15 @@ from browser.replay import KEPT, PAGES, Replay
 __all__ = ["LOOKS", "draw_all", "kept_file", "shot"]
 
 LOOKS = ((390, "light"), (1024, "light"), (1024, "dark"), (1920, "light"))
-"""Widths in pixels, and schemes, in which each page is kept."""
+"""The widths in pixels and the colour schemes in which each page is drawn."""
 
 KEPT_SCALE = 0.5
-"""Of a page's pixels: enough to see what changed."""
+"""The scale of the stored pictures: enough to see what has changed."""
 
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "images"
 
 IN_DOCUMENTS = {"overview": "overview", "service": "service/orders", "events": "events", "groups": "groups"}
-"""Pictures of docs/dashboard.md, and the page of each."""
+"""The pictures in docs/dashboard.md: the name of the file, and the page."""
 
 
 def kept_file(path: str, width: int, scheme: str) -> Path:
@@ -65,5 +65,5 @@ async def _drawn(answers: dict[str, Any]) -> list[Path]:
         files.append(DOCUMENTS / "small.png")
         save(opened(await page.screenshot(animations="disabled"), scale=0.6), files[-1], bits=8)
         if replay.complaints:
-            raise RuntimeError(f"the pages complain: {replay.complaints}")
+            raise RuntimeError(f"the pages reported errors: {replay.complaints}")
     return files

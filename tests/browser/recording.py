@@ -20,12 +20,12 @@ from helpers.surroundings import Roots, own_surroundings
 __all__ = ["LISTEN", "TOLD", "recorded"]
 
 TWICE = ("stock", "warehouse")
-"""Services of which there are two processes."""
+"""The services that run in two processes."""
 
 ENOUGH_EVENTS = 20
 
 FEW = 4
-"""Dead letters that are kept: each looks as the others."""
+"""How many dead letters are recorded: they all look the same."""
 
 LISTEN = """
 delete window.SharedWorker;
@@ -41,10 +41,10 @@ window.EventSource = class extends Plain {
   }
 };
 """
-"""Notes what streams tell."""
+"""Script of a page: records the messages of the streams that the page opens."""
 
 TOLD = "() => Object.values(window.told).every((parts) => parts.length)"
-"""Whether each stream that was opened has told something: what a page shows may come from one of several."""
+"""Script of a page: returns whether each opened stream has had a message. A page may need several streams."""
 
 
 def recorded(seconds: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """
-Pages of the dashboard without a bus: what a page asks is answered with what a bus told once, at the time it told it.
+Shows pages of the dashboard without a bus: their requests get recorded answers, and their clock has the recorded time.
 
-So a page is the same each time it is opened. `recording` makes what is kept.
+So a page looks the same each time it is opened. `recording` records the answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANSWERS = KEPT / "answers.json"
 ASSETS = Path(lightbus.__path__[0]) / "dashboard" / "assets"
 
 ORIGIN = "http://127.0.0.1"
-"""Nobody is asked there: each request is answered here."""
+"""The origin of the pages. No server listens there: each request is answered here."""
 
 PAGES = {
     "overview": "Who uses whom",
@@ -34,7 +34,7 @@ PAGES = {
     "peers": "warehouse",
     "journals": "Where events are kept",
 }
-"""Each page, and what is there to be read once the bus has told."""
+"""Each page, with a text that is on it once its data has arrived."""
 
 STREAMS = """
 delete window.SharedWorker;
@@ -60,7 +60,7 @@ window.fetch = async (...asked) => {
   }
 };
 """
-"""A stream of which all that is ever told is told at once; and a count of what is asked and not yet answered."""
+"""Script of a page: each stream sends its recorded messages at once. And `asking` counts the unanswered requests."""
 
 DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
@@ -69,14 +69,14 @@ html { font-family: "DejaVu Sans" !important; }
 code, pre, .signature, textarea, .event-args { font-family: "DejaVu Sans Mono" !important; }
 * { content-visibility: visible !important; }
 """
-"""And nothing that is left out for lying below the window: a picture is of the whole page."""
+"""The same fonts everywhere; and parts below the window are drawn, too, since a picture shows the whole page."""
 
 WHOLE = "document.querySelector('main').getAttribute('aria-busy') === 'false'"
-"""Whether all was drawn that a page has been told: long lists are drawn in portions."""
+"""Whether a page has drawn all its data: long lists are drawn in portions."""
 
 
 class Replay:
-    """Opens pages; `complaints` are errors on the console, and what a page asked that nobody knows."""
+    """Opens pages. `complaints` has the errors on their consoles, and the requests without a recorded answer."""
 
     def __init__(self, browser: Any, kept: dict[str, Any]) -> None:
         self._browser = browser
@@ -103,7 +103,8 @@ class Replay:
 
     async def go(self, page: Any, path: str) -> None:
         """Go to a page, and wait until it shows its data."""
-        await page.goto("about:blank")  # else only what stands behind the `#` would change, and the page would go on
+        # Otherwise only the part behind the `#` would change, and the page would not be loaded anew.
+        await page.goto("about:blank")
         await page.goto(f"{ORIGIN}/#/{path}")
         await page.add_style_tag(content=SAME_LETTERS)
         await page.get_by_text(PAGES[path]).first.wait_for()

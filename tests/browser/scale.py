@@ -1,10 +1,10 @@
 """
-`python tests/browser/scale.py`: look for an hour, with a browser, at the dashboard of a crowd.
+`python tests/browser/scale.py`: measure the dashboard of a large bus for an hour, with a browser.
 
-The crowd has 100 workers with 1,000 procedures, which fire 5,000 events a second (`programs/crowd.py`). The browser
-goes from page to page, and comes back to each one. What is measured of each visit: the processor time of the dashboard,
-as a part of a processor, and its memory; of the page the longest piece of work between two frames, in processor time of
-its thread (so that others who use the machine do not count), and what its scripts hold after a collection.
+The bus has 100 workers with 1,000 procedures, which fire 5,000 events a second (`programs/crowd.py`). The browser goes
+from page to page, again and again. Measured at each visit are: of the dashboard's server, the processor time, as a
+share of one processor, and the memory; of the page, the longest task between two frames, in processor time of its
+thread (so that other programs on the machine do not count), and the memory of its scripts after a garbage collection.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ PAGES = {
     "peers": "service-03-003",
     "journals": "Where events are kept",
 }
-"""Each page, and what is there to be read once the bus has told."""
+"""Each page, with a text that is on it once its data has arrived."""
 
 FRAME = 60.0
-"""Milliseconds that a page may take for a frame."""
+"""The longest task of a page that is allowed, in milliseconds."""
 
 SHARE = 0.10
-"""Of a processor, that the server may take."""
+"""The largest share of one processor that the server may take."""
 
 GROWTH = {"server": 8.0, "heap": 4.0}
-"""MiB that the server, and the scripts of the page, may hold more in the last quarter than in the second one."""
+"""By how many MiB the memory of the server, and of the page, may grow from the second quarter to the last."""
 
 TRACED = ["-*", "toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline"]
 
@@ -62,18 +62,18 @@ TRACED = ["-*", "toplevel", "devtools.timeline", "disabled-by-default-devtools.t
 @dataclass(frozen=True, slots=True)
 class Visit:
     """
-    What was seen of one visit to a page.
+    The measurements of one visit to a page.
 
     Attributes:
-        page: which.
+        page: the path of the page.
         at: seconds since the beginning.
-        share: of a processor that the server took.
-        server: MiB that the server has in memory.
-        heap: MiB that the page's scripts hold.
-        nodes: of the page's document.
-        longest: milliseconds of processor time of the page's longest piece of work.
-        gap: milliseconds between two frames, at most: the whole machine has its part in it.
-        told: events that the page was told of, shown or counted, in a second.
+        share: the share of one processor that the server took.
+        server: the memory of the server, in MiB.
+        heap: the memory of the page's scripts, in MiB.
+        nodes: the number of nodes in the page's document.
+        longest: the longest task of the page, in milliseconds of processor time.
+        gap: the longest time between two frames, in milliseconds. It depends on other programs on the machine, too.
+        told: events per second that the page received, shown or only counted.
 
     """
 
@@ -96,7 +96,7 @@ class Seen:
     rate: float = 0.0
 
     def lines(self) -> list[str]:
-        """Return a table: each page with the most of all its visits, the first one left out; and what was held."""
+        """Return a table: the medians and maxima of each page's visits, and how the memory has grown."""
         rows = [
             f"{self.rate:,.0f} events/s",
             "page                  longest ms   gap ms  server %  (median of visits / most)",
@@ -113,7 +113,7 @@ class Seen:
         return rows
 
     def quarters(self, what: str) -> tuple[float, float]:
-        """Return the medians of what was held in the second quarter of the visits, and in the last one."""
+        """Return the medians of a value over the second quarter of the visits, and over the last one."""
         values = [float(getattr(each, what)) for each in self.visits]
         size = max(1, len(values) // 4)
         return median(values[size : 2 * size] or values[:1]), median(values[-size:])
@@ -150,7 +150,7 @@ class Crowd:
         self.server = processes.lightbus("dashboard", "--port", "0", "--json", env=env)
 
     def url(self) -> str:
-        """Return where the dashboard is, once all workers are there."""
+        """Return the URL of the dashboard, once all workers are up."""
         for each in self._workers:
             each.wait_for_line("Ready", 180)
         line = self.server.wait_for_line(r"^\{.*\}$")
@@ -193,7 +193,7 @@ window.SharedWorker = class extends Plain {
   }
 };
 """
-"""Notes the time between frames, and how many events the page is told of."""
+"""Script of a page: records the times between frames, and how many events the page receives."""
 
 
 async def look(crowd: Crowd, *, seconds: float, each: float, pages: Mapping[str, str] = PAGES) -> Seen:

@@ -19,12 +19,12 @@ from browser.shop import EVERYBODY
 from .conftest import InBrowser
 
 FEW = 4
-"""Blocks of a picture that may differ: another release of the browser may draw a letter elsewhere."""
+"""How many blocks of a picture may differ: another release of the browser may place a letter elsewhere."""
 
 
 @pytest.fixture
 def same_letters() -> None:
-    """Skip a test if pages would be drawn with other letters than the stored ones."""
+    """Skip a test if pages would be drawn with other fonts than the stored pictures."""
     if problem := chromium.lacks_font():
         pytest.skip(problem)
 

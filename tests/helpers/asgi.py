@@ -52,14 +52,14 @@ async def ask_app(
     **headers: str,
 ) -> Answer:
     """
-    Ask as a server would that was asked from this host.
+    Send a request to an application as a web server would, by default from this host, and return the answer.
 
     Args:
         app: the application.
-        path: with its query.
-        method, host, client, body: what is asked, and by whom.
-        gone: once it is set, the client is.
-        enough: of an answer that goes on, whether what came of it is: then the client is gone.
+        path: the path, with its query.
+        method, host, client, body: the rest of the request, and the address of the client.
+        gone: when it is set, the client disconnects.
+        enough: for an endless answer: whether the part received so far is enough, so that the client disconnects.
         headers: by name, `_` for `-`.
 
     """

@@ -1,9 +1,9 @@
 """
-Compiled modules, for the interpreters that tests start by the hundred.
+Bytecode for the many interpreters that tests start.
 
-Where Python may write no bytecode beside the sources (PYTHONDONTWRITEBYTECODE, as in many containers) each of them
-would compile the whole package anew, which takes longer than all the rest of its start. So the run has a place of its
-own for it, which the next run finds again.
+If Python may not write bytecode beside the sources (PYTHONDONTWRITEBYTECODE, as in many containers), each of them would
+compile the whole package, which takes longer than the rest of its start. So a run of the tests stores bytecode in a
+directory of its own, which the next run uses again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["keep_bytecode", "kept_for"]
 
 
 def keep_bytecode(directory: Path) -> None:
-    """Make this interpreter, and those started from it, keep bytecode in a directory, if they would keep none."""
+    """Let this interpreter, and those started from it, store bytecode in a directory, if they would store none."""
     if sys.dont_write_bytecode and sys.pycache_prefix is None:
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(directory)
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

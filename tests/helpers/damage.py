@@ -10,7 +10,7 @@ __all__ = ["damage"]
 
 def damage(file: Path) -> None:
     """
-    Replace a database by a file that is none, at once.
+    Replace a database by a file that is no database, in one step.
 
     If the file were overwritten in place, a process that uses it might repair it: SQLite writes all pages of a file
     that

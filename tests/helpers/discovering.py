@@ -1,4 +1,4 @@
-"""For tests of discovery: its notifications, and the announcement of a worker."""
+"""Helpers for tests of discovery: record its notifications, and make the announcement of a worker."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """
-Starting Python programs as copies of an interpreter that has imported the package, where the start is not the subject.
+Starts Python programs as copies of an interpreter that has imported the package, which takes much less time.
 
-To import the package takes longer than all that most programs of the tests do, and they are a thousand. So one
-interpreter imports it (`interpreter`), and forks for each of them. The copy gets the arguments, the directory, the
-environment and the output that a new interpreter would have got. It is a child of the tests' process, as other programs
-are: Linux lets a process have its copy be its parent's child.
+Tests start about a thousand programs, and for most of them the import of the package takes longer than all the rest. So
+one interpreter imports it (`interpreter`), and forks for each program. The copy gets the arguments, the directory, the
+environment and the output files that a new interpreter would get. It is a child of the tests' process, like any other
+program: Linux allows a process to make its copy a child of its own parent.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class OtherHost(NamedTuple):
 
 class Place(NamedTuple):
     """
-    An environment of which a program has less than others have.
+    A restricted environment for a program.
 
     Attributes:
-        mounts: commands of a shell that are run on mounts of its own.
-        hostname: what the host is called there.
-        umask: which rights new files do not have.
-        user: whose program it is, also of a group with that number.
-        without: variables that are not set, for another user.
+        mounts: shell commands that change mounts; they are run in a mount namespace of the program's own.
+        hostname: the name of the host, as the program sees it.
+        umask: the permissions that new files do not get.
+        user: the numbers of the user and of the group as which it runs.
+        without: environment variables that are removed.
 
     """
 
@@ -77,7 +77,7 @@ class Place(NamedTuple):
 
 
 class Forked(subprocess.Popen[bytes]):
-    """A program that somebody else has started for us: a child, of which all is as if we had."""
+    """A child process that the fork server has started, with the interface of `subprocess.Popen`."""
 
     def __init__(self, pid: int, argv: list[str]) -> None:
         self.args, self.pid = argv, pid
@@ -118,9 +118,9 @@ class ForkServer:
 
     def can_start(self, argv: list[str], env: Mapping[str, str], host: OtherHost | Place | None = None) -> bool:
         """
-        Return whether a program may be a copy: it is Python, on an interpreter that is set up as this one.
+        Return whether a program can be a copy: it is run by Python, with the settings of this interpreter.
 
-        Another user may have to use another Python: this one is perhaps in a home that is not for all to read.
+        A program of another user cannot: this Python may be in a home directory that the user cannot read.
         """
         if isinstance(host, Place) and host.user is not None:
             return False
@@ -138,7 +138,7 @@ class ForkServer:
         read: Path | str = os.devnull,
         host: OtherHost | Place | None = None,
     ) -> Forked:
-        """Start a program of which `can_start` is true, here or elsewhere; it writes into two files that are there."""
+        """Start a program for which `can_start` is true, here or elsewhere. Its output goes to two existing files."""
         where = os.fspath(cwd or Path.cwd())
         request: dict[str, Any] = {"argv": argv[1:], "cwd": where, "env": dict(env)}
         request["in"], request["out"], request["err"] = str(read), str(out), str(err)

@@ -1,8 +1,8 @@
 """
-The interpreter that forks for tests: a program, which `forking` starts.
+The interpreter of which tests use copies: a program that `forking` starts.
 
-A copy of it runs a program as a new interpreter would, and ends as one does: threads first, then exit functions, what
-was written, and the objects that the program made. What was there before is not taken apart.
+A copy of it runs a program as a new interpreter would, and ends as one does: it joins threads, runs exit functions,
+flushes the output, and destroys the objects of the program. Objects that existed before the fork are not destroyed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 LARGEST = 1 << 18
-"""Bytes of a request: the environment is in it."""
+"""The most bytes of a request, which contains the environment."""
 
 MEASURED = ("COVERAGE_PROCESS_START", "COVERAGE_FILE")
-"""Variables by which a program is measured: with which settings, into which file."""
+"""The variables that make coverage measure a program: the file of settings, and the file of data."""
 
 PRELOADED = (
     # what a command needs
@@ -52,19 +52,19 @@ PRELOADED = (
     "lightbus.cli.support.operating", "lightbus.cli.support.hangup", "zeroconf.asyncio", "jsonschema_rs",
     "encodings.ascii", "encodings.utf_8_sig", "pydantic._internal._dataclasses",
 )  # fmt: skip
-"""What most of the programs import."""
+"""The modules that most programs import."""
 
 SERVING = (
     "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl", "lightbus.web.serving",
     "lightbus.dashboard.app", "lightbus.gateway.app",
     "lightbus.cli.commands.dashboard", "lightbus.cli.commands.gateway",
 )  # fmt: skip
-"""What the dashboard and the gateway import, which want two packages that need not be there."""
+"""The modules that the dashboard and the gateway import. They need two packages that may be missing."""
 
 OURS = sys.modules["__main__"]
 
 CLONE = {"x86_64": 56, "aarch64": 220}
-"""The number of the system call by which a process forks, and may say whose child the copy is."""
+"""The number of the system call `clone`, by processor. With it the caller chooses the parent of its copy."""
 
 # sched.h and sys/mount.h
 CLONE_PARENT, CLONE_CHILD_SETTID = 0x00008000, 0x01000000
@@ -73,7 +73,7 @@ MS_BIND, MS_REC, MS_SLAVE, MNT_DETACH = 0x1000, 0x4000, 0x80000, 2
 
 
 class Sibling:
-    """Forks as `os.fork` does, but for one thing: the copy is a child of our own parent, and not of ours."""
+    """Forks like `os.fork`, except that the copy is a child of our parent, and not of this process."""
 
     def __init__(self) -> None:
         self._number = CLONE[os.uname().machine]
@@ -108,7 +108,7 @@ def _place_of_thread_id() -> int:
 
 
 def serve(channel: socket.socket) -> dict[str, Any]:
-    """Fork for each request, and return it in the child. End when there can be no more requests."""
+    """Fork for each request; in the child, return the request. End the process when the channel is closed."""
     sibling = Sibling()
     assert len(os.listdir("/proc/self/task")) == 1, "a module that is imported for all has started a thread"
     while request := channel.recv(LARGEST):
@@ -130,10 +130,9 @@ def serve(channel: socket.socket) -> dict[str, Any]:
 
 def measure(settings: str, file: str) -> Any:
     """
-    Return what measures copies as coverage's hook would where an interpreter starts; it has found out all that takes
-    long once, for all of them.
+    Return a Coverage object for the copies. What takes long in its start is done here, once for all of them.
 
-    Files that a copy has not run are left out: the tests' own process names them, and each copy would look for them.
+    It reports no files that were not run: each copy would search for them, and the tests' own process reports them.
     """
     coverage, package = importlib.import_module("coverage"), importlib.import_module("lightbus")
     measuring = coverage.Coverage(
@@ -192,7 +191,7 @@ def change_to(place: dict[str, Any]) -> None:
 
 
 def become(request: dict[str, Any], measuring: Any) -> None:
-    """Become equal to a new interpreter."""
+    """Set environment, output, directory and the like to what a new interpreter would have."""
     os.environ.clear()
     os.environ.update(request["env"])
     for descriptor, path in enumerate((request["in"], request["out"], request["err"])):
@@ -272,7 +271,7 @@ def end(code: int, shared: set[str], measuring: Any) -> None:
 
 
 def _forget_made(shared: set[str]) -> None:
-    """Destroy the objects of the program, which may warn; destroying all others would take too long."""
+    """Destroy the objects of the program, since that may cause warnings. All others would take too long."""
     program = sys.modules["__main__"]
     if program is not OURS:
         vars(program).clear()

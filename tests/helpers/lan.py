@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 NETNS = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
-"""What is in a namespace's directory here is mounted over the file of /etc by `ip netns exec`."""
+"""`ip netns exec` mounts the files in a namespace's directory below this one over those in /etc."""
 
 ETH_P_ALL = 0x0003  # packet(7)
 SO_RCVBUFFORCE = 33  # socket(7)
@@ -66,7 +66,7 @@ class Lan:
     """
     The switch: bridges in a namespace of their own, and the hosts plugged into them.
 
-    Bridge `n` is the subnet 10.77.n.0/24. `close` takes everything away again, whatever state it is in.
+    Bridge `n` is the subnet 10.77.n.0/24. `close` removes everything, whatever state it is in.
 
     Args:
         processes: starts what runs on the hosts.
@@ -89,7 +89,7 @@ class Lan:
             raise
 
     def add_bridge(self, number: int) -> None:
-        """Add a bridge that knows nothing of multicast groups, and so hands every such packet to every port."""
+        """Add a bridge without multicast snooping, which passes each multicast packet to every port."""
         self.ip(*_new_bridge(number))
 
     def route_between(self, *numbers: int) -> None:
@@ -127,19 +127,19 @@ class Lan:
         )
 
     def unplug(self, host: Host) -> None:
-        """Pull the cable of a host's eth0 out of the bridge."""
+        """Disconnect a host's eth0 from the bridge, as by pulling its cable."""
         self.ip(f"link set {host.port('eth0')} down")
 
     def plug(self, host: Host) -> None:
-        """Plug it in again."""
+        """Connect it again."""
         self.ip(f"link set {host.port('eth0')} up")
 
     @contextmanager
     def bad_cable(self, host: Host, *, delay: float, loss: float, randomness: random.Random) -> Iterator[None]:
         """
-        Have every frame to and from a host's eth0 arrive `delay` seconds late, and this share of them not at all.
+        Delay every frame to and from a host's eth0 by `delay` seconds, and drop this share of them.
 
-        `tc netem` would do it where the kernel has that; this is the same everywhere.
+        `tc netem` would do the same, but not every kernel has it.
         """
         port, bridge_end, our_end = host.port("eth0"), f"{host.name}-far", f"{host.name}-near"
         self.ip(
@@ -160,7 +160,7 @@ class Lan:
                     carrying.result()
 
     def name(self, host: Host, names: Mapping[str, str]) -> None:
-        """Have a host know other hosts by name: `{name: address}`, in its /etc/hosts; anew at each call."""
+        """Write the names of other hosts (`{name: address}`) to the /etc/hosts of a host; each call replaces all."""
         file = SETTINGS / host.namespace / "hosts"
         if file.parent not in self._settings:
             self._settings.append(file.parent)
@@ -315,7 +315,7 @@ def _carry(
     loss: float,
     randomness: random.Random,
 ) -> None:
-    """Forward frames between two interfaces, late, and not all of them, until `stop` can be read."""
+    """Forward frames between two interfaces, with delay and loss, until `stop` can be read."""
     on_the_way: deque[tuple[float, socket.socket, bytes]] = deque()
     other = {here: there, there: here}
     for end in other:

@@ -25,7 +25,7 @@ import pytest
 __all__ = ["MARK", "RESIDENT", "Snapshot", "TaskComplaints", "recorded_loops"]
 
 MARK = "LIGHTBUS_TEST_ID"
-"""The variable by whose value a process that a test started is recognised, also when its parent is gone."""
+"""The environment variable that marks a test's processes, so that they are found when their parent is gone, too."""
 
 PATIENCE = 30.0
 """Seconds in which a thread that was told to end, or a process that was killed, must be gone."""
@@ -34,7 +34,7 @@ HARMLESS = ("/dev/null", "/dev/urandom", "/proc/")
 """Descriptors that the interpreter opens once and keeps."""
 
 RESIDENT: set[int] = set()
-"""Our children that serve many tests, and so are none's."""
+"""Child processes that serve many tests, so that no single test has to end them."""
 
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _PROC = Path("/proc")

@@ -1,4 +1,4 @@
-"""A connection on which frames get lost: which, and how many of them."""
+"""Decides which frames get lost on a connection, and counts them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def kind_of_published(frame: bytes) -> Kind:
 
 class Losing:
     """
-    Decides of each frame whether it gets lost. Nothing is, until one of the methods below says so.
+    Decides for each frame whether it gets lost. None does until one of the methods below is called.
 
     Attributes:
-        seen: how many frames of each kind came by.
+        seen: how many frames of each kind there were.
         lost: how many of them got lost.
 
     """

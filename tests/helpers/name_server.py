@@ -1,5 +1,5 @@
 """
-A small name server (DNS over UDP) on loopback, whose records the test changes as it likes, and which it has hang.
+A small name server (DNS over UDP) on loopback. A test changes its records at any time, and can make it hang.
 
 `asked_here` has whatever looks up names in the test's own process ask it.
 """

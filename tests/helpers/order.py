@@ -1,11 +1,11 @@
 """
-The order in which tests run side by side.
+The order of tests in workers that run side by side.
 
-Tests that start programs wait most of the time, others compute: in the order of files there would be times when all
-wait, and the last to end would be a few that take long. So each worker begins with some of those that take long, and
-then has those that wait among those that compute. Of these it has whole files, as far as can be: what the tests of a
-file share is made once. So is a database server, which takes as long to start as some hundred tests: all that want one
-are one worker's.
+Tests that start programs mostly wait, the others mostly compute. In the order of files there would be times when all
+workers wait, and at the end a few workers would still run long tests. So each worker begins with its share of the long
+tests, and then alternates between tests that wait and tests that compute. Each gets whole files as far as possible,
+because fixtures of a file are then made once. All tests with a database server go to one worker: starting the server
+takes as long as a hundred tests.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ import pytest
 __all__ = ["in_order_of_files", "rotated", "side_by_side"]
 
 STARTS_PROGRAMS = "processes"
-"""The fixture by which tests do."""
+"""The fixture of tests that start programs."""
 
 LONG, DATABASE = "long", "database"
-"""Marks of those that take long, and of those that want a database server."""
+"""The marks of long tests, and of tests that need a database server."""
 
 LAST_START = 0.9
-"""Share of a worker's tests after which none that starts programs comes any more: what is left at the end is short."""
+"""The share of a worker's tests after which no test starts programs, so that only short ones are left at the end."""
 
 TOGETHER = 20
-"""Tests of one file, at most, between which none that starts programs comes."""
+"""The most tests of one file in a row before a test that starts programs may come."""
 
 
 def rotated(tests: Path, worker: int, workers: int) -> list[str]:
     """
-    Return what is in the directory of the tests in an order of this worker's own.
+    Return the content of the directory of tests, in another order for each worker.
 
-    Each collects all tests. Where no bytecode is kept yet each would compile all of them, at the same time; so each
-    begins elsewhere, and finds compiled what others have had before.
+    Each worker collects all tests. Without stored bytecode, all workers would compile the same files at the same time.
+    So each begins at another place, and finds most files compiled by others.
     """
     entries = sorted(path for path in tests.iterdir() if path.is_dir() or path.name.startswith("test_"))
     paths = [str(path) for path in entries if any(path.rglob("test_*.py")) or path.is_file()]
@@ -72,7 +72,7 @@ def _is_marked(item: pytest.Item, mark: str) -> bool:
 
 
 def _dealt(items: Sequence[pytest.Item], workers: int) -> list[list[pytest.Item]]:
-    """Return about equally many for each worker, all tests with a database server for the first."""
+    """Deal tests to the workers in about equal numbers; the first one gets all tests with a database server."""
     hands: list[list[pytest.Item]] = [[] for _ in range(workers)]
     hands[0] += [item for item in items if _is_marked(item, DATABASE)]
     for item in items:
@@ -82,7 +82,7 @@ def _dealt(items: Sequence[pytest.Item], workers: int) -> list[list[pytest.Item]
 
 
 def _merged(starting: Sequence[pytest.Item], computing: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return both, the first evenly spread over the whole."""
+    """Return both as one list, over which the first is spread evenly."""
     placed: list[tuple[float, int, Sequence[pytest.Item]]] = []
     placed += [(LAST_START * number / len(starting), 0, [item]) for number, item in enumerate(starting)]
     done = 0

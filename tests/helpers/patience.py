@@ -1,9 +1,9 @@
 """
-Calls that wait as long as all else in the tests does.
+Longer default timeouts for the tests.
 
-That a call is to be answered within five seconds, and an event to be taken, is a default for machines that have nothing
-else to do. Where tests run side by side, and beside other work, a process may not get its turn for as long. So they
-have longer defaults, as if a file had set them; a test of what is late says what late is.
+By default a call must be answered, and an event accepted, within five seconds. That suits a machine that is not
+overloaded. Where tests run side by side, or beside other work, a process may not get a processor for that long. So
+tests have longer defaults, as if a file had set them. A test of timeouts sets its own.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LONGER = {
     ("lightbus.cli.support.connection", "ASK_TIMEOUT"): 5.0,
     ("lightbus.cli.support.publishers", "ASK_TIMEOUT"): 5.0,
 }
-"""Seconds of other waits. Not as long as all others: some tests have a worker hang, and wait for the end of it."""
+"""Other timeouts, in seconds. These are shorter: some tests let a worker hang, and wait until they have passed."""
 
 
 @contextmanager
 def patient_calls() -> Iterator[None]:
-    """Add these settings below all others of a process, and use longer timeouts in its modules."""
+    """Use these settings in this process where nothing else sets them, and the longer timeouts in its modules."""
     loading: Any = importlib.import_module("lightbus.config.loading")  # not before: who starts says where bytecode is
     given = loading._given
 

@@ -22,7 +22,7 @@ from .waiting import wait_until
 __all__ = ["Postgres", "running_postgres"]
 
 WITHOUT_CARE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=40")
-"""It has to outlive processes of ours that are killed, and not the machine."""
+"""Settings for speed: data has to survive the end of any of our processes, but not a crash of the machine."""
 
 
 class Postgres:

@@ -27,21 +27,21 @@ TERM_GRACE = 5.0
 FAULTS = (
     "never retrieved", "was destroyed but it is pending", "was never awaited", "ResourceWarning", "DeprecationWarning"
 )  # fmt: skip
-"""What Python says of mistakes of ours, where it says anything."""
+"""Parts of the messages with which Python reports our mistakes."""
 
 OF_THE_MACHINE = re.compile(
     r"Executing <.* took \d+\.\d{3} seconds\n\Z|The event loop (has been|was) blocked for |"
     r"ignored the announcement of "
 )
-"""Lines that say something of the machine, and not of the program."""
+"""Lines about the machine, which depend on its load, and not on the program."""
 
 
 def _own_words(text: str) -> str:
     """
-    Leave out what is said of the machine, and not of the program.
+    Return a program's output without the lines about the machine.
 
-    That is what asyncio's debug mode, and our own watchdog, say of one that has too much to do, and what is heard by
-    multicast of those who test beside us.
+    Those are the warnings of asyncio's debug mode and of our own watchdog when the machine is overloaded, and warnings
+    about multicast announcements of tests that run at the same time.
     """
     if not any(words in text for words in ("Executing <", "been blocked", "was blocked", "ignored the announcement")):
         return text
@@ -53,7 +53,7 @@ def _text(file: Path) -> str:
 
 
 def _whole_lines(text: str) -> str:
-    """Leave out what has no line end yet: a program may be writing it."""
+    """Return the text up to the last line end: the program may still be writing the rest."""
     return text[: text.rfind("\n") + 1]
 
 
@@ -61,7 +61,7 @@ class Process:
     """
     One program in a process group of its own. `argv[0]` is the program; `logs` the directory for its output.
 
-    A `server` starts it where it can, as a copy of an interpreter. It runs here, or elsewhere: on another `host`.
+    If a `server` can, it starts the program as a copy of its interpreter. The program runs here, or on another `host`.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Processes:
         """
         Start `argv` in `cwd` with the test's environment and `env` on top, on this host or on another.
 
-        What is started `anew` is no copy of an interpreter.
+        With `anew` it is a new interpreter in any case, and no copy.
         """
         name = f"{len(self._started)}-{name or Path(argv[0]).name}"
         server = None if anew else self._server
@@ -243,7 +243,7 @@ class Processes:
             process.end()
 
     def faults(self) -> list[str]:
-        """Return Python's own complaints in them."""
+        """Return the lines in which Python itself reports mistakes."""
         if self._forgiven:
             return []
         outputs = [process.output for process in self._started]
@@ -251,7 +251,7 @@ class Processes:
         return [line for output in told for line in output.splitlines() if any(fault in line for fault in FAULTS)]
 
     def forgive(self) -> None:
-        """Ignore Python's complaints: the test causes them on purpose."""
+        """Ignore such lines: the test causes them on purpose."""
         self._forgiven = True
 
     def report(self) -> str:

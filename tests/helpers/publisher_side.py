@@ -34,10 +34,10 @@ class PublisherSide:
 
     Attributes:
         unsolicited: the messages that it sent without a request.
-        not_handled: what it said that could not be read (None), or handled.
+        not_handled: the listener's messages that could not be read (None), or handled.
         said: what it was told, with the number of the question; what was read is taken out by `heard`.
         prefixes: what it is subscribed to.
-        is_up: whether the connection stands: until then frames are to be sent later.
+        is_up: whether the connection is open; until then frames wait.
 
     """
 

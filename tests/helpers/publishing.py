@@ -72,7 +72,7 @@ class Publishes:
 
     Attributes:
         loses: frames that are lost on their way to subscribers: a predicate of the frame.
-        is_deaf: whether nothing that is said to it arrives.
+        is_deaf: whether it receives nothing.
 
     """
 
@@ -158,7 +158,7 @@ class Publishes:
         self.coordinator.tick(now)
 
     def close(self) -> None:
-        """Vanish: all connections end."""
+        """End without notice: all connections break."""
         self._hub.publishers.pop(self.instance, None)
         self._subs.clear()
         self._dealers.clear()

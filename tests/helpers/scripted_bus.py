@@ -21,7 +21,7 @@ def peer(service: str = "auth", *, instance: str = "0" * 16, state: PeerState = 
 
 class ScriptedBus:
     """
-    Stands in for a `Connection`: one peer, whose answers are given, the last one again and again.
+    Replaces a `Connection`: its peers give prepared answers; the last one is repeated.
 
     Attributes:
         peers: who is on the bus; each is asked in its turn.

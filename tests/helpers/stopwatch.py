@@ -1,6 +1,8 @@
 """
-A stopwatch that stands still while the machine has more to do than it can: bounds of time are promises about how long
-we wait, and not about how fast a machine is, or how much else runs on it.
+A stopwatch that stops while the machine is overloaded.
+
+A time limit in a test is about how long the library waits. It must not depend on how fast the machine is, or on what
+else runs on it.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ __all__ = ["Stopwatch"]
 
 _PRESSURE = (Path("/proc/pressure/cpu"), Path("/proc/pressure/io"))
 _STOLEN = 8
-"""The word of /proc/stat that counts the time of other guests."""
+"""The field of /proc/stat with the time that the host gave to its other guests."""
 
 
 class Stopwatch:
     """
     Seconds since it was made, without those in which any program on the machine waited for a processor or a disk.
 
-    Where the kernel does not tell (macOS) these count, too.
+    On systems that do not measure that (macOS), they count, too.
     """
 
     def __init__(self) -> None:
@@ -33,7 +35,7 @@ class Stopwatch:
 
     @property
     def elapsed(self) -> float:
-        """All seconds."""
+        """Return all seconds since it was made."""
         return time.monotonic() - self._began
 
 
@@ -50,6 +52,6 @@ def _some(pressure: str) -> float:
 
 
 def _stolen() -> float:
-    """Return the seconds for which other guests of the host had our processors."""
+    """Return the seconds for which the host gave our processors to its other guests."""
     ticks = int(Path("/proc/stat").read_text().split(maxsplit=_STOLEN + 1)[_STOLEN])
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -19,19 +19,19 @@ from .leaks import MARK
 __all__ = ["Roots", "Surroundings", "logging_not_set_up", "own_surroundings"]
 
 SHORT = "/tmp"
-"""Where the directories are made: the path of a unix socket has 107 bytes at most, and TMPDIR may be long."""
+"""Where the directories are made: not in TMPDIR, which may be too long for unix sockets (107 bytes at most)."""
 
 
 DIRECTORIES = ("run", "data", "tmp", "config")
-"""What a test has in its root."""
+"""The directories in the root of each test."""
 
 
 class Roots:
     """
-    Makes the directories of tests that come one after the other, and removes them.
+    Makes the directories for one test after the other, and removes them.
 
-    Most tests write nothing: what was left as it was made is the next one's, for to make and remove five directories
-    takes as long as such a test does.
+    Most tests write nothing, and making and removing five directories takes as long as such a test. So the next test
+    gets the same directories if they are unchanged.
     """
 
     def __init__(self) -> None:

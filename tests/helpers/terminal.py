@@ -23,7 +23,7 @@ from .waiting import wait_until
 __all__ = ["Terminal", "on_terminal"]
 
 DEBUG = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
-"""What has a program say more than it does for its users: it would be drawn between its own lines."""
+"""Variables that make Python print warnings, which would be drawn between the lines of the program."""
 
 
 class Terminal:

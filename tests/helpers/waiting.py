@@ -17,18 +17,18 @@ __all__ = ["LEAST", "wait_until", "wait_until_async"]
 T = TypeVar("T")
 
 LEAST = 60.0
-"""Seconds for which everybody waits at least. A test that passes pays nothing for them; a shorter time would say that
-a machine was slow, and not that something never came."""
+"""The shortest timeout, in seconds. It costs nothing in a test that passes. With a shorter one, a test could fail only
+because the machine is slow."""
 
 PAUSE, LONGEST_PAUSE = 0.005, 0.025
-"""Seconds between two looks: short beside a test, and longer after a while, for looks take from the processor what is
-waited for may want. What takes longer to look at is left alone for as long again."""
+"""Seconds between two evaluations of the condition: short at first, longer after a while, since evaluating takes
+processor time that the awaited work may need. After a slow evaluation the pause is as long as that took."""
 
 SHARE = 0.1
-"""Of the time for which we have waited already, a pause."""
+"""The length of a pause, as a share of the time waited so far."""
 
 MOST = 4
-"""Where the machine has more to do than it can, nobody waits more than this many times as long."""
+"""The longest wait on an overloaded machine, as a multiple of the timeout."""
 
 SHOWN = Repr()
 """How a condition's names are shown: shortened, and an object whose `repr()` fails by its class."""
@@ -40,8 +40,8 @@ def wait_until(condition: Callable[[], T], timeout: float = LEAST, what: str = "
     """
     Return the first true value of `condition()`.
 
-    It looks again until `timeout` seconds, and not less than `LEAST`, have passed on a `Stopwatch`. Then it
-    raises AssertionError that says what did not come true (`what`, or the condition's own name).
+    It is evaluated again and again until `timeout` seconds, and at least `LEAST`, have passed on a `Stopwatch`. Then an
+    AssertionError is raised that names what did not become true (`what`, or else the condition).
     """
     watch = Stopwatch()
     looked = time.monotonic()

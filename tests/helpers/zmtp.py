@@ -28,17 +28,17 @@ def message(*parts: bytes) -> bytes:
 
 
 def ping(seconds: float = 0) -> bytes:
-    """Return a heartbeat, which lets us count as gone after this many seconds; 0: never."""
+    """Return a heartbeat: the receiver may take us for gone after this many seconds of silence; 0: never."""
     return command(b"PING", struct.pack(">H", int(seconds * 10)) + b"x")
 
 
 class RawPeer:
     """
-    One end of a connection, with its handshake done; nothing is read that is not asked for.
+    One end of a connection after the handshake. It reads only when a test calls a method that reads.
 
     Args:
         connection: TCP, or a unix socket.
-        kind: of socket that we say to be.
+        kind: the type of socket that it claims to be.
 
     """
 

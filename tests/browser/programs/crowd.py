@@ -1,5 +1,5 @@
 """
-A crowd for the dashboard's run at scale: many workers in one process, each with an engine and sockets of its own.
+Many workers in one process, each with its own engine and sockets: for measuring the dashboard on a large bus.
 
     python crowd.py '{"first": 0, "workers": 25, "services": 20, "procedures": 10, "rate": 1250, "calls": 25}'
 

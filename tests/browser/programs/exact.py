@@ -1,4 +1,4 @@
-"""Gives back what it is given, for the test of numbers that JavaScript would change."""
+"""A service that returns its arguments: for tests of numbers that JavaScript would change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ bus = lightbus.create()
 
 
 class ExactApi(lightbus.Api):
-    """What is said, is said again."""
+    """Procedures that return or fire their arguments."""
 
     said = lightbus.Event(parameters=["number"])
 

@@ -21,7 +21,7 @@ bus = lightbus.create(service_name=SERVICE)
 
 
 class CustomersApi(lightbus.Api):
-    """Who buys here."""
+    """The customers of the shop."""
 
     class Meta:
         name = "customers"
@@ -36,7 +36,7 @@ class CustomersApi(lightbus.Api):
 
 
 class OrdersApi(lightbus.Api):
-    """What was bought, and by whom."""
+    """The orders, each with its customer."""
 
     created = lightbus.Event(parameters=["number", "email", "total"])
     cancelled = lightbus.Event(parameters=["number"])
@@ -67,7 +67,7 @@ class OrdersApi(lightbus.Api):
 
 
 class StockApi(lightbus.Api):
-    """What is there to be sold."""
+    """The goods in stock."""
 
     class Meta:
         name = "stock"
