@@ -22,6 +22,7 @@ from ..host.locks import JournalLock
 from .group_table import KnownGroup, group_of_row
 from .journal import Journal
 from .journal_errors import DAMAGED, journal_error
+from .journal_files import file_of, journals_in, remove_files
 from .journal_time import offset_of
 from .noted_events import Noted, still_noted
 from .quarantine import is_damage, quarantine
@@ -42,7 +43,7 @@ LEFT_FOR = 600.0
 
 def has_events(path: Path) -> bool:
     """Return whether any journal in a service's directory has events, whoever holds the journal. Changes nothing."""
-    return any(map(_has_events, sorted(path.glob("*.sqlite"))))
+    return any(map(_has_events, journals_in(path)))
 
 
 def _has_events(file: Path) -> bool:
@@ -178,7 +179,7 @@ class JournalDirectory:
         return list(found.values())
 
     def _files(self) -> list[Path]:
-        return sorted(self.path.glob("*.sqlite"))
+        return journals_in(self.path)
 
     def _free(
         self, leave: Callable[[Path], bool] = lambda file: False, files: Sequence[Path] | None = None
@@ -267,7 +268,7 @@ class JournalDirectory:
     def _create(self, use: int) -> Journal:
         # After a failure the same id is tried again: then the failure is the same, and logged once.
         self._next_id = self._next_id or os.urandom(8).hex()
-        file = self.path / f"{self._next_id}.sqlite"
+        file = file_of(self.path, self._next_id)
         try:
             lock = JournalLock.take(file, guards=self._guards, is_new=True)
         except OSError as error:
@@ -279,8 +280,7 @@ class JournalDirectory:
             about = {"host": self._host, "machine": self._machine, _USE: str(use)}
             made = Journal(file, durability=self._durability, lock=lock, new=about)
         except BaseException:
-            for suffix in (".sqlite", ".sqlite-wal", ".sqlite-shm", ".lock"):
-                file.with_suffix(suffix).unlink(missing_ok=True)  # each attempt on a full disk would leave one more
+            remove_files(file)  # each attempt on a full disk would leave further ones
             lock.close()
             raise
         self._next_id = ""

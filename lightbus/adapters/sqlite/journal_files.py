@@ -1,4 +1,4 @@
-"""The files of a journal: whether their names still lead to the files that it has open."""
+"""The files of a journal: their names, and whether these still lead to the files that it has open."""
 
 from __future__ import annotations
 
@@ -8,10 +8,30 @@ from pathlib import Path
 
 from .noted_events import NOTED
 
-__all__ = ["JournalFiles"]
+__all__ = ["JournalFiles", "file_of", "journals_in", "remove_files"]
+
+JOURNAL = ".sqlite"
+"""What the name of a journal's database ends with."""
 
 SUFFIXES = ("", "-wal", "-shm")
 """What the names of a journal's files end with: SQLite has two files beside the database."""
+
+
+def journals_in(directory: Path) -> list[Path]:
+    """Return the databases of the journals in the directory of a service, by name."""
+    return sorted(directory.glob(f"*{JOURNAL}"))
+
+
+def file_of(directory: Path, name: str) -> Path:
+    """Return the database of the journal with this name in a directory, whether it is there or not."""
+    return directory / f"{name}{JOURNAL}"
+
+
+def remove_files(file: Path) -> None:
+    """Remove all files of the journal with this database, as far as they are there, the lock last."""
+    for suffix in (*SUFFIXES, NOTED):
+        Path(f"{file}{suffix}").unlink(missing_ok=True)
+    file.with_suffix(".lock").unlink(missing_ok=True)
 
 
 class JournalFiles:
@@ -40,9 +60,7 @@ class JournalFiles:
 
     def remove(self) -> None:
         """Remove the files, the lock last."""
-        for suffix in (*SUFFIXES, NOTED):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        remove_files(self.path)
 
     def _is_gone(self, suffix: str) -> bool:
         try:

@@ -30,7 +30,8 @@ logger = logging.getLogger("lightbus.outbox")
 
 T = TypeVar("T")
 
-NAME = "outbox.sqlite"
+OUTBOX = "outbox.sqlite"
+"""The name of its file, in the directory of the bus."""
 COLUMNS = 8
 """Number of columns of the table `waiting`."""
 
@@ -67,7 +68,7 @@ class HostOutbox:
     is_on_disk = True
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / NAME
+        self.path = directory / OUTBOX
 
     def exists(self) -> bool:
         """Return whether there is an outbox at all: a single `stat`, cheap enough to repeat."""

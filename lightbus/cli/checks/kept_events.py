@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from ...adapters.sqlite.outbox import OUTBOX
 from ...adapters.sqlite.quarantine import quarantine_sentences
 from ...core.peers import Peer
 from ...engine.forwarding import refusals
@@ -45,7 +46,7 @@ async def check_health(context: CheckContext) -> AsyncIterator[Finding]:
         if losses := health.get("losses", ()):  # those of one process mostly have one cause
             yield _finding_of(peer, check="losses", text=" ".join(losses))
     for text in sorted(refused):
-        yield Finding(level=Level.WARNING, check="outbox" if "outbox.sqlite" in text else "journals", text=text)
+        yield Finding(level=Level.WARNING, check="outbox" if OUTBOX in text else "journals", text=text)
     if not context.live:
         async for finding in _unserved_outbox(context):
             yield finding

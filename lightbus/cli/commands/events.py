@@ -12,6 +12,7 @@ import click
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal import Journal
 from ...adapters.sqlite.journal_directory import apis_in
+from ...adapters.sqlite.journal_files import journals_in
 from ...deadline import Deadline
 from ...engine.event_backends import movable_backend
 from ...exceptions import EventBackendError, InvalidConfiguration, NotReachable
@@ -121,7 +122,8 @@ def _target(bus: Connection, api: str, service: str | None, opened: ExitStack) -
     """Return the journal to move to, which must not be in use: that of an earlier attempt, or a new one."""
     root = place(bus)
     if service is None:
-        known = sorted({path.parent.name for path in root.glob("*/*.sqlite") if api in apis_in(path, even_empty=True)})
+        files = [file for service in root.glob("*/") for file in journals_in(service)]
+        known = sorted({file.parent.name for file in files if api in apis_in(file, even_empty=True)})
         if len(known) != 1:
             there = f"Those of {', '.join(known)} had" if known else "None has had"
             raise InvalidConfiguration(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal_directory import JournalDirectory
+from ...adapters.sqlite.journal_files import journals_in
 from ...events.publishing.journal_set import directory_of
 from .connection import Connection
 
@@ -28,7 +29,7 @@ def journal_directory(bus: Connection, path: Path) -> JournalDirectory:
 
 def directories(bus: Connection) -> list[JournalDirectory]:
     """Return the journal directories of all services that have journals."""
-    return [journal_directory(bus, path) for path in sorted(place(bus).glob("*/")) if any(path.glob("*.sqlite"))]
+    return [journal_directory(bus, path) for path in sorted(place(bus).glob("*/")) if journals_in(path)]
 
 
 def groups_here(bus: Connection, api: str = "") -> list[KnownGroup]:

@@ -83,7 +83,7 @@ class RelayTurns:
         before = _read(file)
         if before == ours:
             return True
-        if before and not self._is_over(api, first, self._journals.path / f"{before}.sqlite"):
+        if before and not self._is_over(api, first, self._journals.path / f"{before}{own.path.suffix}"):
             return False
         self._waits.pop(api, None)
         _write(file, ours)

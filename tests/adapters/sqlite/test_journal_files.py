@@ -1,4 +1,4 @@
-"""The files of a journal: whether their names still lead to the open files."""
+"""The files of a journal: their names, and whether these still lead to the open files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lightbus.adapters.sqlite.journal_files import SUFFIXES, JournalFiles
+from lightbus.adapters.sqlite.journal_files import SUFFIXES, JournalFiles, file_of, journals_in, remove_files
+from lightbus.adapters.sqlite.noted_events import NOTED
 
 
 @pytest.fixture
@@ -53,3 +54,16 @@ def test_remove_deletes_all_files(files: JournalFiles) -> None:
     files.remove()
     files.remove()
     assert list(files.path.parent.iterdir()) == []
+
+
+def test_journals_of_a_directory(tmp_path: Path) -> None:
+    """They are found by the names of their databases, and removed with all files beside these."""
+    for name in ("b", "a"):
+        file = file_of(tmp_path, name)
+        for suffix in (*SUFFIXES, NOTED):
+            Path(f"{file}{suffix}").touch()
+        file.with_suffix(".lock").touch()
+    assert [each.stem for each in journals_in(tmp_path)] == ["a", "b"]
+    for file in journals_in(tmp_path):
+        remove_files(file)
+    assert [*tmp_path.iterdir()] == []
