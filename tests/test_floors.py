@@ -449,46 +449,50 @@ MOST = {"lines of a module": 450, "lines of a function": 45, "methods of a class
 """What a reader can take in at once."""
 
 GIANTS: dict[str, dict[str, int]] = {
-    # What programs see of a bus, by names that they have known since 1.x, some in subclasses of theirs: each hands its
-    # question to the part of the client that answers it, in a line. There is nothing in it to be cut.
+    # The public methods of a bus, most of them under their names in 1.x. They are declared here, where help(), editors
+    # and type checkers look for them; each passes its arguments to the part of the client that does the work. Fewer
+    # methods would be fewer public names.
     "lightbus.client.bus_client.BusClient": {"methods of a class": 35},
-    # What has become of a call: most of it, as the defaults of the class, is not set for most calls. To have it in two
-    # objects would cost each call the second one.
+    # The state of one call. Fifteen of the attributes are defaults of the class, of which most calls set only a few. A
+    # second object for these would be needed by each call that sets one, as every call of a `def` handler does.
     "lightbus.rpc.job.Job": {"attributes of a class": 25},
 }
-"""What is larger yet, and by how much it may be: the list only shrinks, and so does each number on it."""
+"""What is larger, with its size and the reason. The list only shrinks, and so does each number on it."""
 
 WITH_BASES: dict[str, int] = {
-    # Each file of SQLite is opened, locked, made anew and left by one base, and what is in it is the journal's matter:
-    # most of these 38 methods open, look or close, and a journal that held a file would hand on each of them.
+    # JournalFile opens, locks, re-creates and closes a database, whatever is in it; Journal stores and reads events.
+    # If it held a JournalFile instead, it would need a method for each of these steps that only passes the call on.
     "lightbus.adapters.sqlite.journal.Journal": 38,
-    # Sockets: what is read and bounded alike is in the base, and what is told apart is the socket's own.
+    # LoopSocket reads, bounds and closes any socket of an event loop. A Router adds sending to many connections, from
+    # threads, too; a Dealer adds connecting, reconnecting, and frames that wait for the connection.
     "lightbus.adapters.zmq.bound_sockets.Router": 30,
     "lightbus.adapters.zmq.connecting_sockets.Dealer": 26,
-    # What programs see, with names that they have known since 1.x in the base.
+    # Public methods and properties, with the names of 1.x in the base class.
     "lightbus.client.bus_client.BusClient": 39,
     "lightbus.path.BusPath": 33,
-    # One procedure each, which everybody may ask a worker; and a hook each of the life of a worker.
+    # Each method is a procedure that any process may call.
     "lightbus.engine.events_api.EventsApi": 27,
+    # The base class has a method for each of the 20 hooks of a plugin.
     "lightbus.plugins.metrics.MetricsPlugin": 27,
     "lightbus.plugins.prometheus.PrometheusPlugin": 26,
-    # A queue whose turns take several events together: all else is as in the other one.
+    # A queue from which several events are taken together, of several streams. In all else it is a ListenerQueue.
     "lightbus.events.listening.batch_queue.BatchQueue": 32,
 }
-"""Classes that have more methods than `MOST` with those of the package that they stand on: the list only shrinks."""
+"""Classes with more methods than `MOST`, those of their base classes in the package included. It only shrinks."""
 
 ATTRIBUTES_WITH_BASES: dict[str, int] = {
-    # The connections, locks and counts of the file, and the six parts that ask and change it, each for one matter.
+    # JournalFile has the connections, the lock and the counts of the file; Journal has a part for each of its tables.
     "lightbus.adapters.sqlite.journal.Journal": 27,
-    # The base has what a socket reads with and is bounded by, and these what they tell apart.
+    # LoopSocket has what reading a socket and its bounds need; these add the frames that wait to be sent.
     "lightbus.adapters.zmq.bound_sockets.Router": 22,
     "lightbus.adapters.zmq.connecting_sockets.Dealer": 26,
-    # How many did not arrive, beside all that is known of a stream; and lists of what failed beside what waits.
+    # The state of a stream, with the number of events that did not arrive.
     "lightbus.core.streams.LiveStream": 21,
-    "lightbus.rpc.job.Job": 25,  # without a base, see `GIANTS`
+    "lightbus.rpc.job.Job": 25,  # without a base class: see `GIANTS`
+    # The state of a ListenerQueue, with the events of batches that wait for a failed one.
     "lightbus.events.listening.batch_queue.BatchQueue": 22,
 }
-"""Classes that have more attributes than `MOST` with those of the package that they stand on: it only shrinks."""
+"""Classes with more attributes than `MOST`, those of their base classes in the package included. It only shrinks."""
 
 SEEN_BY_TYPES_ONLY: dict[str, int] = {
     "lightbus.__init__": 11,
