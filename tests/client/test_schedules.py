@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -51,9 +50,7 @@ def test_schedules_and_background_tasks(bus: BusPath) -> None:
     assert callable(often)
     bus.client.close()
     assert ran[-1] == "beside ended"
-    after = len(ran)
-    time.sleep(0.1)
-    assert len(ran) == after
+    assert not any(thread.name == "lightbus-worker" for thread in threading.enumerate()), "it could run the schedules"
 
 
 def test_wrong_interval_is_refused_at_once(bus: BusPath) -> None:

@@ -464,7 +464,7 @@ def test_flood_of_announcements(place: Place, monkeypatch: pytest.MonkeyPatch, a
                 await asyncio.sleep(0)
 
         flooding = asyncio.create_task(flood())
-        await asyncio.sleep(50 * MS)
+        await wait_until_async(lambda: client.registry.peers)
         worker = await place.worker("auth")
         watch = Stopwatch()
         await client.lookup.resolve("auth", Deadline.after(10))

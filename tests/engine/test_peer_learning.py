@@ -10,6 +10,7 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.listeners import listener
+from helpers.waiting import others_ended
 from lightbus.core.registry import Peer, PeerJoined, PeerLeft, PeerState, Source
 from lightbus.engine import peer_learning as module
 from lightbus.engine.peer_learning import PeerLearner
@@ -120,7 +121,7 @@ def test_other_peers_are_not_asked(run: Any) -> None:
     async def test(play: Play) -> None:
         left = PeerLeft(peer("shop"), "has left")
         play.learner.observe([PeerJoined(peer("auth")), PeerJoined(peer("shop", instance=OWN)), left])
-        await asyncio.sleep(0.01)
+        await others_ended()
         assert play.asked == []
 
     run(test)
@@ -149,7 +150,7 @@ def test_listeners_that_do_not_fit_are_reported(run: Any, caplog: pytest.LogCapt
         parameters = {"additionalProperties": False, "properties": {"size": {}}}
         play.answers["schema"] = {"events": {"seen": {"parameters": parameters}}}
         play.learner.add_listener(listener(handle), [])
-        await asyncio.sleep(0.01)
+        await others_ended()
         assert play.asked == []
         play.learner.observe([PeerJoined(peer("auth"))])
         await wait_until_async(lambda: "wants the argument 'colour'" in caplog.text)
@@ -164,7 +165,7 @@ def test_no_request_after_the_end(run: Any) -> None:
     async def test(play: Play) -> None:
         play.learner.observe([PeerJoined(peer("shop"))])
         play.learner.stop()
-        await asyncio.sleep(0.01)
+        await others_ended()
         assert (play.asked, play.coordinator.merged) == ([], [])
 
     run(test)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from .scale import PATIENCE
 from .stopwatch import Stopwatch
 
-__all__ = ["LEAST", "wait_until", "wait_until_async"]
+__all__ = ["LEAST", "others_ended", "wait_until", "wait_until_async"]
 
 T = TypeVar("T")
 
@@ -61,6 +61,11 @@ async def wait_until_async(condition: Callable[[], T], timeout: float = LEAST, w
             raise _not_true(condition, watch, what)
         await asyncio.sleep(_pause(watch))
     return value
+
+
+async def others_ended() -> None:
+    """Wait until all other tasks of the running loop have ended."""
+    await wait_until_async(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
 def _pause(watch: Stopwatch) -> float:

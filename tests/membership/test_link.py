@@ -42,6 +42,7 @@ class FakeNode:
         self.pushed: list[AnyMessage] = []
         self.ended: list[tuple[str, bool]] = []
         self.dialled: list[tuple[Link | None, str, bool]] = []
+        self.attempts: list[Dial] = []
 
     def hello(self, target: str) -> Hello:
         return Hello("b", target, OWN, "s", "p", "", self.announces)
@@ -57,6 +58,7 @@ class FakeNode:
 
     def done(self, dial: Dial, link: Link | None, reason: str, refused: bool) -> None:
         self.dialled.append((link, reason, refused))
+        self.attempts.append(dial)
 
 
 class FakeWorker:
@@ -441,10 +443,13 @@ def test_closed_attempt_reports_nothing(place: Place, nobody: str) -> None:
 
     async def scenario() -> None:
         worker = place.worker(welcome())
-        place.dial(worker.endpoint).close()
-        place.dial(nobody).close()
-        await asyncio.sleep(100 * MS)
-        assert place.node.dialled == []
+        closed = [place.dial(worker.endpoint), place.dial(nobody)]
+        for each in closed:
+            each.close()
+        place.dial(nobody)
+        place.dial(worker.endpoint)
+        await wait_until_async(lambda: len(place.node.dialled) == 2)
+        assert not {*closed}.intersection(place.node.attempts)
 
     place.run(scenario)
 

@@ -487,6 +487,12 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY", 2 * MS)
 
 
+async def looked(place: Place) -> None:
+    """Wait until a search has looked often enough to find that there is nothing new."""
+    enough = place.dialer.looks + 2 * int(module.QUIET / module.LOOK_EVERY)
+    await wait_until_async(lambda: place.dialer.looks > enough)
+
+
 @pytest.mark.usefixtures("quickly")
 def test_all_peers_are_discovered() -> None:
     """All peers are wanted from now on; it ends when the announced ones have answered, and no new ones appear."""
@@ -495,7 +501,7 @@ def test_all_peers_are_discovered() -> None:
         place.announce(1, "shop")
         task = await waiting(place.lookup.discover_all(Deadline.after(LONG)))
         assert place.wanted == {EVERYTHING}
-        await asyncio.sleep(60 * MS)
+        await looked(place)
         assert not task.done()  # one has not answered
         place.join(1, "shop")
         await task
@@ -512,7 +518,7 @@ def test_a_peer_that_does_not_answer_does_not_delay_it() -> None:
         place.registry.silent(made.instance, time.monotonic(), "does not answer")
         place.dialer.untried_seed = True
         task = await waiting(place.lookup.discover_all(Deadline.after(LONG)))
-        await asyncio.sleep(60 * MS)
+        await looked(place)
         assert not task.done()
         place.dialer.untried_seed = False
         await task

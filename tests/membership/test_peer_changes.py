@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from helpers import MS, wait_until_async
+from helpers import wait_until_async
 from lightbus.core.registry import Fact, PeerLeft, Registry, Snapshot, Source
 from lightbus.membership.peer_changes import PeerChanges
 from lightbus.wire.announcement import Announcement
@@ -93,7 +93,7 @@ def test_known_announcements_make_no_snapshot() -> None:
         place.answers(OTHER)
         place.told.clear()
         place.hears_of(OTHER)
-        await asyncio.sleep(100 * MS)
+        assert place.changes._refresh_timer is None
         assert place.told == []
 
     run(scenario)
@@ -126,8 +126,9 @@ def test_the_digest_identifies_the_verified_peers() -> None:
             other.answers(instance)
         assert place.changes.digest == other.changes.digest != ""
         before = place.changes.digest
+        place.told.clear()
         place.hears_of("d" * 16)
-        await asyncio.sleep(100 * MS)
+        await wait_until_async(lambda: place.told)
         assert place.changes.digest == before
         other.changes.stop()
 
@@ -139,9 +140,12 @@ def test_no_notification_after_stop() -> None:
 
     async def scenario(place: Place) -> None:
         place.hears_of(OTHER)
+        delayed = place.changes._refresh_timer
+        assert delayed is not None
         place.changes.stop()
         place.answers(THIRD)
-        await asyncio.sleep(100 * MS)
+        assert delayed.cancelled()
+        assert place.changes._refresh_timer is delayed
         assert place.told == []
 
     run(scenario)

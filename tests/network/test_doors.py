@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import lightbus
-from helpers import Door, Process, Processes, Stopwatch, scaled, wait_until
+from helpers import Door, Process, Processes, scaled, wait_until
 from helpers.surroundings import Surroundings
+from helpers.waiting import LEAST
 from lightbus import Api, BusAlreadyClosed, BusPath, CannotBlockHere, Event, LightbusShutdownInProgress
 from lightbus.adapters.sqlite.outbox import HostOutbox
 
@@ -190,7 +191,7 @@ def test_close_ends_open_calls(bus: BusPath, worker: Process, door: Door) -> Non
 
     def call() -> None:
         try:
-            door.call(bus.work.hold, seconds=4)
+            door.call(bus.work.hold, seconds=LEAST)
         except BaseException as error:
             errors.append(error)
 
@@ -198,10 +199,8 @@ def test_close_ends_open_calls(bus: BusPath, worker: Process, door: Door) -> Non
     thread = threading.Thread(target=call)
     thread.start()
     wait_until(lambda: bus.work.log() == ["started"])
-    watch = Stopwatch()
     bus.client.close()
     thread.join()
-    assert watch.seconds < 2
     assert isinstance(errors[0], LightbusShutdownInProgress)
     assert "before work.hold was answered" in str(errors[0])
 

@@ -552,7 +552,7 @@ def test_paused_subscriber_reads_on_request(make: Make) -> None:
             before = [*reader.frames]
             for frame in frames:
                 worker.publisher.send(frame)
-            await asyncio.sleep(0.05)  # time for frames that must not arrive
+            await asyncio.sleep(50 * MS)  # time for frames that must not arrive
             assert reader.frames == before
             await wait_until_async(lambda wanted=[*before, *frames]: reader.socket.read() or reader.frames == wanted)
         reader.socket.resume()

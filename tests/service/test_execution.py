@@ -18,6 +18,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from helpers import wait_until_async
 from lightbus.deadline import Deadline, ServedCall, current_call, current_chain
 from lightbus.service.execution import (
     CallersContext,
@@ -275,9 +276,11 @@ def test_function_that_cancels_its_task() -> None:
 def test_cancellation_reaches_the_separate_task() -> None:
     """Cancelling our task cancels the function, and our task ends, even if the function suppresses it."""
     cancelled: list[str] = []
+    started = threading.Event()
 
     async def stubborn() -> str:
         try:
+            started.set()
             await asyncio.sleep(10)
         except asyncio.CancelledError:
             cancelled.append("yes")
@@ -285,7 +288,7 @@ def test_cancellation_reaches_the_separate_task() -> None:
 
     async def test(execution: Execution) -> None:
         task = asyncio.create_task(execution.in_own_task(execution.call(stubborn, on_loop=True)))
-        await asyncio.sleep(0.01)
+        await wait_until_async(started.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -316,16 +319,17 @@ def test_waiting_thread_can_be_cancelled() -> None:
 
 def test_cancelled_execution_with_a_running_thread() -> None:
     """The thread keeps the context until it is done; the cancelled task ends without it."""
-    proceed, done = threading.Event(), threading.Event()
+    started, proceed, done = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> None:
+        started.set()
         proceed.wait(60)
         TENANT.set("alice")
         done.set()
 
     async def test(execution: Execution) -> None:
         task = asyncio.create_task(execution.call(wait))
-        await asyncio.sleep(0.01)
+        await wait_until_async(started.is_set)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from helpers import wait_until_async
 from helpers.listeners import listener
 from helpers.publisher_side import JOURNAL, PublisherSide, consumer_context
 from lightbus.core.streams import Entry, LiveStream, Stream
@@ -226,8 +227,8 @@ def test_returned_events_are_fetched_again(monkeypatch: pytest.MonkeyPatch) -> N
         stream = play.follow(followed)
         play.take(stream)
         play.queue.put_back(stream)
-        await asyncio.sleep(0.01)
-        assert play.side.heard() == [Fetch("auth", JOURNAL, "seen", 1, 0, module.PAGE, 2**20)]
+        heard = await wait_until_async(play.side.heard)
+        assert heard == [Fetch("auth", JOURNAL, "seen", 1, 0, module.PAGE, 2**20)]
 
     run(test)
 
