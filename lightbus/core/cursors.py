@@ -1,4 +1,4 @@
-"""The position of a group in one journal: acknowledged, possibly delivered, owed. Facts in, changes to store out."""
+"""The position of a group in one journal: what it has handled, and what it may have. Facts in, changes to store out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Cursors(Generic[K]):
     """
     The positions of one group in one journal, by topic. Only touched from the loop it belongs to.
 
-    A topic without a position is owed from its beginning: topics that existed when the group was created were given a
-    position at that time.
+    Of a topic without a position nothing is handled: topics that existed when the group was created were given one at
+    that time.
 
     Args:
         acked: the cursors stored in the journal.

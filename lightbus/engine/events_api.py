@@ -247,15 +247,15 @@ class EventsApi(Api):
         asked = [(native, *split_native_id(native)) for native in native_ids[:MAX_HISTORY]]
         known = [(native, journals[name], sequence) for native, name, sequence in asked if name in journals]
         topics = await self._in_thread(lambda: [journal.topic_of(sequence) for _, journal, sequence in known])
-        owed = [
-            (native, journal, sequence, self._coordinator.progress.owed(journal, topic))
+        found = [
+            (native, journal, sequence, self._coordinator.progress.cursors_of(journal, topic))
             for (native, journal, sequence), topic in zip(known, topics, strict=True)
             if topic is not None
         ]
         states = await self._in_thread(
             lambda: {
                 native: {group: _status(journal, group, sequence, acked) for group, acked in groups.items()}
-                for native, journal, sequence, groups in owed
+                for native, journal, sequence, groups in found
             }
         )
         return states if self._elsewhere is None else states | await self._elsewhere.handled(asked)

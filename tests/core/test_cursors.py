@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from lightbus.core.cursors import Cursors, Standing
 
 
-def test_a_topic_without_a_position_is_owed_from_its_beginning() -> None:
-    """A topic created after the group is owed from its beginning."""
+def test_a_topic_without_a_position_is_unhandled_from_its_beginning() -> None:
+    """A topic created after the group is unhandled from its beginning."""
     assert Cursors[str]({}).standing("t", 7) == Standing(0, 7, 0)
 
 

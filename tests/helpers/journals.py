@@ -46,7 +46,7 @@ def trim(
     """Trim with a minimum age of one day."""
     journal.clock.now = lambda: now  # type: ignore[method-assign]
     return journal.retention.trim(
-        min_age=DAY, max_events=events, max_bytes=size, owed=dict.fromkeys(journal.topics.all(), handled)
+        min_age=DAY, max_events=events, max_bytes=size, cursors=dict.fromkeys(journal.topics.all(), handled)
     )
 
 

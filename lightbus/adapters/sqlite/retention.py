@@ -58,7 +58,7 @@ class Retention:
         min_age: float,
         max_events: int,
         max_bytes: int,
-        owed: Mapping[Topic, Mapping[str, int]],
+        cursors: Mapping[Topic, Mapping[str, int]],
     ) -> list[tuple[str, Topic, int]]:
         """
         Delete events older than `min_age` seconds that all groups have handled, and any above a cap, oldest first.
@@ -66,14 +66,14 @@ class Retention:
         Args:
             min_age: seconds, by the journal's own time, for which handled events are kept within the caps.
             max_events, max_bytes: the caps.
-            owed: for each topic, the cursor of each group that gets its events. Topics that are missing here are
+            cursors: for each topic, the cursor of each group that gets its events. Topics that are missing here are
                 too new to be trimmed by age.
 
         Returns:
             What groups lost: group, topic, number of unhandled events.
 
         """
-        for topic, groups in owed.items():
+        for topic, groups in cursors.items():
             handled = min(groups.values(), default=self._topics.lasts.get(topic, 0))
             self._delete_old(topic, self._topics.numbers[topic], handled, self._file.clock.now() - min_age)
             if self._file.log.is_large:
@@ -82,7 +82,7 @@ class Retention:
         events, size = self._file.size
         while (events > max_events or size > max_bytes) and events:
             self._delete_oldest(
-                min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, owed, lost
+                min(CHUNK, max(1, events - max_events)) if events > max_events else CHUNK // 10, cursors, lost
             )
             events, size = self._file.size
         self._note_size()
@@ -130,7 +130,7 @@ class Retention:
     def _delete_oldest(
         self,
         count: int,
-        owed: Mapping[Topic, Mapping[str, int]],
+        cursors: Mapping[Topic, Mapping[str, int]],
         lost: dict[tuple[str, Topic], int],
     ) -> None:
         query = f"SELECT topic, sequence, count, {SIZE} FROM events ORDER BY sequence LIMIT ?"
@@ -148,7 +148,7 @@ class Retention:
                 topic = self._topics.names[number]
                 floors[topic] = deletions.through
                 most = 0
-                for group, handled in owed.get(topic, {}).items():
+                for group, handled in cursors.get(topic, {}).items():
                     if (missed := min(events - spared, deletions.through - handled)) > 0:
                         losses[group, topic] = losses.get((group, topic), 0) + missed
                         most = max(most, missed)

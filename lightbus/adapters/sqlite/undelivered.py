@@ -50,7 +50,7 @@ def groups_behind(file: Path, api: str) -> frozenset[Behind]:
                 Behind(group, event, partition, position)
                 for group, events, number, event, partition, position, is_behind in rows
                 if (is_behind or noted.get(number, 0) > position)
-                and _is_owed(group, json.loads(events), Topic(api, event, partition))
+                and _gets(group, json.loads(events), Topic(api, event, partition))
             )
     except sqlite3.OperationalError as error:  # locked, for example
         raise journal_error(file, "cannot be read", error) from error
@@ -66,5 +66,5 @@ def _newest_noted(file: Path, connection: sqlite3.Connection) -> dict[int, int]:
     return {each.number: each.sequence for each in noted}
 
 
-def _is_owed(group: str, events: list[str], topic: Topic) -> bool:
+def _gets(group: str, events: list[str], topic: Topic) -> bool:
     return topic.only_group in ("", group) and ("*" in events or topic.declared_event in events)

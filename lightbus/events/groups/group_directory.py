@@ -72,8 +72,8 @@ class GroupDirectory:
         waiters: AckWaiters,
         counts: Counter[str],
     ) -> None:
-        self.owed = progress.owed
-        self.is_owed = progress.is_owed
+        self.cursors_of = progress.cursors_of
+        self.has_unhandled = progress.has_unhandled
         self._identity = identity
         self._groups = groups
         self._journals = journals

@@ -28,25 +28,25 @@ class GroupProgress:
         self._groups = groups
         self._journals = journals
 
-    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+    def cursors_of(self, journal: Journal, topic: Topic) -> dict[str, int]:
         """Return the position in a topic of each group that its events are kept for (for retention)."""
         return {
             group.info.name: group.cursors[journal.id].acked.get(topic, 0)
             for group in self._groups.values()
-            if group.info.api == topic.api and group.is_owed(topic.event) and journal.id in group.cursors
+            if group.info.api == topic.api and group.gets(topic.event) and journal.id in group.cursors
         }
 
-    def is_owed(self, journal: Journal) -> bool:
+    def has_unhandled(self, journal: Journal) -> bool:
         """Return whether any group has events left to handle in a journal."""
         return any(
             acked < journal.topics.last(topic)
             for topic in journal.topics.all()
-            for acked in self.owed(journal, topic).values()
+            for acked in self.cursors_of(journal, topic).values()
         )
 
     def handled_by_all(self, topic: Topic) -> int | None:
         """Return the sequence up to which all groups have handled a topic of our own journal; None without groups."""
-        return min(self.owed(self._journals.own(), topic).values(), default=None)
+        return min(self.cursors_of(self._journals.own(), topic).values(), default=None)
 
     def has_reached(self, group: GroupState, journal: str, topic: Topic, sequence: int) -> bool:
         """
@@ -54,7 +54,7 @@ class GroupProgress:
 
         A report of a sequence that does not exist is an error; accepting it would make the group miss later events.
         """
-        held = self._journals.get(journal) if journal in group.cursors and group.is_owed(topic.event) else None
+        held = self._journals.get(journal) if journal in group.cursors and group.gets(topic.event) else None
         return held is not None and sequence <= held.topics.last(topic)
 
     def lag(self, group: GroupState) -> int:

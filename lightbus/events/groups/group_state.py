@@ -89,7 +89,7 @@ class GroupState:
         cursors = self.cursors.get(journal)
         return cursors is not None and cursors.acked.get(topic, 0) >= sequence
 
-    def is_owed(self, event: str) -> bool:
+    def gets(self, event: str) -> bool:
         """Return whether the group listens to an event of its API; or to an event stored again, that it is for it."""
         only_group = only_group_of(event)
         if only_group:

@@ -92,5 +92,5 @@ class ServedJournals:
         return [
             (topic, head)
             for topic, head in journal.topics.of(group.info.api).items()
-            if topic.partition in wanted and group.is_owed(topic.event)
+            if topic.partition in wanted and group.gets(topic.event)
         ]

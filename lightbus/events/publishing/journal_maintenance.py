@@ -53,7 +53,7 @@ class RetentionSource(Protocol):
     def journal_removed(self, journal: Journal) -> None:
         """Stop serving a journal."""
 
-    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+    def cursors_of(self, journal: Journal, topic: Topic) -> dict[str, int]:
         """Return the position in a topic of each group that its events are kept for."""
 
     def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:
@@ -158,7 +158,7 @@ class JournalMaintenance:
         return all(
             acked >= last
             for topic, last in journal.topics.lasts.items()
-            for acked in self._coordinator.owed(journal, topic).values()
+            for acked in self._coordinator.cursors_of(journal, topic).values()
         )
 
     async def _trim(self) -> None:
@@ -170,17 +170,17 @@ class JournalMaintenance:
             )  # fmt: skip
             self._coordinator.forget(info.api, info.name)
         for journal in self._journals.all():
-            owed = {topic: self._coordinator.owed(journal, topic) for topic in journal.topics.all()}
-            await self._trim_journal(journal, owed)
+            cursors = {topic: self._coordinator.cursors_of(journal, topic) for topic in journal.topics.all()}
+            await self._trim_journal(journal, cursors)
 
-    async def _trim_journal(self, journal: Journal, owed: dict[Topic, dict[str, int]]) -> None:
+    async def _trim_journal(self, journal: Journal, cursors: dict[Topic, dict[str, int]]) -> None:
         settings = self._config.journal
         trim = partial(
             journal.retention.trim,
             min_age=settings.min_age,
             max_events=settings.max_events,
             max_bytes=settings.max_bytes,
-            owed=owed,
+            cursors=cursors,
         )
         losses: Counter[tuple[str, str, str]] = Counter()
         for group, topic, count in await self._in_thread(trim):

@@ -57,7 +57,7 @@ class Serving(Protocol):
     def journal_grew(self, journal: Journal) -> None:
         """Inform members of events that were stored in a journal without being published live."""
 
-    def is_owed(self, journal: Journal) -> bool:
+    def has_unhandled(self, journal: Journal) -> bool:
         """Return whether any group has events left to handle in a journal."""
 
 
@@ -112,7 +112,7 @@ class OrphanedJournals:
         self._left_at = {service: at for service, at in self._left_at.items() if now - at < RESTART}
         running = frozenset(self._services())
         for journal in self._journals.others():
-            if self._journals.service_of(journal) in running and not self._coordinator.is_owed(journal):
+            if self._journals.service_of(journal) in running and not self._coordinator.has_unhandled(journal):
                 self._coordinator.journal_removed(journal)
                 await in_thread(partial(self._journals.give_back, journal))
         here = running.union(self._left_at)

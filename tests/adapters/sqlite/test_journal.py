@@ -440,8 +440,8 @@ class AgainstAModel(RuleBasedStateMachine):
     @rule()
     def trim(self) -> None:
         gone = {topic: self.acked.get(topic, 0) for topic in self.model}
-        owed = {topic: {"g": at} for topic, at in gone.items()}
-        self.journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed=owed)
+        cursors = {topic: {"g": at} for topic, at in gone.items()}
+        self.journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, cursors=cursors)
         for topic, entries in self.model.items():
             entries[:] = [entry for entry in entries if entry.sequence > gone[topic]]
         self.know_ids()
@@ -457,8 +457,8 @@ class AgainstAModel(RuleBasedStateMachine):
         everything = sorted((entry.sequence, topic) for topic, entries in self.model.items() for entry in entries)
         gone = everything[: max(0, len(everything) - most)]
         missed = Counter(topic for sequence, topic in gone if sequence > self.acked.get(topic, 0))
-        owed = {topic: {"g": self.acked.get(topic, 0)} for topic in self.model}
-        told = self.journal.retention.trim(min_age=DAY, max_events=most, max_bytes=10**9, owed=owed)
+        cursors = {topic: {"g": self.acked.get(topic, 0)} for topic in self.model}
+        told = self.journal.retention.trim(min_age=DAY, max_events=most, max_bytes=10**9, cursors=cursors)
         assert {topic: count for _, topic, count in told} == missed
         for topic, entries in self.model.items():
             assert self.journal.page(topic, self.acked.get(topic, 0), limit=1, max_bytes=9).trimmed >= missed[topic]

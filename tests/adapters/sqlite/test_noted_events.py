@@ -138,7 +138,7 @@ def test_noted_events_are_stored_once(begun: Journal, tmp_path: Path) -> None:
     """Even if they were deleted since; events noted after them are stored."""
     note(begun, b"a", b"b", b"c")
     begun.settle()
-    begun.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed={ONE: {}, TWO: {}})
+    begun.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, cursors={ONE: {}, TWO: {}})
     assert begun.size == (0, 0)
     with contextlib.closing(Journal(crashed(begun, tmp_path / "one"))) as journal:
         assert (records(journal), journal.size) == ([], (0, 0))
@@ -151,7 +151,7 @@ def test_noted_events_count_for_outside_checks(path: Path, tmp_path: Path) -> No
     """A journal with empty tables has events, and their API, if some are noted."""
     journal = Journal(path)
     journal.append([NewEvent(ONE, b"1", 1.0)])
-    journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, owed={ONE: {}})
+    journal.retention.trim(min_age=-1.0, max_events=10**6, max_bytes=10**9, cursors={ONE: {}})
     left = crashed(journal, tmp_path / "none")
     assert (has_events(left.parent), apis_in(left)) == (False, set())
     note(journal, b"a")

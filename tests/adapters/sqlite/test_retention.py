@@ -40,7 +40,7 @@ def test_old_and_handled_events_are_deleted(journal: Journal) -> None:
 def test_topic_without_known_groups_is_not_trimmed(journal: Journal) -> None:
     """Its groups are not known yet: its events are kept, however old they seem."""
     store(journal, event(at=0.0))
-    assert journal.retention.trim(min_age=-DAY, max_events=10, max_bytes=10**9, owed={}) == []
+    assert journal.retention.trim(min_age=-DAY, max_events=10, max_bytes=10**9, cursors={}) == []
     assert journal.size[0] == 1
 
 

@@ -106,7 +106,7 @@ def test_an_event_deleted_by_retention_during_its_delivery(tmp_path: Path, caplo
         await publisher.fire("seen", n=1)
         journal = publisher.journals.own()
         [(topic, head)] = journal.topics.of("auth").items()
-        journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, owed={})
+        journal.retention.trim(min_age=9.0, max_events=0, max_bytes=0, cursors={})
         reject = Reject("auth", "shop", assigned.generation, journal.id, "seen", topic.partition, head, 5, "ValueError")
         assert await talk.ask(reject) == Acked([])
         assert (journal.dead_letters.all(), journal.cursors.of("auth", "shop")) == ([], {topic: head})

@@ -160,7 +160,7 @@ def test_an_adopted_journal(tmp_path: Path) -> None:
         await wait_until_async(lambda: isinstance(talk.heard[-1], Streams))
         assert [row[:3] for row in talk.heard[-1].streams] == [[other.id, "seen", 3]]  # type: ignore[union-attr]
         publisher.coordinator.directory.journal_removed(other)
-        assert publisher.coordinator.progress.owed(other, Topic("auth", "seen", 3)) == {}
+        assert publisher.coordinator.progress.cursors_of(other, Topic("auth", "seen", 3)) == {}
 
     run(tmp_path, test)
 

@@ -21,13 +21,14 @@ def test_acknowledged_events_are_not_owed(tmp_path: Path) -> None:
         await publisher.fire("gone", n=2)  # nobody listens to it
         [(topic, head)] = [each for each in journal.topics.of("auth").items() if each[0].event == "seen"]
         group = publisher.coordinator.groups["auth", "shop"]
-        assert (progress.is_owed(journal), progress.lag(group)) == (True, 1)
-        assert (progress.owed(journal, topic), progress.handled_by_all(topic)) == ({"shop": 0}, 0)
+        assert (progress.has_unhandled(journal), progress.lag(group)) == (True, 1)
+        assert (progress.cursors_of(journal, topic), progress.handled_by_all(topic)) == ({"shop": 0}, 0)
         assert progress.has_reached(group, journal.id, topic, head)
         assert not progress.has_reached(group, journal.id, topic, head + 1)
         assert not progress.has_reached(group, journal.id, Topic("auth", "gone", 0), 1)
         ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
         assert await talk.ask(ack) == Acked([])
-        assert (progress.is_owed(journal), progress.lag(group), progress.handled_by_all(topic)) == (False, 0, head)
+        assert not progress.has_unhandled(journal)
+        assert (progress.lag(group), progress.handled_by_all(topic)) == (0, head)
 
     run(tmp_path, test)

@@ -29,10 +29,10 @@ def test_a_group_known_only_from_an_adopted_journal(tmp_path: Path) -> None:
         publisher.journals.adopted.append(other)
         publisher.coordinator.directory.journal_added(other)
         groups = publisher.coordinator.groups
-        # The stored cursors of the adopted one are none: there, everything is owed.
+        # The stored cursors of the adopted one are none: there, nothing is handled.
         assert [publisher.coordinator.progress.lag(groups["auth", name]) for name in ("mail", "late")] == [2, 1]
         [(topic, _)] = publisher.journals.own().topics.of("auth").items()
-        assert publisher.coordinator.progress.owed(publisher.journals.own(), topic).keys() == {"mail", "late"}
+        assert publisher.coordinator.progress.cursors_of(publisher.journals.own(), topic).keys() == {"mail", "late"}
         talk = Talk(publisher)
         assigned = await talk.join(group="mail", created_at=1.0)
         assert isinstance(assigned, Assign)

@@ -223,8 +223,8 @@ def test_a_new_journal_while_a_group_is_away(run: Callable[[Test], None]) -> Non
         for n in range(20):
             await second.fire("seen", n=n)
         journal = second.journals.own()
-        owed = {topic: second.coordinator.progress.owed(journal, topic) for topic in journal.topics.all()}
-        journal.retention.trim(min_age=-86_400, max_events=10**6, max_bytes=10**9, owed=owed)
+        cursors = {topic: second.coordinator.progress.cursors_of(journal, topic) for topic in journal.topics.all()}
+        journal.retention.trim(min_age=-86_400, max_events=10**6, max_bytes=10**9, cursors=cursors)
         again = Listens(hub, D)
         seen = await again.listen("seen")
         await wait_until_async(lambda: len(seen) >= 20)

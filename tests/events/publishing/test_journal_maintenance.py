@@ -42,7 +42,7 @@ class Coordinates:
     def journal_removed(self, journal: Journal) -> None:
         self.removed.append(journal.id)
 
-    def owed(self, journal: Journal, topic: Topic) -> dict[str, int]:
+    def cursors_of(self, journal: Journal, topic: Topic) -> dict[str, int]:
         return {"shop": self.handled}
 
     def expired(self, now: float, group_expiry: float) -> list[KnownGroup]:

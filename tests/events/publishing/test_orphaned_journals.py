@@ -25,12 +25,12 @@ READER = KnownGroup("news", "reader", ("printed",), 1.0, 2.0, "d")
 
 
 class Serves:
-    """Records the served journals; those in `owing` have unhandled events."""
+    """Records the served journals; those in `unhandled` have unhandled events."""
 
     def __init__(self) -> None:
         self.served: list[str] = []
         self.grown: list[str] = []
-        self.owing = True
+        self.unhandled = True
 
     def journal_added(self, journal: Journal) -> None:
         self.served.append(journal.id)
@@ -41,8 +41,8 @@ class Serves:
     def journal_grew(self, journal: Journal) -> None:
         self.grown.append(journal.id)
 
-    def is_owed(self, journal: Journal) -> bool:
-        return self.owing
+    def has_unhandled(self, journal: Journal) -> bool:
+        return self.unhandled
 
 
 class Clock:
@@ -121,7 +121,7 @@ def test_a_journal_is_served_until_its_own_service_runs(world: World) -> None:
         world.here.add("news")
         await world.look()
         assert world.serves.served == [journal.id]
-        world.serves.owing = False
+        world.serves.unhandled = False
         await world.look()
         assert (world.serves.served, world.journals.others()) == ([], [])
         assert world.changes == [{"news": ("printed",)}, {}]
