@@ -89,14 +89,15 @@ async def show(bus: Connection, native_id: str, group: str) -> int:
 
 
 @_letter_command(
-    "retry", "Give one event to its group again, or `all`. It is kept and delivered as any other, to that group."
+    "retry",
+    "Deliver one dead letter, or `all`, to its group again. It is stored as a new event for that group alone.",
 )
 async def retry(bus: Connection, native_id: str, group: str) -> int:
     """Deliver the dead letters again."""
     return await _do(bus, "retry_dead_events", "is delivered again to", native_id, group)
 
 
-@_letter_command("drop", "Forget one event, or `all`.")
+@_letter_command("drop", "Delete one dead letter, or `all`.")
 async def drop(bus: Connection, native_id: str, group: str) -> int:
     """Drop the dead letters."""
     return await _do(bus, "drop_dead_events", "is dropped for", native_id, group)
