@@ -115,7 +115,7 @@ export function toast(text, tone = "good") {
 const PATIENCE = 75; // seconds for an answer: a call may take 60
 
 // Why a stream is not opened again by itself.
-export const whyClosed = () => ask("/api/about").then(() => "As many pages are open as may be: close some, and reload.", (error) => `${error.message} Reload the page.`);
+export const whyClosed = () => ask("/api/about").then(() => "Too many pages are open: close some, and reload this one.", (error) => `${error.message} Reload the page.`);
 
 export async function ask(path, body) {
   const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: stringify(body) };

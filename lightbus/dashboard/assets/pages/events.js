@@ -137,7 +137,7 @@ function way(event) {
       step("fired", clock(event.published_at), "good"),
       event.native_id ? step("stored", !fate || fate.stored ? event.native_id : "not kept any more", fate && !fate.stored ? "warn" : "good") : step("not stored", "best effort: it is sent, and kept nowhere", "plain"),
       groups.map(([name, status]) => step(name, [words[status] ?? status, fate.why?.[name] && `: ${fate.why[name]}`], fate.why?.[name] ? "bad" : tones[status] ?? "plain")),
-      fate && event.native_id && !groups.length && fate.stored && step("no group", "nobody is owed it", "plain")),
+      fate && event.native_id && !groups.length && fate.stored && step("no group", "no group listens to it", "plain")),
     h("pre", { tabindex: "0" }, json(event.kwargs)),
     h("p", { class: "dim small" }, `id ${event.id} · version ${event.version} · publisher ${(event.publisher ?? "").slice(0, 4) || "unknown"}`));
 }
