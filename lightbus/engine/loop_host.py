@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
@@ -180,7 +180,11 @@ class LoopHost:
 
         self._thread = threading.Thread(target=run_node, name="lightbus-engine", daemon=True)
         interruptible(self._thread.start)
-        return interruptible(ready.result, START_TIMEOUT)
+        try:
+            return interruptible(ready.result, START_TIMEOUT)
+        except (KeyboardInterrupt, SystemExit):
+            wait([ready], START_TIMEOUT)  # the node is made all the same, and the next use must not make another
+            raise
 
     async def _run_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:
         try:

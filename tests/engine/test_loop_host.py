@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from helpers import wait_until
+from helpers import MS, wait_until
 from lightbus.core.registry import Peer
 from lightbus.engine.loop_host import LoopHost
 from lightbus.exceptions import BusAlreadyClosed, UnsupportedUse
@@ -177,3 +179,19 @@ def test_loop_is_paused_for_a_fork(host: LoopHost) -> None:
         future.result(0.05)
     proceed()
     assert future.result(60) == "lightbus-engine"
+
+
+def test_interrupt_while_a_node_is_made(host: LoopHost, owner: FakeOwner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupted first use leaves the node that was being made, and the next use finds it."""
+    main, make = threading.get_ident(), owner.make_node
+
+    def make_slowly() -> Any:
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(100 * MS)  # the main thread is interrupted meanwhile
+        return make()
+
+    monkeypatch.setattr(owner, "make_node", make_slowly)
+    with pytest.raises(KeyboardInterrupt):
+        host.ensure()
+    node, _ = host.ensure()
+    assert owner.made == [node]
