@@ -258,10 +258,11 @@ def test_worker_disconnects(place: Place, kind: str) -> None:
         await wait_until_async(lambda: place.node.welcomes)
         worker.router.close()
         await wait_until_async(lambda: place.node.ended, AT_ONCE)
-        place.worker(welcome(), endpoint=worker.endpoint)  # a link does not come back: it is made anew
-        await asyncio.sleep(100 * MS)
+        place.worker(welcome(), endpoint=worker.endpoint)
+        other = place.link(worker.endpoint)  # the ended link does not come back
+        await wait_until_async(lambda: other in place.node.welcomes)
         assert place.node.ended == [("went away", False)]
-        assert len(place.node.welcomes) == 1
+        assert len(place.node.welcomes) == 2
 
     place.run(scenario)
 

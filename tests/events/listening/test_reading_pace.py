@@ -13,7 +13,6 @@ from helpers.listeners import listener
 from lightbus.events.listening import reading_pace as module
 from lightbus.events.listening.listener_queue import ListenerQueue
 from lightbus.events.listening.reading_pace import PORTION, ReadingPace
-from lightbus.events.listening.reading_rounds import EVERY
 
 
 class Reader:
@@ -104,7 +103,7 @@ def test_undecoded_events_are_read_in_rounds() -> None:
         await wait_until_async(lambda: reader.reads > reads)
         pace.close()
         reads = reader.reads
-        await asyncio.sleep(3 * EVERY)  # rounds that must not come
+        assert not pace._rounds.are_on
         assert (reader.reads, reader.is_paused) == (reads, True)
 
     run(test)
@@ -171,7 +170,7 @@ def test_nothing_is_read_in_rounds_without_listeners() -> None:
         pace.listener_removed()
         await wait_until_async(lambda: not reader.is_paused)
         reads = reader.reads
-        await asyncio.sleep(3 * EVERY)  # rounds that must not come
+        assert not pace._rounds.are_on
         assert (reader.reads, reader.is_paused) == (reads, False)
         runners.append(Runner(takes_raw=True))
         pace.note_received(1)
