@@ -369,7 +369,12 @@ class BusClient(OldClientNames):
         return self._lifecycle.run_forever()
 
     def start_in_background(self) -> None:
-        """Run a worker in a thread beside this program (a web process, for example), and return when it serves."""
+        """
+        Run a worker in a thread beside this program (a web process, for example), and return when it serves.
+
+        Raises UnsupportedUse if this bus has a worker already, LightbusTimeout if it does not serve within 15 seconds,
+        BusAlreadyClosed if the bus is closed meanwhile, and the error of a start hook.
+        """
         self._lifecycle.start_in_background()
 
     def request_shutdown(self) -> None:

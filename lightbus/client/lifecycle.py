@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..adapters.host.allocator import keep_freed_memory
 from ..blocking import forbid_in_loop, is_exiting
 from ..config import Config, Feature
-from ..exceptions import BusAlreadyClosed, LightbusServerMustStartInMainThread, UnsupportedUse
+from ..exceptions import BusAlreadyClosed, LightbusServerMustStartInMainThread, LightbusTimeout, UnsupportedUse
 from ..importing import forbid_while_importing
 from ..interrupts import interruptible
 from ..service.api import Api, ApiRegistry
@@ -117,7 +117,15 @@ class Lifecycle:
             ending.join(CHANGE_TIMEOUT)  # its worker has just stopped
         if self._workers.worker is not None or (ending is not None and ending.is_alive()):
             raise UnsupportedUse("This bus has a running worker already.")
-        self._start_thread("lightbus-worker", self.start_worker)
+        try:
+            self._start_thread("lightbus-worker", self.start_worker)
+        except TimeoutError:
+            if self._ready.cancel():  # else it is the error of a start hook
+                raise LightbusTimeout(
+                    f"The worker did not start within {BACKGROUND_START_TIMEOUT:g} s, and was stopped. "
+                    "Does a start hook wait for something?"
+                ) from None
+            raise
 
     def start_publishing(self) -> None:
         """
@@ -154,14 +162,15 @@ class Lifecycle:
         try:
             interruptible(thread.start)
             interruptible(ready.result, BACKGROUND_START_TIMEOUT)
-        except BaseException:
+        except BaseException as error:
             if ready.cancelled():
                 raise BusAlreadyClosed("The bus was closed before its worker had started.") from None
-            ready.cancel()
-            if thread.is_alive():
-                thread.join(CHANGE_TIMEOUT)
-            else:
+            if not isinstance(error, Exception):
+                ready.cancel()
+            if not thread.is_alive():
                 self.thread = None  # it may not have been started
+            elif ready.done():
+                thread.join(CHANGE_TIMEOUT)
             raise
 
     def _run_in_background(self, start_worker: StartWorker, ready: Future[None]) -> None:

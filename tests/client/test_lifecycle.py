@@ -99,10 +99,22 @@ def test_interrupt_cancels_the_start(bus: BusPath) -> None:
 
 
 def test_start_that_takes_too_long_is_cancelled(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was told that the worker did not start has none afterwards."""
+    """The error says so, and no worker is left that starts later."""
     monkeypatch.setattr(lifecycle, "BACKGROUND_START_TIMEOUT", 0.05)
     start_that_waits(bus)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(lightbus.LightbusTimeout, match=r"not start within 0\.05 s, and was stopped\. Does a"):
+        bus.client.start_in_background()
+    wait_until(lambda: not bus.client.is_worker and not workers())
+
+
+def test_start_hook_that_times_out(bus: BusPath) -> None:
+    """Its own error is raised, as any other."""
+
+    @bus.client.on_start
+    def on_start() -> None:
+        raise TimeoutError("the database does not answer")
+
+    with pytest.raises(TimeoutError, match="the database does not answer"):
         bus.client.start_in_background()
     wait_until(lambda: not bus.client.is_worker and not workers())
 

@@ -23,10 +23,11 @@ SETTINGS = {"apis": {"default": {"rpc_timeout": SECONDS, "event_fire_timeout": S
 
 LONGER = {
     ("lightbus.engine.loop_host", "STOP_TIMEOUT"): 20.0,
+    ("lightbus.client.lifecycle", "BACKGROUND_START_TIMEOUT"): SECONDS,
     ("lightbus.cli.support.connection", "ASK_TIMEOUT"): 5.0,
     ("lightbus.cli.support.publishers", "ASK_TIMEOUT"): 5.0,
 }
-"""Other timeouts, in seconds. These are shorter: some tests let a worker hang, and wait until they have passed."""
+"""Other timeouts, in seconds. Most are shorter: some tests let a worker hang, and wait until they have passed."""
 
 
 @contextmanager
