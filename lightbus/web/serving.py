@@ -35,6 +35,16 @@ STALL_SECONDS = 30.0
 MAX_CONNECTIONS = 500
 """The most connections served at the same time; others are answered 503."""
 
+MAX_HELD = MAX_CONNECTIONS + 100
+"""The most connections held open, those without a request included; further ones are closed at once."""
+
+BACKLOG = 128
+"""
+The most connections that wait to be accepted, and so the most that are accepted together.
+
+uvicorn's own default, 2048, is more descriptors than a process may have by default.
+"""
+
 END_SECONDS = 3
 """Seconds that the server waits at its end for answers in progress."""
 
@@ -48,6 +58,9 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head(None)
+        if len(self.connections) > MAX_HELD:
+            self.logger.warning(TOO_MANY)
+            transport.abort()
 
     def on_response_complete(self) -> None:
         last = self.cycle  # the next request may have begun when the call below returns
@@ -102,11 +115,24 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
+TOO_MANY = "Exceeded concurrency limit."
+"""uvicorn's text where there are more than `MAX_CONNECTIONS`."""
+
+NO_DESCRIPTOR = "socket.accept() out of system resource"
+"""
+How asyncio's text begins where no descriptor is left for a connection.
+
+It is logged with a traceback for each that waits, every second: 200 MB in half a minute.
+"""
+
 REFUSED = {
     "Invalid HTTP request received.": "A request that is not HTTP was refused",
-    "Exceeded concurrency limit.": f"There are {MAX_CONNECTIONS} connections: new requests are refused for now",
+    TOO_MANY: f"There are {MAX_CONNECTIONS} connections: new requests are refused for now",
 }
 """Warnings that uvicorn logs for each such request -> the text logged instead, at intervals."""
+
+WAITING = "No descriptor is left for new connections, which wait: raise the limit (ulimit -n), or end some of them"
+"""The text that is logged instead of `NO_DESCRIPTOR`, at intervals."""
 
 NO_NEWS = ("Unsupported upgrade request.", "No supported WebSocket library")
 """Warnings of uvicorn about WebSocket requests, dropped: there are no WebSockets here, and nothing to install."""
@@ -121,6 +147,9 @@ class _LimitedWarnings(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
+        if text.startswith(NO_DESCRIPTOR):
+            self._log.log(NO_DESCRIPTOR, logging.ERROR, WAITING)
+            return False
         if text in REFUSED:
             self._log.log(text, logging.WARNING, REFUSED[text])
         return text not in REFUSED and not text.startswith(NO_NEWS)
@@ -145,7 +174,7 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
-        bound = socket.create_server(place[:2], family=family, backlog=128)
+        bound = socket.create_server(place[:2], family=family, backlog=BACKLOG)
         # Accepted sockets inherit the option; asyncio sets it only on sockets made with the protocol number of TCP.
         # Without it the body of an answer waits until the client acknowledges the head, which takes 40 ms (RFC 1122,
         # 4.2.3.2 and 4.2.3.4).
@@ -182,12 +211,14 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
             date_header=False,
             proxy_headers=False,  # anybody can send such headers
             limit_concurrency=MAX_CONNECTIONS,
+            backlog=BACKLOG,
             h11_max_incomplete_event_size=MAX_HEAD,
             timeout_graceful_shutdown=END_SECONDS,
         )
     )
-    warnings, server_log = _LimitedWarnings(), logging.getLogger("uvicorn.error")
-    server_log.addFilter(warnings)
+    warnings, logs = _LimitedWarnings(), [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+    for each in logs:
+        each.addFilter(warnings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     ended = asyncio.create_task(done.wait())
     try:
@@ -197,5 +228,6 @@ async def serve(served: ServedApp, listening: socket.socket, done: asyncio.Event
         served.end_streams()
         server.should_exit = True
         await serving
-        server_log.removeFilter(warnings)
+        for each in logs:
+            each.removeFilter(warnings)
         await served.close()

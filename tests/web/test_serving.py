@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -183,6 +183,45 @@ def test_a_body_that_is_not_http_behind_an_answer(caplog: pytest.LogCaptureFixtu
     assert not any(b"HTTP/1.1" in each for each in served(use))
     said = [(each.name, each.getMessage()) for each in caplog.records if each.levelno >= logging.WARNING]
     assert said == [("lightbus.web", "A request that is not HTTP was refused")]
+
+
+def test_connections_that_ask_for_nothing_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those over the limit are closed at once, which is logged once; when the others end, new ones are served."""
+    monkeypatch.setattr(serving, "MAX_HELD", 3)
+
+    def use(port: int, program: Program) -> tuple[list[bytes], bytes]:
+        with ExitStack() as stack:
+            held = [stack.enter_context(connected(port)) for _ in range(3)]
+            for each in held:
+                each.sendall(request("/"))
+                answer(each)  # they are accepted
+            closed = [to_the_end(stack.enter_context(connected(port))) for _ in range(5)]
+        while True:  # until the ends of the connections have been noticed
+            with connected(port) as connection, suppress(OSError):
+                connection.sendall(request("/"))
+                if received := connection.recv(12):
+                    return closed, received
+
+    assert served(use) == ([b""] * 5, b"HTTP/1.1 200")
+    assert len([each for each in caplog.records if "new requests are refused" in each.getMessage()]) == 1
+
+
+def test_missing_descriptors_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Of asyncio there is one for each connection that waits, with a traceback, every second."""
+
+    def use(port: int, program: Program) -> None:
+        with connected(port) as connection:
+            connection.sendall(request("/"))
+            answer(connection)
+        for _ in range(100):
+            logging.getLogger("asyncio").error("socket.accept() out of system resource\nsocket: ...")
+
+    before = [*logging.getLogger("asyncio").filters]
+    served(use)
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING] == [serving.WAITING]
+    assert logging.getLogger("asyncio").filters == before
 
 
 def test_port_in_use_is_refused() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from ...adapters.host.descriptors import raise_descriptor_limit
 from ...dashboard.options import DashboardOptions
 from ...exceptions import InvalidConfiguration
 from ...web.hosts import check_host_name
@@ -60,6 +61,7 @@ def dashboard(
     )
     if token_file is not None:
         given = replace(given, token=read_token(token_file))
+    raise_descriptor_limit()  # each connection takes one, and this process runs nothing else
     with bound_socket(given.address, given.port, "The dashboard") as listening:
         on_bus(options, lambda bus: _serve(bus, given, listening, opens=opens))
 

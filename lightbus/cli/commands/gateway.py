@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ...adapters.host.descriptors import raise_descriptor_limit
 from ...exceptions import InvalidConfiguration
 from ...gateway.access import Rules
 from ...gateway.clients import read_clients
@@ -97,6 +98,7 @@ def gateway(
         rate=rate,
         max_body=max_body,
     )
+    raise_descriptor_limit()  # each connection takes one, and this process runs nothing else
     with bound_socket(address, port, "The gateway") as listening:
         on_bus(
             options,
