@@ -192,6 +192,8 @@ class EventReader:
             return None  # a redelivery to one group: streams have had the event before
         with self._left_out():
             journal, sequence = split_native_id(event["native_id"])
+            if event["api"] != self.api or self.event not in ("*", event["event"]):
+                raise ValueError(f"it is {event['api']}.{event['event']}, which was not asked for")
             is_old = sequence <= old.get(journal, 0)
             return Item(journal, sequence, float(event["published_at"]), is_old, event_form(event))
         return None

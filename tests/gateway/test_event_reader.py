@@ -226,13 +226,15 @@ def test_publishers_that_do_not_answer(
 def test_malformed_event_is_left_out(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The other events of a faulty publisher are read."""
+    """The other events of a faulty publisher are read. An event of another name may not be sent to who asked."""
     events = module.Journals.events
 
     async def damaged(self: Any) -> Any:
         async for event in events(self):
             yield {**event, "native_id": "nonsense"}
             yield {"native_id": event["native_id"]}
+            yield {**event, "event": "secret"}
+            yield {**event, "api": "shop.other"}
             yield event
 
     monkeypatch.setattr(module.Journals, "events", damaged)
