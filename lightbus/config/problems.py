@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic_core import ErrorDetails, ValidationError
@@ -64,7 +65,7 @@ def _line(detail: ErrorDetails, model: type[Any], merged: Merged, at: KeyPath) -
     origin = merged.origin_of(path)
     subject = f"{_dotted(path)} (from {origin})" if origin else _dotted(path)
     if kind == "extra_forbidden":
-        return f"{subject} is not a setting.{_near(str(loc[-1]), _keys_at(model, loc[:-1]))}"
+        return f"{subject} is not a setting.{_near(str(loc[-1]), _keys_at(model, loc[:-1]), _paths(model, at))}"
     context = detail.get("ctx", {})
     near = ""
     if kind in ("literal_error", "enum"):
@@ -74,9 +75,28 @@ def _line(detail: ErrorDetails, model: type[Any], merged: Merged, at: KeyPath) -
     return f"{subject} {sentence}.{near}".lstrip()
 
 
-def _near(key: str, known: Iterable[str]) -> str:
+def _near(key: str, known: Iterable[str], paths: Iterable[str]) -> str:
+    """Return which key of the section is meant, else which setting of another section, else all keys of the section."""
     names = sorted(known)
-    return did_you_mean(key, names) or f" There is: {', '.join(names)}."
+    if near := did_you_mean(key, names):
+        return near
+    elsewhere = [(path.rpartition(".")[2], path) for path in paths]
+    for nearest in get_close_matches(key, [name for name, _ in elsewhere], n=1):
+        meant = [f"'{path}'" for name, path in elsewhere if name == nearest]
+        return f" Did you mean {' or '.join(meant)}?"
+    return f" There is: {', '.join(names)}."
+
+
+def _paths(section: Any, at: Sequence[str | int]) -> Iterator[str]:
+    """Yield the paths of all settings of a section: `"apis.<name>.rpc_timeout"`."""
+    for name, field in section.model_fields.items():
+        path, below = (*at, field.alias or name), field.annotation
+        if typing.get_origin(below) is dict:
+            path, below = (*path, "<name>"), typing.get_args(below)[1]
+        if hasattr(below, "model_fields"):
+            yield from _paths(below, path)
+        else:
+            yield _dotted(path)
 
 
 def _keys_at(model: type[Any], path: KeyPath) -> list[str]:
@@ -93,7 +113,7 @@ def _section_below(section: Any, part: str | int) -> Any:
     return next(field.annotation for name, field in section.model_fields.items() if part == (field.alias or name))
 
 
-def _dotted(path: KeyPath) -> str:
+def _dotted(path: Sequence[str | int]) -> str:
     """Return `"discovery.peers[1]"`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 

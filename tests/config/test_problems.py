@@ -50,6 +50,19 @@ def problem(values: dict[str, Any]) -> str:
             {"apis": {"auth": {"validate": {"outgoin": True}}}},
             "apis.auth.validate.outgoin (from the file bus.yaml) is not a setting. Did you mean 'outgoing'?",
         ),
+        (
+            {"zzz": 1},
+            "zzz (from the file bus.yaml) is not a setting. There is: apis, bus, discovery, features, journal, "
+            "network, plugins, process_name, security, service_name, worker.",
+        ),
+        (
+            {"rpc_timeout": 3},
+            "rpc_timeout (from the file bus.yaml) is not a setting. Did you mean 'apis.<name>.rpc_timeout'?",
+        ),
+        (
+            {"rpc_timeot": 3},
+            "rpc_timeot (from the file bus.yaml) is not a setting. Did you mean 'apis.<name>.rpc_timeout'?",
+        ),
         ({"bus": {"shema": {}}}, "bus.shema (from the file bus.yaml) is not a setting. Did you mean 'schema'?"),
         (
             {"security": {"mode": "hots"}},
@@ -89,8 +102,7 @@ def problem(values: dict[str, Any]) -> str:
         ({"journal": {"data_dir": 5}}, "journal.data_dir (from the file bus.yaml) must be a path, not 5."),
         (
             {"peers": 1, "bus": {}},
-            "peers (from the file bus.yaml) is not a setting. There is: apis, bus, discovery, features, journal, "
-            "network, plugins, process_name, security, service_name, worker.",
+            "peers (from the file bus.yaml) is not a setting. Did you mean 'discovery.peers'?",
         ),
         (
             {"security": {"mode": "insecure"}},
