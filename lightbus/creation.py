@@ -19,6 +19,7 @@ from .importing import importing
 from .keywords import unknown_keywords_raise
 from .logs import configure_logging
 from .path import BusPath
+from .phrases import class_name, with_article
 from .ports.discovery import DiscoveryFactory
 from .ports.transport import TransportFactory
 
@@ -110,8 +111,8 @@ def _check_factories(**factories: Any) -> None:
     for name, factory in factories.items():
         if factory is not None and not callable(factory):
             raise InvalidConfiguration(
-                f"create({name}=...) takes a callable that makes a {name}, as its class, and not a "
-                f"{type(factory).__name__}: a process may need several"
+                f"create({name}=...) takes a callable that makes a {name}, such as its class, and not "
+                f"{with_article(class_name(factory))}: a process may need several."
             )
 
 

@@ -235,5 +235,9 @@ def test_transport_and_discovery_of_ones_own(door: Door) -> None:
 def test_what_makes_one_is_wanted(name: str) -> None:
     """One that is made already is refused: a process may need several."""
     made: Any = {"discovery": NoDiscovery(), "transport": MemoryTransport(MemoryNetwork())}[name]
-    with pytest.raises(InvalidConfiguration, match=f"takes a callable that makes a {name}, as its class, and not a "):
+    with pytest.raises(
+        InvalidConfiguration, match=f"makes a {name}, such as its class, and not an? {type(made).__name__}: "
+    ):
         create(**{name: made})
+    with pytest.raises(InvalidConfiguration, match="and not an object: "):
+        create(**{name: object()})
