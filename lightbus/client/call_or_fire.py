@@ -11,7 +11,7 @@ from ..deadline import Deadline, ServedCall, current_call, current_chain
 from ..exceptions import NotReachable
 from ..typing import BusOptions, Kwargs
 from .engine_holder import EngineHolder
-from .options import CALL_OPTIONS, FIRE_OPTIONS, check_options, timeout_of
+from .options import CALL_OR_FIRE_OPTIONS, check_options, timeout_of
 from .outbox import UnpublishedEvents
 from .registration import Registration
 
@@ -71,7 +71,7 @@ class CallOrFire:
             return self._call(api_name, name, kwargs, options)
         forbid_in_loop(f"bus.{api_name}.{name}()", f"bus.{api_name}.{name}.call_async() or .fire_async()")
         if options is not None:  # procedure or event is not known yet, so the options of both are allowed
-            check_options(options, (*CALL_OPTIONS, *FIRE_OPTIONS[1:]), f"{api_name}.{name}")
+            check_options(options, CALL_OR_FIRE_OPTIONS, f"{api_name}.{name}")
         seconds = timeout_of(options or {}, self._config.api(api_name).rpc_timeout, f"{api_name}.{name}")
         # One deadline for both steps: the time to find the API is taken from the call's time.
         deadline = Deadline.after(seconds)

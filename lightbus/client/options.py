@@ -8,10 +8,11 @@ from ..deadline import LONGEST
 from ..exceptions import InvalidParameters, did_you_mean
 from ..typing import BusOptions
 
-__all__ = ["CALL_OPTIONS", "FIRE_OPTIONS", "LISTEN_OPTIONS", "check_options", "timeout_of"]
+__all__ = ["CALL_OPTIONS", "CALL_OR_FIRE_OPTIONS", "FIRE_OPTIONS", "LISTEN_OPTIONS", "check_options", "timeout_of"]
 
 CALL_OPTIONS = ("timeout", "idempotent", "trace", "peer", "version")
 FIRE_OPTIONS = ("timeout", "wait_for", "trace")
+CALL_OR_FIRE_OPTIONS = (*CALL_OPTIONS, "wait_for")
 LISTEN_OPTIONS = ("since",)
 
 _OPTION_TYPES: dict[str, type] = {"idempotent": bool, "trace": dict, "peer": str, "version": int}
