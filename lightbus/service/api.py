@@ -187,7 +187,7 @@ class ApiRegistry:
         other = self.by_name.get(api.meta.name)
         if other is not None and _name_of(other) != _name_of(api):
             logger.warning(
-                "The Api '%s' is an instance of '%s' from now on, and no longer of '%s': both have that name. Rename "
+                "The API '%s' is an instance of '%s' from now on, and no longer of '%s': both have that name. Rename "
                 "one of the two if both are wanted",
                 api.meta.name,
                 _name_of(api),
@@ -343,7 +343,7 @@ def _name_of(value: Any) -> str:
 def _unknown(kind: str, name: str, api: Api, known: Mapping[str, Any]) -> str:
     near = did_you_mean(name, known)
     there = ", ".join(known) or "none"
-    text = f"The Api '{api.meta.name}' has no {kind} '{name}'.{near} It has: {there}."
+    text = f"The API '{api.meta.name}' has no {kind} '{name}'.{near} It has: {there}."
     if near:
         return text
     # The author of `bus.orders.order_placed()` may have meant an event.

@@ -54,7 +54,7 @@ class ApiMeta:
     def __post_init__(self) -> None:
         check_api_name(self.name)
         if not _is_version(self.version):
-            raise MisconfiguredApiOptions(f"The Api '{self.name}' has version={self.version!r}. Make it an integer.")
+            raise MisconfiguredApiOptions(f"The API '{self.name}' has version={self.version!r}. Make it an integer.")
 
     @classmethod
     def of(cls, api: type) -> ApiMeta:
