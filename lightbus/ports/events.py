@@ -215,7 +215,11 @@ class EventSubscription(Protocol):
         """
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Store an event as a dead letter with its error; return whether it is stored. The ack comes separately."""
+        """
+        Store an event as a dead letter with its error; the ack comes separately.
+
+        Return False if the event is not stored any more, or the caller does not hold its partition.
+        """
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Release revoked partitions: their events in progress are done, and acknowledged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -61,9 +62,11 @@ class Member:
         """Note what is to be given back."""
         self.revoked |= partitions
 
-    async def join(self, *, events: tuple[str, ...] = ("sold",), since: str = "0") -> EventSubscription:
+    async def join(
+        self, group: str = "mail", *, events: tuple[str, ...] = ("sold",), since: str = "0"
+    ) -> EventSubscription:
         """Become one of the group."""
-        request = SubscriptionRequest(api="shop", events=events, group="mail", member=self.instance, since=since)
+        request = SubscriptionRequest(api="shop", events=events, group=group, member=self.instance, since=since)
         self.subscription = await reached(lambda: self.backend.subscribe(request, self))
         return self.subscription
 
@@ -248,5 +251,114 @@ def test_partition_moves_after_its_release(event_settings: Settings) -> None:
             assert await first.begin(moving, newer, 1) == 0
             await first.ack({moving: newer})
             assert await one.backend.status("shop", newer) == {"mail": "waiting"}
+
+    asyncio.run(scenario())
+
+
+async def becomes(ask: Callable[[], Awaitable[object]], expected: object) -> None:
+    """Ask until the answer is the expected one: another process may learn of a change a moment later."""
+    answer: object = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LEAST):
+            while (answer := await ask()) != expected:
+                await asyncio.sleep(0.01)
+    assert answer == expected
+
+
+async def buried(member: Member, sequence: int) -> None:
+    """Make a dead letter of an event, as a listener does that gives it up."""
+    await member.told(TOPIC, sequence)
+    await member.subscription.fetch(TOPIC, 0, 9)
+    assert await member.subscription.begin(TOPIC, sequence, 1) == 1
+    assert await member.subscription.dead_letter(TOPIC, sequence, 1, "out of paper")
+    await member.subscription.ack({TOPIC: sequence})
+
+
+def test_dead_letters_belong_to_their_group(event_settings: Settings) -> None:
+    """Another group neither has them, nor can it retry or drop them; each is retried once."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            [sequence] = await kept(one, event(1))
+            await one.join("mail")
+            await two.join("audit")
+            await buried(one, sequence)
+            backend = two.backend
+            await becomes(lambda: backend.status("shop", sequence), {"mail": "dead", "audit": "waiting"})
+            [dead] = await backend.dead_letters("shop")
+            assert (dead.group, dead.event.sequence, dead.event.record) == ("mail", sequence, b"1")
+            assert (dead.deliveries, dead.error) == (1, "out of paper")
+            assert list(await backend.dead_letters("shop", "mail")) == [dead]
+            assert list(await backend.dead_letters("shop", "audit")) == []
+            for group, number in (("audit", sequence), ("mail", sequence + 1000)):
+                assert not await backend.retry_dead("shop", group, number)
+                assert not await backend.drop_dead("shop", group, number)
+            assert await backend.retry_dead("shop", "mail", sequence)
+            await becomes(lambda: backend.retry_dead("shop", "mail", sequence), False)
+            assert list(await backend.dead_letters("shop")) == []
+
+    asyncio.run(scenario())
+
+
+def test_retried_dead_letter_is_an_event_for_its_group_alone(event_settings: Settings) -> None:
+    """It has a number of its own, counts as waiting there and nowhere else, and is not in the history again."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            [sequence] = await kept(one, event(1))
+            await one.join("mail")
+            await two.join("audit")
+            await buried(one, sequence)
+            backend = one.backend
+            assert await backend.retry_dead("shop", "mail", sequence)
+            await wait_until_async(lambda: one.states[TOPIC].head > sequence)
+            retried = one.states[TOPIC].head
+            page = await one.subscription.fetch(TOPIC, sequence, 9)
+            assert [(each.sequence, each.record) for each in page.events] == [(retried, b"1")]
+            await becomes(lambda: backend.status("shop", retried), {"mail": "waiting"})
+            await becomes(lambda: backend.lag("shop", "mail"), 1)
+            await becomes(lambda: two.backend.lag("shop", "audit"), 1)
+            history = await backend.history("shop", "*", start=None, stop=None, limit=9)
+            assert [each.sequence for each in history] == [sequence]
+            assert [each.sequence for each in await backend.page("shop", 0, 9)] == [sequence]
+
+    asyncio.run(scenario())
+
+
+def test_removed_group_begins_anew(event_settings: Settings) -> None:
+    """Its members get what is published from then on; what waited for it, or was a dead letter, is forgotten."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            dead, waiting = await kept(one, event(1), event(2))
+            await one.join()
+            await one.told(TOPIC, waiting)
+            await buried(one, dead)
+            assert not await two.backend.remove_group("shop", "audit")
+            assert await two.backend.remove_group("shop", "mail")
+            await becomes(lambda: two.backend.lag("shop", "mail"), 0)
+            assert list(await two.backend.dead_letters("shop", "mail")) == []
+            [newer] = await kept(one, event(3))
+            await one.told(TOPIC, newer)
+            await becomes(lambda: two.backend.status("shop", newer), {"mail": "waiting"})
+            await becomes(lambda: two.backend.status("shop", waiting), {})
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_stored_has_no_status(event_settings: Settings) -> None:
+    """Nor can it become a dead letter. A listener without a group is no group."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            [sequence] = await kept(one, event(1))
+            await one.join("")
+            await two.join("mail")
+            await two.told(TOPIC, sequence)
+            await becomes(lambda: two.backend.status("shop", sequence), {"mail": "waiting"})
+            assert [group.name for group in await two.backend.groups("shop")] == ["mail"]
+            assert await two.backend.status("shop", sequence + 1000) == {}
+            assert not await two.subscription.dead_letter(TOPIC, sequence + 1000, 1, "out of paper")
+            assert await two.backend.count("shop") == 1
 
     asyncio.run(scenario())

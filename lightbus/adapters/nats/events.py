@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -91,7 +92,14 @@ class NatsEventBackend:
         stream = self._stream(request.api)
         await stream.opened()
         begins = await self._begin(stream, request)
-        subscription = NatsSubscription(stream, request, inbox, begins, self._settings.member_timeout)
+        subscription = NatsSubscription(
+            stream,
+            request,
+            inbox,
+            begins,
+            self._settings.member_timeout,
+            begin_anew=lambda: self._begin(stream, replace(request, since=None)),
+        )
         try:
             await subscription.open()
         except BaseException:
@@ -184,7 +192,7 @@ class NatsEventBackend:
         await stream.opened()
         name = digest(group)
         keys = [key for key in stream.records.records if key.split(".")[1] == name]
-        for key in keys:
+        for key in sorted(keys, key=lambda key: key.startswith("info.")):  # last: then present members begin anew
             await stream.records.delete(key)
         return f"info.{name}" in keys
 

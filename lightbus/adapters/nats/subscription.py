@@ -7,8 +7,9 @@ it; if the owner disappears without notice, the partition is taken over after `m
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from ...core.partitions import rendezvous
@@ -51,6 +52,7 @@ class NatsSubscription:
         inbox: the listener, which is notified of topics and revoked partitions.
         begins: where the group starts.
         member_timeout: seconds without a sign of life after which a member counts as gone.
+        begin_anew: begins the group again after it was removed; returns where.
 
     """
 
@@ -61,13 +63,16 @@ class NatsSubscription:
         inbox: EventInbox,
         begins: GroupStart,
         member_timeout: float,
+        *,
+        begin_anew: Callable[[], Awaitable[GroupStart]] | None = None,
     ) -> None:
         self.request = request
         self._stream = stream
         self._records = stream.records
         self._inbox = inbox
-        self._start, self._past, self._numbers = begins
+        self._begins = begins
         self._member_timeout = member_timeout
+        self._begin_anew = begin_anew
         self._group = digest(request.group)
         self._ours = (ALL, self._group) if request.group else (ALL,)
         self._losses = GroupLosses(stream.counts, self._ours)
@@ -130,7 +135,7 @@ class NatsSubscription:
             owner = self._state(partition).get("owner")
             if owner and (owner == self.request.member) == (partition in self._held):
                 return
-        if kind in ("part", "member"):
+        if kind in ("part", "member", "info"):
             self._wake.set()
 
     async def _run(self) -> None:
@@ -144,6 +149,10 @@ class NatsSubscription:
             self._wake.clear()
             try:
                 if self.request.group:
+                    if self._begin_anew is not None and f"info.{self._group}" not in self._records.records:
+                        # Somebody has removed the group: this member joins a new one of its name.
+                        self._begins = await self._begin_anew()
+                        beat_at = -math.inf  # our record was removed, too
                     if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
                         await self._records.put(self._member_key, {})
                         beat_at = time.monotonic()
@@ -220,7 +229,7 @@ class NatsSubscription:
         return complete_record(None if held is None else held.value)
 
     def _mark(self, topic: EventTopic) -> Mark:
-        return first_mark(self._state(topic.partition), topic, self._start, self._numbers)
+        return first_mark(self._state(topic.partition), topic, self._begins.start, self._begins.numbers)
 
     # Notifications
 
@@ -275,7 +284,7 @@ class NatsSubscription:
         kept = [
             KeptEvent(each.sequence, each.record)
             for each, only in events
-            if only in self._ours or (only == PAST and each.sequence <= self._past)
+            if only in self._ours or (only == PAST and each.sequence <= self._begins.past)
         ]
         through, cursor = max(after, through), self._mark(topic)
         counted = [each.sequence for each, only in events if only in self._ours]
@@ -314,8 +323,8 @@ class NatsSubscription:
         return 0 if state is None else int(state["starts"][key])
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
-        """Record an event as a dead letter; return False if the partition is not ours any more."""
-        if not self._owns(topic.partition):
+        """Record an event as a dead letter; return False if it is gone, or the partition is not ours any more."""
+        if not self._owns(topic.partition) or await self._stream.find(sequence) is None:
             return False
         value = {"group": self.request.group, "deliveries": deliveries, "error": error, "died_at": time.time()}
         await self._records.put(f"dead.{self._group}.{sequence}", value)

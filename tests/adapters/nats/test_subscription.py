@@ -143,7 +143,7 @@ def test_topics_without_kept_events() -> None:
     stream.events = [THIRD] * 3
 
     async def test(subscription: NatsSubscription, stream: Stream, inbox: Inbox) -> None:
-        subscription._start = 1
+        subscription._begins = GroupStart(1)
         await subscription.open()
         assert inbox.told == [{SECOND: 3, THIRD: 3}]
 
@@ -152,10 +152,10 @@ def test_topics_without_kept_events() -> None:
 
 @pytest.mark.parametrize(
     ("key", "is_looked_at"),
-    [("info", False), ("dead.7", False), ("member.2222", True), ("part.1", True)],
+    [("info", True), ("dead.7", False), ("member.2222", True), ("part.1", True)],
 )
 def test_changed_records_wake_the_balancing(key: str, is_looked_at: bool) -> None:
-    """Those of members and owners of this group; not other records of the group, nor those of other groups."""
+    """Those of this group, its members and owners; not of dead letters, nor those of other groups."""
 
     async def main() -> None:
         request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
