@@ -190,7 +190,7 @@ def test_output_has_address_and_token(commands: Commands) -> None:
 @pytest.mark.parametrize(
     ("args", "error"),
     [
-        ((), "name with --allow what is to be"),
+        ((), "name the parts, for example --allow"),
         (("--allow", "auth"), "allows nothing"),
         (("--allow", "auth.*", "--host", "0.0.0.0"), "name its clients by --token-file"),
         (("--allow", "auth.*", "--token-file", "nowhere"), "cannot be read"),
