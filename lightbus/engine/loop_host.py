@@ -173,17 +173,22 @@ class LoopHost:
         self._in_use = [*filter(_is_pending, self._in_use), in_use]
 
         def run_node() -> None:
+            if not ready.set_running_or_notify_cancel():
+                return  # the start was interrupted
             try:
                 asyncio.run(self._run_in_thread(ready))
             finally:
                 in_use.set_result(None)
 
         self._thread = threading.Thread(target=run_node, name="lightbus-engine", daemon=True)
-        interruptible(self._thread.start)
         try:
+            interruptible(self._thread.start)
             return interruptible(ready.result, START_TIMEOUT)
-        except (KeyboardInterrupt, SystemExit):
-            wait([ready], START_TIMEOUT)  # the node is made all the same, and the next use must not make another
+        except BaseException as error:
+            if ready.cancel():
+                in_use.set_result(None)
+            elif not isinstance(error, Exception):
+                wait([ready], START_TIMEOUT)  # the node is made all the same, and the next use must not make another
             raise
 
     async def _run_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:

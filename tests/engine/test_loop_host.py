@@ -181,17 +181,33 @@ def test_loop_is_paused_for_a_fork(host: LoopHost) -> None:
     assert future.result(60) == "lightbus-engine"
 
 
-def test_interrupt_while_a_node_is_made(host: LoopHost, owner: FakeOwner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interrupted first use leaves the node that was being made, and the next use finds it."""
-    main, make = threading.get_ident(), owner.make_node
+@pytest.mark.parametrize("moment", ["before the thread", "after the thread", "node"])
+def test_interrupt_while_a_node_is_made(
+    host: LoopHost, owner: FakeOwner, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whenever it comes, the next use finds the only node, and nothing is left in use at the end."""
+    main, make, start = threading.get_ident(), owner.make_node, threading.Thread.start
+    once = iter([moment])
+
+    def interrupt(now: str) -> None:
+        if now == moment and next(once, ""):
+            signal.pthread_kill(main, signal.SIGINT)
+            if threading.get_ident() != main:
+                time.sleep(100 * MS)  # the main thread is interrupted meanwhile
 
     def make_slowly() -> Any:
-        signal.pthread_kill(main, signal.SIGINT)
-        time.sleep(100 * MS)  # the main thread is interrupted meanwhile
+        interrupt("node")
         return make()
 
+    def start_slowly(thread: threading.Thread) -> None:
+        interrupt("before the thread")
+        start(thread)
+        interrupt("after the thread")
+
     monkeypatch.setattr(owner, "make_node", make_slowly)
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
     with pytest.raises(KeyboardInterrupt):
         host.ensure()
     node, _ = host.ensure()
     assert owner.made == [node]
+    assert host.stop(at_exit=False) == []
