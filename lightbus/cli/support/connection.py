@@ -58,6 +58,9 @@ ENDED = "has ended without a goodbye (was it killed?)"
 
 HINT = "`lightbus doctor` looks for the reason."
 
+ALIKE = {"host": "as the same user", "bus_key": "with the same key (lightbus keys show)"}
+"""What a worker must have in common with this process to be found, by security mode."""
+
 BusCommand = Callable[["Connection"], Awaitable[int | None]]
 
 
@@ -199,10 +202,10 @@ class Connection:
         """Return the error for a bus without peers."""
         ended = "".join(f"{each} {ENDED}. " for each in self.ended())
         context = f" (context '{self.context}')" if self.context else ""
+        alike = ALIKE.get(self.client.engine.transport.security.mode, "on the same network")
         return NotReachable(
             f"No peer is on the bus '{self.name}'{context}: looked for {self.options.wait:g} s ({self.where}). {ended}"
-            "Is a worker running (lightbus run), as the same user, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? "
-            f"{HINT}"
+            f"Is a worker running (lightbus run), {alike}, with the same LIGHTBUS_BUS and LIGHTBUS_SECURITY? {HINT}"
         )
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from helpers import wait_until
 from lightbus import LightbusTimeout
 from lightbus.cli.commands.peers import COLUMNS, query_peers
 from lightbus.cli.support.connection import Connection
+from lightbus.config.keys import BusKey
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.engine.binding import Binding
 from lightbus.wire.announcement import Announcement
@@ -56,7 +57,12 @@ def test_empty_bus_says_where_it_looked(commands: Commands) -> None:
     process = commands.run("peers", "--wait", "0.3", "--bus-name", "empty", code=3)
     assert process.stdout == ""
     assert re.search(r"No peer is on the bus 'empty': looked for 0\.3 s \(bus 'empty', sockets in /", process.stderr)
+    assert "as the same user" in process.stderr
     assert "lightbus doctor" in process.stderr
+
+    key = {"LIGHTBUS_BUS_KEY": BusKey.generate().text, "LIGHTBUS_INTERFACES": "127.0.0.1"}
+    process = commands.run("peers", "--wait", "0.1", "--bus-name", "empty", code=3, env=key)
+    assert "with the same key (lightbus keys show)" in process.stderr
 
 
 @pytest.mark.parametrize(
