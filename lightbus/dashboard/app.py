@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from ..cli.support.connection import Connection
 from ..exceptions import InvalidArguments, LightbusException
+from ..recurring import RecurringLog
 from ..web.bodies import TooLarge, read_body
 from ..web.live_events import LiveEvents
 from . import questions
@@ -78,6 +79,7 @@ class Dashboard:
         self.watcher = Watcher(bus)
         self.events = LiveEvents(bus, name="dashboard")
         self._bus = bus
+        self._refused = RecurringLog(logger)
         self._streams = 0
         self._closing = asyncio.Event()
         self._made: dict[tuple[str, str], tuple[int, int, bytes]] = {}
@@ -122,6 +124,9 @@ class Dashboard:
         except (TooLarge, TimeoutError, InvalidArguments):
             given = {}
         admitted = admit(request, self.options, given.get("token", [""])[0].strip())
+        if admitted is None:
+            address = request.client.host if request.client else "an unknown address"
+            self._refused.log(address, logging.WARNING, "A wrong token was given by %s", address)
         return admitted or Response(status_code=303, headers={"Location": "/login?again#again"})
 
     async def _about(self, request: Request) -> Response:

@@ -205,6 +205,19 @@ def test_errors_are_returned(shop: BusPath, opened: Any, monkeypatch: pytest.Mon
     assert "nobody thought of it" in caplog.text
 
 
+def test_wrong_token_is_logged_once(shop: BusPath, opened: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """So that it is noticed if somebody tries some; but not each, which would fill the log."""
+
+    async def use(dashboard: Dashboard, ask: Ask) -> None:
+        for guess in ("one", "two", dashboard.options.token):
+            await ask("/login", method="POST", body=f"token={guess}".encode())
+
+    opened(use)
+    assert [each.getMessage() for each in caplog.records if each.name == "lightbus.dashboard"] == [
+        "A wrong token was given by 127.0.0.1"
+    ]
+
+
 def test_form_with_the_token_is_bounded(shop: BusPath, opened: Any) -> None:
     """Anybody may send it: a large one is taken for a wrong token, and not even taken apart."""
 
