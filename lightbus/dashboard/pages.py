@@ -106,7 +106,7 @@ def events(view: View) -> Fields:
 
 
 def groups(view: View) -> Fields:
-    """Return each consumer group once, with the report of each publisher on it."""
+    """Return each consumer group once, with the report of each publisher on it, and who does not answer."""
     found: defaultdict[tuple[str, str], list[Fields]] = defaultdict(list)
     for group in view.now.groups:
         found[group["api"], group["name"]].append(group)
@@ -115,10 +115,11 @@ def groups(view: View) -> Fields:
     stopped = stopped_listeners((each.peer.announcement, each.stats) for each in view.now.live)
     silent = [each.peer.announcement for each in view.now.reports if each.is_silent]
     return {
+        "silent": [str(each) for each in silent],
         "groups": [
             _group(view, reports, names, _why(reports, earlier, stopped.get(of, ""), silent))
             for of, reports in sorted(found.items())
-        ]
+        ],
     }
 
 
@@ -147,9 +148,10 @@ def peers(view: View) -> Fields:
 
 
 def journals(view: View) -> Fields:
-    """Return the journals with their sizes, and the findings about them."""
+    """Return the journals with their sizes, the findings about them, and who does not answer."""
     found = [each.fields() for each in view.findings if _is_about_journals(each)]
-    return {"journals": view.now.journals, "findings": found}
+    silent = [str(each.peer.announcement) for each in view.now.reports if each.is_silent]
+    return {"journals": view.now.journals, "findings": found, "silent": silent}
 
 
 PAGES: dict[str, Callable[[View], Fields]] = {

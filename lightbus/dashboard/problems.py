@@ -17,7 +17,9 @@ CHECKS_BY_SEVERITY = ("data directory", "kept", "journals", "losses", "outbox", 
 
 
 def current_problems(findings: list[Finding], now: Round) -> list[Finding]:
-    """Return the findings of `lightbus doctor`, and the processes that were lost since."""
+    """Return the findings of `lightbus doctor`, without peers that answer again, and the processes that were lost."""
+    answering = {each.peer.instance for each in now.live}
+    findings = [each for each in findings if each.check != "peers" or not each.about or not each.about <= answering]
     killed_now = [killed(each.peer.announcement) for each in now.reports if each.has_ended]
     found = [*findings, *(each for each in killed_now if each not in findings)]
     services = {each.peer.instance: each.peer.announcement.service for each in now.reports}

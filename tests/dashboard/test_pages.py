@@ -53,7 +53,7 @@ def view(now: dict[str, Any], before: dict[str, Any] | None = None, *, name: str
     return View(Round(number=2, at=3.0, clock=2.0, **now), first, Series(), given.get("findings", []), name=name)
 
 
-BAD = Finding(level=Level.WARNING, check="peers", text="one is slow.", remedy="Wait.", about=frozenset({A}))
+BAD = Finding(level=Level.WARNING, check="health", text="one is slow.", remedy="Wait.", about=frozenset({A}))
 FINE = replace(BAD, level=Level.OK, text="one is well.")
 
 
@@ -115,7 +115,10 @@ def test_problems_of_a_service() -> None:
     unnamed = Finding(level=Level.ERROR, check="peers", text="12 peers do not answer.", about=frozenset({B}))
     stuck = {"name": "mail-greet", "acks": 5, "lag": 9, "members": {"c" * 16: [1]}}
     mail = PeerReport(peer=peer("mail", instance="c" * 16), state="up", rtt=0.001)
-    now = {"reports": [report(A, 1), report(B, 1), mail], "groups": [group(**stuck)]}
+    now = {
+        "reports": [report(A, 1), replace(report(B, 1), rtt=None, state="suspect"), mail],
+        "groups": [group(**stuck)],
+    }
     shown = PAGES["overview"](view(now, {"groups": [group(**stuck)]}, findings=[BAD, FINE, unnamed]))
     auth, mail_shown = shown["services"]
     assert auth["problems"] == sorted([BAD.text, unnamed.text])
@@ -265,6 +268,14 @@ def test_service_page_merges_its_processes() -> None:
     assert (left["count"], left["bytes"]) == (16, 160)
     assert [each["text"] for each in shown["problems"]] == [BAD.text]
     assert PAGES["service"](view(now, name="unknown"))["processes"] == []
+
+
+@pytest.mark.parametrize("page", ["groups", "journals"])
+def test_who_does_not_answer_is_named(page: str) -> None:
+    """What it keeps is missing on the page: it must not look as if there were nothing."""
+    silent = PeerReport(peer=peer("mail", instance="c" * 16), state="suspect")
+    assert PAGES[page](view({"reports": [report(A, 1), silent]}))["silent"] == ["mail cccc… on host h"]
+    assert PAGES[page](view({"reports": [report(A, 1)]}))["silent"] == []
 
 
 def test_group_is_shown_once() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from helpers.scripted_bus import peer
@@ -69,6 +71,19 @@ def test_a_silent_peer_is_reported_once() -> None:
     unanswered = Finding(level=Level.WARNING, check="answers", text="no answer to stats", about=about)
     assert told(silent, unanswered) == [silent.text]
     assert told(unanswered) == [unanswered.text]
+
+
+def test_a_peer_that_answers_again_is_no_problem() -> None:
+    """The checks ran while it was silent; they run again only after a while."""
+    silent = Finding(level=Level.ERROR, check="peers", text="does not answer", about=frozenset({MAIL.instance}))
+    several = replace(silent, about=frozenset({MAIL.instance, "d" * 16}))
+    missing = replace(silent, about=frozenset())
+    for rtt, expected in ((None, [silent, several, missing]), (0.1, [several, missing])):
+        reports = [PeerReport(peer=MAIL, state="up" if rtt else "suspect", rtt=rtt)]
+        assert (
+            current_problems([silent, several, missing], Round(number=1, at=1.0, clock=1.0, reports=reports))
+            == expected
+        )
 
 
 def test_service_of_a_group() -> None:

@@ -74,6 +74,7 @@ function tried(path, operation, document, parent) {
 function shown(openapi) {
   const main = find("shown");
   main.replaceChildren();
+  if (!openapi.tags.length) made("p", "Nothing of what this token may do is there at the moment: no worker serves it, or the gateway's rules name something else.", main);
   for (const tag of openapi.tags) {
     made("h2", tag.name, main);
     if (tag.description) made("p", tag.description, main, { class: "doc" });

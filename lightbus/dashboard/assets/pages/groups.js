@@ -1,7 +1,7 @@
 import { CURVE, ROUNDS, chart, over, spark } from "../charts.js";
 import { h } from "../dom.js";
 import { duration, number, plural } from "../format.js";
-import { ask, badge, card, confirmed, empty, findings, heading, state, table, tile, toast } from "../parts.js";
+import { ask, badge, card, confirmed, empty, findings, heading, silence, state, table, tile, toast } from "../parts.js";
 
 export const STREAM = "groups";
 
@@ -60,13 +60,14 @@ function ranges(numbers) {
 export function render(data, context) {
   redraw = context.redraw;
   const { groups } = data;
-  if (!groups.length) return [heading("Groups"), empty("No publisher knows a consumer group.", h("p", { class: "dim" }, "A service that listens to an event makes one: bus.auth.user_registered.listen(handler)"))];
+  if (!groups.length) return [heading("Groups"), silence(data.silent), empty("No publisher knows a consumer group.", h("p", { class: "dim" }, "A service that listens to an event makes one: bus.auth.user_registered.listen(handler)"))];
   const wrong = groups.flatMap((each) => each.why);
   const behind = groups.filter((each) => each.lag);
   const shown = groups.find((each) => id(each) === chosen);
   return [
     heading("Groups"),
-    findings(wrong, { none: "Every group gets on with its events." }),
+    silence(data.silent),
+    findings(wrong, data.silent?.length ? {} : { none: "Every group gets on with its events." }),
     h("div", { class: "tiles" },
       tile("Groups", number(groups.length)),
       tile("Behind", number(behind.length), { note: behind.length ? "have events to handle" : "none has anything to do" }),

@@ -1,6 +1,6 @@
 import { h } from "../dom.js";
 import { ago, bytes, number } from "../format.js";
-import { ask, badge, card, findings, heading, table, tile } from "../parts.js";
+import { ask, badge, card, findings, heading, silence, table, tile } from "../parts.js";
 
 export const STREAM = "journals";
 
@@ -33,7 +33,8 @@ export function render(data) {
   const sum = (pick) => journals.reduce((all, each) => all + pick(each), 0);
   return [
     heading("Journals and backends"),
-    findings(data.findings, { none: "No event was lost, and none waits in an outbox that nobody takes care of." }),
+    silence(data.silent),
+    findings(data.findings, data.silent?.length ? {} : { none: "No event was lost, and none waits in an outbox that nobody takes care of." }),
     h("div", { class: "tiles" },
       tile("Journals", number(journals.length)),
       tile("Events kept", number(sum((each) => each.events))),
