@@ -255,8 +255,9 @@ class GroupDirectory:
     def lost(self, group: str, api: str, event: str, count: int) -> None:
         """Record that retention deleted events that a group had not handled."""
         self._counts["trimmed_unread"] += count
-        logger.error(
+        self._failures.log(
+            ("lost", api, event, group), logging.ERROR,
             "The journal is over its cap: %d events of %s.%s were deleted that the group %s had not handled. "
             "Raise journal.max_events or journal.max_bytes, have the group run, or remove it: lightbus groups remove",
-            count, api, event, group,
+            count, api, event, group, changes=False,
         )  # fmt: skip

@@ -41,10 +41,11 @@ class LossReports:
     ) -> None:
         """Report that retention deleted events before this group got them."""
         self._counts["lost"] += count
-        logger.error(
+        self._failures.log(
+            ("deleted", api, event, group, str(publisher)), logging.ERROR,
             "%d events of %s.%s were deleted by the retention of %s before the group %s could have them. "
             "%s, or have the group's processes run more often.",
-            count, api, event, publisher, group, remedy,
+            count, api, event, publisher, group, remedy, changes=False,
         )  # fmt: skip
         if self._context.hooks.has("on_events_lost"):
             details = {"api_name": api, "event_name": event, "group": group, "count": count}
@@ -56,7 +57,7 @@ class LossReports:
         """Report that so many events of best effort were lost between publisher and listener."""
         self._counts["gaps"] += 1
         text = "%d events of %s.%s from %s were lost in transit: this process reads too slowly"
-        self._failures.log((api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
+        self._failures.log(("missed", api, event), logging.WARNING, text, count, api, event, publisher, changes=False)
 
     async def _run_hook(self, details: dict[str, Any]) -> None:
         context = self._context

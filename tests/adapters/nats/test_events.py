@@ -349,7 +349,7 @@ def test_events_deleted_unhandled_are_reported(
         }
         wait_until(lambda: shop.group("mail-desk") == {"lag": 0, "dead": 0, "lost": 20})
         said = [each for each in caplog.messages if "of shop.sold were deleted by the retention of the event" in each]
-        assert sum(int(each.partition(" ")[0]) for each in said) == 20
+        assert [int(each.partition(" ")[0]) for each in said] == [told[0]["count"]]  # the rest would repeat it
         mail.client.close()
         _, received, told = _start_mail(shop)
         shop.fire(32, door=door)

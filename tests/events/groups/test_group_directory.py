@@ -202,11 +202,13 @@ def test_groups_are_removed(tmp_path: Path) -> None:
 
 
 def test_events_lost_by_retention_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the remedies."""
+    """With the remedies; once for each event and group, and counted each time."""
 
     async def test(publisher: Publishes) -> None:
-        publisher.coordinator.directory.lost("shop", "auth", "seen", 7)
-        assert publisher.coordinator.counts["trimmed_unread"] == 7
+        for count in (7, 8):
+            publisher.coordinator.directory.lost("shop", "auth", "seen", count)
+        assert publisher.coordinator.counts["trimmed_unread"] == 15
+        assert caplog.text.count("events of auth.seen were deleted that the group shop had not handled") == 1
         assert (
             "7 events of auth.seen were deleted that the group shop had not handled. Raise journal.max" in caplog.text
         )

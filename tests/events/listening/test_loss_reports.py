@@ -40,6 +40,20 @@ def test_deleted_events_are_passed_to_the_hook(caplog: pytest.LogCaptureFixture,
     assert "Raise journal.max_events or journal.max_bytes" in caplog.text
 
 
+def test_deletions_are_logged_once_and_each_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if the number of events differs; those of another event, group or publisher are logged, too."""
+    counts: Counter[str] = Counter()
+    reports = LossReports(Context(), counts)
+    for count in (7, 8, 9):
+        reports.deleted("auth", "seen", "g", "the publisher", count)
+    assert counts == {"lost": 24}
+    [message] = caplog.messages
+    assert message.startswith("7 events of auth.seen were deleted")
+    for event, group, publisher in (("gone", "g", "one"), ("seen", "h", "one"), ("seen", "g", "another")):
+        reports.deleted("auth", event, group, publisher, 1)
+    assert len(caplog.messages) == 4
+
+
 def test_events_lost_in_transit_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """Each gap is counted; it is logged once for each event."""
     counts: Counter[str] = Counter()
