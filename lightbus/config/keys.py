@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..exceptions import InvalidConfiguration
+from .durable_files import write_durably
 from .surroundings import home_directory, make_private
 
 __all__ = [
@@ -195,29 +196,13 @@ def write_key_file(path: Path, keys: Sequence[BusKey], *, replace: bool, note: s
     """
     content = _HEAD + "".join(f"{line}\n" for line in (note, *(key.text for key in keys)) if line)
     path = path.resolve() if replace else path
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         make_private(path.parent)
-        try:
-            _write_private(draft, content.encode())
-            if replace:
-                draft.replace(path)
-            else:
-                os.link(draft, path)  # not `rename`, which would replace: of two processes at once, one fails
-        finally:
-            draft.unlink(missing_ok=True)
+        write_durably(path, content.encode(), replace=replace)
     except FileExistsError:
         raise
     except OSError as error:
         raise InvalidConfiguration(f"The key file {path} cannot be written: {error.strerror}.") from error
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _check_private(path: Path, found: os.stat_result) -> None:

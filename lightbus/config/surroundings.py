@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..exceptions import InvalidConfiguration
+from .durable_files import sync_directory
 
 __all__ = [
     "MAX_HOST_NAME",
@@ -85,12 +86,13 @@ def make_private(path: Path) -> None:
     """
     Make a directory and its missing parents, accessible to this user only. Existing directories are not changed.
 
-    `Path.mkdir` applies the mode to the last directory only: with a umask of 0, anybody could replace it. Raises
-    OSError.
+    `Path.mkdir` applies the mode to the last directory only: with a umask of 0, anybody could replace it. What is
+    written there survives a power cut only if the directory does, too. Raises OSError.
     """
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(each.parent)
     if not missing:
         path.mkdir(mode=0o700, exist_ok=True)  # raises if it is not a directory
 

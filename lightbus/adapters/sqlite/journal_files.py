@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+from ...config.durable_files import sync_directory
 from .noted_events import NOTED
 
 __all__ = ["JournalFiles", "file_of", "journals_in", "remove_files"]
@@ -57,6 +58,7 @@ class JournalFiles:
         for suffix in SUFFIXES[1:]:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         copy.replace(self.path)
+        sync_directory(self.path.parent)
 
     def remove(self) -> None:
         """Remove the files, the lock last."""

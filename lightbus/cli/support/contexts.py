@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from ...config.durable_files import write_durably
 from ...config.keys import default_key_file
 from ...config.surroundings import make_private
 from ...exceptions import InvalidConfiguration, LightbusException, UnsupportedUse, did_you_mean
@@ -92,11 +92,8 @@ def save_contexts(contexts: Contexts) -> None:
     file = context_file()
     try:
         make_private(file.parent)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, prefix=".contexts-", delete=False, encoding="utf-8"
-        ) as new:
-            json.dump({"current": contexts.current, "said": contexts.said}, new, indent=2, ensure_ascii=False)
-        Path(new.name).replace(file)
+        content = json.dumps({"current": contexts.current, "said": contexts.said}, indent=2, ensure_ascii=False)
+        write_durably(file, content.encode())
     except OSError as error:
         raise UnsupportedUse(f"The contexts were not written to {file}: {error}.") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple
 
+from ...config.durable_files import write_durably
 from ...exceptions import JournalError
 from .journal_set import JournalSet, groups_behind
 
@@ -125,14 +125,7 @@ def _read(file: Path) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a file as a whole or not at all, also if the power is cut."""
-    new = file.with_suffix(".new")
     try:
-        new.unlink(missing_ok=True)  # left by a process that was killed
-        with new.open("w", encoding="utf-8") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
-        new.replace(file)
+        write_durably(file, text.encode())
     except OSError as error:
         raise JournalError(f"The file {file}, which keeps the order of an outbox, was not written: {error}") from error

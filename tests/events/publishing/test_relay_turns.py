@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import Counter
@@ -206,31 +207,32 @@ def test_a_turn_that_cannot_be_read(workers: tuple[Worker, Worker]) -> None:
 
 @pytest.mark.usefixtures("time")
 def test_a_turn_is_on_disk_before_it_counts(workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut leaves no empty file, as if nobody had been before. What a killed process left does not hinder."""
+    """A power cut leaves neither an empty file nor the earlier one, as if the process before were still the last."""
     one, other = workers
     one.handle(one.own.head)
     [file] = other.journals.path.glob("relayed-*")
-    file.with_suffix(".new").symlink_to(file.parent)
-    synced: list[tuple[str, str]] = []
+    synced: list[tuple[int, str]] = []
     sync = os.fsync
 
     def fsync(descriptor: int) -> None:
         sync(descriptor)
-        synced.append((file.with_suffix(".new").read_text(), file.read_text()))
+        synced.append((os.fstat(descriptor).st_ino, file.read_text()))
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert other.is_its_turn()
-    assert (f"auth/{other.own.id}", f"auth/{one.own.id}") in synced
-    assert file.read_text() == f"auth/{other.own.id}"
+    before, now = f"auth/{one.own.id}", f"auth/{other.own.id}"
+    assert synced[-2:] == [(file.stat().st_ino, before), (file.parent.stat().st_ino, now)]
 
 
 @pytest.mark.usefixtures("time")
-def test_a_turn_that_cannot_be_noted(workers: tuple[Worker, Worker]) -> None:
+def test_a_turn_that_cannot_be_noted(workers: tuple[Worker, Worker], monkeypatch: pytest.MonkeyPatch) -> None:
     """No event is fired: the next process would not know that it has to wait."""
     one, other = workers
     one.handle(one.own.head)
-    [file] = other.journals.path.glob("relayed-*")
-    file.unlink()
-    file.with_suffix(".new").mkdir()
-    with pytest.raises(JournalError, match="keeps the order of an outbox"):
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(JournalError, match="keeps the order of an outbox, was not written"):
         other.is_its_turn()
