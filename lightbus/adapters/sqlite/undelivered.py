@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .journal_directory import read_only
 from .journal_errors import DAMAGED, journal_error
-from .noted_events import Noted, still_noted
+from .noted_events import still_noted
 from .topic import Topic
 
 __all__ = ["Behind", "groups_behind"]
@@ -44,7 +44,8 @@ def groups_behind(file: Path, api: str) -> frozenset[Behind]:
         return frozenset()
     try:
         with contextlib.closing(read_only(file)) as connection:
-            noted = _newest_noted(file, connection)  # first: they are put into the tables at any moment
+            # First: they are put into the tables at any moment.
+            noted = {each.number: each.sequence for each in still_noted(file, connection)}
             rows = connection.execute(_QUERY, (api,)).fetchall()
             return frozenset(
                 Behind(group, event, partition, position)
@@ -52,18 +53,10 @@ def groups_behind(file: Path, api: str) -> frozenset[Behind]:
                 if (is_behind or noted.get(number, 0) > position)
                 and _gets(group, json.loads(events), Topic(api, event, partition))
             )
-    except sqlite3.OperationalError as error:  # locked, for example
+    except (sqlite3.OperationalError, OSError) as error:  # locked, or no descriptor is left, for example
         raise journal_error(file, "cannot be read", error) from error
     except DAMAGED:
         return frozenset()
-
-
-def _newest_noted(file: Path, connection: sqlite3.Connection) -> dict[int, int]:
-    """Return the newest event that is noted beside a journal, by the number of its topic."""
-    noted: list[Noted] = []
-    with contextlib.suppress(OSError):
-        noted = still_noted(file, connection)
-    return {each.number: each.sequence for each in noted}
 
 
 def _gets(group: str, events: list[str], topic: Topic) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from lightbus.adapters.sqlite.group_table import KnownGroup
 from lightbus.adapters.sqlite.journal import Journal, NewEvent
+from lightbus.adapters.sqlite.noted_events import NOTED
 from lightbus.adapters.sqlite.topic import Topic
 from lightbus.adapters.sqlite.undelivered import Behind, groups_behind
 from lightbus.exceptions import JournalError
@@ -63,6 +64,21 @@ def test_a_noted_event_counts(journal: Journal) -> None:
     handle(journal, "shop", journal.head)
     journal.append_one(TOPIC, b"r", 1.0, more=True)
     assert journal.has_noted
+    assert {each.group for each in groups_behind(journal.path, "auth")} == {"shop"}
+    journal.close()
+
+
+def test_noted_events_that_cannot_be_read_now(journal: Journal) -> None:
+    """It is unknown then which groups are behind: nobody may take it for none."""
+    journal.groups.save(group("shop", "seen"))
+    handle(journal, "shop", journal.head)
+    journal.append_one(TOPIC, b"r", 1.0, more=True)
+    noted = Path(f"{journal.path}{NOTED}")
+    kept = noted.rename(noted.with_name("kept"))
+    noted.symlink_to(noted)  # cannot be opened, even by root
+    with pytest.raises(JournalError, match="cannot be read"):
+        groups_behind(journal.path, "auth")
+    kept.replace(noted)
     assert {each.group for each in groups_behind(journal.path, "auth")} == {"shop"}
     journal.close()
 
