@@ -127,9 +127,9 @@ class MadeEvents:
             for message in messages:
                 self._hooks.run_blocking("after_event_sent", event_message=message)
 
-    def relay_turns(self, outbox: str) -> RelayTurns:
-        """Return what tells whether it is this process's turn to fire the events of a database outbox of this name."""
-        return RelayTurns(self._engines.engine.journals, outbox, self.overtaken, self._firing.is_journaled)
+    def relay_turns(self, outbox: str, place: str) -> RelayTurns:
+        """Return what tells whether it is our turn to fire the events of a database outbox: see `RelayTurns`."""
+        return RelayTurns(self._engines.engine.journals, outbox, place, self.overtaken, self._firing.is_journaled)
 
     @staticmethod
     def record(message: EventMessage) -> bytes:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..adapters.host.locks import lock_file
 from ..client import BusClient
+from ..events.publishing.relay_turns import RelayTurns
 from ..exceptions import EventNotFound, InvalidArguments, LightbusException, ProtocolError
 from ..plugins import LightbusPlugin
 from ..recurring import RecurringLog
@@ -36,6 +37,7 @@ __all__ = [
     "file_lock",
     "key_of_lock",
     "name_of_lock",
+    "place_of_outbox",
     "wait_for_notification",
 ]
 
@@ -112,14 +114,16 @@ class Relay(LightbusPlugin):
     Args:
         open_store: makes the store, which opens its connections in the thread that uses it.
         name: the name of the outbox in log messages.
+        place: which outbox it is (`place_of_outbox`): only those that fire the events of the same one take turns.
         poll: seconds between two checks, if the database sends no notifications.
 
     """
 
     priority = 200
 
-    def __init__(self, open_store: Callable[[], Store], *, name: str, poll: float = POLL) -> None:
+    def __init__(self, open_store: Callable[[], Store], *, name: str, place: str, poll: float = POLL) -> None:
         self.name = name
+        self.place = place
         self._open_store = open_store
         self._poll = poll
         self._stop = threading.Event()
@@ -128,7 +132,8 @@ class Relay(LightbusPlugin):
     async def after_worker_started(self, *, client: Any) -> None:
         """Start the thread: from now on the worker publishes the events fired here."""
         self._stop = threading.Event()
-        run = _RelayRun(client, self._open_store(), self.name, self._poll, self._stop)
+        turns = client.made_events.relay_turns(self.name, self.place)
+        run = _RelayRun(client, self._open_store(), turns, self.name, self._poll, self._stop)
         self._thread = threading.Thread(target=run.run, name="lightbus-relay", daemon=True)
         self._thread.start()
 
@@ -143,14 +148,16 @@ class Relay(LightbusPlugin):
 class _RelayRun:
     """One run of a relay, in its thread."""
 
-    def __init__(self, client: BusClient, store: Store, name: str, poll: float, stop: threading.Event) -> None:
+    def __init__(
+        self, client: BusClient, store: Store, turns: RelayTurns, name: str, poll: float, stop: threading.Event
+    ) -> None:
         self._client = client
         self._store = store
         self._name = name
         self._poll = poll
         self._stop = stop
         self._failures = RecurringLog(logger)
-        self._turns = client.made_events.relay_turns(name)
+        self._turns = turns
         self._left_rows = False
         """Whether rows that wait were left to another relay."""
         self._pauses: dict[str, tuple[float, float]] = {}
@@ -275,10 +282,29 @@ class _RelayRun:
                 return
 
 
+def place_of_outbox(kind: str, database: str, table: str, **server: object) -> str:
+    """
+    Return a text that is the same for all programs that use an outbox, by whichever library, driver and user.
+
+    Args:
+        kind: the kind of the database: "postgresql", "mysql", "sqlite".
+        database: its name; of SQLite its file.
+        table: the name of the outbox table, with its schema if the program gives one.
+        server: where the database is, as the program is configured: host, port; those not given are empty or None.
+
+    """
+    where = {key: str(value) for key, value in sorted(server.items()) if value not in (None, "")}
+    return repr((kind, os.path.realpath(database) if _is_file(kind, database) else database, table, where))
+
+
+def _is_file(kind: str, database: str) -> bool:
+    return kind == "sqlite" and database not in ("", ":memory:") and not database.startswith("file:")
+
+
 @contextmanager
 def file_lock(database: str) -> Iterator[bool]:
     """Lock the outbox of a database file, and yield whether that worked: SQLite has no suitable lock."""
-    if not database or database == ":memory:" or database.startswith("file:"):
+    if not _is_file("sqlite", database):
         yield True
         return
     descriptor = lock_file(Path(f"{database}.lightbus-outbox"))

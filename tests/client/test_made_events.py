@@ -89,7 +89,7 @@ def test_whose_events_are_in_the_journal(tmp_path: Path) -> None:
     bus = lightbus.create(config, service_name="shop")
     for api in (AuthApi(), LiveApi(), StreamApi()):
         bus.client.register_api(api)
-    turns, journals = bus.client.made_events.relay_turns("of the test"), bus.client.engine.journals
+    turns, journals = bus.client.made_events.relay_turns("of the test", "here"), bus.client.engine.journals
     for name in ("live", "stream"):
         assert turns.is_ours(name, 1)
         assert journals.opened is None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -89,7 +89,7 @@ def bus(hub: MemoryBus, table: Table, monkeypatch: pytest.MonkeyPatch) -> BusPat
     monkeypatch.setattr(relay, "FIRST_PAUSE", 0.02)
     bus = hub.create(service_name="auth")
     bus.client.register_api(AuthApi())
-    register_plugin(bus.client.hooks, Relay(lambda: table, name="of the test", poll=0.02))
+    register_plugin(bus.client.hooks, Relay(lambda: table, name="of the test", place="here", poll=0.02))
     return bus
 
 
@@ -217,9 +217,8 @@ def test_rows_are_read_less_often_while_it_is_not_our_turn(
     now, turns = [1000.0], Turns()
     monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(relay, "AGAIN", 0.125)
-    monkeypatch.setattr(bus.client.made_events, "relay_turns", lambda name: turns)
     monkeypatch.setattr(bus.client.made_events, "relay_blocking", lambda messages: None)
-    run = relay._RelayRun(bus.client, table, "of the test", 0.5, threading.Event())
+    run = relay._RelayRun(bus.client, table, cast(Any, turns), "of the test", 0.5, threading.Event())
 
     def reads(seconds: float) -> list[float]:
         """Return after how many seconds the rows were read, within so many."""
@@ -283,7 +282,7 @@ def test_events_of_two_workers_stay_in_order(table: Table, ends: bool, monkeypat
         def worker() -> tuple[BusPath, View]:
             bus, view = hub.create(service_name="auth"), View(table)
             bus.client.register_api(AuthApi())
-            register_plugin(bus.client.hooks, Relay(lambda: view, name="of the test", poll=0.02))
+            register_plugin(bus.client.hooks, Relay(lambda: view, name="of the test", place="here", poll=0.02))
             return bus, view
 
         def hear(event_message: EventMessage, username: str) -> None:

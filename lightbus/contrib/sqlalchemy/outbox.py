@@ -13,7 +13,7 @@ from ...message import EventMessage
 from ...path import BusPath
 from ...plugins import register_plugin
 from ..paths import client_of, place_of
-from ..relay import CHANNEL, POLL, Relay
+from ..relay import CHANNEL, POLL, Relay, place_of_outbox
 from .store import SqlAlchemyStore
 
 __all__ = ["Outbox"]
@@ -93,10 +93,23 @@ class Outbox:
                 "Make one with sqlalchemy.create_engine() for the same database."
             )
         name = f"in {engine.url.render_as_string(hide_password=True)}"
-        register_plugin(bus.client.hooks, Relay(partial(SqlAlchemyStore, engine, self.table), name=name, poll=poll))
+        store = partial(SqlAlchemyStore, engine, self.table)
+        register_plugin(bus.client.hooks, Relay(store, name=name, place=_place(engine, self.table), poll=poll))
 
     def _statements(self, session: Any, message: EventMessage, record: bytes) -> list[Any]:
         values = {"api": message.api_name, "event": message.event_name, "record": record, "error": ""}
         bind = session.get_bind() if hasattr(session, "get_bind") else session
         notifying = [text(f"SELECT pg_notify('{CHANNEL}', '')")]  # sent at the commit
         return [insert(self.table).values(**values), *(notifying if bind.dialect.name == "postgresql" else [])]
+
+
+def _place(engine: Engine, table: Table) -> str:
+    kind, url = engine.dialect.name, engine.url
+    return place_of_outbox(
+        "mysql" if kind == "mariadb" else kind,  # as Django calls both
+        url.database or "",
+        table.fullname,
+        host=url.host or url.query.get("host") or url.query.get("unix_socket"),
+        port=url.port,
+        service=url.query.get("service"),
+    )

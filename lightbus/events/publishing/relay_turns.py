@@ -52,17 +52,24 @@ class RelayTurns:
 
     Args:
         journals: the journals of this process.
-        outbox: the name of the outbox, the same in all processes.
+        outbox: the name of the outbox, for messages.
+        place: which outbox it is: the same in all processes that use it, and another one for every other outbox.
         overtaken: by API, how often a process did not wait any longer; counted here.
         is_journaled: returns whether the events of an API are kept in the journal of this process.
 
     """
 
     def __init__(
-        self, journals: JournalSet, outbox: str, overtaken: Counter[str], is_journaled: Callable[[str], bool]
+        self,
+        journals: JournalSet,
+        outbox: str,
+        place: str,
+        overtaken: Counter[str],
+        is_journaled: Callable[[str], bool],
     ) -> None:
         self._journals = journals
         self._outbox = outbox
+        self._place = place
         self._overtaken = overtaken
         self._is_journaled = is_journaled
         self._waits: dict[str, _Wait] = {}
@@ -78,7 +85,7 @@ class RelayTurns:
             return True
         own = self._journals.own()  # it may not be open yet: because of an error, or the API was registered later
         ours = f"{own.path.parent.name}/{own.id}"
-        key = hashlib.sha256(f"{self._outbox} {api}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(f"{self._place} {api}".encode()).hexdigest()[:16]
         file = self._journals.path / f"relayed-{key}"
         before = _read(file)
         if before == ours:

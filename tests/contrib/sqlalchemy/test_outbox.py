@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from lightbus.testing import MemoryBus
 
 pytest.importorskip("sqlalchemy")
 
-from sqlalchemy import func, select
+from sqlalchemy import MetaData, create_engine, func, select
 from sqlalchemy.orm import Session
 
-from lightbus.contrib.sqlalchemy.outbox import Outbox
+from lightbus.contrib.sqlalchemy.outbox import Outbox, _place
 
 
 def count(engine: Any, outbox: Outbox) -> int:
@@ -123,3 +124,55 @@ def test_relay_at_mariadb(at_mariadb: Any, outbox: Outbox, hub: MemoryBus, bus: 
     wait_until(lambda: count(at_mariadb, outbox) == 0)
     kept = bus.auth.user_registered.history()
     assert [each.kwargs["username"] for each in kept] == names
+
+
+@pytest.mark.parametrize(
+    ("url", "other", "is_same"),
+    [
+        ("postgresql+psycopg://sally:one@db/shop", "postgresql+psycopg2://bob:two@db/shop?connect_timeout=3", True),
+        ("mysql+pymysql://sally@db/shop", "mariadb+pymysql://bob@db/shop", True),
+        ("postgresql+psycopg:///shop?host=/run/one", "postgresql+psycopg:///shop?host=/run/two", False),
+        ("postgresql+psycopg://db/shop", "postgresql+psycopg://db/blog", False),
+        ("postgresql+psycopg://db/shop", "postgresql+psycopg://db:5433/shop", False),
+        ("postgresql+psycopg://db/shop", "postgresql+psycopg://other/shop", False),
+        ("postgresql+psycopg:///?service=shop", "postgresql+psycopg:///?service=blog", False),
+        ("postgresql+psycopg://db/shop", "mysql+pymysql://db/shop", False),
+    ],
+)
+def test_workers_of_one_database_take_turns_and_no_others(url: str, other: str, is_same: bool) -> None:
+    """Whatever the driver and the user; the place has no password."""
+    table = Outbox(MetaData()).table
+    places = [_place(create_engine(each), table) for each in (url, other)]
+    assert (places[0] == places[1]) is is_same
+    assert not any(word in place for place in places for word in ("one@", "'one'", "two@", "'two'"))
+
+
+def test_each_table_and_each_file_is_an_outbox_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is relative to where a program was started is not the same everywhere."""
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    table = Outbox(MetaData()).table
+    here = _place(create_engine("sqlite:///shop.sqlite3"), table)
+    assert here == _place(create_engine(f"sqlite:///{tmp_path}/deep/../shop.sqlite3"), table)
+    assert here != _place(create_engine("sqlite:///shop.sqlite3"), Outbox(MetaData(), schema="mail").table)
+    monkeypatch.chdir(tmp_path / "deep")
+    assert here != _place(create_engine("sqlite:///shop.sqlite3"), table)
+
+
+def test_relay_has_the_place_of_its_database(
+    hub: MemoryBus, bus: BusPath, outbox: Outbox, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By which it takes turns with others."""
+    outbox.relay(bus, engine)
+    turns: list[tuple[str, str]] = []
+    made = bus.client.made_events
+    relay_turns = made.relay_turns
+
+    def noted(name: str, place: str) -> Any:
+        turns.append((name, place))
+        return relay_turns(name, place)
+
+    monkeypatch.setattr(made, "relay_turns", noted)
+    hub.start(bus)
+    wait_until(lambda: turns)
+    assert turns == [(f"in {engine.url}", _place(engine, outbox.table))]

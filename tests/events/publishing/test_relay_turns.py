@@ -35,9 +35,9 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return time
 
 
-def turns_of(journals: JournalSet, overtaken: Counter[str], outbox: str = "of the test") -> RelayTurns:
+def turns_of(journals: JournalSet, overtaken: Counter[str], place: str = "here") -> RelayTurns:
     """Return the turns of a process that keeps the events of all APIs in its journal."""
-    return RelayTurns(journals, outbox, overtaken, lambda api: True)
+    return RelayTurns(journals, "of the test", place, overtaken, lambda api: True)
 
 
 class Worker:
@@ -136,14 +136,14 @@ def test_each_api_and_each_outbox_has_its_turns(workers: tuple[Worker, Worker]) 
     """They are fired independently of each other."""
     _, other = workers
     assert other.turns.is_ours("shop", 1)
-    assert turns_of(other.journals, other.overtaken, "of another test").is_ours("auth", 1)
+    assert turns_of(other.journals, other.overtaken, "there").is_ours("auth", 1)
     assert not other.is_its_turn()
 
 
 def test_without_a_journal_nobody_waits(tmp_path: Path) -> None:
     """An event backend keeps the events of all processes in order."""
     journals = made(tmp_path)
-    assert RelayTurns(journals, "of the test", Counter(), lambda api: api != "auth").is_ours("auth", 1)
+    assert RelayTurns(journals, "of the test", "here", Counter(), lambda api: api != "auth").is_ours("auth", 1)
     assert not journals.path.exists()
 
 

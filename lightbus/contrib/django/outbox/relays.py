@@ -6,8 +6,9 @@ from functools import partial
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
-from ...relay import Relay
+from ...relay import Relay, place_of_outbox
 from .store import DjangoStore
 
 __all__ = ["relays"]
@@ -21,4 +22,21 @@ def relays() -> list[Relay]:
             f"OUTBOX_DATABASES is {aliases!r}. It is a list of aliases among those of DATABASES: "
             f"{', '.join(settings.DATABASES)}."
         )
-    return [Relay(partial(DjangoStore, alias), name=f"of the database {alias!r}") for alias in aliases]
+    return [
+        Relay(partial(DjangoStore, alias), name=f"of the database {alias!r}", place=_place(alias)) for alias in aliases
+    ]
+
+
+def _place(alias: str) -> str:
+    from .models import OutboxEvent
+
+    connection = connections[alias]
+    given = connection.settings_dict
+    return place_of_outbox(
+        connection.vendor,
+        str(given["NAME"]),
+        OutboxEvent._meta.db_table,
+        host=given["HOST"],
+        port=given["PORT"],
+        service=given["OPTIONS"].get("service"),
+    )
