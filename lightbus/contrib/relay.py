@@ -60,8 +60,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 AGAIN = 0.1
 """
-Seconds after which rows are checked again that were left to another relay: it may leave them, too. While it is not our
-turn, this is doubled each time, up to the seconds between two checks of the table, since the rows are read each time.
+Seconds after which rows are checked again that were left to another relay: it may leave them, too. While it does not,
+this is doubled each time, up to the seconds between two checks of the table: all workers but one check for nothing.
 """
 
 SLICE = 0.2
@@ -158,8 +158,8 @@ class _RelayRun:
         self._stop = stop
         self._failures = RecurringLog(logger)
         self._turns = turns
-        self._left_rows = False
-        """Whether rows that wait were left to another relay."""
+        self._left: set[str] = set()
+        """APIs whose rows were left to another relay at the last attempt."""
         self._pauses: dict[str, tuple[float, float]] = {}
         """By API whose events could not be fired, or not yet: the end of the pause, and its length."""
         self._fired: dict[str, list[int]] = {}
@@ -191,8 +191,8 @@ class _RelayRun:
     def _relay_all(self) -> None:
         """Fire the waiting events of the APIs registered here, a batch of each API in turn, until none is left."""
         ours = set(self._client.api_registry.names())
-        self._left_rows = False
         waiting = self._store.waiting()
+        self._left.intersection_update(waiting)
         self._pauses = {api: pause for api, pause in self._pauses.items() if api in waiting}
         self._warn_of_other_apis(set(waiting) - ours)
         now = time.monotonic()
@@ -210,9 +210,10 @@ class _RelayRun:
 
     def _relay(self, api: str) -> bool:
         """Fire the oldest events of an API; return whether there may be more that can be fired now."""
+        self._left.discard(api)
         with self._store.batch(api, MOST_AT_ONCE) as batch:
             if batch is None:
-                self._left_rows = True
+                self._leave(api)
                 return False
             failure: LightbusException | None = None
             fired = self._fired.setdefault(api, [])
@@ -231,7 +232,7 @@ class _RelayRun:
             return False
         self._failures.recovered(api)
         if is_left:
-            self._pause(api, min(AGAIN, self._poll), self._poll)
+            self._leave(api)
             return False
         self._pauses.pop(api, None)
         return bool(batch.rows)
@@ -254,6 +255,11 @@ class _RelayRun:
                 api, rows[0].event, self._name, rows[0].number, error,
             )  # fmt: skip
 
+    def _leave(self, api: str) -> None:
+        """Leave the rows of an API to another relay for a while."""
+        self._left.add(api)
+        self._pause(api, min(AGAIN, self._poll), self._poll)
+
     def _pause(self, api: str, first: float, longest: float) -> None:
         pause = min(2 * self._pauses.get(api, (0.0, first / 2))[1], longest)
         self._pauses[api] = time.monotonic() + pause, pause
@@ -268,9 +274,8 @@ class _RelayRun:
 
     def _wait(self) -> None:
         """Wait until there may be new rows, or a pause has ended."""
-        if self._left_rows:
+        if self._left:  # each row that the other relay is to fire comes with a notification, which is not about us
             self._stop.wait(min(AGAIN, self._poll))
-            return
         now = time.monotonic()
         again_at = min((until for until, _ in self._pauses.values()), default=now + POLL_WITH_NOTIFICATIONS)
         polls_at = now + self._poll

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -30,6 +29,7 @@ class Table:
         self.is_taken = False
         self.deleting_fails = False
         self.batches = 0
+        self.reads = 0
         self.waits = 0
         self.closed = 0
 
@@ -41,6 +41,7 @@ class Table:
     def waiting(self) -> list[str]:
         if self.failures:
             raise self.failures.pop()
+        self.reads += 1
         return sorted({api for api, row in self.rows if row.number not in self.refused})
 
     @contextmanager
@@ -210,35 +211,84 @@ class Turns:
         return self.ours
 
 
-def test_rows_are_read_less_often_while_it_is_not_our_turn(
-    hub: MemoryBus, bus: BusPath, table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After pauses that double up to the seconds between two checks; from the first one again once it was our turn."""
-    now, turns = [1000.0], Turns()
-    monkeypatch.setattr(relay, "time", SimpleNamespace(monotonic=lambda: now[0]))
+class Clock:
+    """A clock that moves when somebody waits, and the event that stops a relay at a time."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = self.end = now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def is_set(self) -> bool:
+        return self.now >= self.end
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(relay, "time", clock)
     monkeypatch.setattr(relay, "AGAIN", 0.125)
+    return clock
+
+
+def attempts(run: relay._RelayRun, table: Table, clock: Clock, seconds: float) -> list[float]:
+    """Let a relay run for so many seconds; return after how many it tried to get the rows."""
+    found, begun, batch = [], clock.now, table.batch
+
+    def noted(api: str, most: int) -> Any:
+        found.append(clock.now - begun)
+        return batch(api, most)
+
+    table.batch = noted  # type: ignore[method-assign]
+    clock.end = begun + seconds
+    run.run()
+    table.batch = batch  # type: ignore[method-assign]
+    return found
+
+
+@pytest.mark.parametrize("is_taken", [False, True], ids=["not our turn", "another relay has the rows"])
+def test_rows_that_are_left_to_another_relay_are_checked_less_often(
+    bus: BusPath, table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    """After pauses that double up to the seconds between two checks; from the first one again once they were ours."""
+    turns = Turns()
     monkeypatch.setattr(bus.client.made_events, "relay_blocking", lambda messages: None)
-    run = relay._RelayRun(bus.client, table, cast(Any, turns), "of the test", 0.5, threading.Event())
+    run = relay._RelayRun(bus.client, table, cast(Any, turns), "of the test", 0.5, cast(Any, clock))
 
-    def reads(seconds: float) -> list[float]:
-        """Return after how many seconds the rows were read, within so many."""
-        found, begun = [], now[0]
-        while now[0] < begun + seconds:
-            before = table.batches
-            run._relay_all()
-            found += [now[0] - begun] * (table.batches - before)
-            now[0] += 0.125
-        return found
+    def let(ours: bool) -> None:
+        turns.ours, table.is_taken = ours or is_taken, is_taken and not ours
 
+    let(ours=False)
     table.add(bus, "sally")
-    assert reads(2.0) == [0, 0.125, 0.375, 0.875, 1.375, 1.875]
-    turns.ours = True
-    now[0] += 1
-    assert reads(0.125) != []
+    assert attempts(run, table, clock, 2.0) == [0, 0.125, 0.375, 0.875, 1.375, 1.875]
+    let(ours=True)
+    assert attempts(run, table, clock, 0.6) != []
     assert table.rows == []
-    turns.ours = False
+    let(ours=False)
     table.add(bus, "bob")
-    assert reads(0.5) == [0, 0.125, 0.375]
+    assert attempts(run, table, clock, 0.5) == [0, 0.125, 0.375]
+
+
+def test_notifications_of_rows_that_another_relay_fires(
+    bus: BusPath, table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is not read at each of them, and soon enough for a row of another API."""
+    run = relay._RelayRun(bus.client, table, cast(Any, Turns()), "of the test", 0.5, cast(Any, clock))
+
+    def wait(seconds: float) -> bool:
+        clock.now += 0.001
+        return True
+
+    monkeypatch.setattr(table, "wait", wait)
+    table.is_taken = True
+    table.add(bus, "sally")
+    clock.end += 10
+    run.run()
+    assert 70 <= table.reads <= 80
 
 
 def test_api_of_another_service(hub: MemoryBus, bus: BusPath, table: Table, caplog: pytest.LogCaptureFixture) -> None:
