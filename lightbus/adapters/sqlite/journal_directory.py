@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -19,9 +18,11 @@ from ...config.surroundings import make_private
 from ...exceptions import JournalError
 from ..host.directories import is_shared
 from ..host.locks import JournalLock
+from ..host.machine_time import machine_time
 from .group_table import KnownGroup, group_of_row
 from .journal import Journal
 from .journal_errors import DAMAGED, journal_error
+from .journal_file import TableChange
 from .journal_files import file_of, journals_in, remove_files
 from .journal_time import offset_of
 from .noted_events import Noted, still_noted
@@ -35,6 +36,13 @@ _USE = "use"
 """
 The key of a journal's number: the higher it is, the later it was opened to be appended to. No clock decides that. It is
 0 once another process has adopted the journal.
+"""
+
+_LEFT = "left"
+"""
+The key of the note that a journal was given back to a starting process: the number of its opening then, and the
+machine's time. It is in the journal, since all processes have to leave it: two that have many would adopt it in turn.
+The next opening ends it.
 """
 
 LEFT_FOR = 600.0
@@ -101,8 +109,8 @@ class JournalDirectory:
         self._durability = durability
         self._next_id = ""
         self._refused: set[str] = set()
-        self._given_back: dict[Path, tuple[float, tuple[int, int]]] = {}
-        """For each file: the time.monotonic() at which it was given back, and its fingerprint then."""
+        self._left: dict[Path, tuple[float, tuple[int, int]]] = {}
+        """For each journal that is known to be left: the machine's time since when, and its fingerprint."""
         try:
             make_private(path)
         except OSError as error:
@@ -143,12 +151,12 @@ class JournalDirectory:
         """
         Take all journals that nobody holds, and return them. Those without a topic are removed.
 
-        A journal that was given back is left to the next starting process, until somebody has written to it or
+        A journal that was given back to the next starting process is left to it, until somebody has opened it or
         `LEFT_FOR` seconds have passed.
         """
         adopted = []
-        for journal in self._free(self._is_unchanged):
-            self._given_back.pop(journal.path, None)
+        for journal in self._free(adopts=True):
+            self._left.pop(journal.path, None)
             if journal.topics.all():
                 _note_use(journal, 0)  # if this process is killed, it is to continue its own journal, not this one
                 adopted.append(journal)
@@ -156,18 +164,36 @@ class JournalDirectory:
                 self._remove(journal)
         return adopted
 
-    def give_back(self, journal: Journal) -> None:
-        """Close an adopted journal whose events are all handled: the next starting process continues it."""
-        journal.close()
-        self._given_back[journal.path] = time.monotonic(), _fingerprint(journal.path)
+    def give_back(self, journal: Journal, *, to_starting: bool) -> None:
+        """
+        Close an adopted journal whose events are all handled, and leave it for `LEFT_FOR` seconds.
 
-    def _is_unchanged(self, file: Path) -> bool:
-        at, fingerprint = self._given_back.get(file, (-LEFT_FOR, (0, 0)))
-        return time.monotonic() - at < LEFT_FOR and _fingerprint(file) == fingerprint
+        With `to_starting`, all other running processes leave it, too: the next starting one is to continue it.
+        """
+        at = machine_time()
+        if to_starting:
+            with contextlib.suppress(JournalError):  # then only this process leaves it
+                journal.change(_about_change(_LEFT, f"{journal.epoch} {at}"))
+        journal.close()
+        self._left[journal.path] = at, _fingerprint(journal.path)
+
+    def _is_known_left(self, file: Path) -> bool:
+        """Return whether a journal is left, without opening it or its lock: this is asked every few seconds."""
+        at, fingerprint = self._left.get(file, (-LEFT_FOR, (0, 0)))
+        return 0 <= machine_time() - at < LEFT_FOR and _fingerprint(file) == fingerprint
+
+    def _is_left(self, file: Path) -> bool:
+        """Return whether a journal is left, by whichever process, and remember that. Call it with the lock held."""
+        about = _about(file)
+        epoch, _, at = str(about.get(_LEFT, "")).partition(" ")
+        with contextlib.suppress(ValueError):  # damaged
+            if epoch and epoch == about.get("epoch"):
+                self._left[file] = float(at), _fingerprint(file)
+        return self._is_known_left(file)
 
     def adopt_filled(self) -> list[Journal]:
         """Take the journals that nobody holds and that have events; the others are left to their own service."""
-        return list(self._free(lambda file: self._is_unchanged(file) or not _has_events(file)))
+        return list(self._free(lambda file: not _has_events(file), adopts=True))
 
     def siblings_groups(self) -> list[KnownGroup]:
         """Return the groups that any journal of the service knows, whoever holds it, with their earliest creation."""
@@ -182,14 +208,18 @@ class JournalDirectory:
         return journals_in(self.path)
 
     def _free(
-        self, leave: Callable[[Path], bool] = lambda file: False, files: Sequence[Path] | None = None
+        self,
+        leave: Callable[[Path], bool] = lambda file: False,
+        files: Sequence[Path] | None = None,
+        *,
+        adopts: bool = False,
     ) -> Iterator[Journal]:
         for file in self._files() if files is None else files:
-            if leave(file) or (lock := self._take(file)) is None:
+            if (adopts and self._is_known_left(file)) or leave(file) or (lock := self._take(file)) is None:
                 continue
             journal = None
             try:
-                if file.exists():
+                if file.exists() and not (adopts and self._is_left(file)):
                     journal = self._open(file, lock)
             finally:
                 if journal is None:
@@ -239,11 +269,7 @@ class JournalDirectory:
         On shared disks, locks do not always work between hosts. On a local disk they do, whatever host name the
         journal has: a container has another name each time.
         """
-        try:
-            with contextlib.closing(read_only(file)) as connection:
-                about = dict(connection.execute("SELECT key, value FROM about"))
-        except DAMAGED:
-            return True  # opening it raises the error with its reason
+        about = _about(file)
         machine = about.get("machine", "")
         if about.get("host", self._host) == self._host or (machine and machine == self._machine):
             return True
@@ -309,17 +335,27 @@ def _groups_in(file: Path) -> list[KnownGroup]:
     return found
 
 
+def _about(file: Path) -> dict[str, str]:
+    """Return what a journal says about itself; nothing of one that is damaged. Changes nothing."""
+    with contextlib.suppress(*DAMAGED), contextlib.closing(read_only(file)) as connection:
+        return dict(connection.execute("SELECT key, value FROM about"))
+    return {}
+
+
 def _use_in(file: Path) -> int:
     """Return the number of a journal's latest use, among those of its directory; 0 if it is unknown."""
-    with contextlib.suppress(*DAMAGED), contextlib.closing(read_only(file)) as connection:
-        found = connection.execute("SELECT value FROM about WHERE key = ?", (_USE,)).fetchone()
-        return 0 if found is None else int(found[0])
+    with contextlib.suppress(*DAMAGED):
+        return int(_about(file).get(_USE, 0))
     return 0
 
 
 def _note_use(journal: Journal, use: int) -> None:
     with contextlib.suppress(JournalError):  # nothing but the order of events in two journals depends on it
-        journal.change(("INSERT OR REPLACE INTO about VALUES (?, ?)", [(_USE, str(use))]))
+        journal.change(_about_change(_USE, str(use)))
+
+
+def _about_change(key: str, value: str) -> TableChange:
+    return "INSERT OR REPLACE INTO about VALUES (?, ?)", [(key, value)]
 
 
 def _merged(one: KnownGroup, other: KnownGroup) -> KnownGroup:

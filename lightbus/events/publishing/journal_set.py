@@ -210,12 +210,17 @@ class JournalSet:
         logger.info("Deleted the journal %s: all groups have handled its events", journal.path)
 
     def give_back(self, journal: Journal) -> None:
-        """Close an adopted journal without unhandled events, so that a process of its service may open it."""
+        """
+        Close an adopted journal without unhandled events, so that another process of its service may open it.
+
+        One of another service is adopted by the worker that this service has, one of our own by no running process:
+        those may have many, too.
+        """
         with self._lock:
             self._adopted = {name: each for name, each in self._adopted.items() if each is not journal}
             service = self._services.pop(journal.id, None)
             directory = self._open_directory() if service is None else self._directory_of(service)
-            directory.give_back(journal)
+            directory.give_back(journal, to_starting=service is None)
         if service is None:
             logger.info("Closed the journal %s: all groups have handled it, and many are open", journal.path)
         else:

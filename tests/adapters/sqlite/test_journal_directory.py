@@ -104,6 +104,71 @@ def test_free_journals_are_adopted(tmp_path: Path) -> None:
     assert sorted(file.name for file in own.path.parent.iterdir()) == [f"{own.id}.lock", own.path.name]
 
 
+class Time:
+    """The machine's time, which stands until it is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 5000.0
+        monkeypatch.setattr(module, "machine_time", lambda: self.now)
+
+
+def given_back(path: Path) -> Path:
+    """Let a process adopt a journal with an event, and give it back; return its file."""
+    ended = directory(path).open_own()
+    store(ended)
+    ended.close()
+    adopting = directory(path)
+    [adopted] = adopting.adopt()
+    adopting.give_back(adopted, to_starting=True)
+    assert adopting.adopt() == []
+    return ended.path
+
+
+@pytest.mark.parametrize("adopt", [JournalDirectory.adopt, JournalDirectory.adopt_filled])
+def test_a_journal_that_was_given_back_is_left_by_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adopt: Callable[[JournalDirectory], list[Journal]]
+) -> None:
+    """Two processes with many journals do not adopt it in turn; one that starts continues it, others adopt it later."""
+    time = Time(monkeypatch)
+    file = given_back(tmp_path)
+    others = [directory(tmp_path) for _ in range(2)]
+    for _ in range(2):
+        assert [adopt(other) for other in others] == [[], []]
+    time.now += module.LEFT_FOR - 1
+    assert [adopt(other) for other in others] == [[], []]
+    time.now += 1
+    [adopted] = [each for other in others for each in adopt(other)]
+    assert adopted.path == file
+    adopted.close()
+
+
+def test_a_left_journal_that_was_used_since_is_adopted_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the process that gave it back, and by one that has left it; and after a restart of the machine."""
+    time = Time(monkeypatch)
+    file = given_back(tmp_path)
+    knows = directory(tmp_path)
+    assert knows.adopt() == []
+    starts = directory(tmp_path).open_own()
+    assert starts.path == file
+    starts.close()
+    [adopted] = knows.adopt()
+    assert adopted.path == file
+    knows.give_back(adopted, to_starting=True)
+    time.now = 1.0
+    [adopted] = directory(tmp_path).adopt()
+    adopted.close()
+
+
+def test_leaving_a_journal_takes_its_lock_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the lock is held a starting process could not have the journal."""
+    Time(monkeypatch)
+    given_back(tmp_path)
+    other = directory(tmp_path)
+    assert other.adopt() == []
+    monkeypatch.setattr(other, "_take", None)
+    assert other.adopt() == other.adopt_filled() == []
+
+
 def test_has_events_sees_held_and_free_journals(tmp_path: Path) -> None:
     """A journal with events is found, held or not; the check creates nothing, and a damaged journal hides no other."""
     path = tmp_path / "shop" / "auth"

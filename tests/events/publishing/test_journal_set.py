@@ -119,6 +119,21 @@ def test_adopted_journals_are_served_and_given_back(journals: JournalSet, tmp_pa
     other.close()
 
 
+def test_a_journal_that_was_given_back_is_adopted_by_nobody(journals: JournalSet, tmp_path: Path) -> None:
+    """Another process may have as many journals: the two would adopt it in turn. A process that starts continues it."""
+    journals.own()
+    name = leave_one(tmp_path)
+    [adopted] = journals.adopt()
+    other = made(tmp_path)
+    other.own()
+    journals.give_back(adopted)
+    assert (other.adopt(), journals.adopt()) == ([], [])
+    starts = made(tmp_path)
+    assert starts.own().id == name
+    starts.close()
+    other.close()
+
+
 def test_dropping_a_journal_that_was_released(journals: JournalSet, tmp_path: Path) -> None:
     """Another process may hold it by then, with events in it: the file stays."""
     journals.own()
