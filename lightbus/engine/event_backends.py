@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ..config import Config
-from ..exceptions import InvalidConfiguration
+from ..exceptions import EventBackendUnreachable, InvalidConfiguration
 from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
 from ..ports.moving import MovableBackend
@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 BACKENDS_GROUP = "lightbus_event_backends"
 """The group of entry points that `apis.<name>.events.backend` names one of: each an `EventBackendFactory`."""
+
+START_TIMEOUT = 5.0
+"""Seconds for which a backend that is starting is waited for at the end, after it was cancelled."""
 
 JOURNAL = "journal"
 """The bus's own store, which is no backend."""
@@ -109,13 +112,20 @@ class RunningBackends:
         self._choice = choice
         self._identity = identity
         self._starting: dict[tuple[str, str], asyncio.Task[EventBackend]] = {}
+        self._stopped = False
 
     def has(self, api: str) -> bool:
         """Return whether a backend keeps the durable events of an API. Thread-safe."""
         return self._choice.has(api)
 
     async def get(self, api: str) -> EventBackend:
-        """Return the started backend of an API. One that did not start is started again."""
+        """
+        Return the started backend of an API. One that did not start is started again.
+
+        Raises EventBackendUnreachable after `stop`: nobody would stop a backend that is started then.
+        """
+        if self._stopped:
+            raise EventBackendUnreachable(f"This process has left the event backend of {api}: it is stopping.")
         key = self._choice.key(api)
         starting = self._starting.get(key)
         if starting is None or _has_failed(starting):
@@ -124,7 +134,11 @@ class RunningBackends:
 
     async def _start(self, api: str) -> EventBackend:
         backend = self._choice.make(api, self._identity)
-        await backend.start()
+        try:
+            await backend.start()
+        except BaseException:
+            await _stop(backend)  # it may have opened connections, or begun tasks
+            raise
         return backend
 
     async def ask(self, api: str, question: Callable[[EventBackend], Awaitable[T]]) -> T:
@@ -132,16 +146,25 @@ class RunningBackends:
         return await question(await self.get(api))
 
     async def stop(self) -> None:
-        """Stop all backends."""
+        """Stop all backends, also those that are just starting."""
+        self._stopped = True
         tasks, self._starting = list(self._starting.values()), {}
         for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=START_TIMEOUT)
+        for task in tasks:
             if not task.done():
-                task.cancel()
-            elif task.exception() is None:
-                try:
-                    await task.result().stop()
-                except Exception as error:  # it must not keep the worker from stopping
-                    report(logger, logging.ERROR, error, "An event backend did not stop")
+                logger.error("An event backend that is starting cannot be cancelled, and is left as it is")
+            elif not _has_failed(task):
+                await _stop(task.result())
+
+
+async def _stop(backend: EventBackend) -> None:
+    try:
+        await backend.stop()
+    except Exception as error:  # it must not keep the worker from stopping
+        report(logger, logging.ERROR, error, "An event backend did not stop")
 
 
 def _has_failed(starting: asyncio.Task[EventBackend]) -> bool:

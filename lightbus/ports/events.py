@@ -243,7 +243,11 @@ class EventBackend(Protocol):
         """Return the name of an API's store, 16 hexadecimal digits: equal in all processes that share the store."""
 
     async def start(self) -> None:
-        """Start to connect: an unreachable backend is no error here. Called once, before all other methods."""
+        """
+        Start to connect: an unreachable backend is no error here. Called once, before all other methods.
+
+        If it raises, or is cancelled, `stop` is called, which closes what was opened so far.
+        """
 
     async def stop(self) -> None:
         """Stop all tasks, and disconnect. Takes a few seconds at most."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from importlib.metadata import EntryPoint
 
 import pytest
 
-from lightbus import InvalidConfiguration
+from helpers import wait_until_async
+from lightbus import EventBackendUnreachable, InvalidConfiguration
 from lightbus.adapters.memory.events import MemoryEventBackend
 from lightbus.config import Config, load_config
 from lightbus.engine import event_backends
@@ -102,7 +104,7 @@ def test_backend_is_started_once_and_stopped(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_backend_that_did_not_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the next use; the one that failed is not stopped."""
+    """At the next use. The one that failed is stopped before: it may have opened a connection."""
     calls: list[str] = []
 
     class Backend(MemoryEventBackend):
@@ -124,4 +126,90 @@ def test_backend_that_did_not_start_is_started_again(monkeypatch: pytest.MonkeyP
         await running.stop()
 
     asyncio.run(scenario())
-    assert calls == ["start", "start", "stop"]
+    assert calls == ["start", "stop", "start", "stop"]
+
+
+def test_backend_whose_start_and_stop_fail(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The caller gets the first error; the other one is logged."""
+
+    class Backend(MemoryEventBackend):
+        async def start(self) -> None:
+            raise OSError("no room")
+
+        async def stop(self) -> None:
+            raise ValueError("nothing to stop")
+
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Backend)
+
+    async def scenario() -> None:
+        running = RunningBackends(EventBackendChoice(config(default={"backend": "memory"})), ME)
+        with pytest.raises(OSError, match="no room"):
+            await running.get("shop")
+
+    asyncio.run(scenario())
+    assert "An event backend did not stop" in caplog.text
+    assert "nothing to stop" in caplog.text
+
+
+@pytest.mark.parametrize("completes", [False, True], ids=["it is cancelled", "it does not let itself be cancelled"])
+def test_backend_that_is_starting_at_the_end_is_stopped(monkeypatch: pytest.MonkeyPatch, completes: bool) -> None:
+    """Before `stop` returns; and none is started afterwards, which nobody would stop."""
+    calls: list[str] = []
+
+    class Backend(MemoryEventBackend):
+        async def start(self) -> None:
+            calls.append("start")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if not completes:
+                    raise
+
+        async def stop(self) -> None:
+            await asyncio.sleep(0)
+            calls.append("stop")
+
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Backend)
+
+    async def scenario() -> None:
+        running = RunningBackends(EventBackendChoice(config(default={"backend": "memory"})), ME)
+        getting = asyncio.create_task(running.get("shop"))
+        await wait_until_async(lambda: calls)
+        await running.stop()
+        assert calls == ["start", "stop"]
+        await asyncio.wait([getting])
+        assert getting.cancelled() is not completes
+        with pytest.raises(EventBackendUnreachable, match="it is stopping"):
+            await running.get("shop")
+        assert calls == ["start", "stop"]
+
+    asyncio.run(scenario())
+
+
+def test_backend_that_goes_on_starting_does_not_keep_the_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is waited for only so long, and named as what it is."""
+    monkeypatch.setattr(event_backends, "START_TIMEOUT", 0.01)
+    begun = asyncio.Event()
+    end = asyncio.Event()
+
+    class Backend(MemoryEventBackend):
+        async def start(self) -> None:
+            begun.set()
+            while not end.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await end.wait()
+
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", Backend)
+
+    async def scenario() -> None:
+        running = RunningBackends(EventBackendChoice(config(default={"backend": "memory"})), ME)
+        getting = asyncio.create_task(running.get("shop"))
+        await begun.wait()
+        await running.stop()
+        end.set()
+        await getting
+
+    asyncio.run(scenario())
+    assert "cannot be cancelled" in caplog.text

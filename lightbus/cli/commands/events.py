@@ -51,8 +51,8 @@ def migrate(options: ClientOptions, api: str, to: str, service: str | None) -> N
 async def _migrate(bus: Connection, api: str, to: str, service: str | None) -> int:
     engine = bus.client.engine
     backend = movable_backend(bus.client.config, JETSTREAM, api, engine.identity)
-    await backend.start()
     try:
+        await backend.start()
         if to == JETSTREAM:
             await _to_backend(bus, api, backend.move(api))
         else:
