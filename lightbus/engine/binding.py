@@ -92,7 +92,11 @@ class Binding:
         self.guard = Guard(logger)
         self._transport = transport
         self._router = transport.router(self._on_message)
-        self._xpub = transport.publisher(self._on_subscription)
+        try:
+            self._xpub = transport.publisher(self._on_subscription)
+        except BaseException:  # no descriptor is left, for example
+            self._router.close()
+            raise
         self._inbox = Inbox(self._on_message, self._refuse_undecoded, transport.max_message_size)
         self.introductions = Introductions(identity, view, self._router.send)
         self._beat = time.monotonic()
@@ -106,7 +110,7 @@ class Binding:
         try:
             self.handlers = make_handlers(self._outlet())
         except BaseException:
-            self.abandon()
+            self.close()
             raise
         self._table = self._make_table()
 

@@ -62,7 +62,11 @@ class Presence:
             claimed=lambda other: node.peers.on_announcement(other, Source.CLAIM),
         )
         self.binding = Binding(node.identity, node.transport, node.addressing, view, make_handlers)
-        node.own.become(announcement(self.binding.endpoints))
+        try:
+            node.own.become(announcement(self.binding.endpoints))
+        except BaseException:  # it has too many procedures, for example
+            self.binding.close()
+            raise
         self._uses_own_addresses = (
             node.own.current.addresses == node.addressing.addresses
         )  # not those of network.advertise

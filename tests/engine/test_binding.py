@@ -22,7 +22,7 @@ from lightbus.adapters.zmq.transport import ZmqTransport
 from lightbus.config.keys import BusKey
 from lightbus.engine.binding import STANDSTILL, Binding, Handlers, MessageHandler, Outlet
 from lightbus.engine.inbox import LARGE
-from lightbus.exceptions import PeerRefused
+from lightbus.exceptions import PeerRefused, TransportError
 from lightbus.membership import introductions as module
 from lightbus.membership.connected import ConnectedEngines
 from lightbus.membership.context import Identity
@@ -257,6 +257,44 @@ def test_files_of_an_abandoned_binding(place: Place) -> None:
     place.binding.abandon()
     place.transport.close()
     assert list(place.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["publisher", "addressing", "handlers"])
+def test_binding_that_fails_leaves_nothing_open(place: Place, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Neither a socket, nor a file, nor a reader of the loop, whichever step fails."""
+    made: list[Any] = []
+    router, publisher = place.transport.router, place.transport.publisher
+
+    def noted(make: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            made.append(make(*args))
+            return made[-1]
+
+        return call
+
+    def fails(*args: Any) -> Any:
+        raise TransportError("No further socket can be opened")
+
+    monkeypatch.setattr(place.transport, "router", noted(router))
+    monkeypatch.setattr(place.transport, "publisher", fails if step == "publisher" else noted(publisher))
+    monkeypatch.setattr(place, "make_handlers", fails if step == "handlers" else place.make_handlers)
+    addressing = place.transport.addressing()
+    if step == "addressing":
+        monkeypatch.setattr(addressing, "listen", fails)
+    monkeypatch.setattr(place.transport, "addressing", lambda: addressing)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TransportError, match="No further socket"):
+            place.bind()
+        assert [each.closed for each in made] == [True] * len(made) != []
+        assert not any(loop.remove_reader(each._descriptor) for each in made)
+        assert [*place.directory.glob("*")] == []
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        place.transport.close()
 
 
 # What is for others

@@ -7,11 +7,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from helpers import wait_until_async
-from lightbus import Api, BusPath
+from lightbus import Api, BusPath, InvalidConfiguration
 from lightbus.core.peers import PeerState
+from lightbus.engine.binding import Binding
 from lightbus.engine.presence import Presence
 from lightbus.testing import MemoryBus, memory_bus
+from lightbus.wire import announcement
 from lightbus.wire.api_info import ApiInfo
 
 
@@ -60,6 +64,29 @@ def test_changed_announcements_reach_all_peers() -> None:
         await wait_until_async(lambda: "shop" not in apis_of(other, instance))
 
     run(test)
+
+
+def test_a_worker_that_cannot_be_announced_leaves_no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not start; nobody can connect to it."""
+    closed: list[Binding] = []
+    close = Binding.close
+
+    def noted(binding: Binding) -> None:
+        closed.append(binding)
+        close(binding)
+
+    monkeypatch.setattr(Binding, "close", noted)
+    monkeypatch.setattr(announcement, "MAX_NAMES", 0)
+
+    async def main() -> None:
+        async with memory_bus() as hub:
+            serves = hub.create()
+            serves.client.register_api(AuthApi())
+            with pytest.raises(InvalidConfiguration, match="at most 0 and"):
+                await hub.start_async(serves)
+            assert len(closed) == 1
+
+    asyncio.run(main())
 
 
 def test_nothing_is_announced_before_the_worker_is_ready() -> None:
