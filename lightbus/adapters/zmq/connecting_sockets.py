@@ -63,7 +63,13 @@ class Dealer(LoopSocket):
         """Whether the previous turn sent several frames: then already the first frame of the next turn is queued."""
         self._sent_at = 0.0
         super().__init__(socket)
-        self._monitor = None if on_state is None else Monitor(socket, on_state)
+        self._monitor: Monitor | None = None
+        if on_state is not None:
+            try:
+                self._monitor = Monitor(socket, on_state)
+            except BaseException:  # no descriptor is left
+                self.close()
+                raise
 
     def connect(self, endpoint: str) -> None:
         if self._monitor is not None:

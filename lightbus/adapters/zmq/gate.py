@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from queue import SimpleQueue
 from weakref import WeakKeyDictionary
@@ -122,29 +122,27 @@ class Gate:
         self._limit = connection_limit(descriptor_limit()) if limit is None else limit
         self._clock = clock
         self._accept_mode = AcceptMode.ALL
-        self._zap = context.socket(zmq.REP)
-        try:
-            self._zap.bind(ZAP_ENDPOINT)
-        except zmq.ZMQError:
-            self._zap.close(linger=0)
-            raise
-        bell = f"inproc://lightbus-gate-{os.urandom(8).hex()}"
-        self._wakeup = context.socket(zmq.PAIR)
-        self._wakeup.bind(bell)
-        self._ring = context.socket(zmq.PAIR)
-        self._ring.connect(bell)
         self._lock = threading.Lock()  # guards `_ring`
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """Functions that the gate's thread shall call."""
-        self.receive_limit = ReceiveLimit(largest)
         self._unsolicited = unsolicited
         self._poll = SocketPoll()
         self._watched: WeakKeyDictionary[zmq.Socket[bytes], WatchedSocket] = WeakKeyDictionary()
         self._monitors: dict[zmq.Socket[bytes], WatchedSocket] = {}
         self._log_at = 0.0
         self._pause = FIRST_PAUSE
-        self._thread = threading.Thread(target=self._run, name="lightbus-gate", daemon=True)
-        self._thread.start()
+        with ExitStack() as opened:  # if a step fails, the next attempt must be able to bind, too
+            self._zap, self._wakeup, self._ring = (
+                opened.enter_context(closing(context.socket(kind))) for kind in (zmq.REP, zmq.PAIR, zmq.PAIR)
+            )
+            self._zap.bind(ZAP_ENDPOINT)
+            bell = f"inproc://lightbus-gate-{os.urandom(8).hex()}"
+            self._wakeup.bind(bell)
+            self._ring.connect(bell)
+            self.receive_limit = opened.enter_context(closing(ReceiveLimit(largest)))
+            self._thread = threading.Thread(target=self._run, name="lightbus-gate", daemon=True)
+            self._thread.start()
+            opened.pop_all()
 
     @property
     def connections(self) -> int:
@@ -175,14 +173,16 @@ class Gate:
     def watch(self, socket: zmq.Socket[bytes]) -> Callable[[], None]:
         """Watch a socket that is about to be bound; return a function to call before the socket is closed."""
         endpoint = f"inproc://lightbus-watch-{os.urandom(8).hex()}"
-        socket.monitor(endpoint, self._events)
-        monitor = self._context.socket(zmq.PAIR)
-        monitor.set(zmq.LINGER, 0)
-        # Unbounded: at a bound libzmq would wait, and so would the thread that ends the monitor, while it holds the
-        # interpreter's lock, which our thread needs to read.
-        monitor.set(zmq.RCVHWM, 0)
-        # Connect here: libzmq's thread, and all connections with it, would wait for a reader of the first event.
-        monitor.connect(endpoint)
+        with ExitStack() as opened:
+            monitor = opened.enter_context(closing(self._context.socket(zmq.PAIR)))
+            monitor.set(zmq.LINGER, 0)
+            # Unbounded: at a bound libzmq would wait, and so would the thread that ends the monitor, while it holds the
+            # interpreter's lock, which our thread needs to read.
+            monitor.set(zmq.RCVHWM, 0)
+            socket.monitor(endpoint, self._events)
+            # Connect here: libzmq's thread, and all connections with it, would wait for a reader of the first event.
+            monitor.connect(endpoint)
+            opened.pop_all()
         watch = self._watched[socket] = WatchedSocket()
         self._tasks.put(partial(self._register, monitor, watch))
         self._wake()

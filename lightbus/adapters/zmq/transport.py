@@ -6,7 +6,8 @@ for one call in one plain thread. `security` says who may connect to them, and `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import zmq
@@ -89,8 +90,6 @@ class ZmqTransport:
         from .bound_sockets import Router  # imported here: only workers need it, and the gate
 
         socket, gate = self._server_socket(zmq.ROUTER)
-        socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
-        self._without_own_heartbeats(socket)
         socket.set(zmq.ROUTER_MANDATORY, 1)  # a reply to a caller that is gone is an error, which we can count
         return Router(socket, on_message, gate)
 
@@ -99,8 +98,6 @@ class ZmqTransport:
         from .bound_sockets import PublishingSocket
 
         socket, gate = self._server_socket(zmq.XPUB)
-        socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
-        self._without_own_heartbeats(socket)
         socket.set(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION + ENCRYPTED)
         socket.set(zmq.XPUB_VERBOSE, 1)  # report each subscription, also to a topic that another peer has already
         return PublishingSocket(socket, on_subscription, gate)
@@ -120,13 +117,15 @@ class ZmqTransport:
         With `on_state` it is a *link*: it connects once, reports the states of the connection, and is not reconnected.
         Without, libzmq reconnects it as long as it is open.
 
-        Raises PeerRefused if the peer's key, known by its fingerprint, is not one of ours.
+        Raises PeerRefused if the peer's key, known by its fingerprint, is not one of ours, and TransportError if no
+        further socket can be opened.
         """
         socket = self._dealer_with_heartbeats(fingerprint)
         socket.set(zmq.IMMEDIATE, 1)  # frames are only queued for an established connection
         if on_state is not None:
             socket.set(zmq.RECONNECT_IVL, -1)
-        dealer = Dealer(socket, on_message, on_state, awaited)
+        with _closed_if_it_fails(socket):
+            dealer = Dealer(socket, on_message, on_state, awaited)
         dealer.connect(endpoint)
         self.unsolicited.add(dealer)
         return dealer
@@ -183,13 +182,17 @@ class ZmqTransport:
         if self.gate is None:
             from .gate import Gate
 
-            self.gate = Gate(
-                self._context, self.security.admitted, unsolicited=self.unsolicited, largest=self.max_message_size
-            )
+            with _raised_as_transport_error():
+                self.gate = Gate(
+                    self._context, self.security.admitted, unsolicited=self.unsolicited, largest=self.max_message_size
+                )
         socket = self._socket(kind)
-        socket.set(zmq.BACKLOG, BACKLOG)
-        self.security.prepare_server(socket)
-        self.gate.watch(socket)
+        with _closed_if_it_fails(socket):
+            socket.set(zmq.BACKLOG, BACKLOG)
+            socket.set(zmq.RCVHWM, 0)  # see `_without_own_heartbeats`
+            self._without_own_heartbeats(socket)
+            self.security.prepare_server(socket)
+            self.gate.watch(socket)
         return socket, self.gate
 
     def _without_own_heartbeats(self, socket: zmq.Socket[bytes]) -> None:
@@ -230,20 +233,13 @@ class ZmqTransport:
 
     def _client_socket(self, kind: int, fingerprint: str) -> zmq.Socket[bytes]:
         socket = self._socket(kind)
-        try:
+        with _closed_if_it_fails(socket):
             self.security.prepare_client(socket, fingerprint)
-        except BaseException:
-            socket.close(linger=0)
-            raise
         return socket
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
-        try:
+        with _raised_as_transport_error():
             socket = self._context.socket(kind)
-        except zmq.ZMQError as error:
-            raise TransportError(
-                f"No further socket can be opened: {error}. Is the limit of open files (ulimit -n) too low?"
-            ) from error
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, HIGH_WATER)
         socket.set(zmq.RCVHWM, HIGH_WATER)
@@ -253,6 +249,27 @@ class ZmqTransport:
         socket.set(zmq.HEARTBEAT_TTL, int(self.heartbeat_timeout * 1000))
         socket.set(zmq.HANDSHAKE_IVL, int(self.heartbeat_timeout * 1000))
         return socket
+
+
+@contextmanager
+def _closed_if_it_fails(socket: zmq.Socket[bytes]) -> Iterator[None]:
+    """Close a socket if it cannot be prepared: what watches it needs descriptors, too."""
+    try:
+        with _raised_as_transport_error():
+            yield
+    except BaseException:
+        socket.close(linger=0)
+        raise
+
+
+@contextmanager
+def _raised_as_transport_error() -> Iterator[None]:
+    try:
+        yield
+    except (zmq.ZMQError, OSError) as error:
+        raise TransportError(
+            f"No further socket can be opened: {error}. Is the limit of open files (ulimit -n) too low?"
+        ) from error
 
 
 def versions() -> dict[str, str]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 
 from helpers import Processes
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import ZmqTransport
+from lightbus.exceptions import TransportError
 
 DEAF = """
 import asyncio, sys, time
@@ -70,3 +77,62 @@ def test_peer_that_filled_the_queue_dies(processes: Processes, tmp_path: Path, s
         peer.poll(500)  # more than the queue and the kernel's buffers hold: some is never sent
     deaf.wait_for_line("awake")
     assert deaf.wait() == 0, deaf.report()
+
+
+class Limited:
+    """A context that has sockets for some only, and knows those that are open."""
+
+    def __init__(self, transport: ZmqTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 100
+        self.made: list[zmq.Socket[bytes]] = []
+        make = transport._context.socket
+
+        def socket(kind: int) -> zmq.Socket[bytes]:
+            if not self.left:
+                raise zmq.ZMQError(errno.EMFILE)
+            self.left -= 1
+            self.made.append(make(kind))
+            return self.made[-1]
+
+        monkeypatch.setattr(transport._context, "socket", socket)
+
+    @property
+    def open(self) -> int:
+        return sum(not each.closed for each in self.made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed", "kept"),
+    [("router", 5, 3), ("publisher", 5, 3), ("dealer", 2, 0), ("subscriber", 1, 0), ("blocking_dealer", 1, 0)],
+)
+def test_what_cannot_be_opened_as_a_whole_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, needed: int, kept: int
+) -> None:
+    """Whichever socket is the first that there is no descriptor for. The gate is kept; the next attempt works."""
+    transport = ZmqTransport(HostSecurity(places=Places.only(tmp_path)))
+    limited = Limited(transport, monkeypatch)
+
+    def make() -> Any:
+        if kind in ("router", "publisher"):
+            return getattr(transport, kind)(lambda *parts: None)
+        more = {"dealer": {"on_state": lambda state: None}}.get(kind, {})
+        callbacks = [] if kind == "blocking_dealer" else [lambda frame: None]
+        return getattr(transport, kind)("tcp://127.0.0.1:1", *callbacks, **more)
+
+    async def main() -> None:
+        for left in range(needed):
+            limited.left = left - limited.open
+            if limited.left < 0:
+                continue
+            with pytest.raises(TransportError, match="No further socket can be opened"):
+                make()
+            assert limited.open == (kept if left >= kept else 0)
+        limited.left = needed - limited.open
+        socket = make()
+        assert limited.open == needed
+        socket.close()
+
+    try:
+        asyncio.run(main())
+    finally:
+        transport.close()
