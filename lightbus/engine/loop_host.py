@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -14,9 +15,12 @@ from typing import Any, Protocol, TypeVar
 from ..core.registry import Peer
 from ..exceptions import BusAlreadyClosed, UnsupportedUse
 from ..interrupts import interruptible
+from ..service.failures import report
 from .node import Node
 
 __all__ = ["LoopHost", "Owner", "paused_for_fork"]
+
+logger = logging.getLogger("lightbus.node")
 
 T = TypeVar("T")
 
@@ -200,6 +204,7 @@ class LoopHost:
             return
         # Discovery takes time to start (imports, too). Only calls that look for an API wait for it.
         start = asyncio.create_task(node.start())
+        start.add_done_callback(_report_failure)
         ready.set_result((node, loop))
         await stop.wait()
         with contextlib.suppress(Exception):
@@ -300,6 +305,14 @@ def _wait_until_paused(loop: asyncio.AbstractEventLoop, paused: threading.Event,
     until = time.monotonic() + seconds
     while not paused.wait(POLL_EVERY) and loop not in _PAUSED_LOOPS and time.monotonic() < until:
         pass
+
+
+def _report_failure(start: asyncio.Task[None]) -> None:
+    """Log why a node did not start: nobody awaits that in a thread, and its process would just find no peer."""
+    if not start.cancelled() and (error := start.exception()) is not None:
+        report(
+            logger, logging.ERROR, error, "The discovery of peers did not start: this process finds only fixed peers"
+        )
 
 
 def _is_pending(future: Future[None]) -> bool:

@@ -24,6 +24,7 @@ from ..membership.peer_links import LinksUser, PeerLinks
 from ..membership.seeds import FixedPeer
 from ..ports.discovery import Discovery
 from ..ports.transport import Endpoints, Transport
+from ..service.failures import report
 from ..wire.announcement import Announcement
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Node:
 
     async def drain(self, seconds: float) -> None:
         """Withdraw the announcement, and wait until no peer sends new requests; at most so many seconds."""
-        await self.discovery.withdraw()
+        await _ended(self.discovery.withdraw())
         if self.presence is not None:
             await self.presence.drain(seconds)
 
@@ -156,7 +157,7 @@ class Node:
         self._closed = True
         if self.presence is not None:
             await self.presence.binding.send_goodbye()
-        await self.discovery.stop()
+        await _ended(self.discovery.stop())
         if self.presence is not None:
             self.presence.binding.close()
         self.peers.close()
@@ -222,3 +223,11 @@ class Node:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _ended(ending: Coroutine[Any, Any, None]) -> None:
+    """Await one of the last calls of a discovery; log what it raises, which must not keep our sockets open."""
+    try:
+        await ending
+    except Exception as error:
+        report(logger, logging.ERROR, error, "The discovery of peers did not end in order")

@@ -160,6 +160,17 @@ def test_node_that_cannot_start_on_the_users_loop(host: LoopHost, owner: FakeOwn
     assert (host.node, owner.left) == (None, 1)
 
 
+def test_node_that_cannot_start_in_its_thread(
+    host: LoopHost, owner: FakeOwner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits for that, so it is logged; the node stays, since fixed peers need no discovery."""
+    owner.fails = True
+    host.ensure()
+    wait_until(lambda: "The discovery of peers did not start" in caplog.text)
+    assert "no room" in caplog.text
+    assert host.node is not None
+
+
 def test_no_use_after_the_end(host: LoopHost, owner: FakeOwner) -> None:
     """It ends once; the thread is gone, and its node stopped."""
     where(host)

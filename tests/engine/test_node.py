@@ -556,6 +556,30 @@ def test_retired_node_reports_nothing(place: Place) -> None:
     place.run(scenario)
 
 
+@pytest.mark.parametrize("fails", ["withdraw", "stop"])
+def test_discovery_that_fails_at_the_end_keeps_no_socket_open(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    """The error is logged, and the worker leaves as usual: its peers are informed at once."""
+
+    async def scenario() -> None:
+        worker, client = await place.worker("auth"), await place.client("auth")
+        await knows(client, "auth", worker)
+
+        async def fail() -> None:
+            raise ValueError("a bug in a discovery of one's own")
+
+        monkeypatch.setattr(worker.discovery, fails, fail)
+        await worker.drain(1.0)
+        await worker.stop()
+        assert presence_of(worker).binding._router.closed
+        assert "The discovery of peers did not end in order" in caplog.text
+        assert "a bug in a discovery" in caplog.text
+        await wait_until_async(lambda: user_of(client).left)
+
+    place.run(scenario)
+
+
 def test_clock_continues_after_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error in one beat of a node's clock does not stop the next one."""
     monkeypatch.setattr(module, "TICK", 10 * MS)

@@ -179,12 +179,8 @@ class ZeroconfDiscovery:
             await asyncio.wait([self._sending], timeout=GOODBYE_TIME)
         self._table.close()
         await _end([task for task in (self._sending, *self._resolving.values()) if task is not None])
-        zeroconf, self._zeroconf = self._zeroconf, None
-        if self._intake is not None:
-            self._intake.close()
-        if zeroconf is not None:
-            with self._reporting_errors("stop"):
-                await self._close(zeroconf)
+        with self._reporting_errors("stop"):
+            await self._close_all()
 
     def foreign_peers(self, api: str) -> list[str]:
         """Return a clause about each peer that offers an API on another bus, to holders of its key."""
@@ -201,15 +197,26 @@ class ZeroconfDiscovery:
         interfaces = _taking_part(self._addresses)
         self._zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
         core = self._zeroconf.zeroconf
-        await core.async_wait_for_start(timeout=START_TIMEOUT)
-        self._intake = Intake(self._table.ignore)
-        self._intake.attach(each.transport for each in core.engine.readers)
-        # QM (answers by multicast), not QU: a unicast answer goes to port 5353 of this host, where one process gets it.
-        self._browser = AsyncServiceBrowser(
-            core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
-        )
-        _look_around(core)
+        try:
+            await core.async_wait_for_start(timeout=START_TIMEOUT)
+            self._intake = Intake(self._table.ignore)
+            self._intake.attach(each.transport for each in core.engine.readers)
+            # QM (answers by multicast), not QU: a unicast answer goes to port 5353 of this host, where one process gets it.
+            self._browser = AsyncServiceBrowser(
+                core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
+            )
+            _look_around(core)
+        except BaseException:
+            await self._close_all()  # so that `move` opens it as a whole
+            raise
         self._ask_at, self._pause = time.monotonic() + FIRST_PAUSE, FIRST_PAUSE
+
+    async def _close_all(self) -> None:
+        zeroconf, self._zeroconf = self._zeroconf, None
+        if self._intake is not None:
+            self._intake.close()
+        if zeroconf is not None:
+            await self._close(zeroconf)
 
     async def _close(self, zeroconf: AsyncZeroconf) -> None:
         async def close() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zeroconf import DNSOutgoing, DNSPointer
+from zeroconf import DNSOutgoing, DNSPointer, Zeroconf
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 import lightbus
@@ -148,6 +148,33 @@ def test_other_interfaces_are_used_and_announced_at_once(bus: str) -> None:
             await staying.announce(other)
             await its_ears.hear(other)
             assert moving.problem is None
+
+    asyncio.run(scenario())
+
+
+def test_start_that_fails_half_way_leaves_nothing_open(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket and no browser; the next attempt starts as a whole, so that peers are found."""
+    made: list[Zeroconf] = []
+    wait = Zeroconf.async_wait_for_start
+
+    async def fails_once(zeroconf: Zeroconf, *args: Any, **options: Any) -> None:
+        await wait(zeroconf, *args, **options)
+        made.append(zeroconf)
+        if len(made) == 1:
+            raise RuntimeError("out of order")
+
+    async def scenario() -> None:
+        announced = announcement(bus)
+        late = ZeroconfDiscovery(bus)
+        async with listening(ZeroconfDiscovery(bus)) as ears:
+            with monkeypatch.context() as patched:
+                patched.setattr(Zeroconf, "async_wait_for_start", fails_once)
+                async with listening(late):
+                    assert "(out of order)" in str(late.problem)
+                    assert made[0].done
+                    assert all(each.transport.is_closing() for each in made[0].engine.readers)
+                    await late.move([LOOPBACK], announced)
+                    await ears.hear(announced)
 
     asyncio.run(scenario())
 
