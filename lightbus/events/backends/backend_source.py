@@ -109,6 +109,9 @@ class BackendSource:
         if (subscription := self._subscription) is not None:
             try:
                 await self._acks.send({*streams.values(), *self._releasing})
+            except EventBackendError as error:
+                self._failed(error)
+            try:  # in any case, or this process would keep the partitions, and nobody would get their events
                 await subscription.close(is_done=is_done)
             except EventBackendError as error:
                 self._failed(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -18,7 +18,16 @@ from lightbus.events.listening.loss_reports import LossReports
 from lightbus.listener import Listener
 from lightbus.membership.context import Identity
 from lightbus.message import EventMessage
-from lightbus.ports.events import BackendContext, EventBackend, EventTopic, OutgoingEvent
+from lightbus.ports.events import (
+    BackendContext,
+    EventBackend,
+    EventBackendUnreachable,
+    EventInbox,
+    EventSubscription,
+    EventTopic,
+    OutgoingEvent,
+    SubscriptionRequest,
+)
 from lightbus.wire.records import Record, encode_record
 
 
@@ -118,6 +127,31 @@ def test_listener_that_has_failed_leaves() -> None:
         await process.fire(2)
         assert await process.backend.lag("auth", "shop-greeter") == 1
         assert process.given == []
+
+    run(test)
+
+
+def test_listener_leaves_although_it_cannot_acknowledge() -> None:
+    """Its process would keep the partitions while it runs, and no member of the group would get their events."""
+
+    async def test(process: Process) -> None:
+        subscribe = process.backend.subscribe
+
+        async def subscribed(request: SubscriptionRequest, inbox: EventInbox) -> EventSubscription:
+            subscription = await subscribe(request, inbox)
+
+            async def fails(handled: Mapping[EventTopic, int]) -> None:
+                raise EventBackendUnreachable("not now")
+
+            subscription.ack = fails  # type: ignore[method-assign]
+            return subscription
+
+        process.backend.subscribe = subscribed  # type: ignore[assignment,method-assign]
+        await process.listeners.add(process.listener)
+        await process.fire(1)
+        await wait_until_async(lambda: process.given == [1])
+        await process.listeners.remove(process.listener)
+        assert await process.members() == 0
 
     run(test)
 
