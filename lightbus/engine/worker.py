@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from .. import __about__
@@ -244,26 +244,32 @@ class Worker:
     # Notifications
 
     async def _hook(self, name: str) -> None:
-        """Run a start or stop hook. Raises its error as an Exception."""
+        """Run a start hook. Raises the error of a function as an Exception; then the rest does not run."""
+        for function in self._functions(name):
+            if (failure := await self._failure(name, function)) is not None:
+                raise failure
+
+    async def _last_hook(self, name: str) -> None:
+        """Run a stop hook: each function, to stop what it has started, whatever another one raises, which is logged."""
+        for function in self._functions(name):
+            if (failure := await self._failure(name, function)) is not None:
+                report(logger, logging.ERROR, failure, "The hook %s failed; the worker still stops", name)
+                self.exit_code = max(self.exit_code, 1)
+
+    def _functions(self, name: str) -> Iterable[Coroutine[Any, Any, None]]:
         if self.publishes_only:
-            return
+            return ()
+        return self.client.hooks.each(name, self._life.call, client=self.client.hook_client)
+
+    async def _failure(self, name: str, function: Coroutine[Any, Any, None]) -> Exception | None:
+        """Call a function of a hook; return its error as an Exception."""
         try:
-            hooks = self.client.hooks.run(name, self._life.call, client=self.client.hook_client)
-            await self._life.in_own_task(hooks)
-            return
+            await self._life.in_own_task(function)
         except BaseException as error:
             if is_cancelled():
                 raise
-            failure = as_exception(f"The hook {name}", error)
-        raise failure
-
-    async def _last_hook(self, name: str) -> None:
-        """Run a stop hook; log its error, and continue."""
-        try:
-            await self._hook(name)
-        except Exception as error:
-            report(logger, logging.ERROR, error, "The hook %s failed; the worker still stops", name)
-            self.exit_code = max(self.exit_code, 1)
+            return as_exception(f"The hook {name}", error)
+        return None
 
     def _on_fatal(self, listener: Listener, error: Exception) -> None:
         logger.error(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, overload
@@ -135,9 +135,18 @@ class HookRegistry:
         return tuple(entry.function for entry in self._entries.get(name, ()))
 
     async def run(self, name: str, call: Call, /, **details: Any) -> None:
-        """Call the functions one after another; `call` says how."""
-        for entry in self._entries.get(name, ()):
+        """Call the functions one after another; `call` says how. If one raises, the rest is not called."""
+        for function in self.each(name, call, **details):
+            await function
+
+    def each(self, name: str, call: Call, /, **details: Any) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield, for each function, a coroutine that calls it; `call` says how."""
+
+        async def run(entry: _HookEntry) -> None:
             _check_ran(entry, await call(entry.function, (), entry.arguments(details), on_loop=entry.is_async))
+
+        for entry in self._entries.get(name, ()):
+            yield run(entry)
 
     def run_blocking(self, name: str, call: CallBlocking, /, **details: Any) -> None:
         """Call the functions in this thread, in which no loop runs: blocking channels make sure of that."""
