@@ -137,7 +137,11 @@ class Listening:
                 "other is given. Leave `group` out, or give each its own."
             )
         self.listeners.append(listener)
-        self._workers.change(lambda worker: worker.add_listener(listener))
+        try:
+            self._workers.change(lambda worker: worker.add_listener(listener))
+        except Exception:  # so that it can be declared again
+            self.listeners.remove(listener)
+            raise
 
     def _check_event(self, api_name: str, name: str, handler: Handler | BatchHandler) -> None:
         api = self._apis.find(api_name)

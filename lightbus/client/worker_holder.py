@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from ..config import Feature
 from ..exceptions import UnsupportedUse
 from ..interrupts import interruptible
+from ..service.failures import report
 
 if TYPE_CHECKING:
     from ..engine.worker import Worker
 
 __all__ = ["CHANGE_TIMEOUT", "WorkerHolder"]
+
+logger = logging.getLogger("lightbus.client")
 
 CHANGE_TIMEOUT = 2.0
 """Seconds for which a thread waits for a running worker to apply a change."""
@@ -80,11 +84,27 @@ class WorkerHolder:
             self.worker.request_stop()
 
     def change(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
-        """Make a running worker apply a change; in a plain thread, return when it has."""
+        """
+        Make a running worker apply a change; in a plain thread, return when it has.
+
+        Raises in a plain thread what the change raises; if nobody waits for it (any more), that is logged.
+        """
         worker = self.worker
         if worker is None or worker.loop.is_closed():
             return
         change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
         if asyncio._get_running_loop() is None:
-            with contextlib.suppress(TimeoutError):  # the worker goes on applying it
+            try:
                 interruptible(change.result, CHANGE_TIMEOUT)
+                return
+            except TimeoutError:
+                if change.done():
+                    raise
+                # else the worker goes on applying it
+        change.add_done_callback(_report_failure)
+
+
+def _report_failure(change: Future[None]) -> None:
+    if not change.cancelled() and (error := change.exception()) is not None:
+        text = "The running worker goes on without what was just declared: its listener, API or schedule has no effect"
+        report(logger, logging.ERROR, error, text)

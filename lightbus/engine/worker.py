@@ -193,10 +193,21 @@ class Worker:
         self._added.append(listener)  # listeners declared in `on_start` are passed here twice
         self.engine.wanted.add(listener.api)
         publishers = self.engine.snapshot.publishers(listener.api)
-        await self.parts.consumer.add(listener, publishers)
-        if self.parts.backend_listeners is not None:
-            await self.parts.backend_listeners.add(listener)
+        try:
+            await self.parts.consumer.add(listener, publishers)
+            if self.parts.backend_listeners is not None:
+                await self.parts.backend_listeners.add(listener)
+        except BaseException:  # no descriptor is left, or an event backend does not start
+            await self._remove_listener(self.parts, listener)
+            raise
         self.parts.learner.add_listener(listener, publishers)
+
+    async def _remove_listener(self, parts: WorkerParts, listener: Listener) -> None:
+        """Undo what `add_listener` has done so far: it must not have a part of the events, or stay in its group."""
+        self._added.remove(listener)
+        await parts.consumer.remove(listener)
+        if parts.backend_listeners is not None:
+            await parts.backend_listeners.remove(listener)
 
     async def start_tasks(self) -> None:
         """Start the declared schedules and background tasks that do not run yet."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from helpers import wait_until
 from lightbus import BusPath, Feature, UnsupportedUse
+from lightbus.client import worker_holder as module
 from lightbus.client.worker_holder import WorkerHolder
 from lightbus.engine.worker import Worker
 
@@ -39,6 +42,39 @@ def test_change_is_made_on_the_loop_of_the_worker(served: BusPath) -> None:
 
     served.client._workers.change(change)
     assert loops == [worker.loop]
+
+
+@pytest.mark.parametrize("error", [ValueError("no luck"), TimeoutError("no luck")])
+def test_failure_of_a_change_is_raised_in_a_thread(served: BusPath, error: Exception) -> None:
+    """Also a timeout, which is not that of waiting for the change."""
+
+    async def change(worker: Worker) -> None:
+        raise error
+
+    with pytest.raises(type(error), match="no luck"):
+        served.client._workers.change(change)
+
+
+def test_failure_of_a_change_that_nobody_waits_for_is_logged(
+    served: BusPath, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a loop, and after a thread has waited for long enough."""
+    workers, gate = served.client._workers, threading.Event()
+
+    async def change(worker: Worker) -> None:
+        await asyncio.to_thread(gate.wait)
+        raise ValueError("no luck")
+
+    async def on_a_loop() -> None:
+        workers.change(change)
+
+    monkeypatch.setattr(module, "CHANGE_TIMEOUT", 0.01)
+    asyncio.run(on_a_loop())
+    workers.change(change)
+    assert "no luck" not in caplog.text
+    gate.set()
+    wait_until(lambda: caplog.text.count("ValueError: no luck") == 2)
+    assert "The running worker goes on without what was just declared" in caplog.text
 
 
 def test_second_worker_is_not_even_made(served: BusPath) -> None:

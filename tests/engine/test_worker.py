@@ -20,7 +20,20 @@ import lightbus
 from helpers import Door, Process, Processes, wait_until, wait_until_async
 from helpers.failing import ODD
 from helpers.waiting import LEAST
-from lightbus import Api, BusPath, Event, Feature, InvalidDeclaration, LightbusException, NotReachable, PeerLost
+from lightbus import (
+    Api,
+    BusPath,
+    Event,
+    EventMessage,
+    Feature,
+    InvalidDeclaration,
+    LightbusException,
+    NotReachable,
+    PeerLost,
+)
+from lightbus.adapters.memory.events import MemoryEventBackend
+from lightbus.engine import event_backends
+from lightbus.testing import memory_bus
 
 PROGRAMS = Path(__file__).parent.parent / "network" / "programs"
 
@@ -488,6 +501,67 @@ def test_a_stop_hook_that_fails(bus: BusPath, caplog: pytest.LogCaptureFixture, 
     bus.client.close()
     assert f"The hook {hook} failed; the worker still stops" in caplog.text
     assert bus.client.exit_code == 1
+
+
+def test_every_stop_hook_runs(bus: BusPath, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever another one raises: each ends something of its own."""
+    told: list[str] = []
+
+    @bus.client.on_stop
+    def fail() -> None:
+        raise ValueError("the first")
+
+    @bus.client.on_stop
+    async def cancel() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    @bus.client.on_stop
+    def close() -> None:
+        told.append("closed")
+
+    bus.client.start_in_background()
+    bus.client.close()
+    assert told == ["closed"]
+    assert caplog.text.count("The hook on_stop failed; the worker still stops") == 2
+    assert "the first" in caplog.text
+
+
+class FailingBackend(MemoryEventBackend):
+    """An event backend that does not start at first."""
+
+    failures = 1
+
+    async def start(self) -> None:
+        if FailingBackend.failures:
+            FailingBackend.failures -= 1
+            raise OSError("no room")
+
+
+def test_a_listener_whose_event_backend_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not declared, and gets nothing, as best effort either; it can be declared again."""
+    monkeypatch.setattr(FailingBackend, "failures", 1)
+    monkeypatch.setitem(event_backends.BUILT_IN, "memory", FailingBackend)
+    config = {"apis": {"default": {"events": {"backend": "memory"}}}}
+    heard: list[str] = []
+
+    def hear(event_message: EventMessage, username: str) -> None:
+        heard.append(username)
+
+    with memory_bus() as hub:
+        bus = hub.create(config, service_name="auth-service")
+        bus.client.register_api(AuthApi())
+        hub.start(bus)
+        with pytest.raises(OSError, match="no room"):
+            bus.client.listen_for_events([("auth", "registered"), ("auth", "seen")], hear, listener_name="hear")
+        assert bus.client.listeners == []
+        worker: Any = bus.client.worker
+        assert worker.parts.consumer.runners == []
+        bus.client.listen_for_events([("auth", "registered"), ("auth", "seen")], hear, listener_name="hear")
+        bus.auth.registered.fire(username="sally")
+        wait_until(lambda: heard == ["sally"])
 
 
 def test_contexts_of_worker_and_caller(bus: BusPath, caller: BusPath, door: Door) -> None:

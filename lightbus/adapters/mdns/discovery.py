@@ -201,7 +201,7 @@ class ZeroconfDiscovery:
             await core.async_wait_for_start(timeout=START_TIMEOUT)
             self._intake = Intake(self._table.ignore)
             self._intake.attach(each.transport for each in core.engine.readers)
-            # QM (answers by multicast), not QU: a unicast answer goes to port 5353 of this host, where one process gets it.
+            # QM (answers by multicast), not QU: a unicast answer goes to port 5353 here, where one process gets it.
             self._browser = AsyncServiceBrowser(
                 core, SERVICE_TYPE, handlers=[self._changed], question_type=DNSQuestionType.QM
             )
