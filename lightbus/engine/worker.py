@@ -205,7 +205,7 @@ class Worker:
     async def _remove_listener(self, parts: WorkerParts, listener: Listener) -> None:
         """Undo what `add_listener` has done so far: it must not have a part of the events, or stay in its group."""
         self._added.remove(listener)
-        await parts.consumer.remove(listener)
+        await parts.consumer.remove(listener, self.engine.config.worker.shutdown_timeout)
         if parts.backend_listeners is not None:
             await parts.backend_listeners.remove(listener)
 

@@ -127,9 +127,9 @@ class Consumer:
         subscriptions = [connection.subscribe(runner.queue, group) for connection in publishers]
         await self._live(subscriptions, self._config.api(listener.api).event_listener_setup_timeout, listener)
 
-    async def remove(self, listener: Listener) -> None:
+    async def remove(self, listener: Listener, seconds: float | None = None) -> None:
         """
-        Stop a listener: finish its events in progress, and unsubscribe it at all publishers.
+        Stop a listener: finish its events in progress, within so long (None: no limit), and unsubscribe it everywhere.
 
         The connections to the publishers stay; see `close_unused`.
         """
@@ -138,7 +138,7 @@ class Consumer:
             return
         self.runners.remove(runner)
         self._pace.listener_removed()
-        await runner.stop(None)
+        await runner.stop(seconds)
         self._unsubscribe(runner)
 
     def close_unused(self) -> None:
