@@ -92,8 +92,13 @@ class ApiStream:
             if not self._is_open:
                 async with self._connection.asking():
                     await self._find_or_make(jetstream)
-                    await self._subscribe_to_events(jetstream)
-                await self.records.open()
+                    subscription = await self._subscribe_to_events(jetstream)
+                try:
+                    await self.records.open()
+                except BaseException:
+                    with suppress(Exception):  # the next attempt makes another one, and each event would come twice
+                        await subscription.unsubscribe()
+                    raise
                 self._looking = asyncio.get_running_loop().create_task(self._poll_regularly())
                 self._is_open = True
         return jetstream
@@ -123,8 +128,8 @@ class ApiStream:
                 "remove it, or rename the bus."
             )
 
-    async def _subscribe_to_events(self, jetstream: JetStreamContext) -> None:
-        await jetstream.subscribe(
+    async def _subscribe_to_events(self, jetstream: JetStreamContext) -> JetStreamContext.PushSubscription:
+        return await jetstream.subscribe(
             f"{self.places.prefix}.>",
             stream=self.places.stream,
             cb=self._on_event,

@@ -79,8 +79,12 @@ class GroupRecordsBucket:
         bucket = await self._on_servers()
         async with self._connection.asking():
             watcher = await bucket.watchall()
-            while (entry := await self._next(watcher)) is not None:
-                self._take(entry)
+            try:
+                while (entry := await self._next(watcher)) is not None:
+                    self._take(entry)
+            except BaseException:
+                await _end(watcher)
+                raise
         self._watching = asyncio.get_running_loop().create_task(self._watch(bucket, watcher))
 
     async def _on_servers(self) -> KeyValue:
@@ -117,8 +121,7 @@ class GroupRecordsBucket:
                 another = await bucket.watchall()
         except EventBackendError:
             return watcher
-        with suppress(Exception):  # the servers no longer have it
-            await watcher.stop()  # type: ignore[no-untyped-call]
+        await _end(watcher)
         return another
 
     @property
@@ -265,3 +268,8 @@ class GroupRecordsBucket:
         self._closed = True
         if self._watching is not None:
             self._watching.cancel()
+
+
+async def _end(watcher: KeyValue.KeyWatcher) -> None:
+    with suppress(Exception):  # the servers may not have it any more
+        await watcher.stop()  # type: ignore[no-untyped-call]

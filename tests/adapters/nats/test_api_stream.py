@@ -66,3 +66,30 @@ def test_page_ends_before_a_gap(numbers: list[int], whole: int) -> None:
     """Messages sent to a broken connection are missing: those after them are read again."""
     found = [SimpleNamespace(metadata=SimpleNamespace(sequence=SimpleNamespace(consumer=number))) for number in numbers]
     assert _gapless(cast(Any, found)) == found[:whole]
+
+
+@pytest.mark.parametrize("missing", ["the bucket", "its records"])
+def test_stream_that_opens_half_way_leaves_no_subscription(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """After any number of attempts each event arrives once."""
+
+    async def test(stream: ApiStream) -> None:
+        async def fails(*args: Any) -> None:
+            raise TimeoutError
+
+        client = await stream._connection.client()
+        with monkeypatch.context() as broken:
+            broken.setattr(stream.records, "_on_servers" if missing == "the bucket" else "_next", fails)
+            for _ in range(3):
+                with pytest.raises((EventBackendUnreachable, TimeoutError)):
+                    await stream.opened()
+        await wait_until_async(lambda: len(client._subs) == 1)  # that of the client, for answers
+        await stream.opened()
+        arrived: list[int] = []
+        stream.follow(lambda topic, sequence: arrived.append(sequence))
+        await stream.publish([event(1), event(2)])
+        await wait_until_async(lambda: 2 in arrived)
+        assert arrived == [1, 2]
+
+    on_stream(server, f"half-{len(missing)}", test)
