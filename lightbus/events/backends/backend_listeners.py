@@ -6,16 +6,20 @@ Publishers still send events of best effort, and those that their journals keep 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 from ...listener import Listener
 from ...membership.context import Identity
 from ...ports.events import EventBackend, SubscriptionRequest
+from ...service.failures import report
 from ..listening.consumer import Consumer
 from ..listening.listener_runner import ListenerRunner
 from .backend_source import BackendSource
 
 __all__ = ["BackendListeners", "Backends"]
+
+logger = logging.getLogger("lightbus.listeners")
 
 
 class Backends(Protocol):
@@ -80,7 +84,10 @@ class BackendListeners:
     async def stop(self) -> None:
         """Acknowledge handled events, and leave all groups, after the listeners have stopped."""
         sources, self._sources = self._sources, {}
-        await asyncio.gather(*self._leaving, *(source.close() for source in sources.values()))
+        leaving = [*self._leaving, *(source.close() for source in sources.values())]
+        for outcome in await asyncio.gather(*leaving, return_exceptions=True):
+            if isinstance(outcome, Exception):  # it must not keep the worker from stopping
+                report(logger, logging.ERROR, outcome, "A listener could not leave its event backend")
 
 
 async def _remove_after_leaving(source: BackendSource, runner: ListenerRunner) -> None:

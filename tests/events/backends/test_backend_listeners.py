@@ -6,7 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
+
+import pytest
 
 from helpers import wait_until_async
 from helpers.listeners import Context, listener
@@ -154,6 +156,27 @@ def test_listener_leaves_although_it_cannot_acknowledge() -> None:
         assert await process.members() == 0
 
     run(test)
+
+
+def test_event_backend_that_fails_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The error is logged; what is to be stopped after it is stopped."""
+
+    async def test(process: Process) -> None:
+        await process.listeners.add(process.listener)
+        [source] = process.listeners._sources.values()
+        subscription: Any = source._subscription
+        close = subscription.close
+
+        async def fails(*, is_done: bool) -> None:
+            await close(is_done=is_done)
+            raise ValueError("a bug in an event backend of one's own")
+
+        subscription.close = fails
+        await process.listeners.stop()
+
+    run(test)
+    assert "A listener could not leave its event backend" in caplog.text
+    assert "a bug in an event backend" in caplog.text
 
 
 def test_removed_listener_leaves() -> None:
