@@ -74,9 +74,9 @@ class SystemdPlugin(LightbusPlugin):
                 if interval is not None:
                     notify("WATCHDOG=1")
                 await asyncio.wait([is_stopping], timeout=interval)
-            notify("STOPPING=1\nSTATUS=Finishing what runs")
-            while interval is not None:  # the last calls may take longer than `WatchdogSec=`
-                notify("WATCHDOG=1")
-                await asyncio.sleep(interval)
-        finally:
+        finally:  # also if the worker has stopped so quickly that this task was cancelled before it noticed
             is_stopping.cancel()
+            notify("STOPPING=1\nSTATUS=Finishing what runs")
+        while interval is not None:  # the last calls may take longer than `WatchdogSec=`
+            notify("WATCHDOG=1")
+            await asyncio.sleep(interval)
