@@ -25,8 +25,8 @@ __all__ = ["EXTENSION_TYPES", "MAX_DEPTH", "TOO_DEEP", "explain", "is_carried", 
 
 MAX_DEPTH = 500
 """
-Levels of nesting that can always be sent. msgpack's C code enforces the limit: packing fails at about 520 levels (most
-likely a reference cycle), and unpacking at 1024, so that every peer can unpack what another could pack.
+Levels of nesting that can always be sent. msgpack's C code enforces its own limits: packing fails at about 520 levels
+with version 1.1, and at 1025 with 1.2 (most likely a reference cycle); unpacking fails at 1025 with both.
 """
 
 TOO_DEEP = "(It is nested too deeply to be shown.)"

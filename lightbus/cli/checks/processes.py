@@ -82,8 +82,8 @@ def killed(process: Announcement) -> Finding:
         level=Level.WARNING,
         check="peers",
         text=f"{process} {ENDED}.",
-        remedy=f"See the kernel's log on {process.host} (out of memory?), and start it again there. What it left is "
-        "removed by the next worker that starts on that host.",
+        remedy=f"See the kernel's log on {process.host} (out of memory?), and start it again there if it does not run "
+        "again already. What it left is removed by the next worker that starts on that host.",
         about=frozenset({process.instance}),
         services=frozenset({process.service}),
     )
