@@ -7,15 +7,12 @@ run for it, so that everything else of a worker is missing here.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-from ..core.registry import Fact, Peer, PeerLeft
+from ..core.registry import Fact, PeerLeft
 from ..events.backends.backend_listeners import BackendListeners
 from ..events.listening.consumer import Consumer
-from ..exceptions import LightbusException
 from ..listener import Listener
-from ..recurring import RecurringLog
 from ..service.api import ApiRegistry
 from ..service.hooks import HookRegistry
 from .engine import Engine
@@ -23,8 +20,6 @@ from .event_backends import RunningBackends
 from .node import Node
 
 __all__ = ["RawListeners", "raw_listeners"]
-
-logger = logging.getLogger("lightbus.listeners")
 
 END_TIMEOUT = 1.0
 """Seconds for a listener to finish its events at the end."""
@@ -60,7 +55,6 @@ class RawListeners:
         self._at_backends = (
             None if self._backends is None else BackendListeners(engine.identity, self._backends, self._consumer)
         )
-        self._failures = RecurringLog(logger)
         node.changes.observe(self._observe)
 
     @property
@@ -80,7 +74,7 @@ class RawListeners:
             await self._consumer.add(listener, self._engine.snapshot.publishers(listener.api))
             if self._at_backends is not None:
                 await self._at_backends.add(listener)
-        except BaseException:  # no descriptor is left, an event backend does not start, or it takes too long
+        except BaseException:  # an event backend does not start, or it takes too long
             await self.remove(listener)  # so that it can be added again
             raise
 
@@ -89,12 +83,6 @@ class RawListeners:
         await self._consumer.remove(listener)
         if self._at_backends is not None:
             await self._at_backends.remove(listener)
-
-    def look(self) -> None:
-        """Connect to publishers that could not be connected to before: no descriptor was left, for example."""
-        for peer in self._engine.snapshot.peers.values():
-            if peer.is_up and not self._consumer.is_connected(peer.instance):
-                self._peer_is_up(peer)
 
     def close_unused(self) -> None:
         """Close the connections to publishers that no listener needs."""
@@ -113,14 +101,7 @@ class RawListeners:
             if isinstance(fact, PeerLeft):
                 self._consumer.peer_left(fact.peer.instance)
             else:
-                self._peer_is_up(fact.peer)
-
-    def _peer_is_up(self, peer: Peer) -> None:
-        try:
-            self._consumer.peer_is_up(peer)
-        except LightbusException as error:
-            text = "No events arrive from %s for now, which cannot be connected to: %s"
-            self._failures.log(peer.instance, logging.WARNING, text, peer.announcement, error)
+                self._consumer.peer_is_up(fact.peer)
 
 
 async def raw_listeners(engine: Engine, apis: ApiRegistry) -> RawListeners:

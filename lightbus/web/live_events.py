@@ -150,7 +150,6 @@ class LiveEvents:
         if listeners is None or listeners.is_over:
             listeners = await self._begin()
         engine.wanted.add(EVERYTHING)  # so that all peers are connected to, also those that are found later
-        listeners.look()
         await self._remove(
             [api for api, (it, adding) in self._added.items() if adding.done() and not listeners.runs(it)]
         )

@@ -30,7 +30,7 @@ from lightbus.wire.sizes import Receivers
 
 from .losing import Losing, kind_of_published
 
-__all__ = ["Hub", "JournalSet", "Listens", "Publishes"]
+__all__ = ["Connects", "Hub", "JournalSet", "Listens", "Publishes"]
 
 
 class JournalSet:

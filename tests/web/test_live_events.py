@@ -272,7 +272,7 @@ def test_a_node_that_has_gone(chat: BusPath, connect: Any) -> None:
     run(connect, test)
 
 
-@pytest.mark.parametrize("where", ["look", "remove"])
+@pytest.mark.parametrize("where", ["runs", "remove"])
 def test_a_failure_when_the_last_viewer_leaves(
     chat: BusPath, connect: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -283,7 +283,7 @@ def test_a_failure_when_the_last_viewer_leaves(
     monkeypatch.setattr(RawListeners, "close_unused", lambda self: closed.append(self))
     failed: list[object] = []
 
-    def look(self: RawListeners) -> None:
+    def runs(self: RawListeners, listener: Listener) -> bool:
         failed.append(self)
         raise OSError("no room")
 
@@ -296,8 +296,8 @@ def test_a_failure_when_the_last_viewer_leaves(
         with live.viewing(looker):
             await arrives(chat, looker)
             with monkeypatch.context() as broken:
-                broken.setattr(RawListeners, where, look if where == "look" else remove)
-                if where == "look":
+                broken.setattr(RawListeners, where, runs if where == "runs" else remove)
+                if where == "runs":
                     await wait_until_async(lambda: failed)
                 else:
                     live._viewers.clear()

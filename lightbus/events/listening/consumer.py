@@ -16,7 +16,7 @@ from typing import Any
 
 from ...config import Config
 from ...core.registry import Peer
-from ...exceptions import LightbusTimeout, did_you_mean
+from ...exceptions import LightbusException, LightbusTimeout, did_you_mean
 from ...listener import Listener
 from ...membership.context import Identity
 from ...membership.guard import Guard
@@ -81,7 +81,8 @@ class Consumer:
         self.runners: list[ListenerRunner] = []
         self._connections: dict[str, PublisherConnection] = {}
         """The connections, by the publisher's instance."""
-        self._identity = identity
+        self._unconnected: dict[str, Peer] = {}
+        """By instance: the publishers that could not be connected to, which is tried again."""
         self._transport = transport
         self._config = config
         self._on_stopped = on_stopped
@@ -108,14 +109,16 @@ class Consumer:
         """
         Start a listener, and return once it is live at every publisher that is up now.
 
-        A publisher that does not confirm within `event_listener_setup_timeout` is logged; the attempt goes on.
+        A publisher that does not confirm within `event_listener_setup_timeout`, or that cannot be connected to, is
+        logged; the attempt goes on.
         """
         runner = ListenerRunner(self._listeners, listener, self._stop_listener)
         self.runners.append(runner)
         group = self._group_of(listener)
         self._records.joins(listener.api, group)
         for peer in peers:
-            if peer.instance not in self._connections:  # else many listeners would each repeat this for all
+            # Otherwise many listeners would each repeat this for all.
+            if peer.instance not in self._connections and peer.instance not in self._unconnected:
                 self._follow(peer)
         publishers = [
             connection
@@ -146,10 +149,6 @@ class Consumer:
         for instance in [each for each, connection in self._connections.items() if not connection.subscriptions]:
             self.peer_left(instance)
 
-    def is_connected(self, instance: str) -> bool:
-        """Return whether there is a connection to a publisher, for a listener that needs it."""
-        return instance in self._connections
-
     def runner_of(self, listener: Listener) -> ListenerRunner | None:
         """Return the runner of a listener, or None if it does not run."""
         return next((runner for runner in self.runners if runner.listener is listener), None)
@@ -166,6 +165,7 @@ class Consumer:
 
     def peer_left(self, instance: str) -> None:
         """Record that a peer is no longer up."""
+        self._unconnected.pop(instance, None)
         if (connection := self._connections.pop(instance, None)) is not None:
             connection.close()
 
@@ -191,7 +191,7 @@ class Consumer:
 
     def _group_of(self, listener: Listener) -> str:
         """Return the name of a listener's consumer group; empty if it has none."""
-        return listener.group_of(self._identity.service)
+        return listener.group_of(self._context.identity.service)
 
     def _stop_listener(self, runner: ListenerRunner, reason: str) -> None:
         """Make a failed listener leave its groups, after its other events in progress are finished."""
@@ -220,6 +220,7 @@ class Consumer:
                     )  # fmt: skip
 
     def _follow(self, peer: Peer) -> None:
+        self._unconnected.pop(peer.instance, None)
         connection = self._connections.get(peer.instance)
         if connection is not None:
             connection.peer = peer  # its APIs may have changed, also some without a listener yet
@@ -227,12 +228,24 @@ class Consumer:
         runners = [each for each in self.runners if each.listener.api in names and each.stopped_by is None]
         if not runners or not peer.event_endpoint or self._stopped:
             return
-        if connection is None:
-            connection = PublisherConnection(self._context, self._transport, peer)
-            self._connections[peer.instance] = connection
+        if connection is None and (connection := self._connect(peer)) is None:
+            return
         for runner in runners:
             self._warn_of_unknown(runner.listener, peer)
             connection.subscribe(runner.queue, self._group_of(runner.listener))
+
+    def _connect(self, peer: Peer) -> PublisherConnection | None:
+        """Return a new connection to a publisher; None if there can be none now, which is logged and tried again."""
+        try:
+            connection = PublisherConnection(self._context, self._transport, peer)
+        except (LightbusException, OSError) as error:  # no descriptor is left, or the announced address is invalid
+            self._unconnected[peer.instance] = peer
+            text = "No events of %s arrive for now: it cannot be connected to, which is tried again every %g s. %s"
+            self._failures.log(("connect", peer.instance), logging.WARNING, text, peer.announcement, TICK, error)
+            return None
+        self._connections[peer.instance] = connection
+        self._failures.recovered(("connect", peer.instance))
+        return connection
 
     def _warn_of_unknown(self, listener: Listener, peer: Peer) -> None:
         """Log a listener for an event that the API does not have: after a typo it would wait for ever."""
@@ -274,6 +287,9 @@ class Consumer:
             self.counts["standstills"] += 1
             text = "The event loop was blocked for long; its waiting events are left to other members of the groups"
             self._failures.log("clock", logging.WARNING, text)
+        unconnected, self._unconnected = self._unconnected, {}
+        for peer in unconnected.values():
+            self._follow(peer)
         for connection in list(self._connections.values()):
             if loop_stalled:
                 connection.join_again()

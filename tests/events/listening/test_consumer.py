@@ -14,11 +14,12 @@ import pytest
 
 from helpers import MS, scaled, wait_until_async
 from helpers.processes import OF_THE_MACHINE
-from helpers.publishing import Hub, Listens, Publishes
+from helpers.publishing import Connects, Hub, Listens, Publishes
 from lightbus.core.partitions import partition_of
 from lightbus.core.peers import PeerState
 from lightbus.events.listening import delivery as delivery_module
 from lightbus.events.listening import reading_pace as module
+from lightbus.exceptions import TransportError
 from lightbus.listener import OnError
 from lightbus.message import EventMessage
 from lightbus.service.api import Api, Event, Parameter, WildcardParameter
@@ -780,6 +781,88 @@ def test_a_publisher_that_does_not_confirm(run: Callable[[Test], None], caplog: 
         await listens.stop()
 
     run(test)
+
+
+@pytest.mark.parametrize("socket", ["subscriber", "dealer"])
+@pytest.mark.parametrize("is_late", [False, True], ids=["known", "late"])
+@pytest.mark.parametrize("error", [TransportError("Is the address right?"), OSError("Too many open files")])
+def test_a_publisher_that_cannot_be_connected_to(
+    run: Callable[[Test], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    socket: str,
+    is_late: bool,
+    error: Exception,
+) -> None:
+    """The events of the others arrive; it is logged once, and tried again until it succeeds."""
+    connect, tries = getattr(Connects, socket), 0
+
+    def fails(self: Connects, endpoint: str, *given: Any, **more: Any) -> Any:
+        nonlocal tries
+        if endpoint.startswith(f"mem://{A}"):
+            tries += 1
+            raise error
+        return connect(self, endpoint, *given, **more)
+
+    async def test(hub: Hub, path: Path) -> None:
+        broken, other = hub.publish(A, path / "a", Auth()), hub.publish(B, path / "b", Auth())
+        listens = Listens(hub, C)
+        with monkeypatch.context() as patched:
+            patched.setattr(Connects, socket, fails)
+            seen = await listens.listen("seen", to=[other] if is_late else None)
+            if is_late:
+                listens.consumer.peer_is_up(broken.peer)
+            await other.fire("seen", n=1)
+            await wait_until_async(lambda: numbers(seen) == [1])
+            for count in (2, 3):
+                tick(listens)
+                assert tries == count
+        assert [sub.closed for sub in hub.subs if sub._publisher is broken] == [True] * (
+            0 if socket == "subscriber" else 3
+        )
+        tick(listens)
+        await wait_until_async(lambda: listens.consumer.is_live_at(A))
+        await broken.fire("seen", n=2)
+        await wait_until_async(lambda: numbers(seen) == [1, 2])
+        opened = len(hub.subs)
+        tick(listens)
+        assert len(hub.subs) == opened
+        await listens.stop()
+
+    run(test)
+    assert caplog.text.count(f"cannot be connected to, which is tried again every 1 s. {error}") == 1
+
+
+def test_a_publisher_that_leaves_unconnected(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not tried again: neither after it has left, nor after the last listener to its events was removed."""
+    tried: list[str] = []
+
+    def fails(self: Connects, endpoint: str, *given: Any, **more: Any) -> Any:
+        tried.append(endpoint)
+        raise TransportError("Is the address right?")
+
+    async def test(hub: Hub, path: Path) -> None:
+        hub.publish(A, path / "a", Auth())
+        hub.publish(B, path / "b", Auth())
+        monkeypatch.setattr(Connects, "subscriber", fails)
+        listens = Listens(hub, C)
+        await listens.listen("seen")
+        assert len(tried) == 2
+        listens.consumer.peer_left(A)
+        tick(listens)
+        assert len(tried) == 3
+        await listens.consumer.remove(listens.consumer.runners[0].listener)
+        tick(listens)
+        assert len(tried) == 3
+        await listens.stop()
+
+    run(test)
+
+
+def tick(listens: Listens) -> None:
+    """Do now what a consumer does each second."""
+    listens.consumer._timer.cancel()
+    listens.consumer._tick()
 
 
 class _Later:
