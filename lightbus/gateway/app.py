@@ -169,11 +169,11 @@ class Gateway:
 
     @contextlib.contextmanager
     def _request_slot(self, client: str) -> Iterator[None]:
-        if self.under_way.total() >= MAX_AT_ONCE:
-            raise Refusal(503, "busy", f"{MAX_AT_ONCE} requests are under way already.", Retry_After="1")
         if self.under_way[client] >= MAX_OF_ONE:
             text = f"{MAX_OF_ONE} requests of this client are under way already."
-            raise Refusal(503, "busy", text, Retry_After="1")
+            raise Refusal(429, "too_many", text, Retry_After="1")
+        if self.under_way.total() >= MAX_AT_ONCE:
+            raise Refusal(503, "busy", f"{MAX_AT_ONCE} requests are under way already.", Retry_After="1")
         self.under_way[client] += 1
         try:
             yield
@@ -187,6 +187,11 @@ class Gateway:
             try:
                 return await handler(request)
             except Refusal as refusal:
+                if refusal.status in (429, 503):  # it is the gateway that is at its limits
+                    who = _client_of(request).name
+                    self._log.log(
+                        (refusal.code, who), logging.WARNING, "A request of client %s is refused: %s", who, refusal
+                    )
                 return refusal.answer()
             except LightbusException as error:
                 if is_bus_error(error):

@@ -70,9 +70,11 @@ class Streaming:
 
     async def join(self, client: str, api: str, event: str) -> EventReader:
         """Return the reader for a new stream; call `answer` next. Raises Refusal, NotReachable."""
-        if self.count >= MAX_STREAMS or self._open[client] >= MAX_STREAMS_OF_ONE:
-            most = f"{MAX_STREAMS_OF_ONE} for each client, {MAX_STREAMS} for all"
-            text = f"No further stream can be opened. There may be {most}."
+        if self._open[client] >= MAX_STREAMS_OF_ONE:
+            text = f"This client has {MAX_STREAMS_OF_ONE} streams open, as many as it may: close one first."
+            raise Refusal(429, "too_many_streams", text, Retry_After="10")
+        if self.count >= MAX_STREAMS:
+            text = f"{MAX_STREAMS} streams are open, as many as this gateway serves: try again later."
             raise Refusal(503, "too_many_streams", text, Retry_After="10")
         followed = self._followed.get((api, event)) or self._begin(api, event)
         self._open[client] += 1

@@ -257,21 +257,26 @@ def test_a_quick_call_is_not_watched() -> None:
     asyncio.run(main())
 
 
-def test_requests_at_the_same_time_are_bounded(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request over the limit is refused with Retry-After, and served later."""
+def test_requests_at_the_same_time_are_bounded(
+    shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request over the limit is refused with Retry-After, which is logged once, and served later."""
     monkeypatch.setattr(application, "MAX_AT_ONCE", 1)
 
     async def use(asked: Asked) -> Any:
         gone = asyncio.Event()
         first = asyncio.create_task(asked.ask("/api/shop/wait", {"seconds": 600}, gone=gone))
         await wait_until_async(lambda: asked.gateway.under_way.total() == 1)
-        second = await asked.ask("/api/shop/price", {"product": "lamp"})
+        second, _ = [await asked.ask("/api/shop/price", {"product": "lamp"}) for _ in range(2)]
         gone.set()
         await first
         return second, await asked.ask("/api/shop/price", {"product": "lamp"})
 
     second, third = opened(use)
     assert (second.status, second.headers["retry-after"], third.status) == (503, "1", 200)
+    assert [record.getMessage() for record in caplog.records] == [
+        "A request of client shop is refused: 1 requests are under way already."
+    ]
 
 
 def test_one_client_leaves_room_for_others(shop: BusPath, opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +295,7 @@ def test_one_client_leaves_room_for_others(shop: BusPath, opened: Any, monkeypat
         return [*answers, await asked.ask("/api/shop/price", {"product": "lamp"})]
 
     refused, *served = opened(use, clients=clients)
-    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
     assert b"of this client" in refused.body
     assert [each.status for each in served] == [200, 200]
 
