@@ -13,7 +13,7 @@ from ..cli.support.publishers import ask_each
 from ..core.peers import Peer
 from ..exceptions import InvalidArguments, LightbusException, LightbusWorkerError
 from ..wire.plain import json_form
-from .questions import workers
+from .questions import silent_peers, workers
 
 __all__ = ["ACTIONS", "Action"]
 
@@ -67,10 +67,10 @@ async def drop_dead(bus: Connection, given: ActionFields) -> dict[str, Any]:
 
 
 async def remove_group(bus: Connection, given: ActionFields) -> dict[str, Any]:
-    """Remove a consumer group at every publisher."""
-    api, group = _text(given, "api"), _text(given, "group")
-    answers = await ask_each(bus, workers(bus), "remove_group", api=api, group=group)
-    return {"publishers": sum(bool(answer) for _, answer in answers)}
+    """Remove a consumer group at every publisher. `silent` lists those that did not answer."""
+    api, group, asked = _text(given, "api"), _text(given, "group"), workers(bus)
+    answers = await ask_each(bus, asked, "remove_group", api=api, group=group)
+    return {"publishers": sum(bool(answer) for _, answer in answers), "silent": silent_peers(bus, answers)}
 
 
 ACTIONS: dict[str, Action] = {

@@ -8,14 +8,23 @@ from typing import Any
 
 from ..cli.support.catalogue import served_apis, split_name
 from ..cli.support.connection import SERVICE, Connection
-from ..cli.support.publishers import ask_each
+from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
 from ..engine.events_api import split_native_id
 from ..events.newest import newest_of
 from ..exceptions import LightbusException
 from ..wire.plain import shown_form
 
-__all__ = ["MAX_SHOWN", "dead_letters", "describe_api", "event_states", "history", "oldest_events"]
+__all__ = [
+    "MAX_SHOWN",
+    "dead_letters",
+    "describe_api",
+    "event_states",
+    "history",
+    "oldest_events",
+    "silent_peers",
+    "workers",
+]
 
 MAX_SHOWN = 500
 """The most events, or dead letters, in one answer to a page."""
@@ -62,20 +71,48 @@ async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
     """
     Return the dead letters (of one group), the latest first, each with the publisher that stores it.
 
-    Which peers did not answer, so that their letters are missing, is in `silent`.
+    `more` is the number of those left out. Which peers did not answer, so that their letters are missing, is in
+    `silent`.
     """
-    answers = await ask_each(bus, workers(bus), "dead", group=group)
+    peers = workers(bus)
+    read = await asyncio.gather(*(_letters_of(bus, peer, group) for peer in peers))
+    answers = [(peer, letters) for peer, letters in zip(peers, read, strict=True) if letters is not None]
     found = [
         {**each, "publisher": peer.announcement.service, "instance": peer.instance}
-        for peer, listed in answers
-        for each in listed
+        for peer, letters in answers
+        for each in letters
     ]
-    found.sort(key=lambda each: -float(each["died_at"]))
+    count = len(found)
+    if count > MAX_SHOWN:  # not all were read
+        counts = {
+            (peer.instance, each["name"]): int(each["dead"])  # a group is reported for each of its APIs
+            for peer, listed in await ask_for_groups(bus, peers, quietly=True)
+            for each in listed
+            if group in ("", each["name"])
+        }
+        count = max(count, sum(counts.values()))
+    found = sorted(found, key=lambda each: -float(each["died_at"]))[:MAX_SHOWN]
     return {
-        "dead": [_shown(each) for each in found[:MAX_SHOWN]],
-        "more": max(0, len(found) - MAX_SHOWN),
-        "silent": _silent(bus, answers),
+        "dead": [_shown(each) for each in found],
+        "more": count - len(found),
+        "silent": silent_peers(bus, answers),
     }
+
+
+async def _letters_of(bus: Connection, peer: Peer, group: str) -> list[dict[str, Any]] | None:
+    """Return the first dead letters of a publisher, page by page, some more than are shown; None if it is silent."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    skip = 0
+    while skip <= MAX_SHOWN:
+        answers = await ask_each(bus, [peer], "dead", group=group, skip=skip)
+        if not answers:
+            return None
+        page = answers[0][1]
+        if not page:
+            break
+        found |= {(each["group"], each["native_id"]): each for each in page}
+        skip += len(page)
+    return [*found.values()]
 
 
 async def history(bus: Connection, name: str, start: float | None, stop: float | None) -> dict[str, Any]:
@@ -90,10 +127,10 @@ async def history(bus: Connection, name: str, start: float | None, stop: float |
     answers = await ask_each(bus, [*peers], "history", **asked)
     parts = [[{**each, "publisher": peer.instance} for each in listed] for peer, listed in answers]
     events = [_shown(each) for each in newest_of(parts, MAX_SHOWN)]
-    return {"events": events, "silent": _silent(bus, answers, api=api)}
+    return {"events": events, "silent": silent_peers(bus, answers, api=api)}
 
 
-def _silent(bus: Connection, answers: Sequence[tuple[Peer, Any]], *, api: str = "") -> list[str]:
+def silent_peers(bus: Connection, answers: Sequence[tuple[Peer, Any]], *, api: str = "") -> list[str]:
     """Return the known peers (that announce an API) of which there is no answer."""
     answered = {peer.instance for peer, _ in answers}
     return [
@@ -110,14 +147,20 @@ def _shown(event: dict[str, Any]) -> dict[str, Any]:
 
 
 async def event_states(bus: Connection, native_id: str) -> dict[str, Any]:
-    """Return the state of an event in each group that receives it: `waiting`, `acked` or `dead`."""
+    """
+    Return the state of an event in each group that receives it: `waiting`, `acked` or `dead`.
+
+    `silent` lists the workers that did not answer: one of them may have it stored.
+    """
     try:
         split_native_id(native_id)
     except ValueError:  # workers refuse such an id, which would be reported as an error of theirs
-        return {"stored": False, "groups": {}}
-    answers = await ask_each(bus, workers(bus), "handled", quietly=True, native_ids=[native_id])
+        return {"stored": False, "groups": {}, "silent": []}
+    peers = workers(bus)
+    answers = await ask_each(bus, peers, "handled", quietly=True, native_ids=[native_id])
     found = [answer[native_id] for _, answer in answers if native_id in answer]
-    return {"stored": bool(found), "groups": {group: state for each in found for group, state in each.items()}}
+    groups = {group: state for each in found for group, state in each.items()}
+    return {"stored": bool(found), "groups": groups, "silent": silent_peers(bus, answers)}
 
 
 async def oldest_events(bus: Connection) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from lightbus.cli.support import publishers
 from lightbus.cli.support.connection import Connection
 from lightbus.core.peers import Peer
 from lightbus.dashboard import questions
+from lightbus.dashboard.actions import ACTIONS
+from lightbus.engine import events_api
 from lightbus.testing import MemoryBus
 from lightbus.wire.plain import TOO_DEEP
 
@@ -109,7 +111,7 @@ def test_an_invalid_native_id(shop: BusPath, on_bus: Any, native_id: str) -> Non
         await bus.discover_all()
         return await questions.event_states(bus, native_id), bus.unanswered
 
-    assert on_bus(main) == ({"stored": False, "groups": {}}, {})
+    assert on_bus(main) == ({"stored": False, "groups": {}, "silent": []}, {})
 
 
 def test_latest_dead_letters_are_first_and_the_rest_is_counted(
@@ -156,6 +158,46 @@ def test_deeply_nested_events_do_not_hide_the_others(hub: MemoryBus, on_bus: Any
     shown = sorted(map(str, ({"value": "before"}, TOO_DEEP, {"value": "behind"})))
     assert on_bus(main) == [shown, shown]
     assert len(worker.deep.stored.history()) == 3
+
+
+def test_dead_letters_are_read_page_by_page(
+    hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are shown, however few fit in one answer of a worker; those that are not read are counted, too."""
+    for age in range(5):
+        shop.auth.user_registered(username="eve", age=age)
+    hub.wait_until_handled()
+    monkeypatch.setattr(events_api, "MAX_HISTORY", 1)
+    told = on_bus(lambda bus: questions.dead_letters(bus, ""))
+    assert (len(told["dead"]), told["more"]) == (5, 0)
+    monkeypatch.setattr(questions, "MAX_SHOWN", 2)
+    for group, found in (("", (2, 3)), ("shop-greet", (2, 3)), ("another", (0, 0))):
+        told = on_bus(lambda bus, group=group: questions.dead_letters(bus, group))
+        assert (len(told["dead"]), told["more"]) == found
+
+
+def test_publishers_that_do_not_answer_are_named(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would look as if there were no dead letters, and no stored events."""
+    event = shop.auth.user_registered(username="ada").native_id
+
+    async def fails(*given: Any, **more: Any) -> Any:
+        raise LightbusException("no room")
+
+    async def ask(bus: Connection) -> list[list[str]]:
+        await bus.discover_all()
+        asked = (
+            questions.dead_letters(bus, ""),
+            questions.history(bus, "auth.*", None, None),
+            questions.event_states(bus, event),
+            ACTIONS["remove-group"](bus, {"api": "auth", "group": "unknown"}),
+        )
+        return [answer["silent"] for answer in await asyncio.gather(*asked)]
+
+    assert on_bus(ask) == [[], [], [], []]
+    monkeypatch.setattr(publishers, "_ask", fails)
+    [[dead], [past], [state], [group]] = on_bus(ask)
+    assert dead == past == state == group
+    assert dead.startswith("shop ")
 
 
 def test_history_is_read_by_name_api_and_time(shop: BusPath, on_bus: Any) -> None:
