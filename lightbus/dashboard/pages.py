@@ -257,19 +257,34 @@ def _delays(view: View) -> dict[tuple[str, str, str], float]:
     """
     Return the p99 of the time from firing an event until it was handled, by publisher, service and name.
 
-    It is that of the slowest process. The difference of the clocks of two hosts is subtracted, if it is known.
+    It is that of the slowest process. The difference of the clocks of two hosts is subtracted, if it is known. Where a
+    server keeps the events, listeners do not know their publisher: it is the service that publishes them, if only one
+    does.
     """
     known = {each.peer.instance: each.peer.announcement for each in view.now.reports}
+    only = _only_publishers(view)
     found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for each in view.now.live:
         listener = each.peer.announcement
         for stats in each.stats.get("listeners", ()):
             for event, delays in stats.get("delay_p99", {}).items():
+                name = f"{stats['api']}.{event}"
                 for instance, seconds in delays.items():
-                    if publisher := known.get(instance):
-                        key = publisher.service, listener.service, f"{stats['api']}.{event}"
-                        found[key] = max(found[key], seconds - _skew(view.now.skews, listener, publisher))
+                    publisher = known.get(instance)
+                    skew = 0.0 if publisher is None else _skew(view.now.skews, listener, publisher)
+                    service = publisher.service if publisher else "" if instance else only.get(name, "")
+                    key = service, listener.service, name
+                    found[key] = max(found[key], seconds - skew)
     return found
+
+
+def _only_publishers(view: View) -> dict[str, str]:
+    """Return the service that publishes an event, by name, for events that only one service publishes."""
+    services: defaultdict[str, set[str]] = defaultdict(set)
+    for edge in view.now.edges:
+        if edge.kind == "listens":
+            services[edge.name].add(edge.target)
+    return {name: min(them) for name, them in services.items() if len(them) == 1}
 
 
 def _skew(skews: Mapping[str, float], one: Announcement, other: Announcement) -> float:

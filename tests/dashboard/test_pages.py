@@ -253,6 +253,17 @@ def test_delay_of_events_belongs_to_their_edge() -> None:
     assert [each["names"][0]["p99"] for each in shown] == [0.25, 9.5]
 
 
+@pytest.mark.parametrize(("services", "found"), [(("auth",), [0.25]), (("auth", "web"), [None, None])])
+def test_delay_of_events_that_a_server_keeps(services: tuple[str, ...], found: list[float | None]) -> None:
+    """It is on the edge of the only service that publishes them: of several, their listeners do not know which."""
+    seen = [report(A, 1), PeerReport(peer=peer("web", instance=B), state="up", rtt=0.001)]
+    seen[0].stats["listeners"][0]["delay_p99"] = {"left": {"": 0.25}}
+    edges = [Edge(source="auth", target=name, kind="listens", name="auth.left", count=1) for name in services]
+    edges.append(Edge(source="auth", target="web", kind="listens", name="auth.other", count=1))
+    shown = PAGES["overview"](view({"edges": edges, "reports": seen}))["edges"]
+    assert [name["p99"] for each in shown for name in each["names"] if name["name"] == "auth.left"] == found
+
+
 def test_service_page_merges_its_processes() -> None:
     """Calls, callers and the slowest times of all; its listeners with the lag of their group."""
     now = {
