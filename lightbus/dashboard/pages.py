@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from ..cli.checks.finding import Finding, Level
 from ..cli.commands.peers import PeerReport
 from ..cli.support.catalogue import served_apis
+from ..cli.support.connection import SERVICE
 from ..cli.support.group_pace import group_problems, silent_members, stopped_listeners
 from ..engine.peer_api import NOT_KEPT
 from ..wire.announcement import Announcement
@@ -60,6 +61,7 @@ def overview(view: View) -> Fields:
         "findings": [each.fields() for each in view.findings if each.level > Level.OK],
         "services": services,
         "edges": _edges(view),
+        "clients": _clients(view),
     }
 
 
@@ -217,6 +219,19 @@ def _service(view: View, name: str, members: list[PeerReport], problems: list[st
         "stopped": sorted({listener for each in members for listener in each.stopped}),
         "problems": problems,
     }
+
+
+def _clients(view: View) -> Fields:
+    """
+    Return how many processes that are not workers are connected, by service; this dashboard is not counted.
+
+    A client is connected to one worker or to many: a service has at least as many as the worker with the most reports.
+    """
+    found: Fields = {}
+    for each in view.now.live:
+        for service, count in each.stats.get("clients", {}).items():
+            found[service] = max(count - (service == SERVICE), found.get(service, 0))
+    return {service: count for service, count in sorted(found.items()) if count > 0}
 
 
 def _edges(view: View) -> list[Fields]:

@@ -33,6 +33,9 @@ __all__ = ["HAS_STOPPED", "NOT_KEPT", "Parts", "PeerApi"]
 NOT_KEPT = "No event can be kept here at the moment."
 """The problem that a worker reports whose journal accepts no events."""
 
+MAX_CLIENTS = 100
+"""The most services of connected clients that are named: their names come from the network."""
+
 HAS_STOPPED = "has stopped, since its handler failed:"
 """Part of the problem that a worker reports of a stopped listener."""
 
@@ -122,6 +125,7 @@ class PeerApi(Api):
             "queued": parts.server.queued,
             "concurrency": self._client.engine.config.worker.rpc_concurrency,
             "connected": len(parts.binding.introductions.engines),
+            "clients": dict(parts.binding.introductions.engines.clients().most_common(MAX_CLIENTS)),
             "refused_connections": dict(parts.binding.refused_connections),
             "dropped_answers": parts.binding.dropped,
             "calls": dict(parts.server.counts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ class ConnectedEngine:
     process: str
     max_message_size: int = 0
     """The largest message, in bytes, that it takes; 0 if unknown."""
+    is_worker: bool = False
+    """Whether it has announced itself: otherwise it only calls, fires, or listens as a viewer."""
 
     def __str__(self) -> str:
         return f"{self.service!r:.80} {self.process!r:.80}"  # quoted and cut: the names come from the network
@@ -106,6 +109,10 @@ class ConnectedEngines:
         connected = (engine.service for engine in self._engines.values() if engine.instance == instance)
         return next(connected, self._former_services.get(instance))
 
+    def clients(self) -> Counter[str]:
+        """Return how many of the connected processes are not workers, by service."""
+        return Counter(engine.service for engine in self._engines.values() if not engine.is_worker)
+
     def max_message_size_of(self, instance: str) -> int:
         """
         Return the largest message, in bytes, that an instance takes; 0 if unknown, or not connected.
@@ -127,6 +134,7 @@ class ConnectedEngines:
             service=hello.service,
             process=hello.process,
             max_message_size=hello.max_message_size,
+            is_worker=hello.announcement is not None,
         )
         self._liveness.record_activity(routing_id, now)
         if is_new and self._draining:

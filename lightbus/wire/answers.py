@@ -55,6 +55,7 @@ _CALL: AnswerForm = {
 
 _STATS: AnswerForm = {
     "uptime?": _number, "running": _count, "queued": _count, "concurrency": _count, "connected?": _count,
+    "clients?": {...: _count},
     "refused_connections?": {...: _count}, "dropped_answers?": _count, "calls?": {...: _count},
     "procedures": [{
         "api": _text, "procedure": _text, "calls": _count, "errors": _count, "p50": _maybe(_number),

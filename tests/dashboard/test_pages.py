@@ -185,6 +185,17 @@ def test_edges_combine_two_services() -> None:
     assert (told["from"], told["to"], told["kind"]) == ("auth", "mail", "listens")
 
 
+def test_clients_are_processes_that_are_not_workers() -> None:
+    """As many as the worker with the most reports, without this dashboard."""
+    seen = [report(A, 1), report(B, 1), report("c" * 16, 1)]
+    for each, clients in zip(seen, ({"web": 2, "lightbus-cli": 1}, {"web": 3, "lightbus-gateway": 1}, {}), strict=True):
+        each.stats["clients"] = clients
+    told = PAGES["overview"](view({"reports": seen}))["clients"]
+    assert told == {"lightbus-gateway": 1, "web": 3}
+    seen[0].stats["clients"]["lightbus-cli"] = 2
+    assert PAGES["overview"](view({"reports": seen}))["clients"]["lightbus-cli"] == 1
+
+
 def test_errors_are_on_their_edge() -> None:
     """Not on that of another caller of the same procedure; those of a listener on the edge of its event."""
 

@@ -56,6 +56,20 @@ def test_hello_counts_once() -> None:
     run(scenario)
 
 
+def test_clients_are_connected_processes_that_are_not_workers() -> None:
+    """By service; one that becomes a worker is none any more."""
+
+    async def scenario(line: Line) -> None:
+        for routing_id, service in ((ONE, "web"), (TWO, "web"), (b"three", "gateway")):
+            line.engines.on_hello(routing_id, Hello("b", "", "0" * 16, service, "p", "", None), 0.0)
+        assert line.engines.clients() == {"web": 2, "gateway": 1}
+        line.engines.on_hello(ONE, Hello("b", "", "0" * 16, "web", "p", "", {"service": "web"}), 0.0)
+        line.engines.forget(b"three")
+        assert line.engines.clients() == {"web": 1}
+
+    run(scenario)
+
+
 def test_services_of_disconnected_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are known for a while: a call of a script may be counted after its goodbye."""
     monkeypatch.setattr(connected, "MAX_FORMER", 2)

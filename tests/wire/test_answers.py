@@ -22,7 +22,7 @@ GROUP = {
 }  # fmt: skip
 LISTENER = {"api": "auth", "events": ["seen"], "name": "l", "group": None}
 STATS = {
-    "uptime": 1.0, "running": 0, "queued": 0, "concurrency": 100, "connected": 1,
+    "uptime": 1.0, "running": 0, "queued": 0, "concurrency": 100, "connected": 1, "clients": {"web": 1},
     "refused_connections": {"no_key": 1}, "dropped_answers": 0, "calls": {"served": 3},
     "procedures": [{
         "api": "auth", "procedure": "p", "calls": 1, "errors": 0, "p50": None, "p99": 0.5, "callers": {"web": 1},
@@ -101,6 +101,13 @@ def test_invalid_part_of_an_answer_is_named(procedure: str, answer: Any, where: 
         ProtocolError, match=f"^auth 1 sent an invalid answer to .*{procedure}: its {where}.* another version"
     ):
         checked_answer("internal.events", procedure, answer, "auth 1")
+
+
+@pytest.mark.parametrize("clients", [["web"], {"web": "many"}, {"web": -1}, None])
+def test_clients_of_a_worker_are_counts(clients: Any) -> None:
+    """Those that are not would break pages that add them up."""
+    with pytest.raises(ProtocolError, match="clients"):
+        checked_answer("internal.peer", "stats", {**STATS, "clients": clients}, "auth 1")
 
 
 def test_answers_without_a_form_are_not_checked() -> None:

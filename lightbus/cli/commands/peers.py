@@ -245,6 +245,8 @@ def _facts(report: PeerReport, health: dict[str, Any]) -> Iterator[tuple[str, st
         yield "up for", _running(report.info)
     yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in report.peer.announcement.apis or ())
     yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
+    if clients := report.stats.get("clients"):
+        yield "clients", ", ".join(f"{each} ({clients[each]})" for each in sorted(clients))
     if refused := report.stats.get("refused_connections"):
         yield "refused", "connections: " + ", ".join(f"{each} ({refused[each]})" for each in sorted(refused))
     if dropped := report.stats.get("dropped_answers"):

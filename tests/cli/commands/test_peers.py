@@ -118,7 +118,7 @@ def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:
 
 
 def test_what_a_worker_turned_away(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`peers info` shows refused connections and dropped answers."""
+    """`peers info` shows refused connections, dropped answers, and who is connected without being a worker."""
     monkeypatch.setattr(Binding, "refused_connections", {"no_key": 2, "another_key": 1})
     monkeypatch.setattr(Binding, "dropped", 3)
     bus = lightbus.create({"security": {"mode": "host"}}, service_name="till")
@@ -129,6 +129,7 @@ def test_what_a_worker_turned_away(commands: Commands, monkeypatch: pytest.Monke
         bus.client.close()
     assert "refused    connections: another_key (1), no_key (2)\n" in text
     assert "dropped    3 answers: who had asked was gone, or did not read\n" in text
+    assert "clients    lightbus-cli (1)\n" in text
 
 
 def test_columns_order_and_forms(commands: Commands, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import { spark } from "../charts.js";
 import { h } from "../dom.js";
 import { duration, number, plural, rate } from "../format.js";
 import { said, slowness, topology } from "../graph.js";
-import { badge, card, empty, findings, heading, link, table, tile, to } from "../parts.js";
+import { COMMANDS, badge, card, empty, findings, heading, link, table, tile, to } from "../parts.js";
 
 export const STREAM = "overview";
 
@@ -34,7 +34,7 @@ const EDGES = [
 function named(names) {
   const shown = names.length > NAMES ? [...names].sort((a, b) => b.rate - a.rate || b.count - a.count).slice(0, NAMES) : names;
   return [
-    shown.map((each) => h("div", {}, each.name, h("span", { class: "dim" }, ` ${number(each.count)} in all`))),
+    shown.map((each) => h("div", {}, each.name, h("span", { class: "dim" }, ` ${number(each.count)} in total`))),
     names.length > NAMES && h("div", { class: "dim" }, `and ${number(names.length - NAMES)} more`),
   ];
 }
@@ -50,16 +50,25 @@ export function render(data, context) {
       tile("Calls", rate(totals.calls), { curve: spark(curves.calls, { slots: 150, label: "Calls per second" }), tone: "calls" }),
       tile("Errors", rate(totals.errors), { curve: spark(curves.errors, { slots: 150, tone: "errors", label: "Errors per second" }), tone: totals.errors ? "bad" : "" }),
       tile("Events fired", rate(totals.events), { curve: spark(curves.published, { slots: 150, tone: "events", label: "Events per second" }) }),
-      tile("Events to handle", number(totals.lag), { curve: spark(curves.lag, { slots: 150, tone: "lag", label: "Events to handle" }) }),
+      tile("Waiting events", number(totals.lag), { curve: spark(curves.lag, { slots: 150, tone: "lag", label: "Waiting events" }) }),
       tile("Dead letters", totals.dead ? link("dead", number(totals.dead)) : "0", { note: totals.dead ? "given up by a group" : "none", tone: totals.dead ? "bad" : "" }),
       tile("Processes", number(totals.processes), { note: `${plural(totals.services, "service")} on ${plural(totals.hosts, "host")}` })),
     card("Who uses whom",
       h("div", { class: "picture", tabindex: "0", role: "region", "aria-label": "Who uses whom" }, picture),
       h("p", { class: "key dim" }, h("span", { class: "key-line calls" }, "calls"), h("span", { class: "key-line listens" }, "events"), h("span", { class: "key-line failing" }, "with errors"),
         left > 0 && ` The ${plural(left, "service")} with the least to do are not drawn.`),
-      h("details", { ontoggle: (event) => { isOpen = event.target.open; context.redraw(); } }, h("summary", {}, "As a table"), isOpen && table("edges", EDGES, data.edges, { id: (row) => `${row.kind}>${row.from}>${row.to}`, caption: "Who uses whom", none: "Nobody has used anybody yet.", filter: (row) => `${row.from} ${row.to} ${said(row)[0]}` }))),
+      clients(data.clients),
+      h("details", { ontoggle: (event) => { isOpen = event.target.open; context.redraw(); } }, h("summary", {}, "As a table"), isOpen && table("edges", EDGES, data.edges, { id: (row) => `${row.kind}>${row.from}>${row.to}`, caption: "Who uses whom", none: "No service has used another one yet.", filter: (row) => `${row.from} ${row.to} ${said(row)[0]}` }))),
     card("Services", table("services", COLUMNS, data.services, { id: (row) => row.name, caption: "Services", filter: (row) => row.name })),
   ];
+}
+
+// Who is connected without being a worker: services of which nothing else may be known.
+function clients(counts) {
+  const names = Object.keys(counts);
+  if (!names.length) return null;
+  const named = (name) => (name === COMMANDS ? "other commands and dashboards" : name);
+  return h("p", { class: "dim" }, "Connected, and not workers: ", names.map((name) => `${named(name)} (${plural(counts[name], "process", "processes")})`).join(", "), ".");
 }
 
 function room() {
@@ -69,8 +78,8 @@ function room() {
 }
 
 function wrong(data) {
-  if (!data.examined) return h("div", { class: "finding plain" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "…"), h("div", {}, "Looking for what may be wrong"));
-  return h("section", { "aria-label": "What is wrong" }, findings(data.findings, { none: "Nothing is wrong, as far as lightbus doctor sees." }));
+  if (!data.examined) return h("div", { class: "finding plain" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "…"), h("div", {}, "Looking for problems …"));
+  return h("section", { "aria-label": "What is wrong" }, findings(data.findings, { none: "No problem was found by lightbus doctor." }));
 }
 
 const nobody = (context) => empty(`Nobody is on the bus “${context.about.bus}”.`,
