@@ -7,6 +7,7 @@ import json
 import signal
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -79,6 +80,61 @@ def test_a_window_changes_its_filter(shop: Any, visit: Any) -> None:
         assert numbers == list(range(numbers[0], numbers[-1] - 1, -1))
 
     visit(shop("customers", "orders", "web"), look)
+
+
+HOLD = """
+(urls) => {
+  const { port } = new SharedWorker("/assets/worker.js", { name: "lightbus-streams" });
+  window.hold = (urls) => {
+    window.held = Object.fromEntries(urls.map((url, index) => [`held ${index}`, url]));
+    port.postMessage(window.held);
+  };
+  window.hold(urls);
+  setInterval(() => port.postMessage(window.held), 5000);
+}
+"""
+"""Have one window want what many different pages would."""
+
+
+def test_too_many_pages_of_one_browser(shop: Any, visit: Any) -> None:
+    """Twenty of them stay live; one more says why it is not, and is so once another one is closed."""
+
+    async def look(browser: Any) -> None:
+        first, second = await browser.windows(2)
+        await browser.go(first, "peers")
+        await first.evaluate(HOLD, [f"/api/stream/service?name=s{number}" for number in range(20)])
+        await second.goto(f"{browser.url}#/journals")
+        told = second.locator("main .finding.error", has_text="20 different pages are open in this browser")
+        await told.wait_for()
+        assert "Close one of them" in await second.locator("#status").inner_text()
+        await first.wait_for_selector("#status.good")
+        await first.evaluate("hold([])")
+        await second.wait_for_selector("main h1")
+        await second.wait_for_selector("#status.good")
+        assert await told.count() == 0
+
+    visit(shop("customers"), look)
+
+
+@pytest.mark.long
+def test_too_many_pages_of_a_dashboard(shop: Any, visit: Any) -> None:
+    """A page too many says so, and is live within a minute after another one was closed."""
+
+    async def look(browser: Any) -> None:
+        place = urlsplit(browser.url)
+        ask = f"GET /api/events?pattern=none HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode()
+        opened = [await asyncio.open_connection(place.hostname, place.port) for _ in range(50)]
+        for reader, writer in opened:
+            writer.write(ask)
+            assert b" 200 " in await reader.readline()
+        page = await browser.page()
+        await page.goto(f"{browser.url}#/peers")
+        await page.locator("main .finding.error", has_text="As many pages as this dashboard serves").wait_for()
+        for _, writer in opened:
+            writer.close()
+        await page.wait_for_selector("#status.good", timeout=60_000 * PATIENCE)
+
+    visit(shop("customers"), look)
 
 
 @pytest.mark.long

@@ -1,7 +1,7 @@
 // The shell: which page is shown, and the stream that keeps it up to date.
 
 import { anew, h, show } from "./dom.js";
-import { ask, empty, heading, link, onRedraw, whyClosed } from "./parts.js";
+import { ask, empty, heading, link, onRedraw, whySilent } from "./parts.js";
 import * as apis from "./pages/apis.js";
 import * as dead from "./pages/dead.js";
 import * as events from "./pages/events.js";
@@ -62,8 +62,8 @@ function open() {
       told("live", "good");
       context.redraw();
     },
-    onerror: async (isClosed) => {
-      const text = isClosed ? await whyClosed() : "reconnecting: what is shown is not up to date";
+    onerror: async (trouble) => {
+      const text = await whySilent(trouble);
       if (mine === stream) told(text, "bad");
     },
   });
@@ -73,7 +73,9 @@ function open() {
 function told(text, tone) {
   if (status.textContent !== text) status.textContent = text;
   status.className = `status ${tone}`;
-  main.classList.toggle("old", tone === "bad");
+  const isBad = tone === "bad";
+  main.classList.toggle("old", isBad && data !== null);
+  if (isBad && !data) main.replaceChildren(h("p", { class: "finding error" }, text)); // instead of "Asking the bus …"
 }
 
 function draw() {

@@ -12,6 +12,8 @@ const whole = new Set(); // tables of which all rows are wanted
 
 const unfolded = new Set(); // rows, of which also the columns are wanted for which there is no room
 
+export const COMMANDS = "lightbus-cli"; // the service of all commands, dashboards included
+
 let redraw = () => {};
 export const onRedraw = (callback) => { redraw = callback; };
 
@@ -27,7 +29,7 @@ export const link = (to, text, attributes = {}) => h("a", { href: `#/${to}`, ...
 
 export const to = (...parts) => parts.map(encodeURIComponent).join("/");
 
-export const STATES = { up: "good", draining: "warn", suspect: "warn", refused: "bad", unverified: "bad", gone: "bad", ok: "good", warning: "warn", stuck: "bad" };
+const STATES = { up: "good", draining: "warn", suspect: "warn", refused: "bad", unverified: "bad", gone: "bad", ok: "good", warning: "warn", stuck: "bad" };
 
 export const state = (name) => badge(name, STATES[name] ?? "plain");
 
@@ -98,7 +100,7 @@ const NAMED = 3; // peers that one sentence names
 export function silence(silent) {
   if (!silent?.length) return null;
   const names = silent.length > NAMED ? `${silent.slice(0, NAMED).join(", ")} and ${number(silent.length - NAMED)} more` : silent.join(", ");
-  return h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `${names}: no answer, so what is kept there is not shown. The page Peers says why.`));
+  return h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `${names}: no answer, so what is stored there is not shown. The page Peers says why.`));
 }
 
 export function tile(title, value, { note, curve, tone } = {}) {
@@ -109,13 +111,20 @@ export function toast(text, tone = "good") {
   const box = document.getElementById("toasts");
   const made = h("div", { class: `toast ${tone}` }, text);
   box.append(made);
-  setTimeout(() => made.remove(), 6000);
+  setTimeout(() => made.remove(), tone === "bad" ? 30_000 : 6000);
 }
 
 const PATIENCE = 75; // seconds for an answer: a call may take 60
 
-// Why a stream is not opened again by itself.
-export const whyClosed = () => ask("/api/about").then(() => "Too many pages are open: close some, and reload this one.", (error) => `${error.message} Reload the page.`);
+const LEFT_OUT = "20 different pages are open in this browser, as many as can be live at a time. Close one of them: this one is then live by itself.";
+const REFUSED = "As many pages as this dashboard serves at a time are open. Close some of them: this one is then live again within a minute.";
+
+// Why a stream tells nothing, and what to do about that.
+export async function whySilent(trouble) {
+  if (trouble === "left out") return LEFT_OUT;
+  if (trouble === "refused") return ask("/api/about").then(() => REFUSED, (error) => `${error.message} Reload the page.`);
+  return "Reconnecting: what is shown is not up to date.";
+}
 
 export async function ask(path, body) {
   const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: stringify(body) };

@@ -1,6 +1,7 @@
 // What a page is told again and again. All windows of a browser share two connections, which a worker keeps for them: a
 // browser has six for a host, and more windows than that are to go on. Where it has no such workers, each window has its own.
 
+const AGAIN = 30_000; // milliseconds after which what was refused is asked for again
 const REPEAT = 5_000; // milliseconds after which a window says anew what it wants: one that crashed says nothing
 
 const open = new Map(); // id -> stream
@@ -9,17 +10,27 @@ let isHeard = false; // whether the worker has said anything since the last repe
 let due = false;
 let next = 0;
 
-// A stream tells `onmessage(text)`, and `onerror(isClosed)` where it broke; `isClosed`: it is not asked for again.
+// A stream tells `onmessage(text)`, and `onerror(trouble)` where nothing comes: it is "broken", and asked for again at
+// once; "refused", and asked for again later; or "left out", until one of this browser's other windows needs its own less.
 export function stream(url, { onmessage, onerror }) {
   shared = shared === undefined ? started() : shared;
   return shared ? ofAll(url, onmessage, onerror) : own(url, onmessage, onerror);
 }
 
 function own(url, onmessage, onerror) {
-  const source = new EventSource(url);
-  source.onmessage = (event) => onmessage(event.data);
-  source.onerror = () => onerror(source.readyState === EventSource.CLOSED);
-  return source;
+  let source;
+  let timer;
+  const begin = () => {
+    source = new EventSource(url);
+    source.onmessage = (event) => onmessage(event.data);
+    source.onerror = () => {
+      const isRefused = source.readyState === EventSource.CLOSED;
+      if (isRefused) timer = setTimeout(begin, AGAIN);
+      onerror(isRefused ? "refused" : "broken");
+    };
+  };
+  begin();
+  return { close: () => { clearTimeout(timer); source.close(); } };
 }
 
 function ofAll(url, onmessage, onerror) {
@@ -50,10 +61,10 @@ function connected() {
     for (const each of open.values()) each.alone();
     open.clear();
   };
-  worker.port.onmessage = ({ data: { id, text, isClosed } }) => {
+  worker.port.onmessage = ({ data: { id, text, trouble } }) => {
     isHeard = true;
     const each = open.get(id);
-    text === undefined ? each?.onerror(isClosed) : each?.onmessage(text);
+    text === undefined ? each?.onerror(trouble) : each?.onmessage(text);
   };
   return worker;
 }
@@ -64,7 +75,7 @@ function repeat() {
   if (!isHeard) {
     shared.port.close();
     shared = connected();
-    for (const each of open.values()) each.onerror(false);
+    for (const each of open.values()) each.onerror("broken");
   }
   isHeard = false;
   say();

@@ -2,11 +2,13 @@
 // are, so that their stream can be opened anew at any time; that of events goes on until the one in its place has begun.
 
 const SILENT = 30_000; // milliseconds after which a window, or a stream, that says nothing is taken to be gone
+const MOST = 20; // streams of one connection: the dashboard takes no more
+const LONGEST = 3500; // characters of what a connection asks for: the dashboard takes 4,096
 const HELD = 500; // milliseconds after which a stream of events has told what it held
 const PAGES = "/api/stream/";
 
 const windows = new Map(); // port -> { wanted: { id: url }, at }
-const kinds = { [PAGES]: null, "/api/events": null }; // how urls begin -> { key, source, before, at }
+const kinds = { [PAGES]: null, "/api/events": null }; // how urls begin -> { key, urls, source, before, at }
 
 addEventListener("connect", ({ ports: [port] }) => {
   port.onmessage = ({ data }) => {
@@ -23,18 +25,34 @@ setInterval(() => {
   settle(false);
 }, SILENT / 3);
 
-// Have open what is wanted. Whoever comes anew is told at once, and may find a stream that was given up.
+// Have open what is wanted. Whoever comes anew is told at once, and may find a stream that was given up; such a stream
+// is also asked for again from time to time: there may be room for it by then.
 function settle(isNew) {
   for (const [start, now] of Object.entries(kinds)) {
-    const wanted = [...new Set([...windows.values()].flatMap(({ wanted }) => Object.values(wanted)))].filter((url) => url.startsWith(start)).sort();
-    const key = wanted.join("\n");
+    const wanted = [...new Set([...windows.values()].flatMap(({ wanted }) => Object.values(wanted)))].filter((url) => url.startsWith(start));
+    const urls = carried(wanted, now?.urls ?? []);
+    const leftOut = wanted.filter((url) => !urls.includes(url));
+    tell(leftOut, { trouble: "left out" });
+    const key = urls.join("\n");
     const isGivenUp = now?.source.readyState === EventSource.CLOSED;
     const isSilent = now && !isGivenUp && Date.now() - now.at > SILENT; // the server says something every ten seconds
-    if (isSilent) tell(wanted, { isClosed: false });
-    if (now && now.key === key && !isSilent && !(isNew && (isGivenUp || start === PAGES))) continue;
+    if (isSilent) tell(urls, { trouble: "broken" });
+    const isDue = isGivenUp && Date.now() - now.at > SILENT;
+    if (now && now.key === key && !isSilent && !isDue && !(isNew && (isGivenUp || start === PAGES))) continue;
     const before = key && start !== PAGES && !isSilent ? left(now) : (now?.before?.close(), now?.source.close(), null);
-    kinds[start] = key ? opened(key, wanted, before) : null;
+    kinds[start] = key ? opened(key, urls, before) : null;
   }
+}
+
+const asked = (urls) => `/api/streams?${new URLSearchParams(urls.map((url) => ["of", url]))}`;
+
+// As much of what is wanted as one connection may carry: what is open goes on, and what comes later waits.
+function carried(wanted, open) {
+  const found = [];
+  for (const url of [...wanted.filter((each) => open.includes(each)), ...wanted.filter((each) => !open.includes(each))]) {
+    if (found.length < MOST && asked([...found, url]).length <= LONGEST) found.push(url);
+  }
+  return found.sort();
 }
 
 // Return the stream that is to go on until the next one has begun.
@@ -45,8 +63,8 @@ function left(now) {
 }
 
 function opened(key, urls, before) {
-  const source = new EventSource(`/api/streams?${new URLSearchParams(urls.map((url) => ["of", url]))}`);
-  const made = { key, source, before, at: Date.now() };
+  const source = new EventSource(asked(urls));
+  const made = { key, urls, source, before, at: Date.now() };
   urls.forEach((url, index) => source.addEventListener(`${index}`, (event) => {
     made.at = Date.now();
     tell([url], { text: event.data });
@@ -57,7 +75,7 @@ function opened(key, urls, before) {
   source.onerror = () => {
     made.before?.close();
     made.before = null;
-    tell(urls, { isClosed: source.readyState === EventSource.CLOSED });
+    tell(urls, { trouble: source.readyState === EventSource.CLOSED ? "refused" : "broken" });
   };
   return made;
 }

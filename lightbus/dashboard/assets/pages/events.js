@@ -1,8 +1,8 @@
 import { CURVE, chart, over, spark } from "../charts.js";
 import { h, once, show } from "../dom.js";
 import { parseTold, stringify } from "../exact.js";
-import { bytes, clock, json, number, plural, rate } from "../format.js";
-import { ask, badge, card, empty, heading, link, silence, table, to, whyClosed } from "../parts.js";
+import { bytes, clock, json, number, plural, rate, short } from "../format.js";
+import { ask, badge, card, empty, heading, link, silence, table, to, whySilent } from "../parts.js";
 import { stream } from "../streams.js";
 
 export const STREAM = "events";
@@ -17,7 +17,7 @@ let filter = { pattern: "", text: "" };
 let opened = null; // the event whose way is shown
 let fate = null;
 let timer = null;
-let kept = null; // what the history search found
+let found = null; // by the search in stored events
 let trouble = ""; // why no events come
 let due = false; // the list is drawn before the next frame
 let redraw = () => {};
@@ -27,13 +27,13 @@ const RATES = [
   { title: "Service", cell: (row) => link(to("service", row.service), row.service), sort: (row) => row.service },
   { title: "Fired", right: true, cell: (row) => rate(row.rate), sort: (row) => row.rate },
   { title: CURVE, wide: true, cell: (row) => spark(row.curve, { tone: "events", label: `${row.name}: events per second` }) },
-  { title: "In all", right: true, cell: (row) => number(row.count), sort: (row) => row.count },
+  { title: "Total", right: true, cell: (row) => number(row.count), sort: (row) => row.count },
   { title: "Bytes", right: true, cell: (row) => bytes(row.bytes), sort: (row) => row.bytes },
 ];
 
 export function enter(context) {
   redraw = context.redraw;
-  [rows, held, passed, opened, fate, kept] = [[], 0, 0, null, null, null];
+  [rows, held, passed, opened, fate, found] = [[], 0, 0, null, null, null];
   trouble = "";
   listen();
 }
@@ -60,9 +60,8 @@ function listen() {
       if (told.events.length || trouble) drawTail();
       trouble = "";
     },
-    onerror: async (isClosed) => {
-      trouble = "The stream of events is broken: it is asked for again.";
-      if (isClosed) trouble = await whyClosed();
+    onerror: async (reason) => {
+      trouble = await whySilent(reason);
       drawTail();
     },
   });
@@ -89,7 +88,8 @@ async function follow(event) {
     if (document.hidden) return;
     fate = await ask(`/api/fate?native_id=${encodeURIComponent(event.native_id)}`).catch((error) => ({ stored: false, groups: {}, error: error.message }));
     if (opened === event) redraw();
-    if (!Object.values(fate.groups).includes("waiting")) clearInterval(timer);
+    const isKnown = fate.stored || (!fate.error && !fate.silent.length);
+    if (isKnown && !Object.values(fate.groups).includes("waiting")) clearInterval(timer);
   };
   timer = setInterval(look, 1000);
   await look();
@@ -103,9 +103,9 @@ function tail() {
       h("h2", {}, "Live"),
       h("input", { key: "pattern", type: "search", class: "search", placeholder: "auth.* or *.created", "aria-label": "Names of events, with wildcards", value: filter.pattern, onchange: set("pattern") }),
       h("input", { key: "text", type: "search", class: "search", placeholder: "in the arguments", "aria-label": "Text in the arguments", value: filter.text, onchange: set("text") }),
-      h("button", { key: "pause", type: "button", "aria-pressed": paused ? "true" : "false", onclick: pause }, paused ? `Go on (${number(held)} passed)` : "Pause"),
+      h("button", { key: "pause", type: "button", "aria-pressed": paused ? "true" : "false", onclick: pause }, paused ? `Resume (${number(held)} came meanwhile)` : "Pause"),
       h("button", { key: "clear", type: "button", class: "quiet", onclick: () => { [rows, passed] = [[], 0]; redraw(); } }, "Clear"),
-      passed > 0 && h("span", { class: "dim" }, `${number(passed)} more came than can be shown`)),
+      passed > 0 && h("span", { class: "dim" }, `${number(passed)} more are not shown: they came too fast`)),
     trouble && h("p", { class: "finding error" }, trouble),
     rows.length > 0 && h("a", { key: "skip", class: "skip", href: "#past", onclick: skip }, "Skip the live events"),
     rows.length ? list(rows, "The latest events") : empty(paused ? "Paused." : "No event yet. What is fired from now on appears here."),
@@ -127,19 +127,28 @@ const entry = (event) => h("li", {},
     h("span", { class: "event-args" }, stringify(event.kwargs))),
   opened?.id === event.id && way(event));
 
+const step = (title, note, tone) => h("li", { class: `step ${tone}` }, h("b", {}, title), h("span", { class: "dim" }, note));
+
+function storing(event) {
+  if (!event.native_id) return step("not stored", "best effort: it is sent, and not stored", "plain");
+  if (!fate || fate.stored) return step("stored", event.native_id, "good");
+  if (fate.error || fate.silent.length) return step("not known", fate.error ?? `${fate.silent.join(", ")} did not answer`, "warn");
+  return step("stored", "not any more: it was deleted", "warn");
+}
+
 function way(event) {
   const groups = Object.entries(fate?.groups ?? {}).sort();
-  const step = (title, note, tone) => h("li", { class: `step ${tone}` }, h("b", {}, title), h("span", { class: "dim" }, note));
   const tones = { acked: "good", dead: "bad", waiting: "warn" };
   const words = { acked: "delivered and acked", dead: "failed too often: a dead letter", waiting: "waits, not acked yet" };
   return h("div", { class: "way" },
     h("ol", { class: "steps" },
       step("fired", clock(event.published_at), "good"),
-      event.native_id ? step("stored", !fate || fate.stored ? event.native_id : "not kept any more", fate && !fate.stored ? "warn" : "good") : step("not stored", "best effort: it is sent, and kept nowhere", "plain"),
+      storing(event),
+      !fate && event.native_id && step("groups", "asking …", "plain"),
       groups.map(([name, status]) => step(name, [words[status] ?? status, fate.why?.[name] && `: ${fate.why[name]}`], fate.why?.[name] ? "bad" : tones[status] ?? "plain")),
       fate && event.native_id && !groups.length && fate.stored && step("no group", "no group listens to it", "plain")),
     h("pre", { tabindex: "0" }, json(event.kwargs)),
-    h("p", { class: "dim small" }, `id ${event.id} · version ${event.version} · publisher ${(event.publisher ?? "").slice(0, 4) || "unknown"}`));
+    h("p", { class: "dim small" }, `id ${event.id} · version ${event.version} · publisher ${short(event.publisher ?? "") || "unknown"}`));
 }
 
 function past(data) {
@@ -148,21 +157,32 @@ function past(data) {
     const given = new FormData(event.target);
     const minutes = Number(given.get("minutes"));
     const stop = Date.now() / 1000;
-    kept = await ask(`/api/history?${new URLSearchParams({ name: given.get("name"), ...(minutes ? { start: stop - minutes * 60 } : {}) })}`).catch((error) => ({ events: [], error: error.message }));
+    found = { isAsked: true };
+    redraw();
+    found = await ask(`/api/history?${new URLSearchParams({ name: given.get("name"), ...(minutes ? { start: stop - minutes * 60 } : {}) })}`).catch((error) => ({ events: [], error: error.message }));
     redraw();
   };
   const names = [...new Set(data.events.flatMap((each) => [each.name, `${each.name.slice(0, each.name.lastIndexOf("."))}.*`]))].sort();
-  const spans = [["5", "5 minutes"], ["60", "hour"], ["1440", "day"], ["0", "all that is kept"]];
-  return h("section", { class: "card", key: "past", id: "past", tabindex: "-1", "aria-label": "Kept events" },
-    h("h2", {}, "Kept"),
+  const spans = [["5", "5 minutes"], ["60", "hour"], ["1440", "day"], ["0", "everything stored"]];
+  return h("section", { class: "card", key: "past", id: "past", tabindex: "-1", "aria-label": "Stored events" },
+    h("h2", {}, "Stored"),
     h("form", { class: "bar", onsubmit: search },
       h("input", { name: "name", required: true, list: "event-names", class: "search", placeholder: "auth.user_registered", "aria-label": "Event" }),
       once("datalist", "event-names", names.join(), () => h("datalist", { id: "event-names" }, names.map((each) => h("option", { value: each })))),
       h("select", { name: "minutes", "aria-label": "Of the last" }, spans.map(([value, text]) => h("option", { value }, text))),
       h("button", { type: "submit" }, "Search")),
-    kept?.error && h("p", { class: "finding error" }, kept.error),
-    silence(kept?.silent),
-    kept && !kept.error && (kept.events.length ? [h("p", { class: "dim" }, `${plural(kept.events.length, "event")}, the latest first, from ${clock(kept.events[0].published_at)} to ${clock(kept.events.at(-1).published_at)}`), list([...kept.events].reverse(), "Kept events")] : empty(kept.silent?.length ? "None was found." : "Nothing of that is kept.")));
+    results());
+}
+
+function results() {
+  if (!found) return null;
+  if (found.isAsked) return h("p", { class: "dim", role: "status" }, "Searching …");
+  if (found.error) return h("p", { class: "finding error" }, found.error);
+  const { events } = found;
+  if (!events.length) return [silence(found.silent), empty("No stored event matches.")];
+  return [silence(found.silent),
+    h("p", { class: "dim" }, `${plural(events.length, "event")}, the latest first, from ${clock(events[0].published_at)} to ${clock(events.at(-1).published_at)}`),
+    list([...events].reverse(), "Found events")];
 }
 
 export function render(data) {
@@ -171,6 +191,6 @@ export function render(data) {
     card(null, chart("Events fired per second", [{ name: "events", values: data.curve, tone: "events" }], { seconds: data.every })),
     h("section", { class: "card", key: "tail", id: "tail", "aria-label": "Live events" }, tail()),
     past(data),
-    h("section", { class: "card rows" }, h("h2", {}, "By event"), table("event-rates", over(RATES, data.every), data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "Nobody has fired an event yet.", filter: (row) => `${row.service} ${row.name}` })),
+    h("section", { class: "card rows" }, h("h2", {}, "By event"), table("event-rates", over(RATES, data.every), data.events, { id: (row) => `${row.service} ${row.name}`, caption: "Events by name", none: "No event was fired yet.", filter: (row) => `${row.service} ${row.name}` })),
   ];
 }
