@@ -160,13 +160,15 @@ function drawnNode(service, place) {
   const [x, y] = place;
   const isDown = !service || service.up < service.processes;
   const name = service.name;
-  const note = service.processes && NODE.width < 140 ? rate(service.calls + service.handled) : service.processes ? `${plural(service.processes, "process", "processes")} · ${rate(service.calls + service.handled)}` : "comes and goes";
+  const note = service.processes && NODE.width < 140 ? rate(service.calls + service.handled) : service.processes ? `${plural(service.processes, "process", "processes")} · ${rate(service.calls + service.handled)}` : "only calls";
+  const shown = fit(name, NODE.width - 36, NAME);
+  const title = [shown === name ? "" : name, ...service.problems].filter(Boolean).join("\n");
   const tone = service.errors || service.stopped.length ? "bad" : isDown || service.problems.length ? "warn" : "good";
   return s("a", { href: `#/${to("service", name)}`, class: "node", key: name, "aria-label": `Service ${name}, ${note}` },
-    service.problems.length > 0 && s("title", {}, service.problems.join("\n")),
+    title && s("title", {}, title),
     s("rect", { x, y, rx: 10, width: NODE.width, height: NODE.height }),
     s("circle", { class: `dot ${service.processes ? tone : "plain"}`, cx: x + 16, cy: y + 19, r: 4.5 }),
-    s("text", { class: "node-name", x: x + 28, y: y + 23 }, fit(name, NODE.width - 36, NAME)),
+    s("text", { class: "node-name", x: x + 28, y: y + 23 }, shown),
     s("text", { class: "node-note", x: x + 16, y: y + 40 }, fit(note, NODE.width - 24, NOTE)));
 }
 
@@ -193,5 +195,5 @@ export function topology(services, edges, room) {
   const arrow = (tone) => s("marker", { id: `arrow-${tone}`, class: `arrow ${tone}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, s("path", { d: "M0 0L8 4L0 8Z" }));
   const picture = s("svg", { class: `topology${width < room * 1.4 ? " fits" : ""}`, viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Who uses whom" },
     s("defs", {}, ["calls", "listens", "failing"].map(arrow)), shapes, names.map((name) => drawnNode(known.get(name), places.get(name))));
-  return { picture, left: known.size - names.length, total: number(known.size) };
+  return { picture, left: known.size - names.length };
 }
