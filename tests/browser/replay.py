@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import lightbus
 
-__all__ = ["ANSWERS", "KEPT", "PAGES", "Replay", "fields"]
+__all__ = ["ANSWERS", "DRAWN", "KEPT", "PAGES", "Replay", "fields"]
 
 KEPT = Path(__file__).parent / "kept"
 ANSWERS = KEPT / "answers.json"
@@ -32,7 +32,7 @@ PAGES = {
     "groups": "mail-thanks",
     "dead": "the mail server does not know",
     "peers": "warehouse",
-    "journals": "Where events are kept",
+    "journals": "Where events are stored",
 }
 """Each page, with a text that is on it once its data has arrived."""
 
@@ -101,13 +101,13 @@ class Replay:
         await page.route("**/*", self._answer)
         return page
 
-    async def go(self, page: Any, path: str) -> None:
-        """Go to a page, and wait until it shows its data."""
+    async def go(self, page: Any, path: str, *, text: str = "") -> None:
+        """Go to a page, and wait until it shows its data: a text that is there then, by default that of `PAGES`."""
         # Otherwise only the part behind the `#` would change, and the page would not be loaded anew.
         await page.goto("about:blank")
         await page.goto(f"{ORIGIN}/#/{path}")
         await page.add_style_tag(content=SAME_LETTERS)
-        await page.get_by_text(PAGES[path]).first.wait_for()
+        await page.get_by_text(text or PAGES[path]).first.wait_for()
         await page.wait_for_function("window.asking === 0")
         await page.wait_for_function(WHOLE)
         await page.evaluate(DRAWN)

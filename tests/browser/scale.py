@@ -43,7 +43,7 @@ PAGES = {
     "groups": "follow-shard-001",
     "dead": "Dead letters",
     "peers": "service-03-003",
-    "journals": "Where events are kept",
+    "journals": "Where events are stored",
 }
 """Each page, with a text that is on it once its data has arrived."""
 

@@ -24,7 +24,7 @@ def test_token_is_entered_in_the_form(processes: Processes, tmp_path: Path, visi
     async def look(browser: Any) -> None:
         page = await browser.page()
         await page.goto(url)
-        problem = page.get_by_text("That is not its token.")
+        problem = page.get_by_text("This token is wrong.")
         assert not await problem.is_visible()
         await page.get_by_label("Token").fill("a-token-that-is-wrong")
         await page.get_by_role("button", name="Open").click()
@@ -103,7 +103,7 @@ def test_an_event_is_followed(shop: Any, visit: Any) -> None:
         first = page.locator(".event").first
         await first.wait_for()
         await page.get_by_role("button", name="Pause").click()
-        await page.get_by_role("button", name="Go on").wait_for()
+        await page.get_by_role("button", name="Resume").wait_for()
         await first.click()
         await page.locator(".step.good", has_text="warehouse-reserve").wait_for()
         await page.get_by_label("Names of events").fill("*.nothing")
@@ -111,7 +111,7 @@ def test_an_event_is_followed(shop: Any, visit: Any) -> None:
         await page.get_by_text("Paused.").wait_for()
         await page.get_by_label("Event", exact=True).fill("orders.*")
         await page.get_by_role("button", name="Search").click()
-        await page.get_by_label("Kept events").locator(".event").first.wait_for()
+        await page.get_by_label("Stored events").locator(".event").first.wait_for()
 
     visit(shop("customers", "orders", "stock", "warehouse", "web"), look)
 

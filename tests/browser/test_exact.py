@@ -75,7 +75,7 @@ def test_numbers_are_not_changed(exact: str, visit: Any) -> None:
         await browser.go(page, "events")
         await page.get_by_label("Event", exact=True).fill("exact.*")
         await page.get_by_role("button", name="Search").click()
-        found = page.get_by_label("Kept events").locator(".event-args").first
+        found = page.get_by_label("Stored events").locator(".event-args").first
         await found.wait_for()
         assert await page.get_by_text("1 event, the latest first, from").is_visible()
         assert await found.inner_text() == f'{{"number":{{"a":{BIG},"b":1.0,"c":"{BIG}"}}}}'
@@ -138,7 +138,7 @@ def test_call_uses_the_given_timeout(exact: str, visit: Any) -> None:
         await browser.go(page, "apis/exact")
         card = await _opened(page, "wait")
         await card.get_by_label("seconds number").fill("600")
-        await card.get_by_label("Time").fill("0.1")
+        await card.get_by_label("Timeout").fill("0.1")
         await card.get_by_role("button", name="Call", exact=True).click()
         await card.get_by_text("within 0.1 s").first.wait_for()
         assert 'wait.call_async(seconds=600, bus_options={"timeout": 0.1})' in await _code(card, "Async")

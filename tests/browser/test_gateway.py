@@ -16,7 +16,7 @@ from .conftest import Browser, Visit
 def test_allowed_members_are_shown_and_called(
     processes: Processes, tmp_path: Path, visit: Callable[[str, Visit], None]
 ) -> None:
-    """With a real worker; a wrong token is refused with a text."""
+    """With a real worker; a wrong token is refused with a text, and long names are wrapped in a narrow window."""
     worker = processes.worker("shop", "--service-name", "orders", cwd=PROGRAMS, env={"EVERY": "5", "SERVICE": "orders"})
     worker.wait_for_line("Ready")
     tokens = tmp_path / "tokens"
@@ -63,6 +63,13 @@ def test_allowed_members_are_shown_and_called(
             r'"\u202e1"',
             "}",
         ]
+        long = "x" * 64
+        described = {"tags": [{"name": long}], "paths": {f"/{long}/{long}": {"get": {"tags": [long]}}}}
+        await page.route("**/openapi.json", lambda route: route.fulfill(json=described))
+        await page.set_viewport_size({"width": 390, "height": 900})
+        await page.click("#login button")
+        await page.locator("h2", has_text=long).wait_for()
+        assert await page.evaluate("document.documentElement.scrollWidth") == 390
         # The customers are not there, whom an order asks: that is told in the page, and on the console by the browser.
         browser.complaints[:] = [each for each in browser.complaints if "status of" not in each and "/api/" not in each]
 

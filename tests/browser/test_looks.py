@@ -13,7 +13,7 @@ from browser import chromium
 from browser.images import differing
 from browser.pictures import LOOKS, kept_file, shot
 from browser.recording import LISTEN, TOLD
-from browser.replay import ANSWERS, PAGES, Replay, fields
+from browser.replay import ANSWERS, DRAWN, PAGES, Replay, fields
 from browser.shop import EVERYBODY
 
 from .conftest import InBrowser
@@ -211,6 +211,162 @@ def test_names_stay_in_their_boxes(width: int, in_browser: InBrowser) -> None:
         return list(await page.evaluate(SPILLED))
 
     assert in_browser(look) == []
+
+
+NAMES = {
+    "api", "apis", "event", "events", "from", "group", "host", "hosts", "name", "procedures", "process", "publisher",
+    "service", "to",
+}  # fmt: skip
+"""Fields of what pages are told that hold names, or lists of names."""
+
+CUT = """
+() => {
+    const by_design = ".picture, nav, thead, caption, .event-args, input, select, textarea, script, .skip";
+    const isCut = (each) => {
+        const [box, style] = [each.getBoundingClientRect(), getComputedStyle(each)];
+        const isOutside = box.width > 0 && (box.left < -1 || box.right > innerWidth + 1);
+        return isOutside || (style.overflowX !== "visible" && each.scrollWidth > each.clientWidth + 1);
+    };
+    const isShown = (each) => each.checkVisibility() && !each.closest(by_design);
+    const found = [...document.querySelectorAll("body *")].filter((each) => isShown(each) && isCut(each));
+    return found.map((each) => `${each.nodeName}.${each.className}: ${each.textContent.slice(0, 60)}`);
+}
+"""
+"""What is cut, or outside of the window. Arguments of events are cut in the list, and whole where one is opened."""
+
+
+def _long(name: str) -> str:
+    return f"{name}-{'x' * 64}"
+
+
+def _with_long_names(value: Any, *, is_name: bool = False) -> Any:
+    """Return what pages are told, with names that are 64 letters longer, without a place to break a line."""
+    if isinstance(value, dict):
+        return {key: _with_long_names(each, is_name=key in NAMES) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_long_names(each, is_name=is_name) for each in value]
+    return _long(value) if is_name and isinstance(value, str) else value
+
+
+OPENED = {
+    "overview": "main summary",
+    "service/orders": "main .none",
+    "apis": "main .none",
+    "apis/orders": "main summary",
+    "events": "#tail .event",
+    "groups": "main td .link",
+    "dead": "main summary",
+    "peers": "main .none",
+    "journals": "main .none",
+}
+"""What is opened on each page."""
+
+
+def test_long_names_are_whole(in_browser: InBrowser) -> None:
+    """In a narrow window, names of 64 letters and more are wrapped on every page; those in the graph have a title."""
+    kept = _with_long_names(json.loads(ANSWERS.read_text()))
+    for what in ("streams", "answers"):
+        kept[what] = {
+            asked.replace("name=orders", f"name={_long('orders')}"): told for asked, told in kept[what].items()
+        }
+    kept["answers"]["/api/about"]["bus"] = _long("bus")
+
+    async def look(browser: Any) -> tuple[dict[str, list[str]], list[str]]:
+        replay = Replay(browser, kept)
+        page = await replay.page(390, "light")
+        cut, titles = {}, []
+        for path, opened in OPENED.items():
+            await replay.go(page, path.replace("/orders", f"/{_long('orders')}"), text=f"-{'x' * 64}")
+            for each in await page.locator(opened).all():
+                await each.click()
+                if path in ("events", "groups"):
+                    break
+            await page.wait_for_function("window.asking === 0")
+            await page.evaluate(DRAWN)
+            if found := await page.evaluate(CUT):
+                cut[path] = found
+            if path == "overview":
+                titles = await page.locator(".node title").all_text_contents()
+        assert replay.complaints == []
+        return cut, titles
+
+    cut, titles = in_browser(look)
+    assert cut == {}
+    assert _long("orders") in titles
+
+
+def test_publishers_that_do_not_answer_are_named(in_browser: InBrowser) -> None:
+    """Where their dead letters and events are missing; an event of which nothing is known is not shown as deleted."""
+    kept = json.loads(ANSWERS.read_text())
+    kept["answers"]["/api/dead"] |= {"dead": [], "more": 0, "silent": ["orders o1"]}
+    for asked in kept["answers"]:
+        if asked.startswith("/api/fate"):
+            kept["answers"][asked] = {"stored": False, "groups": {}, "why": {}, "silent": ["orders o1"]}
+
+    async def look(browser: Any) -> tuple[list[str], list[str], str]:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "dead", text="There are no others.")
+        dead = await page.locator(".finding > div").all_inner_texts()
+        await page.route("**/api/history?*", lambda route: route.fulfill(json={"events": [], "silent": ["orders o1"]}))
+        await replay.go(page, "events")
+        await page.get_by_label("Event", exact=True).fill("orders.*")
+        await page.get_by_role("button", name="Search").click()
+        await page.get_by_text("No stored event matches.").wait_for()
+        past = await page.locator("#past .finding > div").all_inner_texts()
+        await page.locator("#tail .event").first.click()
+        await page.get_by_text("not known").wait_for()
+        return dead, past, (await page.locator(".step").nth(1).inner_text()).replace("\n", " ")
+
+    missing = ["orders o1: no answer, so what is stored there is not shown. The page Peers says why."]
+    assert in_browser(look) == (missing, missing, "not known orders o1 did not answer")
+
+
+def test_retry_continues_with_other_publishers(in_browser: InBrowser) -> None:
+    """If one does not answer, the others are asked all the same, and the page says how many are not known."""
+    kept = json.loads(ANSWERS.read_text())
+    [letter, *_] = kept["answers"]["/api/dead"]["dead"]
+    kept["answers"]["/api/dead"]["dead"] = [
+        {**letter, "native_id": f"{number}", "instance": "a" * 16 if number < 60 else "b" * 16} for number in range(70)
+    ]
+
+    async def act(route: Any) -> None:
+        asked = route.request.post_data_json
+        if asked["instance"].startswith("a"):
+            await route.fulfill(status=502, json={"message": "No answer came."})
+        else:
+            await route.fulfill(json={"done": asked["native_ids"][1:]})
+
+    async def look(browser: Any) -> str:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await page.route("**/api/actions/retry-dead", act)
+        await replay.go(page, "dead")
+        await page.get_by_role("button", name="Retry 70 events").click()
+        await page.get_by_role("button", name="Yes, do it").click()
+        told: str = await page.locator(".toast.bad").inner_text()
+        return told
+
+    expected = "Retry: 9 events; 1 were gone; the outcome of 60 is not known: No answer came."
+    assert in_browser(look) == expected
+
+
+def test_clients_are_named(in_browser: InBrowser) -> None:
+    """Processes that are connected without being workers, as a gateway."""
+    kept = json.loads(ANSWERS.read_text())
+    [overview] = [told for asked, told in kept["streams"].items() if asked.startswith("/api/stream/overview")]
+    overview["clients"] = {"lightbus-cli": 1, "lightbus-gateway": 2}
+
+    async def look(browser: Any) -> str:
+        replay = Replay(browser, kept)
+        page = await replay.page(1024, "light")
+        await replay.go(page, "overview")
+        told: str = await page.get_by_text("Connected, and not workers").inner_text()
+        return told
+
+    assert in_browser(look) == (
+        "Connected, and not workers: other commands and dashboards (1 process), lightbus-gateway (2 processes)."
+    )
 
 
 def test_keyboard_skips_long_parts(in_browser: InBrowser) -> None:

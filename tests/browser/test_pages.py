@@ -94,7 +94,7 @@ def test_empty_bus(shop: Any, visit: Any) -> None:
         for path in ("apis", "events", "groups", "dead", "peers", "journals", "service/nobody", "apis/nothing"):
             await browser.go(page, path)
         await browser.go(page, "service/cut%2")
-        await page.get_by_text("No process of “cut%2” is on the bus.").wait_for()
+        await page.get_by_text("No worker of “cut%2” is on the bus.").wait_for()
         await browser.go(page, "jurnals/all")
         await page.get_by_text("Nothing is called “jurnals/all” here.").wait_for()
         await browser.go(page, "overview")

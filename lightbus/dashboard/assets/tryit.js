@@ -2,7 +2,7 @@
 
 import { h, show } from "./dom.js";
 import { parse, stringify, typed, written } from "./exact.js";
-import { duration, json } from "./format.js";
+import { duration, json, short } from "./format.js";
 import { ask, copyable } from "./parts.js";
 
 const LEFT_OUT = Symbol("left out");
@@ -43,7 +43,7 @@ function field(name, given, isRequired, root, id) {
     input = h("textarea", { ...common, rows: 3, spellcheck: "false", placeholder: schema.type === "array" ? "[ … ]" : schema.type === "object" ? "{ … }" : "JSON" });
     read = () => {
       if (input.value.trim() === "" && !isRequired) return LEFT_OUT;
-      try { return parse(input.value); } catch (error) { throw new Error(`${name} is no JSON: ${error.message}`); }
+      try { return parse(input.value); } catch (error) { throw new Error(`${name} is not JSON: ${error.message}`); }
     };
   }
   const type = [schema.type ?? "any", schema.format, schema.nullable ? "or null" : ""].filter(Boolean).join(" ");
@@ -100,10 +100,10 @@ export function tryIt(api, member, kind, peers, context) {
     try { texts = code(api, member.name, kind, values(), time()); } catch (error) { texts = { Sync: error.message, Async: error.message, CLI: error.message }; }
     show(codes, h("div", { class: "tabs", role: "group", "aria-label": "Code that does the same" }, Object.keys(texts).map((each) => h("button", { type: "button", "aria-pressed": each === tab ? "true" : "false", onclick: () => { tab = each; drawCode(); } }, each))), copyable(texts[tab]));
   };
-  const chosen = kind === "procedure" && peers.length > 1 ? h("select", { id: `${prefix}.peer` }, h("option", { value: "" }, "any"), peers.map((each) => h("option", { value: each.instance }, `${each.service} ${each.instance.slice(0, 4)}`))) : null;
+  const chosen = kind === "procedure" && peers.length > 1 ? h("select", { id: `${prefix}.peer` }, h("option", { value: "" }, "any"), peers.map((each) => h("option", { value: each.instance }, `${each.service} ${short(each.instance)}`))) : null;
   const submit = async (event) => {
     event.preventDefault();
-    show(output, h("p", { class: "dim" }, "Under way …"));
+    show(output, h("p", { class: "dim" }, "Waiting for the answer …"));
     try {
       const body = { api, [kind]: member.name, arguments: values(), peer: chosen?.value || null, timeout: time() };
       show(output, outcome(await ask(`/api/actions/${kind === "procedure" ? "call" : "fire"}`, body)));
@@ -115,14 +115,14 @@ export function tryIt(api, member, kind, peers, context) {
   const form = h("form", { onsubmit: submit, oninput: drawCode },
     fields.length ? fields.map((each) => each.row) : h("p", { class: "dim" }, "It takes no arguments."),
     chosen && h("div", { class: "field" }, h("label", { for: `${prefix}.peer` }, "Peer"), chosen),
-    seconds && h("div", { class: "field" }, h("label", { for: seconds.id }, "Time", h("span", { class: "dim" }, " seconds for the answer, 60 at most")), seconds),
+    seconds && h("div", { class: "field" }, h("label", { for: seconds.id }, "Timeout", h("span", { class: "dim" }, " seconds, 60 at most")), seconds),
     h("div", { class: "buttons" }, button, !context.about.actions && h("span", { class: "dim" }, "This dashboard only shows: start it with --allow-actions.")));
   drawCode();
   return h("div", { class: "try", "data-keep": "" }, form, output, codes);
 }
 
 function outcome(told) {
-  const who = told.service ? ` by ${told.service} ${told.process}` : told.publisher ? `, kept by ${told.publisher.slice(0, 4)}` : "";
+  const who = told.service ? ` by ${told.service} ${told.process}` : told.publisher ? `, stored by ${short(told.publisher)}` : "";
   const trace = told.trace && h("details", {}, h("summary", {}, "Traceback"), h("pre", { tabindex: "0" }, told.trace));
   if (told.error) return [h("p", { class: "finding error" }, told.message), trace, h("p", { class: "dim" }, `${told.error}, after ${duration(told.seconds)}${who}`)];
   if ("result" in told) return [h("p", { class: "dim" }, `Answered in ${duration(told.seconds)}${who}`), h("pre", { tabindex: "0", class: "result" }, json(told.result))];

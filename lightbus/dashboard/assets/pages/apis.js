@@ -1,6 +1,6 @@
 import { h, row } from "../dom.js";
-import { json, number, plural, rate } from "../format.js";
-import { ask, badge, card, empty, heading, link, to } from "../parts.js";
+import { json, number, plural, rate, short } from "../format.js";
+import { ask, badge, empty, heading, link, to } from "../parts.js";
 import { tryIt } from "../tryit.js";
 
 export const STREAM = "apis";
@@ -25,7 +25,7 @@ function all(data, context) {
   const shown = data.apis.filter((api) => `${api.api} ${members(api).join(" ")} ${api.peers.map((each) => each.service)}`.toLowerCase().includes(text));
   return [
     heading("APIs", h("input", { key: "search", type: "search", class: "search", placeholder: "Search APIs, procedures, events", "aria-label": "Search APIs, procedures, events", oninput: (event) => { wanted = event.target.value; context.redraw(); } })),
-    !data.apis.length && empty("Nobody serves an API."),
+    !data.apis.length && empty("No worker serves an API."),
     data.apis.length > 0 && !shown.length && empty(`Nothing is called “${wanted}”.`),
     h("div", { class: "apis" }, shown.slice(0, AT_ONCE).map((api) => row("section", api.api, () => summary(api, text)))),
     shown.length > AT_ONCE && h("p", { class: "dim" }, `${number(shown.length - AT_ONCE)} more: search for them.`),
@@ -45,7 +45,7 @@ function summary(api, text) {
 function one(data, context) {
   const known = data.apis.find((each) => each.api === context.name);
   const head = heading(context.name, link("apis", "All APIs"));
-  if (!known) return [head, empty(`Nobody serves “${context.name}” now.`)];
+  if (!known) return [head, empty(`No worker serves “${context.name}” now.`)];
   const stamp = `${context.name} ${known.peers.map((each) => `${each.instance}${each.digest}`)}`;
   if (stamp !== digest) load(stamp, context);
   if (!detail) return [head, h("div", { class: "waiting" }, "Asking for its description …")];
@@ -55,14 +55,14 @@ function one(data, context) {
   return [
     head,
     detail.missing.map((each) => h("div", { class: "finding error" }, each)),
-    forms.length > 1 && h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `Its peers serve ${forms.length} versions of it: where they differ they stand side by side, and what is not in all of them is marked.`)),
+    forms.length > 1 && h("div", { class: "finding warning" }, h("span", { class: "finding-mark", "aria-hidden": "true" }, "▲"), h("div", {}, `Workers serve ${forms.length} versions of it. Where these differ they are shown side by side, and what is not in all of them is marked.`)),
     first.doc && h("p", { class: "doc" }, first.doc),
     forms.map((each) => h("p", { class: "dim" }, servedBy(each))),
     ["procedure", "event"].flatMap((kind) => members(kind, known, context)),
   ];
 }
 
-const servedBy = (form) => [`version ${form.version}, served by `, form.peers.map((each, index) => [index ? ", " : "", link(to("service", each.service), `${each.service} ${each.instance.slice(0, 4)}`)])];
+const servedBy = (form) => [`version ${form.version}, served by `, form.peers.map((each, index) => [index ? ", " : "", link(to("service", each.service), `${each.service} ${short(each.instance)}`)])];
 const schema = (kind, each) => json({ parameters: each.parameters, ...(kind === "procedure" ? { response: each.response } : {}) });
 
 // The members of a kind: those that are the same in all versions, and those that are not with a column for each.

@@ -1,6 +1,6 @@
 import { h, row } from "../dom.js";
-import { ago, clock, json, number, plural } from "../format.js";
-import { ask, badge, card, confirmed, empty, heading, silence, toast } from "../parts.js";
+import { ago, clock, json, number, plural, short } from "../format.js";
+import { ask, badge, confirmed, empty, heading, silence, toast } from "../parts.js";
 
 export const STREAM = "groups"; // its counts say when to ask again
 
@@ -13,7 +13,7 @@ let group = "";
 let isWhole = false; // whether all are wanted
 
 async function look(context) {
-  told = await ask("/api/dead").catch((error) => ({ dead: [], more: 0, error: error.message }));
+  told = await ask("/api/dead").catch((error) => ({ dead: [], more: 0, silent: [], error: error.message }));
   context.redraw();
 }
 
@@ -36,8 +36,8 @@ export function render(data, context) {
     heading("Dead letters", groups.length > 1 && choice),
     told.error && h("div", { class: "finding error" }, told.error),
     silence(told.silent),
-    h("p", { class: "dim" }, "Events that a group failed on as often as it may. Retried, an event is given to its group again, and to no other."),
-    !letters.length && !progress && empty(told.error || told.silent?.length ? "None was found." : "There are no dead letters."),
+    h("p", { class: "dim" }, "Events that a group failed to handle as often as it may try. Retry gives an event to that group again, and to no other."),
+    !letters.length && !progress && !told.error && empty(told.silent.length ? "There are no others." : "There are no dead letters."),
     progress && h("div", { class: "progress" }, h("progress", { max: progress.all, value: progress.done, "aria-label": progress.what }), h("span", {}, `${progress.what}: ${progress.done} of ${progress.all}`)),
     letters.length > 0 && context.about.actions && !progress && h("div", { class: "buttons" },
       h("button", { type: "button", class: "primary", onclick: () => all("retry-dead", "Retry", letters, context) }, `Retry ${plural(letters.length, "event")}`),
@@ -61,7 +61,7 @@ function letter(each, index, now, context) {
         h("button", { type: "button", class: "danger", "aria-label": `Drop ${each.native_id}`, onclick: drop }, "Drop"))),
     h("pre", { class: "error-text", tabindex: "0" }, each.error),
     h("details", {}, h("summary", {}, "Arguments"), h("pre", { tabindex: "0" }, json(each.kwargs))),
-    h("p", { class: "dim small" }, `id ${each.id} · kept as ${each.native_id} by ${each.publisher} ${each.instance.slice(0, 4)}`));
+    h("p", { class: "dim small" }, `id ${each.id} · stored as ${each.native_id} by ${each.publisher} ${short(each.instance)}`));
 }
 
 // What was focused is gone with its letter: the keyboard goes on at the one that has taken its place.
@@ -85,22 +85,27 @@ async function run(action, what, letters, context) {
     portions.get(place).push(each.native_id);
   }
   progress = { what, done: 0, all: letters.length };
-  let done = 0;
-  try {
-    for (const [place, ids] of portions) {
-      const [instance, name] = place.split("\n");
-      for (let start = 0; start < ids.length; start += PORTION) {
-        context.redraw();
-        const portion = ids.slice(start, start + PORTION);
+  let [done, unknown, why] = [0, 0, ""];
+  for (const [place, ids] of portions) {
+    const [instance, name] = place.split("\n");
+    for (let start = 0; start < ids.length; start += PORTION) {
+      context.redraw();
+      const portion = ids.slice(start, start + PORTION);
+      try {
         const answer = await ask(`/api/actions/${action}`, { instance, group: name, native_ids: portion });
         done += answer.done.length;
         progress.done += portion.length;
+      } catch (error) { // the other publishers may answer
+        const left = ids.length - start;
+        [unknown, why] = [unknown + left, error.message];
+        progress.done += left;
+        break;
       }
     }
-    toast(`${what}: ${plural(done, "event")}${done < letters.length ? `; ${letters.length - done} were gone` : ""}.`);
-  } catch (error) {
-    toast(error.message, "bad");
   }
+  const gone = letters.length - done - unknown;
+  const others = [gone ? `${gone} were gone` : "", unknown ? `the outcome of ${unknown} is not known: ${why}` : ""].filter(Boolean);
+  toast([`${what}: ${plural(done, "event")}`, ...others].join("; "), unknown ? "bad" : "good");
   progress = null;
   await look(context);
 }

@@ -1,5 +1,5 @@
 import { h } from "../dom.js";
-import { ago, bytes, number } from "../format.js";
+import { ago, bytes, number, short } from "../format.js";
 import { ask, badge, card, findings, heading, silence, table, tile } from "../parts.js";
 
 export const STREAM = "journals";
@@ -18,11 +18,11 @@ export const leave = () => clearInterval(timer);
 const share = (row) => (row.max_events ? Math.max(row.events / row.max_events, row.bytes / row.max_bytes) : 0);
 
 const COLUMNS = [
-  { title: "Publisher", cell: (row) => [row.publisher, h("span", { class: "dim" }, ` ${row.instance.slice(0, 4)}`)], sort: (row) => row.publisher },
+  { title: "Publisher", cell: (row) => [row.publisher, h("span", { class: "dim" }, ` ${short(row.instance)}`)], sort: (row) => row.publisher },
   { title: "Events", right: true, cell: (row) => number(row.events), sort: (row) => row.events },
   { title: "Size", right: true, cell: (row) => bytes(row.bytes), sort: (row) => row.bytes },
-  { title: "Full", cell: (row) => (row.max_events ? h("span", { class: "fill" }, h("meter", { min: 0, max: 1, low: 0.75, high: 0.9, optimum: 0, value: share(row).toFixed(3), "aria-label": "How full it is" }), ` ${Math.round(share(row) * 100)} %`) : "no bound"), sort: share },
-  { title: "Keeps at most", wide: true, right: true, cell: (row) => (row.max_events ? `${number(row.max_events)} events, ${bytes(row.max_bytes)}` : "–"), sort: (row) => row.max_events },
+  { title: "Full", cell: (row) => (row.max_events ? h("span", { class: "fill" }, h("meter", { min: 0, max: 1, low: 0.75, high: 0.9, optimum: 0, value: share(row).toFixed(3), "aria-label": "How full it is" }), ` ${Math.round(share(row) * 100)} %`) : "–"), sort: share },
+  { title: "Limit", wide: true, right: true, cell: (row) => (row.max_events ? `${number(row.max_events)} events, ${bytes(row.max_bytes)}` : "–"), sort: (row) => row.max_events },
   { title: "Oldest event", right: true, cell: (row) => ago(oldest[row.journal], Date.now() / 1000), sort: (row) => oldest[row.journal] },
   { title: "Lost", right: true, cell: (row) => (row.lost.length ? badge(number(row.lost.reduce((all, each) => all + each.count, 0)), "bad") : "0"), sort: (row) => row.lost.length },
   { title: "Where", wide: true, cell: (row) => h("code", {}, row.path), sort: (row) => row.path },
@@ -34,11 +34,11 @@ export function render(data) {
   return [
     heading("Journals and backends"),
     silence(data.silent),
-    findings(data.findings, data.silent?.length ? {} : { none: "No event was lost, and none waits in an outbox that nobody takes care of." }),
+    findings(data.findings, data.silent?.length ? {} : { none: "No event was lost, and none waits in an outbox that no worker delivers." }),
     h("div", { class: "tiles" },
       tile("Journals", number(journals.length)),
-      tile("Events kept", number(sum((each) => each.events))),
+      tile("Events stored", number(sum((each) => each.events))),
       tile("On disk", bytes(sum((each) => each.bytes)))),
-    card("Where events are kept", table("journals", COLUMNS, journals, { id: (row) => `${row.instance} ${row.journal} ${row.path}`, caption: "Journals", none: "Nobody keeps events.", filter: (row) => `${row.publisher} ${row.path}` })),
+    card("Where events are stored", table("journals", COLUMNS, journals, { id: (row) => `${row.instance} ${row.journal} ${row.path}`, caption: "Journals", none: "No worker stores events.", filter: (row) => `${row.publisher} ${row.path}` })),
   ];
 }

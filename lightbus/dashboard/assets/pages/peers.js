@@ -1,18 +1,18 @@
 import { h } from "../dom.js";
-import { duration, number, rate } from "../format.js";
+import { duration, number, rate, short } from "../format.js";
 import { badge, card, findings, heading, link, state, table, tile, to, words } from "../parts.js";
 
 export const STREAM = "peers";
 
 const clock = (skew) => {
   if (skew === null || skew === undefined) return "–";
-  if (Math.abs(skew) < 0.05) return "right";
+  if (Math.abs(skew) < 0.05) return "in step";
   return badge(`${duration(Math.abs(skew))} ${skew > 0 ? "ahead" : "behind"}`, Math.abs(skew) > 1 ? "bad" : "plain");
 };
 
 const COLUMNS = [
   { title: "Service", cell: (row) => link(to("service", row.service), row.service), sort: (row) => row.service },
-  { title: "Process", cell: (row) => [row.process, h("span", { class: "dim" }, ` ${row.instance.slice(0, 4)}`)], sort: (row) => row.process },
+  { title: "Process", cell: (row) => [row.process, h("span", { class: "dim" }, ` ${short(row.instance)}`)], sort: (row) => row.process },
   { title: "State", cell: (row) => [state(row.state), row.why.map((each) => h("div", { class: "dim", key: each.text }, words(`${each.text} ${each.remedy}`)))], sort: (row) => row.state },
   { title: "Host", cell: (row) => row.host, sort: (row) => row.host },
   { title: "Address", wide: true, cell: (row) => row.endpoint ?? "this host only", sort: (row) => row.endpoint },
@@ -36,6 +36,6 @@ export function render(data) {
       tile("Do not answer", number(silent.length), { tone: silent.length ? "bad" : "" }),
       tile("Hosts", number(new Set(peers.map((each) => each.host)).size)),
       tile("Slowest answer", duration(Math.max(0, ...peers.map((each) => each.rtt ?? 0)) || null))),
-    card("Everybody that is known", table("peers", COLUMNS, peers, { id: (row) => row.instance, caption: "Peers", none: "Nobody is on the bus.", filter: (row) => `${row.service} ${row.process} ${row.host} ${row.state} ${row.apis}` })),
+    card("All known peers", table("peers", COLUMNS, peers, { id: (row) => row.instance, caption: "Peers", none: "Nobody is on the bus.", filter: (row) => `${row.service} ${row.process} ${row.host} ${row.state} ${row.apis}` })),
   ];
 }
