@@ -117,15 +117,7 @@ class Lifecycle:
             ending.join(CHANGE_TIMEOUT)  # its worker has just stopped
         if self._workers.worker is not None or (ending is not None and ending.is_alive()):
             raise UnsupportedUse("This bus has a running worker already.")
-        try:
-            self._start_thread("lightbus-worker", self.start_worker)
-        except TimeoutError:
-            if self._ready.cancel():  # else it is the error of a start hook
-                raise LightbusTimeout(
-                    f"The worker did not start within {BACKGROUND_START_TIMEOUT:g} s, and was stopped. "
-                    "Does a start hook wait for something?"
-                ) from None
-            raise
+        self._start_thread("lightbus-worker", self.start_worker, stops_late_start=True)
 
     def start_publishing(self) -> None:
         """
@@ -138,7 +130,7 @@ class Lifecycle:
             if self._workers.worker is not None or self.thread is not None or self._engines.is_closed or is_exiting():
                 return
         try:
-            self._start_thread("lightbus-publisher", self._start_publisher)
+            self._start_thread("lightbus-publisher", self._start_publisher, stops_late_start=False)
         except UnsupportedUse as error:
             logger.debug("A worker was started just now, and publishes the events of this process: %s", error)
         except Exception:
@@ -155,23 +147,31 @@ class Lifecycle:
 
         return Worker(self._view, features, publishes_only=publishes_only)
 
-    def _start_thread(self, name: str, start_worker: StartWorker) -> None:
+    def _start_thread(self, name: str, start_worker: StartWorker, *, stops_late_start: bool) -> None:
         ready: Future[None] = Future()
         thread = threading.Thread(target=self._run_in_background, args=[start_worker, ready], name=name, daemon=True)
         self.thread, self._ready = thread, ready
         try:
             interruptible(thread.start)
-            interruptible(ready.result, BACKGROUND_START_TIMEOUT)
-        except BaseException as error:
-            if ready.cancelled():
-                raise BusAlreadyClosed("The bus was closed before its worker had started.") from None
-            if not isinstance(error, Exception):
-                ready.cancel()
+            error = interruptible(ready.exception, BACKGROUND_START_TIMEOUT)
+        except CancelledError:
+            raise BusAlreadyClosed("The bus was closed before its worker had started.") from None
+        except TimeoutError:
+            if not stops_late_start or ready.cancel():
+                raise LightbusTimeout(
+                    f"The worker did not start within {BACKGROUND_START_TIMEOUT:g} s"
+                    f"{', and was stopped' if stops_late_start else ''}. Does a start hook wait for something?"
+                ) from None
+            error = ready.exception()  # it started, or failed, just now
+        except BaseException:
+            if not ready.cancel():
+                self._workers.request_stop()  # it started just now
             if not thread.is_alive():
                 self.thread = None  # it may not have been started
-            elif ready.done():
-                thread.join(CHANGE_TIMEOUT)
             raise
+        if error is not None:
+            thread.join(CHANGE_TIMEOUT)
+            raise error
 
     def _run_in_background(self, start_worker: StartWorker, ready: Future[None]) -> None:
         try:
@@ -230,6 +230,7 @@ class Lifecycle:
     def abandon(self) -> threading.Thread | None:
         """Forget, in a forked child, the parent's thread, and return its object, which must stay untouched."""
         thread, self.thread = self.thread, None
+        self._ready = Future()  # to cancel the parent's would wake the parent's loop
         return thread
 
     def close(self) -> None:

@@ -95,12 +95,13 @@ class WorkerHolder:
         change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
         if asyncio._get_running_loop() is None:
             try:
-                interruptible(change.result, CHANGE_TIMEOUT)
-                return
+                error = interruptible(change.exception, CHANGE_TIMEOUT)
             except TimeoutError:
-                if change.done():
-                    raise
-                # else the worker goes on applying it
+                pass  # the worker goes on applying it
+            else:
+                if error is not None:
+                    raise error
+                return
         change.add_done_callback(_report_failure)
 
 

@@ -12,6 +12,7 @@ from ..exceptions import EventBackendUnreachable, InvalidConfiguration
 from ..membership.context import Identity
 from ..ports.events import BackendContext, EventBackend, EventBackendFactory
 from ..ports.moving import MovableBackend
+from ..service.execution import is_cancelled
 from ..service.failures import report
 from .entry_points import named_factory
 
@@ -122,15 +123,21 @@ class RunningBackends:
         """
         Return the started backend of an API. One that did not start is started again.
 
-        Raises EventBackendUnreachable after `stop`: nobody would stop a backend that is started then.
+        Raises EventBackendUnreachable after `stop`, or when it is stopped meanwhile: nobody would stop a backend that
+        is started then.
         """
         if self._stopped:
-            raise EventBackendUnreachable(f"This process has left the event backend of {api}: it is stopping.")
+            raise _left(api)
         key = self._choice.key(api)
         starting = self._starting.get(key)
         if starting is None or _has_failed(starting):
             starting = self._starting[key] = asyncio.get_running_loop().create_task(self._start(api))
-        return await asyncio.shield(starting)
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if self._stopped and not is_cancelled():
+                raise _left(api) from None
+            raise
 
     async def _start(self, api: str) -> EventBackend:
         backend = self._choice.make(api, self._identity)
@@ -158,6 +165,10 @@ class RunningBackends:
                 logger.error("An event backend that is starting cannot be cancelled, and is left as it is")
             elif not _has_failed(task):
                 await _stop(task.result())
+
+
+def _left(api: str) -> EventBackendUnreachable:
+    return EventBackendUnreachable(f"This process has left the event backend of {api}: it is stopping.")
 
 
 async def _stop(backend: EventBackend) -> None:

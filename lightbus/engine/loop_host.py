@@ -192,7 +192,8 @@ class LoopHost:
             if ready.cancel():
                 in_use.set_result(None)
             elif not isinstance(error, Exception):
-                wait([ready], START_TIMEOUT)  # the node is made all the same, and the next use must not make another
+                # The node is made all the same, and the next use must not make another.
+                interruptible(wait, [ready], START_TIMEOUT)
             raise
 
     async def _run_in_thread(self, ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> None:

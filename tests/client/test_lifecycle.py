@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +16,7 @@ import lightbus
 from helpers import Door, wait_until, wait_until_async
 from lightbus import BusAlreadyClosed, BusPath, Feature, LightbusServerMustStartInMainThread, UnknownApi, UnsupportedUse
 from lightbus.client import lifecycle
+from lightbus.interrupts import interruptible
 
 
 def test_worker_beside_other_tasks(caller: BusPath, bus: BusPath) -> None:
@@ -117,6 +120,28 @@ def test_start_hook_that_times_out(bus: BusPath) -> None:
     with pytest.raises(TimeoutError, match="the database does not answer"):
         bus.client.start_in_background()
     wait_until(lambda: not bus.client.is_worker and not workers())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_start_that_ends_as_the_time_does(bus: BusPath, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """The worker serves, or the error of its start is raised: it is not taken for one that did not start."""
+
+    def too_late(wait: Callable[..., Any], *args: object) -> Any:
+        result = interruptible(wait, *args)
+        if args:
+            raise TimeoutError
+        return result
+
+    @bus.client.on_start
+    def on_start() -> None:
+        if fails:
+            raise ValueError("no database")
+
+    monkeypatch.setattr(lifecycle, "interruptible", too_late)
+    with pytest.raises(ValueError, match="no database") if fails else contextlib.nullcontext():
+        bus.client.start_in_background()
+    assert bus.client.is_worker is not fails
+    wait_until(lambda: len(workers()) == (not fails))
 
 
 def test_bus_is_closed_while_a_worker_starts(bus: BusPath) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -53,6 +54,22 @@ def test_failure_of_a_change_is_raised_in_a_thread(served: BusPath, error: Excep
 
     with pytest.raises(type(error), match="no luck"):
         served.client._workers.change(change)
+
+
+def test_change_that_is_made_as_the_time_ends(served: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made, and no error is raised."""
+    made: list[Worker] = []
+
+    async def change(worker: Worker) -> None:
+        made.append(worker)
+
+    def too_late(wait: Callable[..., object], *args: object) -> object:
+        wait(*args)
+        raise TimeoutError
+
+    monkeypatch.setattr(module, "interruptible", too_late)
+    served.client._workers.change(change)
+    assert made == [served.client.worker]
 
 
 def test_failure_of_a_change_that_nobody_waits_for_is_logged(
