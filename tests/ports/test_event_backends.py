@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
@@ -47,6 +48,8 @@ class Member:
         self.backend = backend
         self.instance = instance
         self.states: dict[EventTopic, TopicState] = {}
+        self.started: list[TopicState] = []
+        """Where it had to start with topics: each time that it got to know one."""
         self.revoked: set[int] = set()
 
     def __repr__(self) -> str:
@@ -56,11 +59,19 @@ class Member:
     def follow(self, states: Sequence[TopicState]) -> None:
         """Note how topics stand: as what it heard first says, from where, and as the latest does, how far."""
         for state in states:
+            if state.topic not in self.states:
+                self.started.append(state)
             self.states[state.topic] = self.states.get(state.topic, state)._replace(head=state.head)
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Note what is to be given back."""
+        """Note what is to be given back, and forget how it stood."""
         self.revoked |= partitions
+        self.states = {topic: state for topic, state in self.states.items() if topic.partition not in partitions}
+
+    async def release(self) -> None:
+        """Give back what is to be given back."""
+        revoked, self.revoked = frozenset(self.revoked), set()
+        await self.subscription.release(revoked)
 
     async def join(
         self, group: str = "mail", *, events: tuple[str, ...] = ("sold",), since: str = "0"
@@ -342,6 +353,75 @@ def test_removed_group_begins_anew(event_settings: Settings) -> None:
             await one.told(TOPIC, newer)
             await becomes(lambda: two.backend.status("shop", newer), {"mail": "waiting"})
             await becomes(lambda: two.backend.status("shop", waiting), {})
+
+    asyncio.run(scenario())
+
+
+def test_members_of_a_removed_group_get_nothing_again(event_settings: Settings) -> None:
+    """Whoever joined first, and whoever gets which partition now."""
+    topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            handled = dict(
+                zip(topics, await kept(one, *(event(topic.partition, topic) for topic in topics)), strict=True)
+            )
+
+            async def told(heads: dict[EventTopic, int]) -> None:
+                """Wait until the members are told of these events, giving back partitions until then."""
+                async with asyncio.timeout(LEAST):
+                    while any(
+                        all(member.states[topic].head < head for member in (one, two) if topic in member.states)
+                        for topic, head in heads.items()
+                    ):
+                        for member in (one, two):
+                            await member.release()
+                        await asyncio.sleep(0.01)
+
+            await one.join()
+            for topic, sequence in handled.items():
+                await one.told(topic, sequence)
+            await two.join()
+            await wait_until_async(lambda: one.revoked)
+            moving = {topic: handled[topic] for topic in topics if topic.partition in one.revoked}
+            await one.release()
+            for topic, sequence in moving.items():
+                await two.told(topic, sequence)
+            for member in (one, two):
+                await member.subscription.ack(handled)
+            for member in (one, two):
+                await becomes(partial(member.backend.lag, "shop", "mail"), 0)
+                member.started.clear()
+            assert await two.backend.remove_group("shop", "mail")
+            newer = await kept(one, *(event(100 + topic.partition, topic) for topic in topics))
+            await told(dict(zip(topics, newer, strict=True)))
+            again = [state for state in [*one.started, *two.started] if state.cursor < handled[state.topic]]
+            assert again == []
+
+    asyncio.run(scenario())
+
+
+def test_late_ack_does_not_put_a_new_group_back(event_settings: Settings) -> None:
+    """An event was in progress when its group was removed: those after it are not for the new group, either."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            late, waiting = await kept(one, event(1), event(2))
+            await one.join()
+            await one.told(TOPIC, waiting)
+            await one.subscription.fetch(TOPIC, 0, 9)
+            assert await two.backend.remove_group("shop", "mail")
+
+            async def held() -> int:
+                return sum(len(held) for group in await two.backend.groups("shop") for held in group.members.values())
+
+            await becomes(held, PARTITIONS)
+            await one.subscription.ack({TOPIC: late})
+            assert await one.backend.lag("shop", "mail") == 0
+            await one.subscription.close(is_done=True)
+            [newer] = await kept(one, event(3))
+            await two.join()
+            assert (await two.told(TOPIC, newer)).cursor == waiting
 
     asyncio.run(scenario())
 

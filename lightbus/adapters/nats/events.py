@@ -116,13 +116,12 @@ class NatsEventBackend:
         if known is not None:
             if known.value["events"] != info["events"]:
                 await stream.records.replace(key, {**known.value, **info})
-            return GroupStart(int(known.value["start"]), int(known.value.get("past", 0)), known.value.get("numbers"))
+            return GroupStart.of_record(known.value)
         past = await stream.head()
         start = await self._since(stream, request.since)
-        begins = GroupStart(start, past, await stream.counts.numbers_through(start, (ALL, digest(request.group))))
-        if request.group and not await stream.records.replace(
-            key, {**info, **begins._asdict(), "created_at": time.time()}
-        ):
+        numbers = await stream.counts.numbers_through(start, (ALL, digest(request.group)))
+        begins = GroupStart(start, past, numbers, time.time())
+        if request.group and not await stream.records.replace(key, {**info, **begins._asdict()}):
             await asyncio.sleep(0.1)  # another member has just created it: its record arrives soon
             return await self._begin(stream, request)
         return begins
@@ -191,10 +190,13 @@ class NatsEventBackend:
         stream = self._stream(api)
         await stream.opened()
         name = digest(group)
-        keys = [key for key in stream.records.records if key.split(".")[1] == name]
-        for key in sorted(keys, key=lambda key: key.startswith("info.")):  # last: then present members begin anew
-            await stream.records.delete(key)
-        return f"info.{name}" in keys
+        info = f"info.{name}"
+        known = {key: held.revision for key, held in stream.records.records.items() if key.split(".")[1] == name}
+        existed = known.pop(info, None) is not None
+        await stream.records.delete(info)  # first: then present members begin anew, and write their records again
+        for key, revision in known.items():
+            await stream.records.delete(key, revision=revision)
+        return existed
 
     async def lag(self, api: str, group: str) -> int | None:
         """Return the number of unhandled events of a group; None if the group is unknown."""

@@ -43,6 +43,8 @@ def first_mark(
     """
     Return the state of a topic at the cursor of its group.
 
+    A cursor before the start is ignored: a late acknowledgement of an event of a removed group of this name.
+
     Args:
         state: the record of its partition.
         topic: the topic.
@@ -50,7 +52,7 @@ def first_mark(
 
     """
     event = topic.event
-    if event in state["cursors"]:
+    if state["cursors"].get(event, 0) > start:
         number, lost = state["numbers"].get(event), state["lost"].get(event, 0)
         return Mark(int(state["cursors"][event]), number, int(lost))
     return Mark(start, None if numbers is None else numbers.get(f"{event}.{topic.partition}", 0), 0)

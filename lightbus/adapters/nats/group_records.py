@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
-from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
+from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 
 from ...exceptions import EventBackendError
@@ -30,6 +30,9 @@ logger = logging.getLogger("lightbus.events")
 
 READY_TIMEOUT = 5.0
 AGAIN_AFTER = 0.1
+
+WRONG_REVISION = (10071, 10164)
+"""The error codes of the servers when there is a newer revision than the named one."""
 
 
 class RecordedValue(NamedTuple):
@@ -254,13 +257,20 @@ class GroupRecordsBucket:
         if self._unreported is None:
             self._unreported = revision, now
 
-    async def delete(self, key: str) -> None:
-        """Delete a record."""
-        bucket = await self._on_servers()
+    async def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Delete a record; if a revision is given, not a newer one. Raises EventBackendError."""
+        bucket, known = await self._on_servers(), self.records.get(key)
         async with self._connection.asking():
-            with suppress(KeyNotFoundError):
-                await bucket.delete(key)
-        if self.records.pop(key, None) is not None:
+            try:
+                await bucket.delete(key, last=revision)
+            except KeyNotFoundError:
+                pass
+            except APIError as error:
+                if error.err_code not in WRONG_REVISION:
+                    raise
+                return  # the watch reports the newer one
+        if known is not None and self.records.get(key) is known:  # not written again in the meantime
+            del self.records[key]
             self._notify(key)
 
     def close(self) -> None:

@@ -142,18 +142,19 @@ class NatsMove:
         return [each for each in self._records.records.items() if each[0].partition(".")[0] in kinds]
 
     def _standing_group(self, group: str, info: Mapping[str, Any]) -> StandingGroup:
+        start = int(info["start"])
         cursors: dict[EventTopic, int] = {}
         deliveries: dict[tuple[EventTopic, int], int] = {}
         for partition in range(PARTITIONS):
             held = self._records.records.get(f"part.{group}.{partition}")
             state = complete_record(None if held is None else held.value)
-            cursors.update({EventTopic(event, partition): at for event, at in state["cursors"].items()})
+            cursors.update({EventTopic(event, partition): max(at, start) for event, at in state["cursors"].items()})
             for key, number in state["starts"].items():
                 event, _, sequence = key.rpartition(":")
                 deliveries[EventTopic(event, partition), int(sequence)] = number
         created_at = float(info.get("created_at", time.time()))
         return StandingGroup(
-            info["name"], tuple(info["events"]), created_at, int(info["start"]), cursors, deliveries
+            info["name"], tuple(info["events"]), created_at, start, cursors, deliveries
         )  # fmt: skip
 
     async def read(self, after: int, limit: int) -> tuple[Sequence[tuple[StoredEvent, str | None]], int]:

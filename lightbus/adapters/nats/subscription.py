@@ -18,6 +18,7 @@ from ...ports.events import EventInbox, EventPage, EventTopic, KeptEvent, Subscr
 from ...wire.field_types import PARTITIONS
 from .api_stream import ALL, PAST, ApiStream
 from .group_losses import GroupLosses, Mark, first_mark
+from .group_records import GroupRecordsBucket
 from .places import digest
 
 __all__ = ["GroupStart", "NatsSubscription", "complete_record"]
@@ -34,12 +35,24 @@ class GroupStart(NamedTuple):
         start: events up to this sequence are not for the group.
         past: events that were moved into the stream are for the group up to this sequence.
         numbers: `<event>.<partition>` -> number of events for the group before its start; None if not counted.
+        created_at: when it was created, in Unix time.
 
     """
 
     start: int
     past: int = 0
     numbers: Mapping[str, int | None] | None = None
+    created_at: float = 0.0
+
+    @classmethod
+    def of_record(cls, info: Mapping[str, Any]) -> GroupStart:
+        """Return where the group of an `info` record starts."""
+        return cls(int(info["start"]), int(info.get("past", 0)), info.get("numbers"), info.get("created_at", 0.0))
+
+    def stands(self, records: GroupRecordsBucket, group: str) -> bool:
+        """Return whether this group is on record: it was neither removed, nor begun anew by another member."""
+        info = records.records.get(f"info.{group}")
+        return info is not None and GroupStart.of_record(info.value) == self
 
 
 class NatsSubscription:
@@ -139,7 +152,7 @@ class NatsSubscription:
             self._wake.set()
 
     async def _run(self) -> None:
-        beat_at = time.monotonic()
+        beat_at, is_new = time.monotonic(), False
         while True:
             try:
                 async with asyncio.timeout(TICK):
@@ -149,14 +162,15 @@ class NatsSubscription:
             self._wake.clear()
             try:
                 if self.request.group:
-                    if self._begin_anew is not None and f"info.{self._group}" not in self._records.records:
+                    if self._begin_anew is not None and not self._begins.stands(self._records, self._group):
                         # Somebody has removed the group: this member joins a new one of its name.
-                        self._begins = await self._begin_anew()
-                        beat_at = -math.inf  # our record was removed, too
+                        self._begins, is_new = await self._begin_anew(), True
+                        beat_at = -math.inf  # our record is removed, too
                     if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
                         await self._records.put(self._member_key, {})
                         beat_at = time.monotonic()
-                    await self._balance()
+                    await self._balance(is_new=is_new)
+                    is_new = False
                 await self._follow()
             except EventBackendError:
                 continue  # the listener reports it when fetching events fails
@@ -172,14 +186,16 @@ class NatsSubscription:
             if key.startswith(prefix) and (not is_current or now - max(held.seen_at, since) < self._member_timeout)
         ]
 
-    async def _balance(self) -> None:
+    async def _balance(self, *, is_new: bool = False) -> None:
+        """Take and revoke partitions; those held in a group that is new now are reported from its start."""
         members, me = self.members, self.request.member
         revoked = set()
         for partition in range(PARTITIONS):
             owner = rendezvous(f"{self.request.group}\0{partition}", members)
             if partition in self._held:
-                if self._state(partition).get("owner") != me:
-                    self._held.discard(partition)  # another member took it over, having no sign of life from us
+                if is_new or self._state(partition).get("owner") != me:
+                    self._held.discard(partition)  # else another member took it over, having no sign of life from us
+                    self._revoked.discard(partition)
                     self._losses.forget(partition)
                     revoked.add(partition)
                 elif owner not in (me, None) and partition not in self._revoked:
@@ -266,7 +282,8 @@ class NatsSubscription:
 
     def _is_ours(self, topic: EventTopic) -> bool:
         is_held = topic.partition in self._held and topic.partition not in self._revoked
-        return is_held and not self._closed and self.request.wants(topic.event)
+        stands = not self.request.group or self._begins.stands(self._records, self._group)
+        return is_held and stands and not self._closed and self.request.wants(topic.event)
 
     def _topic_state(self, topic: EventTopic, head: int) -> TopicState:
         state = self._state(topic.partition)
@@ -304,10 +321,11 @@ class NatsSubscription:
 
         def change(state: dict[str, Any]) -> None:
             for event, mark in marks.items():
-                if mark.sequence > state["cursors"].get(event, 0):
+                before = first_mark(state, EventTopic(event, partition), self._begins.start, self._begins.numbers)
+                if mark.sequence > before.sequence:
                     state["cursors"] = {**state["cursors"], event: mark.sequence}
                     state["numbers"] = {**state["numbers"], event: mark.number}
-                    state["lost"] = {**state["lost"], event: max(mark.lost, state["lost"].get(event, 0))}
+                    state["lost"] = {**state["lost"], event: max(mark.lost, before.lost)}
             state["starts"] = {key: n for key, n in state["starts"].items() if not _is_handled(key, handled)}
 
         await self._change(partition, change)

@@ -28,6 +28,7 @@ def test_first_mark_of_a_group() -> None:
     state = complete_record({"cursors": {"sold": 9}, "numbers": {"sold": 5}, "lost": {"sold": 2}})
     assert first_mark(state, TOPIC, 7, {"sold.1": 3}) == Mark(9, 5, 2)
     assert first_mark(complete_record({"cursors": {"sold": 9}}), TOPIC, 7, {}) == Mark(9, None, 0)
+    assert first_mark(state, TOPIC, 10, {"sold.1": 6}) == Mark(10, 6, 0)
 
 
 def test_losses_are_reported_once() -> None:

@@ -47,6 +47,22 @@ def run(
     asyncio.run(main())
 
 
+def test_newer_record_is_not_deleted(server: NatsServer) -> None:
+    """If a revision is named; that one is deleted."""
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        await ours.put(KEY, {"owner": "a"})
+        old = ours.records[KEY].revision
+        await theirs.put(KEY, {"owner": "b"})
+        await ours.delete(KEY, revision=old)
+        await wait_until_async(lambda: ours.records[KEY].value == {"owner": "b"})
+        await ours.delete(KEY, revision=ours.records[KEY].revision)
+        assert KEY not in ours.records
+        await wait_until_async(lambda: KEY not in theirs.records)
+
+    run(server, "newer", test)
+
+
 def test_observers_are_notified_of_changes(server: NatsServer) -> None:
     """They get the key; a deleted record is gone."""
 

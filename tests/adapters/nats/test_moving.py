@@ -105,6 +105,20 @@ def test_added_group_starts_at_its_creation(server: NatsServer) -> None:
     on_stream(server, "since", test)
 
 
+def test_cursors_before_the_start_are_not_moved(server: NatsServer) -> None:
+    """They are from a removed group of this name."""
+
+    async def test(stream: ApiStream) -> None:
+        await stream.opened()
+        key = digest("mail")
+        await stream.records.put(f"info.{key}", {"name": "mail", "events": ["seen", "sold"], "start": 7})
+        await stream.records.put(f"part.{key}.{SEEN.partition}", {"cursors": {"seen": 4, "sold": 9}})
+        [group] = await NatsMove(stream, 1.0).groups()
+        assert group.cursors == {SEEN: 7, SEEN._replace(event="sold"): 9}
+
+    on_stream(server, "cursors", test)
+
+
 def test_members_are_those_with_signs_of_life(server: NatsServer) -> None:
     """Not those that were killed and left their record."""
 

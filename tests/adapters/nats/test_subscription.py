@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from helpers.waiting import LEAST
 from lightbus.adapters.nats import subscription as module
 from lightbus.adapters.nats.api_stream import ALL, ApiStream
 from lightbus.adapters.nats.event_counts import EventCounts
+from lightbus.adapters.nats.group_records import RecordedValue
 from lightbus.adapters.nats.places import StreamPlaces, digest
 from lightbus.adapters.nats.subscription import GroupStart, NatsSubscription
 from lightbus.exceptions import EventBackendError
 from lightbus.ports.events import EventTopic, SubscriptionRequest, TopicState
+from lightbus.wire.field_types import PARTITIONS
 
 FIRST, SECOND, THIRD = EventTopic("sold", 1), EventTopic("sold", 2), EventTopic("opened", 3)
 
@@ -25,10 +29,26 @@ class Records:
 
     def __init__(self) -> None:
         self.records: dict[str, Any] = {}
+        self.is_current, self.current_since = True, 0.0
 
     def observe(self, changed: Callable[[str], None]) -> Callable[[], None]:
         """Notify no observer."""
         return lambda: None
+
+    async def put(self, key: str, value: Any) -> None:
+        """Write a record."""
+        self.records[key] = RecordedValue(value, 1, time.monotonic())
+
+    async def update(self, key: str, change: Callable[[Any], Any]) -> Any:
+        """Change a record."""
+        known = self.records.get(key)
+        if (value := change(None if known is None else known.value)) is not None:
+            await self.put(key, value)
+        return value
+
+    async def delete(self, key: str) -> None:
+        """Delete a record."""
+        self.records.pop(key, None)
 
 
 class Stream:
@@ -78,13 +98,17 @@ class Inbox:
 
     def __init__(self) -> None:
         self.told: list[dict[EventTopic, int]] = []
+        self.cursors: dict[EventTopic, int] = {}
+        self.revoked: set[int] = set()
 
     def follow(self, states: Sequence[TopicState]) -> None:
         """Record the heads of topics."""
         self.told.append({state.topic: state.head for state in states})
+        self.cursors.update({state.topic: state.cursor for state in states})
 
     def revoke(self, partitions: frozenset[int]) -> None:
-        """Take no notice."""
+        """Record what was revoked."""
+        self.revoked |= partitions
 
 
 def run(test: Callable[[NatsSubscription, Stream, Inbox], Awaitable[None]], stream: Stream) -> None:
@@ -148,6 +172,40 @@ def test_topics_without_kept_events() -> None:
         assert inbox.told == [{SECOND: 3, THIRD: 3}]
 
     run(test, stream)
+
+
+@pytest.mark.parametrize("is_begun_by_another", [False, True])
+def test_partitions_of_a_removed_group_are_reported_anew(is_begun_by_another: bool, monkeypatch: Any) -> None:
+    """Also those that we took again while it was being removed, and if another member has begun it anew before us."""
+    monkeypatch.setattr(module, "TICK", 0.001)
+    stream, inbox, anew = Stream(), Inbox(), GroupStart(2, 2, {}, 1.5)
+    stream.events = [FIRST, SECOND]
+    info = f"info.{digest('mail')}"
+
+    async def begin_anew() -> GroupStart:
+        await stream.records.put(info, anew._asdict())
+        return anew
+
+    async def main() -> None:
+        request = SubscriptionRequest(api="shop", events=("*",), group="mail", member="1" * 16)
+        await stream.records.put(info, GroupStart(0)._asdict())
+        subscription = NatsSubscription(
+            cast(ApiStream, stream), request, inbox, GroupStart(0), 10.0, begin_anew=begin_anew
+        )
+        await subscription.open()
+        assert inbox.cursors == {FIRST: 0, SECOND: 0}
+        await stream.records.delete(info)
+        if is_begun_by_another:
+            await begin_anew()
+        async with asyncio.timeout(LEAST):
+            while len(inbox.told) < 2:
+                await asyncio.sleep(0.001)
+        assert inbox.revoked == {*range(PARTITIONS)}
+        assert inbox.cursors == {FIRST: 2, SECOND: 2}
+        assert len(inbox.told) == 2
+        await subscription.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
