@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...exceptions import InvalidSchema, LightbusException, UnsupportedUse
+from ...core.peers import Peer
+from ...exceptions import InvalidSchema, LightbusException, LightbusTimeout, UnknownApi, UnsupportedUse
 from ...path import BusPath
 from ...service.description import describe_api
 from ...service.schema import Schema
 from ...typing import JsonSchema
-from ..support.catalogue import served_apis
+from ..support.catalogue import ServedApi, served_apis
 from ..support.connection import Connection
 
 __all__ = [
@@ -67,30 +68,54 @@ async def described_on_bus(
     Args:
         bus: the bus.
         is_wanted: tells by its name whether an API is wanted.
-        on_failure: called with an API, which is left out, and the error, if its peer does not answer, or answers with
-            no valid schema. By default the error is raised.
+        on_failure: called with an API, which is left out, and the error, if none of its peers answers with a valid
+            schema. By default the error is raised.
 
     """
     found: dict[str, DescribedApi] = {}
+    silent: dict[str, LightbusException] = {}
     for api in served_apis(await bus.discover_all()):
         if api.is_internal or not is_wanted(api.name):
             continue
-        latest = api.peers[0]
         if api.is_mixed:
             bus.output.note(
-                f"The peers of {api.name} do not all serve the same: that of {latest.announcement} is taken."
+                f"The peers of {api.name} do not all serve the same: that of {api.peers[0].announcement} is taken."
             )
         try:
-            schema = _checked(api.name, await bus.ask(latest, "schema", api=api.name))
+            peer, schema = await _schema_of(bus, api, silent)
         except LightbusException as error:
             if on_failure is None:
                 raise
             on_failure(api.name, error)
             continue
-        described = await bus.ask_or_empty(latest, "describe", api=api.name)
+        described = await bus.ask_or_empty(peer, "describe", api=api.name)
         services = {peer.announcement.service for peer in api.peers}
         found[api.name] = _described(api.name, schema, described, services)
     return found
+
+
+async def _schema_of(bus: Connection, api: ServedApi, silent: dict[str, LightbusException]) -> tuple[Peer, JsonSchema]:
+    """
+    Return the schema of the latest form of an API, and which of the peers that serve this form sent it.
+
+    Peers in `silent` (instance -> error) are not asked, and those that do not answer are added: a worker that hangs
+    would cost the timeout for each of its APIs. Raises the first peer's error if none sends a valid schema.
+    """
+    latest = api.served[0][1]
+    failed: list[LightbusException] = []
+    for peer, info in api.served:
+        if (info.version, info.digest) != (latest.version, latest.digest):
+            continue
+        if peer.instance in silent:
+            failed.append(silent[peer.instance])
+            continue
+        try:
+            return peer, _checked(api.name, await bus.ask(peer, "schema", api=api.name))
+        except LightbusException as error:
+            failed.append(error)
+            if isinstance(error, LightbusTimeout) and not isinstance(error, UnknownApi):
+                silent[peer.instance] = error
+    raise failed[0]
 
 
 def schemas_of_module(bus: BusPath) -> dict[str, JsonSchema]:

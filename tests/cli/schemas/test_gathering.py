@@ -14,7 +14,7 @@ import lightbus
 from helpers.scripted_bus import ScriptedBus, peer
 from lightbus import Api, InvalidSchema
 from lightbus.cli.schemas.gathering import described_on_bus, save, schemas_of_files, schemas_of_module, schemas_on_bus
-from lightbus.exceptions import LightbusException, UnsupportedUse
+from lightbus.exceptions import LightbusException, LightbusTimeout, UnsupportedUse
 from lightbus.wire.api_info import ApiInfo
 
 
@@ -102,3 +102,28 @@ def test_a_peer_with_an_invalid_schema_can_be_left_out() -> None:
     found = asyncio.run(described_on_bus(bus, on_failure=lambda api, error: failed.append((api, error))))
     assert [*found] == ["shop"]
     assert [(api, type(error)) for api, error in failed] == [("auth", InvalidSchema)]
+
+
+def test_a_silent_peer_is_asked_once() -> None:
+    """However many APIs it serves; another peer that serves the same form is asked instead."""
+    apis = [ApiInfo(name=name, digest=name) for name in ("a", "b", "c", "d")]
+    bus: Any = SchemasBus(apis=[*apis[:1], *apis[-1:]])
+    hung, well = bus.peers
+    bus.peers = [
+        replace(hung, announcement=replace(hung.announcement, apis=tuple(apis), api_names=None, digest="")),
+        well,
+    ]
+    asked: list[tuple[str, str]] = []
+
+    async def ask(peer: Any, procedure: str, *, api: str) -> Any:
+        asked.append((peer.instance, api))
+        if peer.instance == hung.instance:
+            raise LightbusTimeout("It does not answer.")
+        return {"rpcs": {"f": PROCEDURE}} if procedure == "schema" else {}
+
+    bus.ask = ask
+    failed: dict[str, LightbusException] = {}
+    found = asyncio.run(described_on_bus(bus, on_failure=failed.__setitem__))
+    assert asked == [(hung.instance, "a"), (well.instance, "d"), (well.instance, "d")]
+    assert ([*found], [*failed]) == (["d"], ["a", "b", "c"])
+    assert {str(error) for error in failed.values()} == {"It does not answer."}
