@@ -72,25 +72,23 @@ async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
     Return the dead letters (of one group), the latest first, each with the publisher that stores it.
 
     `more` is the number of those left out. Which peers did not answer, so that their letters are missing, is in
-    `silent`.
+    `silent`. Of a publisher with more than MAX_SHOWN, whose letters are in several journals, the last ones of the last
+    journals are taken.
     """
     peers = workers(bus)
-    read = await asyncio.gather(*(_letters_of(bus, peer, group) for peer in peers))
+    starts = dict.fromkeys((peer.instance for peer in peers), 0)
+    for peer, listed in await ask_for_groups(bus, peers, quietly=True):
+        dead = {each["name"]: int(each["dead"]) for each in listed}  # a group is reported for each of its APIs
+        count = sum(number for name, number in dead.items() if group in ("", name))
+        starts[peer.instance] = max(0, count - MAX_SHOWN)
+    read = await asyncio.gather(*(_letters_of(bus, peer, group, starts[peer.instance]) for peer in peers))
     answers = [(peer, letters) for peer, letters in zip(peers, read, strict=True) if letters is not None]
     found = [
         {**each, "publisher": peer.announcement.service, "instance": peer.instance}
         for peer, letters in answers
         for each in letters
     ]
-    count = len(found)
-    if count > MAX_SHOWN:  # not all were read
-        counts = {
-            (peer.instance, each["name"]): int(each["dead"])  # a group is reported for each of its APIs
-            for peer, listed in await ask_for_groups(bus, peers, quietly=True)
-            for each in listed
-            if group in ("", each["name"])
-        }
-        count = max(count, sum(counts.values()))
+    count = len(found) + sum(starts[peer.instance] for peer, _ in answers)
     found = sorted(found, key=lambda each: -float(each["died_at"]))[:MAX_SHOWN]
     return {
         "dead": [_shown(each) for each in found],
@@ -99,11 +97,11 @@ async def dead_letters(bus: Connection, group: str) -> dict[str, Any]:
     }
 
 
-async def _letters_of(bus: Connection, peer: Peer, group: str) -> list[dict[str, Any]] | None:
-    """Return the first dead letters of a publisher, page by page, some more than are shown; None if it is silent."""
+async def _letters_of(bus: Connection, peer: Peer, group: str, start: int) -> list[dict[str, Any]] | None:
+    """Return the last dead letters of a publisher, page by page, without the first `start`; None if it is silent."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    skip = 0
-    while skip <= MAX_SHOWN:
+    skip = start
+    while skip <= start + MAX_SHOWN:  # a page more than was counted: others may have come
         answers = await ask_each(bus, [peer], "dead", group=group, skip=skip)
         if not answers:
             return None

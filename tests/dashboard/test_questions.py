@@ -174,6 +174,7 @@ def test_dead_letters_are_read_page_by_page(
     for group, found in (("", (2, 3)), ("shop-greet", (2, 3)), ("another", (0, 0))):
         told = on_bus(lambda bus, group=group: questions.dead_letters(bus, group))
         assert (len(told["dead"]), told["more"]) == found
+        assert [each["kwargs"]["age"] for each in told["dead"]] == [4, 3][: found[0]]  # the latest, not the first read
 
 
 def test_publishers_that_do_not_answer_are_named(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
