@@ -197,7 +197,7 @@ class Worker:
             await self.parts.consumer.add(listener, publishers)
             if self.parts.backend_listeners is not None:
                 await self.parts.backend_listeners.add(listener)
-        except BaseException:  # no descriptor is left, or an event backend does not start
+        except BaseException:  # an event backend does not start, or it takes too long
             await self._remove_listener(self.parts, listener)
             raise
         self.parts.learner.add_listener(listener, publishers)
