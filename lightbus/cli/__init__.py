@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import os
 import shutil
 import signal
@@ -10,7 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -69,6 +71,9 @@ COMMANDS = {
     "version": ("lightbus.cli.commands.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
 """Name -> module, function, and the line that `--help` shows without importing either."""
+
+AS_JSON = "lightbus.as_json"
+"""The name of the error handler of standard output and standard error."""
 
 
 @contextmanager
@@ -146,13 +151,33 @@ def _refuse_key_in(arguments: Sequence[str]) -> None:
         )
 
 
-def _open_standard_streams() -> None:
-    """Open descriptors 0 to 2 if they are closed: the next opened file would get them, and be used as a terminal."""
-    for descriptor in range(3):
+def _prepare_standard_streams() -> None:
+    """
+    Open standard streams that are closed, and let them write any character.
+
+    A descriptor that is closed would be taken by the next opened file, which would then be used as a terminal. A
+    character that the encoding of a stream lacks is escaped as in JSON, so that output in JSON stays valid.
+    """
+    codecs.register_error(AS_JSON, _escaped_as_json)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # `open` returns the lowest free descriptor: this one
+        if getattr(sys, name) is None:  # it was closed when the interpreter started
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))
+        stream = getattr(sys, name)
+        if descriptor and isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            with suppress(OSError):  # a stream of an embedding program, which cannot be flushed now: it stays as it is
+                stream.reconfigure(errors=AS_JSON)
+
+
+def _escaped_as_json(error: UnicodeError) -> tuple[str, int]:
+    """Return the escapes of the characters that cannot be encoded, as `codecs.register_error` wants it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)), error.end
 
 
 def _broken_between_words(line: str) -> str:
@@ -167,7 +192,7 @@ def main(**kwargs: Any) -> None:
     """Run the command. A LightbusException becomes a readable message and its exit code."""
     from ..exceptions import LightbusException
 
-    _open_standard_streams()
+    _prepare_standard_streams()
     try:
         _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,30 @@ def test_module_is_the_command(processes: Processes) -> None:
     process = processes.lightbus("--help")
     assert process.wait() == 0
     assert process.stdout.startswith("Usage: lightbus ")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("cheat >&-", 0), ("context list --json >&-", 0), ("schema diff /nowhere /nowhere 2>&-", 2)],
+)
+def test_closed_streams_change_no_exit_code(command: str, code: int) -> None:
+    """A standard stream that the caller has closed is as good as /dev/null."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m lightbus {command}"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_name_is_written_in_any_encoding(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """What the encoding of the output lacks is escaped, so that JSON stays JSON."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    for words in (["add", "中", "--bus-name", "ś😀"], ["list", "--json"], ["list"]):
+        process = processes.lightbus("context", *words)
+        assert process.wait() == 0, process.report()
+        if "--json" in words:
+            told = json.loads(process.stdout)
+            assert (told["context"], told["bus_name"]) == ("中", "ś😀")
+    assert ("中" in process.stdout) is (encoding == "utf-8")

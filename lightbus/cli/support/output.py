@@ -173,11 +173,20 @@ class Output:
             stream = sys.stderr if errors else sys.stdout
             is_terminal = stream.isatty()
             in_colour = is_terminal and not os.environ.get("NO_COLOR")  # no-color.org
-            width = None if is_terminal or os.environ.get("COLUMNS") else UNBOUNDED
+            width = _columns() or (None if is_terminal else UNBOUNDED)
             self._consoles[errors] = Console(
                 file=stream, color_system="auto" if in_colour else None, highlight=False, width=width, markup=False
             )
         return self._consoles[errors]
+
+
+def _columns() -> int | None:
+    """Return the width that COLUMNS gives; None if it gives none. 0, as some programs set it, gives none either."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    os.environ.pop("COLUMNS", None)  # rich reads it, too, and would write nothing into no columns
+    return None
 
 
 # Formats for programs

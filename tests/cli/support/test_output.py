@@ -46,6 +46,16 @@ def test_pipe_gets_whole_words(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert capsys.readouterr().out.splitlines() == [f"A{' ' * 301}B", f"{'x' * 300}  y", "z"]
 
 
+@pytest.mark.parametrize("columns", ["0", "", "many"])
+def test_a_width_that_is_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    """COLUMNS without a number of columns counts as not set: in 0 columns nothing at all could be shown."""
+    monkeypatch.setenv("COLUMNS", columns)
+    Output().table([Column(title="A"), Column(title="B", optional=1)], [["x" * 300, "y"]])
+    assert capsys.readouterr().out.splitlines() == [f"A{' ' * 301}B", f"{'x' * 300}  y"]
+
+
 def test_notes_and_records(capsys: pytest.CaptureFixture[str]) -> None:
     """Notes are for people and go to standard error; a record is one line of JSON."""
     Output().note("by the way")
