@@ -6,7 +6,8 @@ With --rpc it shows calls, too; with --acks also the groups that have handled ea
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -100,10 +101,10 @@ class _Tail:
                     follower.look()
                 if calls is not None:
                     calls.look()
+            if self._acks is not None and self._left == 0 and self._unwritten is None:
+                await self._acks.settle(SETTLE)
             if self._unwritten is not None:
                 raise self._unwritten
-            if self._acks is not None and self._left == 0:
-                await self._acks.settle(SETTLE)
 
     def _events_since(self, since: str | datetime | None) -> EventFollower:
         def is_wanted(message: EventMessage) -> bool:
@@ -120,34 +121,42 @@ class _Tail:
     def _show(self, message: EventMessage) -> None:
         if self._done.is_set():
             return
-        try:
+        with self._writing():
             show_event(self._bus, event_fields(message))
-        except (OSError, SystemExit) as error:  # an error of the output, not of a listener: end the command
-            self._unwritten = error
-            self._done.set()
-            return
-        if self._acks is not None:
-            self._acks.add(message)
-        self._count()
+            if self._acks is not None:
+                self._acks.add(message)
+            self._count()
 
     def _on_call(self, peer: Peer, call: dict[str, Any]) -> None:
         if self._only_errors and call["error"] is None:
             return
         name = f"{call['api']}.{call['procedure']}"
         if self._is_wanted(name, call["kwargs"], sender=call["caller"], service=call["caller_service"]):
-            show_call(self._bus, peer, call)
-            self._count()
+            with self._writing():
+                show_call(self._bus, peer, call)
+                self._count()
 
     def _on_ack(self, ack: GroupAck) -> None:
-        show_ack(self._bus, ack)
+        with self._writing():
+            show_ack(self._bus, ack)
 
     def _on_dropped(self, peer: Peer, count: int) -> None:
-        who = peer.announcement
-        if self._bus.output.as_json:
-            fields = {"service": who.service, "process": who.process, "instance": who.instance}
-            self._bus.output.record({"type": "dropped", "count": count, **fields})
-        else:
-            self._bus.output.line((f"{count} calls at {who} are not shown: there were too many at a time", "yellow"))
+        who, output = peer.announcement, self._bus.output
+        with self._writing():
+            if output.as_json:
+                fields = {"service": who.service, "process": who.process, "instance": who.instance}
+                output.record({"type": "dropped", "count": count, **fields})
+            else:
+                output.line((f"{count} calls at {who} are not shown: there were too many at a time", "yellow"))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """End the command if the body cannot write: that is an error of the output, not of a listener or a worker."""
+        try:
+            yield
+        except (OSError, SystemExit) as error:
+            self._unwritten = self._unwritten or error
+            self._done.set()
 
     def _is_wanted(self, name: str, kwargs: Any, **sender: str) -> bool:
         return not self._done.is_set() and self._filter.wants(self._bus, name, kwargs, **sender)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -167,6 +168,40 @@ def test_closed_output_ends_it(commands: Commands, form: list[str]) -> None:
             assert "user_registered" in tail.stdout.readline()
             tail.stdout.close()
             commands.run("fire", "auth.user_registered", "username=ada")
+            tail.wait(60)
+            said = tail.stderr.read()
+        finally:
+            tail.kill()
+    assert "Traceback" not in said
+    assert "failed" not in said
+
+
+@pytest.mark.parametrize(
+    ("shown", "act"),
+    [
+        (["--calls"], ["call", "auth.echo", "value=x"]),
+        (["--errors", "--json"], ["call", "auth.fail"]),
+        (["--acks"], ["fire", "auth.user_registered", "username=ada"]),
+    ],
+)
+def test_closed_output_ends_it_whatever_it_shows(commands: Commands, shown: list[str], act: list[str]) -> None:
+    """Also where the next line is a call or an acknowledgement: it does not follow on without a reader."""
+    commands.services()
+    code = 5 if "auth.fail" in act else 0
+    command = [sys.executable, "-m", "lightbus", "tail", "--wait", "20", *shown]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+        try:
+            assert tail.stdout is not None
+            assert tail.stderr is not None
+            if "--json" not in shown:
+                assert "Following" in tail.stderr.readline()
+                commands.run(*act, code=code)
+            else:  # without a note, it may begin with a later call
+                while not select.select([tail.stdout], [], [], 0.1)[0]:
+                    commands.run(*act, code=code)
+            assert "auth." in tail.stdout.readline()
+            tail.stdout.close()
+            commands.run(*act, code=code)
             tail.wait(60)
             said = tail.stderr.read()
         finally:
