@@ -16,7 +16,7 @@ from ...exceptions import LightbusException, LightbusTimeout, NotReachable
 from ...phrases import clean
 from ..support.catalogue import served_apis
 from ..support.completing import complete_apis, complete_peers
-from ..support.connection import Connection, on_bus
+from ..support.connection import HINT, Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Column, duration
 
@@ -90,8 +90,7 @@ def ping(options: ClientOptions, target: str | None, count: int | None, interval
 async def _ping(bus: Connection, target: str | None, count: int | None, interval: float, timeout: float) -> int:
     pinged = [Pinged(peer=peer) for peer in await _targets(bus, target)]
     try:
-        for each in pinged:
-            await bus.ask_or_empty(each.peer, "info")  # not measured: it opens the connection
+        await bus.ask_all([each.peer for each in pinged], "info")  # not measured: it opens the connections
         number = 0
         while count is None or number < count:
             number += 1
@@ -101,11 +100,16 @@ async def _ping(bus: Connection, target: str | None, count: int | None, interval
     except asyncio.CancelledError:  # Ctrl-C is the normal end
         pass
     _summarize(bus, pinged)
-    return 0 if all(each.statistics()["received"] for each in pinged) else LightbusTimeout.exit_code
+    is_any_silent = any(each.times and not each.statistics()["received"] for each in pinged)
+    return LightbusTimeout.exit_code if is_any_silent else 0
 
 
 async def _targets(bus: Connection, target: str | None) -> Sequence[Peer]:
-    peers = [peer for peer in await bus.discover_all() if peer.is_live]
+    known = await bus.discover_all()
+    peers = [peer for peer in known if peer.is_live]
+    if not peers:
+        there = ", ".join(str(peer.announcement) for peer in known)
+        raise NotReachable(f"No peer answers ({bus.where}). Announced are: {there}. {HINT}")
     if target is None:
         return peers
     serving = next((api.peers for api in served_apis(peers) if api.name == target), None)

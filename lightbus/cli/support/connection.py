@@ -35,6 +35,7 @@ from .output import Output
 
 __all__ = [
     "ENDED",
+    "HINT",
     "INTERRUPTED",
     "SERVICE",
     "Connection",

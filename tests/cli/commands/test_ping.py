@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lightbus.cli.commands.ping import Pinged
+from helpers.scripted_bus import ScriptedBus, peer
+from lightbus.cli.commands.ping import Pinged, _ping
 from lightbus.core.peers import Peer, PeerState, Source
+from lightbus.exceptions import LightbusTimeout, NotReachable
 from lightbus.wire.announcement import Announcement
 
 if TYPE_CHECKING:
@@ -49,3 +52,37 @@ def test_lost_pings_count_as_sent() -> None:
     assert told == {"sent": 3, "received": 2, "min": 0.1, "avg": 0.2, "max": 0.3, "stddev": pytest.approx(0.1)}
     nothing = Pinged(peer=peer, times=[None]).statistics()
     assert nothing == {"sent": 1, "received": 0, "min": None, "avg": None, "max": None, "stddev": None}
+
+
+def test_nobody_to_ping_is_an_error() -> None:
+    """Peers that are announced and never answered are not pinged, and without others there is nothing to wait for."""
+    bus: Any = ScriptedBus({})
+    bus.where, bus.peers = "on this host", [peer(state=PeerState.QUARANTINED)]
+    with pytest.raises(
+        NotReachable, match=r"No peer answers \(on this host\)\. Announced are: auth 0000. on host h\. .*doctor"
+    ):
+        asyncio.run(_ping(bus, None, None, 1.0, 1.0))
+
+
+class SilentBus(ScriptedBus):
+    """Its peers answer nothing."""
+
+    def __init__(self, peers: int) -> None:
+        super().__init__()
+        self.peers = [peer(instance=f"{number:016x}") for number in range(peers)]
+        self.as_json, self.records = True, []
+        self.record = self.records.append
+
+    async def ask_all(self, peers: Any, procedure: str) -> None:
+        self.records.append({"type": procedure, "asked": len(peers)})
+
+    async def ask(self, peer: Any, procedure: str, **question: Any) -> Any:
+        raise LightbusTimeout("It does not answer.")
+
+
+def test_peers_that_never_answer_are_asked_together() -> None:
+    """Those that do not answer cost the time of one, and make the exit code 4."""
+    bus: Any = SilentBus(3)
+    assert asyncio.run(_ping(bus, None, 1, 0.0, 1.0)) == 4
+    assert bus.records[0] == {"type": "info", "asked": 3}
+    assert [each["sent"] for each in bus.records if each["type"] == "statistics"] == [1] * 3
