@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 from ..cli.support.catalogue import served_apis, split_name
-from ..cli.support.connection import SERVICE, Connection
+from ..cli.support.connection import SERVICE, Connection, first_answer
 from ..cli.support.publishers import ask_each, ask_for_groups
 from ..core.peers import Peer
 from ..engine.events_api import split_native_id
@@ -37,8 +38,11 @@ async def describe_api(bus: Connection, name: str) -> dict[str, Any]:
     Why a form could not be described is in `missing`. Raises the error if none could be.
     """
     api, _ = split_name(name, served_apis(workers(bus)))
-    forms = {(info.version, info.digest): peer for peer, info in api.served}
-    described = await asyncio.gather(*(_form(bus, peer, api.name) for peer in forms.values()), return_exceptions=True)
+    forms: defaultdict[tuple[int, str], list[Peer]] = defaultdict(list)
+    for peer, info in api.served:
+        forms[info.version, info.digest].append(peer)
+    asked = (first_answer(peers, lambda peer: _form(bus, peer, api.name)) for peers in forms.values())
+    described = await asyncio.gather(*asked, return_exceptions=True)
     failed = [each for each in described if isinstance(each, BaseException)]
     for error in failed:
         if len(failed) == len(forms) or not isinstance(error, LightbusException):

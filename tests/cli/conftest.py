@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from typing import Any
 import pytest
 
 from helpers import Process, Processes, Terminal, on_terminal
+from helpers.clients import AuthApi
 from helpers.forking import ForkServer
+from lightbus.cli.support.connection import Connection
+from lightbus.core.peers import Peer
+from lightbus.exceptions import LightbusTimeout
+from lightbus.testing import MemoryBus, memory_bus
 
 SERVICES = {
     "auth": '''
@@ -77,6 +83,27 @@ def fail(event_message, username, age):
     raise ValueError(f"no {username} here")
 """,
 }
+
+
+@pytest.fixture
+def one_hangs(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryBus]:
+    """Return a bus in memory with two workers that serve `auth`; the first one that is asked about itself hangs."""
+    ask = Connection.ask
+    asked: list[str] = []
+
+    async def first_silent(bus: Connection, peer: Peer, procedure: str, **question: Any) -> Any:
+        asked.append(peer.instance)
+        if peer.instance == asked[0]:
+            raise LightbusTimeout("it does not answer")
+        return await ask(bus, peer, procedure, **question)
+
+    monkeypatch.setattr(Connection, "ask", first_silent)
+    with memory_bus() as hub:
+        for _ in range(2):
+            bus = hub.create(service_name="auth")
+            bus.client.register_api(AuthApi())
+            hub.start(bus)
+        yield hub
 
 
 OFF_THE_BUS = {"completion", "context", "keys", "schema", "version"}

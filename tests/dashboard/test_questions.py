@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import wait_until
+from helpers.clients import AuthApi
 from lightbus import Api, BusPath, Event, LightbusException, LightbusTimeout, OnError, Parameter
 from lightbus.cli.support import publishers
 from lightbus.cli.support.connection import Connection
@@ -66,6 +67,27 @@ def test_a_form_of_an_api_that_cannot_be_described(
     silent.add("shop")
     with pytest.raises(LightbusTimeout, match="is silent"):
         on_bus(lambda bus: questions.describe_api(bus, "auth"))
+
+
+def test_another_peer_describes_an_api(
+    hub: MemoryBus, shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one does not answer, another one that serves the same form."""
+    other = hub.create(service_name="shop")
+    other.client.register_api(AuthApi())
+    hub.start(other)
+    ask = Connection.ask
+    asked: list[str] = []
+
+    async def once_silent(bus: Connection, peer: Peer, procedure: str, **question: Any) -> Any:
+        asked.append(peer.instance)
+        if peer.instance == asked[0]:
+            raise LightbusTimeout("the first is silent")
+        return await ask(bus, peer, procedure, **question)
+
+    monkeypatch.setattr(Connection, "ask", once_silent)
+    told = on_bus(lambda bus: questions.describe_api(bus, "auth"))
+    assert (len(told["forms"]), told["missing"], len(told["peers"])) == (1, [], 2)
 
 
 def test_a_schema_does_not_replace_the_description(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:

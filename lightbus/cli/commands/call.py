@@ -17,10 +17,10 @@ from ...phrases import clean
 from ...typing import JsonSchema, Kwargs
 from ...wire.plain import json_form
 from ..support.arguments import parse_arguments
-from ..support.catalogue import split_target
+from ..support.catalogue import no_api, split_target
 from ..support.completing import complete_peers, complete_procedures
 from ..support.completing_arguments import complete_call_arguments
-from ..support.connection import Connection, on_bus
+from ..support.connection import Connection, first_answer, on_bus
 from ..support.options import ClientOptions, client_options
 
 __all__ = ["call", "schema_of"]
@@ -125,9 +125,11 @@ async def schema_of(bus: Connection, kind: str, api: str, member: str, serving: 
     """
     Return the schema of a member's arguments, fetched from a peer; the client validates by it from now on.
 
-    `kind` is "rpcs" or "events". Raises UnknownProcedure if the member is of the other kind.
+    `kind` is "rpcs" or "events". Raises UnknownApi without a peer, UnknownProcedure if the member is of the other kind.
     """
-    schema = await bus.ask(serving[0], "schema", api=api)
+    if not serving:  # those that were found have just ended
+        raise no_api(api, bus.client.engine.snapshot.api_names())
+    schema = await first_answer(serving, lambda peer: bus.ask(peer, "schema", api=api))
     if member in schema[kind]:
         bus.client.schema.add_foreign(api, schema)
         parameters: JsonSchema = schema[kind][member]["parameters"]

@@ -11,7 +11,7 @@ import click
 from ...core.peers import Peer
 from ..support.catalogue import ServedApi, served_apis, split_name
 from ..support.completing import complete_names
-from ..support.connection import SERVICE, Connection, on_bus
+from ..support.connection import SERVICE, Connection, first_answer, on_bus
 from ..support.named_types import NamedType, named_types
 from ..support.options import ClientOptions, client_options
 from ..support.output import Output
@@ -59,9 +59,11 @@ async def _describe(bus: Connection, name: str, depth: int) -> None:
 
 
 async def _fields(bus: Connection, api: ServedApi, peers: list[Peer], member: str | None) -> dict[str, Any]:
-    latest = api.peers[0]
-    described = await bus.ask(latest, "describe", api=api.name)
-    schema = await bus.ask(latest, "schema", api=api.name)
+    async def ask(peer: Peer) -> tuple[dict[str, Any], dict[str, Any]]:
+        described = await bus.ask(peer, "describe", api=api.name)
+        return described, await bus.ask(peer, "schema", api=api.name)
+
+    described, schema = await first_answer(api.latest_peers, ask)
     infos = await bus.ask_all([peer for peer in peers if peer.is_up], "info")
     kept_for = [group for _, groups in await ask_for_groups(bus, api.peers, api=api.name) for group in groups]
     return {

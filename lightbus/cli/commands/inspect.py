@@ -17,7 +17,7 @@ from ...exceptions import EventNotFound, LightbusException, SchemaNotFound, did_
 from ...phrases import clean
 from ...wire.plain import shown_form
 from ..support.catalogue import no_api, served_apis
-from ..support.connection import Connection, on_bus, passes, stop_requested
+from ..support.connection import Connection, first_answer, on_bus, passes, stop_requested
 from ..support.json_path import COMPARATORS, JsonSearch, parse_search
 from ..support.kept import Journals
 from ..support.options import ClientOptions, client_options
@@ -236,9 +236,15 @@ class _Inspection:
         return True, None
 
     async def _learn(self, api: str) -> None:
-        for peer in self._bus.client.engine.snapshot.by_api.get(api, ())[:1]:
-            if schema := await self._bus.ask_or_empty(peer, "schema", api=api):
-                self._bus.client.schema.add_foreign(api, schema)
+        peers = self._bus.client.engine.snapshot.by_api.get(api, ())
+        if not peers:
+            return
+        try:
+            schema = await first_answer(peers, lambda peer: self._bus.ask(peer, "schema", api=api))
+        except LightbusException as error:
+            self._bus.output.note(f"The events of {api} cannot be checked: {error}")
+        else:
+            self._bus.client.schema.add_foreign(api, schema)
 
     # The forms
 

@@ -33,6 +33,13 @@ class ServedApi:
         return [peer for peer, _ in self.served]
 
     @property
+    def latest_peers(self) -> list[Peer]:
+        """The peers that serve the API in its latest form: the same version, with the same members and signatures."""
+        latest = self.served[0][1]
+        form = latest.version, latest.digest
+        return [peer for peer, info in self.served if (info.version, info.digest) == form]
+
+    @property
     def versions(self) -> list[int]:
         """The served versions, the latest first."""
         return sorted({info.version for _, info in self.served}, reverse=True)

@@ -19,7 +19,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...adapters.host.nearby import written_announcements
 from ...client import BusClient
@@ -40,6 +40,7 @@ __all__ = [
     "SERVICE",
     "Connection",
     "UnansweredPeers",
+    "first_answer",
     "is_called",
     "on_bus",
     "passes",
@@ -63,6 +64,8 @@ ALIKE = {"host": "as the same user", "bus_key": "with the same key (lightbus key
 """What a worker must have in common with this process to be found, by security mode."""
 
 BusCommand = Callable[["Connection"], Awaitable[int | None]]
+
+T = TypeVar("T")
 
 
 class UnansweredPeers(dict[str, str]):
@@ -212,6 +215,27 @@ class Connection:
     async def close(self) -> None:
         """Leave the bus."""
         await self.client.close_async()
+
+
+async def first_answer(peers: Sequence[Peer], question: Callable[[Peer], Awaitable[T]]) -> T:
+    """
+    Return the answer of one of several peers that would all answer the same.
+
+    One peer is asked first, and twice as many each time that none of those asked answers: so some that hang cost little
+    time, and those that do not are seldom asked in vain. Raises the first error if none answers.
+    """
+    failed: list[LightbusException] = []
+    count = 1
+    while peers:
+        asked, peers = peers[:count], peers[count:]
+        count *= 2
+        for answer in await asyncio.gather(*map(question, asked), return_exceptions=True):
+            if not isinstance(answer, BaseException):
+                return answer
+            if not isinstance(answer, LightbusException):
+                raise answer
+            failed.append(answer)
+    raise failed[0]
 
 
 def on_bus(

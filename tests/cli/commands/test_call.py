@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from helpers import Processes
+from helpers.asgi import MemoryConnection, on_connection
+from lightbus.cli.commands.call import _call
+from lightbus.cli.support.connection import Connection
+from lightbus.exceptions import UnknownApi
 
 if TYPE_CHECKING:
+    from lightbus.core.peers import Peer
+    from lightbus.testing import MemoryBus
+
     from ..conftest import Commands
 
 
@@ -83,3 +94,34 @@ def test_ctrl_c_is_quiet(commands: Commands) -> None:
     assert process.wait() == 130
     assert process.output == ""
     auth.wait_for_line("^cancelled$")
+
+
+WORDS = ("username=admin", "password=secret")
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_schema_of_another_peer_is_taken_where_one_hangs(
+    one_hangs: MemoryBus, capsys: pytest.CaptureFixture[str], everybody: bool
+) -> None:
+    """A peer that does not answer keeps nobody from calling the others."""
+
+    async def use(bus: Connection) -> int:
+        return await _call(bus, "auth.check_password", WORDS, None, None, everybody=everybody)
+
+    assert asyncio.run(on_connection(MemoryConnection(one_hangs), use)) == 0
+    results = [json.loads(line)["result"] for line in capsys.readouterr().out.splitlines()]
+    assert results == [True] * (2 if everybody else 1)
+
+
+def test_peers_that_have_just_ended_are_an_error(one_hangs: MemoryBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with --all, where they were found and are gone at the second look."""
+
+    async def nobody(bus: Connection) -> list[Peer]:
+        return []
+
+    async def use(bus: Connection) -> int:
+        monkeypatch.setattr(Connection, "discover_all", nobody)
+        return await _call(bus, "auth.check_password", WORDS, None, None, everybody=True)
+
+    with pytest.raises(UnknownApi, match="No peer that is up serves 'auth'"):
+        asyncio.run(on_connection(MemoryConnection(one_hangs), use))

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import TYPE_CHECKING
 
+from helpers.asgi import MemoryConnection, on_connection
+from lightbus.cli.commands.describe import _describe
+
 if TYPE_CHECKING:
+    import pytest
+
+    from lightbus.testing import MemoryBus
+
     from ..conftest import Commands
 
 
@@ -92,3 +101,10 @@ def test_unknown_name_is_answered_with_near_ones(commands: Commands) -> None:
     commands.services()
     assert "Did you mean 'auth'?" in commands.run("describe", "aut", code=3).stderr
     assert "Did you mean 'check_password'?" in commands.run("describe", "auth.check_pasword", code=3).stderr
+
+
+def test_another_peer_describes_it_where_one_hangs(one_hangs: MemoryBus, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any peer that serves the same form of the API will do."""
+    asyncio.run(on_connection(MemoryConnection(one_hangs), lambda bus: _describe(bus, "auth", 1)))
+    told = json.loads(capsys.readouterr().out)
+    assert ([each["name"] for each in told["events"]], len(told["peers"])) == (["user_registered"], 2)

@@ -33,6 +33,13 @@ def test_apis_and_who_serves_them() -> None:
     assert (orders.name, orders.is_mixed, len(orders.peers)) == ("shop.orders", False, 1)
 
 
+def test_peers_of_the_latest_form() -> None:
+    """They serve the latest version, with the same members and signatures: any of them can describe it."""
+    other = ApiInfo(name="auth", version=2, digest="cc")
+    [auth] = served_apis([peer(1, AUTH), peer(2, LATER), peer(3, other), peer(4, LATER)])
+    assert [each.instance for each in auth.latest_peers] == [f"{2:016x}", f"{4:016x}"]
+
+
 def test_who_keeps_what_others_left_serves_nothing() -> None:
     """It knows no signature: it is not asked for any, and is no other version of the API."""
     keeper = ApiInfo(name="auth", events=("added",), version=1, keeps=True)

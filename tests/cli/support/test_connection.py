@@ -17,11 +17,20 @@ import pytest
 from helpers import wait_until_async
 from helpers.asgi import MemoryConnection, on_connection
 from helpers.clients import AuthApi
+from helpers.scripted_bus import peer
 from lightbus import UnknownApi
 from lightbus.cli.support import connection as module
-from lightbus.cli.support.connection import INTERRUPTED, Connection, is_called, on_bus, passes, stop_requested
+from lightbus.cli.support.connection import (
+    INTERRUPTED,
+    Connection,
+    first_answer,
+    is_called,
+    on_bus,
+    passes,
+    stop_requested,
+)
 from lightbus.cli.support.options import ClientOptions
-from lightbus.exceptions import NotReachable
+from lightbus.exceptions import LightbusTimeout, NotReachable
 from lightbus.testing import MemoryBus, memory_bus
 from lightbus.wire.announcement import Announcement
 
@@ -239,3 +248,41 @@ def test_a_command_with_its_own_service() -> None:
     """Others see its name; all other commands are of one service, which lists leave out."""
     assert Connection(ClientOptions()).client.config.service_name == module.SERVICE
     assert Connection(ClientOptions(), service="gateway").client.config.service_name == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("silent", "asked"),
+    [(0, [1]), (1, [1, 2]), (2, [1, 2]), (3, [1, 2, 4]), (9, [1, 2, 4, 3])],
+)
+def test_the_first_answer_of_several_peers(silent: int, asked: list[int]) -> None:
+    """The next ones are asked where some do not answer, more each time, so that many that hang do not add up."""
+    peers = [peer(instance=f"{number:016x}") for number in range(10)]
+    rounds: list[int] = []
+
+    async def question(each: Any) -> int:
+        number = peers.index(each)
+        if number + 1 in (1, 2, 4, 8):  # the first of its round
+            rounds.append(0)
+        rounds[-1] += 1
+        if number < silent:
+            raise LightbusTimeout(f"{number} does not answer.")
+        return number
+
+    assert asyncio.run(first_answer(peers, question)) == silent
+    assert rounds == asked
+
+
+def test_no_answer_of_any_peer() -> None:
+    """It is the first one's error; a fault in the question itself is none of a peer."""
+
+    async def silent(each: Any) -> None:
+        raise LightbusTimeout(f"{each.instance[-1]} does not answer.")
+
+    async def wrong(each: Any) -> None:
+        raise KeyError(each.instance)
+
+    peers = [peer(instance=f"{number:016x}") for number in range(5)]
+    with pytest.raises(LightbusTimeout, match="0 does not answer"):
+        asyncio.run(first_answer(peers, silent))
+    with pytest.raises(KeyError):
+        asyncio.run(first_answer(peers, wrong))
