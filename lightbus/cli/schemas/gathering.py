@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ from ...service.description import describe_api
 from ...service.schema import Schema
 from ...typing import JsonSchema
 from ..support.catalogue import ServedApi, served_apis
-from ..support.connection import Connection
+from ..support.connection import Connection, first_answer
 
 __all__ = [
     "DescribedApi",
@@ -72,50 +74,53 @@ async def described_on_bus(
             schema. By default the error is raised.
 
     """
-    found: dict[str, DescribedApi] = {}
-    silent: dict[str, LightbusException] = {}
-    for api in served_apis(await bus.discover_all()):
-        if api.is_internal or not is_wanted(api.name):
-            continue
+    served = [api for api in served_apis(await bus.discover_all()) if not api.is_internal and is_wanted(api.name)]
+    for api in served:
         if api.is_mixed:
             bus.output.note(
                 f"The peers of {api.name} do not all serve the same: that of {api.peers[0].announcement} is taken."
             )
-        try:
-            peer, schema = await _schema_of(bus, api, silent)
-        except LightbusException as error:
-            if on_failure is None:
-                raise
-            on_failure(api.name, error)
-            continue
-        described = await bus.ask_or_empty(peer, "describe", api=api.name)
-        services = {peer.announcement.service for peer in api.peers}
-        found[api.name] = _described(api.name, schema, described, services)
+    peers = _AskedPeers(bus)
+    answers = await asyncio.gather(*map(peers.described, served), return_exceptions=True)
+    found: dict[str, DescribedApi] = {}
+    for api, answer in zip(served, answers, strict=True):
+        if not isinstance(answer, BaseException):
+            found[api.name] = answer
+        elif on_failure is None or not isinstance(answer, LightbusException):
+            raise answer
+        else:
+            on_failure(api.name, answer)
     return found
 
 
-async def _schema_of(bus: Connection, api: ServedApi, silent: dict[str, LightbusException]) -> tuple[Peer, JsonSchema]:
+class _AskedPeers:
     """
-    Return the schema of the latest form of an API, and which of the peers that serve this form sent it.
+    Asks peers for descriptions of APIs: all at the same time, each for one after the other.
 
-    Peers in `silent` (instance -> error) are not asked, and those that do not answer are added: a worker that hangs
-    would cost the timeout for each of its APIs. Raises the first peer's error if none sends a valid schema.
+    A peer that does not answer is not asked again, so that one that hangs costs its timeout once and not for each API.
     """
-    latest = api.served[0][1]
-    failed: list[LightbusException] = []
-    for peer, info in api.served:
-        if (info.version, info.digest) != (latest.version, latest.digest):
-            continue
-        if peer.instance in silent:
-            failed.append(silent[peer.instance])
-            continue
-        try:
-            return peer, _checked(api.name, await bus.ask(peer, "schema", api=api.name))
-        except LightbusException as error:
-            failed.append(error)
-            if isinstance(error, LightbusTimeout) and not isinstance(error, UnknownApi):
-                silent[peer.instance] = error
-    raise failed[0]
+
+    def __init__(self, bus: Connection) -> None:
+        self._bus = bus
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._silent: dict[str, LightbusException] = {}
+
+    async def described(self, api: ServedApi) -> DescribedApi:
+        """Return an API in its latest form. Raises the first error if none of its peers sends a valid schema."""
+        return await first_answer(api.latest_peers, lambda peer: self._ask(peer, api))
+
+    async def _ask(self, peer: Peer, api: ServedApi) -> DescribedApi:
+        async with self._turns[peer.instance]:
+            if peer.instance in self._silent:
+                raise self._silent[peer.instance]
+            try:
+                schema = _checked(api.name, await self._bus.ask(peer, "schema", api=api.name))
+            except LightbusTimeout as error:
+                if not isinstance(error, UnknownApi):
+                    self._silent[peer.instance] = error
+                raise
+            described = await self._bus.ask_or_empty(peer, "describe", api=api.name)
+        return _described(api.name, schema, described, {each.announcement.service for each in api.peers})
 
 
 def schemas_of_module(bus: BusPath) -> dict[str, JsonSchema]:

@@ -127,3 +127,26 @@ def test_a_silent_peer_is_asked_once() -> None:
     assert asked == [(hung.instance, "a"), (well.instance, "d"), (well.instance, "d")]
     assert ([*found], [*failed]) == (["d"], ["a", "b", "c"])
     assert {str(error) for error in failed.values()} == {"It does not answer."}
+
+
+@pytest.mark.parametrize("is_one_service", [True, False])
+def test_silent_peers_do_not_add_up(is_one_service: bool) -> None:
+    """Those that do not answer are waited for together, be they of one API or of several."""
+    names = ["a"] * 7 if is_one_service else [*"abcdefg"]
+    bus: Any = SchemasBus(apis=[ApiInfo(name=name, digest="x") for name in names])
+    waiting: list[int] = []
+
+    async def ask(peer: Any, procedure: str, *, api: str) -> Any:
+        waiting.append(1)
+        asked = len(waiting)
+        await asyncio.sleep(0)  # whoever is asked at the same time is counted by now
+        rounds.add(len(waiting))
+        raise LightbusTimeout(f"{asked} does not answer.")
+
+    rounds: set[int] = set()
+    bus.ask = ask
+    failed: dict[str, LightbusException] = {}
+    assert asyncio.run(described_on_bus(bus, on_failure=failed.__setitem__)) == {}
+    assert rounds == ({1, 3, 7} if is_one_service else {7})
+    assert [*failed] == sorted({*names})
+    assert str(failed["a"]) == "1 does not answer."
