@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,12 +39,11 @@ def dumpschema(options: ClientOptions, module: str | None, out: Path | None, loc
 
 def _own_bus(options: ClientOptions, module: str | None, *, needed: bool) -> BusPath | None:
     """Return the bus of the bus module; None if there is no such module and it is not `needed`."""
-    from ...creation import DEFAULT_MODULE, configure_logging
-    from ..support.bus_module import load_bus
+    from ...creation import configure_logging
+    from ..support.bus_module import is_module_there, load_bus
     from ..support.options import apply_options
 
-    is_named = module is not None or "LIGHTBUS_MODULE" in os.environ
-    if not needed and not is_named and importlib.util.find_spec(DEFAULT_MODULE) is None:
+    if not needed and not is_module_there(module):
         return None
     configure_logging(options.log_level or "warning")
     apply_options(service_name=None, process_name=None, config_file=options.config_file, log_level=None)

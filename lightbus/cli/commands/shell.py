@@ -44,10 +44,10 @@ def shell(
 
 
 def _bus(module: str | None, config_file: str | None) -> BusPath:
-    from ...creation import DEFAULT_MODULE, create
-    from ..support.bus_module import load_bus
+    from ...creation import create
+    from ..support.bus_module import is_module_there, load_bus
 
-    if module is not None or importlib.util.find_spec(DEFAULT_MODULE) is not None:
+    if is_module_there(module):
         return load_bus(module)[0]
     return create(config_file=config_file, service_name="lightbus-shell")
 

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import traceback
+from importlib.machinery import PathFinder
 from itertools import islice
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -14,10 +15,19 @@ from ...creation import DEFAULT_MODULE, get_bus, import_bus_module
 from ...exceptions import FailedToImportBusModule, InvalidConfiguration, NoBusFoundInBusModule
 from ...path import BusPath
 
-__all__ = ["load_bus"]
+__all__ = ["is_module_there", "load_bus"]
 
 NEARBY = 3
 """The most other places that a message names."""
+
+
+def is_module_there(name: str | None) -> bool:
+    """Return whether a bus module is named, also by `LIGHTBUS_MODULE`, or there is a bus.py for `load_bus`."""
+    if name or os.environ.get("LIGHTBUS_MODULE"):
+        return True
+    # Not `importlib.util.find_spec`: the script `lightbus` has its own directory on the path, and not the working one.
+    found = PathFinder.find_spec(DEFAULT_MODULE, [os.getcwd(), *sys.path])
+    return found is not None and found.origin is not None  # else it is just a directory of that name
 
 
 def load_bus(name: str | None) -> tuple[BusPath, ModuleType]:

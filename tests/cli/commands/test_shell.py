@@ -28,11 +28,11 @@ def test_shell_is_a_client_without_a_bus_module(commands: Commands, tmp_path: Pa
 
 
 def test_shell_of_a_module(commands: Commands, tmp_path: Path) -> None:
-    """With a bus.py it uses that module's bus."""
+    """With a bus.py it uses that module's bus, though a script has no working directory on its path (-P)."""
     commands.services()
     code = "import sys; sys.modules['IPython'] = None; from lightbus.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "shell"],
+        [sys.executable, "-P", "-c", code, "shell"],
         input="print('service', bus.client.service_name)\n", capture_output=True, text=True,
         cwd=tmp_path / "anywhere" / "shop", timeout=240, check=False,
     )  # fmt: skip

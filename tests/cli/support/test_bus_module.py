@@ -9,7 +9,7 @@ import pytest
 
 from helpers import Processes
 from lightbus import FailedToImportBusModule, InvalidConfiguration, NoBusFoundInBusModule
-from lightbus.cli.support.bus_module import file_of, load_bus
+from lightbus.cli.support.bus_module import file_of, is_module_there, load_bus
 
 WORKING = "import lightbus\nbus = lightbus.create()\n"
 
@@ -41,6 +41,19 @@ def test_environment_names_the_module(directory: Path, monkeypatch: pytest.Monke
     assert load_bus(None)[1].__name__ == "wires"
     (directory / "bus.py").write_text(WORKING)
     assert load_bus("bus")[1].__name__ == "bus"
+
+
+def test_whether_there_is_a_module(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bus.py in the working directory counts though only the script's own directory is on the path."""
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", str(directory))])
+    (directory / "bus").mkdir()  # is no module
+    assert [is_module_there(name) for name in (None, "wires")] == [False, True]
+    monkeypatch.setenv("LIGHTBUS_MODULE", "wires")
+    assert is_module_there(None)
+    monkeypatch.setenv("LIGHTBUS_MODULE", "")
+    assert not is_module_there(None)
+    (directory / "bus.py").write_text(WORKING)
+    assert is_module_there(None)
 
 
 @pytest.mark.parametrize(
