@@ -22,6 +22,7 @@ from ..support.json_path import COMPARATORS, JsonSearch, parse_search
 from ..support.kept import Journals
 from ..support.options import ClientOptions, client_options
 from ..support.output import json_line
+from ..support.publishers import code_of, nothing_shown
 
 __all__ = ["Search", "inspect"]
 
@@ -132,7 +133,7 @@ def inspect(
 
     Oldest first; all conditions have to hold. The options are those of Lightbus 1.x. Exit code 1: --validate found an
     event that does not satisfy its schema. 3: there is no such API or event, or not the one that --id or --native-id
-    names.
+    names, or a peer does not answer, so that events may be missing.
     """
     said = [text for name, text in NOT_NEEDED.items() if given.pop(name)]
     search = Search(**given)
@@ -163,15 +164,17 @@ class _Inspection:
         while not await self._go_through(count) and done is not None and not await passes(done, FOLLOW_EVERY):
             await self._journals.look()
         if self._search.is_for_one and not self._found:
-            self._bus.output.note("There is no such event in any journal (any more).")
+            self._bus.output.note(nothing_shown(self._bus, "There is no such event in any journal (any more)."))
             return 3
         if self._journals.failure is not None and not follow:
             raise self._journals.failure
         if not self._found:
             if not follow:
                 self._refuse_unknown()
-            self._bus.output.note("No journal has such an event.")
-        return int(self._invalid > 0)
+            self._bus.output.note(nothing_shown(self._bus, "No journal has such an event."))
+        if self._invalid:
+            return 1
+        return 0 if follow else code_of(self._bus)
 
     def _refuse_unknown(self) -> None:
         """Raise UnknownApi, or EventNotFound, if neither a peer nor a journal has the wanted event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -10,9 +11,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from helpers import wait_until
-from lightbus.cli.commands.inspect import Search
+from helpers.asgi import MemoryConnection, on_connection
+from lightbus.cli.commands.history import _HistoryQuery
+from lightbus.cli.commands.inspect import Search, _Inspection
+from lightbus.cli.support import publishers
+from lightbus.cli.support.connection import Connection
+from lightbus.cli.support.filters import MessageFilter
+from lightbus.exceptions import LightbusTimeout
 
 if TYPE_CHECKING:
+    from lightbus.testing import MemoryBus
+
     from ..conftest import Commands
 
 EVENT = {
@@ -134,3 +143,26 @@ def test_terminal_output_leaves_no_progress_bar(commands: Commands, columns: int
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}  auth\.user_registered  version 1", head)
         assert where.startswith("    id ")
         assert arguments[1] == "    age: 0"
+
+
+@pytest.mark.parametrize("command", ["inspect", "history"])
+def test_missing_events_are_no_success(one_hangs: MemoryBus, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Where a publisher does not answer, its events may be missing: exit code 3, with --json as well."""
+    ask = publishers._ask
+    asked: list[str] = []
+
+    async def one_silent(bus: Connection, peer: Any, procedure: str, kwargs: dict[str, Any]) -> Any:
+        asked.append(peer.instance)
+        if peer.instance == asked[0]:
+            raise LightbusTimeout("it does not answer")
+        return await ask(bus, peer, procedure, kwargs)
+
+    monkeypatch.setattr(publishers, "_ask", one_silent)
+
+    async def use(bus: Connection) -> int:
+        if command == "history":
+            return await _HistoryQuery(bus, MessageFilter(), (None, None), internal=False).run(20)
+        return await _Inspection(bus, Search(), "json", validate=False).run([], None, follow=False)
+
+    assert asyncio.run(on_connection(MemoryConnection(one_hangs), use)) == 3
+    assert len({*asked}) == 2
