@@ -136,9 +136,16 @@ def _draw(lines: Iterable[str], file: Path) -> None:
         )
     form = file.suffix.lstrip(".") or "svg"
     source = "\n".join(lines)
-    done = subprocess.run(
-        [program, f"-T{form}", "-o", str(file)], input=source.encode(), capture_output=True, timeout=PICTURE_SECONDS
-    )
+    command = [program, f"-T{form}", "-o", str(file)]
+    try:
+        done = subprocess.run(command, input=source.encode(), capture_output=True, timeout=PICTURE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UnsupportedUse(
+            f"Graphviz did not draw {file} within {PICTURE_SECONDS:g} s. Write the graph with --format dot, and draw "
+            "it with another program of Graphviz, such as sfdp."
+        ) from None
+    except OSError as error:
+        raise UnsupportedUse(f"{program} of Graphviz cannot be started: {error.strerror}.") from None
     if done.returncode:
         raise UnsupportedUse(f"Graphviz did not draw {file}: {done.stderr.decode(errors='replace').strip()}")
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from helpers.scripted_bus import peer
+from lightbus.cli.commands import graph
 from lightbus.cli.commands.graph import Edge, dot, edges_between, mermaid, tree
+from lightbus.exceptions import UnsupportedUse
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -64,6 +68,22 @@ def test_picture_is_drawn_where_graphviz_is_installed(commands: Commands, tmp_pa
     program.chmod(0o700)
     commands.run("graph", "--picture", f"{tmp_path}/bus.svg", env={"PATH": str(program.parent)})
     assert (tmp_path / "bus.svg").read_text().startswith("digraph lightbus {")
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [("#!/bin/sh\nexec sleep 60\n", r"within 0\.1 s\. Write the graph"), ("#!/no/such/shell\n", "cannot be started")],
+)
+def test_graphviz_that_does_not_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, problem: str
+) -> None:
+    """One that takes too long, or cannot be started, is an error and no traceback."""
+    (tmp_path / "dot").write_text(program)
+    (tmp_path / "dot").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(graph, "PICTURE_SECONDS", 0.1)
+    with pytest.raises(UnsupportedUse, match=problem):
+        graph._draw(["digraph lightbus {", "}"], tmp_path / "bus.svg")
 
 
 def test_callers_and_listeners_are_shown_with_counts(commands: Commands) -> None:
