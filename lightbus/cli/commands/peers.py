@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ...core.peers import Peer, PeerState
-from ...exceptions import LightbusException
+from ...exceptions import LightbusException, NotReachable
 from ..support.completing import complete_peers
 from ..support.connection import Connection, on_bus
 from ..support.lists import Listing, ListView, Row, list_options, show_list
@@ -176,18 +176,23 @@ def info(group_options: ClientOptions, options: ClientOptions, name: str) -> Non
 async def _list(bus: Connection) -> Listing:
     found = await query_peers(bus, await bus.discover_all())
     rows = [Row(fields=report.fields(), cells=report.row()) for report in found]
-    return Listing(
-        rows=rows, empty="No peer is on the bus.", code=0 if any(each.rtt is not None for each in found) else 3
-    )
+    return Listing(rows=rows, empty="No peer is on the bus.", code=_code(found))
 
 
-async def _show(bus: Connection, name: str) -> None:
-    for report in await query_peers(bus, await bus.named(name)):
+def _code(found: list[PeerReport]) -> int:
+    """Return the exit code: that of NotReachable if no peer has answered."""
+    return 0 if any(each.rtt is not None for each in found) else NotReachable.exit_code
+
+
+async def _show(bus: Connection, name: str) -> int:
+    found = await query_peers(bus, await bus.named(name))
+    for report in found:
         health = await bus.ask_or_empty(report.peer, "health")
         if bus.output.as_json:
             bus.output.record({**report.fields(), "health": health, "stats": report.stats})
         else:
             _describe(bus.output, report, health)
+    return _code(found)
 
 
 async def query_peers(bus: Connection, found: list[Peer]) -> list[PeerReport]:
@@ -237,21 +242,24 @@ def _facts(report: PeerReport, health: dict[str, Any]) -> Iterator[tuple[str, st
     fields = report.fields()
     yield "peer", f"{fields['service']} {fields['process']}"
     yield "instance", fields["instance"]
-    yield "host", f"{fields['host']}, process {fields['pid']}"
+    yield "host", f"{fields['host']}, process {fields['pid']}" if report.info else fields["host"]
     yield "endpoint", f"{fields['endpoint']}, found by {fields['found_by']}"
     yield "state", f"{report.state}, answers in {duration(report.rtt)}" if report.rtt else report.state
-    yield "version", f"lightbus {fields['version']}, does {', '.join(report.info.get('features', [])) or 'nothing'}"
     if report.info:
+        yield "version", f"lightbus {fields['version']}, does {', '.join(report.info.get('features', [])) or 'nothing'}"
         yield "up for", _running(report.info)
     yield "apis", ", ".join(f"{api.name} (version {api.version})" for api in report.peer.announcement.apis or ())
-    yield "load", f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
+    if report.stats:
+        load = f"{fields['running']} calls run, {fields['queued']} wait, {fields['concurrency']} may run at a time"
+        yield "load", load
     if clients := report.stats.get("clients"):
         yield "clients", ", ".join(f"{each} ({clients[each]})" for each in sorted(clients))
     if refused := report.stats.get("refused_connections"):
         yield "refused", "connections: " + ", ".join(f"{each} ({refused[each]})" for each in sorted(refused))
     if dropped := report.stats.get("dropped_answers"):
         yield "dropped", f"{number(dropped)} answers: who had asked was gone, or did not read"
-    for problem in [each for what in ("problems", "losses", "refused") for each in health.get(what, [])] or ["none"]:
+    found = [each for what in ("problems", "losses", "refused") for each in health.get(what, [])]
+    for problem in found or (["none"] if health else ["not known: it does not answer"]):
         yield "problems", problem
 
 

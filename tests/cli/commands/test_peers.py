@@ -13,9 +13,11 @@ import pytest
 
 import lightbus
 from helpers import wait_until
+from helpers.scripted_bus import peer
 from lightbus import LightbusTimeout
-from lightbus.cli.commands.peers import COLUMNS, query_peers
-from lightbus.cli.support.connection import Connection
+from lightbus.cli.commands.peers import COLUMNS, _show, query_peers
+from lightbus.cli.support.connection import Connection, UnansweredPeers
+from lightbus.cli.support.output import Output
 from lightbus.config.keys import BusKey
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.engine.binding import Binding
@@ -94,6 +96,27 @@ def test_peer_is_up_only_if_it_answered_a_ping(known: PeerState, answers: bool, 
     assert report.state == state
     assert (report.rtt is not None) == (state == "up")
     assert len(report.row()) == len(COLUMNS)
+
+
+def test_info_of_a_peer_that_hangs(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what is known of it, claims nothing else, and has the exit code for no answer."""
+    hung = peer(state=PeerState.UP)
+
+    class Hung(Connection):
+        def __init__(self) -> None:
+            self.output = Output()
+            self.unanswered = UnansweredPeers()
+
+        async def named(self, name: str, *, among: Any = None) -> list[Peer]:
+            return [hung]
+
+        async def ask(self, peer: Peer, procedure: str, *, timeout: float | None = None, **kwargs: Any) -> Any:
+            raise LightbusTimeout("no answer")
+
+    assert asyncio.run(_show(Hung(), "auth")) == 3
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.strip() != "apis")
+    assert told.keys() == {"peer", "instance", "host", "endpoint", "state", "problems"}
+    assert (told["host"], told["state"], told["problems"]) == ("h", "suspect", "not known: it does not answer")
 
 
 def test_info_shows_statistics_of_a_peer(commands: Commands) -> None:
