@@ -24,7 +24,7 @@ from ...core.peers import Peer
 from ...events.publishing.journal_set import directory_of
 from ...exceptions import LightbusException, LightbusTimeout, NotReachable, UnsupportedUse
 from ..support.bench_responder import API, EVENTS_API, BenchEventsApi, responder
-from ..support.connection import Connection, on_bus, stop_requested
+from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.histogram import histogram, show_histogram, summary
 from ..support.options import ClientOptions, client_options
 from ..support.output import duration, number, size
@@ -184,7 +184,7 @@ async def _calls(bus: Connection, load: _BenchLoad, name: str | None) -> int:
             return bus.client.call_rpc_remote(API, "echo", {"payload": payload}, options)
 
         await call()  # not measured: it opens the connection
-        times, failed, seconds = await _measured(bus, load, call, "Calls")
+        times, failed, seconds = await _measured(bus, load, call, "Calls", stop_requested())
     _show(bus, "calls", load, times, failed, seconds, {})
     return 1 if failed else 0
 
@@ -201,10 +201,9 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
             def fire(which: str = run) -> Awaitable[Any]:
                 return client.fire_event(EVENTS_API, "fired", {"run": which, "payload": payload})
 
-            async def handled(which: str, wanted: int, seconds: float) -> int:
+            async def handled(which: str, wanted: int, seconds: float, done: asyncio.Event) -> int:
                 end, count = time.monotonic() + seconds, 0
-                while count < wanted and time.monotonic() < end:
-                    await asyncio.sleep(0.01)
+                while count < wanted and time.monotonic() < end and not await passes(done, 0.01):
                     question = {"run": which}
                     count = await client.call_rpc_remote(
                         API, "handled", question, {"peer": peer.instance, "timeout": 10.0}
@@ -212,13 +211,14 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
                 return count
 
             await fire("first")
-            if not await handled("first", 1, START_SECONDS):
+            if not await handled("first", 1, START_SECONDS, asyncio.Event()):
                 raise NotReachable(
                     f"{peer.announcement} receives no events of this process. `lightbus doctor` looks for the reason."
                 )
-            began = time.perf_counter()
-            times, failed, seconds = await _measured(bus, load, fire, "Events")
-            count = await handled(run, len(times), SETTLE_SECONDS) if times else 0
+            began, done = time.perf_counter(), stop_requested()
+            times, failed, seconds = await _measured(bus, load, fire, "Events", done)
+            done.clear()  # Ctrl-C has ended the load, and another one ends the wait
+            count = await handled(run, len(times), SETTLE_SECONDS, done) if times else 0
             whole = time.perf_counter() - began
     finally:
         await client.stop_worker()
@@ -226,9 +226,10 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
     return 1 if failed or count < len(times) else 0
 
 
-async def _measured(bus: Connection, load: _BenchLoad, do: Operation, label: str) -> tuple[list[float], int, float]:
-    """Run the load; return the seconds of each operation, the number of failures, and the seconds in total."""
-    done = stop_requested()
+async def _measured(
+    bus: Connection, load: _BenchLoad, do: Operation, label: str, done: asyncio.Event
+) -> tuple[list[float], int, float]:
+    """Run the load until `done`; return the seconds of each operation, the number of failures, the seconds in total."""
     times: list[float] = []
     failed = 0
     left = iter(range(load.count))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from helpers.asgi import MemoryConnection, on_connection
+from lightbus import Api
+from lightbus.cli.commands import bench
+from lightbus.cli.support.bench_responder import API
 from lightbus.config import load_config
 from lightbus.events.publishing.journal_set import directory_of
+from lightbus.testing import memory_bus
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -43,3 +54,36 @@ def test_events_where_none_can_be_kept(commands: Commands, tmp_path: Path) -> No
     assert f"Events cannot be kept in {tmp_path / 'file'}" in done.stderr
     assert "Set LIGHTBUS_DATA_DIR" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class LosesEvents(Api):
+    """A responder that has handled the first event only; who asks about others is interrupted."""
+
+    class Meta:
+        name = API
+        internal = True
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def handled(self, run: str) -> int:
+        if run == "first":
+            return 1
+        self.asked += 1
+        os.kill(os.getpid(), signal.SIGINT)
+        return 0
+
+
+def test_ctrl_c_ends_the_wait_for_events(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the responder does not handle them: the command does not go on for a minute."""
+    monkeypatch.setattr(bench, "SETTLE_SECONDS", 2.0)
+    with memory_bus() as hub:
+        loses = LosesEvents()
+        worker = hub.create(service_name="loses")
+        worker.client.register_api(loses)
+        hub.start(worker)
+        load = bench._BenchLoad(count=3, concurrency=1, size=0)
+        code = asyncio.run(on_connection(MemoryConnection(hub), lambda bus: bench._events(bus, load, "loses")))
+    told = json.loads(capsys.readouterr().out)
+    assert (code, told["count"], told["handled"]) == (1, 3, 0)
+    assert loses.asked == 1
