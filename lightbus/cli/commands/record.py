@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
 import click
 
-from ...exceptions import UnsupportedUse
+from ...exceptions import DeformError, UnsupportedUse
 from ...message import EventMessage
 from ..support.connection import Connection, on_bus, passes, stop_requested
 from ..support.following import EventFollower
 from ..support.moments import parse_since
 from ..support.options import ClientOptions, client_options
+from ..support.publishers import ask_publishers, code_of
 from ..support.recording import heading, line_of
 
 __all__ = ["record"]
@@ -37,25 +39,35 @@ __all__ = ["record"]
 def record(options: ClientOptions, pattern: str, out: Path, since: str | None, kept: bool, count: int | None) -> None:
     """Write events to a file: all, or those whose name matches, as `auth.*` does. `lightbus replay` fires them again.
 
-    It takes no events away from listeners. Ctrl-C ends it; events recorded until then are in the file.
+    It takes no events away from listeners. Ctrl-C ends it; events recorded until then are in the file. Exit code 1:
+    events were left out that are nested too deeply for JSON. 3, with --kept: a peer does not answer, so that its events
+    may be missing.
     """
     begin = parse_since("0" if kept and since is None else since)
+    on_bus(options, lambda bus: _record(bus, pattern, out, begin, count, only_kept=kept))
 
-    async def run(bus: Connection) -> None:
+
+async def _record(
+    bus: Connection, pattern: str, out: Path, begin: str | datetime | None, count: int | None, *, only_kept: bool
+) -> int:
+    if begin is None:
         await bus.discover_all()
-        with _open(out) as file:
-            file.write(heading(bus.name))
-            recorder = _Recorder(bus, file, count)
-            follower = EventFollower(
-                bus,
-                recorder.write,
-                is_wanted=lambda message: fnmatchcase(message.canonical_name, pattern),
-                since=begin,
-                name="record",
-            )
-            await recorder.run(follower, out, only_kept=kept)
-
-    on_bus(options, run)
+    else:
+        await ask_publishers(bus, "journals")  # notes name those whose stored events will be missing
+    with _open(out) as file:
+        file.write(heading(bus.name))
+        recorder = _Recorder(bus, file, count)
+        follower = EventFollower(
+            bus,
+            recorder.write,
+            is_wanted=lambda message: fnmatchcase(message.canonical_name, pattern),
+            since=begin,
+            name="record",
+        )
+        await recorder.run(follower, out, only_kept=only_kept)
+    if recorder.left_out:
+        return 1
+    return code_of(bus) if only_kept else 0
 
 
 def _open(out: Path) -> IO[str]:
@@ -68,12 +80,13 @@ def _open(out: Path) -> IO[str]:
 
 
 class _Recorder:
-    """Writes events to a file, and counts them."""
+    """Writes events to a file, and counts them, and those that JSON cannot hold (`left_out`)."""
 
     def __init__(self, bus: Connection, file: IO[str], wanted: int | None) -> None:
         self._bus = bus
         self._file = file
         self._wanted = wanted
+        self.left_out = 0
         self._written = 0
         self._done = stop_requested()
         self._failure: OSError | None = None
@@ -98,6 +111,8 @@ class _Recorder:
             raise UnsupportedUse(
                 f"{out} cannot be written to: {self._failure.strerror}. {self._written} events are in it."
             )
+        if self.left_out:
+            output.note(f"{self.left_out} events are nested too deeply for JSON: they are left out.")
         if output.as_json:
             output.record({"file": str(out), "events": self._written})
         else:
@@ -111,6 +126,9 @@ class _Recorder:
             self._file.write(line_of(message))
         except OSError as error:  # an error of the file, not of a listener: end the command
             self._fail(error)
+            return
+        except DeformError:  # an error of the event, not of a listener: the others are recorded
+            self.left_out += 1
             return
         self._written += 1
         if self._written == self._wanted:

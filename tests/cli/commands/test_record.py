@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helpers.asgi import MemoryConnection, on_connection
+from lightbus import Api, Event, Parameter
+from lightbus.cli.commands.record import _record
+from lightbus.cli.support import publishers
+from lightbus.exceptions import LightbusTimeout
+from lightbus.testing import memory_bus
 
 if TYPE_CHECKING:
     from ..conftest import Commands
@@ -57,3 +67,38 @@ def test_recording_until_interrupted(commands: Commands, tmp_path: Path) -> None
     assert recording.wait(20) == 0, recording.report()
     assert "1 event recorded in" in recording.stdout
     assert users(file) == ["sally"]
+
+
+class DeepApi(Api):
+    stored = Event([Parameter("value", Any)])
+
+    class Meta:
+        name = "deep"
+
+
+@pytest.mark.parametrize(("is_silent", "code"), [(False, 1), (True, 3)])
+def test_an_incomplete_recording_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_silent: bool, code: int
+) -> None:
+    """Events that JSON cannot hold are left out, and do not end it; those of a publisher that is silent are missing."""
+    value: Any = 1
+    for _ in range(490):
+        value = [value]
+    with memory_bus() as hub:
+        worker = hub.create(service_name="deep")
+        worker.client.register_api(DeepApi())
+        hub.start(worker)
+        for each in (1, 2 if is_silent else value, 3):
+            worker.deep.stored(value=each)
+
+        async def silent(*args: Any) -> Any:
+            raise LightbusTimeout("it does not answer")
+
+        if is_silent:
+            monkeypatch.setattr(publishers, "_ask", silent)
+        file = tmp_path / "events.jsonl"
+        record = on_connection(MemoryConnection(hub), lambda bus: _record(bus, "*", file, "0", None, only_kept=True))
+        assert asyncio.run(record) == code
+    values = [json.loads(line)["kwargs"]["value"] for line in file.read_text().splitlines()[1:]]
+    assert values == ([1, 2, 3] if is_silent else [1, 3])
+    assert json.loads(capsys.readouterr().out)["events"] == len(values)
