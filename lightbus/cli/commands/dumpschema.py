@@ -32,7 +32,8 @@ def dumpschema(options: ClientOptions, module: str | None, out: Path | None, loc
         raise UnsupportedUse("--local and --remote were both given. Without either both are written.")
     own = None if remote else _own_bus(options, module, needed=local)
     if own is not None and local:
-        _save(_schemas_of(own), out, human_readable=own.client.config.bus.options.human_readable)
+        is_readable = own.client.config.bus.options.human_readable and not options.as_json
+        _save(_schemas_of(own), out, human_readable=is_readable)
         return
     on_bus(options, lambda bus: _dump(bus, own, out))
 
@@ -66,7 +67,8 @@ async def _dump(bus: Connection, own: BusPath | None, out: Path | None) -> None:
         if not found:
             raise
         bus.output.note("No peer is on the bus: these are the schemas of the bus module alone (--local says so).")
-    _save(found, out, human_readable=bus.client.config.bus.options.human_readable)
+    is_readable = bus.client.config.bus.options.human_readable and not bus.output.as_json
+    _save(found, out, human_readable=is_readable)
 
 
 def _save(schemas: Mapping[str, JsonSchema], out: Path | None, *, human_readable: bool) -> None:

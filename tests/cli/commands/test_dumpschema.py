@@ -21,8 +21,9 @@ def test_schemas_of_a_module_and_of_the_bus(commands: Commands, processes: Proce
     commands.services()
     auth = tmp_path / "anywhere" / "auth"
     local = processes.lightbus("dumpschema", "--local", cwd=auth)
-    both = processes.lightbus("dumpschema", cwd=auth)
+    both = processes.lightbus("dumpschema", "--json", cwd=auth)
     assert (local.wait(60), both.wait(60)) == (0, 0)
+    assert (len(local.stdout.splitlines()) > 1, len(both.stdout.splitlines())) == (True, 1)
     directory = tmp_path / "schemas"
     directory.mkdir()
     commands.run("dumpschema", "--remote", "--out", str(directory))
