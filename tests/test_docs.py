@@ -19,6 +19,7 @@ import yaml
 
 from helpers import Processes
 from lightbus.adapters.nats.settings import NatsSettings
+from lightbus.cli import COMMANDS
 from lightbus.config import config_schema, load_config
 from lightbus.config.environment import ENVIRONMENT
 from lightbus.core.peers import PeerState, Source
@@ -133,6 +134,12 @@ def test_environment_variables_exist() -> None:
     """No document names a variable that nothing reads."""
     named = {(name, each) for name, text in DOCUMENTS.items() for each in re.findall(r"LIGHTBUS_[A-Z_]+[A-Z]", text)}
     assert [each for each in named if each[1] not in {*ENVIRONMENT, *NO_KEY}] == []
+
+
+def test_each_command_has_a_section() -> None:
+    """On the page of the command line; `lightbus run` has a page of its own."""
+    sections = re.findall(r"^### lightbus (\S+)$", DOCUMENTS["docs/cli.md"], re.MULTILINE)
+    assert sorted(sections) == sorted({*COMMANDS} - {"run"})
 
 
 # README.md

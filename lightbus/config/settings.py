@@ -116,8 +116,9 @@ class EventsSettings(Settings):
     backend: str = setting(
         TEXT,
         "journal",
-        "What stores durable events: journal (each publisher stores its own), memory (this process, for "
-        "tests), or the name of an entry point in the group lightbus_event_backends. Further keys are its options.",
+        "What stores durable events: journal (each publisher stores its own), memory (this process, for tests), "
+        "jetstream (NATS servers), or the name of an entry point in the group lightbus_event_backends. Further keys "
+        "are its options.",
     )
 
     @property
@@ -260,11 +261,11 @@ class WorkerSettings(Settings):
     """`worker`."""
 
     rpc_concurrency: int = setting(LIMIT, 100, "Calls executed at the same time.")
-    rpc_queue: int = setting(COUNT, 1000, "Calls queued beyond these; more are answered BUSY.")
+    rpc_queue: int = setting(COUNT, 1000, "Calls queued beyond these; more are refused.")
     max_queue_time: float | None = setting(
         optional(SECONDS),
         None,
-        "Seconds a call may be queued; it is answered BUSY if it would wait longer. Not set: half of the time that "
+        "Seconds a call may be queued; it is refused if it would wait longer. Not set: half of the time that "
         "calls take, while the worker is overloaded.",
     )
     drain_grace: float = setting(WAIT, 2.0, "Seconds a stopping worker waits for its callers to notice.")

@@ -37,6 +37,7 @@ Environment (each has a key in the configuration file, too):
   LIGHTBUS_BUS_KEY_FILE  security.bus_key_file: where that file is
   LIGHTBUS_INTERFACES    network.interfaces: names or addresses, with commas
   LIGHTBUS_PEERS         discovery.peers: host:port of fixed peers, with commas
+  LIGHTBUS_DATA_DIR      journal.data_dir: where events are stored
 """
 
 
