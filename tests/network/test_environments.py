@@ -320,6 +320,14 @@ def test_home_of_another_user(processes: Processes, shop: Path, tmp_path: Path) 
     assert [*own.rglob("*.sqlite")]
 
 
+def test_a_data_directory_that_may_not_be_entered(processes: Processes, shop: Path, volume: Path) -> None:
+    """In another user's directory, where even to ask what is there is refused: calls work, events name the setting."""
+    env = {**NOWHERE, "LIGHTBUS_DATA_DIR": str(volume / "data")}
+    (shop / "bus.py").write_text(SELLING)  # a worker that would store events
+    serves(processes, shop, STRANGER, **env)
+    cannot_keep(processes, shop, STRANGER, **env)
+
+
 def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, volume: Path) -> None:
     """A user without an entry in the list, with a HOME that is not writable: calls work."""
     volume.chmod(0o755)

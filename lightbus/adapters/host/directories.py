@@ -12,6 +12,7 @@ from ...config.surroundings import home_directory
 
 __all__ = [
     "data_directory",
+    "found_in",
     "has_no_room",
     "is_of_full_disk",
     "is_of_place",
@@ -62,6 +63,15 @@ def _is_ours(path: Path) -> bool:
         return path.stat().st_uid == os.geteuid()
     except OSError:
         return False
+
+
+def found_in(directory: Path, pattern: str) -> list[Path]:
+    """
+    Return what matches a pattern below a directory, sorted; nothing if there is none that this user may enter.
+
+    `Path.glob`, `Path.is_dir` and `Path.exists` raise where even to ask what is there is refused.
+    """
+    return sorted(directory.glob(pattern)) if os.path.isdir(directory) else []
 
 
 def is_of_place(error: Exception) -> bool:

@@ -257,7 +257,7 @@ def _why_unusable(private: Sequence[Path]) -> str:
             if (problem := _problem(path)) is not None:
                 return str(_unusable(path, *problem))
         else:
-            parent = next(each for each in path.parents if each.exists())
+            parent = next(each for each in path.parents if os.path.exists(each))
             can_be_made = parent == path.parent or path.parent in private or path.name.startswith(".sockets")
             if not can_be_made or not os.access(parent, os.W_OK | os.X_OK) or takes_no_files(parent):
                 return str(_unusable(path, "cannot be made", f"check {parent}"))

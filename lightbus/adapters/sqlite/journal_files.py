@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ...config.durable_files import sync_directory
+from ..host.directories import found_in
 from .noted_events import NOTED
 
 __all__ = ["JournalFiles", "file_of", "journals_in", "remove_files"]
@@ -20,7 +21,7 @@ SUFFIXES = ("", "-wal", "-shm")
 
 def journals_in(directory: Path) -> list[Path]:
     """Return the databases of the journals in the directory of a service, by name."""
-    return sorted(directory.glob(f"*{JOURNAL}"))
+    return found_in(directory, f"*{JOURNAL}")
 
 
 def file_of(directory: Path, name: str) -> Path:

@@ -72,7 +72,7 @@ class HostOutbox:
 
     def exists(self) -> bool:
         """Return whether there is an outbox at all: a single `stat`, cheap enough to repeat."""
-        return self.path.exists()
+        return os.path.exists(self.path)  # `Path.exists` raises in a directory that this user may not enter
 
     def state(self) -> tuple[int, ...] | None:
         """Return a fingerprint of the files, which changes with every write; None if they cannot be read."""

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..host.directories import found_in
 from .noted_events import NOTED
 
 __all__ = ["is_damage", "quarantine", "quarantine_sentences"]
@@ -42,4 +43,4 @@ def quarantine_sentences(directory: Path, host: str) -> list[str]:
 
 def _quarantined(directory: Path) -> Iterator[Path]:
     for pattern in (f"*{MARK}*", f"*/*{MARK}*"):
-        yield from sorted(file for file in directory.glob(pattern) if file.name.rpartition("-")[2].isdigit())
+        yield from (file for file in found_in(directory, pattern) if file.name.rpartition("-")[2].isdigit())

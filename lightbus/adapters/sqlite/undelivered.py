@@ -40,9 +40,9 @@ def groups_behind(file: Path, api: str) -> frozenset[Behind]:
 
     None of a file that is gone, or is no journal. Raises JournalError if it cannot be read now.
     """
-    if not file.exists():
-        return frozenset()
     try:
+        if not file.exists():
+            return frozenset()
         with contextlib.closing(read_only(file)) as connection:
             # First: they are put into the tables at any moment.
             noted = {each.number: each.sequence for each in still_noted(file, connection)}

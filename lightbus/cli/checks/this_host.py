@@ -128,7 +128,7 @@ async def check_sockets(context: CheckContext) -> AsyncIterator[Finding]:
 async def check_directories(context: CheckContext) -> AsyncIterator[Finding]:
     """Check whether events can be stored: the directory of journals, and the space on its disk."""
     directory = data_directory(context.bus.client.config.journal.data_dir)
-    there = next(each for each in (directory, *directory.parents) if each.exists())
+    there = _nearest(directory)
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or takes_no_files(there):
         yield Finding(
             level=Level.ERROR,
@@ -151,6 +151,11 @@ async def check_directories(context: CheckContext) -> AsyncIterator[Finding]:
         yield Finding(level=Level.OK, check="data directory", text=f"{directory} can be written to.")
     else:
         yield Finding(level=Level.OK, check="data directory", text=f"{directory} will be made with the first event.")
+
+
+def _nearest(path: Path) -> Path:
+    """Return a path, or the nearest of its parents that can be seen to exist."""
+    return next(each for each in (path, *path.parents) if os.path.exists(each))
 
 
 def _little_room(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ...adapters.host.directories import found_in
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal import Journal
 from ...adapters.sqlite.journal_directory import apis_in
@@ -122,7 +123,7 @@ def _target(bus: Connection, api: str, service: str | None, opened: ExitStack) -
     """Return the journal to move to, which must not be in use: that of an earlier attempt, or a new one."""
     root = place(bus)
     if service is None:
-        files = [file for service in root.glob("*/") for file in journals_in(service)]
+        files = [file for service in found_in(root, "*/") for file in journals_in(service)]
         known = sorted({file.parent.name for file in files if api in apis_in(file, even_empty=True)})
         if len(known) != 1:
             there = f"Those of {', '.join(known)} had" if known else "None has had"

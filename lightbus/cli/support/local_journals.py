@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from ...adapters.host.directories import found_in
 from ...adapters.sqlite.group_table import KnownGroup
 from ...adapters.sqlite.journal_directory import JournalDirectory
 from ...adapters.sqlite.journal_files import journals_in
@@ -29,7 +30,7 @@ def journal_directory(bus: Connection, path: Path) -> JournalDirectory:
 
 def directories(bus: Connection) -> list[JournalDirectory]:
     """Return the journal directories of all services that have journals."""
-    return [journal_directory(bus, path) for path in sorted(place(bus).glob("*/")) if journals_in(path)]
+    return [journal_directory(bus, path) for path in found_in(place(bus), "*/") if journals_in(path)]
 
 
 def groups_here(bus: Connection, api: str = "") -> list[KnownGroup]:

@@ -6,13 +6,14 @@ They are opened at first use, maintained while this process publishes (`journal_
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...adapters.host.directories import data_directory, has_no_room, volatile_filesystem
+from ...adapters.host.directories import data_directory, found_in, has_no_room, volatile_filesystem
 from ...config import Config
 from ...exceptions import JournalError
 from ...membership.context import Identity
@@ -141,7 +142,7 @@ class JournalSet:
     def adopt(self) -> list[Journal]:
         """Adopt the journals of this service that no process has open any more, and return them."""
         with self._lock:
-            if self._closed or not (self.path / self._identity.service).is_dir():
+            if self._closed or not os.path.isdir(self.path / self._identity.service):
                 return []  # a process that only answers calls needs no disk
             adopted = self._open_directory().adopt()
             self._adopted = {**self._adopted, **{journal.id: journal for journal in adopted}}
@@ -163,7 +164,7 @@ class JournalSet:
         """Adopt the free journals with events of services that have no worker `here`, and return them."""
         adopted: list[Journal] = []
         with self._lock:
-            paths = sorted(self.path.glob("*/")) if not self._closed and self.path.is_dir() else []
+            paths = [] if self._closed else found_in(self.path, "*/")
             others = {path.name for path in paths} - {self._identity.service}
             for service in self._services_with_events(name for name in sorted(others) if name not in here):
                 adopted += self._record_adopted(service, self._directory_of(service).adopt_filled())

@@ -10,6 +10,7 @@ import pytest
 
 from lightbus.adapters.host.directories import (
     data_directory,
+    found_in,
     has_no_room,
     is_shared,
     takes_no_files,
@@ -72,3 +73,13 @@ def test_room_for_sqlite_shared_memory(tmp_path: Path, monkeypatch: pytest.Monke
         disk = SimpleNamespace(f_bavail=blocks, f_frsize=4096)
         monkeypatch.setattr("lightbus.adapters.host.directories.os.statvfs", lambda _, disk=disk: disk)
         assert has_no_room(tmp_path) == is_full
+
+
+def test_what_is_in_a_directory(tmp_path: Path) -> None:
+    """In order of names; nothing where there is no directory, or none that the system lets us look into."""
+    for name in ("b.x", "a.x", "a.y"):
+        (tmp_path / name).touch()
+    assert found_in(tmp_path, "*.x") == [tmp_path / "a.x", tmp_path / "b.x"]
+    assert found_in(tmp_path / "gone", "*") == []
+    assert found_in(tmp_path / "a.x", "*") == []
+    assert found_in(tmp_path / ("x" * 300), "*") == []  # `Path.glob` raises here, as it does for EACCES

@@ -39,10 +39,11 @@ def test_exists_and_state_create_nothing(tmp_path: Path) -> None:
 
 
 def test_unreadable_outbox_does_not_exist(tmp_path: Path) -> None:
-    """Below a file there is none: checking raises nothing, adding an event does."""
+    """Below a file, or where the system refuses to look, there is none: only adding an event raises an error."""
     (tmp_path / "file").touch()
     outbox = HostOutbox(tmp_path / "file" / "shop")
-    assert outbox.state() is None
+    assert (outbox.exists(), outbox.state()) == (False, None)
+    assert not HostOutbox(tmp_path / ("x" * 300)).exists()  # ENAMETOOLONG: `Path.exists` raises, as it does for EACCES
     with pytest.raises(JournalError, match="outbox"):
         put(outbox, "a")
 
