@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...exceptions import InvalidConfiguration
+from ...exceptions import InvalidConfiguration, TransportError
 from ...wire.announced_fields import MAX_ADDRESSES
 
 __all__ = [
@@ -90,20 +90,22 @@ def usable_addresses(wanted: Sequence[str] = ()) -> tuple[str, ...]:
 
     Raises:
         InvalidConfiguration: this host has no such interface or address, or no usable address.
+        TransportError: the operating system does not list the interfaces.
 
     """
     reports = explain(wanted)
-    addresses = [address for entry in reports if entry.used for address in entry.addresses]
+    # Interfaces may share an address, as a bridge and the card below it do.
+    addresses = dict.fromkeys(address for entry in reports if entry.used for address in entry.addresses)
     if not addresses:
         found = "; ".join(map(str, reports)) or "no interface at all"
         raise InvalidConfiguration(
             f"this host has no address for the bus to use: {found}. Name one: LIGHTBUS_INTERFACES"
         )
-    return tuple(addresses[:MAX_ADDRESSES])  # no announcement may carry more
+    return tuple(addresses)[:MAX_ADDRESSES]  # no announcement may carry more
 
 
 def explain(wanted: Sequence[str] = ()) -> list[InterfaceReport]:
-    """Return a report on each interface of this host. Raise InvalidConfiguration as `usable_addresses` does."""
+    """Return a report on each interface of this host. Raises what `usable_addresses` does."""
     return report(list_interfaces(), wanted)
 
 
@@ -120,7 +122,7 @@ def follow_addresses(before: Sequence[str], wanted: Sequence[str] = ()) -> tuple
     kept = [address for address in before if address in has]
     reports = report(interfaces, there) if there or not wanted else []
     new = [each for entry in reports if entry.used for each in entry.addresses if each not in before]
-    return tuple(kept + new)[:MAX_ADDRESSES] or tuple(before)
+    return tuple(dict.fromkeys(kept + new))[:MAX_ADDRESSES] or tuple(before)
 
 
 def networks_of(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -147,11 +149,18 @@ def dial_order(addresses: Iterable[str], own: Sequence[str]) -> tuple[str, ...]:
 
 
 def list_interfaces() -> list[Interface]:
-    """Return the interfaces of the operating system, including those without an IPv4 address."""
+    """Return the interfaces of the operating system, including those without an IPv4 address. Raises TransportError."""
     import ifaddr  # needs ctypes; imported in TCP modes only
 
+    try:
+        adapters = ifaddr.get_adapters(include_unconfigured=True)
+    except OSError as error:
+        raise TransportError(
+            f"The interfaces of this host cannot be listed: {error}. Is the limit of open files (ulimit -n) too low? "
+            "On Linux a process asks by AF_NETLINK, which RestrictAddressFamilies= of systemd has to allow."
+        ) from error
     found = []
-    for adapter in ifaddr.get_adapters(include_unconfigured=True):
+    for adapter in adapters:
         name = str(adapter.name)
         addresses = tuple(f"{ip.ip}/{ip.network_prefix}" for ip in adapter.ips if ip.is_IPv4)
         # The state is only read with an address: a container host has hundreds of interfaces, and this is called often.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from ...exceptions import TransportError
 from ..host.interfaces import networks_of
 
 __all__ = ["LOOK_EVERY", "LocalAddresses"]
@@ -33,8 +34,16 @@ class LocalAddresses:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Our addresses with their prefix length, `"192.0.2.7/24"`: peers in these networks are dialled first."""
-        return networks_of(self.addresses) if self.addresses else ()
+        """
+        Our addresses with their prefix length, `"192.0.2.7/24"`: peers in these networks are dialled first.
+
+        None while the operating system does not list them.
+        """
+        try:
+            return networks_of(self.addresses) if self.addresses else ()
+        except TransportError as error:
+            logger.debug("%s", error)
+            return ()
 
     def have_changed(self, now: float) -> bool:
         """Check, if it is due; return whether the addresses have changed."""
@@ -43,8 +52,8 @@ class LocalAddresses:
         self._look_at = now + LOOK_EVERY
         try:
             before, self._seen = self._seen, self._look(self.addresses)
-        except OSError as error:  # no descriptor is free, for example: keep the addresses
-            logger.debug("The addresses of this host cannot be read: %s", error)
+        except TransportError as error:  # no descriptor is free, for example: keep the addresses
+            logger.debug("%s", error)
             return False
         if self._seen == self.addresses or self._seen != before:
             return False

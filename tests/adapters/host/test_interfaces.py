@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from typing import Any
 
+import ifaddr
 import pytest
 
 from lightbus.adapters.host import interfaces
@@ -17,7 +20,7 @@ from lightbus.adapters.host.interfaces import (
     same_subnet,
     usable_addresses,
 )
-from lightbus.exceptions import InvalidConfiguration
+from lightbus.exceptions import InvalidConfiguration, TransportError
 from lightbus.wire.announced_fields import MAX_ADDRESSES
 
 LO = Interface(name="lo", addresses=("127.0.0.1/8",))
@@ -142,6 +145,26 @@ def test_no_usable_address_is_refused_with_the_reasons(monkeypatch: pytest.Monke
         "this host has no address for the bus to use: lo (127.0.0.1): not used, loopback: no other host is behind "
         "it; eth2 (no IPv4 address): not used, it has no IPv4 address. Name one: LIGHTBUS_INTERFACES"
     )
+
+
+def test_an_address_of_two_interfaces_is_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a bridge and the card below it: nobody can listen at an address twice."""
+    bridge = Interface(name="vmbr0", addresses=("192.0.2.7/32", "203.0.113.7/24"))
+    monkeypatch.setattr(interfaces, "list_interfaces", lambda: [ETH0, WLAN, bridge])
+    assert usable_addresses() == ("192.0.2.7", "198.51.100.7", "203.0.113.7")
+    assert usable_addresses(["eth0", "vmbr0"]) == ("192.0.2.7", "198.51.100.7", "203.0.113.7")
+    assert follow_addresses(["192.0.2.7"]) == ("192.0.2.7", "198.51.100.7", "203.0.113.7")
+
+
+def test_interfaces_that_may_not_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a unit of systemd without AF_NETLINK: one error says what the system answered, and what to allow."""
+
+    def refused(**_: Any) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(ifaddr, "get_adapters", refused)
+    with pytest.raises(TransportError, match=r"cannot be listed: .*Address family.*RestrictAddressFamilies"):
+        usable_addresses()
 
 
 def test_no_more_addresses_than_can_be_announced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
+import pytest
+
+from lightbus.adapters.zmq import local_addresses as module
 from lightbus.adapters.zmq.local_addresses import LOOK_EVERY, LocalAddresses
+from lightbus.exceptions import TransportError
 
 HOME, AWAY = ("127.0.0.1",), ("192.0.2.9",)
 
@@ -40,11 +43,25 @@ def test_addresses_stay_if_the_host_cannot_be_asked() -> None:
     def fail(before: Sequence[str]) -> tuple[str, ...]:
         if host.looks == 0:
             host.looks = 1
-            raise OSError(errno.EMFILE, "Too many open files")
+            raise TransportError("The interfaces of this host cannot be listed: too many open files")
         return host.look(before)
 
     here, host.addresses = LocalAddresses(HOME, fail), AWAY
     assert [here.have_changed(at * LOOK_EVERY) for at in (1, 2, 3)] == [False, False, True]
+
+
+def test_networks_are_unknown_if_the_host_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They only decide which peers are tried first; and they are known again once it can."""
+    here = LocalAddresses(HOME)
+    assert here.networks == ("127.0.0.1/8",)
+
+    def fail(addresses: Sequence[str]) -> tuple[str, ...]:
+        raise TransportError("The interfaces of this host cannot be listed: too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "networks_of", fail)
+        assert here.networks == ()
+    assert here.networks == ("127.0.0.1/8",)
 
 
 def test_address_checks_are_rare() -> None:
