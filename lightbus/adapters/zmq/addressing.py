@@ -11,7 +11,7 @@ from ...exceptions import TransportError
 from ...ports.transport import MOST_ENDPOINTS, Endpoints, PublisherSocket, RouterSocket
 from ...typing import Endpoint, InstanceId
 from ...wire.announcement import Announcement
-from ..host.interfaces import dial_order, networks_of
+from ..host.interfaces import dial_order
 from ..host.places import Places
 from .host_sockets import HostSockets
 from .local_addresses import LocalAddresses
@@ -111,7 +111,7 @@ class TcpAddressing:
         event_port: int = 0,
     ) -> None:
         self._local = LocalAddresses(addresses, follow)
-        self._networks = networks_of(addresses)
+        self._networks = self._local.networks
         self._ports = rpc_port, event_port
 
     @property
@@ -245,7 +245,8 @@ def _bind_all(socket: RouterSocket | PublisherSocket, addresses: Sequence[str], 
         bound = [socket.bind(_tcp(address, port or "*")) for address in addresses]
         return int(bound[0].rpartition(":")[2])
     problem: TransportError | None = None
-    for candidate in random.Random(os.getpid()).sample(_PORTS, PORT_ATTEMPTS):
+    # Not by a generator that forks share, nor by the process id: the first process of each container has the same.
+    for candidate in random.SystemRandom().sample(_PORTS, PORT_ATTEMPTS):
         bound = []
         try:
             for address in addresses:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -215,3 +216,24 @@ def test_one_port_at_several_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         await wait_until_async(lambda: all(is_free("127.0.0.1", int(each.rpartition(":")[2])) for each in taken))
 
     run(scenario)
+
+
+def test_ports_do_not_depend_on_the_process_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers with the host's network are all process 1: more of them than attempts find ports."""
+    monkeypatch.setattr(module.os, "getpid", lambda: 1)
+    tried: list[int] = []
+
+    class Taken:
+        """All ports that were tried before are in use."""
+
+        def bind(self, endpoint: str) -> str:
+            port = int(endpoint.rpartition(":")[2])
+            if port in tried:
+                raise TransportError("in use")
+            return endpoint
+
+        def unbind(self, endpoint: str) -> None:
+            raise AssertionError
+
+    for _ in range(2 * module.PORT_ATTEMPTS):
+        tried.append(module._bind_all(cast("Any", Taken()), ("127.0.0.1", "127.0.0.2"), 0))
