@@ -86,8 +86,13 @@ def resolve(endpoint: Endpoint, on_done: Callable[[DnsAnswer], None]) -> bool:
 
     # A daemon thread: a process that ends does not wait for a name server.
     thread = threading.Thread(target=run, name="lightbus-lookup", daemon=True)
-    thread.start()
-    _threads.append(thread)
+    try:
+        thread.start()
+    except RuntimeError as error:  # the system allows no further thread
+        refused = DnsAnswer(problem=f"{error} (ulimit -u; TasksMax= of systemd; pids.max of a container)")
+        loop.call_soon(on_done, refused)
+    else:
+        _threads.append(thread)
     return True
 
 
@@ -95,7 +100,7 @@ def answer_of(endpoint: Endpoint) -> DnsAnswer:
     """Look up a name, and wait for the result."""
     try:
         found = _by_record(record_of(endpoint)) if endpoint.startswith(SRV_SCHEME) else _by_host(endpoint)
-    except (OSError, UnicodeError, LookupError) as error:  # UnicodeError: no name server could know such a name
+    except Exception as error:  # whatever it is: without an answer the name would never be looked up again
         return DnsAnswer(problem=str(error) or type(error).__name__)
     return DnsAnswer(endpoints=found)
 

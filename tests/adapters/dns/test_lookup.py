@@ -151,3 +151,28 @@ def test_lookups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         module._threads[-1].join()
 
     asyncio.run(main())
+
+
+def test_no_further_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system allows none, the lookup has failed, with that reason, and is repeated like any other."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+
+    async def main() -> None:
+        answers: list[DnsAnswer] = []
+        assert resolve("tcp://auth.example:5570", answers.append)
+        assert answers == []
+        await asyncio.sleep(0)
+        [answer] = answers
+        assert answer.problem.startswith("can't start new thread (ulimit -u")
+
+    asyncio.run(main())
+
+
+def test_any_failure_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is a fault of the program: otherwise the lookup would seem to hang for ever."""
+    monkeypatch.setattr(module, "_by_host", lambda endpoint: 1 // 0)
+    assert answer_of("tcp://auth.example:5570").problem == "integer division or modulo by zero"
