@@ -223,7 +223,7 @@ class ReceiveLimit:
         """Check, if it is due, whether too many messages wait."""
         if now < self._look_at:
             return
-        memory = self._memory()
+        memory = self._memory() or self._latest  # while no descriptor is free, it cannot be read
         self._must_look_closely = self.is_over = False
         for socket, incoming in self._sockets.items():
             if incoming.was_emptied():

@@ -108,7 +108,8 @@ class UnsolicitedMessages:
 
     def _look(self) -> bool:
         """Check once; return whether to check again soon."""
-        memory = self._memory()
+        if not (memory := self._memory()):  # while no descriptor is free, it cannot be read
+            return self._counts
         self._floor = min(self._floor or memory, memory)
         growth = memory - self._floor
         if growth < STEP:
@@ -204,7 +205,10 @@ def connections_to(endpoints: Collection[str]) -> Iterator[tuple[int, str]]:
     """Yield the descriptors of this process that are connected to an endpoint, and the endpoint. On Linux only."""
     if not endpoints or not Meter.POSSIBLE:
         return
-    for name in os.listdir("/proc/self/fd"):
+    names: list[str] = []
+    with suppress(OSError):  # no descriptor is free
+        names = os.listdir("/proc/self/fd")
+    for name in names:
         with suppress(OSError):  # closed meanwhile, or not connected
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 endpoint = _peer(int(name))

@@ -228,6 +228,16 @@ def test_without_connections_no_check_is_due(place: Place) -> None:
     assert place.receive_limit.pause == LOOK_EVERY
 
 
+def test_memory_that_cannot_be_read_for_a_moment(place: Place) -> None:
+    """While no descriptor is free, for example: the process did not grow from nothing when it can be read again."""
+    place.connect()
+    place.look()
+    before, place.memory = place.memory, 0
+    place.look()
+    place.grow(before)
+    assert (place.asked, place.receive_limit.is_over) == ([], False)
+
+
 def test_the_memory_in_use_is_known() -> None:
     """It grows with allocated memory."""
     with mmap.mmap(-1, 64 * MIB) as held:  # a bytes object may reuse memory that the process has already

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -211,6 +213,28 @@ def test_check_intervals() -> None:
     unsolicited.look(LOOK_SELDOM)
     assert unsolicited.pause == LOOK_CLOSELY
     peer.close()
+
+
+def test_memory_that_cannot_be_read_for_a_moment(place: Place) -> None:
+    """While no descriptor is free, for example: what was counted before still counts."""
+    peer, _ = place.peers
+    place.grow(0)
+    place.grow(STEP)
+    peer.sends(30 * MIB)
+    grown, place.memory = place.memory + MAX_WAITING, 0
+    place.grow(0)
+    place.grow(grown)
+    assert peer.given_up == 1
+
+
+def test_connections_while_no_descriptor_is_free(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None can be found then; the check fails nobody."""
+
+    def refused(path: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "listdir", refused)
+    assert not [*connections_to({place.peers[0].endpoint})]
 
 
 def test_connections_to_an_endpoint(place: Place) -> None:
