@@ -116,6 +116,13 @@ def _check_address(address: object) -> None:
         parsed = ip_address(str(address))
     except ValueError:
         raise InvalidConfiguration(f"the address {address!r:.60} is not an IP address") from None
-    # "Any" would be our own host, and no connection is possible to a multicast or broadcast address.
-    if parsed.is_unspecified or parsed.is_multicast or str(parsed) != address or address == "255.255.255.255":
+    # "Any" would be our own host, and no connection is possible to a multicast or broadcast address. The zone after a %
+    # has a meaning on its own host only, and may be any text.
+    if (
+        parsed.is_unspecified
+        or parsed.is_multicast
+        or str(parsed) != address
+        or "%" in address
+        or address == "255.255.255.255"
+    ):
         raise InvalidConfiguration(f"the address {address!r:.60} is not one that a single host can be dialled at")

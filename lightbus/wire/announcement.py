@@ -241,7 +241,7 @@ class Announcement:
         If `value` equals the `known` announcement, that is returned: peers repeat theirs with each heartbeat, and pass
         on those of all others, while reading and checking takes twenty times as long.
         """
-        if known is not None and value == known.to_wire():
+        if known is not None and _are_equal(value, known.to_wire()):
             return known
         with reading("the announcement of a peer"):
             if not isinstance(value, dict):
@@ -278,6 +278,13 @@ def shorten(text: str, limit: int) -> str:
     if len(encoded) <= limit:
         return text
     return encoded[: limit - 1].decode(errors="ignore") + "~"
+
+
+def _are_equal(received: object, wire: dict[str, Any]) -> bool:
+    try:
+        return received == wire
+    except ArithmeticError:  # raised by a Decimal that is a signaling NaN
+        return False
 
 
 def _txt_size(properties: Mapping[bytes, bytes | None]) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -132,7 +133,8 @@ def test_unchanged_announcement_is_returned_itself() -> None:
     assert Announcement.from_wire(known.to_wire(), known) is known
     other = {**known.to_wire(), "svc": "other"}
     assert Announcement.from_wire(other, known).service == "other"
-    for wrong in (None, [], {**known.to_wire(), "svc": 1}, {**known.to_wire(), "apis": None, "names": "x"}):
+    wrong_fields: list[dict[str, Any]] = [{"svc": 1}, {"apis": None, "names": "x"}, {"v": Decimal("sNaN")}]
+    for wrong in (None, [], *({**known.to_wire(), **fields} for fields in wrong_fields)):
         with pytest.raises(ProtocolError):
             Announcement.from_wire(wrong, known)
 
@@ -302,10 +304,11 @@ def test_invalid_announcement_is_not_created(fields: dict[str, Any], message: st
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.0", "::", "224.0.0.251", "ff02::fb", "255.255.255.255", "host.local", "1.2.3", 7]
+    "address",
+    ["0.0.0.0", "::", "224.0.0.251", "ff02::fb", "255.255.255.255", "host.local", "1.2.3", 7, "fe80::1%eth0\n\x1b[2J"],
 )
 def test_address_must_be_connectable(address: Any) -> None:
-    """Only the address of a single host: no name, no "any", no multicast group."""
+    """Only the address of a single host: no name, no "any", no multicast group, no zone, which may be any text."""
     with pytest.raises(InvalidConfiguration, match="the address"):
         tcp(addresses=(address,))
 
