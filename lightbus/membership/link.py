@@ -156,7 +156,7 @@ class Link:
             self._user.on_message(self, message)
 
     def _on_error(self, error: Error) -> None:
-        self._end(f"refused us: {error.message}")
+        self._end(f"refused us: {error.message:.500}")
 
     def _misplaced(self, message: AnyMessage) -> None:
         raise ProtocolError(f"A {type(message).__name__} message does not belong on a link.")

@@ -285,11 +285,12 @@ def test_silence_instead_of_a_handshake(surroundings: Surroundings, silent: str)
         (welcome(OTHER), "is another process now", True),
         (welcome(bus="other"), "is on the bus 'other'", False),
         (Error("peer_refused", "go away.", False, {}), "refused us: go away.", False),
+        (Error("peer_refused", "x" * 1_000_000, False, {}), "refused us: xxx", False),
         (Result(1), "sent an invalid message: A Result message does not belong", False),
         (Welcome({}, "", 0.0, False), "sent an invalid message: ", False),
         (b"nonsense", "sent an invalid message: ", False),
     ],
-    ids=["instance", "bus", "refusal", "misplaced", "announcement", "nonsense"],
+    ids=["instance", "bus", "refusal", "long refusal", "misplaced", "announcement", "nonsense"],
 )
 def test_wrong_welcome_is_reported_with_the_reason(
     place: Place, answer: bytes | AnyMessage, reason: str, refused: bool
@@ -302,6 +303,7 @@ def test_wrong_welcome_is_reported_with_the_reason(
         await wait_until_async(lambda: place.node.ended)
         [(said, was_refused)] = place.node.ended
         assert said.startswith(reason)
+        assert len(said) < 1000  # it is logged, and shown in errors
         assert was_refused is refused
         assert place.node.welcomes == []
 
