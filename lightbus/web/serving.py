@@ -45,6 +45,8 @@ The most connections that wait to be accepted, and so the most that are accepted
 uvicorn's own default, 2048, is more descriptors than a process may have by default.
 """
 
+OTHER_HOST = "Give --host an address of this host: 127.0.0.1 for this host only, 0.0.0.0 for all it has."
+
 END_SECONDS = 3
 """Seconds that the server waits at its end for answers in progress."""
 
@@ -179,17 +181,19 @@ def bound_socket(address: str, port: int, what: str) -> socket.socket:
         # Without it the body of an answer waits until the client acknowledges the head, which takes 40 ms (RFC 1122,
         # 4.2.3.2 and 4.2.3.4).
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name server could know such a name
         raise InvalidConfiguration(f"{what} cannot listen at {address}, port {port}: {_why(error)}") from error
     bound.setblocking(False)
     return bound
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | UnicodeError) -> str:
     """Return why the address cannot be listened on, and what to do."""
+    if isinstance(error, UnicodeError):
+        return f"This is no host name. {OTHER_HOST}"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         problem = error.strerror if isinstance(error, socket.gaierror) else os.strerror(errno.EADDRNOTAVAIL)
-        return f"{problem}. Give --host an address of this host: 127.0.0.1 for this host only, 0.0.0.0 for all it has."
+        return f"{problem}. {OTHER_HOST}"
     # Not `str(error)`: Python adds the address to the text of the system.
     problem = os.strerror(error.errno) if error.errno else str(error)
     return f"{problem}. Choose another one with --port, or --port 0 for any that is free."

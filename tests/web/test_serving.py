@@ -235,7 +235,14 @@ def test_port_in_use_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "expected"), [("unknown.example", "--host"), ("203.0.113.1", "--host"), ("127.0.0.1", "--port")]
+    ("address", "expected"),
+    [
+        ("unknown.example", "--host"),
+        ("203.0.113.1", "--host"),
+        ("127.0.0.1", "--port"),
+        ("a..b", "--host"),
+        ("x" * 70, "--host"),
+    ],
 )
 def test_where_it_cannot_listen(address: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the option to change: an address that is not this host's, or a port in use."""
