@@ -26,6 +26,7 @@ from ..events.groups.group_progress import count_lag
 from ..events.groups.group_state import GroupState, created_of, times_of
 from ..events.kept_events import readable, serialize_kept_event
 from ..events.newest import MAX_HISTORY, newest_of
+from ..phrases import safely
 from ..service.api import Api
 from ..wire import field_types, fields
 
@@ -271,7 +272,7 @@ class EventsApi(Api):
         return elsewhere + [
             {
                 "journal": journal.id,
-                "path": str(journal.path),
+                "path": safely(str, journal.path),  # the names of files need not be UTF-8
                 "head": journal.head,
                 "events": journal.size[0],
                 "bytes": journal.size[1],

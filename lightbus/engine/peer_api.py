@@ -18,6 +18,7 @@ from ..events.listening.consumer import Consumer
 from ..events.listening.listener_runner import ListenerRunner
 from ..events.publishing.publisher import Publisher
 from ..exceptions import JournalError
+from ..phrases import safely
 from ..rpc.server import Server
 from ..rpc.statistics import Usage, percentile
 from ..service.api import Api, ApiRegistry
@@ -154,8 +155,10 @@ class PeerApi(Api):
             refused = [str(error)]
         look = partial(quarantine_sentences, engine.journals.path, engine.identity.host)
         refused += await asyncio.get_running_loop().run_in_executor(engine.executor, look)
-        losses = _losses(self._parts)
-        return {"healthy": not problems, "problems": problems, "losses": losses, "refused": refused}
+        sentences = {"problems": problems, "losses": _losses(self._parts), "refused": refused}
+        # Names of files in them need not be UTF-8.
+        sendable = {name: [safely(str, each) for each in said] for name, said in sentences.items()}
+        return {"healthy": not problems, **sendable}
 
     async def watch_calls(self, watcher: str, after: int = 0) -> dict[str, Any]:
         """

@@ -328,6 +328,20 @@ def test_a_data_directory_that_may_not_be_entered(processes: Processes, shop: Pa
     cannot_keep(processes, shop, STRANGER, **env)
 
 
+def test_a_home_whose_name_is_not_utf8(processes: Processes, shop: Path, volume: Path) -> None:
+    """Events are stored there, the sockets are elsewhere, and what a worker tells about its files can be sent."""
+    home = volume / os.fsdecode(b"b\xfcro")
+    home.mkdir(mode=0o700)
+    env = {**NOWHERE, "HOME": str(home)}
+    (shop / "bus.py").write_text(SELLING)
+    seller = serves(processes, shop, Place(), **env)
+    fires(processes, shop, Place(), "1", **env)
+    doctor = ended(lightbus_in(processes, shop, Place(), "doctor", **env))
+    assert "cannot be sent" not in doctor.output
+    assert [*home.rglob("*.sqlite")]
+    stop(seller)
+
+
 def test_home_of_another_user_without_a_name(processes: Processes, shop: Path, volume: Path) -> None:
     """A user without an entry in the list, with a HOME that is not writable: calls work."""
     volume.chmod(0o755)

@@ -182,7 +182,10 @@ def places_of_user(bus: str, data_dir: Path | None, environ: Mapping[str, str] |
 
 def is_trusted(directory: str) -> bool:
     """Return whether only this user (and root) can have written into a directory, or can move it."""
-    path = Path(os.path.realpath(directory))
+    try:
+        path = Path(os.path.realpath(directory))
+    except UnicodeEncodeError:  # no file can have this name here: file names are not UTF-8 in this locale
+        return False
     if _problem(path) is not None:
         return False
     return all(map(_is_protected, path.parents))
@@ -286,7 +289,7 @@ def _unusable(path: Path, problem: str, remedy: str) -> InvalidConfiguration:
 def _owner(path: str) -> int | None:
     try:
         return os.stat(path).st_uid
-    except OSError:
+    except (OSError, UnicodeEncodeError):
         return None
 
 

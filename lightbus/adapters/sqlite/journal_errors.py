@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from ...exceptions import JournalError
+from ...phrases import safely
 from ..host.directories import has_no_room, is_of_full_disk, is_of_place, takes_no_files
 
 __all__ = ["DAMAGED", "is_locked", "is_removed", "journal_error"]
@@ -33,7 +34,8 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
         remedy = "May this user write there? Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."
     else:
         remedy = "Check the disk for errors."
-    return JournalError(f"The journal {path} {what}: {text}. {remedy}")
+    # A peer may get this text: it must be UTF-8, which the names of files need not be.
+    return JournalError(safely(str, f"The journal {path} {what}: {text}. {remedy}"))
 
 
 def is_locked(error: BaseException | None) -> bool:

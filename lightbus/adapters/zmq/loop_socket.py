@@ -58,7 +58,7 @@ class LoopSocket:
         """Bind, and return the endpoint with the actual port. Raises TransportError."""
         try:
             self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, UnicodeEncodeError) as error:  # pyzmq takes no path that is not UTF-8
             is_file = endpoint.startswith("ipc://")
             port = "Is another process using it, and is the address this host's?"
             question = "May this user make files there?" if is_file else port

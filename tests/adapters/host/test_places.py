@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -199,6 +201,24 @@ def test_a_directory_that_others_can_move_is_not_trusted(run: Path) -> None:
     assert is_trusted(str(inner))
     (run / "open").chmod(0o777)
     assert not is_trusted(str(inner))
+
+
+UNREACHABLE = """
+import pathlib, sys
+from lightbus.adapters.host.places import Places
+found, elsewhere = Places("demo", [pathlib.Path(sys.argv[1])]), "/tmp/\\u0416"
+assert sys.getfilesystemencoding() == "ascii"
+assert (found.endpoints("0" * 16, elsewhere), found.would_see(elsewhere)) == ((), False)
+assert f"its sockets are in {elsewhere}, and this process sees none" in found.why_not("0" * 16, elsewhere)
+"""
+
+
+def test_directory_that_no_file_name_can_have(run: Path) -> None:
+    """In a locale without UTF-8: whoever announces it is not reachable here, and nothing fails."""
+    without = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-c", UNREACHABLE, str(run)]
+    done = subprocess.run(command, env={**os.environ, **without}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_reason_for_an_unreachable_instance(run: Path) -> None:

@@ -43,3 +43,10 @@ def test_io_error_of_shared_memory_is_a_full_disk(
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
     monkeypatch.setattr("lightbus.adapters.sqlite.journal_errors.has_no_room", lambda _: not has_room)
     assert remedy in str(journal_error(tmp_path / "outbox.sqlite", "cannot be read", error))
+
+
+def test_text_of_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    """It can be sent to a peer."""
+    error = journal_error(tmp_path / os.fsdecode(b"b\xfcro"), "cannot be read", OSError(errno.EIO, "I/O error"))
+    assert "b\\udcfcro cannot be read" in str(error)
+    assert str(error).encode()
