@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -93,6 +94,7 @@ class ZeroconfDiscovery:
         self._stopped = False
         self._foreign_peers: dict[InstanceId, Announcement] = {}
         self._ask_at, self._pause = 0.0, FIRST_PAUSE
+        self._numbers = itertools.count()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -119,7 +121,7 @@ class ZeroconfDiscovery:
         """Send the announcement three times within half a second; the first is sent when this returns."""
         if self._zeroconf is None:
             return
-        info = _service_info(announcement, self._addresses)
+        info = self._service_info(announcement)
         if self._own is not None and self._own.name != info.name:
             await self.withdraw()
         self._table.own = announcement.instance
@@ -154,7 +156,7 @@ class ZeroconfDiscovery:
             else:
                 if announcement is not None and self._own is not None:
                     # First, because zeroconf announces the registered service on each new interface.
-                    self._own = _service_info(announcement, self._addresses)
+                    self._own = self._service_info(announcement)
                     self._zeroconf.zeroconf.registry.async_update(self._own)
                 await self._zeroconf.async_update_interfaces(_taking_part(self._addresses))
                 if self._intake is not None:
@@ -239,6 +241,10 @@ class ZeroconfDiscovery:
             self._sending.cancel()  # or the outdated announcement would be sent again after the new one
         self._sending = asyncio.ensure_future(repeats)
         await asyncio.sleep(0)  # the first packet is sent in the task's first step
+
+    def _service_info(self, announcement: Announcement) -> AsyncServiceInfo:
+        """Return the records to send; they differ from all earlier ones, also where the announcement does not."""
+        return _service_info(announcement, self._addresses, next(self._numbers))
 
     @contextlib.contextmanager
     def _reporting_errors(self, verb: str) -> Iterator[None]:
@@ -341,13 +347,16 @@ def _announcement(info: AsyncServiceInfo) -> Announcement:
     return announcement
 
 
-def _service_info(announcement: Announcement, addresses: Sequence[str]) -> AsyncServiceInfo:
+def _service_info(announcement: Announcement, addresses: Sequence[str], number: int) -> AsyncServiceInfo:
     from zeroconf.asyncio import AsyncServiceInfo
 
     return AsyncServiceInfo(
         SERVICE_TYPE,
         instance_name(announcement),
         port=announcement.rpc_port,
+        # python-zeroconf ignores a packet that equals one of the last 0.8 s: a peer that comes back would not be heard,
+        # nor its next goodbye. The weight is for a choice among hosts (RFC 2782), and there is one: so it has a number.
+        weight=number % 2**16,
         properties=dict(announcement.to_txt()),
         # Each process has its own host name: with a common one, the address record of one process would remove that
         # of another from the caches of other hosts.

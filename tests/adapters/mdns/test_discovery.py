@@ -212,6 +212,29 @@ def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
     asyncio.run(scenario())
 
 
+def test_no_news_equals_earlier_ones(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeroconf ignores a packet that equals one of the last 0.8 s: back and gone again, a peer would not be heard."""
+    sent: set[bytes] = set()  # each is sent up to three times
+
+    def send(self: Zeroconf, out: DNSOutgoing, *rest: Any) -> None:
+        if len(out.answers) > 1:  # no answer to a question
+            sent.update(out.packets())
+
+    async def scenario() -> None:
+        peer, announced = ZeroconfDiscovery(bus), announcement(bus)
+        async with listening(peer):
+            monkeypatch.setattr(Zeroconf, "async_send", send)
+            for _ in range(2):
+                await peer.announce(announced)
+                await peer.announce(replace(announced, api_names=()))
+                await peer.announce(announced)
+                await peer.withdraw()
+            monkeypatch.undo()
+
+    asyncio.run(scenario())
+    assert len(sent) == 2 * 4
+
+
 @pytest.mark.parametrize("turns", range(1, 9))
 def test_no_socket_is_left_by_a_loop_that_ends_while_it_starts(bus: str, turns: int) -> None:
     """All tasks are cancelled then, in the library too, and its starter stops it (see `helpers.leaks`)."""
