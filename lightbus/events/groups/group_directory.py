@@ -192,14 +192,19 @@ class GroupDirectory:
     def _change_events(self, group: GroupState, info: KnownGroup) -> None:
         """Record the events that a group listens to now. New ones are kept for it from here on."""
         before = group.info.events
-        new = set(info.events) - set(before)
         wanted = tuple(sorted({*info.events, *before} if group.connections else info.events))
         self._names.take(info.api, info.name, wanted)
+        # Not by comparing names: "*" includes the others, and a topic that nothing was handled of has no position yet.
+        others = [
+            (journal, topic, head)
+            for journal in (self._journals.all() if wanted != before else ())
+            for topic, head in journal.topics.of(info.api).items()
+            if not topic.only_group and not group.gets(topic.event)
+        ]
         group.info = info._replace(events=wanted, created_at=group.info.created_at)
-        for journal in self._journals.all():
-            for topic, head in journal.topics.of(info.api).items():
-                if topic.event in new and group.cursors[journal.id].begin(topic, head):
-                    self._cursors.note(journal.id, info.name, topic, head)
+        for journal, topic, head in others:
+            if group.gets(topic.event) and group.cursors[journal.id].begin(topic, head):
+                self._cursors.note(journal.id, info.name, topic, head)
         self._store.save_group(group)
 
     def _create(self, info: KnownGroup, since: Any, *, is_near: bool = True, is_stored: bool = False) -> GroupState:

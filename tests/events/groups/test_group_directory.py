@@ -97,6 +97,24 @@ def test_another_event_of_a_group(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize(("before", "after", "lag"), [(["*"], ["seen"], 1), (["seen"], ["*"], 1), (["*"], ["*"], 2)])
+def test_events_of_a_group_that_asks_for_others_are_kept(
+    tmp_path: Path, before: list[str], after: list[str], lag: int
+) -> None:
+    """A group keeps the events that it gets before and after the change, also of topics it has handled nothing of."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        await talk.join(events=before)
+        await publisher.fire("gone", n=1)
+        await publisher.fire("seen", n=2)
+        await talk.ask(Leave("auth", "shop"))
+        await talk.join(events=after)
+        assert publisher.coordinator.progress.lag(publisher.coordinator.groups["auth", "shop"]) == lag
+
+    run(tmp_path, test)
+
+
 def test_two_programs_under_one_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are served, and reported as two."""
 
