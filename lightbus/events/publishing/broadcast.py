@@ -91,7 +91,7 @@ class Broadcast:
         limit = min(MAX_BYTES, smallest - FRAME_OVERHEAD)
         portions = [(topic, records) for topic, entries in batch.items() for records in _portions(entries, limit)]
         if journal and journal != self._journal:
-            self._journal, self._complete = journal, {}
+            self._journal, self._heads, self._complete = journal, {}, {}
         bounds = self._bounds(portions) if journal else [(0, 0)] * len(portions)
         for (topic, records), (follows, complete) in zip(portions, bounds, strict=True):
             size = len(records[0][2])

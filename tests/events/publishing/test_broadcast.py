@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.published import Out, run
+from lightbus.adapters.sqlite.journal import Journal
 from lightbus.core.partitions import partition_of
 from lightbus.events.publishing.broadcast import MAX_BYTES, MAX_RECORDS
 from lightbus.wire import envelope
@@ -48,6 +49,23 @@ def test_an_idle_topic_repeats_its_head() -> None:
             heads = [(to, message) for to, message in out.frames if isinstance(message, Head)]
             assert len(heads) == expected
         assert set(heads) == {(topic, Head(out.journals.journal.id, out.first + 2))}
+
+    run(test)
+
+
+def test_heads_of_another_journal_are_not_repeated() -> None:
+    """Its numbers mean other events: subscribers would ask this one for events that it never had."""
+
+    async def test(out: Out) -> None:
+        out.fire(2)
+        out.publisher.flush()
+        out.journals.journal.close()
+        out.journals.journal = Journal(out.journals.journal.path.with_stem("00000000000000bb"))
+        first = out.journals.journal.head + 1
+        out.publisher.batcher.append_all(("auth", "unkeyed"), [(b"", None, 0.0, "")])
+        out.publisher.flush()
+        out.publisher.tick(time.monotonic() + 1)
+        assert [message for _, message in out.frames if isinstance(message, Head)] == [Head("00000000000000bb", first)]
 
     run(test)
 
