@@ -112,11 +112,12 @@ class Forwarder:
 
     async def _empty(self) -> None:
         loop, executor = asyncio.get_running_loop(), self._engine.executor
+        state = self._outbox.state()  # before it is read: an event may be put into it meanwhile
         apis = await loop.run_in_executor(executor, self._outbox.counts)
         for api in self._reasons.keys() - apis.keys():
             del self._reasons[api]
         if not apis:
-            self._empty_state = self._outbox.state()
+            self._empty_state = state
             return
         self._engine.wanted.update(apis)
         stuck: set[str] = set()

@@ -156,6 +156,29 @@ def test_an_invalid_event_is_set_aside(tmp_path: Path, caplog: pytest.LogCapture
     assert f"{error} It is tried again once the API 'auth' changes" in warnings[0]
 
 
+def test_an_event_is_put_into_the_outbox_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found the next time, although the outbox was empty."""
+    engine = Engine("auth")
+    put(tmp_path, "auth.seen 1")
+    HostOutbox(tmp_path).delivered(["auth.seen 1"])
+    read = HostOutbox.counts
+
+    def read_and_put(outbox: HostOutbox) -> dict[str, int]:
+        found = read(outbox)
+        put(tmp_path, "auth.seen 2")
+        return found
+
+    monkeypatch.setattr(HostOutbox, "counts", read_and_put)
+
+    async def test(forwarder: Forwarder) -> None:
+        await wait_until_async(lambda: read(HostOutbox(tmp_path)) == {"auth": 1} and forwarder._task is None)
+        monkeypatch.setattr(HostOutbox, "counts", read)
+        forwarder.peers_changed()
+        await wait_until_async(lambda: engine.taken == ["auth.seen 2"])
+
+    run(engine, tmp_path, test)
+
+
 def test_an_outbox_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The error is logged, and reading is retried."""
     put(tmp_path, "auth.seen 1")

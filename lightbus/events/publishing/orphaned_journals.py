@@ -138,7 +138,7 @@ class OrphanedJournals:
             return
         waiting: dict[str, str] = await in_thread(self._outbox.services)
         if not waiting:
-            self._empty_state = self._outbox.state()
+            self._empty_state = state  # of before it was read: an event may have been put into it since
         now, published = time.monotonic(), self._published()
         alone = {api: service for api, service in waiting.items() if service not in here and api not in published}
         self._waits_since = {api: self._waits_since.get(api, now) for api in alone}

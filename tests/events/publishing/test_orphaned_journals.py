@@ -209,6 +209,28 @@ def test_the_outbox_is_emptied_into_a_journal_of_the_service(world: World) -> No
     run(world, test)
 
 
+def test_an_event_is_put_into_the_outbox_while_it_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found the next time, although the outbox was empty."""
+    world.put("first")
+    HostOutbox(world.path).delivered(["first"])
+    read = HostOutbox.services
+
+    def read_and_put(outbox: HostOutbox) -> dict[str, str]:
+        found = read(outbox)
+        world.put("late")
+        return found
+
+    async def test() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(HostOutbox, "services", read_and_put)
+            await world.look()
+        assert HostOutbox(world.path).counts() == {"news": 1}
+        await world.look()
+        assert HostOutbox(world.path).counts() == {}
+
+    run(world, test)
+
+
 @pytest.mark.parametrize("who", ["its service is here", "its API is published", "its service is unknown", "it is new"])
 def test_events_that_their_own_service_may_publish_wait(
     world: World, who: str, monkeypatch: pytest.MonkeyPatch
