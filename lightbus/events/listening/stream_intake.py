@@ -144,9 +144,16 @@ class StreamIntake:
             else:
                 continue
             followed.fetch_more(stream)
+        self._follow_early()
         if self._sorting is not None:
             self._sorting.on_streams(message)
             self._hand_out(self._sorting)
+
+    def _follow_early(self) -> None:
+        """Follow topics that began after the positions were read, and had events before these arrived here."""
+        for key in [key for key in self._early if key[1:] in self._assignment.followed]:
+            stream = self._follow(key, head=self._early.pop(key))
+            self._followed.fetch_more(stream)
 
     def _unknown(self, key: TopicKey, newest: int) -> Stream | None:
         """Return a stream for a topic that began after the positions were fetched; None if it is not followed yet."""

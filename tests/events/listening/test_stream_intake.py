@@ -117,6 +117,23 @@ def test_a_new_topic(is_followed: bool) -> None:
     run(test)
 
 
+def test_a_topic_that_begins_while_the_positions_are_on_their_way() -> None:
+    """They do not have it: its event is fetched at once, and no later one of another topic is delivered before it."""
+
+    async def test(play: Play) -> None:
+        play.assignment.followed.clear()
+        play.publish((3, 0), follows=2)
+        play.assignment.followed |= play.assignment.pairs
+        play.intake.on_streams(Streams("auth", "g", 1, [*range(PARTITIONS)], standing(2, 2, 5).streams))
+        play.publish((4, 0), partition=2, follows=3)
+        [message] = play.side.heard()
+        assert isinstance(message, Fetch)
+        assert (message.partition, message.after) == (1, 0)
+        assert [play.queue.next() for _ in range(2)] == [None, None]
+
+    run(test, concurrency=1, partitions=(*range(PARTITIONS),))
+
+
 def test_the_higher_position_of_a_topic_counts() -> None:
     """A listener without a group remembers its position; the publisher does not."""
 
