@@ -132,7 +132,10 @@ def _read(file: Path) -> str:
 
 
 def _write(file: Path, text: str) -> None:
+    """Write a file that no other process writes now, and remove what one that was killed meanwhile has left of it."""
     try:
         write_durably(file, text.encode())
+        for draft in file.parent.glob(f".{file.name}.*"):
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise JournalError(f"The file {file}, which keeps the order of an outbox, was not written: {error}") from error

@@ -81,6 +81,19 @@ def test_the_next_process_waits_until_the_events_are_handled(workers: tuple[Work
 
 
 @pytest.mark.usefixtures("time")
+def test_what_a_killed_process_has_left_is_removed(workers: tuple[Worker, Worker]) -> None:
+    """It was killed while it wrote whose turn it is; the draft of another outbox stays."""
+    one, other = workers
+    [file] = other.journals.path.glob("relayed-*")
+    ours, foreign = (file.with_name(f".{name}.0a1b2c3d") for name in (file.name, "relayed-0000000000000000"))
+    for draft in (ours, foreign):
+        draft.write_text("half")
+    one.handle(one.own.head)
+    assert other.is_its_turn()
+    assert (ours.exists(), foreign.exists()) == (False, True)
+
+
+@pytest.mark.usefixtures("time")
 def test_a_process_that_continues_the_journal_does_not_wait(workers: tuple[Worker, Worker], tmp_path: Path) -> None:
     """Its events follow the earlier ones there."""
     one, other = workers
