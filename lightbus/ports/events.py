@@ -211,14 +211,15 @@ class EventSubscription(Protocol):
         Record that an event is about to be handled, before that happens.
 
         Return the number of this delivery to the group, which is `at_least` this; 0 if the caller does not hold the
-        partition.
+        partition, or the group was removed and has begun anew since the event was delivered.
         """
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
         """
         Store an event as a dead letter with its error; the ack comes separately.
 
-        Return False if the event is not stored any more, or the caller does not hold its partition.
+        Return False if the event is not stored any more, the caller does not hold its partition, or the group was
+        removed and has begun anew since the event was delivered.
         """
 
     async def release(self, partitions: frozenset[int]) -> None:

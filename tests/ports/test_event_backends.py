@@ -239,20 +239,27 @@ def test_group_keeps_its_place_and_gets_the_events_of_its_latest_request(event_s
     asyncio.run(scenario())
 
 
+async def sharing(one: Member, two: Member) -> dict[EventTopic, int]:
+    """Have one member hold all partitions, each with an event, and another one join it; return the events' topics."""
+    topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
+    sequences = await kept(one, *(event(topic.partition, topic) for topic in topics))
+    await one.join()
+    for topic, sequence in zip(topics, sequences, strict=True):
+        await one.told(topic, sequence)
+    await two.join()
+    await wait_until_async(lambda: one.revoked)
+    return dict(zip(topics, sequences, strict=True))
+
+
 def test_partition_moves_after_its_release(event_settings: Settings) -> None:
     """Until then its owner holds it; from then on nothing that the old owner says is recorded."""
-    topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
 
     async def scenario() -> None:
         async with members(event_settings) as (one, two):
-            sequences = await kept(one, *(event(topic.partition, topic) for topic in topics))
-            first = await one.join()
-            for topic, sequence in zip(topics, sequences, strict=True):
-                await one.told(topic, sequence)
-            second = await two.join()
-            await wait_until_async(lambda: one.revoked)
-            moving = topics[min(one.revoked)]
-            sequence = sequences[moving.partition]
+            handled = await sharing(one, two)
+            first, second = one.subscription, two.subscription
+            moving = EventTopic("sold", min(one.revoked))
+            sequence = handled[moving]
             assert moving not in two.states
             assert await second.begin(moving, sequence, 1) == 0
             await first.ack({moving: sequence})
@@ -359,13 +366,9 @@ def test_removed_group_begins_anew(event_settings: Settings) -> None:
 
 def test_members_of_a_removed_group_get_nothing_again(event_settings: Settings) -> None:
     """Whoever joined first, and whoever gets which partition now."""
-    topics = [EventTopic("sold", partition) for partition in range(PARTITIONS)]
 
     async def scenario() -> None:
         async with members(event_settings) as (one, two):
-            handled = dict(
-                zip(topics, await kept(one, *(event(topic.partition, topic) for topic in topics)), strict=True)
-            )
 
             async def told(heads: dict[EventTopic, int]) -> None:
                 """Wait until the members are told of these events, giving back partitions until then."""
@@ -378,12 +381,8 @@ def test_members_of_a_removed_group_get_nothing_again(event_settings: Settings) 
                             await member.release()
                         await asyncio.sleep(0.01)
 
-            await one.join()
-            for topic, sequence in handled.items():
-                await one.told(topic, sequence)
-            await two.join()
-            await wait_until_async(lambda: one.revoked)
-            moving = {topic: handled[topic] for topic in topics if topic.partition in one.revoked}
+            handled = await sharing(one, two)
+            moving = {topic: sequence for topic, sequence in handled.items() if topic.partition in one.revoked}
             await one.release()
             for topic, sequence in moving.items():
                 await two.told(topic, sequence)
@@ -393,12 +392,27 @@ def test_members_of_a_removed_group_get_nothing_again(event_settings: Settings) 
                 await becomes(partial(member.backend.lag, "shop", "mail"), 0)
                 member.started.clear()
             assert await two.backend.remove_group("shop", "mail")
-            newer = await kept(one, *(event(100 + topic.partition, topic) for topic in topics))
-            await told(dict(zip(topics, newer, strict=True)))
+            newer = await kept(one, *(event(100 + topic.partition, topic) for topic in handled))
+            await told(dict(zip(handled, newer, strict=True)))
             again = [state for state in [*one.started, *two.started] if state.cursor < handled[state.topic]]
             assert again == []
 
     asyncio.run(scenario())
+
+
+async def begun_anew(one: Member, two: Member) -> tuple[int, int]:
+    """Let one member fetch two events, and then begin its group anew, as another removes it; return their sequences."""
+    late, waiting = await kept(one, event(1), event(2))
+    await one.join()
+    await one.told(TOPIC, waiting)
+    await one.subscription.fetch(TOPIC, 0, 9)
+    assert await two.backend.remove_group("shop", "mail")
+
+    async def held() -> int:
+        return sum(len(held) for group in await two.backend.groups("shop") for held in group.members.values())
+
+    await becomes(held, PARTITIONS)
+    return late, waiting
 
 
 def test_late_ack_does_not_put_a_new_group_back(event_settings: Settings) -> None:
@@ -406,22 +420,26 @@ def test_late_ack_does_not_put_a_new_group_back(event_settings: Settings) -> Non
 
     async def scenario() -> None:
         async with members(event_settings) as (one, two):
-            late, waiting = await kept(one, event(1), event(2))
-            await one.join()
-            await one.told(TOPIC, waiting)
-            await one.subscription.fetch(TOPIC, 0, 9)
-            assert await two.backend.remove_group("shop", "mail")
-
-            async def held() -> int:
-                return sum(len(held) for group in await two.backend.groups("shop") for held in group.members.values())
-
-            await becomes(held, PARTITIONS)
+            late, waiting = await begun_anew(one, two)
             await one.subscription.ack({TOPIC: late})
             assert await one.backend.lag("shop", "mail") == 0
             await one.subscription.close(is_done=True)
             [newer] = await kept(one, event(3))
             await two.join()
             assert (await two.told(TOPIC, newer)).cursor == waiting
+
+    asyncio.run(scenario())
+
+
+def test_late_failure_is_none_of_a_new_group(event_settings: Settings) -> None:
+    """An event was in progress when its group was removed: it is neither tried again, nor a dead letter."""
+
+    async def scenario() -> None:
+        async with members(event_settings) as (one, two):
+            late, _ = await begun_anew(one, two)
+            assert await one.subscription.begin(TOPIC, late, 1) == 0
+            assert not await one.subscription.dead_letter(TOPIC, late, 1, "out of paper")
+            assert list(await one.backend.dead_letters("shop")) == []
 
     asyncio.run(scenario())
 

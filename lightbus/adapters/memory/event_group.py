@@ -56,6 +56,10 @@ class EventGroup:
         """Return whether the group gets, or got, an event."""
         return event.sequence > self._start and self.request.wants(event.topic.event) and event.is_for(self.name)
 
+    def starts_before(self, sequence: int) -> bool:
+        """Return whether the group has started before an event: since that was delivered, it may have begun anew."""
+        return self._start < sequence
+
     @property
     def name(self) -> str:
         """The group's name; empty for a listener without a group."""

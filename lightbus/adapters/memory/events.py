@@ -376,15 +376,16 @@ class MemorySubscription:
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
         """Record a delivery of an event, and return its number; 0 if the partition is not ours any more."""
         with self._store.lock:
-            return self._group.begin(topic, sequence, at_least) if self._has(topic) else 0
+            is_ours = self._has(topic) and self._group.starts_before(sequence)
+            return self._group.begin(topic, sequence, at_least) if is_ours else 0
 
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
         """Record an event as a dead letter; return False if it is gone, or the partition is not ours any more."""
         with self._store.lock:
             event = self._store.log(self._api).find(sequence)
-            if event is None or not self._has(topic):
-                return False
             group = self._group
+            if event is None or not self._has(topic) or not group.starts_before(sequence):
+                return False
             group.dead[sequence] = DeadLetter(group.name, event.stored, deliveries, error, time.time())
             return True
 

@@ -54,6 +54,10 @@ class GroupStart(NamedTuple):
         info = records.records.get(f"info.{group}")
         return info is not None and GroupStart.of_record(info.value) == self
 
+    def is_before(self, sequence: int, records: GroupRecordsBucket, group: str) -> bool:
+        """Return whether this group gets a late event; not if it was removed since that was delivered, or is new."""
+        return self.start < sequence and self.stands(records, group)
+
 
 class NatsSubscription:
     """
@@ -332,6 +336,8 @@ class NatsSubscription:
 
     async def begin(self, topic: EventTopic, sequence: int, at_least: int) -> int:
         """Record a delivery of an event, and return its number; 0 if the partition is not ours any more."""
+        if not self._begins.is_before(sequence, self._records, self._group):
+            return 0
         key = f"{topic.event}:{sequence}"
 
         def change(state: dict[str, Any]) -> None:
@@ -343,6 +349,8 @@ class NatsSubscription:
     async def dead_letter(self, topic: EventTopic, sequence: int, deliveries: int, error: str) -> bool:
         """Record an event as a dead letter; return False if it is gone, or the partition is not ours any more."""
         if not self._owns(topic.partition) or await self._stream.find(sequence) is None:
+            return False
+        if not self._begins.is_before(sequence, self._records, self._group):
             return False
         value = {"group": self.request.group, "deliveries": deliveries, "error": error, "died_at": time.time()}
         await self._records.put(f"dead.{self._group}.{sequence}", value)
