@@ -117,6 +117,8 @@ class NatsEventBackend:
             if known.value["events"] != info["events"]:
                 await stream.records.replace(key, {**known.value, **info})
             return GroupStart.of_record(known.value)
+        if request.group:
+            await self._remove_parts(stream, digest(request.group))
         past = await stream.head()
         start = await self._since(stream, request.since)
         numbers = await stream.counts.numbers_through(start, (ALL, digest(request.group)))
@@ -125,6 +127,12 @@ class NatsEventBackend:
             await asyncio.sleep(0.1)  # another member has just created it: its record arrives soon
             return await self._begin(stream, request)
         return begins
+
+    async def _remove_parts(self, stream: ApiStream, group: str) -> None:
+        """Remove positions left of a removed group of this name, whose remover was killed, or met a late write."""
+        prefix = f"part.{group}."
+        parts = {key: held.revision for key, held in stream.records.records.items() if key.startswith(prefix)}
+        await asyncio.gather(*(stream.records.delete(key, revision=revision) for key, revision in parts.items()))
 
     async def _since(self, stream: ApiStream, since: str | datetime | None) -> int:
         head = await stream.head()

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from helpers import Door, wait_until
 from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
 from lightbus.adapters.nats import api_stream
+from lightbus.adapters.nats.events import NatsEventBackend
 from lightbus.adapters.nats.places import StreamPlaces, digest
 from lightbus.adapters.nats.stream_counts import KEY
 from lightbus.adapters.nats.stream_publisher import PUBLISHED_AT
 from lightbus.adapters.sqlite.outbox import HostOutbox
 from lightbus.engine import forwarding
+from lightbus.ports.events import BackendContext, EventTopic, OutgoingEvent, SubscriptionRequest, TopicState
 from lightbus.testing import MemoryBus
 
 
@@ -293,6 +295,46 @@ async def _stream(server: NatsServer, config: dict[str, Any]) -> Any:
         return info.config
     finally:
         await client.close()
+
+
+class Deaf:
+    """A listener that remembers where it is told to start, and nothing else."""
+
+    def __init__(self) -> None:
+        self.cursors: dict[EventTopic, int] = {}
+
+    def follow(self, states: Sequence[TopicState]) -> None:
+        """Note the positions."""
+        self.cursors.update({state.topic: state.cursor for state in states})
+
+    def revoke(self, partitions: frozenset[int]) -> None:
+        """Give nothing back."""
+
+
+def test_positions_of_a_group_that_was_removed_half_are_none_of_a_new_one(server: NatsServer) -> None:
+    """Its remover was killed in between: a new group of the name that asks for all events gets all."""
+    server.start()
+    request = SubscriptionRequest(api="shop", events=("sold",), group="mail", member="1" * 16, since="0")
+    topic = EventTopic("sold", 3)
+
+    async def main() -> None:
+        backend = NatsEventBackend(BackendContext(bus="home", instance="1" * 16, options={"servers": server.url}))
+        await backend.start()
+        try:
+            event = OutgoingEvent(api="shop", topic=topic, id="a", record=b"x", published_at=1.0)
+            [sequence] = await backend.publish([event])
+            assert isinstance(sequence, int)
+            subscription = await backend.subscribe(request, Deaf())
+            await subscription.ack({topic: sequence})
+            await subscription.close()
+            await backend._stream("shop").records.delete(f"info.{digest('mail')}")
+            another = Deaf()
+            await backend.subscribe(request, another)
+            assert another.cursors == {topic: 0}
+        finally:
+            await backend.stop()
+
+    asyncio.run(main())
 
 
 def test_connection_may_be_encrypted(server: NatsServer, tmp_path: Path) -> None:
