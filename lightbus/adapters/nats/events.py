@@ -105,7 +105,7 @@ class NatsEventBackend:
         except BaseException:
             subscription.abandon()  # the next attempt makes a new one
             raise
-        self._subscriptions.append(subscription)
+        self._subscriptions = [*(each for each in self._subscriptions if not each.is_closed), subscription]
         return subscription
 
     async def _begin(self, stream: ApiStream, request: SubscriptionRequest) -> GroupStart:

@@ -101,7 +101,8 @@ class NatsSubscription:
         """News that arrived in the meantime: the newest event of each topic."""
         self._locks = [asyncio.Lock() for _ in range(PARTITIONS)]
         self._wake = asyncio.Event()
-        self._closed = False
+        self.is_closed = False
+        """Whether it follows no events any more."""
         self._task: asyncio.Task[None] | None = None
         self._unsubscribers: list[Callable[[], None]] = []
 
@@ -120,7 +121,7 @@ class NatsSubscription:
 
     async def close(self, *, is_done: bool = True) -> None:
         """Leave the group."""
-        if self._closed:
+        if self.is_closed:
             return
         self.abandon()
         if self.request.group:
@@ -129,7 +130,7 @@ class NatsSubscription:
 
     def abandon(self) -> None:
         """Stop following events, without leaving the group."""
-        self._closed = True
+        self.is_closed = True
         for end in self._unsubscribers:
             end()
         self._unsubscribers.clear()
@@ -287,7 +288,7 @@ class NatsSubscription:
     def _is_ours(self, topic: EventTopic) -> bool:
         is_held = topic.partition in self._held and topic.partition not in self._revoked
         stands = not self.request.group or self._begins.stands(self._records, self._group)
-        return is_held and stands and not self._closed and self.request.wants(topic.event)
+        return is_held and stands and not self.is_closed and self.request.wants(topic.event)
 
     def _topic_state(self, topic: EventTopic, head: int) -> TopicState:
         state = self._state(topic.partition)

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -311,30 +311,52 @@ class Deaf:
         """Give nothing back."""
 
 
-def test_positions_of_a_group_that_was_removed_half_are_none_of_a_new_one(server: NatsServer) -> None:
-    """Its remover was killed in between: a new group of the name that asks for all events gets all."""
+MAIL = SubscriptionRequest(api="shop", events=("sold",), group="mail", member="1" * 16, since="0")
+
+
+def with_backend(server: NatsServer, test: Callable[[NatsEventBackend], Awaitable[None]]) -> None:
+    """Run a test with a backend of its own."""
     server.start()
-    request = SubscriptionRequest(api="shop", events=("sold",), group="mail", member="1" * 16, since="0")
-    topic = EventTopic("sold", 3)
 
     async def main() -> None:
-        backend = NatsEventBackend(BackendContext(bus="home", instance="1" * 16, options={"servers": server.url}))
+        backend = NatsEventBackend(BackendContext(bus="home", instance=MAIL.member, options={"servers": server.url}))
         await backend.start()
         try:
-            event = OutgoingEvent(api="shop", topic=topic, id="a", record=b"x", published_at=1.0)
-            [sequence] = await backend.publish([event])
-            assert isinstance(sequence, int)
-            subscription = await backend.subscribe(request, Deaf())
-            await subscription.ack({topic: sequence})
-            await subscription.close()
-            await backend._stream("shop").records.delete(f"info.{digest('mail')}")
-            another = Deaf()
-            await backend.subscribe(request, another)
-            assert another.cursors == {topic: 0}
+            await test(backend)
         finally:
             await backend.stop()
 
     asyncio.run(main())
+
+
+def test_positions_of_a_group_that_was_removed_half_are_none_of_a_new_one(server: NatsServer) -> None:
+    """Its remover was killed in between: a new group of the name that asks for all events gets all."""
+    topic = EventTopic("sold", 3)
+
+    async def test(backend: NatsEventBackend) -> None:
+        event = OutgoingEvent(api="shop", topic=topic, id="a", record=b"x", published_at=1.0)
+        [sequence] = await backend.publish([event])
+        assert isinstance(sequence, int)
+        subscription = await backend.subscribe(MAIL, Deaf())
+        await subscription.ack({topic: sequence})
+        await subscription.close()
+        await backend._stream("shop").records.delete(f"info.{digest('mail')}")
+        another = Deaf()
+        await backend.subscribe(MAIL, another)
+        assert another.cursors == {topic: 0}
+
+    with_backend(server, test)
+
+
+def test_closed_subscriptions_are_forgotten(server: NatsServer) -> None:
+    """Listeners may come and go as long as a worker runs."""
+
+    async def test(backend: NatsEventBackend) -> None:
+        for _ in range(3):
+            await (await backend.subscribe(MAIL, Deaf())).close()
+        assert len(backend._subscriptions) == 1
+
+    with_backend(server, test)
 
 
 def test_connection_may_be_encrypted(server: NatsServer, tmp_path: Path) -> None:
