@@ -43,6 +43,9 @@ READ_AGAIN = 0.5
 LOOK_EVERY = 5.0
 """Seconds after which publishers are asked for new journals."""
 
+PAGES = 20
+"""Pages of one journal that are read before those of the others, also if its publisher never comes to an end."""
+
 PAUSE = 0.02
 """Seconds between two reads, so that events that arrive together are read together."""
 
@@ -141,11 +144,14 @@ class EventReader:
 
         journals = Journals(self._bus, api=self.api, event=self.event, begin=begin)
         journals.note(await self._known_journals())
-        async for event in journals.events():
-            if (item := self._item(event, heads)) is not None:
-                yield item
-        if journals.failure is not None:
-            raise journals.failure
+        is_behind = True
+        while is_behind:
+            async for event in journals.events(PAGES):
+                if (item := self._item(event, heads)) is not None:
+                    yield item
+            if journals.failure is not None:
+                raise journals.failure
+            is_behind = journals.has_more
 
     def _begin(self, journal: str, head: int) -> int:
         if not self._is_begun:
@@ -169,13 +175,15 @@ class EventReader:
             try:
                 if time.monotonic() >= self._look_at:
                     await self._look()
-                async for event in self._journals.events():
+                async for event in self._journals.events(PAGES):
                     if (item := self._item(event, self._old)) is not None:
                         self._push(item)
                 failure, self._journals.failure = self._journals.failure, None
                 if failure is not None:
                     raise failure
                 self.places = self._journals.places()
+                if self._journals.has_more:
+                    self._wake.set()
             except Exception as error:  # the next read goes on where this one stopped
                 self._failures.log("read", logging.WARNING, "Events of %s cannot be read: %s", self.api, error)
                 await asyncio.sleep(READ_AGAIN)

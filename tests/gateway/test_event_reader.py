@@ -223,14 +223,43 @@ def test_publishers_that_do_not_answer(
     on_bus(main)
 
 
+def test_a_publisher_whose_pages_never_end(shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of the others are read nevertheless, earlier ones and new ones."""
+    ask_each, ask = module.ask_each, module.Journals._ask
+
+    async def tell(*given: Any, **more: Any) -> Any:
+        answers = await ask_each(*given, **more)
+        return [(answers[0][0], [{"journal": "endless", "events": 1, "head": 1}]), *answers]
+
+    async def endless(self: Any, reader: Any, procedure: str, question: dict[str, Any]) -> Any:
+        if reader.journal != "endless":
+            return await ask(self, reader, procedure, question)
+        await asyncio.sleep(0)
+        return {"events": [], "more": True, "through": question["after"] + 1}
+
+    told_by(monkeypatch, tell)
+    monkeypatch.setattr(module.Journals, "_ask", endless)
+    shop.shop.ordered.fire(product="lamp")
+
+    async def main(bus: Connection) -> list[Item]:
+        reader = EventReader(bus, "shop", "ordered")
+        async with asyncio.timeout(LEAST), reader.reading():
+            await fire(shop, "chair")
+            await wait_until_async(lambda: reader.number == 1)
+            earlier = reader.stored_after({})
+            return [await anext(earlier), await anext(earlier), *(reader.since(0) or [])]
+
+    assert products(on_bus(main)) == ["lamp", "chair", "chair"]
+
+
 def test_malformed_event_is_left_out(
     shop: BusPath, on_bus: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The other events of a faulty publisher are read. An event of another name may not be sent to who asked."""
     events = module.Journals.events
 
-    async def damaged(self: Any) -> Any:
-        async for event in events(self):
+    async def damaged(self: Any, *given: Any) -> Any:
+        async for event in events(self, *given):
             yield {**event, "native_id": "nonsense"}
             yield {"native_id": event["native_id"]}
             yield {**event, "event": "secret"}

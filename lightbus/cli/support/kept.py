@@ -29,6 +29,8 @@ class _Reader:
     through: int = 0
     page: list[dict[str, Any]] = field(default_factory=list)
     """Events read but not yielded yet, the newest first."""
+    left: float = inf
+    """How many more pages may be read by the present call of `events`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +68,8 @@ class Journals:
         """The error of a publisher that did not answer, so that not everything was read; or None."""
         self.total = 0
         """The number of events in the journals, wanted or not."""
+        self.has_more = False
+        """Whether the latest call of `events` has left events of a journal to the next one."""
         self._bus = bus
         self._api, self._event, self._begin = api, event, begin
         self._readers: dict[str, _Reader] = {}
@@ -88,10 +92,18 @@ class Journals:
         self._served = [*served]
         self.total = sum(events for _, events in served.values())
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the stored events in order of time, up to the newest at present."""
+    async def events(self, pages: float = inf) -> AsyncIterator[dict[str, Any]]:
+        """
+        Yield the stored events in order of time, up to the newest at present.
+
+        `pages` are the most that are read of one journal, for a reader that must get on with the others: the next call
+        continues there.
+        """
         # Sorted by time, then by place: places are unique, so dicts are never compared.
         heads: list[tuple[float, str, int, dict[str, Any]]] = []
+        self.has_more = False
+        for reader in self._readers.values():
+            reader.left = pages
         for journal in self._served:
             await self._push(heads, journal)
         while heads:
@@ -165,6 +177,10 @@ class Journals:
         more = True
         found: list[dict[str, Any]] = []
         while more and not found:
+            if not reader.left:
+                self.has_more = True
+                break
+            reader.left -= 1
             question = {"journal": reader.journal, "after": reader.through, "api": self._api, "event": self._event}
             page = await self._ask(reader, "kept", question | limit)
             if page is None or (page["more"] and self._is_stuck(reader, page["through"] > reader.through)):

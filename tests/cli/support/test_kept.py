@@ -10,6 +10,7 @@ import pytest
 from helpers.scripted_bus import Answer, ScriptedBus, peer
 from lightbus.cli.support.connection import Connection
 from lightbus.cli.support.kept import Journals
+from lightbus.core.peers import Peer
 from lightbus.exceptions import LightbusTimeout
 
 
@@ -73,6 +74,31 @@ def test_reading_continues_where_it_stopped() -> None:
     one, two = page(event("a", 1, 1.0), through=1), page(event("a", 2, 2.0), through=2)
     found, _, _ = reading(journals("a"), one, page(through=1), two, page(), times=2)
     assert found == [["a-1"], ["a-2"]]
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_journal_whose_pages_never_end(is_wanted: bool) -> None:
+    """The others are read after so many pages, and the next call continues with both."""
+
+    class Endless(ScriptedBus):
+        async def ask(self, peer: Peer, procedure: str, **question: Any) -> Any:
+            if question.get("journal") != "a":
+                return await super().ask(peer, procedure, **question)
+            number = question["after"] + 1
+            return page(*[event("a", number, 0.0)] * is_wanted, more=True, through=number)
+
+    bus = Endless(journals("a", "b"), page(event("b", 1, 2.0), through=1), page(through=1))
+
+    async def main() -> None:
+        made = Journals(cast(Connection, bus), api="auth", event="s*")
+        await made.look()
+        for expected in (["a-1", "a-2", "a-3", "b-1"], ["a-4", "a-5", "a-6"]):
+            found = [each["native_id"] async for each in made.events(3)]
+            assert found == [each for each in expected if is_wanted or each == "b-1"]
+            assert (made.has_more, made.failure) == (True, None)
+        assert made.places() == {"a": 6, "b": 1}
+
+    asyncio.run(main())
 
 
 def test_the_newest_first() -> None:
