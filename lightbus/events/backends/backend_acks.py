@@ -39,6 +39,7 @@ class BackendAcks:
         self._failed = failed
         self._subscription: EventSubscription | None = None
         self._sending: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._closed = False
 
     def open(self, subscription: EventSubscription) -> None:
@@ -67,16 +68,23 @@ class BackendAcks:
             self._sending = None  # without an await before: streams marked from now on need a new task
 
     async def flush(self) -> None:
-        """Acknowledge all handled events, including those handled meanwhile."""
-        while self.to_send and self._subscription is not None:
+        """Acknowledge all handled events, including those handled meanwhile; return once all of that is confirmed."""
+        while self._subscription is not None:
             try:
                 await self.send(())
             except EventBackendError as error:
                 self._failed(error)
                 await asyncio.sleep(AGAIN_AFTER)
+            else:
+                if not self.to_send:
+                    return
 
     async def send(self, others: Iterable[Stream]) -> None:
         """Acknowledge handled events, also of `others`. Raises EventBackendError; then they stay in `to_send`."""
+        async with self._one_at_a_time:  # those that another call has sent are confirmed before this one returns
+            await self._send(others)
+
+    async def _send(self, others: Iterable[Stream]) -> None:
         if self._subscription is None:
             return
         streams, self.to_send = {*self.to_send, *others}, set()

@@ -103,6 +103,26 @@ def test_every_mark_is_acknowledged_at_any_time() -> None:
     run(test)
 
 
+def test_flush_waits_for_acknowledgements_that_are_under_way() -> None:
+    """Else the partitions would be given back first, and their next owner would get the events again."""
+
+    async def test(play: Play) -> None:
+        play.open()
+        play.handle(0, 1)
+        play.subscription.free.clear()
+        await asyncio.sleep(0)
+        assert not play.acks.to_send
+        flushing = asyncio.create_task(play.acks.flush())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not flushing.done()
+        play.subscription.free.set()
+        await flushing
+        assert play.subscription.acked == [{topic_of(play.streams[0]): 1}]
+
+    run(test)
+
+
 def test_failed_acknowledgements_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Together with later ones; each failure is reported."""
     monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
