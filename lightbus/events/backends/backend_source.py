@@ -60,6 +60,8 @@ class BackendSource:
         """The sequence up to which all topics are known: events of a page after it wait for the other topics."""
         self._streams: dict[EventTopic, Stream] = {}
         self._releasing: dict[Stream, frozenset[int]] = {}
+        self._revoked_early: frozenset[int] = frozenset()
+        """Partitions to give back as soon as `subscribe` has returned."""
         self._acks = BackendAcks(queue, self._failed)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,6 +79,7 @@ class BackendSource:
             self._spawn(self._subscribe_later())
 
     async def _subscribe(self) -> None:
+        self._revoked_early = frozenset()
         subscription = await self.backend.subscribe(self.request, self)
         if self._closed:
             await subscription.close()
@@ -85,6 +88,8 @@ class BackendSource:
             self._acks.open(subscription)
             for stream in list(self._streams.values()):  # reported before `subscribe` returned
                 self.fetch_more(stream)
+            if self._revoked_early:
+                self._give_back(self._revoked_early)
 
     async def _subscribe_later(self) -> None:
         while self._subscription is None:
@@ -170,7 +175,9 @@ class BackendSource:
                     self._failed(error)
                     await asyncio.sleep(AGAIN_AFTER)
 
-        if self._subscription is not None and not self._closed:
+        if self._subscription is None:
+            self._revoked_early |= partitions
+        elif not self._closed:
             self._spawn(release(self._subscription))
 
     # Fetching

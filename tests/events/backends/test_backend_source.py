@@ -96,12 +96,16 @@ class Backend(MemoryEventBackend):
         super().__init__(BackendContext(bus="source", instance="1" * 16))
         self.place = place
         self.refusals = 0
+        self.revokes: frozenset[int] = frozenset()
+        """Partitions that another member gets before `subscribe` returns."""
 
     async def subscribe(self, request: SubscriptionRequest, inbox: EventInbox) -> Place:  # type: ignore[override]
         """Return the place."""
         if self.refusals:
             self.refusals -= 1
             raise EventBackendError("It is away.")
+        if self.revokes:
+            inbox.revoke(self.revokes)
         return self.place
 
 
@@ -227,6 +231,20 @@ def test_partitions_are_released_after_the_event_in_progress(monkeypatch: pytest
         await play.runner.stop(1.0)
         await source.close()
         assert play.place.closed == [True]
+
+    asyncio.run(main())
+
+
+def test_partitions_revoked_before_the_subscription_is_there_are_released() -> None:
+    """As soon as it is; or nobody would ever get their events."""
+
+    async def main() -> None:
+        play = Play(1)
+        play.backend.revokes = frozenset({1, 2})
+        await play.source.start()
+        await wait_until_async(lambda: play.place.released == [frozenset({1, 2})])
+        await play.runner.stop(1.0)
+        await play.source.close()
 
     asyncio.run(main())
 
