@@ -64,14 +64,14 @@ class FollowedStreams:
         self._context = context
         self.ack = acks.add if assignment.group else _confirm_at_once
         """Acknowledges the handled events of a stream soon."""
-        self._releasing: dict[Stream, frozenset[int]] = {}
-        """Revoked streams with an event still in progress, and the partitions to give back afterwards."""
+        self._releasing: set[Stream] = set()
+        """Revoked streams with an event still in progress: their partitions are given back afterwards."""
         queue.sources.add(self)
 
     @property
     def partitions(self) -> list[int]:
         """The partitions that we have not given back."""
-        return sorted(self._assignment.partitions.union(*self._releasing.values()))
+        return sorted(self._assignment.partitions.union(stream.key[2] for stream in self._releasing))
 
     @property
     def is_busy(self) -> bool:
@@ -215,29 +215,26 @@ class FollowedStreams:
         """Deliver no more events of these partitions; give them back once their events in progress are finished."""
         leaving = [stream for key, stream in self.streams.items() if key[2] in partitions]
         self._queue.live_positions.forget(self.publisher, partitions)
-        busy = []
         for stream in leaving:
             del self.streams[stream.key]
             self._forget(stream)
             if stream.in_progress:
-                busy.append(stream)
-        if not busy:
-            self._give_back(partitions)
-        for stream in busy:
-            self._releasing[stream] = partitions
+                self._releasing.add(stream)
+        # Also without those whose event is in progress since an earlier time: they were ours again meanwhile.
+        self._give_back(partitions.difference(stream.key[2] for stream in self._releasing))
 
     def _finished(self, stream: Stream) -> None:
         """Record that the last event in progress of a revoked stream is finished."""
-        partitions = self._releasing.pop(stream, None)
-        if partitions is None:
-            self.was_handled(stream.key, stream.handled)
+        self.was_handled(stream.key, stream.handled)  # if its partition is ours again, another stream has its events
+        if stream in self._releasing:
+            self._releasing.remove(stream)
+            self._give_back(frozenset({stream.key[2]}).difference(self.partitions))
+        else:
             self._remember(stream)
-        elif partitions not in self._releasing.values():
-            self._give_back(partitions)
 
     def _give_back(self, partitions: frozenset[int]) -> None:
         assignment = self._assignment
-        if assignment.group:
+        if assignment.group and partitions:
             self._acks.flush()  # acknowledgements first, on the same connection
             message = Release(assignment.api, assignment.group, assignment.generation, sorted(partitions))
             self._requests.send(message)

@@ -263,6 +263,34 @@ def test_idle_partitions_are_released_at_once() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("is_revoked_again", [False, True])
+def test_a_partition_that_is_ours_again_while_its_event_is_in_progress(is_revoked_again: bool) -> None:
+    """The event is not delivered a second time, and nobody else gets the partition before it is done."""
+
+    async def test(play: Play, followed: FollowedStreams) -> None:
+        stream = play.follow(followed)
+        entry = play.take(stream)
+        play.assignment.change(Assign("auth", "g", 6, [2], ["seen"], 0.0, 0.0))
+        followed.release(frozenset({1}))
+        play.assignment.change(Assign("auth", "g", 7, [1, 2], ["seen"], 0.0, 0.0))
+        again = play.follow(followed)
+        again.live([[1, 0, b"x"], [2, 1, b"y"]])
+        play.queue.ready(again, 2, 2)
+        if is_revoked_again:
+            play.assignment.change(Assign("auth", "g", 8, [2], ["seen"], 0.0, 0.0))
+            followed.release(frozenset({1}))
+        assert play.side.heard() == []
+        play.queue.done(stream, entry)
+        followed.after_turn(stream)
+        if is_revoked_again:
+            assert play.side.heard()[-1] == Release("auth", "g", 8, [1])
+        else:
+            assert ([each[0] for each in again.ready], again.handled) == ([2], 1)
+            assert Release not in map(type, play.side.heard())
+
+    run(test)
+
+
 def test_positions_at_a_lost_publisher_are_remembered() -> None:
     """The next publisher of its journal is told, and skips handled events; not for best effort."""
 
