@@ -59,7 +59,8 @@ class BackendSource:
         self._watermark = Watermark()
         """The sequence up to which all topics are known: events of a page after it wait for the other topics."""
         self._streams: dict[EventTopic, Stream] = {}
-        self._releasing: dict[Stream, frozenset[int]] = {}
+        self._releasing: set[Stream] = set()
+        """Streams of revoked partitions with an event still in progress: these are given back afterwards."""
         self._revoked_early: frozenset[int] = frozenset()
         """Partitions to give back as soon as `subscribe` has returned."""
         self._acks = BackendAcks(queue, self._failed)
@@ -159,11 +160,10 @@ class BackendSource:
         for stream in leaving:
             del self._streams[topic_of(stream)]
             self.queue.forget(stream)
-        busy = [stream for stream in leaving if stream.in_progress]
-        self._releasing.update(dict.fromkeys(busy, partitions))
+        self._releasing.update(stream for stream in leaving if stream.in_progress)
         self._acks.to_send.update(leaving)
-        if not busy:
-            self._give_back(partitions)
+        # Also without those whose event is in progress since an earlier time: they were ours again meanwhile.
+        self._give_back(partitions.difference(topic_of(stream).partition for stream in self._releasing))
 
     def _give_back(self, partitions: frozenset[int]) -> None:
         async def release(subscription: EventSubscription) -> None:
@@ -177,7 +177,7 @@ class BackendSource:
 
         if self._subscription is None:
             self._revoked_early |= partitions
-        elif not self._closed:
+        elif partitions and not self._closed:
             self._spawn(release(self._subscription))
 
     # Fetching
@@ -279,9 +279,11 @@ class BackendSource:
 
     def _finished(self, stream: Stream) -> None:
         """Record that the last event in progress of a revoked stream is finished."""
-        partitions = self._releasing.pop(stream, None)
-        if partitions is not None and partitions not in self._releasing.values():
-            self._give_back(partitions)
+        self.was_handled(stream.key, stream.handled)  # if its partition is ours again, another stream has its events
+        if stream in self._releasing:
+            self._releasing.remove(stream)
+            kept = {topic_of(each).partition for each in self._releasing}.union(each.partition for each in self._streams)
+            self._give_back(frozenset({topic_of(stream).partition}) - kept)
 
     def _has(self, stream: Stream) -> bool:
         return not self._closed and self._streams.get(topic_of(stream)) is stream

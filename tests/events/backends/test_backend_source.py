@@ -235,6 +235,37 @@ def test_partitions_are_released_after_the_event_in_progress(monkeypatch: pytest
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_revoked_again", [False, True])
+def test_a_partition_that_is_ours_again_while_its_event_is_in_progress(is_revoked_again: bool) -> None:
+    """The event is not delivered a second time, and nobody else gets the partition before it is done."""
+
+    async def main() -> None:
+        done = asyncio.Event()
+        play = Play(1, until=done)
+        await play.source.start()
+        play.place.events[FIRST] = [1, 2]
+        play.tell((FIRST, 2))
+        await play.sees(1)
+        play.source.revoke(frozenset({1}))
+        play.tell((FIRST, 2))
+        await wait_until_async(lambda: play.place.asked == [(FIRST, 0), (FIRST, 0)])
+        if is_revoked_again:
+            play.source.revoke(frozenset({1}))
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert play.place.released == []
+        done.set()
+        if is_revoked_again:
+            await wait_until_async(lambda: play.place.released == [frozenset({1})])
+        else:
+            await play.sees(1, 2)
+        assert play.seen == ([1] if is_revoked_again else [1, 2])
+        await play.runner.stop(1.0)
+        await play.source.close()
+
+    asyncio.run(main())
+
+
 def test_partitions_revoked_before_the_subscription_is_there_are_released() -> None:
     """As soon as it is; or nobody would ever get their events."""
 
