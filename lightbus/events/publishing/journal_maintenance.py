@@ -120,8 +120,7 @@ class JournalMaintenance:
             if now >= self._trim_at:
                 self._trim_at = now + TRIM_EVERY
                 await self._trim()
-            for journal in self._journals.all():
-                await self._in_thread(partial(self._check_files, journal))
+            await self._each(lambda journal: self._in_thread(partial(self._check_files, journal)))
             self._failures.recovered("care")
         except JournalError as error:
             self._failures.log("care", logging.ERROR, "%s", error)
@@ -130,6 +129,17 @@ class JournalMaintenance:
             self._failures.log("care", logging.ERROR, text, error, exc_info=error)
         finally:
             self._task = None
+
+    async def _each(self, maintain: Callable[[Journal], Awaitable[None]]) -> None:
+        """Do this with each journal. If it fails with some, the error of the first one is raised after the others."""
+        failed: JournalError | None = None
+        for journal in self._journals.all():
+            try:
+                await maintain(journal)
+            except JournalError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _check_files(self, journal: Journal) -> None:
         try:
@@ -169,12 +179,11 @@ class JournalMaintenance:
                 info.name, info.api, settings.group_expiry / 86_400,
             )  # fmt: skip
             self._coordinator.forget(info.api, info.name)
-        for journal in self._journals.all():
-            cursors = {topic: self._coordinator.cursors_of(journal, topic) for topic in journal.topics.all()}
-            await self._trim_journal(journal, cursors)
+        await self._each(self._trim_journal)
 
-    async def _trim_journal(self, journal: Journal, cursors: dict[Topic, dict[str, int]]) -> None:
+    async def _trim_journal(self, journal: Journal) -> None:
         settings = self._config.journal
+        cursors = {topic: self._coordinator.cursors_of(journal, topic) for topic in journal.topics.all()}
         trim = partial(
             journal.retention.trim,
             min_age=settings.min_age,

@@ -179,6 +179,37 @@ def test_losses_and_expired_groups(tmp_path: Path, often: None, caplog: pytest.L
     journals.close()
 
 
+@pytest.mark.parametrize("what", ["trim", "checkpoint"])
+def test_a_journal_that_fails_does_not_keep_the_others(
+    journals: JournalSet, tmp_path: Path, often: None, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The file of one is damaged: the others are trimmed, and written back, as before."""
+    done: set[str] = set()
+
+    def fail_once(journal: Journal) -> None:
+        if journal is journals.own():
+            raise JournalError("it is damaged")
+        done.add(journal.id)
+
+    def trim(retention: Retention, **given: Any) -> list[Any]:
+        fail_once(retention._file)  # type: ignore[arg-type]
+        return []
+
+    if what == "trim":
+        monkeypatch.setattr(Retention, "trim", trim)
+    else:
+        monkeypatch.setattr(JournalMaintenance, "_trim", nothing_to_trim)
+        monkeypatch.setattr(Journal, "checkpoint", fail_once)
+    store(journals.own())
+
+    async def test() -> None:
+        name = leave_one(tmp_path)
+        async with cared_for(journals):
+            await wait_until_async(lambda: done == {name})
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("error", [JournalError("the disk is full"), RuntimeError("a mistake")])
 def test_failures_are_retried(
     journals: JournalSet,
