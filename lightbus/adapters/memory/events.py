@@ -124,6 +124,10 @@ class MemoryEventStore:
         else:
             self._waiters[api].append((event, done))
 
+    def waits_no_more(self, api: str, done: Callable[[], None]) -> None:
+        """Forget `done`, if it still waits."""
+        self._waiters[api] = [waiter for waiter in self._waiters[api] if waiter[1] is not done]
+
     def _is_handled(self, api: str, event: LoggedEvent) -> bool:
         return all(not group.name or group.is_done_with(event) for group in self.groups[api].values())
 
@@ -200,7 +204,11 @@ class MemoryEventBackend:
 
         with self._memory.lock:
             self._memory.when_handled(api, sequence, done)
-        await handled.wait()
+        try:
+            await handled.wait()
+        finally:  # also of a caller that has given up
+            with self._memory.lock:
+                self._memory.waits_no_more(api, done)
 
     async def groups(self, api: str) -> Sequence[GroupSummary]:
         """Return the groups of an API."""

@@ -6,6 +6,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+import pytest
+
 from lightbus.adapters.memory.events import MemoryEventBackend, MemoryEventStore
 from lightbus.ports.events import BackendContext, EventTopic, OutgoingEvent, SubscriptionRequest, TopicState
 
@@ -157,6 +159,24 @@ def test_member_with_a_closed_loop_is_removed() -> None:
     asyncio.run(goes_on())
     with shared.lock:
         assert [list(group.state().members) for group in shared.groups["shop"].values()] == [[]]
+
+
+def test_who_gives_up_waiting_is_forgotten() -> None:
+    """A group may be stuck for ever: the callers that wait for it are not kept."""
+
+    async def scenario() -> None:
+        store = backend("waiting")
+        [sequence] = await store.publish([event(1)])
+        assert isinstance(sequence, int)
+        await store.subscribe(request("1" * 16), Inbox())
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await store.when_handled("shop", sequence)
+        assert store._memory._waiters["shop"] == []
+        await store.stop()
+
+    asyncio.run(scenario())
 
 
 def test_store_is_gone_with_its_last_backend() -> None:
