@@ -99,6 +99,12 @@ class CursorStore:
         self._writes[journal][group, topic] = sequence
         self.save_soon()
 
+    def group_removed(self, api: str, group: str) -> None:
+        """Drop the noted positions of a group: a later group of this name would start there after a restart."""
+        for positions in self._writes.values():
+            for key in [key for key in positions if (key[1].api, key[0]) == (api, group)]:
+                del positions[key]
+
     def answer_once_stored(self, routing_id: bytes, call_id: int, refused: list[int]) -> None:
         """Answer an acknowledgement once all positions noted so far are on disk."""
         self._answers.append((routing_id, call_id, refused))

@@ -235,6 +235,7 @@ class GroupDirectory:
         if group is None:
             return False
         self._store.remove_group(api, name)
+        self._cursors.group_removed(api, name)
         self._removed.pop((api, name), None)
         self._removed[api, name] = machine_time()
         if len(self._removed) > MAX_GROUPS:

@@ -49,6 +49,25 @@ def test_a_journal_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     run(tmp_path, test)
 
 
+def test_a_group_is_removed_just_after_it_has_acknowledged(tmp_path: Path) -> None:
+    """Its position is not stored any more: a new group of its name would miss events after a restart."""
+
+    async def test(publisher: Publishes) -> None:
+        talk = Talk(publisher)
+        assigned = await talk.join()
+        assert isinstance(assigned, Assign)
+        await publisher.fire("seen", n=1)
+        journal = publisher.journals.own()
+        [(topic, head)] = journal.topics.of("auth").items()
+        ack = Ack("auth", "shop", assigned.generation, [[journal.id, "seen", topic.partition, head]])
+        publisher.handle(b"me", 1, ack)
+        publisher.coordinator.directory.forget("auth", "shop")
+        publisher.coordinator.cursors.save()
+        assert journal.cursors.of("auth", "shop") == {}
+
+    run(tmp_path, test)
+
+
 def test_one_journal_of_two_fails(tmp_path: Path) -> None:
     """The acknowledgement in the other one is stored; neither is answered before both are."""
 
