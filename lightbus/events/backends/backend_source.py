@@ -282,8 +282,9 @@ class BackendSource:
         self.was_handled(stream.key, stream.handled)  # if its partition is ours again, another stream has its events
         if stream in self._releasing:
             self._releasing.remove(stream)
-            kept = {topic_of(each).partition for each in self._releasing}.union(each.partition for each in self._streams)
-            self._give_back(frozenset({topic_of(stream).partition}) - kept)
+            partition = topic_of(stream).partition
+            if partition not in {topic.partition for topic in [*self._streams, *map(topic_of, self._releasing)]}:
+                self._give_back(frozenset({partition}))
 
     def _has(self, stream: Stream) -> bool:
         return not self._closed and self._streams.get(topic_of(stream)) is stream
