@@ -352,8 +352,8 @@ class BusClient(OldClientNames):
         await self._lifecycle.start_worker()
 
     async def stop_worker(self) -> None:
-        """Finish the handlers that run, leave the bus, and return; the client stays usable."""
-        await self._workers.stop()
+        """Finish the handlers that run, leave the bus, and return, from any loop; the client stays usable."""
+        await self._lifecycle.stop_worker()
 
     async def consume_rpcs(self, apis: Sequence[Api] | None = None) -> None:
         """Serve procedures only, until stopped; `apis`, if given, must be all registered APIs (an argument of 1.x)."""

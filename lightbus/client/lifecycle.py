@@ -90,8 +90,18 @@ class Lifecycle:
             _check_all_served(apis, self._view.api_registry)
         self._workers.features = (Feature.RPCS,)
         worker = await self.start_worker()
-        await worker.stopping.wait()
-        await self._workers.stop()
+        try:
+            await worker.stopping.wait()
+        finally:  # also if this is cancelled
+            await self._workers.stop()
+
+    async def stop_worker(self) -> None:
+        """Stop the worker, whichever loop it runs on, and return when it has left the bus."""
+        worker = self._workers.worker
+        if worker is not None and worker.loop is asyncio.get_running_loop():
+            await self._workers.stop()
+        else:
+            await asyncio.to_thread(self._stop_worker_elsewhere)
 
     def run_forever(self) -> int:
         """Run a worker until a signal or `request_shutdown` ends it; return the exit code."""
@@ -245,10 +255,7 @@ class Lifecycle:
     async def close_async(self) -> None:
         """Leave the bus and close everything, in bounded time, without blocking the event loop."""
         self._unpublished.stop()
-        worker = self._workers.worker
-        if worker is not None and worker.loop is asyncio.get_running_loop():
-            await self._workers.stop()
-        await asyncio.to_thread(self._stop_worker_elsewhere)
+        await self.stop_worker()
         engine = self._engines.close()
         self._schedules.drop_background_tasks()
         if engine is not None:

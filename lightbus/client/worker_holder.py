@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from ..config import Feature
@@ -59,13 +60,8 @@ class WorkerHolder:
 
     async def stop(self) -> None:
         """Stop the worker, on its loop: it finishes the handlers that run, and leaves the bus."""
-        worker = self.worker
-        if worker is None:
-            return
-        try:
-            await worker.stop()
-        finally:
-            self.worker_left(worker)
+        if self.worker is not None:
+            await self.worker.stop()
 
     def worker_left(self, worker: Worker) -> None:
         """Record that a worker has ended: it was stopped, or its loop ended."""
@@ -81,23 +77,32 @@ class WorkerHolder:
     def request_stop(self) -> None:
         """Ask the worker to stop; from any thread or handler."""
         if self.worker is not None:
-            self.worker.request_stop()
+            with contextlib.suppress(RuntimeError):  # its loop was closed
+                self.worker.request_stop()
 
     def change(self, make: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
         """
         Make a running worker apply a change; in a plain thread, return when it has.
 
-        Raises in a plain thread what the change raises; if nobody waits for it (any more), that is logged.
+        Raises in a plain thread what the change raises; if nobody waits for it (any more), that is logged. A worker
+        that ends meanwhile needs no change: the next one begins with it.
         """
         worker = self.worker
         if worker is None or worker.loop.is_closed():
             return
-        change = asyncio.run_coroutine_threadsafe(make(worker), worker.loop)
+        coroutine = make(worker)
+        try:
+            change = asyncio.run_coroutine_threadsafe(coroutine, worker.loop)
+        except RuntimeError:  # the loop was closed just now
+            coroutine.close()
+            return
         if asyncio._get_running_loop() is None:
             try:
                 error = interruptible(change.exception, CHANGE_TIMEOUT)
             except TimeoutError:
                 pass  # the worker goes on applying it
+            except CancelledError:
+                return  # its loop has ended
             else:
                 if error is not None:
                     raise error

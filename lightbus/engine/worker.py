@@ -11,7 +11,7 @@ from .. import __about__
 from ..config.features import ALL_FEATURES, Feature
 from ..deadline import Deadline
 from ..events.event_publisher import EventPublisher
-from ..exceptions import JournalError
+from ..exceptions import JournalError, LightbusShutdownInProgress
 from ..listener import Listener
 from ..service.execution import Execution, is_cancelled
 from ..service.failures import as_exception, report
@@ -79,11 +79,26 @@ class Worker:
         self.watchdog = Watchdog()
         self._added: list[Listener] = []
         self._advertising: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     # Life cycle
 
     async def start(self) -> None:
-        """Bind the sockets, run the start hooks, start the listeners, and announce the APIs."""
+        """
+        Bind the sockets, run the start hooks, start the listeners, and announce the APIs.
+
+        Raises LightbusShutdownInProgress if the worker is stopped meanwhile.
+        """
+        self._starting = self.loop.create_task(self._start())
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise LightbusShutdownInProgress("The worker was stopped before it had started.") from None
+
+    async def _start(self) -> None:
         client = self.client
         node = self._node = await self.engine.loop_host.adopt(self._release)
         self.watchdog.start()
@@ -112,7 +127,25 @@ class Worker:
         await self._hook("after_worker_started")
 
     async def stop(self) -> None:
-        """Drain, finish running handlers, send GOODBYE, stop. Bounded by `drain_grace` and `shutdown_timeout`."""
+        """
+        Drain, finish running handlers, send GOODBYE, stop. Bounded by `drain_grace` and `shutdown_timeout`.
+
+        All who call this return at the same end, which comes also if one of them, a handler for example, is cancelled.
+        """
+        if self._ending is None:
+            self._ending = self.loop.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        try:
+            if self._starting is not None and not self._starting.done():
+                self._starting.cancel()
+                await asyncio.wait([self._starting])
+            await self._stop()
+        finally:
+            self.client.worker_left(self)
+
+    async def _stop(self) -> None:
         settings = self.engine.config.worker
         node, self._node = self._node, None
         if node is None:

@@ -14,7 +14,16 @@ import pytest
 
 import lightbus
 from helpers import Door, wait_until, wait_until_async
-from lightbus import BusAlreadyClosed, BusPath, Feature, LightbusServerMustStartInMainThread, UnknownApi, UnsupportedUse
+from helpers.waiting import LEAST
+from lightbus import (
+    BusAlreadyClosed,
+    BusPath,
+    Feature,
+    LightbusServerMustStartInMainThread,
+    LightbusShutdownInProgress,
+    UnknownApi,
+    UnsupportedUse,
+)
 from lightbus.client import lifecycle
 from lightbus.interrupts import interruptible
 
@@ -156,6 +165,97 @@ def test_bus_is_closed_while_a_worker_starts(bus: BusPath) -> None:
             started.result()
 
 
+def test_worker_is_stopped_while_it_starts(bus: BusPath) -> None:
+    """The start ends at once, with an error that says why, and another worker can start."""
+    waits, never = start_that_waits(bus)
+
+    async def main() -> None:
+        start = asyncio.create_task(bus.client.start_worker())
+        await asyncio.to_thread(waits.wait)
+        await bus.client.stop_worker()
+        with pytest.raises(LightbusShutdownInProgress, match="stopped before it had started"):
+            await asyncio.wait_for(start, LEAST)
+        assert not bus.client.is_worker
+        never.set()
+        await bus.client.start_worker()
+        assert await bus.auth.check_password.call_async(username="sally", password="secret") is True
+
+    asyncio.run(main())
+
+
+def stop_that_waits(bus: BusPath) -> tuple[asyncio.Event, asyncio.Event, list[str]]:
+    """Declare a stop hook that sets the first returned event, and waits for the second; and what the last hook adds."""
+    waits, go, ended = asyncio.Event(), asyncio.Event(), list[str]()
+
+    @bus.client.on_stop
+    async def on_stop() -> None:
+        waits.set()
+        await go.wait()
+
+    bus.client.after_worker_stopped(lambda: ended.append("ended"))
+    return waits, go, ended
+
+
+def test_all_who_stop_a_worker_wait_for_its_end(bus: BusPath) -> None:
+    """Also `consume_rpcs`, and who is cancelled meanwhile does not cut it short."""
+    waits, go, ended = stop_that_waits(bus)
+
+    async def main() -> None:
+        serving = asyncio.create_task(bus.client.consume_rpcs())
+        await wait_until_async(lambda: bus.client.is_worker)
+        await bus.client.wait_for_apis_async("auth")
+        first = asyncio.create_task(bus.client.stop_worker())
+        await waits.wait()
+        second = asyncio.create_task(bus.client.close_async())
+        first.cancel()
+        await asyncio.wait([first])
+        assert not serving.done()
+        assert not second.done()
+        assert not ended
+        go.set()
+        await asyncio.gather(serving, second)
+        assert ended == ["ended"]
+
+    asyncio.run(main())
+
+
+def test_worker_is_stopped_from_another_loop(served: BusPath, caller: BusPath) -> None:
+    """A handler that runs comes to its end, the worker stops on its own loop, and another one can start."""
+    begun, go, loops = threading.Event(), threading.Event(), list[Any]()
+
+    class SlowApi(lightbus.Api):
+        class Meta:
+            name = "slow"
+
+        async def work(self) -> str:
+            begun.set()
+            await asyncio.to_thread(go.wait)
+            return "done"
+
+    @served.client.on_stop
+    async def on_stop() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    async def main() -> None:
+        answer = asyncio.create_task(caller.slow.work.call_async())
+        await asyncio.to_thread(begun.wait)
+        stop = asyncio.create_task(served.client.stop_worker())
+        await wait_until_async(lambda: worker.stopping.is_set())
+        go.set()
+        assert await answer == "done"
+        await stop
+        assert not served.client.is_worker
+        assert loops == [worker.loop]
+
+    served.client.register_api(SlowApi())
+    worker = served.client.worker
+    assert worker is not None
+    asyncio.run(main())
+    assert not workers()
+    served.client.start_in_background()
+    assert served.auth.check_password(username="sally", password="secret") is True
+
+
 def test_run_forever_wants_the_main_thread(bus: BusPath) -> None:
     """Signals reach the main thread only; the message names what works elsewhere."""
     with ThreadPoolExecutor(1) as thread, pytest.raises(LightbusServerMustStartInMainThread, match="start_in_backgr"):
@@ -229,5 +329,19 @@ def test_consume_rpcs_serves_until_stopped(bus: BusPath, caller: BusPath) -> Non
         assert await caller.auth.check_password.call_async(username="sally", password="secret") is True
         bus.client.request_shutdown()
         await serving
+
+    asyncio.run(main())
+
+
+def test_consume_rpcs_that_is_cancelled(bus: BusPath) -> None:
+    """It serves no more."""
+
+    async def main() -> None:
+        serving = asyncio.create_task(bus.client.consume_rpcs())
+        await bus.client.wait_for_apis_async("auth")
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        assert not bus.client.is_worker
 
     asyncio.run(main())

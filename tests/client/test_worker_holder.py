@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from helpers import wait_until
+from helpers.waiting import LEAST
 from lightbus import BusPath, Feature, UnsupportedUse
 from lightbus.client import worker_holder as module
 from lightbus.client.worker_holder import WorkerHolder
@@ -92,6 +93,37 @@ def test_failure_of_a_change_that_nobody_waits_for_is_logged(
     gate.set()
     wait_until(lambda: caplog.text.count("ValueError: no luck") == 2)
     assert "The running worker goes on without what was just declared" in caplog.text
+
+
+def test_worker_that_ends_before_a_change(served: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread declares meanwhile is no error: the next worker begins with it."""
+    monkeypatch.setattr(module, "CHANGE_TIMEOUT", LEAST)
+    workers, begun = served.client._workers, threading.Event()
+
+    async def change(worker: Worker) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    thread = threading.Thread(target=lambda: begun.wait() and served.client.request_shutdown())
+    thread.start()
+    workers.change(change)
+    thread.join()
+    wait_until(lambda: not served.client.is_worker)
+
+
+def test_loop_of_a_worker_that_is_closed(bus: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a declaration nor a request to stop fails where the loop was closed just now, with the worker on it."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(bus.client.start_worker())
+    worker = bus.client.worker
+    assert worker is not None
+    loop.run_until_complete(bus.client.stop_worker())
+    bus.client._workers.worker = worker  # as if it had been closed without an end
+    loop.close()
+    monkeypatch.setattr(loop, "is_closed", lambda: False)
+    bus.client._workers.change(lambda worker: worker.api_registered())
+    bus.client.request_shutdown()
+    bus.client._workers.worker = None
 
 
 def test_second_worker_is_not_even_made(served: BusPath) -> None:
