@@ -27,6 +27,7 @@ from ..phrases import with_article
 from .declared import ApiMeta, DeliveryMode, Event, Procedure, check_name
 from .exposing import bound_method, is_method, own_members, why_left_out
 from .parameters import Parameter, WildcardParameter
+from .scopes import Scope
 from .signature import Signature
 
 __all__ = [
@@ -278,7 +279,11 @@ def _read(api: Api) -> _Declared:
                 procedures[name] = _procedure(meta, name, bound_method(api, name, member), type(api))
             except TypeError as error:
                 reasons[name] = f"it is {with_article(type(member).__name__)} that cannot be called by name: {error}"
-    events = {name: member.bound(meta, name) for name, member in members.items() if isinstance(member, Event)}
+    events = {
+        name: member.bound(meta, name, Scope.of_member(type(api), name))
+        for name, member in members.items()
+        if isinstance(member, Event)
+    }
     return _Declared(
         meta=meta,
         procedures=MappingProxyType(procedures),
@@ -323,7 +328,7 @@ def _procedure(meta: ApiMeta, name: str, function: Callable[..., Any], api: type
 
 
 def _signature(api_name: str, name: str, function: Callable[..., Any], api: type[Api]) -> Signature:
-    return Signature.of_function(function, api_name=api_name, name=name, namespace=vars(api))
+    return Signature.of_function(function, api_name=api_name, name=name, scope=Scope.of_member(api, name))
 
 
 def _shared_signature(api_name: str, name: str, method: Any, api: Any) -> Signature:

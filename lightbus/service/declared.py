@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..exceptions import InvalidApiEventConfiguration, InvalidName, MisconfiguredApiOptions, did_you_mean
 from ..keywords import unknown_keywords_raise
 from .parameters import Parameter, WildcardParameter, annotation_text
+from .scopes import NO_SCOPE, Scope
 from .signature import Signature
 
 __all__ = ["ApiMeta", "DeliveryMode", "Event", "Procedure", "check_api_name", "check_name"]
@@ -144,10 +145,11 @@ class Event:
         self._belong("", "event")
         _check_event(self)
 
-    def bound(self, meta: ApiMeta, name: str) -> Event:
+    def bound(self, meta: ApiMeta, name: str, scope: Scope = NO_SCOPE) -> Event:
         """Return the event as one of the Api with these options; several Apis may share the declaration itself."""
         version = meta.version if self._own_version is None else self._own_version
-        event = Event(self.parameters, key=self.key, delivery=self.delivery, version=version)
+        parameters = [replace(each, annotation=scope.bound(each.annotation)) for each in self.parameters]
+        event = Event(parameters, key=self.key, delivery=self.delivery, version=version)
         event._belong(meta.name, name)
         return event
 

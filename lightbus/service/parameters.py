@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
 import inspect
@@ -9,12 +10,13 @@ import logging
 import types
 import typing
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from ..exceptions import InvalidDeclaration, InvalidName
 from .problems import elided
+from .scopes import NO_SCOPE, Scope
 
 __all__ = ["Parameter", "WildcardParameter", "annotation_text", "by_name", "empty", "exact_types", "of_function"]
 
@@ -94,17 +96,17 @@ class WildcardParameter(Parameter):
 
 
 def of_function(
-    function: Callable[..., Any], *, label: str, namespace: Mapping[str, Any]
+    function: Callable[..., Any], *, label: str, scope: Scope = NO_SCOPE
 ) -> tuple[tuple[Parameter, ...], Any]:
     """
-    Return the parameters of a function and the annotation of its result.
+    Return the parameters of a function and the annotation of its final result: an awaitable one is awaited.
 
     An annotation that cannot be evaluated (if its name is imported for type checkers only, for example) is ignored.
 
     Arguments:
         function: the function as callers see it, without `self`.
         label: its name in log lines and errors.
-        namespace: names that annotations may use besides the globals of the function's module.
+        scope: what its annotations may use besides the globals of the function's module.
 
     Raises:
         InvalidDeclaration: a required parameter cannot be given by name.
@@ -112,9 +114,9 @@ def of_function(
 
     """
     plain = inspect.signature(function)
-    resolved = _resolver(function, label, namespace)
+    resolved = _resolver(function, label, scope)
     parameters = tuple(_read(plain.parameters.values(), resolved, label))
-    return parameters, resolved("the result", plain.return_annotation)
+    return parameters, _awaited(resolved("the result", plain.return_annotation))
 
 
 def by_name(
@@ -122,17 +124,17 @@ def by_name(
 ) -> tuple[Parameter, ...]:
     """Return a function's declared parameters that can be passed by name, with their annotations."""
     named = [each for each in declared if each.kind is not each.POSITIONAL_ONLY]
-    return tuple(_read(named, _resolver(function, label, {}), label))
+    return tuple(_read(named, _resolver(function, label, NO_SCOPE), label))
 
 
-def _resolver(function: Callable[..., Any], label: str, namespace: Mapping[str, Any]) -> Callable[[str, Any], Any]:
+def _resolver(function: Callable[..., Any], label: str, scope: Scope) -> Callable[[str, Any], Any]:
     inner = _innermost(function)
     if not hasattr(inner, "__globals__"):
         inner = _innermost(getattr(type(inner), "__call__", inner))  # noqa: B004 - an object that can be called
     where = getattr(inner, "__globals__", {})
 
     def resolved(name: str, annotation: Any) -> Any:
-        return _resolved(annotation, f"{name} of {label}", where, namespace)
+        return scope.bound(_resolved(annotation, f"{name} of {label}", where, scope))
 
     return resolved
 
@@ -166,7 +168,7 @@ def _read(
             )
 
 
-def _resolved(annotation: Any, what: str, globals_: Mapping[str, Any], namespace: Mapping[str, Any]) -> Any:
+def _resolved(annotation: Any, what: str, globals_: Mapping[str, Any], scope: Scope) -> Any:
     if annotation is empty or annotation is None or isinstance(annotation, type):
         return annotation
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
@@ -175,10 +177,18 @@ def _resolved(annotation: Any, what: str, globals_: Mapping[str, Any], namespace
         try:
             return typing.get_type_hints(holder, dict(globals_), include_extras=True)["it"]
         except NameError:
-            return typing.get_type_hints(holder, dict(globals_), dict(namespace), include_extras=True)["it"]
+            return typing.get_type_hints(holder, dict(globals_), scope.names, include_extras=True)["it"]
     except Exception as error:  # an annotation is a user's expression: it may raise anything
         logger.warning("%s: its annotation %s cannot be used, any value is accepted: %s", what, annotation, error)
         return empty
+
+
+def _awaited(annotation: Any) -> Any:
+    """Return the annotation of what an awaitable results in, if it is an awaitable's: `int` of `Awaitable[int]`."""
+    kind, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if isinstance(kind, type) and issubclass(kind, (Awaitable, concurrent.futures.Future)):
+        return _awaited(arguments[-1]) if arguments else empty
+    return annotation
 
 
 def exact_types(annotation: Any) -> frozenset[type] | None:

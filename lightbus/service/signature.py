@@ -20,6 +20,7 @@ from .exact_match import ExactMatch
 from .parameters import Parameter, WildcardParameter, annotation_text, empty, of_function
 from .plain_types import plain_schema, plain_schemas
 from .problems import Problem
+from .scopes import NO_SCOPE, Scope
 from .validating import CompiledSchema
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Signature:
 
     @classmethod
     def of_function(
-        cls, function: Callable[..., Any], *, api_name: str, name: str, namespace: Mapping[str, Any] | None = None
+        cls, function: Callable[..., Any], *, api_name: str, name: str, scope: Scope = NO_SCOPE
     ) -> Signature:
         """
         Return the signature of a procedure.
@@ -84,14 +85,14 @@ class Signature:
             function: the function as callers see it, without `self`.
             api_name: the Api it belongs to.
             name: its name on the bus.
-            namespace: names that its annotations may use besides the globals of its module.
+            scope: what its annotations may use besides the globals of its module.
 
         Raises:
             InvalidDeclaration: a required parameter cannot be given by name.
             InvalidName: a parameter has a reserved name.
 
         """
-        parameters, returns = of_function(function, label=f"{api_name}.{name}", namespace=namespace or {})
+        parameters, returns = of_function(function, label=f"{api_name}.{name}", scope=scope)
         return cls(kind="RPC", api_name=api_name, name=name, parameters=parameters, returns=returns)
 
     def describe(self) -> str:

@@ -6,7 +6,8 @@ import asyncio
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any
+from datetime import date
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -20,6 +21,8 @@ from lightbus.exceptions import (
     UnknownProcedure,
 )
 from lightbus.service.api import Api, ApiRegistry, Event, Parameter
+
+T = TypeVar("T")
 
 
 def logged(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,6 +158,30 @@ def test_annotations_may_name_a_class_inside_the_api() -> None:
         def add(self, item: Item) -> None: ...
 
     assert Shop().procedures["add"].signature.parameters[0].annotation is Shop.Item
+
+
+def test_annotations_of_a_base_class_mean_what_they_do_there() -> None:
+    """Its nested classes are found, and its type variables stand for what the class says."""
+
+    class Base(Api, Generic[T]):
+        class Item:
+            pass
+
+        added = Event([Parameter("item", T), Parameter("among", list[T], default=None)])
+
+        def find(self, near: list[T]) -> T: ...
+
+        def item(self) -> Item: ...
+
+    class Dates(Base[date]):
+        class Meta:
+            name = "dates"
+
+    api = Dates()
+    assert api.procedures["find"].signature.describe() == "find(near: list[date]) -> date"
+    assert api.procedures["item"].signature.returns is Base.Item
+    assert api.events["added"].signature.describe() == "added(item: date, among: list[date] | None = None)"
+    assert api.procedures["find"].signature.cast_result("2026-01-31") == date(2026, 1, 31)
 
 
 def test_unknown_names_give_similar_ones() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
 from typing import Any, Literal, Optional
 
@@ -11,6 +13,7 @@ import pytest
 
 from lightbus.exceptions import InvalidDeclaration, InvalidName
 from lightbus.service.parameters import Parameter, WildcardParameter, annotation_text, empty, exact_types, of_function
+from lightbus.service.scopes import Scope
 
 
 class Account:
@@ -18,7 +21,7 @@ class Account:
 
 
 def read(function: Callable[..., Any], **namespace: Any) -> tuple[tuple[Parameter, ...], Any]:
-    return of_function(function, label="auth.f", namespace=namespace)
+    return of_function(function, label="auth.f", scope=Scope((type("AuthApi", (), namespace),)))
 
 
 def test_a_function_is_read_with_annotations_and_defaults() -> None:
@@ -84,6 +87,27 @@ def test_annotations_may_use_names_of_the_class() -> None:
 
     parameters, _ = read(f, Inner=Account, list=lambda self: None)
     assert parameters == (Parameter("a", Account), Parameter("b", list[str]))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "result"),
+    [
+        (Awaitable[int], int),
+        (Coroutine[Any, Any, list[Account]], list[Account]),
+        (asyncio.Future[int], int),
+        (asyncio.Task[None], None),
+        (concurrent.futures.Future[Awaitable[str]], str),
+        (Awaitable, empty),
+        (asyncio.Future, empty),
+    ],
+)
+def test_what_an_awaitable_results_in_is_the_result(annotation: Any, result: Any) -> None:
+    """A `def` may return the coroutine of another function: that is awaited."""
+
+    def f() -> None: ...
+
+    f.__annotations__["return"] = annotation
+    assert read(f)[1] is result or read(f)[1] == result
 
 
 def test_names_that_python_normalises_are_refused() -> None:
