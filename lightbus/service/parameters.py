@@ -124,7 +124,7 @@ def by_name(
 ) -> tuple[Parameter, ...]:
     """Return a function's declared parameters that can be passed by name, with their annotations."""
     named = [each for each in declared if each.kind is not each.POSITIONAL_ONLY]
-    return tuple(_read(named, _resolver(function, label, NO_SCOPE), label))
+    return tuple(_read(named, _resolver(function, label, Scope.of_callable(function)), label))
 
 
 def _resolver(function: Callable[..., Any], label: str, scope: Scope) -> Callable[[str, Any], Any]:

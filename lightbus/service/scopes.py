@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +36,17 @@ class Scope:
         classes = api.__mro__
         place = next((place for place, each in enumerate(classes) if name in vars(each)), 0)
         return cls(classes[place:], _bindings(api).get(classes[place], {}))
+
+    @classmethod
+    def of_callable(cls, function: Any) -> Scope:
+        """Return the scope of a bound method, or of an object that can be called; a plain function has none."""
+        while isinstance(function, functools.partial):
+            function = function.func
+        if inspect.ismethod(function):
+            owner = function.__self__
+            return cls.of_member(owner if isinstance(owner, type) else type(owner), function.__name__)
+        is_object = not inspect.isroutine(function) and not isinstance(function, type)
+        return cls.of_member(type(function), "__call__") if is_object else NO_SCOPE
 
     @property
     def names(self) -> dict[str, Any]:

@@ -6,13 +6,16 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypedDict
+from datetime import date
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import pytest
 
 from lightbus.exceptions import InvalidDeclaration, InvalidEventArguments, ValidationError
 from lightbus.message import EventMessage, event_message
 from lightbus.service.handlers import Handler
+
+T = TypeVar("T")
 
 
 def handler(function: Callable[..., Any], **options: Any) -> Handler:
@@ -178,6 +181,25 @@ def test_values_are_cast() -> None:
         with pytest.raises(ValidationError, match="tags"):
             given(each, tags="x")
     assert handler(function, casts=False).arguments(message(tags=[1, 1]))[1] == {"tags": [1, 1]}
+
+
+def test_values_are_cast_to_what_a_class_names() -> None:
+    """Annotations of a method mean the classes in its own class, and what the variables of that stand for."""
+
+    class Base(Generic[T]):
+        class Tag(NamedTuple):
+            text: str
+
+        def on_tagged(self, message: EventMessage, tag: Tag, days: list[T]) -> None: ...
+
+        def __call__(self, message: EventMessage, tag: Tag, days: list[T]) -> None: ...
+
+    class Tagger(Base[date]):
+        pass
+
+    for each in (Tagger().on_tagged, functools.partial(Tagger().on_tagged), Tagger()):
+        taken = {"tag": Base.Tag("new"), "days": [date(2026, 1, 31)]}
+        assert given(each, tag={"text": "new"}, days=["2026-01-31"]) == (True, taken)
 
 
 # Decorated functions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Generic, Optional, ParamSpec, TypeVar, Union
 
 import pytest
@@ -66,6 +67,25 @@ def test_variables_are_replaced_within_annotations(annotation: Any, bound: Any) 
     """In every form; without a type they stay."""
     assert Scope(bindings={T: int}).bound(annotation) == bound
     assert NO_SCOPE.bound(annotation) is annotation
+
+
+def test_methods_and_objects_that_are_called() -> None:
+    """A listener is mostly a function, and may be either, also with some arguments given."""
+
+    class Called(Middle[int]):
+        outer = "of the called"
+
+        def __call__(self) -> None: ...
+
+        @classmethod
+        def make(cls) -> None: ...
+
+    for function in (Called().found, partial(partial(Called().found), 1)):
+        assert Scope.of_callable(function) == Scope.of_member(Called, "found")
+    assert Scope.of_callable(Called.make).names["outer"] == "of the called"
+    assert Scope.of_callable(Called()).names["outer"] == "of the called"
+    for function in (Called, Middle.found, len, "".upper):
+        assert Scope.of_callable(function) is NO_SCOPE
 
 
 def test_class_that_does_not_say_its_types() -> None:
