@@ -48,7 +48,7 @@ class Firing:
         unpublished: UnpublishedEvents,
         schemas: PeerSchemas,
     ) -> None:
-        self._schemas = schemas
+        self.schemas = schemas
         self._config = config
         self._engines = engines
         self._registration = registration
@@ -90,23 +90,16 @@ class Firing:
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
     ) -> EventMessage:
         event, publisher, settings, deadline, wait_for = self.resolve(engine, api_name, name, options)
-        if event is None and api_name not in engine.snapshot.by_api:
-            try:
-                await engine.resolve(api_name, deadline)
-            except NotReachable as error:
-                keep = self._keep_unknown
-                return await asyncio.to_thread(keep, engine, api_name, name, kwargs, wait_for, error, options)
-        if event is None and self._schemas.wants(api_name):
-            await self._schemas.learn(api_name, deadline)
+        unreachable = None if event is not None else await self.look_up(engine, api_name, name, deadline)
         message = self.new_event(engine, event, api_name, name, kwargs, settings, options)
         if not self._hooks.is_about("event_sent"):
-            await self._send(engine, event, publisher, message, deadline, wait_for)
+            await self._send(engine, event, publisher, message, deadline, wait_for, unreachable)
             return message
         given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
             await self._hooks.run("before_event_sent", event_message=message)
             self.check_replaced(event, message, given, settings)
-            await self._send(engine, event, publisher, message, deadline, wait_for)
+            await self._send(engine, event, publisher, message, deadline, wait_for, unreachable)
             await self._hooks.run("after_event_sent", event_message=message)
         return message
 
@@ -118,6 +111,7 @@ class Firing:
         message: EventMessage,
         deadline: Deadline,
         wait_for: str,
+        unreachable: NotReachable | None,
     ) -> None:
         if publisher is not None and event is not None:
             place = await publisher.publish_async(message, event)
@@ -133,11 +127,13 @@ class Firing:
             return
         outgoing = self._hand_off(engine, event, message, deadline, wait_for)
         try:
+            if unreachable is not None:
+                raise unreachable
             self.note_accepted(message, await engine.caller().request(outgoing))
         except NotReachable as error:
             await asyncio.to_thread(self._unpublished.keep, message, event, wait_for, error)
         except InvalidArguments:
-            await self._schemas.learn_of_refusal(message.api_name, deadline)
+            await self.schemas.learn_of_refusal(message.api_name, deadline)
             raise
 
     def fire_blocking(
@@ -164,22 +160,16 @@ class Firing:
         self, engine: Engine, api_name: str, name: str, kwargs: Kwargs | None, options: BusOptions | None
     ) -> EventMessage:
         event, publisher, settings, deadline, wait_for = self.resolve(engine, api_name, name, options)
-        try:
-            if event is None and api_name not in engine.snapshot.by_api:
-                self._engines.channel.resolve(api_name, deadline)
-        except NotReachable as error:
-            return self._keep_unknown(engine, api_name, name, kwargs, wait_for, error, options)
-        if event is None and self._schemas.wants(api_name):
-            self._schemas.learn_blocking(api_name, deadline)
+        unreachable = None if event is not None else self.look_up_blocking(engine, api_name, name, deadline)
         message = self.new_event(engine, event, api_name, name, kwargs, settings, options)
         if not self._hooks.is_about("event_sent"):
-            self._send_blocking(engine, event, publisher, message, deadline, wait_for)
+            self._send_blocking(engine, event, publisher, message, deadline, wait_for, unreachable)
             return message
         given = message.kwargs
         with self._hooks.around("around_event_sent", event_message=message):
             self._hooks.run_blocking("before_event_sent", event_message=message)
             self.check_replaced(event, message, given, settings)
-            self._send_blocking(engine, event, publisher, message, deadline, wait_for)
+            self._send_blocking(engine, event, publisher, message, deadline, wait_for, unreachable)
             self._hooks.run_blocking("after_event_sent", event_message=message)
         return message
 
@@ -191,6 +181,7 @@ class Firing:
         message: EventMessage,
         deadline: Deadline,
         wait_for: str,
+        unreachable: NotReachable | None,
     ) -> None:
         if publisher is not None and event is not None:
             place = publisher.publish(message, event)
@@ -203,13 +194,15 @@ class Firing:
                 except TimeoutError:
                     raise not_handled(message.canonical_name, seconds) from None
             return
+        outgoing = self._hand_off(engine, event, message, deadline, wait_for)
         try:
-            outgoing = self._hand_off(engine, event, message, deadline, wait_for)
+            if unreachable is not None:
+                raise unreachable
             self.note_accepted(message, self._engines.channel.request(outgoing))
         except NotReachable as error:
             self._unpublished.keep(message, event, wait_for, error)
         except InvalidArguments:
-            self._schemas.learn_of_refusal_blocking(message.api_name, deadline)
+            self.schemas.learn_of_refusal_blocking(message.api_name, deadline)
             raise
 
     def resolve(
@@ -256,7 +249,7 @@ class Firing:
         elif settings.validation.outgoing and self._registration.schema.knows(api_name):
             self._registration.schema.validate_parameters(api_name, name, kwargs)
         elif settings.validation.outgoing:
-            self._schemas.check(api_name, name, kwargs, "events")
+            self.schemas.check(api_name, name, kwargs, "events")
         return kwargs
 
     def check_replaced(self, event: Event | None, message: EventMessage, given: Kwargs, settings: ApiSettings) -> None:
@@ -285,27 +278,42 @@ class Firing:
         if accepted.native_id:
             self._unpublished.note_seen(message)
 
-    def _keep_unknown(
-        self,
-        engine: Engine,
-        api_name: str,
-        name: str,
-        kwargs: Kwargs | None,
-        wait_for: str,
-        error: NotReachable,
-        options: BusOptions | None,
-    ) -> EventMessage:
-        """Store an event of an API that is neither registered here nor advertised, if this host knows the event."""
+    async def look_up(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
+        """
+        Find the publishers of an API that is not registered here, and their schemas if these must be known.
+
+        Return the NotReachable of an API without a publisher if its events can be stored here; else raise it.
+        """
+        if api_name not in engine.snapshot.by_api:
+            try:
+                await engine.resolve(api_name, deadline)
+            except NotReachable as error:
+                return await asyncio.to_thread(self._if_known, api_name, name, error)
+        if self.schemas.wants(api_name):
+            await self.schemas.learn(api_name, deadline)
+        return None
+
+    def look_up_blocking(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
+        """Do the same as `look_up` from a plain thread."""
+        unreachable = self.unreachable(engine, api_name, name, deadline)
+        if unreachable is None and self.schemas.wants(api_name):
+            self.schemas.learn_blocking(api_name, deadline)
+        return unreachable
+
+    def unreachable(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
+        """Return the NotReachable of an API without a publisher if its events can be stored here; else raise it."""
+        if api_name not in engine.snapshot.by_api:
+            try:
+                self._engines.channel.resolve(api_name, deadline)
+            except NotReachable as error:
+                return self._if_known(api_name, name, error)
+        return None
+
+    def _if_known(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
+        """Return the error if this host knows the event, which can be stored here then; else raise it."""
         if not self._unpublished.is_known(api_name, name):
             raise error
-        message = self.new_event(engine, None, api_name, name, kwargs, self._config.api(api_name), options)
-        given = message.kwargs
-        with self._hooks.around("around_event_sent", event_message=message):
-            self._hooks.run_blocking("before_event_sent", event_message=message)
-            self.check_replaced(None, message, given, self._config.api(api_name))
-            self._unpublished.keep(message, None, wait_for, error)
-            self._hooks.run_blocking("after_event_sent", event_message=message)
-        return message
+        return error
 
 
 def _fire_options(api_name: str, options: BusOptions, seconds: float) -> tuple[float, str]:

@@ -17,7 +17,14 @@ from ..engine.engine import Engine
 from ..events.backend_places import AnyPlace, newest_places
 from ..events.event_publisher import LATE_TIMEOUT, EventPublisher
 from ..events.event_record import key_of, record_of
-from ..exceptions import InvalidEventArguments, JournalError, LightbusException, LightbusTimeout, NotReachable
+from ..exceptions import (
+    InvalidArguments,
+    InvalidEventArguments,
+    JournalError,
+    LightbusException,
+    LightbusTimeout,
+    NotReachable,
+)
 from ..interrupts import interruptible
 from ..message import EventMessage
 from ..rpc.request import OutboundBatch
@@ -117,7 +124,7 @@ class FiringMany:
             ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
             _wait_for_groups(publisher, _wait_for_places(stored), wait_for, deadline, f"{api_name}.{name}")
             return ids
-        unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
+        unreachable = None if event is not None else self._firing.look_up_blocking(engine, api_name, name, deadline)
         portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
@@ -138,7 +145,7 @@ class FiringMany:
         """
         engine, api_name, name = self._engines.engine, messages[0].api_name, messages[0].event_name
         event, publisher, _, deadline, wait_for = self._firing.resolve(engine, api_name, name, None)
-        unreachable = None if event is not None else self._unreachable(engine, api_name, name, deadline)
+        unreachable = None if event is not None else self._firing.unreachable(engine, api_name, name, deadline)
         made = _Portion(engine, event, publisher, [*messages], deadline, wait_for, is_whole=False)
         self._store_blocking(made, unreachable)
 
@@ -150,15 +157,6 @@ class FiringMany:
         else:
             self._hand_off_blocking(portion, unreachable)
 
-    def _unreachable(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
-        """Return the NotReachable of an API without a publisher if its events can be stored here, else raise it."""
-        if api_name not in engine.snapshot.by_api:
-            try:
-                self._engines.channel.resolve(api_name, deadline)
-            except NotReachable as error:
-                return self._refuse_unknown(api_name, name, error)
-        return None
-
     async def _fire_portion(
         self, api_name: str, name: str, events: Sequence[Kwargs], options: BusOptions | None, *, is_whole: bool
     ) -> list[str]:
@@ -168,12 +166,7 @@ class FiringMany:
             ids, stored = self._publish(engine, publisher, event, api_name, events, settings, options)
             await _wait_for_events(publisher, stored, wait_for, deadline, f"{api_name}.{name}")
             return ids
-        unreachable: NotReachable | None = None
-        if event is None and api_name not in engine.snapshot.by_api:
-            try:
-                await engine.resolve(api_name, deadline)
-            except NotReachable as error:
-                unreachable = await asyncio.to_thread(self._refuse_unknown, api_name, name, error)
+        unreachable = None if event is not None else await self._firing.look_up(engine, api_name, name, deadline)
         portion = self._portion(engine, terms, api_name, name, events, options, is_whole=is_whole)
         hooked = portion.messages if self._hooks.is_about("event_sent") else []
         with self._around(hooked):
@@ -212,12 +205,6 @@ class FiringMany:
                 stack.enter_context(self._hooks.around("around_event_sent", event_message=message))
             yield
 
-    def _refuse_unknown(self, api_name: str, name: str, error: NotReachable) -> NotReachable:
-        """Return the error if this host knows the event, which can be stored here then; else raise it."""
-        if not self._unpublished.is_known(api_name, name):
-            raise error
-        return error
-
     def _portion(
         self,
         engine: Engine,
@@ -252,6 +239,9 @@ class FiringMany:
                 accepted = self._engines.channel.request(outgoing)
             except NotReachable as error:
                 self._unpublished.keep_all(messages, portion.event, portion.wait_for, error)
+            except InvalidArguments:
+                self._firing.schemas.learn_of_refusal_blocking(outgoing.api, portion.deadline)
+                raise
             else:
                 self._taken(messages, accepted.publisher)
 
@@ -264,6 +254,9 @@ class FiringMany:
             except NotReachable as error:
                 keep = self._unpublished.keep_all
                 await asyncio.to_thread(keep, messages, portion.event, portion.wait_for, error)
+            except InvalidArguments:
+                await self._firing.schemas.learn_of_refusal(outgoing.api, portion.deadline)
+                raise
             else:
                 self._taken(messages, accepted.publisher)
 
@@ -314,7 +307,7 @@ def _wait_for_places(stored: Future[list[AnyPlace]]) -> list[AnyPlace]:
     try:
         return interruptible(stored.result, LATE_TIMEOUT)
     except TimeoutError:
-        raise JournalError("The journal did not store the events: its worker is stopping.") from None
+        raise _not_stored() from None
 
 
 async def _wait_for_events(
@@ -324,10 +317,17 @@ async def _wait_for_events(
     if stored.done():
         places = stored.result()
     else:
-        async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
-            places = await asyncio.wrap_future(stored)
+        try:
+            async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
+                places = await asyncio.wrap_future(stored)
+        except TimeoutError:
+            raise _not_stored() from None
     if wait_for == "ack" and places:
         await asyncio.to_thread(_wait_for_groups, publisher, places, wait_for, deadline, what)
+
+
+def _not_stored() -> JournalError:
+    return JournalError("The journal did not store the events: its worker is stopping.")
 
 
 def _wait_for_groups(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 from datetime import date
+from typing import Any
 
 import pytest
 
 import lightbus
 from helpers import Door
 from helpers.clients import asked
+from helpers.doors import SyncDoor
 from lightbus import Api, BusPath, Event, EventMessage, InvalidParameters, LightbusTimeout, Parameter
 
 
@@ -48,6 +54,46 @@ def test_a_text_that_is_no_date_is_refused_where_it_is_sent(served: BusPath, cal
             door.call(bus.dated.book, on="yesterday")
         assert door.fire(bus.dated.booked, on="2026-01-31", note=None).native_id
         door.call(bus.dated.book, on="2026-01-31")
+
+
+def test_hooks_of_an_event_that_nobody_publishes_are_the_callers(caller: BusPath, door: Door) -> None:
+    """They run on the caller's loop, or in its thread, and in its context, as around any event."""
+    caller.client.engine.outbox.note_seen("mail", "sent")
+    told: list[Any] = []
+    where: ContextVar[str] = ContextVar("where", default="nowhere")
+
+    async def before_async(event_message: EventMessage) -> None:
+        told.append(asyncio.get_running_loop())
+        where.set("before")
+
+    def before(event_message: EventMessage) -> None:
+        told.append(threading.current_thread())
+        where.set("before")
+
+    @caller.client.around_event_sent
+    @contextlib.contextmanager
+    def around(event_message: EventMessage) -> Iterator[None]:
+        told.append(threading.current_thread())
+        yield
+        told.append(where.get())
+
+    @caller.client.after_event_sent
+    def after(event_message: EventMessage) -> None:
+        told.append(event_message.kwargs)
+
+    async def fire() -> None:
+        caller.client.before_event_sent(before_async)
+        await caller.mail.sent.fire_async(number=1)
+        assert told[:2] == [threading.current_thread(), asyncio.get_running_loop()]
+
+    if isinstance(door, SyncDoor):
+        caller.client.before_event_sent(before)
+        caller.mail.sent.fire(number=1)
+        assert told[:2] == [threading.current_thread()] * 2
+    else:
+        asyncio.run(fire())
+    assert told[2:] == [{"number": 1}, "before"]
+    assert [each.event for each in caller.client.engine.outbox.waiting()] == ["sent"]
 
 
 def test_waiting_for_the_groups(served: BusPath, caller: BusPath, door: Door) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -18,12 +20,14 @@ from lightbus import (
     EventMessage,
     EventNotFound,
     InvalidEventArguments,
+    JournalError,
     LightbusTimeout,
     OnError,
     Parameter,
     PayloadTooLarge,
     ValidationError,
 )
+from lightbus.client import firing_many as module
 from lightbus.client.firing_many import MOST_TOGETHER, PORTION
 from lightbus.events.publishing.publisher import Publisher
 from lightbus.testing import BusMocker
@@ -99,6 +103,15 @@ def test_a_list_is_stored_by_one_commit(
         (id, {**user, "age": 18}) for id, user in zip(ids, USERS, strict=True)
     ]
     assert door.fire_many(firing.auth.user_registered, []) == []
+
+
+def test_list_that_is_not_stored_in_time(served: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so, and is the same for both."""
+    monkeypatch.setattr(module, "LATE_TIMEOUT", 0.05)
+    with contextlib.closing(sqlite3.connect(served.client.engine.journals.own().path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="did not store the events: its worker is stopping"):
+            door.fire_many(served.auth.user_registered, USERS)
 
 
 def test_all_or_none(served: BusPath, firing: BusPath, door: Door) -> None:

@@ -14,6 +14,8 @@ from lightbus.testing import MemoryBus
 
 STRICT: dict[str, Any] = {"apis": {"default": {"strict_validation": True}}}
 
+EVENT, WRONG = {"sku": "tea", "day": "2026-01-31"}, {"sku": "tea", "day": "yesterday"}
+
 
 class Orders(Api):
     placed = Event([Parameter("sku", str), Parameter("day", date)])
@@ -52,6 +54,9 @@ def test_strict_validation_asks_the_peer_first(hub: MemoryBus, worker: BusPath, 
         door.call(bus.orders.place, sku="tea", amuont=1)
     with pytest.raises(ValidationError, match="says the schema of orders"):
         door.fire(bus.orders.placed, sku="tea", day="yesterday")
+    for events in ([EVENT, WRONG], iter([EVENT, WRONG])):
+        with pytest.raises(ValidationError, match="says the schema of orders"):
+            door.fire_many(hub.create(STRICT).orders.placed, events)
     assert door.call(bus.orders.place, sku="tea") == "tea"
     door.fire(bus.orders.placed, sku="tea", day=date(2026, 1, 2))
     with pytest.raises(UnknownApi):
@@ -75,7 +80,12 @@ def test_a_refused_event_is_learned_from(hub: MemoryBus, worker: BusPath, door: 
     bus = hub.create()
     for says in ("(says orders ", "(says the schema of orders "):
         with pytest.raises(InvalidEventArguments) as caught:
-            door.fire(bus.orders.placed, sku="tea", day="yesterday")
+            door.fire(bus.orders.placed, **WRONG)
+        assert says in str(caught.value)
+    bus = hub.create()
+    for says in ("(says orders ", "(says the schema of orders "):
+        with pytest.raises(InvalidEventArguments) as caught:
+            door.fire_many(bus.orders.placed, [EVENT, WRONG])
         assert says in str(caught.value)
 
 

@@ -108,7 +108,7 @@ class Publisher:
             try:
                 stored = interruptible(stored.result, LATE_TIMEOUT)
             except TimeoutError:
-                raise JournalError(f"The journal {journal.path} did not store the event: its worker stops.") from None
+                raise _not_stored(journal) from None
         return self._published(message, journal, name, stored)
 
     async def _publish_elsewhere(self, message: EventMessage, event: Event) -> Place | None:
@@ -118,8 +118,11 @@ class Publisher:
             return None
         journal, name, stored = begun
         if isinstance(stored, Future):
-            async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
-                stored = await asyncio.wrap_future(stored)
+            try:
+                async with asyncio.timeout(LATE_TIMEOUT):  # `wait_for` may forget a cancellation, before Python 3.12
+                    stored = await asyncio.wrap_future(stored)
+            except TimeoutError:
+                raise _not_stored(journal) from None
         return self._published(message, journal, name, stored)
 
     def _begin(self, message: EventMessage, event: Event) -> tuple[Journal, Topic, Stored | Future[Stored]] | None:
@@ -236,3 +239,7 @@ class Publisher:
     def tick(self, now: float) -> None:
         """Publish the heads of idle topics."""
         self.broadcast.tick(now)
+
+
+def _not_stored(journal: Journal) -> JournalError:
+    return JournalError(f"The journal {journal.path} did not store the event: its worker stops.")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 
 import pytest
 
 from helpers.published import MARKER, ME, Out, run
 from lightbus.core.partitions import partition_of
+from lightbus.events.publishing import publisher as module
 from lightbus.events.publishing.publisher import CROWD
+from lightbus.exceptions import JournalError
 from lightbus.message import EventMessage
 from lightbus.wire import envelope
 from lightbus.wire.envelope import PARTITIONS, Events, Marker, Record
@@ -45,6 +49,22 @@ def test_publishing_records_the_place_of_the_event() -> None:
         [(topic, [[_, _, record]])] = out.records.items()
         assert topic == envelope.event_topic("auth", "user_registered", partition_of("sally", PARTITIONS))
         assert envelope.decode_record(record) == Record("x-1", 1, 1.5, {"username": "sally"})
+
+    run(test)
+
+
+def test_event_of_another_loop_or_thread_that_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the worker does not store it in time, both are given the same error."""
+    monkeypatch.setattr(module, "LATE_TIMEOUT", 0.05)
+
+    async def test(out: Out) -> None:
+        event = out.apis.get("auth").get_event("kept")
+        message = EventMessage(api_name="auth", event_name="kept", kwargs={"what": "x", "key": "k"})
+        with contextlib.closing(sqlite3.connect(out.journals.journal.path, isolation_level=None)) as outsider:
+            outsider.execute("BEGIN IMMEDIATE")
+            for fire in (out.publisher.publish, lambda *args: asyncio.run(out.publisher.publish_async(*args))):
+                with pytest.raises(JournalError, match="did not store the event: its worker stops"):
+                    await asyncio.to_thread(fire, message, event)
 
     run(test)
 
