@@ -13,7 +13,7 @@ from contextvars import Context
 from typing import Any, Protocol, TypeVar
 
 from ..core.registry import Peer
-from ..exceptions import BusAlreadyClosed, UnsupportedUse
+from ..exceptions import BusAlreadyClosed, LightbusTimeout, UnsupportedUse
 from ..interrupts import interruptible
 from ..service.failures import report
 from .node import Node
@@ -57,6 +57,7 @@ class LoopHost:
         self._guard: asyncio.Task[None] | None = None
         self._on_left: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
+        self._ready: Future[tuple[Node, asyncio.AbstractEventLoop]] | None = None  # of the latest start in a thread
         self._in_use: list[Future[None]] = []  # each is done when the node in a thread has closed its sockets
         self._stop_thread: asyncio.Event | None = None
 
@@ -172,7 +173,9 @@ class LoopHost:
     # In a thread of its own
 
     def _start_thread(self) -> tuple[Node, asyncio.AbstractEventLoop]:
-        ready: Future[tuple[Node, asyncio.AbstractEventLoop]] = Future()
+        if self._ready is not None and not self._ready.done():
+            return _started(self._ready)  # an earlier use gave up waiting for it: a further thread makes a second node
+        ready = self._ready = Future()
         in_use: Future[None] = Future()
         self._in_use = [*filter(_is_pending, self._in_use), in_use]
 
@@ -187,7 +190,7 @@ class LoopHost:
         self._thread = threading.Thread(target=run_node, name="lightbus-engine", daemon=True)
         try:
             interruptible(self._thread.start)
-            return interruptible(ready.result, START_TIMEOUT)
+            return _started(ready)
         except BaseException as error:
             if ready.cancel():
                 in_use.set_result(None)
@@ -215,6 +218,8 @@ class LoopHost:
     def _stop_own_thread(self) -> threading.Thread | None:
         """Ask the thread to end, and return it; None if there is none."""
         with self._lock:
+            if self._ready is not None and not self._ready.done():  # it would make its node beside the next one
+                wait([self._ready], START_TIMEOUT)
             thread, self._thread = self._thread, None
             if thread is None or self.place is None or self._stop_thread is None:
                 return None
@@ -306,6 +311,19 @@ def _wait_until_paused(loop: asyncio.AbstractEventLoop, paused: threading.Event,
     until = time.monotonic() + seconds
     while not paused.wait(POLL_EVERY) and loop not in _PAUSED_LOOPS and time.monotonic() < until:
         pass
+
+
+def _started(ready: Future[tuple[Node, asyncio.AbstractEventLoop]]) -> tuple[Node, asyncio.AbstractEventLoop]:
+    """Return the node that a thread makes, and its loop. Raises LightbusTimeout, and the error of making it."""
+    try:
+        return interruptible(ready.result, START_TIMEOUT)
+    except TimeoutError:
+        if ready.done():  # just now
+            return ready.result()
+        raise LightbusTimeout(
+            f"The thread of the bus did not start within {START_TIMEOUT:g} s, and nothing was sent. Was this process "
+            "stopped, or is it too busy? Try again: the start goes on."
+        ) from None
 
 
 def _report_failure(start: asyncio.Task[None]) -> None:

@@ -7,15 +7,17 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from helpers import MS, wait_until
 from lightbus.core.registry import Peer
+from lightbus.engine import loop_host
 from lightbus.engine.loop_host import LoopHost
-from lightbus.exceptions import BusAlreadyClosed, UnsupportedUse
+from lightbus.exceptions import BusAlreadyClosed, LightbusTimeout, UnsupportedUse
+from lightbus.interrupts import interruptible
 
 
 class FakeNode:
@@ -222,3 +224,47 @@ def test_interrupt_while_a_node_is_made(
     node, _ = host.ensure()
     assert owner.made == [node]
     assert host.stop(at_exit=False) == []
+
+
+@pytest.mark.parametrize("next_use", ["thread", "loop", "end"])
+def test_start_that_stands_still(
+    host: LoopHost, owner: FakeOwner, monkeypatch: pytest.MonkeyPatch, next_use: str
+) -> None:
+    """Who waits for it is told; whatever comes next waits for the same start, so that there is one node at a time."""
+    make, go = owner.make_node, threading.Event()
+
+    def make_late() -> Any:
+        if not owner.made:
+            go.wait()
+        return make()
+
+    monkeypatch.setattr(owner, "make_node", make_late)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_host, "START_TIMEOUT", 0.05)
+        with pytest.raises(LightbusTimeout, match=r"did not start within 0\.05 s, and nothing was sent"):
+            host.ensure()
+    timer = threading.Timer(100 * MS, go.set)
+    timer.start()
+    if next_use == "thread":
+        assert (host.ensure()[0], where(host)) == (host.node, "lightbus-engine")
+    elif next_use == "loop":
+        assert asyncio.run(host.adopt(lambda: None)) is owner.made[1]
+    else:
+        assert (host.close(), host.stop(at_exit=False)) == (True, [])
+    timer.join()
+    assert len(owner.made) == (2 if next_use == "loop" else 1)
+    if next_use != "thread":
+        assert owner.made[0].happened == ["started", "retired", "stopped"]
+
+
+def test_start_that_ends_as_the_time_does(host: LoopHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node is taken."""
+
+    def too_late(wait: Callable[..., Any], *args: object) -> Any:
+        result = interruptible(wait, *args)
+        if args:
+            raise TimeoutError
+        return result
+
+    monkeypatch.setattr(loop_host, "interruptible", too_late)
+    assert host.ensure()[0] is host.node
