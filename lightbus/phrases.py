@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["INTERNAL_ERROR", "class_name", "clean", "safely", "with_article"]
+__all__ = ["INTERNAL_ERROR", "OF_LISTENERS", "class_name", "clean", "hint_of_listener", "safely", "with_article"]
 
 INTERNAL_ERROR = "internal error, please report it with this traceback and the output of `lightbus version`"
 """The words of a log line about a failure of the library itself."""
+
+
+OF_LISTENERS = (
+    "listener_name", "group", "concurrency", "max_deliveries", "since", "on_error", "batch", "batch_wait",
+)  # fmt: skip
+"""What is set for each listener, where it is declared: people look for it in the settings, too."""
+
+
+def hint_of_listener(key: str) -> str:
+    """Return `" Each listener has its own: listen(..., batch=...)."` for one of `OF_LISTENERS`, else an empty text."""
+    if key not in OF_LISTENERS:
+        return ""
+    argument = "bus_options={'since': ...}" if key == "since" else f"{key}=..."
+    return f" Each listener has its own: bus.<api>.<event>.listen(..., {argument})."
 
 
 def safely(show: Callable[[Any], str], value: Any) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.failing import Liar
-from lightbus.phrases import class_name, clean, safely, with_article
+from lightbus import BusPath
+from lightbus.client.options import LISTEN_OPTIONS
+from lightbus.phrases import OF_LISTENERS, class_name, clean, hint_of_listener, safely, with_article
 
 
 class Silent:
@@ -21,6 +25,15 @@ class Silent:
 def test_names_have_their_article(name: str, expected: str) -> None:
     """It goes by the first letter."""
     assert with_article(name) == expected
+
+
+def test_hints_name_every_argument_of_a_listener() -> None:
+    """Those that `listen` has now, besides the function itself; other keys have no hint."""
+    arguments = {*inspect.signature(BusPath.listen).parameters} - {"self", "listener"}
+    assert {*OF_LISTENERS} == arguments - {"bus_options"} | {*LISTEN_OPTIONS}
+    assert hint_of_listener("batch") == " Each listener has its own: bus.<api>.<event>.listen(..., batch=...)."
+    assert "bus_options={'since': ...}" in hint_of_listener("since")
+    assert hint_of_listener("rpc_timeout") == ""
 
 
 @given(st.text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
+from ..phrases import hint_of_listener
 from . import names
 from .features import ALL_FEATURES, Feature
 from .fields import NAME, split
@@ -46,9 +47,10 @@ def _inherit_from_default(apis: dict[str, ApiSettings]) -> dict[str, ApiSettings
     for name, api in inherited.items():
         if api.events.backend == "journal" and api.events.options:
             first = next(iter(api.events.options))
+            where = f"Set {name}.events.backend, or the settings `journal`"
             raise ValueError(
                 f"has {name}.events.{first}, which is not a setting of the backend journal. "
-                f"Set {name}.events.backend, or the settings `journal`"
+                f"{hint_of_listener(first).strip(' .') or where}"
             )
     return Sections(inherited)
 

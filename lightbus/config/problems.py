@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import ErrorDetails, ValidationError
 
 from ..exceptions import InvalidConfiguration, did_you_mean
+from ..phrases import hint_of_listener
 from .layers import KeyPath, Merged
 
 __all__ = ["explain"]
@@ -65,7 +66,8 @@ def _line(detail: ErrorDetails, model: type[Any], merged: Merged, at: KeyPath) -
     origin = merged.origin_of(path)
     subject = f"{_dotted(path)} (from {origin})" if origin else _dotted(path)
     if kind == "extra_forbidden":
-        return f"{subject} is not a setting.{_near(str(loc[-1]), _keys_at(model, loc[:-1]), _paths(model, at))}"
+        near = _near(str(loc[-1]), value, _keys_at(model, loc[:-1]), _paths(model, at))
+        return f"{subject} is not a setting.{near}"
     context = detail.get("ctx", {})
     near = ""
     if kind in ("literal_error", "enum"):
@@ -75,10 +77,12 @@ def _line(detail: ErrorDetails, model: type[Any], merged: Merged, at: KeyPath) -
     return f"{subject} {sentence}.{near}".lstrip()
 
 
-def _near(key: str, known: Iterable[str], paths: Iterable[str]) -> str:
-    """Return which key of the section is meant, else which setting of another section, else all keys of the section."""
+def _near(key: str, value: Any, known: Iterable[str], paths: Iterable[str]) -> str:
+    """Return which key of the section is meant, else where else it belongs, else all keys of the section."""
     names = sorted(known)
-    if near := did_you_mean(key, names):
+    keys = [key, *value] if isinstance(value, dict) else [key]
+    hint = next(filter(None, map(hint_of_listener, map(str, keys))), "")
+    if near := did_you_mean(key, names) + hint:
         return near
     elsewhere = [(path.rpartition(".")[2], path) for path in paths]
     for nearest in get_close_matches(key, [name for name, _ in elsewhere], n=1):

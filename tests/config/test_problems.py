@@ -63,6 +63,26 @@ def problem(values: dict[str, Any]) -> str:
             {"rpc_timeot": 3},
             "rpc_timeot (from the file bus.yaml) is not a setting. Did you mean 'apis.<name>.rpc_timeout'?",
         ),
+        (
+            {"apis": {"auth": {"max_deliveries": 3}}},
+            "apis.auth.max_deliveries (from the file bus.yaml) is not a setting. "
+            "Each listener has its own: bus.<api>.<event>.listen(..., max_deliveries=...).",
+        ),
+        (
+            {"events": {"max_deliveries": 3}},
+            "events (from the file bus.yaml) is not a setting. "
+            "Each listener has its own: bus.<api>.<event>.listen(..., max_deliveries=...).",
+        ),
+        (
+            {"worker": {"concurrency": 3}},
+            "worker.concurrency (from the file bus.yaml) is not a setting. Did you mean 'rpc_concurrency'? "
+            "Each listener has its own: bus.<api>.<event>.listen(..., concurrency=...).",
+        ),
+        (
+            {"apis": {"auth": {"events": {"on_error": "retry"}}}},
+            "apis (from the file bus.yaml) has auth.events.on_error, which is not a setting of the backend journal. "
+            "Each listener has its own: bus.<api>.<event>.listen(..., on_error=...).",
+        ),
         ({"bus": {"shema": {}}}, "bus.shema (from the file bus.yaml) is not a setting. Did you mean 'schema'?"),
         (
             {"security": {"mode": "hots"}},

@@ -70,6 +70,7 @@ def test_some_backends_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"max_events": 3}, "not a setting of the backend journal"),
         ({"backend": "memory", "size": 3}, "events.size is not a setting of the backend memory. There is: max_events"),
+        ({"backend": "memory", "batch": 3}, r"backend memory\. Each listener has its own: .*listen\(\.\.\., batch="),
         ({"backend": "memory", "max_events": 0}, "a whole number above 0"),
     ],
 )

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from weakref import WeakValueDictionary
 
 from ...exceptions import EventBackendError, InvalidConfiguration
+from ...phrases import hint_of_listener
 from ...ports.events import (
     BackendContext,
     DeadLetter,
@@ -157,8 +158,10 @@ class MemoryEventBackend:
         options = dict(context.options)
         max_events = options.pop("max_events", MAX_EVENTS)
         if options:
+            first = next(iter(options))
             raise InvalidConfiguration(
-                f"apis.<name>.events.{next(iter(options))} is not a setting of the backend memory. There is: max_events"
+                f"apis.<name>.events.{first} is not a setting of the backend memory."
+                f"{hint_of_listener(first) or ' There is: max_events'}"
             )
         if type(max_events) is not int or max_events < 1:
             raise InvalidConfiguration(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ...exceptions import InvalidConfiguration, did_you_mean
+from ...phrases import hint_of_listener
 
 __all__ = ["VARIABLES", "NatsSettings"]
 
@@ -66,7 +67,7 @@ class NatsSettings:
             given["servers"] = [server.strip() for server in given["servers"].split(",") if server.strip()]
         for name, value in given.items():
             if name not in known:
-                near = did_you_mean(name, known) or f" There is: {', '.join(known)}."
+                near = did_you_mean(name, known) + hint_of_listener(name) or f" There is: {', '.join(known)}."
                 raise InvalidConfiguration(
                     f"apis.<name>.events.{name} is not a setting of the backend jetstream.{near}"
                 )

@@ -33,6 +33,7 @@ def test_unusable_tls_files_are_named() -> None:
     ("options", "fault"),
     [
         ({"server": "nats://a"}, r"events\.server is not a setting of the backend jetstream\. Did you mean 'servers'"),
+        ({"on_error": "retry"}, r"backend jetstream\. Each listener has its own: .*listen\(\.\.\., on_error="),
         ({"replicas": "three"}, r"events\.replicas cannot be 'three'\. The default is 1"),
         ({"replicas": True}, "replicas cannot be True"),
         ({"servers": []}, "servers cannot be"),
