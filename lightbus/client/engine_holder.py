@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,7 +31,7 @@ class EngineState(NamedTuple):
 
 class EngineHolder:
     """
-    The holder of a client's engine. Any thread may use it.
+    The holder of a client's engine. Any thread may use it. The engine of a holder that is collected is closed.
 
     Args:
         config: the settings.
@@ -51,6 +53,8 @@ class EngineHolder:
         self._engine: Engine | None = None
         self._channel: BlockingChannel | None = None
         self._observers: list[Callable[[Engine], None]] = []
+        self._collected: weakref.finalize[..., EngineHolder] | None = None
+        """Called when this holder is collected without having been closed."""
 
     @property
     def engine(self) -> Engine:
@@ -88,11 +92,13 @@ class EngineHolder:
         """Allow no new engine, and return the present one, to be closed."""
         with self.lock:
             self.is_closed = True
+            self._forget_collection()
             engine, self._engine = self._engine, None
             return engine
 
     def abandon(self) -> tuple[Any, ...]:
         """Drop, in a forked child, the objects of the parent, and return them: if collected, they would be closed."""
+        self._forget_collection()
         if self._engine is not None:
             self._engine.journals.abandon()
         inherited = self._engine, self._channel, self.lock
@@ -111,9 +117,28 @@ class EngineHolder:
                 engine = self._make(self._config, _identity(self._config))
                 channel = self._channel = BlockingChannel(engine)
                 self._engine = engine
+                self._collected = weakref.finalize(self, _close_collected, engine)
+                self._collected.atexit = False  # the client is closed then
                 for observer in self._observers:
                     observer(engine)
             return engine, channel
+
+    def _forget_collection(self) -> None:
+        if self._collected is not None:
+            self._collected.detach()
+
+
+def _close_collected(engine: Engine) -> None:
+    """Close the engine of a client that was collected: its thread and its files would stay until the process ends."""
+    place = engine.loop_host.place
+    if place is not None:
+        # By way of its loop: the collector may run in any thread, with any lock held.
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            place[1].call_soon_threadsafe(_close_in_thread, engine)
+
+
+def _close_in_thread(engine: Engine) -> None:
+    threading.Thread(target=engine.close, name="lightbus-close", daemon=True).start()
 
 
 def _identity(config: Config) -> Identity:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from helpers import Door, wait_until
 from helpers.clients import AuthApi
-from lightbus import BusAlreadyClosed, BusClient, BusPath, Config, create
+from lightbus import BusAlreadyClosed, BusClient, BusPath, Config, UnknownApi, create
 from lightbus.client.engine_holder import EngineHolder, EngineState
 from lightbus.engine.engine import Engine
 from lightbus.membership.context import Identity
@@ -27,6 +32,7 @@ class FakeEngine:
         self.identity = identity
         self.channels: set[object] = set()
         self.transport = SimpleNamespace(when_grown=lambda callback: None)
+        self.loop_host = SimpleNamespace(place=None)
 
 
 def holder(made: list[object], prepared: list[str]) -> EngineHolder:
@@ -91,6 +97,42 @@ def test_closed_holder_makes_no_engine() -> None:
     with pytest.raises(BusAlreadyClosed, match=r"Make a new one with lightbus\.create"):
         _ = engines.engine
     assert len(made) == 1
+
+
+def used(door: Door) -> Engine:
+    """Return the engine of a bus that was used, and not closed."""
+    bus = create(service_name="forgotten")
+    with contextlib.suppress(UnknownApi):
+        door.call(bus.nobody.there)
+    return bus.client.engine
+
+
+def test_engine_of_a_collected_bus_is_closed(door: Door) -> None:
+    """Nothing of a bus that was forgotten stays until the process ends: no thread, no socket."""
+    engine = used(door)
+    wait_until(lambda: gc.collect() >= 0 and engine.loop_host.closed)  # a thread may still hold the last answer
+    wait_until(
+        lambda: not [each for each in threading.enumerate() if each.name in ("lightbus-engine", "lightbus-close")]
+    )
+
+
+def test_engine_on_a_loop_that_is_closed_when_its_bus_is_collected() -> None:
+    """Then there is nothing to close it on, and no error."""
+
+    async def use() -> Engine:
+        bus = create(service_name="forgotten")
+        await bus.client.start_worker()
+        return bus.client.engine
+
+    loop = asyncio.new_event_loop()
+    engine = loop.run_until_complete(use())
+    loop.run_until_complete(engine.loop_host.release())
+    engine.loop_host.place = cast(Any, (None, loop))  # as if it had been closed in use
+    loop.close()
+    gc.collect()
+    assert not engine.loop_host.closed
+    engine.loop_host.place = None
+    engine.close()
 
 
 def test_exchange_returns_the_former_state() -> None:
