@@ -18,6 +18,9 @@ from .typing import BusOptions, JsonSchema, Kwargs
 
 __all__ = ["BusPath"]
 
+MOST_KEPT = 1000
+"""The most names below a path that are kept: a program may take them from others, as a gateway does."""
+
 
 class BusPath(PathNames):
     """
@@ -41,7 +44,9 @@ class BusPath(PathNames):
     def __getattr__(self, name: str) -> BusPath:
         if name.startswith("_"):
             raise AttributeError(f"Names on the bus do not begin with an underscore: '{name}'.")
-        child = self.__dict__[name] = self._at((*self._parts, name))  # the next look-up does not come here
+        child = self._at((*self._parts, name))
+        if len(self.__dict__) < MOST_KEPT:
+            self.__dict__[name] = child  # the next look-up does not come here
         return child
 
     def _at(self, parts: tuple[str, ...]) -> Self:

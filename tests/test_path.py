@@ -28,6 +28,7 @@ from lightbus import (
     SchemaNotFound,
     ValidationError,
 )
+from lightbus.path import MOST_KEPT
 from lightbus.service.hooks import HOOKS
 from lightbus.service.reachable import OF_MEMBERS
 from lightbus.testing import bus_mocker, memory_bus
@@ -66,6 +67,14 @@ def test_looking_up_twice_gives_the_same_path(bus: BusPath) -> None:
     del other
     gc.collect()
     assert gone() is None
+
+
+def test_paths_that_are_kept_are_limited(bus: BusPath) -> None:
+    """A program that takes names from others does not grow with them; all of them lead somewhere."""
+    for path in (bus, bus.auth):
+        names = [f"n{number}" for number in range(2 * MOST_KEPT)]
+        assert [str(getattr(path, name)).rpartition(".")[2] for name in names] == names
+        assert len(vars(path)) == MOST_KEPT
 
 
 def test_names_with_underscores(bus: BusPath) -> None:
