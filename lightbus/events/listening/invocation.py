@@ -139,7 +139,7 @@ class Invocation:
         if size is not None:
             raise PayloadTooLarge(
                 f"It takes {size} bytes, and this process accepts messages of {self._context.max_message_size} bytes. "
-                "Raise network.max_message_size here, and deliver it again: lightbus dead retry."
+                "Raise network.max_message_size here, and deliver it again: lightbus dead retry, with its native id."
             ) from None
 
     def arguments(self, message: EventMessage, turn: Turn) -> tuple[tuple[Any, ...], Kwargs]:
