@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from ...phrases import INTERNAL_ERROR
 from ..host.descriptors import connection_limit, descriptor_limit, descriptors_left
 from .receive_limit import Ask, ReceiveLimit
 from .socket_poll import SocketPoll
@@ -235,7 +236,7 @@ class Gate:
             except zmq.ContextTerminated:
                 is_open = False
             except Exception:  # without this thread no peer could connect, and libzmq would wait for its reader
-                logger.exception("the gate could not handle an event of a socket; it continues")
+                logger.exception("One check of new connections failed, and the next ones are made: %s", INTERNAL_ERROR)
         self._do_tasks()
         self.receive_limit.close()
         for socket in (self._zap, self._wakeup, *self._monitors):
