@@ -18,7 +18,7 @@ from ..support.catalogue import served_apis
 from ..support.completing import complete_apis, complete_peers
 from ..support.connection import HINT, Connection, on_bus
 from ..support.options import ClientOptions, client_options
-from ..support.output import Column, duration
+from ..support.output import Column, duration, listed
 
 __all__ = ["ping"]
 
@@ -108,7 +108,7 @@ async def _targets(bus: Connection, target: str | None) -> Sequence[Peer]:
     known = await bus.discover_all()
     peers = [peer for peer in known if peer.is_live]
     if not peers:
-        there = ", ".join(str(peer.announcement) for peer in known)
+        there = listed(str(peer.announcement) for peer in known)
         raise NotReachable(f"No peer answers ({bus.where}). Announced are: {there}. {HINT}")
     if target is None:
         return peers

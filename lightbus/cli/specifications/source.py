@@ -16,7 +16,7 @@ from ...exceptions import UnknownApi, UnsupportedUse
 from ..schemas.gathering import DescribedApi, described_of_files, described_of_module, described_on_bus
 from ..support.connection import Connection, on_bus
 from ..support.options import ClientOptions, client_options
-from ..support.output import Output
+from ..support.output import Output, listed
 
 __all__ = ["DocumentForm", "SpecificationSource", "document_options", "specification_options", "write_document"]
 
@@ -77,7 +77,7 @@ class SpecificationSource:
         }
         if not chosen:
             wanted = f"matches {' or '.join(self.patterns)}" if self.patterns else "is there"
-            raise UnknownApi(f"No API {wanted}. There are: {', '.join(sorted(apis)) or 'none at all'}.")
+            raise UnknownApi(f"No API {wanted}. There are: {listed(sorted(apis)) or 'none at all'}.")
         return chosen
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ...core.peers import Peer
 from ...exceptions import NotReachable, UnknownApi, UnknownProcedure, did_you_mean
 from ...wire.api_info import ApiInfo
+from .output import listed
 
 __all__ = ["ServedApi", "no_api", "served_apis", "split_name", "split_target"]
 
@@ -114,18 +115,14 @@ def split_name(name: str, apis: Sequence[ServedApi]) -> tuple[ServedApi, str | N
     members = [*api.procedures, *api.events]
     if member not in members:
         near = did_you_mean(member, members)
-        raise UnknownProcedure(
-            f"The API '{api_name}' has no '{member}'.{near} It has: {', '.join(members) or 'nothing'}."
-        )
+        raise UnknownProcedure(f"The API '{api_name}' has no '{member}'.{near} It has: {listed(members) or 'nothing'}.")
     return api, member
 
 
 def no_api(name: str, by_name: Collection[str]) -> NotReachable:
     """Return the error for an API that no peer serves."""
     near = did_you_mean(name, by_name) or did_you_mean(name.rpartition(".")[0], by_name)
-    return UnknownApi(
-        f"No peer that is up serves '{name}'.{near} Served are: {', '.join(by_name) or 'no APIs at all'}."
-    )
+    return UnknownApi(f"No peer that is up serves '{name}'.{near} Served are: {listed(by_name) or 'no APIs at all'}.")
 
 
 def _served_by(peer: Peer, info: ApiInfo) -> dict[str, Any]:

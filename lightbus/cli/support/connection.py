@@ -31,7 +31,7 @@ from ...exceptions import LightbusException, NotReachable, UnknownApi, UnknownPr
 from ...wire.announcement import Announcement
 from .contexts import environment
 from .options import ClientOptions
-from .output import Output
+from .output import Output, listed
 
 __all__ = [
     "ENDED",
@@ -175,7 +175,7 @@ class Connection:
         found = [peer for peer in peers if _is_called(peer, name) and peer.is_live]
         if found:
             return found
-        there = ", ".join(sorted({peer.announcement.service for peer in peers}))
+        there = listed(sorted({peer.announcement.service for peer in peers}))
         which = "No live peer" if among is None else "None of the peers that serve it"
         raise NotReachable(f"{which} is called '{name}' ({self.where}). There are: {there}. {HINT}")
 

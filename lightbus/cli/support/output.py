@@ -31,6 +31,7 @@ __all__ = [
     "ago",
     "duration",
     "json_line",
+    "listed",
     "number",
     "size",
     "table",
@@ -45,6 +46,9 @@ FORMS = ("json", "yaml", "csv")
 
 GAP = 2
 """Spaces between two columns of a table."""
+
+MOST_LISTED = 30
+"""The most names in one sentence; of the others it gives the number."""
 
 UNBOUNDED = 10_000
 """The width of output into a pipe, where nothing is cut off."""
@@ -253,6 +257,13 @@ def json_line(value: Any) -> str:
     from ...wire.plain import shown_form
 
     return json.dumps(shown_form(value), ensure_ascii=False)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a sentence, in their order: the first `MOST_LISTED`, and the number of the others."""
+    every = [*names]
+    more = len(every) - MOST_LISTED
+    return ", ".join(every[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def duration(seconds: float | None) -> str:

@@ -10,6 +10,7 @@ from ...core.peers import Peer
 from ...events.listening.group_pages import read_groups
 from ...exceptions import LightbusException, NotReachable
 from .connection import ASK_TIMEOUT, ENDED, Connection
+from .output import listed
 
 __all__ = [
     "ask_each",
@@ -107,5 +108,5 @@ async def groups_on_bus(bus: Connection, api: str = "") -> list[dict[str, Any]]:
 
 def no_such_group(name: str, known: Iterable[str]) -> NotReachable:
     """Return the error for an unknown group, with the names of the known ones."""
-    there = ", ".join(sorted({*known})) or "none"
+    there = listed(sorted({*known})) or "none"
     return NotReachable(f"No publisher knows the group '{name}'. There are: {there}.")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from lightbus.cli.support.output import FORMS, Cell, Column, Output, ago, duration, json_line, number, table
+from lightbus.cli.support.output import FORMS, Cell, Column, Output, ago, duration, json_line, listed, number, table
 from lightbus.wire.plain import TOO_DEEP
 
 COLUMNS = [Column(title="NAME"), Column(title="NOTE", optional=2), Column(title="COUNT", right=True, optional=1)]
@@ -54,6 +54,14 @@ def test_a_width_that_is_none(
     monkeypatch.setenv("COLUMNS", columns)
     Output().table([Column(title="A"), Column(title="B", optional=1)], [["x" * 300, "y"]])
     assert capsys.readouterr().out.splitlines() == [f"A{' ' * 301}B", f"{'x' * 300}  y"]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (2, "n0, n1"), (30, "n28, n29"), (1000, "n29 and 970 more")])
+def test_names_in_a_sentence(count: int, text: str) -> None:
+    """A thousand of them are not all named: what the sentence says would be lost in them."""
+    told = listed(f"n{number}" for number in range(count))
+    assert told.endswith(text)
+    assert told.count(",") == max(0, min(count, 30) - 1)
 
 
 def test_notes_and_records(capsys: pytest.CaptureFixture[str]) -> None:
