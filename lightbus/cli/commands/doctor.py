@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ...deadline import Deadline
+from ...exceptions import LightbusException
 from ..checks.finding import Check, CheckContext, Finding, Level
 from ..checks.kept_events import check_groups, check_health, check_journals
 from ..checks.processes import check_answers, check_clocks, check_names, check_peers, check_seeds, check_versions
@@ -68,11 +69,22 @@ async def _run_checks(bus: Connection) -> int:
         findings = []
         for done, (name, check) in enumerate(CHECKS.items(), 1):
             advance(done, f"Checking {name}")
-            findings += [finding async for finding in check(context)]
+            findings += await _findings_of(name, check, context)
     for finding in findings:
         worst = max(worst, finding.level)
         _show(bus.output, finding)
     return worst
+
+
+async def _findings_of(name: str, check: Check, context: CheckContext) -> list[Finding]:
+    """Return what a check found. If it could not be made, as when all peers have just ended, that is a finding, too."""
+    found: list[Finding] = []
+    try:
+        async for finding in check(context):
+            found.append(finding)  # one by one: those before an error are kept
+    except LightbusException as error:
+        found.append(Finding(level=Level.WARNING, check=name, text=f"could not be checked: {error}"))
+    return found
 
 
 def _show(output: Output, finding: Finding) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.asgi import MemoryConnection, on_connection
+from lightbus.cli.checks.finding import CheckContext, Finding, Level
+from lightbus.cli.commands import doctor
+from lightbus.exceptions import NotReachable
+
 if TYPE_CHECKING:
+    from lightbus.testing import MemoryBus
+
     from ..conftest import Commands
 
 
@@ -96,3 +106,26 @@ def test_a_worker_that_does_not_answer_in_time(commands: Commands) -> None:
     commands.serve("auth", replace=("import lightbus", SLOW)).wait_for_line("Ready")
     found = commands.run("doctor", code=1)
     assert re.search(r"warning answers: auth .* did not answer internal\.events\.groups within", found.stdout)
+
+
+def test_a_check_that_cannot_be_made_hides_no_other(
+    one_hangs: MemoryBus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when all workers end while it checks: that is a finding, and the exit code is one of its own."""
+
+    async def fails(context: CheckContext) -> AsyncIterator[Finding]:
+        yield Finding(level=Level.OK, check="groups", text="one is well.")
+        raise NotReachable("No peer is on the bus.")
+
+    async def works(context: CheckContext) -> AsyncIterator[Finding]:
+        yield Finding(level=Level.OK, check="names", text="differ.")
+
+    monkeypatch.setattr(doctor, "CHECKS", {"groups": fails, "names": works})
+    assert asyncio.run(on_connection(MemoryConnection(one_hangs), doctor._run_checks)) == 1
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(each["check"], each["level"]) for each in told] == [
+        ("groups", "ok"),
+        ("groups", "warning"),
+        ("names", "ok"),
+    ]
+    assert told[1]["text"] == "could not be checked: No peer is on the bus."
