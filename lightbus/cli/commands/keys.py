@@ -85,6 +85,8 @@ def show(file: Path | None, config_file: str | None, reveal: bool, as_json: bool
 
     Two hosts with the same fingerprint have the same key. The key itself is printed with --reveal only.
     """
+    if reveal and as_json:
+        raise click.UsageError("--reveal prints the key alone, and --json never does: leave one of them out.")
     held = _read(file) if file is not None else _keys_in_use(config_file)
     origin, path = (f"the file {file}", file) if file is not None else key_origin(config_file)
     if reveal:

@@ -38,6 +38,8 @@ def stubs(options: ClientOptions, out: Path | None, package: Path | None, source
     file = file_of(out, package)
     if check and file is None:
         raise UnsupportedUse("--check compares with a file: name it by --out or --package.")
+    if options.as_json and file is None:
+        raise UnsupportedUse("--json shows what --check finds, and types are no JSON: leave it out, or name a file.")
 
     def finish(schemas: Mapping[str, JsonSchema], output: Output) -> int:
         text = stub_text(schemas, package=package is not None)

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -122,6 +123,8 @@ def test_show_for_programs(file: Path, commands: Commands) -> None:
         (key.fingerprint, first) for key, first in zip(held(file), (True, False), strict=True)
     ]
     assert all(each["bus"] == held(file)[0].bus and each["origin"] == f"the file {file}" for each in told)
+    with pytest.raises(click.UsageError, match="--reveal prints the key alone"):
+        run("show", "--json", "--reveal")
 
 
 def test_show_says_which_key_is_in_force(tmp_path: Path) -> None:

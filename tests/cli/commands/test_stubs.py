@@ -62,6 +62,7 @@ def test_a_file_that_was_changed(commands: Commands, tmp_path: Path) -> None:
     [
         (("--check",), 2, "--check compares with a file: name it by --out or --package."),
         (("--out", "a", "--package", "b"), 2, "--out and --package were both given: name one of them."),
+        (("--schema", "{}", "--json"), 2, "--json shows what --check finds, and types are no JSON"),
         (("--schema", "{}", "--out", "a.pyi", "--check"), 2, "Write it with `lightbus stubs` first."),
         (("--schema", "gone.json"), 2, "There is no gone.json. Write it with `lightbus dumpschema --out gone.json`."),
         (("--schema", "{}", "--out", "/dev/null/bus.pyi"), 2, "cannot be written to /dev/null/bus.pyi"),
