@@ -217,7 +217,7 @@ async def _events(bus: Connection, load: _BenchLoad, name: str | None) -> int:
                 )
             began, done = time.perf_counter(), stop_requested()
             times, failed, seconds = await _measured(bus, load, fire, "Events", done)
-            done.clear()  # Ctrl-C has ended the load, and another one ends the wait
+            done.clear()  # Ctrl-C has ended the load: what was fired is still waited for
             count = await handled(run, len(times), SETTLE_SECONDS, done) if times else 0
             whole = time.perf_counter() - began
     finally:

@@ -50,6 +50,9 @@ __all__ = [
 SERVICE = "lightbus-cli"
 """The service name of all commands; peers leave it out of their statistics of callers."""
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""The signals that end a command."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 plus the signal's number, as in shells."""
 
@@ -260,10 +263,20 @@ def on_bus(
 
 
 def stop_requested() -> asyncio.Event:
-    """Return an event that Ctrl-C and SIGTERM set from now on: for a command whose normal end they are, with code 0."""
-    done = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, done.set)
+    """
+    Return an event that Ctrl-C and SIGTERM set from now on: for a command whose normal end they are, with code 0.
+
+    A second Ctrl-C ends the command as usual, at once: what it has still to do may hang.
+    """
+    done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        done.set()
+        for number in STOPPING:
+            loop.remove_signal_handler(number)
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop)
     return done
 
 

@@ -244,6 +244,22 @@ def test_command_that_is_meant_to_be_ended(made: type[Made], number: signal.Sign
     assert ended.value.code == 0
 
 
+def test_a_second_ctrl_c_ends_a_command_whose_end_hangs() -> None:
+    """It is not ignored while the command finishes."""
+
+    async def command(bus: Connection) -> int:
+        done = stop_requested()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert await passes(done, 60.0)
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)
+        await asyncio.wait_for(asyncio.Event().wait(), 5.0)
+        return 0
+
+    with pytest.raises(SystemExit) as ended:
+        on_bus(ClientOptions(), command)
+    assert ended.value.code == INTERRUPTED
+
+
 def test_a_command_with_its_own_service() -> None:
     """Others see its name; all other commands are of one service, which lists leave out."""
     assert Connection(ClientOptions()).client.config.service_name == module.SERVICE
