@@ -15,7 +15,7 @@ from ...core.peers import Peer
 from ...exceptions import LightbusException, LightbusTimeout, NotReachable
 from ...phrases import clean
 from ..support.catalogue import served_apis
-from ..support.completing import complete_apis, complete_peers
+from ..support.completing import complete_peers_and_apis
 from ..support.connection import HINT, Connection, on_bus
 from ..support.options import ClientOptions, client_options
 from ..support.output import Column, duration, listed
@@ -67,14 +67,8 @@ class Pinged:
         }
 
 
-def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Complete a peer or an API."""
-    names = {*complete_peers(context, parameter, incomplete), *complete_apis(context, parameter, incomplete)}
-    return sorted(names, key=lambda item: str(item.value))
-
-
 @click.command()
-@click.argument("target", metavar="[PEER|API]", required=False, shell_complete=complete)
+@click.argument("target", metavar="[PEER|API]", required=False, shell_complete=complete_peers_and_apis)
 @click.option("--count", "-c", type=click.IntRange(1), metavar="N", help="Pings for each. [default: until Ctrl-C]")
 @click.option("--interval", "-i", type=click.FloatRange(0.0), default=1.0, show_default=True, help="Seconds between.")
 @click.option("--timeout", type=click.FloatRange(0.0, min_open=True), default=1.0, show_default=True, help="Seconds.")

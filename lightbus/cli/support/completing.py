@@ -23,6 +23,7 @@ __all__ = [
     "complete_groups",
     "complete_names",
     "complete_peers",
+    "complete_peers_and_apis",
     "complete_procedures",
 ]
 
@@ -36,8 +37,15 @@ Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem
 
 def complete_peers(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a peer: its service, or its process."""
-    peers = [peer.announcement for peer in _look(context) if peer.is_up]
-    return _matching({name for peer in peers for name in (peer.service, peer.process)}, incomplete)
+    return _matching(_names_of(_look(context)), incomplete)
+
+
+def complete_peers_and_apis(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete a peer, or an API, by one look at the bus."""
+    peers = _look(context)
+    return _matching(_names_of(peers) | {api.name for api in served_apis(peers) if not api.is_internal}, incomplete)
 
 
 def complete_apis(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -69,6 +77,11 @@ def complete_groups(context: click.Context, parameter: click.Parameter, incomple
         return {group["name"] for group in await groups_on_bus(bus)}
 
     return _matching(answer_for(context, names, set()), incomplete)
+
+
+def _names_of(peers: Iterable[Peer]) -> set[str]:
+    there = [peer.announcement for peer in peers if peer.is_up]
+    return {name for peer in there for name in (peer.service, peer.process)}
 
 
 def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:

@@ -10,7 +10,14 @@ import pytest
 from helpers.asgi import MemoryConnection
 from helpers.clients import AuthApi
 from lightbus.cli.support import completing
-from lightbus.cli.support.completing import answer_for, complete_apis, complete_groups, complete_names, complete_peers
+from lightbus.cli.support.completing import (
+    answer_for,
+    complete_apis,
+    complete_groups,
+    complete_names,
+    complete_peers,
+    complete_peers_and_apis,
+)
 from lightbus.exceptions import NotReachable
 from lightbus.testing import memory_bus
 
@@ -59,6 +66,11 @@ def test_what_begins_so_is_offered_in_order(monkeypatch: pytest.MonkeyPatch) -> 
         assert offered(complete_groups, "") == ["shop-greet"]
         assert offered(complete_groups, "x") == []
         assert {"auth", "shop"} <= {*offered(complete_peers, "")}
+        looks: list[Any] = []
+        look = completing._look
+        monkeypatch.setattr(completing, "_look", lambda context: looks.append(context) or look(context))
+        assert {"auth", "shop"} <= {*offered(complete_peers_and_apis, "")}
+        assert len(looks) == 1
 
 
 def test_no_answer_is_no_error() -> None:
