@@ -192,7 +192,9 @@ class Admission:
         return seconds > self.longest_wait and self._may_refuse(now)
 
     def _may_refuse(self, now: float) -> bool:
-        return self._max_queue_time is not None or self._is_overloaded(now)
+        if self._max_queue_time is not None:
+            return True
+        return self._finished >= KNOWN_AFTER and self._is_overloaded(now)  # before, the longest wait is not known
 
     def _is_overloaded(self, now: float) -> bool:
         """Return whether a queue has existed for long while more calls arrive than end: more than a burst."""

@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from lightbus.core.admission import FIRST_LIMIT, PROBE_AFTER, SHORT_WAIT, Admission
+from lightbus.core.admission import FIRST_LIMIT, KNOWN_AFTER, PROBE_AFTER, SHORT_WAIT, Admission
 
 
 def known(seconds: float, concurrency: int = 100, max_queue_time: float | None = None) -> Admission:
@@ -221,6 +221,21 @@ def test_call_that_cannot_start_in_time_is_refused() -> None:
     admission.limit = 1
     assert admission.may_wait(5, 1.0, 0.0)
     assert not admission.may_wait(5, 0.5, 0.0)
+
+
+def test_no_waiting_call_is_refused_before_the_time_of_calls_is_known() -> None:
+    """A worker that has just started would take the time of a first, short call for that of all."""
+    admission = Admission(2)
+    admission.limit = 2
+    for _ in range(KNOWN_AFTER - 2):
+        admission.finished(0.001, 0.0)
+    admission.queue_is(1, 1.0)
+    for number in range(25):  # more than end, for longer than a burst
+        admission.arrived(1.0 + number / 50)
+    admission.finished(0.5, 1.5)
+    assert not admission.has_waited_too_long(0.49, 1.5)
+    admission.finished(0.5, 1.5)
+    assert admission.has_waited_too_long(0.49, 1.5)
 
 
 def test_max_queue_time_holds_in_a_burst() -> None:
