@@ -75,8 +75,8 @@ class FollowedStreams:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an event of any stream is in progress."""
-        return any(stream.in_progress for stream in self.streams.values())
+        """Whether an event of any stream is in progress, also of a revoked one."""
+        return bool(self._releasing) or any(stream.in_progress for stream in self.streams.values())
 
     @property
     def live_streams(self) -> Iterable[LiveStream]:

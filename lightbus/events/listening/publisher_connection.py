@@ -107,14 +107,19 @@ class PublisherConnection:
         return subscription
 
     def unsubscribe(self, queue: ListenerQueue) -> None:
-        """Unsubscribe a listener: acknowledge what it has handled, and leave its group."""
+        """
+        Unsubscribe a listener: acknowledge what it has handled, and leave its group.
+
+        Not with an event in progress, which was abandoned: the publisher then loses the member after a while, and has
+        the event delivered as one that may have been begun.
+        """
         subscription = self.subscriptions.pop(queue, None)
         if subscription is not None:
             self._named[subscription.name].remove(subscription)
             self._of_api[subscription.assignment.api].remove(subscription)
             self._intakes.clear()
             self._acks.flush()
-            if subscription.assignment.group:
+            if subscription.assignment.group and not subscription.followed.is_busy:
                 self._leave(subscription, lambda answer: None)
             subscription.close()
 

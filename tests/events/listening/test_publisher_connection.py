@@ -182,6 +182,25 @@ def test_a_listener_that_leaves() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_a_listener_whose_event_is_abandoned_does_not_leave(is_revoked: bool) -> None:
+    """Its member is lost: the event counts as begun when it is delivered to another one."""
+
+    async def test(play: Play) -> None:
+        queue, subscription = play.listen()
+        play.live()
+        play.publish("seen", 1)
+        [stream] = subscription.followed.streams.values()
+        assert queue.take(stream, 2) is not None
+        if is_revoked:
+            play.side.reply(envelope.encode(Assign("auth", "g", 2, [], ["seen"], 0.0, 0.0), 0))
+        play.side.heard()
+        play.connection.unsubscribe(queue)
+        assert play.side.heard() == []
+
+    run(test)
+
+
 def test_leaving_waits_until_positions_are_on_disk() -> None:
     """Every group is left; a member with an event in progress stays, and without an answer it ends in time."""
 
