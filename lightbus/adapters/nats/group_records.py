@@ -10,10 +10,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 
+import nats.errors
 from nats.js import JetStreamContext
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import APIError, BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
@@ -30,6 +32,12 @@ logger = logging.getLogger("lightbus.events")
 
 READY_TIMEOUT = 5.0
 AGAIN_AFTER = 0.1
+
+LEFT_AFTER = 3600.0
+"""Seconds by which the record of a member is older than the newest of all: its process has ended, however it did."""
+
+MAX_LEFT = 200
+"""Records of ended members that are removed at a time; more than a start leaves behind."""
 
 WRONG_REVISION = (10071, 10164)
 """The error codes of the servers when there is a newer revision than the named one."""
@@ -80,15 +88,34 @@ class GroupRecordsBucket:
     async def open(self) -> None:
         """Read all records, and start to watch the bucket."""
         bucket = await self._on_servers()
+        found: list[Any] = []
         async with self._connection.asking():
             watcher = await bucket.watchall()
             try:
                 while (entry := await self._next(watcher)) is not None:
+                    found.append(entry)
                     self._take(entry)
+                await self._remove_left(found)
             except BaseException:
                 await _end(watcher)
                 raise
         self._watching = asyncio.get_running_loop().create_task(self._watch(bucket, watcher))
+
+    async def _remove_left(self, found: Sequence[Any]) -> None:
+        """
+        Remove the records of members whose processes have ended, also those that only say that a member has left.
+
+        Each process has a name of its own. Their number would grow for ever, and all are read by each one that starts.
+        """
+        # By the servers' clock alone: ours may be wrong.
+        times = {entry.key: entry.created.timestamp() for entry in found if isinstance(entry.created, datetime)}
+        before = max(times.values(), default=0.0) - LEFT_AFTER
+        left = [key for key, at in times.items() if key.startswith("member.") and at < before][:MAX_LEFT]
+        jetstream = await self._connection.jetstream()
+        with suppress(nats.errors.Error, TimeoutError):  # our account may not: then they stay
+            for key in left:
+                await jetstream.purge_stream(f"KV_{self._name}", subject=f"$KV.{self._name}.{key}")
+                self._forget(key)
 
     async def _on_servers(self) -> KeyValue:
         """Return the bucket, created if there is none."""

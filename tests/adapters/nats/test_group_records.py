@@ -10,6 +10,7 @@ import pytest
 
 from helpers import wait_until_async
 from helpers.nats_servers import NatsServer
+from lightbus.adapters.nats import group_records as module
 from lightbus.adapters.nats.connection import NatsConnection
 from lightbus.adapters.nats.group_records import GroupRecordsBucket
 from lightbus.adapters.nats.settings import NatsSettings
@@ -129,6 +130,38 @@ def test_update_changes_the_current_record(server: NatsServer) -> None:
         assert ours.records[KEY].value == {"count": 20}
 
     run(server, "counted", test)
+
+
+def test_records_of_ended_members_are_removed(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they were killed or have left; not those of partitions, or of members that were there lately."""
+    monkeypatch.setattr(module, "LEFT_AFTER", 0.0)
+
+    async def test(ours: GroupRecordsBucket, theirs: GroupRecordsBucket) -> None:
+        for key in (KEY, "member.mail.killed", "member.mail.left", "member.mail.here"):
+            await ours.put(key, {})
+        await ours.delete("member.mail.left")
+        await ours.put("member.mail.here", {})
+        await theirs._remove_left([])
+        assert await _subjects(server, "left") == {KEY, "member.mail.killed", "member.mail.left", "member.mail.here"}
+        another = GroupRecordsBucket(ours._connection, "left")
+        await another.open()
+        assert another.records.keys() == {KEY, "member.mail.here"}
+        assert await _subjects(server, "left") == {KEY, "member.mail.here"}
+        another.close()
+
+    run(server, "left", test)
+
+
+async def _subjects(server: NatsServer, name: str) -> set[str]:
+    """Return the keys of which the servers keep anything."""
+    import nats
+
+    client = await nats.connect(server.url)
+    try:
+        info = await client.jetstream().stream_info(f"KV_{name}", subjects_filter=">")
+        return {subject.removeprefix(f"$KV.{name}.") for subject in info.state.subjects or {}}
+    finally:
+        await client.close()
 
 
 def test_broken_watch_is_noticed(server: NatsServer) -> None:
