@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ...wire.envelope import Assign
 
-__all__ = ["MAX_AGE", "GroupRecords", "TopicKey", "age_of"]
+__all__ = ["MAX_AGE", "MAX_POSITIONS", "GroupRecords", "TopicKey", "age_of"]
 
 TopicKey: TypeAlias = tuple[str, str, int]
 """Journal (empty: none, best effort), event, partition."""

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.streams import Entry, LiveStream, Stream
 from ...wire.envelope import Ack, Acked, AnyMessage, Fetch, Page, Reject, Release, Start, Started
 from ...wire.sizes import placeholder
-from ..groups.group_records import TopicKey
+from ..groups.group_records import MAX_POSITIONS, TopicKey
 from .ack_collector import AckCollector
 from .assignment import Assignment
 from .consumer_context import ConsumerContext
@@ -268,7 +268,10 @@ class FollowedStreams:
             return
         assignment, key, handled = self._assignment, stream.key, stream.handled
         if not assignment.group:
-            self._queue.positions[key] = max(handled, self._queue.positions.get(key, 0))
+            positions = self._queue.positions
+            positions[key] = max(handled, positions.pop(key, 0))
+            if len(positions) > MAX_POSITIONS:  # the journals of ended processes are deleted in the end
+                del positions[next(iter(positions))]
             return
         self._context.records.remember(assignment.api, assignment.group, key, handled)
         for other in list(self._queue.sources - {self}):

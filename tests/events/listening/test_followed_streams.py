@@ -219,6 +219,20 @@ def test_without_a_group_no_message_is_sent() -> None:
     run(test, group="")
 
 
+def test_positions_without_a_group_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals come and go as long as a listener runs: the oldest are forgotten."""
+    monkeypatch.setattr(module, "MAX_POSITIONS", 2)
+
+    async def test(play: Play, followed: FollowedStreams) -> None:
+        for partitions in ((1, 2, 3), (2,), (4,)):
+            for partition in partitions:
+                play.follow(followed, partition, cursor=9)
+            followed.drop_all()
+        assert play.queue.positions == {(JOURNAL, "seen", 2): 9, (JOURNAL, "seen", 4): 9}
+
+    run(test, group="")
+
+
 def test_returned_events_are_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a moment, if the stream is still ours."""
     monkeypatch.setattr(module, "FETCH_AGAIN_AFTER", 0.0)
