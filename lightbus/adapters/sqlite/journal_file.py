@@ -266,18 +266,20 @@ class JournalFile:
             )
 
     def _recreate(self) -> None:
-        """Copy all of the journal into a new file and continue there. With all locks held."""
-        make_private(self.path.parent)
-        self.settle()
+        """Copy all of the journal into a new file and continue there, or where that failed. With all locks held."""
         copy = self.path.with_suffix(".anew")
-        copy.unlink(missing_ok=True)
-        self._write.execute("VACUUM INTO ?", (str(copy),))
-        copy.chmod(0o600)
-        self._close_connections()  # this also removes the -wal, -shm and -noted files
-        if self._lock is not None:
-            self._lock.move_to(copy)
-        self._files.replace_by(copy)
-        self._connect({})
+        if _is_open(self._write):
+            make_private(self.path.parent)
+            self.settle()
+            copy.unlink(missing_ok=True)
+            self._write.execute("VACUUM INTO ?", (str(copy),))
+            copy.chmod(0o600)
+            self._close_connections()  # this also removes the -wal, -shm and -noted files
+            if self._lock is not None:
+                self._lock.move_to(copy)
+        if copy.exists():
+            self._files.replace_by(copy)
+        self._connect({})  # on a full disk, for example, there may be room for the copy, and not for this
 
     def _close_connections(self) -> None:
         self.log.noted.close()
@@ -390,6 +392,8 @@ class JournalFile:
 
     def _roll_back(self) -> None:
         """Roll back the transaction. If it was committed already and only `size` and `head` lag behind, update them."""
+        if not _is_open(self._write):
+            return
         if not self._write.in_transaction and not self.topics.added and is_locked(sys.exception()):
             return  # nothing was begun
         with contextlib.suppress(sqlite3.Error):
@@ -402,6 +406,15 @@ class JournalFile:
                 self.head = self._write.execute("SELECT max(sequence) FROM events").fetchone()[0]
                 self.log.noted.forget()
             self.topics.load(self._write)
+
+
+def _is_open(connection: sqlite3.Connection) -> bool:
+    """Return whether a connection is open: not after `_recreate` has failed half way."""
+    try:
+        _ = connection.in_transaction
+    except sqlite3.ProgrammingError:
+        return False
+    return True
 
 
 def _connect(path: Path) -> sqlite3.Connection:

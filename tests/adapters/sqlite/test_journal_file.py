@@ -131,6 +131,28 @@ def test_removed_directory_is_created_again(journal: Journal) -> None:
     again.close()
 
 
+def test_removed_files_are_written_again_after_a_failure(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk there is room for the copy only: once there is more, no event is lost, and others are stored."""
+    store(journal, 3)
+    journal.path.unlink()
+
+    def full(path: Path) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lightbus.adapters.sqlite.journal_file._connect", full)
+        for _ in range(2):
+            with pytest.raises(JournalError, match="full"):
+                journal.restore_removed_files()
+            with pytest.raises(JournalError, match="did not take 1 events"):
+                store(journal)
+            with pytest.raises(JournalError, match="cannot be read"):
+                records(journal)
+    journal.restore_removed_files()
+    store(journal)
+    assert records(journal) == 4
+
+
 def test_lock_taken_by_another_process_closes_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
