@@ -158,9 +158,10 @@ class NatsSubscription:
 
     async def _run(self) -> None:
         beat_at, is_new = time.monotonic(), False
+        beat_every = self._member_timeout / BEATS_PER_TIMEOUT
         while True:
             try:
-                async with asyncio.timeout(TICK):
+                async with asyncio.timeout(min(TICK, beat_every)):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -171,7 +172,7 @@ class NatsSubscription:
                         # Somebody has removed the group: this member joins a new one of its name.
                         self._begins, is_new = await self._begin_anew(), True
                         beat_at = -math.inf  # our record is removed, too
-                    if time.monotonic() - beat_at > self._member_timeout / BEATS_PER_TIMEOUT:
+                    if time.monotonic() - beat_at >= beat_every:
                         await self._records.put(self._member_key, {})
                         beat_at = time.monotonic()
                     await self._balance(is_new=is_new)

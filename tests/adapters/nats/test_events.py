@@ -8,12 +8,13 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers import Door, wait_until
+from helpers import Door, wait_until, wait_until_async
 from helpers.nats_servers import NatsServer
 from lightbus import Api, BusPath, Event, EventBackendError, EventMessage, LightbusTimeout, Parameter
 from lightbus.adapters.nats import api_stream
@@ -301,11 +302,11 @@ class Deaf:
     """A listener that remembers where it is told to start, and nothing else."""
 
     def __init__(self) -> None:
-        self.cursors: dict[EventTopic, int] = {}
+        self.states: dict[EventTopic, TopicState] = {}
 
     def follow(self, states: Sequence[TopicState]) -> None:
         """Note the positions."""
-        self.cursors.update({state.topic: state.cursor for state in states})
+        self.states.update({state.topic: state for state in states})
 
     def revoke(self, partitions: frozenset[int]) -> None:
         """Give nothing back."""
@@ -314,12 +315,16 @@ class Deaf:
 MAIL = SubscriptionRequest(api="shop", events=("sold",), group="mail", member="1" * 16, since="0")
 
 
-def with_backend(server: NatsServer, test: Callable[[NatsEventBackend], Awaitable[None]]) -> None:
+TOPIC = EventTopic("sold", 3)
+
+
+def with_backend(server: NatsServer, test: Callable[[NatsEventBackend], Awaitable[None]], **options: Any) -> None:
     """Run a test with a backend of its own."""
     server.start()
 
     async def main() -> None:
-        backend = NatsEventBackend(BackendContext(bus="home", instance=MAIL.member, options={"servers": server.url}))
+        given = {"servers": server.url, **options}
+        backend = NatsEventBackend(BackendContext(bus="home", instance=MAIL.member, options=given))
         await backend.start()
         try:
             await test(backend)
@@ -331,21 +336,44 @@ def with_backend(server: NatsServer, test: Callable[[NatsEventBackend], Awaitabl
 
 def test_positions_of_a_group_that_was_removed_half_are_none_of_a_new_one(server: NatsServer) -> None:
     """Its remover was killed in between: a new group of the name that asks for all events gets all."""
-    topic = EventTopic("sold", 3)
 
     async def test(backend: NatsEventBackend) -> None:
-        event = OutgoingEvent(api="shop", topic=topic, id="a", record=b"x", published_at=1.0)
-        [sequence] = await backend.publish([event])
-        assert isinstance(sequence, int)
+        sequence = await stored(backend)
         subscription = await backend.subscribe(MAIL, Deaf())
-        await subscription.ack({topic: sequence})
+        await subscription.ack({TOPIC: sequence})
         await subscription.close()
         await backend._stream("shop").records.delete(f"info.{digest('mail')}")
         another = Deaf()
         await backend.subscribe(MAIL, another)
-        assert another.cursors == {topic: 0}
+        assert {topic: state.cursor for topic, state in another.states.items()} == {TOPIC: 0}
 
     with_backend(server, test)
+
+
+async def stored(backend: NatsEventBackend) -> int:
+    """Store an event; return its sequence."""
+    event = OutgoingEvent(api="shop", topic=TOPIC, id="a", record=b"x", published_at=1.0)
+    [sequence] = await backend.publish([event])
+    assert isinstance(sequence, int)
+    return sequence
+
+
+def test_events_of_a_member_that_is_lost_without_a_word_go_to_another(server: NatsServer) -> None:
+    """After `member_timeout`, as events that it may have begun; what it says later is not recorded."""
+
+    async def test(backend: NatsEventBackend) -> None:
+        sequence = await stored(backend)
+        lost, another = await backend.subscribe(MAIL, Deaf()), Deaf()
+        await lost.fetch(TOPIC, 0, 9)
+        lost.abandon()
+        await backend.subscribe(replace(MAIL, member="2" * 16), another)
+        await wait_until_async(lambda: TOPIC in another.states)
+        assert (another.states[TOPIC].cursor, another.states[TOPIC].begun) == (0, sequence)
+        await lost.ack({TOPIC: sequence})
+        assert await lost.begin(TOPIC, sequence, 1) == 0
+        assert await backend.lag("shop", "mail") == 1
+
+    with_backend(server, test, member_timeout=1.0)
 
 
 def test_closed_subscriptions_are_forgotten(server: NatsServer) -> None:
