@@ -47,6 +47,9 @@ _NOUNS = """
     tundra valley walnut willow wren
 """
 
+_PYTHON = Path(os.__file__).parent
+"""The directory of the standard library."""
+
 
 def _friendly() -> str:
     """Return an adjective, a noun and a number: easier to say aloud than a process id."""
@@ -129,10 +132,10 @@ def default_service_name(module_file: str | None) -> ServiceName:
 
     So a worker and a script that import the same `bus.py` are one service, before and after a restart.
     Some names do not identify a service: those of directories that every project has, of home directories, of the
-    root, of directories under site-packages (each service that installs the package would have it), and the name used
-    without a file. With such a name two services would share groups and take each other's events, so the caller must
-    refuse durable listeners. Symbolic links are not followed: `current -> releases/2026-03-01` would be a new service
-    at each release.
+    root, of directories under site-packages (each service that installs the package would have it), those of Python
+    itself (`asyncio.to_thread(lightbus.create)` is called by a module there), and the name used without a file. With
+    such a name two services would share groups and take each other's events, so the caller must refuse durable
+    listeners. Symbolic links are not followed: `current -> releases/2026-03-01` would be a new service at each release.
     """
     if module_file is None or module_file.startswith("<"):  # "<stdin>", "<string>"
         return ServiceName(name=UNNAMED, says_something=False)
@@ -146,7 +149,7 @@ def _is_shared(directory: Path) -> bool:
     """Return whether unrelated programs may be in this directory."""
     installed = {"site-packages", "dist-packages"} & set(directory.parts)
     is_home = str(directory.parent) in {"/home", "/Users"} or directory == home_directory()
-    return bool(installed) or is_home
+    return bool(installed) or is_home or directory.is_relative_to(_PYTHON)
 
 
 def default_bus_name() -> str:

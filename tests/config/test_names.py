@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures.thread
 import os
 import re
 import socket
@@ -113,6 +114,7 @@ def test_default_service_name_is_the_directory(module_file: str, name: str) -> N
         ("/usr/lib/python3.11/site-packages/bus.py", "site-packages"),
         ("/usr/lib/python3.11/site-packages/company_bus/bus.py", "company_bus"),
         ("/usr/lib/python3/dist-packages/company_bus/bus.py", "company_bus"),
+        (concurrent.futures.thread.__file__, "futures"),  # `asyncio.to_thread(lightbus.create)`
     ],
 )
 def test_meaningless_directory_name(module_file: str | None, name: str) -> None:
