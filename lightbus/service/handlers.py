@@ -178,9 +178,12 @@ def _signatures(function: Callable[..., Any]) -> tuple[inspect.Signature, inspec
     """
     try:
         declared = inspect.signature(function)
-        own = inspect.signature(function, follow_wrapped=False)
     except (ValueError, TypeError):  # a builtin without a signature
         return _MESSAGE_ALONE, _MESSAGE_ALONE
+    try:
+        own = inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):  # a wrapper without one, as `lru_cache` makes, passes on what it is given
+        return declared, declared
     if declared == own or not any(each.kind is each.VAR_KEYWORD for each in own.parameters.values()):
         return own, own
     return declared, own

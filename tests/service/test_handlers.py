@@ -168,6 +168,19 @@ def test_other_parameters_by_position_alone_are_refused() -> None:
     assert given(lambda message, username="?", /: None, username="sally") == (True, {})
 
 
+def test_wrapper_without_a_signature_of_its_own() -> None:
+    """`lru_cache` wraps in C: the arguments are those of the function inside."""
+
+    @functools.lru_cache
+    def cached(message: EventMessage, username: str, tags: frozenset[int]) -> None: ...
+
+    taken = {"username": "sally", "tags": frozenset({1})}
+    assert given(cached, username="sally", tags=[1], email="?") == (True, taken)
+    assert given(len, username="sally") == (True, {})
+    with pytest.raises(InvalidEventArguments, match="needs the argument 'tags'"):
+        given(cached, username="sally")
+
+
 def test_values_are_cast() -> None:
     """To the annotations, also of functions inside of partials and objects; values that cannot be cast are refused."""
 
