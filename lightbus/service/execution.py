@@ -347,7 +347,7 @@ class CallersContext:
         if not is_awaitable(value):
             return value
         context = copy_context()
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # with it, the thread's own loop stays set
             result = runner.run(_wait_for(value), context=context)
         _copy_context(context)
         return result

@@ -13,6 +13,7 @@ from ..engine.events_api import EventsApi
 from ..exceptions import LightbusTimeout
 from ..message import EventMessage
 from ..path import BusPath
+from ..utilities.async_tools import block
 
 __all__ = ["Observer"]
 
@@ -73,7 +74,7 @@ class Observer:
     def all_handled(self, timeout: float) -> None:
         """Return when every listener has handled all fired events, retries included. Raises LightbusTimeout."""
         deadline = time.monotonic() + timeout
-        while left := asyncio.run(self._unhandled_twice()):
+        while left := block(self._unhandled_twice()):
             if time.monotonic() > deadline:
                 raise LightbusTimeout(f"After {timeout} s these have not handled everything: {', '.join(left)}")
             time.sleep(LOOK_EVERY)

@@ -25,7 +25,8 @@ def block(awaitable: Awaitable[T], timeout: float | None = None) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(_finish(awaitable, timeout))
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # with it, the thread's own loop stays set
+            return runner.run(_finish(awaitable, timeout))
     if asyncio.iscoroutine(awaitable):
         awaitable.close()  # else Python warns that it was never awaited
     raise CannotBlockHere(

@@ -30,6 +30,19 @@ def test_any_awaitable_is_run() -> None:
     assert block(Later()) == 42
 
 
+def test_own_loop_of_a_thread_stays_set() -> None:
+    """A program that has set one finds it afterwards."""
+    policy = asyncio.get_event_loop_policy()
+    loop = asyncio.new_event_loop()
+    policy.set_event_loop(loop)
+    try:
+        assert block(answer()) == 42
+        assert policy.get_event_loop() is loop
+    finally:
+        policy.set_event_loop(None)
+        loop.close()
+
+
 def test_time_is_bounded() -> None:
     """When the time is over the coroutine is cancelled, and the error names it."""
     ended: list[str] = []
