@@ -24,6 +24,12 @@ logger = logging.getLogger("lightbus.scheduling")
 
 _LONGEST_NAME = 128
 
+LOOK_EVERY = 60.0
+"""
+Seconds after which a wait for a time of day looks at the clock again. Timers do not follow it: a host may sleep, or its
+clock be set, as after a start without a network.
+"""
+
 RunUser = Callable[[Callable[..., Any]], Awaitable[Any]]
 
 
@@ -50,6 +56,7 @@ class Timetable:
         waits: yields the seconds to wait before each run.
         also_run_immediately: whether it runs once at the start, too.
         at_due: called before each run that is due, so that the duration of the run does not delay the next one.
+        left: returns the seconds that are left of the present wait; None if it does not depend on the time of day.
 
     """
 
@@ -57,12 +64,16 @@ class Timetable:
     waits: Callable[[], Iterator[float]]
     also_run_immediately: bool
     at_due: Callable[[], Any] = lambda: None
+    left: Callable[[], float] | None = None
 
     async def follow(self, run: RunUser) -> None:
         """Run the function on schedule until cancelled. Its errors are logged, and the schedule continues."""
         if self.also_run_immediately:
             await self._run(run)
         for wait in self.waits():
+            while wait > LOOK_EVERY and self.left is not None:
+                await asyncio.sleep(LOOK_EVERY)
+                wait = self.left()
             await asyncio.sleep(wait)
             self.at_due()
             await self._run(run)
@@ -98,13 +109,21 @@ class InTurn:
         if self.also_run_immediately and election.elects_us(self.name):
             await election.run(self.name, last, lambda: _run(self.function, run), self._beat_now)
         while True:
-            beat = self._beat_now() + 1
-            if beat == last:  # a timer may fire slightly early
-                beat += 1
-            await asyncio.sleep(max(0.0, beat * self.interval - time.time()))
-            last = beat
+            beat = last = await self._next_beat(last)
             if await election.is_our_turn(self.name, beat, self.interval):
                 await election.run(self.name, beat, lambda: _run(self.function, run), self._beat_now)
+
+    async def _next_beat(self, last: int) -> int:
+        """Return the next beat when it is due."""
+        beat = self._beat_now() + 1
+        if beat == last:  # a timer may fire slightly early
+            beat += 1
+        while (left := beat * self.interval - time.time()) > LOOK_EVERY:
+            await asyncio.sleep(LOOK_EVERY)
+            if beat > self._beat_now() + 2:  # the clock was set back
+                beat = self._beat_now() + 1
+        await asyncio.sleep(max(0.0, left))
+        return beat
 
     def _beat_now(self) -> int:
         return int(time.time() // self.interval)
@@ -158,12 +177,18 @@ def scheduled(function: Callable[..., Any], job: ScheduleJob, *, also_run_immedi
         )
     _check_callable(function, "schedule()")
 
+    def left() -> float:
+        due = job.next_run
+        return 0.0 if due is None else max(0.0, (due - dt.datetime.now(due.tzinfo)).total_seconds())
+
     def waits() -> Iterator[float]:
         job.do(lambda: None)
         while job.next_run is not None and (job.cancel_after is None or job.next_run <= job.cancel_after):
-            yield max(0.0, (job.next_run - dt.datetime.now(job.next_run.tzinfo)).total_seconds())
+            yield left()
 
-    return Timetable(function=function, waits=waits, also_run_immediately=also_run_immediately, at_due=job.run)
+    return Timetable(
+        function=function, waits=waits, also_run_immediately=also_run_immediately, at_due=job.run, left=left
+    )
 
 
 def _check_callable(function: Any, by: str) -> None:

@@ -9,14 +9,16 @@ import re
 import time
 from collections.abc import Callable
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import schedule
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightbus import InvalidSchedule, create
+from lightbus import InvalidSchedule, create, scheduling
 from lightbus.scheduling import Timetable, every, every_in_turn, next_beat, scheduled
 
 MOMENTS = st.floats(0, 1e6)
@@ -190,6 +192,52 @@ def test_following_a_timetable(immediately: bool, runs: int) -> None:
     """The function runs after each wait, and at once if asked for; an exception does not end the schedule."""
     timetable = Timetable(function=print, waits=lambda: iter([0.0, 0.001, 0.0]), also_run_immediately=immediately)
     assert _follow(timetable) == runs
+
+
+class Host:
+    """A host that sleeps, or whose clock is set: it shows a later time, or an earlier one, after a number of naps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int, step: float) -> None:
+        self.clock, self.slept = 1_000_000_000.0, 0.0
+        self._naps, self._step = iter([0.0] * (after - 1) + [step]), step
+        monkeypatch.setattr(scheduling, "asyncio", SimpleNamespace(sleep=self.sleep))
+        monkeypatch.setattr(scheduling, "time", SimpleNamespace(time=lambda: self.clock, monotonic=time.monotonic))
+        now = SimpleNamespace(now=lambda zone: dt.datetime.fromtimestamp(self.clock, zone))
+        monkeypatch.setattr(scheduling, "dt", SimpleNamespace(datetime=now))
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.clock += seconds + next(self._naps, 0.0)
+
+
+STEPS = [(0, 7200), (3600, 3600), (7200, 120), (-1800, 7200 + 1800)]
+"""By how much a clock is set during two hours, and how long the wait is then."""
+
+
+@pytest.mark.parametrize(("step", "slept"), STEPS)
+def test_job_at_a_time_of_day_follows_the_clock(monkeypatch: pytest.MonkeyPatch, step: float, slept: float) -> None:
+    """It runs when the clock says so, and at once if it is past then."""
+    host = Host(monkeypatch, 2, step)
+    job: Any = SimpleNamespace(do=lambda function: None, cancel_after=None)
+    job.next_run = dt.datetime.fromtimestamp(host.clock + 7200)
+    job.run = lambda: setattr(job, "next_run", None)
+    assert _follow(scheduled(print, job, also_run_immediately=False)) == 1
+    assert host.slept == pytest.approx(slept)
+
+
+@pytest.mark.parametrize(("step", "slept", "beats"), [(*each, 1) for each in STEPS] + [(-86_400, 7200, -11)])
+def test_beats_follow_the_clock(monkeypatch: pytest.MonkeyPatch, step: float, slept: float, beats: int) -> None:
+    """Also if it is set back by several beats: then the next one is that of the clock as it is now."""
+    host = Host(monkeypatch, 2, step)
+    host.clock = 7200.0 * 138_889
+    election: Any = ScheduleElection()
+    election.is_our_turn = election.run = run = AsyncMock(side_effect=[asyncio.CancelledError])
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(every_in_turn(print, seconds=7200, also_run_immediately=False).follow(run, election))
+    [_, beat, _] = run.await_args.args
+    assert beat == 138_889 + beats
+    assert host.slept == pytest.approx(slept)
 
 
 class ScheduleElection:
