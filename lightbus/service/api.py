@@ -88,6 +88,13 @@ class Api:
         """Its declarations; read again if a base class has cleared the instance, as pydantic's `__init__` does."""
         return _read(self)
 
+    def __getstate__(self) -> Any:
+        """Leave out the declarations: a copy, also one in another process (`pool.submit(self.work)`), reads its own."""
+        state: Any = super().__getstate__()
+        if isinstance(state, tuple):  # of a class with slots
+            return _undeclared(state[0]), *state[1:]
+        return _undeclared(state)
+
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__qualname__
         if isinstance(value, Event):
@@ -266,6 +273,10 @@ def left_out(api: Api) -> Mapping[str, str]:
         if not name.startswith("_") and isinstance(own[name], (FunctionType, MethodType, functools.partial))
     }
     return {**api._declared.left_out, **assigned}
+
+
+def _undeclared(state: Any) -> Any:
+    return {name: value for name, value in state.items() if name != "_declared"} if isinstance(state, dict) else state
 
 
 def _read(api: Api) -> _Declared:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import pickle
 from collections.abc import Callable
 from datetime import date
 from typing import Any, Generic, TypeVar
@@ -110,6 +111,32 @@ def test_an_instance_is_read_once() -> None:
     with pytest.raises(TypeError):
         api.procedures["x"] = api.procedures["double"]  # type: ignore[index]
     assert repr(api) == "<Api auth: 5 procedures, 1 events>"
+
+
+class SlottedApi(AuthApi):
+    __slots__ = ("extra",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extra = 5
+
+
+@pytest.mark.parametrize("api", [AuthApi, SlottedApi])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda api: pickle.loads(pickle.dumps(api))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_copies_are_apis_of_their_own(api: type[AuthApi], copied: Callable[[Any], Any]) -> None:
+    """Their procedures are theirs, and a method of one can be sent to another process."""
+    first = api()
+    second = copied(first)
+    second.users = {"sally": "secret"}
+    for each, known in ((first, False), (second, True)):
+        check = each.procedures["check_password"].function
+        assert check(username="sally", password="secret") is known
+        assert each.procedures["check_password"].function.__self__ is each
+    assert copied(second.check_password)(username="sally", password="secret") is True
 
 
 def test_inherited_and_mixed_in_methods_are_procedures() -> None:
