@@ -380,7 +380,8 @@ class LightbusWorkerError(LightbusException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Keyword-only attributes do not survive the default pickling of exceptions (multiprocessing pools use it).
-        return (_rebuild_worker_error, (self.args[0], self.remote_type, self.remote_args, self.trace, self.peer))
+        given = self.args[0], self.remote_type, self.remote_args, self.trace, self.peer
+        return _rebuild_worker_error, given, self.__dict__  # with the notes
 
 
 def _rebuild_worker_error(

@@ -49,7 +49,7 @@ class BatchFailed(LightbusException):
         return {id: common if error is None else error for id, error in self._reasons.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BatchFailed, (self._reasons,)
+        return BatchFailed, (self._reasons,), self.__dict__  # with the notes
 
 
 def _id_of(failed: Any) -> str:

@@ -65,7 +65,9 @@ def test_an_error_of_the_worker_shows_the_remote_traceback() -> None:
 def test_an_error_of_the_worker_survives_pickling() -> None:
     """A pool of processes hands it on whole."""
     error = LightbusWorkerError("no", remote_type="builtins.ValueError", remote_args=[1, "b"], trace="t", peer="p")
+    error.add_note("the third of its kind")
     copy = pickle.loads(pickle.dumps(error))
+    assert copy.__notes__ == ["the third of its kind"]
     assert (copy.args, copy.remote_type, copy.remote_args, copy.trace, copy.peer) == (
         ("no",),
         "builtins.ValueError",

@@ -35,7 +35,9 @@ def test_which_events_of_a_batch_failed() -> None:
     assert (repr(error.reasons["id-1"]), error.reasons["id-2"]) == ("KeyError('x')", error)
     error.__cause__ = cause = ValueError("locked")
     assert error.reasons["id-2"] is cause
-    assert [*pickle.loads(pickle.dumps(error)).reasons] == ["id-1", "id-2"]
+    error.add_note("after a minute")
+    copy = pickle.loads(pickle.dumps(error))
+    assert ([*copy.reasons], copy.__notes__) == (["id-1", "id-2"], ["after a minute"])
     assert [[*BatchFailed(failed).reasons] for failed in (second, "id-2", [second])] == [["id-2"]] * 3
     with pytest.raises(TypeError, match=r"takes EventMessages, or their ids, and was given \{'n': 1\}"):
         BatchFailed([{"n": 1}])
