@@ -88,12 +88,15 @@ class Lifecycle:
         """
         if apis is not None:
             _check_all_served(apis, self._view.api_registry)
-        self._workers.features = (Feature.RPCS,)
-        worker = await self.start_worker()
+        features, self._workers.features = self._workers.features, (Feature.RPCS,)
         try:
-            await worker.stopping.wait()
-        finally:  # also if this is cancelled
-            await self._workers.stop()
+            worker = await self.start_worker()
+            try:
+                await worker.stopping.wait()
+            finally:  # also if this is cancelled
+                await self._workers.stop()
+        finally:
+            self._workers.features = features
 
     async def stop_worker(self) -> None:
         """Stop the worker, whichever loop it runs on, and return when it has left the bus."""

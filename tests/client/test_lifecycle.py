@@ -327,10 +327,15 @@ def test_consume_rpcs_serves_until_stopped(bus: BusPath, caller: BusPath) -> Non
         serving = asyncio.create_task(bus.client.consume_rpcs())
         await caller.client.wait_for_apis_async("auth")
         assert await caller.auth.check_password.call_async(username="sally", password="secret") is True
+        assert bus.client.features == (Feature.RPCS,)
+        with pytest.raises(UnsupportedUse, match="has a running worker already"):
+            await bus.client.consume_rpcs()
         bus.client.request_shutdown()
         await serving
 
+    features = bus.client.features
     asyncio.run(main())
+    assert bus.client.features == features  # those of the next worker
 
 
 def test_consume_rpcs_that_is_cancelled(bus: BusPath) -> None:
