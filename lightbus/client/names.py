@@ -63,10 +63,11 @@ class Names:
         if self._registration.schema.knows(api_name):
             return self._registration.schema
         engine = self._engines.engine
-        if api_name not in engine.snapshot.by_api:
+        deadline = Deadline.after(self._config.api(api_name).rpc_timeout)
+        while not (peers := engine.snapshot.by_api.get(api_name)):  # what was found may have left at once
             self._refuse_on_loop(api_name, what_for)
-            self._engines.channel.resolve(api_name, Deadline.after(self._config.api(api_name).rpc_timeout))
-        peer = engine.snapshot.by_api[api_name][0]
+            self._engines.channel.resolve(api_name, deadline)
+        peer = peers[0]
         digest = next((api.digest for api in peer.announcement.apis or () if api.name == api_name), "")
         known_as, until = self._asked.get(api_name, ("", 0.0))
         if known_as != digest or until < time.monotonic():

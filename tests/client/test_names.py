@@ -9,6 +9,7 @@ import pytest
 import lightbus
 from helpers import wait_until
 from lightbus import Api, BusPath, InvalidName, InvalidParameters, LightbusTimeout, UnknownApi
+from lightbus.deadline import Deadline
 from lightbus.testing import MemoryBus
 
 
@@ -51,6 +52,21 @@ def test_schemas_of_a_remote_api(served: BusPath, caller: BusPath) -> None:
     assert caller.schema.api_names == []
     with pytest.raises(UnknownApi, match="'bank'"):
         _ = caller.bank.get.parameter_schema
+
+
+def test_peer_that_leaves_as_it_is_found(served: BusPath, caller: BusPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the API is looked for again."""
+    channel = caller.client._engines.channel
+    resolve, found = channel.resolve, list[str]()
+
+    def resolve_again(api: str, deadline: Deadline) -> None:
+        found.append(api)
+        if len(found) > 1:
+            resolve(api, deadline)
+
+    monkeypatch.setattr(channel, "resolve", resolve_again)
+    assert caller.auth.check_password.parameter_schema["required"] == ["username", "password"]
+    assert found == ["auth", "auth"]
 
 
 def test_schema_of_a_remote_api_that_changed(hub: MemoryBus, caller: BusPath) -> None:
