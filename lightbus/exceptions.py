@@ -378,17 +378,6 @@ class LightbusWorkerError(LightbusException):
             return message
         return f"{message}\n\nTraceback of the peer {self.peer or 'that executed it'}:\n\n{self.trace}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Keyword-only attributes do not survive the default pickling of exceptions (multiprocessing pools use it).
-        given = self.args[0], self.remote_type, self.remote_args, self.trace, self.peer
-        return _rebuild_worker_error, given, self.__dict__  # with the notes
-
-
-def _rebuild_worker_error(
-    message: str, remote_type: str, remote_args: tuple[Any, ...], trace: str, peer: str
-) -> LightbusWorkerError:
-    return LightbusWorkerError(message, remote_type=remote_type, remote_args=remote_args, trace=trace, peer=peer)
-
 
 class ProtocolError(LightbusException):
     """A peer (or an unknown sender) sent bytes that are not a message of this protocol."""
