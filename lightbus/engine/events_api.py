@@ -98,7 +98,7 @@ class EventsApi(Api):
         described: list[dict[str, Any]] = []
         for start in range(0, len(groups), GROUPS_AT_A_TIME):
             some = groups[start : start + GROUPS_AT_A_TIME]
-            asked = [(self._described(group), self._coordinator.progress.positions(group)) for group in some]
+            asked = [(_described(group), self._coordinator.progress.positions(group)) for group in some]
             described += await self._in_thread(partial(_all_counted, asked, journals))
         return {(group.info.api, group.info.name): each for group, each in zip(groups, described, strict=True)}
 
@@ -286,19 +286,20 @@ class EventsApi(Api):
             for journal in self._coordinator.journals.all()
         ]
 
-    def _described(self, group: GroupState) -> dict[str, Any]:
-        info = group.info
-        created_at, clock = times_of(info)
-        return {
-            **info._asdict(),
-            "events": list(info.events),
-            "created_at": created_at,
-            "last_seen": clock - (machine_time() - info.last_seen),
-            "clock": clock,
-            "members": {member: group.membership.held_by(member) for member in group.connections},
-            "acks": group.acks,
-            "mixed": group.is_mixed,
-        }
+
+def _described(group: GroupState) -> dict[str, Any]:
+    info = group.info
+    created_at, clock = times_of(info)
+    return {
+        **info._asdict(),
+        "events": list(info.events),
+        "created_at": created_at,
+        "last_seen": clock - (machine_time() - info.last_seen),
+        "clock": clock,
+        "members": {member: group.membership.held_by(member) for member in group.connections},
+        "acks": group.acks,
+        "mixed": group.is_mixed,
+    }
 
 
 def _all_counted(
