@@ -14,6 +14,7 @@ __all__ = [
     "descriptor_limit",
     "descriptors_left",
     "hard_descriptor_limit",
+    "has_free_descriptor",
     "raise_descriptor_limit",
 ]
 
@@ -57,6 +58,11 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return before, descriptor_limit()
 
 
+def has_free_descriptor() -> bool:
+    """Return whether this process can open a file at the moment."""
+    return _lowest_free() is not None
+
+
 def descriptors_left() -> int:
     """
     Return how many further descriptors connections may take.
@@ -65,9 +71,16 @@ def descriptors_left() -> int:
     use, at most by those. It takes some microseconds.
     """
     # The kernel returns the lowest free number: it shows how full the table is, without counting.
-    lowest: int = _libc.open(os.fsencode(os.devnull), os.O_RDONLY | os.O_CLOEXEC)
-    if lowest < 0:
+    lowest = _lowest_free()
+    if lowest is None:
         return 0
-    _libc.close(lowest)
     limit = descriptor_limit()
     return max(0, limit - min(LEFT_FREE, limit // 8) - lowest)
+
+
+def _lowest_free() -> int | None:
+    lowest: int = _libc.open(os.fsencode(os.devnull), os.O_RDONLY | os.O_CLOEXEC)
+    if lowest < 0:
+        return None
+    _libc.close(lowest)
+    return lowest

@@ -21,7 +21,7 @@ assert raise_descriptor_limit() == (descriptor_limit(), descriptor_limit())
 
 COUNT = """
 import os, resource
-from lightbus.adapters.host.descriptors import descriptors_left
+from lightbus.adapters.host.descriptors import descriptors_left, has_free_descriptor
 
 def take():
     held.append(os.dup(held[0]))
@@ -41,10 +41,12 @@ reserved = 0
 try:
     while True:
         assert descriptors_left() == 0
+        was_free = has_free_descriptor()
         take()
+        assert was_free
         reserved += 1
 except OSError:
-    assert descriptors_left() == 0
+    assert (descriptors_left(), was_free) == (0, False)
 assert before + reserved == 64, (before, reserved)
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lightbus.adapters.sqlite import journal_errors as module
 from lightbus.adapters.sqlite.journal_errors import journal_error
 
 
@@ -50,3 +51,13 @@ def test_text_of_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     error = journal_error(tmp_path / os.fsdecode(b"b\xfcro"), "cannot be read", OSError(errno.EIO, "I/O error"))
     assert "b\\udcfcro cannot be read" in str(error)
     assert str(error).encode()
+
+
+@pytest.mark.parametrize(("has_free", "remedy"), [(True, "May this user write there?"), (False, "(ulimit -n)")])
+def test_limit_of_open_files_is_named(
+    has_free: bool, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says only that it cannot open a file, also where the reason is this process."""
+    monkeypatch.setattr(module, "has_free_descriptor", lambda: has_free)
+    error = journal_error(tmp_path / "a", "cannot be read", sqlite3.OperationalError("unable to open database file"))
+    assert remedy in str(error)
