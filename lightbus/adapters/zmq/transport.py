@@ -6,6 +6,7 @@ for one call in one plain thread. `security` says who may connect to them, and `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -45,6 +46,12 @@ ENCRYPTED = 64
 
 MAX_SOCKETS = 8192
 
+FIRST_DESCRIPTORS = 8
+"""
+More descriptors than the first socket of a context takes: five, as it starts two threads. If there is none for the set
+of events of a thread, libzmq 4.3.5 aborts the process (`errno_assert` in `epoll_t::epoll_t`).
+"""
+
 
 class ZmqTransport:
     """
@@ -78,7 +85,10 @@ class ZmqTransport:
         """The gate of our bound sockets; created with the first of them."""
         self.unsolicited = UnsolicitedMessages(max_message_size)
         """Bounds the unrequested messages of our dealers."""
-        self._context = zmq.Context()
+        self._has_started = False
+        """Whether a socket was made, and with the first of them the threads of libzmq."""
+        with _raised_as_transport_error():
+            self._context = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
 
     def addressing(self) -> Addressing:
@@ -239,7 +249,10 @@ class ZmqTransport:
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         with _raised_as_transport_error():
+            if not self._has_started:
+                _check_descriptors()
             socket = self._context.socket(kind)
+        self._has_started = True
         socket.set(zmq.LINGER, 0)
         socket.set(zmq.SNDHWM, HIGH_WATER)
         socket.set(zmq.RCVHWM, HIGH_WATER)
@@ -249,6 +262,19 @@ class ZmqTransport:
         socket.set(zmq.HEARTBEAT_TTL, int(self.heartbeat_timeout * 1000))
         socket.set(zmq.HANDSHAKE_IVL, int(self.heartbeat_timeout * 1000))
         return socket
+
+
+def _check_descriptors() -> None:
+    """Raise OSError unless there are descriptors for the first socket: in between, libzmq aborts the process."""
+    held: list[int] = []
+    try:
+        for _ in range(FIRST_DESCRIPTORS):
+            held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror) from None  # without the path, which is not the reason
+    finally:
+        for each in held:
+            os.close(each)
 
 
 @contextmanager

@@ -49,6 +49,43 @@ async def main():
 asyncio.run(main())
 """
 
+FULL = """
+import os, resource
+from pathlib import Path
+from lightbus.adapters.host.places import Places
+from lightbus.adapters.zmq.security import HostSecurity
+from lightbus.adapters.zmq.transport import ZmqTransport
+from lightbus.exceptions import TransportError
+
+def fill():
+    try:
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+
+held = []
+security = HostSecurity(places=Places.only(Path(".")))
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 40, hard))
+for free in range(12):
+    fill()
+    for each in held[:free]:
+        os.close(each)
+    del held[:free]
+    transport = None
+    try:
+        transport = ZmqTransport(security)
+        transport.blocking_dealer("tcp://127.0.0.1:1").close()
+        print("made")
+    except TransportError as error:
+        assert "Too many open files. Is the limit of open files (ulimit -n) too low?" in str(error), error
+        print("refused")
+    finally:
+        if transport is not None:
+            transport.close()
+"""
+
 
 @pytest.mark.parametrize("scheme", ["ipc", "tcp"])
 @pytest.mark.parametrize("kind", ["router", "dealer"])
@@ -136,3 +173,11 @@ def test_what_cannot_be_opened_as_a_whole_leaves_nothing_open(
         asyncio.run(main())
     finally:
         transport.close()
+
+
+def test_first_socket_where_few_descriptors_are_free(processes: Processes, tmp_path: Path) -> None:
+    """It is refused, with the limit to raise, and never ends the process, as libzmq would."""
+    full = processes.python("-c", FULL, cwd=tmp_path)
+    assert full.wait() == 0, full.report()
+    outcomes = full.stdout.split()
+    assert (outcomes[0], outcomes[-1], len(outcomes)) == ("refused", "made", 12)
