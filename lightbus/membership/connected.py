@@ -12,6 +12,7 @@ from ..core.liveness import Liveness, State
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import AnyMessage, Drain, Goodbye, Hello
+from ..wire.sizes import NO_LIMIT, most
 
 __all__ = ["HELLO_EVERY", "ConnectedEngine", "ConnectedEngines"]
 
@@ -170,10 +171,15 @@ class ConnectedEngines:
                 self.forget(change.key)
 
     def push(self, message: AnyMessage) -> None:
-        """Send a message to all engines; remove those whose connection is closed."""
+        """
+        Send a message to all engines; remove those whose connection is closed.
+
+        One that takes no message of this size is left out: it would close the connection. It hears the news in the
+        answer to its next HELLO.
+        """
         frame = envelope.encode(message)
-        for routing_id in list(self._engines):
-            if not self._send(routing_id, frame):
+        for routing_id, engine in list(self._engines.items()):
+            if len(frame) <= most(NO_LIMIT, engine.max_message_size) and not self._send(routing_id, frame):
                 self.forget(routing_id)
 
     async def drain(self, seconds: float) -> list[ConnectedEngine]:

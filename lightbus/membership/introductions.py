@@ -6,13 +6,15 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..exceptions import PeerRefused, ProtocolError
 from ..wire import envelope
 from ..wire.announcement import Announcement
 from ..wire.envelope import AnyMessage, Drain, Error, Hello, Peers, Welcome
+from ..wire.sizes import NO_LIMIT, most
 from .connected import ConnectedEngines
 from .context import Identity
 
@@ -71,6 +73,9 @@ class Introductions:
         """The encoded message of the known peers."""
         self._encoded_of: list[Announcement] = []
         self._encoded_until = 0.0
+        self._measured: Announcement | None = None
+        self._welcome_size = 0
+        """The bytes of a WELCOME with the `_measured` announcement."""
 
     def on_hello(self, routing_id: bytes, hello: Hello) -> None:
         """Answer with our announcement, and with the known peers if the sender knows others and was not sent these."""
@@ -86,7 +91,7 @@ class Introductions:
         self.counts["hellos"] += is_new
         self._reply(routing_id, self._welcome())
         if hello.peers_digest != self._view.peers_digest():
-            self._tell_known_peers(routing_id, hello.peers_digest, now)
+            self._tell_known_peers(routing_id, hello, now)
         if is_new and self.draining:
             self._reply(routing_id, Drain())
         if hello.announcement is not None:
@@ -132,25 +137,60 @@ class Introductions:
             return f"the instance {self.engines.instance_of(routing_id)} has sent HELLO through this connection before."
         if len(self.engines) >= MAX_ENGINES and routing_id not in self.engines:
             return f"{len(self.engines)} processes are connected already."
+        if (size := self._size_of_welcome()) > (limit := most(NO_LIMIT, hello.max_message_size)):
+            # libzmq would close the connection there, for no reason that anybody could see.
+            return (
+                f"what this worker says of itself takes {size} bytes, and you take messages of {limit}: raise "
+                "network.max_message_size."
+            )
         return None
+
+    def _size_of_welcome(self) -> int:
+        announcement = self._view.announcement()
+        if announcement is not self._measured:
+            self._measured, self._welcome_size = announcement, len(envelope.encode(self._welcome()))
+        return self._welcome_size
 
     def _welcome(self) -> Welcome:
         announcement = self._view.announcement()
         return Welcome(announcement.to_wire(), self._view.peers_digest(), time.time(), self.draining)
 
-    def _tell_known_peers(self, routing_id: bytes, digest: str, now: float) -> None:
+    def _tell_known_peers(self, routing_id: bytes, hello: Hello, now: float) -> None:
         """Send the known peers, encoded once for all who ask while they stay the same, unless it was sent these."""
         verified = self._view.verified()
         peers = [announcement for announcement, _ in verified]
         if peers == self._encoded_of:
             peers = self._encoded_of  # one list for all engines that are sent it
-        if self.engines.has_been_told(routing_id, peers, digest, now):
+        if self.engines.has_been_told(routing_id, peers, hello.peers_digest, now):
             return
         if now >= self._encoded_until or peers is not self._encoded_of:
             self._encoded = envelope.encode(Peers([[each.to_wire(), age] for each, age in verified], []))
             self._encoded_of, self._encoded_until = peers, now + KEPT_FOR
-        if self._send(routing_id, self._encoded):
-            self.engines.note_told(routing_id, peers, digest, now)
+        limit = most(NO_LIMIT, hello.max_message_size)
+        frames = [self._encoded] if len(self._encoded) <= limit else _in_parts(verified, limit)
+        if all(self._send(routing_id, frame) for frame in frames):
+            self.engines.note_told(routing_id, peers, hello.peers_digest, now)
 
     def _reply(self, routing_id: bytes, message: AnyMessage) -> None:
         self._send(routing_id, envelope.encode(message))
+
+
+def _in_parts(verified: Sequence[tuple[Announcement, float]], limit: int) -> list[bytes]:
+    """
+    Return messages with the known peers, of at most `limit` bytes each.
+
+    A peer that fits into none is left out: the receiver could not read its WELCOME, either.
+    """
+    parts: list[list[list[Any]]] = []
+    left = 0
+    for announcement, age in verified:
+        row = [announcement.to_wire(), age]
+        size = len(envelope.encode(Peers([row], [])))
+        if size > limit:
+            continue
+        if size > left:
+            parts.append([])
+            left = limit
+        parts[-1].append(row)
+        left -= size
+    return [envelope.encode(Peers(rows, [])) for rows in parts]

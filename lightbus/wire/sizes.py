@@ -10,6 +10,7 @@ from .field_types import MAX_ROWS
 
 __all__ = [
     "LEAST",
+    "NO_LIMIT",
     "PAGE_OVERHEAD",
     "RECORD_OVERHEAD",
     "Receivers",
@@ -22,6 +23,9 @@ __all__ = [
 
 LEAST = 1024
 """Bytes of a message that every receiver accepts: no setting may be lower."""
+
+NO_LIMIT = 2**63 - 1
+"""Bytes of a message to a receiver that has not given a limit."""
 
 RECORD_OVERHEAD = 32
 """Bytes of a record's entry besides the record: two numbers, and msgpack's type and length bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from lightbus.membership.context import Identity
 from lightbus.membership.introductions import Introductions, NodeView
 from lightbus.wire import envelope
 from lightbus.wire.announcement import Announcement
+from lightbus.wire.api_info import ApiInfo
 from lightbus.wire.envelope import AnyMessage, Drain, Error, Goodbye, Hello, Peers, Welcome
 
 OWN, OTHER, THIRD = ("0" * 16, "a" * 16, "c" * 16)
@@ -176,6 +178,57 @@ def test_an_unchanged_announcement_is_not_decoded_again(place: Place) -> None:
         place.hello(HELLO._replace(announcement=said.to_wire()))
     assert place.claims == [known, replace(known, service="other")]
     assert place.claims[0] is known
+
+
+def large(instance: str, procedures: int) -> Announcement:
+    """Return the announcement of a peer with an API of so many procedures; each takes about 20 bytes."""
+    api = ApiInfo(name="auth", procedures=tuple(f"procedure_number_{number:03}" for number in range(procedures)))
+    return replace(announcement(instance), apis=(api,), api_names=None, digest="")
+
+
+def test_a_welcome_that_is_too_large_for_its_receiver(place: Place) -> None:
+    """It is refused with the setting to raise, instead of a message at which libzmq closes the connection."""
+    place.said = large(OWN, 100)
+    [error] = place.hello(HELLO._replace(max_message_size=2000))
+    assert isinstance(error, Error)
+    assert re.search(r"takes 2\d\d\d bytes, and you take messages of 2000: raise network.max_message", error.message)
+    assert len(place.introductions.engines) == 0
+    for enough in (0, 4000):
+        assert [type(each) for each in place.hello(HELLO._replace(max_message_size=enough))] == [Welcome]
+    place.said = announcement(OWN)
+    assert [type(each) for each in place.hello(HELLO._replace(max_message_size=2000))] == [Welcome]
+
+
+def test_peers_are_sent_in_parts_that_the_receiver_takes(place: Place) -> None:
+    """All of them, except those that it could not connect to."""
+    others = [f"{number:016x}" for number in range(1, 30)]
+    place.known = [(large(each, 20), 1.5) for each in others]
+    place.known.insert(3, (large(THIRD, 200), 1.5))
+    small = HELLO._replace(peers_digest="other", max_message_size=2000)
+    sizes, told = [], []
+    place.hello(small)
+    send = place.introductions._send
+    place.introductions._send = lambda routing_id, frame: sizes.append(len(frame)) or send(routing_id, frame)
+    for each in place.hello(small, routing_id=b"2")[1:]:
+        assert isinstance(each, Peers)
+        told += [row[0]["id"] for row in each.joined]
+    assert told == others
+    assert max(sizes) <= 2000
+    assert 10 < len(sizes) < 30
+    assert [type(each) for each in place.hello(small, routing_id=b"2")] == [Welcome]  # it was told
+    [_, whole] = place.hello(HELLO._replace(peers_digest="other"), routing_id=b"3")
+    assert isinstance(whole, Peers)
+    assert len(whole.joined) == 30
+
+
+def test_news_that_are_too_large_for_an_engine(place: Place) -> None:
+    """Such an engine is not sent them, and stays connected; others are."""
+    place.hello(HELLO._replace(max_message_size=1500))
+    place.hello(HELLO._replace(instance=THIRD, max_message_size=0), routing_id=b"2")
+    place.sent.clear()
+    place.introductions.announce_changes([large("b" * 16, 100)], [])
+    place.introductions.announce_changes([], ["b" * 16])
+    assert [len(place.sent[each]) for each in (b"1", b"2")] == [1, 2]
 
 
 def test_a_flood_of_hellos_is_not_answered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
