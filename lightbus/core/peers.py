@@ -49,6 +49,7 @@ class Peer:
         endpoint, event_endpoint: its endpoints, once it has answered; empty before.
         changed_at: when `state` last changed, in seconds of the registry's clock.
         failures: failed attempts to reach it, in a row.
+        unsteady: how many connections to it ended almost at once, in a row.
         refused: how many of the latest attempts were refused: nothing listened at its address.
         retry_at: when to connect to it again.
         problem: the result of the latest failed attempt, the end of a sentence about it; empty if there is none.
@@ -63,6 +64,7 @@ class Peer:
     endpoint: str = ""
     event_endpoint: str = ""
     failures: int = 0
+    unsteady: int = 0
     refused: int = 0
     retry_at: float = 0.0
     problem: str = ""

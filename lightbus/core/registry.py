@@ -18,6 +18,7 @@ from .peers import Fact, Peer, PeerJoined, PeerLeft, PeerState, PeerUpdated, Sna
 from .versions import is_mixed
 
 __all__ = [
+    "STEADY",
     "Fact",
     "Peer",
     "PeerJoined",
@@ -37,6 +38,12 @@ FIRST_RETRY = 0.25
 LONGEST_RETRY = 8.0
 MAX_DOUBLINGS = 16
 """Enough for the longest pause, and few enough for a float: a peer may be away for months."""
+
+STEADY = 1.0
+"""
+Seconds that a connection must last. If it ends earlier, again and again, the pauses grow as if the peer did not answer:
+each time costs log lines here and messages to all connected processes.
+"""
 
 FORGET_AFTER = 1200.0
 """Seconds without an answer after which a candidate is forgotten: longer than any cache keeps an outdated record."""
@@ -371,6 +378,9 @@ class Registry:
         if peer is None:
             return []
         addresses = (*peer.announcement.addresses, *peer.elsewhere)[:MAX_ADDRESSES]
+        unsteady = peer.unsteady
+        if peer.is_live:
+            unsteady = unsteady + 1 if now - peer.changed_at < STEADY else 0
         failed = replace(
             peer,
             announcement=replace(peer.announcement, addresses=addresses) if peer.elsewhere else peer.announcement,
@@ -378,7 +388,8 @@ class Registry:
             state=_TRANSITIONS[peer.state, what],
             failures=peer.failures + 1,
             refused=peer.refused + 1 if refused else 0,
-            retry_at=now + retry_delay(peer.failures + 1) * _retry_factor(peer, known=len(self.peers)),
+            unsteady=unsteady,
+            retry_at=now + retry_delay(max(peer.failures + 1, unsteady)) * _retry_factor(peer, known=len(self.peers)),
             problem=reason,
         )
         if failed.state is not peer.state:

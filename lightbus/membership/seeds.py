@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..adapters.dns.lookup import DnsAnswer, is_name, resolve
-from ..core.registry import retry_delay
+from ..core.registry import STEADY, retry_delay
 from ..typing import Endpoint
 from .running_clock import RunningClock
 
@@ -76,13 +76,16 @@ class FixedPeer:
 class Address:
     """One address of a fixed peer, and its state."""
 
-    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "refusal", "retry_at")
+    __slots__ = ("endpoint", "failures", "instance", "is_ourselves", "linked_at", "refusal", "retry_at", "unsteady")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.failures = 0
         self.instance = ""
         self.is_ourselves = False
+        self.linked_at = 0.0
+        self.unsteady = 0
+        """How many connections to it ended almost at once, in a row."""
         self.refusal = ""
         """Why the peer at this address refuses us; empty if it does not, or is not reachable."""
         self.retry_at = 0.0
@@ -166,6 +169,8 @@ class Seeds:
     def linked(self, endpoint: Endpoint, instance: str, *, ourselves: bool) -> None:
         """Record the peer that answered at an endpoint, which is no longer tried."""
         for address in self.at([endpoint]):
+            if not address.instance:  # not again with each heartbeat
+                address.linked_at = self._clock()
             address.instance, address.failures, address.is_ourselves = instance, 0, ourselves
             address.refusal = ""
 
@@ -173,7 +178,8 @@ class Seeds:
         """Record that a connection ended; if the peer is a fixed peer, resolve its name and try it again."""
         for address in self._addresses():
             if address.instance == instance:
-                address.instance, address.retry_at = "", now + retry_delay(1)
+                address.unsteady = address.unsteady + 1 if now - address.linked_at < STEADY else 0
+                address.instance, address.retry_at = "", now + retry_delay(max(1, address.unsteady))
                 self._resolve_soon(address, now)
 
     def failed(self, endpoints: Sequence[Endpoint], now: float, reason: str, *, denied: bool, keys: int) -> None:

@@ -414,6 +414,20 @@ def test_a_lost_peer_is_tried_again() -> None:
     assert registry.peers[A].failures == 0
 
 
+def test_a_peer_whose_connection_never_lasts_is_tried_less_often() -> None:
+    """As one that sends something unreadable right after its WELCOME: it must not come and go four times a second."""
+    registry, now, joined = Registry(), 0.0, 0
+    while now < 60.0:
+        joined += len(up(registry, A, AUTH, now=now))
+        registry.lost(A, now + 0.01, "sent an invalid message")
+        now = registry.peers[A].retry_at
+    assert joined <= 15
+    assert now - 60.0 <= 8.01
+    up(registry, A, AUTH, now=now)
+    registry.lost(A, now + 1.0, "went away")  # it has lasted: an ordinary loss
+    assert registry.peers[A].retry_at == now + 1.25
+
+
 def test_new_announcement_ends_a_pause() -> None:
     """It allows one attempt at once; hearsay changes no pause."""
     registry = Registry()

@@ -100,6 +100,26 @@ def test_an_address_is_not_looked_up(place: Place) -> None:
     assert (place.due(), place.begun) == ([ONE], [])
 
 
+def test_a_fixed_peer_whose_connection_never_lasts(place: Place) -> None:
+    """It is tried after growing pauses; one whose connection has lasted is tried soon, whatever came before."""
+    place.make(ONE)
+    pauses = []
+    for _ in range(4):
+        place.seeds.linked(ONE, "a", ourselves=False)
+        place.seeds.unlinked("a", place.now)
+        before = place.now
+        while not place.due(after=0.05):
+            pass
+        pauses.append(place.now - before)
+    assert pauses == pytest.approx([0.25, 0.5, 1.0, 2.0], abs=0.06)
+    for _ in range(2):
+        place.seeds.linked(ONE, "a", ourselves=False)
+        place.now += 5.0  # until the next answer to HELLO
+    place.seeds.linked(ONE, "a", ourselves=False)
+    place.seeds.unlinked("a", place.now)
+    assert (place.due(after=0.1), place.due(after=0.2)) == ([], [ONE])
+
+
 def test_a_name_is_looked_up_regularly(place: Place) -> None:
     """New addresses are dialed, missing ones no more, and the others keep their state."""
     place.due()
