@@ -44,7 +44,7 @@ class PendingCalls(Generic[T]):
         self.in_flight: Counter[str] = Counter()
         """Our open calls at each peer, for the choice among peers; a zero stays until the peer is lost."""
         self.late_replies = 0
-        """Replies that arrived after their call was given up."""
+        """Replies that arrived after their call was given up, or from another peer than the one it was sent to."""
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -68,14 +68,20 @@ class PendingCalls(Generic[T]):
         if (call := self._calls.get(call_id)) is not None:
             call.sent = sent
 
-    def answered(self, call_id: int) -> PendingCall[T] | None:
-        """Return the call that a reply is for, and forget it; None (and count) if the reply came too late."""
+    def answered(self, call_id: int, peer: str) -> PendingCall[T] | None:
+        """
+        Return the call that a peer's reply is for, and forget it.
+
+        Return None, and count, if the reply came too late, or is for a call at another peer: ids are easily guessed.
+        """
         call = self._calls.pop(call_id, None)
-        if call is None:
-            self.late_replies += 1
-        else:
-            self.in_flight[call.peer] -= 1
-        return call
+        if call is not None and call.peer == peer:
+            self.in_flight[peer] -= 1
+            return call
+        if call is not None:
+            self._calls[call_id] = call
+        self.late_replies += 1
+        return None
 
     def forget(self, call_id: int) -> PendingCall[T] | None:
         """Stop waiting for a call, known or not."""

@@ -130,28 +130,28 @@ class Caller:
     def _connect(self, peer: Peer) -> DealerSocket:
         dealer = self._context.transport.dealer(
             peer.endpoint,
-            self._on_message,
+            partial(self._on_message, peer.instance),
             fingerprint=peer.announcement.fingerprint,
             awaited=partial(self.pending.of, peer.instance),
         )
         self._dealers[peer.instance] = dealer
         return dealer
 
-    def _on_message(self, frame: bytes) -> None:
+    def _on_message(self, instance: str, frame: bytes) -> None:
         try:
             call_id, reply = envelope.decode(frame)
         except ProtocolError as error:
-            self._unreadable(frame, error)
+            self._unreadable(instance, frame, error)
             return
-        call = self.pending.answered(call_id)
+        call = self.pending.answered(call_id, instance)
         if call is not None:
             future = call.waiter[0]
             if not future.done():
                 future.set_result(reply)
 
-    def _unreadable(self, frame: bytes, error: ProtocolError) -> None:
+    def _unreadable(self, instance: str, frame: bytes, error: ProtocolError) -> None:
         self.protocol_errors += 1
-        call = self.pending.forget(envelope.call_id_of(frame))
+        call = self.pending.answered(envelope.call_id_of(frame), instance)
         if call is not None and not call.waiter[0].done():
             call.waiter[0].set_exception(error)
 

@@ -47,11 +47,11 @@ class AnySequence(RuleBasedStateMachine):
             peer, deadline, _ = self.open[call_id]
             self.open[call_id] = (peer, deadline, sent)
 
-    @rule(data=st.data())
-    def answer(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), peer=peers)
+    def answer(self, data: st.DataObject, peer: str) -> None:
         call_id = data.draw(st.integers(0, len(self.given) + 1))
-        call = self.calls.answered(call_id)
-        assert (call is not None) is (call_id in self.open)
+        call = self.calls.answered(call_id, peer)
+        assert (call is not None) is (call_id in self.open and self.open[call_id][0] == peer)
         if call is None:
             self.late += 1
         else:
@@ -105,9 +105,20 @@ def test_late_reply_is_counted() -> None:
     first = calls.add("a", 1.0, "first")
     assert calls.forget(first) is not None
     second = calls.add("a", 1.0, "second")
-    assert calls.answered(first) is None
+    assert calls.answered(first, "a") is None
     assert calls.late_replies == 1
     assert second in calls
+
+
+def test_reply_of_another_peer_is_counted() -> None:
+    """It answers no call of somebody else, whose own reply is awaited as before."""
+    calls: PendingCalls[str] = PendingCalls()
+    call_id = calls.add("a", 1.0, "first")
+    assert calls.answered(call_id, "b") is None
+    assert calls.late_replies == 1
+    call = calls.answered(call_id, "a")
+    assert call is not None
+    assert call.waiter == "first"
 
 
 def test_expired_calls_are_returned_in_order() -> None:

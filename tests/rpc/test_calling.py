@@ -74,6 +74,26 @@ def test_calls_share_a_connection() -> None:
     run(test, peer(A))
 
 
+def test_answers_to_calls_at_another_peer() -> None:
+    """Whether they can be read or not, they are ignored: the peer that was called answers."""
+
+    async def test(context: FakeRequestContext, caller: Caller) -> None:
+        context.replies[B] = lambda message: Result("B")
+        context.snapshot = snapshot(peer(B))
+        assert await caller.request(call(context)) == "B"  # B is connected, and has seen a call id
+        context.snapshot = snapshot(peer(A))
+        task = asyncio.ensure_future(caller.request(call(context)))
+        await wait_until_async(lambda: context.sent(A))
+        [(call_id, _)] = context.dealers[A].sent
+        context.dealers[B].receive(Result("forged"), call_id)
+        context.dealers[B].receive(envelope.encode(Result(1), call_id)[:-1], call_id)
+        context.dealers[A].receive(Result("A"), call_id)
+        assert await task == "A"
+        assert caller.pending.late_replies == 2
+
+    run(test, peer(A))
+
+
 def test_a_hand_off_and_its_answer() -> None:
     """An event is sent as it was encoded, and returns the publisher's answer."""
 
