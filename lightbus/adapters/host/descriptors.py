@@ -14,7 +14,7 @@ __all__ = [
     "descriptor_limit",
     "descriptors_left",
     "hard_descriptor_limit",
-    "has_free_descriptor",
+    "has_free_descriptors",
     "raise_descriptor_limit",
 ]
 
@@ -58,9 +58,12 @@ def raise_descriptor_limit() -> tuple[int, int]:
     return before, descriptor_limit()
 
 
-def has_free_descriptor() -> bool:
-    """Return whether this process can open a file at the moment."""
-    return _lowest_free() is not None
+def has_free_descriptors(count: int = 1) -> bool:
+    """Return whether this process can open so many files at the moment."""
+    taken = [descriptor for _ in range(count) if (descriptor := _take()) >= 0]
+    for each in taken:
+        _libc.close(each)
+    return len(taken) == count
 
 
 def descriptors_left() -> int:
@@ -71,16 +74,16 @@ def descriptors_left() -> int:
     use, at most by those. It takes some microseconds.
     """
     # The kernel returns the lowest free number: it shows how full the table is, without counting.
-    lowest = _lowest_free()
-    if lowest is None:
+    lowest = _take()
+    if lowest < 0:
         return 0
+    _libc.close(lowest)
     limit = descriptor_limit()
     return max(0, limit - min(LEFT_FREE, limit // 8) - lowest)
 
 
-def _lowest_free() -> int | None:
-    lowest: int = _libc.open(os.fsencode(os.devnull), os.O_RDONLY | os.O_CLOEXEC)
-    if lowest < 0:
-        return None
-    _libc.close(lowest)
-    return lowest
+def _take() -> int:
+    """Return a new descriptor, below 0 if there is none. A process in a root directory of its own may have no /dev."""
+    if sys.platform == "linux":
+        return int(_libc.eventfd(0, os.O_CLOEXEC))
+    return int(_libc.open(os.fsencode(os.devnull), os.O_RDONLY | os.O_CLOEXEC))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...exceptions import JournalError
 from ...phrases import safely
-from ..host.descriptors import has_free_descriptor
+from ..host.descriptors import has_free_descriptors
 from ..host.directories import has_no_room, is_of_full_disk, is_of_place, takes_no_files
 
 __all__ = ["DAMAGED", "is_locked", "is_removed", "journal_error"]
@@ -27,7 +27,7 @@ def journal_error(path: Path, what: str, error: Exception) -> JournalError:
         )
     elif has_no_room(path.parent) if is_io else is_of_full_disk(error):
         remedy = "The disk is full: make room."
-    elif "unable to open" in text and not has_free_descriptor():  # SQLite does not say why
+    elif "unable to open" in text and not has_free_descriptors():  # SQLite does not say why
         remedy = "This process has reached its limit of open files: raise it (ulimit -n)."
     elif takes_no_files(path.parent):
         remedy = "No file can be created there. Another place is set by LIGHTBUS_DATA_DIR (journal.data_dir)."

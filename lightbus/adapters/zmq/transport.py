@@ -6,6 +6,7 @@ for one call in one plain thread. `security` says who may connect to them, and `
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import zmq
 
 from ...exceptions import TransportError
 from ...ports.transport import Addressing, LinkState
+from ..host.descriptors import has_free_descriptors
 from .blocking_dealer import BlockingDealer
 from .connecting_sockets import CautiousSubscriber, Dealer, Subscriber
 from .security import Security
@@ -249,8 +251,8 @@ class ZmqTransport:
 
     def _socket(self, kind: int) -> zmq.Socket[bytes]:
         with _raised_as_transport_error():
-            if not self._has_started:
-                _check_descriptors()
+            if not self._has_started and not has_free_descriptors(FIRST_DESCRIPTORS):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             socket = self._context.socket(kind)
         self._has_started = True
         socket.set(zmq.LINGER, 0)
@@ -262,19 +264,6 @@ class ZmqTransport:
         socket.set(zmq.HEARTBEAT_TTL, int(self.heartbeat_timeout * 1000))
         socket.set(zmq.HANDSHAKE_IVL, int(self.heartbeat_timeout * 1000))
         return socket
-
-
-def _check_descriptors() -> None:
-    """Raise OSError unless there are descriptors for the first socket: in between, libzmq aborts the process."""
-    held: list[int] = []
-    try:
-        for _ in range(FIRST_DESCRIPTORS):
-            held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror) from None  # without the path, which is not the reason
-    finally:
-        for each in held:
-            os.close(each)
 
 
 @contextmanager

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from helpers import Processes
 from lightbus.adapters.host.descriptors import connection_limit
+
+ELSEWHERE = """
+import os, sys
+from lightbus.adapters.host.descriptors import descriptors_left, has_free_descriptors
+os.chroot(sys.argv[1])
+assert not os.path.exists(os.devnull)
+assert descriptors_left() > 0
+assert has_free_descriptors(8)
+"""
 
 RAISE = """
 import resource
@@ -21,7 +32,7 @@ assert raise_descriptor_limit() == (descriptor_limit(), descriptor_limit())
 
 COUNT = """
 import os, resource
-from lightbus.adapters.host.descriptors import descriptors_left, has_free_descriptor
+from lightbus.adapters.host.descriptors import descriptors_left, has_free_descriptors
 
 def take():
     held.append(os.dup(held[0]))
@@ -41,7 +52,7 @@ reserved = 0
 try:
     while True:
         assert descriptors_left() == 0
-        was_free = has_free_descriptor()
+        was_free = has_free_descriptors()
         take()
         assert was_free
         reserved += 1
@@ -66,4 +77,11 @@ def test_soft_limit_is_raised(processes: Processes) -> None:
 def test_descriptors_left_counts_down(processes: Processes) -> None:
     """Each used descriptor is one less, down to the reserved ones; none is left where all are used."""
     counted = processes.python("-c", COUNT)
+    assert counted.wait() == 0, counted.report()
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may change its root directory")
+def test_descriptors_without_devices(processes: Processes, tmp_path: Path) -> None:
+    """A process with a root directory of its own, which has no /dev, can count them, too."""
+    counted = processes.python("-c", ELSEWHERE, str(tmp_path))
     assert counted.wait() == 0, counted.report()
