@@ -12,7 +12,6 @@ import itertools
 import logging
 import os
 import re
-import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
@@ -23,7 +22,8 @@ from ...ports.announcement_table import MAX_PEERS, AnnouncementTable
 from ...ports.discovery import Found, Lost
 from ...typing import InstanceId
 from ...wire.announcement import MAX_FOREIGN_TXT_BYTES, PROTOCOL_VERSION, Announcement
-from .intake import MDNS_PORT, Intake
+from .intake import Intake
+from .multicast_group import GroupWatch, taking_part
 
 if TYPE_CHECKING:
     from zeroconf import ServiceStateChange, Zeroconf
@@ -39,7 +39,6 @@ logger = logging.getLogger("lightbus.discovery")
 
 SERVICE_TYPE = "_lightbus._tcp.local."
 LOOPBACK = "127.0.0.1"
-MDNS_GROUP = "224.0.0.251"  # RFC 6762 section 3
 
 MAX_RESOLVING = 32
 """The most incomplete announcements resolved at a time. Those of real peers are complete: each is one packet."""
@@ -47,9 +46,7 @@ MAX_RESOLVING = 32
 MAX_FOREIGN_PEERS = 64
 """The most peers with another key that are remembered, for error messages."""
 
-RESOLVE_TIMEOUT = 3.0
-START_TIMEOUT = 5.0
-STOP_TIMEOUT = 2.0
+RESOLVE_TIMEOUT, START_TIMEOUT, STOP_TIMEOUT = 3.0, 5.0, 2.0
 """Seconds."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -95,6 +92,9 @@ class ZeroconfDiscovery:
         self._foreign_peers: dict[InstanceId, Announcement] = {}
         self._ask_at, self._pause = 0.0, FIRST_PAUSE
         self._numbers = itertools.count()
+        self._announcement: Announcement | None = None
+        self._moving = asyncio.Lock()
+        self._watch = GroupWatch(self._sockets, self._rejoin)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -116,9 +116,12 @@ class ZeroconfDiscovery:
         self._stopped = False
         with self._reporting_errors("listen"):
             await self._open()
+        if set(self._addresses) != {LOOPBACK}:
+            self._watch.look()
 
     async def announce(self, announcement: Announcement) -> None:
         """Send the announcement three times within half a second; the first is sent when this returns."""
+        self._announcement = announcement
         if self._zeroconf is None:
             return
         info = self._service_info(announcement)
@@ -148,27 +151,29 @@ class ZeroconfDiscovery:
     async def move(self, addresses: Sequence[str], announcement: Announcement | None) -> None:
         """Take part on the interfaces of these addresses; if starting failed before, try again."""
         self._addresses = tuple(addresses)
-        if self._stopped:
-            return
-        with self._reporting_errors("listen"):
-            if self._zeroconf is None:
-                await self._open()
-            else:
-                if announcement is not None and self._own is not None:
-                    # First, because zeroconf announces the registered service on each new interface.
-                    self._own = self._service_info(announcement)
-                    self._zeroconf.zeroconf.registry.async_update(self._own)
-                await self._zeroconf.async_update_interfaces(_taking_part(self._addresses))
-                if self._intake is not None:
-                    self._intake.attach(each.transport for each in self._zeroconf.zeroconf.engine.readers)
-                _look_around(self._zeroconf.zeroconf)
-            self.problem = None
-        if announcement is not None:
-            await self.announce(announcement)
+        async with self._moving:
+            if self._stopped:
+                return
+            with self._reporting_errors("listen"):
+                if self._zeroconf is None:
+                    await self._open()
+                else:
+                    if announcement is not None and self._own is not None:
+                        # First, because zeroconf announces the registered service on each new interface.
+                        self._own = self._service_info(announcement)
+                        self._zeroconf.zeroconf.registry.async_update(self._own)
+                    self._watch.joined = taking_part(self._addresses)
+                    await self._zeroconf.async_update_interfaces(self._watch.joined)
+                    if self._intake is not None:
+                        self._intake.attach(each.transport for each in self._zeroconf.zeroconf.engine.readers)
+                    _look_around(self._zeroconf.zeroconf)
+                self.problem = None
+            if announcement is not None:
+                await self.announce(announcement)
 
     async def withdraw(self) -> None:
         """Send a goodbye; two more follow while the loop runs."""
-        own, self._own = self._own, None
+        own, self._own, self._announcement = self._own, None, None
         if self._zeroconf is not None and own is not None:
             with self._reporting_errors("say goodbye"):
                 await self._send(await self._zeroconf.async_unregister_service(own))
@@ -176,6 +181,7 @@ class ZeroconfDiscovery:
     async def stop(self) -> None:
         """Withdraw, and close the sockets within `STOP_TIMEOUT`."""
         self._stopped = True
+        await self._watch.stop()
         await self.withdraw()
         if self._sending is not None and set(self._addresses) != {LOOPBACK}:  # on loopback, one goodbye is enough
             await asyncio.wait([self._sending], timeout=GOODBYE_TIME)
@@ -196,7 +202,7 @@ class ZeroconfDiscovery:
         from zeroconf import DNSQuestionType, IPVersion  # takes 25 ms, so only processes that use it import it
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-        interfaces = _taking_part(self._addresses)
+        interfaces = taking_part(self._addresses)
         self._zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
         core = self._zeroconf.zeroconf
         try:
@@ -212,6 +218,22 @@ class ZeroconfDiscovery:
             await self._close_all()  # so that `move` opens it as a whole
             raise
         self._ask_at, self._pause = time.monotonic() + FIRST_PAUSE, FIRST_PAUSE
+        self._watch.joined = interfaces
+
+    def _sockets(self) -> list[Any] | None:
+        if self._zeroconf is None:
+            return None
+        return [each.transport.get_extra_info("socket") for each in self._zeroconf.zeroconf.engine.readers]
+
+    async def _rejoin(self) -> None:
+        logger.info("An interface was replaced: multicast is started anew on %s", ", ".join(self._addresses))
+        async with self._moving:
+            own, self._own = self._own, None
+            with self._reporting_errors("start anew"):
+                if self._zeroconf is not None and own is not None:
+                    self._zeroconf.zeroconf.registry.async_remove(own)  # or a goodbye would be sent
+                await self._close_all()
+        await self.move(self._addresses, self._announcement)
 
     async def _close_all(self) -> None:
         zeroconf, self._zeroconf = self._zeroconf, None
@@ -221,9 +243,11 @@ class ZeroconfDiscovery:
             await self._close(zeroconf)
 
     async def _close(self, zeroconf: AsyncZeroconf) -> None:
+        browser, self._browser = self._browser, None
+
         async def close() -> None:
-            if self._browser is not None:
-                await self._browser.async_cancel()
+            if browser is not None:
+                await browser.async_cancel()
             await zeroconf.async_close()
 
         try:
@@ -252,12 +276,13 @@ class ZeroconfDiscovery:
         try:
             yield
         except Exception as error:
-            reason = str(error) or type(error).__name__
+            reason, before = str(error) or type(error).__name__, self.problem
             self.problem = (
                 f"zeroconf cannot {verb} on {', '.join(self._addresses)} ({reason}), so peers do not find each other; "
                 "see that UDP port 5353 is shared and multicast allowed, or name a peer: LIGHTBUS_PEERS=host:port"
             )
-            logger.log(logging.WARNING if self._is_needed else logging.DEBUG, "%s", self.problem)
+            is_news = self._is_needed and self.problem != before
+            logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", self.problem)
 
     def _changed(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         """Schedule the handling, since the browser calls this in the middle of its work. zeroconf sets the names."""
@@ -398,29 +423,6 @@ def _probe(zeroconf: Zeroconf) -> Any:
     for question in probe.questions:
         question.unicast = False  # QM: see `_open`
     return probe
-
-
-def _taking_part(addresses: Sequence[str]) -> list[str]:
-    """
-    Return the addresses whose interfaces take part in multicast; raise OSError if there are none.
-
-    Each address is tried here first: python-zeroconf gives up at the first interface that fails, or hides the error.
-    """
-    joined, reason = [], OSError("no address to use")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        probe.bind(("", MDNS_PORT))
-        for address in addresses:
-            membership = socket.inet_aton(MDNS_GROUP) + socket.inet_aton(address)
-            try:
-                probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-                joined.append(address)
-            except OSError as error:
-                reason = error
-    if not joined:
-        raise reason
-    return joined
 
 
 async def _end(tasks: Sequence[asyncio.Future[Any]]) -> None:

@@ -11,8 +11,9 @@ import os
 import socket
 import struct
 
-from .discovery import MDNS_GROUP, SERVICE_TYPE
+from .discovery import SERVICE_TYPE
 from .intake import MDNS_PORT
+from .multicast_group import MDNS_GROUP
 
 __all__ = ["multicast_problem", "port_problem"]
 

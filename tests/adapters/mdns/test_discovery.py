@@ -3,10 +3,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,10 @@ import lightbus
 from helpers import MS, Stopwatch, scaled, wait_until_async
 from helpers.discovering import announcement, listening
 from helpers.surroundings import Surroundings
-from lightbus.adapters.mdns import discovery
+from lightbus.adapters.mdns import discovery, multicast_group
 from lightbus.adapters.mdns.discovery import SERVICE_TYPE, ZeroconfDiscovery, instance_name
 from lightbus.adapters.mdns.intake import Intake
+from lightbus.adapters.mdns.multicast_group import MDNS_GROUP, taking_part
 from lightbus.ports.discovery import Discovery
 from lightbus.wire.announcement import Announcement, new_instance_id
 
@@ -208,6 +210,74 @@ def test_announcement_is_not_repeated_after_the_goodbye(bus: str) -> None:
             await ears.lose(announced)
             await asyncio.sleep(500 * MS)  # the absence of something cannot be awaited
             await ears.hear(announced)
+
+    asyncio.run(scenario())
+
+
+def leave_group(made: ZeroconfDiscovery) -> None:
+    """Do what the kernel does when an interface is removed."""
+    membership = socket.inet_aton(MDNS_GROUP) + socket.inet_aton(LOOPBACK)
+    for reader in made._zeroconf.zeroconf.engine.readers:
+        own = reader.transport.get_extra_info("socket")
+        if own.getsockname()[0] == "0.0.0.0":
+            own.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, membership)
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_replaced_interface(
+    bus: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failures: int
+) -> None:
+    """A card that was unplugged and is back has the same address: multicast starts anew, without a goodbye."""
+    left = failures
+
+    def fails_first(addresses: Sequence[str]) -> list[str]:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise OSError("gone again")
+        return taking_part(addresses)
+
+    async def scenario() -> None:
+        announced, other = announcement(bus), announcement(bus)
+        made, staying = ZeroconfDiscovery(bus), ZeroconfDiscovery(bus)
+        async with listening(made) as its_ears, listening(staying) as ears:
+            await made.announce(announced)
+            await ears.hear(announced)
+            made._watch.look()
+            assert made._watch.rejoining is None
+            leave_group(made)
+            monkeypatch.setattr(discovery, "taking_part", fails_first)
+            for number in range(failures + 1):
+                made._watch.look()
+                made._watch.look()  # while it is being done
+                await made._watch.rejoining
+                assert (made.problem is None) is (number == failures)
+            await staying.announce(other)
+            await its_ears.hear(other)
+            done = made._watch.rejoining
+            made._watch.look()
+            assert made._watch.rejoining is done
+            assert ears.lost == []
+            await made.announce(replace(announced, api_names=()))
+            await ears.hear(announced, replace(announced, api_names=()))
+
+    asyncio.run(scenario())
+    assert len([each for each in caplog.records if each.levelno >= logging.WARNING]) == (1 if failures else 0)
+
+
+def test_checks_of_interfaces(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are regular while it runs, and there are none on loopback, which is never replaced."""
+    monkeypatch.setattr(multicast_group, "LOOK_EVERY", 0.01)
+    checks: list[object] = []
+    monkeypatch.setattr(multicast_group, "has_left", lambda sockets, addresses: checks.append(addresses))
+
+    async def scenario() -> None:
+        async with listening(ZeroconfDiscovery(bus)):
+            async with listening(ZeroconfDiscovery(bus, addresses=["127.0.0.2"])):
+                await wait_until_async(lambda: len(checks) > 2)
+            stopped = len(checks)
+            await asyncio.sleep(50 * MS)  # the absence of something cannot be awaited
+            assert checks == [["127.0.0.2"]] * stopped
 
     asyncio.run(scenario())
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from zeroconf import DNSOutgoing, DNSQuestion, const
 from zeroconf.asyncio import AsyncServiceInfo
 
-from lightbus.adapters.mdns.discovery import MDNS_GROUP, SERVICE_TYPE, instance_name
+from lightbus.adapters.mdns.discovery import SERVICE_TYPE, instance_name
 from lightbus.adapters.mdns.intake import MDNS_PORT
+from lightbus.adapters.mdns.multicast_group import MDNS_GROUP
 from lightbus.wire.announcement import Announcement
 
 COUNT, RATE = int(os.environ["COUNT"]), float(os.environ["RATE"])
