@@ -138,9 +138,12 @@ class Worker:
 
     async def _end(self) -> None:
         try:
-            if self._starting is not None and not self._starting.done():
-                self._starting.cancel()
+            if self._starting is not None:
+                self._starting.cancel()  # does nothing if it is done
                 await asyncio.wait([self._starting])
+                if self._starting.cancelled():
+                    # A hook that is a `def` goes on in its thread, in this context, which nothing else can enter now.
+                    self._life.context = self._life.context.copy()
             await self._stop()
         finally:
             self.client.worker_left(self)
