@@ -293,20 +293,17 @@ class Firing:
             await self.schemas.learn(api_name, deadline)
         return None
 
-    def look_up_blocking(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
-        """Do the same as `look_up` from a plain thread."""
-        unreachable = self.unreachable(engine, api_name, name, deadline)
-        if unreachable is None and self.schemas.wants(api_name):
-            self.schemas.learn_blocking(api_name, deadline)
-        return unreachable
-
-    def unreachable(self, engine: Engine, api_name: str, name: str, deadline: Deadline) -> NotReachable | None:
-        """Return the NotReachable of an API without a publisher if its events can be stored here; else raise it."""
+    def look_up_blocking(
+        self, engine: Engine, api_name: str, name: str, deadline: Deadline, *, with_schema: bool = True
+    ) -> NotReachable | None:
+        """Do the same as `look_up` from a plain thread; without schemas if the events were made and checked before."""
         if api_name not in engine.snapshot.by_api:
             try:
                 self._engines.channel.resolve(api_name, deadline)
             except NotReachable as error:
                 return self._if_known(api_name, name, error)
+        if with_schema and self.schemas.wants(api_name):
+            self.schemas.learn_blocking(api_name, deadline)
         return None
 
     def _if_known(self, api_name: str, name: str, error: NotReachable) -> NotReachable:

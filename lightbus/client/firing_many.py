@@ -145,7 +145,9 @@ class FiringMany:
         """
         engine, api_name, name = self._engines.engine, messages[0].api_name, messages[0].event_name
         event, publisher, _, deadline, wait_for = self._firing.resolve(engine, api_name, name, None)
-        unreachable = None if event is not None else self._firing.unreachable(engine, api_name, name, deadline)
+        unreachable = None
+        if event is None:
+            unreachable = self._firing.look_up_blocking(engine, api_name, name, deadline, with_schema=False)
         made = _Portion(engine, event, publisher, [*messages], deadline, wait_for, is_whole=False)
         self._store_blocking(made, unreachable)
 
