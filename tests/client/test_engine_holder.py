@@ -127,6 +127,8 @@ def test_engine_on_a_loop_that_is_closed_when_its_bus_is_collected() -> None:
     loop = asyncio.new_event_loop()
     engine = loop.run_until_complete(use())
     loop.run_until_complete(engine.loop_host.release())
+    if tasks := asyncio.all_tasks(loop):  # which were cancelled
+        loop.run_until_complete(asyncio.wait(tasks))
     engine.loop_host.place = cast(Any, (None, loop))  # as if it had been closed in use
     loop.close()
     gc.collect()

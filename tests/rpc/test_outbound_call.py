@@ -99,7 +99,8 @@ def test_a_version_is_requested(caller: BusPath, door: Door) -> None:
 
 def test_an_invalid_answer_of_an_internal_api(caller: BusPath, door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the peer, and is raised before the answer is read; answers of other APIs are not checked."""
-    monkeypatch.setattr(peer_api, "_losses", lambda parts: 7)
+    monkeypatch.setattr(peer_api, "_losses", lambda parts: ["a text"])
+    monkeypatch.setattr(peer_api, "safely", lambda show, text: 7)
     one = {"peer": caller.client.engine.snapshot.serving["orders"][0].instance}
     with pytest.raises(
         ProtocolError, match=r"^orders .* sent an invalid answer to internal\.peer\.health: .*answer\.losses"

@@ -20,7 +20,7 @@ def test_threads_share_the_outbox() -> None:
 
     with ThreadPoolExecutor(THREADS) as threads:
         putting = [threads.submit(put, thread) for thread in range(THREADS)]
-        while outbox.counts() or not all(each.done() for each in putting):
+        while not all(each.done() for each in putting) or outbox.counts():  # in this order
             ids = [each.id for each in outbox.waiting(limit=7)]
             outbox.delivered(ids)
             taken += ids
