@@ -36,6 +36,11 @@ class PeerState(Enum):
     REFUSED = "refused"
     """The peer does not accept our key, or has another one."""
 
+    @property
+    def shown(self) -> str:
+        """The state in texts for people and in lists: whoever has never answered is unverified."""
+        return "unverified" if self is PeerState.QUARANTINED else self.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
@@ -103,7 +108,7 @@ class Peer:
         return frozenset(api.name for api in self.announcement.apis or () if api.keeps)
 
     def __str__(self) -> str:
-        return f"{self.announcement} ({self.state.value}{self.problem and f': {self.problem}'})"
+        return f"{self.announcement} ({self.state.shown}{self.problem and f': {self.problem}'})"
 
 
 @dataclass(frozen=True, slots=True)

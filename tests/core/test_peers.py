@@ -63,7 +63,7 @@ def test_peer_is_readable_in_a_log() -> None:
     one = peer()
     assert str(one) == f"{one.announcement} (up)"
     quarantined = replace(one, state=PeerState.QUARANTINED, problem="nobody listens there")
-    assert str(quarantined) == f"{one.announcement} (quarantined: nobody listens there)"
+    assert str(quarantined) == f"{one.announcement} (unverified: nobody listens there)"
 
 
 def test_empty_snapshot() -> None:

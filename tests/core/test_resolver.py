@@ -136,7 +136,7 @@ def test_error_for_an_api_whose_peer_refuses_us() -> None:
     refusing = replace(peer(2 << 60, state=PeerState.REFUSED), problem="it has the key 12")
     error = explain("auth", Snapshot(announced={"auth": (ghost, refusing)}), waited=1.0)
     assert type(error) is PeerRefused
-    assert "lets us in: auth-service 0000… on host far (quarantined), auth-service 2000… on host far" in str(error)
+    assert "lets us in: auth-service 0000… on host far (unverified), auth-service 2000… on host far" in str(error)
     assert "(refused: it has the key 12); looked for 1.0 s" in str(error)
 
 
@@ -155,6 +155,6 @@ def test_error_for_an_api_whose_peers_do_not_answer() -> None:
     ghosts = tuple(peer(number << 60, state=PeerState.QUARANTINED) for number in range(1, 6))
     error = explain("auth", Snapshot(announced={"auth": ghosts}), waited=2.0, hint=lambda peer: "Is its port open?")
     assert type(error) is PeerUnreachable
-    assert "auth-service 1000… on host far (quarantined), auth-service 2000… on host far (quarantined)" in str(error)
+    assert "auth-service 1000… on host far (unverified), auth-service 2000… on host far (unverified)" in str(error)
     assert "4000…" not in str(error)
     assert str(error).endswith("looked for 2.0 s. Is its port open?")

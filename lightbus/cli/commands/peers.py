@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ...core.peers import Peer, PeerState
+from ...core.peers import Peer
 from ...exceptions import LightbusException, NotReachable
 from ..support.completing import complete_peers
 from ..support.connection import Connection, on_bus
@@ -216,7 +216,7 @@ async def _query_peer(bus: Connection, peer: Peer) -> PeerReport:
 
 def state_of(peer: Peer) -> str:
     """Return the state to show for a peer that was not asked just now."""
-    return "unverified" if peer.state is PeerState.QUARANTINED else peer.state.value
+    return peer.state.shown
 
 
 def _listeners(info: dict[str, Any]) -> list[str]:

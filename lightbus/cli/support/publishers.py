@@ -38,7 +38,7 @@ async def _answering_peers(bus: Connection) -> list[Peer]:
     for peer in peers:
         if not peer.is_live and peer.instance not in bus.silent:
             bus.silent.add(peer.instance)
-            bus.output.note(f"{peer.announcement} does not answer ({peer.state.value}): what it keeps is not shown.")
+            bus.output.note(f"{peer.announcement} does not answer ({peer.state.shown}): what it keeps is not shown.")
     for ended in bus.ended():
         if ended.instance not in bus.noted:
             bus.noted.add(ended.instance)
