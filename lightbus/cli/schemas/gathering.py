@@ -15,8 +15,9 @@ from ...path import BusPath
 from ...service.description import describe_api
 from ...service.schema import Schema
 from ...typing import JsonSchema
-from ..support.catalogue import ServedApi, served_apis
+from ..support.catalogue import ServedApi, served_apis, unanswered_apis
 from ..support.connection import Connection, first_answer
+from ..support.output import listed
 
 __all__ = [
     "DescribedApi",
@@ -74,7 +75,11 @@ async def described_on_bus(
             schema. By default the error is raised.
 
     """
-    served = [api for api in served_apis(await bus.discover_all()) if not api.is_internal and is_wanted(api.name)]
+    known = await bus.discover_all()
+    for name, silent in unanswered_apis(known).items():
+        if is_wanted(name):
+            bus.output.note(f"{name} is left out: {listed(str(peer.announcement) for peer in silent)} does not answer.")
+    served = [api for api in served_apis(known) if not api.is_internal and is_wanted(api.name)]
     for api in served:
         if api.is_mixed:
             bus.output.note(

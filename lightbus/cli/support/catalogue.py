@@ -11,7 +11,7 @@ from ...exceptions import NotReachable, UnknownApi, UnknownProcedure, did_you_me
 from ...wire.api_info import ApiInfo
 from .output import listed
 
-__all__ = ["ServedApi", "no_api", "served_apis", "split_name", "split_target"]
+__all__ = ["ServedApi", "no_api", "served_apis", "split_name", "split_target", "unanswered_apis"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,18 @@ def served_apis(peers: Iterable[Peer]) -> list[ServedApi]:
     for served in found.values():
         served.sort(key=lambda each: -each[1].version)
     return [ServedApi(name=name, served=tuple(found[name])) for name in sorted(found)]
+
+
+def unanswered_apis(peers: Iterable[Peer]) -> dict[str, list[Peer]]:
+    """Return the public APIs that only peers announce that do not answer, each with these, sorted by name."""
+    every = [*peers]
+    served = {api.name for api in served_apis(every)}
+    found: dict[str, list[Peer]] = {}
+    for peer in every:
+        for name in peer.announcement.api_names or () if not peer.is_live else ():
+            if name not in served and not name.startswith("internal."):
+                found.setdefault(name, []).append(peer)
+    return dict(sorted(found.items()))
 
 
 def split_target(name: str) -> tuple[str, str]:

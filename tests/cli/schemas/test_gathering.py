@@ -14,6 +14,7 @@ import lightbus
 from helpers.scripted_bus import ScriptedBus, peer
 from lightbus import Api, InvalidSchema
 from lightbus.cli.schemas.gathering import described_on_bus, save, schemas_of_files, schemas_of_module, schemas_on_bus
+from lightbus.core.peers import PeerState
 from lightbus.exceptions import LightbusException, LightbusTimeout, UnsupportedUse
 from lightbus.wire.api_info import ApiInfo
 
@@ -150,3 +151,11 @@ def test_silent_peers_do_not_add_up(is_one_service: bool) -> None:
     assert rounds == ({1, 3, 7} if is_one_service else {7})
     assert [*failed] == sorted({*names})
     assert str(failed["a"]) == "1 does not answer."
+
+
+def test_what_only_silent_peers_serve_is_named() -> None:
+    """A document without it does not look as if it were complete."""
+    bus: Any = SchemasBus({"rpcs": {"f": PROCEDURE}}, {}, apis=[ApiInfo(name="auth"), ApiInfo(name="shop")])
+    bus.peers[1] = replace(bus.peers[1], state=PeerState.QUARANTINED)
+    assert [*asyncio.run(described_on_bus(bus))] == ["auth"]
+    assert bus.notes == ["shop is left out: auth 0000… on host h does not answer."]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightbus import UnknownApi, UnknownProcedure
-from lightbus.cli.support.catalogue import served_apis, split_name, split_target
+from lightbus.cli.support.catalogue import served_apis, split_name, split_target, unanswered_apis
 from lightbus.core.peers import Peer, PeerState, Source
 from lightbus.wire.announcement import Announcement
 from lightbus.wire.api_info import ApiInfo
@@ -46,6 +46,16 @@ def test_who_keeps_what_others_left_serves_nothing() -> None:
     [auth] = served_apis([peer(1, keeper), peer(2, AUTH)])
     assert ([each.instance for each in auth.peers], auth.is_mixed) == ([f"{2:016x}"], False)
     assert served_apis([peer(1, keeper)]) == []
+
+
+def test_apis_of_peers_that_do_not_answer() -> None:
+    """They are served by nobody who answers; internal ones, and those that another peer serves, are no loss."""
+    inside = ApiInfo(name="internal.x", internal=True)
+    silent = [peer(number, AUTH, ORDERS, inside, state=PeerState.QUARANTINED) for number in (1, 2)]
+    found = unanswered_apis([*silent, peer(3, AUTH)])
+    assert {name: [each.instance for each in peers] for name, peers in found.items()} == {
+        "shop.orders": [f"{1:016x}", f"{2:016x}"]
+    }
 
 
 def test_same_version_with_another_schema_is_mixed() -> None:
