@@ -59,17 +59,15 @@ class ScriptedBus:
         self.notes.append(text)
 
     async def ask(self, peer: Peer, procedure: str, **question: Any) -> Any:
-        """Return the next answer."""
+        """Return the next answer; count the end of a watch."""
+        if procedure == "end_watch":
+            self.watches_ended += 1
+            return None
         self.questions.append(question)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-    async def ask_or_empty(self, peer: Peer, procedure: str, **question: Any) -> None:
-        """Record the end of a watch."""
-        assert procedure == "end_watch"
-        self.watches_ended += 1
 
     async def call_rpc_remote(self, api: str, procedure: str, question: dict[str, Any], options: dict[str, Any]) -> Any:
         """Return the next answer."""

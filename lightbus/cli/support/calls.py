@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +58,11 @@ class CallFollower:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         peers = [peer for peer in self._bus.known() if peer.is_up and peer.instance in self._after]
-        await asyncio.gather(*(self._bus.ask_or_empty(peer, "end_watch", watcher=self._watcher) for peer in peers))
+        await asyncio.gather(*map(self._end_watch, peers))
+
+    async def _end_watch(self, peer: Peer) -> None:
+        with contextlib.suppress(LightbusException):  # then it ends by itself, some seconds later
+            await self._bus.ask(peer, "end_watch", watcher=self._watcher)
 
     def _workers(self) -> dict[str, Peer]:
         """Return the peers that may serve calls: all but other commands."""

@@ -27,7 +27,7 @@ from ...config import Config, load_config
 from ...core.peers import Peer
 from ...creation import configure_logging, create
 from ...deadline import Deadline
-from ...exceptions import LightbusException, NotReachable, UnknownApi, UnknownProcedure
+from ...exceptions import LightbusException, LightbusTimeout, NotReachable, UnknownApi, UnknownProcedure
 from ...wire.announcement import Announcement
 from .contexts import environment
 from .options import ClientOptions
@@ -40,6 +40,7 @@ __all__ = [
     "SERVICE",
     "Connection",
     "UnansweredPeers",
+    "ask_peer",
     "first_answer",
     "is_called",
     "on_bus",
@@ -184,8 +185,7 @@ class Connection:
 
     async def ask(self, peer: Peer, procedure: str, *, timeout: float | None = None, **kwargs: Any) -> Any:
         """Call a procedure of a peer's own `internal.peer`, within `ASK_TIMEOUT`. Raises what a call raises."""
-        options = {"peer": peer.instance, "timeout": ASK_TIMEOUT if timeout is None else timeout}
-        return await self.client.call_rpc_remote("internal.peer", procedure, kwargs, options)
+        return await ask_peer(self.client, peer, f"internal.peer.{procedure}", kwargs, timeout=timeout)
 
     async def ask_or_empty(self, peer: Peer, procedure: str, **kwargs: Any) -> dict[str, Any]:
         """
@@ -218,6 +218,24 @@ class Connection:
     async def close(self) -> None:
         """Leave the bus."""
         await self.client.close_async()
+
+
+async def ask_peer(
+    client: BusClient, peer: Peer, procedure: str, kwargs: Mapping[str, Any], *, timeout: float | None = None
+) -> Any:
+    """
+    Call one peer's procedure (with its API), within `ASK_TIMEOUT` unless told otherwise. Raises what a call raises.
+
+    The text of a LightbusTimeout says no more than that: the advice of a call's own is about programs that call.
+    """
+    api, _, name = procedure.rpartition(".")
+    seconds = ASK_TIMEOUT if timeout is None else timeout
+    try:
+        return await client.call_rpc_remote(api, name, dict(kwargs), {"peer": peer.instance, "timeout": seconds})
+    except LightbusTimeout as error:
+        if isinstance(error, NotReachable):
+            raise
+        raise LightbusTimeout(f"{peer.announcement} did not answer {procedure} within {seconds:g} s.") from error
 
 
 async def first_answer(peers: Sequence[Peer], question: Callable[[Peer], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.peers import Peer
 from ...events.listening.group_pages import read_groups
 from ...exceptions import LightbusException, NotReachable
-from .connection import ASK_TIMEOUT, ENDED, Connection
+from .connection import ASK_TIMEOUT, ENDED, Connection, ask_peer
 from .output import listed
 
 __all__ = [
@@ -75,8 +75,7 @@ async def ask_for_groups(
 
 
 async def _ask(bus: Connection, peer: Peer, procedure: str, kwargs: dict[str, Any]) -> Any:
-    options = {"peer": peer.instance, "timeout": ASK_TIMEOUT}
-    return await bus.client.call_rpc_remote("internal.events", procedure, kwargs, options)
+    return await ask_peer(bus.client, peer, f"internal.events.{procedure}", kwargs, timeout=ASK_TIMEOUT)
 
 
 async def _answers(

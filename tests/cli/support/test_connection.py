@@ -18,11 +18,12 @@ from helpers import wait_until_async
 from helpers.asgi import MemoryConnection, on_connection
 from helpers.clients import AuthApi
 from helpers.scripted_bus import peer
-from lightbus import UnknownApi
+from lightbus import Api, UnknownApi
 from lightbus.cli.support import connection as module
 from lightbus.cli.support.connection import (
     INTERRUPTED,
     Connection,
+    ask_peer,
     first_answer,
     is_called,
     on_bus,
@@ -264,6 +265,29 @@ def test_a_command_with_its_own_service() -> None:
     """Others see its name; all other commands are of one service, which lists leave out."""
     assert Connection(ClientOptions()).client.config.service_name == module.SERVICE
     assert Connection(ClientOptions(), service="gateway").client.config.service_name == "gateway"
+
+
+def test_a_peer_that_does_not_answer_a_command(hub: MemoryBus) -> None:
+    """The error says who and what, and gives no advice that is about programs that call."""
+
+    class HangsApi(Api):
+        class Meta:
+            name = "hangs"
+
+        async def forever(self) -> None:
+            await asyncio.Event().wait()
+
+    worker = hub.create(service_name="auth")
+    worker.client.register_api(HangsApi())
+    hub.start(worker)
+
+    async def use(bus: Connection) -> None:
+        [peer] = bus.known()
+        with pytest.raises(LightbusTimeout) as silent:
+            await ask_peer(bus.client, peer, "hangs.forever", {}, timeout=0.1)
+        assert str(silent.value) == f"{peer.announcement} did not answer hangs.forever within 0.1 s."
+
+    on(hub, use)
 
 
 @pytest.mark.parametrize(
