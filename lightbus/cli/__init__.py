@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import importlib
 import io
 import os
@@ -71,6 +72,9 @@ COMMANDS = {
     "version": ("lightbus.cli.commands.version", "version", "Show the versions of Lightbus and what it is built on."),
 }
 """Name -> module, function, and the line that `--help` shows without importing either."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing the output to a file on a full disk."""
 
 AS_JSON = "lightbus.as_json"
 """The name of the error handler of standard output and standard error."""
@@ -189,7 +193,7 @@ def _broken_between_words(line: str) -> str:
 
 
 def main(**kwargs: Any) -> None:
-    """Run the command. A LightbusException becomes a readable message and its exit code."""
+    """Run the command. A LightbusException, or a full disk, becomes a readable message and an exit code."""
     from ..exceptions import LightbusException
 
     _prepare_standard_streams()
@@ -197,11 +201,22 @@ def main(**kwargs: Any) -> None:
         _refuse_key_in(kwargs.get("args") or sys.argv[1:])
         _group(**kwargs)
     except LightbusException as error:
-        from ..phrases import clean
-
-        # It may contain a handler's error and traceback: keep line ends, and escape all other control characters.
-        first, *others = (_broken_between_words(clean(line)) for line in f"Error: {error}".split("\n"))
-        text = "\n".join([first.removeprefix("Error:"), *others])
-        coloured = None if not os.environ.get("NO_COLOR") else False
-        click.echo(click.style("Error:", fg="red", bold=True) + text, err=True, color=coloured)
+        _show_error(str(error))
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        # What is still in the buffer is lost: Python would fail to write it at the exit, too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _show_error(f"The output cannot be written: {error.strerror}.")
+        raise SystemExit(1) from None
+
+
+def _show_error(error: str) -> None:
+    from ..phrases import clean
+
+    # It may contain a handler's error and traceback: keep line ends, and escape all other control characters.
+    first, *others = (_broken_between_words(clean(line)) for line in f"Error: {error}".split("\n"))
+    text = "\n".join([first.removeprefix("Error:"), *others])
+    coloured = None if not os.environ.get("NO_COLOR") else False
+    click.echo(click.style("Error:", fg="red", bold=True) + text, err=True, color=coloured)

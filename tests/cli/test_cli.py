@@ -122,6 +122,15 @@ def test_closed_streams_change_no_exit_code(command: str, code: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+@pytest.mark.parametrize("command", ["cheat", "version --json", "dumpconfigschema"])
+def test_output_without_room_is_an_error(command: str) -> None:
+    """A full disk is no traceback, neither of the command nor of Python at its end."""
+    words = f"exec {sys.executable} -m lightbus {command} >/dev/full"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: The output cannot be written: No space left on device.\n")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_name_is_written_in_any_encoding(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, encoding: str
