@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, NamedTuple, TypeAlias
 
 from ..exceptions import InvalidConfiguration, TransportError
@@ -58,6 +59,11 @@ class _BoundedServer(ThreadingHTTPServer):
         self._connections: deque[Any] = deque()
         """The open connections, oldest first."""
         super().__init__(*args)
+
+    def server_bind(self) -> None:
+        """Bind without asking for the host's full name, as HTTPServer does: a name server may take long to answer."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread. If there are too many connections, the oldest are closed: a probe must be answered."""

@@ -97,3 +97,19 @@ def test_ipv6_address_works() -> None:
     assert server.url == f"http://[::1]:{server.port}"
     assert ask(server.url + "/live") == (200, "alive\n")
     server.stop()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_no_name_server_is_asked(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """A worker starts its probes on its event loop, which would wait as long as a name server hangs."""
+
+    def hangs(*names: object) -> str:
+        raise AssertionError(f"the name of {names} was looked up")
+
+    for function in ("getfqdn", "gethostbyaddr", "gethostbyname"):
+        monkeypatch.setattr(socket, function, hangs)
+    server = StatusServer(address, 0, {"/live": lambda: Answer(200, b"alive\n")}, asked_by="--health-port")
+    try:
+        assert ask(f"http://127.0.0.1:{server.port}/live") == (200, "alive\n")
+    finally:
+        server.stop()
